@@ -1,0 +1,98 @@
+"""Named arrays in one file: written the same way every time, mapped into memory when read.
+
+A file is a magic word, the length of a JSON header, the header (name, dtype, shape and offset of each array, in the
+order given) and the raw bytes of each array, aligned to 64 bytes. No object arrays, nothing executable, no time stamp:
+equal arrays give equal bytes, and the children of one machine share one copy of what they map.
+"""
+
+import itertools
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.errors import ArtifactDamaged
+
+MAGIC = b"MLHOARR1"
+ALIGNMENT = 64
+_LENGTH_BYTES = 8
+_ALLOWED_KINDS = "biufmM"  # booleans, integers, floats, times; never objects or text
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays to one file; equal arrays in equal order give equal bytes."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    header = _header(contiguous)
+    with path.open("wb") as file:
+        file.write(MAGIC + len(header).to_bytes(_LENGTH_BYTES, "little") + header)
+        for array in contiguous.values():
+            file.write(b"\0" * (-file.tell() % ALIGNMENT))
+            file.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Map a file of named arrays into memory, read-only; nothing is copied."""
+    with path.open("rb") as file:
+        buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return arrays_from_bytes(buffer, where=path.name)
+
+
+def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, NDArray[Any]]:
+    """Named arrays as read-only views of a buffer that :func:`write_arrays` made.
+
+    Raises
+    ------
+    ArtifactDamaged
+        The buffer is no such file, or ends before its arrays do.
+    """
+    start = len(MAGIC) + _LENGTH_BYTES
+    if bytes(buffer[: len(MAGIC)]) != MAGIC:
+        raise ArtifactDamaged(f"{where}: not an array file. Run again: its task makes it anew.")
+    length = int.from_bytes(buffer[len(MAGIC) : start], "little")
+    try:
+        entries = json.loads(bytes(buffer[start : start + length]))
+        return {entry["name"]: _view(buffer, start + length, entry) for entry in entries}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactDamaged(f"{where}: damaged array file. Run again: its task makes it anew.") from error
+
+
+def pack_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Texts as UTF-8 bytes and offsets, for storing beside other arrays; see :func:`unpack_texts`."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    return {"bytes": np.frombuffer(b"".join(encoded), np.uint8), "offsets": offsets}
+
+
+def unpack_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
+    """Texts from the bytes and offsets that :func:`pack_texts` made."""
+    raw, ends = data.tobytes(), offsets.tolist()
+    return [raw[start:stop].decode() for start, stop in itertools.pairwise(ends)]
+
+
+def _header(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Describe the arrays; offsets count from the first aligned byte after the header."""
+    offset, entries = 0, []
+    for name, array in arrays.items():
+        if array.dtype.kind not in _ALLOWED_KINDS:
+            raise TypeError(
+                f"array {name!r} has dtype {array.dtype}; only numbers, booleans and times are stored"
+            )
+        offset += -offset % ALIGNMENT
+        entries.append({"dtype": array.dtype.str, "name": name, "offset": offset, "shape": list(array.shape)})
+        offset += array.nbytes
+    header = json.dumps(entries, separators=(",", ":"), sort_keys=True).encode()
+    padding = -(len(MAGIC) + _LENGTH_BYTES + len(header)) % ALIGNMENT
+    return header + b" " * padding
+
+
+def _view(buffer: bytes | memoryview, base: int, entry: Mapping[str, Any]) -> NDArray[Any]:
+    dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
+    if dtype.kind not in _ALLOWED_KINDS:
+        raise TypeError(entry["dtype"])
+    count = int(np.prod(shape, dtype=np.int64))
+    return np.frombuffer(buffer, dtype, count=count, offset=base + entry["offset"]).reshape(shape)

@@ -1,0 +1,59 @@
+"""Structured logs: set up once, in one place, with the same field names everywhere.
+
+Patients appear as counts only: a field that is not on the list below is dropped, and an error is reduced to its kind
+unless it is one of ours, whose messages never hold a patient's values.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal
+
+import structlog
+
+from mlho.errors import MlhoError
+
+LogStyle = Literal["text", "json"]
+
+FIELDS: Final = frozenset(
+    {
+        "event", "level", "timestamp",
+        "run_id", "task", "step", "stage", "iteration", "fold", "block", "partition", "attempt", "outcome",
+        "seconds", "n_tasks", "n_done", "n_new", "n_bytes", "n_patients", "n_samples", "n_rows", "workers",
+        "error_kind", "error", "store", "result_digest", "bundle_digest", "auroc",
+    }
+)  # fmt: skip
+
+
+def configure(style: LogStyle, *, verbose: bool) -> None:
+    """Set up logging for this process: JSON lines, or text for a terminal; warnings only unless ``verbose``."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer(sort_keys=True)
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            keep_known_fields,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def keep_known_fields(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Drop every field that is not on the list, so that nothing about a patient can slip into a log."""
+    return {name: value for name, value in event.items() if name in FIELDS}
+
+
+def error_fields(error: BaseException) -> dict[str, str]:
+    """Kind and message of an error; the message only if it is one of ours."""
+    message = str(error) if isinstance(error, MlhoError) else "not shown: it may quote data"
+    return {"error_kind": type(error).__name__, "error": message}

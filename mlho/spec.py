@@ -1,0 +1,441 @@
+"""RunSpec and its parts: what the user asks for. Frozen, strict, and hashed to the run id.
+
+One YAML document serves every place. Field names are camelCase there and snake_case here; the text under a field is
+its documentation. Fields that say *where* (the data's URI) are not part of the hash: the same data elsewhere is the
+same work.
+"""
+
+import datetime as dt
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from mlho.errors import SpecError
+
+API_VERSION: Final = "mlho.io/v1alpha1"
+RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
+
+# Names of R MLHO that a newcomer will type, and what they are here. Units differ too, so they are refused, not mapped.
+R_NAMES: Final[Mapping[str, str]] = {
+    "dbmart": "data.tables.events",
+    "labeldt": "data.tables.labels",
+    "dems": "data.tables.demographics (the table) or features.demographics (its columns)",
+    "patient_num": "the column patient_id; source: dbmart reads patient_num",
+    "phenx": "the column code; source: dbmart reads phenx",
+    "start_date": "the column time; source: dbmart reads start_date",
+    "sparsity": "selection.minPrevalence (a fraction of patients)",
+    "topn": "selection.nFeatures",
+    "test.sample": "validation.testFraction (a fraction, where R has a percentage)",
+    "test_sample": "validation.testFraction (a fraction, where R has a percentage)",
+    "aoi": "cohort.outcome",
+    "binarize": "features.aggregates: [presence]",
+    "mlho.features": "selection",
+    "classifier": "candidates[].classifier",
+    "cv": "validation.folds",
+    "note": "metadata",
+}
+
+ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class SpecPart(BaseModel):
+    """Base of every part: frozen, strict about names, camelCase outside, documented by the text under each field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Tables(SpecPart):
+    """Where each table is, relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
+
+    events: str
+    """Events: patient, time, code, and optionally a numeric value."""
+    labels: str
+    """Labels: patient, outcome columns, and optionally an index date, a fold or a site."""
+    demographics: str | None = None
+    """Demographics: one row a patient."""
+    concepts: str | None = None
+    """Concepts: code, description, optional reference range (low, high) and parent."""
+
+
+class Data(SpecPart):
+    """What to read."""
+
+    source: Literal["native", "dbmart"] = "native"
+    """``native``: our own column names. ``dbmart``: R MLHO's three tables and names."""
+    uri: str = "."
+    """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
+    tables: Tables
+    partitioned_by: Literal["nothing", "patient"] = "nothing"
+    """``patient`` promises that a patient's events are in one partition; it is verified, and errors if it does not hold."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """``drop`` counts one code of one patient on one day once. ``keep``, as R MLHO does, counts raw rows."""
+
+
+class IndexColumn(SpecPart):
+    """The index date is a column of the labels."""
+
+    column: ColumnName = "index_date"
+    """A date includes its whole day; a timestamp means up to and including that instant."""
+
+
+class IndexDate(SpecPart):
+    """One index date for everybody."""
+
+    date: dt.date
+    """The whole day is included."""
+
+
+class Cohort(SpecPart):
+    """Who is studied, when, and for which outcome."""
+
+    outcome: ColumnName = "label"
+    """The outcome: a column of the labels holding 0 and 1."""
+    index: IndexColumn | IndexDate | Literal["none"]
+    """Up to when data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or ``none`` said aloud: then
+    everything that a patient has counts, and every report says "not predictive: association only"."""
+    look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
+    """Days before the index date that features see; without it, all history."""
+    gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
+    """Days just before the index date that features do not see, so that the outcome's own work-up cannot leak."""
+    conflicting_labels: Literal["error", "drop", "any"] = "error"
+    """One sample with outcomes 0 and 1: refuse, drop the sample, or count it as positive."""
+    unknown_patients: Literal["error", "keep", "drop"] = "error"
+    """A labelled patient whom the demographics do not know: refuse, keep with unknown demographics, or drop. Without a
+    demographics table every labelled patient is kept: no events is an answer too."""
+
+    @model_validator(mode="after")
+    def _windows_need_an_index(self) -> Self:
+        if self.index == "none" and (self.look_back_days is not None or self.gap_days):
+            raise ValueError(
+                "lookBackDays and gapDays count from an index date, and index is none. Remove them, or give an index"
+            )
+        if self.look_back_days is not None and self.gap_days >= self.look_back_days:
+            raise ValueError(
+                f"gapDays must be less than lookBackDays. Got {self.gap_days} and {self.look_back_days}"
+            )
+        return self
+
+
+Aggregate = Literal["presence", "count", "levels", "last", "outOfRange"]
+
+
+class Features(SpecPart):
+    """What a column of the matrix is: code × window × aggregate, and the demographics beside them."""
+
+    aggregates: Annotated[tuple[Aggregate, ...], Field(min_length=1)] = ("presence",)
+    """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``last``: the latest
+    numeric value. ``outOfRange``: whether that value is outside its reference range (from the concepts, else outside
+    Tukey's fences of the training values)."""
+    windows: tuple[Annotated[int, Field(ge=1, le=36525)], ...] = ()
+    """Look-back windows in days, each a set of columns. Without them one window: ``cohort.lookBackDays``, or all history."""
+    level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
+    """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
+    demographics: tuple[ColumnName, ...] = ()
+    """Columns of the demographics that enter every candidate. ``age`` is computed from ``birth_date`` when the table
+    has no ``age``."""
+
+    @model_validator(mode="after")
+    def _lists_are_sets(self) -> Self:
+        for name in ("aggregates", "windows", "demographics"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{to_camel(name)} names something twice")
+        if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
+            raise ValueError("levelCuts must rise from 1 or more, such as [1, 2, 3]")
+        return self
+
+
+class Selection(SpecPart):
+    """Which columns survive: the screen, then the ranking."""
+
+    min_prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """Keep a column that at least this fraction of the training patients have."""
+    screen: Literal["at-least", "mlho-r"] = "at-least"
+    """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
+    ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
+    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison."""
+    n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """How many columns the ranking keeps. Demographics do not count."""
+    scope: Literal["fold", "iteration"] = "fold"
+    """``fold``: screen and rank inside every fold. ``iteration``: once before cross-validation, as R MLHO does, which
+    flatters the out-of-fold scores."""
+
+
+class Validation(SpecPart):
+    """How often, and on whom, the run checks itself."""
+
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Train/test splits, each with a selection of its own. Confidence scores count over them."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Fraction of the patients (of each stratum) held out in an iteration."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Folds of the cross-validation inside an iteration, which chooses settings and fits calibrators and thresholds."""
+    split: Literal["random", "stratified"] = "stratified"
+    """``stratified`` keeps the share of patients with the outcome equal in all parts."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """All that is drawn comes from it."""
+    choice: Literal["best", "one-se"] = "best"
+    """Of a grid: the best mean out-of-fold AUROC, or the simplest setting within one standard error of it."""
+    bootstrap_replicates: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """Patients' bootstrap replicates for the intervals that have no formula. 0: no such intervals."""
+    alert_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The share of samples that the fixed-alert-rate threshold flags."""
+    sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """What the fixed-sensitivity threshold reaches on the out-of-fold scores."""
+
+
+ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm"]
+Scalar = int | float | str | bool
+
+
+class Candidate(SpecPart):
+    """One classifier and the grid of settings to try."""
+
+    classifier: ClassifierName
+    """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting)."""
+    grid: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    """Values to try of each setting; their cross product is tried. Without it, the classifier's documented defaults."""
+
+
+class Consensus(SpecPart):
+    """What counts as a feature that comes back."""
+
+    classifier: Literal["glmboost", "elasticnet"] = "glmboost"
+    """Whose coefficients make odds ratios and confidence scores. It must be a candidate."""
+    min_confidence: Annotated[int, Field(ge=1, le=100)] = 80
+    """Features with this confidence score or more are the consensus."""
+
+
+class FinalModel(SpecPart):
+    """The model that leaves the run, fitted on all samples."""
+
+    classifier: Literal["best"] | ClassifierName = "best"
+    """``best``: the candidate with the best mean out-of-fold AUROC."""
+    features: Literal["ranking", "consensus"] = "ranking"
+    """``ranking``: screened and ranked on all samples. ``consensus``: the features with enough confidence."""
+
+
+class Report(SpecPart):
+    """What the report shows."""
+
+    min_cell: Annotated[int, Field(ge=0, le=100)] = 11
+    """Groups and bins with fewer patients are suppressed."""
+    real_profiles: bool = False
+    """Explain the model on real patients (no id, no dates) instead of synthetic profiles."""
+
+
+class TrainingSpec(SpecPart):
+    """A training run: from events to a tested model and a report."""
+
+    data: Data
+    cohort: Cohort
+    features: Features = Features()
+    selection: Selection = Selection()
+    validation: Validation = Validation()
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, max_length=16)] = (
+        Candidate(classifier="glmboost"),
+    )
+    consensus: Consensus = Consensus()
+    final: FinalModel = FinalModel()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        names = [candidate.classifier for candidate in self.candidates]
+        if len(set(names)) != len(names):
+            raise ValueError("candidates: each classifier once; widen its grid instead of naming it twice")
+        if self.consensus.classifier not in names:
+            raise ValueError(
+                f"consensus.classifier must be a candidate. Got {self.consensus.classifier}; candidates are {', '.join(names)}"
+            )
+        if self.final.classifier not in ("best", *names):
+            raise ValueError(f"final.classifier must be best or a candidate. Got {self.final.classifier}")
+        if self.features.windows and self.cohort.look_back_days is not None:
+            raise ValueError("features.windows and cohort.lookBackDays both say the window. Give one of them")
+        if self.features.windows and self.cohort.index == "none":
+            raise ValueError("features.windows count from an index date, and cohort.index is none")
+        if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
+            raise ValueError("features.windows must each be longer than cohort.gapDays")
+        if self.features.demographics and self.data.tables.demographics is None:
+            raise ValueError("features.demographics names columns, and data.tables.demographics is not given")
+        if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
+            raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
+        return self
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Look-back windows in days, ascending; ``None`` is all history and is alone."""
+        return tuple(sorted(self.features.windows)) or (self.cohort.look_back_days,)
+
+
+class Metadata(SpecPart):
+    """Names; no part of the run id."""
+
+    name: ShortName
+    """Lower-case letters, digits, ``-`` and ``.``."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Free labels."""
+
+
+class RunSpec(SpecPart):
+    """The whole document."""
+
+    api_version: Literal["mlho.io/v1alpha1"]
+    kind: Literal["TrainingRun"]
+    metadata: Metadata
+    spec: TrainingSpec
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the user asks for: the normalised ``spec`` without the data's URI."""
+        return digest_of(normalised(self.spec))
+
+
+def normalised(spec: TrainingSpec) -> dict[str, Any]:
+    """Plain values of a spec with every default filled in and the data's URI left out."""
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    del plain["data"]["uri"]
+    return plain
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes. NaN and infinity are refused."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 (hexadecimal) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def run_id(spec: RunSpec, manifest: object) -> str:
+    """Identity of a run: the hash of what is asked and of the data manifest."""
+    return digest_of({"manifest": manifest, "spec": spec.digest})[:RUN_ID_LENGTH]
+
+
+def load_spec(path: Path) -> RunSpec:
+    """Read a specification file.
+
+    Raises
+    ------
+    SpecError
+        The file is missing, is no YAML, or asks for something that does not exist; the message names the field, what
+        was expected and the nearest valid name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(
+            f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 text. A specification is a YAML file.") from error
+    return parse_spec(text, where=str(path))
+
+
+def parse_spec(text: str, *, where: str = "spec") -> RunSpec:
+    """Parse a specification from YAML text; see :func:`load_spec`."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        raise SpecError(
+            f"{where}: not valid YAML{place}. Check the indentation and the quotes there."
+        ) from error
+    if not isinstance(document, dict):
+        raise SpecError(f"{where}: expected a mapping with apiVersion, kind, metadata and spec.")
+    _refuse_other_versions(document, where)
+    try:
+        return RunSpec.model_validate(document)
+    except ValidationError as error:
+        lines = [f"{where}: {len(_problems(error))} problem(s) in the specification:"]
+        raise SpecError("\n".join([*lines, *(f"  - {line}" for line in _problems(error))])) from error
+
+
+def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
+    version = document.get("apiVersion")
+    if isinstance(version, str) and version != API_VERSION:
+        raise SpecError(
+            f"{where}: apiVersion is {version[:64]!r}; this program reads {API_VERSION}. Change it, or use the program's other version."
+        )
+
+
+def _problems(error: ValidationError) -> list[str]:
+    return list(dict.fromkeys(_problem(dict(detail)) for detail in error.errors(include_input=False)))
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    location = detail["loc"]
+    path = ".".join(str(part) for part in location if not _is_union_branch(part)) or "document"
+    if detail["type"] != "extra_forbidden":
+        return f"{path}: {detail['msg'].removeprefix('Value error, ')}."
+    name = str(location[-1])
+    if name in R_NAMES:
+        return f"{path}: R MLHO's name {name!r} is here {R_NAMES[name]}."
+    near = difflib.get_close_matches(name, _names_at(location[:-1]), n=1, cutoff=0.5)
+    everywhere = difflib.get_close_matches(name, sorted(set(_all_names(RunSpec))), n=1, cutoff=0.7)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if not near and everywhere:
+        hint = f" Did you mean {everywhere[0]!r}, which stands elsewhere in the specification?"
+    return f"{path}: unknown field.{hint} Known here: {', '.join(sorted(_names_at(location[:-1])))}."
+
+
+def _is_union_branch(part: object) -> bool:
+    """Tell whether a location names a branch of a union (a type), which users never wrote."""
+    return isinstance(part, str) and (part[:1].isupper() or part.startswith(("literal[", "constrained-")))
+
+
+def _names_at(location: tuple[Any, ...]) -> list[str]:
+    model: Any = RunSpec
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if _is_union_branch(part):
+            model = globals().get(part, model)
+            continue
+        model = _part_model(model, part)
+    return _aliases(model) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _part_model(model: Any, alias: str) -> Any:
+    for name, field in model.model_fields.items():
+        if alias in (name, field.alias):
+            return next(iter(_models_in(field.annotation)), None)
+    return None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _all_names(model: type[BaseModel]) -> Iterator[str]:
+    yield from _aliases(model)
+    for field in model.model_fields.values():
+        for part in _models_in(field.annotation):
+            yield from _all_names(part)

@@ -1,0 +1,22 @@
+"""Names of objects in a store: blobs by content, commits by task, and a folder for each run."""
+
+from typing import Final
+
+BLOBS: Final = "blobs/sha256"
+COMMITS: Final = "commits"
+RUNS: Final = "runs"
+
+
+def blob_key(digest: str) -> str:
+    """Key of the blob with this SHA-256."""
+    return f"{BLOBS}/{digest[:2]}/{digest}"
+
+
+def commit_key(task_key: str) -> str:
+    """Key of the commit record of this task."""
+    return f"{COMMITS}/{task_key[:2]}/{task_key}"
+
+
+def run_key(run: str, name: str) -> str:
+    """Key of a file of this run, for people and for the next program."""
+    return f"{RUNS}/{run}/{name}"

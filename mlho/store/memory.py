@@ -1,0 +1,69 @@
+"""A store in memory: the twin for tests and notebooks."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import override
+
+from mlho.errors import ArtifactNotFound
+from mlho.store.base import Store, checked_key
+
+
+class MemoryStore(Store):
+    """Bytes in a dictionary; :meth:`path` writes a file that lives as long as the store."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = Lock()
+        self._files = tempfile.TemporaryDirectory(prefix="mlho-memory-")
+
+    @override
+    def get(self, key: str) -> bytes:
+        try:
+            return self._objects[checked_key(key)]
+        except KeyError:
+            raise ArtifactNotFound(f"{key}: the store holds nothing under this key.") from None
+
+    @override
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self.compare_and_swap(key, data, expected=None)
+
+    @override
+    def put_file_if_absent(self, key: str, path: Path) -> bool:
+        return self.put_if_absent(key, path.read_bytes())
+
+    @override
+    def copy_if_absent(self, source: str, target: str) -> bool:
+        return self.put_if_absent(target, self.get(source))
+
+    @override
+    def compare_and_swap(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
+        with self._lock:
+            if self._objects.get(checked_key(key)) != expected:
+                return False
+            self._objects[key] = bytes(data)
+            return True
+
+    @override
+    def exists(self, key: str) -> bool:
+        return checked_key(key) in self._objects
+
+    @override
+    def keys(self, prefix: str) -> Iterator[str]:
+        return iter(sorted(key for key in self._objects if key.startswith(prefix)))
+
+    @override
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._objects.pop(checked_key(key), None)
+        (Path(self._files.name) / key).unlink(missing_ok=True)
+
+    @override
+    def path(self, key: str) -> Path:
+        data = self.get(key)
+        target = Path(self._files.name) / key
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        return target
