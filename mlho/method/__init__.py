@@ -1,0 +1,1 @@
+"""The method: arrays in, arrays out. No keys, no clock, no environment."""

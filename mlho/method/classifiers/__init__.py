@@ -1,0 +1,42 @@
+"""The classifiers, behind one contract. Adding one: its class in a file of its own, and one line here."""
+
+from collections.abc import Mapping
+
+from mlho.errors import SpecError
+from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier
+from mlho.method.classifiers.ebm import EBM
+from mlho.method.classifiers.elasticnet import ElasticNet
+from mlho.method.classifiers.glmboost import GLMBoost
+from mlho.method.classifiers.settings import Setting, choose_setting, nearest_name
+from mlho.method.classifiers.xgboost import XGBoost
+
+__all__ = [
+    "CLASSIFIERS",
+    "Classifier",
+    "Coefficients",
+    "FittedClassifier",
+    "Setting",
+    "choose_setting",
+    "classifier_named",
+    "fitted_from_files",
+]
+
+#: Every classifier by its name in a specification. Libraries that take seconds to import are imported when one fits.
+CLASSIFIERS: dict[str, Classifier] = {
+    kind.name: kind for kind in (GLMBoost(), ElasticNet(), XGBoost(), EBM())
+}
+
+
+def classifier_named(name: str) -> Classifier:
+    """Return the classifier of this name; SpecError with the nearest valid name if there is none."""
+    if name not in CLASSIFIERS:
+        nearest = nearest_name(name, CLASSIFIERS)
+        raise SpecError(
+            f"candidates: unknown classifier {name[:64]!r}. Did you mean {nearest!r}? Valid: {', '.join(CLASSIFIERS)}."
+        )
+    return CLASSIFIERS[name]
+
+
+def fitted_from_files(name: str, files: Mapping[str, bytes]) -> FittedClassifier:
+    """Return the fitted classifier that ``to_files`` of this name wrote; BundleError if the files are not its."""
+    return classifier_named(name).fitted.from_files(files)

@@ -1,0 +1,85 @@
+"""glmboost as a classifier: R MLHO's default, and ours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method import glmboost
+from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels, prefix_groups, prefix_key
+from mlho.method.classifiers.files import ModelFields
+from mlho.method.classifiers.linear import FittedLinear
+from mlho.method.classifiers.settings import Parameter, Setting
+from mlho.method.design_matrix import Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class FittedGLMBoost(FittedLinear):
+    """A boosted linear model.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Share of the fitted step that each step took.
+    path : int64, shape (n_steps,)
+        The column that each step picked; -1 is the intercept.
+    dropped : int64, shape (n_dropped,)
+        Columns that were constant in training.
+    """
+
+    name: ClassVar[str] = "glmboost"
+
+    learning_rate: float
+    path: NDArray[np.int64]
+    dropped: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, result: glmboost.GLMBoostResult) -> "FittedGLMBoost":
+        """Return the classifier that predicts what the boosted model predicts."""
+        return cls(
+            values=result.coefficients,
+            mean=result.mean,
+            scale=result.scale,
+            base=result.base,
+            learning_rate=result.learning_rate,
+            path=result.path,
+            dropped=result.dropped,
+        )
+
+    def _own_fields(self) -> dict[str, Any]:
+        return {"learningRate": self.learning_rate, "path": self.path, "dropped": self.dropped}
+
+    @classmethod
+    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
+        return {
+            "learning_rate": fields.number("learningRate", low=0.0),
+            "path": fields.integers("path", low=glmboost.INTERCEPT, high=n_features - 1),
+            "dropped": fields.integers("dropped", low=0, high=n_features - 1),
+        }
+
+
+class GLMBoost(Classifier):
+    """Component-wise L2 boosting of the logistic loss. Simpler: a lower learning rate, then fewer steps."""
+
+    name = "glmboost"
+    parameters = (
+        Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
+        # R MLHO's grid of mstop.
+        Parameter("nSteps", "int", (50, 100, 150), low=1, high=100_000),
+    )
+    fitted = FittedGLMBoost
+
+    def _fit_settings(
+        self, matrix: Matrix, labels: Labels, settings: Sequence[Setting], *, seed: int, n_threads: int
+    ) -> list[FittedClassifier]:
+        # Nothing is drawn and one thread is enough: seed and threads cannot show.
+        longest = {
+            key: glmboost.fit(matrix, labels, n_steps, learning_rate=dict(key)["learningRate"])
+            for key, n_steps in prefix_groups(settings, "nSteps").items()
+        }
+        return [
+            FittedGLMBoost.of(longest[prefix_key(setting, "nSteps")].after(int(setting["nSteps"])))
+            for setting in settings
+        ]

@@ -1,0 +1,87 @@
+"""A fitted linear model: shared by the classifiers that learn one coefficient a feature."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from mlho.method import linear
+from mlho.method.classifiers.base import Coefficients, FittedClassifier
+from mlho.method.classifiers.files import MODEL_JSON, ModelFields, model_json
+from mlho.method.design_matrix import Floats, Matrix
+from mlho.method.glmboost import intercept_at_zero
+
+
+@dataclass(frozen=True, eq=False)
+class FittedLinear(FittedClassifier):
+    """Log-odds = base + Σ_j values_j · (x_j − mean_j).
+
+    Attributes
+    ----------
+    values : float64, shape (n_features,)
+        Log odds ratio per original unit.
+    mean, scale : float64, shape (n_features,)
+        Training mean and standard deviation (ddof 1).
+    base : float
+        Log-odds at the training mean.
+    """
+
+    values: Floats
+    mean: Floats
+    scale: Floats
+    base: float
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns that it was fitted with."""
+        return self.values.size
+
+    def _log_odds(self, matrix: Matrix) -> Floats:
+        return linear.log_odds(matrix, self.values, self.mean, self.base)
+
+    def _contributions(self, matrix: Matrix) -> Floats:
+        return linear.contributions(matrix, self.values, self.mean, self.base)
+
+    def coefficients(self) -> Coefficients:
+        """Return intercept, log odds ratios per original unit, and the scale for those per standard deviation."""
+        return Coefficients(intercept_at_zero(self.base, self.values, self.mean), self.values, self.scale)
+
+    def importance(self) -> Floats:
+        """Return the absolute log odds ratio per training standard deviation, shape (n_features,)."""
+        return abs(self.values * self.scale)
+
+    def _own_fields(self) -> dict[str, Any]:
+        """Return what a subclass stores beside the linear model."""
+        return {}
+
+    @classmethod
+    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
+        """Return the subclass's own attributes from the fields of a file."""
+        return {}
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return ``model.json``."""
+        shared = {
+            "nFeatures": self.n_features,
+            "values": self.values,
+            "mean": self.mean,
+            "scale": self.scale,
+            "base": self.base,
+        }
+        return {MODEL_JSON: model_json(self.name, shared | self._own_fields())}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """Return the model that ``to_files`` wrote; BundleError if it is damaged or of another version."""
+        fields = ModelFields(cls.name, files)
+        n_features = fields.integer("nFeatures")
+        values = fields.floats("values", size=n_features)
+        mean = fields.floats("mean", size=n_features)
+        scale = fields.floats("scale", size=n_features, low=0.0)
+        base = fields.number("base")
+        own = cls._own_from(fields, n_features)
+        fields.finish()
+        if np.any(values[scale == 0.0]):
+            fields.refuse("a constant column has a coefficient")
+        return cls(values=values, mean=mean, scale=scale, base=base, **own)

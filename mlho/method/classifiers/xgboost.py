@@ -1,0 +1,226 @@
+"""Gradient-boosted trees (xgboost) as a classifier.
+
+The model is its UBJSON bytes: training and a later process predict from the same bytes with the same library,
+so to the same bits. xgboost is imported where it is used, because that takes seconds.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mlho.errors import BundleError, DataError
+from mlho.method.classifiers.base import (
+    Classifier,
+    Coefficients,
+    FittedClassifier,
+    Labels,
+    prefix_groups,
+    prefix_key,
+)
+from mlho.method.classifiers.files import MODEL_JSON, ModelFields, model_json
+from mlho.method.classifiers.settings import Parameter, Setting
+from mlho.method.design_matrix import Floats, Matrix
+
+#: The trees, in xgboost's own binary JSON.
+MODEL_UBJ = "model.ubj"
+
+#: Rows that are made dense at once when predicting: bounds memory, changes no bit.
+_ROWS_AT_ONCE = 16_384
+
+_XGBOOST_NAMES = {
+    "maxDepth": "max_depth",
+    "learningRate": "learning_rate",
+    "minChildWeight": "min_child_weight",
+    "subsample": "subsample",
+    "colsample": "colsample_bytree",
+    "lambda": "reg_lambda",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FittedXGBoost(FittedClassifier):
+    """Boosted trees.
+
+    Attributes
+    ----------
+    model : bytes
+        The booster as UBJSON.
+    gain : float64, shape (n_features,)
+        Total loss reduction of the splits on each feature.
+    n_rounds : int
+        Trees.
+    """
+
+    name: ClassVar[str] = "xgboost"
+
+    model: bytes
+    gain: Floats
+    n_rounds: int
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns that it was fitted with."""
+        return self.gain.size
+
+    @cached_property
+    def _booster(self) -> Any:
+        return _booster_from(self.model)
+
+    def _log_odds(self, matrix: Matrix) -> Floats:
+        """Return xgboost's margin, a sum in float32 over the trees in their order, as float64."""
+        return _by_rows(matrix, lambda rows: self._booster.predict(_dmatrix(rows), output_margin=True))
+
+    def _contributions(self, matrix: Matrix) -> Floats:
+        """Return TreeSHAP values; what float32 rounding leaves between their sum and the margin is in the intercept."""
+        shap = _by_rows(matrix, lambda rows: self._booster.predict(_dmatrix(rows), pred_contribs=True))
+        margin = self._log_odds(matrix)
+        by_feature = np.zeros(len(margin))
+        for j in range(self.n_features):
+            by_feature += shap[:, j]
+        shap[:, -1] = margin - by_feature
+        return shap
+
+    def coefficients(self) -> Coefficients | None:
+        """Return None: trees have no coefficients."""
+        return None
+
+    def importance(self) -> Floats:
+        """Return the total gain of each feature: how much its splits reduced the training loss."""
+        return self.gain
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return ``model.json`` (sizes, gain, the digest of the trees) and ``model.ubj`` (the trees)."""
+        fields = {
+            "nFeatures": self.n_features,
+            "nRounds": self.n_rounds,
+            "gain": self.gain,
+            "modelSha256": hashlib.sha256(self.model).hexdigest(),
+        }
+        return {MODEL_JSON: model_json(self.name, fields), MODEL_UBJ: self.model}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """Return the model that ``to_files`` wrote; BundleError if it is damaged or of another version."""
+        fields = ModelFields(cls.name, files, other_files=frozenset({MODEL_UBJ}))
+        n_features = fields.integer("nFeatures", low=1)
+        n_rounds = fields.integer("nRounds", low=1)
+        gain = fields.floats("gain", size=n_features, low=0.0)
+        digest = fields.take("modelSha256")
+        fields.finish()
+        # Before xgboost's parser sees it: that is C++, and reads whatever it is given.
+        if digest != hashlib.sha256(files[MODEL_UBJ]).hexdigest():
+            fields.refuse(f"{MODEL_UBJ} does not match its digest")
+        fitted = cls(model=bytes(files[MODEL_UBJ]), gain=gain, n_rounds=n_rounds)
+        booster = fitted._booster
+        if (booster.num_features(), booster.num_boosted_rounds()) != (n_features, n_rounds):
+            fields.refuse(f"{MODEL_UBJ} has another number of features or trees than declared")
+        return fitted
+
+
+class XGBoost(Classifier):
+    """Boosted trees by histogram.
+
+    Simpler, in this order: shallower trees, a lower learning rate, more weight in a leaf, a smaller share of
+    rows, of columns, a stronger penalty, fewer trees.
+    """
+
+    name = "xgboost"
+    parameters = (
+        Parameter("maxDepth", "int", (2, 4), low=1, high=16),
+        Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
+        Parameter("minChildWeight", "float", (1.0,), low=0.0, high=float("inf"), simpler="high"),
+        Parameter("subsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
+        Parameter("colsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
+        Parameter("lambda", "float", (1.0,), low=0.0, high=float("inf"), simpler="high"),
+        Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
+    )
+    fitted = FittedXGBoost
+
+    def _fit_settings(
+        self, matrix: Matrix, labels: Labels, settings: Sequence[Setting], *, seed: int, n_threads: int
+    ) -> list[FittedClassifier]:
+        import xgboost
+
+        # Bins depend on nothing in a setting: one quantised matrix serves all.
+        binned = xgboost.QuantileDMatrix(_float32(matrix), label=labels, nthread=1)
+        longest = {
+            key: xgboost.train(_training_parameters(dict(key), seed), binned, num_boost_round=n_rounds)
+            for key, n_rounds in prefix_groups(settings, "nRounds").items()
+        }
+        return [
+            _fitted(longest[prefix_key(setting, "nRounds")], int(setting["nRounds"]), matrix.shape[1])
+            for setting in settings
+        ]
+
+
+def _training_parameters(values: Mapping[str, float], seed: int) -> dict[str, Any]:
+    return {
+        **{ours: values[name] for name, ours in _XGBOOST_NAMES.items()},
+        "objective": "binary:logistic",
+        "tree_method": "hist",
+        "seed": seed,
+        # One thread whatever is offered: threads add partial histograms in another order, and a last bit can move a split.
+        # A run's parallelism is its tasks.
+        "nthread": 1,
+        "verbosity": 0,
+    }
+
+
+def _fitted(booster: Any, n_rounds: int, n_features: int) -> FittedXGBoost:
+    prefix = booster if booster.num_boosted_rounds() == n_rounds else booster[:n_rounds]
+    gain = np.zeros(n_features)
+    for feature, total in prefix.get_score(importance_type="total_gain").items():
+        gain[int(feature.removeprefix("f"))] = total
+    return FittedXGBoost(model=bytes(prefix.save_raw("ubj")), gain=gain, n_rounds=n_rounds)
+
+
+def _booster_from(model: bytes) -> Any:
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1, "verbosity": 0})
+    try:
+        booster.load_model(bytearray(model))
+    except xgboost.core.XGBoostError as error:
+        raise BundleError(
+            f"xgboost {MODEL_UBJ}: xgboost cannot read it. Build or fetch the model again."
+        ) from error
+    return booster
+
+
+def _dmatrix(rows: NDArray[np.float32]) -> Any:
+    import xgboost
+
+    return xgboost.DMatrix(rows, nthread=1)
+
+
+def _by_rows(matrix: Matrix, predict: Any) -> Floats:
+    """Return predictions as float64, made from some thousand dense rows at a time."""
+    by_row = matrix.tocsr() if sp.issparse(matrix) else matrix
+    starts = range(0, max(matrix.shape[0], 1), _ROWS_AT_ONCE)
+    parts = [predict(_float32(by_row[start : start + _ROWS_AT_ONCE])) for start in starts]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _float32(matrix: Matrix) -> NDArray[np.float32]:
+    """Return the matrix dense, as xgboost computes; a zero of a sparse matrix is the number zero, not a missing value."""
+    largest = np.finfo(np.float32).max
+    stored = matrix.data if sp.issparse(matrix) else matrix
+    n_too_large = int(np.count_nonzero(np.abs(stored) > largest))
+    if n_too_large:
+        raise DataError(
+            "feature matrix",
+            "values too large for xgboost",
+            expected=f"at most {largest:.3g} in size, the range of float32",
+            got=f"{n_too_large} larger values",
+            remedy="Use a larger unit for that column.",
+        )
+    dense: NDArray[np.float32] = (
+        matrix.astype(np.float32).toarray(order="C") if sp.issparse(matrix) else matrix.astype(np.float32)
+    )
+    return dense

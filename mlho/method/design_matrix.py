@@ -1,0 +1,215 @@
+"""The feature matrix and the labels: what a classifier takes, checked once, and the moments of its columns.
+
+A matrix is a dense float64 array or a SciPy CSC array of shape (n_samples, n_features). Both forms of the
+same numbers give the same bits everywhere: kernels that learn see the non-zeros column by column, kernels
+that predict see the features of a row in index order.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.errors import DataError
+
+Floats = NDArray[np.float64]
+#: Dense float64 array or ``scipy.sparse.csc_array``, shape (n_samples, n_features). SciPy has no types of its own.
+Matrix = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Centre and spread of each column.
+
+    Attributes
+    ----------
+    mean : float64, shape (n_features,)
+        Arithmetic mean over all rows, implicit zeros included.
+    sd : float64, shape (n_features,)
+        Standard deviation with ddof 1; exactly 0 for a constant column.
+    is_constant : bool, shape (n_features,)
+        All rows hold one value.
+    """
+
+    mean: Floats
+    sd: Floats
+    is_constant: NDArray[np.bool_]
+
+
+def checked_matrix(X: Any, *, n_features: int | None = None, where: str = "feature matrix") -> Matrix:
+    """Return X as a dense float64 array or a canonical CSC array (sorted rows, no duplicates, no stored zeros).
+
+    Parameters
+    ----------
+    X : array-like or SciPy sparse, shape (n_samples, n_features)
+        Numbers or booleans. Not changed.
+    n_features : int, optional
+        The number of columns that the model was fitted with.
+    where : str
+        What the error calls this matrix.
+
+    Raises
+    ------
+    DataError
+        Not two-dimensional, not numbers, another number of columns, or a value that is not finite.
+    """
+    matrix: Matrix = _canonical_csc(X) if sp.issparse(X) else _dense(X, where)
+    if n_features is not None and matrix.shape[1] != n_features:
+        raise DataError(
+            where,
+            "wrong number of columns",
+            expected=f"{n_features} columns, in the order of training",
+            got=str(matrix.shape[1]),
+            remedy="Pass the columns that the model was fitted with.",
+        )
+    stored: Floats = matrix.data if sp.issparse(matrix) else matrix
+    n_bad = int(stored.size - np.count_nonzero(np.isfinite(stored)))
+    if n_bad:
+        raise DataError(
+            where,
+            "values that are not finite",
+            expected="a finite number in every cell",
+            got=f"{n_bad} NaN or infinite values",
+            remedy="Impute missing numbers (training median and an indicator) before this.",
+        )
+    return matrix
+
+
+def _canonical_csc(X: Any) -> Any:
+    given = sp.csc_array(X)
+    is_canonical = given.dtype == np.float64 and given.has_canonical_format and given.data.all()
+    if is_canonical:
+        return given
+    matrix = given.astype(np.float64, copy=True)
+    matrix.sum_duplicates()  # sorts the rows within a column as well
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _dense(X: Any, where: str) -> Floats:
+    try:
+        dense = np.asarray(X, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            where,
+            "cells that are not numbers",
+            expected="numbers in every cell",
+            got=f"an array of dtype {np.asarray(X).dtype}",
+            remedy="Encode text as indicator columns before this.",
+        ) from error
+    if dense.ndim != 2:
+        raise DataError(
+            where,
+            "not a matrix",
+            expected="two dimensions (samples, features)",
+            got=f"{dense.ndim} dimension(s)",
+            remedy="Reshape a single sample with X.reshape(1, -1).",
+        )
+    return dense
+
+
+def checked_labels(y: Any, n_samples: int, *, where: str = "labels") -> NDArray[np.int8]:
+    """Return y as int8 of 0 and 1, shape (n_samples,), with both classes present.
+
+    Raises
+    ------
+    DataError
+        Another length or dimension, a value beside 0 and 1, or a single class.
+    """
+    labels = np.asarray(y)
+    if labels.shape != (n_samples,):
+        raise DataError(
+            where,
+            "not one label per sample",
+            expected=f"shape ({n_samples},)",
+            got=f"shape {labels.shape}",
+            remedy="Pass one 0 or 1 for each row of the matrix.",
+        )
+    is_positive, is_negative = labels == 1, labels == 0
+    n_other = n_samples - int(np.count_nonzero(is_positive)) - int(np.count_nonzero(is_negative))
+    if n_other:
+        raise DataError(
+            where,
+            "labels beside 0 and 1",
+            expected="0 or 1",
+            got=f"{n_other} other values",
+            remedy="Code the outcome as 0 (absent) and 1 (present).",
+        )
+    n_positive = int(np.count_nonzero(is_positive))
+    if n_positive in (0, n_samples):
+        raise DataError(
+            where,
+            "one class only",
+            expected="samples with and without the outcome",
+            got=f"{n_positive} of {n_samples} positive",
+            remedy="Use fewer folds or a stratified split, or widen the cohort.",
+        )
+    coded: NDArray[np.int8] = is_positive.astype(np.int8)
+    return coded
+
+
+def as_csc(matrix: Matrix) -> Any:
+    """Return the matrix as a canonical CSC array; a dense one keeps its non-zeros only."""
+    return matrix if sp.issparse(matrix) else sp.csc_array(matrix)
+
+
+def moments(columns: Any) -> Moments:
+    """Return mean, standard deviation (ddof 1) and constancy of each column of a CSC array.
+
+    Two passes over the non-zeros in a fixed order; the zeros are accounted for in closed form. Fewer than two
+    rows: every column is constant.
+    """
+    mean, sd = _moments(columns.data, columns.indptr, columns.shape[0])
+    return Moments(mean, sd, sd == 0.0)
+
+
+def centred_where_full(columns: Any, mean: Floats) -> tuple[Floats, Floats]:
+    """Return the stored values, centred in columns without a zero, and the mean that is left to subtract.
+
+    A number far from zero with little spread (a year, a weight in grams) would lose its digits in Σxu −
+    mean·Σu. A column with zeros cannot be such a one, and keeps its sparsity.
+
+    Parameters
+    ----------
+    columns : CSC array, shape (n_samples, n_features)
+        Without stored zeros.
+    mean : float64, shape (n_features,)
+        Its column means.
+    """
+    n_stored = np.diff(columns.indptr)
+    is_full = n_stored == columns.shape[0]
+    if not is_full.any():
+        return columns.data, mean
+    shift = np.where(is_full, mean, 0.0)
+    return columns.data - np.repeat(shift, n_stored), np.where(is_full, 0.0, mean)
+
+
+@njit(cache=True, nogil=True)
+def _moments(data: Any, indptr: Any, n_rows: int) -> Any:  # pragma: no cover - compiled
+    n_columns = indptr.size - 1
+    mean = np.zeros(n_columns)
+    sd = np.zeros(n_columns)
+    for j in range(n_columns):
+        start, stop = indptr[j], indptr[j + 1]
+        n_stored = stop - start
+        total = 0.0
+        # A constant is found by its extremes: the mean of n equal numbers need not be that number.
+        low = 0.0 if n_stored < n_rows else data[start]
+        high = low
+        for k in range(start, stop):
+            total += data[k]
+            low = min(low, data[k])
+            high = max(high, data[k])
+        if low == high:
+            mean[j] = low
+            continue
+        centre = total / n_rows
+        squares = (n_rows - n_stored) * centre * centre
+        for k in range(start, stop):
+            squares += (data[k] - centre) * (data[k] - centre)
+        mean[j] = centre
+        sd[j] = np.sqrt(squares / (n_rows - 1))
+    return mean, sd

@@ -1,0 +1,221 @@
+"""Levels: features as small whole numbers, column by column, which is what contingency tables count."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlho.errors import DataError, SpecError
+
+# Rows of a dense matrix are converted a few at a time: about 4 M cells, 16 MB.
+_CELLS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnBlock:
+    """Level codes of many columns, sparse by column (CSC); what is not stored is level 0.
+
+    Attributes
+    ----------
+    n_samples : int
+        Rows.
+    indptr : ndarray of int64, shape (n_columns + 1,)
+        Where each column's entries begin.
+    indices : ndarray of int32, shape (n_stored,)
+        Samples, in [0, n_samples); each at most once per column.
+    values : ndarray of uint8 or int32, shape (n_stored,)
+        Level codes, 0 or more; a stored 0 is level 0.
+
+    Raises
+    ------
+    DataError
+        When the parts do not fit together.
+
+    Notes
+    -----
+    The arrays are held as read-only views, so that memory-mapped and ordinary arrays take the same compiled code.
+
+    Examples
+    --------
+    Two columns over three samples; the second holds levels 0, 2, 1.
+
+    >>> block = ColumnBlock(3, np.array([0, 1, 3]), np.array([0, 1, 2], np.int32), np.array([1, 2, 1], np.uint8))
+    >>> block.n_columns
+    2
+    """
+
+    n_samples: int
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[np.uint8] | NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values)
+        if values.dtype not in (np.dtype(np.uint8), np.dtype(np.int32)):
+            raise _misfit("level codes of another dtype", "uint8 or int32", str(values.dtype))
+        object.__setattr__(self, "indptr", frozen(np.asarray(self.indptr), np.int64))
+        object.__setattr__(self, "indices", frozen(np.asarray(self.indices), np.int32))
+        object.__setattr__(self, "values", frozen(values, values.dtype.type))
+        self._check()
+
+    def _check(self) -> None:
+        # The compiled code that reads these does not check bounds.
+        indptr, indices, values = self.indptr, self.indices, self.values
+        if indptr.ndim != 1 or indptr.size < 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+            raise _misfit("column pointers", "ascending from 0", f"shape {indptr.shape}")
+        if indices.shape != (indptr[-1],) or values.shape != indices.shape:
+            raise _misfit(
+                "entries", f"{indptr[-1]} samples and level codes", f"{indices.shape} and {values.shape}"
+            )
+        if indices.size and (indices.min() < 0 or indices.max() >= self.n_samples):
+            raise _misfit("sample numbers", f"between 0 and {self.n_samples - 1}", "others")
+        if values.size and values.dtype.kind == "i" and values.min() < 0:
+            raise _misfit("level codes", "0 or more", "negative ones")
+
+    @property
+    def n_columns(self) -> int:
+        """Columns."""
+        return int(self.indptr.size - 1)
+
+
+def cut_levels(counts: ArrayLike, cut_points: Sequence[int] = (1, 2, 3)) -> NDArray[np.uint8]:
+    """Cut counts to levels.
+
+    Parameters
+    ----------
+    counts : array-like of non-negative numbers, any shape
+        How often a code was seen.
+    cut_points : sequence of int
+        Strictly ascending, at least 1, at most 255 of them. (1, 2, 3) makes the levels 0, 1, 2, and 3 or more.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+        The number of cut points that the count reaches.
+
+    Raises
+    ------
+    SpecError
+        When the cut points are none.
+
+    Examples
+    --------
+    >>> cut_levels([0, 1, 2, 3, 9]).tolist()
+    [0, 1, 2, 3, 3]
+    """
+    points = np.asarray(cut_points)
+    is_ascending = points.ndim == 1 and points.dtype.kind in "iu" and bool((np.diff(points) > 0).all())
+    if not is_ascending or not 1 <= points.size <= 255 or points[0] < 1:
+        raise SpecError(
+            "selection.cutPoints: expected between 1 and 255 ascending whole numbers from 1 on; "
+            f"got {list(cut_points)}. Use for example [1, 2, 3]."
+        )
+    return np.searchsorted(points, np.asarray(counts), side="right").astype(np.uint8)
+
+
+def quartile_edges(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the quartiles of the values that are there, as observed values.
+
+    Parameters
+    ----------
+    values : array-like of float, shape (n,)
+        NaN where absent.
+
+    Returns
+    -------
+    ndarray of float64, shape (up to 3,)
+        The k-th quartile of n sorted values is number ⌈k·n/4⌉ (R's ``quantile(type = 1)``): a value of the data, no
+        interpolation. Equal quartiles appear once, and one that equals the largest value, above which there is
+        nothing, not at all. Empty when nothing is there.
+
+    Examples
+    --------
+    >>> quartile_edges([1.0, 2.0, 3.0, 4.0, float("nan")]).tolist()
+    [1.0, 2.0, 3.0]
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    there = np.sort(numbers[~np.isnan(numbers)])
+    if there.size == 0:
+        return np.empty(0, dtype=np.float64)
+    ranks = -(-np.arange(1, 4) * there.size // 4) - 1
+    edges = np.unique(there[ranks])
+    return np.asarray(edges[edges < there[-1]], dtype=np.float64)
+
+
+def cut_at_quartiles(values: ArrayLike, *, edges: ArrayLike | None = None) -> NDArray[np.uint8]:
+    """Cut values to levels at their quartiles; an absent value is a level of its own.
+
+    Parameters
+    ----------
+    values : array-like of float, shape (n,)
+        NaN where absent.
+    edges : array-like of float, optional
+        Ascending; from :func:`quartile_edges` of the training values. By default of ``values`` themselves, which must
+        then be the training values.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n,)
+        0 where absent, else 1 + the number of edges below the value: 1 up to and including the first quartile, and so
+        on to 4. Equal values always share a level; with fewer distinct values there are fewer levels, without gaps.
+
+    Examples
+    --------
+    >>> cut_at_quartiles([1.0, 2.0, 3.0, 4.0, float("nan")]).tolist()
+    [1, 2, 3, 4, 0]
+    >>> cut_at_quartiles([5.0, 5.0, 5.0, 9.0]).tolist()
+    [1, 1, 1, 2]
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    cuts = quartile_edges(numbers) if edges is None else np.asarray(edges, dtype=np.float64)
+    levels = np.searchsorted(cuts, numbers, side="left").astype(np.uint8) + np.uint8(1)
+    return np.where(np.isnan(numbers), np.uint8(0), levels)
+
+
+def columns_from_dense(X: NDArray[Any]) -> ColumnBlock:
+    """Return a dense matrix of non-negative whole numbers as columns.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_columns)
+        Values from 0 to 2³¹ − 1 of any numeric dtype, checked by the caller.
+
+    Returns
+    -------
+    ColumnBlock
+        Its values are int32. Beyond the result it needs about 16 MB, whatever the size of ``X``.
+    """
+    n_samples, n_columns = X.shape
+    n_rows = max(1, _CELLS_AT_ONCE // max(1, n_columns))
+    starts = range(0, n_samples, n_rows)
+    n_stored = np.zeros(n_columns, dtype=np.int64)
+    for start in starts:
+        n_stored += np.count_nonzero(X[start : start + n_rows], axis=0)
+    indptr = np.concatenate([[0], np.cumsum(n_stored)]).astype(np.int64)
+    indices = np.empty(indptr[-1], dtype=np.int32)
+    values = np.empty(indptr[-1], dtype=np.int32)
+    free = indptr[:-1].copy()
+    for start in starts:
+        # Column after column of these rows; within one column the rows ascend.
+        block = np.ascontiguousarray(X[start : start + n_rows].T).astype(np.int32, copy=False)
+        columns, rows = np.nonzero(block)
+        counts = np.bincount(columns, minlength=n_columns)
+        before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        slots = np.repeat(free - before, counts) + np.arange(columns.size)
+        indices[slots] = rows + start
+        values[slots] = block[columns, rows]
+        free += counts
+    return ColumnBlock(n_samples, indptr, indices, values)
+
+
+def frozen(array: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
+    """Return a read-only, contiguous view (a copy only where dtype or layout differ)."""
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def _misfit(rule: str, expected: str, got: str) -> DataError:
+    return DataError("columns", rule, expected=expected, got=got, remedy="Build the columns again.")

@@ -1,0 +1,182 @@
+"""Outcomes counted by distinct prediction: what every metric is computed from.
+
+All metrics of this package depend on (y, p) only through "how many samples, and how many positives, have this
+prediction". Counting first makes every later sum run over distinct predictions in ascending order: the order of rows
+cannot show, ties are handled in one place, and a bootstrap replicate is the same count with other weights.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlho.errors import DataError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Samples and positives at each distinct prediction, in ascending order.
+
+    Attributes
+    ----------
+    p : float64 array, shape (n_cells,)
+        Distinct predictions, strictly increasing.
+    n : int64 or float64 array, shape (n_cells,)
+        Samples (or their summed whole-number weights) with this prediction.
+    n_positive : array of the same kind, shape (n_cells,)
+        Those with y = 1.
+    cell : int64 array, shape (n_samples,)
+        Index into ``p`` of each sample.
+    """
+
+    p: FloatArray
+    n: NDArray[Any]
+    n_positive: NDArray[Any]
+    cell: IntArray
+
+    @cached_property
+    def n_total(self) -> float:
+        """All samples, or their summed weights."""
+        return float(self.n.sum())
+
+    @cached_property
+    def n_positive_total(self) -> float:
+        """All positives, or their summed weights."""
+        return float(self.n_positive.sum())
+
+    @property
+    def n_negative_total(self) -> float:
+        """All negatives, or their summed weights."""
+        return self.n_total - self.n_positive_total
+
+    @cached_property
+    def operating_points(self) -> tuple[FloatArray, FloatArray]:
+        """True and false positives from no alert to all alerts, float64, each of shape (n_cells + 1,)."""
+        tp = np.zeros(self.p.size + 1)
+        fp = np.zeros(self.p.size + 1)
+        np.cumsum(self.n_positive[::-1], out=tp[1:])
+        np.cumsum((self.n - self.n_positive)[::-1], out=fp[1:])
+        return tp, fp
+
+    def reweighted(self, weights: FloatArray, positive_weights: FloatArray) -> "Tally":
+        """Return the same predictions counted with a weight per sample.
+
+        Parameters
+        ----------
+        weights, positive_weights : float64 arrays, shape (n_samples,)
+            Whole numbers ≥ 0, so that their sums are exact; the second is weights × y.
+        """
+        k = self.p.size
+        return Tally(
+            p=self.p,
+            n=np.bincount(self.cell, weights, k),
+            n_positive=np.bincount(self.cell, positive_weights, k),
+            cell=self.cell,
+        )
+
+
+def tally(y: ArrayLike, p: ArrayLike, *, probabilities: bool = True) -> Tally:
+    """Count samples and positives at each distinct prediction.
+
+    Parameters
+    ----------
+    y : array of 0/1 or bool, shape (n_samples,)
+        Outcome.
+    p : array of float, shape (n_samples,)
+        Prediction; within [0, 1] unless ``probabilities`` is False.
+    probabilities : bool
+        False accepts any finite score, which is enough where only the order counts.
+
+    Raises
+    ------
+    DataError
+        When shapes differ, there is no sample, an outcome is neither 0 nor 1, or a prediction is missing or
+        out of range.
+
+    Examples
+    --------
+    >>> counted = tally([0, 1, 1], [0.2, 0.2, 0.9])
+    >>> counted.n.tolist(), counted.n_positive.tolist()
+    ([2, 1], [1, 1])
+    """
+    outcome, prediction = _checked(y, p, probabilities=probabilities)
+    distinct, cell = np.unique(prediction, return_inverse=True)
+    cell = cell.astype(np.int64, copy=False)
+    n = np.bincount(cell, minlength=distinct.size).astype(np.int64, copy=False)
+    n_positive = np.bincount(cell[outcome], minlength=distinct.size).astype(np.int64, copy=False)
+    return Tally(p=distinct, n=n, n_positive=n_positive, cell=cell)
+
+
+def class_reason(n_positive: float, n_negative: float) -> str | None:
+    """Say why what needs both classes does not exist; None when both are there."""
+    if n_positive and n_negative:
+        return None
+    n = int(n_positive + n_negative)
+    return f"one class only: {int(n_positive)} of {n} samples are positive"
+
+
+def checked_groups(groups: ArrayLike | None, n_samples: int) -> IntArray:
+    """Return 0-based patient numbers in the order of the sorted codes.
+
+    Parameters
+    ----------
+    groups : array of int, shape (n_samples,), or None
+        Patient code of each sample; None means that each sample is a patient of its own.
+
+    Raises
+    ------
+    DataError
+        When the shape does not fit.
+    """
+    if groups is None:
+        return np.arange(n_samples, dtype=np.int64)
+    codes = np.asarray(groups)
+    if codes.shape != (n_samples,):
+        raise DataError(
+            "patient codes",
+            "one code for each sample",
+            expected=f"shape ({n_samples},)",
+            got=f"shape {codes.shape}",
+            remedy="Pass the patient of each prediction.",
+        )
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64, copy=False)
+
+
+def _checked(y: ArrayLike, p: ArrayLike, *, probabilities: bool) -> tuple[NDArray[np.bool_], FloatArray]:
+    outcome = np.asarray(y)
+    prediction = np.asarray(p, dtype=np.float64)
+    if outcome.ndim != 1 or outcome.shape != prediction.shape or not outcome.size:
+        raise DataError(
+            "outcome and predictions",
+            "one prediction for each outcome, at least one",
+            expected="two arrays of one dimension and equal length",
+            got=f"shapes {outcome.shape} and {prediction.shape}",
+            remedy="Pass the two columns of the same table.",
+        )
+    positive = outcome == 1
+    n_other = int(np.count_nonzero(~positive & (outcome != 0)))
+    if n_other:
+        raise DataError(
+            "outcome",
+            "outcomes are 0 or 1",
+            expected="0 or 1 in every sample",
+            got=f"{n_other} samples with something else",
+            remedy="Drop or recode them before evaluation.",
+        )
+    valid = np.isfinite(prediction)
+    if probabilities:
+        valid &= (prediction >= 0.0) & (prediction <= 1.0)
+    if not valid.all():
+        raise DataError(
+            "predictions",
+            "predictions are probabilities" if probabilities else "predictions are finite numbers",
+            expected="numbers from 0 to 1" if probabilities else "finite numbers",
+            got=f"{int(np.count_nonzero(~valid))} samples that are not",
+            remedy="Look for missing values in the features or an overflow in the model.",
+        )
+    return positive, prediction

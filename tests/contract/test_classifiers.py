@@ -1,0 +1,455 @@
+"""What every classifier must do. One that is added to ``CLASSIFIERS`` is tested here without a further line but its quick grid."""
+
+import functools
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from mlho.errors import BundleError, DataError, SpecError
+from mlho.method.classifiers import (
+    CLASSIFIERS,
+    Classifier,
+    FittedClassifier,
+    choose_setting,
+    classifier_named,
+    fitted_from_files,
+)
+
+# Small enough to run in a second; two settings each, simplest first.
+QUICK_GRIDS = {
+    "glmboost": {"nSteps": [20, 60]},
+    "elasticnet": {"c": [0.01, 0.1]},
+    "xgboost": {"maxDepth": [3], "nRounds": [10, 25], "subsample": [0.7], "colsample": [0.7]},
+    "ebm": {"maxRounds": [60, 200], "nBags": [2], "nInteractions": [1]},
+}
+N_FEATURES = 12
+AGE, CONSTANT = 10, 11
+
+
+@functools.cache
+def cohort(seed=0, n=600):
+    """Ten sparse codes (0 and 1 raise the risk, 2 lowers it), an age in years, and a constant column."""
+    rng = np.random.default_rng(seed)
+    codes = (rng.random((n, 10)) < 0.25) * rng.integers(1, 4, (n, 10))
+    age = rng.normal(60.0, 12.0, n)
+    X = np.column_stack([codes, age, np.full(n, 3.0)]).astype(float)
+    y = (rng.random(n) < 1.0 / (1.0 + np.exp(-true_log_odds(X)))).astype(int)
+    return X, y
+
+
+def true_log_odds(X):
+    """Return the planted log-odds."""
+    return 2.0 * (X[:, 0] > 0) + 1.5 * (X[:, 1] > 0) - 1.5 * (X[:, 2] > 0) + 0.04 * (X[:, AGE] - 60.0) - 0.5
+
+
+@pytest.fixture(params=list(CLASSIFIERS))
+def classifier(request) -> Classifier:
+    return classifier_named(request.param)
+
+
+@functools.cache
+def fitted_quickly(name: str) -> tuple[FittedClassifier, ...]:
+    X, y = cohort()
+    kind = classifier_named(name)
+    return tuple(kind.fit_settings(X, y, kind.settings(QUICK_GRIDS[name]), seed=7))
+
+
+def auroc(y, p):
+    above, below = p[y == 1][:, None], p[y == 0][None, :]
+    return float(((above > below) + 0.5 * (above == below)).mean())
+
+
+def test_its_registered_name_is_its_own(classifier):
+    """Registry, classifier and fitted model agree on the name."""
+    assert CLASSIFIERS[classifier.name] is classifier
+    assert classifier.fitted.name == classifier.name
+
+
+def test_the_planted_signal_is_found(classifier):
+    """On rows not seen it ranks nearly as well as the planted log-odds do, and the three planted codes weigh most."""
+    X_new, y_new = cohort(seed=1)
+    best_possible = auroc(y_new, true_log_odds(X_new))
+
+    for fitted in fitted_quickly(classifier.name):
+        assert auroc(y_new, fitted.predict_proba(X_new)) > best_possible - 0.05
+        assert set(np.argsort(fitted.importance()[:10])[-3:]) == {0, 1, 2}
+
+
+def test_the_same_data_setting_and_seed_give_the_same_bytes(classifier):
+    """Fitting twice, from dense or from sparse columns, writes equal files."""
+    X, y = cohort()
+    setting = classifier.settings(QUICK_GRIDS[classifier.name])[0]
+
+    again = classifier.fit(sp.csr_array(X), y, setting, seed=7)
+
+    assert again.to_files() == fitted_quickly(classifier.name)[0].to_files()
+
+
+def test_threads_do_not_show(classifier):
+    """Two threads give the files that one gives."""
+    X, y = cohort()
+    settings = classifier.settings(QUICK_GRIDS[classifier.name])
+
+    by_two = classifier.fit_settings(X, y, settings, seed=7, n_threads=2)
+
+    assert [one.to_files() for one in by_two] == [one.to_files() for one in fitted_quickly(classifier.name)]
+
+
+def test_fitting_settings_together_is_fitting_each_alone(classifier):
+    """What is shared between settings changes no bit."""
+    X, y = cohort()
+    settings = classifier.settings(QUICK_GRIDS[classifier.name])
+
+    alone = [classifier.fit(X, y, setting, seed=7) for setting in settings]
+
+    assert [one.to_files() for one in alone] == [one.to_files() for one in fitted_quickly(classifier.name)]
+
+
+def test_a_row_has_the_same_bits_in_any_batch(classifier):
+    """Alone, in odd batches, in reverse, dense, CSC or CSR: the same probability and contributions to the last bit."""
+    X, _ = cohort(seed=2)
+    fitted = fitted_quickly(classifier.name)[-1]
+    together = fitted.predict_proba(X)
+    explained = fitted.contributions(X)
+
+    assert np.array_equal(np.concatenate([fitted.predict_proba(row[None]) for row in X]), together)
+    assert np.array_equal(
+        np.concatenate([fitted.predict_proba(X[i : i + 17]) for i in range(0, 600, 17)]), together
+    )
+    assert np.array_equal(fitted.predict_proba(X[::-1])[::-1], together)
+    assert np.array_equal(fitted.predict_proba(sp.csc_matrix(X)), together)
+    assert np.array_equal(fitted.predict_proba(sp.csr_array(X)), together)
+    assert np.array_equal(np.concatenate([fitted.contributions(row[None]) for row in X[:50]]), explained[:50])
+    assert np.array_equal(fitted.contributions(sp.csc_array(X)), explained)
+
+
+def test_probabilities_lie_strictly_between_0_and_1(classifier):
+    """Even far outside the training range a probability has a finite logit."""
+    X, _ = cohort()
+    far = np.vstack([X * 1e6, -X * 1e6])
+
+    p = fitted_quickly(classifier.name)[-1].predict_proba(far)
+
+    assert p.dtype == np.float64
+    assert p.shape == (1200,)
+    assert ((p > 0.0) & (p < 1.0)).all()
+
+
+def test_contributions_add_up_to_the_log_odds(classifier):
+    """Added from left to right, a row's contributions are the log-odds of its probability, within 1e-9."""
+    X, _ = cohort(seed=3)
+
+    for fitted in fitted_quickly(classifier.name):
+        parts = fitted.contributions(X)
+        total = np.zeros(len(X))
+        for column in parts.T:
+            total += column
+        p = fitted.predict_proba(X)
+
+        assert parts.shape == (600, N_FEATURES + 1)
+        assert np.abs(total - np.log(p / (1.0 - p))).max() < 1e-9
+        assert np.abs(total - fitted.log_odds(X)).max() < 1e-12
+
+
+def test_a_constant_column_is_tolerated_and_has_no_part(classifier):
+    """A column that is the same in all rows has no weight and adds the same, nothing, to each."""
+    X, _ = cohort()
+
+    for fitted in fitted_quickly(classifier.name):
+        assert fitted.importance()[CONSTANT] == 0.0
+        assert (fitted.contributions(X)[:, CONSTANT] == 0.0).all()
+
+
+def test_coefficients_are_those_of_the_log_odds_or_absent(classifier):
+    """Where there are coefficients, intercept + X·values is the log-odds, and per SD they are values times scale."""
+    X, _ = cohort()
+    fitted = fitted_quickly(classifier.name)[-1]
+    coefficients = fitted.coefficients()
+
+    if coefficients is None:
+        assert classifier.name in ("xgboost", "ebm")
+    else:
+        log_odds = coefficients.intercept + (X * coefficients.values).sum(axis=1)
+        assert np.abs(log_odds - fitted.log_odds(X)).max() < 1e-12
+        assert np.allclose(coefficients.scale, X.std(axis=0, ddof=1), rtol=1e-13, atol=0)
+        assert np.array_equal(coefficients.per_sd, coefficients.values * coefficients.scale)
+
+
+def test_importance_is_a_weight_for_each_feature(classifier):
+    """One finite, non-negative number a feature; some above zero."""
+    weights = fitted_quickly(classifier.name)[-1].importance()
+
+    assert weights.shape == (N_FEATURES,)
+    assert np.isfinite(weights).all()
+    assert (weights >= 0).all()
+    assert weights.sum() > 0
+
+
+def test_a_round_trip_through_files_is_exact(classifier):
+    """Files read back give the same files, probabilities and contributions, to the last bit."""
+    X, _ = cohort(seed=4)
+
+    for fitted in fitted_quickly(classifier.name):
+        files = fitted.to_files()
+        again = fitted_from_files(classifier.name, files)
+
+        assert again.to_files() == files
+        assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
+        assert np.array_equal(again.contributions(X), fitted.contributions(X))
+        assert np.array_equal(again.importance(), fitted.importance())
+
+
+_PREDICT_ELSEWHERE = """
+import pathlib, sys
+import numpy as np
+from mlho.method.classifiers import fitted_from_files
+name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+files = {path.name: path.read_bytes() for path in (folder / "model").iterdir()}
+X = np.load(folder / "X.npy")
+fitted = fitted_from_files(name, files)
+rows = [fitted.predict_proba(row[None]) for row in X]
+np.save(folder / "rows.npy", np.concatenate(rows))
+np.save(folder / "together.npy", fitted.predict_proba(X))
+print(" ".join(m for m in ("interpret", "sklearn", "xgboost", "pandas") if m in sys.modules))
+"""
+
+
+def test_a_fresh_process_predicts_to_the_last_bit_what_training_predicted(classifier, tmp_path: Path):
+    """Nothing but the files crosses over; and no library that the model does not need is imported there."""
+    X, _ = cohort(seed=5)
+    fitted = fitted_quickly(classifier.name)[-1]
+    (tmp_path / "model").mkdir()
+    for name, content in fitted.to_files().items():
+        (tmp_path / "model" / name).write_bytes(content)
+    np.save(tmp_path / "X.npy", X)
+
+    done = subprocess.run(
+        [sys.executable, "-c", _PREDICT_ELSEWHERE, classifier.name, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+    assert np.array_equal(np.load(tmp_path / "rows.npy"), fitted.predict_proba(X))
+    assert np.array_equal(np.load(tmp_path / "together.npy"), fitted.predict_proba(X))
+    assert "interpret" not in done.stdout
+    if classifier.name != "xgboost":
+        assert done.stdout.strip() == ""
+
+
+def test_files_are_of_safe_formats(classifier):
+    """JSON in canonical form, and for trees xgboost's UBJSON: nothing that runs code when it is read."""
+    for name, content in fitted_quickly(classifier.name)[-1].to_files().items():
+        if name.endswith(".json"):
+            document = json.loads(content)
+            assert json.dumps(document, sort_keys=True, separators=(",", ":")).encode() == content
+            assert document["schema"] == f"mlho.classifier.{classifier.name}/1"
+        else:
+            assert name.endswith(".ubj")
+            assert content.startswith(b"{L")
+
+
+def damaged(files: dict[str, bytes], how: str) -> dict[str, bytes]:
+    document = json.loads(files["model.json"])
+    if how == "other version":
+        document["schema"] = document["schema"].replace("/1", "/2")
+    elif how == "other classifier":
+        document["schema"] = "mlho.classifier.other/1"
+    elif how == "no schema":
+        del document["schema"]
+    elif how == "unknown field":
+        document["extra"] = 1
+    elif how == "missing field":
+        del document["nFeatures"]
+    elif how == "other number of features":
+        document["nFeatures"] += 1
+    elif how == "a number is text":
+        document["nFeatures"] = "12"
+    elif how == "a number that no float holds":
+        document["nFeatures"], document["base" if "base" in document else "intercept"] = 12, 10**400
+    elif how == "not an object":
+        document = [document]
+    content = json.dumps(document).encode()
+    if how == "cut short":
+        content = files["model.json"][:-20]
+    elif how == "not text":
+        content = b"\x80\x04\x95" + files["model.json"]
+    elif how == "NaN":
+        content = files["model.json"].replace(b'"nFeatures":12', b'"nFeatures":NaN')
+    changed = {**files, "model.json": content}
+    if how == "file missing":
+        del changed["model.json"]
+    elif how == "file too many":
+        changed["model.pkl"] = b""
+    return changed
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "other version",
+        "other classifier",
+        "no schema",
+        "unknown field",
+        "missing field",
+        "other number of features",
+        "a number is text",
+        "a number that no float holds",
+        "not an object",
+        "cut short",
+        "not text",
+        "NaN",
+        "file missing",
+        "file too many",
+    ],
+)
+def test_damaged_or_foreign_files_are_refused(classifier, how):
+    """A BundleError, never a model that predicts something else."""
+    files = damaged(fitted_quickly(classifier.name)[0].to_files(), how)
+
+    with pytest.raises(BundleError, match=classifier.name):
+        fitted_from_files(classifier.name, files)
+
+
+def test_trees_that_were_changed_are_refused_before_they_are_parsed():
+    """One flipped byte in model.ubj: its digest no longer matches."""
+    files = fitted_quickly("xgboost")[0].to_files()
+    trees = bytearray(files["model.ubj"])
+    trees[len(trees) // 2] ^= 1
+
+    with pytest.raises(BundleError, match="digest"):
+        fitted_from_files("xgboost", {**files, "model.ubj": bytes(trees)})
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_is_refused(classifier, label):
+    """Labels of one class: an error that says how many are positive, and what to do."""
+    X, _ = cohort()
+
+    with pytest.raises(DataError, match=r"one class only.*of 600 positive.*stratified"):
+        classifier.fit(X, np.full(600, label), {}, seed=0)
+
+
+def test_labels_beside_0_and_1_are_refused(classifier):
+    """Classes named 1 and 2 are counted in the error, and not shown."""
+    X, y = cohort()
+
+    with pytest.raises(DataError, match=rf"{int((y + 1 == 2).sum())} other values"):
+        classifier.fit(X, y + 1, {}, seed=0)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csc_array], ids=["dense", "sparse"])
+def test_missing_values_are_refused_with_their_count(classifier, form):
+    """NaN and infinity are counted, in fitting and in predicting."""
+    X, y = cohort()
+    holed = X.copy()
+    holed[3, 4], holed[5, 0] = np.nan, np.inf
+
+    with pytest.raises(DataError, match="2 NaN or infinite"):
+        classifier.fit(form(holed), y, {}, seed=0)
+    with pytest.raises(DataError, match="2 NaN or infinite"):
+        fitted_quickly(classifier.name)[0].predict_proba(form(holed))
+
+
+def test_another_number_of_columns_is_refused(classifier):
+    """A matrix of other features is not scored."""
+    X, _ = cohort()
+
+    with pytest.raises(DataError, match=r"12 columns.*got 11"):
+        fitted_quickly(classifier.name)[0].predict_proba(X[:, 1:])
+    with pytest.raises(DataError, match=r"12 columns.*got 11"):
+        fitted_quickly(classifier.name)[0].contributions(X[:, 1:])
+
+
+def test_a_matrix_without_columns_is_refused(classifier):
+    """Nothing passed the screen: said in words, not by a stack trace of a library."""
+    _, y = cohort()
+
+    with pytest.raises(DataError, match="no feature left"):
+        classifier.fit(np.zeros((600, 0)), y, {}, seed=0)
+
+
+def test_settings_are_the_cross_product_simplest_first(classifier):
+    """An empty grid is the documented default; values are sorted, whatever the order in which they are given."""
+    given = QUICK_GRIDS[classifier.name]
+    backwards = {name: values[::-1] for name, values in given.items()}
+
+    assert classifier.settings({}) == classifier.settings()
+    assert len(classifier.settings()) == math.prod(
+        len(parameter.default) for parameter in classifier.parameters
+    )
+    assert classifier.settings(backwards) == classifier.settings(given)
+    assert len(set(classifier.settings())) == len(classifier.settings())
+    assert len({setting.text for setting in classifier.settings()}) == len(classifier.settings())
+
+
+def test_a_setting_comes_back_from_its_plain_form(classifier):
+    """A task carries a setting as plain numbers; read back it is the same setting."""
+    for setting in classifier.settings(QUICK_GRIDS[classifier.name]):
+        assert classifier.setting(json.loads(json.dumps(dict(setting)))) == setting
+
+
+def test_a_setting_has_a_canonical_text_form():
+    """Parameters in their order; one whose only default is the value held is left out, and nothing left is "defaults"."""
+    glmboost, ebm = classifier_named("glmboost"), classifier_named("ebm")
+
+    assert [setting.text for setting in glmboost.settings()] == ["nSteps=50", "nSteps=100", "nSteps=150"]
+    assert dict(glmboost.settings()[0]) == {"learningRate": 0.1, "nSteps": 50}
+    assert glmboost.setting({"nSteps": 70, "learningRate": 0.05}).text == "learningRate=0.05,nSteps=70"
+    assert [setting.text for setting in ebm.settings()] == ["defaults"]
+
+
+def test_an_unknown_parameter_is_refused_with_the_nearest_name(classifier):
+    """R's or Python's spelling leads to ours."""
+    name = classifier.parameters[0].name
+    misspelt = name[0].upper() + name[1:] + "s"
+
+    with pytest.raises(SpecError, match=f"unknown parameter '{misspelt}'. Did you mean '{name}'"):
+        classifier.settings({misspelt: [1]})
+
+
+def test_values_out_of_range_are_refused(classifier):
+    """For each parameter: text, a value below its range, true, an empty list and a repetition."""
+    for parameter in classifier.parameters:
+        for wrong in ("many", parameter.low - 1, True, float("nan")):
+            with pytest.raises(SpecError, match=parameter.name):
+                classifier.settings({parameter.name: [wrong]})
+        for wrong_list in ([], [parameter.default[0]] * 2):
+            with pytest.raises(SpecError, match=parameter.name):
+                classifier.settings({parameter.name: wrong_list})
+
+
+def test_an_unknown_classifier_is_refused_with_the_nearest_name():
+    """``xgb`` is one typing error away from ``xgboost``."""
+    with pytest.raises(SpecError, match="Did you mean 'xgboost'"):
+        classifier_named("xgb")
+
+
+@pytest.mark.parametrize(
+    ("scores", "rule", "chosen"),
+    [
+        pytest.param([[0.7, 0.7], [0.8, 0.8]], "best", 1, id="the best mean"),
+        pytest.param([[0.8, 0.7], [0.7, 0.8]], "best", 0, id="of equals the simpler"),
+        pytest.param([[0.70, 0.72], [0.74, 0.80], [0.72, 0.86]], "one-se", 1, id="within one standard error"),
+        pytest.param([[0.70, 0.70], [0.80, 0.80]], "one-se", 1, id="no spread: the best"),
+        pytest.param([[0.7], [0.8]], "one-se", 1, id="one fold has no standard error"),
+    ],
+)
+def test_a_setting_is_chosen_by_its_out_of_fold_scores(scores, rule, chosen):
+    """Best mean, or the simplest within one standard error of it: 0.79 ± 0.07 reaches 0.77 and not 0.71."""
+    assert choose_setting(np.array(scores), rule=rule) == chosen
+
+
+@pytest.mark.parametrize("scores", [[[0.7, np.nan]], [], [0.7]], ids=["a failed fold", "none", "no folds"])
+def test_scores_that_do_not_exist_choose_nothing(scores):
+    """A failed fold is an error, not a number to compare."""
+    with pytest.raises(SpecError, match="choice"):
+        choose_setting(np.array(scores))
