@@ -1,0 +1,163 @@
+"""The cohort: patients in one canonical order, their samples with index dates and outcomes, their demographics.
+
+Patients are sorted by the text of their id, samples by (patient, index date). Every later array follows this order, so
+that neither the order of rows nor the cut into partitions can show. A block is a range of consecutive patients.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+
+BLOCK_PATIENTS: Final = (
+    16_384  # patients in a block; a multiple of 64, so that bit columns end at word borders
+)
+NO_BOUND: Final = np.iinfo(np.int64).max  # index "none": everything counts
+
+
+@dataclass(frozen=True)
+class NumericColumn:
+    """A demographic number, one value a sample; ``NaN`` where it is missing."""
+
+    name: str
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """A demographic category: a level code per sample. Level 0 is the reference: the most frequent in the cohort.
+
+    Levels after it are in alphabetical order; a missing category is the level ``unknown``, like any other.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    codes: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients, samples, outcomes and demographics; see the module's text for the order.
+
+    Attributes
+    ----------
+    patient_ids : tuple of str, shape (n_patients,)
+        Sorted by their UTF-8 bytes.
+    birth_us : int64, shape (n_patients,)
+        Birth date in microseconds since 1970; ``NaT`` (the smallest int64) where it is not known.
+    patient_of : int32, shape (n_samples,)
+        Each sample's patient; it never falls.
+    index_us : int64, shape (n_samples,)
+        The last microsecond since 1970 that may be used; ``NO_BOUND`` for everything.
+    outcome : uint8, shape (n_samples,)
+        0 or 1.
+    demographics : NumericColumn or CategoricalColumn each, in the order of the specification
+    attrition : list of steps
+        ``{"rule": words, "patients": n, "samples": n}`` left after each step, the first being all label rows' patients.
+    """
+
+    patient_ids: tuple[str, ...]
+    birth_us: NDArray[np.int64]
+    patient_of: NDArray[np.int32]
+    index_us: NDArray[np.int64]
+    outcome: NDArray[np.uint8]
+    demographics: tuple[NumericColumn | CategoricalColumn, ...] = ()
+    attrition: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def n_patients(self) -> int:
+        """Patients, those without any event included."""
+        return len(self.patient_ids)
+
+    @property
+    def n_samples(self) -> int:
+        """Samples: rows of the matrix."""
+        return len(self.patient_of)
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks that the cohort is packed in."""
+        return max(1, -(-self.n_patients // BLOCK_PATIENTS))
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether any patient has several samples."""
+        return self.n_samples > self.n_patients
+
+    def sample_starts(self) -> NDArray[np.int64]:
+        """First sample of each patient, and the number of samples as the last entry; shape (n_patients + 1,)."""
+        return np.searchsorted(self.patient_of, np.arange(self.n_patients + 1)).astype(np.int64)
+
+    def block_patients(self, block: int) -> tuple[int, int]:
+        """First patient of a block, and the first one after it."""
+        return block * BLOCK_PATIENTS, min((block + 1) * BLOCK_PATIENTS, self.n_patients)
+
+    def positive_patients(self) -> NDArray[np.bool_]:
+        """Patients with the outcome in any sample: the strata of splits and folds."""
+        positive = np.zeros(self.n_patients, np.bool_)
+        positive[self.patient_of[self.outcome == 1]] = True
+        return positive
+
+    def write(self, path: Path) -> None:
+        """Write the cohort to one array file; equal cohorts give equal bytes."""
+        meta = {
+            "attrition": list(self.attrition),
+            "demographics": [_column_meta(column) for column in self.demographics],
+            "warnings": list(self.warnings),
+        }
+        ids, text = pack_texts(self.patient_ids), json.dumps(meta, sort_keys=True).encode()
+        arrays: dict[str, NDArray[Any]] = {
+            "patient_id_bytes": ids["bytes"],
+            "patient_id_offsets": ids["offsets"],
+            "birth_us": self.birth_us,
+            "patient_of": self.patient_of,
+            "index_us": self.index_us,
+            "outcome": self.outcome,
+            "meta": np.frombuffer(text, np.uint8),
+        }
+        for number, column in enumerate(self.demographics):
+            arrays[f"demographic_{number}"] = (
+                column.values if isinstance(column, NumericColumn) else column.codes
+            )
+        write_arrays(path, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> "Cohort":
+        """Map a cohort that :meth:`write` made."""
+        arrays = read_arrays(path)
+        meta = json.loads(arrays["meta"].tobytes())
+        return cls(
+            patient_ids=tuple(unpack_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])),
+            birth_us=arrays["birth_us"],
+            patient_of=arrays["patient_of"],
+            index_us=arrays["index_us"],
+            outcome=arrays["outcome"],
+            demographics=_columns(meta["demographics"], arrays),
+            attrition=tuple(meta["attrition"]),
+            warnings=tuple(meta["warnings"]),
+        )
+
+
+def _column_meta(column: NumericColumn | CategoricalColumn) -> dict[str, Any]:
+    levels = list(column.levels) if isinstance(column, CategoricalColumn) else None
+    return {"levels": levels, "name": column.name}
+
+
+def _columns(
+    meta: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]]
+) -> tuple[NumericColumn | CategoricalColumn, ...]:
+    columns: list[NumericColumn | CategoricalColumn] = []
+    for number, entry in enumerate(meta):
+        values = arrays[f"demographic_{number}"]
+        if entry["levels"] is None:
+            columns.append(NumericColumn(entry["name"], values))
+        else:
+            columns.append(CategoricalColumn(entry["name"], tuple(entry["levels"]), values))
+    return tuple(columns)

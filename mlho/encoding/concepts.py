@@ -1,0 +1,166 @@
+"""What codes mean: descriptions and reference ranges, from the concepts table or from the events' own descriptions."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlho.errors import DataError
+from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.base import Source
+from mlho.sources.events import number_column, text_column
+from mlho.sources.files import InputFile
+from mlho.sources.reading import TableFile, open_table, read_columns
+from mlho.tables import CONCEPTS, EVENTS, Kind, check_type, is_text
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """What is known of codes; a code may be in any of the three, or in none.
+
+    Attributes
+    ----------
+    descriptions : mapping of code to text
+    low, high : mapping of code to float
+        Reference range, in the unit of the code's values; both bounds are normal.
+    """
+
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    low: Mapping[str, float] = field(default_factory=dict)
+    high: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_concepts(source: Source, files: Sequence[InputFile]) -> Concepts:
+    """Read the concepts table.
+
+    Parameters
+    ----------
+    source : Source
+        Whose column names the files have.
+    files : sequence of InputFile
+        Columns ``code``, and any of ``description``, ``low`` and ``high``; others are ignored.
+
+    Raises
+    ------
+    DataError
+        A file is unreadable or lacks the code, a column has a wrong type, rows of one code differ, or a range is upside
+        down.
+    """
+    found: dict[str, dict[str, Any]] = {"description": {}, "low": {}, "high": {}}
+    differing: set[str] = set()
+    for file in files:
+        codes, columns = _read_file(source, file)
+        for name, values in columns.items():
+            known = found[name]
+            for code, value in zip(codes, values, strict=True):
+                if code is not None and value is not None and known.setdefault(code, value) != value:
+                    differing.add(code)
+    where = files[0].key if files else "concepts"
+    _refuse_differing(where, len(differing))
+    _refuse_upside_down(where, found["low"], found["high"])
+    return Concepts(*(dict(sorted(found[name].items())) for name in ("description", "low", "high")))
+
+
+def harvest_descriptions(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
+    """Descriptions that stand beside the codes in the events, as R MLHO's ``dbmart`` has them.
+
+    A pass of its own over two columns, for runs without a concepts table. Of several descriptions of a code the most
+    frequent is taken, of equally frequent ones the first in alphabetical order: the cut into files cannot show.
+
+    Parameters
+    ----------
+    source : Source
+        Whose column names the files have.
+    files : sequence of InputFile
+        Event files; one without descriptions is skipped.
+
+    Returns
+    -------
+    dict of code to description, sorted by code
+    """
+    code, description = source.column(EVENTS, "code"), source.column(EVENTS, "description")
+    counts: Counter[tuple[str, str]] = Counter()
+    for file in files:
+        table = open_table(file, missing_texts=source.missing_texts)
+        if not {code, description} <= set(table.column_names):
+            continue
+        for name in (code, description):
+            check_type(file.key, name, table.type_of(name), Kind.TEXT)
+        for batch in table.batches([code, description], dictionaries=_texts(table, [code, description])):
+            counts.update(_pairs(text_column(batch.column(code)), text_column(batch.column(description))))
+    best: dict[str, str] = {}
+    for (text, words), n in sorted(counts.items()):
+        if text not in best or n > counts[text, best[text]]:
+            best[text] = words
+    return best
+
+
+def _texts(table: TableFile, names: Sequence[str]) -> list[str]:
+    return [name for name in names if is_text(table.type_of(name))]
+
+
+def _pairs(codes: Any, descriptions: Any) -> dict[tuple[str, str], int]:
+    """Count (code, description) of one batch, rows without either left out."""
+    given = is_given(codes) & is_given(descriptions)
+    n_words = max(len(descriptions.dictionary), 1)
+    left = as_numpy(codes.indices)[given].astype(np.int64)
+    right = as_numpy(descriptions.indices)[given].astype(np.int64)
+    keys, counts = np.unique(left * n_words + right, return_counts=True)
+    texts, words = codes.dictionary.to_pylist(), descriptions.dictionary.to_pylist()
+    pairs: Counter[tuple[str, str]] = Counter()
+    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+        pairs[texts[key // n_words], words[key % n_words]] += count
+    return pairs
+
+
+def _read_file(source: Source, file: InputFile) -> tuple[list[str | None], dict[str, list[Any]]]:
+    """Codes and the columns that the file has, by our names; null where a value is absent."""
+    table = open_table(file, missing_texts=source.missing_texts)
+    have = table.column_names
+    source.require(CONCEPTS, file.key, have)
+    names = {ours: theirs for ours, theirs in source.columns(CONCEPTS).items() if theirs in have}
+    for ours, theirs in names.items():
+        kind = CONCEPTS.column(ours).kind
+        if file.is_parquet or kind is not Kind.NUMBER:
+            check_type(file.key, theirs, table.type_of(theirs), kind)
+    read = read_columns(table, list(names.values()))
+    columns: dict[str, list[Any]] = {}
+    for ours, theirs in names.items():
+        if ours in ("low", "high"):
+            columns[ours] = _numbers(number_column(read[theirs], where=file.key, name=theirs))
+        else:
+            columns[ours] = text_column(read[theirs]).cast(pa.string()).to_pylist()
+    return columns.pop("code"), columns
+
+
+def _numbers(array: Any) -> list[float | None]:
+    values: NDArray[np.float64] = as_numpy(array)
+    given = is_given(array) & np.isfinite(values)
+    return [value if ok else None for value, ok in zip(values.tolist(), given.tolist(), strict=True)]
+
+
+def _refuse_differing(where: str, n_codes: int) -> None:
+    if n_codes:
+        raise DataError(
+            where,
+            "a code has differing rows",
+            expected="one description and one reference range for each code",
+            got=f"{n_codes} codes with several",
+            remedy="Keep one row for each code.",
+        )
+
+
+def _refuse_upside_down(where: str, low: Mapping[str, float], high: Mapping[str, float]) -> None:
+    n_codes = sum(value > high[code] for code, value in low.items() if code in high)
+    if n_codes:
+        raise DataError(
+            where,
+            "a reference range is upside down",
+            expected="'low' not above 'high'",
+            got=f"{n_codes} codes with a higher 'low'",
+            remedy="Correct the ranges.",
+        )

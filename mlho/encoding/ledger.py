@@ -1,0 +1,149 @@
+"""The ledger: every row of the events is used, or dropped by exactly one named rule.
+
+The rules have one published order, and the first that matches names the row. Counts of partitions add up to the total,
+which does not depend on how the rows were cut into partitions.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Final
+
+from mlho.errors import MlhoError
+
+
+class Rule(IntEnum):
+    """Why a row is dropped; the values are the published order."""
+
+    NO_PATIENT = 0
+    NO_CODE = 1
+    UNREADABLE_TIME = 2
+    NO_TIME = 3
+    UNKNOWN_PATIENT = 4
+    IMPLAUSIBLE_DATE = 5
+    AFTER_INDEX = 6
+    IN_GAP = 7
+    BEFORE_LOOK_BACK = 8
+    DUPLICATE = 9
+
+    @property
+    def words(self) -> str:
+        """The rule's name as people read it: ``after index``."""
+        return _WORDS.get(self, self.name.lower().replace("_", " "))
+
+    @property
+    def meaning(self) -> str:
+        """One sentence that says exactly which rows the rule takes."""
+        return _MEANINGS[self]
+
+
+_WORDS: Final[Mapping[Rule, str]] = {
+    Rule.BEFORE_LOOK_BACK: "before look-back",
+    Rule.DUPLICATE: "duplicate of one day",
+}
+_MEANINGS: Final[Mapping[Rule, str]] = {
+    Rule.NO_PATIENT: "The row names no patient: the id is missing or empty.",
+    Rule.NO_CODE: "The row has no code: it is missing or empty.",
+    Rule.UNREADABLE_TIME: "The time is a text that cannot be read as a time.",
+    Rule.NO_TIME: "The time is missing; taken as static, the row would pass every index date.",
+    Rule.UNKNOWN_PATIENT: "The patient is not in the cohort.",
+    Rule.IMPLAUSIBLE_DATE: (
+        "The time is before 1900, in 2200 or later, or more than 31 days before the patient's birth date."
+    ),
+    Rule.AFTER_INDEX: "The time is after every index date of the patient.",
+    Rule.IN_GAP: "The time is in no sample's look-back, and in the gap just before an index date.",
+    Rule.BEFORE_LOOK_BACK: (
+        "The time is in no sample's look-back and in no gap: each index date at or after it is too far ahead."
+    ),
+    Rule.DUPLICATE: (
+        "Another row, usable too, has the same patient, code and day (UTC); only when duplicates are dropped. "
+        "Of such rows one counts as used, and a window that holds any of them counts the day once."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The account of rows: rows in = rows used + the sum of rows dropped.
+
+    Attributes
+    ----------
+    rows_in, rows_used : int
+        Rows read, and rows that at least one sample's longest look-back contains.
+    dropped : mapping of Rule to int
+        Rows dropped by each rule; a rule without rows may be absent.
+    rows_with_value : int
+        Rows that passed all rules but the last and carry a finite number.
+
+    Examples
+    --------
+    >>> part = Ledger(rows_in=3, rows_used=2, dropped={Rule.NO_CODE: 1})
+    >>> (part + part).check().rows_used
+    4
+    """
+
+    rows_in: int = 0
+    rows_used: int = 0
+    dropped: Mapping[Rule, int] = field(default_factory=dict)
+    rows_with_value: int = 0
+
+    def __add__(self, other: "Ledger") -> "Ledger":
+        return Ledger(
+            rows_in=self.rows_in + other.rows_in,
+            rows_used=self.rows_used + other.rows_used,
+            dropped={rule: self.n_dropped(rule) + other.n_dropped(rule) for rule in Rule},
+            rows_with_value=self.rows_with_value + other.rows_with_value,
+        )
+
+    @classmethod
+    def total(cls, ledgers: Iterable["Ledger"]) -> "Ledger":
+        """Sum of ledgers; without any, the empty ledger."""
+        return sum(ledgers, cls())
+
+    def n_dropped(self, rule: Rule) -> int:
+        """Rows that one rule dropped."""
+        return self.dropped.get(rule, 0)
+
+    def with_duplicates(self, n_duplicates: int) -> "Ledger":
+        """The ledger after ``n_duplicates`` used rows turned out to be duplicates of one day."""
+        dropped = {**self.dropped, Rule.DUPLICATE: self.n_dropped(Rule.DUPLICATE) + n_duplicates}
+        return replace(self, rows_used=self.rows_used - n_duplicates, dropped=dropped)
+
+    def check(self, where: str = "events") -> "Ledger":
+        """Return this ledger if it adds up.
+
+        Raises
+        ------
+        MlhoError
+            It does not: rows were lost or counted twice, which is an error of this program and not of the data.
+        """
+        n_dropped = sum(self.dropped.values())
+        counts = (self.rows_in, self.rows_used, self.rows_with_value, *self.dropped.values())
+        if min(counts) < 0 or self.rows_in != self.rows_used + n_dropped:
+            raise MlhoError(
+                f"{where}: the ledger does not add up. Expected rows in = rows used + rows dropped; got "
+                f"{self.rows_in} in, {self.rows_used} used, {n_dropped} dropped. This is an error of the program: "
+                "report it, and trust nothing of this run."
+            )
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values: every rule in the published order, by its words."""
+        return {
+            "rows_in": self.rows_in,
+            "rows_used": self.rows_used,
+            "dropped": {rule.words: self.n_dropped(rule) for rule in Rule},
+            "rows_with_value": self.rows_with_value,
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, object]) -> "Ledger":
+        """The ledger that :meth:`to_json` wrote."""
+        dropped = plain["dropped"]
+        assert isinstance(dropped, Mapping)
+        return cls(
+            rows_in=int(str(plain["rows_in"])),
+            rows_used=int(str(plain["rows_used"])),
+            dropped={rule: int(dropped[rule.words]) for rule in Rule},
+            rows_with_value=int(str(plain["rows_with_value"])),
+        )

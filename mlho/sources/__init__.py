@@ -1,0 +1,28 @@
+"""Adapters that turn other layouts into our tables, one file each."""
+
+from typing import Final
+
+from mlho.errors import SpecError
+from mlho.sources.base import Source
+from mlho.sources.dbmart import DBMART
+from mlho.sources.events import iter_events
+from mlho.sources.files import InputFile, list_inputs
+from mlho.sources.native import NATIVE
+
+__all__ = ["SOURCES", "InputFile", "Source", "iter_events", "list_inputs", "source_named"]
+
+SOURCES: Final = (NATIVE, DBMART)
+
+
+def source_named(name: str) -> Source:
+    """Source of this name, as ``data.source`` of the specification says it.
+
+    Raises
+    ------
+    SpecError
+        There is no such source.
+    """
+    for source in SOURCES:
+        if source.name == name:
+            return source
+    raise SpecError(f"data.source: no source of this name. Known: {', '.join(s.name for s in SOURCES)}.")

@@ -1,0 +1,75 @@
+"""Arrow arrays as numpy arrays and back, by their buffers.
+
+Arrow's own ``to_numpy``, ``pa.array`` and ``pa.scalar`` import pandas where it is installed, which costs a process one
+second at its first call. What streams here needs none of it.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+
+def as_numpy(array: Any) -> NDArray[Any]:
+    """Values of a fixed-width Arrow array, without copying; what stands where it is null means nothing.
+
+    Parameters
+    ----------
+    array : Arrow array or chunked array
+        Integers, floats or times (as int64), or booleans (copied).
+
+    Returns
+    -------
+    ndarray, shape (len(array),)
+        Read-only.
+    """
+    array = one_array(array)
+    if pa.types.is_boolean(array.type):
+        return as_numpy(array.cast(pa.uint8())).view(np.bool_)
+    dtype = np.dtype(np.int64) if pa.types.is_temporal(array.type) else np.dtype(array.type.to_pandas_dtype())
+    if not len(array):
+        return np.empty(0, dtype)
+    values = np.frombuffer(array.buffers()[1], dtype, count=array.offset + len(array))
+    return values[array.offset :]
+
+
+def is_given(array: Any) -> NDArray[np.bool_]:
+    """Rows that are not null, shape (len(array),)."""
+    if array.null_count == 0:
+        return np.ones(len(array), np.bool_)
+    given: NDArray[np.bool_] = as_numpy(pc.is_valid(array))
+    return given
+
+
+def bool_array(mask: NDArray[np.bool_]) -> Any:
+    """Arrow boolean array of a mask; no nulls."""
+    bits = np.packbits(mask, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(bits)])
+
+
+def int64_array(values: NDArray[np.int64]) -> Any:
+    """Arrow int64 array over the memory of a numpy array; no nulls."""
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def null_where(mask: NDArray[np.bool_], array: Any) -> Any:
+    """Put null where the mask is true."""
+    return pc.if_else(bool_array(mask), pa.nulls(1, array.type)[0], array)
+
+
+def one_array(array: Any) -> Any:
+    """A chunked array as one array; an array as it is."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # it stays chunked when it is empty in some versions
+        return pa.concat_arrays(array.chunks) if array.num_chunks else pa.nulls(0, array.type)
+    return array
+
+
+def blank_texts(texts: Any) -> NDArray[np.bool_]:
+    """Texts that are null, empty or white space only."""
+    lengths = as_numpy(pc.utf8_length(pc.utf8_trim_whitespace(texts)))
+    blank: NDArray[np.bool_] = (lengths == 0) | ~is_given(texts)
+    return blank

@@ -1,0 +1,162 @@
+"""Events of one file as a stream of normalised batches: the hot path's first stage."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlho.errors import DataError
+from mlho.sources.arrow import as_numpy, blank_texts, bool_array, null_where
+from mlho.sources.base import Source
+from mlho.sources.files import InputFile
+from mlho.sources.reading import TableFile, open_table
+from mlho.sources.times import cast_or_null, read_times
+from mlho.tables import EVENTS, check_type, is_text
+
+BATCH_ROWS: Final = 1_000_000
+
+
+def iter_events(
+    source: Source, file: InputFile, *, batch_rows: int = BATCH_ROWS, values: bool = True
+) -> Iterator[pa.RecordBatch]:
+    """Stream the events of one file, in bounded memory and with fixed column types.
+
+    Parameters
+    ----------
+    source : Source
+        Whose column names the file has.
+    file : InputFile
+        Parquet or CSV. Keys of hive folders do not become columns.
+    batch_rows : int
+        Rows of a batch at most; row groups that are larger are cut.
+    values : bool
+        Whether to read the numeric value, where the file has it.
+
+    Yields
+    ------
+    RecordBatch, never empty
+        ``patient``: int64 (integer ids in Parquet) or dictionary<int32, string>, null = none.
+        ``time``: int64, microseconds since 1970 (UTC), null = none, or given and not readable.
+        ``time_bad``: bool, only in a batch with such times: given and not readable.
+        ``code``: dictionary<int32, string>, null = none. Nothing is trimmed.
+        ``value``: float32 or float64, null or NaN = none; only if the file has it and ``values`` is set.
+        An empty or blank patient or code is null. A dictionary may hold texts that no row uses.
+
+    Raises
+    ------
+    DataError
+        The file is not readable, lacks a column, or has one of a wrong type; counts only, never a value.
+    """
+    table = open_table(file, missing_texts=source.missing_texts)
+    names = _checked_names(source, table, file, values)
+    wanted = dict.fromkeys(names.values())
+    text = [name for name in wanted if is_text(table.type_of(name))]
+    dictionaries = [name for name in text if name != names.get("numeric_value")]
+    for batch in table.batches(list(wanted), dictionaries=dictionaries, batch_rows=batch_rows):
+        if batch.num_rows:
+            yield _normalised(batch, names, file)
+
+
+def _checked_names(source: Source, table: TableFile, file: InputFile, values: bool) -> dict[str, str]:
+    """Names of the file's columns by ours, after the checks of presence and type."""
+    have = table.column_names
+    source.require(EVENTS, file.key, have)
+    optional = {"numeric_value": values, "description": False}
+    names = {}
+    for column in EVENTS.columns:
+        name = source.column(EVENTS, column.name)
+        if not column.required and not (optional[column.name] and name in have):
+            continue
+        # Text in CSV is read as a number row by row; anything else has its type already.
+        if not (column.name == "numeric_value" and not file.is_parquet):
+            check_type(file.key, name, table.type_of(name), column.kind)
+        names[column.name] = name
+    return names
+
+
+def _normalised(batch: Any, names: dict[str, str], file: InputFile) -> pa.RecordBatch:
+    times = read_times(batch.column(names["time"]))
+    columns = {
+        "patient": patient_column(
+            batch.column(names["patient_id"]), where=file.key, name=names["patient_id"]
+        ),
+        "time": times.microseconds,
+        "code": text_column(batch.column(names["code"])),
+    }
+    if times.is_bad is not None:
+        columns["time_bad"] = times.is_bad
+    if "numeric_value" in names:
+        columns["value"] = _value_column(
+            batch.column(names["numeric_value"]), where=file.key, name=names["numeric_value"]
+        )
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def patient_column(array: Any, *, where: str, name: str) -> Any:
+    """Patient ids as int64, or as a dictionary<int32, string> in which blank ids are null.
+
+    Raises
+    ------
+    DataError
+        An unsigned id does not fit into int64.
+    """
+    if pa.types.is_dictionary(array.type) and not is_text(array.type):
+        array = array.dictionary_decode()
+    if not pa.types.is_integer(array.type):
+        return text_column(array)
+    try:
+        return array.cast(pa.int64())
+    except pa.ArrowInvalid:
+        raise DataError(
+            where,
+            f"column {name!r} holds integers that are too large",
+            expected="ids below 2^63, or text",
+            got=str(array.type),
+            remedy="Write it as a string column.",
+        ) from None
+
+
+def text_column(array: Any) -> Any:
+    """Texts as dictionary<int32, string>, null where the text is empty or blank; nothing is trimmed."""
+    if pa.types.is_null(array.type):
+        array = array.cast(pa.string())
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    texts, indices = array.dictionary.cast(pa.string()), array.indices.cast(pa.int32())
+    is_blank = blank_texts(texts)
+    if is_blank.any():
+        blank = pc.indices_nonzero(bool_array(is_blank)).cast(pa.int32())
+        indices = null_where(as_numpy(pc.is_in(indices, blank)), indices)
+    return pa.DictionaryArray.from_arrays(indices, texts)
+
+
+def _value_column(array: Any, *, where: str, name: str) -> Any:
+    if pa.types.is_float32(array.type) or pa.types.is_float64(array.type):
+        return array
+    return number_column(array, where=where, name=name)
+
+
+def number_column(array: Any, *, where: str, name: str) -> Any:
+    """Numbers as float64, from any numeric type or from text; null where there is none.
+
+    Raises
+    ------
+    DataError
+        A text is not a number; says how many of the batch.
+    """
+    if not is_text(array.type):
+        return array.cast(pa.float64(), safe=False)
+    texts = pc.utf8_trim_whitespace(array.cast(pa.string()))
+    texts = null_where(blank_texts(texts), texts)
+    numbers = cast_or_null(texts, pa.float64())
+    n_bad = numbers.null_count - texts.null_count
+    if n_bad:
+        raise DataError(
+            where,
+            f"column {name!r} holds text that is not a number",
+            expected="numbers, or empty fields",
+            got=f"{n_bad} such rows among {len(texts)}",
+            remedy="Move text results to another column (text_value is ignored) and leave this one empty.",
+        )
+    return numbers

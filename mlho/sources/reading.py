@@ -1,0 +1,224 @@
+"""Open one file of a table and read columns of it, batch by batch, in bounded memory; Parquet and CSV alike.
+
+Arrow's own messages quote the values that they stumble over. Nothing of them goes into an error of ours, and the cause
+is cut off (``from None``), because a traceback would print it.
+"""
+
+import csv
+import gzip
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+
+from mlho.errors import DataError, StoreUnavailable
+from mlho.sources.arrow import one_array
+from mlho.sources.files import InputFile
+
+# Compressed bytes held per column while a row group streams; larger reads were not faster.
+_PARQUET_BUFFER_BYTES: Final = 1 << 18
+_CSV_BLOCK_BYTES: Final = 8 << 20
+_HEADER_BYTES: Final = 1 << 20  # a first line longer than this is no header
+_DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
+
+
+class TableFile(Protocol):
+    """A file of a table: what columns it has, and their rows."""
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """Columns, in the file's order."""
+
+    def type_of(self, column: str) -> Any:
+        """Arrow type of a column; in CSV always string."""
+
+    def batches(
+        self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in batches of at most ``batch_rows``; text columns among ``dictionaries`` come dictionary-encoded."""
+
+
+def open_table(file: InputFile, *, missing_texts: tuple[str, ...] = ("",)) -> TableFile:
+    """Open a file of a table and read its header only.
+
+    Parameters
+    ----------
+    file : InputFile
+        Parquet or CSV, by its suffix.
+    missing_texts : tuple of str
+        In CSV: unquoted fields that mean "missing".
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or is not what its suffix says.
+    """
+    if file.is_parquet:
+        return _open_parquet(file)
+    return _open_csv(file, missing_texts)
+
+
+def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
+    """Read columns of a file whole, for the tables that are small: one Arrow array each, all of one length."""
+    batches = list(table.batches(columns))
+    return {
+        name: one_array(pa.chunked_array([b.column(name) for b in batches], type=table.type_of(name)))
+        for name in columns
+    }
+
+
+@dataclass(frozen=True)
+class _ParquetTable:
+    file: InputFile
+    schema: Any
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        return list(self.schema.names)
+
+    def type_of(self, column: str) -> Any:
+        return self.schema.field(column).type
+
+    def batches(
+        self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
+    ) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        with (
+            _read_errors(self.file, "Parquet"),
+            pq.ParquetFile(
+                self.file.path,
+                read_dictionary=list(dictionaries),
+                memory_map=False,
+                buffer_size=_PARQUET_BUFFER_BYTES,
+                pre_buffer=False,
+            ) as parquet,
+        ):
+            yield from parquet.iter_batches(batch_size=batch_rows, columns=list(columns), use_threads=False)
+
+
+@dataclass(frozen=True)
+class _CsvTable:
+    file: InputFile
+    names: tuple[str, ...]
+    missing_texts: tuple[str, ...]
+    has_rows: bool
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        return self.names
+
+    def type_of(self, column: str) -> Any:
+        return pa.string()
+
+    def batches(
+        self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
+    ) -> Iterator[pa.RecordBatch]:
+        from pyarrow import csv as arrow_csv
+
+        if not self.has_rows:  # Arrow refuses a header without a line break
+            return
+        bad_rows: list[tuple[int | None, int, int]] = []
+
+        def refuse(row: Any) -> str:
+            bad_rows.append((row.number, row.expected_columns, row.actual_columns))
+            return "error"
+
+        types = {name: _DICTIONARY if name in dictionaries else pa.string() for name in columns}
+        options = (
+            arrow_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
+            arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+            arrow_csv.ConvertOptions(
+                column_types=types,
+                include_columns=list(columns),
+                null_values=list(self.missing_texts),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        with _read_errors(self.file, "CSV", bad_rows), self._stream() as stream:
+            for batch in arrow_csv.open_csv(stream, *options):
+                for start in range(0, batch.num_rows, batch_rows):
+                    yield batch.slice(start, batch_rows)
+
+    def _stream(self) -> Any:
+        compression = "gzip" if self.file.key.endswith(".gz") else None
+        return pa.input_stream(str(self.file.path), compression=compression)
+
+
+def _open_parquet(file: InputFile) -> TableFile:
+    import pyarrow.parquet as pq
+
+    with _read_errors(file, "Parquet"), pq.ParquetFile(file.path) as parquet:
+        return _ParquetTable(file, parquet.schema_arrow.remove_metadata())
+
+
+def _open_csv(file: InputFile, missing_texts: tuple[str, ...]) -> TableFile:
+    opener = gzip.open if file.key.endswith(".gz") else open
+    with _read_errors(file, "CSV"), opener(file.path, "rt", encoding="utf-8-sig", newline="") as stream:
+        header = next(csv.reader([stream.readline(_HEADER_BYTES)]), [])
+        has_rows = bool(stream.read(1))
+    if not header:
+        raise DataError(
+            file.key,
+            "the file is empty",
+            expected="a CSV with a header line",
+            got=f"a file of {file.size} bytes",
+            remedy="Write it again, or leave it out.",
+        )
+    if len(set(header)) != len(header):
+        raise DataError(
+            file.key,
+            "two columns have the same name",
+            expected="a header line of different names",
+            got=f"{len(header) - len(set(header))} repeated among {len(header)}",
+            remedy="Rename one. If the first line is data, add a header.",
+        )
+    return _CsvTable(file, tuple(header), missing_texts, has_rows)
+
+
+@contextmanager
+def _read_errors(
+    file: InputFile, layout: str, bad_rows: Sequence[tuple[int | None, int, int]] = ()
+) -> Iterator[None]:
+    """Turn what a reader raises into an error that holds no value of the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise _unreadable(file, layout, "no file any more", "Run again once the data stand still.") from None
+    except PermissionError:
+        raise _unreadable(file, layout, "no permission to read it", "Grant it to this user.") from None
+    except (DataError, MemoryError, pa.ArrowCancelled):
+        raise
+    except (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError) as error:
+        if (
+            isinstance(error, OSError) and error.errno
+        ):  # the machine's fault, not the file's; Arrow sets none for that
+            raise StoreUnavailable(f"{file.key}: cannot be read now ({error.strerror}). Try again.") from None
+        if bad_rows:
+            raise _ragged(file, bad_rows[0]) from None
+        got = f"{file.size} bytes that are damaged or of another format"
+        remedy = "Write it again, or name the file by its format."
+        if isinstance(error, UnicodeError) or "UTF8" in str(error):
+            got, remedy = "text that is not UTF-8", "Write it as UTF-8."
+        raise _unreadable(file, layout, got, remedy) from None
+
+
+def _unreadable(file: InputFile, layout: str, got: str, remedy: str) -> DataError:
+    return DataError(
+        file.key, f"the file is not readable {layout}", expected=f"{layout}", got=got, remedy=remedy
+    )
+
+
+def _ragged(file: InputFile, row: tuple[int | None, int, int]) -> DataError:
+    number, expected, actual = row
+    place = f"row {number}" if number is not None else "a row"
+    return DataError(
+        file.key,
+        f"{place} has another number of fields than the header",
+        expected=f"{expected} fields separated by commas",
+        got=f"{actual}",
+        remedy="Quote texts that hold commas or line breaks.",
+    )

@@ -1,0 +1,237 @@
+"""The four tables that the project reads: their columns, accepted types, units and invariants, and the checks of them.
+
+This module is the documentation of the data format: ``EVENTS``, ``LABELS``, ``DEMOGRAPHICS`` and ``CONCEPTS`` say what
+each column means. Names here are ours; a source (:mod:`mlho.sources`) says what another layout calls them. In CSV
+every column is text and is read by the same rules: patient ids and codes stay text to the last character.
+"""
+
+import difflib
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mlho.errors import DataError
+
+
+class Kind(enum.Enum):
+    """What a column holds; the value is the accepted types in words."""
+
+    PATIENT = "a string or an integer column"
+    TIME = "a timestamp, a date, or ISO 8601 text such as 2020-01-31 or 2020-01-31 08:30:00"
+    CODE = "a string column (or a dictionary of strings)"
+    NUMBER = "a numeric column"
+    OUTCOME = "0 and 1, or false and true"
+    TEXT = "a string column"
+    DEMOGRAPHIC = "a number, or a category as a string or boolean"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, what it holds, and what it means.
+
+    Attributes
+    ----------
+    name : str
+        Our name; the source says what the file calls it.
+    kind : Kind
+        Accepted types.
+    required : bool
+        Whether a file without it is refused.
+    meaning : str
+        One sentence, with the unit where there is one.
+    """
+
+    name: str
+    kind: Kind
+    required: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its name, columns and what must hold for its rows."""
+
+    name: str
+    columns: tuple[Column, ...]
+    invariants: tuple[str, ...]
+
+    def column(self, name: str) -> Column:
+        """Look up a column by our name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+EVENTS: Final = Table(
+    name="events",
+    columns=(
+        Column("patient_id", Kind.PATIENT, True, "Whose event; known by its text form, however stored."),
+        Column(
+            "time", Kind.TIME, True, "When, in UTC; a naive time is taken as UTC, a date as its midnight."
+        ),
+        Column("code", Kind.CODE, True, "What, as text; nothing is trimmed or folded: 'a1c' is not 'A1C'."),
+        Column("numeric_value", Kind.NUMBER, False, "The result, in the unit that its code implies."),
+        Column(
+            "description", Kind.TEXT, False, "The code in words; read only when there is no concepts table."
+        ),
+    ),
+    invariants=(
+        "Any number of rows; a row that cannot be used is counted in the ledger under one named rule.",
+        "An empty or blank patient or code, or a missing time, counts as absent.",
+        "A time that cannot be read is absent and marked, so that the ledger can name it.",
+        "text_value and any other column is ignored.",
+    ),
+)
+
+LABELS: Final = Table(
+    name="labels",
+    columns=(
+        Column("patient_id", Kind.PATIENT, True, "Whose label."),
+        Column(
+            "index_date",
+            Kind.TIME,
+            False,
+            "Up to when events count: a date includes its whole day, a timestamp that instant. Any name.",
+        ),
+        Column("label", Kind.OUTCOME, True, "The outcome; any name, given as cohort.outcome."),
+    ),
+    invariants=(
+        "At least one row, and both outcomes among the samples that are used.",
+        "One outcome for each (patient, index date); equal rows collapse.",
+    ),
+)
+
+DEMOGRAPHICS: Final = Table(
+    name="demographics",
+    columns=(
+        Column("patient_id", Kind.PATIENT, True, "Whose row."),
+        Column(
+            "birth_date", Kind.TIME, False, "Gives the age at the index date, and finds events before birth."
+        ),
+        Column("age", Kind.NUMBER, False, "Age in years, used as it is."),
+        Column("sex", Kind.DEMOGRAPHIC, False, "As any other column: a number or a category, of any name."),
+    ),
+    invariants=(
+        "One row a patient; equal rows collapse, differing ones are an error.",
+        "With a column named as the labels' index column: one row a (patient, index date), joined by both.",
+        "A string or boolean is a category, a number a number; text in CSV that is all numbers is a number.",
+    ),
+)
+
+CONCEPTS: Final = Table(
+    name="concepts",
+    columns=(
+        Column("code", Kind.CODE, True, "The code, as in the events."),
+        Column("description", Kind.TEXT, False, "The code in words."),
+        Column("low", Kind.NUMBER, False, "Lowest normal value, in the unit of numeric_value."),
+        Column("high", Kind.NUMBER, False, "Highest normal value, in the unit of numeric_value."),
+    ),
+    invariants=(
+        "One row a code; equal rows collapse, differing ones are an error.",
+        "low is not above high.",
+    ),
+)
+
+TABLES: Final = (EVENTS, LABELS, DEMOGRAPHICS, CONCEPTS)
+
+
+def is_text(type_: Any) -> bool:
+    """Tell whether an Arrow type is text, plain or as a dictionary of texts."""
+    if pa.types.is_dictionary(type_):
+        return is_text(type_.value_type)
+    return bool(
+        pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+    )
+
+
+def is_number(type_: Any) -> bool:
+    """Tell whether an Arrow type is a number; booleans are not."""
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
+
+
+def is_time(type_: Any) -> bool:
+    """Tell whether an Arrow type is a timestamp or a date."""
+    return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
+
+
+def _is_integer(type_: Any) -> bool:
+    inner = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return bool(pa.types.is_integer(inner))
+
+
+def accepts(kind: Kind, type_: Any) -> bool:
+    """Tell whether a column of this kind may have this Arrow type; a column of nothing but nulls always may."""
+    if pa.types.is_null(type_):
+        return True
+    match kind:
+        case Kind.PATIENT:
+            return is_text(type_) or _is_integer(type_)
+        case Kind.TIME:
+            return is_text(type_) or is_time(type_)
+        case Kind.CODE | Kind.TEXT:
+            return is_text(type_)
+        case Kind.NUMBER:
+            return is_number(type_)
+        case Kind.OUTCOME | Kind.DEMOGRAPHIC:
+            return is_text(type_) or is_number(type_) or bool(pa.types.is_boolean(type_))
+
+
+def check_type(where: str, name: str, type_: Any, kind: Kind) -> None:
+    """Refuse a column whose Arrow type does not fit its kind.
+
+    Raises
+    ------
+    DataError
+        Names the file, the column, what is expected and the type that was found.
+    """
+    if accepts(kind, type_):
+        return
+    rule, remedy = f"column {name!r} has the wrong type", "Write it with that type."
+    if kind is Kind.CODE and is_number(type_):
+        rule, remedy = (
+            f"column {name!r} is a number; codes are text",
+            "Write it as a string column.",
+        )
+    if kind is Kind.TIME and is_number(type_):
+        rule = f"column {name!r} is a number, and its unit and origin are not known"
+        remedy = "Write it as a timestamp or a date."
+    if kind is Kind.PATIENT and is_number(type_):
+        remedy = "Write it as a string or an integer column."
+    if kind is Kind.DEMOGRAPHIC and is_time(type_):
+        rule = f"column {name!r} is a time; a demographic is a number or a category"
+        remedy = "Write the years up to it as a number, or leave it out of features.demographics."
+    raise DataError(where, rule, expected=kind.value, got=str(type_)[:64], remedy=remedy)
+
+
+def require_columns(where: str, have: Sequence[str], wanted: Iterable[str], *, remedy: str = "") -> None:
+    """Refuse a file that lacks a column.
+
+    The columns that it has are not listed: the first line of a CSV without a header holds a patient's values. Only one
+    that is nearly the wanted name is shown.
+
+    Raises
+    ------
+    DataError
+        Names the file and the missing columns.
+    """
+    missing = [name for name in wanted if name not in have]
+    if not missing:
+        return
+    near = {name: _nearest(name, have) for name in missing}
+    hints = [f"{found!r} is near {name!r}" for name, found in near.items() if found]
+    listed = ", ".join(repr(name) for name in missing)
+    got = f"{len(have)} columns" + (f"; {', '.join(hints)}" if hints else ", none of that name")
+    raise DataError(
+        where,
+        f"column {listed} is missing" if len(missing) == 1 else f"columns {listed} are missing",
+        expected=f"a column named {listed}" if len(missing) == 1 else f"columns named {listed}",
+        got=got,
+        remedy=remedy or "Rename or add it.",
+    )
+
+
+def _nearest(name: str, have: Sequence[str]) -> str | None:
+    folded = {column.casefold(): column for column in have}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.75)
+    return folded[near[0]] if near else None

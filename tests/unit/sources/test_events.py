@@ -1,0 +1,363 @@
+"""Events as normalised batches, from Parquet and CSV, and what is refused."""
+
+import datetime as dt
+import gzip
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlho.errors import DataError, SpecError
+from mlho.sources import InputFile, iter_events, list_inputs, source_named
+
+DBMART, NATIVE = source_named("dbmart"), source_named("native")
+NOON = dt.datetime(2020, 1, 31, 12)
+NOON_US = 1_580_472_000_000_000
+SECRET = "Ada Lovelace"  # a name that must not be in any message
+
+
+def write(path: Path, content: bytes | pa.Table, **options: object) -> InputFile:
+    if isinstance(content, pa.Table):
+        pq.write_table(content, path, **options)
+    else:
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return InputFile(path.name, path, path.stat().st_size)
+
+
+def read(source, file, **options) -> dict[str, list]:
+    rows: dict[str, list] = {}
+    for batch in iter_events(source, file, **options):
+        n_before = len(next(iter(rows.values()), []))
+        for name, values in batch.to_pydict().items():
+            rows.setdefault(name, [None] * n_before).extend(values)
+    return rows
+
+
+def events_table(**columns: pa.Array) -> pa.Table:
+    given = {
+        "patient_id": pa.array([1, 2], pa.int64()),
+        "time": pa.array([NOON, None], pa.timestamp("ms")),
+        "code": pa.array(["A", "B"]),
+        "numeric_value": pa.array([1.5, None], pa.float32()),
+    }
+    return pa.table({name: values for name, values in (given | columns).items() if values is not None})
+
+
+def test_parquet_keeps_integer_ids_and_encodes_codes(tmp_path):
+    """The column types that the encoding relies on."""
+    file = write(tmp_path / "part.parquet", events_table())
+
+    (batch,) = iter_events(NATIVE, file)
+
+    assert batch.schema == pa.schema(
+        {
+            "patient": pa.int64(),
+            "time": pa.int64(),
+            "code": pa.dictionary(pa.int32(), pa.string()),
+            "value": pa.float32(),
+        }
+    )
+    assert batch.to_pydict() == {
+        "patient": [1, 2],
+        "time": [NOON_US, None],
+        "code": ["A", "B"],
+        "value": [1.5, None],
+    }
+
+
+def test_csv_keeps_leading_zeros_of_codes_and_ids(tmp_path):
+    """Codes and ids are text to the last character; a missing field is null, quoted or not."""
+    file = write(
+        tmp_path / "dbmart.csv.gz",
+        b'"patient_num","phenx","DESCRIPTION","start_date","value"\n'
+        b'"007","0012","a, b\nand c","2020-01-31 12:00:00",1\n'
+        b"007, x,,2020-01-31,\n"
+        b'"",NA,NA,NA,NA\n'
+        b'8,"NA",,31.1.2020, 2.5 \n',
+    )
+
+    (batch,) = iter_events(DBMART, file)
+
+    assert batch.schema.field("patient").type == pa.dictionary(pa.int32(), pa.string())
+    assert batch.to_pydict() == {
+        "patient": ["007", "007", None, "8"],
+        "time": [NOON_US, NOON_US - 43_200_000_000, None, None],
+        "code": ["0012", " x", None, "NA"],
+        "time_bad": [False, False, False, True],
+        "value": [1.0, None, None, 2.5],
+    }
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_data(tmp_path):
+    """As spreadsheets write them."""
+    file = write(
+        tmp_path / "events.csv", b"\xef\xbb\xbfpatient_id,time,code\r\n1,2020-01-31,A\r\n2,2020-01-31,B\r\n"
+    )
+
+    rows = read(NATIVE, file)
+
+    assert (rows["patient"], rows["code"]) == (["1", "2"], ["A", "B"])
+
+
+def test_na_is_a_code_in_the_native_layout(tmp_path):
+    """NA is sodium there; only R's tables write a missing value so."""
+    file = write(tmp_path / "events.csv", b"patient_id,time,code\n1,2020-01-31,NA\n")
+
+    assert read(NATIVE, file)["code"] == ["NA"]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
+@pytest.mark.parametrize("name", ["part.parquet", "part.csv"])
+def test_batches_are_cut_and_hold_the_same_rows(tmp_path, name, batch_rows):
+    """Row groups and blocks that are larger than a batch are cut."""
+    table = pa.table(
+        {
+            "patient_id": [str(i % 3) for i in range(7)],
+            "time": ["2020-01-31"] * 3 + ["bad"] + ["2020-01-31 12:00"] * 3,
+            "code": ["A", "", "B", "  ", None, "A", "C"],
+        }
+    )
+    if name.endswith(".csv"):
+        rows = "\n".join(",".join(v or "" for v in row.values()) for row in table.to_pylist())
+        file = write(tmp_path / name, f"patient_id,time,code\n{rows}\n".encode())
+    else:
+        file = write(tmp_path / name, table, row_group_size=5)
+
+    batches = list(iter_events(NATIVE, file, batch_rows=batch_rows))
+
+    assert max(batch.num_rows for batch in batches) <= batch_rows
+    assert sum(batch.num_rows for batch in batches) == 7
+    rows = read(NATIVE, file, batch_rows=batch_rows)
+    assert rows["code"] == ["A", None, "B", None, None, "A", "C"]
+    assert rows["patient"] == ["0", "1", "2", "0", "1", "2", "0"]
+    assert [bool(bad) for bad in rows["time_bad"]][:4] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("column", "array", "expected"),
+    [
+        ("patient_id", pa.array([1, 2], pa.uint16()), [1, 2]),
+        ("patient_id", pa.array(["a", " "], pa.large_string()), ["a", None]),
+        ("patient_id", pa.array([5, 6]).dictionary_encode(), [5, 6]),
+        ("patient_id", pa.array(["a", None]).dictionary_encode(), ["a", None]),
+        ("code", pa.array(["A", "B"], pa.large_string()), ["A", "B"]),
+        ("code", pa.array(["A", ""]).dictionary_encode(), ["A", None]),
+        ("code", pa.nulls(2), [None, None]),
+        ("time", pa.array([dt.date(2020, 1, 31)] * 2), [NOON_US - 43_200_000_000] * 2),
+        ("time", pa.array(["2020-01-31T12:00:00Z", None]), [NOON_US, None]),
+        ("numeric_value", pa.array([1, None], pa.int32()), [1.0, None]),
+        ("numeric_value", pa.array([1.25, None], pa.float64()), [1.25, None]),
+    ],
+)
+def test_parquet_types_are_normalised(tmp_path, column, array, expected):
+    """Every accepted type comes out as one of the four of the contract."""
+    ours = {"patient_id": "patient", "numeric_value": "value"}.get(column, column)
+    file = write(tmp_path / "part.parquet", events_table(**{column: array}))
+
+    rows = read(NATIVE, file)
+
+    assert rows[ours] == expected
+    assert "time_bad" not in rows
+
+
+def test_the_value_is_optional_and_can_be_left_unread(tmp_path):
+    """A file without values is fine, and a run without values need not read them."""
+    without = write(tmp_path / "a.parquet", events_table(numeric_value=None))
+    with_it = write(tmp_path / "b.parquet", events_table())
+
+    assert "value" not in read(NATIVE, without)
+    assert "value" not in read(NATIVE, with_it, values=False)
+
+
+def test_hive_keys_do_not_become_columns(tmp_path):
+    """A folder named code=… must not override the column."""
+    folder = tmp_path / "events" / "code=Z"
+    folder.mkdir(parents=True)
+    write(folder / "part-0.parquet", events_table())
+
+    (file,) = list_inputs(tmp_path, "events")
+
+    assert file.key == "events/code=Z/part-0.parquet"
+    assert read(NATIVE, file)["code"] == ["A", "B"]
+
+
+def test_an_empty_partition_has_no_batch(tmp_path):
+    """No row is an answer too."""
+    empty_parquet = write(tmp_path / "a.parquet", events_table().slice(0, 0))
+    empty_csv = write(tmp_path / "b.csv", b"patient_id,time,code\n")
+
+    assert list(iter_events(NATIVE, empty_parquet)) == []
+    assert list(iter_events(NATIVE, empty_csv)) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "array", "rule", "expected", "got", "remedy"),
+    [
+        (
+            "code",
+            pa.array([250, 401]),
+            "column 'code' is a number; codes are text",
+            "a string column (or a dictionary of strings)",
+            "int64",
+            "Write it as a string column.",
+        ),
+        (
+            "code",
+            None,
+            "column 'code' is missing",
+            "a column named 'code'",
+            "3 columns, none of that name",
+            "Rename",
+        ),
+        (
+            "time",
+            pa.array([1, 2]),
+            "column 'time' is a number, and its unit",
+            "a timestamp",
+            "int64",
+            "timestamp",
+        ),
+        (
+            "patient_id",
+            pa.array([1.0, 2.0]),
+            "column 'patient_id' has the wrong type",
+            "string or",
+            "double",
+            "string",
+        ),
+        (
+            "patient_id",
+            pa.array([2**63, 1], pa.uint64()),
+            "integers that are too large",
+            "2^63",
+            "uint64",
+            "string",
+        ),
+        (
+            "numeric_value",
+            pa.array([SECRET, "1"]),
+            "column 'numeric_value' has the wrong type",
+            "num",
+            "string",
+            "type",
+        ),
+    ],
+)
+def test_a_column_of_a_wrong_type_is_named(tmp_path, column, array, rule, expected, got, remedy):
+    """File, column, rule, expected, got, remedy."""
+    file = write(tmp_path / "part-0007.parquet", events_table(**{column: array}))
+
+    with pytest.raises(DataError) as caught:
+        list(iter_events(NATIVE, file))
+
+    error = caught.value
+    assert error.where == "part-0007.parquet"
+    assert rule in error.rule
+    assert expected in error.expected
+    assert error.got == got
+    assert remedy in error.remedy
+
+
+def test_the_other_layout_is_recognised(tmp_path):
+    """R's names under source native, and ours under source dbmart, say which source to set."""
+    ours = write(tmp_path / "a.parquet", events_table())
+    theirs = write(tmp_path / "b.csv", b"patient_num,start_date,phenx\n1,2020-01-31,A\n")
+
+    with pytest.raises(DataError, match=r"set data.source to native"):
+        list(iter_events(DBMART, ours))
+    with pytest.raises(DataError, match=r"set data.source to dbmart"):
+        list(iter_events(NATIVE, theirs))
+
+
+def test_a_name_that_is_nearly_right_is_shown(tmp_path):
+    """The nearest column is named; the others are not, because a headerless file holds values there."""
+    file = write(tmp_path / "a.csv", f"patient_ID,time,code,{SECRET}\n1,2020-01-31,A,x\n".encode())
+
+    with pytest.raises(DataError, match="'patient_ID' is near 'patient_id'") as caught:
+        list(iter_events(NATIVE, file))
+    assert SECRET not in str(caught.value)
+
+
+BAD_FILES = {
+    "damaged.parquet": (SECRET.encode() * 20, "not readable Parquet", "damaged or of another format"),
+    "empty.parquet": (b"", "not readable Parquet", "0 bytes"),
+    "empty.csv": (b"", "the file is empty", "0 bytes"),
+    "cut.csv.gz": (
+        gzip.compress(b"patient_id,time,code\n" + f"1,2020-01-31,{SECRET}\n".encode() * 9999)[:-200],
+        "not readable CSV",
+        "damaged",
+    ),
+    "plain.csv.gz": (b"patient_id,time,code\n1,2020-01-31,A\n", "not readable CSV", "damaged"),
+    "ragged.csv": (
+        f"patient_id,time,code\n1,2020-01-31,A\n2,2020-01-31,{SECRET},x\n".encode(),
+        "row 3 has another number of fields",
+        "4",
+    ),
+    "latin.csv": (b"patient_id,time,code\n1,2020-01-31,Gr\xfc\xdfe\n", "not readable CSV", "not UTF-8"),
+    "latin_header.csv": (
+        b"patient_id,time,code,Gr\xfc\xdfe\n1,2020-01-31,A,1\n",
+        "not readable CSV",
+        "not UTF-8",
+    ),
+    "semicolons.csv": (b"patient_id;time;code\n1;2020-01-31;A\n", "are missing", "1 columns"),
+    "twice.csv": (
+        b"patient_id,time,code,code\n1,2020-01-31,A,B\n",
+        "two columns have the same name",
+        "1 repeated",
+    ),
+    "headerless.csv": (f"{SECRET},2020-01-31,A\n".encode(), "are missing", "3 columns, none"),
+    "text_value.csv": (
+        f"patient_id,time,code,numeric_value\n1,2020-01-31,A,{SECRET}\n1,2020-01-31,A,3\n".encode(),
+        "column 'numeric_value' holds text that is not a number",
+        "1 such rows among 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
+    """Neither the message nor the traceback, with all causes, shows what stands in the file."""
+    content, rule, got = BAD_FILES[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    file = InputFile(name, path, len(content))
+
+    with pytest.raises(DataError) as caught:
+        list(iter_events(NATIVE, file))
+
+    assert caught.value.where == name
+    assert rule in caught.value.rule
+    assert got in caught.value.got
+    assert caught.value.remedy
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    """Between listing and reading a file can vanish."""
+    with pytest.raises(DataError, match="no file any more"):
+        list(iter_events(NATIVE, InputFile("gone.parquet", tmp_path / "gone.parquet", 1)))
+
+
+def test_an_unknown_source_is_refused():
+    """With the names that there are."""
+    with pytest.raises(SpecError, match="Known: native, dbmart"):
+        source_named("omop")
+
+
+def test_reading_events_does_not_import_pandas(tmp_path):
+    """Its import costs each worker a second; Arrow's conveniences would pull it in unseen."""
+    write(tmp_path / "a.parquet", events_table())
+    write(tmp_path / "b.csv", b"patient_id,time,code,numeric_value\n1,bad,,3\n,2020-01-31 12:00,A,\n")
+    program = (
+        "import sys, pathlib\n"
+        "from mlho.sources import iter_events, list_inputs, source_named\n"
+        "for file in list_inputs(pathlib.Path(sys.argv[1]), '.'):\n"
+        "    list(iter_events(source_named('native'), file))\n"
+        "assert 'pandas' not in sys.modules\n"
+    )
+
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
