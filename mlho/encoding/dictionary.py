@@ -80,13 +80,3 @@ def merge_dictionary(
     ids = {code: number for number, code in enumerate(codes)}
     code_ids = tuple(np.array([ids.get(code, -1) for code in part.codes], np.int32) for part in partitions)
     return Dictionary(codes, np.array([rows[code] for code in codes], np.int64)), code_ids
-
-
-def write_code_ids(path: Path, code_ids: Sequence[NDArray[np.int32]]) -> None:
-    """Write each partition's map from local to dictionary id to one array file."""
-    write_arrays(path, {f"partition_{number}": ids for number, ids in enumerate(code_ids)})
-
-
-def read_code_ids(path: Path) -> tuple[NDArray[np.int32], ...]:
-    """Read what :func:`write_code_ids` wrote, in its order."""
-    return tuple(read_arrays(path).values())

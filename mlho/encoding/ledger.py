@@ -73,7 +73,7 @@ class Ledger:
     dropped : mapping of Rule to int
         Rows dropped by each rule; a rule without rows may be absent.
     rows_with_value : int
-        Rows that passed all rules but the last and carry a finite number.
+        Rows that passed all rules but the last and carry a finite number; 0 when no aggregate asks to read them.
 
     Examples
     --------

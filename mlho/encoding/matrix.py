@@ -91,7 +91,7 @@ class Matrix:
             A block is no array file, or is not of this dictionary and these windows.
         """
         starts = cohort.sample_starts()
-        blocks = []
+        blocks, has_values = [], True
         for number, path in enumerate(block_paths):
             arrays = read_arrays(path)
             if len(arrays.get("indptr", ())) != n_codes * n_windows + 1:
@@ -99,13 +99,14 @@ class Matrix:
                     f"{path.name}: not a block of this dictionary and these windows. Run again: its task makes it anew."
                 )
             first = int(starts[cohort.block_patients(number)[0]])
+            has_values = has_values and "last" in arrays
             last = arrays.get("last", frozen(np.empty(0, np.float64)))
             blocks.append(_Block(first, arrays["indptr"], arrays["indices"], arrays["count"], last))
         return cls(
             n_samples=cohort.n_samples,
             n_columns=n_codes * n_windows,
             n_windows=n_windows,
-            has_values=all("last" in read_arrays(path) for path in block_paths),
+            has_values=has_values,
             _patient_of=frozen(cohort.patient_of),
             _blocks=tuple(blocks),
         )

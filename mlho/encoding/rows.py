@@ -26,9 +26,11 @@ NO_BIRTH: Final = np.iinfo(np.int64).min  # NaT
 
 NO_CODE: Final = -1
 _N_RULES: Final = len(Rule)
-# numba folds plain integers into the code; members of an IntEnum it would look up.
-_NO_PATIENT_RULE, _NO_CODE_RULE, _UNREADABLE, _NO_TIME = 0, 1, 2, 3
-_UNKNOWN, _IMPLAUSIBLE, _AFTER, _GAP, _BEFORE, _USED = 4, 5, 6, 7, 8, -1
+# Compiled code takes plain integers as constants; members of an enumeration it would look up.
+_NO_PATIENT, _NO_CODE, _UNREADABLE = int(Rule.NO_PATIENT), int(Rule.NO_CODE), int(Rule.UNREADABLE_TIME)
+_NO_TIME, _UNKNOWN, _IMPLAUSIBLE = int(Rule.NO_TIME), int(Rule.UNKNOWN_PATIENT), int(Rule.IMPLAUSIBLE_DATE)
+_AFTER, _GAP, _BEFORE = int(Rule.AFTER_INDEX), int(Rule.IN_GAP), int(Rule.BEFORE_LOOK_BACK)
+_USED: Final = -1
 
 
 class LocalCodes:
@@ -89,7 +91,7 @@ class UsedRows:
 
 @dataclass(eq=False)
 class RowRules:
-    """The rules for one partition, and what they have counted so far. Batches go in, :attr:`buffer` fills up."""
+    """The rules for one partition, and what they have counted so far: batches go in, used rows come out."""
 
     spec: TrainingSpec
     cohort: Cohort
@@ -252,9 +254,9 @@ def _apply_rules(
         if p >= 0:
             seen[p] = 1
         if p == NO_PATIENT:
-            rule = _NO_PATIENT_RULE
+            rule = _NO_PATIENT
         elif code[i] == NO_CODE:
-            rule = _NO_CODE_RULE
+            rule = _NO_CODE
         elif is_unreadable.size and is_unreadable[i]:
             rule = _UNREADABLE
         elif not _is_valid(time_validity, i + time_offset):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlho.encoding.dictionary import Dictionary, merge_dictionary, read_code_ids, write_code_ids
+from mlho.encoding.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.ledger import Ledger
 from mlho.encoding.partition import EncodedPartition
 
@@ -37,10 +37,9 @@ def test_a_dictionary_and_its_maps_come_back(tmp_path):
     """Written and read, byte for byte the same."""
     merged, code_ids = merge_dictionary([partition({"B": 1, "Å": 2}), partition({"A": 1, "X": 0})])
     merged.write(tmp_path / "dictionary")
-    write_code_ids(tmp_path / "ids", code_ids)
     back = Dictionary.read(tmp_path / "dictionary")
     assert back.codes == ("A", "B", "Å")
     assert back.rows_by_code.tolist() == [1, 1, 2]
     assert len(back) == 3
     assert back.ids_of(["Å", "X", "A"]).tolist() == [2, -1, 0]
-    assert [ids.tolist() for ids in read_code_ids(tmp_path / "ids")] == [[1, 2], [0, -1]]
+    assert [ids.tolist() for ids in code_ids] == [[1, 2], [0, -1]]
