@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from mlho.errors import SpecError
@@ -87,18 +96,30 @@ class Data(SpecPart):
     """``drop`` counts one code of one patient on one day once. ``keep``, as R MLHO does, counts raw rows."""
 
 
-class IndexColumn(SpecPart):
-    """The index date is a column of the labels."""
+class Index(SpecPart):
+    """Up to when data may be used: exactly one of the three."""
 
-    column: ColumnName = "index_date"
-    """A date includes its whole day; a timestamp means up to and including that instant."""
+    column: ColumnName | None = None
+    """A column of the labels. A date includes its whole day; a timestamp means up to and including that instant."""
+    date: dt.date | None = None
+    """One date for everybody; the whole day is included."""
+    none: Literal[True] | None = None
+    """Said aloud: everything that a patient has counts. In a file, ``index: none`` is short for ``{none: true}``."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_shorthand(cls, value: Any) -> Any:
+        return {"none": True} if value == "none" else value
 
-class IndexDate(SpecPart):
-    """One index date for everybody."""
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
 
-    date: dt.date
-    """The whole day is included."""
+    @model_validator(mode="after")
+    def _say_one(self) -> Self:
+        if sum(own is not None for own in (self.column, self.date, self.none)) != 1:
+            raise ValueError("give exactly one: {column: index_date}, {date: 2020-01-01}, or none")
+        return self
 
 
 class Cohort(SpecPart):
@@ -106,7 +127,7 @@ class Cohort(SpecPart):
 
     outcome: ColumnName = "label"
     """The outcome: a column of the labels holding 0 and 1."""
-    index: IndexColumn | IndexDate | Literal["none"]
+    index: Index
     """Up to when data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or ``none`` said aloud: then
     everything that a patient has counts, and every report says "not predictive: association only"."""
     look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
@@ -119,9 +140,14 @@ class Cohort(SpecPart):
     """A labelled patient whom the demographics do not know: refuse, keep with unknown demographics, or drop. Without a
     demographics table every labelled patient is kept: no events is an answer too."""
 
+    @property
+    def has_index(self) -> bool:
+        """Whether there is an index date, so that the run predicts."""
+        return self.index.none is None
+
     @model_validator(mode="after")
     def _windows_need_an_index(self) -> Self:
-        if self.index == "none" and (self.look_back_days is not None or self.gap_days):
+        if not self.has_index and (self.look_back_days is not None or self.gap_days):
             raise ValueError(
                 "lookBackDays and gapDays count from an index date, and index is none. Remove them, or give an index"
             )
@@ -268,7 +294,7 @@ class TrainingSpec(SpecPart):
             raise ValueError(f"final.classifier must be best or a candidate. Got {self.final.classifier}")
         if self.features.windows and self.cohort.look_back_days is not None:
             raise ValueError("features.windows and cohort.lookBackDays both say the window. Give one of them")
-        if self.features.windows and self.cohort.index == "none":
+        if self.features.windows and not self.cohort.has_index:
             raise ValueError("features.windows count from an index date, and cohort.index is none")
         if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
             raise ValueError("features.windows must each be longer than cohort.gapDays")
@@ -354,12 +380,13 @@ def load_spec(path: Path) -> RunSpec:
 def parse_spec(text: str, *, where: str = "spec") -> RunSpec:
     """Parse a specification from YAML text; see :func:`load_spec`."""
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that also refuses double keys
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
         raise SpecError(
-            f"{where}: not valid YAML{place}. Check the indentation and the quotes there."
+            f"{where}: not valid YAML{place} ({problem}). Check the indentation, the quotes and the names there."
         ) from error
     if not isinstance(document, dict):
         raise SpecError(f"{where}: expected a mapping with apiVersion, kind, metadata and spec.")
@@ -371,6 +398,25 @@ def parse_spec(text: str, *, where: str = "spec") -> RunSpec:
         raise SpecError("\n".join([*lines, *(f"  - {line}" for line in _problems(error))])) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key may stand once: of two, YAML silently keeps the last."""
+
+
+def _mapping_without_double_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {str(key)[:64]!r} stands twice", key_node.start_mark
+            )
+        seen.add(key)
+    return dict(loader.construct_mapping(node, deep=True))
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_double_keys)
+
+
 def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
     version = document.get("apiVersion")
     if isinstance(version, str) and version != API_VERSION:
@@ -380,7 +426,18 @@ def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    return list(dict.fromkeys(_problem(dict(detail)) for detail in error.errors(include_input=False)))
+    details = error.errors(include_input=False)
+    # What holds a wrong part is wrong too; only the part itself is worth reading.
+    inner = [
+        own
+        for own in details
+        if not any(_is_inside(other["loc"], own["loc"]) for other in details if other is not own)
+    ]
+    return list(dict.fromkeys(_problem(dict(detail)) for detail in inner))
+
+
+def _is_inside(location: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return len(location) > len(other) and location[: len(other)] == other
 
 
 def _problem(detail: Mapping[str, Any]) -> str:

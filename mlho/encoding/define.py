@@ -120,7 +120,7 @@ def define_cohort(spec: TrainingSpec, root: Path) -> CohortResult:
 def _drop_unknown(selection: _Selection, persons: Persons | None, spec: TrainingSpec) -> list[str]:
     """Apply ``cohort.unknownPatients``; warnings so far."""
     warnings = []
-    if spec.cohort.index == "none":
+    if not spec.cohort.has_index:
         warnings.append("No index date: not predictive, association only.")
     if persons is None:
         return warnings
@@ -193,7 +193,7 @@ def _is_new_sample(labels: LabelRows, rows: NDArray[np.int64]) -> NDArray[np.boo
 def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnings: list[str]) -> None:
     policy = spec.cohort.conflicting_labels
     if policy == "error":
-        sample = "patient" if spec.cohort.index == "none" else "patient and index date"
+        sample = "patient" if not spec.cohort.has_index else "patient and index date"
         raise DataError(
             spec.data.tables.labels,
             f"a sample has conflicting outcomes in column {spec.cohort.outcome!r}",

@@ -18,7 +18,7 @@ from mlho.sources.events import patient_column
 from mlho.sources.files import InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
-from mlho.spec import Cohort, IndexColumn, IndexDate
+from mlho.spec import Cohort
 from mlho.tables import LABELS, Kind, check_type, is_text, require_columns
 
 MISSING: Final = -1  # no patient, or no outcome
@@ -143,7 +143,7 @@ def _read_file(cohort: Cohort, source: Source, file: InputFile) -> _Part:
     table = open_table(file, missing_texts=source.missing_texts)
     patient = source.column(LABELS, "patient_id")
     _check_columns(cohort, source, table, file, patient)
-    index = cohort.index.column if isinstance(cohort.index, IndexColumn) else None
+    index = cohort.index.column
     wanted = list(dict.fromkeys([patient, cohort.outcome, *([index] if index else [])]))
     columns = read_columns(table, wanted)
     n_rows = len(columns[patient])
@@ -164,8 +164,8 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Input
     )
     check_type(file.key, patient, table.type_of(patient), Kind.PATIENT)
     check_type(file.key, cohort.outcome, table.type_of(cohort.outcome), Kind.OUTCOME)
-    if isinstance(cohort.index, IndexColumn):
-        name = cohort.index.column
+    name = cohort.index.column
+    if name is not None:
         remedy = (
             "Add an index date and name it in cohort.index.column, or give one date for all (cohort.index.date). "
             "cohort.index: none says aloud that everything counts; the result is then an association, no prediction."
@@ -175,7 +175,7 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Input
 
 
 def _common_index(cohort: Cohort) -> int:
-    if isinstance(cohort.index, IndexDate):
+    if cohort.index.date is not None:
         return (cohort.index.date.toordinal() - _EPOCH_ORDINAL + 1) * DAY_US - 1
     return int(NO_BOUND)
 

@@ -16,7 +16,7 @@ from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
 from mlho.sources.files import InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import cast_or_null
-from mlho.spec import IndexColumn, TrainingSpec
+from mlho.spec import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, Kind, check_type, is_text, require_columns
 
 NO_DATE: Final = np.iinfo(np.int64).min  # numpy's NaT as an integer
@@ -125,12 +125,12 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile
     patient = source.column(DEMOGRAPHICS, "patient_id")
     have = tables[0][1].column_names
     birth = next((name for name in BIRTH_COLUMNS if name in have), None)
-    index = spec.cohort.index.column if isinstance(spec.cohort.index, IndexColumn) else None
+    index = spec.cohort.index.column
     wanted = list(spec.features.demographics)
     age_from_birth = AGE in wanted and AGE not in have and birth is not None
     if age_from_birth:
         wanted.remove(AGE)
-    if age_from_birth and spec.cohort.index == "none":
+    if age_from_birth and not spec.cohort.has_index:
         raise SpecError(
             "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
             "none. Give an index date, add a column 'age' to the demographics, or leave age out."

@@ -133,6 +133,9 @@ class LocalStore(Store):
     def _temporary(self) -> Iterator[Path]:
         try:
             handle, name = tempfile.mkstemp(dir=self.root / _TEMPORARY)
+            os.fchmod(
+                handle, 0o644
+            )  # mkstemp makes it private; a store is read by others, as its folder allows
             os.close(handle)
             try:
                 yield Path(name)

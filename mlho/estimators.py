@@ -1,0 +1,241 @@
+"""The method as scikit-learn estimators, for notebooks and pipelines: thin, over ``mlho.method``.
+
+A run does not use them, and nothing in a run imports this module: so scikit-learn is imported here at once.
+"""
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.feature_selection import SelectorMixin
+from sklearn.utils import ClassifierTags, Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mlho.errors import DataError
+from mlho.method import glmboost, jmi
+from mlho.method.matrix import Mode
+from mlho.method.screen import ScreenRule, screen_by_prevalence
+
+
+class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Keep the columns that are frequent enough and, together, say most about a binary outcome.
+
+    MSMR: "minimise sparsity, maximise relevance", the selection of R MLHO. Columns that too few samples have
+    are screened out; of the rest, joint mutual information picks one after another.
+
+    Parameters
+    ----------
+    n_features : int, default=200
+        Columns to keep; all that pass the screen, if they are fewer.
+    min_prevalence : float in [0, 1], default=0.005
+        Share of the samples that must have a column, that is a value other than zero in it. Each sample
+        counts as a patient of its own.
+    mode : {"presence", "levels", "counts"}, default="presence"
+        What the ranking sees: whether a value is other than zero; counts cut to 0, 1, 2, 3+; or every
+        distinct count. The last two refuse values that are not whole numbers from 0 on.
+    ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}, default="jmi"
+        See :func:`mlho.method.jmi.rank`.
+    screen : {"at-least", "mlho-r"}, default="at-least"
+        See :func:`mlho.method.screen.min_patients`.
+
+    Attributes
+    ----------
+    order_ : int64 array, shape (n_kept,)
+        The columns of X that are kept, in the order in which they were picked. ``transform`` keeps the order
+        of X.
+    scores_ : float64 array, shape (n_kept,)
+        The ranking's score of each pick, in nats.
+    n_features_in_ : int
+        Columns seen in ``fit``.
+    feature_names_in_ : array of str, shape (n_features_in_,)
+        Their names, where X has names.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> X = pd.DataFrame({"I10": [1, 1, 0, 0], "Z99": [0, 0, 0, 0], "E11": [1, 0, 1, 0]})
+    >>> selector = MSMRSelector(n_features=1).fit(X, [1, 1, 0, 0])
+    >>> selector.get_feature_names_out().tolist()
+    ['I10']
+    """
+
+    def __init__(
+        self,
+        n_features: int = 200,
+        *,
+        min_prevalence: float = 0.005,
+        mode: Mode = "presence",
+        ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi",
+        screen: ScreenRule = "at-least",
+    ) -> None:
+        self.n_features = n_features
+        self.min_prevalence = min_prevalence
+        self.mode = mode
+        self.ranking = ranking
+        self.screen = screen
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Screen and rank the columns.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse, shape (n_samples, n_features)
+            Numbers; zero means absent.
+        y : array-like, shape (n_samples,)
+            Two classes, of any names.
+
+        Raises
+        ------
+        ValueError
+            Missing values, other than two classes, a parameter out of range, or (as a DataError) no column
+            that passes the screen.
+        """
+        X, y = validate_data(self, X, y, accept_sparse=["csc", "csr"])
+        labels, _ = _two_classes(y)
+        is_present = X != 0
+        n_having = np.asarray(is_present.sum(axis=0)).ravel().astype(np.int64)
+        kept = screen_by_prevalence(n_having, X.shape[0], self.min_prevalence, rule=self.screen)
+        if kept.size == 0:
+            raise _nothing_passed(X.shape[1])
+        ranked = jmi.rank(
+            (is_present if self.mode == "presence" else X)[:, kept],
+            labels,
+            self.n_features,
+            mode=self.mode,
+            ranking=self.ranking,
+            n_patients_by_column=n_having[kept],
+        )
+        self.order_ = kept[ranked.order]
+        self.scores_ = ranked.scores
+        return self
+
+    def _get_support_mask(self) -> NDArray[np.bool_]:
+        check_is_fitted(self)
+        mask = np.zeros(self.n_features_in_, dtype=bool)
+        mask[self.order_] = True
+        return mask
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.required = True
+        tags.classifier_tags = ClassifierTags(multi_class=False)
+        return tags
+
+
+class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Logistic regression by component-wise boosting: few steps give few features.
+
+    Columns are standardised inside, and stay sparse; coefficients are in the units of X. Two classes.
+
+    Parameters
+    ----------
+    n_steps : int, default=100
+        Boosting steps; R's ``mstop``.
+    learning_rate : float in (0, 1], default=0.1
+        Share of each fitted step that is taken; R's ``nu``.
+
+    Attributes
+    ----------
+    classes_ : array, shape (2,)
+        The classes, sorted; the second is the one that probabilities and coefficients speak of.
+    coef_ : float64 array, shape (1, n_features_in_)
+        Log odds ratio per unit of X.
+    intercept_ : float64 array, shape (1,)
+        Log-odds of a row of zeros.
+    result_ : mlho.method.glmboost.GLMBoostResult
+        All of the model: the path, the scale, the columns that were constant.
+    n_features_in_ : int
+        Columns seen in ``fit``.
+    feature_names_in_ : array of str, shape (n_features_in_,)
+        Their names, where X has names.
+
+    Examples
+    --------
+    >>> model = GLMBoostClassifier(n_steps=20).fit([[0.0], [0.0], [1.0], [1.0]], ["well", "well", "ill", "well"])
+    >>> model.classes_.tolist(), model.predict([[1.0]]).tolist(), bool(model.coef_[0, 0] < 0)
+    (['ill', 'well'], ['well'], True)
+    """
+
+    def __init__(self, n_steps: int = 100, *, learning_rate: float = 0.1) -> None:
+        self.n_steps = n_steps
+        self.learning_rate = learning_rate
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Boost the model.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse, shape (n_samples, n_features)
+            Finite numbers.
+        y : array-like, shape (n_samples,)
+            Two classes, of any names.
+
+        Raises
+        ------
+        ValueError
+            Missing values, other than two classes, or a parameter out of range.
+        """
+        X, y = validate_data(self, X, y, accept_sparse=["csc", "csr"], dtype=np.float64)
+        labels, self.classes_ = _two_classes(y)
+        self.result_ = glmboost.fit(X, labels, self.n_steps, learning_rate=self.learning_rate)
+        self.coef_ = self.result_.coefficients[np.newaxis]
+        self.intercept_ = np.array([self.result_.intercept])
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return the log-odds of the second class, shape (n_samples,)."""
+        X = self._validated(X)
+        return self.result_.log_odds(X)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class, shape (n_samples, 2)."""
+        X = self._validated(X)
+        p = self.result_.predict_proba(X)
+        return np.column_stack([1.0 - p, p])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the likelier class of each row, shape (n_samples,)."""
+        is_second = (self.decision_function(X) > 0.0).astype(np.intp)
+        classes: NDArray[Any] = self.classes_[is_second]
+        return classes
+
+    def _validated(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse=["csc", "csr"], dtype=np.float64, reset=False)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+def _two_classes(y: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    """Return y as 0 and 1, and the classes that they stand for; refuse other than two."""
+    check_classification_targets(y)
+    kind = type_of_target(y, input_name="y", raise_unknown=True)
+    if kind != "binary":
+        raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+    classes, codes = np.unique(y, return_inverse=True)
+    if classes.size != 2:
+        raise DataError(
+            "labels",
+            "one class only",
+            expected="samples of two classes",
+            got=f"{classes.size} class",
+            remedy="Use fewer folds or a stratified split, or widen the cohort.",
+        )
+    return codes.astype(np.int8), classes
+
+
+def _nothing_passed(n_columns: int) -> DataError:
+    return DataError(
+        "MSMRSelector",
+        "no column passes the screen",
+        expected="at least one",
+        got=f"0 of {n_columns}",
+        remedy="Lower min_prevalence.",
+    )

@@ -1,0 +1,1 @@
+"""The bundle: a model with all that it needs to be used and tested."""

@@ -1,0 +1,392 @@
+"""The bundle: a model with all that it needs to be used, explained and tested, in safe formats.
+
+Layout: ``bundle.json`` (see :mod:`mlho.model.document`), ``model/*`` (the classifier), ``tests/golden.json``, ``model_card.md`` and
+``bundle.sha256``. Equal parts give equal bytes.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.errors import BundleError, DataError, SpecError
+from mlho.method.calibration import PlattCalibrator
+from mlho.method.classifiers import fitted_from_files
+from mlho.method.classifiers.base import FittedClassifier
+from mlho.method.thresholds import Threshold
+from mlho.model.card import model_card
+from mlho.model.document import BundleDocument, document_bytes, parse_document
+from mlho.model.files import DIGEST, DOCUMENT, digest_line, facts_of, read_document, read_files, write_folder
+from mlho.model.golden import GoldenRows, golden_inputs
+from mlho.model.parts import BundleParts
+from mlho.spec import canonical_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlho.encoding.demographics import DemographicsEncoder
+    from mlho.report.result import BundleTest
+
+CARD: Final = "model_card.md"
+GOLDEN: Final = "tests/golden.json"
+_MODEL_FOLDER: Final = "model/"
+_N_NAMED = 5  # missing columns that an error names
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A loaded bundle: predicts from a feature matrix or from events, explains, and tests itself.
+
+    Attributes
+    ----------
+    document : BundleDocument
+        ``bundle.json``.
+    classifier : FittedClassifier
+    demographics : DemographicsEncoder or None
+        Whose columns follow the features.
+    golden : GoldenRows
+    card : str
+        The model card, in Markdown.
+    digest : str
+        SHA-256 (hexadecimal) of ``bundle.json``, and thereby of everything in the bundle.
+    n_bytes : int
+        Of all files.
+    """
+
+    document: BundleDocument
+    classifier: FittedClassifier
+    demographics: "DemographicsEncoder | None"
+    golden: GoldenRows
+    card: str
+    digest: str
+    n_bytes: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the model's columns: the features' ids, then the demographics'."""
+        return self.document.columns
+
+    @property
+    def calibrator(self) -> PlattCalibrator:
+        """Fitted on out-of-fold probabilities."""
+        return self.document.calibrator
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """On the calibrated probability: alert if and only if it is at least ``value``."""
+        return self.document.thresholds
+
+    @property
+    def features(self) -> "pd.DataFrame":
+        """The feature dictionary, one row a feature, in the order of the columns."""
+        import pandas as pd
+
+        names = [
+            "id",
+            "code",
+            "description",
+            "window_days",
+            "aggregate",
+            "words",
+            "importance",
+            "coefficient",
+        ]
+        rows = [[getattr(feature, name) for name in names] for feature in self.document.features]
+        return pd.DataFrame(rows, columns=names).astype({"window_days": "Int64", "coefficient": "float64"})
+
+    def predict_proba(self, X: Any, *, calibrated: bool = True) -> NDArray[np.float64]:
+        """Return P(outcome) for each row of a feature matrix.
+
+        Parameters
+        ----------
+        X : dense, SciPy sparse or DataFrame, shape (n_samples, n_columns)
+            In the order of :attr:`columns`. A DataFrame's columns are taken by name: any order, others ignored.
+        calibrated : bool
+            False gives the classifier's own probabilities.
+
+        Returns
+        -------
+        float64, shape (n_samples,)
+            Strictly between 0 and 1; to the last bit what training predicted, in whatever batches.
+
+        Raises
+        ------
+        DataError
+            Columns are missing, or a cell is not a finite number.
+        """
+        probability = self.classifier.predict_proba(self._matrix(X))
+        return np.asarray(self.calibrator.apply(probability)) if calibrated else probability
+
+    def explain(self, X: Any) -> "pd.DataFrame":
+        """Return what each column adds to the log-odds of each row, before calibration.
+
+        Returns
+        -------
+        DataFrame, shape (n_samples, n_columns + 1)
+            Columns are :attr:`columns` and ``intercept``; added from left to right they are the log-odds of the
+            uncalibrated probability.
+        """
+        import pandas as pd
+
+        matrix = self._matrix(X)
+        index = X.index if hasattr(X, "loc") else None
+        return pd.DataFrame(
+            self.classifier.contributions(matrix), columns=[*self.columns, "intercept"], index=index
+        )
+
+    def predict_events(
+        self,
+        events: "pd.DataFrame",
+        index: "pd.DataFrame | dt.date | None" = None,
+        demographics: "pd.DataFrame | None" = None,
+    ) -> "pd.DataFrame":
+        """Return scores of patients from their events, encoded by the code that encoded the training data.
+
+        Parameters
+        ----------
+        events : DataFrame
+            ``patient_id``, ``time``, ``code`` and, where the bundle uses values, ``numeric_value``.
+        index : DataFrame, date or None
+            Whom to score and up to when: a table of ``patient_id`` and ``index_date``, one row a sample (patients
+            without events are scored too); one date for all patients in ``events`` and ``demographics``; or None, where the bundle has a
+            date of its own or none. A date includes its whole day, a timestamp (a datetime column) that instant.
+        demographics : DataFrame, optional
+            ``patient_id`` and the columns that the bundle uses (required if it uses any); ``age`` is counted from
+            ``birth_date`` where there is no ``age``. One row a patient, or with a column ``index_date`` one a sample. Who
+            is not in it has unknown ones.
+
+        Returns
+        -------
+        DataFrame
+            Sorted by (patient_id as text, index_date): ``patient_id``, ``index_date``, ``probability`` (calibrated),
+            ``uncalibrated``, and ``alert: <rule>`` for each threshold. ``attrs`` holds ``unknown_codes`` and
+            ``unknown_code_rows`` (usable, but not known to the bundle: ignored) and ``ledger`` (rows by rule).
+
+        Raises
+        ------
+        DataError
+            A column is missing or of a wrong type, or the index does not fit the bundle.
+        """
+        from mlho.model.scoring import encode_events, score_table
+
+        encoded = encode_events(self, events, index, demographics)
+        return score_table(self, encoded)
+
+    def explain_events(
+        self,
+        events: "pd.DataFrame",
+        index: "pd.DataFrame | dt.date | None" = None,
+        demographics: "pd.DataFrame | None" = None,
+    ) -> "pd.DataFrame":
+        """Return contributions as :meth:`explain`, for the samples of :meth:`predict_events` and in its order.
+
+        ``patient_id`` and ``index_date`` come first.
+        """
+        from mlho.model.scoring import encode_events, with_samples
+
+        encoded = encode_events(self, events, index, demographics)
+        return with_samples(encoded, self.explain(encoded.design))
+
+    def run_tests(self) -> "list[BundleTest]":
+        """Run the tests that the bundle carries; a failed one is reported, not raised."""
+        from mlho.model.selftests import run_all
+
+        return run_all(self)
+
+    def _matrix(self, X: Any) -> Any:
+        if not hasattr(X, "loc"):
+            return X
+        missing = [name for name in self.columns if name not in X.columns]
+        if missing:
+            raise DataError(
+                "feature matrix",
+                "columns are missing",
+                expected=f"the {len(self.columns)} columns of the bundle (bundle.columns)",
+                got=f"{len(missing)} missing, first: {', '.join(missing[:_N_NAMED])}",
+                remedy="Add them; 0 says that a sample does not have a feature.",
+            )
+        try:
+            return X.loc[:, list(self.columns)].to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):
+            raise DataError(
+                "feature matrix",
+                "cells that are not numbers",
+                expected="numbers in every cell",
+                got="text or other objects",
+                remedy="Use predict_events for events, or convert the columns to numbers.",
+            ) from None  # the cause quotes the cell
+
+    def __repr__(self) -> str:
+        return (
+            f"Bundle({self.document.outcome!r}, {self.classifier.name}, {len(self.columns)} columns,"
+            f" digest {self.digest[:12]})"
+        )
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        document = self.document
+        rows = {
+            "outcome": document.outcome + ("" if document.predictive else " (association only)"),
+            "classifier": self.classifier.name,
+            "features": f"{len(document.features)} of events, {len(self.columns) - len(document.features)} of demographics",
+            "thresholds": ", ".join(
+                f"{threshold.rule} {threshold.value:.3g}"
+                for threshold in self.thresholds
+                if threshold.value is not None
+            ),
+            "digest": self.digest[:12],
+        }
+        cells = "".join(
+            f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>mlho bundle</caption>{cells}</table>"
+
+
+def write_bundle(folder: Path, parts: BundleParts) -> str:
+    """Write a bundle and return its digest.
+
+    Parameters
+    ----------
+    folder : Path
+        New; or it holds this very bundle, and is left as it is. It appears only when it is whole.
+    parts : BundleParts
+
+    Returns
+    -------
+    str
+        SHA-256 (hexadecimal) of ``bundle.json``.
+
+    Raises
+    ------
+    BundleError
+        The parts do not fit each other, or the folder holds something else.
+    """
+    _check(parts)
+    files = {_MODEL_FOLDER + name: content for name, content in parts.classifier.to_files().items()}
+    files[GOLDEN] = canonical_json(_golden(parts).to_json())
+    files[CARD] = model_card(parts).encode()
+    document = document_bytes(parts, {name: facts_of(content) for name, content in files.items()})
+    parse_document(document, where=DOCUMENT)  # nothing is written that could not be read
+    write_folder(folder, {**files, DOCUMENT: document, DIGEST: digest_line(document)})
+    return facts_of(document).sha256
+
+
+def _golden(parts: BundleParts) -> GoldenRows:
+    kinds, X = golden_inputs(parts.statistics, seed=int(parts.lineage["seed"]))
+    probability = parts.classifier.predict_proba(X)
+    return GoldenRows(kinds, X, probability, np.asarray(parts.calibrator.apply(probability)))
+
+
+def _check(parts: BundleParts) -> None:
+    n_columns, seed = len(parts.columns), parts.lineage.get("seed")
+    problems = {
+        f"the classifier has {parts.classifier.n_features} columns": parts.classifier.n_features != n_columns,
+        f"there are statistics of {len(parts.statistics)} columns": len(parts.statistics) != n_columns,
+        "a column has no name of its own": len(set(parts.columns)) != n_columns,
+        "lineage has no whole number 'seed'": not isinstance(seed, int) or isinstance(seed, bool) or seed < 0,
+        "lineage or metrics are not plain JSON without NaN": not _is_plain([parts.lineage, parts.metrics]),
+    }
+    found = [words for words, is_so in problems.items() if is_so]
+    if found:
+        raise BundleError(
+            f"bundle: parts do not fit. Expected {n_columns} columns (features, then demographics), a seed and plain"
+            f" figures; got: {'; '.join(found)}. Build the parts from one fit."
+        )
+
+
+def _is_plain(value: object) -> bool:
+    try:
+        canonical_json(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
+    """Load a bundle after everything in it has been verified.
+
+    Parameters
+    ----------
+    path : str or Path
+        The bundle's folder.
+    digest : str, optional
+        The digest that it must have, for a caller who was told which bundle to use.
+
+    Raises
+    ------
+    BundleError
+        A file is missing, damaged or unexpected, the schema or version is another, or the parts do not fit each other.
+
+    Examples
+    --------
+    >>> bundle = load_bundle("bundles/prediabetes")
+    >>> scores = bundle.predict_events(events, index=dt.date(2026, 1, 31))
+    >>> scores.loc[scores["alert: youden"], ["patient_id", "probability"]]
+    """
+    folder = Path(path)
+    content = read_document(folder)
+    found = facts_of(content).sha256
+    if digest is not None and digest != found:
+        raise BundleError(
+            f"{folder}: another bundle. Expected digest {digest[:64]}; got {found}. Fetch the bundle that was asked for."
+        )
+    document = parse_document(content, where=str(folder / DOCUMENT))
+    files = read_files(folder, document.file_facts)
+    for name in (GOLDEN, CARD):
+        if name not in files:
+            raise BundleError(
+                f"{folder}: {DOCUMENT} does not list {name}. Expected a whole bundle. Build it anew."
+            )
+    classifier = _classifier(document, files)
+    return Bundle(
+        document=document,
+        classifier=classifier,
+        demographics=_demographics(document),
+        golden=GoldenRows.from_json(files[GOLDEN], n_columns=len(document.columns)),
+        card=files[CARD].decode(errors="replace"),
+        digest=found,
+        n_bytes=len(content) + len(digest_line(content)) + sum(map(len, files.values())),
+    )
+
+
+def _classifier(document: BundleDocument, files: dict[str, bytes]) -> FittedClassifier:
+    own = {
+        name.removeprefix(_MODEL_FOLDER): content
+        for name, content in files.items()
+        if name.startswith(_MODEL_FOLDER)
+    }
+    try:
+        classifier = fitted_from_files(document.classifier, own)
+    except SpecError as error:
+        raise BundleError(
+            f"{DOCUMENT}: unknown classifier {document.classifier[:64]!r}. Use the version of mlho that wrote the bundle."
+        ) from error
+    if classifier.n_features != len(document.columns):
+        raise BundleError(
+            f"{DOCUMENT}: parts do not fit. Expected a model of {len(document.columns)} columns; got"
+            f" {classifier.n_features}. Build the bundle anew."
+        )
+    return classifier
+
+
+def _demographics(document: BundleDocument) -> "DemographicsEncoder | None":
+    if document.demographics is None:
+        return None
+    from mlho.encoding.demographics import DemographicsEncoder
+
+    try:
+        encoder = DemographicsEncoder.from_json(document.demographics)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"{DOCUMENT}: demographics cannot be read. Expected what this version of mlho writes. Build the bundle anew."
+        ) from error
+    if tuple(encoder.names) != document.columns[len(document.features) :]:
+        raise BundleError(
+            f"{DOCUMENT}: the demographics' names are not the columns after the features. Build the bundle anew."
+        )
+    return encoder

@@ -1,0 +1,198 @@
+"""The model card: named sections in Markdown, with visible gaps where only people can write.
+
+References
+----------
+Mitchell et al. (2019), "Model Cards for Model Reporting", FAT*.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from mlho.model.parts import BundleParts
+
+#: Sections in order; those in ``WRITTEN_BY_PEOPLE`` hold text from ``BundleParts.notes``.
+SECTIONS: Final = (
+    "Purpose",
+    "Not for",
+    "Data",
+    "Outcome",
+    "Features",
+    "Performance",
+    "Calibration",
+    "Thresholds",
+    "Limits",
+    "Ethical considerations",
+    "Lineage",
+)
+WRITTEN_BY_PEOPLE: Final[Mapping[str, str]] = {
+    "Purpose": "who uses the score, on whom, when, and what is done with it",
+    "Not for": "uses and patients for which this model must not be used",
+    "Data": "where the events come from, which sites and years, who is missing",
+    "Outcome": "how the outcome was defined and verified",
+    "Limits": "what is known to go wrong, and what was not examined",
+    "Ethical considerations": "who may be harmed by a wrong or an unequal score, and what is done about it",
+}
+N_SHOWN: Final = 25  # features listed; all are in bundle.json
+_NAMES: Final[Mapping[str, str]] = {
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+    "calibration_intercept": "Calibration intercept",
+    "calibration_slope": "Calibration slope",
+    "ece": "Expected calibration error",
+    "ici": "Integrated calibration index",
+}
+
+
+def model_card(parts: BundleParts) -> str:
+    """Return the card as Markdown; equal parts give equal text.
+
+    Sections of ``parts.notes`` stand where people write; a section without a note shows what it should say. The card is
+    part of the bundle's digest: to complete it, give the notes and write the bundle again.
+    """
+    title = f"# Model card: {_plain(parts.outcome)}, {parts.classifier.name}"
+    aloud = (
+        ""
+        if parts.predictive
+        else "\n\n**Not predictive: association only.** It was fitted without an index date."
+    )
+    blocks = [f"## {name}\n\n{_section(name, parts)}" for name in SECTIONS]
+    return "\n\n".join([title + aloud, *blocks]) + "\n"
+
+
+def _section(name: str, parts: BundleParts) -> str:
+    written = [text(parts) for section, text in _WRITTEN_BY_US.items() if section == name]
+    if name in WRITTEN_BY_PEOPLE:
+        note = parts.notes.get(name, "").strip()
+        written.append(note or f"> **TO BE WRITTEN:** {WRITTEN_BY_PEOPLE[name]}.")
+    return "\n\n".join(written)
+
+
+def _data(parts: BundleParts) -> str:
+    scoring = parts.scoring
+    windows = sorted({feature.window_days for feature in parts.features}, key=lambda days: days or 0)
+    seen = " and ".join("all history" if days is None else f"{days} days" for days in windows) or "no events"
+    index = {
+        "column": "each sample's own index date",
+        "date": f"one index date for everybody ({scoring.index_date})",
+        "none": "no index date: everything that a patient has counts",
+    }[scoring.index_kind]
+    same_day = "counted as they are" if scoring.duplicates == "keep" else "counted once a day"
+    return (
+        f"Events up to {index}; look-back: {seen}; the last {scoring.gap_days} days before it are not seen."
+        f" Repeated codes are {same_day}."
+    )
+
+
+def _outcome(parts: BundleParts) -> str:
+    return f"`{_plain(parts.outcome)}`, 0 or 1."
+
+
+def _features(parts: BundleParts) -> str:
+    n_demographics = len(parts.columns) - len(parts.features)
+    lines = [
+        f"{len(parts.features)} features of events and {n_demographics} columns of demographics.",
+        "",
+        "| feature | importance | odds ratio per unit |",
+        "|---|---:|---:|",
+    ]
+    shown = sorted(parts.features, key=lambda feature: (-feature.importance, feature.id))[:N_SHOWN]
+    for feature in shown:
+        lines.append(
+            f"| {_plain(feature.words)} | {feature.importance:.4g} | {_odds_ratio(feature.coefficient)} |"
+        )
+    if len(parts.features) > N_SHOWN:
+        lines += ["", f"The {N_SHOWN} with the largest importance; all are in `bundle.json`."]
+    return "\n".join(lines)
+
+
+def _odds_ratio(coefficient: float | None) -> str:
+    from math import exp
+
+    return "–" if coefficient is None else f"{exp(min(coefficient, 700.0)):.3g}"  # exp(710) overflows
+
+
+def _performance(parts: BundleParts) -> str:
+    rows = [_metric_row(name, spread) for name, spread in sorted(parts.metrics.items())]
+    if not rows:
+        return "No test metrics were given to this bundle."
+    head = ["| metric (mean over test sets) | value | 95 % interval |", "|---|---:|---|"]
+    return "\n".join([*head, *rows])
+
+
+def _metric_row(name: str, spread: Any) -> str:
+    label = _NAMES.get(name, _plain(name.replace("_", " ")))
+    if not isinstance(spread, Mapping):
+        return f"| {label} | {_number(spread)} | – |"
+    value = spread.get("mean", spread.get("value"))
+    low, high = spread.get("low"), spread.get("high")
+    interval = "–" if low is None or high is None else f"{_number(low)} to {_number(high)}"
+    return f"| {label} | {_number(value)} | {interval} |"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "–"
+
+
+def _calibration(parts: BundleParts) -> str:
+    calibrator = parts.calibrator
+    if calibrator.reason is not None:
+        return f"None: {_plain(calibrator.reason)}. Probabilities are the classifier's own."
+    return (
+        "Logistic on the logit, fitted on out-of-fold probabilities:"
+        f" intercept {calibrator.intercept:.4g}, slope {calibrator.slope:.4g}."
+    )
+
+
+def _thresholds(parts: BundleParts) -> str:
+    if not parts.thresholds:
+        return "None."
+    lines = [
+        "Alert if the calibrated probability is at least the value.",
+        "",
+        "| rule | value |",
+        "|---|---:|",
+    ]
+    for threshold in parts.thresholds:
+        value = "–" if threshold.value is None else f"{threshold.value:.4g}"
+        reason = "" if threshold.reason is None else f" ({_plain(threshold.reason)})"
+        lines.append(f"| {_plain(threshold.rule)}{reason} | {value} |")
+    return "\n".join(lines)
+
+
+def _limits(parts: BundleParts) -> str:
+    known = [
+        "- Coefficients and importances describe the model, not causes.",
+        "- Figures hold for patients like those of the training data; codes and their use differ between sites and years.",
+    ]
+    if not parts.predictive:
+        known.append("- Fitted without an index date: it may have seen what came after the outcome.")
+    return "\n".join(known)
+
+
+def _lineage(parts: BundleParts) -> str:
+    plain = {name: value for name, value in parts.lineage.items() if isinstance(value, str | int)}
+    versions = parts.lineage.get("versions")
+    if isinstance(versions, Mapping):
+        plain["versions"] = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    lines = [f"| {_plain(name)} | {_plain(str(value))} |" for name, value in sorted(plain.items())]
+    return "\n".join(["| what | value |", "|---|---|", *lines])
+
+
+def _plain(text: str) -> str:
+    """Return text that cannot break a table or start markup: descriptions come from data."""
+    flat = " ".join(text.split())
+    return "".join(f"\\{char}" if char in "|<>`*_[]\\" else char for char in flat)
+
+
+_WRITTEN_BY_US: Final[Mapping[str, Callable[[BundleParts], str]]] = {
+    "Data": _data,
+    "Outcome": _outcome,
+    "Features": _features,
+    "Performance": _performance,
+    "Calibration": _calibration,
+    "Thresholds": _thresholds,
+    "Limits": _limits,
+    "Lineage": _lineage,
+}

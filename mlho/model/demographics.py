@@ -1,0 +1,152 @@
+"""Demographics of new patients, from a DataFrame, as the columns that the model has for them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.demographics import DemographicsEncoder
+from mlho.encoding.join import DAYS_PER_YEAR
+from mlho.encoding.labels import read_births
+from mlho.encoding.persons import AGE, BIRTH_COLUMNS
+from mlho.errors import DataError
+from mlho.model.frames import NO_DATE, Samples, arrow_column, index_bounds, patient_texts
+from mlho.sources.times import DAY_US
+from mlho.tables import Kind, require_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEMOGRAPHICS_FRAME: Final = "demographics (DataFrame)"
+INDEX: Final = "index_date"
+_NO_ROW = -1
+
+
+def demographics_block(
+    encoder: DemographicsEncoder | None, samples: Samples, frame: "pd.DataFrame | None"
+) -> tuple[NDArray[np.float64] | None, NDArray[np.int64]]:
+    """Return the demographics' columns of each sample, and each patient's birth date.
+
+    Parameters
+    ----------
+    encoder : DemographicsEncoder or None
+        None: the model has no such columns.
+    samples : Samples
+    frame : DataFrame or None
+        ``patient_id`` and the columns that the encoder names; ``age`` is counted from ``birth_date`` where there is no
+        ``age``. One row a patient; with a column ``index_date``, one a (patient, index date). Of patients who are not
+        in it nothing is known: medians, indicators and the level ``unknown``.
+
+    Returns
+    -------
+    block : float64, shape (n_samples, n_columns), or None
+    birth_us : int64, shape (n_patients,)
+        Microseconds since 1970, ``NO_DATE`` where it is not known; the ledger finds events before birth by it.
+
+    Raises
+    ------
+    DataError
+        The model needs demographics and there is no frame, a column is missing or of a wrong type, or rows of one
+        patient differ.
+    """
+    if frame is None:
+        _refuse_none(encoder)
+        return None, np.full(len(samples.patient_ids), NO_DATE, np.int64)
+    require_columns(
+        DEMOGRAPHICS_FRAME, [str(name) for name in frame.columns], ["patient_id"], remedy="Rename or add it."
+    )
+    patients = patient_texts(frame, where=DEMOGRAPHICS_FRAME)
+    names = tuple(code.name for code in encoder.codes if code.name in frame.columns) if encoder else ()
+    born = _births(frame)
+    _refuse_contradictions(frame, patients, names, born)
+    births = _births_of(samples, patients, born)
+    if encoder is None:
+        return None, births
+    row_of = _rows(frame, patients, samples)
+    table: dict[str, Sequence[Any]] = {name: _values(frame[name].tolist(), row_of) for name in names}
+    if AGE not in frame.columns and born is not None:
+        table[AGE] = _ages(births[samples.patient_of], samples.index_us).tolist()
+    return encoder.transform_table(table), births
+
+
+def _refuse_none(encoder: DemographicsEncoder | None) -> None:
+    """Refuse to score without demographics by oversight: a frame without rows says it on purpose."""
+    if encoder is not None and encoder.codes:
+        names = ", ".join(code.name for code in encoder.codes)
+        raise DataError(
+            DEMOGRAPHICS_FRAME,
+            "not given, and the bundle uses demographics",
+            expected=f"a table of patient_id, {names}",
+            got="none",
+            remedy="Pass demographics; rows or values that are not known may be left out.",
+        )
+
+
+def _births(frame: "pd.DataFrame") -> NDArray[np.int64] | None:
+    name = next((name for name in BIRTH_COLUMNS if name in frame.columns), None)
+    if name is None:
+        return None
+    array = arrow_column(frame, name, where=DEMOGRAPHICS_FRAME, kind=Kind.TIME)
+    return read_births(array, where=DEMOGRAPHICS_FRAME, name=name)
+
+
+def _births_of(
+    samples: Samples, patients: Sequence[str | None], born: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    if born is None:
+        return np.full(len(samples.patient_ids), NO_DATE, np.int64)
+    known = {patient: date for patient, date in zip(patients, born.tolist(), strict=True) if date != NO_DATE}
+    return np.array([known.get(patient, NO_DATE) for patient in samples.patient_ids], np.int64)
+
+
+def _keys(frame: "pd.DataFrame", patients: Sequence[str | None]) -> list[Any]:
+    """What a row is joined by: the patient, or the patient and the index date where the frame has one."""
+    if INDEX not in frame.columns:
+        return list(patients)
+    bounds, _ = index_bounds(frame, where=DEMOGRAPHICS_FRAME)
+    return list(zip(patients, bounds.tolist(), strict=True))
+
+
+def _rows(frame: "pd.DataFrame", patients: Sequence[str | None], samples: Samples) -> list[int]:
+    """Row of the frame for each sample; ``_NO_ROW`` where it has none."""
+    rows: Mapping[Any, int] = {key: number for number, key in enumerate(_keys(frame, patients))}
+    ids = [samples.patient_ids[number] for number in samples.patient_of]
+    if INDEX not in frame.columns:
+        return [rows.get(patient, _NO_ROW) for patient in ids]
+    return [rows.get(key, _NO_ROW) for key in zip(ids, samples.index_us.tolist(), strict=True)]
+
+
+def _values(column: Sequence[Any], row_of: Sequence[int]) -> list[Any]:
+    return [None if row == _NO_ROW else column[row] for row in row_of]
+
+
+def _ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ages as training counts them: whole days over 365.25; NaN where not known or negative."""
+    days = index_us // DAY_US - birth_us // DAY_US
+    is_known = (birth_us != NO_DATE) & (days >= 0)
+    return np.where(is_known, days / DAYS_PER_YEAR, np.nan)
+
+
+def _refuse_contradictions(
+    frame: "pd.DataFrame",
+    patients: Sequence[str | None],
+    names: Sequence[str],
+    born: NDArray[np.int64] | None,
+) -> None:
+    """Refuse rows of one patient (and index date) that differ in a column that counts."""
+    first: dict[Any, tuple[Any, ...]] = {}
+    columns = [frame[name].tolist() for name in names] + ([] if born is None else [born.tolist()])
+    n_contradictions = 0
+    for number, key in enumerate(_keys(frame, patients)):
+        # By their text, so that two missing values are equal.
+        row = tuple(str(column[number]) for column in columns)
+        n_contradictions += first.setdefault(key, row) != row
+    if n_contradictions:
+        raise DataError(
+            DEMOGRAPHICS_FRAME,
+            "rows of one patient differ",
+            expected="one row a patient, or one a (patient, index_date) with a column index_date",
+            got=f"{n_contradictions} rows that contradict an earlier one",
+            remedy="Keep the row that holds at the index date.",
+        )

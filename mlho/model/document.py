@@ -1,0 +1,194 @@
+"""``bundle.json``: the schema of a bundle, and its checks when one is read."""
+
+import json
+from collections.abc import Mapping
+from math import inf, isfinite
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from mlho.errors import BundleError
+from mlho.method.calibration import PlattCalibrator
+from mlho.method.thresholds import Threshold
+from mlho.model.files import FileFacts, is_bundle_file
+from mlho.model.parts import BundleFeature, BundlePart, BundleParts, Scoring
+
+BUNDLE_SCHEMA: Final = "mlho.io/bundle/v1"
+FORMAT_VERSION: Final = 1
+_MAX_PROBLEMS = 5  # shown of a document that does not validate
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileEntry(BundlePart):
+    """One file of the bundle."""
+
+    sha256: Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Signature(BundlePart):
+    """What goes in and what comes out, for a program that uses the bundle."""
+
+    matrix: dict[str, Any]
+    """A feature matrix: its number of columns and their type; ``columns`` names them in order."""
+    events: dict[str, Any]
+    """A table of events: required and optional columns, and what an index date is."""
+    output: dict[str, str]
+    """Each output and what it is."""
+
+
+class BundleDocument(BundlePart):
+    """The whole of ``bundle.json``."""
+
+    schema_: Literal["mlho.io/bundle/v1"] = Field(default=BUNDLE_SCHEMA, alias="schema")
+    format_version: Literal[1] = FORMAT_VERSION
+    outcome: str
+    predictive: bool
+    """False: fitted without index date; association only, no prediction."""
+    classifier: str
+    columns: tuple[str, ...]
+    """Names of the model's columns, in order."""
+    features: tuple[BundleFeature, ...]
+    demographics: list[dict[str, Any]] | None
+    """How the demographics become the columns after the features."""
+    calibrator: PlattCalibrator
+    thresholds: tuple[Threshold, ...]
+    scoring: Scoring
+    signature: Signature
+    metrics: dict[str, Any]
+    notes: dict[str, str]
+    lineage: dict[str, Any]
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "BundleDocument":
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError("columns: each name once")
+        if self.columns[: len(self.features)] != tuple(feature.id for feature in self.features):
+            raise ValueError("columns: must begin with the ids of the features, in their order")
+        if self.demographics is None and len(self.columns) != len(self.features):
+            raise ValueError("columns: more than the features, and no demographics")
+        if not (isfinite(self.calibrator.intercept) and 0 < self.calibrator.slope < inf):
+            raise ValueError("calibrator: a finite intercept and a positive slope")
+        if any(
+            threshold.value is not None and not isfinite(threshold.value) for threshold in self.thresholds
+        ):
+            raise ValueError("thresholds: finite values, or null with a reason")
+        bad = [name for name in self.files if not is_bundle_file(name)]
+        if bad:
+            raise ValueError(
+                f"files: {len(bad)} name(s) that lead out of the bundle or are not allowed in it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "BundleDocument":
+        windows = {feature.window_days for feature in self.features}
+        days = [window for window in windows if window is not None]
+        if days and None in windows:
+            raise ValueError("features: windows in days, or all history for all")
+        if self.scoring.index_kind == "none" and (days or self.scoring.gap_days):
+            raise ValueError("scoring: windows and gapDays count from an index date, and the index is none")
+        if days and min(days) <= self.scoring.gap_days:
+            raise ValueError("scoring: gapDays must be less than every window")
+        return self
+
+    @property
+    def file_facts(self) -> dict[str, FileFacts]:
+        """Digest and size of each file."""
+        return {name: FileFacts(entry.sha256, entry.bytes) for name, entry in self.files.items()}
+
+
+def document_bytes(parts: BundleParts, files: Mapping[str, FileFacts]) -> bytes:
+    """Return ``bundle.json``: sorted keys, exact floats, one value a line so that people can compare two.
+
+    Raises
+    ------
+    BundleError
+        The parts do not fit each other.
+    """
+    try:
+        document = _document(parts, files)
+    except ValidationError as error:
+        raise BundleError(_problems("bundle", error)) from error
+    plain = document.model_dump(mode="json", by_alias=True)
+    return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocument:
+    return BundleDocument(
+        outcome=parts.outcome,
+        predictive=parts.predictive,
+        classifier=parts.classifier.name,
+        columns=parts.columns,
+        features=parts.features,
+        demographics=None if parts.demographics is None else parts.demographics.to_json(),
+        calibrator=parts.calibrator,
+        thresholds=parts.thresholds,
+        scoring=parts.scoring,
+        signature=_signature(parts),
+        metrics=dict(parts.metrics),
+        notes=dict(parts.notes),
+        lineage=dict(parts.lineage),
+        files={name: FileEntry(sha256=fact.sha256, bytes=fact.n_bytes) for name, fact in files.items()},
+    )
+
+
+def _signature(parts: BundleParts) -> Signature:
+    needs_values = any(feature.aggregate in ("last", "outOfRange") for feature in parts.features)
+    return Signature(
+        matrix={"dtype": "float64", "nColumns": len(parts.columns), "missing": "not allowed: 0 says absent"},
+        events={
+            "required": ["patient_id", "time", "code", *(["numeric_value"] if needs_values else [])],
+            "index": parts.scoring.index_kind,
+        },
+        output={
+            "probability": "P(outcome), calibrated, strictly between 0 and 1",
+            "uncalibrated": "P(outcome) as the classifier gives it",
+            "alert": "for each threshold: probability >= value",
+        },
+    )
+
+
+def parse_document(content: bytes, *, where: str) -> BundleDocument:
+    """Return a ``bundle.json`` that has been checked.
+
+    Raises
+    ------
+    BundleError
+        No JSON, another schema or version, or fields that do not fit; the message names fields, never their values.
+    """
+    try:
+        plain = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: not valid JSON. Fetch the bundle again, or build it anew.") from error
+    if not isinstance(plain, dict):
+        raise BundleError(f"{where}: expected a JSON object. Fetch the bundle again, or build it anew.")
+    _refuse_other_versions(plain, where)
+    try:
+        return BundleDocument.model_validate(plain)
+    except ValidationError as error:
+        raise BundleError(_problems(where, error)) from error
+
+
+def _problems(where: str, error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(map(str, detail['loc'])) or 'document'}: {detail['msg'].removeprefix('Value error, ')}"
+        for detail in error.errors(include_input=False, include_url=False)[:_MAX_PROBLEMS]
+    ]
+    return f"{where}: {error.error_count()} problem(s): {'; '.join(problems)}. Build the bundle anew."
+
+
+def _refuse_other_versions(plain: Mapping[str, Any], where: str) -> None:
+    schema, version = plain.get("schema"), plain.get("formatVersion")
+    if schema != BUNDLE_SCHEMA:
+        raise BundleError(
+            f"{where}: another schema. Expected {BUNDLE_SCHEMA}; got {str(schema)[:64]!r}. Use the version of mlho that"
+            " wrote the bundle, or build it anew with this one."
+        )
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise BundleError(
+            f"{where}: another format version. Expected {FORMAT_VERSION}; got {str(version)[:16]}. Use the version of mlho"
+            " that wrote the bundle, or build it anew with this one."
+        )

@@ -1,0 +1,189 @@
+"""DataFrames of a notebook as what the encoding takes: a batch of events, and whom to score up to when."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort import NO_BOUND
+from mlho.errors import DataError
+from mlho.sources.events import number_column, patient_column, text_column
+from mlho.sources.times import DAY_US, read_times
+from mlho.tables import EVENTS, LABELS, Kind, check_type, require_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EVENTS_FRAME: Final = "events (DataFrame)"
+INDEX_FRAME: Final = "index (DataFrame)"
+NO_DATE: Final = np.iinfo(np.int64).min  # NaT
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Whom to score: (patient, index date), each once, sorted by the patient's id as text and by the date.
+
+    Attributes
+    ----------
+    patient_ids : tuple of str, shape (n_patients,)
+        Sorted.
+    patient_of : int32, shape (n_samples,)
+    index_us : int64, shape (n_samples,)
+        The last microsecond since 1970 that counts; ``NO_BOUND`` without index date.
+    given_us : int64, shape (n_samples,)
+        The index date as it was given (a date's midnight); ``NO_DATE`` without.
+    """
+
+    patient_ids: tuple[str, ...]
+    patient_of: NDArray[np.int32]
+    index_us: NDArray[np.int64]
+    given_us: NDArray[np.int64]
+
+
+def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: Kind) -> Any:
+    """Return a column as an Arrow array of a type that fits its kind.
+
+    Raises
+    ------
+    DataError
+        Another type, or several kinds of things in one column; never a value.
+    """
+    if not len(frame):  # pandas gives an empty column any type
+        return pa.nulls(0)
+    try:
+        array = pa.Array.from_pandas(frame[name])
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        raise DataError(
+            where,
+            f"column {name!r} holds several kinds of things",
+            expected=kind.value,
+            got="a mixed object column",
+            remedy="Convert it to one type, for ids and codes with .astype(str).",
+        ) from None  # the cause quotes a value
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if not pa.types.is_null(array.type):
+        check_type(where, name, array.type, kind)
+    return array
+
+
+def events_batch(events: "pd.DataFrame", *, values: bool) -> Any:
+    """Return the events as one batch, as :func:`mlho.sources.events.iter_events` yields them.
+
+    Parameters
+    ----------
+    events : DataFrame
+        ``patient_id``, ``time``, ``code``, and ``numeric_value`` if ``values``; other columns are ignored.
+    values : bool
+        Whether the bundle reads numbers.
+    """
+    have = [str(name) for name in events.columns]
+    wanted = ["patient_id", "time", "code", *(["numeric_value"] if values else [])]
+    require_columns(EVENTS_FRAME, have, wanted, remedy="Rename or add it.")
+    columns = {name: _events_column(events, name) for name in wanted}
+    times = read_times(columns["time"])
+    arrays = {
+        "patient": patient_column(_known_type(columns["patient_id"]), where=EVENTS_FRAME, name="patient_id"),
+        "time": times.microseconds,
+        "code": text_column(_known_type(columns["code"])),
+    }
+    if times.is_bad is not None:
+        arrays["time_bad"] = times.is_bad
+    if values:
+        arrays["value"] = number_column(columns["numeric_value"], where=EVENTS_FRAME, name="numeric_value")
+    return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _events_column(events: "pd.DataFrame", name: str) -> Any:
+    return arrow_column(events, name, where=EVENTS_FRAME, kind=EVENTS.column(name).kind)
+
+
+def _known_type(array: Any) -> Any:
+    """Return a column of nulls (or of no rows) as text, which every column but numbers can be."""
+    return array.cast(pa.string()) if pa.types.is_null(array.type) else array
+
+
+def patient_texts(frame: "pd.DataFrame", *, where: str) -> list[str | None]:
+    """Return the patient of each row by the text of the id; None where there is none."""
+    array = _known_type(arrow_column(frame, "patient_id", where=where, kind=Kind.PATIENT))
+    ids = patient_column(array, where=where, name="patient_id")
+    texts: list[str | None] = ids.cast(pa.string()).to_pylist()
+    return texts
+
+
+def samples_of_frame(index: "pd.DataFrame", *, has_dates: bool) -> Samples:
+    """Return the samples that a table of ``patient_id`` and ``index_date`` names; equal rows collapse.
+
+    Parameters
+    ----------
+    index : DataFrame
+    has_dates : bool
+        False when the bundle knows no index date: then ``patient_id`` is all that is read.
+
+    Raises
+    ------
+    DataError
+        A column is missing or of a wrong type, or a row has no patient or no date.
+    """
+    wanted = ["patient_id", *(["index_date"] if has_dates else [])]
+    require_columns(INDEX_FRAME, [str(name) for name in index.columns], wanted, remedy="Rename or add it.")
+    patients = patient_texts(index, where=INDEX_FRAME)
+    _refuse_missing("patient_id", sum(not text for text in patients))
+    if not has_dates:
+        return samples_of([str(text) for text in patients], None)
+    bounds, given = index_bounds(index, where=INDEX_FRAME)
+    _refuse_missing("index_date", int(np.count_nonzero(given == NO_DATE)))
+    return _sorted_samples([str(text) for text in patients], given, bounds)
+
+
+def index_bounds(frame: "pd.DataFrame", *, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the last microsecond that each row's ``index_date`` lets count, and the date as given.
+
+    A date counts to the end of its day, a timestamp up to that instant; ``NO_DATE`` where there is no readable one.
+    """
+    kind = LABELS.column("index_date").kind
+    times = read_times(arrow_column(frame, "index_date", where=where, kind=kind))
+    given = times.microseconds.fill_null(NO_DATE).to_numpy(zero_copy_only=False)
+    is_date = times.is_date.to_numpy(zero_copy_only=False) & (given != NO_DATE)
+    return given + np.where(is_date, DAY_US - 1, 0), given
+
+
+def samples_of(patients: Sequence[str], date: "dt.date | None") -> Samples:
+    """Return one sample a patient, all with one index date, or with none."""
+    distinct = sorted(set(patients))
+    if date is None:
+        given, bound = NO_DATE, NO_BOUND
+    else:
+        times = read_times(pa.array([date]))
+        given = int(times.microseconds[0].as_py())
+        bound = given + (DAY_US - 1 if times.is_date[0].as_py() else 0)
+    return _sorted_samples(distinct, np.full(len(distinct), given), np.full(len(distinct), bound))
+
+
+def _sorted_samples(patients: Sequence[str], given: NDArray[np.int64], index: NDArray[np.int64]) -> Samples:
+    rows = sorted(set(zip(patients, index.tolist(), given.tolist(), strict=True)))
+    # A date and the last microsecond of its day are one sample.
+    rows = [row for number, row in enumerate(rows) if not number or row[:2] != rows[number - 1][:2]]
+    ids = sorted({patient for patient, _, _ in rows})
+    number_of = {patient: number for number, patient in enumerate(ids)}
+    return Samples(
+        patient_ids=tuple(ids),
+        patient_of=np.array([number_of[patient] for patient, _, _ in rows], np.int32),
+        index_us=np.array([index_us for _, index_us, _ in rows], np.int64),
+        given_us=np.array([given_us for _, _, given_us in rows], np.int64),
+    )
+
+
+def _refuse_missing(name: str, n_missing: int) -> None:
+    if n_missing:
+        raise DataError(
+            INDEX_FRAME,
+            f"rows without {name}",
+            expected=f"a readable {name} in every row",
+            got=f"{n_missing} rows without",
+            remedy="Remove these rows or complete them.",
+        )

@@ -1,0 +1,182 @@
+"""The parts of a bundle: what a model needs to be used, explained and tested, and no row of any patient."""
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from mlho.method.calibration import PlattCalibrator
+from mlho.method.classifiers.base import FittedClassifier
+from mlho.method.features import AGGREGATES, Encoding, Range
+from mlho.method.thresholds import Threshold
+from mlho.model.golden import ColumnStatistics
+
+if TYPE_CHECKING:
+    from mlho.encoding.demographics import DemographicsEncoder
+
+
+class BundlePart(BaseModel):
+    """Base of every part that is written as JSON: frozen, strict about names, finite numbers only."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
+
+
+def _encoding_to_json(encoding: Encoding) -> dict[str, Any]:
+    """Plain JSON; a bound that is not there (infinite) is null."""
+    reference = encoding.reference
+    bounds = reference and {name: _or_null(getattr(reference, name)) for name in ("low", "high")}
+    return {
+        "aggregate": encoding.aggregate,
+        "centre": encoding.centre,
+        "levelCuts": list(encoding.level_cuts),
+        "reference": bounds,
+    }
+
+
+def _encoding_from_json(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) != {"aggregate", "centre", "levelCuts", "reference"}:
+        raise ValueError("an encoding has aggregate, centre, levelCuts and reference")
+    if value["aggregate"] not in AGGREGATES:
+        raise ValueError(f"the aggregate must be one of {', '.join(AGGREGATES)}")
+    bounds = value["reference"]
+    if bounds is not None and set(bounds) != {"low", "high"}:
+        raise ValueError("a reference range has low and high")
+    low, high = (None, None) if bounds is None else (bounds["low"], bounds["high"])
+    return Encoding(
+        aggregate=value["aggregate"],
+        level_cuts=tuple(_whole(cut) for cut in value["levelCuts"]),
+        centre=_finite(value["centre"]),
+        reference=None
+        if bounds is None
+        else Range(
+            -math.inf if low is None else _finite(low),
+            math.inf if high is None else _finite(high),
+        ),
+    )
+
+
+def _or_null(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("centre and bounds are finite numbers")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("level cuts are whole numbers of at least 1")
+    return value
+
+
+JsonEncoding = Annotated[Encoding, BeforeValidator(_encoding_from_json), PlainSerializer(_encoding_to_json)]
+
+
+class BundleFeature(BundlePart):
+    """One entry of the feature dictionary: a column of the model, in words and as arithmetic."""
+
+    id: Annotated[str, Field(min_length=1)]
+    """Code, window and aggregate: unique in the bundle, and the column's name in a feature matrix."""
+    code: str
+    """As it stands in the events."""
+    description: str | None = None
+    """Of the code, from the concepts."""
+    window_days: Annotated[int, Field(ge=1)] | None = None
+    """Look-back before the index date; ``null`` is all history."""
+    encoding: JsonEncoding
+    """How counts and values become the number that the model sees."""
+    words: str
+    """For people: description, aggregate and window."""
+    importance: float
+    """Of the classifier's own kind; comparable within the bundle only."""
+    coefficient: float | None = None
+    """Log odds ratio per unit, of a linear model."""
+
+    @property
+    def aggregate(self) -> str:
+        """One of ``mlho.method.features.AGGREGATES``."""
+        return self.encoding.aggregate
+
+
+class Scoring(BundlePart):
+    """What of the cohort's definition a score depends on: the same rules are applied to new events."""
+
+    index_kind: Literal["column", "date", "none"]
+    """Each sample's own index date, one for everybody, or none: then everything that a patient has counts."""
+    index_date: dt.date | None = None
+    """The one index date of training, for ``date``; a newer one may be given when scoring."""
+    gap_days: Annotated[int, Field(ge=0)] = 0
+    """Days just before the index date that features do not see."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """``drop`` counts one code of one patient on one day once."""
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """All that :func:`mlho.model.bundle.write_bundle` puts in a bundle.
+
+    Attributes
+    ----------
+    classifier : FittedClassifier
+        Fitted with the columns of ``features``, then those of ``demographics``.
+    features : tuple of BundleFeature
+        In the order of the columns.
+    calibrator : PlattCalibrator
+        Fitted on out-of-fold probabilities.
+    thresholds : tuple of Threshold
+        On the calibrated probability: alert if and only if it is at least ``value``. A value must be finite.
+    outcome : str
+        The outcome's name.
+    predictive : bool
+        False when the index is ``none``: association only.
+    scoring : Scoring
+        The cohort's settings that a score depends on.
+    statistics : tuple of ColumnStatistics, one a column
+        From :func:`mlho.model.golden.column_statistics`; golden rows are drawn from them, and they are not stored.
+    lineage : mapping
+        Plain JSON: ``seed`` (whole number, required), digests and versions. Nothing about partitions, places or the
+        run's id, so that the bundle's bytes do not depend on how the events were cut.
+    demographics : DemographicsEncoder, optional
+        Whose columns follow the features.
+    metrics : mapping
+        Summary for the model card: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON).
+    notes : mapping
+        Text for the sections of the model card that only people can write, by section (``mlho.model.card.SECTIONS``);
+        a section without text shows a placeholder.
+    """
+
+    classifier: FittedClassifier
+    features: tuple[BundleFeature, ...]
+    calibrator: PlattCalibrator
+    thresholds: tuple[Threshold, ...]
+    outcome: str
+    predictive: bool
+    scoring: Scoring
+    statistics: tuple[ColumnStatistics, ...]
+    lineage: Mapping[str, Any]
+    demographics: "DemographicsEncoder | None" = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the model's columns: the features' ids, then the demographics' names."""
+        names = () if self.demographics is None else tuple(self.demographics.names)
+        return tuple(feature.id for feature in self.features) + names

@@ -1,0 +1,193 @@
+"""Scoring from events: the encoding of training, applied to new patients with the bundle's dictionary."""
+
+import datetime as dt
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlho.encoding.blocks import pack_block
+from mlho.encoding.cohort import Cohort
+from mlho.encoding.dictionary import Dictionary, merge_dictionary
+from mlho.encoding.ledger import Ledger
+from mlho.encoding.matrix import Matrix
+from mlho.encoding.partition import encode_partition
+from mlho.errors import DataError
+from mlho.method.features import OF_VALUES, Cells
+from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
+from mlho.model.design import build_design
+from mlho.model.document import BundleDocument
+from mlho.model.frames import (
+    EVENTS_FRAME,
+    Samples,
+    events_batch,
+    patient_texts,
+    samples_of,
+    samples_of_frame,
+)
+from mlho.spec import TrainingSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlho.model.bundle import Bundle
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedEvents:
+    """Events as the model sees them.
+
+    Attributes
+    ----------
+    samples : Samples
+        The rows of the design.
+    design : scipy.sparse.csc_array, shape (n_samples, n_columns)
+    ledger : Ledger
+        The account of every event row.
+    unknown_codes, unknown_code_rows : int
+        Codes of usable rows that the bundle does not know, and the rows that have them.
+    """
+
+    samples: Samples
+    design: Any
+    ledger: Ledger
+    unknown_codes: int
+    unknown_code_rows: int
+
+
+def scoring_spec(document: BundleDocument) -> TrainingSpec:
+    """Return the specification whose encoding gives the bundle's columns: its rules, windows and aggregates."""
+    windows = sorted(
+        {feature.window_days for feature in document.features if feature.window_days is not None}
+    )
+    aggregates = sorted({feature.aggregate for feature in document.features}) or ["presence"]
+    scoring = document.scoring
+    return TrainingSpec.model_validate(
+        {
+            "data": {"tables": {"events": "-", "labels": "-"}, "duplicates": scoring.duplicates},
+            "cohort": {
+                "outcome": "label",
+                "index": "none" if scoring.index_kind == "none" else {"column": "index_date"},
+                "gapDays": scoring.gap_days,
+            },
+            "features": {"aggregates": aggregates, "windows": windows},
+        }
+    )
+
+
+def encode_events(
+    bundle: "Bundle",
+    events: "pd.DataFrame",
+    index: "pd.DataFrame | dt.date | None",
+    demographics: "pd.DataFrame | None",
+) -> EncodedEvents:
+    """Return events of a notebook as the model sees them; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
+    spec = scoring_spec(bundle.document)
+    samples = _samples(bundle.document, events, index, demographics)
+    values = bool(OF_VALUES & set(spec.features.aggregates))
+    batch = events_batch(events, values=values)
+    extra, birth_us = demographics_block(bundle.demographics, samples, demographics)
+    cohort = Cohort(
+        patient_ids=samples.patient_ids,
+        birth_us=birth_us,
+        patient_of=samples.patient_of,
+        index_us=samples.index_us,
+        outcome=np.zeros(len(samples.patient_of), np.uint8),
+    )
+    with tempfile.TemporaryDirectory(prefix="mlho-score-") as folder:
+        matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder))
+        cells = _cells(bundle.document, spec, matrix, dictionary)
+        encodings = [feature.encoding for feature in bundle.document.features]
+        design = build_design(encodings, cells, cohort.n_samples, extra)
+    known = {feature.code for feature in bundle.document.features}
+    is_unknown = np.array([code not in known for code in dictionary.codes], np.bool_)
+    unknown_rows = int(dictionary.rows_by_code[is_unknown].sum())
+    return EncodedEvents(samples, design, ledger, int(is_unknown.sum()), unknown_rows)
+
+
+def _samples(
+    document: BundleDocument,
+    events: "pd.DataFrame",
+    index: "pd.DataFrame | dt.date | None",
+    demographics: "pd.DataFrame | None",
+) -> Samples:
+    kind = document.scoring.index_kind
+    if index is not None and not isinstance(index, dt.date):
+        return samples_of_frame(index, has_dates=kind != "none")
+    date = index or document.scoring.index_date
+    if (kind == "none") != (date is None):
+        expected = "no index date" if kind == "none" else "a table of patient_id and index_date, or one date"
+        raise DataError(
+            "index",
+            "does not fit the bundle, which was trained with index " + kind,
+            expected=expected,
+            got="none" if date is None else "a date",
+            remedy="Pass index as the bundle needs it.",
+        )
+    patients = set(patient_texts(events, where=EVENTS_FRAME))
+    if demographics is not None:
+        patients |= set(patient_texts(demographics, where=DEMOGRAPHICS_FRAME))
+    return samples_of([text for text in patients if text], date)
+
+
+def _packed(
+    spec: TrainingSpec, cohort: Cohort, batch: Any, folder: Path
+) -> tuple[Matrix, Dictionary, Ledger]:
+    """Encode, merge and pack as training does, with the events as the only partition."""
+    segments = folder / "segments"
+    partition = encode_partition(spec, cohort, [batch], segments, where=EVENTS_FRAME)
+    dictionary, code_ids = merge_dictionary([partition])
+    paths = [folder / f"block-{block}" for block in range(cohort.n_blocks)]
+    duplicates = 0
+    for block, path in enumerate(paths):
+        packed = pack_block(spec, cohort, block, [(segments, code_ids[0])], dictionary, path)
+        duplicates += sum(packed.duplicates)
+    matrix = Matrix.open(paths, cohort, n_codes=len(dictionary), n_windows=len(spec.windows))
+    return matrix, dictionary, partition.ledger.with_duplicates(duplicates).check(EVENTS_FRAME)
+
+
+def _cells(
+    document: BundleDocument, spec: TrainingSpec, matrix: Matrix, dictionary: Dictionary
+) -> list[Cells]:
+    """Return each feature's cells; none where no usable event has its code."""
+    ids = dictionary.ids_of([feature.code for feature in document.features])
+    windows = {days: number for number, days in enumerate(spec.windows)}
+    found = np.flatnonzero(ids >= 0)
+    columns = [
+        int(ids[number]) * len(windows) + windows[document.features[number].window_days] for number in found
+    ]
+    block = matrix.column_block(columns)
+    nothing = np.empty(0, np.int32)
+    cells = [Cells(nothing, nothing)] * len(ids)
+    for position, number in enumerate(found):
+        part = slice(int(block.indptr[position]), int(block.indptr[position + 1]))
+        last = None if block.last is None else block.last[part]
+        cells[number] = Cells(block.indices[part], block.count[part], last)
+    return cells
+
+
+def score_table(bundle: "Bundle", encoded: EncodedEvents) -> "pd.DataFrame":
+    """Return one row a sample: its score, as the classifier gives it and calibrated, and the alerts."""
+    import pandas as pd
+
+    uncalibrated = bundle.predict_proba(encoded.design, calibrated=False)
+    probability = np.asarray(bundle.calibrator.apply(uncalibrated))
+    table = pd.DataFrame({"probability": probability, "uncalibrated": uncalibrated})
+    for threshold in bundle.thresholds:
+        if threshold.value is not None:
+            table[f"alert: {threshold.rule}"] = probability >= threshold.value
+    return with_samples(encoded, table)
+
+
+def with_samples(encoded: EncodedEvents, table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table of one row a sample with ``patient_id`` and ``index_date`` first, and the account of the rows."""
+    patients = np.array(encoded.samples.patient_ids, dtype=object)[encoded.samples.patient_of]
+    dates = encoded.samples.given_us.view("datetime64[us]")
+    table.insert(0, "patient_id", patients)
+    table.insert(1, "index_date", dates)
+    table.attrs["ledger"] = encoded.ledger.to_json()
+    table.attrs["unknown_codes"] = encoded.unknown_codes
+    table.attrs["unknown_code_rows"] = encoded.unknown_code_rows
+    return table

@@ -1,0 +1,202 @@
+"""The tests that a bundle carries: they need nothing but the bundle, and run when it is built and wherever it is used.
+
+Details are a function of the bundle alone (no seconds, no places), so that a result with them has one digest.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mlho.report.result import BundleTest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlho.model.bundle import Bundle
+
+MAX_BUNDLE_BYTES: Final = 20 * 1024**2  # what a pod fetches at start without anybody noticing
+_N_SINGLE_ROWS = 64  # scored one by one; xgboost takes about a millisecond each
+_N_PATIENTS = 6  # synthetic patients of the tests on events
+_N_CODES = 24
+_INDEX_DATE = dt.date(2020, 1, 1)  # any day; only differences count
+_FOREIGN_CODE = "mlho:self-test:no such code"
+
+
+def run_all(bundle: "Bundle") -> list[BundleTest]:
+    """Return the outcome of every test, in a fixed order; a test that raises has failed."""
+    results = []
+    for name, test in TESTS.items():
+        try:
+            outcome = test(bundle)
+        except Exception as error:  # whatever breaks is the finding, and the other tests still count
+            outcome = False, f"raised {type(error).__name__}"
+        if outcome is not None:
+            results.append(BundleTest(name=name, passed=outcome[0], detail=outcome[1]))
+    return results
+
+
+Outcome = tuple[bool, str] | None  # None: the test does not apply to this bundle
+
+
+def golden_rows(bundle: "Bundle") -> Outcome:
+    """Synthetic rows get the very scores that they got when the bundle was built."""
+    golden = bundle.golden
+    raw = bundle.predict_proba(golden.X, calibrated=False)
+    calibrated = bundle.predict_proba(golden.X)
+    n_equal = int(np.count_nonzero((raw == golden.probability) & (calibrated == golden.calibrated)))
+    return n_equal == len(
+        raw
+    ), f"{n_equal} of {len(raw)} synthetic rows have their stored scores, to the last bit"
+
+
+def batch_invariance(bundle: "Bundle") -> Outcome:
+    """A row's score does not depend on what it is scored with, on the order, or on the form of the matrix."""
+    from scipy.sparse import csc_array
+
+    X = bundle.golden.X
+    scores = bundle.predict_proba(X)
+    single = np.concatenate([bundle.predict_proba(X[[row]]) for row in range(min(len(X), _N_SINGLE_ROWS))])
+    checks = {
+        "one by one": np.array_equal(single, scores[: len(single)]),
+        "in reverse order": np.array_equal(bundle.predict_proba(X[::-1])[::-1], scores),
+        "as a sparse matrix": np.array_equal(bundle.predict_proba(csc_array(X)), scores),
+    }
+    return _all_hold(checks, "same bits")
+
+
+def score_range(bundle: "Bundle") -> Outcome:
+    """Every score is a probability strictly between 0 and 1."""
+    scores = bundle.predict_proba(bundle.golden.X)
+    n_inside = int(np.count_nonzero((scores > 0) & (scores < 1)))
+    return n_inside == len(scores), f"{n_inside} of {len(scores)} scores are strictly between 0 and 1"
+
+
+def missing_features(bundle: "Bundle") -> Outcome:
+    """Someone with none of the features still gets a score."""
+    score = float(bundle.predict_proba(np.zeros((1, len(bundle.columns))))[0])
+    return 0 < score < 1, f"a row without any feature scores {score:.6g}"
+
+
+def directions(bundle: "Bundle") -> Outcome:
+    """More of a feature moves the score where its coefficient points; for linear models."""
+    coefficients = bundle.classifier.coefficients()
+    if coefficients is None:
+        return None
+    n_columns = len(bundle.columns)
+    n_right = 0
+    for start in range(0, n_columns, 256):  # bounded memory, whatever the number of columns
+        stop = min(start + 256, n_columns)
+        rows = np.zeros((stop - start + 1, n_columns))
+        rows[np.arange(1, len(rows)), np.arange(start, stop)] = 1.0
+        log_odds = bundle.classifier.log_odds(rows)
+        moved = np.sign(log_odds[1:] - log_odds[0])
+        expected = np.sign(coefficients.values[start:stop])
+        # A coefficient below the resolution of the intercept moves nothing, which is no wrong direction.
+        n_right += int(np.count_nonzero((moved == expected) | (moved == 0)))
+    return n_right == n_columns, f"{n_right} of {n_columns} columns move the score as their coefficient says"
+
+
+def calibration_order(bundle: "Bundle") -> Outcome:
+    """Calibration never changes who has the higher score."""
+    order = np.argsort(bundle.golden.probability, kind="stable")
+    calibrated = bundle.calibrator.apply(bundle.golden.probability[order])
+    return bool(np.all(np.diff(calibrated) >= 0)), "calibrated scores rise with the classifier's"
+
+
+def id_relabelling(bundle: "Bundle") -> Outcome:
+    """Who the patients are, and in which order their events come, does not show in the scores."""
+    events = _synthetic_events(bundle)
+    if events is None:
+        return None
+    scores = _scores(bundle, events)
+    names = {patient: f"renamed {_N_PATIENTS - number}" for number, patient in enumerate(scores)}
+    renamed = events.assign(patient_id=events["patient_id"].map(names)).iloc[::-1]
+    found = _scores(bundle, renamed)
+    is_equal = {names[patient]: score for patient, score in scores.items()} == found
+    return (
+        is_equal,
+        f"{len(scores)} synthetic patients score the same under other ids, events in reverse order",
+    )
+
+
+def unknown_code(bundle: "Bundle") -> Outcome:
+    """A code that the bundle does not know is ignored and counted."""
+    events = _synthetic_events(bundle)
+    if events is None:
+        return None
+    foreign = events.drop_duplicates("patient_id").assign(code=_FOREIGN_CODE)
+    scores = _scores(bundle, events)
+    import pandas as pd
+
+    table = _score_table(bundle, pd.concat([events, foreign], ignore_index=True))
+    found = dict(zip(table["patient_id"], table["probability"], strict=True))
+    is_counted = table.attrs["unknown_code_rows"] == len(foreign)
+    return found == scores and is_counted, f"{len(foreign)} rows of an unknown code are ignored and counted"
+
+
+def size_budget(bundle: "Bundle") -> Outcome:
+    """The bundle is small enough to be fetched at every start."""
+    return (
+        bundle.n_bytes <= MAX_BUNDLE_BYTES,
+        f"at most {MAX_BUNDLE_BYTES} bytes"
+        if bundle.n_bytes <= MAX_BUNDLE_BYTES
+        else f"{bundle.n_bytes} bytes",
+    )
+
+
+TESTS: Final[dict[str, Callable[["Bundle"], Outcome]]] = {
+    "golden rows": golden_rows,
+    "batches": batch_invariance,
+    "score range": score_range,
+    "missing features": missing_features,
+    "directions": directions,
+    "calibration keeps the order": calibration_order,
+    "other ids": id_relabelling,
+    "unknown code": unknown_code,
+    "size": size_budget,
+}
+
+
+def _all_hold(checks: dict[str, bool], words: str) -> tuple[bool, str]:
+    failed = [name for name, holds in checks.items() if not holds]
+    return not failed, f"{words}: " + (", ".join(checks) if not failed else "not " + ", not ".join(failed))
+
+
+def _synthetic_events(bundle: "Bundle") -> "pd.DataFrame | None":
+    """Events of invented patients with the bundle's codes: the first has all, the next every second one, and so on."""
+    import pandas as pd
+
+    codes = sorted({feature.code for feature in bundle.document.features})[:_N_CODES]
+    if not codes:
+        return None
+    day = _INDEX_DATE - dt.timedelta(days=bundle.document.scoring.gap_days)
+    rows = [
+        (f"patient {number}", pd.Timestamp(day), code, float(1 + place % 3))
+        for number in range(_N_PATIENTS)
+        for place, code in enumerate(codes)
+        if place % (number + 1) == 0
+    ]
+    return pd.DataFrame(rows, columns=["patient_id", "time", "code", "numeric_value"])
+
+
+def _score_table(bundle: "Bundle", events: "pd.DataFrame") -> "pd.DataFrame":
+    has_index = bundle.document.scoring.index_kind != "none"
+    return bundle.predict_events(events, _INDEX_DATE if has_index else None, _nothing_known(bundle))
+
+
+def _nothing_known(bundle: "Bundle") -> "pd.DataFrame | None":
+    """Demographics of nobody, with the columns that the bundle uses."""
+    import pandas as pd
+
+    if bundle.demographics is None:
+        return None
+    return pd.DataFrame(
+        {name: [] for name in ("patient_id", *(code.name for code in bundle.demographics.codes))}
+    )
+
+
+def _scores(bundle: "Bundle", events: "pd.DataFrame") -> dict[Any, float]:
+    table = _score_table(bundle, events)
+    return dict(zip(table["patient_id"], table["probability"].tolist(), strict=True))

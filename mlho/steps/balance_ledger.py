@@ -1,0 +1,30 @@
+"""Step: every row is used or dropped by one named rule, or the run fails."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_cohort
+
+
+class BalanceLedger(Step):
+    """The total ledger, checked; and the promise that a patient is in one partition, verified."""
+
+    kind: ClassVar[str] = "balance_ledger"
+    sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    tables: ClassVar[tuple[str, ...]] = ("events",)
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``ledger.json``: the total, which does not depend on the partitions."""
+        from mlho.encoding.ledger import Ledger
+        from mlho.encoding.partition import EncodedPartition
+        from mlho.encoding.patients import check_partitioned_by_patient
+
+        parts = [EncodedPartition.read(part.path("partition.arr")) for part in work.inputs["partitions"]]
+        if work.spec.data.partitioned_by == "patient":
+            keys = (source.key for source in work.task.sources)
+            by_partition = {key: part.patients for key, part in zip(keys, parts, strict=True)}
+            check_partitioned_by_patient(by_partition, open_cohort(work).n_patients)
+        duplicates = sum(sum(block.facts["duplicates"]) for block in work.inputs["blocks"])
+        total = Ledger.total(part.ledger for part in parts).with_duplicates(duplicates).check("events, total")
+        work.write_json("ledger.json", total.to_json())
+        return {"rows_in": total.rows_in, "rows_used": total.rows_used}

@@ -1,0 +1,281 @@
+"""Steps and tasks: what every kind of work has in common.
+
+A *step* is a kind of work; a *task* is one step on given inputs. A task's key is the hash of all that determines its
+output: kind, version, parameters and the digests of its inputs. Its output is one artifact: named files as blobs, and a
+commit record that is written once, last. Doing a task twice, anywhere, changes nothing.
+"""
+
+import shutil
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, MlhoError
+from mlho.spec import Data, TrainingSpec, canonical_json, digest_of
+from mlho.store.base import Store, file_digest
+from mlho.store.keys import blob_key, commit_key
+
+UNREAD: Final = "-"  # stands for a table that a step does not read
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoredFile(_Record):
+    """One file of an artifact."""
+
+    sha256: str
+    size: int
+
+
+class Commit(_Record):
+    """What a finished task left: the record that makes its artifact exist."""
+
+    task: str
+    """Key of the task."""
+    kind: str
+    files: dict[str, StoredFile]
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """A few numbers for the plan and the progress; never a patient's values."""
+    seconds: float
+    """How long the first attempt that committed took. No part of the digest."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names and digests of the files: what readers depend on."""
+        return digest_of({name: file.sha256 for name, file in self.files.items()})
+
+
+class InputFile(_Record):
+    """One input of the run, pinned by the manifest."""
+
+    key: str
+    """Path relative to the data's URI."""
+    size: int
+    version: str
+    """Content hash in a folder, ETag in object storage."""
+
+
+class Task(_Record):
+    """One step on given inputs."""
+
+    kind: str
+    spec: TrainingSpec | None = None
+    """The specification, with every section that this step does not read reset."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Iteration, fold, block, classifier: what distinguishes this task from its siblings."""
+    sources: tuple[InputFile, ...] = ()
+    inputs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Name of each input to the keys of the tasks that made it."""
+    digests: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Digest of each input, in the same order."""
+
+    @property
+    def key(self) -> str:
+        """Hash of all that determines the output; who made the inputs, and where they are, is no part of it."""
+        return digest_of(
+            {
+                "digests": self.digests,
+                "kind": self.kind,
+                "params": self.params,
+                "sources": [source.model_dump() for source in self.sources],
+                "spec": self.spec.model_dump(mode="json", by_alias=True) if self.spec else None,
+                "version": step_named(self.kind).version,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A committed artifact, read through its commit record; every file's digest is verified before it is used."""
+
+    store: Store
+    commit: Commit
+
+    def path(self, name: str) -> Path:
+        """A verified local file of this artifact."""
+        try:
+            file = self.commit.files[name]
+        except KeyError:
+            raise ArtifactNotFound(f"{self.commit.kind}: the artifact has no file {name!r}.") from None
+        key = blob_key(file.sha256)
+        path = self.store.path(key)
+        _verify(path, file.sha256, path.stat().st_mtime_ns)
+        return path
+
+    def read(self, name: str) -> bytes:
+        """The verified bytes of a file of this artifact."""
+        return self.path(name).read_bytes()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files, sorted."""
+        return tuple(sorted(self.commit.files))
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The commit record's numbers."""
+        return self.commit.facts
+
+
+@cache
+def _verify(path: Path, sha256: str, _changed_ns: int) -> None:
+    """Compare a file with its digest, once in a process unless the file changes."""
+    if file_digest(path) != sha256:
+        raise ArtifactDamaged(
+            f"blob {sha256[:12]}…: its bytes do not match its digest. Run the same command again: its task makes it anew.",
+            sha256=sha256,
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step is given: its task, its inputs, where the data are, and where its files go."""
+
+    task: Task
+    inputs: Mapping[str, tuple[Artifact, ...]]
+    data: Path
+    out: Path
+
+    @property
+    def spec(self) -> TrainingSpec:
+        """The specification; only steps that were given one ask."""
+        if self.task.spec is None:
+            raise MlhoError(f"{self.task.kind}: the task has no specification. Report this as a defect.")
+        return self.task.spec
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What distinguishes this task from its siblings."""
+        return self.task.params
+
+    def one(self, name: str) -> Artifact:
+        """The only artifact of an input."""
+        (artifact,) = self.inputs[name]
+        return artifact
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a file of canonical JSON."""
+        (self.out / name).write_bytes(canonical_json(value))
+
+
+class Step(ABC):
+    """One kind of work. Heavy libraries are imported inside :meth:`run`, so that planning needs none of them."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Part of every task key: raise it when the output for equal inputs changes."""
+    sections: ClassVar[tuple[str, ...]] = ()
+    """Sections of the specification that :meth:`run` reads."""
+    tables: ClassVar[tuple[str, ...]] = ()
+    """Tables that it reads itself, so that their place in the specification matters."""
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """The specification with every section reset that this step does not read; ``None`` if it reads nothing.
+
+        Two runs that differ elsewhere then share this step's tasks.
+        """
+        if not self.sections:
+            return None
+        kept = {name: getattr(spec, name) for name in self.sections}
+        return TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec.data)})
+
+    def _narrow_data(self, data: Data) -> Data:
+        unread = {name: UNREAD for name in ("demographics", "events", "labels") if name not in self.tables}
+        tables = data.tables.model_copy(
+            update=unread if "concepts" in self.tables else {**unread, "concepts": None}
+        )
+        update: dict[str, Any] = {"tables": tables, "uri": "."}
+        if not self.tables:
+            update |= {"partitioned_by": "nothing", "source": "native"}
+        return data.model_copy(update=update)
+
+    @abstractmethod
+    def run(self, work: Work) -> dict[str, Any]:
+        """Read the inputs, write files to ``work.out``, and return the facts for the commit record."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A task that is done, and whether this execution did it."""
+
+    commit: Commit
+    is_new: bool
+
+
+def execute(task: Task, store: Store, data: Path, *, scratch: Path | None = None) -> Outcome:
+    """Do a task unless it is done: blobs first, the commit record last.
+
+    Raises
+    ------
+    MlhoError
+        What the step raised; nothing of it is committed.
+    """
+    done = read_commit(store, task.key)
+    if done is not None:
+        return Outcome(done, is_new=False)
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix=f"{task.kind}-", dir=scratch))
+    try:
+        facts = step_named(task.kind).run(Work(task, _open_inputs(task, store), data, folder))
+        files = dict(_store_files(folder, store))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    seconds = round(time.monotonic() - started, 3)
+    return _commit(store, Commit(task=task.key, kind=task.kind, files=files, facts=facts, seconds=seconds))
+
+
+def read_commit(store: Store, task_key: str) -> Commit | None:
+    """The commit record of a task, or ``None`` while it is not done."""
+    try:
+        return Commit.model_validate_json(store.get(commit_key(task_key)))
+    except ArtifactNotFound:
+        return None
+
+
+def step_named(kind: str) -> Step:
+    """The step of this kind."""
+    from mlho.steps import STEPS  # the steps import this module
+
+    return STEPS[kind]
+
+
+def _open_inputs(task: Task, store: Store) -> dict[str, tuple[Artifact, ...]]:
+    return {name: tuple(_open_artifact(store, key) for key in keys) for name, keys in task.inputs.items()}
+
+
+def _open_artifact(store: Store, task_key: str) -> Artifact:
+    commit = read_commit(store, task_key)
+    if commit is None:
+        raise ArtifactNotFound(
+            f"commit {task_key[:12]}…: an input of this task is not in the store. Run again."
+        )
+    return Artifact(store, commit)
+
+
+def _store_files(folder: Path, store: Store) -> Iterator[tuple[str, StoredFile]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            file = StoredFile(sha256=file_digest(path), size=path.stat().st_size)
+            store.put_file_if_absent(blob_key(file.sha256), path)
+            yield path.relative_to(folder).as_posix(), file
+
+
+def _commit(store: Store, commit: Commit) -> Outcome:
+    if store.put_if_absent(commit_key(commit.task), commit.model_dump_json().encode()):
+        return Outcome(commit, is_new=True)
+    first = read_commit(store, commit.task)
+    if first is None or first.digest != commit.digest:
+        raise MlhoError(
+            f"{commit.kind}: two attempts of task {commit.task[:12]}… gave different bytes. The run stops, because its "
+            "result would depend on chance. Report this as a defect."
+        )
+    return Outcome(first, is_new=False)

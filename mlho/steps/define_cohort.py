@@ -1,0 +1,38 @@
+"""Step: who is in the cohort, from labels and demographics."""
+
+from typing import Any, ClassVar
+
+from mlho.spec import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_source
+
+
+class DefineCohort(Step):
+    """Patients, samples, index dates, outcomes and demographics in one canonical order."""
+
+    kind: ClassVar[str] = "define_cohort"
+    sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Of the features only the demographics count here."""
+        narrowed = super().narrow(spec)
+        assert narrowed is not None
+        features = type(spec.features)(demographics=spec.features.demographics)
+        return narrowed.model_copy(update={"features": features})
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``cohort.arr`` and ``labels.json``."""
+        from mlho.encoding.define import define_cohort
+
+        for source in work.task.sources:
+            checked_source(work, source)
+        result = define_cohort(work.spec, work.data)
+        result.cohort.write(work.out / "cohort.arr")
+        work.write_json("labels.json", dict(result.label_ledger))
+        return {
+            "n_blocks": result.cohort.n_blocks,
+            "n_patients": result.cohort.n_patients,
+            "n_positive": int(result.cohort.outcome.sum()),
+            "n_samples": result.cohort.n_samples,
+        }

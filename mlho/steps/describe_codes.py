@@ -1,0 +1,31 @@
+"""Step: what codes are called, and their reference ranges."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_source
+
+
+class DescribeCodes(Step):
+    """From the concepts, or else from the descriptions beside the events of a ``dbmart``."""
+
+    kind: ClassVar[str] = "describe_codes"
+    sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    tables: ClassVar[tuple[str, ...]] = ("concepts", "events")
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``concepts.json``."""
+        from mlho.encoding.concepts import Concepts, harvest_descriptions, read_concepts
+        from mlho.sources import source_named
+        from mlho.sources.files import InputFile
+
+        source = source_named(work.spec.data.source)
+        files = [InputFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+        given = work.spec.data.tables.concepts is not None
+        concepts = (
+            read_concepts(source, files)
+            if given
+            else Concepts(descriptions=harvest_descriptions(source, files))
+        )
+        work.write_json("concepts.json", {name: dict(own) for name, own in vars(concepts).items()})
+        return {"n_described": len(concepts.descriptions)}

@@ -1,0 +1,54 @@
+"""Step: the model that leaves the run, in its bundle."""
+
+import json
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_problem
+from mlho.steps.learning import read_folds, read_selection
+
+
+class FitFinalModel(Step):
+    """Fit on all samples, calibrate on out-of-fold scores, and write the bundle."""
+
+    kind: ClassVar[str] = "fit_final_model"
+    sections: ClassVar[tuple[str, ...]] = (
+        "cohort",
+        "features",
+        "selection",
+        "validation",
+        "candidates",
+        "consensus",
+        "final",
+        "report",
+    )
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``bundle/…`` and ``final.json``."""
+        from mlho.training.final import fit_final
+        from mlho.training.iteration import select_and_run_folds
+        from mlho.training.publish import pack_bundle
+        from mlho.training.splits import FINAL
+        from mlho.training.summary import SummaryRecord
+
+        problem = open_problem(work)
+        if work.inputs.get("folds"):
+            selection, folds = read_selection(work.one("selection")), read_folds(work)
+        else:
+            selection, folds = select_and_run_folds(problem, FINAL)
+        summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
+        final = fit_final(problem, selection, folds, summary)
+        digest, record = pack_bundle(
+            problem, final, summary, matrix_digest=matrix_digest(work), folder=work.out / "bundle"
+        )
+        work.write_json("final.json", record)
+        return {"bundle_digest": digest, "classifier": final.classifier}
+
+
+def matrix_digest(work: Work) -> str:
+    """SHA-256 over the digests of the cohort, the dictionary and the packed blocks."""
+    from mlho.spec import digest_of
+
+    cohort = work.one("cohort").commit.files["cohort.arr"].sha256
+    blocks = [block.commit.digest for block in work.inputs["blocks"]]
+    return digest_of([cohort, work.one("dictionary").commit.digest, *blocks])

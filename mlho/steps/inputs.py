@@ -1,0 +1,55 @@
+"""What steps share: pinned inputs, and the problem from its artifacts."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlho.errors import InputChanged
+from mlho.steps.base import InputFile, Work
+from mlho.store.base import file_digest
+
+if TYPE_CHECKING:
+    from mlho.encoding.cohort import Cohort
+    from mlho.training.problem import Problem
+
+
+def checked_source(work: Work, source: InputFile) -> Path:
+    """Path of an input that is still what the manifest says.
+
+    Raises
+    ------
+    InputChanged
+        Its size or content is another one.
+    """
+    path = work.data / source.key
+    if not path.is_file() or path.stat().st_size != source.size or file_digest(path) != source.version:
+        raise InputChanged(
+            source.key,
+            "the file changed after the run began",
+            expected=f"{source.size} bytes with the content of the manifest",
+            got="other content" if path.is_file() else "no file",
+            remedy="Submit the run again when the data are complete: changed data are a new run.",
+        )
+    return path
+
+
+def open_cohort(work: Work) -> "Cohort":
+    """The cohort among the inputs."""
+    from mlho.encoding.cohort import Cohort
+
+    return Cohort.read(work.one("cohort").path("cohort.arr"))
+
+
+def open_problem(work: Work) -> "Problem":
+    """The learning problem, from the cohort, the dictionary, the packed blocks and the concepts among the inputs."""
+    from mlho.encoding.concepts import Concepts
+    from mlho.encoding.dictionary import Dictionary
+    from mlho.encoding.matrix import Matrix
+    from mlho.training.problem import Problem
+
+    cohort = open_cohort(work)
+    codes = Dictionary.read(work.one("dictionary").path("dictionary.arr")).codes
+    blocks = [block.path("block.arr") for block in work.inputs["blocks"]]
+    matrix = Matrix.open(blocks, cohort, n_codes=len(codes), n_windows=len(work.spec.windows))
+    concepts = Concepts(**json.loads(work.one("concepts").read("concepts.json")))
+    return Problem(work.spec, cohort, matrix, codes, concepts)

@@ -1,0 +1,38 @@
+"""Step: all codes of the used rows, sorted, and so a number for each column."""
+
+from typing import Any, ClassVar
+
+from mlho.errors import DataError
+from mlho.steps.base import Step, Work
+
+
+class MergeDictionary(Step):
+    """The dictionary of the run; the same for every cut of the rows into partitions."""
+
+    kind: ClassVar[str] = "merge_dictionary"
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``dictionary.arr``."""
+        from mlho.encoding.dictionary import merge_dictionary
+        from mlho.encoding.partition import EncodedPartition
+
+        partitions = [EncodedPartition.read(part.path("partition.arr")) for part in work.inputs["partitions"]]
+        dictionary, _ = merge_dictionary(partitions)
+        if not len(dictionary):
+            raise _no_row_used(partitions)
+        dictionary.write(work.out / "dictionary.arr")
+        return {"n_codes": len(dictionary)}
+
+
+def _no_row_used(partitions: list[Any]) -> DataError:
+    from mlho.encoding.ledger import Ledger, Rule
+
+    total = Ledger.total(partition.ledger for partition in partitions)
+    dropped = [f"{total.n_dropped(rule)} {rule.words}" for rule in Rule if total.n_dropped(rule)]
+    return DataError(
+        "events",
+        "no row can be used",
+        expected="rows of the cohort's patients inside the look-back",
+        got=f"{total.rows_in} rows, dropped: {', '.join(dropped) or 'none'}",
+        remedy="Check that patient ids are written alike in events and labels, and the index dates.",
+    )

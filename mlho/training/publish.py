@@ -1,0 +1,317 @@
+"""What leaves a run: the bundle's parts, and the result put together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mlho.encoding.cohort import CategoricalColumn, Cohort, NumericColumn
+from mlho.encoding.ledger import Ledger, Rule
+from mlho.model.bundle import load_bundle, write_bundle
+from mlho.model.golden import column_statistics
+from mlho.model.parts import BundleFeature, BundleParts, Scoring
+from mlho.report.result import (
+    AttritionStep,
+    BundleTest,
+    Characteristic,
+    CohortSummary,
+    Estimate,
+    FinalModelResult,
+    IterationResult,
+    LedgerRule,
+    LedgerSummary,
+    Lineage,
+    Profile,
+    Result,
+    ThresholdResult,
+)
+from mlho.report.words import summary_sentences
+from mlho.spec import TrainingSpec, digest_of
+from mlho.training.final import FinalModel, explain_rows, typical_rows
+from mlho.training.problem import Problem
+from mlho.training.summary import SummaryRecord
+
+LEAKAGE_AUROC: Final = 0.95  # above this a clinical prediction is more often leakage than success
+
+
+def pack_bundle(
+    problem: Problem, final: FinalModel, summary: SummaryRecord, *, matrix_digest: str, folder: Path
+) -> tuple[str, dict[str, Any]]:
+    """Write the bundle; return its digest, and what the result says of the final model.
+
+    Parameters
+    ----------
+    problem : Problem
+    final : FinalModel
+    summary : SummaryRecord
+    matrix_digest : str
+    folder : Path
+        Where the bundle goes.
+    """
+    parts = _bundle_parts(problem, final, summary, matrix_digest)
+    digest = write_bundle(folder, parts)
+    columns = [(feature.id, feature.words) for feature in parts.features]
+    columns += [(name, name) for name in final.design.demographic_names]
+    importance = dict(zip((own for own, _ in columns), final.model.importance().tolist(), strict=True))
+    record = {
+        "bundle_digest": digest,
+        "classifier": final.classifier,
+        "setting": dict(final.cv.settings[final.cv.chosen]),
+        "n_features": len(parts.features),
+        "n_demographics": len(final.design.demographic_names),
+        "cv_auroc": _estimate(final.cv_auroc).model_dump(mode="json"),
+        "calibrator": final.calibrator.to_json(),
+        "thresholds": [
+            ThresholdResult(rule=own.rule, value=own.value, reason=own.reason).model_dump(mode="json")
+            for own in final.thresholds
+        ],
+        "profiles": [own.model_dump(mode="json") for own in _profiles(problem, final, folder, columns)],
+        "importance": importance,
+    }
+    return digest, record
+
+
+def _estimate(own: Any) -> Estimate:
+    return Estimate(value=own.value, low=own.low, high=own.high, method=own.method, reason=own.reason)
+
+
+def _bundle_parts(
+    problem: Problem, final: FinalModel, summary: SummaryRecord, matrix_digest: str
+) -> BundleParts:
+    coefficients = final.model.coefficients()
+    importance = final.model.importance()
+    features = []
+    for place, (feature, encoding) in enumerate(
+        zip(final.design.features.tolist(), final.design.encodings, strict=True)
+    ):
+        name = problem.name_of(feature)
+        features.append(
+            BundleFeature(
+                id=name.id,
+                code=name.code,
+                description=name.description,
+                window_days=name.window_days,
+                encoding=encoding,
+                words=name.words,
+                importance=float(importance[place]),
+                coefficient=None if coefficients is None else float(coefficients.values[place]),
+            )
+        )
+    return BundleParts(
+        classifier=final.model,
+        features=tuple(features),
+        calibrator=final.calibrator,
+        thresholds=tuple(final.thresholds),
+        outcome=problem.spec.cohort.outcome,
+        predictive=problem.spec.cohort.has_index,
+        scoring=_scoring(problem.spec),
+        statistics=column_statistics(
+            final.X, problem.cohort.patient_of, min_cell=problem.spec.report.min_cell
+        ),
+        lineage={
+            "matrix_digest": matrix_digest,
+            "method_digest": digest_of(_method_of(problem.spec)),
+            "seed": problem.spec.validation.seed,
+        },
+        demographics=final.design.demographics,
+        metrics={
+            name: spread.model_dump(mode="json")
+            for name, spread in summary.headline.items()
+            if "/" not in name and spread.mean is not None
+        },
+    )
+
+
+def _method_of(spec: TrainingSpec) -> dict[str, Any]:
+    """The specification without the data, whose cut into partitions must not show in a bundle."""
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    plain["data"] = {"duplicates": plain["data"]["duplicates"]}
+    return plain
+
+
+def _scoring(spec: TrainingSpec) -> Scoring:
+    index = spec.cohort.index
+    return Scoring(
+        index_kind="column" if index.column else "date" if index.date else "none",
+        index_date=index.date,
+        gap_days=spec.cohort.gap_days,
+        duplicates=spec.data.duplicates,
+    )
+
+
+def _profiles(
+    problem: Problem, final: FinalModel, folder: Path, columns: Sequence[tuple[str, str]]
+) -> list[Profile]:
+    """Examples explained: synthetic rows of the bundle, or real samples when the specification asks for them."""
+    if problem.spec.report.real_profiles:
+        chosen = typical_rows(final.cv.scores, range(len(final.cv.scores)))
+        samples = [int(final.cv.samples[row]) for row, _ in chosen]
+        rows = final.X[samples].toarray()
+    else:
+        golden = load_bundle(folder).golden
+        drawn = [row for row, kind in enumerate(golden.kinds) if kind == "drawn"]
+        chosen = typical_rows(golden.calibrated, drawn[::2])  # every other one is far denser than a patient
+        rows = golden.X[[row for row, _ in chosen]]
+    titles = [title for _, title in chosen]
+    return explain_rows(final, rows, titles, columns, synthetic=not problem.spec.report.real_profiles)
+
+
+def assemble_result(
+    problem: Problem,
+    summary: SummaryRecord,
+    iterations: Sequence[IterationResult],
+    *,
+    final: Mapping[str, Any],
+    tests: Sequence[Mapping[str, Any]],
+    ledger: Mapping[str, Any],
+    label_ledger: Mapping[str, int],
+    lineage: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+) -> Result:
+    """Put the result together from what the steps left.
+
+    Parameters
+    ----------
+    problem : Problem
+    summary : SummaryRecord
+    iterations : sequence of IterationResult
+    final : mapping
+        What :func:`pack_bundle` said.
+    tests : sequence of mapping
+        Outcomes of the bundle's own tests.
+    ledger, label_ledger : mapping
+        Total ledgers of event rows and of label rows.
+    lineage, timing, inputs : mapping
+        As the schema has them.
+    """
+    importance = final["importance"]
+    predictive = problem.spec.cohort.has_index
+    cohort = _cohort_summary(problem, label_ledger)
+    features = [
+        own.model_copy(
+            update={"in_final_model": own.id in importance, "final_importance": importance.get(own.id)}
+        )
+        for own in summary.features
+    ]
+    candidates = [
+        own.model_copy(update={"is_final": own.classifier == final["classifier"]})
+        for own in summary.candidates
+    ]
+    model = {name: value for name, value in final.items() if name != "importance"}
+    return Result(
+        outcome=problem.spec.cohort.outcome,
+        predictive=predictive,
+        summary=summary_sentences(
+            outcome=problem.spec.cohort.outcome,
+            predictive=predictive,
+            n_iterations=len(iterations),
+            cohort=cohort,
+            headline=summary.headline,
+            stability=summary.stability,
+            features=features,
+            final_classifier=final["classifier"],
+        ),
+        warnings=[*problem.cohort.warnings, *_warnings(problem, summary, iterations)],
+        cohort=cohort,
+        ledger=_ledger_summary(ledger),
+        features=features,
+        consensus=summary.consensus,
+        stability=summary.stability,
+        iterations=list(iterations),
+        candidates=candidates,
+        headline=summary.headline,
+        headline_auroc=summary.headline_auroc,
+        curves=summary.curves,
+        errors=summary.errors,
+        final_model=FinalModelResult(**model, tests=[BundleTest(**test) for test in tests]),
+        lineage=Lineage(**lineage),
+        timing=dict(timing),
+        inputs=dict(inputs),
+    )
+
+
+def _warnings(problem: Problem, summary: SummaryRecord, iterations: Sequence[IterationResult]) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    found = []
+    auroc = summary.headline["auroc"].mean
+    if auroc is not None and auroc > LEAKAGE_AUROC:
+        found.append(
+            f"The test AUROC is {auroc:.3f}. Above {LEAKAGE_AUROC} a clinical prediction is more often leakage than success: "
+            "look for features that are recorded because of the outcome, and set an index date or a gap."
+        )
+    if problem.spec.selection.scope == "iteration":
+        found.append(
+            "Features were ranked once before cross-validation (selection.scope: iteration): out-of-fold scores are "
+            "flattered, and with them the choice of settings, the calibrators and the thresholds."
+        )
+    if len(iterations) < 5:
+        found.append(
+            f"Only {len(iterations)} iteration(s): confidence scores and spreads say little below five."
+        )
+    if not summary.consensus.get("converged", True):
+        found.append("The consensus model did not converge: its odds ratios are not to be trusted.")
+    return found
+
+
+def _cohort_summary(problem: Problem, label_ledger: Mapping[str, int]) -> CohortSummary:
+    cohort = problem.cohort
+    return CohortSummary(
+        n_patients=cohort.n_patients,
+        n_samples=cohort.n_samples,
+        n_positive_patients=int(cohort.positive_patients().sum()),
+        n_positive_samples=int(cohort.outcome.sum()),
+        attrition=[AttritionStep(**step) for step in cohort.attrition],
+        label_ledger=dict(label_ledger),
+        characteristics=_characteristics(cohort, problem.spec.report.min_cell),
+    )
+
+
+def _characteristics(cohort: Cohort, min_cell: int) -> list[Characteristic]:
+    rows: list[Characteristic] = []
+    for column in cohort.demographics:
+        if isinstance(column, NumericColumn):
+            rows.append(_numeric_row(column, cohort, min_cell))
+        else:
+            rows += _categorical_rows(column, cohort, min_cell)
+    return rows
+
+
+def _numeric_row(column: NumericColumn, cohort: Cohort, min_cell: int) -> Characteristic:
+    shown = []
+    for outcome in (0, 1):
+        values = column.values[cohort.outcome == outcome]
+        known = values[~np.isnan(values)]
+        enough = known.size >= max(min_cell, 2)
+        shown.append(f"mean {known.mean():.1f} (SD {known.std(ddof=1):.1f})" if enough else None)
+    return Characteristic(name=column.name, without_outcome=shown[0], with_outcome=shown[1])
+
+
+def _categorical_rows(column: CategoricalColumn, cohort: Cohort, min_cell: int) -> list[Characteristic]:
+    rows = []
+    for code, level in enumerate(column.levels):
+        shown = []
+        for outcome in (0, 1):
+            in_group = cohort.outcome == outcome
+            has_level = in_group & (column.codes == code)
+            n = int(has_level.sum())
+            n_patients = int(np.unique(cohort.patient_of[has_level]).size)
+            share = f"{n:,} ({100 * n / max(int(in_group.sum()), 1):.1f} %)"
+            shown.append(share if n_patients >= min_cell or n_patients == 0 else None)
+        rows.append(
+            Characteristic(name=column.name, level=level, without_outcome=shown[0], with_outcome=shown[1])
+        )
+    return rows
+
+
+def _ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:
+    ledger = Ledger.from_json(plain)
+    return LedgerSummary(
+        rows_in=ledger.rows_in,
+        rows_used=ledger.rows_used,
+        rules=[
+            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=ledger.n_dropped(rule)) for rule in Rule
+        ],
+        notes={"rows with a value": ledger.rows_with_value},
+    )

@@ -1,0 +1,123 @@
+"""Records: what an iteration leaves behind as plain numbers, for the summary and the report."""
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mlho.report.result import CandidateIteration, IterationResult, SettingScore
+from mlho.training.folds import CrossValidation
+from mlho.training.iteration import CandidateOutcome, IterationOutcome
+from mlho.training.problem import Problem
+from mlho.training.splits import partition
+
+CURVES = ("roc", "pr", "decision", "errors")
+
+
+class CoefficientRecord(BaseModel):
+    """Coefficients of one linear fit, features in the order of the design, then the demographics.
+
+    ``log_odds`` is per original unit; ``scale`` the training standard deviation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: list[int]
+    demographics: list[str]
+    log_odds: list[float]
+    scale: list[float]
+
+
+class IterationRecord(BaseModel):
+    """One iteration as numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    result: IterationResult
+    selected: list[int]
+    """Feature numbers, in the order of the ranking."""
+    coefficients: CoefficientRecord
+    """Of the consensus classifier."""
+    curves: dict[str, Any]
+    """Of the winner, on the test samples."""
+
+
+def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
+    """Plain numbers of an iteration."""
+    parts = partition(problem.spec.validation, problem.cohort, outcome.iteration)
+    n_test = int(np.count_nonzero(outcome.test))
+    evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
+    winner = evaluations[outcome.winner]
+    result = IterationResult(
+        iteration=int(outcome.iteration),
+        n_train_patients=int(np.count_nonzero(parts.is_train)),
+        n_test_patients=int(np.count_nonzero(parts.is_test)),
+        n_train_samples=problem.cohort.n_samples - n_test,
+        n_test_samples=n_test,
+        n_screened=outcome.selection.n_screened,
+        n_selected=len(outcome.selection.features),
+        winner=outcome.winner,
+        candidates=[
+            _record_candidate(name, candidate, evaluations[name])
+            for name, candidate in outcome.candidates.items()
+        ],
+    )
+    return IterationRecord(
+        result=result,
+        selected=outcome.selection.features.tolist(),
+        coefficients=_record_coefficients(problem, outcome),
+        curves={
+            **{name: winner[name] for name in ("roc", "pr", "decision")},
+            "calibration": {
+                "bins": winner["calibration"]["calibrated"]["bins"]["equal-count"],
+                "curve": winner["calibration"]["calibrated"]["curve"],
+                "histogram": _histogram(problem, outcome),
+            },
+        },
+    )
+
+
+def score_settings(cv: CrossValidation) -> list[SettingScore]:
+    """Out-of-fold AUROC of every setting."""
+    return [
+        SettingScore(
+            setting=dict(setting),
+            mean=float(cv.auroc[number].mean()),
+            standard_error=cv.standard_error(number),
+        )
+        for number, setting in enumerate(cv.settings)
+    ]
+
+
+def _record_candidate(name: str, outcome: CandidateOutcome, evaluation: dict[str, Any]) -> CandidateIteration:
+    numbers = {key: value for key, value in evaluation.items() if key not in CURVES}
+    numbers["calibration"] = {
+        version: {"figures": report["figures"]} for version, report in evaluation["calibration"].items()
+    }
+    return CandidateIteration(
+        classifier=name,
+        settings=score_settings(outcome.cv),
+        chosen=outcome.cv.chosen,
+        evaluation=numbers,
+        calibrator=outcome.calibrator.to_json(),
+    )
+
+
+def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> CoefficientRecord:
+    model = outcome.candidates[problem.spec.consensus.classifier].model
+    coefficients = model.coefficients()
+    assert coefficients is not None  # the specification lets only linear classifiers make the consensus
+    return CoefficientRecord(
+        features=outcome.design.features.tolist(),
+        demographics=list(outcome.design.demographic_names),
+        log_odds=coefficients.values.tolist(),
+        scale=coefficients.scale.tolist(),
+    )
+
+
+def _histogram(problem: Problem, outcome: IterationOutcome) -> dict[str, Any]:
+    """How many test samples have which calibrated probability; small bins are ``None``."""
+    counts, edges = np.histogram(outcome.candidates[outcome.winner].calibrated, bins=20, range=(0, 1))
+    smallest = problem.spec.report.min_cell
+    shown = [None if 0 < count < smallest else count for count in counts.tolist()]
+    return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}

@@ -1,0 +1,122 @@
+"""Selection on the training samples of one iteration or fold: the screen, then the ranking."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
+from mlho.method.jmi import rank_columns
+from mlho.method.levels import ColumnBlock
+from mlho.method.screen import screen_by_prevalence
+from mlho.training.problem import Problem
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Features in the order in which the ranking picked them.
+
+    Attributes
+    ----------
+    features : int64, shape (n_selected,)
+        Feature numbers; see :class:`mlho.training.problem.Problem`.
+    scores : float64, shape (n_selected,)
+        In nats, at the moment of the pick.
+    n_screened : int
+        Features that passed the screen.
+    """
+
+    features: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    n_screened: int
+
+
+def select(problem: Problem, train: NDArray[np.bool_]) -> Selection:
+    """Screen and rank on training samples only.
+
+    Parameters
+    ----------
+    problem : Problem
+    train : bool, shape (n_samples,)
+        The training samples.
+    """
+    asked = problem.spec.selection
+    screened, n_patients = _screen(problem, train)
+    if not screened.size:
+        return Selection(screened, np.empty(0), 0)
+    block = _level_columns(problem, screened, train)
+    ranking = rank_columns(
+        block, problem.y[train], asked.n_features, ranking=asked.ranking, n_patients_by_column=n_patients
+    )
+    return Selection(screened[ranking.order], ranking.scores, len(screened))
+
+
+def cells_of(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_] | None) -> list[Cells]:
+    """Non-zeros of these columns on these samples, which are renumbered from 0 in their order."""
+    block = problem.matrix.column_block(columns, samples)
+    bounds = block.indptr.tolist()
+    return [
+        Cells(
+            block.indices[start:stop],
+            block.count[start:stop],
+            None if block.last is None else block.last[start:stop],
+        )
+        for start, stop in itertools.pairwise(bounds)
+    ]
+
+
+def learn_encodings(
+    problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]
+) -> list[Encoding]:
+    """How each feature becomes a number, learned on training samples."""
+    cells = cells_of(problem, problem.column_of(features), train)
+    return [_learn(problem, int(feature), own) for feature, own in zip(features, cells, strict=True)]
+
+
+def _learn(problem: Problem, feature: int, cells: Cells) -> Encoding:
+    return learn_encoding(
+        problem.aggregate_of(feature),
+        cells,
+        level_cuts=problem.spec.features.level_cuts,
+        known_range=problem.known_range_of(feature // len(problem.aggregates)),
+    )
+
+
+def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Features that enough training patients have, and how many patients that is."""
+    asked, n_aggregates = problem.spec.selection, len(problem.aggregates)
+    n_train = int(np.unique(problem.cohort.patient_of[train]).size)
+    with_event = problem.matrix.patients_per_column(train)
+    by_aggregate = [
+        problem.matrix.value_patients_per_column(train) if aggregate in OF_VALUES else with_event
+        for aggregate in problem.aggregates
+    ]
+    n_patients = np.stack(by_aggregate, axis=1).reshape(-1) if n_aggregates > 1 else by_aggregate[0]
+    kept = screen_by_prevalence(n_patients, n_train, asked.min_prevalence, rule=asked.screen)
+    kept = kept[n_patients[kept] > 0]  # at a bound of 0 a column that no training patient has says nothing
+    return kept, n_patients[kept]
+
+
+def _level_columns(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> ColumnBlock:
+    """Discrete levels of the features on the training samples."""
+    n_train = int(np.count_nonzero(train))
+    if len(problem.aggregates) == 1 and problem.aggregates[0] in ("presence", "count"):
+        block = problem.matrix.column_block(features, train)
+        ones = problem.aggregates[0] == "presence"
+        levels = np.ones(len(block.indices), np.uint8) if ones else block.count
+        return ColumnBlock(n_train, block.indptr, block.indices, levels)
+    cells = cells_of(problem, problem.column_of(features), train)
+    columns = [
+        levels_for_ranking(_learn(problem, int(feature), own), own)
+        for feature, own in zip(features, cells, strict=True)
+    ]
+    return _block_of(columns, n_train)
+
+
+def _block_of(columns: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_samples: int) -> ColumnBlock:
+    indptr = np.zeros(len(columns) + 1, np.int64)
+    np.cumsum([len(samples) for samples, _ in columns], out=indptr[1:])
+    indices = np.concatenate([samples for samples, _ in columns])
+    return ColumnBlock(n_samples, indptr, indices, np.concatenate([levels for _, levels in columns]))

@@ -1,0 +1,203 @@
+"""The plan: which tasks a run is made of, and what each needs. Pure: specification and manifest in, tasks out.
+
+It is made in two parts. How many blocks the cohort fills, and how fine the learning is cut, follow from the number of
+patients and samples, which only the cohort task knows; its commit record says so, and the rest follows from that.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mlho.spec import TrainingSpec
+from mlho.steps import STEPS
+from mlho.steps.base import Commit, InputFile, Task
+
+# From this many samples on, a fold is worth a task of its own (about a second of work or more); below it, an iteration.
+FOLD_TASK_SAMPLES: Final = 20_000
+FINAL: Final = "final"
+STAGES: Final = ("cohort", "encode", "pack", "learn", "summarise", "model", "report")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The inputs of a run, pinned: key relative to the data's URI, size and content hash of each file by table."""
+
+    tables: Mapping[str, tuple[InputFile, ...]]
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for the run id and for the store."""
+        return {name: [file.model_dump() for file in files] for name, files in sorted(self.tables.items())}
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all inputs."""
+        return sum(file.size for files in self.tables.values() for file in files)
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """A task before its inputs are there: named by what it does, needing other tasks by their names."""
+
+    name: str
+    kind: str
+    stage: str
+    spec: TrainingSpec | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[InputFile, ...] = ()
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def bind(self, commits: Mapping[str, Commit]) -> Task:
+        """The task itself, once everything that it needs is committed."""
+        return Task(
+            kind=self.kind,
+            spec=self.spec,
+            params=dict(self.params),
+            sources=self.sources,
+            inputs={name: tuple(commits[task].task for task in tasks) for name, tasks in self.needs.items()},
+            digests={
+                name: tuple(commits[task].digest for task in tasks) for name, tasks in self.needs.items()
+            },
+        )
+
+
+Plan = Mapping[str, PlannedTask]
+COHORT_TASK: Final = "cohort"
+
+
+def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
+    """The first task: who is in the cohort."""
+    tables = [manifest.tables.get(name, ()) for name in ("labels", "demographics")]
+    sources = tuple(file for files in tables for file in files)
+    return _by_name([_planned(spec, COHORT_TASK, "define_cohort", "cohort", sources=sources)])
+
+
+def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples: int) -> Plan:
+    """Every task of a run, in an order in which each comes after what it needs.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        What is asked.
+    manifest : Manifest
+        The inputs.
+    n_blocks, n_samples : int
+        Facts of the cohort's commit record.
+    """
+    tasks = [*plan_cohort(spec, manifest).values()]
+    tasks += _encoding(spec, manifest, n_blocks)
+    by_fold = n_samples >= FOLD_TASK_SAMPLES
+    tasks += _learning_by_fold(spec, n_blocks) if by_fold else _learning_by_iteration(spec, n_blocks)
+    tasks += _ending(spec, manifest, n_blocks, by_fold=by_fold)
+    return _by_name(tasks)
+
+
+def _encoding(spec: TrainingSpec, manifest: Manifest, n_blocks: int) -> Iterator[PlannedTask]:
+    events = manifest.tables["events"]
+    encoded = tuple(f"encode/{number:05d}" for number in range(len(events)))
+    for name, file in zip(encoded, events, strict=True):
+        yield _planned(
+            spec, name, "encode_partition", "encode", sources=(file,), needs={"cohort": (COHORT_TASK,)}
+        )
+    concepts = manifest.tables.get("concepts", ())
+    yield _planned(spec, "concepts", "describe_codes", "encode", sources=concepts or events)
+    yield _planned(spec, "dictionary", "merge_dictionary", "pack", needs={"partitions": encoded})
+    for block in range(n_blocks):
+        needs = {"cohort": (COHORT_TASK,), "dictionary": ("dictionary",), "partitions": encoded}
+        yield _planned(
+            spec, f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs
+        )
+    ledger = {"cohort": (COHORT_TASK,), "partitions": encoded, "blocks": _blocks(n_blocks)}
+    yield _planned(spec, "ledger", "balance_ledger", "pack", needs=ledger)
+    yield _planned(spec, "splits", "check_splits", "learn", needs={"cohort": (COHORT_TASK,)})
+
+
+def _blocks(n_blocks: int) -> tuple[str, ...]:
+    return tuple(f"pack/{block:05d}" for block in range(n_blocks))
+
+
+def _matrix(n_blocks: int) -> dict[str, tuple[str, ...]]:
+    """What every learning task needs; the ledger and the splits must hold before anything is fitted."""
+    return {
+        "cohort": (COHORT_TASK,),
+        "dictionary": ("dictionary",),
+        "blocks": _blocks(n_blocks),
+        "concepts": ("concepts",),
+        "ledger": ("ledger",),
+        "splits": ("splits",),
+    }
+
+
+def _learning_by_iteration(spec: TrainingSpec, n_blocks: int) -> Iterator[PlannedTask]:
+    for iteration in range(1, spec.validation.iterations + 1):
+        params = {"iteration": iteration}
+        name = f"iteration/{iteration:04d}"
+        yield _planned(spec, name, "run_iteration", "learn", params=params, needs=_matrix(n_blocks))
+
+
+def _learning_by_fold(spec: TrainingSpec, n_blocks: int) -> Iterator[PlannedTask]:
+    for iteration in [*range(1, spec.validation.iterations + 1), FINAL]:
+        tag = iteration if isinstance(iteration, str) else f"{iteration:04d}"
+        yield _planned(
+            spec,
+            f"select/{tag}",
+            "select_features",
+            "learn",
+            params={"iteration": iteration},
+            needs=_matrix(n_blocks),
+        )
+        needs = {**_matrix(n_blocks), "selection": (f"select/{tag}",)}
+        for fold in range(spec.validation.folds):
+            by_fold = needs if spec.selection.scope == "iteration" else _matrix(n_blocks)
+            params = {"fold": fold, "iteration": iteration}
+            yield _planned(spec, f"fold/{tag}/{fold:02d}", "run_fold", "learn", params=params, needs=by_fold)
+        if iteration != FINAL:
+            needs = {**needs, "folds": _folds(spec, tag)}
+            name = f"iteration/{tag}"
+            yield _planned(
+                spec, name, "finish_iteration", "learn", params={"iteration": iteration}, needs=needs
+            )
+
+
+def _folds(spec: TrainingSpec, tag: str) -> tuple[str, ...]:
+    return tuple(f"fold/{tag}/{fold:02d}" for fold in range(spec.validation.folds))
+
+
+def _ending(spec: TrainingSpec, manifest: Manifest, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
+    iterations = tuple(f"iteration/{number:04d}" for number in range(1, spec.validation.iterations + 1))
+    matrix = _matrix(n_blocks)
+    needs = {**matrix, "iterations": iterations}
+    yield _planned(spec, "summary", "summarize_run", "summarise", needs=needs)
+    needs = {**matrix, "summary": ("summary",)}
+    if by_fold:
+        needs |= {"folds": _folds(spec, FINAL), "selection": (f"select/{FINAL}",)}
+    yield _planned(spec, "model", "fit_final_model", "model", needs=needs)
+    yield _planned(spec, "model-tests", "test_model", "model", needs={"model": ("model",)})
+    encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))
+    needs = {
+        **matrix,
+        "partitions": encoded,
+        "iterations": iterations,
+        "summary": ("summary",),
+        "model": ("model",),
+        "tests": ("model-tests",),
+    }
+    sources = tuple(file for files in manifest.tables.values() for file in files)
+    yield _planned(spec, "report", "write_report", "report", sources=sources, needs=needs)
+
+
+def _planned(
+    spec: TrainingSpec,
+    name: str,
+    kind: str,
+    stage: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    sources: tuple[InputFile, ...] = (),
+    needs: Mapping[str, tuple[str, ...]] | None = None,
+) -> PlannedTask:
+    narrowed = STEPS[kind].narrow(spec)
+    return PlannedTask(name, kind, stage, narrowed, params or {}, sources, needs or {})
+
+
+def _by_name(tasks: Iterable[PlannedTask]) -> Plan:
+    return {task.name: task for task in tasks}

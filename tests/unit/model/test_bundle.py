@@ -1,0 +1,299 @@
+"""A bundle predicts what training predicted, wherever it is loaded, and refuses to be anything else."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.sparse import csc_array
+
+from mlho.errors import BundleError, DataError
+from mlho.method.classifiers import CLASSIFIERS
+from mlho.method.thresholds import Threshold
+from mlho.model.bundle import load_bundle, write_bundle
+
+SMALL = {"xgboost": {"nRounds": 20, "maxDepth": 2}}
+
+PREDICT = """
+import sys, numpy as np
+from mlho.model.bundle import load_bundle
+X = np.load(sys.argv[2])
+bundle = load_bundle(sys.argv[1])
+rows = [bundle.predict_proba(X[[row]]) for row in range(len(X))]
+print(np.concatenate(rows).tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("classifier", sorted(CLASSIFIERS))
+def test_a_fresh_process_predicts_the_same_bits_row_by_row(classifier, parts, tmp_path):
+    """What training predicted in one batch, a new process predicts row by row, to the last bit."""
+    made = parts(classifier, SMALL.get(classifier))
+    write_bundle(tmp_path / "bundle", made)
+    X = np.random.Generator(np.random.PCG64(3)).normal(size=(20, 5)).round(2)
+    np.save(tmp_path / "X.npy", X)
+
+    command = [sys.executable, "-c", PREDICT, str(tmp_path / "bundle"), str(tmp_path / "X.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    expected = made.calibrator.apply(made.classifier.predict_proba(X))
+    assert done.stdout.strip() == expected.tobytes().hex()
+
+
+@pytest.mark.parametrize("classifier", sorted(CLASSIFIERS))
+def test_a_new_bundle_passes_its_own_tests(classifier, parts, tmp_path):
+    """Every test that a bundle carries passes when it is built; directions are tested for linear models."""
+    write_bundle(tmp_path / "bundle", parts(classifier, SMALL.get(classifier)))
+
+    results = load_bundle(tmp_path / "bundle").run_tests()
+
+    assert [result for result in results if not result.passed] == []
+    is_linear = classifier in ("glmboost", "elasticnet")
+    assert ("directions" in [result.name for result in results]) == is_linear
+
+
+def test_equal_parts_give_equal_bytes(parts, tmp_path):
+    """Two bundles of the same parts are the same files with the same digest."""
+    first = write_bundle(tmp_path / "first", parts())
+    second = write_bundle(tmp_path / "second", parts())
+
+    assert first == second == hashlib.sha256((tmp_path / "first/bundle.json").read_bytes()).hexdigest()
+    assert _contents(tmp_path / "first") == _contents(tmp_path / "second")
+
+
+def test_everything_survives_the_way_through_the_files(parts, tmp_path):
+    """Features, encodings with one open bound, thresholds, calibrator and lineage come back as they were."""
+    made = parts()
+    digest = write_bundle(tmp_path / "bundle", made)
+
+    bundle = load_bundle(tmp_path / "bundle", digest=digest)
+
+    assert bundle.document.features == made.features
+    assert bundle.document.features[3].encoding.reference.high == float("inf")
+    assert (bundle.thresholds, bundle.calibrator) == (made.thresholds, made.calibrator)
+    assert bundle.document.lineage == dict(made.lineage)
+    assert bundle.features["window_days"].tolist() == [365, 365, 730, 730, 730]
+
+
+@settings(max_examples=25, deadline=None)
+@given(X=hnp.arrays(np.float64, (4, 5), elements=st.floats(-1e6, 1e6)))
+def test_a_row_scores_the_same_in_any_company_and_form(X, bundle_folder):
+    """Alone, in any order, dense, sparse or as a DataFrame with columns in another order: the same bits."""
+    bundle = load_bundle(bundle_folder)
+    scores = bundle.predict_proba(X)
+
+    frame = pd.DataFrame(X, columns=bundle.columns).iloc[:, ::-1].assign(other="ignored")
+
+    assert [bundle.predict_proba(X[[row]])[0] for row in range(4)] == scores.tolist()
+    assert np.array_equal(bundle.predict_proba(X[::-1])[::-1], scores)
+    assert np.array_equal(bundle.predict_proba(csc_array(X)), scores)
+    assert np.array_equal(bundle.predict_proba(frame), scores)
+
+
+def test_contributions_add_up_to_the_log_odds(bundle_folder):
+    """The explanation of a row is its score: contributions and intercept add up to the log-odds."""
+    bundle = load_bundle(bundle_folder)
+    frame = pd.DataFrame([[1, 3, 0.5, 0, 2.0]], columns=bundle.columns, index=["someone"])
+
+    explained = bundle.explain(frame)
+
+    assert list(explained.columns) == [*bundle.columns, "intercept"]
+    assert list(explained.index) == ["someone"]
+    log_odds = np.log(
+        bundle.predict_proba(frame, calibrated=False) / (1 - bundle.predict_proba(frame, calibrated=False))
+    )
+    assert explained.loc["someone"].sum() == pytest.approx(log_odds[0], abs=1e-12)
+
+
+def test_missing_columns_are_counted_and_the_first_ones_named(bundle_folder):
+    """A frame that lacks columns is refused, with how many and which first."""
+    bundle = load_bundle(bundle_folder)
+
+    with pytest.raises(DataError, match=r"got 4 missing, first: E11\|365\|count, A1C\|730\|last"):
+        bundle.predict_proba(pd.DataFrame({"I10|365|presence": [1.0]}))
+
+
+def test_text_in_a_feature_matrix_is_refused_without_showing_it(bundle_folder):
+    """The error names the rule and never the cell."""
+    bundle = load_bundle(bundle_folder)
+    frame = pd.DataFrame([["Jane Doe", 0, 0, 0, 0]], columns=bundle.columns)
+
+    with pytest.raises(DataError) as caught:
+        bundle.predict_proba(frame)
+    assert "Jane" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "name", ["bundle.json", "bundle.sha256", "model/model.json", "model_card.md", "tests/golden.json"]
+)
+@pytest.mark.parametrize("damage", ["one bit", "shorter", "gone"])
+def test_a_damaged_file_is_refused(name, damage, bundle_folder, tmp_path):
+    """One changed bit in any file, a cut or a missing file: refused, and the file is named."""
+    folder = _copy(bundle_folder, tmp_path)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    match damage:
+        case "one bit":
+            (folder / name).write_bytes(content)
+        case "shorter":
+            (folder / name).write_bytes(content[:-1])
+        case "gone":
+            (folder / name).unlink()
+
+    with pytest.raises(
+        BundleError, match=r"bundle\.(json|sha256)" if name == "bundle.sha256" else name.replace(".", r"\.")
+    ) as caught:
+        load_bundle(folder)
+    assert "Expected" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": "mlho.io/bundle/v2"}, "another schema"),
+        ({"formatVersion": 2}, "another format version"),
+        ({"formatVersion": True}, "another format version"),
+        ({"classifier": "deepnet"}, "unknown classifier"),
+        ({"columns": ["only one"]}, "columns: must begin with the ids"),
+        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"outcome": None}, "outcome: "),
+        ({"calibrator": {"intercept": 0.0, "slope": -1.0, "reason": None}}, "a positive slope"),
+        ({"files": {}}, "unexpected file"),
+        ({"scoring": {"indexKind": "none"}}, "the index is none"),
+        ({"scoring": {"indexKind": "column", "gapDays": 365}}, "gapDays must be less"),
+    ],
+)
+def test_a_document_that_is_not_ours_is_refused(changes, message, bundle_folder, tmp_path):
+    """Other schemas, versions, fields and values are refused, even with a digest that fits."""
+    folder = _copy(bundle_folder, tmp_path)
+    _rewrite(folder, lambda document: {**document, **changes})
+
+    with pytest.raises(BundleError, match=message):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "model/../../outside", "model/.hidden", "a\\b", "bundle.json"]
+)
+def test_names_that_lead_out_of_the_bundle_are_refused(name, bundle_folder, tmp_path):
+    """A listed file is a plain name in the bundle's own folders: nothing else is ever opened."""
+    folder = _copy(bundle_folder, tmp_path)
+    (tmp_path / "outside").write_bytes(b"x")
+    entry = {"sha256": hashlib.sha256(b"x").hexdigest(), "bytes": 1}
+    _rewrite(folder, lambda document: {**document, "files": {**document["files"], name: entry}})
+
+    with pytest.raises(BundleError, match=r"files: 1 name\(s\) that lead out"):
+        load_bundle(folder)
+
+
+def test_a_file_too_many_is_refused(bundle_folder, tmp_path):
+    """What the bundle does not list does not belong in it."""
+    folder = _copy(bundle_folder, tmp_path)
+    (folder / "model" / "extra.bin").write_bytes(b"")
+
+    with pytest.raises(BundleError, match=r"1 unexpected file.*model/extra\.bin"):
+        load_bundle(folder)
+
+
+def test_a_link_is_refused(bundle_folder, tmp_path):
+    """A link may lead anywhere, even if what it leads to has the right bytes."""
+    folder = _copy(bundle_folder, tmp_path)
+    (folder / "model_card.md").rename(tmp_path / "card")
+    (folder / "model_card.md").symlink_to(tmp_path / "card")
+
+    with pytest.raises(BundleError, match="a link or a special file"):
+        load_bundle(folder)
+
+
+def test_another_bundle_than_asked_for_is_refused(bundle_folder):
+    """Who knows the digest gets that bundle or none."""
+    with pytest.raises(BundleError, match="another bundle"):
+        load_bundle(bundle_folder, digest="0" * 64)
+
+
+def test_no_bundle_there_is_said_clearly(tmp_path):
+    """A path without a bundle is told apart from a damaged one."""
+    with pytest.raises(BundleError, match="no such folder"):
+        load_bundle(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"bundle\.json is missing"):
+        load_bundle(tmp_path)
+
+
+def test_a_bundle_is_never_written_over(parts, tmp_path):
+    """The same bundle again changes nothing; another one in its place is refused; nothing half-written stays."""
+    write_bundle(tmp_path / "bundle", parts())
+    before = _contents(tmp_path)
+
+    write_bundle(tmp_path / "bundle", parts())
+    with pytest.raises(BundleError, match="never written over"):
+        write_bundle(tmp_path / "bundle", parts(outcome="another"))
+
+    assert _contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lineage": {}}, "no whole number 'seed'"),
+        ({"statistics": ()}, "statistics of 0 columns"),
+        ({"features": ()}, "classifier has 5 columns"),
+        ({"thresholds": (Threshold("youden", float("inf")),)}, "thresholds: finite values"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(changes, message, parts, tmp_path):
+    """A bundle that could not be used is not written."""
+    with pytest.raises(BundleError, match=message):
+        write_bundle(tmp_path / "bundle", parts(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_metric_that_is_no_number_is_refused(parts, tmp_path):
+    """NaN is never written: an absent metric is null."""
+    with pytest.raises(BundleError, match="plain JSON without NaN"):
+        write_bundle(tmp_path / "bundle", parts(metrics={"auroc": {"mean": float("nan")}}))
+
+
+def test_a_wrong_model_fails_its_golden_rows(parts, tmp_path):
+    """A model that is not the one that was built is found by the bundle's own tests."""
+    write_bundle(tmp_path / "bundle", parts())
+    folder, other = tmp_path / "bundle", parts(setting={"nSteps": 150}).classifier.to_files()["model.json"]
+    (folder / "model/model.json").write_bytes(other)
+    entry = {"sha256": hashlib.sha256(other).hexdigest(), "bytes": len(other)}
+    _rewrite(folder, lambda document: {**document, "files": {**document["files"], "model/model.json": entry}})
+
+    results = {result.name: result for result in load_bundle(folder).run_tests()}
+
+    assert not results["golden rows"].passed
+    assert results["batches"].passed
+
+
+def test_text_from_data_is_escaped_in_html_and_card(parts, tmp_path):
+    """Markup in names stays text."""
+    write_bundle(tmp_path / "bundle", parts(outcome="<b>a|b</b>"))
+    bundle = load_bundle(tmp_path / "bundle")
+
+    assert "<b>" not in bundle._repr_html_()
+    assert r"\<b\>a\|b\</b\>" in bundle.card
+
+
+def _copy(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "copy"))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _rewrite(folder: Path, change) -> None:
+    """Change the document and give it the digest that fits, as somebody with intent would."""
+    document = json.dumps(change(json.loads((folder / "bundle.json").read_text()))).encode()
+    (folder / "bundle.json").write_bytes(document)
+    (folder / "bundle.sha256").write_text(f"{hashlib.sha256(document).hexdigest()}  bundle.json\n")

@@ -1,0 +1,115 @@
+"""Golden rows show nothing of a patient, and exercise every column."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csc_array
+
+from mlho.errors import BundleError
+from mlho.model.golden import (
+    MAX_EDGES,
+    ColumnStatistics,
+    GoldenRows,
+    column_statistics,
+    draw_rows,
+    golden_inputs,
+)
+
+
+def test_statistics_are_of_patients_and_coarse():
+    """100 patients, two samples each, 30 of whom have the column in both: 0.3, and quantiles to two digits."""
+    values = np.repeat(np.concatenate([np.linspace(1.234, 9.876, 30), np.zeros(70)]), 2)
+    [statistics] = column_statistics(csc_array(values[:, None]), np.repeat(np.arange(100), 2), min_cell=11)
+
+    assert statistics == ColumnStatistics(0.3, (5.4,))  # of 30 patients only the median has 11 on either side
+
+
+@pytest.mark.parametrize(("n_with", "prevalence"), [(0, 0.11), (3, 0.11), (11, 0.11), (12, 0.12)])
+def test_small_cells_are_not_told_apart(n_with, prevalence):
+    """Fewer patients than the smallest cell look like the smallest cell, and their numbers are not used."""
+    values = np.where(np.arange(100) < n_with, 123.456, 0.0)
+    [statistics] = column_statistics(csc_array(values[:, None]), np.arange(100), min_cell=11)
+
+    assert statistics == ColumnStatistics(prevalence, (1.0,))
+
+
+@given(st.integers(0, 40), st.integers(1, 15), st.integers(0, 2**32))
+def test_no_quantile_rests_on_fewer_patients_than_the_smallest_cell(n_with, min_cell, seed):
+    """On both sides of a quantile that is told there are at least that many patients."""
+    numbers = np.random.Generator(np.random.PCG64(seed)).integers(1, 99, n_with).astype(float)
+    values = np.concatenate([numbers, np.zeros(60 - n_with)])
+    [statistics] = column_statistics(csc_array(values[:, None]), np.arange(60), min_cell=min_cell)
+
+    for quantile in statistics.quantiles if statistics.quantiles != (1.0,) else ():
+        assert np.count_nonzero(numbers <= quantile) >= min_cell
+        assert np.count_nonzero(numbers >= quantile) >= min_cell
+
+
+def test_rows_are_drawn_zero_and_edges():
+    """32 drawn rows, the row of zeros, and each column alone at its lowest and highest number."""
+    kinds, X = golden_inputs([ColumnStatistics(0.5, (2.0, 4.0)), ColumnStatistics(0.01)], seed=3)
+
+    assert kinds == ("drawn",) * 32 + ("zero",) + ("edge",) * 3
+    assert X[32:].tolist() == [[0, 0], [2, 0], [4, 0], [0, 1]]
+    assert X[:32, 1].sum() > 3  # rare columns are exercised as well
+    assert set(X[:32, 0]) == {0.0, 2.0, 4.0}
+
+
+def test_the_same_seed_draws_the_same_rows():
+    """Equal bytes need equal draws; another seed draws others."""
+    statistics = [ColumnStatistics(0.3, (1.0, 2.0, 3.0))] * 20
+
+    assert np.array_equal(draw_rows(statistics, 8, seed=1), draw_rows(statistics, 8, seed=1))
+    assert not np.array_equal(draw_rows(statistics, 8, seed=1), draw_rows(statistics, 8, seed=2))
+
+
+def test_many_columns_keep_the_bundle_small():
+    """Edges are of the first columns only."""
+    kinds, _ = golden_inputs([ColumnStatistics(0.1)] * (MAX_EDGES + 50), seed=0)
+
+    assert kinds.count("edge") == MAX_EDGES
+
+
+def test_rows_survive_the_way_through_json():
+    """Every bit of input and scores comes back."""
+    rows = GoldenRows(
+        ("zero", "drawn"), np.array([[0, 0], [0.1, -3e-7]]), np.array([0.1, 1 / 3]), np.array([0.2, 2 / 3])
+    )
+
+    found = GoldenRows.from_json(json.dumps(rows.to_json()).encode(), n_columns=2)
+
+    assert (found.kinds, found.X.tolist()) == (rows.kinds, rows.X.tolist())
+    assert found.probability.tolist() == rows.probability.tolist()
+    assert found.calibrated.tolist() == rows.calibrated.tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "other"},
+        {"nColumns": 3},
+        {"rows": [{"kind": "drawn"}]},
+        {"rows": [{"kind": "drawn", "columns": [2], "numbers": [1], "probability": 0.5, "calibrated": 0.5}]},
+        {"rows": [{"kind": "drawn", "columns": [-1], "numbers": [1], "probability": 0.5, "calibrated": 0.5}]},
+        {
+            "rows": [
+                {"kind": "drawn", "columns": [1, 0], "numbers": [1, 2], "probability": 0.5, "calibrated": 0.5}
+            ]
+        },
+        {
+            "rows": [
+                {"kind": "drawn", "columns": [0], "numbers": ["x"], "probability": 0.5, "calibrated": 0.5}
+            ]
+        },
+        {"rows": 5},
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(change):
+    """Another schema, another width, columns that do not exist: a clear error."""
+    rows = GoldenRows(("zero",), np.zeros((1, 2)), np.array([0.1]), np.array([0.2]))
+
+    with pytest.raises(BundleError, match=r"tests/golden\.json"):
+        GoldenRows.from_json(json.dumps({**rows.to_json(), **change}).encode(), n_columns=2)

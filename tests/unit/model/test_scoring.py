@@ -1,0 +1,273 @@
+"""Scores from events are those of training: same rules, same windows, same bits."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlho.encoding.blocks import pack_block
+from mlho.encoding.define import define_cohort
+from mlho.encoding.demographics import encode_demographics
+from mlho.encoding.dictionary import merge_dictionary
+from mlho.encoding.matrix import Matrix
+from mlho.encoding.partition import encode_partition
+from mlho.errors import DataError
+from mlho.method.classifiers import classifier_named
+from mlho.method.features import Cells, Encoding
+from mlho.model.bundle import load_bundle, write_bundle
+from mlho.model.design import build_design
+from mlho.model.golden import column_statistics
+from mlho.model.parts import BundleFeature, Scoring
+from mlho.sources import list_inputs, source_named
+from mlho.sources.events import iter_events
+from mlho.spec import TrainingSpec
+
+EVENTS = pd.DataFrame(
+    [
+        ("2", "2019-12-31 08:00", "I10", None),
+        ("2", "2019-12-30", "E11", None),
+        ("2", "2019-12-29", "E11", None),
+        ("2", "2020-01-01", "E11", None),  # after the index date
+        ("2", "2018-06-01", "E11", None),  # before its window of 365 days
+        ("2", "2018-06-01", "A1C", 9.0),
+        ("2", "2019-06-01", "A1C", 7.0),  # the latest
+        ("17", "2019-01-15", "J45", None),
+        ("17", "2019-01-15", "J45", None),
+        ("17", "2019-03-15", "XYZ", None),  # not known to the bundle
+        ("17", None, "I10", None),
+    ],
+    columns=["patient_id", "time", "code", "numeric_value"],
+)
+INDEX = pd.DataFrame({"patient_id": ["2", "17", "404"], "index_date": [dt.date(2019, 12, 31)] * 3})
+
+
+def test_features_are_counted_up_to_each_index_date(bundle_folder):
+    """Presence, counts, levels, the latest value and its range, each in its own window, as the rules say."""
+    bundle = load_bundle(bundle_folder)
+    expected = pd.DataFrame(
+        # I10, E11 count, A1C last - 6.5, A1C out of 4.0 and above, J45 levels; patients 17, 2, 404
+        [[0, 0, 0, 0, 2], [1, 2, 0.5, 0, 0], [0, 0, 0, 0, 0]],
+        columns=bundle.columns,
+    )
+
+    scores = bundle.predict_events(EVENTS, INDEX)
+
+    assert scores["patient_id"].tolist() == ["17", "2", "404"]
+    assert scores["probability"].tolist() == bundle.predict_proba(expected).tolist()
+    assert scores["uncalibrated"].tolist() == bundle.predict_proba(expected, calibrated=False).tolist()
+    assert scores["alert: youden"].tolist() == (bundle.predict_proba(expected) >= 0.4).tolist()
+    assert (scores["index_date"] == pd.Timestamp("2019-12-31")).all()
+
+
+def test_every_row_is_accounted_for(bundle_folder):
+    """Codes that the bundle does not know are ignored and counted; all other rows are in the ledger."""
+    scores = load_bundle(bundle_folder).predict_events(EVENTS, INDEX)
+
+    assert (scores.attrs["unknown_codes"], scores.attrs["unknown_code_rows"]) == (1, 1)
+    ledger = scores.attrs["ledger"]
+    assert (ledger["rows_in"], ledger["rows_used"]) == (11, 9)
+    assert {rule: n for rule, n in ledger["dropped"].items() if n} == {"no time": 1, "after index": 1}
+
+
+@pytest.mark.parametrize(
+    ("index", "n_i10"),
+    [
+        (dt.date(2019, 12, 31), 1),
+        (dt.datetime(2019, 12, 31), 0),
+        (pd.Timestamp("2019-12-31 08:00"), 1),
+        (pd.DataFrame({"patient_id": [2], "index_date": ["2019-12-31"]}), 1),
+        (pd.DataFrame({"patient_id": [2], "index_date": pd.to_datetime(["2019-12-31 07:59"])}), 0),
+    ],
+    ids=["date", "midnight", "instant", "text, id as a number", "an instant too early"],
+)
+def test_a_date_includes_its_day_and_a_timestamp_its_instant(index, n_i10, bundle_folder):
+    """The event of eight o'clock counts on the day, and not before its hour."""
+    bundle = load_bundle(bundle_folder)
+    row = np.zeros((1, 5))
+    row[0, 0] = n_i10
+
+    explained = bundle.explain_events(EVENTS, index).set_index("patient_id")
+
+    assert explained.loc["2", "I10|365|presence"] == bundle.explain(row)["I10|365|presence"][0]
+
+
+def test_ids_may_be_numbers(bundle_folder):
+    """A patient is known by the text of the id, however it is stored."""
+    bundle = load_bundle(bundle_folder)
+    numbers = EVENTS.assign(patient_id=EVENTS["patient_id"].astype(int))
+
+    pd.testing.assert_frame_equal(bundle.predict_events(numbers, INDEX), bundle.predict_events(EVENTS, INDEX))
+
+
+def test_no_events_at_all_is_an_answer_too(bundle_folder):
+    """Patients without any event are scored as rows of zeros."""
+    bundle = load_bundle(bundle_folder)
+
+    scores = bundle.predict_events(EVENTS.iloc[:0], INDEX)
+
+    assert scores["probability"].tolist() == [bundle.predict_proba(np.zeros((1, 5)))[0]] * 3
+
+
+def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
+    """Trained with index none: all that a patient has counts, and a date is refused."""
+    made = parts(scoring=Scoring(index_kind="none"), predictive=False)
+    features = tuple(feature.model_copy(update={"window_days": None}) for feature in made.features)
+    write_bundle(tmp_path / "bundle", parts(scoring=made.scoring, predictive=False, features=features))
+    bundle = load_bundle(tmp_path / "bundle")
+
+    scores = bundle.predict_events(EVENTS)
+
+    assert scores.attrs["ledger"]["rows_used"] == 10
+    assert scores["index_date"].isna().all()
+    assert "association only" in bundle.card
+    assert all(result.passed for result in bundle.run_tests())
+    with pytest.raises(DataError, match="index none"):
+        bundle.predict_events(EVENTS, dt.date(2020, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("events", "index", "message"),
+    [
+        (EVENTS.drop(columns="code"), INDEX, "code"),
+        (EVENTS.drop(columns="numeric_value"), INDEX, "numeric_value"),
+        (EVENTS.assign(code=401), INDEX, "column 'code' is a number; codes are text"),
+        (EVENTS.assign(code=[401, *["Jane"] * 10]), INDEX, "several kinds of things"),
+        (EVENTS, None, "trained with index column"),
+        (EVENTS, INDEX.drop(columns="index_date"), "index_date"),
+        (EVENTS, INDEX.assign(index_date=None), "got 3 rows without"),
+        (EVENTS, INDEX.assign(patient_id=None), "got 3 rows without"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(events, index, message, bundle_folder):
+    """What is wrong is said by column and count, and no value is shown."""
+    with pytest.raises(DataError, match=message) as caught:
+        load_bundle(bundle_folder).predict_events(events, index)
+    assert "Jane" not in str(caught.value)
+
+
+SPEC = {
+    "data": {"tables": {"events": "events", "labels": "labels.parquet", "demographics": "persons.parquet"}},
+    "cohort": {"index": {"column": "index_date"}, "gapDays": 3},
+    "features": {"aggregates": ["count", "last"], "windows": [90, 365], "demographics": ["age", "sex"]},
+}
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_scores_are_to_the_bit_what_training_computed(duplicates, parts, tmp_path):
+    """Events in files through the run's own steps, and the same events as DataFrames through a bundle: equal scores."""
+    tables = _write_tables(tmp_path)
+    spec = TrainingSpec.model_validate({**SPEC, "data": {**SPEC["data"], "duplicates": duplicates}})
+    design, features, encoder, fitted, cohort = _train(spec, tmp_path)
+    scoring = Scoring(index_kind="column", gap_days=3, duplicates=duplicates)
+    statistics = column_statistics(design, cohort.patient_of, min_cell=11)
+    made = parts(
+        classifier=fitted,
+        features=features,
+        demographics=encoder,
+        scoring=scoring,
+        statistics=statistics,
+    )
+    write_bundle(tmp_path / "bundle", made)
+    bundle = load_bundle(tmp_path / "bundle")
+
+    scores = bundle.predict_events(tables["events"], tables["labels"], tables["persons"])
+
+    assert scores["uncalibrated"].tolist() == fitted.predict_proba(design).tolist()
+    assert scores["patient_id"].tolist() == [cohort.patient_ids[patient] for patient in cohort.patient_of]
+    assert [result for result in bundle.run_tests() if not result.passed] == []
+    with pytest.raises(DataError, match="the bundle uses demographics"):
+        bundle.predict_events(tables["events"], tables["labels"])
+
+
+def test_a_bundle_holds_no_patient(parts, tmp_path):
+    """No id of a training patient is in any byte of the bundle, nor any number that only one patient has."""
+    _write_tables(tmp_path)
+    spec = TrainingSpec.model_validate(SPEC)
+    design, features, encoder, fitted, cohort = _train(spec, tmp_path)
+    statistics = column_statistics(design, cohort.patient_of, min_cell=11)
+    made = parts(classifier=fitted, features=features, demographics=encoder, statistics=statistics)
+
+    write_bundle(tmp_path / "bundle", made)
+
+    content = b"".join(path.read_bytes() for path in (tmp_path / "bundle").rglob("*") if path.is_file())
+    assert [name for name in cohort.patient_ids if name.encode() in content] == []
+    assert str(RARE_VALUE).encode() not in content
+
+
+RARE_VALUE = 8721.4375
+
+
+def _write_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Write 120 patients, some with two samples: events with values, labels and persons with missing entries."""
+    generator = np.random.Generator(np.random.PCG64(11))
+    n_patients, n_events = 120, 4000
+    ids = np.array([f"canary-{number:03d}" for number in range(n_patients)])
+    start = np.datetime64("2018-06-01T00:00", "us")
+    minutes = generator.integers(0, 900 * 24 * 60, n_events)
+    values = np.where(generator.random(n_events) < 0.5, generator.normal(7, 2, n_events), np.nan)
+    values[0] = RARE_VALUE
+    events = pd.DataFrame(
+        {
+            "patient_id": generator.choice(ids, n_events),
+            "time": start + minutes.astype("timedelta64[m]"),
+            "code": generator.choice(["A", "B", "C", "D", "E"], n_events),
+            "numeric_value": values,
+        }
+    )
+    events = pd.concat([events, events.iloc[:200]], ignore_index=True)  # rows that are there twice
+    days = np.concatenate([np.full(n_patients, 700), generator.integers(400, 600, 30)])
+    labels = pd.DataFrame(
+        {
+            "patient_id": np.concatenate([ids, ids[:30]]),
+            "index_date": [dt.date(2018, 6, 1) + dt.timedelta(days=int(day)) for day in days],
+            "label": generator.integers(0, 2, n_patients + 30),
+        }
+    )
+    persons = pd.DataFrame(
+        {
+            "patient_id": ids[:-5],
+            "birth_date": [dt.date(1930 + number % 70, 3, 9) for number in range(n_patients - 5)],
+            "sex": ["F", "M", None, "F", "M"] * (n_patients // 5 - 1),
+        }
+    )
+    (folder / "events").mkdir()
+    for number in range(3):
+        events.iloc[number::3].to_parquet(folder / "events" / f"part-{number}.parquet", index=False)
+    labels.to_parquet(folder / "labels.parquet", index=False)
+    persons.to_parquet(folder / "persons.parquet", index=False)
+    return {"events": events, "labels": labels, "persons": persons}
+
+
+def _train(spec: TrainingSpec, folder: Path):
+    """Take the run's own way from files to a fitted model."""
+    spec = spec.model_copy(update={"cohort": spec.cohort.model_copy(update={"unknown_patients": "keep"})})
+    cohort = define_cohort(spec, folder).cohort
+    work = folder / "work"
+    work.mkdir()
+    source, partitions, paths = source_named("native"), [], []
+    for number, file in enumerate(list_inputs(folder, "events")):
+        paths.append(work / f"segments-{number}")
+        partitions.append(encode_partition(spec, cohort, iter_events(source, file), paths[-1]))
+    dictionary, code_ids = merge_dictionary(partitions)
+    pack_block(spec, cohort, 0, list(zip(paths, code_ids, strict=True)), dictionary, work / "block")
+    matrix = Matrix.open([work / "block"], cohort, n_codes=len(dictionary), n_windows=2)
+    block = matrix.column_block(range(matrix.n_columns))
+    cells, features = [], []
+    for column in range(matrix.n_columns):
+        part = slice(int(block.indptr[column]), int(block.indptr[column + 1]))
+        code, window = dictionary.codes[column // 2], (90, 365)[column % 2]
+        for encoding in (Encoding("count"), Encoding("last", centre=7.1)):
+            cells.append(Cells(block.indices[part], block.count[part], block.last[part]))
+            name = f"{code}|{window}|{encoding.aggregate}"
+            features.append(
+                BundleFeature(
+                    id=name, code=code, window_days=window, encoding=encoding, words=name, importance=0.0
+                )
+            )
+    encoder = encode_demographics(cohort.demographics)
+    encodings = [feature.encoding for feature in features]
+    design = build_design(encodings, cells, cohort.n_samples, encoder.transform(cohort.demographics))
+    fitted = classifier_named("glmboost").fit(design, cohort.outcome, {}, seed=1)
+    return design, tuple(features), encoder, fitted, cohort
