@@ -117,7 +117,7 @@ def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> Coeffic
 
 def _histogram(problem: Problem, outcome: IterationOutcome) -> dict[str, Any]:
     """How many test samples have which calibrated probability; small bins are ``None``."""
-    counts, edges = np.histogram(outcome.candidates[outcome.winner].calibrated, bins=20, range=(0, 1))
+    counts, edges = np.histogram(outcome.candidates[outcome.winner].calibrated, bins=50, range=(0, 1))
     smallest = problem.spec.report.min_cell
     shown = [None if 0 < count < smallest else count for count in counts.tolist()]
     return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}

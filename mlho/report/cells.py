@@ -1,0 +1,81 @@
+"""Cells of the report's tables, and the rows of its table of features."""
+
+from markupsafe import Markup, escape
+
+from mlho.report import words
+from mlho.report.result import FeatureResult, Spread
+from mlho.report.words import DASH, MINUS
+
+
+def with_note(main: str, note: str) -> Markup:
+    """Return a cell with a smaller second line, if there is one."""
+    return Markup('{}<span class="s">{}</span>').format(main, note) if note else escape(main)
+
+
+def spread_cell(metric: str, s: Spread | None, digits: int = 3) -> str:
+    """Return a metric's mean over iterations with its interval below it; in words when there is none."""
+    if s is None or s.mean is None:
+        return words.ABSENT
+    mean, s, ends = s.mean, words.possible(metric, s), ""
+    if s.low is not None and s.high is not None:
+        ends = words.between(words.number(s.low, digits), words.number(s.high, digits))
+    return with_note(words.number(mean, digits), ends)
+
+
+def odds_cell(value: float | None, low: float | None, high: float | None) -> str:
+    """Return an odds ratio with its interval below it; a dash where there is none."""
+    if value is None:
+        return DASH
+    ends = "" if low is None or high is None else words.between(words.ratio(low), words.ratio(high))
+    return with_note(words.ratio(value), ends)
+
+
+def feature_row(feature: FeatureResult, n_iterations: int, min_cell: int) -> dict[str, str]:
+    """Return one row of the table of features."""
+    c, o = feature.confidence, feature.odds_ratio
+    return {
+        "words": feature.words,
+        "code": feature.code if feature.code and feature.code not in feature.words else "",
+        "score": DASH if c is None else str(c.score).replace("-", MINUS),
+        "in_words": confidence_words(feature, n_iterations),
+        "picked": words.percent(feature.selection_frequency, 0) if feature.kind == "feature" else "always",
+        "rank": DASH if feature.median_rank is None else f"{feature.median_rank:g}",
+        "patients": _patients(feature, min_cell),
+        "mean_odds": DASH if c is None else odds_cell(c.mean_odds_ratio, c.low95, c.high95),
+        "odds": _consensus_odds(feature),
+        "per_sd": DASH if o is None else odds_cell(o.per_sd, o.per_sd_low, o.per_sd_high),
+        "p": DASH if o is None or o.p_value is None else words.p_value(o.p_value),
+        "importance": DASH if feature.final_importance is None else words.number(feature.final_importance, 3),
+    }
+
+
+def _patients(feature: FeatureResult, min_cell: int) -> str:
+    if feature.n_patients is None:
+        return words.cell(None, min_cell) if feature.kind == "feature" else DASH
+    of = words.percent(feature.prevalence) if feature.prevalence is not None else ""
+    return with_note(words.count(feature.n_patients), of)
+
+
+def _consensus_odds(feature: FeatureResult) -> str:
+    o = feature.odds_ratio
+    if o is None:
+        return DASH
+    if o.per_unit is None:
+        return o.reason or words.ABSENT
+    if o.profile_low is not None and o.profile_high is not None:
+        return odds_cell(o.per_unit, o.profile_low, o.profile_high)
+    return odds_cell(o.per_unit, o.wald_low, o.wald_high)
+
+
+def confidence_words(feature: FeatureResult, n_iterations: int) -> str:
+    """Say how surely a feature comes back, and in which direction."""
+    c = feature.confidence
+    if c is None:
+        return "adjusted for in every iteration" if feature.kind == "demographic" else words.ABSENT
+    if c.n_seen == 0:
+        return "picked, never used"
+    direction = "raises" if (c.mean_odds_ratio or 1.0) >= 1 else "lowers"
+    agreeing = c.n_positive if direction == "raises" else c.n_negative
+    sentence = f"{direction} the odds in {agreeing} of {n_iterations}"
+    against = c.n_seen - agreeing
+    return f"{sentence}, against in {against}" if against else sentence

@@ -1,0 +1,57 @@
+"""Reading the evaluations of a result: the JSON of ``mlho.method.evaluation.Evaluation``, one per iteration and candidate."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlho.report.result import CandidateIteration, IterationResult, Result
+
+Tidy = tuple[str, float | None, float | None, float | None, str | None]
+
+
+def figure_value(evaluation: Mapping[str, Any], metric: str) -> float | None:
+    """Return one figure of an evaluation, or None where it is absent."""
+    figure = evaluation.get("figures", {}).get(metric)
+    return None if figure is None else figure.get("value")
+
+
+def winner_of(iteration: IterationResult) -> CandidateIteration | None:
+    """Return the candidate that won an iteration; None when it is not listed."""
+    return next((c for c in iteration.candidates if c.classifier == iteration.winner), None)
+
+
+def winners(result: Result) -> list[CandidateIteration]:
+    """Return each iteration's winner."""
+    return [won for iteration in result.iterations if (won := winner_of(iteration)) is not None]
+
+
+def tidy_figures(evaluation: Mapping[str, Any]) -> Iterator[Tidy]:
+    """Yield (metric, value, low, high, reason) of an evaluation: overall, by calibration version, and by threshold.
+
+    Metrics of a version or a threshold carry it: ``calibrated/slope``, ``youden/sensitivity``.
+    """
+    yield from _tidy("", evaluation.get("figures", {}))
+    for version, report in sorted(evaluation.get("calibration", {}).items()):
+        yield from _tidy(f"{version}/", report.get("figures", {}))
+    for rule, report in sorted(evaluation.get("thresholds", {}).items()):
+        yield from _tidy(f"{rule}/", report.get("figures", {}))
+
+
+def _tidy(prefix: str, figures: Mapping[str, Mapping[str, Any]]) -> Iterator[Tidy]:
+    for metric, figure in sorted(figures.items()):
+        yield (
+            prefix + metric,
+            figure.get("value"),
+            figure.get("low"),
+            figure.get("high"),
+            figure.get("reason"),
+        )
+
+
+def tried_thresholds(result: Result) -> dict[str, list[float]]:
+    """Return the thresholds that the winners tried on their test sets, by rule; iterations without one are left out."""
+    tried: dict[str, list[float]] = {}
+    for won in winners(result):
+        for rule, report in sorted(won.evaluation.get("thresholds", {}).items()):
+            if report.get("threshold") is not None:
+                tried.setdefault(rule, []).append(report["threshold"])
+    return tried

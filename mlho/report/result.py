@@ -1,0 +1,354 @@
+"""The result of a run, as numbers: the documented schema of ``result.json``, which the report draws.
+
+Everything here but ``timing`` and ``inputs`` is a function of the specification and of the events, whatever the
+partitions, workers or faults: ``result_digest`` is the SHA-256 of that part's canonical JSON.
+A value that does not exist is ``null``, with a reason beside it; there is no NaN.
+"""
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlho.spec import digest_of
+
+RESULT_SCHEMA: Final = "mlho.io/result/v1"
+NOT_COMPARED: Final = frozenset({"timing", "inputs"})
+
+
+class Part(BaseModel):
+    """Base of every part: frozen, strict, documented by the text under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Estimate(Part):
+    """A value with its 95 % interval, or the reason why there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+    """How the interval was made, in words."""
+    reason: str | None = None
+    """Why the value or the interval is absent."""
+
+
+class Spread(Part):
+    """The mean over iterations and its spread. Iterations share patients: they are never pooled as independent."""
+
+    mean: float | None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """95 % corrected resampled t-interval (Nadeau and Bengio 2003)."""
+    minimum: float | None = None
+    maximum: float | None = None
+    n: int = 0
+    n_absent: int = 0
+
+
+class AttritionStep(Part):
+    """What is left of the cohort after one rule, as CONSORT draws it."""
+
+    rule: str
+    patients: int
+    samples: int
+
+
+class Characteristic(Part):
+    """One row of the table of baseline characteristics; cells with fewer than ``minCell`` patients are ``null``."""
+
+    name: str
+    level: str | None = None
+    """The category, for a categorical column."""
+    without_outcome: str | None
+    with_outcome: str | None
+    """Ready to read: "1,204 (38.1 %)" or "mean 54.2 (SD 12.1)"."""
+
+
+class CohortSummary(Part):
+    """Who is in the run."""
+
+    n_patients: int
+    n_samples: int
+    n_positive_patients: int
+    n_positive_samples: int
+    attrition: list[AttritionStep]
+    label_ledger: dict[str, int]
+    """Label rows by what happened to them."""
+    characteristics: list[Characteristic] = Field(default_factory=list)
+
+
+class LedgerRule(Part):
+    """One rule of the ledger, and how many event rows it dropped."""
+
+    rule: str
+    meaning: str
+    rows: int
+
+
+class LedgerSummary(Part):
+    """The account of every event row: rows in = rows used + rows dropped by each rule."""
+
+    rows_in: int
+    rows_used: int
+    rules: list[LedgerRule]
+    notes: dict[str, int] = Field(default_factory=dict)
+    """Counts that drop nothing, such as rows with a value."""
+
+
+class Confidence(Part):
+    """How surely a feature comes back (method: R MLHO's confidence score)."""
+
+    score: int
+    """100 × adjusted count ÷ planned iterations; negative when the sign disagrees."""
+    n_seen: int
+    n_positive: int
+    n_negative: int
+    mean_odds_ratio: float | None
+    """Geometric mean over the iterations that saw it, of shrunken odds ratios per standard deviation."""
+    low95: float | None = None
+    high95: float | None = None
+    low99: float | None = None
+    high99: float | None = None
+    reason: str | None = None
+    """Why the interval is absent: seen once."""
+
+
+class OddsRatio(Part):
+    """Of the consensus model: unpenalised logistic regression on the features with enough confidence."""
+
+    per_unit: float | None
+    wald_low: float | None = None
+    wald_high: float | None = None
+    profile_low: float | None = None
+    profile_high: float | None = None
+    p_value: float | None = None
+    per_sd: float | None = None
+    per_sd_low: float | None = None
+    per_sd_high: float | None = None
+    reason: str | None = None
+
+
+class FeatureResult(Part):
+    """One feature (or demographic), in words and numbers."""
+
+    id: str
+    """code, window and aggregate: unique in the run."""
+    words: str
+    """For people: description, aggregate and window."""
+    kind: Literal["feature", "demographic"]
+    code: str | None = None
+    description: str | None = None
+    window_days: int | None = None
+    aggregate: str | None = None
+    n_patients: int | None = None
+    """Patients of the cohort who have it; ``null`` below ``minCell``."""
+    prevalence: float | None = None
+    selection_frequency: float
+    """Share of iterations whose ranking picked it; 1 for demographics."""
+    median_rank: float | None = None
+    """Median position in the ranking, over the iterations that picked it; 1 is first."""
+    confidence: Confidence | None = None
+    in_consensus: bool = False
+    odds_ratio: OddsRatio | None = None
+    in_final_model: bool = False
+    final_importance: float | None = None
+    """Mean absolute contribution to the log-odds in the final model."""
+
+
+class Stability(Part):
+    """Whether the iterations selected the same features."""
+
+    nogueira: Estimate
+    """Nogueira, Sechidis and Brown 2018: 1 identical, 0 as by chance."""
+    expected_false: Estimate
+    """Upper bound on falsely selected features, where its assumptions hold."""
+    n_consensus: int
+    n_ever_selected: int
+
+
+class SettingScore(Part):
+    """Out-of-fold AUROC of one setting of a grid."""
+
+    setting: dict[str, Any]
+    mean: float
+    standard_error: float | None
+
+
+class CandidateIteration(Part):
+    """One classifier in one iteration."""
+
+    classifier: str
+    settings: list[SettingScore]
+    chosen: int
+    """Index into ``settings``."""
+    evaluation: dict[str, Any]
+    """On the test set: figures of the probabilities as the classifier gives them, calibration raw and calibrated, and
+    what each threshold does; ``mlho.method.evaluation.Evaluation`` without its curves."""
+    calibrator: dict[str, Any]
+    """Fitted on out-of-fold scores."""
+
+
+class IterationResult(Part):
+    """One train/test split with a selection of its own."""
+
+    iteration: int
+    n_train_patients: int
+    n_test_patients: int
+    n_train_samples: int
+    n_test_samples: int
+    n_screened: int
+    """Columns that passed the screen on the training patients."""
+    n_selected: int
+    winner: str
+    """The classifier with the best out-of-fold AUROC."""
+    candidates: list[CandidateIteration]
+
+
+class CandidateSummary(Part):
+    """One classifier over all iterations."""
+
+    classifier: str
+    cv_auroc: Spread
+    test: dict[str, Spread]
+    """Test metrics over iterations: auroc, average_precision, brier, calibration_slope, ..."""
+    wins: int
+    is_final: bool
+
+
+class Contribution(Part):
+    """What one feature adds to a log-odds."""
+
+    feature: str
+    words: str
+    value: str
+    contribution: float
+
+
+class Profile(Part):
+    """One example, explained exactly: the base and the contributions add up to the log-odds."""
+
+    title: str
+    synthetic: bool
+    probability: float
+    calibrated_probability: float
+    base: float
+    contributions: list[Contribution]
+    others: float
+    """Sum of the contributions that are not listed."""
+
+
+class ThresholdResult(Part):
+    """A threshold of the final model, chosen on out-of-fold probabilities."""
+
+    rule: str
+    value: float | None
+    reason: str | None = None
+
+
+class BundleTest(Part):
+    """One of the tests that the bundle carries and passed when it was built."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class FinalModelResult(Part):
+    """The model that leaves the run."""
+
+    classifier: str
+    setting: dict[str, Any]
+    n_features: int
+    n_demographics: int
+    cv_auroc: Estimate
+    """Out-of-fold AUROC over all samples; the honest figure for new patients is the test AUROC of the iterations."""
+    calibrator: dict[str, Any]
+    thresholds: list[ThresholdResult]
+    profiles: list[Profile]
+    tests: list[BundleTest]
+    bundle_digest: str
+
+
+class Curves(Part):
+    """Curves of the winning candidate on the test sets, one line an iteration, for drawing."""
+
+    roc: list[dict[str, list[float]]]
+    """``x`` false-positive rate, ``y`` sensitivity."""
+    precision_recall: list[dict[str, list[float]]]
+    """``x`` recall, ``y`` precision."""
+    calibration: list[dict[str, Any]]
+    """Per iteration: reliability bins of the calibrated probabilities (``bins``: mean_predicted, observed, low, high, n), the
+    smoothed curve (``x``, ``y``) and the histogram (``edges``, ``counts``; small ones ``null``)."""
+    decision: dict[str, Any]
+    """``threshold``; ``model`` with mean, lowest and highest over iterations; ``all``, the mean; treating none is 0."""
+
+
+class Lineage(Part):
+    """What the result came from."""
+
+    spec: dict[str, Any]
+    """The normalised specification without where the data are and how they are cut."""
+    spec_digest: str
+    """SHA-256 of ``spec`` here."""
+    matrix_digest: str
+    """SHA-256 over the cohort, the dictionary and the packed blocks."""
+    seed: int
+    versions: dict[str, str]
+    method: str
+    """Version of the method's steps."""
+
+
+class Result(Part):
+    """The whole result of one training run."""
+
+    schema_: Literal["mlho.io/result/v1"] = Field(default=RESULT_SCHEMA, alias="schema")
+    outcome: str
+    predictive: bool
+    """False when ``index: none``: association only, no prediction."""
+    summary: list[str]
+    """The run in sentences, the most important first."""
+    warnings: list[str]
+    """What a reader must know before trusting the numbers."""
+    cohort: CohortSummary
+    ledger: LedgerSummary
+    features: list[FeatureResult]
+    """Every feature that any iteration picked, the surest first; then the demographics."""
+    consensus: dict[str, Any]
+    """The consensus model: method, intercept, n, log-likelihood, notes."""
+    stability: Stability
+    iterations: list[IterationResult]
+    candidates: list[CandidateSummary]
+    headline: dict[str, Spread]
+    """Test metrics of each iteration's winner: mean over iterations with spread; calibration after calibration."""
+    headline_auroc: list[Estimate]
+    """Test AUROC of each iteration's winner with its own interval (DeLong, clustered by patient where patients repeat)."""
+    curves: Curves
+    errors: dict[str, Any]
+    """Distribution of |y − p| per patient in the winner's test sets, by outcome."""
+    final_model: FinalModelResult
+    lineage: Lineage
+    timing: dict[str, Any] = Field(default_factory=dict)
+    """Seconds and tasks by stage. Not compared."""
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    """Where the data were and how they were cut: tables, partitions with size and digest, ledger by partition. Not compared."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    @property
+    def result_digest(self) -> str:
+        """SHA-256 of everything but ``timing`` and ``inputs``."""
+        return result_digest(self.model_dump(mode="json"))
+
+
+def result_digest(document: dict[str, Any]) -> str:
+    """SHA-256 of a ``result.json`` document without its sections ``timing`` and ``inputs``."""
+    return digest_of({name: part for name, part in document.items() if name not in NOT_COMPARED})

@@ -1,0 +1,284 @@
+"""Numbers and findings in words, for people: the same everywhere in the report, the terminal and a notebook."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mlho.report.result import CohortSummary, Estimate, FeatureResult, Spread, Stability
+
+THIN: Final = "\N{NARROW NO-BREAK SPACE}"
+MINUS: Final = "\N{MINUS SIGN}"
+DASH: Final = "\N{EN DASH}"
+ABSENT: Final = "not available"
+NOT_PREDICTIVE: Final = "not predictive: association only"
+
+# In the order in which a reader wants them; what is not here follows by name.
+METRICS: Final[dict[str, tuple[str, str]]] = {
+    "auroc": (
+        "AUROC",
+        "chance that a patient with the outcome scores higher than one without; 0.5 is a coin, 1 is perfect",
+    ),
+    "average_precision": (
+        "Average precision",
+        "mean precision over all sensitivities; compare with the prevalence",
+    ),
+    "pr_integral": (
+        "PR integral",
+        "exact area under the precision–recall curve; compare with the prevalence",
+    ),
+    "pr_davis_goadrich": (
+        "PR integral, Davis–Goadrich",
+        "the same, between the observed points only",
+    ),
+    "brier": ("Brier score", "mean squared error of the probability; 0 is perfect"),
+    "scaled_brier": ("Scaled Brier score", "1 is perfect, 0 no better than giving everybody the prevalence"),
+    "log_loss": ("Log loss", "mean negative log likelihood; 0 is perfect"),
+    "calibration_intercept": (
+        "Calibration intercept",
+        "0 is ideal; below 0 the probabilities are too high on the whole",
+    ),
+    "calibration_slope": (
+        "Calibration slope",
+        "1 is ideal; below 1 the probabilities are too extreme (overfitting)",
+    ),
+    "calibration_in_the_large": (
+        "Calibration in the large",
+        "0 is ideal; below 0 the probabilities are too high on the whole",
+    ),
+    "calibration_ici": (
+        "ICI",
+        "integrated calibration index: mean distance to the smoothed calibration curve; 0 is perfect",
+    ),
+    "calibration_ece_equal_count": (
+        "ECE",
+        "expected calibration error over ten bins of equal count; 0 is perfect",
+    ),
+    "calibration_brier": ("Brier score, calibrated", "the same after calibration"),
+    "sensitivity": ("Sensitivity", "share of those with the outcome who are flagged"),
+    "specificity": ("Specificity", "share of those without the outcome who are not flagged"),
+    "ppv": ("PPV", "share of the flagged who have the outcome"),
+    "npv": ("NPV", "share of those not flagged who do not have the outcome"),
+    "accuracy": ("Accuracy", "share classified rightly; flatters when the outcome is rare"),
+    "alerts_per_100": ("Alerts per 100", "how many of 100 samples are flagged"),
+    "number_needed_to_evaluate": ("Number needed to evaluate", "flagged for each one with the outcome"),
+    "mean_absolute_error": ("Mean absolute error", "mean of |y − p|"),
+}
+
+# What a figure can be at most and at least: a symmetric interval may leave it.
+POSSIBLE: Final[dict[str, tuple[float, float]]] = {
+    **dict.fromkeys(
+        ("auroc", "average_precision", "pr_integral", "brier", "sensitivity", "specificity"), (0.0, 1.0)
+    ),
+    **dict.fromkeys(("ppv", "npv", "accuracy", "mean_absolute_error"), (0.0, 1.0)),
+    **dict.fromkeys(("calibration_ici", "calibration_ece_equal_count", "calibration_brier"), (0.0, 1.0)),
+    "log_loss": (0.0, float("inf")),
+    "alerts_per_100": (0.0, 100.0),
+    "number_needed_to_evaluate": (1.0, float("inf")),
+}
+
+# Bands are signposts, not verdicts. AUROC after Hosmer, Lemeshow and Sturdivant (2013), chapter 5; above 0.95 a
+# clinical model from routine records is more often leakage than success.
+AUROC_BANDS: Final = (
+    (0.95, "suspiciously high: look for leakage before anything else"),
+    (0.8, "good"),
+    (0.7, "acceptable"),
+    (0.6, "modest"),
+    (0.55, "poor"),
+    (0.0, "hardly better than chance"),
+)
+# Fleiss's benchmark, which Nogueira, Sechidis and Brown (2018) use for their measure.
+STABILITY_BANDS: Final = ((0.75, "excellent"), (0.4, "intermediate to good"), (-1.0, "poor"))
+
+
+def count(n: float) -> str:
+    """Return a whole number with separators of thousands: ``1,204``."""
+    return f"{n:,.0f}".replace("-", MINUS)
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Return a decimal number with a real minus sign; never ``-0.00``."""
+    text = f"{value:,.{digits}f}"
+    if text.startswith("-") and not text.strip("-0.,"):
+        text = text[1:]
+    return text.replace("-", MINUS)
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share in [0, 1] as a percentage: ``38.1 %``."""
+    return f"{number(100 * share, digits)}{THIN}%"
+
+
+def ratio(value: float) -> str:
+    """Return an odds ratio with about three figures: ``0.052``, ``1.84``, ``12.3``, ``over 1,000``."""
+    if value > 1000:
+        return "over 1,000"
+    if value < 0.001:
+        return "under 0.001"
+    digits = 3 if value < 0.1 else 2 if value < 10 else 1 if value < 100 else 0
+    return number(value, digits)
+
+
+def p_value(p: float) -> str:
+    """Return a p value as journals print it."""
+    return f"<{THIN}0.001" if p < 0.001 else number(p, 3 if p < 0.1 else 2)
+
+
+def between(low: str, high: str) -> str:
+    """Join two ends of an interval: ``0.67–0.69``, or with ``to`` where a minus sign would confuse."""
+    return f"{low} to {high}" if MINUS in low + high or " " in low + high else f"{low}{DASH}{high}"
+
+
+def interval(value: float, low: float | None, high: float | None, digits: int = 2) -> str:
+    """Return ``0.68 (95 % CI 0.67–0.69)``, or the value alone where there is no interval."""
+    if low is None or high is None:
+        return number(value, digits)
+    return f"{number(value, digits)} (95{THIN}% CI {between(number(low, digits), number(high, digits))})"
+
+
+def estimate(e: Estimate, digits: int = 2) -> str:
+    """Return an estimate with its interval, or why it is absent."""
+    if e.value is None:
+        return f"{ABSENT} ({e.reason})" if e.reason else ABSENT
+    return interval(e.value, e.low, e.high, digits)
+
+
+def spread(s: Spread, digits: int = 2) -> str:
+    """Return a mean over iterations with its interval."""
+    return ABSENT if s.mean is None else interval(s.mean, s.low, s.high, digits)
+
+
+def brief(e: Estimate | Spread, digits: int = 3) -> str:
+    """Return ``0.681 (0.670–0.693)``: the value and its interval as short as a chart needs them."""
+    value = e.value if isinstance(e, Estimate) else e.mean
+    if value is None:
+        return ABSENT
+    if e.low is None or e.high is None:
+        return number(value, digits)
+    return f"{number(value, digits)} ({between(number(e.low, digits), number(e.high, digits))})"
+
+
+def odds(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """Return ``1.84 (1.22–2.77)``; a dash where there is none."""
+    if value is None:
+        return DASH
+    if low is None or high is None:
+        return ratio(value)
+    return f"{ratio(value)} ({between(ratio(low), ratio(high))})"
+
+
+def cell(n: int | None, min_cell: int) -> str:
+    """Return a count of patients, or in words that it is too small to show."""
+    return f"fewer than {min_cell}" if n is None else count(n)
+
+
+def metric_name(key: str) -> str:
+    """Return a metric's name for people."""
+    return METRICS[key][0] if key in METRICS else key.replace("_", " ").capitalize()
+
+
+def metric_meaning(key: str) -> str:
+    """Return in a few words what a metric says; empty for one that is not known."""
+    return METRICS[key][1] if key in METRICS else ""
+
+
+def possible(metric: str, spread: Spread) -> Spread:
+    """Return a spread whose interval is cut to what the metric can be."""
+    low, high = POSSIBLE.get(metric.rpartition("/")[2], (float("-inf"), float("inf")))
+    if spread.low is None or spread.high is None:
+        return spread
+    return spread.model_copy(update={"low": max(low, spread.low), "high": min(high, spread.high)})
+
+
+def metric_order(keys: Sequence[str]) -> list[str]:
+    """Sort metrics as a reader wants them: discrimination, overall accuracy, calibration, then the others by name."""
+    known = list(METRICS)
+    return sorted(keys, key=lambda key: (known.index(key) if key in METRICS else len(known), key))
+
+
+def auroc_band(value: float) -> str:
+    """Return what an AUROC is commonly called."""
+    return next((word for bound, word in AUROC_BANDS if value >= bound), AUROC_BANDS[-1][1])
+
+
+def stability_band(value: float) -> str:
+    """Return what a stability of selection is commonly called."""
+    return next((word for bound, word in STABILITY_BANDS if value >= bound), STABILITY_BANDS[-1][1])
+
+
+def calibration_in_words(slope: Spread | None) -> str:
+    """Say what the calibration slope means for someone who reads the probabilities."""
+    if slope is None or slope.mean is None:
+        return "could not be judged"
+    if slope.mean < 0.8:
+        return "too extreme: high probabilities are too high and low ones too low"
+    if slope.mean > 1.25:
+        return "too timid: high probabilities are too low and low ones too high"
+    return "close to what was observed"
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """Return ``1 patient`` or ``1,204 patients``."""
+    return f"{count(n)} {one if n == 1 else many or one + 's'}"
+
+
+def summary_sentences(
+    *,
+    outcome: str,
+    predictive: bool,
+    n_iterations: int,
+    cohort: CohortSummary,
+    headline: dict[str, Spread],
+    stability: Stability,
+    features: Sequence[FeatureResult],
+    final_classifier: str,
+) -> list[str]:
+    """Return the run in sentences, the most important first.
+
+    What was predicted, for whom, how well and how surely, how well calibrated, how stable, and which features come back.
+    """
+    return [
+        _who(outcome, predictive, cohort),
+        _how_well(headline.get("auroc"), n_iterations, final_classifier),
+        _calibrated(headline.get("calibration_slope")),
+        _how_stable(stability),
+        _which(features, stability.n_consensus),
+    ]
+
+
+def _who(outcome: str, predictive: bool, cohort: CohortSummary) -> str:
+    share = percent(cohort.n_positive_samples / cohort.n_samples) if cohort.n_samples else ABSENT
+    samples = "" if cohort.n_samples == cohort.n_patients else f"{plural(cohort.n_samples, 'sample')}, "
+    verb = "predicts" if predictive else "associates features with (and does not predict)"
+    return (
+        f"The run {verb} the outcome “{outcome}” for {plural(cohort.n_patients, 'patient')} "
+        f"({samples}{share} with the outcome)."
+    )
+
+
+def _how_well(auroc: Spread | None, n_iterations: int, classifier: str) -> str:
+    if auroc is None or auroc.mean is None:
+        return "Discrimination could not be measured: no test set held both outcomes."
+    return (
+        f"On patients held out of training the AUROC was {spread(possible('auroc', auroc))} over "
+        f"{plural(n_iterations, 'train/test split')}: {auroc_band(auroc.mean)}. The final model is {classifier}."
+    )
+
+
+def _calibrated(slope: Spread | None) -> str:
+    figure = f" (calibration slope {spread(slope)})" if slope is not None and slope.mean is not None else ""
+    return f"After calibration the probabilities were {calibration_in_words(slope)}{figure}."
+
+
+def _how_stable(stability: Stability) -> str:
+    value = stability.nogueira.value
+    if value is None:
+        return f"Stability of the selection could not be measured ({stability.nogueira.reason or 'no reason given'})."
+    return f"The selection of features was of {stability_band(value)} stability ({estimate(stability.nogueira)}; 1 is identical)."
+
+
+def _which(features: Sequence[FeatureResult], n_consensus: int) -> str:
+    if n_consensus == 0:
+        return "No feature came back often enough to enter the consensus."
+    # Descriptions hold commas themselves.
+    top = "; ".join([f.description or f.words for f in features if f.in_consensus][:3])
+    entered = f"{plural(n_consensus, 'feature')} came back often enough to enter the consensus"
+    return f"{entered}, first {top}." if top else f"{entered}."

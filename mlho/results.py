@@ -1,0 +1,330 @@
+"""A finished run for a notebook: its tables as pandas, its figures as objects that draw themselves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from mlho.errors import ArtifactDamaged, ArtifactNotFound
+from mlho.report.evaluations import tidy_figures
+from mlho.report.result import IterationResult, Result
+
+if TYPE_CHECKING:  # importing pandas takes half a second, which the command need not wait for
+    import pandas as pd
+
+    from mlho.report.figure import Figure
+
+RESULT_FILE: Final = "result.json"
+MAX_LISTED: Final = 10
+
+
+def open_run(store: str | Path, run: str = "latest") -> "Run":
+    """Return a finished run of a store.
+
+    Parameters
+    ----------
+    store : str or Path
+        The store's directory, such as ``./mlho-store``.
+    run : str
+        The run's id, the beginning of it, or the ``metadata.name`` of its specification; ``latest`` is the one that
+        finished last.
+
+    Raises
+    ------
+    ArtifactNotFound
+        No finished run is called so, or several are; the message lists their ids.
+    ArtifactDamaged
+        The run's ``result.json`` is not what this version reads.
+
+    Examples
+    --------
+    >>> run = open_run("mlho-store", "prediabetes")  # doctest: +SKIP
+    >>> run.features.head()  # doctest: +SKIP
+    >>> run.figures["roc"].save("roc.svg")  # doctest: +SKIP
+    """
+    folder = _find(Path(store), run)
+    return Run(id=folder.name, path=folder, result=_read(folder / RESULT_FILE))
+
+
+def _find(store: Path, run: str) -> Path:
+    finished = sorted(path.parent for path in (store / "runs").glob(f"*/{RESULT_FILE}"))
+    if not finished:
+        raise ArtifactNotFound(
+            f"{store}: holds no finished run. Give the directory that mlho run --store had."
+        )
+    if run == "latest":
+        return max(finished, key=lambda folder: ((folder / RESULT_FILE).stat().st_mtime_ns, folder.name))
+    for matches in (
+        [folder for folder in finished if folder.name == run],
+        [folder for folder in finished if run and folder.name.startswith(run)],
+        [folder for folder in finished if _name_of(folder) == run],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise ArtifactNotFound(
+                f"{store}: {len(matches)} finished runs are called {run[:64]!r}: {_listed(matches)}. Give more of the id."
+            )
+    raise ArtifactNotFound(
+        f"{store}: no finished run is called {run[:64]!r}. There are: {_listed(finished)}."
+    )
+
+
+def _listed(folders: list[Path]) -> str:
+    shown = [f"{folder.name} ({name})" if (name := _name_of(folder)) else folder.name for folder in folders]
+    more = f" and {len(shown) - MAX_LISTED} more" if len(shown) > MAX_LISTED else ""
+    return ", ".join(shown[:MAX_LISTED]) + more
+
+
+def _name_of(folder: Path) -> str | None:
+    """Return the name that the run's specification gives; None where there is none to read."""
+    try:
+        document = yaml.safe_load((folder / "spec.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _read(path: Path) -> Result:
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        # The cause would print what the file holds.
+        raise ArtifactDamaged(
+            f"{path}: is not a result that this version reads ({error.error_count()} problem(s), the first at {where}: "
+            f"{first['type']}). Run the specification again, or use the version that wrote it."
+        ) from None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    id : str
+        The run's id: its folder's name.
+    path : Path
+        The run's folder: ``result.json``, ``report.html``, ``bundle/``.
+    result : Result
+        Everything, as the documented schema of ``result.json``.
+    """
+
+    id: str
+    path: Path
+    result: Result
+
+    @property
+    def name(self) -> str | None:
+        """The name in the specification, if there is one."""
+        return _name_of(self.path)
+
+    @property
+    def report(self) -> Path:
+        """Where the report is."""
+        return self.path / "report.html"
+
+    @property
+    def bundle(self) -> Path:
+        """Where the model is; ``mlho.load_bundle`` reads it."""
+        return self.path / "bundle"
+
+    @property
+    def features(self) -> "pd.DataFrame":
+        """One row a feature, the surest first, then the demographics.
+
+        Columns: id, words, kind, code, description, window_days, aggregate, n_patients, prevalence, selection_frequency,
+        median_rank, in_consensus, in_final_model, final_importance, confidence_score, and the consensus model's odds
+        ratios (odds_ratio, wald_low, wald_high, profile_low, profile_high, p_value, odds_ratio_per_sd, per_sd_low,
+        per_sd_high). What does not exist is missing.
+        """
+        return _frame([_feature_row(feature.model_dump()) for feature in self.result.features])
+
+    @property
+    def confidence(self) -> "pd.DataFrame":
+        """One row a feature with a confidence score: score, n_seen, n_positive, n_negative, mean_odds_ratio, limits, reason."""
+        return _frame(
+            [
+                {"id": f.id, "words": f.words, "in_consensus": f.in_consensus, **f.confidence.model_dump()}
+                for f in self.result.features
+                if f.confidence is not None
+            ]
+        )
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """One row a figure: iteration, classifier, is_winner, metric, value, low, high, reason; all on test sets.
+
+        Figures of one version of the probabilities or of one threshold carry it: ``calibrated/slope``,
+        ``youden/sensitivity``.
+        """
+        rows = [row for iteration in self.result.iterations for row in _metric_rows(iteration)]
+        columns = ["iteration", "classifier", "is_winner", "metric", "value", "low", "high", "reason"]
+        return _frame(rows, columns)
+
+    @property
+    def headline(self) -> "pd.DataFrame":
+        """One row a test figure of the winners: mean, sd, low, high, minimum, maximum, n, n_absent."""
+        return _frame(
+            [{"metric": name, **s.model_dump()} for name, s in sorted(self.result.headline.items())]
+        )
+
+    @property
+    def attrition(self) -> "pd.DataFrame":
+        """What is left after each rule: rule, patients, samples, and who left: patients_out, samples_out."""
+        frame = _frame([step.model_dump() for step in self.result.cohort.attrition])
+        for column in ("patients", "samples"):
+            frame[f"{column}_out"] = -frame[column].diff().fillna(0).astype("int64")
+        return frame
+
+    @property
+    def ledger(self) -> "pd.DataFrame":
+        """Event rows by what happened to them: rule (``used`` first), meaning, rows; the sum is the rows read."""
+        ledger = self.result.ledger
+        used = {"rule": "used", "meaning": "Seen by a feature.", "rows": ledger.rows_used}
+        return _frame([used, *(rule.model_dump() for rule in ledger.rules)])
+
+    @property
+    def curves(self) -> "dict[str, pd.DataFrame]":
+        """Curves of the winners on the test sets: ``roc``, ``precision_recall``, ``calibration``, ``decision``.
+
+        ``roc``: iteration, false_positive_rate, sensitivity. ``precision_recall``: iteration, recall, precision.
+        ``calibration``: iteration, kind (``smooth`` or ``bin``), predicted, observed, and for bins low, high, n.
+        ``decision``: threshold, model, low, high, all, none.
+        """
+        curves, numbers = self.result.curves, [i.iteration for i in self.result.iterations]
+        return {
+            "roc": _frame(
+                list(_points(curves.roc, numbers, "false_positive_rate", "sensitivity")),
+                ["iteration", "false_positive_rate", "sensitivity"],
+            ),
+            "precision_recall": _frame(
+                list(_points(curves.precision_recall, numbers, "recall", "precision")),
+                ["iteration", "recall", "precision"],
+            ),
+            "calibration": _frame(
+                list(_calibration_points(curves.calibration, numbers)),
+                ["iteration", "kind", "predicted", "observed", "low", "high", "n"],
+            ),
+            "decision": _decision_frame(curves.decision),
+        }
+
+    @property
+    def candidates(self) -> "pd.DataFrame":
+        """One row a candidate and figure: classifier, is_final, wins, metric (``cv_auroc`` is out of fold), and its spread."""
+        return _frame(
+            [
+                {
+                    "classifier": c.classifier,
+                    "is_final": c.is_final,
+                    "wins": c.wins,
+                    "metric": metric,
+                    **s.model_dump(),
+                }
+                for c in self.result.candidates
+                for metric, s in [("cv_auroc", c.cv_auroc), *sorted(c.test.items())]
+            ]
+        )
+
+    @property
+    def iterations(self) -> "pd.DataFrame":
+        """One row an iteration: sizes of its parts, columns screened and selected, winner."""
+        return _frame([i.model_dump(exclude={"candidates"}) for i in self.result.iterations])
+
+    @cached_property
+    def figures(self) -> "dict[str, Figure]":
+        """The report's figures by name (see ``mlho.report.figures.figures_of``); each shows itself and can ``save``."""
+        from mlho.report.figures import figures_of
+
+        return figures_of(self.result)
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r}, outcome={self.result.outcome!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the run in words, as the report's first screen says it."""
+        notes = [*self.result.summary, *(f"Careful: {warning}" for warning in self.result.warnings)]
+        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+        title = escape(f"{self.name or 'run'} ({self.id})")
+        flag = "" if self.result.predictive else "<p><b>not predictive: association only</b></p>"
+        return f"<div><b>{title}</b>{flag}<ul>{items}</ul></div>"
+
+
+def _frame(rows: list[dict[str, Any]], columns: list[str] | None = None) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _feature_row(feature: dict[str, Any]) -> dict[str, Any]:
+    confidence, odds = feature.pop("confidence"), feature.pop("odds_ratio") or {}
+    return {
+        **feature,
+        "confidence_score": confidence["score"] if confidence else None,
+        "odds_ratio": odds.get("per_unit"),
+        **{
+            name: odds.get(name)
+            for name in ("wald_low", "wald_high", "profile_low", "profile_high", "p_value")
+        },
+        "odds_ratio_per_sd": odds.get("per_sd"),
+        **{name: odds.get(name) for name in ("per_sd_low", "per_sd_high")},
+    }
+
+
+def _metric_rows(iteration: IterationResult) -> Iterator[dict[str, Any]]:
+    for candidate in iteration.candidates:
+        for metric, value, low, high, reason in tidy_figures(candidate.evaluation):
+            yield {
+                "iteration": iteration.iteration,
+                "classifier": candidate.classifier,
+                "is_winner": candidate.classifier == iteration.winner,
+                "metric": metric,
+                "value": value,
+                "low": low,
+                "high": high,
+                "reason": reason,
+            }
+
+
+def _points(
+    lines: list[dict[str, list[float]]], numbers: list[int], x: str, y: str
+) -> Iterator[dict[str, Any]]:
+    for number, line in zip(numbers, lines, strict=False):
+        for at, height in zip(line["x"], line["y"], strict=True):
+            yield {"iteration": number, x: at, y: height}
+
+
+def _calibration_points(items: list[dict[str, Any]], numbers: list[int]) -> Iterator[dict[str, Any]]:
+    for number, item in zip(numbers, items, strict=False):
+        for at, height in zip(item.get("x", []), item.get("y", []), strict=True):
+            yield {"iteration": number, "kind": "smooth", "predicted": at, "observed": height}
+        for b in item.get("bins", []):
+            predicted = b.get("mean", b.get("mean_predicted"))
+            limits = {name: b.get(name) for name in ("observed", "low", "high", "n")}
+            yield {"iteration": number, "kind": "bin", "predicted": predicted, **limits}
+
+
+def _decision_frame(curve: dict[str, Any]) -> "pd.DataFrame":
+    columns = ["threshold", "model", "low", "high", "all", "none"]
+    if not curve.get("threshold"):
+        return _frame([], columns)
+    n, model = len(curve["threshold"]), curve["model"]
+    absent = [None] * n
+    values = (
+        curve["threshold"],
+        model["mean"],
+        model.get("low") or absent,
+        model.get("high") or absent,
+        curve["all"],
+        [0.0] * n,
+    )
+    return _frame([dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)])

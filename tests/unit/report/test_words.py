@@ -1,0 +1,76 @@
+import pytest
+
+from mlho.report import words
+from mlho.report.result import Estimate, Spread
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        pytest.param(words.count(1_204), "1,204", id="thousands"),
+        pytest.param(words.number(-0.04), "−0.04", id="minus sign"),
+        pytest.param(words.number(-0.0001), "0.00", id="no negative zero"),
+        pytest.param(words.percent(0.381), "38.1\u202f%", id="percent"),
+        pytest.param(words.ratio(0.0521), "0.052", id="small ratio"),
+        pytest.param(words.ratio(1.844), "1.84", id="ratio"),
+        pytest.param(words.ratio(12.34), "12.3", id="larger ratio"),
+        pytest.param(words.ratio(1e9), "over 1,000", id="huge ratio"),
+        pytest.param(words.p_value(0.00004), "<\u202f0.001", id="small p"),
+        pytest.param(words.interval(0.68, 0.67, 0.69), "0.68 (95\u202f% CI 0.67–0.69)", id="interval"),
+        pytest.param(
+            words.interval(0.0, -0.1, 0.1, 1), "0.0 (95\u202f% CI −0.1 to 0.1)", id="interval below zero"
+        ),
+        pytest.param(words.interval(0.68, None, None), "0.68", id="no interval"),
+        pytest.param(words.odds(1.84, 1.22, 2.77), "1.84 (1.22–2.77)", id="odds"),
+        pytest.param(words.odds(None), "–", id="no odds"),
+        pytest.param(words.cell(None, 11), "fewer than 11", id="suppressed"),
+        pytest.param(words.plural(1, "patient"), "1 patient", id="one"),
+        pytest.param(words.plural(1_204, "patient"), "1,204 patients", id="many"),
+        pytest.param(words.spread(Spread(mean=None)), "not available", id="absent spread"),
+    ],
+)
+def test_numbers_are_written_for_people(made, expected):
+    """Thousands, minus signs, narrow spaces and intervals as a journal prints them."""
+    assert made == expected
+
+
+def test_an_absent_estimate_says_why():
+    """A figure that does not exist is words with its reason, never an empty cell."""
+    assert words.estimate(Estimate(value=None, reason="one class only")) == "not available (one class only)"
+
+
+def test_known_metrics_come_first_in_a_readers_order():
+    """Discrimination, then accuracy, then calibration, then what is unknown by name."""
+    assert words.metric_order(["zeta", "brier", "alpha", "auroc"]) == ["auroc", "brier", "alpha", "zeta"]
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(0.5, "hardly better than chance"), (0.68, "modest"), (0.75, "acceptable"), (0.85, "good")],
+)
+def test_an_auroc_is_called_by_its_band(value, word):
+    """The bands of Hosmer, Lemeshow and Sturdivant, with nothing flattering below 0.7."""
+    assert words.auroc_band(value) == word
+
+
+def test_an_auroc_near_one_is_suspected_not_praised():
+    """An AUROC above 0.95 on routine records is more often leakage than success."""
+    assert "leakage" in words.auroc_band(0.987)
+
+
+def test_an_interval_is_cut_to_what_the_metric_can_be():
+    """A symmetric interval of a sensitivity near one would end above it; a calibration intercept has no bounds."""
+    wide = Spread(mean=0.95, low=0.85, high=1.05)
+
+    assert words.possible("youden/sensitivity", wide).high == 1.0
+    assert words.possible("calibration_intercept", wide) == wide
+
+
+def test_the_summary_says_for_whom_how_well_and_how_surely(result):
+    """Whom, how well with interval, calibration, stability, features: in that order, with the planted numbers."""
+    assert len(result.summary) == 5
+    assert "71,515 patients" in result.summary[0]
+    assert "0.68 (95\u202f% CI 0.66–0.69)" in result.summary[1]
+    assert "close to what was observed" in result.summary[2]
+    assert "0.71" in result.summary[3]
+    assert "8 features" in result.summary[4]
