@@ -107,7 +107,7 @@ def _encoding(spec: TrainingSpec, manifest: Manifest, n_blocks: int) -> Iterator
             spec, f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs
         )
     ledger = {"cohort": (COHORT_TASK,), "partitions": encoded, "blocks": _blocks(n_blocks)}
-    yield _planned(spec, "ledger", "balance_ledger", "pack", needs=ledger)
+    yield _planned(spec, "ledger", "balance_ledger", "pack", sources=events, needs=ledger)
     yield _planned(spec, "splits", "check_splits", "learn", needs={"cohort": (COHORT_TASK,)})
 
 

@@ -15,10 +15,9 @@ class SelectFeatures(LearningStep):
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``selection.arr``."""
         from mlho.training.selection import select
-        from mlho.training.splits import partition
 
         problem = open_problem(work)
-        parts = partition(problem.spec.validation, problem.cohort, work.params["iteration"])
+        parts = problem.partition(work.params["iteration"])
         selection = select(problem, problem.samples_of(parts.is_train))
         write_selection(work.out / "selection.arr", selection)
         return {"n_screened": selection.n_screened, "n_selected": len(selection.features)}

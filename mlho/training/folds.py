@@ -11,7 +11,7 @@ from mlho.method.classifiers import Setting, choose_setting, classifier_named
 from mlho.training.design import learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import Selection, select
-from mlho.training.splits import Iteration, partition, seed_of
+from mlho.training.splits import Iteration, seed_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run_fold(
         Made on all training samples of the iteration (``selection.scope: iteration``). By default it is made here, on
         the training samples of the fold.
     """
-    parts = partition(problem.spec.validation, problem.cohort, iteration)
+    parts = problem.partition(iteration)
     held = problem.samples_of(parts.fold == fold)
     train = problem.samples_of(parts.is_train & (parts.fold != fold))
     chosen = selection or select(problem, train)

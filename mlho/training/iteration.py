@@ -15,7 +15,7 @@ from mlho.training.design import Design, learn_design
 from mlho.training.folds import CrossValidation, FoldScores, cross_validate, run_fold
 from mlho.training.problem import Problem
 from mlho.training.selection import Selection, select
-from mlho.training.splits import Iteration, partition, seed_of
+from mlho.training.splits import Iteration, seed_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def finish_iteration(
     folds : sequence of FoldScores
         Of this iteration, one a fold.
     """
-    parts = partition(problem.spec.validation, problem.cohort, iteration)
+    parts = problem.partition(iteration)
     train, test = problem.samples_of(parts.is_train), problem.samples_of(parts.is_test)
     design = learn_design(problem, selection.features, train)
     X, X_test = design.matrix(problem, train), design.matrix(problem, test)
@@ -135,7 +135,7 @@ def _judge(
 
 def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:
     """Select on all training patients of an iteration, and run every fold: a whole iteration but its end."""
-    parts = partition(problem.spec.validation, problem.cohort, iteration)
+    parts = problem.partition(iteration)
     selection = select(problem, problem.samples_of(parts.is_train))
     given = selection if problem.spec.selection.scope == "iteration" else None
     folds = range(problem.spec.validation.folds)

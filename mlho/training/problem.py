@@ -12,6 +12,7 @@ from mlho.encoding.concepts import Concepts
 from mlho.encoding.matrix import Matrix
 from mlho.method.features import AGGREGATES, Range
 from mlho.spec import TrainingSpec
+from mlho.training.splits import Iteration, Partition, partition
 
 _WORDS = {
     "presence": "ever recorded",
@@ -38,11 +39,15 @@ class FeatureName:
         return f"{self.code}|{window}|{self.aggregate}"
 
     @property
+    def code_words(self) -> str:
+        """The code for people: its description, if there is one, and itself."""
+        return f"{self.description} ({self.code})" if self.description else self.code
+
+    @property
     def words(self) -> str:
         """For people: what it is, and over which time."""
-        what = f"{self.description} ({self.code})" if self.description else self.code
         when = "" if self.window_days is None else f", in the {self.window_days} days before the index date"
-        return f"{what}: {_WORDS[self.aggregate]}{when}"
+        return f"{self.code_words}: {_WORDS[self.aggregate]}{when}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,16 @@ class Problem:
         if low is None and high is None:
             return None
         return Range(-np.inf if low is None else low, np.inf if high is None else high)
+
+    def partition(self, iteration: Iteration) -> Partition:
+        """Who trains and who tests in an iteration; worked out once, for it hashes every patient."""
+        if iteration not in self._partitions:
+            self._partitions[iteration] = partition(self.spec.validation, self.cohort, iteration)
+        return self._partitions[iteration]
+
+    @cached_property
+    def _partitions(self) -> dict[Iteration, Partition]:
+        return {}
 
     def samples_of(self, patients: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which samples belong to these patients."""

