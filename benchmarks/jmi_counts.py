@@ -1,0 +1,48 @@
+"""Joint mutual information over counts, on the matrix that R's praznik was given: 1,168 patients × 308 columns.
+
+Run with ``python benchmarks/jmi_counts.py``; the reference folder is found by ``MLHO_REFERENCE``. praznik's figure,
+0.09–0.14 s for 200 picks, was measured elsewhere (2 cores, R 4.5.0, praznik 13.0.0).
+"""
+
+import csv
+import gzip
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from _figures import best_seconds, show
+
+from mlho.method.jmi import rank
+
+
+def read_matrix(reference: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts and labels; the columns between the patient and the label are the codes."""
+    path = reference / "msmr" / "jmi_input_sp0.005_top200_binFALSE.csv.gz"
+    with gzip.open(path, "rt", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    table = np.array([row[1:] for row in rows], dtype=np.int64)
+    return table[:, :-1], table[:, -1]
+
+
+def main() -> int:
+    here = Path(__file__).resolve().parents[2] / "shared" / "reference"
+    reference = Path(os.environ.get("MLHO_REFERENCE", here))
+    if not reference.is_dir():
+        print(f"skipped: no reference folder at {reference}; set MLHO_REFERENCE")
+        return 0
+    X, y = read_matrix(reference)
+    rank(X, y, 3, mode="counts")
+    seconds = best_seconds(lambda: rank(X, y, 200, mode="counts"), n_times=5)
+    is_ok = show(
+        f"JMI counts, {X.shape[0]} × {X.shape[1]}, 200 picks, one thread",
+        seconds,
+        0.09,
+        "s",
+        source="praznik 13.0.0, measured elsewhere, 2 cores",
+    )
+    return 0 if is_ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Synthetic cohorts with a planted truth: EHR events of any size in which it is known what matters.
+
+``make_cohort`` writes three tables and ``truth.json``; ``python -m mlho.synthetic`` does the same from a shell. Importing
+this package costs nothing: numpy and pyarrow are imported when a cohort is made.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from mlho.synthetic.truth import Truth, is_complete, read_truth
+
+__all__ = ["Layout", "Truth", "is_complete", "make_cohort", "read_truth"]
+
+Layout = Literal["hash", "hive"]
+
+
+def make_cohort(
+    folder: str | Path,
+    *,
+    n_patients: int = 10_000,
+    n_codes: int = 1_000,
+    n_partitions: int = 4,
+    seed: int = 7,
+    rows_per_patient: int = 200,
+    prevalence: float = 0.1,
+    layout: Layout = "hash",
+    n_workers: int = 1,
+) -> Truth:
+    """Write a cohort in ``dbmart`` layout, and return what was planted in it.
+
+    The values depend on ``n_patients``, ``n_codes``, ``seed``, ``rows_per_patient`` and ``prevalence`` only: other
+    partitions, layouts and workers give the same rows in other files. Memory is bounded by one batch of patients a
+    worker, and disk is the only limit on size.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Gets ``events/``, ``labels/``, ``demographics/``, ``codes.parquet`` and, last of all, ``truth.json``. A cohort
+        that this function made there before is replaced.
+    n_patients : int, 1 or more
+    n_codes : int, 200 or more
+        Size of the vocabulary; frequencies follow Zipf's law.
+    n_partitions : int, 1 or more
+        Files of each table. A patient's rows are in one partition.
+    seed : int, 0 or more
+    rows_per_patient : int, 4 or more
+        Mean number of background events; planted codes add to it.
+    prevalence : float in (0, 1)
+        Expected share of patients with the outcome.
+    layout : {"hash", "hive"}
+        ``events/part-0007.parquet`` or ``events/bucket=0007/part-0.parquet``.
+    n_workers : int
+        Processes that write partitions. More than one needs the caller's script to be importable
+        (``if __name__ == "__main__":``), as for every pool of fresh processes.
+
+    Returns
+    -------
+    Truth
+
+    Raises
+    ------
+    SpecError
+        An argument is out of range, there are more partitions than batches of patients, or the folder has tables that
+        this function did not make.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     truth = make_cohort(folder, n_patients=50, n_codes=200, n_partitions=2, seed=1)
+    >>> truth.causal[0].odds_ratio
+    3.0
+    """
+    from mlho.synthetic.cohort import Request, write_cohort
+
+    request = Request(
+        n_patients=n_patients,
+        n_codes=n_codes,
+        n_partitions=n_partitions,
+        seed=seed,
+        rows_per_patient=rows_per_patient,
+        prevalence=prevalence,
+        layout=layout,
+    )
+    return write_cohort(Path(folder), request, n_workers=n_workers)

@@ -1,0 +1,133 @@
+"""The constants of the planted world: how people live and are recorded, and what changes their risk.
+
+None is fitted to a data set. They are chosen so that a cohort has what makes EHR data hard: heavy-tailed numbers of rows,
+confounding by morbidity, records that follow causes without being causes, and errors.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Race:
+    """A group: its share of the patients, the share of its rows that nobody recorded, and its effect on log-odds."""
+
+    name: str
+    share: float
+    rows_lost: float
+    log_odds: float
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Share of rows with each recording error."""
+
+    duplicate: float = 0.02
+    future_date: float = 0.001
+    before_birth: float = 0.0005
+    missing_date: float = 0.002
+    missing_code: float = 0.001
+    lower_case: float = 0.001
+    unit_x1000: float = 0.002
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """Constants of the world.
+
+    Attributes
+    ----------
+    first_day, last_day : date
+        The observed calendar; ``last_day`` is the first day beyond it.
+    recode_day : date
+        From here on ``recoded_share`` of the diagnoses have another name (as ICD-9 → ICD-10 on 2015-10-01).
+    new_drug_day : date
+        One code does not exist before.
+    vanish_day : date
+        Effects at the positions ``vanishing`` are gone for later index dates.
+    causal_odds_ratios : tuple of float
+        One causal code each.
+    vanishing : tuple of int
+        Positions in it.
+    interacting : tuple of int
+        Positions of two causal codes; ``interaction_odds_ratio`` comes on top for those who have both.
+    sequence_odds_ratios : tuple of float
+        One ordered pair each: first A, then B.
+    n_with_proxies, n_proxies : int
+        The first causal codes have followers, so many each: seen in ``proxy_sensitivity`` of those with the cause, and
+        in ``proxy_background`` of the others.
+    n_conditions, n_harmful : int
+        Latent conditions, each with a cluster of codes; and how many of them raise the log-odds by ``harmful_log_odds``.
+    races : tuple of Race
+    log_odds_per_year_of_age, log_odds_of_men, log_odds_per_calendar_year : float
+    leak_sensitivity : float
+        Share of patients with the outcome who get the leak code after it.
+    outcome_sensitivity, outcome_false_positive : float
+        Of the outcome code.
+    rows_per_visit : float
+        Mean.
+    trend_share : float
+        Share of the codes that grow over the calendar, and of those that fade.
+    errors : ErrorRates
+    """
+
+    first_day: dt.date = dt.date(2010, 1, 1)
+    last_day: dt.date = dt.date(2025, 1, 1)
+    recode_day: dt.date = dt.date(2015, 10, 1)
+    new_drug_day: dt.date = dt.date(2017, 1, 1)
+    vanish_day: dt.date = dt.date(2019, 1, 1)
+    causal_odds_ratios: tuple[float, ...] = (
+        *(3.0, 2.5, 2.2, 2.0, 2.0, 1.8, 1.8, 1.6, 1.6, 1.5, 1.5, 1.4, 1.4, 1.3, 1.3),
+        *(0.75, 0.7, 0.6, 0.5, 0.4),
+    )
+    vanishing: tuple[int, ...] = (4, 6)
+    interacting: tuple[int, int] = (9, 10)
+    interaction_odds_ratio: float = 2.0
+    sequence_odds_ratios: tuple[float, ...] = (2.5, 2.2, 2.0, 1.8, 0.5)
+    n_with_proxies: int = 10
+    n_proxies: int = 3
+    proxy_sensitivity: float = 0.6
+    proxy_background: float = 0.05
+    n_conditions: int = 20
+    n_harmful: int = 3
+    harmful_log_odds: float = 0.35
+    races: tuple[Race, ...] = (
+        Race("White", 0.60, 0.00, 0.00),
+        Race("Black", 0.18, 0.20, 0.30),
+        Race("Hispanic", 0.13, 0.15, 0.15),
+        Race("Asian", 0.06, 0.00, -0.10),
+        Race("Other", 0.03, 0.00, 0.00),
+    )
+    log_odds_per_year_of_age: float = 0.02
+    log_odds_of_men: float = 0.1
+    log_odds_per_calendar_year: float = 0.06
+    leak_sensitivity: float = 0.7
+    outcome_sensitivity: float = 0.85
+    outcome_false_positive: float = 0.01
+    rows_per_visit: float = 4.0
+    recoded_share: float = 0.3
+    trend_share: float = 0.05
+    errors: ErrorRates = field(default_factory=ErrorRates)
+
+    @property
+    def n_causal(self) -> int:
+        """Causal codes."""
+        return len(self.causal_odds_ratios)
+
+    @property
+    def n_sequences(self) -> int:
+        """Ordered pairs."""
+        return len(self.sequence_odds_ratios)
+
+    @property
+    def n_days(self) -> int:
+        """Days of the observed calendar."""
+        return self.day_of(self.last_day)
+
+    def day_of(self, date: dt.date) -> int:
+        """Days since ``first_day``: the unit of every time in this package."""
+        return (date - self.first_day).days
+
+
+SETTINGS: Final = WorldSettings()

@@ -1,0 +1,77 @@
+"""Whether a run found what was planted: the truth against ``result.json``. Needs neither numpy nor pyarrow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mlho.synthetic.truth import CausalCode, Truth
+
+# An effect this strong must come back from 10,000 patients with the outcome in a tenth of them.
+STRONG_ODDS_RATIO: Final = 2.2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came back of what was planted.
+
+    Attributes
+    ----------
+    expected : tuple of str
+        Causal codes that must come back: see :func:`is_expected`.
+    missed : tuple of str
+        Of these, the ones that are not in the consensus.
+    others : tuple of str
+        Other codes of the consensus with a planted role: weaker causes, proxies, clusters, ordered pairs, recoded.
+    leaks : tuple of str
+        The leak code or the outcome code in the consensus: there must be none, for both come after the index date.
+    noise : tuple of str
+        Codes of the consensus with the role ``noise``.
+    """
+
+    expected: tuple[str, ...]
+    missed: tuple[str, ...]
+    others: tuple[str, ...]
+    leaks: tuple[str, ...]
+    noise: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """The verdict in one line."""
+        n_back = len(self.expected) - len(self.missed)
+        return (
+            f"planted effects of {STRONG_ODDS_RATIO:g} or more that came back: {n_back} of {len(self.expected)}; "
+            f"noise codes in the consensus: {len(self.noise)}"
+        )
+
+
+def is_expected(causal: CausalCode) -> bool:
+    """Tell whether a run must find a causal code: a strong, harmful effect that does not vanish."""
+    return causal.odds_ratio >= STRONG_ODDS_RATIO and causal.vanishes_from is None
+
+
+def judge(truth: Truth, result: Mapping[str, Any]) -> Verdict:
+    """Compare the consensus of a run with what was planted.
+
+    Parameters
+    ----------
+    truth : Truth
+        Of the cohort that the run read.
+    result : mapping
+        The run's ``result.json``.
+    """
+    consensus = {
+        own["code"] for own in result["features"] if own["kind"] == "feature" and own["in_consensus"]
+    }
+    roles = {code: truth.role_of(code) for code in sorted(consensus)}
+    expected = tuple(causal.code for causal in truth.causal if is_expected(causal))
+    return Verdict(
+        expected=expected,
+        missed=tuple(code for code in expected if code not in consensus),
+        others=tuple(
+            code
+            for code, role in roles.items()
+            if role not in ("noise", "leak", "outcome") and code not in expected
+        ),
+        leaks=tuple(code for code, role in roles.items() if role in ("leak", "outcome")),
+        noise=tuple(code for code, role in roles.items() if role == "noise"),
+    )

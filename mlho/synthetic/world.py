@@ -1,0 +1,215 @@
+"""The world of a synthetic cohort: everything that does not depend on the patient. Drawn once from the seed."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.synthetic.settings import WorldSettings
+from mlho.synthetic.truth import renamed
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+# One diagnosis vocabulary of four sevenths, and laboratory, drugs and procedures of one seventh each.
+_KINDS: Final = ("DX", "DX", "DX", "LAB", "RX", "PX", "DX")
+# Zipf-Mandelbrot: code frequencies of EHR data fall a little faster than one over the rank.
+_ZIPF_EXPONENT: Final = 1.07
+_ZIPF_SHIFT: Final = 2.7
+# Planted codes come out of the middle ranks: neither so common that all have them nor too rare to be seen.
+_FIRST_PLANTED_RANK: Final = 50
+_LAST_PLANTED_RANK: Final = 3_000
+MIN_CODES: Final = 200  # below, the middle ranks have too few codes for the planted roles
+WORLD_STREAM: Final = 0xC0DE  # keeps the world's random stream apart from the patients'
+
+
+@dataclass(frozen=True)
+class PlantedCodes:
+    """Numbers of the codes with a role.
+
+    Attributes
+    ----------
+    causal : int64, shape (n_causal,)
+    sequences : int64, shape (n_sequences, 2)
+        First, then.
+    proxies : int64, shape (n_with_proxies, n_proxies)
+    leak, outcome : int
+    """
+
+    causal: Integers
+    sequences: Integers
+    proxies: Integers
+    leak: int
+    outcome: int
+
+    def all(self) -> Integers:
+        """Every code with a role."""
+        own = (self.causal, self.sequences.ravel(), self.proxies.ravel(), [self.leak, self.outcome])
+        return np.concatenate(own)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The codes.
+
+    Attributes
+    ----------
+    names : object, shape (3 * n_codes,)
+        The first name of each code, its name from the recode on, its lower-case spelling.
+    is_lab : bool, shape (n_codes,)
+        Codes that carry a value.
+    is_recoded : bool, shape (n_codes,)
+    log_value : float32, shape (n_codes,)
+        Mean of the logarithm of its values.
+    cumulative : float64, shape (n_codes,)
+        Distribution of background events over the codes; a planted code gets none.
+    trend : int8, shape (n_codes,)
+        1 grows, -1 fades, 0 stays.
+    new_drug : int
+        Does not exist before a date.
+    """
+
+    names: NDArray[np.object_]
+    is_lab: Booleans
+    is_recoded: Booleans
+    log_value: NDArray[np.float32]
+    cumulative: Floats
+    trend: NDArray[np.int8]
+    new_drug: int
+
+    @property
+    def n_codes(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.is_lab)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Latent conditions: logit of having one = intercept + by_age · (age − 50)/20 + by_sex · male + frailty.
+
+    Attributes
+    ----------
+    intercept, by_age, by_sex : float64, shape (n_conditions,)
+    is_harmful : bool, shape (n_conditions,)
+    clusters : int64, shape (n_conditions, n_codes_of_cluster)
+        The codes that a condition brings, the most frequent first.
+    cumulative : float64, shape (n_codes_of_cluster,)
+    """
+
+    intercept: Floats
+    by_age: Floats
+    by_sex: Floats
+    is_harmful: Booleans
+    clusters: Integers
+    cumulative: Floats
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that does not depend on the patient.
+
+    Attributes
+    ----------
+    settings : WorldSettings
+    planted : PlantedCodes
+    vocabulary : Vocabulary
+    conditions : Conditions
+    causal_prevalence : float64, shape (n_causal,)
+    causal_condition : int64, shape (n_causal,)
+        The condition that makes a causal code more frequent: the confounder.
+    sequence_prevalence : float64, shape (n_sequences, 2)
+    """
+
+    settings: WorldSettings
+    planted: PlantedCodes
+    vocabulary: Vocabulary
+    conditions: Conditions
+    causal_prevalence: Floats
+    causal_condition: Integers
+    sequence_prevalence: Floats
+
+
+def make_world(seed: int, n_codes: int, settings: WorldSettings) -> World:
+    """Draw the world.
+
+    Parameters
+    ----------
+    seed : int
+    n_codes : int, at least ``MIN_CODES``
+    settings : WorldSettings
+    """
+    random = np.random.default_rng([seed, WORLD_STREAM])
+    kinds = np.array(_KINDS)[np.arange(n_codes) % len(_KINDS)]
+    planted = _plant_codes(random, kinds != "LAB", settings)
+    free = np.setdiff1d(np.arange(n_codes), planted.all())
+    return World(
+        settings=settings,
+        planted=planted,
+        vocabulary=_make_vocabulary(random, kinds, free, settings),
+        conditions=_make_conditions(random, n_codes, free, settings),
+        causal_prevalence=random.uniform(0.03, 0.15, settings.n_causal),
+        causal_condition=random.integers(0, settings.n_conditions, settings.n_causal),
+        sequence_prevalence=random.uniform(0.15, 0.25, (settings.n_sequences, 2)),
+    )
+
+
+def _plant_codes(
+    random: np.random.Generator, may_be_planted: Booleans, settings: WorldSettings
+) -> PlantedCodes:
+    """Choose the codes with a role."""
+    n_codes = len(may_be_planted)
+    first = min(_FIRST_PLANTED_RANK, n_codes // 10)
+    last = min(n_codes, max(MIN_CODES, min(_LAST_PLANTED_RANK, n_codes // 2)))
+    middle = np.arange(first, last)
+    shape = (settings.n_with_proxies, settings.n_proxies)
+    sizes = (settings.n_causal, 2 * settings.n_sequences, shape[0] * shape[1], 2)
+    chosen = random.choice(middle[may_be_planted[middle]], sum(sizes), replace=False)
+    causal, sequences, proxies, others = np.split(chosen, np.cumsum(sizes)[:-1])
+    return PlantedCodes(
+        causal, sequences.reshape(-1, 2), proxies.reshape(shape), int(others[0]), int(others[1])
+    )
+
+
+def _make_vocabulary(
+    random: np.random.Generator, kinds: NDArray[np.str_], free: Integers, settings: WorldSettings
+) -> Vocabulary:
+    n_codes = len(kinds)
+    weight = np.zeros(n_codes)
+    weight[free] = 1.0 / (free + _ZIPF_SHIFT) ** _ZIPF_EXPONENT
+    shuffled, n_trend = random.permutation(free), int(n_codes * settings.trend_share)
+    trend = np.zeros(n_codes, np.int8)
+    trend[shuffled[:n_trend]] = 1
+    trend[shuffled[n_trend : 2 * n_trend]] = -1
+    is_recoded = (kinds == "DX") & (random.random(n_codes) < settings.recoded_share)
+    is_recoded[np.setdiff1d(np.arange(n_codes), free)] = False  # a planted code keeps its name
+    first = [f"{kind}:{number:06d}" for number, kind in enumerate(kinds)]
+    later = [renamed(name) if own else name for name, own in zip(first, is_recoded, strict=True)]
+    return Vocabulary(
+        names=np.array([*first, *later, *(name.lower() for name in later)], dtype=object),
+        is_lab=kinds == "LAB",
+        is_recoded=is_recoded,
+        log_value=random.normal(3, 1, n_codes).astype(np.float32),
+        cumulative=np.cumsum(weight / weight.sum()),
+        trend=trend,
+        new_drug=int(shuffled[2 * n_trend]),
+    )
+
+
+def _make_conditions(
+    random: np.random.Generator, n_codes: int, free: Integers, settings: WorldSettings
+) -> Conditions:
+    n, n_codes_of_cluster = settings.n_conditions, max(10, n_codes // 50)
+    clusters = np.stack([random.choice(free, n_codes_of_cluster, replace=False) for _ in range(n)])
+    weight = 1.0 / (np.arange(n_codes_of_cluster) + 1.5)
+    is_harmful = np.zeros(n, np.bool_)
+    is_harmful[random.choice(n, settings.n_harmful, replace=False)] = True
+    return Conditions(
+        intercept=random.uniform(-3.2, -1.4, n),
+        by_age=random.uniform(0.0, 0.9, n),
+        by_sex=random.uniform(-0.5, 0.5, n),
+        is_harmful=is_harmful,
+        clusters=clusters,
+        cumulative=np.cumsum(weight / weight.sum()),
+    )

@@ -1,0 +1,154 @@
+"""``mlho demo``: a cohort in which it is known what matters, a specification for it, and the check of what came back.
+
+The cohort is made in a process of its own: this one stays free of numpy, as all of the scheduler does.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from mlho.errors import MlhoError
+from mlho.synthetic import Truth, is_complete, read_truth
+from mlho.synthetic.truth import CausalCode
+from mlho.synthetic.verdict import is_expected, judge
+
+_N_CODES: Final = 1_000
+_N_PARTITIONS: Final = 4
+_MIN_PATIENTS_A_PARTITION: Final = 250
+_SEED: Final = 7
+
+_SPEC: Final = """\
+# A training run on the demo's cohort. Try your own: change a line and say `mlho run {path}`.
+apiVersion: mlho.io/v1alpha1
+kind: TrainingRun
+metadata: {{name: demo}}
+spec:
+  data:
+    source: dbmart  # R MLHO's three tables; the paths count from this file
+    tables: {{events: events/, labels: labels/, demographics: demographics/}}
+    partitionedBy: patient  # a promise, which is verified
+  cohort:
+    outcome: outcome
+    index: {{column: index_date}}  # what happened up to and including this day may be used
+  features:
+    aggregates: [presence]  # was the code ever recorded?
+    demographics: [age, sex, race]  # enter every model, unselected
+  selection:
+    minPrevalence: 0.005  # drop codes that fewer patients have
+    ranking: jmi  # joint mutual information with the outcome
+    nFeatures: 200
+  validation:
+    iterations: 20  # train/test splits, each with a selection of its own
+    testFraction: 0.3
+    folds: 5
+    seed: {seed}
+  candidates:
+    # R MLHO tries 50, 100 and 150 steps; on this cohort the longest of them is always the best, so one more follows.
+    - {{classifier: glmboost, grid: {{nSteps: [50, 100, 150, 300]}}}}
+{rival}  consensus: {{classifier: glmboost, minConfidence: 80}}  # a feature with this score or more came back
+"""
+_RIVAL: Final = """\
+    - {classifier: xgboost, grid: {maxDepth: [2], nRounds: [50]}}  # small, so that the demo stays short
+"""
+
+
+def make_demo(folder: Path, *, n_patients: int, seed: int = _SEED, with_rival: bool = True) -> Path:
+    """Write the demo's cohort and specification; return the path of the specification.
+
+    A cohort that is there already, whole and of this size, is kept. A specification is written again each time.
+
+    Parameters
+    ----------
+    folder : Path
+    n_patients : int
+    seed : int
+        Of the cohort and of the run.
+    with_rival : bool
+        Whether xgboost is compared with glmboost; the consensus is glmboost's either way.
+
+    Raises
+    ------
+    MlhoError
+        The cohort cannot be made; the message says why.
+    """
+    arguments = {
+        "n_patients": n_patients,
+        "n_codes": _N_CODES,
+        "n_partitions": max(1, min(_N_PARTITIONS, n_patients // _MIN_PATIENTS_A_PARTITION)),
+        "seed": seed,
+    }
+    if not is_complete(folder, arguments):
+        _generate(folder, arguments)
+    spec = folder / "spec.yaml"
+    text = _SPEC.format(path=spec, seed=seed, rival=_RIVAL if with_rival else "")
+    spec.write_text(text, encoding="utf-8")
+    return spec
+
+
+def check_planted(folder: Path, result: dict[str, Any]) -> Group:
+    """Tell which planted effects a run found.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the demo's cohort, with ``truth.json``.
+    result : dict
+        The run's ``result.json``.
+
+    Returns
+    -------
+    Group
+        A table with a row for each planted code, and a last line that counts.
+    """
+    truth = read_truth(folder)
+    features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
+    table = Table(title="What was planted, and what came back", title_justify="left", show_edge=False)
+    table.add_column("planted code")
+    for name in ("odds ratio", "came back", "confidence"):
+        table.add_column(name, justify="right")
+    table.add_column("note", no_wrap=True)
+    for causal in truth.causal:
+        found = features.get(causal.code)
+        is_back = bool(found and found["in_consensus"])
+        score = str(found["confidence"]["score"]) if found and found["confidence"] else "–"
+        table.add_row(
+            causal.code, f"{causal.odds_ratio:g}", "yes" if is_back else "no", score, _note(truth, causal)
+        )
+    return Group(table, Text(), Text(judge(truth, result).words))
+
+
+def _note(truth: Truth, causal: CausalCode) -> str:
+    if causal.vanishes_from:
+        return f"the effect vanishes in {causal.vanishes_from[:4]}: not expected"
+    if is_expected(causal):
+        return "expected"
+    if causal.code in truth.interaction.codes:
+        return f"more with {_partner(truth, causal)}: {truth.interaction.odds_ratio:g} on top"
+    return "protective" if causal.odds_ratio < 1 else ""
+
+
+def _partner(truth: Truth, causal: CausalCode) -> str:
+    return next(code for code in truth.interaction.codes if code != causal.code)
+
+
+def _generate(folder: Path, arguments: dict[str, int]) -> None:
+    options = {
+        "--out": folder,
+        "--patients": arguments["n_patients"],
+        "--codes": arguments["n_codes"],
+        "--partitions": arguments["n_partitions"],
+        "--seed": arguments["seed"],
+        "--workers": 1,
+    }
+    flat = [str(part) for option in options.items() for part in option]
+    done = subprocess.run(  # noqa: S603 - this interpreter, our own module, numbers and one path
+        [sys.executable, "-m", "mlho.synthetic", *flat], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MlhoError(f"The demo's cohort could not be made: {last.removeprefix('error: ')}")
