@@ -26,7 +26,10 @@ FIELDS: Final = frozenset(
 
 
 def configure(style: LogStyle, *, verbose: bool) -> None:
-    """Set up logging for this process: JSON lines, or text for a terminal; warnings only unless ``verbose``."""
+    """Set up logging for this process: JSON lines, or text for a terminal.
+
+    Unless ``verbose`` nothing is logged: the command says what went wrong in its own words, once.
+    """
     renderer: Any = (
         structlog.processors.JSONRenderer(sort_keys=True)
         if style == "json"
@@ -40,7 +43,7 @@ def configure(style: LogStyle, *, verbose: bool) -> None:
             keep_known_fields,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.CRITICAL),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

@@ -6,50 +6,28 @@ same work.
 """
 
 import datetime as dt
-import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
-    ValidationError,
     model_serializer,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-from mlho.errors import SpecError
+from mlho.spec_reading import API_VERSION as API_VERSION
+from mlho.spec_reading import R_NAMES as R_NAMES
+from mlho.spec_reading import parse_document, read_text
 
-API_VERSION: Final = "mlho.io/v1alpha1"
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
-
-# Names of R MLHO that a newcomer will type, and what they are here. Units differ too, so they are refused, not mapped.
-R_NAMES: Final[Mapping[str, str]] = {
-    "dbmart": "data.tables.events",
-    "labeldt": "data.tables.labels",
-    "dems": "data.tables.demographics (the table) or features.demographics (its columns)",
-    "patient_num": "the column patient_id; source: dbmart reads patient_num",
-    "phenx": "the column code; source: dbmart reads phenx",
-    "start_date": "the column time; source: dbmart reads start_date",
-    "sparsity": "selection.minPrevalence (a fraction of patients)",
-    "topn": "selection.nFeatures",
-    "test.sample": "validation.testFraction (a fraction, where R has a percentage)",
-    "test_sample": "validation.testFraction (a fraction, where R has a percentage)",
-    "aoi": "cohort.outcome",
-    "binarize": "features.aggregates: [presence]",
-    "mlho.features": "selection",
-    "classifier": "candidates[].classifier",
-    "cv": "validation.folds",
-    "note": "metadata",
-}
 
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -227,7 +205,14 @@ class Validation(SpecPart):
 
 
 ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm"]
-Scalar = int | float | str | bool
+
+
+def _whole_if_whole(number: int | float) -> int | float:
+    """2.0 as 2: a document that went through another program's JSON still asks for the same."""
+    return int(number) if float(number).is_integer() else number
+
+
+Number = Annotated[int | float, AfterValidator(_whole_if_whole)]
 
 
 class Candidate(SpecPart):
@@ -235,7 +220,7 @@ class Candidate(SpecPart):
 
     classifier: ClassifierName
     """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting)."""
-    grid: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    grid: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
     """Values to try of each setting; their cross product is tried. Without it, the classifier's documented defaults."""
 
 
@@ -270,16 +255,25 @@ class TrainingSpec(SpecPart):
     """A training run: from events to a tested model and a report."""
 
     data: Data
+    """What to read."""
     cohort: Cohort
+    """Who is studied, when, and for which outcome."""
     features: Features = Features()
+    """What the columns are."""
     selection: Selection = Selection()
+    """Which of them survive."""
     validation: Validation = Validation()
+    """How often, and on whom, the run checks itself."""
     candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, max_length=16)] = (
         Candidate(classifier="glmboost"),
     )
+    """Classifiers to compare, each with a grid; the one that does best out of fold becomes the final model."""
     consensus: Consensus = Consensus()
+    """What counts as a feature that comes back."""
     final: FinalModel = FinalModel()
+    """The model that leaves the run."""
     report: Report = Report()
+    """What the report shows."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -366,133 +360,9 @@ def load_spec(path: Path) -> RunSpec:
         The file is missing, is no YAML, or asks for something that does not exist; the message names the field, what
         was expected and the nearest valid name.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecError(
-            f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: is not UTF-8 text. A specification is a YAML file.") from error
-    return parse_spec(text, where=str(path))
+    return parse_spec(read_text(path), where=str(path))
 
 
 def parse_spec(text: str, *, where: str = "spec") -> RunSpec:
     """Parse a specification from YAML text; see :func:`load_spec`."""
-    try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that also refuses double keys
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise SpecError(
-            f"{where}: not valid YAML{place} ({problem}). Check the indentation, the quotes and the names there."
-        ) from error
-    if not isinstance(document, dict):
-        raise SpecError(f"{where}: expected a mapping with apiVersion, kind, metadata and spec.")
-    _refuse_other_versions(document, where)
-    try:
-        return RunSpec.model_validate(document)
-    except ValidationError as error:
-        lines = [f"{where}: {len(_problems(error))} problem(s) in the specification:"]
-        raise SpecError("\n".join([*lines, *(f"  - {line}" for line in _problems(error))])) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key may stand once: of two, YAML silently keeps the last."""
-
-
-def _mapping_without_double_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {str(key)[:64]!r} stands twice", key_node.start_mark
-            )
-        seen.add(key)
-    return dict(loader.construct_mapping(node, deep=True))
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_double_keys)
-
-
-def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
-    version = document.get("apiVersion")
-    if isinstance(version, str) and version != API_VERSION:
-        raise SpecError(
-            f"{where}: apiVersion is {version[:64]!r}; this program reads {API_VERSION}. Change it, or use the program's other version."
-        )
-
-
-def _problems(error: ValidationError) -> list[str]:
-    details = error.errors(include_input=False)
-    # What holds a wrong part is wrong too; only the part itself is worth reading.
-    inner = [
-        own
-        for own in details
-        if not any(_is_inside(other["loc"], own["loc"]) for other in details if other is not own)
-    ]
-    return list(dict.fromkeys(_problem(dict(detail)) for detail in inner))
-
-
-def _is_inside(location: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return len(location) > len(other) and location[: len(other)] == other
-
-
-def _problem(detail: Mapping[str, Any]) -> str:
-    location = detail["loc"]
-    path = ".".join(str(part) for part in location if not _is_union_branch(part)) or "document"
-    if detail["type"] != "extra_forbidden":
-        return f"{path}: {detail['msg'].removeprefix('Value error, ')}."
-    name = str(location[-1])
-    if name in R_NAMES:
-        return f"{path}: R MLHO's name {name!r} is here {R_NAMES[name]}."
-    near = difflib.get_close_matches(name, _names_at(location[:-1]), n=1, cutoff=0.5)
-    everywhere = difflib.get_close_matches(name, sorted(set(_all_names(RunSpec))), n=1, cutoff=0.7)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    if not near and everywhere:
-        hint = f" Did you mean {everywhere[0]!r}, which stands elsewhere in the specification?"
-    return f"{path}: unknown field.{hint} Known here: {', '.join(sorted(_names_at(location[:-1])))}."
-
-
-def _is_union_branch(part: object) -> bool:
-    """Tell whether a location names a branch of a union (a type), which users never wrote."""
-    return isinstance(part, str) and (part[:1].isupper() or part.startswith(("literal[", "constrained-")))
-
-
-def _names_at(location: tuple[Any, ...]) -> list[str]:
-    model: Any = RunSpec
-    for part in location:
-        if isinstance(part, int):
-            continue
-        if _is_union_branch(part):
-            model = globals().get(part, model)
-            continue
-        model = _part_model(model, part)
-    return _aliases(model) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _part_model(model: Any, alias: str) -> Any:
-    for name, field in model.model_fields.items():
-        if alias in (name, field.alias):
-            return next(iter(_models_in(field.annotation)), None)
-    return None
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models_in(argument)
-
-
-def _aliases(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _all_names(model: type[BaseModel]) -> Iterator[str]:
-    yield from _aliases(model)
-    for field in model.model_fields.values():
-        for part in _models_in(field.annotation):
-            yield from _all_names(part)
+    return parse_document(text, RunSpec, where=where)

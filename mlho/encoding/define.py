@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from mlho.encoding.persons import NO_DATE, Persons, read_persons
 from mlho.errors import DataError
 from mlho.sources import source_named
 from mlho.sources.arrow import as_numpy, int64_array, is_given
+from mlho.sources.files import DataRoot
 from mlho.spec import TrainingSpec
 
 USED: Final = "used"
@@ -76,15 +76,15 @@ def _n_distinct(patients: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(np.bincount(patients[patients != MISSING])))
 
 
-def define_cohort(spec: TrainingSpec, root: Path) -> CohortResult:
+def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
     """Cohort that a specification asks for, from the labels and the demographics.
 
     Parameters
     ----------
     spec : TrainingSpec
         Its parts ``data``, ``cohort`` and ``features.demographics`` count here.
-    root : Path
-        The folder that ``data.uri`` names.
+    root : Path or RemoteRoot
+        The folder, or the place elsewhere, that ``data.uri`` names.
 
     Returns
     -------

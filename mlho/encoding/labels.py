@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +14,7 @@ from mlho.errors import DataError
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, is_given
 from mlho.sources.events import patient_column
-from mlho.sources.files import InputFile
+from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
 from mlho.spec import Cohort
@@ -51,7 +50,7 @@ class LabelRows:
     outcome: NDArray[np.int8]
 
 
-def read_labels(cohort: Cohort, source: Source, root: Path, pattern: str) -> LabelRows:
+def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) -> LabelRows:
     """Read the label files.
 
     Raises

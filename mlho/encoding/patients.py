@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort import Cohort
 from mlho.errors import DataError
+from mlho.sources.arrow import as_numpy, is_given, text_array
 
 NO_PATIENT: Final = -2
 UNKNOWN_PATIENT: Final = -1
@@ -36,7 +37,7 @@ class PatientFinder:
 
     def __init__(self, cohort: Cohort) -> None:
         self._ids = cohort.patient_ids
-        self._by_text: dict[str, int] | None = None
+        self._texts: Any = None
         self._table: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
         self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
 
@@ -77,11 +78,13 @@ class PatientFinder:
     def _numbers_of(self, dictionary: Any) -> NDArray[np.int32]:
         """Patient number of each value of a batch's dictionary; batches of a row group share one."""
         if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
-            if self._by_text is None:
-                self._by_text = {text: number for number, text in enumerate(self._ids)}
-            find = self._by_text.get
-            numbers = [find(text, UNKNOWN_PATIENT) if text else NO_PATIENT for text in dictionary.to_pylist()]
-            self._dictionary = dictionary, np.array(numbers, np.int32)
+            if self._texts is None:
+                self._texts = text_array(self._ids)
+            texts = dictionary.cast(pa.large_string())
+            found = pc.index_in(texts, value_set=self._texts)
+            numbers = np.where(is_given(found), as_numpy(found), UNKNOWN_PATIENT)
+            is_empty = ~is_given(texts) | (as_numpy(pc.binary_length(texts)) == 0)
+            self._dictionary = dictionary, np.where(is_empty, NO_PATIENT, numbers).astype(np.int32)
         return self._dictionary[1]
 
 

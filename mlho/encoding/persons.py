@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from mlho.encoding.labels import MISSING, encode_patients, read_births, read_ind
 from mlho.errors import DataError, SpecError
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
-from mlho.sources.files import InputFile
+from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import cast_or_null
 from mlho.spec import TrainingSpec
@@ -75,7 +74,7 @@ class _Layout:
     age_from_birth: bool
 
 
-def read_persons(spec: TrainingSpec, source: Source, root: Path) -> Persons | None:
+def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons | None:
     """Read the demographics table; ``None`` when the specification names none.
 
     Raises

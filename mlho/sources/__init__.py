@@ -1,28 +1,25 @@
-"""Adapters that turn other layouts into our tables, one file each."""
+"""Adapters that turn other layouts into our tables, one file each.
 
-from typing import Final
+What reads brings Arrow along, and is imported when it is asked for: a manifest is made without it.
+"""
 
-from mlho.errors import SpecError
-from mlho.sources.base import Source
-from mlho.sources.dbmart import DBMART
-from mlho.sources.events import iter_events
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from mlho.sources.files import InputFile, list_inputs
-from mlho.sources.native import NATIVE
+
+if TYPE_CHECKING:
+    from mlho.sources.base import Source
+    from mlho.sources.events import iter_events
+    from mlho.sources.known import SOURCES, source_named
 
 __all__ = ["SOURCES", "InputFile", "Source", "iter_events", "list_inputs", "source_named"]
 
-SOURCES: Final = (NATIVE, DBMART)
+_HOMES: Final = {"SOURCES": "known", "Source": "base", "iter_events": "events", "source_named": "known"}
 
 
-def source_named(name: str) -> Source:
-    """Source of this name, as ``data.source`` of the specification says it.
-
-    Raises
-    ------
-    SpecError
-        There is no such source.
-    """
-    for source in SOURCES:
-        if source.name == name:
-            return source
-    raise SpecError(f"data.source: no source of this name. Known: {', '.join(s.name for s in SOURCES)}.")
+def __getattr__(name: str) -> Any:
+    """Import a name of this package from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

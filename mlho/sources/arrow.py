@@ -4,12 +4,15 @@ Arrow's own ``to_numpy``, ``pa.array`` and ``pa.scalar`` import pandas where it 
 second at its first call. What streams here needs none of it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts
 
 
 def as_numpy(array: Any) -> NDArray[Any]:
@@ -52,6 +55,13 @@ def bool_array(mask: NDArray[np.bool_]) -> Any:
 def int64_array(values: NDArray[np.int64]) -> Any:
     """Arrow int64 array over the memory of a numpy array; no nulls."""
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def text_array(texts: Sequence[str]) -> Any:
+    """Arrow array of texts; no nulls."""
+    packed = pack_texts(texts)
+    buffers = [None, pa.py_buffer(packed["offsets"]), pa.py_buffer(packed["bytes"])]
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 def null_where(mask: NDArray[np.bool_], array: Any) -> Any:

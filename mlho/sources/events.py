@@ -14,7 +14,9 @@ from mlho.sources.reading import TableFile, open_table
 from mlho.sources.times import cast_or_null, read_times
 from mlho.tables import EVENTS, check_type, is_text
 
-BATCH_ROWS: Final = 1 << 17  # as fast as larger ones, and a worker's memory stays flat: +9 % from 5 to 50 M rows
+BATCH_ROWS: Final = (
+    1 << 17
+)  # as fast as larger ones, and a worker's memory stays flat: +9 % from 5 to 50 M rows
 
 
 def iter_events(

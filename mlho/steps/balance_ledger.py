@@ -12,6 +12,7 @@ class BalanceLedger(Step):
     kind: ClassVar[str] = "balance_ledger"
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
     tables: ClassVar[tuple[str, ...]] = ("events",)
+    reads_promise: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``ledger.json``: the total, which does not depend on the partitions."""

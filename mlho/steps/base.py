@@ -5,19 +5,21 @@ output: kind, version, parameters and the digests of its inputs. Its output is o
 commit record that is written once, last. Doing a task twice, anywhere, changes nothing.
 """
 
+import errno
 import shutil
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlho.errors import ArtifactDamaged, ArtifactNotFound, MlhoError
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, MlhoError, StoreUnavailable
 from mlho.spec import Data, TrainingSpec, canonical_json, digest_of
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import blob_key, commit_key
@@ -106,8 +108,10 @@ class Artifact:
             file = self.commit.files[name]
         except KeyError:
             raise ArtifactNotFound(f"{self.commit.kind}: the artifact has no file {name!r}.") from None
-        key = blob_key(file.sha256)
-        path = self.store.path(key)
+        try:
+            path = self.store.path(blob_key(file.sha256))
+        except ArtifactNotFound:
+            raise _damaged(file.sha256, "it is gone") from None
         _verify(path, file.sha256, path.stat().st_mtime_ns)
         return path
 
@@ -130,10 +134,13 @@ class Artifact:
 def _verify(path: Path, sha256: str, _changed_ns: int) -> None:
     """Compare a file with its digest, once in a process unless the file changes."""
     if file_digest(path) != sha256:
-        raise ArtifactDamaged(
-            f"blob {sha256[:12]}…: its bytes do not match its digest. Run the same command again: its task makes it anew.",
-            sha256=sha256,
-        )
+        raise _damaged(sha256, "its bytes do not match its digest")
+
+
+def _damaged(sha256: str, what: str) -> ArtifactDamaged:
+    return ArtifactDamaged(
+        f"blob {sha256[:12]}…: {what}. Run the same command again: its task makes it anew.", sha256=sha256
+    )
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,8 @@ class Work:
 
     task: Task
     inputs: Mapping[str, tuple[Artifact, ...]]
-    data: Path
+    data: Path | str
+    """Address of the tables: a folder, or ``s3://bucket/prefix``."""
     out: Path
 
     @property
@@ -177,6 +185,8 @@ class Step(ABC):
     """Sections of the specification that :meth:`run` reads."""
     tables: ClassVar[tuple[str, ...]] = ()
     """Tables that it reads itself, so that their place in the specification matters."""
+    reads_promise: ClassVar[bool] = False
+    """Whether ``data.partitionedBy`` matters to it."""
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """The specification with every section reset that this step does not read; ``None`` if it reads nothing.
@@ -195,7 +205,9 @@ class Step(ABC):
         )
         update: dict[str, Any] = {"tables": tables, "uri": "."}
         if not self.tables:
-            update |= {"partitioned_by": "nothing", "source": "native"}
+            update["source"] = "native"
+        if not self.reads_promise:
+            update["partitioned_by"] = "nothing"
         return data.model_copy(update=update)
 
     @abstractmethod
@@ -211,33 +223,61 @@ class Outcome:
     is_new: bool
 
 
-def execute(task: Task, store: Store, data: Path, *, scratch: Path | None = None) -> Outcome:
+def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None = None) -> Outcome:
     """Do a task unless it is done: blobs first, the commit record last.
 
     Raises
     ------
     MlhoError
         What the step raised; nothing of it is committed.
+    StoreUnavailable
+        The disk is full where the work goes on.
     """
     done = read_commit(store, task.key)
     if done is not None:
         return Outcome(done, is_new=False)
     started = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix=f"{task.kind}-", dir=scratch))
-    try:
+    with _work_folder(task, scratch) as folder:
         facts = step_named(task.kind).run(Work(task, _open_inputs(task, store), data, folder))
         files = dict(_store_files(folder, store))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     seconds = round(time.monotonic() - started, 3)
     return _commit(store, Commit(task=task.key, kind=task.kind, files=files, facts=facts, seconds=seconds))
 
 
-def read_commit(store: Store, task_key: str) -> Commit | None:
-    """The commit record of a task, or ``None`` while it is not done."""
+@contextmanager
+def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
+    """A folder for a task's files, removed at the end; a full disk is said as such."""
+    folder: Path | None = None
     try:
-        return Commit.model_validate_json(store.get(commit_key(task_key)))
+        folder = Path(tempfile.mkdtemp(prefix=f"{task.kind}-", dir=scratch))
+        yield folder
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreUnavailable(
+            f"{task.kind}: {error.strerror} for its files. Free some space and run the same command again."
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_commit(store: Store, task_key: str) -> Commit | None:
+    """The commit record of a task, or ``None`` while it is not done.
+
+    A record that cannot be read is what a power cut left of it: it is removed, and its task is not done.
+    """
+    key = commit_key(task_key)
+    try:
+        return Commit.model_validate_json(store.get(key))
     except ArtifactNotFound:
+        return None
+    except ValidationError as error:
+        if error.errors(include_input=False)[0]["type"] != "json_invalid":
+            raise MlhoError(
+                f"commit {task_key[:12]}…: written by another version of this program. Use that version, or another store."
+            ) from None
+        store.delete(key)
         return None
 
 

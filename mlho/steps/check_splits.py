@@ -20,9 +20,9 @@ class CheckSplits(Step):
         return narrowed.model_copy(update={"cohort": Cohort(index=Index(none=True))})
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``splits.json``, which says only that all is well."""
+        """Write ``splits.json``, which says only that all is well: what depends on it stays when iterations are added."""
         from mlho.training.splits import check_splits
 
         check_splits(work.spec.validation, open_cohort(work))
-        work.write_json("splits.json", {"checked": work.spec.validation.iterations + 1})
-        return {}
+        work.write_json("splits.json", {"checked": True})
+        return {"n_checked": work.spec.validation.iterations + 1}

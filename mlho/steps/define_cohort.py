@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from mlho.spec import TrainingSpec
 from mlho.steps.base import Step, Work
-from mlho.steps.inputs import checked_source
+from mlho.steps.inputs import checked_root
 
 
 class DefineCohort(Step):
@@ -25,9 +25,7 @@ class DefineCohort(Step):
         """Write ``cohort.arr`` and ``labels.json``."""
         from mlho.encoding.define import define_cohort
 
-        for source in work.task.sources:
-            checked_source(work, source)
-        result = define_cohort(work.spec, work.data)
+        result = define_cohort(work.spec, checked_root(work))
         result.cohort.write(work.out / "cohort.arr")
         work.write_json("labels.json", dict(result.label_ledger))
         return {

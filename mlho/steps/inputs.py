@@ -10,18 +10,27 @@ from mlho.store.base import file_digest
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort import Cohort
+    from mlho.sources.files import DataRoot, RemoteFile
     from mlho.training.problem import Problem
 
 
-def checked_source(work: Work, source: InputFile) -> Path:
-    """Path of an input that is still what the manifest says.
+def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
+    """Where an input is that is still what the manifest says.
+
+    A file is compared here; an object of a bucket is compared by the server, at every read.
 
     Raises
     ------
     InputChanged
         Its size or content is another one.
     """
-    path = work.data / source.key
+    from mlho.store.inputs import S3Root, open_data
+
+    root = open_data(work.data)
+    if isinstance(root, S3Root):
+        return root.file(source.key, size=source.size, version=source.version).path
+    assert isinstance(root, Path)
+    path = root / source.key
     if not path.is_file() or path.stat().st_size != source.size or file_digest(path) != source.version:
         raise InputChanged(
             source.key,
@@ -31,6 +40,16 @@ def checked_source(work: Work, source: InputFile) -> Path:
             remedy="Submit the run again when the data are complete: changed data are a new run.",
         )
     return path
+
+
+def checked_root(work: Work) -> "DataRoot":
+    """Where this task's inputs are found by pattern: exactly those of the manifest, and still as it says."""
+    from mlho.sources.files import InputFile as SourceFile
+    from mlho.store.inputs import PinnedRoot, open_data
+
+    files = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+    root = open_data(work.data)
+    return root if isinstance(root, Path) else PinnedRoot(files)
 
 
 def open_cohort(work: Work) -> "Cohort":

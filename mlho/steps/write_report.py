@@ -29,6 +29,7 @@ class WriteReport(Step):
     kind: ClassVar[str] = "write_report"
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
+    reads_promise: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write both, and give the result's digest."""

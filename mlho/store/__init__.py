@@ -1,19 +1,60 @@
 """Bytes in, bytes out: write-once artifacts behind one small interface."""
 
+import os
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from mlho.errors import SpecError
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
+from mlho.store.s3_settings import SCHEME, S3Settings, split_address
 
 
-def open_store(address: str) -> Store:
-    """Open the store at an address: a folder, as a path or a ``file://`` address."""
+def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
+    """Open the store at an address.
+
+    Parameters
+    ----------
+    address : str
+        A folder, as a path or a ``file://`` address; or ``s3://bucket/prefix``.
+    env : mapping of str to str, optional
+        Where object storage's settings are read (:class:`~mlho.store.s3_settings.S3Settings`, and ``MLHO_CACHE_DIR`` and
+        ``MLHO_CACHE_BYTES``); this process's environment by default.
+
+    Raises
+    ------
+    SpecError
+        The address is none of these, a setting is wrong, or the folder cannot be made. Whether object storage answers
+        shows at the first request, or before it by :func:`~mlho.store.probe.probe_store`.
+    """
     scheme, separator, rest = address.partition("://")
     if not separator:
         return LocalStore(Path(address).expanduser())
     if scheme == "file":
         return LocalStore(Path(rest))
+    if address.startswith(SCHEME):
+        return _open_s3(os.getpid(), address, *_s3_variables(os.environ if env is None else env))
     raise SpecError(
-        f"store {address!r}: this version keeps artifacts in a folder. Give a path, such as ./mlho-store."
+        f"store {address!r}: artifacts are kept in a folder (./mlho-store) or in object storage (s3://bucket/prefix)."
     )
+
+
+def _s3_variables(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    names = ("HOME", "XDG_CACHE_HOME")
+    return tuple(
+        sorted((name, own) for name, own in env.items() if name in names or name.startswith("MLHO_"))
+    )
+
+
+@cache
+def _open_s3(_process: int, address: str, *variables: tuple[str, str]) -> Store:
+    """One store for each address in a process, so that its connections and what it knows of the cache are kept."""
+    from mlho.store.cache import BlobCache
+    from mlho.store.s3 import Bucket
+    from mlho.store.s3_store import S3Store
+
+    env = dict(variables)
+    bucket, prefix = split_address(address)
+    settings = S3Settings.from_environment(env)
+    return S3Store(Bucket(bucket, settings, where=address), prefix, BlobCache.from_environment(env))

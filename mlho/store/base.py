@@ -47,6 +47,10 @@ class Store(ABC):
     def path(self, key: str) -> Path:
         """A local file with these bytes, to be mapped and not changed; ``ArtifactNotFound`` where there are none."""
 
+    def scratch(self) -> Path | None:
+        """Folder for work in progress from which a finished file is stored at least cost; ``None`` if any will do."""
+        return None
+
 
 def checked_key(key: str) -> str:
     """Return a key if it is a relative path of plain parts; refuse what could leave the store."""

@@ -85,7 +85,7 @@ class LocalStore(Store):
             with self._temporary() as temporary:
                 temporary.write_bytes(data)
                 target = self._file(key)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                self._make_folder(target)
                 temporary.replace(target)
             return True
 
@@ -95,7 +95,7 @@ class LocalStore(Store):
 
     @override
     def keys(self, prefix: str) -> Iterator[str]:
-        top = self.root / prefix if prefix.endswith("/") else (self.root / prefix).parent
+        top = self.root / prefix.rpartition("/")[0]
         files = (path for path in top.rglob("*") if path.is_file()) if top.is_dir() else iter(())
         names = (path.relative_to(self.root).as_posix() for path in files)
         return iter(
@@ -122,34 +122,47 @@ class LocalStore(Store):
 
     def _link(self, source: Path, key: str) -> bool:
         target = self._file(key)
+        with _full_disk_is_said(self.root):
+            self._make_folder(target)
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                return False
+        return True
+
+    def _make_folder(self, target: Path) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(source, target)
-        except FileExistsError:
-            return False
-        return True
+        except (FileExistsError, NotADirectoryError):
+            key = target.relative_to(self.root).as_posix()
+            raise SpecError(f"store key {key[:80]!r}: it lies below an object of the store.") from None
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        try:
+        with _full_disk_is_said(self.root):
             handle, name = tempfile.mkstemp(dir=self.root / _TEMPORARY)
-            os.fchmod(
-                handle, 0o644
-            )  # mkstemp makes it private; a store is read by others, as its folder allows
+            # mkstemp makes it private; a store is read by others, as its folder allows
+            os.fchmod(handle, 0o644)
             os.close(handle)
             try:
                 yield Path(name)
             finally:
                 Path(name).unlink(missing_ok=True)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise StoreUnavailable(
-                    f"store {self.root}: {error.strerror}. Free some space and run the same command again."
-                ) from error
-            raise
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.root / _TEMPORARY / "pointers.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+@contextmanager
+def _full_disk_is_said(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise StoreUnavailable(
+                f"store {root}: {error.strerror}. Free some space and run the same command again."
+            ) from error
+        raise

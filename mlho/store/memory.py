@@ -1,6 +1,8 @@
 """A store in memory: the twin for tests and notebooks."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
@@ -16,7 +18,8 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
         self._lock = Lock()
-        self._files = tempfile.TemporaryDirectory(prefix="mlho-memory-")
+        self._files = Path(tempfile.mkdtemp(prefix="mlho-memory-"))
+        weakref.finalize(self, shutil.rmtree, self._files, ignore_errors=True)
 
     @override
     def get(self, key: str) -> bytes:
@@ -43,6 +46,7 @@ class MemoryStore(Store):
             if self._objects.get(checked_key(key)) != expected:
                 return False
             self._objects[key] = bytes(data)
+            (self._files / key).unlink(missing_ok=True)  # the file of a pointer that moved
             return True
 
     @override
@@ -57,13 +61,14 @@ class MemoryStore(Store):
     def delete(self, key: str) -> None:
         with self._lock:
             self._objects.pop(checked_key(key), None)
-        (Path(self._files.name) / key).unlink(missing_ok=True)
+            (self._files / key).unlink(missing_ok=True)
 
     @override
     def path(self, key: str) -> Path:
-        data = self.get(key)
-        target = Path(self._files.name) / key
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        target = self._files / checked_key(key)
+        with self._lock:
+            data = self.get(key)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
         return target

@@ -453,3 +453,12 @@ def test_scores_that_do_not_exist_choose_nothing(scores):
     """A failed fold is an error, not a number to compare."""
     with pytest.raises(SpecError, match="choice"):
         choose_setting(np.array(scores))
+
+
+def test_no_rows_have_no_predictions(classifier):
+    """An empty batch is no error: empty probabilities, and no rows of contributions."""
+    fitted = fitted_quickly(classifier.name)[0]
+    nothing = np.empty((0, fitted.n_features))
+
+    assert fitted.predict_proba(nothing).shape == (0,)
+    assert fitted.contributions(nothing).shape == (0, fitted.n_features + 1)

@@ -1,0 +1,270 @@
+"""A node's own copies of blobs: bounded in size, shared by all processes, mapped into memory by readers.
+
+Only blobs are looked up here, because they never change. A copy is complete before it has its name, one process fetches
+it while the others wait, and removing one does not disturb those that have it mapped.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
+from mlho.store.base import file_digest
+
+_MAX_BYTES: Final = 8 << 30
+# A copy used so recently may be about to be mapped: it stays, even if the bound is passed meanwhile.
+_GRACE_SECONDS: Final = 120.0
+_ABANDONED_SECONDS: Final = 86_400.0  # of a temporary file: whoever wrote it was killed
+_SCANS_IN_BOUND: Final = 64  # a process looks at the folder after adding this part of the bound
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+_Seen = tuple[str, int, int]
+_verified: set[_Seen] = set()  # copies whose digest this process has compared: path, size, time of change
+
+
+class BlobCache:
+    """Copies of blobs in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        On a disk of this machine; made when missing, for its owner only, since blobs hold patients' data.
+    max_bytes : int
+        Bound of all copies. Least recently used ones go first, down to 7/8 of it. Copies used in the last two minutes
+        stay: a working set that is larger than the bound is kept while it is in use.
+    grace_seconds : float
+        Those two minutes.
+
+    Raises
+    ------
+    SpecError
+        The folder cannot be made or written.
+    """
+
+    def __init__(
+        self, folder: Path, *, max_bytes: int = _MAX_BYTES, grace_seconds: float = _GRACE_SECONDS
+    ) -> None:
+        self.folder = folder.absolute()
+        self.max_bytes = max_bytes
+        self._grace_seconds = grace_seconds
+        self._added: int | None = None  # bytes since this process last looked; None: it never did
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for name in ("blobs", "files", "locks", "tmp"):
+                (self.folder / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise SpecError(
+                f"cache {self.folder}: cannot be made ({error.strerror}). Set MLHO_CACHE_DIR to a folder that this user "
+                "may write."
+            ) from error
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Self:
+        """The cache that ``MLHO_CACHE_DIR`` (``~/.cache/mlho``) and ``MLHO_CACHE_BYTES`` (8G) name.
+
+        Raises
+        ------
+        SpecError
+            The size is none, or the folder cannot be made.
+        """
+        base = env.get("XDG_CACHE_HOME") or (f"{env['HOME']}/.cache" if env.get("HOME") else None)
+        default = f"{base}/mlho" if base else f"{tempfile.gettempdir()}/mlho-cache-{os.getuid()}"
+        folder = Path(env.get("MLHO_CACHE_DIR") or default)
+        return cls(folder, max_bytes=_n_bytes(env.get("MLHO_CACHE_BYTES") or str(_MAX_BYTES)))
+
+    def path(self, digest: str, fetch: Callable[[BinaryIO], None]) -> Path:
+        """A verified local copy of a blob, fetched unless it is here.
+
+        Parameters
+        ----------
+        digest : str
+            SHA-256 of its bytes.
+        fetch : callable
+            Writes the bytes to a file that is open for writing.
+
+        Raises
+        ------
+        ArtifactDamaged
+            What was fetched has another digest; it is not kept.
+        StoreUnavailable
+            The disk is full.
+        """
+        target = self._blob(digest)
+        if not self._is_here(target, digest):
+            with self._locked(digest):  # the processes that wait for it find it then
+                if not self._is_here(target, digest):
+                    self._fetch(target, digest, fetch)
+            self._make_room(target.stat().st_size, target)
+        _mark_used(target)
+        return target
+
+    def admit(self, digest: str, source: Path) -> None:
+        """Keep a file that was just stored as this blob, so that this node need not fetch it; the file may be removed."""
+        target = self._blob(digest)
+        if target.exists():
+            return
+        with self._temporary() as temporary:
+            temporary.unlink()
+            try:
+                os.link(source, temporary)
+            except OSError:  # on another disk
+                shutil.copyfile(source, temporary)
+            size = self._name(temporary, target)
+        self._make_room(size, target)
+
+    def keep(self, name: str, data: bytes) -> Path:
+        """A file of these bytes and this name, for programs that need one; it goes when room is needed."""
+        target = self.folder / "files" / hashlib.sha256(data).hexdigest()[:32] / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self._temporary() as temporary:
+                temporary.write_bytes(data)
+                temporary.replace(target)
+            self._make_room(len(data), target)
+        _mark_used(target)
+        return target
+
+    def discard(self, digest: str) -> None:
+        """Remove the copy of a blob if it is here."""
+        self._blob(digest).unlink(missing_ok=True)
+
+    def scratch(self) -> Path:
+        """Folder on the same disk for work in progress, so that a finished file is linked and not copied."""
+        return self.folder / "tmp"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all copies now."""
+        return sum(stat.st_size for _, stat in self._copies())
+
+    def _blob(self, digest: str) -> Path:
+        return self.folder / "blobs" / digest[:2] / digest
+
+    def _is_here(self, target: Path, digest: str) -> bool:
+        """Whether a whole copy is here; its digest is compared once in a process, and a damaged one is removed."""
+        try:
+            if _seen(target) in _verified:
+                return True
+            if file_digest(target) == digest:
+                _verified.add(_seen(target))
+                return True
+        except FileNotFoundError:
+            return False
+        target.unlink(missing_ok=True)
+        return False
+
+    def _fetch(self, target: Path, digest: str, fetch: Callable[[BinaryIO], None]) -> None:
+        with self._temporary() as temporary:
+            with temporary.open("wb") as file:
+                fetch(file)
+            if file_digest(temporary) != digest:
+                raise ArtifactDamaged(
+                    f"blob {digest[:12]}…: its bytes in the store do not match its digest. Run the same command again: its "
+                    "task makes it anew.",
+                    sha256=digest,
+                )
+            self._name(temporary, target)
+
+    def _name(self, temporary: Path, target: Path) -> int:
+        """Give a whole copy its name; its size."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.chmod(0o444)
+        temporary.replace(target)
+        _verified.add(_seen(target))
+        return target.stat().st_size
+
+    def _make_room(self, added: int, newest: Path) -> None:
+        """Remove what was not used for longest, if the bound is passed and nobody else is at it."""
+        if self._added is not None:
+            self._added += added
+            if self._added * _SCANS_IN_BOUND < self.max_bytes:
+                return
+        with (self.folder / "evict.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            self._added = 0
+            self._evict(newest)
+
+    def _evict(self, newest: Path) -> None:
+        now = time.time()
+        copies = sorted(self._copies(), key=lambda own: own[1].st_atime_ns)
+        total = sum(stat.st_size for _, stat in copies)
+        copies = [own for own in copies if own[0] != newest]  # its reader has not even seen it
+        for path, stat in copies if total > self.max_bytes else ():
+            if total <= self.max_bytes * 7 // 8 or now - stat.st_atime < self._grace_seconds:
+                break
+            path.unlink(missing_ok=True)
+            total -= stat.st_size
+        for path, stat in _files(self.scratch()):
+            if now - stat.st_mtime > _ABANDONED_SECONDS:
+                path.unlink(missing_ok=True)
+
+    def _copies(self) -> Iterator[tuple[Path, os.stat_result]]:
+        yield from _files(self.folder / "blobs")
+        yield from _files(self.folder / "files")
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        handle, name = tempfile.mkstemp(dir=self.scratch())
+        os.close(handle)
+        try:
+            yield Path(name)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise StoreUnavailable(
+                    f"cache {self.folder}: {error.strerror}. Free some space, or set MLHO_CACHE_DIR and MLHO_CACHE_BYTES."
+                ) from error
+            raise
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self, digest: str) -> Iterator[None]:
+        """One process at a time for blobs that begin alike; a killed one lets go."""
+        with (self.folder / "locks" / digest[:2]).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Files under a folder, which others may be removing."""
+    for path in folder.rglob("*"):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        if path.is_file():
+            yield path, stat
+
+
+def _mark_used(path: Path) -> None:
+    """Set the time of last use, which is what eviction goes by; the time of change stays, which is what readers see."""
+    try:
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+    except FileNotFoundError:  # evicted this instant: its reader finds out
+        return
+
+
+def _seen(path: Path) -> _Seen:
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def _n_bytes(text: str) -> int:
+    """Bytes of ``500M``, ``8G``, ``8Gi`` or a plain number (powers of 1024)."""
+    plain = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = plain[-1:] if plain[-1:] in ("K", "M", "G", "T") else ""
+    number = plain.removesuffix(unit)
+    if not number.isdigit() or not int(number):
+        raise SpecError(f"MLHO_CACHE_BYTES {text!r}: give a size such as 500M or 8G.")
+    return int(number) * _UNITS[unit]

@@ -1,0 +1,211 @@
+"""Tables in object storage: listed without being read, and read by ranges, so that nothing is copied to a disk.
+
+A listing names each object with its ETag, and every read asks for that ETag: an object that was replaced meanwhile is
+refused by the server, never half-mixed.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BufferedReader, RawIOBase
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, Final, cast, override
+
+from mlho.errors import InputChanged, SpecError
+from mlho.sources.files import DataRoot, InputFile, RemoteFile, RemoteRoot, select_keys
+from mlho.store.s3_settings import SCHEME, S3Settings, split_address
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from mlho.store.s3 import Bucket
+
+_FIRST_WINDOW_BYTES: Final = 1 << 20  # a column chunk of a small row group, or a footer
+_LARGEST_WINDOW_BYTES: Final = 8 << 20  # at 100 MB/s a request's latency is then a small part
+_MAX_WINDOWS: Final = 8  # more columns than a table of ours has
+_BUFFER_BYTES: Final = 1 << 16
+
+
+def open_data(address: str | Path, env: Mapping[str, str] | None = None) -> DataRoot:
+    """Where the tables are: a folder as a path, ``s3://bucket/prefix`` as what lists and reads it.
+
+    Parameters
+    ----------
+    address : str or Path
+        An absolute path, a ``file://`` address, or ``s3://bucket/prefix``.
+    env : mapping of str to str, optional
+        Where the settings of object storage are read; this process's environment by default.
+
+    Raises
+    ------
+    SpecError
+        The address is of another kind, or a setting is wrong.
+    """
+    text = str(address)
+    if isinstance(address, Path) or "://" not in text:
+        return Path(address)
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    if not text.startswith(SCHEME):
+        raise SpecError(
+            f"data.uri {text!r}: tables are read from a folder or from object storage (s3://bucket/prefix)."
+        )
+    from mlho.store.s3 import Bucket
+
+    bucket, prefix = split_address(text)
+    settings = S3Settings.from_environment(os.environ if env is None else env)
+    return S3Root(Bucket(bucket, settings, where=text), prefix)
+
+
+@dataclass(frozen=True)
+class S3Root(RemoteRoot):
+    """Tables under a prefix of a bucket, as they are now."""
+
+    bucket: "Bucket"
+    prefix: str
+
+    @override
+    def find(self, pattern: str) -> list[InputFile]:
+        fixed = _fixed_part(pattern)
+        start = len(self.prefix)
+        found = {own.key[start:]: own for own in self.bucket.listed(self.prefix + fixed)}
+        return [
+            self.file(key, size=found[key].size, version=found[key].etag.strip('"'))
+            for key in select_keys(found, pattern)
+        ]
+
+    def file(self, key: str, *, size: int, version: str) -> InputFile:
+        """The input of this key at one version, whatever is there now."""
+        return InputFile(key, S3File(self.bucket, self.prefix + key, key, size, version), size)
+
+
+@dataclass(frozen=True)
+class PinnedRoot(RemoteRoot):
+    """Tables as a manifest names them: nothing is listed again."""
+
+    files: Sequence[InputFile]
+
+    @override
+    def find(self, pattern: str) -> list[InputFile]:
+        by_key = {file.key: file for file in self.files}
+        return [by_key[key] for key in select_keys(by_key, pattern)]
+
+
+@dataclass(frozen=True)
+class S3File(RemoteFile):
+    """An object at one ETag."""
+
+    bucket: "Bucket"
+    object_key: str
+    name: str
+    size: int
+    etag: str
+
+    @property
+    @override
+    def version(self) -> str:
+        return self.etag
+
+    @override
+    def open(self) -> BinaryIO:
+        # Small reads, such as a CSV's header, are served from one buffer.
+        return cast("BinaryIO", BufferedReader(_RangeReader(self), _BUFFER_BYTES))
+
+    def read_range(self, start: int, size: int) -> bytes:
+        """Bytes of this version.
+
+        Raises
+        ------
+        InputChanged
+            The object has another version, or is gone.
+        """
+        data = self.bucket.get_range(self.object_key, start, size, etag=f'"{self.etag}"')
+        if data is None or len(data) != size:
+            raise InputChanged(
+                self.name,
+                "the object changed after the run began",
+                expected=f"{self.size} bytes with the ETag of the manifest",
+                got="another object, or none",
+                remedy="Submit the run again when the data are complete: changed data are a new run.",
+            )
+        return data
+
+
+@dataclass
+class _Window:
+    """Bytes at hand, and how many to fetch if a reader goes on where they end."""
+
+    start: int
+    data: bytes
+    next_bytes: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
+class _RangeReader(RawIOBase):
+    """A file over range requests, with a growing window for each place where somebody reads on.
+
+    Parquet's columns are read side by side, each from front to back, so several windows are kept. A window begins small,
+    because the next column's bytes may not be wanted, and doubles while it is read on.
+    """
+
+    def __init__(self, file: S3File) -> None:
+        self._file = file
+        self._at = 0
+        self._windows: OrderedDict[int, _Window] = OrderedDict()
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def tell(self) -> int:
+        return self._at
+
+    @override
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    @override
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        target = memoryview(buffer).cast("B")
+        if not len(target) or self._at >= self._file.size:
+            return 0
+        window = self._window_at(self._at, len(target))
+        data = window.data[self._at - window.start :][: len(target)]
+        target[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _window_at(self, at: int, wanted: int) -> _Window:
+        for start, window in self._windows.items():
+            if window.start <= at < window.end:
+                self._windows.move_to_end(start)
+                return window
+        before = next((start for start, window in self._windows.items() if window.end == at), None)
+        size = self._windows.pop(before).next_bytes if before is not None else _FIRST_WINDOW_BYTES
+        size = min(max(size, min(wanted, _LARGEST_WINDOW_BYTES)), self._file.size - at)
+        window = _Window(at, self._file.read_range(at, size), min(2 * size, _LARGEST_WINDOW_BYTES))
+        self._windows[at] = window
+        if len(self._windows) > _MAX_WINDOWS:
+            self._windows.popitem(last=False)
+        return window
+
+
+def _fixed_part(pattern: str) -> str:
+    """The beginning of all keys that a pattern can name: what is listed."""
+    fixed: list[str] = []
+    for part in PurePosixPath(pattern).parts:
+        if any(mark in part for mark in "*?["):
+            return "".join(f"{own}/" for own in fixed)
+        fixed.append(part)
+    return "/".join(fixed)

@@ -1,0 +1,119 @@
+"""Ask a store, before anything is written to it, whether it keeps the promise that everything else rests on.
+
+The promise: of several writes under one key the first stays, and all others are told so. Some servers take a
+conditional write for a plain one; with such a server two workers that finish one task would overwrite each other in
+silence.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+from uuid import uuid4
+
+from mlho.errors import MlhoError, SpecError, StoreUnavailable
+from mlho.store.base import Store
+from mlho.store.s3 import Bucket
+from mlho.store.s3_store import S3Store
+
+_PROBES: Final = "probe"
+_WRITERS: Final = 4
+# A start that fails should fail at once: nobody is waiting for a server to recover.
+_DEADLINE_SECONDS: Final = 4.0
+_READ_SECONDS: Final = 8.0
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a store does with writes that meet another one.
+
+    Attributes
+    ----------
+    refuses_second_write : bool
+        A conditional write under a key that exists, and its bytes stay (``If-None-Match: *``).
+    refuses_stale_swap : bool
+        A conditional write by an old version of a pointer (``If-Match``).
+    has_one_winner : bool
+        Of writes at the same instant under one key exactly one is told that it wrote.
+    """
+
+    refuses_second_write: bool = True
+    refuses_stale_swap: bool = True
+    has_one_winner: bool = True
+
+
+def probe_store(store: Store) -> Capabilities:
+    """Try what everything rests on, on keys of its own that are removed again.
+
+    Parameters
+    ----------
+    store : Store
+        One in a folder or in memory is known to be good, and is not touched.
+
+    Returns
+    -------
+    Capabilities
+        All true.
+
+    Raises
+    ------
+    SpecError
+        The server does not keep the promise; or there is no such bucket, the credentials are wrong, or a right is missing.
+    StoreUnavailable
+        No answer within some seconds.
+    """
+    if not isinstance(store, S3Store):
+        return Capabilities()
+    quick = replace(
+        store.bucket.settings,
+        max_attempts=2,
+        deadline_seconds=min(_DEADLINE_SECONDS, store.bucket.settings.deadline_seconds),
+        read_timeout_seconds=min(_READ_SECONDS, store.bucket.settings.read_timeout_seconds),
+    )
+    bucket = Bucket(store.bucket.name, quick, where=store.bucket.where)
+    prefix = f"{store.prefix}{_PROBES}/{uuid4().hex}"
+    next(bucket.listed(prefix, page=1), None)  # says at once which bucket, credential or right is missing
+    try:
+        found = _try_writes(bucket, prefix)
+    finally:
+        _clean_up(bucket, prefix)
+    _refuse(bucket.where, found)
+    return found
+
+
+def _clean_up(bucket: Bucket, prefix: str) -> None:
+    for name in ("once", "race"):
+        # What went wrong is said by the error under way; without the right to delete two small objects stay.
+        with suppress(MlhoError):
+            bucket.delete(f"{prefix}/{name}")
+
+
+def _try_writes(bucket: Bucket, prefix: str) -> Capabilities:
+    once = f"{prefix}/once"
+    if not bucket.put(once, b"first"):
+        raise StoreUnavailable(
+            f"{bucket.where}: the server refused a first write. Run the same command again."
+        )
+    second = bucket.put(once, b"second")
+    first = bucket.get(once)
+    is_first = first is not None and first[0] == b"first"
+    moved = first is not None and bucket.put(once, b"third", if_match=first[1])
+    stale = first is not None and bucket.put(once, b"fourth", if_match=first[1])
+    race = f"{prefix}/race"
+    with ThreadPoolExecutor(_WRITERS) as threads:
+        wins = sum(threads.map(lambda number: bucket.put(race, b"%d" % number), range(_WRITERS)))
+    return Capabilities(
+        refuses_second_write=is_first and not second,
+        refuses_stale_swap=moved and not stale,
+        has_one_winner=wins == 1,
+    )
+
+
+def _refuse(where: str, found: Capabilities) -> None:
+    broken = [name for name, kept in asdict(found).items() if not kept]
+    if broken:
+        raise SpecError(
+            f"{where}: this server overwrites what it was asked not to ({', '.join(broken)} is false), so results could be "
+            "replaced in silence. Use a server with conditional writes (AWS S3, MinIO, Ceph, SeaweedFS, in a recent "
+            "version), or a folder as the store: there is no mode that does without."
+        )

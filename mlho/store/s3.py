@@ -1,0 +1,318 @@
+"""The only door to object storage: one bucket's requests, tried again while that helps, with answers in our words.
+
+boto3 is imported at the first request: it takes a third of a second, and a command on a folder needs none of it. A
+client belongs to one process, so that forked children share no connection.
+
+A reply may get lost after the server has written: the repeated request then meets its own object and is refused. So
+every conditional write carries a mark of its own, and a refusal is believed only if the object carries another one.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from uuid import uuid4
+
+from mlho.errors import MlhoError, SpecError
+from mlho.store.s3_faults import Fault, as_error, no_credentials
+from mlho.store.s3_settings import S3Settings
+
+_MARK: Final = "mlho-writer"
+_PART_BYTES: Final = 16 << 20
+_MAX_PARTS: Final = 9_000  # S3 allows 10,000
+_CHUNK_BYTES: Final = 1 << 20
+_FIRST_WAIT_SECONDS: Final = 0.2
+_LONGEST_WAIT_SECONDS: Final = 8.0
+
+
+class Refused(Exception):  # noqa: N818 - says what happened
+    """The server answered, and waiting does not help; what it means is the caller's to say."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(fault.code)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object without its bytes; ``version`` is its version id where the bucket keeps versions."""
+
+    key: str
+    size: int
+    etag: str
+    version: str | None = None
+    mark: str | None = None
+
+
+class Bucket:
+    """A bucket of a server.
+
+    Parameters
+    ----------
+    name : str
+    settings : S3Settings
+    where : str, optional
+        Address for messages; the bucket's by default.
+
+    Raises
+    ------
+    SpecError
+        From every method: no such bucket, wrong credentials, access denied; with the remedy.
+    StoreUnavailable
+        From every method: no answer within the deadline. Trying again later is right.
+    """
+
+    def __init__(self, name: str, settings: S3Settings, *, where: str | None = None) -> None:
+        self.name = name
+        self.settings = settings
+        self.where = where or f"s3://{name}"
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """Bytes and ETag of an object; ``None`` where there is none."""
+
+        def request(client: Any) -> tuple[bytes, str]:
+            answer = client.get_object(Bucket=self.name, Key=key)
+            return answer["Body"].read(), answer["ETag"]
+
+        return self._or_none("read", request)
+
+    def get_range(self, key: str, start: int, size: int, *, etag: str) -> bytes | None:
+        """Part of an object that still has this ETag; ``None`` where it has another one or is gone."""
+
+        def request(client: Any) -> bytes:
+            span = f"bytes={start}-{start + size - 1}"
+            answer = client.get_object(Bucket=self.name, Key=key, Range=span, IfMatch=etag)
+            data: bytes = answer["Body"].read()
+            return data
+
+        return self._or_none("read", request)
+
+    def download(self, key: str, file: BinaryIO) -> str | None:
+        """Write an object's bytes to an open file; its ETag, or ``None`` where there is none."""
+
+        def request(client: Any) -> str:
+            file.seek(0)
+            file.truncate()
+            answer = client.get_object(Bucket=self.name, Key=key)
+            for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                file.write(chunk)
+            file.flush()
+            return str(answer["ETag"])
+
+        return self._or_none("read", request)
+
+    def head(self, key: str) -> Found | None:
+        """What is known of an object without reading it; ``None`` where there is none."""
+        answer = self._or_none("read", lambda client: client.head_object(Bucket=self.name, Key=key))
+        if answer is None:
+            return None
+        marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return Found(key, answer["ContentLength"], answer["ETag"], _version(answer), marks.get(_MARK))
+
+    def put(self, key: str, data: bytes | Path, *, if_match: str | None = None) -> bool:
+        """Write bytes or a file if the key is absent, or if it still has an ETag; tell whether this call did."""
+        mark = uuid4().hex
+        condition = {"IfMatch": if_match} if if_match else {"IfNoneMatch": "*"}
+        more = {"Bucket": self.name, "Key": key, **condition, **self._marked(mark)}
+
+        def request(client: Any) -> None:
+            with BytesIO(data) if isinstance(data, bytes) else data.open("rb") as body:
+                client.put_object(Body=body, **more)
+
+        try:
+            self._call("write", request)
+        except Refused as refused:
+            # 404 is what AWS answers to If-Match where there is nothing.
+            self._raise_unless(refused.fault.is_condition or refused.fault.is_missing, refused, "write")
+            return self._is_own(key, mark)
+        return True
+
+    def put_file(self, key: str, path: Path) -> bool:
+        """Write a file if the key is absent; tell whether this call did. Large files go in parts."""
+        if path.stat().st_size < self.settings.multipart_bytes:
+            return self.put(key, path)
+        mark = uuid4().hex
+        ends = time.monotonic() + self.settings.deadline_seconds
+        while True:
+            try:
+                self._put_parts(key, path, mark)
+                return True
+            except Refused as refused:
+                fault = refused.fault
+                # A conflict makes the parts void; a lost upload was ended by our own lost request, or by a clean-up.
+                is_known = fault.is_condition or fault.is_conflict or fault.is_lost_upload
+                self._raise_unless(is_known and time.monotonic() < ends, refused, "write")
+            found = self.head(key)
+            if found is not None:
+                return found.mark == mark
+
+    def delete(self, key: str) -> None:
+        """Remove an object if it is there."""
+        self._or_none("delete", lambda client: client.delete_object(Bucket=self.name, Key=key))
+
+    def listed(self, prefix: str, *, page: int = 1000) -> Iterator[Found]:
+        """Objects whose keys begin with a prefix, in the order of keys; those that stand for folders are left out."""
+        more: dict[str, str] = {}
+        while True:
+            answer = self._list_page(prefix, page, more)
+            for found in answer.get("Contents", ()):
+                if not found["Key"].endswith("/"):
+                    yield Found(found["Key"], found["Size"], found["ETag"])
+            if not answer.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def _list_page(self, prefix: str, page: int, more: dict[str, str]) -> Any:
+        try:
+            return self._call(
+                "list",
+                lambda client: client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=page, **more),
+            )
+        except Refused as refused:
+            raise self._error(refused.fault, "list") from refused.__cause__
+
+    def _put_parts(self, key: str, path: Path, mark: str) -> None:
+        target = {"Bucket": self.name, "Key": key}
+        begun = self._call(
+            "write", lambda client: client.create_multipart_upload(**target, **self._marked(mark))
+        )
+        upload = {**target, "UploadId": begun["UploadId"]}
+        try:
+            parts = {"Parts": list(self._upload_parts(upload, path))}
+            self._call(
+                "write",
+                lambda client: client.complete_multipart_upload(
+                    **upload, MultipartUpload=parts, IfNoneMatch="*"
+                ),
+                conflict_passes=False,
+            )
+        except BaseException:
+            self._abort(upload)
+            raise
+
+    def _upload_parts(self, upload: dict[str, str], path: Path) -> Iterator[dict[str, Any]]:
+        part_bytes = max(_PART_BYTES, -(-path.stat().st_size // _MAX_PARTS))
+        with path.open("rb") as file:
+            for number, data in enumerate(iter(lambda: file.read(part_bytes), b""), start=1):
+                etag = self._upload_part(upload, number, data)
+                yield {"PartNumber": number, "ETag": etag}
+
+    def _upload_part(self, upload: dict[str, str], number: int, data: bytes) -> str:
+        answer = self._call(
+            "write", lambda client: client.upload_part(**upload, PartNumber=number, Body=data)
+        )
+        return str(answer["ETag"])
+
+    def _abort(self, upload: dict[str, str]) -> None:
+        """Free the parts of an upload that failed; what cannot be freed is left to the bucket's lifecycle rule."""
+        with suppress(MlhoError, Refused):
+            self._call("write", lambda client: client.abort_multipart_upload(**upload))
+
+    def _is_own(self, key: str, mark: str) -> bool:
+        found = self.head(key)
+        return found is not None and found.mark == mark
+
+    def _marked(self, mark: str) -> dict[str, Any]:
+        own: dict[str, Any] = {"Metadata": {_MARK: mark}}
+        if self.settings.sse_kms_key:
+            own |= {
+                "ServerSideEncryption": "aws:kms",
+                "SSEKMSKeyId": self.settings.sse_kms_key,
+                "BucketKeyEnabled": True,
+            }
+        return own
+
+    def _or_none[T](self, doing: str, request: Callable[[Any], T]) -> T | None:
+        try:
+            return self._call(doing, request)
+        except Refused as refused:
+            self._raise_unless(refused.fault.is_missing or refused.fault.is_condition, refused, doing)
+            return None
+
+    def _raise_unless(self, expected: bool, refused: Refused, doing: str) -> None:
+        if not expected:
+            raise self._error(refused.fault, doing) from refused.__cause__
+
+    def _error(self, fault: Fault, doing: str) -> MlhoError:
+        endpoint = self.settings.endpoint or "AWS"
+        return as_error(fault, where=self.where, endpoint=endpoint, doing=doing)
+
+    def _call[T](self, doing: str, request: Callable[[Any], T], *, conflict_passes: bool = True) -> T:
+        """Send a request, again and again while that helps and the deadline has not passed."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = _client(os.getpid(), self.settings, self.where)
+        ends = time.monotonic() + self.settings.deadline_seconds
+        longest = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return request(client)
+            except (BotoCoreError, ClientError) as error:
+                fault = self._fault(error)
+                if not fault.is_passing or (fault.is_conflict and not conflict_passes):
+                    raise Refused(fault) from error
+                if time.monotonic() >= ends:
+                    raise self._error(fault, doing) from error
+            # Jitter, so that many workers do not come back at the same moment.
+            time.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
+            longest = min(2 * longest, _LONGEST_WAIT_SECONDS)
+
+    def _fault(self, error: Exception) -> Fault:
+        from botocore import exceptions
+
+        answer = getattr(error, "response", None)
+        if isinstance(error, exceptions.ClientError) and isinstance(answer, dict):
+            status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            return Fault(str(answer.get("Error", {}).get("Code") or status), status)
+        if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+            raise no_credentials(self.where) from error
+        if isinstance(error, exceptions.SSLError):
+            raise SpecError(
+                f"{self.where}: the server's certificate is not trusted. Set MLHO_S3_CA_BUNDLE to the file of the "
+                "certificates to trust."
+            ) from error
+        if isinstance(error, exceptions.ParamValidationError):
+            raise SpecError(f"{self.where}: no valid bucket or key. Correct the address.") from error
+        return Fault(type(error).__name__, 0)
+
+
+def _version(answer: Any) -> str | None:
+    version = answer.get("VersionId")
+    return None if version in (None, "null") else str(version)
+
+
+@cache
+def _client(_process: int, settings: S3Settings, where: str) -> Any:
+    """The client of this process: connections and locks do not survive a fork."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(
+        connect_timeout=settings.connect_timeout_seconds,
+        read_timeout=settings.read_timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
+        max_pool_connections=settings.max_connections,
+        request_checksum_calculation=settings.checksums,
+        response_checksum_validation=settings.checksums,
+        s3={"addressing_style": settings.addressing},
+    )
+    try:
+        session = boto3.session.Session()
+        return session.client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            region_name=settings.region or session.region_name or "us-east-1",
+            verify=settings.ca_bundle,
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise SpecError(
+            f"{where}: no client can be made ({type(error).__name__}). Check MLHO_S3_ENDPOINT and AWS_PROFILE."
+        ) from error

@@ -1,0 +1,230 @@
+"""One suite for every store: bytes by key, written once."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import ArtifactNotFound, SpecError
+from mlho.store import open_store
+from mlho.store.base import Store, file_digest
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+
+KEY = "runs/ab/result.json"
+
+
+@pytest.fixture(params=["memory", "local"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else LocalStore(tmp_path / "store")
+
+
+def test_what_was_put_is_got(store):
+    """Bytes come back as they went in, the empty ones and the binary ones too."""
+    for number, data in enumerate((b"", b"\0\xff\r\n", b"x" * 100_000)):
+        assert store.put_if_absent(f"a/{number}", data)
+        assert store.get(f"a/{number}") == data
+
+
+def test_a_key_is_written_once(store):
+    """The second write is refused, says so, and changes nothing."""
+    assert store.put_if_absent(KEY, b"first")
+
+    assert not store.put_if_absent(KEY, b"second")
+    assert store.get(KEY) == b"first"
+
+
+def test_a_key_is_written_once_by_racing_writers(store):
+    """Of many writers exactly one is told that it wrote, and its bytes are what all read."""
+    with ThreadPoolExecutor(8) as threads:
+        written = list(threads.map(lambda n: store.put_if_absent(KEY, str(n).encode()), range(64)))
+
+    assert written.count(True) == 1
+    assert store.get(KEY) == str(written.index(True)).encode()
+
+
+@pytest.mark.parametrize("method", ["get", "path"])
+def test_an_absent_key_is_not_found(store, method):
+    """The error is a LookupError that names the key."""
+    with pytest.raises(ArtifactNotFound, match="runs/none"):
+        getattr(store, method)("runs/none")
+
+
+@pytest.mark.parametrize("method", ["get", "path"])
+def test_a_folder_of_keys_is_no_key(store, method):
+    """What only begins other keys holds nothing itself."""
+    store.put_if_absent(KEY, b"1")
+
+    assert not store.exists("runs/ab")
+    with pytest.raises(ArtifactNotFound):
+        getattr(store, method)("runs/ab")
+
+
+def test_a_key_below_a_key_is_not_found(store):
+    """Looking below an object is no error of another kind."""
+    store.put_if_absent("a", b"1")
+
+    assert not store.exists("a/b")
+    with pytest.raises(ArtifactNotFound):
+        store.get("a/b")
+
+
+def test_a_file_is_put_once(store, tmp_path):
+    """A file's bytes go in, and a second file does not replace them."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+
+    assert store.put_file_if_absent(KEY, first)
+    assert not store.put_file_if_absent(KEY, second)
+    assert store.get(KEY) == b"first"
+
+
+def test_a_put_file_outlives_its_source(store, tmp_path):
+    """The step's own file may be removed afterwards."""
+    source = tmp_path / "file"
+    source.write_bytes(b"x")
+    store.put_file_if_absent(KEY, source)
+    source.unlink()
+
+    assert store.get(KEY) == b"x"
+
+
+def test_bytes_get_a_second_key_once(store):
+    """A copy is written once like anything else, and a missing source is not found."""
+    store.put_if_absent("a", b"1")
+    store.put_if_absent("b", b"2")
+
+    assert store.copy_if_absent("a", "c")
+    assert not store.copy_if_absent("b", "c")
+    assert store.get("c") == b"1"
+    with pytest.raises(ArtifactNotFound):
+        store.copy_if_absent("none", "d")
+
+
+def test_a_pointer_moves_only_from_what_was_expected(store):
+    """Compare and swap: absent, then equal, else refused."""
+    assert not store.compare_and_swap("channel", b"2", expected=b"1")
+    assert store.compare_and_swap("channel", b"1", expected=None)
+    assert not store.compare_and_swap("channel", b"2", expected=None)
+    assert store.path("channel").read_bytes() == b"1"
+    assert store.compare_and_swap("channel", b"2", expected=b"1")
+    assert store.get("channel") == b"2"
+    assert store.path("channel").read_bytes() == b"2"
+
+
+def test_racing_pointers_lose_no_step(store):
+    """Increments by compare and swap from several threads all count."""
+
+    def increment(_: int) -> None:
+        while True:
+            current = store.get("n") if store.exists("n") else None
+            if store.compare_and_swap("n", str(int(current or 0) + 1).encode(), expected=current):
+                return
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(increment, range(20)))
+
+    assert store.get("n") == b"20"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("", ["a/b/1", "a/b/2", "a/bc", "d"]),
+        ("a/", ["a/b/1", "a/b/2", "a/bc"]),
+        ("a/b", ["a/b/1", "a/b/2", "a/bc"]),
+        ("a/b/", ["a/b/1", "a/b/2"]),
+        ("none/", []),
+        ("d", ["d"]),
+        ("d/", []),
+    ],
+)
+def test_keys_are_listed_by_prefix_and_sorted(store, prefix, expected):
+    """Every key that begins with the text, whole names or not; work in progress never."""
+    for key in ("d", "a/bc", "a/b/2", "a/b/1"):
+        store.put_if_absent(key, b"1")
+    store.compare_and_swap("d", b"2", expected=b"1")
+
+    assert list(store.keys(prefix)) == expected
+
+
+def test_a_deleted_key_is_gone_and_may_be_written_again(store):
+    """Deletion is for damaged artifacts: what is made anew takes the place; a missing key is no error."""
+    store.put_if_absent(KEY, b"damaged")
+    assert store.path(KEY).read_bytes() == b"damaged"
+    store.delete(KEY)
+    store.delete(KEY)
+
+    assert not store.exists(KEY)
+    assert list(store.keys("runs/")) == []
+    assert store.put_if_absent(KEY, b"whole")
+    assert store.path(KEY).read_bytes() == b"whole"
+
+
+def test_a_path_holds_the_bytes(store):
+    """The file can be digested and mapped."""
+    store.put_if_absent(KEY, b"abc")
+
+    assert file_digest(store.path(KEY)) == hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "./a", "a\\b", "a\0b"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, key: store.get(key),
+        lambda store, key: store.put_if_absent(key, b"1"),
+        lambda store, key: store.exists(key),
+        lambda store, key: store.delete(key),
+        lambda store, key: store.path(key),
+        lambda store, key: store.compare_and_swap(key, b"1", expected=None),
+    ],
+    ids=["get", "put", "exists", "delete", "path", "swap"],
+)
+def test_a_key_cannot_leave_the_store(store, key, call):
+    """Only relative paths of plain names are keys, in every call."""
+    with pytest.raises(SpecError, match="store key"):
+        call(store, key)
+
+
+def test_a_local_store_leaves_nothing_in_progress(tmp_path):
+    """After writes, won and lost, no temporary file is left but the lock of the pointers."""
+    store = LocalStore(tmp_path)
+    for data in (b"1", b"2"):
+        store.put_if_absent(KEY, data)
+        store.compare_and_swap("channel", data, expected=None)
+
+    assert [path.name for path in (tmp_path / ".tmp").iterdir()] == ["pointers.lock"]
+
+
+def test_a_local_store_is_there_for_the_next_process(tmp_path):
+    """Opened again, by path or by address, it holds what it held."""
+    LocalStore(tmp_path / "s").put_if_absent(KEY, b"1")
+
+    assert open_store(str(tmp_path / "s")).get(KEY) == b"1"
+    assert open_store((tmp_path / "s").as_uri()).get(KEY) == b"1"
+
+
+def test_an_address_of_another_kind_is_refused():
+    """An address of a kind that is not known is not taken for a folder."""
+    with pytest.raises(SpecError, match=r"in a folder .* or in object storage"):
+        open_store("gs://bucket/prefix")
+
+
+def test_a_file_in_the_place_of_a_store_is_refused(tmp_path):
+    """The error says what to give instead."""
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(SpecError, match=r"cannot be made .*--store"):
+        LocalStore(tmp_path / "file")
+
+
+def test_an_object_where_a_folder_is_wanted_is_an_error(tmp_path):
+    """A key below an object cannot be written in a folder, and that is not taken for "already there"."""
+    store = LocalStore(tmp_path)
+    store.put_if_absent("a", b"1")
+
+    with pytest.raises(SpecError, match="a/b"):
+        store.put_if_absent("a/b", b"2")
