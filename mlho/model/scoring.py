@@ -98,7 +98,7 @@ def encode_events(
     )
     with tempfile.TemporaryDirectory(prefix="mlho-score-") as folder:
         matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder))
-        cells = _cells(bundle.document, spec, matrix, dictionary)
+        cells = cells_of_features(bundle.document, spec, matrix, dictionary)
         encodings = [feature.encoding for feature in bundle.document.features]
         design = build_design(encodings, cells, cohort.n_samples, extra)
     known = {feature.code for feature in bundle.document.features}
@@ -148,7 +148,7 @@ def _packed(
     return matrix, dictionary, partition.ledger.with_duplicates(duplicates).check(EVENTS_FRAME)
 
 
-def _cells(
+def cells_of_features(
     document: BundleDocument, spec: TrainingSpec, matrix: Matrix, dictionary: Dictionary
 ) -> list[Cells]:
     """Return each feature's cells; none where no usable event has its code."""

@@ -90,7 +90,8 @@ class FittedClassifier(ABC):
 
     def log_odds(self, X: Any) -> Floats:
         """Return the log-odds of y = 1 for each row, shape (n_samples,)."""
-        return self._log_odds(checked_matrix(X, n_features=self.n_features))
+        matrix = checked_matrix(X, n_features=self.n_features)
+        return self._log_odds(matrix) if matrix.shape[0] else np.empty(0)
 
     def predict_proba(self, X: Any) -> Floats:
         """Return P(y = 1) for each row.
@@ -122,7 +123,8 @@ class FittedClassifier(ABC):
             By feature, the last column the intercept. Added from left to right they are the log-odds of
             ``predict_proba`` (before the cut at ±36).
         """
-        return self._contributions(checked_matrix(X, n_features=self.n_features))
+        matrix = checked_matrix(X, n_features=self.n_features)
+        return self._contributions(matrix) if matrix.shape[0] else np.empty((0, self.n_features + 1))
 
 
 class Classifier(ABC):

@@ -1,0 +1,216 @@
+"""The account of a scoring run: every row and every sample, how the scores are distributed, and who was in two parts."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mlho.encoding.ledger import Ledger, Rule
+from mlho.errors import DataError
+from mlho.report.result import LedgerRule, LedgerSummary, Part
+from mlho.scoring.parts import hashes_of, read_part
+from mlho.sources.arrow import as_numpy
+
+SCORES_SCHEMA: Final = "mlho.io/scores/v1"
+MANIFEST_SCHEMA: Final = "mlho.io/scores-manifest/v1"
+#: Fewer samples than this have no deciles, and codes of fewer rows are not named: they would point at persons.
+MIN_CELL: Final = 11
+_N_CODES_NAMED: Final = 10
+
+
+class AlertSummary(Part):
+    """What one threshold of the bundle does on these scores."""
+
+    rule: str
+    value: float | None
+    """Alert if and only if the calibrated probability is at least this."""
+    alerts: int | None
+    """Samples that alert."""
+    reason: str | None = None
+    """Why the threshold is absent."""
+
+
+class Distribution(Part):
+    """How the calibrated probabilities are distributed."""
+
+    mean: float | None
+    deciles: list[float] | None
+    """The nine deciles: the smallest probability that at least 10 %, 20 %, … of the samples do not exceed."""
+    reason: str | None = None
+    """Why they are absent."""
+
+
+class UnknownCode(Part):
+    """A code that the bundle does not know."""
+
+    code: str
+    rows: int
+
+
+class UnknownCodes(Part):
+    """Usable rows whose code the bundle does not know: ignored, and counted."""
+
+    codes: int
+    rows: int
+    most: list[UnknownCode]
+    """Those with the most rows; none with very few."""
+
+
+class Scores(Part):
+    """``scores.json``: a function of the bundle, of whom to score and of the events, however these are cut."""
+
+    schema_: str = Field(default=SCORES_SCHEMA, alias="schema")
+    outcome: str
+    predictive: bool
+    """False for a bundle without index date: association only, no prediction."""
+    bundle_digest: str
+    index: dict[str, Any]
+    """As the specification says it."""
+    patients: int
+    samples: int
+    """Scores: one for each patient and index date."""
+    patients_without_events: int
+    """Patients of the cohort table whom no event names; they are scored too. 0 without a cohort table."""
+    ledger: LedgerSummary
+    unknown: UnknownCodes
+    distribution: Distribution
+    alerts: list[AlertSummary]
+
+
+class PartEntry(Part):
+    """One part, as the manifest names it."""
+
+    name: str
+    """File name beside the manifest."""
+    sha256: str
+    size: int
+    """Bytes."""
+    rows: int
+    source: str | None
+    """The partition that it scores, relative to the data's URI; ``null`` for patients without any event."""
+    ledger: dict[str, Any] | None
+    """The account of the partition's rows."""
+
+
+class ScoresManifest(Part):
+    """``manifest.json``: written last. Where it stands, all parts that it names stand too."""
+
+    schema_: str = Field(default=MANIFEST_SCHEMA, alias="schema")
+    bundle_digest: str
+    parts: list[PartEntry]
+    rows: int
+    scores: Scores
+
+
+def total_ledger(ledgers: Iterable[Mapping[str, Any]]) -> LedgerSummary:
+    """Sum of the partitions' ledgers; it adds up, or an error is raised."""
+    total = Ledger.total(Ledger.from_json(own) for own in ledgers).check("events, total")
+    return LedgerSummary(
+        rows_in=total.rows_in,
+        rows_used=total.rows_used,
+        rules=[
+            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=total.n_dropped(rule)) for rule in Rule
+        ],
+        notes={"rows with a value": total.rows_with_value},
+    )
+
+
+def unknown_codes(partitions: Iterable[Mapping[str, int]]) -> UnknownCodes:
+    """Sum the unknown codes of all partitions."""
+    rows: dict[str, int] = {}
+    for partition in partitions:
+        for code, n_rows in partition.items():
+            rows[code] = rows.get(code, 0) + n_rows
+    named = sorted(((-n, code) for code, n in rows.items() if n >= MIN_CELL))[:_N_CODES_NAMED]
+    return UnknownCodes(
+        codes=len(rows),
+        rows=sum(rows.values()),
+        most=[UnknownCode(code=code, rows=-negative) for negative, code in named],
+    )
+
+
+def distribution(parts: Sequence[Path]) -> Distribution:
+    """Mean and deciles of the calibrated probabilities of all parts, whatever their order."""
+    pieces = [as_numpy(batch.column(0)) for path in parts for batch in read_part(path, ["probability"])]
+    return describe(np.concatenate([np.empty(0), *pieces]))
+
+
+def describe(probability: NDArray[np.float64]) -> Distribution:
+    """Mean and deciles of probabilities.
+
+    Examples
+    --------
+    >>> describe(np.arange(20) / 20).deciles[0]
+    0.05
+    """
+    n = len(probability)
+    if n < MIN_CELL:
+        return Distribution(mean=None, deciles=None, reason=f"fewer than {MIN_CELL} samples")
+    ordered = np.sort(probability)
+    deciles = [float(ordered[-(-tenth * n // 10) - 1]) for tenth in range(1, 10)]
+    return Distribution(mean=math.fsum(ordered.tolist()) / n, deciles=deciles)
+
+
+def refuse_shared_patients(
+    names: Sequence[str], hashes: Sequence[NDArray[np.uint64]], parts: Sequence[Path], key: bytes
+) -> None:
+    """Verify, exactly, that no patient is in two parts.
+
+    Hashes raise a suspicion; the ids themselves decide.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What errors call each part: its partition.
+    hashes : sequence of uint64 arrays
+        Of each part's patients, from :func:`mlho.scoring.parts.hashes_of`.
+    parts : sequence of Path
+    key : bytes
+        What the hashes were made with.
+
+    Raises
+    ------
+    DataError
+        Names two partitions that share patients, and how many patients are in more than one.
+    """
+    suspects = _suspects(hashes)
+    if not len(suspects):
+        return
+    first_in: dict[str, int] = {}
+    shared: set[str] = set()
+    pair: tuple[int, int] | None = None
+    for number, path in enumerate(parts):
+        if not np.isin(suspects, hashes[number]).any():
+            continue
+        for patient in _suspected_ids(path, suspects, key):
+            other = first_in.setdefault(patient, number)
+            if other != number:
+                shared.add(patient)
+                pair = pair or (other, number)
+    if pair is not None:
+        raise DataError(
+            f"{names[pair[0]]} and {names[pair[1]]}",
+            "data.partitionedBy is patient, and a patient is in two partitions",
+            expected="all rows of a patient in one partition: each is scored by itself",
+            got=f"{len(shared)} patients in more than one of {len(parts)} parts",
+            remedy="Write the events partitioned by patient, or as one file. Nothing is published.",
+        )
+
+
+def _suspects(hashes: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Hashes that stand in more than one part, or twice in one."""
+    merged = np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
+    return np.unique(merged[1:][merged[1:] == merged[:-1]])
+
+
+def _suspected_ids(path: Path, suspects: NDArray[np.uint64], key: bytes) -> set[str]:
+    found: set[str] = set()
+    for batch in read_part(path, ["patient_id"]):
+        ids = batch.column(0).to_pylist()
+        is_suspect = np.isin(hashes_of(ids, key), suspects)
+        found.update(ids[row] for row in np.flatnonzero(is_suspect).tolist())
+    return found

@@ -1,0 +1,231 @@
+"""One partition, scored: its rows ruled and packed as in training, its samples scored in blocks of patients."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.blocks import pack_block
+from mlho.encoding.cohort import Cohort
+from mlho.encoding.dictionary import Dictionary, merge_dictionary
+from mlho.encoding.ledger import Ledger
+from mlho.encoding.matrix import Matrix
+from mlho.encoding.partition import encode_partition
+from mlho.encoding.persons import NO_DATE
+from mlho.model.bundle import Bundle
+from mlho.model.design import build_design
+from mlho.model.frames import Samples
+from mlho.model.scoring import cells_of_features, scoring_spec
+from mlho.scoring.persons import KnownPersons
+from mlho.spec import TrainingSpec
+
+# Contributions are dense: so many numbers at a time (64 MB) bound the memory whatever the bundle's width.
+_CONTRIBUTIONS_AT_ONCE: Final = 1 << 23
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredBlock:
+    """Scores of the samples of some patients.
+
+    Attributes
+    ----------
+    samples : Samples
+    probability, uncalibrated : float64, shape (n_samples,)
+        Calibrated, and as the classifier gives it.
+    reasons : Reasons or None
+        None where none were asked for.
+    """
+
+    samples: Samples
+    probability: NDArray[np.float64]
+    uncalibrated: NDArray[np.float64]
+    reasons: "Reasons | None"
+
+
+@dataclass(frozen=True, eq=False)
+class Reasons:
+    """What moves each sample's log-odds most, the strongest first; ties in the order of the bundle's columns.
+
+    Attributes
+    ----------
+    column : int64, shape (n_samples, k)
+        Number of the bundle's column; -1 where fewer than k columns contribute anything.
+    contribution : float64, shape (n_samples, k)
+        What it adds to the log-odds, before calibration; 0 beside -1.
+    """
+
+    column: NDArray[np.int64]
+    contribution: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPartition:
+    """A partition whose rows are ruled, and whose samples can be scored block by block.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    samples : Samples
+    ledger : Ledger
+        Every row's account. Duplicates of one day are known only when the blocks have been scored: see
+        :meth:`blocks`.
+    unknown_rows : mapping of code to rows
+        Usable rows whose code the bundle does not know: ignored, and counted.
+    """
+
+    bundle: Bundle
+    samples: Samples
+    ledger: Ledger
+    unknown_rows: dict[str, int]
+    _spec: TrainingSpec
+    _cohort: Cohort
+    _persons: KnownPersons | None
+    _dictionary: Dictionary
+    _segments: tuple[Path, NDArray[np.int32]]
+    _duplicates: list[int]
+
+    def blocks(self, *, top_reasons: int = 0) -> Iterator[ScoredBlock]:
+        """Score the samples, a block of patients at a time, in their order.
+
+        Parameters
+        ----------
+        top_reasons : int
+            How many columns to name for each sample.
+        """
+        self._duplicates.clear()
+        for block in range(self._cohort.n_blocks):
+            samples = _block_samples(self.samples, self._cohort, block)
+            if not len(samples.patient_of):  # a partition that names nobody to score
+                continue
+            design = self._design(block, samples)
+            uncalibrated = self.bundle.predict_proba(design, calibrated=False)
+            probability = np.asarray(self.bundle.calibrator.apply(uncalibrated))
+            reasons = strongest(self.bundle, design, top_reasons) if top_reasons else None
+            yield ScoredBlock(samples, probability, uncalibrated, reasons)
+
+    def account(self) -> Ledger:
+        """The ledger with duplicates of one day, once all blocks are scored; checked."""
+        return self.ledger.with_duplicates(sum(self._duplicates)).check("partition")
+
+    def _design(self, block: int, samples: Samples) -> Any:
+        path = self._segments[0].with_name(f"block-{block}")
+        packed = pack_block(self._spec, self._cohort, block, [self._segments], self._dictionary, path)
+        self._duplicates.append(sum(packed.duplicates))
+        cohort = _cohort(samples, None)
+        n_windows = len(self._spec.windows)
+        matrix = Matrix.open([path], cohort, n_codes=len(self._dictionary), n_windows=n_windows)
+        path.unlink()  # mapped as long as it is used
+        document, encoder = self.bundle.document, self.bundle.demographics
+        cells = cells_of_features(document, self._spec, matrix, self._dictionary)
+        extra = None
+        if encoder is not None:
+            assert self._persons is not None  # a table is asked for when the run is planned
+            extra = self._persons.block(encoder, samples)
+        encodings = [feature.encoding for feature in document.features]
+        return build_design(encodings, cells, cohort.n_samples, extra)
+
+
+def encode_samples(
+    bundle: Bundle,
+    samples: Samples,
+    persons: KnownPersons | None,
+    batches: Iterable[Any],
+    folder: Path,
+    *,
+    where: str,
+) -> ScoredPartition:
+    """Rule every row of a partition for the samples to score, and keep the used ones in a folder.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    samples : Samples
+        Whom to score of this partition; rows of others fall under the rule "unknown patient".
+    persons : KnownPersons or None
+        The demographics table; only None where the bundle uses none.
+    batches : iterable of RecordBatch
+        As :func:`mlho.sources.events.iter_events` gives them.
+    folder : Path
+        For files that are needed until the blocks are scored.
+    where : str
+        What errors call the partition.
+    """
+    spec = scoring_spec(bundle.document)
+    own = None if persons is None else persons.among(samples.patient_ids)
+    cohort = _cohort(samples, own)
+    segments = folder / "segments"
+    partition = encode_partition(spec, cohort, batches, segments, where=where)
+    dictionary, code_ids = merge_dictionary([partition])
+    known = {feature.code for feature in bundle.document.features}
+    rows_by_code = zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True)
+    return ScoredPartition(
+        bundle=bundle,
+        samples=samples,
+        ledger=partition.ledger,
+        unknown_rows={code: rows for code, rows in rows_by_code if code not in known},
+        _spec=spec,
+        _cohort=cohort,
+        _persons=own,
+        _dictionary=dictionary,
+        _segments=(segments, code_ids[0]),
+        _duplicates=[],
+    )
+
+
+def _cohort(samples: Samples, persons: KnownPersons | None) -> Cohort:
+    n_patients = len(samples.patient_ids)
+    births = np.full(n_patients, NO_DATE) if persons is None else persons.births_of(samples.patient_ids)
+    return Cohort(
+        patient_ids=samples.patient_ids,
+        birth_us=births,
+        patient_of=samples.patient_of,
+        index_us=samples.index_us,
+        outcome=np.zeros(len(samples.patient_of), np.uint8),
+    )
+
+
+def _block_samples(samples: Samples, cohort: Cohort, block: int) -> Samples:
+    first, stop = cohort.block_patients(block)
+    rows = slice(*np.searchsorted(samples.patient_of, [first, stop]).tolist())
+    return Samples(
+        patient_ids=samples.patient_ids[first:stop],
+        patient_of=samples.patient_of[rows] - np.int32(first),
+        index_us=samples.index_us[rows],
+        given_us=samples.given_us[rows],
+    )
+
+
+def strongest(bundle: Bundle, design: Any, k: int) -> Reasons:
+    """The k columns that move each row's log-odds most.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    design : scipy.sparse.csc_array, shape (n_samples, n_columns)
+    k : int
+        At least 1.
+    """
+    n_samples, n_columns = design.shape
+    by_row = design.tocsr()
+    column = np.full((n_samples, k), -1, np.int64)
+    contribution = np.zeros((n_samples, k))
+    step = max(1, _CONTRIBUTIONS_AT_ONCE // (n_columns + 1))
+    for start in range(0, n_samples, step):
+        own = slice(start, min(start + step, n_samples))
+        added = bundle.classifier.contributions(by_row[own])[:, :-1]  # the last one is the intercept
+        _pick(added, column[own], contribution[own])
+    return Reasons(column, contribution)
+
+
+def _pick(added: NDArray[np.float64], column: NDArray[np.int64], contribution: NDArray[np.float64]) -> None:
+    """Fill the strongest columns of each row; ``argmax`` takes the first of equal ones."""
+    size, rows = np.abs(added), np.arange(len(added))
+    for place in range(min(column.shape[1], added.shape[1])):
+        best = size.argmax(axis=1)
+        is_any = size[rows, best] > 0
+        column[:, place] = np.where(is_any, best, -1)
+        contribution[:, place] = np.where(is_any, added[rows, best], 0.0)
+        size[rows, best] = -1.0

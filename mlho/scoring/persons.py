@@ -1,0 +1,235 @@
+"""Demographics of the patients who are scored, as a table of their own and as the model's columns."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts, read_arrays, write_arrays
+from mlho.encoding.demographics import CategoryCode, DemographicsEncoder
+from mlho.encoding.join import DAYS_PER_YEAR
+from mlho.encoding.persons import AGE, BIRTH_COLUMNS, NO_DATE, Persons, RawColumn, read_persons
+from mlho.errors import DataError
+from mlho.model.frames import Samples
+from mlho.scoring.roster import mapped_texts, text_array
+from mlho.scoring_spec import ScoringIndex
+from mlho.sources import Source, list_inputs
+from mlho.sources.arrow import as_numpy, int64_array, is_given
+from mlho.sources.files import DataRoot
+from mlho.sources.reading import open_table
+from mlho.sources.times import DAY_US
+from mlho.spec import TrainingSpec
+from mlho.tables import require_columns
+
+_NO_ROW: Final = -1
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPersons:
+    """The demographics table, of all patients in it.
+
+    Attributes
+    ----------
+    patient_ids : Arrow large_string array, shape (n_patients,)
+        Distinct, sorted by their UTF-8 bytes.
+    patient : int64, shape (n_rows,)
+        Position in ``patient_ids``; never falls.
+    row_index_us : int64, shape (n_rows,)
+        Index date of each row; empty where the table has one row a patient.
+    birth_us : int64, shape (n_patients,)
+        ``NO_DATE`` where it is not known.
+    columns : tuple of RawColumn
+        Those that the bundle uses and the table holds itself.
+    """
+
+    patient_ids: Any
+    patient: NDArray[np.int64]
+    row_index_us: NDArray[np.int64]
+    birth_us: NDArray[np.int64]
+    columns: tuple[RawColumn, ...]
+
+    def births_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Birth dates in microseconds since 1970; ``NO_DATE`` where not known. Shape (n_patients,)."""
+        return _take(self.birth_us, self._person_of(patient_ids), missing=NO_DATE)
+
+    def among(self, patient_ids: Sequence[str]) -> "KnownPersons":
+        """The rows of some patients only, so that looking up a block does not go through the whole table again."""
+        person_of = self._person_of(patient_ids)
+        kept = np.zeros(len(self.patient_ids), np.bool_)
+        kept[person_of[person_of != _NO_ROW]] = True
+        rows = np.flatnonzero(kept[self.patient])
+        return KnownPersons(
+            patient_ids=self.patient_ids.take(int64_array(np.flatnonzero(kept))),
+            patient=(np.cumsum(kept) - 1)[self.patient[rows]],
+            row_index_us=self.row_index_us[rows] if len(self.row_index_us) else self.row_index_us,
+            birth_us=self.birth_us[kept],
+            columns=tuple(RawColumn(own.name, own.values[rows], own.levels) for own in self.columns),
+        )
+
+    def block(self, encoder: DemographicsEncoder, samples: Samples) -> NDArray[np.float64]:
+        """The model's demographic columns of some samples, as ``Bundle.predict_events`` makes them.
+
+        Returns
+        -------
+        float64, shape (n_samples, n_columns)
+            Of patients who are not in the table nothing is known: medians, indicators and the level ``unknown``.
+        """
+        person_of = self._person_of(samples.patient_ids)
+        rows = self._rows_of(person_of[samples.patient_of], samples.index_us)
+        table: dict[str, list[Any]] = {column.name: _values(column, rows) for column in self.columns}
+        if any(code.name == AGE for code in encoder.codes) and AGE not in table:
+            births = _take(self.birth_us, person_of, missing=NO_DATE)
+            table[AGE] = ages(births[samples.patient_of], samples.index_us).tolist()
+        return encoder.transform_table(table)
+
+    def _person_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
+        found = pc.index_in(text_array(patient_ids), value_set=self.patient_ids)
+        return np.where(is_given(found), as_numpy(found), _NO_ROW).astype(np.int64)
+
+    def _rows_of(self, person_of: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not len(self.row_index_us):  # then rows and patients are one to one, or there is no row
+            return person_of
+        dates = np.unique(np.concatenate([self.row_index_us, index_us]))
+        have = self.patient * len(dates) + np.searchsorted(dates, self.row_index_us)
+        want = person_of * len(dates) + np.searchsorted(dates, index_us)
+        at = np.minimum(np.searchsorted(have, want), len(have) - 1)
+        return np.where((have[at] == want) & (person_of != _NO_ROW), at, _NO_ROW)
+
+    def write(self, path: Path) -> None:
+        """Write to one array file; equal tables give equal bytes."""
+        texts = pack_texts(self.patient_ids.to_pylist())
+        meta = [{"levels": own.levels, "name": own.name} for own in self.columns]
+        arrays: dict[str, NDArray[Any]] = {
+            "patient_id_bytes": texts["bytes"],
+            "patient_id_offsets": texts["offsets"],
+            "patient": self.patient,
+            "row_index_us": self.row_index_us,
+            "birth_us": self.birth_us,
+            "meta": np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8),
+        }
+        arrays |= {f"column_{place}": own.values for place, own in enumerate(self.columns)}
+        write_arrays(path, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> "KnownPersons":
+        """Map what :meth:`write` wrote."""
+        arrays = read_arrays(path)
+        meta = json.loads(arrays["meta"].tobytes())
+        columns = tuple(
+            RawColumn(
+                own["name"],
+                arrays[f"column_{place}"],
+                None if own["levels"] is None else tuple(own["levels"]),
+            )
+            for place, own in enumerate(meta)
+        )
+        ids = mapped_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])
+        return cls(ids, arrays["patient"], arrays["row_index_us"], arrays["birth_us"], columns)
+
+
+def _values(column: RawColumn, rows: NDArray[np.int64]) -> list[Any]:
+    """Values of a column at some rows: numbers or texts, None where there is none."""
+    if column.levels is None:
+        numbers: list[Any] = _take(column.values, rows, missing=np.nan).tolist()
+        return numbers
+    texts = [*column.levels, None]  # the code of a missing one, -1, is the last
+    return [texts[code] for code in _take(column.values, rows, missing=_NO_ROW).tolist()]
+
+
+def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> NDArray[Any]:
+    """Values at some rows, ``missing`` where the row is ``_NO_ROW``."""
+    taken = np.full(len(rows), missing, values.dtype)
+    is_there = rows != _NO_ROW
+    taken[is_there] = values[rows[is_there]]
+    return taken
+
+
+def ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Ages in years as training counts them: whole days over 365.25; NaN where not known or negative."""
+    days = index_us // DAY_US - birth_us // DAY_US
+    return np.where((birth_us != NO_DATE) & (days >= 0), days / DAYS_PER_YEAR, np.nan)
+
+
+def read_known_persons(
+    encoder: DemographicsEncoder | None, index: ScoringIndex, source: Source, root: DataRoot, pattern: str
+) -> KnownPersons:
+    """Read the demographics table with the columns that a bundle uses.
+
+    Parameters
+    ----------
+    encoder : DemographicsEncoder or None
+        The bundle's; None reads birth dates only, by which the ledger finds events before birth.
+    index : ScoringIndex
+        A table that has ``index.column`` is joined by patient and index date.
+    source : Source
+    root : Path or RemoteRoot
+        The folder, or the place elsewhere, that ``data.uri`` names.
+    pattern : str
+        ``data.tables.demographics``.
+
+    Raises
+    ------
+    DataError
+        A file or column is missing, a column is of another kind than in training, or a patient's rows differ.
+    """
+    codes = encoder.codes if encoder else ()
+    _require(source, root, pattern, [code.name for code in codes])
+    spec = TrainingSpec.model_validate(
+        {
+            "data": {
+                "source": source.name,
+                "tables": {"events": "-", "labels": "-", "demographics": pattern},
+            },
+            "cohort": {"index": index.model_dump()},
+            "features": {"demographics": [code.name for code in codes]},
+        }
+    )
+    persons = read_persons(spec, source, root)
+    assert persons is not None  # the table is named
+    is_category = {code.name: isinstance(code, CategoryCode) for code in codes}
+    columns = tuple(_of_kind(own, pattern, is_category=is_category[own.name]) for own in persons.columns)
+    return _known(persons, columns)
+
+
+def _require(source: Source, root: DataRoot, pattern: str, names: Sequence[str]) -> None:
+    for file in list_inputs(root, pattern):
+        have = open_table(file, missing_texts=source.missing_texts).column_names
+        by_birth = any(name in have for name in BIRTH_COLUMNS)
+        wanted = [name for name in names if not (name == AGE and by_birth)]
+        require_columns(
+            file.key, have, wanted, remedy="Add it: the bundle uses it. Single values may be empty."
+        )
+
+
+def _of_kind(column: RawColumn, where: str, *, is_category: bool) -> RawColumn:
+    """A column as the bundle's encoder has it; one without any value fits both kinds."""
+    if (column.levels is not None) == is_category:
+        return column
+    is_empty = column.levels == () or (column.levels is None and bool(np.isnan(column.values).all()))
+    if not is_empty:
+        raise DataError(
+            where,
+            f"column {column.name!r} has another kind than in training",
+            expected="a category (text)" if is_category else "a number",
+            got="numbers" if is_category else "text that is no number",
+            remedy="Write it as in training; in Parquet a category is a string column.",
+        )
+    n = len(column.values)
+    if is_category:
+        return RawColumn(column.name, np.full(n, _NO_ROW, np.int64), ())
+    return RawColumn(column.name, np.full(n, np.nan), None)
+
+
+def _known(persons: Persons, columns: tuple[RawColumn, ...]) -> KnownPersons:
+    return KnownPersons(
+        patient_ids=text_array(persons.patient_ids.to_pylist()),
+        patient=persons.patient,
+        row_index_us=np.empty(0, np.int64) if persons.index_us is None else persons.index_us,
+        birth_us=persons.birth_us,
+        columns=columns,
+    )

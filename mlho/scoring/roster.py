@@ -1,0 +1,232 @@
+"""Whom to score: the cohort table as samples, or the patients that a partition names."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts, read_arrays, write_arrays
+from mlho.encoding.cohort import NO_BOUND
+from mlho.encoding.labels import encode_patients, read_index, read_patients
+from mlho.errors import DataError
+from mlho.model.frames import NO_DATE, Samples
+from mlho.scoring_spec import ScoringIndex
+from mlho.sources import Source, list_inputs
+from mlho.sources.arrow import as_numpy, int64_array, is_given
+from mlho.sources.events import patient_column
+from mlho.sources.files import DataRoot, InputFile
+from mlho.sources.reading import TableFile, open_table, read_columns
+from mlho.sources.times import DAY_US, read_times
+from mlho.tables import EVENTS, LABELS, Kind, check_type, is_text, require_columns
+
+_EPOCH: Final = dt.date(1970, 1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Roster:
+    """The cohort table: whom to score, each (patient, index date) once.
+
+    Attributes
+    ----------
+    patient_ids : Arrow large_string array, shape (n_patients,)
+        Distinct, sorted by their UTF-8 bytes.
+    starts : int64, shape (n_patients + 1,)
+        First sample of each patient, and the number of samples as the last entry.
+    index_us, given_us : int64, shape (n_samples,)
+        As in :class:`mlho.model.frames.Samples`; they rise within a patient.
+    """
+
+    patient_ids: Any
+    starts: NDArray[np.int64]
+    index_us: NDArray[np.int64]
+    given_us: NDArray[np.int64]
+
+    @property
+    def n_patients(self) -> int:
+        """Patients to score."""
+        return len(self.patient_ids)
+
+    @property
+    def n_samples(self) -> int:
+        """Scores to give."""
+        return len(self.index_us)
+
+    def find(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Numbers of those of some patients who are in the roster, ascending."""
+        texts = text_array(patient_ids)
+        found = pc.index_in(texts, value_set=self.patient_ids)
+        return np.sort(as_numpy(found)[is_given(found)].astype(np.int64))
+
+    def samples_of(self, patients: NDArray[np.int64]) -> Samples:
+        """Samples of some patients.
+
+        Parameters
+        ----------
+        patients : int64
+            Numbers, ascending.
+        """
+        counts = self.starts[patients + 1] - self.starts[patients]
+        patient_of = np.repeat(np.arange(len(patients), dtype=np.int32), counts)
+        within = np.arange(len(patient_of)) - (np.cumsum(counts) - counts)[patient_of]
+        rows = self.starts[patients][patient_of] + within
+        ids = self.patient_ids.take(int64_array(patients)).to_pylist()
+        return Samples(tuple(ids), patient_of, self.index_us[rows], self.given_us[rows])
+
+    def write(self, path: Path) -> None:
+        """Write to one array file; equal rosters give equal bytes."""
+        texts = pack_texts(self.patient_ids.to_pylist())
+        write_arrays(
+            path,
+            {
+                "patient_id_bytes": texts["bytes"],
+                "patient_id_offsets": texts["offsets"],
+                "starts": self.starts,
+                "index_us": self.index_us,
+                "given_us": self.given_us,
+            },
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "Roster":
+        """Map what :meth:`write` wrote."""
+        arrays = read_arrays(path)
+        ids = mapped_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])
+        return cls(ids, arrays["starts"], arrays["index_us"], arrays["given_us"])
+
+
+def text_array(texts: Sequence[str]) -> Any:
+    """Arrow large_string array of texts, without nulls."""
+    packed = pack_texts(texts)
+    return mapped_texts(packed["bytes"], packed["offsets"])
+
+
+def mapped_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
+    """Arrow large_string array over packed texts; nothing is copied."""
+    buffers = [pa.py_buffer(np.ascontiguousarray(own)) for own in (offsets, data)]
+    return pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
+
+
+def read_roster(index: ScoringIndex, source: Source, root: DataRoot, pattern: str) -> Roster:
+    """Read the cohort table; equal rows collapse.
+
+    Parameters
+    ----------
+    index : ScoringIndex
+        Which column holds the index date, or the one for everybody.
+    source : Source
+        Whose name the patient's column has (that of the labels).
+    root : Path or RemoteRoot
+        The folder, or the place elsewhere, that ``data.uri`` names.
+    pattern : str
+        ``data.tables.cohort``.
+
+    Raises
+    ------
+    DataError
+        A file or column is missing or of a wrong type, a row has no patient or no readable date, or there is no row.
+        Nobody is left out in silence.
+    """
+    parts = [_read_file(index, source, file) for file in list_inputs(root, pattern)]
+    ids, patient = encode_patients([part[0] for part in parts])
+    index_us, given_us = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
+    if not len(patient):
+        raise DataError(
+            pattern,
+            "the cohort table is empty",
+            expected="a row for each patient to score",
+            got="no row",
+            remedy="Write it, or leave out data.tables.cohort: everybody with an event is then scored.",
+        )
+    order = np.lexsort((given_us, index_us, patient))
+    patient, index_us, given_us = patient[order], index_us[order], given_us[order]
+    # A date and the last microsecond of its day are one sample.
+    is_new = np.ones(len(patient), np.bool_)
+    is_new[1:] = (patient[1:] != patient[:-1]) | (index_us[1:] != index_us[:-1])
+    starts = np.searchsorted(patient[is_new], np.arange(len(ids) + 1)).astype(np.int64)
+    return Roster(ids.cast(pa.large_string()), starts, index_us[is_new], given_us[is_new])
+
+
+_Part = tuple[Any, NDArray[np.int64], NDArray[np.int64]]
+
+
+def _read_file(index: ScoringIndex, source: Source, file: InputFile) -> _Part:
+    table = open_table(file, missing_texts=source.missing_texts)
+    patient, have = source.column(LABELS, "patient_id"), table.column_names
+    require_columns(file.key, have, [patient], remedy=source.remedy(have))
+    check_type(file.key, patient, table.type_of(patient), Kind.PATIENT)
+    if index.column is not None:
+        require_columns(file.key, have, [index.column], remedy="Set index.column to the column of the dates.")
+        check_type(file.key, index.column, table.type_of(index.column), Kind.TIME)
+    columns = read_columns(table, list(dict.fromkeys([patient, *([index.column] if index.column else [])])))
+    texts = read_patients(columns[patient], where=file.key, name=patient)
+    _refuse_missing(file.key, patient, int(texts.null_count))
+    if index.column is None:
+        bound, given = common_index(index)
+        return texts, np.full(len(texts), bound, np.int64), np.full(len(texts), given, np.int64)
+    bounds, has_date = read_index(columns[index.column], where=file.key, name=index.column)
+    _refuse_missing(file.key, index.column, int((~has_date).sum()))
+    return texts, bounds, as_numpy(read_times(columns[index.column]).microseconds).astype(np.int64)
+
+
+def _refuse_missing(where: str, name: str, n_missing: int) -> None:
+    if n_missing:
+        raise DataError(
+            where,
+            f"rows without {name}",
+            expected=f"a readable {name} in every row: nobody is left out in silence",
+            got=f"{n_missing} rows without",
+            remedy="Remove these rows or complete them.",
+        )
+
+
+def common_index(index: ScoringIndex) -> tuple[int, int]:
+    """The last microsecond that counts for everybody, and the date as it was given; without a date, none."""
+    if index.date is None:
+        return int(NO_BOUND), int(NO_DATE)
+    given = (index.date - _EPOCH).days * DAY_US
+    return given + DAY_US - 1, given
+
+
+def everybody(patient_ids: Sequence[str], index: ScoringIndex) -> Samples:
+    """One sample for each of some patients (sorted, distinct), all with one index date or with none."""
+    bound, given = common_index(index)
+    n = len(patient_ids)
+    return Samples(
+        patient_ids=tuple(patient_ids),
+        patient_of=np.arange(n, dtype=np.int32),
+        index_us=np.full(n, bound, np.int64),
+        given_us=np.full(n, given, np.int64),
+    )
+
+
+def patients_in(source: Source, file: InputFile) -> list[str]:
+    """Patients that any row of a partition names, sorted, each once; the other columns are not read.
+
+    Raises
+    ------
+    DataError
+        The file is not readable, or a column is missing or has a wrong type.
+    """
+    table = open_table(file, missing_texts=source.missing_texts)
+    source.require(EVENTS, file.key, table.column_names)
+    name = source.column(EVENTS, "patient_id")
+    check_type(file.key, name, table.type_of(name), Kind.PATIENT)
+    found: set[str] = set()
+    for texts in _distinct(table, name, file):
+        found.update(texts)
+    return sorted(found)
+
+
+def _distinct(table: TableFile, name: str, file: InputFile) -> Iterator[list[str]]:
+    dictionaries = [name] if is_text(table.type_of(name)) else []
+    for batch in table.batches([name], dictionaries=dictionaries):
+        ids = patient_column(batch.column(name), where=file.key, name=name).unique()
+        if pa.types.is_dictionary(ids.type):
+            ids = ids.dictionary_decode()
+        yield ids.drop_null().cast(pa.string()).to_pylist()

@@ -1,0 +1,182 @@
+"""A small trained run and its bundle, and scoring runs on it in this process."""
+
+import copy
+import datetime as dt
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mlho.model.bundle import Bundle, load_bundle
+from mlho.scoring_spec import parse_scoring_spec
+from mlho.steps.base import Task
+from mlho.store.base import Store
+from mlho.store.local import LocalStore
+from scheduler.runs import Finished, carry_out
+from scheduler.scoring import ScoringRun, prepare_scoring
+from tests.builders import Home, InlineExecutor, Nobody, Tables, make_tables, run_inline, write_tables
+
+CHANGES = {
+    "features.aggregates": ["presence", "count", "last", "outOfRange"],
+    "features.windows": [365, 900],
+    "cohort.gapDays": 5,
+    "data.duplicates": "drop",
+}
+SCORE = {
+    "apiVersion": "mlho.io/v1alpha1",
+    "kind": "ScoringRun",
+    "metadata": {"name": "nightly"},
+    "spec": {
+        "bundle": {"uri": "bundle"},
+        "data": {
+            "tables": {
+                "events": "events",
+                "cohort": "labels.parquet",
+                "demographics": "demographics.parquet",
+            },
+            "partitionedBy": "patient",
+        },
+        "index": {"column": "index_date"},
+    },
+}
+AS_OF = {"index": {"date": dt.date(2019, 5, 1)}, "data.tables.cohort": None}
+
+
+def make_score_document(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A scoring specification as plain values; ``changes`` sets fields by path, ``None`` removes them."""
+    document = copy.deepcopy(SCORE)
+    for path, value in (changes or {}).items():
+        *parents, last = path.split(".")
+        place: Any = document["spec"]
+        for part in parents:
+            place = place.setdefault(part, {})
+        if value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    return document
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished scoring run and what to ask of it."""
+
+    run: ScoringRun
+    finished: Finished
+    submitted: tuple[Task, ...]
+
+    def file(self, name: str) -> bytes:
+        """A published file."""
+        return self.run.store.get(self.run.key(name))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest."""
+        return json.loads(self.file("manifest.json"))
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """The summary."""
+        return json.loads(self.file("scores.json"))
+
+    def parts(self) -> dict[str, bytes]:
+        """Files of the parts by name."""
+        return {part["name"]: self.file(part["name"]) for part in self.manifest["parts"]}
+
+    def table(self) -> pd.DataFrame:
+        """All rows, by patient and index date."""
+        tables = [pq.read_table(io.BytesIO(content)) for content in self.parts().values()]
+        frame = pa.concat_tables(tables).to_pandas()
+        return frame.sort_values(["patient_id", "index_date"]).reset_index(drop=True)
+
+    def kinds(self) -> list[str]:
+        """Kinds of the tasks that ran."""
+        return [task.kind for task in self.submitted]
+
+
+@dataclass
+class FailingExecutor(InlineExecutor):
+    """Runs so many tasks, and then is killed."""
+
+    n_tasks: int = 0
+
+    def submit(self, task: Task) -> Any:
+        if len(self.submitted) >= self.n_tasks:
+            raise KeyboardInterrupt
+        return super().submit(task)
+
+
+def prepare(folder: Path, store: Store, changes: Mapping[str, Any] | None = None) -> ScoringRun:
+    """A scoring run on the tables in a folder."""
+    spec = parse_scoring_spec(yaml.safe_dump(make_score_document(changes)))
+    return prepare_scoring(spec, folder / "score.yaml", store)
+
+
+def score_inline(
+    folder: Path, store: Store, changes: Mapping[str, Any] | None = None, *, n_slots: int = 3
+) -> Scored:
+    """Carry out a scoring run on the tables in a folder, in this process."""
+    run = prepare(folder, store, changes)
+    executor = InlineExecutor(store, folder)
+    finished = carry_out(run, executor, Nobody(), n_slots=n_slots)
+    return Scored(run, finished, tuple(executor.submitted))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run: its tables, the folder with them and the bundle, and the run."""
+
+    tables: Tables
+    folder: Path
+    home: Home
+    store: LocalStore = field(repr=False)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle, loaded."""
+        return load_bundle(self.folder / "bundle")
+
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Events, cohort and demographics as DataFrames."""
+        labels = self.tables.labels.to_pandas()[["patient_id", "index_date"]]
+        return self.tables.events.to_pandas(), labels, self.tables.demographics.to_pandas()
+
+
+def train(root: Path, changes: Mapping[str, Any], tables: Tables) -> Trained:
+    """Train on tables, and put the bundle beside them."""
+    folder = write_tables(root / "data", tables, partitions=3, by_patient=True)
+    store = LocalStore(root / "store")
+    home = run_inline(folder, store, changes)
+    for name, content in home.bundle().items():
+        path = folder / "bundle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return Trained(tables, folder, home, store)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Counts, values, two windows, a gap, demographics; to read only."""
+    return train(tmp_path_factory.mktemp("trained"), CHANGES, make_tables(200, seed=4))
+
+
+@pytest.fixture
+def beside(trained: Trained, tmp_path: Path) -> Callable[..., Path]:
+    """Writes tables into a folder that has the bundle too."""
+
+    def write(tables: Tables | None = None, **options: Any) -> Path:
+        folder = write_tables(
+            tmp_path / "data", tables or trained.tables, **{"partitions": 3, "by_patient": True, **options}
+        )
+        (folder / "bundle").symlink_to(trained.folder / "bundle", target_is_directory=True)
+        return folder
+
+    return write

@@ -1,0 +1,229 @@
+"""What a scoring run refuses: before anything is scored, or at the latest before anything is published."""
+
+import datetime as dt
+import hashlib
+import shutil
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from mlho.errors import BundleError, DataError, InputChanged, MlhoError, SpecError
+from mlho.model import selftests
+from mlho.store.keys import blob_key
+from mlho.store.memory import MemoryStore
+from scheduler.runs import carry_out
+from tests.builders import InlineExecutor, Nobody, make_tables
+from tests.unit.scoring.conftest import AS_OF, prepare, score_inline, train
+
+
+def refused(folder, kind, changes=None) -> str:
+    """The message of a refusal, after which no score stands anywhere."""
+    store = MemoryStore()
+    with pytest.raises(kind) as caught:
+        score_inline(folder, store, changes)
+    assert not [key for key in store.keys("runs/") if "/scores/" in key]
+    return str(caught.value)
+
+
+@pytest.fixture
+def own_bundle(beside):
+    """A folder of tables with a bundle that may be changed."""
+    folder = beside()
+    target = (folder / "bundle").resolve()
+    (folder / "bundle").unlink()
+    shutil.copytree(target, folder / "bundle")
+    return folder
+
+
+def test_another_bundle_than_asked_for_is_refused(trained):
+    """``bundle.digest`` pins the model: both digests are said."""
+    message = refused(trained.folder, BundleError, {"bundle.digest": "ab" * 32})
+
+    assert "another bundle" in message
+    assert trained.bundle.digest in message
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model/model.json", "tests/golden.json", "bundle.sha256"])
+def test_a_damaged_bundle_is_refused(name, own_bundle):
+    """One byte is enough, in whatever file."""
+    path = own_bundle / "bundle" / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+
+    refused(own_bundle, BundleError)
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "words"),
+    [
+        ("nowhere", BundleError, "no such folder"),
+        ("run:0123456789abcdef", BundleError, "no whole bundle there"),
+        ("ftp://there/bundle", SpecError, "expected a folder"),
+    ],
+)
+def test_a_missing_bundle_is_refused(uri, kind, words, trained):
+    """Where it was looked for is said."""
+    assert words in refused(trained.folder, kind, {"bundle.uri": uri})
+
+
+def test_a_bundle_that_fails_its_own_tests_scores_nobody(trained, monkeypatch):
+    """They run before anything is scored."""
+    monkeypatch.setitem(selftests.TESTS, "golden rows", lambda bundle: (False, "3 of 4 rows"))
+
+    assert "golden rows (3 of 4 rows)" in refused(trained.folder, BundleError)
+
+
+def test_an_index_must_fit_the_bundle(trained, tmp_path):
+    """A bundle with index dates needs one; a bundle without takes none."""
+    changes = {"cohort.index": "none", "cohort.conflictingLabels": "any", "features.demographics": None}
+    without = train(tmp_path, changes, make_tables(80, seed=9))
+
+    assert "trained with an index column" in refused(trained.folder, SpecError, {"index": "none"})
+    assert "trained with index: none" in refused(without.folder, SpecError, AS_OF)
+
+
+def test_a_bundle_with_demographics_needs_their_table(trained):
+    """The columns that it uses are named."""
+    message = refused(trained.folder, SpecError, {"data.tables.demographics": None})
+
+    assert "patient_id, age, sex" in message
+
+
+@pytest.mark.parametrize("name", ["code", "numeric_value", "time", "patient_id"])
+def test_events_without_a_column_that_the_bundle_uses_are_refused(name, trained, beside):
+    """Without numbers nobody is scored as if all numbers were missing."""
+    folder = beside(replace(trained.tables, events=trained.tables.events))
+    path = folder / "events" / "part-1.parquet"
+    pq.write_table(pq.read_table(path).drop_columns([name]), path)
+
+    message = refused(folder, DataError)
+    assert f"events/part-1.parquet: column {name!r} is missing" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop_columns(["sex"]), "column 'sex' is missing"),
+        (
+            lambda table: table.set_column(1, "age", pa.array(["old"] * table.num_rows)),
+            "column 'age' has another kind than in training. Expected a number",
+        ),
+        (
+            lambda table: table.set_column(2, "sex", pa.array([1] * table.num_rows)),
+            "column 'sex' has another kind than in training. Expected a category",
+        ),
+        (lambda table: pa.concat_tables([table, _older(table)]), "differing rows"),
+    ],
+    ids=["missing", "text for a number", "a number for text", "two rows of a patient"],
+)
+def test_demographics_of_another_shape_are_refused(change, words, trained, beside):
+    """By column and count; never a value."""
+    folder = beside(replace(trained.tables, demographics=change(trained.tables.demographics)))
+
+    message = refused(folder, DataError)
+    assert words in message
+    assert "old" not in message
+
+
+def _older(table):
+    return table.set_column(1, "age", pc.add(table.column("age"), 1.0))
+
+
+def test_demographics_may_be_empty_where_nothing_is_known(trained, beside):
+    """A column of nulls fits a number and a category alike."""
+    nothing = trained.tables.demographics.set_column(
+        1, "age", pa.nulls(trained.tables.demographics.num_rows)
+    ).set_column(2, "sex", pa.array([None] * trained.tables.demographics.num_rows, pa.string()))
+    folder = beside(replace(trained.tables, demographics=nothing))
+
+    scored = score_inline(folder, MemoryStore())
+
+    events, cohort, _ = trained.frames()
+    expected = trained.bundle.predict_events(events, cohort, nothing.to_pandas())
+    assert scored.table()["probability"].tolist() == expected["probability"].tolist()
+
+
+def test_a_patient_in_two_partitions_is_refused(trained, beside):
+    """Each partition is scored by itself, so that half of a patient would be scored twice; nothing is published."""
+    folder = beside(by_patient=False)
+
+    for changes in ({}, AS_OF):
+        message = refused(folder, DataError, changes)
+        assert "events/part-0.parquet and events/part-1.parquet" in message
+        assert "patients in more than one of 3 parts" in message
+        assert "p0" not in message
+
+
+def test_one_shared_patient_is_enough(trained, beside):
+    """The check is exact: one patient, one row."""
+    folder = beside()
+    path = folder / "events" / "part-2.parquet"
+    other = pq.read_table(folder / "events" / "part-0.parquet").slice(0, 1)
+    pq.write_table(pa.concat_tables([pq.read_table(path), other]), path)
+
+    message = refused(folder, DataError)
+    assert "events/part-0.parquet and events/part-2.parquet" in message
+    assert "got 1 patients" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop_columns(["index_date"]), "'index_date' is missing"),
+        (lambda table: table.drop_columns(["patient_id"]), "'patient_id' is missing"),
+        (lambda table: table.slice(0, 0), "the cohort table is empty"),
+        (lambda table: _with_null(table, "index_date"), "rows without index_date"),
+        (lambda table: _with_null(table, "patient_id"), "rows without patient_id"),
+    ],
+    ids=["no date column", "no patient column", "no row", "a row without date", "a row without patient"],
+)
+def test_a_cohort_table_of_another_shape_is_refused(change, words, trained, beside):
+    """Nobody is left out in silence."""
+    folder = beside(replace(trained.tables, labels=change(trained.tables.labels)))
+
+    assert words in refused(folder, DataError)
+
+
+def _with_null(table, name):
+    column = table.schema.get_field_index(name)
+    values = [None, *table.column(name).to_pylist()[1:]]
+    return table.set_column(column, name, pa.array(values, table.schema.field(name).type))
+
+
+def test_nobody_to_score_is_an_error(trained, beside):
+    """Events that name nobody, and no cohort table."""
+    folder = beside(replace(trained.tables, events=trained.tables.events.slice(0, 0)))
+
+    assert "there is nobody to score" in refused(folder, DataError, AS_OF)
+
+
+def test_events_that_change_meanwhile_are_refused(trained, beside):
+    """The manifest pins them."""
+    folder, store = beside(), MemoryStore()
+    run = prepare(folder, store)
+    path = folder / "events" / "part-1.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+
+    with pytest.raises(InputChanged):
+        carry_out(run, InlineExecutor(store, folder), Nobody(), n_slots=1)
+
+
+def test_a_bundle_lost_from_the_store_is_put_there_again(trained):
+    """A damaged copy is found by its digest and removed; the next run pins it anew and gives the same scores."""
+    store = MemoryStore()
+    first = score_inline(trained.folder, store)
+    [task] = [own for own in first.submitted if own.kind == "commit_scores"]
+    bundle = first.run.bundle.files["model/model.json"]
+    key = blob_key(hashlib.sha256(bundle).hexdigest())
+    store.delete(key)
+    store.put_if_absent(key, b"damaged")
+    later = {**AS_OF, "index": {"date": dt.date(2019, 6, 1)}}
+    with pytest.raises(MlhoError):
+        score_inline(trained.folder, store, later)
+
+    scored = score_inline(trained.folder, store, later)
+
+    assert scored.table().equals(score_inline(trained.folder, MemoryStore(), later).table())
+    assert task.key != scored.submitted[-1].key

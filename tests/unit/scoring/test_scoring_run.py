@@ -1,0 +1,371 @@
+"""Scoring runs give every sample the bundle's own score, once, whatever the cut, the workers or the faults."""
+
+import datetime as dt
+import hashlib
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import mlho.encoding.cohort
+import mlho.encoding.segments
+import mlho.scoring.partition
+from mlho.model.bundle import load_bundle
+from mlho.steps.base import Work, _open_inputs
+from mlho.steps.inputs import open_problem
+from mlho.store.memory import MemoryStore
+from mlho.training.final import fit_final
+from mlho.training.iteration import select_and_run_folds
+from mlho.training.splits import FINAL
+from mlho.training.summary import SummaryRecord
+from scheduler.cli import main
+from scheduler.runs import carry_out
+from tests.builders import Nobody, make_tables
+from tests.unit.scoring.conftest import (
+    AS_OF,
+    FailingExecutor,
+    Scored,
+    make_score_document,
+    prepare,
+    score_inline,
+    train,
+)
+
+PLAIN = ["patient_id", "index_date", "probability", "uncalibrated"]
+
+
+def same_rows(actual: pd.DataFrame, expected: pd.DataFrame) -> bool:
+    """Whether two tables hold equal scores, to the last bit."""
+    names = [name for name in expected.columns if name != "reasons"]
+    return all(actual[name].tolist() == expected[name].tolist() for name in names)
+
+
+def expected_table(trained, index, patients=None) -> pd.DataFrame:
+    events, _, demographics = trained.frames()
+    table = trained.bundle.predict_events(events, index, demographics)
+    return table if patients is None else table[table["patient_id"].isin(patients)].reset_index(drop=True)
+
+
+def test_scores_are_those_of_the_bundle(trained):
+    """Every column of every row is what ``predict_events`` gives, to the last bit."""
+    scored = score_inline(trained.folder, MemoryStore())
+
+    expected = expected_table(trained, trained.frames()[1])
+    assert len(expected) == trained.tables.labels.num_rows
+    assert same_rows(scored.table(), expected)
+    assert scored.scores["ledger"]["rows_used"] == expected.attrs["ledger"]["rows_used"]
+    assert scored.scores["unknown"]["rows"] == expected.attrs["unknown_code_rows"]
+    assert scored.scores["unknown"]["codes"] == expected.attrs["unknown_codes"]
+    assert {own["rule"]: own["alerts"] for own in scored.scores["alerts"]} == {
+        name.removeprefix("alert: "): int(expected[name].sum())
+        for name in expected.columns
+        if name.startswith("alert: ")
+    }
+
+
+def test_training_samples_get_their_probabilities_of_training(trained, tmp_path):
+    """The final model's own probabilities of the samples that it was fitted on, calibrated and not."""
+    task = next(own for own in trained.home.submitted if own.kind == "fit_final_model")
+    work = Work(task, _open_inputs(task, trained.store), trained.folder, tmp_path)
+    problem = open_problem(work)
+    summary = SummaryRecord.model_validate_json(work.one("summary").read("summary.json"))
+    final = fit_final(problem, *select_and_run_folds(problem, FINAL), summary)
+
+    table = score_inline(trained.folder, MemoryStore()).table()
+
+    uncalibrated = final.model.predict_proba(final.X)
+    assert table["uncalibrated"].tolist() == uncalibrated.tolist()
+    assert table["probability"].tolist() == final.calibrator.apply(uncalibrated).tolist()
+
+
+def test_everybody_with_an_event_is_scored_as_of_a_date(trained):
+    """Without a cohort table, whoever an event row names; the others are not."""
+    scored = score_inline(trained.folder, MemoryStore(), AS_OF)
+
+    events = trained.frames()[0]
+    named = set(events["patient_id"]) - {""}
+    assert same_rows(scored.table(), expected_table(trained, dt.date(2019, 5, 1), named))
+    assert "p-unknown" in named  # whom no other table knows
+
+
+def test_a_bundle_without_index_date_scores_all_history(tmp_path):
+    """Trained with index none: no date in the parts, and the summary says that it is no prediction."""
+    trained = train(
+        tmp_path,
+        {"cohort.index": "none", "cohort.conflictingLabels": "any", "features.demographics": None},
+        make_tables(150, seed=8),
+    )
+
+    scored = score_inline(trained.folder, MemoryStore(), {"index": "none"})
+
+    events, cohort, _ = trained.frames()
+    expected = trained.bundle.predict_events(
+        events, cohort[["patient_id"]], trained.tables.demographics.to_pandas()
+    )
+    assert same_rows(scored.table()[["patient_id", "probability"]], expected[["patient_id", "probability"]])
+    assert scored.table()["index_date"].isna().all()
+    assert scored.scores["predictive"] is False
+
+
+def test_reasons_are_the_strongest_contributions(trained):
+    """The features that move the log-odds most, the strongest first, in words."""
+    scored = score_inline(trained.folder, MemoryStore(), {"explain.topReasons": 3})
+
+    bundle = trained.bundle
+    explained = bundle.explain_events(*trained.frames()).drop(
+        columns=["patient_id", "index_date", "intercept"]
+    )
+    words = dict(zip(bundle.columns, [own.words for own in bundle.document.features], strict=False))
+    for reasons, (_, row) in zip(scored.table()["reasons"], explained.iterrows(), strict=True):
+        order = np.argsort(-row.abs().to_numpy(), kind="stable")[:3]
+        expected = [
+            (words.get(explained.columns[place], explained.columns[place]), row.iloc[place])
+            for place in order
+            if row.iloc[place] != 0
+        ]
+        assert [(own["feature"], own["contribution"]) for own in reasons] == expected
+
+
+@pytest.mark.parametrize("classifier", ["elasticnet", "xgboost"])
+def test_every_classifier_scores_and_explains(classifier, tmp_path, monkeypatch):
+    """Scores and contributions of a row have the same bits in blocks of any size."""
+    changes = {
+        "candidates": [{"classifier": "glmboost"}, {"classifier": classifier}],
+        "final.classifier": classifier,
+    }
+    trained = train(tmp_path, changes, make_tables(120, seed=11))
+    whole = score_inline(trained.folder, MemoryStore())
+    monkeypatch.setattr(mlho.scoring.partition, "_CONTRIBUTIONS_AT_ONCE", 50)
+
+    assert score_inline(trained.folder, MemoryStore()).parts() == whole.parts()
+    assert same_rows(whole.table(), expected_table(trained, trained.frames()[1]))
+
+
+def test_no_reasons_are_given_when_none_are_asked_for(trained):
+    """0 leaves the column out, and no score changes."""
+    without = score_inline(trained.folder, MemoryStore(), {"explain.topReasons": 0})
+
+    assert "reasons" not in without.table().columns
+    assert same_rows(without.table(), score_inline(trained.folder, MemoryStore()).table()[PLAIN])
+
+
+def test_parts_hold_plain_columns(trained):
+    """No dictionary pages, nothing of the writer's schema, one part a partition in the manifest's order."""
+    scored = score_inline(trained.folder, MemoryStore())
+
+    file = pq.ParquetFile(io.BytesIO(scored.parts()["part-00001.parquet"]))
+    assert [str(own.type) for own in file.schema_arrow][:4] == ["string", "timestamp[us]", "double", "double"]
+    assert file.schema_arrow.metadata is None
+    assert set(file.metadata.row_group(0).column(0).encodings) <= {"PLAIN", "RLE"}
+    assert [own["source"] for own in scored.manifest["parts"]] == [
+        f"events/part-{number}.parquet" for number in range(3)
+    ]
+
+
+def test_patients_without_events_are_scored_once_in_a_part_of_their_own(trained, beside):
+    """No event is an answer too: whoever is in the cohort table is scored, exactly once."""
+    more = pa.table(
+        {
+            "patient_id": ["silent-1", "silent-2"],
+            "index_date": pa.array([dt.datetime(2019, 6, 1)] * 2, pa.timestamp("us")),
+            "label": pa.array([0, 0], pa.int8()),
+        }
+    )
+    tables = replace(trained.tables, labels=pa.concat_tables([trained.tables.labels, more]))
+    folder = beside(tables)
+
+    scored = score_inline(folder, MemoryStore())
+
+    last = pq.read_table(io.BytesIO(scored.parts()["part-00003.parquet"]))
+    assert last.column("patient_id").to_pylist() == ["silent-1", "silent-2"]
+    assert scored.manifest["parts"][-1]["source"] is None
+    assert scored.scores["patients_without_events"] == 2
+    assert scored.table()[["patient_id", "index_date"]].duplicated().sum() == 0
+    assert scored.scores["samples"] == tables.labels.num_rows
+    events, _, demographics = trained.frames()
+    cohort = tables.labels.to_pandas()
+    assert same_rows(
+        scored.table(), load_bundle(folder / "bundle").predict_events(events, cohort, demographics)
+    )
+
+
+def test_a_second_run_does_nothing(trained, tmp_path):
+    """Zero tasks, zero bytes: not one object of the store is new or written again."""
+    store = type(trained.store)(tmp_path / "store")
+    first = score_inline(trained.folder, store)
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
+
+    second = score_inline(trained.folder, store)
+
+    after = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
+    assert second.submitted == ()
+    assert second.finished.n_new == 0
+    assert after == before
+    assert second.manifest == first.manifest
+
+
+def test_the_same_work_elsewhere_is_found_again(trained, beside):
+    """The data and the bundle in another folder, another name: the same run."""
+    store = MemoryStore()
+    score_inline(trained.folder, store)
+
+    assert score_inline(beside(), store).submitted == ()
+
+
+@pytest.mark.parametrize("n_slots", [1, 4])
+def test_rows_in_another_order_give_the_same_bytes(n_slots, trained, beside):
+    """Each part is a function of its partition's rows, whatever their order and how many tasks run at once."""
+    expected = score_inline(trained.folder, MemoryStore())
+
+    actual = score_inline(beside(shuffle=n_slots), MemoryStore(), n_slots=n_slots)
+
+    assert actual.parts() == expected.parts()
+    assert actual.file("scores.json") == expected.file("scores.json")
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 7])
+def test_another_cut_gives_the_same_scores(partitions, trained, beside):
+    """However the patients are cut into partitions: the same rows and the same summary."""
+    expected = score_inline(trained.folder, MemoryStore())
+
+    actual = score_inline(beside(partitions=partitions), MemoryStore())
+
+    pd.testing.assert_frame_equal(actual.table(), expected.table(), check_exact=True)
+    assert actual.file("scores.json") == expected.file("scores.json")
+
+
+def test_blocks_do_not_show(trained, monkeypatch):
+    """A partition is scored in blocks of patients and explained in blocks of samples: the same rows."""
+    expected = score_inline(trained.folder, MemoryStore())
+    for module in (mlho.encoding.cohort, mlho.encoding.segments):
+        monkeypatch.setattr(module, "BLOCK_PATIENTS", 16)
+    monkeypatch.setattr(mlho.scoring.partition, "_CONTRIBUTIONS_AT_ONCE", 100)
+
+    actual = score_inline(trained.folder, MemoryStore())
+
+    assert pq.ParquetFile(io.BytesIO(actual.parts()["part-00000.parquet"])).num_row_groups > 1
+    pd.testing.assert_frame_equal(actual.table(), expected.table(), check_exact=True)
+    assert actual.file("scores.json") == expected.file("scores.json")
+
+
+@pytest.mark.parametrize("n_tasks", [1, 3, 5])
+def test_a_killed_run_publishes_nothing_and_goes_on_where_it_was(n_tasks, trained):
+    """Readers see all scores or none; what was done is not done again, and the bytes are the same."""
+    expected, store = score_inline(trained.folder, MemoryStore()), MemoryStore()
+    run = prepare(trained.folder, store)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(run, FailingExecutor(store, trained.folder, n_tasks=n_tasks), Nobody(), n_slots=1)
+    assert not list(store.keys(f"runs/{run.run_id}/scores/"))
+
+    resumed = score_inline(trained.folder, store)
+
+    assert len(resumed.submitted) == len(expected.submitted) - n_tasks
+    assert {**resumed.parts(), "m": resumed.file("manifest.json")} == {
+        **expected.parts(),
+        "m": expected.file("manifest.json"),
+    }
+
+
+def test_the_manifest_names_what_stands_there(trained):
+    """Digest, size and rows of each part, its ledger, and the bundle."""
+    scored = score_inline(trained.folder, MemoryStore())
+
+    manifest = scored.manifest
+    for part in manifest["parts"]:
+        content = scored.file(part["name"])
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (part["sha256"], part["size"])
+        assert pq.ParquetFile(io.BytesIO(content)).metadata.num_rows == part["rows"]
+        ledger = part["ledger"]
+        assert ledger["rows_in"] == ledger["rows_used"] + sum(ledger["dropped"].values())
+    assert manifest["rows"] == scored.scores["samples"]
+    assert manifest["bundle_digest"] == trained.bundle.digest
+    assert sum(part["ledger"]["rows_in"] for part in manifest["parts"]) == trained.tables.events.num_rows
+
+
+def test_no_patient_is_in_what_the_store_says_of_the_run(trained):
+    """Ids stand in parts and in the tables read for them; never in keys, commit records, manifests or summaries."""
+    store = MemoryStore()
+    score_inline(trained.folder, store)
+
+    said = [
+        store.get(key) for key in store.keys("") if not key.startswith("blobs/") and ".parquet" not in key
+    ]
+    named = [*store.keys(""), *(content.decode() for content in said)]
+    assert any("score_partition" in text for text in named)
+    assert not any(patient in text for patient in trained.frames()[1]["patient_id"] for text in named)
+
+
+def test_empty_partitions_are_scored_as_nobody(trained, beside):
+    """A partition without rows is a part without rows."""
+    folder = beside()
+    pq.write_table(trained.tables.events.slice(0, 0), folder / "events" / "part-9.parquet")
+
+    scored = score_inline(folder, MemoryStore())
+
+    assert scored.manifest["parts"][-1]["rows"] == 0
+    assert same_rows(scored.table(), score_inline(trained.folder, MemoryStore()).table())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize("layout", ["native", "dbmart"])
+def test_formats_and_layouts_give_the_same_scores(suffix, layout, trained, beside):
+    """CSV or Parquet, our names or R MLHO's."""
+    folder = beside(layout=layout, suffix=suffix)
+    tables = {"data.tables.cohort": f"labels{suffix}", "data.tables.demographics": f"demographics{suffix}"}
+
+    scored = score_inline(folder, MemoryStore(), {**tables, "data.source": layout})
+
+    assert same_rows(scored.table(), score_inline(trained.folder, MemoryStore()).table())
+
+
+def test_demographics_by_index_date_are_joined_by_both(trained, beside):
+    """A table with the index column has a row a sample, as in training and in ``predict_events``."""
+    labels, persons = trained.tables.labels.to_pandas(), trained.tables.demographics.to_pandas()
+    dated = labels[["patient_id", "index_date"]].merge(persons, on="patient_id")
+    dated["age"] += dated.groupby("patient_id").cumcount()
+    folder = beside(replace(trained.tables, demographics=pa.Table.from_pandas(dated, preserve_index=False)))
+
+    scored = score_inline(folder, MemoryStore())
+
+    events, cohort, _ = trained.frames()
+    assert same_rows(scored.table(), trained.bundle.predict_events(events, cohort, dated))
+
+
+def test_age_is_counted_from_the_birth_date_where_there_is_none(trained, beside):
+    """As in training: whole days over 365.25 at the index date."""
+    folder = beside(replace(trained.tables, demographics=trained.tables.demographics.drop_columns(["age"])))
+
+    scored = score_inline(folder, MemoryStore())
+
+    events, cohort, persons = trained.frames()
+    expected = trained.bundle.predict_events(events, cohort, persons.drop(columns="age"))
+    assert same_rows(scored.table(), expected)
+
+
+def test_the_command_scores_with_worker_processes(trained, tmp_path, capsys):
+    """``mlho score`` with a bundle of a run in the store: the same bytes as in one process; then it shows them."""
+    spec = tmp_path / "score.yaml"
+    changes = {"bundle.uri": f"run:{trained.home.finished.run_id}", "data.uri": str(trained.folder)}
+    spec.write_text(yaml.safe_dump(make_score_document(changes)))
+    store = ["--store", str(trained.store.root)]
+
+    assert main(["plan", str(spec), *store]) == 0
+    assert main(["score", str(spec), "--workers", "2", *store]) == 0
+    said = capsys.readouterr().out
+    assert main(["show", "nightly", *store]) == 0
+    assert main(["show", *store]) == 0
+    assert main(["report", *store]) == 0
+    assert main(["run", str(spec), *store]) == 2
+
+    run = prepare(trained.folder, trained.store, changes)
+    scored = Scored(run, None, ())
+    assert scored.parts() == score_inline(trained.folder, MemoryStore()).parts()
+    assert f"{trained.tables.labels.num_rows} scores of 200 patients: risk of label." in said
+    assert "youden" in said
+    assert f"{Path(trained.store.root)}/{run.key('manifest.json')}" in said.replace("\n", "")
