@@ -25,7 +25,7 @@ _ALLOWED_KINDS = "biufmM"  # booleans, integers, floats, times; never objects or
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays to one file; equal arrays in equal order give equal bytes."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     header = _header(contiguous)
     with path.open("wb") as file:
         file.write(MAGIC + len(header).to_bytes(_LENGTH_BYTES, "little") + header)
@@ -36,6 +36,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Map a file of named arrays into memory, read-only; nothing is copied."""
+    if not path.stat().st_size:  # which nobody can map
+        return arrays_from_bytes(b"", where=path.name)
     with path.open("rb") as file:
         buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return arrays_from_bytes(buffer, where=path.name)

@@ -1,0 +1,295 @@
+"""Bad input, through the command: a clear error, an exit code, nothing published, and no patient's value anywhere."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from pyarrow import parquet
+
+import mlho.encoding.define
+from tests.builders import Tables, make_tables, write_spec, write_tables
+
+CANARY = "Jane-Q-Canary-"
+
+
+def canary_tables() -> Tables:
+    """A cohort whose ids, and an ignored column of each table, are what must never be seen."""
+    tables = make_tables(200, seed=1, prefix=CANARY)
+    named = {
+        name: getattr(tables, name).append_column(
+            "name", pa.array([f"{CANARY}1234"] * getattr(tables, name).num_rows)
+        )
+        for name in ("events", "labels", "demographics")
+    }
+    return Tables(**named, concepts=tables.concepts)
+
+
+TABLES = canary_tables()
+
+
+def replaced(table: Any, column: str, values: Any) -> Any:
+    return table.set_column(table.column_names.index(column), column, values)
+
+
+def rewrite(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Change one table after all have been written."""
+
+    def apply(folder: Path) -> None:
+        path = folder / f"{name}.parquet"
+        parquet.write_table(change(parquet.read_table(path)), path)
+
+    return apply
+
+
+def rewrite_events(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    return rewrite("events/part-1", change)
+
+
+def first_of_the_label_again(table: Any) -> Any:
+    other = replaced(table.slice(0, 3), "label", pc.subtract(1, table.slice(0, 3).column("label")))
+    return pa.concat_tables([table, other.cast(table.schema)])
+
+
+def few_positive(table: Any) -> Any:
+    label = np.zeros(table.num_rows, np.int8)
+    label[:4] = 1
+    return replaced(table, "label", pa.array(label))
+
+
+def by_chance(table: Any) -> Any:
+    label = np.random.default_rng(1).permutation(table.column("label").to_numpy())
+    return replaced(table, "label", pa.array(label))
+
+
+def cut(name: str, n_bytes: int) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(path.read_bytes()[:-n_bytes])
+
+    return apply
+
+
+def garbage(folder: Path) -> None:
+    (folder / "events/part-1.parquet").write_bytes(f"{CANARY}1234 is no Parquet".encode() * 20)
+
+
+def text_values(folder: Path) -> None:
+    rewrite_events(lambda t: replaced(t, "numeric_value", pa.array([f"{CANARY}1234"] * t.num_rows)))(folder)
+
+
+def nothing(_: Path) -> None:
+    return
+
+
+# id, what is done to the tables, changes of the specification, exit code, what the error says
+CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
+    ("missing file", nothing, {"data.tables.labels": "label.parquet"}, 3, r"label\.parquet: no such file.*Expected Parquet.*got nothing.*Correct data"),
+    ("missing folder", nothing, {"data.uri": "elsewhere"}, 3, r"no such file or folder.*Correct data\.uri"),
+    ("folder without tables", lambda f: (f / "empty").mkdir(), {"data.tables.events": "empty"}, 3, r"empty: the table has no file"),
+    ("missing column in events", rewrite_events(lambda t: t.drop_columns("code")), {}, 3, r"events/part-1\.parquet: column 'code' is missing.*Expected a column named 'code'; got 4 columns"),
+    ("missing column in labels", rewrite("labels", lambda t: t.drop_columns("label")), {}, 3, r"labels\.parquet: column 'label' is missing.*Set cohort\.outcome"),
+    ("missing index date", rewrite("labels", lambda t: t.drop_columns("index_date")), {}, 3, r"labels\.parquet: column 'index_date' is missing.*cohort\.index"),
+    ("missing patient in demographics", rewrite("demographics", lambda t: t.drop_columns("patient_id")), {}, 3, r"demographics\.parquet: column 'patient_id' is missing"),
+    ("missing demographic", nothing, {"features.demographics": ["age", "weight"]}, 3, r"demographics\.parquet: column 'weight' is missing.*correct features\.demographics"),
+    ("a dbmart read as native", rewrite_events(lambda t: t.rename_columns(["patient_num", "start_date", "phenx", "value", "name"])), {}, 3, r"set data\.source to dbmart"),
+    ("codes are numbers", rewrite_events(lambda t: replaced(t, "code", pa.array(np.arange(t.num_rows)))), {}, 3, r"events/part-1\.parquet: column 'code' is a number; codes are text.*got int64.*Write it as a string"),
+    ("times are numbers", rewrite_events(lambda t: replaced(t, "time", pa.array(np.arange(t.num_rows)))), {}, 3, r"events/part-1\.parquet: column 'time' is a number"),
+    ("values are text", text_values, {"features.aggregates": ["presence", "last"]}, 3, r"events/part-1\.parquet: column 'numeric_value'.*Expected a numeric column; got string"),
+    ("outcomes are text", rewrite("labels", lambda t: replaced(t, "label", pa.array([f"{CANARY}1234"] * t.num_rows))), {}, 3, r"labels\.parquet: outcome column 'label' holds something else.*got \d+ other rows"),
+    ("index dates are text", rewrite("labels", lambda t: replaced(t, "index_date", pa.array([f"{CANARY}1234"] * t.num_rows))), {}, 3, r"labels\.parquet: column 'index_date' holds dates that cannot be read.*got \d+ such rows"),
+    ("empty labels", rewrite("labels", lambda t: t.slice(0, 0)), {}, 3, r"labels\.parquet: the labels are empty.*Write the labels"),
+    ("empty demographics", rewrite("demographics", lambda t: t.slice(0, 0)), {}, 3, r"demographics\.parquet: the demographics are empty"),
+    ("empty events", lambda f: [rewrite(f"events/part-{n}", lambda t: t.slice(0, 0))(f) for n in (0, 1)] and None, {}, 3, r"events: no row can be used.*got 0 rows"),
+    ("no usable event", nothing, {"cohort.index": {"date": "1990-01-01"}, "cohort.conflictingLabels": "any"}, 3, r"events: no row can be used.*after index.*Check"),
+    ("one class", rewrite("labels", lambda t: replaced(t, "label", pa.array(np.zeros(t.num_rows, np.int8)))), {}, 3, r"labels\.parquet: .*(one class|class).*[Ee]xpected.*got"),
+    ("conflicting labels", rewrite("labels", first_of_the_label_again), {}, 3, r"labels\.parquet: .*conflict.*got 3 .*cohort\.conflictingLabels"),
+    ("patients without demographics", rewrite("demographics", lambda t: t.slice(5)), {}, 3, r"labels\.parquet: labelled patients are unknown to the demographics.*5 .*cohort\.unknownPatients"),
+    ("differing demographics", rewrite("demographics", lambda t: pa.concat_tables([t, replaced(t.slice(0, 2), "age", pa.array([1.0, 2.0]))])), {}, 3, r"demographics\.parquet: a patient has differing rows.*2 patients whose rows differ in 'age'"),
+    ("a patient in two partitions", nothing, {"data.partitionedBy": "patient"}, 3, r"events/part-0\.parquet and events/part-1\.parquet: .*a patient is in two partitions.*Set partitionedBy: nothing"),
+    ("unreadable Parquet", garbage, {}, 3, r"events/part-1\.parquet: the file is not readable Parquet.*Write it again"),
+    ("truncated Parquet", cut("events/part-0.parquet", 40), {}, 3, r"events/part-0\.parquet: the file is not readable Parquet"),
+    ("one-class fold", rewrite("labels", few_positive), {"validation.folds": 10}, 3, r"validation: a part of a split has one class only.*Use fewer folds"),
+    ("a screen that leaves nothing", nothing, {"selection.minPrevalence": 0.999, "features.windows": [1]}, 3, r"selection\.minPrevalence: no feature passes the screen.*0\.999.*got none of \d+ columns.*Lower"),
+    ("R's name", nothing, {"selection.topn": 200}, 2, r"selection\.topn: R MLHO's name 'topn' is here selection\.nFeatures"),
+    ("R's unit", nothing, {"validation.test_sample": 30}, 2, r"R MLHO's name 'test_sample' is here validation\.testFraction \(a fraction"),
+    ("a percentage", nothing, {"validation.testFraction": 30}, 2, r"validation\.testFraction: .*less than 1"),
+    ("unknown field", nothing, {"selection.minPrevalance": 0.1}, 2, r"selection\.minPrevalance: unknown field.*Did you mean 'minPrevalence'"),
+    ("no consensus for the final model", rewrite("labels", by_chance), {"final.features": "consensus", "consensus.minConfidence": 100, "selection.nFeatures": 1, "validation.iterations": 4}, 3, r"final\.features: no feature came back often enough.*Lower consensus"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "changes", "code", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_bad_input_is_a_clear_error(spoil, changes, code, says, command, tmp_path):
+    """One message with where, what, expected, got and remedy; the exit code of its kind; nothing half-written."""
+    write_tables(tmp_path, TABLES)
+    spoil(tmp_path)
+    uri = changes.get("data.uri", ".")
+    said = command("run", write_spec(tmp_path, changes, uri=uri), "--log", "json")
+
+    assert re.search(says, said.error), said.error
+    assert said.error.count("error:") == 1
+    assert (said.code, said.results, said.out) == (code, [], "")
+    assert "Traceback" not in said.err
+    assert CANARY not in said.err
+    assert not any(CANARY in str(path) for path in said.store.rglob("*"))
+
+
+def test_a_truncated_gzip_is_named(command, tmp_path):
+    """A CSV that was cut while it was copied is not read as a shorter one."""
+    write_tables(tmp_path, TABLES, suffix=".csv.gz")
+    cut("events/part-1.csv.gz", 200)(tmp_path)
+    places = {f"data.tables.{name}": f"{name}.csv.gz" for name in ("labels", "demographics", "concepts")}
+
+    said = command("run", write_spec(tmp_path, places))
+
+    assert (said.code, said.results) == (3, [])
+    assert "events/part-1.csv.gz: the file is not readable CSV" in said.err
+    assert CANARY not in said.err
+
+
+@pytest.mark.parametrize("text", ["spec: [", "just words", "", "apiVersion: mlho.io/v1alpha1\n\tkind: x"])
+def test_a_specification_that_is_no_yaml_is_refused(text, command, tmp_path):
+    """The file is named; nothing is written, not even a store."""
+    (tmp_path / "spec.yaml").write_text(text)
+
+    said = command("run", tmp_path / "spec.yaml")
+
+    assert said.code == 2
+    assert "spec.yaml" in said.err
+    assert not said.store.exists()
+
+
+def test_a_missing_specification_is_refused(command, tmp_path):
+    """The error says what to give."""
+    said = command("run", tmp_path / "none.yaml")
+
+    assert said.code == 2
+    assert "none.yaml: cannot be read" in said.err
+
+
+@pytest.mark.parametrize("policy", ["drop", "any"])
+def test_conflicting_labels_follow_the_policy(policy, command, tmp_path):
+    """Said aloud, conflicts are dropped or count as positive, and the ledger of labels says how many."""
+    write_tables(tmp_path, TABLES)
+    rewrite("labels", first_of_the_label_again)(tmp_path)
+
+    said = command("run", write_spec(tmp_path, {"cohort.conflictingLabels": policy}))
+
+    assert said.code == 0
+    cohort = json.loads(said.results[0].read_text())["cohort"]
+    assert cohort["label_ledger"]["conflicting labels"] == {"drop": 6, "any": 3}[policy]
+    assert cohort["n_samples"] == TABLES.labels.num_rows - {"drop": 3, "any": 0}[policy]
+
+
+@pytest.mark.parametrize("policy", ["drop", "keep"])
+def test_unknown_patients_follow_the_policy(policy, command, tmp_path):
+    """Said aloud, patients whom the demographics do not know are dropped or kept."""
+    write_tables(tmp_path, TABLES)
+    rewrite("demographics", lambda t: t.slice(5))(tmp_path)
+
+    said = command("run", write_spec(tmp_path, {"cohort.unknownPatients": policy}))
+
+    assert said.code == 0
+    assert (
+        json.loads(said.results[0].read_text())["cohort"]["n_patients"] == {"drop": 195, "keep": 200}[policy]
+    )
+
+
+def test_more_features_than_columns_takes_them_all(command, tmp_path):
+    """nFeatures is an upper bound."""
+    write_tables(tmp_path, TABLES)
+
+    said = command("run", write_spec(tmp_path, {"selection.nFeatures": 5000, "selection.minPrevalence": 0}))
+
+    assert said.code == 0
+    assert json.loads(said.results[0].read_text())["final_model"]["n_features"] == 13
+
+
+def append_a_byte(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("change", [append_a_byte, flip_a_byte, Path.unlink], ids=["longer", "other", "gone"])
+@pytest.mark.parametrize(
+    ("file", "at"), [("events/part-1.parquet", "define_cohort"), ("concepts.parquet", "define_cohort"), ("labels.parquet", "define_cohort")],
+)  # fmt: skip
+def test_an_input_that_changes_while_the_run_goes_fails_it(change, file, at, command, inline, tmp_path):
+    """The manifest pins every file: another content, be its size the same, is never mixed in."""
+    write_tables(tmp_path, TABLES)
+    inline.before = lambda task: change(tmp_path / file) if task.kind == at else None
+
+    said = command("run", write_spec(tmp_path), "--log", "json")
+
+    assert (said.code, said.results) == (3, [])
+    assert f"{file}: the file changed after the run began" in said.error
+    assert "Submit the run again" in said.error
+
+
+def test_a_foreign_error_shows_its_kind_and_place_only(command, inline, tmp_path, monkeypatch):
+    """What a library says may quote a patient: only the kind of the error leaves the worker."""
+
+    def fail(*_: object) -> None:
+        raise KeyError(f"{CANARY}1234")
+
+    monkeypatch.setattr(mlho.encoding.define, "define_cohort", fail)
+    write_tables(tmp_path, TABLES)
+
+    said = command("run", write_spec(tmp_path), "--log", "json")
+
+    assert said.code == 1
+    assert re.search(r"define_cohort: KeyError in .*, line \d+\. Report this as a defect", said.error)
+    assert CANARY not in said.err
+
+
+def test_a_good_run_shows_no_patient(command, tmp_path):
+    """Ids are in no output, no log, no name of a file, no published file: neither result, report nor bundle."""
+    write_tables(tmp_path, TABLES)
+
+    said = command("run", write_spec(tmp_path), "--log", "json")
+
+    assert said.code == 0
+    assert CANARY not in said.out + said.err
+    published = [path for path in (said.store / "runs").rglob("*") if path.is_file()]
+    assert {"result.json", "report.html", "spec.yaml", "manifest.json"} <= {path.name for path in published}
+    assert not any(CANARY.encode() in path.read_bytes() or CANARY in str(path) for path in published)
+    commits = [path.read_bytes() for path in (said.store / "commits").rglob("*") if path.is_file()]
+    assert commits
+    assert not any(CANARY.encode() in commit for commit in commits)
+
+
+def test_real_profiles_show_no_patient(command, tmp_path):
+    """Asked for, real patients explain the model without id and dates."""
+    write_tables(tmp_path, TABLES)
+
+    said = command("run", write_spec(tmp_path, {"report.realProfiles": True}))
+
+    assert said.code == 0
+    result = said.results[0].read_text()
+    assert {own["synthetic"] for own in json.loads(result)["final_model"]["profiles"]} == {False}
+    assert CANARY not in result
+
+
+def test_a_csv_whose_first_line_is_data_shows_nothing_of_it(command, tmp_path):
+    """Without a header, the first line's values would be names of columns: they are not shown."""
+    write_tables(tmp_path, TABLES)
+    (tmp_path / "labels.csv").write_text(f"{CANARY}1234,2019-01-01,1\n{CANARY}1235,2019-01-01,0\n")
+
+    said = command("run", write_spec(tmp_path, {"data.tables.labels": "labels.csv"}), "--log", "json")
+
+    assert said.code == 3
+    assert "labels.csv: column 'patient_id' is missing" in said.error
+    assert CANARY not in said.err

@@ -1,0 +1,236 @@
+"""A run that was stopped: killed, interrupted, or left by a worker. The same command goes on, and the result is the same.
+
+The command runs as a user runs it: in a process group of its own, with a real pool of workers.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlho.store.memory import MemoryStore
+from tests.builders import make_tables, run_inline, write_spec, write_tables
+
+COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli import main; sys.exit(main())"]
+CHANGES = {"validation.iterations": 3}
+_LONGEST_SECONDS = 60
+TABLES = make_tables(200, seed=5)
+
+
+class Command:
+    """``mlho run`` under way, with its log as events."""
+
+    def __init__(self, spec: Path, store: Path) -> None:
+        arguments = ["run", str(spec), "--store", str(store), "--workers", "2", "--log", "json"]
+        self.store = store
+        self.said: list[str] = []
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        # A run that hangs fails its test, not the suite.
+        self._watch = threading.Timer(_LONGEST_SECONDS, self.send, (signal.SIGKILL,))
+        self._watch.daemon = True
+        self._watch.start()
+
+    def until(self, event: str, task: str = "") -> None:
+        """Read the log up to this event."""
+        for line in self._lines():
+            if line.startswith("{"):
+                own = json.loads(line)
+                if own["event"] == event and own.get("task", "").startswith(task):
+                    return
+        raise AssertionError(f"{event} never came: {self.said}")
+
+    def send(self, number: int) -> None:
+        """Send a signal to the whole process group, as a terminal does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def end(self) -> int:
+        """Wait for it; return its exit code. Its pipe closes when its last worker has ended."""
+        list(self._lines())
+        self.process.stderr.close()
+        assert self._watch.is_alive(), "the run hung and was ended"
+        self._watch.cancel()
+        return self.process.wait(timeout=_LONGEST_SECONDS)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return [json.loads(line) for line in self.said if line.startswith("{")]
+
+    def words(self) -> str:
+        """What it said beside its log."""
+        return "\n".join(line for line in self.said if not line.startswith("{"))
+
+    def members(self) -> list[int]:
+        """Processes of its group that are alive."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                fields = (
+                    (folder / "stat").read_text().rpartition(")")[2].split() if folder.name.isdigit() else []
+                )
+                if fields and int(fields[2]) == self.process.pid and fields[0] != "Z":
+                    found.append(int(folder.name))
+        return found
+
+    def _lines(self) -> Any:
+        for line in self.process.stderr:
+            self.said.append(line.rstrip("\n"))
+            yield self.said[-1]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    return write_spec(write_tables(tmp_path / "data", TABLES), CHANGES)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The run that nobody stopped."""
+    return run_inline(write_tables(tmp_path_factory.mktemp("data"), TABLES), MemoryStore(), CHANGES)
+
+
+def digest_of_run(store: Path) -> str:
+    """Digest of the only finished run's result."""
+    assert len(list(store.glob("runs/*/result.json"))) == 1
+    (commit,) = [
+        own
+        for file in (store / "commits").rglob("*")
+        if file.is_file()
+        if (own := json.loads(file.read_text()))["kind"] == "write_report"
+    ]
+    return str(commit["facts"]["result_digest"])
+
+
+def bundle_of_run(store: Path) -> dict[str, bytes]:
+    (folder,) = store.glob("runs/*/bundle")
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def n_commits(store: Path) -> int:
+    return sum(path.is_file() for path in (store / "commits").rglob("*"))
+
+
+def snapshot(store: Path) -> dict[str, tuple[int, int]]:
+    files = [path for path in store.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def assert_ends_as_if_never_stopped(spec: Path, store: Path, expected: Any) -> None:
+    """Run it again to its end: only what was missing is done, and every byte is as expected."""
+    before = n_commits(store)
+    again = Command(spec, store)
+
+    assert again.end() == 0, again.words()
+    last = again.events()[-1]
+    assert (last["event"], last["n_tasks"]) == ("run_finished", expected.finished.n_tasks)
+    assert last["n_new"] == expected.finished.n_tasks - before
+    assert digest_of_run(store) == expected.digest
+    assert bundle_of_run(store) == expected.bundle()
+
+
+@pytest.mark.parametrize("task", ["", "dictionary", "iteration/", "model"], ids=lambda t: t or "start")
+def test_a_killed_run_goes_on_where_it_was(task, spec, tmp_path, expected):
+    """Killed without warning at any point, whole group: nothing half-written; the same command ends it."""
+    store = tmp_path / "store"
+    run = Command(spec, store)
+    run.until("task_finished" if task else "run_started", task)
+    run.send(signal.SIGKILL)
+
+    assert run.end() == -signal.SIGKILL
+    assert list(store.glob("runs/*/result.json")) == []
+    assert n_commits(store) >= (1 if task else 0)
+    assert_ends_as_if_never_stopped(spec, store, expected)
+
+
+def test_the_command_killed_alone_leaves_no_worker(spec, tmp_path, expected):
+    """Workers whose command was killed end by themselves."""
+    store = tmp_path / "store"
+    run = Command(spec, store)
+    run.until("task_finished", "dictionary")
+    run.process.send_signal(signal.SIGKILL)
+
+    assert run.end() == -signal.SIGKILL  # the pipe has closed: no worker holds it
+    assert_ends_as_if_never_stopped(spec, store, expected)
+
+
+def test_ctrl_c_says_how_to_go_on(spec, tmp_path, expected):
+    """Interrupted: exit code 130, a sentence, no traceback, no worker left, and the same command goes on."""
+    store = tmp_path / "store"
+    run = Command(spec, store)
+    run.until("task_finished", "dictionary")
+    run.send(signal.SIGINT)
+
+    assert run.end() == 130, run.words()
+    text = "\n".join(run.said)
+    assert "What was done is kept: run the same command to go on." in text
+    assert "Traceback" not in text
+    assert run.members() == []
+    assert list(store.glob("runs/*/result.json")) == []
+    assert_ends_as_if_never_stopped(spec, store, expected)
+
+
+def test_a_killed_worker_is_said_and_the_run_goes_on(spec, tmp_path, expected):
+    """A worker that the system kills ends the run with the likeliest reason and the remedy."""
+    store = tmp_path / "store"
+    run = Command(spec, store)
+    run.until("task_finished", "cohort")
+    workers = [pid for pid in run.members() if pid != run.process.pid and is_worker(pid)]
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    assert run.end() == 1, run.words()
+    text = "\n".join(run.said)
+    assert "a worker process was killed before it finished" in text
+    assert "fewer --workers" in text
+    assert "Traceback" not in text
+    assert run.members() == []
+    assert_ends_as_if_never_stopped(spec, store, expected)
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process was forked by another than the command: a worker, not the server that forks them."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    parent = Path(f"/proc/{fields[1]}/cmdline").read_text(errors="replace")
+    return "forkserver" in parent
+
+
+def test_a_finished_run_does_nothing_again(spec, tmp_path, expected):
+    """Zero tasks and zero bytes: no file of the store is new, longer or younger."""
+    store = tmp_path / "store"
+    assert Command(spec, store).end() == 0
+    before = snapshot(store)
+    again = Command(spec, store)
+
+    assert again.end() == 0
+    assert again.events()[-1]["n_new"] == 0
+    assert snapshot(store) == before
+
+
+def test_leftovers_of_a_killed_run_are_found_in_progress_only(spec, tmp_path):
+    """What a kill leaves behind lies in the folder for work in progress, and every blob is whole."""
+    store = tmp_path / "store"
+    run = Command(spec, store)
+    run.until("task_finished", "dictionary")
+    run.send(signal.SIGKILL)
+    run.end()
+
+    for blob in (store / "blobs").rglob("*"):
+        if blob.is_file():
+            assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name

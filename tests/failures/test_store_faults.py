@@ -1,0 +1,171 @@
+"""A store that is damaged, full, or not to be written: healed, or a clear error; never a wrong result."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlho.store.local import LocalStore
+from tests.builders import make_tables, run_inline, write_spec, write_tables
+
+TABLES = make_tables(200, seed=6)
+MORE = {"consensus.minConfidence": 60}  # another run, which reads the artifacts of the first
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    replace(path, bytes(data))
+
+
+def truncate(path: Path) -> None:
+    replace(path, path.read_bytes()[:-7])
+
+
+def empty(path: Path) -> None:
+    replace(path, b"")
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write other bytes under a name; other names of the old file keep the old ones."""
+    path.unlink()
+    path.write_bytes(data)
+
+
+def blob_of(store: Path, kind: str, file: str) -> Path:
+    """The blob of a file that a step of this kind made."""
+    for path in sorted((store / "commits").rglob("*")):
+        if path.is_file() and (commit := json.loads(path.read_text()))["kind"] == kind:
+            digest = commit["files"][file]["sha256"]
+            return store / "blobs" / "sha256" / digest[:2] / digest
+    raise AssertionError(kind)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tables(tmp_path / "data", TABLES)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, truncate, empty, Path.unlink], ids=["flipped", "truncated", "empty", "gone"]
+)
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("define_cohort", "cohort.arr"),
+        ("pack_features", "block.arr"),
+        ("merge_dictionary", "dictionary.arr"),
+        ("run_iteration", "iteration.json"),
+    ],
+)
+def test_a_damaged_artifact_is_made_anew(damage, kind, file, data, tmp_path):
+    """A reader notices it by its digest, its task runs again, and the result is the one of an undamaged store."""
+    store = tmp_path / "store"
+    run_inline(data, store)
+    blob = blob_of(store, kind, file)
+    before = blob.read_bytes()
+    damage(blob)
+    healed = run_inline(data, store, MORE)
+
+    assert blob.read_bytes() == before
+    assert kind in healed.kinds()
+    whole = run_inline(data, tmp_path / "other", MORE)
+    assert (healed.digest, healed.bundle()) == (whole.digest, whole.bundle())
+
+
+@pytest.mark.parametrize("damage", [truncate, empty], ids=["truncated", "empty"])
+def test_a_damaged_commit_record_is_made_anew(damage, data, tmp_path):
+    """What a power cut left of a commit record counts as no commit."""
+    store = tmp_path / "store"
+    whole = run_inline(data, store)
+    for path in sorted((store / "commits").rglob("*")):
+        if path.is_file() and json.loads(path.read_text())["kind"] == "pack_features":
+            damage(path)
+    again = run_inline(data, store)
+
+    assert again.digest == whole.digest
+    assert again.kinds() == ["pack_features"]
+
+
+def test_a_published_file_that_was_removed_comes_back(data, tmp_path):
+    """Running again publishes what is missing, and does no task."""
+    store = tmp_path / "store"
+    first = run_inline(data, store)
+    report = store / "runs" / first.finished.run_id / "report.html"
+    before = report.read_bytes()
+    report.unlink()
+    again = run_inline(data, store)
+
+    assert report.read_bytes() == before
+    assert again.kinds() == []
+
+
+def test_a_store_that_is_a_file_is_refused(command, data, tmp_path):
+    """The error says what to give."""
+    (tmp_path / "file").write_text("x")
+
+    said = command("run", write_spec(data), store=tmp_path / "file")
+
+    assert said.code == 2
+    assert "cannot be made" in said.err
+    assert "--store" in said.err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a file system in memory with these options; skips where that is not allowed."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("mounting is not permitted here")
+        return place
+
+    try:
+        yield mount
+    finally:
+        if os.path.ismount(place):
+            subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("size", ["size=4k", "size=40k", "size=100k", "size=200k"])
+def test_a_full_disk_is_said(size, command, data, small_disk):
+    """Full at any point: one clear error, nothing published; with space again the same command goes on."""
+    disk = small_disk(size)
+
+    said = command("run", write_spec(data), store=disk / "store")
+
+    assert said.code != 0
+    assert "No space left" in said.err
+    assert "Free some space and run the same command again" in said.err
+    assert said.err.count("error") == 1
+    assert said.results == []
+    subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+    assert command("run", write_spec(data), store=disk / "store").code == 0
+
+
+def test_a_store_that_cannot_be_written_is_refused(command, data, small_disk):
+    """Said at once, before anything runs."""
+    said = command("run", write_spec(data), store=small_disk("ro,size=1m") / "store")
+
+    assert said.code == 2
+    assert "--store" in said.err
+
+
+def test_a_store_that_became_read_only_is_a_clear_error(command, data, small_disk):
+    """Also when it is read-only only after it was made."""
+    disk = small_disk("size=10m")
+    LocalStore(disk / "store")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+    said = command("run", write_spec(data), store=disk / "store")
+
+    assert said.code == 2
+    assert "not writable" in said.err

@@ -1,0 +1,162 @@
+"""Laws: what must not change a run's result. The result's digest and every byte of the bundle are compared."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mlho.encoding.cohort
+import mlho.encoding.segments
+import scheduler.plan
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+from scheduler.local import LocalPool
+from scheduler.manifest import make_manifest
+from scheduler.runs import Run, carry_out
+from tests.builders import Home, Nobody, make_spec, make_tables, run_inline, write_tables
+
+TABLES = make_tables(300, seed=3)
+SPECS = {
+    "presence": {},
+    "counts, two windows": {"features.aggregates": ["count"], "features.windows": [180, 720]},
+    "levels, one split of its own for selection": {
+        "features.aggregates": ["levels"],
+        "selection.scope": "iteration",
+    },
+    "values and their ranges, duplicates dropped": {
+        "features.aggregates": ["presence", "last", "outOfRange"],
+        "features.windows": [365, 900],
+        "data.duplicates": "drop",
+        "cohort.gapDays": 10,
+    },
+    "without concepts and demographics": {
+        "data.tables.concepts": None,
+        "data.tables.demographics": None,
+        "features.demographics": None,
+        "cohort.lookBackDays": 500,
+    },
+    "three candidates": {
+        "candidates": [
+            {"classifier": "glmboost", "grid": {"nSteps": [20]}},
+            {"classifier": "elasticnet"},
+            {"classifier": "xgboost", "grid": {"maxDepth": [2], "nRounds": [10]}},
+        ],
+    },
+}
+some_specs = pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
+
+
+def facts(home: Home) -> tuple[str, dict[str, bytes]]:
+    return home.digest, home.bundle()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tables(tmp_path_factory.mktemp("plain"), TABLES, partitions=2)
+
+
+@some_specs
+@pytest.mark.parametrize("partitions", [1, 3, 7])
+def test_rows_in_another_order_and_cut_give_the_same_bytes(changes, partitions, plain, tmp_path):
+    """However the rows are shuffled and cut, with patients in many partitions: the same result and bundle."""
+    other = write_tables(tmp_path / "data", TABLES, partitions=partitions, shuffle=partitions)
+
+    expected = run_inline(plain, MemoryStore(), changes)
+    actual = run_inline(other, MemoryStore(), changes)
+
+    assert expected.finished.run_id != actual.finished.run_id
+    assert len(expected.bundle()) > 3
+    assert facts(actual) == facts(expected)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(partitions=st.integers(1, 9), shuffle=st.integers(0, 10**6), by_patient=st.booleans())
+def test_any_cut_gives_the_same_bytes(partitions, shuffle, by_patient, plain, tmp_path_factory):
+    """The same for cuts and orders that nobody chose."""
+    folder = tmp_path_factory.mktemp("cut")
+    write_tables(folder, TABLES, partitions=partitions, shuffle=shuffle, by_patient=by_patient)
+    changes = SPECS["values and their ranges, duplicates dropped"]
+
+    assert facts(run_inline(folder, MemoryStore(), changes)) == facts(
+        run_inline(plain, MemoryStore(), changes)
+    )
+
+
+@some_specs
+def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, plain, monkeypatch):
+    """The plan may cut the learning by fold or by iteration: the grain cannot show."""
+    coarse = run_inline(plain, MemoryStore(), changes)
+    monkeypatch.setattr(scheduler.plan, "FOLD_TASK_SAMPLES", 1)
+    fine = run_inline(plain, MemoryStore(), changes)
+
+    assert "run_fold" in fine.kinds()
+    assert "run_fold" not in coarse.kinds()
+    assert facts(fine) == facts(coarse)
+
+
+def test_blocks_of_patients_do_not_change_the_numbers(plain, monkeypatch):
+    """How many patients a block holds changes how the matrix is stored, and no figure."""
+    changes = SPECS["values and their ranges, duplicates dropped"]
+    one = run_inline(plain, MemoryStore(), changes)
+    for module in (mlho.encoding.cohort, mlho.encoding.segments):
+        monkeypatch.setattr(module, "BLOCK_PATIENTS", 64)
+    many = run_inline(plain, MemoryStore(), changes)
+
+    assert (one.kinds().count("pack_features"), many.kinds().count("pack_features")) == (1, 5)
+    assert many.bundle()["model/model.json"] == one.bundle()["model/model.json"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_csv_gives_the_bytes_of_parquet(suffix, plain, tmp_path):
+    """A table is what it says, not how it is stored."""
+    other = write_tables(tmp_path / "data", TABLES, suffix=suffix)
+    changes = SPECS["values and their ranges, duplicates dropped"]
+    places = {f"data.tables.{name}": f"{name}{suffix}" for name in ("labels", "demographics", "concepts")}
+
+    assert facts(run_inline(other, MemoryStore(), {**changes, **places})) == facts(
+        run_inline(plain, MemoryStore(), changes)
+    )
+
+
+def test_r_names_give_the_bundle_of_ours(plain, tmp_path):
+    """A dbmart is the same cohort under other names."""
+    other = write_tables(tmp_path / "data", TABLES, layout="dbmart")
+    changes = {"data.tables.concepts": None}
+
+    theirs = run_inline(other, MemoryStore(), {**changes, "data.source": "dbmart"})
+
+    ours = run_inline(plain, MemoryStore(), changes)
+    assert theirs.bundle()["model/model.json"] == ours.bundle()["model/model.json"]
+
+
+@pytest.mark.parametrize("n_slots", [1, 2, 8])
+def test_tasks_in_another_order_give_the_same_bytes(n_slots, plain):
+    """How many tasks are under way at once changes their order, and nothing else."""
+    assert facts(run_inline(plain, MemoryStore(), n_slots=n_slots)) == facts(
+        run_inline(plain, MemoryStore(), n_slots=3)
+    )
+
+
+def test_one_or_four_workers_give_the_bytes_of_none(plain, tmp_path):
+    """Processes, their number and their threads change nothing: a pool of one, of four, and this process agree."""
+    changes = SPECS["three candidates"]
+    spec = make_spec(changes)
+    manifest = make_manifest(spec.spec.data.tables, plain)
+    found = []
+    for n_workers in (1, 4):
+        store = tmp_path / f"store-{n_workers}"
+        run = Run(spec, manifest, plain, LocalStore(store))
+        with LocalPool(str(store), plain, n_workers=n_workers) as pool:
+            finished = carry_out(run, pool, Nobody(), n_slots=n_workers)
+        found.append(facts(Home(run, finished, ())))
+
+    assert found == [facts(run_inline(plain, MemoryStore(), changes))] * 2
+
+
+def test_an_equal_seed_gives_equal_bytes_and_another_seed_others(plain):
+    """All that is drawn comes from the seed."""
+    first, again, other = (run_inline(plain, MemoryStore(), {"validation.seed": seed}) for seed in (1, 1, 2))
+
+    assert facts(first) == facts(again)
+    assert first.digest != other.digest

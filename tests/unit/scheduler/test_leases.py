@@ -1,0 +1,137 @@
+"""The scheduler's door to Redis on a real server, and its metrics."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from prometheus_client import generate_latest
+
+from mlho.protocol.documents import State, is_over
+from mlho.protocol.names import Names
+from mlho.store.local import LocalStore
+from scheduler.executions import (
+    AnotherScheduler,
+    Leadership,
+    begin_execution,
+    cancel_execution,
+    end_execution,
+    quarantine_task,
+    quarantined_tasks,
+    release_quarantine,
+)
+from scheduler.leases import Leases
+from scheduler.metrics import RunMetrics
+from scheduler.remote import Figures
+from tests.services.redis_servers import Server
+
+RUN = "0123456789abcdef"
+NAMES = Names(f"{RUN}-1")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture
+def leases(server: Server) -> Iterator[Leases]:
+    found = Leases(server.url, NAMES)
+    found.remove_keys()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def raw(server: Server) -> Iterator["redis.Redis"]:
+    client = redis.Redis.from_url(server.url, decode_responses=True)
+    yield client
+    client.close()
+
+
+def test_declaring_twice_keeps_the_first_epoch(leases: Leases, raw: "redis.Redis") -> None:
+    leases.declare(1)
+    leases.declare(2)
+    assert raw.get(NAMES.epoch) == "1"
+
+
+def test_events_come_in_order_and_nonsense_is_skipped(leases: Leases, raw: "redis.Redis") -> None:
+    raw.rpush(
+        NAMES.events,
+        '{"event": "a", "task": "1"}',
+        "no json",
+        "[1]",
+        '{"event": 3, "task": "x"}',
+        '{"event": "b", "task": "2"}',
+    )
+    assert [event["event"] for event in leases.wait_for_events(0.1)] == ["a", "b"]
+    assert leases.wait_for_events(0.1) == []
+
+
+def test_slots_of_workers_that_are_there(leases: Leases, raw: "redis.Redis") -> None:
+    now = int(raw.time()[0]) * 1000
+    raw.zadd(NAMES.workers, {"w1/2": now + 60_000, "w2/3": now + 60_000, "gone/8": now - 1})
+    assert leases.look().slots == 5
+
+
+def test_queue_is_read_by_message_id(leases: Leases, raw: "redis.Redis") -> None:
+    raw.lpush(NAMES.queue, '{"headers": {"id": "task.nonce"}}', "no json", '{"headers": []}')
+    assert leases.queued() == ["task.nonce"]
+
+
+def test_execution_opens_goes_on_ends_and_opens_again(tmp_path: Path) -> None:
+    """1 opens; open, it goes on; ended, the next is 2; cancelled, the next is 3."""
+    store = LocalStore(tmp_path)
+    first, is_new = begin_execution(store, RUN, tmp_path)
+    assert (first.id, is_new) == (f"{RUN}-1", True)
+    assert begin_execution(store, RUN, tmp_path) == (first, False)
+    end_execution(store, first, State.FINISHED)
+    assert is_over(store, first)
+    second, is_new = begin_execution(store, RUN, tmp_path)
+    assert (second.id, is_new) == (f"{RUN}-2", True)
+    cancel_execution(store, second)
+    assert is_over(store, second)
+    third, is_new = begin_execution(store, RUN, tmp_path)
+    assert (third.id, is_new) == (f"{RUN}-3", True)
+    assert not is_over(store, third)
+
+
+def test_leader_that_left_need_not_be_waited_for(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with Leadership(store, RUN) as first:
+        first.check()
+    with Leadership(store, RUN) as second:
+        second.check()
+
+
+def test_two_leaders_at_once_are_refused(tmp_path: Path) -> None:
+    """The first one's process is this very one, so that only its renewals tell that it lives."""
+    store = LocalStore(tmp_path)
+    with Leadership(store, RUN) as first:
+        first._identity["host"] = "elsewhere"  # where nobody can look whether the process lives
+        first._renew()
+        with pytest.raises(AnotherScheduler), Leadership(store, RUN):
+            pass
+
+
+def test_quarantine_stands_until_it_is_released(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    quarantine_task(store, RUN, "ab" * 32, {"attempts": 3})
+    assert quarantined_tasks(store, RUN) == ["ab" * 32]
+    assert release_quarantine(store, RUN) == 1
+    assert quarantined_tasks(store, RUN) == []
+
+
+def test_metrics_have_the_documented_names_and_few_series() -> None:
+    metrics = RunMetrics(Figures(sent=7, retried=2, slots=4))
+    metrics.update(
+        [(stage, 1, 2) for stage in ("cohort", "encode", "pack", "learn", "summarise", "model", "report")], 3
+    )
+    text = generate_latest(metrics.registry).decode()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert "mlho_run_sent_total 7.0" in lines
+    assert 'mlho_run_tasks{stage="learn",state="all"} 2.0' in lines
+    assert len(lines) <= 40
+    documented = (Path(__file__).parents[3] / "docs" / "queue.md").read_text()
+    assert all(f"`{line.split('{')[0].split()[0]}`" in documented for line in lines)

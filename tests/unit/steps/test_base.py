@@ -1,0 +1,206 @@
+"""Steps and tasks: keys, artifacts, and doing a task once."""
+
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, DataError, MlhoError
+from mlho.steps import STEPS
+from mlho.steps.base import Artifact, Commit, InputFile, StoredFile, Task, execute, read_commit
+from mlho.store.keys import blob_key, commit_key
+from mlho.store.memory import MemoryStore
+from tests.builders import make_spec
+
+TASK = Task(kind="merge_dictionary", params={"block": 1}, inputs={"a": ("k1",)}, digests={"a": ("d1",)})
+
+
+class Echo(type(STEPS["merge_dictionary"])):  # type: ignore[misc]
+    """A step for tests: writes what it is told and counts its runs."""
+
+    def __init__(self, files=None, error=None):
+        self.files, self.error, self.n_runs, self.before = files or {"out": b"1"}, error, 0, None
+
+    def run(self, work):
+        self.n_runs += 1
+        if self.before:
+            self.before()
+        for name, data in self.files.items():
+            path = work.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        if self.error:
+            raise self.error
+        return {"n_rows": 3}
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    def install(**arguments):
+        step = Echo(**arguments)
+        monkeypatch.setattr("mlho.steps.STEPS", {**STEPS, "merge_dictionary": step})
+        return step
+
+    return install
+
+
+def run(store, task=None, data=Path()):
+    return execute(task or Task(kind="merge_dictionary"), store, data)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"kind": "balance_ledger"},
+        {"params": {"block": 2}},
+        {"digests": {"a": ("d2",)}},
+        {"sources": (InputFile(key="e", size=1, version="v"),)},
+        {"spec": make_spec().spec},
+    ],
+    ids=lambda update: next(iter(update)),
+)
+def test_a_key_counts_all_that_determines_the_output(update):
+    """Another kind, parameter, input, source or specification is another task."""
+    assert TASK.model_copy(update=update).key != TASK.key
+
+
+def test_a_key_does_not_count_who_made_the_inputs():
+    """Equal bytes from another task are equal inputs."""
+    assert TASK.model_copy(update={"inputs": {"a": ("k2",)}}).key == TASK.key
+
+
+def test_a_key_counts_the_steps_version(monkeypatch):
+    """A step whose output changed makes new tasks."""
+    before = TASK.key
+    monkeypatch.setattr(type(STEPS["merge_dictionary"]), "version", 99)
+
+    assert TASK.key != before
+
+
+def test_a_task_is_done_once(echo):
+    """The second time its record is found and nothing runs."""
+    store, step = MemoryStore(), echo(files={"a": b"1", "deep/b": b"2"})
+    first, second = run(store), run(store)
+
+    assert (first.is_new, second.is_new, step.n_runs) == (True, False, 1)
+    assert first.commit == second.commit
+    assert set(first.commit.files) == {"a", "deep/b"}
+    assert first.commit.facts == {"n_rows": 3}
+
+
+def test_a_failed_task_commits_nothing(echo):
+    """Its files are gone with it, and so is its folder."""
+    store = MemoryStore()
+    echo(error=DataError("a", "b", expected="c", got="d", remedy="e"))
+
+    with pytest.raises(DataError):
+        run(store)
+    assert list(store.keys("")) == []
+
+
+def test_a_failed_task_leaves_no_scratch(echo, tmp_path):
+    """Nor does one that succeeds."""
+    echo(error=MlhoError("x"))
+    with pytest.raises(MlhoError):
+        execute(Task(kind="merge_dictionary"), MemoryStore(), Path(), scratch=tmp_path)
+    echo()
+    execute(Task(kind="merge_dictionary"), MemoryStore(), Path(), scratch=tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_artifact_is_verified_before_it_is_used(echo):
+    """Bytes that changed are damage that names the blob; so is a blob that is gone."""
+    store = MemoryStore()
+    echo()
+    commit = run(store).commit
+    artifact = Artifact(store, commit)
+    digest = commit.files["out"].sha256
+
+    assert artifact.read("out") == b"1"
+    store.delete(blob_key(digest))
+    with pytest.raises(ArtifactDamaged, match="it is gone") as gone:
+        artifact.read("out")
+    assert gone.value.sha256 == digest
+    store.put_if_absent(blob_key(digest), b"2")
+    with pytest.raises(ArtifactDamaged, match="do not match") as changed:
+        artifact.read("out")
+    assert changed.value.sha256 == digest
+
+
+def test_a_file_that_an_artifact_does_not_have_is_not_found():
+    """It is not damage: no task would make it."""
+    commit = Commit(task="t", kind="merge_dictionary", files={}, seconds=0)
+
+    with pytest.raises(ArtifactNotFound, match="no file 'out'"):
+        Artifact(MemoryStore(), commit).path("out")
+
+
+@pytest.mark.parametrize("other", [b"1", b"2"], ids=["equal", "other"])
+def test_a_second_attempt_must_give_the_first_ones_bytes(other, echo):
+    """Two at once: equal bytes are success, whoever was first; other bytes stop the run."""
+    store, step = MemoryStore(), echo()
+
+    def overtake():
+        step.before, step.files = None, {"out": other}
+        run(store)
+        step.files = {"out": b"1"}
+
+    step.before = overtake
+    if other == b"1":
+        assert not run(store).is_new
+    else:
+        with pytest.raises(MlhoError, match="gave different bytes"):
+            run(store)
+    assert step.n_runs == 2
+
+
+def test_a_missing_input_is_said(echo):
+    """A task whose input is not committed does not begin."""
+    step = echo()
+
+    with pytest.raises(ArtifactNotFound, match="input of this task is not in the store"):
+        run(MemoryStore(), TASK)
+    assert step.n_runs == 0
+
+
+def test_the_digest_is_of_names_and_contents():
+    """Not of how long it took, nor of the facts, nor of the order of files."""
+
+    def commit(files, **other):
+        return Commit(
+            task="t", kind="k", files={n: StoredFile(sha256=s, size=1) for n, s in files.items()}, **other
+        )
+
+    first = commit({"a": "1", "b": "2"}, seconds=1).digest
+    assert commit({"b": "2", "a": "1"}, seconds=9, facts={"n": 1}).digest == first
+    assert commit({"a": "2", "b": "1"}, seconds=1).digest != first
+
+
+def test_a_record_that_cannot_be_read_counts_as_none():
+    """It is what a power cut left; it makes room for the next."""
+    store = MemoryStore()
+    store.put_if_absent(commit_key("k"), b'{"task": "k", "ki')
+
+    assert read_commit(store, "k") is None
+    assert not store.exists(commit_key("k"))
+
+
+def test_a_record_of_another_version_is_refused_and_kept():
+    """It may be another program's good work."""
+    store = MemoryStore()
+    store.put_if_absent(commit_key("k"), b'{"task": "k", "new": 1}')
+
+    with pytest.raises(MlhoError, match="another version"):
+        read_commit(store, "k")
+    assert store.exists(commit_key("k"))
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_every_step_says_what_it_is(kind):
+    """Its kind is its key, it documents itself, and its file has its name."""
+    step = STEPS[kind]
+
+    assert step.kind == kind
+    assert step.__doc__
+    assert type(step).__module__ == f"mlho.steps.{kind}"
+    assert step.version >= 1

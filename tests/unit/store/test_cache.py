@@ -1,0 +1,207 @@
+"""The node's copies of blobs: fetched once, verified, bounded, and safe for many processes."""
+
+import hashlib
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlho.errors import ArtifactDamaged, SpecError
+from mlho.store.cache import BlobCache
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def writes(data: bytes, calls: list[int] | None = None):
+    """A fetch that writes these bytes, and counts."""
+
+    def fetch(file):
+        if calls is not None:
+            calls.append(1)
+        file.write(data)
+
+    return fetch
+
+
+def never(_file):
+    raise AssertionError("this blob should be here already")
+
+
+def age(path: Path, seconds: float) -> None:
+    """Pretend that a copy was last used so long ago."""
+    stat = path.stat()
+    os.utime(path, ns=(time.time_ns() - int(seconds * 1e9), stat.st_mtime_ns))
+
+
+def test_a_blob_is_fetched_once(tmp_path):
+    """The second look, and another process's, find the copy; its time of change does not move."""
+    cache, calls = BlobCache(tmp_path), []
+    first = cache.path(digest_of(b"abc"), writes(b"abc", calls))
+    changed = first.stat().st_mtime_ns
+
+    assert first.read_bytes() == b"abc"
+    assert BlobCache(tmp_path).path(digest_of(b"abc"), never) == first
+    assert first.stat().st_mtime_ns == changed
+    assert calls == [1]
+
+
+def test_wrong_bytes_are_refused_and_not_kept(tmp_path):
+    """What was fetched has another digest."""
+    cache = BlobCache(tmp_path)
+
+    with pytest.raises(ArtifactDamaged):
+        cache.path(digest_of(b"abc"), writes(b"abd"))
+    assert cache.n_bytes == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_damaged_copy_is_fetched_again(tmp_path):
+    """A disk that rots, or a power cut: the copy is compared with its digest by each process, once."""
+    cache = BlobCache(tmp_path)
+    path = cache.path(digest_of(b"abc"), writes(b"abc"))
+    path.chmod(0o644)
+    path.write_bytes(b"a")
+
+    assert cache.path(digest_of(b"abc"), writes(b"abc")).read_bytes() == b"abc"
+
+
+def test_the_least_recently_used_go_first(tmp_path):
+    """Over the bound, copies go down to 7/8 of it, the longest unused first."""
+    cache = BlobCache(tmp_path, max_bytes=8_000, grace_seconds=0)
+    data = [os.urandom(1_000) for _ in range(9)]
+    paths = []
+    for number, own in enumerate(data[:8]):
+        paths.append(cache.path(digest_of(own), writes(own)))
+        age(paths[-1], 1_000 - number)
+    cache.path(digest_of(data[0]), never)  # used again
+    cache.path(digest_of(data[8]), writes(data[8]))
+
+    assert cache.n_bytes == 7_000
+    assert [path.exists() for path in paths] == [True, False, False, True, True, True, True, True]
+
+
+def test_what_was_just_used_stays_even_over_the_bound(tmp_path):
+    """A reader may be about to map it: work comes before the bound."""
+    cache = BlobCache(tmp_path, max_bytes=1_000, grace_seconds=60)
+    for _ in range(5):
+        own = os.urandom(1_000)
+        cache.path(digest_of(own), writes(own))
+
+    assert cache.n_bytes == 5_000
+
+
+def test_a_mapped_copy_survives_its_eviction(tmp_path):
+    """The file's name goes, its bytes stay for those who have it mapped."""
+    cache = BlobCache(tmp_path, max_bytes=1_000, grace_seconds=0)
+    data = os.urandom(1_000)
+    mapped = np.memmap(cache.path(digest_of(data), writes(data)), np.uint8, mode="r")
+    for _ in range(3):
+        own = os.urandom(1_000)
+        age(cache.path(digest_of(own), writes(own)), 1)
+
+    assert not (tmp_path / "blobs" / digest_of(data)[:2] / digest_of(data)).exists()
+    assert mapped.tobytes() == data
+
+
+def test_an_admitted_file_is_not_fetched(tmp_path):
+    """What this node stored is here, and outlives the step's folder."""
+    cache = BlobCache(tmp_path / "cache")
+    source = tmp_path / "file"
+    source.write_bytes(b"abc")
+    cache.admit(digest_of(b"abc"), source)
+    cache.admit(digest_of(b"abc"), source)
+    source.unlink()
+
+    assert cache.path(digest_of(b"abc"), never).read_bytes() == b"abc"
+
+
+def test_a_kept_file_has_its_name(tmp_path):
+    """For programs that go by it, such as a browser; equal bytes are kept once."""
+    cache = BlobCache(tmp_path)
+    path = cache.keep("report.html", b"<html>")
+
+    assert path.name == "report.html"
+    assert path.read_bytes() == b"<html>"
+    assert cache.keep("report.html", b"<html>") == path
+    assert cache.keep("report.html", b"<html>2") != path
+
+
+def _fetch_all(folder: Path, log: Path, data: list[bytes]) -> None:
+    cache = BlobCache(folder, max_bytes=40_000, grace_seconds=5)
+    for own in data:
+
+        def fetch(file, own=own):
+            with log.open("a") as lines:
+                lines.write(digest_of(own) + "\n")
+            time.sleep(0.01)
+            file.write(own)
+
+        assert cache.path(digest_of(own), fetch).read_bytes() == own
+
+
+def test_many_processes_fetch_each_blob_once(tmp_path):
+    """Six processes want the same twenty blobs at the same time: twenty fetches."""
+    data = [os.urandom(1_000) for _ in range(20)]
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_fetch_all, args=(tmp_path / "cache", log, data)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+
+    assert [process.exitcode for process in processes] == [0] * 6
+    assert sorted(log.read_text().split()) == sorted(digest_of(own) for own in data)
+
+
+def test_abandoned_work_is_cleared(tmp_path):
+    """The temporary file of a process that was killed goes after a day."""
+    cache = BlobCache(tmp_path)
+    left, recent = tmp_path / "tmp" / "left", tmp_path / "tmp" / "recent"
+    for path in (left, recent):
+        path.write_bytes(b"x")
+    os.utime(left, (time.time() - 100_000, time.time() - 100_000))
+    cache.path(digest_of(b"abc"), writes(b"abc"))
+
+    assert not left.exists()
+    assert recent.exists()
+
+
+def test_a_cache_is_for_its_owner_only(tmp_path):
+    """Blobs hold patients' data."""
+    BlobCache(tmp_path / "cache")
+
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("env", "folder", "max_bytes"),
+    [
+        ({"MLHO_CACHE_DIR": "{tmp}/a", "MLHO_CACHE_BYTES": "500M"}, "a", 500 << 20),
+        ({"XDG_CACHE_HOME": "{tmp}/b", "MLHO_CACHE_BYTES": "2Gi"}, "b/mlho", 2 << 30),
+        ({"HOME": "{tmp}/c", "MLHO_CACHE_BYTES": "1000"}, "c/.cache/mlho", 1000),
+        ({"HOME": "{tmp}/c"}, "c/.cache/mlho", 8 << 30),
+    ],
+)
+def test_the_environment_says_where_and_how_large(tmp_path, env, folder, max_bytes):
+    cache = BlobCache.from_environment({name: value.format(tmp=tmp_path) for name, value in env.items()})
+
+    assert (cache.folder, cache.max_bytes) == (tmp_path / folder, max_bytes)
+
+
+@pytest.mark.parametrize("size", ["much", "0", "-1G", "1.5G"])
+def test_a_size_that_is_none_is_refused(tmp_path, size):
+    with pytest.raises(SpecError, match="MLHO_CACHE_BYTES"):
+        BlobCache.from_environment({"MLHO_CACHE_DIR": str(tmp_path), "MLHO_CACHE_BYTES": size})
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(SpecError, match="MLHO_CACHE_DIR"):
+        BlobCache(tmp_path / "file" / "cache")

@@ -1,0 +1,134 @@
+"""How object storage's settings are read, and what its refusals mean."""
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import SpecError, StoreUnavailable
+from mlho.store.s3_faults import Fault, as_error
+from mlho.store.s3_settings import S3Settings, split_address
+
+
+def test_without_variables_it_is_aws():
+    """Defaults: AWS, its own region and addressing, and no more checksums than it requires."""
+    assert S3Settings.from_environment({"MLHO_S3_ENDPOINT": ""}) == S3Settings()
+
+
+def test_every_variable_is_read(tmp_path):
+    """One variable, one field."""
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("x")
+    env = {
+        "MLHO_S3_ENDPOINT": "https://s3.example",
+        "MLHO_S3_REGION": "eu-north-1",
+        "MLHO_S3_ADDRESSING": "path",
+        "MLHO_S3_CA_BUNDLE": str(bundle),
+        "MLHO_S3_CHECKSUMS": "when_supported",
+        "MLHO_S3_SSE_KMS_KEY": "key-1",
+        "MLHO_S3_CONNECT_TIMEOUT": "1.5",
+        "MLHO_S3_READ_TIMEOUT": "20",
+        "MLHO_S3_DEADLINE": "60",
+    }
+
+    assert S3Settings.from_environment(env) == S3Settings(
+        endpoint="https://s3.example",
+        region="eu-north-1",
+        addressing="path",
+        ca_bundle=str(bundle),
+        checksums="when_supported",
+        sse_kms_key="key-1",
+        connect_timeout_seconds=1.5,
+        read_timeout_seconds=20.0,
+        deadline_seconds=60.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLHO_S3_ENDPOINT", "minio:9000"),
+        ("MLHO_S3_ADDRESSING", "dns"),
+        ("MLHO_S3_CHECKSUMS", "always"),
+        ("MLHO_S3_CA_BUNDLE", "/no/such/file"),
+        ("MLHO_S3_READ_TIMEOUT", "-1"),
+        ("MLHO_S3_DEADLINE", "soon"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name(name, value):
+    """The error names the variable."""
+    with pytest.raises(SpecError, match=name):
+        S3Settings.from_environment({name: value})
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("s3://bucket", ("bucket", "")),
+        ("s3://bucket/", ("bucket", "")),
+        ("s3://bucket/a", ("bucket", "a/")),
+        ("s3://bucket/a/b/", ("bucket", "a/b/")),
+    ],
+)
+def test_an_address_is_bucket_and_prefix(address, expected):
+    """A prefix ends with a slash, or is empty."""
+    assert split_address(address) == expected
+
+
+def test_an_address_without_a_bucket_is_refused():
+    with pytest.raises(SpecError, match="give the bucket"):
+        split_address("s3:///prefix")
+
+
+@pytest.mark.parametrize(
+    ("fault", "passes"),
+    [
+        (Fault("SlowDown", 503), True),
+        (Fault("InternalError", 500), True),
+        (Fault("ConditionalRequestConflict", 409), True),
+        (Fault("TooManyRequests", 429), True),
+        (Fault("ReadTimeoutError", 0), True),
+        (Fault("NotImplemented", 501), False),
+        (Fault("QuotaExceeded", 507), False),
+        (Fault("AccessDenied", 403), False),
+        (Fault("NoSuchKey", 404), False),
+        (Fault("PreconditionFailed", 412), False),
+    ],
+    ids=lambda own: own.code if isinstance(own, Fault) else "",
+)
+def test_what_passes_is_waited_for_and_nothing_else(fault, passes):
+    """Overload, conflict and silence pass; a refusal does not."""
+    assert fault.is_passing is passes
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "remedy"),
+    [
+        (Fault("SlowDown", 503), StoreUnavailable, "run the same command again"),
+        (Fault("QuotaExceeded", 507), StoreUnavailable, "Free some space"),
+        (Fault("NoSuchBucket", 404), SpecError, "Make it"),
+        (Fault("ExpiredToken", 400), SpecError, "AWS_ACCESS_KEY_ID"),
+        (Fault("PermanentRedirect", 301), SpecError, "MLHO_S3_REGION"),
+        (Fault("AccessDenied", 403), SpecError, "Grant s3:ListBucket"),
+        (Fault("InvalidRequest", 400), SpecError, "MLHO_S3_CHECKSUMS"),
+    ],
+    ids=lambda own: own.code if isinstance(own, Fault) else "",
+)
+def test_every_refusal_has_a_remedy(fault, kind, remedy):
+    """What to do next is in the message, and the error crosses a process boundary as it is."""
+    error = as_error(fault, where="s3://b/p/", endpoint="http://server", doing="write")
+
+    assert type(error) is kind
+    assert remedy in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_every_variable_is_in_the_documentation():
+    """``docs/object-storage.md`` names what the code reads, and nothing else."""
+    root = Path(__file__).parents[3]
+    code = "".join((root / "mlho" / "store" / name).read_text() for name in ("s3_settings.py", "cache.py"))
+    words = (root / "docs" / "object-storage.md").read_text()
+    names = re.compile(r"MLHO_(?:S3|CACHE)_[A-Z_]+[A-Z]")
+
+    assert set(names.findall(words)) == set(names.findall(code))

@@ -1,0 +1,60 @@
+"""Errors: what they say, and that they survive the way from a worker to the command."""
+
+import multiprocessing.connection
+
+import pytest
+
+from mlho import errors
+
+DATA_ERROR = {"expected": "text", "got": "a number", "remedy": "Write text."}
+
+
+def sent(error: BaseException) -> BaseException:
+    """The error as it arrives from another process."""
+    here, there = multiprocessing.connection.Pipe()
+    with here, there:
+        there.send(error)
+        return here.recv()
+
+
+def test_a_data_error_says_where_what_expected_got_and_remedy():
+    """In this order, in one line."""
+    error = errors.DataError("a.csv", "column 'code' is a number", **DATA_ERROR)
+
+    assert str(error) == "a.csv: column 'code' is a number. Expected text; got a number. Write text."
+
+
+@pytest.mark.parametrize("kind", [errors.DataError, errors.InputChanged])
+def test_a_data_error_keeps_its_parts_across_processes(kind):
+    """Kind, message and parts arrive."""
+    arrived = sent(kind("a.csv", "rule", **DATA_ERROR))
+
+    assert type(arrived) is kind
+    assert (arrived.where, arrived.rule, arrived.got) == ("a.csv", "rule", "a number")
+    assert str(arrived) == "a.csv: rule. Expected text; got a number. Write text."
+
+
+def test_a_damaged_artifact_keeps_its_digest_across_processes():
+    """The command needs it to know what to make anew."""
+    arrived = sent(errors.ArtifactDamaged("blob", sha256="abc"))
+
+    assert (str(arrived), arrived.sha256, arrived.retryable) == ("blob", "abc", True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin", "exit_code", "retryable"),
+    [
+        (errors.SpecError, ValueError, 2, False),
+        (errors.DataError, ValueError, 3, False),
+        (errors.InputChanged, ValueError, 3, False),
+        (errors.BundleError, ValueError, 4, False),
+        (errors.ArtifactNotFound, LookupError, 1, False),
+        (errors.ArtifactDamaged, ValueError, 1, True),
+        (errors.StoreUnavailable, ConnectionError, 1, True),
+    ],
+)
+def test_an_error_is_what_callers_already_catch(kind, builtin, exit_code, retryable):
+    """Each kind is an MlhoError and the builtin one; its exit code and whether to try again are the kind's."""
+    assert issubclass(kind, errors.MlhoError)
+    assert issubclass(kind, builtin)
+    assert (kind.exit_code, kind.retryable) == (exit_code, retryable)

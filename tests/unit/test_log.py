@@ -1,0 +1,71 @@
+"""Structured logs: known fields only, one JSON object a line, quiet on a terminal."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from mlho.errors import DataError
+from mlho.log import FIELDS, configure, error_fields, keep_known_fields
+
+
+@pytest.fixture(autouse=True)
+def _default_logs() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_a_line_is_a_json_object_on_stderr(capsys):
+    """With level and time; stdout stays the command's."""
+    configure("json", verbose=True)
+    structlog.get_logger().info("task_finished", step="run_fold", seconds=0.5)
+    captured = capsys.readouterr()
+    line = json.loads(captured.err)
+
+    assert captured.out == ""
+    assert (line["event"], line["level"], line["step"], line["seconds"]) == (
+        "task_finished",
+        "info",
+        "run_fold",
+        0.5,
+    )
+    assert line["timestamp"].endswith("Z")
+
+
+def test_an_unknown_field_is_dropped(capsys):
+    """A patient's id given by mistake does not get into a log."""
+    configure("json", verbose=True)
+    structlog.get_logger().info("task_finished", patient_id="Jane-Q-Canary-1234", n_patients=3)
+
+    err = capsys.readouterr().err
+    assert "Canary" not in err
+    assert json.loads(err)["n_patients"] == 3
+
+
+def test_no_field_is_a_patients():
+    """The list of fields has counts of patients only."""
+    assert {name for name in FIELDS if "patient" in name} == {"n_patients"}
+    assert keep_known_fields(None, "info", {"event": "x", "code": "E11"}) == {"event": "x"}
+
+
+def test_text_is_quiet_unless_it_is_asked_for(capsys):
+    """The command says errors in its own words; the log does not say them again."""
+    configure("text", verbose=False)
+    structlog.get_logger().error("task_failed", task="fold/0001/00")
+
+    assert capsys.readouterr().err == ""
+    configure("text", verbose=True)
+    structlog.get_logger().info("task_finished", task="fold/0001/00")
+    assert "fold/0001/00" in capsys.readouterr().err
+
+
+def test_an_errors_message_is_logged_only_if_it_is_ours():
+    """What a library says may quote data."""
+    ours = DataError("a.csv", "rule", expected="1", got="2", remedy="Mend it.")
+
+    assert error_fields(ours) == {"error_kind": "DataError", "error": str(ours)}
+    assert error_fields(KeyError("Jane-Q-Canary-1234")) == {
+        "error_kind": "KeyError",
+        "error": "not shown: it may quote data",
+    }
