@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho import __version__
-from mlho.errors import ArtifactNotFound, MlhoError, SpecError
+from mlho.errors import MlhoError
 from mlho.log import configure
+from mlho.scoring_spec import ScoringRunSpec, load_any_spec, load_scoring_spec
 from mlho.spec import RunSpec, load_spec
 from mlho.store import open_store
-from mlho.store.base import Store
 from mlho.store.keys import RUNS, run_key
+from mlho.store.probe import probe_store
 from scheduler import console
+from scheduler.listing import find_run, list_runs, result_of, runs_of
 from scheduler.local import LocalPool
 from scheduler.manifest import data_root, make_manifest
-from scheduler.runs import Finished, Run, carry_out
+from scheduler.runs import Finished, Run, Undertaking, carry_out
 
 DEFAULT_STORE: Final = "mlho-store"
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
@@ -31,12 +33,30 @@ Train models on electronic health records: select the features that come back, f
   mlho run spec.yaml           do it; stopped, the same command goes on where it was
   mlho show                    the runs of a store; with a run's id or name, its result in the terminal
   mlho report RUN              where a run's report is
+  mlho score score.yaml        score patients with a run's bundle
+
+With a queue (--broker), workers on any number of machines share a run:
+  mlho status RUN              who works on it, and what is quarantined
+  mlho cancel RUN              nothing more of it starts; what is done is kept
+  mlho retry RUN               give quarantined tasks new starts
+"""
+
+_SCORE_ABOUT = """\
+Score patients with a bundle: each partition of events becomes a Parquet part with a calibrated probability, the alerts
+and the reasons for each sample.
+
+  bundle: {uri: run:ID}        the bundle of a run in this store; or its folder
+  index: {date: 2026-11-24}    score everybody with an event as of that day; or a cohort table names whom, and when
+
+The bundle's own tests run first. Parts count once runs/ID/scores/manifest.json stands, which is written last: readers
+see all scores or none. The same specification on the same data does nothing the second time.
 """
 
 _RUN_ABOUT = """\
 Carry out a training run on this machine.
 
-The specification is one YAML file; `mlho plan` checks it without running. Artifacts go to the store (a folder).
+The specification is one YAML file; `mlho plan` checks it without running. Artifacts go to the store (a folder, or
+s3://bucket/prefix).
 What is done is never done again: after Ctrl-C or a crash the same command goes on, and a finished run does nothing.
 The number of workers changes how long it takes, and nothing else.
 """
@@ -49,8 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
-        console.err.print("\nStopped. What was done is kept: run the same command to go on.")
-        return INTERRUPTED
+        return _say_stopped()
     except MlhoError as error:
         console.err.print(f"[bold red]error:[/] {_escaped(error)}")
         return error.exit_code
@@ -59,6 +78,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # the reader has gone; say nothing more
         return 0
+    except Exception as error:
+        if _is_interrupt(error):
+            return _say_stopped()
+        raise
+
+
+def _say_stopped() -> int:
+    console.err.print("\nStopped. What was done is kept: run the same command to go on.")
+    return INTERRUPTED
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: it came while compiled code called ours, which wraps what it catches."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _escaped(error: BaseException) -> str:
@@ -75,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--store",
         default=os.environ.get("MLHO_STORE", DEFAULT_STORE),
-        help="folder of the artifacts (default: ./%(default)s)",
+        help="folder of the artifacts, or s3://bucket/prefix (default: ./%(default)s)",
     )
     parser = argparse.ArgumentParser(
         prog="mlho", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -83,13 +118,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mlho {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands, common)
+    _add_score(commands, common)
     _add_plan(commands, common)
     _add_show(commands, common)
     _add_demo(commands, common)
+    _add_queue_commands(commands, common)
     version = commands.add_parser(
         "version", parents=[common], help="versions of this program and its libraries"
     )
     version.set_defaults(command=_version)
+    crd = commands.add_parser(
+        "crd", parents=[common], help="the CustomResourceDefinitions of this version, for kubectl apply"
+    )
+    crd.set_defaults(command=_crd)
     return parser
 
 
@@ -102,18 +143,66 @@ def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("spec", type=Path, help="the specification (YAML)")
-    _add_workers(run)
+    _add_workers(run, default=None)
+    _add_broker(run)
+    _add_metrics(run)
     run.set_defaults(command=_run)
 
 
-def _add_workers(parser: argparse.ArgumentParser) -> None:
+def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
+    score = commands.add_parser(
+        "score",
+        parents=[common],
+        help="score patients with a bundle",
+        description=_SCORE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    score.add_argument("spec", type=Path, help="the specification of a scoring run (YAML)")
+    _add_workers(score, default=None)
+    _add_broker(score)
+    _add_metrics(score)
+    score.set_defaults(command=_score)
+
+
+def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) -> None:
+    """``--workers``; with a ``default`` of ``None`` it may be 0, and depends on the broker if it is not given."""
     parser.add_argument(
         "--workers",
-        type=_positive,
-        default=usable_cpus(),
+        type=_positive if default is not None else _not_negative,
+        default=default and usable_cpus(),
         metavar="N",
-        help="worker processes (default: usable cores, %(default)s)",
+        help=f"worker processes on this machine (default: usable cores, {usable_cpus()}; with --broker redis://…: 0)",
     )
+
+
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--broker",
+        metavar="ADDRESS",
+        help="share the run over a queue: redis://HOST:PORT/0 (password in MLHO_BROKER), or embedded: a queue and workers "
+        "on this machine, for this command",
+    )
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metrics-port", type=int, help="with --broker: serve Prometheus metrics of the run")
+    parser.add_argument(
+        "--metrics-address", default="127.0.0.1", help="where to serve them (default: %(default)s)"
+    )
+
+
+def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    for name, command, words in (
+        ("status", _status, "who works on a run, and what is quarantined, as JSON"),
+        ("cancel", _cancel, "stop a run on a queue: nothing more of it starts"),
+        ("retry", _retry, "give a run's quarantined tasks new starts"),
+    ):
+        parser = commands.add_parser(name, parents=[common], help=words)
+        parser.add_argument(
+            "run", nargs="?", help="a run's id, the beginning of one, or its name (default: the only one)"
+        )
+        _add_broker(parser)
+        parser.set_defaults(command=command)
 
 
 def _add_plan(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -158,6 +247,10 @@ def _positive(text: str) -> int:
     return number
 
 
+def _not_negative(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
 def usable_cpus() -> int:
     """Cores that this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -171,27 +264,95 @@ def usable_cpus() -> int:
 def _run(options: argparse.Namespace) -> int:
     spec = load_spec(options.spec)
     run = _prepare(spec, options.spec, options.store)
-    finished = _carry_out(run, options)
+    finished = _carry_out(run, options) if options.broker is None else _carry_out_on_queue(run, options)
     _print_finished(run, finished, options.store)
     return 0
 
 
+def _score(options: argparse.Namespace) -> int:
+    from scheduler.scores_shown import show_scores
+    from scheduler.scoring import prepare_scoring
+
+    run = prepare_scoring(load_scoring_spec(options.spec), options.spec, open_store(options.store))
+    finished = _carry_out(run, options) if options.broker is None else _carry_out_on_queue(run, options)
+    show_scores(run.store, finished.run_id)
+    console.out.print()
+    console.out.print(f"run      {finished.run_id} ({_done_words(finished)})", markup=False)
+    root = _shown_address(options.store)
+    console.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
+    return 0
+
+
 def _prepare(spec: RunSpec, spec_path: Path, store_address: str) -> Run:
+    store = open_store(store_address)
+    probe_store(store)
     data = data_root(spec, spec_path)
     manifest = make_manifest(spec.spec.data.tables, data)
-    return Run(spec, manifest, data, open_store(store_address))
+    return Run(spec, manifest, data, store)
 
 
-def _carry_out(run: Run, options: argparse.Namespace) -> Finished:
+def _carry_out(run: Undertaking, options: argparse.Namespace) -> Finished:
+    n_workers = options.workers or usable_cpus()
     with (
         console.ProgressBar(enabled=options.log == "text") as bar,
-        LocalPool(options.store, run.data, n_workers=options.workers) as pool,
+        LocalPool(options.store, run.data, n_workers=n_workers) as pool,
     ):
-        return carry_out(run, pool, bar, n_slots=options.workers)
+        return carry_out(run, pool, bar, n_slots=n_workers)
+
+
+def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace) -> Finished:
+    from scheduler.embedded import EMBEDDED
+    from scheduler.queued import Place, carry_out_on_queue, settings_for  # Celery takes its time to import
+
+    broker, settings = settings_for(options.broker)
+    n_workers = options.workers
+    if broker == EMBEDDED:
+        n_workers = n_workers or usable_cpus()
+    place = Place(broker, options.store, n_workers or 0, options.metrics_port, options.metrics_address)
+    with console.ProgressBar(enabled=options.log == "text") as bar:
+        return carry_out_on_queue(run, place, settings, bar, tell=_tell)
+
+
+def _tell(words: str) -> None:
+    console.err.print(words, markup=False)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from scheduler.queued import status_of
+
+    store = open_store(options.store)
+    found = status_of(store, find_run(store, options.run), _broker(options))
+    print(json.dumps(found, indent=1))  # noqa: T201 - the command's output
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from scheduler.queued import cancel_run
+
+    store = open_store(options.store)
+    console.out.print(cancel_run(store, find_run(store, options.run), _broker(options)), markup=False)
+    return 0
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from scheduler.queued import retry_run
+
+    store = open_store(options.store)
+    console.out.print(retry_run(store, find_run(store, options.run)), markup=False)
+    return 0
+
+
+def _broker(options: argparse.Namespace) -> str | None:
+    """The broker of the command line or the environment, if there is one that others can reach."""
+    from mlho.settings import Settings
+    from scheduler.embedded import EMBEDDED
+
+    broker: str | None = options.broker or Settings.from_environment().broker
+    return None if broker == EMBEDDED else broker
 
 
 def _print_finished(run: Run, finished: Finished, store_address: str) -> None:
-    result = _result(run.store, finished.run_id)
+    result = result_of(run.store, finished.run_id)
     for sentence in [*result["summary"], *(f"Warning: {own}" for own in result["warnings"])]:
         console.out.print(sentence, markup=False)
     console.out.print()
@@ -199,18 +360,32 @@ def _print_finished(run: Run, finished: Finished, store_address: str) -> None:
     console.out.print()
     console.out.print(console.ledger_table(result["ledger"]))
     console.out.print()
-    done = f"{finished.n_tasks} tasks, {finished.n_new} of them new, {console.duration(finished.seconds)}"
-    folder = Path(store_address) / RUNS / finished.run_id
-    console.out.print(f"run      {finished.run_id} ({done})", markup=False)
+    folder = f"{_shown_address(store_address)}/{RUNS}/{finished.run_id}"
+    console.out.print(f"run      {finished.run_id} ({_done_words(finished)})", markup=False)
     console.out.print(f"result   {finished.report.facts['result_digest']}", markup=False)
-    console.out.print(f"bundle   {folder / 'bundle'}", markup=False)
-    console.out.print(f"report   {folder / 'report.html'}", markup=False)
+    console.out.print(f"bundle   {folder}/bundle", markup=False)
+    console.out.print(f"report   {folder}/report.html", markup=False)
+
+
+def _done_words(finished: Finished) -> str:
+    return f"{finished.n_tasks} tasks, {finished.n_new} of them new, {console.duration(finished.seconds)}"
+
+
+def _shown_address(store_address: str) -> str:
+    return store_address.rstrip("/") if "://" in store_address else str(Path(store_address))
 
 
 def _plan(options: argparse.Namespace) -> int:
     from scheduler.estimate import estimate
 
-    spec = load_spec(options.spec)
+    spec = load_any_spec(options.spec)
+    if isinstance(spec, ScoringRunSpec):
+        from scheduler.scores_shown import plan_table
+        from scheduler.scoring import prepare_scoring
+
+        run = prepare_scoring(spec, options.spec, open_store(options.store))
+        console.out.print(plan_table(run, n_workers=options.workers))
+        return 0
     data = data_root(spec, options.spec)
     manifest = make_manifest(spec.spec.data.tables, data)
     shown = estimate(spec, manifest, n_workers=options.workers)
@@ -221,9 +396,18 @@ def _plan(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     store = open_store(options.store)
     if options.run is None:
-        _list_runs(store, options.store)
+        list_runs(store, options.store)
         return 0
-    result = _result(store, _find_run(store, options.run))
+    run = find_run(store, options.run)
+    if run in runs_of(store, kind="ScoringRun"):
+        from scheduler.scores_shown import read_manifest, show_scores
+
+        if options.json:
+            print(json.dumps(read_manifest(store, run), indent=1, ensure_ascii=False))  # noqa: T201 - the output
+        else:
+            show_scores(store, run)
+        return 0
+    result = result_of(store, run)
     if options.json:
         print(json.dumps(result, indent=1, ensure_ascii=False))  # noqa: T201 - the command's output
         return 0
@@ -239,63 +423,9 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _list_runs(store: Store, address: str) -> None:
-    from rich.table import Table
-
-    runs = _runs(store)
-    if not runs:
-        console.out.print(f"No runs in {address}. Start one: mlho run spec.yaml", markup=False)
-        return
-    table = Table(show_edge=False)
-    for name in ("run", "name", "state", "outcome", "AUROC"):
-        table.add_column(name)
-    for run, name in runs.items():
-        if not store.exists(run_key(run, "result.json")):
-            table.add_row(run, name, "not finished", "", "")
-            continue
-        result = _result(store, run)
-        auroc = result["headline"]["auroc"]["mean"]
-        table.add_row(run, name, "finished", result["outcome"], "" if auroc is None else f"{auroc:.3f}")
-    console.out.print(table)
-
-
-def _runs(store: Store) -> dict[str, str]:
-    """Runs of a store: id to name."""
-    import yaml
-
-    found = {}
-    for key in store.keys(f"{RUNS}/"):
-        parts = key.split("/")
-        if len(parts) == 3 and parts[2] == "spec.yaml":
-            found[parts[1]] = str(yaml.safe_load(store.get(key))["metadata"]["name"])
-    return found
-
-
-def _find_run(store: Store, wanted: str | None) -> str:
-    runs = _runs(store)
-    matches = [
-        run for run, name in runs.items() if wanted is None or run.startswith(wanted) or name == wanted
-    ]
-    if len(matches) == 1:
-        return matches[0]
-    listed = ", ".join(f"{run} ({name})" for run, name in list(runs.items())[:10]) or "none"
-    problem = "no run matches" if not matches else f"{len(matches)} runs match"
-    raise SpecError(f"{problem} {wanted or 'without a name'}. The store has: {listed}.")
-
-
-def _result(store: Store, run: str) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = json.loads(store.get(run_key(run, "result.json")))
-    except ArtifactNotFound:
-        raise SpecError(
-            f"run {run}: not finished. Run its specification again: it goes on where it was."
-        ) from None
-    return result
-
-
 def _report(options: argparse.Namespace) -> int:
     store = open_store(options.store)
-    path = store.path(run_key(_find_run(store, options.run), "report.html"))
+    path = store.path(run_key(find_run(store, options.run, kind="TrainingRun"), "report.html"))
     console.out.print(str(path), markup=False)
     return 0
 
@@ -309,7 +439,14 @@ def _demo(options: argparse.Namespace) -> int:
     finished = _carry_out(run, options)
     _print_finished(run, finished, options.store)
     console.out.print()
-    console.out.print(check_planted(options.folder, _result(run.store, finished.run_id)))
+    console.out.print(check_planted(options.folder, result_of(run.store, finished.run_id)))
+    return 0
+
+
+def _crd(_options: argparse.Namespace) -> int:
+    from scheduler.crd import render_crds
+
+    print(render_crds(), end="")  # noqa: T201 - the command's output
     return 0
 
 

@@ -17,6 +17,9 @@ STAGE_WORDS: Final = {
     "summarise": "summing up",
     "model": "final model",
     "report": "report",
+    "bundle": "testing the bundle",
+    "score": "scoring",
+    "commit": "account and manifest",
 }
 _RATE_WINDOW_SECONDS: Final = 30.0
 
@@ -40,6 +43,7 @@ class ProgressBar:
         )
         self._bar: TaskID = self._progress.add_task("starting", total=None, rate="")
         self._seen: list[tuple[float, int]] = []
+        self._note = ""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -49,6 +53,10 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def note(self, words: str) -> None:
+        """Show these words beside the rate from the next update on."""
+        self._note = words
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
         """Show where a run is."""
@@ -61,7 +69,7 @@ class ProgressBar:
             completed=done,
             total=total,
             description=STAGE_WORDS[stage],
-            rate=_rate_words(self._seen, total - done, running),
+            rate=", ".join(filter(None, (_rate_words(self._seen, total - done, running), self._note))),
         )
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from mlho.spec import RunSpec
 from scheduler.console import STAGE_WORDS, duration, size
 from scheduler.plan import Manifest, plan_run
-from scheduler.progress import done_by_stage
+from scheduler.progress import Progress
 
 # Measured on two shared cores; an estimate says "about", and the progress bar knows better after a minute.
 _EVENT_BYTES_A_SECOND: Final = 20e6
@@ -31,7 +31,7 @@ def estimate(spec: RunSpec, manifest: Manifest, *, n_workers: int) -> Table:
     table.add_column("stage")
     for name in ("tasks", "reads", "about"):
         table.add_column(name, justify="right")
-    for stage, _, total in done_by_stage(plan, ()):
+    for stage, _, total in Progress(plan, {}).by_stage():
         reads = size(events) if stage == "encode" else ""
         table.add_row(STAGE_WORDS[stage], str(total), reads, duration(seconds.get(stage, 1.0) / n_workers))
     total_seconds = _START_SECONDS + sum(seconds.values()) / n_workers

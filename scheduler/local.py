@@ -1,6 +1,6 @@
 """The embedded executor: a pool of processes on this machine, sharing memory-mapped artifacts.
 
-The processes are forked from a server that has imported what the steps need and has run nothing, so that a worker starts
+The processes are forked from a server that has imported what the steps need (``scheduler/server.py``), so that a worker starts
 at once and the command itself needs none of it. Each worker computes with one thread: parallelism is over tasks, and
 the number of threads can change no bit of a result.
 """
@@ -8,21 +8,18 @@ the number of threads can change no bit of a result.
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from mlho.errors import MlhoError
 from mlho.steps.base import Outcome, Task, execute
 from mlho.store import open_store
-from mlho.store.local import LocalStore
-
-ONE_THREAD: Final = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
+from scheduler.server import begin_server
 
 
 class WorkerLost(MlhoError):  # noqa: N818 - says what happened
@@ -34,7 +31,7 @@ class WorkerLost(MlhoError):  # noqa: N818 - says what happened
 class LocalPool:
     """Runs tasks in worker processes; they start when the first task comes."""
 
-    def __init__(self, store_address: str, data: Path, *, n_workers: int) -> None:
+    def __init__(self, store_address: str, data: Path | str, *, n_workers: int) -> None:
         self._store_address = store_address
         self._data = data
         self._n_workers = n_workers
@@ -72,14 +69,22 @@ def worker_lost() -> WorkerLost:
 
 
 def _start_pool(n_workers: int) -> ProcessPoolExecutor:
-    os.environ.update(ONE_THREAD)
+    begin_server()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlho.steps.preload"])
     return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin_worker)
 
 
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to answer; it ends its workers
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+def _end_with_the_command() -> None:
+    """End this worker when the command is gone: killed, it can tell nobody, and a worker would wait for ever."""
+    command = multiprocessing.parent_process()
+    assert command is not None
+    command.join()
+    os._exit(1)
 
 
 def _terminate(pool: ProcessPoolExecutor) -> None:
@@ -89,11 +94,10 @@ def _terminate(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _execute(task: Task, store_address: str, data: Path) -> Outcome:
+def _execute(task: Task, store_address: str, data: Path | str) -> Outcome:
     store = open_store(store_address)
-    scratch = store.scratch() if isinstance(store, LocalStore) else None
     try:
-        return execute(task, store, data, scratch=scratch)
+        return execute(task, store, data, scratch=store.scratch())
     except MlhoError:
         raise
     except Exception as error:

@@ -1,40 +1,55 @@
 """The manifest: every input of a run, pinned by size and content before anything is read.
 
 Files are hashed with two threads (hashing releases the interpreter's lock); what is read later is compared with it.
+Objects of a bucket are listed, and their ETags taken: nothing of them is read here.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlho.errors import SpecError
+from mlho.scoring_spec import ScoringRunSpec, ScoringTables
+from mlho.sources.files import DataRoot, list_inputs
 from mlho.sources.files import InputFile as FoundFile
-from mlho.sources.files import list_inputs
 from mlho.spec import RunSpec, Tables
 from mlho.steps.base import InputFile
 from mlho.store.base import file_digest
+from mlho.store.inputs import open_data
 from scheduler.plan import Manifest
 
 _HASHING_THREADS = 2
 
 
-def data_root(spec: RunSpec, spec_path: Path) -> Path:
-    """The folder of the tables; a relative one counts from the specification file."""
+def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
+    """Address of the tables: a folder, of which a relative one counts from the specification file, or ``s3://…``.
+
+    Raises
+    ------
+    SpecError
+        ``data.uri`` is of another kind.
+    """
     uri = spec.spec.data.uri.removeprefix("file://")
     if "://" in uri:
-        raise SpecError(
-            f"data.uri {spec.spec.data.uri!r}: this version reads tables from a folder. Give a path."
-        )
+        open_data(uri)  # refuses what it does not know
+        return uri
     return (spec_path.parent / Path(uri).expanduser()).absolute()
 
 
-def make_manifest(tables: Tables, root: Path) -> Manifest:
+def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manifest:
     """Pin the inputs of every table.
+
+    Parameters
+    ----------
+    tables : Tables
+        File, folder or pattern of each table.
+    data : Path, str or RemoteRoot
+        Where they are, as :func:`data_root` says.
 
     Raises
     ------
     DataError
         A table has no file.
     """
+    root = open_data(data) if isinstance(data, Path | str) else data
     patterns = {name: pattern for name, pattern in tables.model_dump().items() if pattern is not None}
     found = {name: list_inputs(root, pattern) for name, pattern in patterns.items()}
     with ThreadPoolExecutor(_HASHING_THREADS) as threads:
@@ -42,4 +57,5 @@ def make_manifest(tables: Tables, root: Path) -> Manifest:
 
 
 def _pinned(file: FoundFile) -> InputFile:
-    return InputFile(key=file.key, size=file.size, version=file_digest(file.path))
+    version = file_digest(file.path) if isinstance(file.path, Path) else file.path.version
+    return InputFile(key=file.key, size=file.size, version=version)

@@ -15,7 +15,18 @@ from mlho.steps.base import Commit, InputFile, Task
 # From this many samples on, a fold is worth a task of its own (about a second of work or more); below it, an iteration.
 FOLD_TASK_SAMPLES: Final = 20_000
 FINAL: Final = "final"
-STAGES: Final = ("cohort", "encode", "pack", "learn", "summarise", "model", "report")
+STAGES: Final = (
+    "bundle",
+    "cohort",
+    "encode",
+    "pack",
+    "learn",
+    "summarise",
+    "model",
+    "report",
+    "score",
+    "commit",
+)
 
 
 @dataclass(frozen=True)

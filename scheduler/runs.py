@@ -6,7 +6,7 @@ where it was, and a finished run that is started again does nothing.
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -18,13 +18,15 @@ import yaml
 
 from mlho.errors import ArtifactDamaged, MlhoError
 from mlho.log import error_fields
+from mlho.protocol.failures import Quarantined
+from mlho.scoring_spec import ScoringRunSpec
 from mlho.spec import RunSpec, canonical_json, run_id
-from mlho.steps.base import Commit, Outcome, Task, read_commit
+from mlho.steps.base import Commit, Outcome, Task, read_commit, verified_blob
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
 from scheduler.local import worker_lost
 from scheduler.plan import COHORT_TASK, Manifest, Plan, PlannedTask, plan_cohort, plan_run
-from scheduler.progress import done_by_stage, ready_tasks
+from scheduler.progress import Progress
 
 MAX_ATTEMPTS: Final = 3
 _POLL_SECONDS: Final = 0.5
@@ -33,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Executor(Protocol):
-    """Whatever runs tasks: a pool of processes here, workers on a queue elsewhere."""
+    """Whatever runs tasks: a pool of processes here, workers on a queue elsewhere (``scheduler/remote.py``)."""
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Start a task."""
@@ -46,19 +48,71 @@ class Observer(Protocol):
         """Show the stages (name, done, all) and how many tasks run."""
 
 
+class Undertaking(Protocol):
+    """What is carried out: a training run here, a scoring run in ``scheduler/scoring.py``."""
+
+    @property
+    def run_id(self) -> str:
+        """Identity: the hash of what is asked and of the inputs."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The inputs, pinned."""
+
+    @property
+    def data(self) -> Path | str:
+        """Folder of the tables."""
+
+    @property
+    def store(self) -> Store:
+        """Where everything goes."""
+
+    def describe(self) -> None:
+        """Write what it is, before it starts."""
+
+    def first_plan(self) -> Plan:
+        """The tasks that tell what the others are."""
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """All tasks, the first ones among them."""
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Give the files that people look for a name, last the one that means done; return the commit that tells the result."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run that is about to start: what is asked, on which inputs, from where, into which store."""
 
     spec: RunSpec
     manifest: Manifest
-    data: Path
+    data: Path | str
     store: Store
 
     @property
     def run_id(self) -> str:
         """Identity: the hash of what is asked and of the inputs."""
         return run_id(self.spec, self.manifest.plain())
+
+    def describe(self) -> None:
+        """Write the specification and the manifest."""
+        write_description(self.store, self.run_id, self.spec, self.manifest)
+
+    def first_plan(self) -> Plan:
+        """Who is in the cohort: how many they are decides the rest."""
+        return plan_cohort(self.spec.spec, self.manifest)
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """All tasks, once the cohort is known."""
+        facts = commits[COHORT_TASK].facts
+        return plan_run(
+            self.spec.spec, self.manifest, n_blocks=facts["n_blocks"], n_samples=facts["n_samples"]
+        )
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Name the bundle and the report; ``result.json`` comes last and means done."""
+        _publish(self, self.run_id, commits)
+        return commits["report"]
 
 
 @dataclass(frozen=True)
@@ -81,22 +135,37 @@ class _State:
     running: "dict[Future[Outcome], tuple[PlannedTask, Task]]" = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
     n_new: int = 0
+    quarantined: dict[str, Quarantined] = field(default_factory=dict)
+    """Tasks that used up their starts, by name; the others go on."""
 
     def taken(self) -> set[str]:
-        """Names of the tasks under way."""
-        return {task.name for task, _ in self.running.values()}
+        """Names of the tasks that are not to be handed out: under way, or quarantined."""
+        return {task.name for task, _ in self.running.values()} | self.quarantined.keys()
+
+    def look_again(self) -> Progress:
+        """Work out anew what is ready, when commits were lost or the plan has grown."""
+        return Progress(self.plan, self.commits, self.taken())
 
 
-def carry_out(run: Run, executor: Executor, observer: Observer, *, n_slots: int) -> Finished:
+def carry_out(
+    run: Undertaking,
+    executor: Executor,
+    observer: Observer,
+    *,
+    n_slots: int | Callable[[], int],
+    lead: Callable[[], None] = lambda: None,
+) -> Finished:
     """Carry out a run.
 
     Parameters
     ----------
-    run : Run
+    run : Undertaking
     executor : Executor
     observer : Observer
-    n_slots : int
-        Tasks to keep under way at once.
+    n_slots : int or callable
+        Tasks to keep under way at once; a callable is asked each time, as workers come and go.
+    lead : callable
+        Called before anything is published; raises if another scheduler has taken the run over.
 
     Raises
     ------
@@ -105,62 +174,88 @@ def carry_out(run: Run, executor: Executor, observer: Observer, *, n_slots: int)
     """
     started = time.monotonic()
     name = run.run_id
-    _describe(run, name)
-    state = _State(plan_cohort(run.spec.spec, run.manifest))
-    log.info("run_started", run_id=name, n_bytes=run.manifest.n_bytes, workers=n_slots)
-    _bring_home(run, state, executor, observer, n_slots)
-    facts = state.commits[COHORT_TASK].facts
-    state.plan = plan_run(
-        run.spec.spec, run.manifest, n_blocks=facts["n_blocks"], n_samples=facts["n_samples"]
-    )
-    _bring_home(run, state, executor, observer, n_slots)
-    _publish(run, name, state.commits)
+    slots = n_slots if callable(n_slots) else lambda: n_slots
+    run.describe()
+    state = _State(run.first_plan())
+    log.info("run_started", run_id=name, n_bytes=run.manifest.n_bytes, workers=slots())
+    _bring_home(run, state, executor, observer, slots)
+    state.plan = run.whole_plan(state.commits)
+    _bring_home(run, state, executor, observer, slots)
+    report = _publish_whole(run, state, executor, observer, slots, lead)
     seconds = round(time.monotonic() - started, 3)
     log.info("run_finished", run_id=name, n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
-    return Finished(name, len(state.plan), state.n_new, seconds, state.commits["report"])
+    return Finished(name, len(state.plan), state.n_new, seconds, report)
 
 
-def _bring_home(run: Run, state: _State, executor: Executor, observer: Observer, n_slots: int) -> None:
-    """Hand out ready tasks and take in their commits until the plan is done."""
+def _publish_whole(
+    run: Undertaking,
+    state: _State,
+    executor: Executor,
+    observer: Observer,
+    slots: Callable[[], int],
+    lead: Callable[[], None],
+) -> Commit:
+    """Publish what is verified; what turns out to be damaged is made again first."""
+    for _ in range(MAX_ATTEMPTS - 1):
+        lead()
+        try:
+            return run.publish(state.commits)
+        except ArtifactDamaged as error:
+            _forget_damaged(run, state, error)
+            _bring_home(run, state, executor, observer, slots)
+    lead()
+    return run.publish(state.commits)
+
+
+def _bring_home(
+    run: Undertaking, state: _State, executor: Executor, observer: Observer, slots: Callable[[], int]
+) -> None:
+    """Hand out ready tasks and take in their commits until the plan is done, or only what is quarantined holds it up."""
+    progress = state.look_again()
     while len(state.commits) < len(state.plan):
-        progressed = _hand_out(run, state, executor, n_slots)
-        observer.update(done_by_stage(state.plan, state.commits), len(state.running))
-        if progressed or not state.running:
-            continue
+        _hand_out(run, state, progress, executor, slots())
+        observer.update(progress.by_stage(), len(state.running))
+        if not state.running and len(state.commits) < len(state.plan):
+            raise _held_up(state)
         done, _ = wait(state.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in done:
-            _take_in(run, state, future)
-    observer.update(done_by_stage(state.plan, state.commits), 0)
+            progress = _take_in(run, state, progress, future)
+    observer.update(progress.by_stage(), 0)
 
 
-def _hand_out(run: Run, state: _State, executor: Executor, n_slots: int) -> bool:
-    """Start ready tasks up to the number of slots; tell whether any turned out to be done already."""
-    found = False
-    for planned in list(ready_tasks(state.plan, state.commits, state.taken())):
+def _hand_out(run: Undertaking, state: _State, progress: Progress, executor: Executor, n_slots: int) -> None:
+    """Start ready tasks up to the number of slots; those that are done already are taken in on the way."""
+    while len(state.running) < n_slots and (planned := progress.next_ready()) is not None:
         task = planned.bind(state.commits)
         commit = read_commit(run.store, task.key)
-        if commit is not None:
-            state.commits[planned.name] = commit
-            found = True
-        elif len(state.running) < n_slots:
+        if commit is None:
             state.running[executor.submit(task)] = (planned, task)
-    return found
+        else:
+            state.commits[planned.name] = commit
+            progress.take_in(planned.name)
 
 
-def _take_in(run: Run, state: _State, future: "Future[Outcome]") -> None:
+def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Future[Outcome]") -> Progress:
+    """Take in what became of a task; return the progress from here on."""
     planned, task = state.running.pop(future)
     try:
         outcome = future.result()
     except BrokenProcessPool as error:
         raise worker_lost() from error
+    except Quarantined as error:
+        log.error("task_quarantined", task=planned.name, step=planned.kind, **error_fields(error))
+        state.quarantined[planned.name] = error
     except ArtifactDamaged as error:
         _count_attempt(state, planned, error)
         _forget_damaged(run, state, error)
+        return state.look_again()
     except MlhoError as error:
         log.error("task_failed", task=planned.name, step=planned.kind, **error_fields(error))
         _count_attempt(state, planned, error)
+        progress.put_back(planned.name)
     else:
         state.commits[planned.name] = outcome.commit
+        progress.take_in(planned.name)
         state.n_new += outcome.is_new
         log.info(
             "task_finished",
@@ -169,6 +264,20 @@ def _take_in(run: Run, state: _State, future: "Future[Outcome]") -> None:
             stage=planned.stage,
             seconds=outcome.commit.seconds,
         )
+    return progress
+
+
+def _held_up(state: _State) -> MlhoError:
+    """The error of a run in which everything is done that could be."""
+    if not state.quarantined:
+        return MlhoError(
+            "nothing runs and nothing is ready, but the plan is not done. Report this as a defect."
+        )
+    first, *others = state.quarantined.values()
+    if not others:
+        return first
+    names = ", ".join(list(state.quarantined)[:10])
+    return Quarantined(f"{len(others) + 1} tasks are quarantined ({names}). The first: {first}")
 
 
 def _count_attempt(state: _State, planned: PlannedTask, error: MlhoError) -> None:
@@ -177,7 +286,7 @@ def _count_attempt(state: _State, planned: PlannedTask, error: MlhoError) -> Non
         raise error
 
 
-def _forget_damaged(run: Run, state: _State, error: ArtifactDamaged) -> None:
+def _forget_damaged(run: Undertaking, state: _State, error: ArtifactDamaged) -> None:
     """Remove a damaged blob and the commits that name it, so that their tasks run again."""
     if not error.sha256:
         raise error
@@ -194,12 +303,12 @@ def _forget_damaged(run: Run, state: _State, error: ArtifactDamaged) -> None:
         raise error
 
 
-def _describe(run: Run, name: str) -> None:
-    """Write what the run is, before it starts: the specification and the manifest."""
-    document = run.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    document |= {"apiVersion": run.spec.api_version, "kind": run.spec.kind}
-    run.store.put_if_absent(run_key(name, "spec.yaml"), yaml.safe_dump(document, sort_keys=False).encode())
-    run.store.put_if_absent(run_key(name, "manifest.json"), canonical_json(run.manifest.plain()))
+def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:
+    """Write what a run is, before it starts: the specification and the manifest."""
+    document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    document |= {"apiVersion": spec.api_version, "kind": spec.kind}
+    store.put_if_absent(run_key(name, "spec.yaml"), yaml.safe_dump(document, sort_keys=False).encode())
+    store.put_if_absent(run_key(name, "manifest.json"), canonical_json(manifest.plain()))
 
 
 def _publish(run: Run, name: str, commits: Mapping[str, Commit]) -> None:
@@ -210,4 +319,20 @@ def _publish(run: Run, name: str, commits: Mapping[str, Commit]) -> None:
     published |= {file: stored for file, stored in report.items() if file != "result.json"}
     published["result.json"] = report["result.json"]
     for file, stored in published.items():
-        run.store.copy_if_absent(blob_key(stored.sha256), run_key(name, file))
+        publish_blob(run.store, stored.sha256, run_key(name, file))
+
+
+def publish_blob(store: Store, sha256: str, key: str) -> None:
+    """Give a blob a name that people look for, once its bytes are verified; a damaged one loses the name.
+
+    Raises
+    ------
+    ArtifactDamaged
+        Its bytes do not match its digest.
+    """
+    try:
+        verified_blob(store, sha256)
+    except ArtifactDamaged:
+        store.delete(key)
+        raise
+    store.copy_if_absent(blob_key(sha256), key)

@@ -23,7 +23,7 @@ from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
 from scheduler.manifest import data_root, make_manifest
 from scheduler.plan import Manifest, Plan, PlannedTask
-from scheduler.runs import write_description
+from scheduler.runs import publish_blob, write_description
 
 BUNDLE_TASK: Final = "bundle"
 SCORES_TASK: Final = "scores"
@@ -199,7 +199,7 @@ class ScoringRun:
         return run_key(self.run_id, f"{self.spec.spec.output.prefix}/{name}")
 
     def _publish(self, sha256: str, name: str) -> None:
-        self.store.copy_if_absent(blob_key(sha256), self.key(name))
+        publish_blob(self.store, sha256, self.key(name))
 
 
 def prepare_scoring(spec: ScoringRunSpec, spec_path: Path, store: Store) -> ScoringRun:

@@ -108,12 +108,7 @@ class Artifact:
             file = self.commit.files[name]
         except KeyError:
             raise ArtifactNotFound(f"{self.commit.kind}: the artifact has no file {name!r}.") from None
-        try:
-            path = self.store.path(blob_key(file.sha256))
-        except ArtifactNotFound:
-            raise _damaged(file.sha256, "it is gone") from None
-        _verify(path, file.sha256, path.stat().st_mtime_ns)
-        return path
+        return verified_blob(self.store, file.sha256)
 
     def read(self, name: str) -> bytes:
         """The verified bytes of a file of this artifact."""
@@ -128,6 +123,16 @@ class Artifact:
     def facts(self) -> Mapping[str, Any]:
         """The commit record's numbers."""
         return self.commit.facts
+
+
+def verified_blob(store: Store, sha256: str) -> Path:
+    """A local file of a blob whose bytes match its digest; ``ArtifactDamaged`` if they do not, or if it is gone."""
+    try:
+        path = store.path(blob_key(sha256))
+    except ArtifactNotFound:
+        raise _damaged(sha256, "it is gone") from None
+    _verify(path, sha256, path.stat().st_mtime_ns)
+    return path
 
 
 @cache

@@ -4,6 +4,10 @@ numba's first call sets up its compiler and registers its types: 0.3 s of every 
 thread and on a matrix of one cell, its children inherit it.
 """
 
+import atexit
+import os
+import sys
+
 import numpy as np
 
 import mlho.encoding.blocks
@@ -16,3 +20,13 @@ import mlho.training.summary  # noqa: F401 - importing is the purpose
 from mlho.method.cholesky import factor
 
 factor(np.eye(1))
+
+
+def _leave_at_once(server: int) -> None:
+    if os.getpid() == server:
+        os._exit(0)
+
+
+# The command waits for its server to end. That has nothing to put away, and takes half a second to take libraries apart.
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+    atexit.register(_leave_at_once, os.getpid())

@@ -76,6 +76,21 @@ def test_a_damaged_artifact_is_made_anew(damage, kind, file, data, tmp_path):
     assert (healed.digest, healed.bundle()) == (whole.digest, whole.bundle())
 
 
+@pytest.mark.parametrize("file", ["report.html", "bundle/bundle.json"])
+def test_a_damaged_published_file_is_made_anew(file, data, tmp_path):
+    """The same command heals what people read: its bytes are verified each time that the run is published."""
+    store = tmp_path / "store"
+    run = f"runs/{run_inline(data, store).finished.run_id}"
+    published = store / run / file
+    whole = published.read_bytes()
+    published.write_bytes(b"x" + whole[1:])  # in place: the blob has the same bytes on the disk
+
+    again = run_inline(data, store)
+
+    assert published.read_bytes() == whole
+    assert again.finished.n_new >= 1
+
+
 @pytest.mark.parametrize("damage", [truncate, empty], ids=["truncated", "empty"])
 def test_a_damaged_commit_record_is_made_anew(damage, data, tmp_path):
     """What a power cut left of a commit record counts as no commit."""

@@ -206,3 +206,18 @@ def test_the_command_starts_without_heavy_libraries():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
+    """Ctrl-C that another library wraps in an error of its own still says how to go on, with exit code 130."""
+
+    def wrapped(_options):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling function") from error
+
+    monkeypatch.setattr("scheduler.cli._version", wrapped)
+
+    assert scheduler.cli.main(["version"]) == 130
+    assert "run the same command to go on" in capsys.readouterr().err

@@ -195,7 +195,9 @@ def test_a_record_of_another_version_is_refused_and_kept():
     assert store.exists(commit_key("k"))
 
 
-@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize(
+    "kind", [kind for kind, step in STEPS.items() if type(step).__module__.startswith("mlho.")]
+)
 def test_every_step_says_what_it_is(kind):
     """Its kind is its key, it documents itself, and its file has its name."""
     step = STEPS[kind]

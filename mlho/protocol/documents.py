@@ -1,0 +1,126 @@
+"""What scheduler and workers leave for each other in the store: tasks, starts, and the state of an execution."""
+
+import json
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from mlho.errors import ArtifactNotFound, SpecError
+from mlho.spec import canonical_json
+from mlho.steps.base import Task
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+
+TASKS: Final = "tasks"
+ATTEMPTS: Final = "attempts"
+
+
+class State(StrEnum):
+    """Where an execution is."""
+
+    OPEN = "open"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Execution(BaseModel):
+    """One try at a run. The run's pointer ``runs/<run>/execution`` holds the latest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    number: int
+    """Starts at 1; a run that is started again after its end gets the next."""
+    state: State
+    data: str
+    """Folder of the tables, as the scheduler sees it."""
+
+    @property
+    def id(self) -> str:
+        """Name of the execution, as in messages and in Redis."""
+        return f"{self.run}-{self.number}"
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+def execution_key(run: str) -> str:
+    """Key of the pointer to a run's latest execution."""
+    return run_key(run, "execution")
+
+
+def leader_key(run: str) -> str:
+    """Key of the pointer to the scheduler that drives a run."""
+    return run_key(run, "leader")
+
+
+def cancel_key(execution: Execution) -> str:
+    """Key of an execution's durable cancel flag."""
+    return run_key(execution.run, f"cancel/{execution.number}")
+
+
+def quarantine_key(run: str, task_key: str) -> str:
+    """Key of the record that a task is quarantined, until ``mlho retry``."""
+    return run_key(run, f"quarantine/{task_key}")
+
+
+def read_execution(store: Store, run: str) -> Execution | None:
+    """The latest execution of a run, or ``None`` before the first."""
+    try:
+        return Execution.model_validate_json(store.get(execution_key(run)))
+    except ArtifactNotFound:
+        return None
+
+
+def is_over(store: Store, execution: Execution) -> bool:
+    """Whether nothing of this execution may start any more."""
+    latest = read_execution(store, execution.run)
+    is_latest = latest is not None and latest.number == execution.number and latest.state is State.OPEN
+    return not is_latest or store.exists(cancel_key(execution))
+
+
+def task_document_key(task_key: str) -> str:
+    """Key of the document that says what a task is."""
+    return f"{TASKS}/{task_key[:2]}/{task_key}"
+
+
+def write_task(store: Store, task: Task, task_key: str) -> None:
+    """Leave a task where workers find it."""
+    store.put_if_absent(task_document_key(task_key), task.model_dump_json().encode())
+
+
+def read_task(store: Store, task_key: str) -> Task:
+    """The task under a key.
+
+    Raises
+    ------
+    SpecError
+        Its content has another hash: the document was tampered with, or this worker is of another version.
+    """
+    text = store.get(task_document_key(task_key))
+    task = Task.model_validate_json(text)
+    if task.key != task_key:
+        raise SpecError(
+            f"task {task_key[:12]}…: its document does not have the hash that names it. Use the same version of this "
+            "program for scheduler and workers, and run again."
+        )
+    return task
+
+
+def attempt_key(execution: str, task_key: str, attempt: int) -> str:
+    """Key of the record that a task was started for the n-th time."""
+    return f"{ATTEMPTS}/{execution}/{task_key}/{attempt}"
+
+
+def note_attempt(store: Store, execution: str, task_key: str, attempt: int) -> None:
+    """Record a start outside Redis, before it happens."""
+    store.put_if_absent(attempt_key(execution, task_key, attempt), json.dumps({"attempt": attempt}).encode())
+
+
+def noted_attempts(store: Store, execution: str, task_key: str) -> int:
+    """How many starts of a task the store knows of; the first is not noted."""
+    keys = store.keys(f"{ATTEMPTS}/{execution}/{task_key}/")
+    return max((int(key.rsplit("/", 1)[1]) for key in keys), default=0)

@@ -1,0 +1,153 @@
+"""Failure classes: what a failure says about trying again. One table; the documentation shows the same."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+from mlho.errors import (
+    ArtifactDamaged,
+    ArtifactNotFound,
+    BundleError,
+    DataError,
+    MlhoError,
+    SpecError,
+    StoreUnavailable,
+)
+from mlho.protocol.scripts import MAX_ATTEMPTS
+
+INFRASTRUCTURE_SECONDS: Final = 300.0  # how long a task may go on failing for want of a store or a disk
+
+
+class FailureClass(StrEnum):
+    """Whose turn it is after a failure."""
+
+    INPUT = "input"
+    SPEC = "spec"
+    POISON = "poison"
+    MEMORY = "memory"
+    TIME = "time"
+    INFRASTRUCTURE = "infrastructure"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What happens after a failure of one class."""
+
+    meaning: str
+    counts: bool
+    """Whether the attempt counts against the budget of starts."""
+    max_attempts: int
+    """Starts in all; 0: not bounded by a number but by ``INFRASTRUCTURE_SECONDS``."""
+    exit_code: int
+    """Of the command, when the run fails for it."""
+
+
+RULES: Final[Mapping[FailureClass, Rule]] = {
+    FailureClass.INPUT: Rule("a table is not as it must be, or changed: fix it", True, 1, 3),
+    FailureClass.SPEC: Rule("the specification asks for what cannot be: change it", True, 1, 2),
+    FailureClass.POISON: Rule("the process or the whole worker died while it ran", True, MAX_ATTEMPTS, 1),
+    FailureClass.MEMORY: Rule("it came close to the memory limit and was stopped", True, MAX_ATTEMPTS, 1),
+    FailureClass.TIME: Rule("it passed its time limit and was stopped", True, MAX_ATTEMPTS, 1),
+    FailureClass.INFRASTRUCTURE: Rule("the store or the disk did not serve: wait, then again", False, 0, 1),
+    FailureClass.INTERNAL: Rule("a defect of ours: report it", True, 1, 1),
+}
+
+
+class MemoryExceeded(MlhoError):  # noqa: N818 - says what happened
+    """The task needs more memory: give the worker more, or fewer slots."""
+
+
+class TimeExceeded(MlhoError):  # noqa: N818 - says what happened
+    """The task needs more time: raise the limit, or cut the work finer."""
+
+
+class TaskCrashed(MlhoError):  # noqa: N818 - says what happened
+    """The process died without an answer."""
+
+
+class Quarantined(MlhoError):  # noqa: N818 - says what happened
+    """A task used up its starts. The others go on; then ``mlho retry`` gives it new ones."""
+
+
+class QueueError(MlhoError):
+    """Set the queue right: its address, its password or its eviction policy."""
+
+    exit_code: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed, in words that hold no patient's values."""
+
+    failure_class: FailureClass
+    kind: str
+    """Name of the error."""
+    message: str
+    sha256: str = ""
+    """Digest of the blob that was found damaged, if that is what happened."""
+
+    @classmethod
+    def of(cls, error: BaseException, *, step: str) -> Self:
+        """Describe an error; a foreign one by its kind and place only, since its message may quote data."""
+        if isinstance(error, MlhoError):
+            return cls(classify(error), type(error).__name__, str(error), getattr(error, "sha256", ""))
+        message = f"{step}: {_kind_and_place(error)}. Report this as a defect."
+        return cls(classify(error), type(error).__name__, message)
+
+    def plain(self) -> dict[str, str]:
+        """Values for JSON."""
+        return {
+            "class": self.failure_class.value,
+            "kind": self.kind,
+            "message": self.message,
+            "sha256": self.sha256,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """What :meth:`plain` wrote."""
+        return cls(
+            FailureClass(plain["class"]),
+            str(plain["kind"]),
+            str(plain["message"]),
+            str(plain.get("sha256", "")),
+        )
+
+
+def classify(error: BaseException) -> FailureClass:
+    """Return the class of an error.
+
+    Examples
+    --------
+    >>> classify(MemoryError()).value
+    'memory'
+    """
+    for kinds, failure_class in _CLASSES:
+        if isinstance(error, kinds):
+            return failure_class
+    return FailureClass.INTERNAL
+
+
+# The first line that matches decides. OSError as such is a disk or a network; what a step reads is checked and has errors of ours.
+_CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...]] = (
+    ((StoreUnavailable, ArtifactDamaged, ArtifactNotFound), FailureClass.INFRASTRUCTURE),
+    ((DataError,), FailureClass.INPUT),
+    ((SpecError, BundleError), FailureClass.SPEC),
+    ((MemoryError, MemoryExceeded), FailureClass.MEMORY),
+    ((TimeExceeded,), FailureClass.TIME),
+    ((TaskCrashed,), FailureClass.POISON),
+    ((MlhoError,), FailureClass.INTERNAL),
+    ((OSError,), FailureClass.INFRASTRUCTURE),
+)
+
+
+def _kind_and_place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "mlho" in frame.filename] or list(frames)
+    if not ours:
+        return type(error).__name__
+    return f"{type(error).__name__} in {Path(ours[-1].filename).name}, line {ours[-1].lineno}"

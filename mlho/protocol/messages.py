@@ -1,0 +1,123 @@
+"""The message that starts a task: small, strict, signed, and free of data.
+
+It names a task; what the task is stands in the store, under a key that is the hash of its content. Whoever can write to
+the queue can therefore at most make a worker do, once more, what the run asked for anyway, and only with the key.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from mlho.spec import RUN_ID_LENGTH, canonical_json
+
+TASK_NAME: Final = "mlho.run_task"  # the whole allow-list
+MAX_MESSAGE_BYTES: Final = 1024
+NONCE_BYTES: Final = 16
+SIGNATURE: Final = "signature"
+
+RunId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}$")]
+ExecutionId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}-[1-9][0-9]{{0,5}}$")]
+TaskKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Nonce = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{2 * NONCE_BYTES}}}$")]
+
+
+class Refusal(StrEnum):
+    """Why a message was refused. Each is counted; none is executed."""
+
+    OVERSIZED = "oversized"
+    MALFORMED = "malformed"
+    FORGED = "forged"
+    FOREIGN = "foreign"  # signed with our key, meant for another execution
+    REPLAYED = "replayed"  # its nonce was used before
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"  # another task name
+
+
+class MessageRefused(Exception):  # noqa: N818 - says what happened; the worker counts it and goes on
+    """A message that must not be acted on."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
+
+
+class TaskMessage(BaseModel):
+    """The arguments of the one Celery task that exists."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    run: RunId
+    execution: ExecutionId
+    task: TaskKey
+    expires: int
+    """Milliseconds since 1970 by the clock of Redis; afterwards the message is dropped and sent again."""
+    nonce: Nonce
+    """Random; a claim uses it up, so that a copied message starts nothing."""
+
+
+def new_message(*, run: str, execution: str, task: str, expires: int) -> TaskMessage:
+    """A message with a nonce of its own."""
+    return TaskMessage(
+        run=run, execution=execution, task=task, expires=expires, nonce=secrets.token_hex(NONCE_BYTES)
+    )
+
+
+def signed(message: TaskMessage, *, key: bytes) -> dict[str, Any]:
+    """The arguments to send: the message's fields and their signature."""
+    fields = message.model_dump()
+    return {**fields, SIGNATURE: _signature(fields, key)}
+
+
+def read_message(
+    arguments: Mapping[str, Any], *, key: bytes, execution: str, name: str = TASK_NAME
+) -> TaskMessage:
+    """Return the message in a delivery's arguments, after its signature was verified.
+
+    Parameters
+    ----------
+    arguments : mapping
+        What came with the delivery: anything at all.
+    key : bytes
+        The execution's signing key.
+    execution : str
+        The execution that this worker serves.
+    name : str
+        The task name that the delivery carries.
+
+    Raises
+    ------
+    MessageRefused
+        It is too large, of another shape, not signed with this key, or meant for another execution.
+    """
+    if name != TASK_NAME:
+        raise MessageRefused(Refusal.UNKNOWN)
+    fields = dict(arguments)
+    claimed = fields.pop(SIGNATURE, None)
+    try:
+        expected = _signature(fields, key)
+        size = len(canonical_json(dict(arguments)))
+    except (TypeError, ValueError, RecursionError):
+        raise MessageRefused(Refusal.MALFORMED) from None
+    if size > MAX_MESSAGE_BYTES:
+        raise MessageRefused(Refusal.OVERSIZED)
+    if not isinstance(claimed, str):
+        raise MessageRefused(Refusal.MALFORMED)
+    if not hmac.compare_digest(claimed.encode(), expected.encode()):
+        raise MessageRefused(Refusal.FORGED)
+    try:
+        message = TaskMessage.model_validate(fields)
+    except ValidationError:
+        raise MessageRefused(Refusal.MALFORMED) from None
+    if message.execution != execution:
+        raise MessageRefused(Refusal.FOREIGN)
+    return message
+
+
+def _signature(fields: Mapping[str, Any], key: bytes) -> str:
+    body = canonical_json({"arguments": dict(fields), "name": TASK_NAME})
+    return hmac.new(key, body, hashlib.sha256).hexdigest()

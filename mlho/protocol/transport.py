@@ -1,0 +1,48 @@
+"""How Celery is set up on both sides. Plain values: nothing is imported here.
+
+Celery carries messages, no more. What it could do besides (results, retries, events, revoking, remote control) is off, and
+its own redelivery is put off for twelve hours, because leases bring a lost task back within seconds.
+"""
+
+from typing import Any, Final
+
+from mlho.protocol.names import QUEUE, Names
+
+VISIBILITY_SECONDS: Final = 43_200  # everywhere the same: the shortest of all users of a Redis wins
+
+
+def celery_settings(names: Names) -> dict[str, Any]:
+    """Celery's settings for one execution, for scheduler and worker alike."""
+    return {
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_acks_late": True,
+        "task_acks_on_failure_or_timeout": True,
+        "task_reject_on_worker_lost": False,
+        "task_default_queue": QUEUE,
+        "task_default_exchange": "",
+        "task_default_routing_key": QUEUE,
+        "task_create_missing_queues": True,
+        "task_send_sent_event": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_retry": True,
+        "broker_connection_max_retries": None,
+        "broker_pool_limit": 2,
+        "broker_transport_options": {
+            "global_keyprefix": names.prefix,
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+    }

@@ -1,0 +1,51 @@
+"""Where this process runs: the environment, read once, at the door."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from mlho.errors import SpecError
+
+MIN_KEY_BYTES: Final = 16
+BROKER: Final = "MLHO_BROKER"
+SIGNING_KEY: Final = "MLHO_SIGNING_KEY"
+STORE: Final = "MLHO_STORE"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. Secrets come from here and never from the command line, which others can read."""
+
+    broker: str | None = field(default=None, repr=False)
+    """``MLHO_BROKER``: address of Redis, with its password."""
+    signing_key: bytes | None = field(default=None, repr=False)
+    """``MLHO_SIGNING_KEY``: what scheduler and workers sign messages with."""
+    store: str | None = None
+    """``MLHO_STORE``: where the artifacts are."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the environment.
+
+        Raises
+        ------
+        SpecError
+            The signing key is too short to be one.
+        """
+        values = os.environ if environment is None else environment
+        key = values.get(SIGNING_KEY, "").encode()
+        if key and len(key) < MIN_KEY_BYTES:
+            raise SpecError(f"{SIGNING_KEY}: shorter than {MIN_KEY_BYTES} bytes. {_HOW}")
+        return cls(values.get(BROKER) or None, key or None, values.get(STORE) or None)
+
+    def require_signing_key(self) -> bytes:
+        """The signing key; ``SpecError`` says how to make one."""
+        if self.signing_key is None:
+            raise SpecError(
+                f"{SIGNING_KEY}: not set. Scheduler and workers sign their messages with it. {_HOW}"
+            )
+        return self.signing_key
+
+
+_HOW: Final = f"Make one: export {SIGNING_KEY}=$(python -c 'import secrets; print(secrets.token_hex(32))')"

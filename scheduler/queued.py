@@ -1,0 +1,322 @@
+"""A run on a queue, from taking the lead to cleaning up; and what the commands status, cancel and retry do."""
+
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import structlog
+
+from mlho.errors import MlhoError, SpecError
+from mlho.protocol.documents import Execution, State, read_execution
+from mlho.protocol.names import Names
+from mlho.settings import SIGNING_KEY, Settings
+from mlho.store.base import Store
+from scheduler.dispatch import Sender
+from scheduler.embedded import EMBEDDED, LOOPBACK, EmbeddedServer, WorkerProcesses, worker_environment
+from scheduler.executions import (
+    Deposed,
+    Leadership,
+    RunCancelled,
+    begin_execution,
+    cancel_execution,
+    end_execution,
+    quarantined_tasks,
+    release_quarantine,
+)
+from scheduler.leases import Leases, QueueUnavailable
+from scheduler.remote import QueueExecutor
+from scheduler.runs import Finished, Observer, Undertaking, carry_out
+
+LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
+_POLL_SECONDS: Final = 0.25
+_KEY_BYTES: Final = 32
+
+if TYPE_CHECKING:
+    from scheduler.metrics import RunMetrics
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run's queue is, and who works on it."""
+
+    broker: str
+    """Address of Redis, or ``embedded``."""
+    store: str
+    """Address of the store, for the workers."""
+    n_workers: int
+    """Worker processes to start on this machine."""
+    metrics_port: int | None = None
+    """Where Prometheus asks; ``None``: nowhere."""
+    metrics_address: str = LOOPBACK
+
+
+def carry_out_on_queue(
+    run: Undertaking,
+    place: Place,
+    settings: Settings,
+    observer: Observer,
+    *,
+    tell: Callable[[str], None],
+    begun: Callable[[Execution, QueueExecutor], None] = lambda execution, executor: None,
+) -> Finished:
+    """Carry out a run with workers on a queue.
+
+    Parameters
+    ----------
+    run : Undertaking
+    place : Place
+    settings : Settings
+        With the signing key, unless the queue is embedded.
+    observer : Observer
+    tell : callable
+        Says a sentence to whoever started the command, such as how to start a worker.
+    begun : callable
+        Told the execution and the executor before the first task is handed out.
+
+    Raises
+    ------
+    MlhoError
+        As :func:`scheduler.runs.carry_out`; besides: the queue cannot be used, another scheduler drives the run, or it
+        was cancelled.
+    """
+    name = run.run_id
+    with ExitStack() as stack:
+        broker, key = place.broker, b""
+        if place.broker == EMBEDDED:
+            broker = stack.enter_context(EmbeddedServer()).url
+            key = settings.signing_key or secrets.token_hex(_KEY_BYTES).encode()
+        else:
+            key = settings.require_signing_key()
+        _check_queue(broker)
+        leader = stack.enter_context(Leadership(run.store, name))
+        execution, is_new = begin_execution(run.store, name, run.data)
+        names = Names(execution.id)
+        leases = Leases(broker, names)
+        stack.callback(leases.close)
+        sender = Sender(broker, names, key=key)
+        stack.callback(sender.close)
+        workers = stack.enter_context(_workers(place, name, broker, key))
+        if not place.n_workers:
+            tell(worker_command(name, place.store, broker))
+        executor = QueueExecutor(
+            run.store,
+            execution,
+            leases,
+            sender,
+            lead=leader.check,
+            is_new=is_new,
+        )
+        ending = _Ending(run.store, execution, leases, leader, cleans_up=place.broker != EMBEDDED)
+        watched = _Watched(observer, executor, workers, _metrics(stack, executor, place))
+        begun(execution, executor)
+        with ending, executor:
+            return carry_out(run, executor, watched, n_slots=lambda: executor.window, lead=leader.check)
+
+
+class _Watched:
+    """The observer, and the look at the worker processes that goes with each update."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        executor: QueueExecutor,
+        workers: WorkerProcesses | None,
+        metrics: "RunMetrics | None",
+    ) -> None:
+        self._observer = observer
+        self._metrics = metrics
+        self._executor = executor
+        self._workers = workers
+
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """Show the stages and how many tasks are under way."""
+        if self._workers is not None:
+            self._workers.replace_dead()
+        note = getattr(self._observer, "note", None)
+        if note is not None:
+            note(_words(self._executor))
+        if self._metrics is not None:
+            self._metrics.update(stages, running)
+        self._observer.update(stages, running)
+
+
+def _check_queue(broker: str) -> None:
+    """Refuse a queue that cannot be used, before the run is anybody's."""
+    leases = Leases(broker, Names("-"))
+    try:
+        leases.check()
+    finally:
+        leases.close()
+
+
+def _metrics(stack: ExitStack, executor: QueueExecutor, place: Place) -> "RunMetrics | None":
+    if place.metrics_port is None:
+        return None
+    from scheduler.metrics import RunMetrics
+
+    metrics = RunMetrics(executor.figures)
+    metrics.serve(place.metrics_port, place.metrics_address)
+    stack.callback(metrics.close)
+    return metrics
+
+
+class _Ending:
+    """Closes the execution in the way that fits how the run ended."""
+
+    def __init__(
+        self, store: Store, execution: Execution, leases: Leases, leader: Leadership, *, cleans_up: bool
+    ) -> None:
+        self._store = store
+        self._execution = execution
+        self._leases = leases
+        self._leader = leader
+        self._cleans_up = cleans_up
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        state = _state_after(error)
+        if state is None:
+            return
+        self._leader.check()
+        end_execution(self._store, self._execution, state)
+        try:
+            (self._leases.cancel if state is State.CANCELLED else self._leases.finish)()
+            if self._cleans_up:
+                clean_up(self._leases)
+        except QueueUnavailable:
+            log.warning("queue_not_cleaned")
+
+
+def _state_after(error: BaseException | None) -> State | None:
+    if error is None:
+        return State.FINISHED
+    if isinstance(error, RunCancelled):
+        return State.CANCELLED
+    if isinstance(error, MlhoError) and not isinstance(error, Deposed):
+        return State.FAILED
+    return None  # stopped: the same command goes on with this execution
+
+
+def clean_up(leases: Leases, *, seconds: float = LEAVE_SECONDS) -> int:
+    """Wait for an execution's workers to leave, then delete its keys; return how many there were."""
+    until = time.monotonic() + seconds
+    while leases.look().slots and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+    return leases.remove_keys()
+
+
+def worker_command(run: str, store: str, broker: str) -> str:
+    """The command that starts a worker; the password is not in it."""
+    parts = urlsplit(broker)
+    place = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
+    shown = urlunsplit((parts.scheme, place, parts.path, "", ""))
+    secret = (
+        "" if shown == broker else " and MLHO_BROKER (the address with its password, in place of --broker)"
+    )
+    return (
+        f"Start workers, as many as you like, with the same {SIGNING_KEY}{secret}:\n"
+        f"  {Path(sys.executable).name} -m worker --run {run} --store {_address(store)} --broker {shown} --slots 1"
+    )
+
+
+def _address(store: str) -> str:
+    """A store's address that means the same from any folder."""
+    return store if "://" in store else str(Path(store).absolute())
+
+
+def cancel_run(store: Store, run: str, broker: str | None) -> str:
+    """Cancel a run's execution; return what was done, in words."""
+    execution = _open_execution(store, run)
+    if execution is None:
+        return f"run {run}: nothing is under way."
+    cancel_execution(store, execution)
+    if broker is None:
+        return f"run {run}: cancelled. Its workers and its scheduler end within seconds."
+    leases = Leases(broker, Names(execution.id))
+    try:
+        leases.cancel()
+        clean_up(leases)
+    finally:
+        leases.close()
+    return f"run {run}: cancelled; its workers have ended and its queue is gone."
+
+
+def retry_run(store: Store, run: str) -> str:
+    """Give a run's quarantined tasks new starts; return what was done, in words."""
+    n_tasks = release_quarantine(store, run)
+    return f"run {run}: {n_tasks} quarantined tasks may start again. Run its specification again."
+
+
+def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
+    """What is known of a run on a queue: its execution, its quarantined tasks, and, with a broker, its workers."""
+    execution = read_execution(store, run)
+    found: dict[str, Any] = {
+        "run": run,
+        "execution": execution.id if execution else None,
+        "state": execution.state.value if execution else "not on a queue",
+        "quarantined": quarantined_tasks(store, run),
+    }
+    if broker is not None and execution is not None and execution.state is State.OPEN:
+        leases = Leases(broker, Names(execution.id))
+        try:
+            standing = leases.look()
+            found |= {
+                "slots": standing.slots,
+                "running": len(standing.leased),
+                "queued": len(leases.queued()),
+                "counters": leases.counters(),
+            }
+        finally:
+            leases.close()
+    return found
+
+
+def _open_execution(store: Store, run: str) -> Execution | None:
+    execution = read_execution(store, run)
+    return execution if execution is not None and execution.state is State.OPEN else None
+
+
+@contextmanager
+def _workers(place: Place, run: str, broker: str, key: bytes) -> Iterator[WorkerProcesses | None]:
+    """Worker processes on this machine, if any were asked for; what they said is shown if one refuses to work."""
+    if not place.n_workers:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
+        arguments = ["--run", run, "--store", _address(place.store)]
+        with WorkerProcesses(
+            arguments,
+            worker_environment(broker, key),
+            n_workers=place.n_workers,
+            log=Path(folder) / "workers.log",
+        ) as workers:
+            yield workers
+
+
+def _words(executor: QueueExecutor) -> str:
+    figures = executor.figures
+    words = [f"{figures.slots} slots"]
+    words += [f"{figures.retried} retried"] if figures.retried else []
+    words += [f"{figures.quarantined} quarantined"] if figures.quarantined else []
+    words += ["queue does not answer"] if figures.is_degraded else []
+    return ", ".join(words)
+
+
+def settings_for(broker: str | None) -> tuple[str, Settings]:
+    """The broker to use and the settings, from the command line and the environment."""
+    settings = Settings.from_environment()
+    chosen = broker or settings.broker
+    if chosen is None:
+        raise SpecError("--broker: needs an address, or MLHO_BROKER.")
+    return chosen, settings

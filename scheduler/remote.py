@@ -1,0 +1,422 @@
+"""The queue's executor: sends ready tasks to workers, and brings home what they commit, whatever dies meanwhile.
+
+Events from workers wake it; what it believes is the store. One thread watches: events, leases that expired, messages that
+were lost, a Redis that was emptied, the cancel flag. Each of these ends in one of three ways: the commit record is there, the task is sent again,
+or its future fails.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, ClassVar, Final, Self
+
+import structlog
+
+from mlho.errors import ArtifactDamaged, MlhoError, StoreUnavailable
+from mlho.protocol.documents import Execution, cancel_key, write_task
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass, Quarantined
+from mlho.protocol.messages import new_message
+from mlho.protocol.scripts import LEASE_MS
+from mlho.steps.base import Commit, Outcome, Task, read_commit
+from mlho.store.base import Store
+from scheduler.dispatch import ID_SEPARATOR, Sender
+from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_tasks
+from scheduler.leases import Leases, QueueUnavailable, Standing
+
+MESSAGE_MS: Final = 3_600_000
+_EVENT_SECONDS: Final = 0.5
+_SCAN_SECONDS: Final = 0.5
+_CANCEL_SECONDS: Final = 2.0
+_LOST_SECONDS: Final = 4.0  # a message is given this long to be in the queue or claimed
+_LOST_SCAN_SECONDS: Final = 2.0
+_GRACE_SECONDS: Final = LEASE_MS / 1000  # after an outage, for workers to renew what they still hold
+_PAUSE_SECONDS: Final = 0.25
+_BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_WINDOW_PER_SLOT: Final = 4
+_WINDOW: Final = 64
+_LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
+
+log = structlog.get_logger()
+
+
+class RemoteFailure(MlhoError):  # noqa: N818 - says what happened
+    """A task failed on a worker, and trying again would not mend it."""
+
+
+class RemoteInputFailure(RemoteFailure):
+    """Fix the table."""
+
+    exit_code: ClassVar[int] = RULES[FailureClass.INPUT].exit_code
+
+
+class RemoteSpecFailure(RemoteFailure):
+    """Change the specification."""
+
+    exit_code: ClassVar[int] = RULES[FailureClass.SPEC].exit_code
+
+
+@dataclass
+class Figures:
+    """What an execution has come to so far."""
+
+    sent: int = 0
+    retried: int = 0
+    quarantined: int = 0
+    lost: int = 0
+    is_degraded: bool = False
+    """Redis does not answer, or no worker is there."""
+    slots: int = 0
+
+
+@dataclass
+class _Pending:
+    """A task under way."""
+
+    task: str
+    kind: str
+    futures: "list[Future[Outcome]]" = field(default_factory=list)
+    sent_at: float | None = None
+    """By the monotonic clock; ``None``: to be sent."""
+    due_at: float = 0.0
+    """Not before."""
+    failing_since: float | None = None
+    n_waits: int = 0
+    last_failure: Failure | None = None
+
+
+class QueueExecutor:
+    """Runs tasks on the workers of one execution.
+
+    Parameters
+    ----------
+    store : Store
+        Where tasks are written and commits are read.
+    execution : Execution
+        The try at the run that this is.
+    leases : Leases
+        Redis.
+    sender : Sender
+        The queue.
+    lead : callable
+        Returns while this scheduler leads the run, and raises ``Deposed`` once it does not.
+    is_new : bool
+        Whether nothing of the execution can have run yet.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        execution: Execution,
+        leases: Leases,
+        sender: Sender,
+        *,
+        lead: Callable[[], None],
+        is_new: bool,
+    ) -> None:
+        self.figures = Figures()
+        self._store = store
+        self._execution = execution
+        self._leases = leases
+        self._sender = sender
+        self._lead = lead
+        self._epoch = 1 if is_new else 2
+        self._quarantined: frozenset[str] = frozenset()
+        self._pending: dict[str, _Pending] = {}
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._failed: MlhoError | None = None
+        self._suspects: set[str] = set()
+        self._clock_offset_ms = 0.0
+        self._next_scan = self._next_cancel_scan = self._next_lost_scan = self._no_judging_before = 0.0
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._leases.check()
+        self._leases.declare(self._epoch)
+        self._quarantined = frozenset(quarantined_tasks(self._store, self._execution.run))
+        self._see(self._leases.look())
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    @property
+    def window(self) -> int:
+        """How many tasks to keep under way: enough to keep all workers busy, few enough to forget nothing."""
+        return _WINDOW_PER_SLOT * self.figures.slots + _WINDOW
+
+    def submit(self, task: Task) -> "Future[Outcome]":
+        """Send a task to the workers; its future raises what became of it.
+
+        Raises
+        ------
+        Deposed
+            Another scheduler leads.
+        """
+        self._lead()
+        future: Future[Outcome] = Future()
+        key = task.key
+        with self._lock:
+            if self._failed is not None:
+                future.set_exception(self._failed)
+                return future
+            if key in self._quarantined:
+                self.figures.quarantined += 1
+                future.set_exception(_still_quarantined(self._execution.run, task.kind, key))
+                return future
+            pending = self._pending.setdefault(key, _Pending(key, task.kind, due_at=math.inf))
+            pending.futures.append(future)
+            if len(pending.futures) > 1:
+                return future
+        write_task(self._store, task, key)
+        try:
+            self._send(pending)
+        except QueueUnavailable:
+            self.figures.is_degraded = True
+            pending.due_at = 0.0  # the watcher sends it once Redis is back
+        return future
+
+    def _send(self, pending: _Pending) -> None:
+        expires = int(time.monotonic() * 1000 + self._clock_offset_ms) + MESSAGE_MS
+        message = new_message(
+            run=self._execution.run, execution=self._execution.id, task=pending.task, expires=expires
+        )
+        self._sender.send(message)
+        pending.sent_at = time.monotonic()
+        self.figures.sent += 1
+
+    # What the watcher does, in its own thread.
+
+    def _watch(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._look()
+            except QueueUnavailable:
+                self._go_without()
+            except (StoreUnavailable, OSError) as error:
+                log.warning("store_unavailable", error_kind=type(error).__name__)
+                time.sleep(_PAUSE_SECONDS)
+            except (Deposed, RunCancelled) as error:
+                self._fail_all(error)
+                return
+            except MlhoError as error:
+                self._fail_all(error)
+                return
+            except Exception as error:
+                log.error("watcher_failed", error_kind=type(error).__name__)
+                self._fail_all(
+                    MlhoError(f"the scheduler's watcher failed: {type(error).__name__}. Run again.")
+                )
+                return
+
+    def _look(self) -> None:
+        events = self._leases.wait_for_events(_EVENT_SECONDS)
+        if self.figures.is_degraded:
+            self._come_back()
+        for event in events:
+            self._take(event)
+        if time.monotonic() >= self._next_scan:
+            self._next_scan = time.monotonic() + _SCAN_SECONDS
+            self._scan()
+
+    def _go_without(self) -> None:
+        if not self.figures.is_degraded:
+            log.warning("queue_unavailable")
+        self.figures.is_degraded = True
+        time.sleep(_PAUSE_SECONDS)
+
+    def _come_back(self) -> None:
+        """Redis answers again: let workers renew their leases before any is judged."""
+        self.figures.is_degraded = False
+        self._no_judging_before = time.monotonic() + _GRACE_SECONDS
+        self._next_scan = 0.0
+
+    def _take(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            pending = self._pending.get(event["task"])
+        if pending is None:
+            return
+        kind = event["event"]
+        if self._resolve(pending, is_new=bool(event.get("new", True))):
+            return
+        if kind == "failed":
+            self._decide(pending, Failure.from_plain(event["failure"]), int(event["attempt"]))
+        elif kind == "exhausted":
+            self._quarantine(pending, pending.last_failure or _LOST, int(event["attempt"]))
+        elif kind in ("released", "expired"):
+            self._again(pending)
+        elif kind == "committed":  # says a worker; the store knows nothing of it
+            self._leases.forget(pending.task)
+            self._again(pending)
+
+    def _scan(self) -> None:
+        standing = self._leases.look()
+        self._see(standing)
+        now = time.monotonic()
+        self._watch_for_cancel(standing, now)
+        if not standing.is_declared:
+            log.warning("queue_emptied")
+            self._epoch = 2
+            self._leases.declare(self._epoch)
+            self._no_judging_before = now + _GRACE_SECONDS
+            self._next_lost_scan = 0.0
+        self._send_what_is_due(now)
+        if now < self._no_judging_before:
+            return
+        for reaped in self._leases.reap():
+            with self._lock:
+                pending = self._pending.get(reaped.task)
+            if pending is not None and not self._resolve(pending, is_new=True):
+                self._decide(pending, _LOST, reaped.attempts)
+        if now >= self._next_lost_scan:
+            self._next_lost_scan = now + _LOST_SCAN_SECONDS
+            self._find_lost(standing, now)
+
+    def _see(self, standing: Standing) -> None:
+        self._clock_offset_ms = standing.now_ms - time.monotonic() * 1000
+        self.figures.slots = standing.slots
+
+    def _watch_for_cancel(self, standing: Standing, now: float) -> None:
+        is_cancelled = standing.is_cancelled
+        if not is_cancelled and now >= self._next_cancel_scan:
+            self._next_cancel_scan = now + _CANCEL_SECONDS
+            is_cancelled = self._store.exists(cancel_key(self._execution))
+        if is_cancelled:
+            self._leases.cancel()
+            raise RunCancelled(
+                f"run {self._execution.run}: cancelled. What was done is kept: run the same command to go on."
+            )
+
+    def _send_what_is_due(self, now: float) -> None:
+        with self._lock:
+            due = [one for one in self._pending.values() if one.sent_at is None and one.due_at <= now]
+        for pending in due:
+            self._lead()
+            self._send(pending)
+
+    def _find_lost(self, standing: Standing, now: float) -> None:
+        """Send again what is neither leased nor in the queue nor committed, at two looks, though it was sent a while ago.
+
+        A single look may fall between a message's leaving the queue and its claim.
+        """
+        with self._lock:
+            old = [
+                one
+                for one in self._pending.values()
+                if one.sent_at is not None
+                and now - one.sent_at > _LOST_SECONDS
+                and one.task not in standing.leased
+            ]
+        queued = {name.partition(ID_SEPARATOR)[0] for name in self._leases.queued()} if old else set()
+        missing = {one.task for one in old} - queued
+        suspects, self._suspects = self._suspects & missing, missing - self._suspects
+        for pending in old:
+            if pending.task in suspects and not self._resolve(pending, is_new=True):
+                self.figures.lost += 1
+                log.warning("message_lost", task=pending.task[:12], step=pending.kind)
+                self._leases.forget(pending.task)
+                self._again(pending)
+
+    # What becomes of a task.
+
+    def _resolve(self, pending: _Pending, *, is_new: bool) -> bool:
+        """Bring a task home if its commit record is there; tell whether it was."""
+        commit = read_commit(self._store, pending.task)
+        if commit is None:
+            return False
+        self._settle(pending, commit, is_new=is_new)
+        return True
+
+    def _settle(self, pending: _Pending, commit: Commit, *, is_new: bool) -> None:
+        for future in self._pop(pending):
+            future.set_result(Outcome(commit, is_new=is_new))
+
+    def _decide(self, pending: _Pending, failure: Failure, attempts: int) -> None:
+        """After a failed attempt: again, later, or never."""
+        rule = RULES[failure.failure_class]
+        pending.last_failure = failure
+        log.warning(
+            "attempt_failed",
+            task=pending.task[:12],
+            step=pending.kind,
+            attempt=attempts,
+            outcome=failure.failure_class.value,
+            error=failure.message,
+        )
+        if failure.kind == ArtifactDamaged.__name__:
+            self._fail(pending, ArtifactDamaged(failure.message, sha256=failure.sha256))
+        elif failure.failure_class is FailureClass.INFRASTRUCTURE:
+            self._wait_or_fail(pending, failure)
+        elif attempts < rule.max_attempts:
+            self.figures.retried += 1
+            self._again(pending)
+        elif failure.failure_class in _LIMITED:
+            self._quarantine(pending, failure, attempts)
+        else:
+            self._fail(pending, _failure_error(failure))
+
+    def _wait_or_fail(self, pending: _Pending, failure: Failure) -> None:
+        now = time.monotonic()
+        pending.failing_since = pending.failing_since or now
+        if now - pending.failing_since > INFRASTRUCTURE_SECONDS:
+            self._fail(pending, _failure_error(failure))
+            return
+        pending.due_at = now + _BACKOFF_SECONDS[min(pending.n_waits, len(_BACKOFF_SECONDS) - 1)]
+        pending.sent_at = None
+        pending.n_waits += 1
+        self.figures.retried += 1
+
+    def _again(self, pending: _Pending) -> None:
+        pending.sent_at, pending.due_at = None, 0.0
+        self._lead()
+        self._send(pending)
+
+    def _quarantine(self, pending: _Pending, failure: Failure, attempts: int) -> None:
+        record = {"attempts": attempts, "step": pending.kind, **failure.plain()}
+        quarantine_task(self._store, self._execution.run, pending.task, record)
+        self.figures.quarantined += 1
+        self._fail(
+            pending,
+            Quarantined(
+                f"{pending.kind} (task {pending.task[:12]}…): failed {attempts} times and is quarantined. Last: {failure.message} "
+                f"When that is mended: mlho retry {self._execution.run}, and run again."
+            ),
+        )
+
+    def _fail(self, pending: _Pending, error: MlhoError) -> None:
+        for future in self._pop(pending):
+            future.set_exception(error)
+
+    def _fail_all(self, error: MlhoError) -> None:
+        with self._lock:
+            self._failed = error
+            everything = list(self._pending.values())
+        for pending in everything:
+            self._fail(pending, error)
+
+    def _pop(self, pending: _Pending) -> "Iterable[Future[Outcome]]":
+        with self._lock:
+            found = self._pending.pop(pending.task, None)
+            return list(found.futures) if found is not None else []
+
+
+_LOST: Final = Failure(FailureClass.POISON, "LeaseExpired", "its worker died, or was cut off.")
+
+
+def _still_quarantined(run: str, kind: str, key: str) -> Quarantined:
+    return Quarantined(
+        f"{kind} (task {key[:12]}…): quarantined by an earlier try. When its cause is mended: mlho retry {run}, and run again."
+    )
+
+
+def _failure_error(failure: Failure) -> RemoteFailure:
+    kinds = {FailureClass.INPUT: RemoteInputFailure, FailureClass.SPEC: RemoteSpecFailure}
+    return kinds.get(failure.failure_class, RemoteFailure)(failure.message)

@@ -1,0 +1,38 @@
+"""What every test starts from: one thread, no settings of the shell, examples that come out the same in CI."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+
+REFERENCE = "MLHO_REFERENCE"
+
+# Nothing above imports what reads these, and the processes that tests start inherit them: the cores are shared by the
+# tests that run side by side.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"
+
+# Here rather than in a fixture, so that fixtures of modules and sessions find them gone too.
+for name in [name for name in os.environ if name.startswith("MLHO_") and name != REFERENCE]:
+    del os.environ[name]
+
+# Deadlines would measure the neighbours' load, and the first example compiles numba.
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> LocalStore:
+    """An empty store in a directory of its own."""
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def memory_store() -> MemoryStore:
+    """An empty store in memory."""
+    return MemoryStore()

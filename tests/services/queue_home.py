@@ -1,0 +1,133 @@
+"""A queue with real workers for tests: a server, a store in a folder, worker processes, and the scheduler's executor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from mlho.protocol.documents import Execution, State
+from mlho.protocol.names import Names
+from mlho.settings import BROKER, SIGNING_KEY
+from mlho.steps.base import Outcome
+from mlho.store.local import LocalStore
+from scheduler.dispatch import Sender
+from scheduler.executions import begin_execution, end_execution
+from scheduler.leases import Leases
+from scheduler.remote import QueueExecutor
+from tests.services.redis_servers import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "0123456789abcdef"
+KEY = b"a key that only the tests use"
+
+
+class Home:
+    """Everything that a run on a queue needs, on this machine."""
+
+    def __init__(self, folder: Path, *, server: Server | None = None) -> None:
+        self.folder = folder
+        self.server = server or Server(folder / "server")
+        self.store = LocalStore(folder / "store")
+        self.starts = folder / "starts.txt"
+        self.log = folder / "workers.log"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.execution, self.is_new = begin_execution(self.store, RUN, folder)
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes:
+            kill_group(process)
+        self.server.kill()
+
+    @property
+    def names(self) -> Names:
+        return Names(self.execution.id)
+
+    @contextmanager
+    def redis(self) -> "Iterator[redis.Redis]":
+        client = redis.Redis.from_url(self.server.url, decode_responses=True)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def start_worker(
+        self, *options: str, slots: int = 1, broker: str | None = None
+    ) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            BROKER: broker or self.server.url,
+            SIGNING_KEY: KEY.decode(),
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, str(ROOT / "tests/services/queue_steps.py"), "--run", RUN]
+        command += ["--store", str(self.store.root), "--slots", str(slots), "--verbose", *options]
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+            )
+        self.processes.append(process)
+        return process
+
+    @contextmanager
+    def executor(self, *, lead: Callable[[], None] = lambda: None) -> Iterator[QueueExecutor]:
+        leases = Leases(self.server.url, self.names)
+        sender = Sender(self.server.url, self.names, key=KEY)
+        try:
+            with QueueExecutor(
+                self.store, self.execution, leases, sender, lead=lead, is_new=self.is_new
+            ) as executor:
+                yield executor
+        finally:
+            sender.close()
+            leases.close()
+
+    def end(self, state: State = State.FINISHED) -> Execution:
+        end_execution(self.store, self.execution, state)
+        return self.execution
+
+    def wait_for_slots(self, slots: int, *, seconds: float = 20) -> None:
+        leases = Leases(self.server.url, self.names)
+        try:
+            wait_until(lambda: leases.look().slots >= slots, seconds=seconds, what=f"{slots} slots")
+        finally:
+            leases.close()
+
+
+def wait_until(claim: Callable[[], bool], *, seconds: float, what: str) -> float:
+    """Wait for a claim to hold; return how long that took."""
+    began = time.monotonic()
+    while not claim():
+        if time.monotonic() - began > seconds:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def result(future: "Future[Outcome]", *, seconds: float = 30) -> Outcome:
+    return future.result(seconds)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()

@@ -1,0 +1,159 @@
+"""A worker that knows a few more steps: ones that sleep, crash, hang, eat memory or leak. Run as a program, it is a worker.
+
+Its child processes import the main program again, as Python's fork server has it, and so know these steps too: production code needs no
+hook for them. Each start of a task is noted as a line in a file, so that tests can count what really ran.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar, cast, override
+
+from mlho.errors import DataError, StoreUnavailable
+from mlho.steps import STEPS
+from mlho.steps.base import Step, Task, Work
+
+
+def task(kind: str, name: str, starts: Path, **params: Any) -> Task:
+    """A task of one of these kinds, with a name of its own."""
+    return Task(kind=kind, params={"name": name, "starts": str(starts), **params})
+
+
+def noted_starts(starts: Path) -> list[str]:
+    """Names of the tasks that were started, in order."""
+    return [line.split()[0] for line in starts.read_text().splitlines()] if starts.exists() else []
+
+
+def noted_times(starts: Path, name: str) -> list[float]:
+    """When a task was started, in seconds since 1970."""
+    lines = [line.split() for line in starts.read_text().splitlines()] if starts.exists() else []
+    return [float(line[1]) for line in lines if line[0] == name]
+
+
+class _Noted(Step):
+    @override
+    def run(self, work: Work) -> dict[str, Any]:
+        line = f"{work.params['name']} {time.time():.3f} {os.getpid()}\n".encode()
+        handle = os.open(work.params["starts"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        os.write(handle, line)
+        os.close(handle)
+        self.do(work)
+        (work.out / "out.txt").write_text(work.params["name"])
+        return {}
+
+    def do(self, work: Work) -> None:
+        pass
+
+
+class Noop(Step):
+    """Does nothing, and notes nothing: for speed."""
+
+    kind: ClassVar[str] = "test_noop"
+
+    @override
+    def run(self, work: Work) -> dict[str, Any]:
+        return {}
+
+
+class Noted(_Noted):
+    kind: ClassVar[str] = "test_noted"
+
+
+class Sleep(_Noted):
+    kind: ClassVar[str] = "test_sleep"
+
+    @override
+    def do(self, work: Work) -> None:
+        time.sleep(work.params["seconds"])
+
+
+class HoldLock(_Noted):
+    """Sleeps in native code without giving up the interpreter's lock."""
+
+    kind: ClassVar[str] = "test_hold_lock"
+
+    @override
+    def do(self, work: Work) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # as code that does not care
+        ctypes.PyDLL(None).sleep(int(work.params["seconds"]))
+
+
+class Crash(_Noted):
+    kind: ClassVar[str] = "test_crash"
+
+    @override
+    def do(self, work: Work) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class CrashOnce(_Noted):
+    kind: ClassVar[str] = "test_crash_once"
+
+    @override
+    def do(self, work: Work) -> None:
+        if len(noted_times(Path(work.params["starts"]), work.params["name"])) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillGroup(_Noted):
+    """Kills its worker and all that belongs to it, as the kernel does when a container's memory is used up."""
+
+    kind: ClassVar[str] = "test_kill_group"
+
+    @override
+    def do(self, work: Work) -> None:
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+class Eat(_Noted):
+    kind: ClassVar[str] = "test_eat"
+
+    @override
+    def do(self, work: Work) -> None:
+        eaten = []
+        for _ in range(200):
+            eaten.append(bytearray(8 << 20))
+            time.sleep(0.02)
+        time.sleep(5)
+
+
+class BadInput(_Noted):
+    kind: ClassVar[str] = "test_bad_input"
+
+    @override
+    def do(self, work: Work) -> None:
+        raise DataError("events.csv", "no column", expected="code", got="2 columns", remedy="Add it.")
+
+
+class Leak(_Noted):
+    """Raises a foreign error that quotes a patient."""
+
+    kind: ClassVar[str] = "test_leak"
+
+    @override
+    def do(self, work: Work) -> None:
+        raise ValueError(f"could not convert string to float: {work.params['secret']!r}")
+
+
+class NoStoreAtFirst(_Noted):
+    kind: ClassVar[str] = "test_no_store"
+
+    @override
+    def do(self, work: Work) -> None:
+        if len(noted_times(Path(work.params["starts"]), work.params["name"])) <= work.params["times"]:
+            raise StoreUnavailable("store: does not answer.")
+
+
+_MINE = (
+    Noop(), Noted(), Sleep(), HoldLock(), Crash(), CrashOnce(), KillGroup(), Eat(), BadInput(), Leak(), NoStoreAtFirst(),
+)  # fmt: skip
+cast(dict[str, Step], STEPS).update({step.kind: step for step in _MINE})
+
+
+if __name__ == "__main__":
+    from worker.__main__ import main
+
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""A proxy in front of an S3 server that loses replies and answers 503, as asked or at seeded random."""
+
+import http.client
+import random
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+LOSE: Final = "lose the reply"  # the server has done it, the client does not know
+REFUSE: Final = "503"  # the server has not seen it
+CUT: Final = "cut the body"  # of the reply, in its middle
+_HOP: Final = {"connection", "transfer-encoding", "keep-alive"}
+
+Fate = Callable[[str, str], str | None]
+
+
+@dataclass
+class Proxy:
+    """Where it listens, what it did, and what it does next: ``fate(method, path)`` gives a fault or ``None``."""
+
+    port: int
+    fate: Fate = lambda method, path: None
+    done: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def once(self, method: str, fault: str, *, times: int = 1, where: str = "") -> None:
+        """The next requests of a method, and of a path with this in it, meet a fault."""
+        lock, left = threading.Lock(), [times]
+
+        def fate(own: str, path: str) -> str | None:
+            with lock:
+                if own != method or where not in path or not left[0]:
+                    return None
+                left[0] -= 1
+                return fault
+
+        self.fate = fate
+
+    def at_random(self, *, seed: int, refuse: float = 0.05, lose: float = 0.02) -> None:
+        """A share of all requests is refused with 503, and a share of the PUTs' replies is lost."""
+        lock, dice = threading.Lock(), random.Random(seed)
+
+        def fate(method: str, path: str) -> str | None:
+            with lock:
+                roll = dice.random()
+            if roll < refuse:
+                return REFUSE
+            return LOSE if method == "PUT" and roll < refuse + lose else None
+
+        self.fate = fate
+
+
+@contextmanager
+def proxy_of(port: int, *, certificate: Path | None = None) -> Iterator[Proxy]:
+    """A running proxy of a server on this loopback port; with a certificate (and its key, in one file) it speaks TLS."""
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(port))
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        listener.socket = context.wrap_socket(listener.socket, server_side=True)
+        listener.handle_error = lambda *_: None  # type: ignore[method-assign] - clients that refuse it are the test
+    listener.daemon_threads = True
+    proxy = Proxy(listener.server_address[1])
+    listener.proxy = proxy  # type: ignore[attr-defined] - where the handler finds it
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
+
+
+def _handler(port: int) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+        def handle_expect_100(self) -> bool:
+            """Ask for the body, as the server would."""
+            self.send_response_only(100)
+            self.end_headers()
+            return True
+
+        def _pass_on(self) -> None:
+            proxy: Proxy = self.server.proxy
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            fault = proxy.fate(self.command, self.path)
+            if fault is not None:
+                proxy.done.append((self.command, fault))
+            if fault == REFUSE:
+                self._answer(503, [], b"<Error><Code>SlowDown</Code></Error>")
+                return
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            try:
+                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    if name.lower() not in ("expect", "connection"):
+                        connection.putheader(name, value)
+                connection.endheaders(body)
+                reply = connection.getresponse()
+                data = reply.read()
+            finally:
+                connection.close()
+            if fault == LOSE:
+                self.close_connection = True
+                return
+            self._answer(reply.status, reply.getheaders(), data, cut=fault == CUT)
+
+        def _answer(
+            self, status: int, headers: list[tuple[str, str]], data: bytes, *, cut: bool = False
+        ) -> None:
+            self.send_response_only(status)
+            names = {name.lower() for name, _ in headers}
+            for name, value in headers:
+                if name.lower() not in _HOP:
+                    self.send_header(name, value)
+            if "content-length" not in names:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data[: len(data) // 2] if cut else data)
+            if cut:
+                self.close_connection = True
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on  # noqa: N815 - http.server's names
+
+    return Handler

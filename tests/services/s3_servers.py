@@ -1,0 +1,239 @@
+"""Real S3 servers on free loopback ports: started and stopped by the tests, spoken to over HTTP."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from mlho.store.s3_settings import S3Settings
+
+ACCESS_KEY: Final = "mlho-tests"
+SECRET_KEY: Final = "only-for-loopback"
+READ_ONLY_KEY: Final = "mlho-reader"
+BUCKET: Final = "mlho-tests"
+_UP_SECONDS: Final = 20.0
+_PROGRAMS: Final = Path(sys.executable).parent
+
+
+@dataclass
+class S3Server:
+    """A server's process group, and how to reach it."""
+
+    command: list[str]
+    port: int
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def settings(self, **changes: Any) -> S3Settings:
+        """Settings of a client of this server; short times, so that a failure shows soon."""
+        plain: dict[str, Any] = {"endpoint": self.endpoint, "region": "us-east-1", "addressing": "path"}
+        return S3Settings(**{**plain, **changes})
+
+    def variables(self) -> dict[str, str]:
+        """Environment of a program that is to use this server."""
+        return {
+            "MLHO_S3_ENDPOINT": self.endpoint,
+            "MLHO_S3_REGION": "us-east-1",
+            "MLHO_S3_ADDRESSING": "path",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        }
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        self._await_port()
+
+    def kill(self) -> None:
+        """End the whole group as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, how)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+        self.process = None
+
+    def _await_port(self) -> None:
+        assert self.process is not None
+        end = time.monotonic() + _UP_SECONDS
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            if _answers(self.port):
+                return
+            time.sleep(0.05)
+        pytest.fail(f"the server did not start: {self.command[0]}\n{self._tail()}")
+
+    def _tail(self) -> str:
+        return (self.folder / "server.log").read_text(errors="replace")[-2000:]
+
+
+def _answers(port: int) -> bool:
+    """Whether an HTTP server answers; an open port alone may belong to one that is not ready."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str) -> str:
+    """Path of a program of the test environment; a CI run without it fails, others skip."""
+    found = shutil.which(name, path=f"{_PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        message = f"{name} is not installed: pip install the extra 'services'"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def client_of(server: S3Server) -> Any:
+    """A plain boto3 client, to look behind the store."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3, "mode": "standard"}),
+    )
+
+
+def seaweedfs_server(folder: Path) -> S3Server:
+    """SeaweedFS: atomic conditional writes, everything on disk; an all-rights user and one that may only read."""
+    keys = [(ACCESS_KEY, ["Admin", "Read", "Write", "List", "Tagging"]), (READ_ONLY_KEY, ["Read", "List"])]
+    identities = [
+        {"name": key, "credentials": [{"accessKey": key, "secretKey": SECRET_KEY}], "actions": actions}
+        for key, actions in keys
+    ]
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    port = free_port()
+    parts = ("master", "volume", "filer", "admin", "s3")
+    ports = [f"-{part}.port.grpc={free_port()}" for part in parts]
+    ports += [f"-{part}.port={free_port()}" for part in parts[:-1]]
+    command = [
+        program("weed"),
+        "mini",
+        f"-dir={folder / 'data'}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.port={port}",
+        f"-s3.config={folder / 's3.json'}",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.autoCreateBucket=false",  # a missing bucket is an error, as on AWS
+        *ports,
+    ]
+    return S3Server(command, port, folder)
+
+
+def moto_server(folder: Path) -> S3Server:
+    """moto: the semantics of AWS's errors."""
+    port = free_port()
+    return S3Server([program("moto_server"), "-H", "127.0.0.1", "-p", str(port)], port, folder)
+
+
+def rclone_server(folder: Path) -> S3Server:
+    """``rclone serve s3``: ignores conditions, so a store must refuse it."""
+    (folder / "data" / BUCKET).mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [
+        program("rclone"),
+        "serve",
+        "s3",
+        str(folder / "data"),
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{ACCESS_KEY},{SECRET_KEY}",
+    ]
+    return S3Server(command, port, folder)
+
+
+def _running(server: S3Server, *, make_bucket: bool = True) -> Iterator[S3Server]:
+    server.start()
+    try:
+        if make_bucket:
+            client_of(server).create_bucket(Bucket=BUCKET)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A SeaweedFS with an empty bucket."""
+    yield from _running(seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")))
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A moto server with an empty bucket."""
+    yield from _running(moto_server(tmp_path_factory.mktemp("moto")))
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An ``rclone serve s3`` with a bucket."""
+    yield from _running(rclone_server(tmp_path_factory.mktemp("rclone")), make_bucket=False)
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of the test servers, by the usual chain."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,0 +1,262 @@
+"""Redis is killed, emptied, slow to come back; schedulers are killed, doubled, stopped; a run is cancelled."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlho.protocol.documents import State, read_execution
+from scheduler.executions import (
+    AnotherScheduler,
+    Deposed,
+    Leadership,
+    RunCancelled,
+    begin_execution,
+    cancel_execution,
+)
+from scheduler.queued import cancel_run
+from tests.services.queue_home import ROOT, RUN, Home, result, wait_until
+from tests.services.queue_steps import noted_starts, noted_times, task
+from tests.services.redis_servers import durable
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def durable_home(tmp_path: Path) -> Iterator[Home]:
+    server = durable(tmp_path / "server")
+    if server is None:
+        pytest.skip("redis-server is not installed")
+    with Home(tmp_path, server=server) as made:
+        yield made
+
+
+def test_redis_killed_mid_task_and_started_again(durable_home: Home) -> None:
+    """Four times: the task under way is not started again, and the next one starts within 6 s of Redis being back."""
+    home = durable_home
+    home.start_worker()
+    waits = []
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        for turn in range(4):
+            under_way = executor.submit(task("test_sleep", f"kept{turn}", home.starts, seconds=4))
+            after = executor.submit(task("test_noted", f"after{turn}", home.starts))
+            wait_until(lambda: f"kept{turn}" in noted_starts(home.starts), seconds=10, what="start")  # noqa: B023
+            time.sleep(1.2)  # everysec: what is older than a second is on the disk
+            home.server.kill()
+            time.sleep(1)
+            home.server.start()
+            back_at = time.time()
+            result(under_way)
+            result(after)
+            waits.append(
+                noted_times(home.starts, f"after{turn}")[0]
+                - max(back_at, noted_times(home.starts, f"kept{turn}")[0] + 4)
+            )
+    starts = noted_starts(home.starts)
+    assert [starts.count(f"kept{turn}") for turn in range(4)] == [1] * 4
+    assert max(waits) < 6, waits
+
+
+def test_emptied_redis_is_filled_again_within_fifteen_seconds(home: Home) -> None:
+    """FLUSHALL with a task under way and others waiting: all come home, nothing that ran to its end runs again."""
+    home.start_worker()
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        futures = [executor.submit(task("test_sleep", f"t{i}", home.starts, seconds=1)) for i in range(4)]
+        wait_until(lambda: noted_starts(home.starts) != [], seconds=10, what="start")
+        client.flushall()
+        emptied_at = time.monotonic()
+        for future in futures:
+            result(future)
+    assert time.monotonic() - emptied_at < 15 + 4
+    assert sorted(noted_starts(home.starts)) == ["t0", "t1", "t2", "t3"]
+
+
+def test_worker_outlives_a_redis_that_is_away_for_long(home: Home) -> None:
+    """Eight seconds without Redis: the worker neither ends nor forgets what it had finished."""
+    worker = home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        future = executor.submit(task("test_sleep", "kept", home.starts, seconds=2))
+        wait_until(lambda: noted_starts(home.starts) == ["kept"], seconds=10, what="start")
+        home.server.kill()
+        time.sleep(8)
+        home.server.start()  # nothing was saved: it is empty
+        assert result(future).commit.kind == "test_sleep"
+        result(executor.submit(task("test_noted", "next", home.starts)))
+    assert worker.poll() is None
+    assert noted_starts(home.starts) == ["kept", "next"]
+
+
+def test_cancelled_run_stops_within_five_seconds_and_leaves_no_key(home: Home) -> None:
+    """Running tasks are killed, waiting ones never start, not even on a fresh worker; afterwards Redis is empty."""
+    worker = home.start_worker(slots=2)
+    with home.executor() as executor:
+        home.wait_for_slots(2)
+        futures = [executor.submit(task("test_sleep", f"t{i}", home.starts, seconds=30)) for i in range(6)]
+        wait_until(lambda: len(noted_starts(home.starts)) == 2, seconds=10, what="two starts")
+        children = [int(line.split()[2]) for line in home.starts.read_text().splitlines()]
+        cancelled_at = time.monotonic()
+        cancel_execution(home.store, home.execution)
+        with pytest.raises(RunCancelled):
+            result(futures[0])
+        wait_until(lambda: not any(map(_is_running, children)), seconds=5, what="end of the children")
+        assert time.monotonic() - cancelled_at < 5
+    assert worker.wait(10) == 0
+    fresh = home.start_worker()
+    assert fresh.wait(20) == 0
+    cancel_run(home.store, RUN, home.server.url)
+    assert len(noted_starts(home.starts)) == 2
+    with home.redis() as client:
+        assert client.keys("*") == []
+
+
+def test_cancel_by_the_store_alone_reaches_workers(home: Home) -> None:
+    """No scheduler and nobody with access to Redis: workers read the durable flag themselves."""
+    worker = home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        executor.submit(task("test_sleep", "long", home.starts, seconds=60))
+        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="start")
+    cancel_execution(home.store, home.execution)
+    assert worker.wait(5) == 0
+
+
+def test_workers_end_when_the_run_is_finished(home: Home) -> None:
+    worker = home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        result(executor.submit(task("test_noted", "only", home.starts)))
+    home.end()
+    assert worker.wait(10) == 0
+
+
+def test_next_scheduler_goes_on_with_the_same_execution(home: Home) -> None:
+    """A scheduler is gone with tasks under way; the next one takes in their commits, and no finished task runs again."""
+    home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        tasks = [task("test_sleep", f"t{i}", home.starts, seconds=0.5) for i in range(6)]
+        futures = [executor.submit(one) for one in tasks]
+        result(futures[1])
+    again, is_new = begin_execution(home.store, RUN, home.folder)
+    assert (again, is_new) == (home.execution, False)
+    with home.executor() as executor:
+        for future in [executor.submit(one) for one in tasks]:
+            result(future, seconds=5)
+    assert sorted(noted_starts(home.starts)) == [f"t{i}" for i in range(6)]
+
+
+_DRIVE = """
+import sys, time
+from pathlib import Path
+from scheduler.executions import Leadership
+from mlho.store.local import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+with Leadership(store, sys.argv[2]) as leader:
+    print("leads", flush=True)
+    for line in sys.stdin:
+        try:
+            leader.check()
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+            sys.exit(3)
+        store.put_if_absent(f"runs/{sys.argv[2]}/written/{line.strip()}", b"x")
+        print("wrote", flush=True)
+"""
+
+
+def _start_leader(home: Home) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", _DRIVE, str(home.store.root), RUN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    home.processes.append(process)  # type: ignore[arg-type] - only killed there
+    return process
+
+
+def test_second_scheduler_is_refused_while_the_first_is_alive(home: Home) -> None:
+    first = _start_leader(home)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "leads\n"
+    with (
+        pytest.raises(
+            AnotherScheduler, match=f"run {RUN}: another scheduler drives it .process {first.pid} on "
+        ),
+        Leadership(home.store, RUN),
+    ):
+        pass
+
+
+def test_stopped_scheduler_finds_itself_deposed_and_writes_nothing(home: Home) -> None:
+    """SIGSTOP, another takes over after the lease, SIGCONT: the old one writes nothing and ends."""
+    old = _start_leader(home)
+    assert old.stdin is not None
+    assert old.stdout is not None
+    assert old.stdout.readline() == "leads\n"
+    os.kill(old.pid, signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    with Leadership(home.store, RUN, lease_seconds=10) as new:
+        assert time.monotonic() - stopped_at < 20
+        os.kill(old.pid, signal.SIGCONT)
+        old.stdin.write("late\n")
+        old.stdin.flush()
+        assert old.stdout.readline() == "Deposed\n"
+        assert old.wait(5) == 3
+        new.check()
+    assert not home.store.exists(f"runs/{RUN}/written/late")
+
+
+def test_killed_scheduler_on_this_host_need_not_be_waited_for(home: Home) -> None:
+    old = _start_leader(home)
+    assert old.stdout is not None
+    assert old.stdout.readline() == "leads\n"
+    old.kill()
+    old.wait()
+    began = time.monotonic()
+    with Leadership(home.store, RUN) as new:
+        new.check()
+    assert time.monotonic() - began < 1
+
+
+def test_deposed_executor_sends_nothing(home: Home) -> None:
+    """Whatever has to be sent again, a scheduler that does not lead any more does not send it."""
+
+    def deposed() -> None:
+        raise Deposed("run: another scheduler took over.")
+
+    with home.executor(lead=deposed) as executor:
+        with pytest.raises(Deposed):
+            executor.submit(task("test_noted", "never", home.starts))
+        with home.redis() as client:
+            assert client.llen(home.names.queue) == 0
+
+
+def test_state_of_a_run_is_in_the_store(home: Home) -> None:
+    home.end(State.FAILED)
+    found = read_execution(home.store, RUN)
+    assert found is not None
+    assert found.state is State.FAILED
+    again, is_new = begin_execution(home.store, RUN, home.folder)
+    assert (again.number, is_new) == (2, True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,222 @@
+"""Workers and their children die, hang, eat and are told to stop; every task comes home, and starts are counted exactly."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import MlhoError
+from mlho.protocol.failures import Quarantined
+from scheduler.remote import RemoteFailure, RemoteInputFailure
+from tests.services.queue_home import Home, result, wait_until
+from tests.services.queue_steps import noted_starts, noted_times, task
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+def test_tasks_run_once_and_come_home(home: Home) -> None:
+    """40 tasks on two workers of two slots: each starts once, each commits."""
+    home.start_worker(slots=2)
+    home.start_worker(slots=2)
+    with home.executor() as executor:
+        home.wait_for_slots(4)
+        futures = [executor.submit(task("test_noted", f"t{i}", home.starts)) for i in range(40)]
+        outcomes = [result(future) for future in futures]
+    assert all(outcome.is_new for outcome in outcomes)
+    assert sorted(noted_starts(home.starts)) == sorted(f"t{i}" for i in range(40))
+
+
+def test_crashed_child_is_replaced_within_two_seconds(home: Home) -> None:
+    """A child is killed: its attempt counts, and the task starts again within 2 s."""
+    home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        result(executor.submit(task("test_crash_once", "once", home.starts)))
+        assert executor.figures.retried == 1
+    first, second = noted_times(home.starts, "once")
+    assert second - first < 2
+
+
+def test_poison_is_quarantined_after_three_starts_and_neighbours_go_on(home: Home) -> None:
+    home.start_worker(slots=2)
+    with home.executor() as executor:
+        home.wait_for_slots(2)
+        poison = executor.submit(task("test_crash", "poison", home.starts))
+        others = [executor.submit(task("test_noted", f"t{i}", home.starts)) for i in range(20)]
+        for future in others:
+            result(future)
+        with pytest.raises(
+            Quarantined,
+            match=r"failed 3 times and is quarantined. Last: the task's process was killed by SIGKILL",
+        ):
+            result(poison)
+    assert noted_starts(home.starts).count("poison") == 3
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_task_that_kills_its_whole_worker_starts_three_times(home: Home, flush: bool) -> None:
+    """Nobody is left to count: the attempt was counted before. With an emptied Redis in between, at most one start more."""
+    workers = [home.start_worker()]
+    is_flushed = not flush
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        poison = executor.submit(task("test_kill_group", "poison", home.starts))
+        others = [executor.submit(task("test_noted", f"t{i}", home.starts)) for i in range(99)]
+        until = time.monotonic() + 90
+        while time.monotonic() < until and not (poison.done() and all(one.done() for one in others)):
+            if workers[-1].poll() is not None:
+                workers.append(home.start_worker())
+            if not is_flushed and noted_starts(home.starts).count("poison") == 2:
+                with home.redis() as client:
+                    client.flushall()
+                is_flushed = True
+            time.sleep(0.05)
+        assert all(result(one, seconds=1) for one in others)
+        with pytest.raises(Quarantined):
+            result(poison, seconds=1)
+    starts = noted_starts(home.starts)
+    assert starts.count("poison") == 3 if not flush else starts.count("poison") in (3, 4)
+    assert {name: starts.count(name) for name in starts if name != "poison"} == {
+        f"t{i}": 1 for i in range(99)
+    }
+
+
+def test_killed_worker_s_task_runs_elsewhere_within_eight_seconds(home: Home) -> None:
+    """Main process and children of a busy worker are killed: another worker starts its task within 8 s."""
+    first = home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        future = executor.submit(task("test_sleep", "long", home.starts, seconds=9))
+        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="first start")
+        home.start_worker()
+        home.wait_for_slots(2)
+        killed_at = time.time()
+        os.killpg(first.pid, signal.SIGKILL)
+        result(future)
+    _, second = noted_times(home.starts, "long")
+    assert second - killed_at < 8
+
+
+def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
+    """Only the main process is killed: what it had started does not go on computing."""
+    worker = home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        executor.submit(task("test_sleep", "long", home.starts, seconds=60))
+        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="start")
+        child = int(home.starts.read_text().split()[2])
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+        wait_until(lambda: not _is_running(child), seconds=3, what="end of the child")
+
+
+def test_native_code_that_holds_the_lock_loses_no_lease(home: Home) -> None:
+    """Three leases' worth of native code that never lets go of the interpreter: one start, no second."""
+    home.start_worker()
+    home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(2)
+        result(executor.submit(task("test_hold_lock", "native", home.starts, seconds=16)))
+    assert noted_starts(home.starts) == ["native"]
+
+
+def test_sigterm_frees_the_lease_uncounted(home: Home) -> None:
+    """SIGTERM to a busy worker: it exits 0 within its grace, the lease is free, the attempt does not count."""
+    worker = home.start_worker()
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        executor.submit(task("test_sleep", "long", home.starts, seconds=60))
+        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="start")
+        told_at = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+        assert time.monotonic() - told_at < 5
+        assert client.zcard(home.names.leases) == 0
+        assert set(client.hvals(home.names.attempts)) <= {"0"}
+
+
+def test_task_that_hangs_is_stopped_softly(home: Home) -> None:
+    home.start_worker("--soft-limit", "1", "--hard-limit", "30")
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        began = time.monotonic()
+        with pytest.raises(Quarantined, match="soft time limit"):
+            result(executor.submit(task("test_sleep", "hang", home.starts, seconds=60)))
+    assert time.monotonic() - began < 3 * (1 + 2)
+    assert noted_starts(home.starts).count("hang") == 3
+
+
+def test_task_that_hangs_in_native_code_is_killed(home: Home) -> None:
+    home.start_worker("--soft-limit", "1", "--hard-limit", "2")
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        with pytest.raises(Quarantined, match="hard time limit"):
+            result(executor.submit(task("test_hold_lock", "hang", home.starts, seconds=60)))
+    assert noted_starts(home.starts).count("hang") == 3
+
+
+def test_memory_is_guarded_before_the_kernel_acts(home: Home) -> None:
+    """A task that eats 1.6 GB under a limit of 600 MB is stopped with that reason; the worker lives on."""
+    worker = home.start_worker("--memory", str(600 << 20))
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        with pytest.raises(Quarantined, match="close to the memory limit"):
+            result(executor.submit(task("test_eat", "eater", home.starts)), seconds=60)
+        result(executor.submit(task("test_noted", "after", home.starts)))
+    assert worker.poll() is None
+    assert noted_starts(home.starts).count("eater") == 3
+
+
+def test_bad_input_fails_at_once_with_its_own_words(home: Home) -> None:
+    home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        with pytest.raises(
+            RemoteInputFailure, match=r"events.csv: no column. Expected code; got 2 columns. Add it."
+        ):
+            result(executor.submit(task("test_bad_input", "bad", home.starts)))
+    assert noted_starts(home.starts) == ["bad"]
+
+
+def test_store_that_does_not_serve_costs_no_attempt(home: Home) -> None:
+    """Five failures of the store, and the task still comes home: they do not use up its three starts."""
+    home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        result(executor.submit(task("test_no_store", "patient", home.starts, times=5)), seconds=60)
+    assert noted_starts(home.starts).count("patient") == 6
+
+
+def test_foreign_error_leaves_the_worker_without_its_message(home: Home) -> None:
+    """PHI canary: an error that quotes a patient. Not in the error, the log, or anywhere in Redis."""
+    home.start_worker()
+    secret = "Jane-Canary-1953"
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        with pytest.raises(RemoteFailure) as caught:
+            result(executor.submit(task("test_leak", "leak", home.starts, secret=secret)))
+        dump = b"".join(client.dump(key) or b"" for key in _raw(home).keys("*"))
+    assert isinstance(caught.value, MlhoError)
+    assert secret not in str(caught.value)
+    assert secret not in home.log.read_text()
+    assert secret.encode() not in dump
+
+
+def _raw(home: Home):  # type: ignore[no-untyped-def]
+    import redis
+
+    return redis.Redis.from_url(home.server.url)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

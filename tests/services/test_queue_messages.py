@@ -1,0 +1,200 @@
+"""A thousand messages that must not be acted on, and a Redis that must not be used: refused, counted, nothing executed."""
+
+import base64
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from mlho.protocol.documents import write_task
+from mlho.protocol.failures import QueueError
+from mlho.protocol.messages import SIGNATURE, TASK_NAME, new_message, signed
+from mlho.protocol.names import Names
+from scheduler.leases import Leases, QueueUnavailable
+from tests.services.queue_home import KEY, RUN, Home, result, wait_until
+from tests.services.queue_steps import noted_starts, task
+from tests.services.redis_servers import Server
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+def _envelope(
+    arguments: Any,
+    *,
+    name: str = TASK_NAME,
+    content_type: str = "application/json",
+    body: bytes | None = None,
+) -> str:
+    """A message as Celery writes it, made by hand."""
+    text = (
+        body
+        if body is not None
+        else json.dumps(
+            [[], arguments, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+        ).encode()
+    )
+    tag = os.urandom(8).hex()
+    return json.dumps(
+        {
+            "body": base64.b64encode(text).decode(),
+            "content-encoding": "utf-8",
+            "content-type": content_type,
+            "headers": {
+                "lang": "py",
+                "task": name,
+                "id": tag,
+                "root_id": tag,
+                "parent_id": None,
+                "group": None,
+                "retries": 0,
+                "timelimit": [None, None],
+            },
+            "properties": {
+                "correlation_id": tag,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": "tasks"},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": tag,
+            },
+        }
+    )
+
+
+def test_a_thousand_forgeries_start_nothing_and_are_counted(home: Home) -> None:
+    """Wrong key, changed field, other execution, expired, oversized, malformed, other names, not JSON at all."""
+    never = task("test_noted", "never", home.starts)
+    write_task(home.store, never, never.key)
+    rng = random.Random(7)
+    home.start_worker(slots=2)
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(2)
+        now = int(client.time()[0]) * 1000
+        far = now + 3_600_000
+
+        def fresh(execution: str = home.execution.id, expires: int = far, key: bytes = KEY) -> dict[str, Any]:
+            return signed(new_message(run=RUN, execution=execution, task=never.key, expires=expires), key=key)
+
+        makers = {
+            "forged": lambda: _envelope(fresh(key=b"somebody else's key, long enough")),
+            "changed": lambda: _envelope({**fresh(), "nonce": rng.randbytes(16).hex()}),
+            "foreign": lambda: _envelope(fresh(execution=f"{RUN}-99")),
+            "expired": lambda: _envelope(fresh(expires=now - 1)),
+            "oversized": lambda: _envelope({**fresh(), "padding": "x" * 5000}),
+            "unsigned": lambda: _envelope({k: v for k, v in fresh().items() if k != SIGNATURE}),
+            "unknown name": lambda: _envelope(fresh(), name="celery.chord_unlock"),
+            "pickle": lambda: _envelope(
+                None, content_type="application/x-python-serialize", body=b"cos\nsystem\n(S'true'\ntR."
+            ),
+            "not a task": lambda: _envelope(None, body=b'"hello"'),
+            "not an envelope": lambda: json.dumps({"hello": "world"}),
+            "not JSON": lambda: rng.randbytes(40).hex() + "{",
+        }
+        kinds = [*makers] * 91
+        rng.shuffle(kinds)
+        for kind in kinds[:1000]:
+            client.lpush(home.names.queue, makers[kind]())
+        outcome = result(executor.submit(task("test_noted", "genuine", home.starts)), seconds=60)
+        assert outcome.is_new
+        wait_until(lambda: client.llen(home.names.queue) == 0, seconds=60, what="empty queue")
+        counters = {name: int(count) for name, count in client.hgetall(home.names.counters).items()}
+    assert noted_starts(home.starts) == ["genuine"]
+    sent = {kind: kinds[:1000].count(kind) for kind in makers}
+    assert counters["refused:forged"] == sent["forged"] + sent["changed"]
+    assert counters["refused:foreign"] == sent["foreign"]
+    assert counters["refused:expired"] == sent["expired"]
+    assert counters["refused:oversized"] == sent["oversized"]
+    assert counters["refused:unknown"] == sent["unknown name"]
+    rest = sent["unsigned"] + sent["pickle"] + sent["not a task"] + sent["not an envelope"] + sent["not JSON"]
+    assert counters["refused:malformed"] == rest
+    assert "system" not in home.log.read_text()
+
+
+def test_replayed_message_starts_nothing(home: Home) -> None:
+    """The very message of a task that was done, and of one that failed, sent 50 times more."""
+    home.start_worker()
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        expires = int(client.time()[0]) * 1000 + 3_600_000
+        done = task("test_noted", "done", home.starts)
+        failed = task("test_bad_input", "failed", home.starts)
+        copies = []
+        for one in (done, failed):
+            write_task(home.store, one, one.key)
+            message = signed(
+                new_message(run=RUN, execution=home.execution.id, task=one.key, expires=expires), key=KEY
+            )
+            copies.append(_envelope(message))
+        for copy in copies * 50:
+            client.lpush(home.names.queue, copy)
+        result(executor.submit(task("test_noted", "last", home.starts)), seconds=60)
+        counters = {name: int(count) for name, count in client.hgetall(home.names.counters).items()}
+    assert sorted(noted_starts(home.starts)) == ["done", "failed", "last"]
+    assert counters["refused:replayed"] == 49
+    assert counters["dropped:committed"] == 49
+
+
+def test_tampered_task_document_is_not_run(home: Home) -> None:
+    """The document under a task's key was replaced: its content has another hash, and it is refused."""
+    genuine, other = task("test_noted", "genuine", home.starts), task("test_noted", "other", home.starts)
+    write_task(home.store, other, genuine.key)
+    home.start_worker()
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        with pytest.raises(Exception, match="does not have the hash that names it"):
+            result(executor.submit(genuine))
+    assert noted_starts(home.starts) == []
+
+
+def test_wrong_password_is_said_at_once(tmp_path: Path) -> None:
+    """Scheduler and worker both: a clear refusal, and for the worker the exit code that nobody tries again."""
+    with Home(tmp_path, server=Server(tmp_path / "server", options=("--requirepass", "right"))) as home:
+        wrong = home.server.url.replace("redis://", "redis://:wrong@")
+        leases = Leases(wrong, home.names)
+        with pytest.raises(QueueError, match="refuses this password"):
+            leases.check()
+        leases.close()
+        worker = home.start_worker(broker=wrong)
+        assert worker.wait(30) == 78
+        assert "refuses this password" in home.log.read_text()
+        assert "wrong@" not in home.log.read_text()
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_redis_that_evicts_is_refused(tmp_path: Path, policy: str) -> None:
+    options = ("--maxmemory", "100mb", "--maxmemory-policy", policy)
+    with Server(tmp_path, options=options) as server:
+        leases = Leases(server.url, Names(f"{RUN}-1"))
+        with pytest.raises(QueueError, match=f"maxmemory-policy is {policy}.*noeviction"):
+            leases.check()
+        leases.close()
+
+
+def test_redis_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    leases = Leases(Server(tmp_path).url, Names(f"{RUN}-1"))
+    with pytest.raises(QueueUnavailable, match="does not answer"):
+        leases.check()
+    leases.close()
+
+
+def test_message_on_the_wire_names_no_more_than_it_must(home: Home) -> None:
+    """What stands in Redis of a waiting task: ids only, under the prefix of the execution."""
+    with home.executor() as executor:
+        executor.submit(task("test_noted", "Jane-Canary", home.starts))
+        raw = redis.Redis.from_url(home.server.url)
+        keys = sorted(raw.keys("*"))
+        (message,) = raw.lrange(home.names.queue, 0, -1)
+        raw.close()
+    assert all(key.startswith(home.names.prefix.encode()) for key in keys)
+    assert b"Canary" not in message
+    assert b"Canary" not in base64.b64decode(json.loads(message)["body"])
+    assert len(message) < 2048

@@ -1,0 +1,196 @@
+"""The same run on a queue gives byte for byte what it gives in one process, and the command takes down what it started."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlho.settings import BROKER, SIGNING_KEY
+from tests.builders import make_tables, write_spec, write_tables
+from tests.services.queue_home import KEY, ROOT, kill_group, wait_until
+from tests.services.redis_servers import Server
+
+CHANGES = {
+    "validation.iterations": 3,
+    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}],
+}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    write_tables(folder, make_tables(300, seed=3), partitions=3)
+    return write_spec(folder, CHANGES)
+
+
+@pytest.fixture(scope="module")
+def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the embedded pool publishes: file name to bytes."""
+    store = tmp_path_factory.mktemp("alone")
+    _command(spec, store, "--workers", "1").wait(120)
+    return _published(store)
+
+
+@pytest.fixture
+def running() -> Iterator[list["subprocess.Popen[Any]"]]:
+    processes: list[subprocess.Popen[Any]] = []
+    yield processes
+    for process in processes:
+        kill_group(process)
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_embedded_queue_gives_the_same_bytes(
+    spec: Path, alone: dict[str, bytes], tmp_path: Path, n_workers: int
+) -> None:
+    process = _command(spec, tmp_path / "store", "--workers", str(n_workers), "--broker", "embedded")
+    assert process.wait(120) == 0
+    assert _published(tmp_path / "store") == alone
+
+
+def test_command_takes_down_what_it_started_on_ctrl_c(spec: Path, tmp_path: Path) -> None:
+    """SIGINT in the middle: exit 130, no server and no worker is left; the same command then finishes."""
+    store = tmp_path / "store"
+    process = _command(spec, store, "--workers", "2", "--broker", "embedded")
+    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 2, seconds=60, what="a few commits")
+    family = _descendants(process.pid)
+    assert len(family) >= 3  # the server and two workers
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    wait_until(lambda: not any(map(_is_running, family)), seconds=10, what="end of all that was started")
+    assert _command(spec, store, "--workers", "2").wait(120) == 0
+
+
+def test_command_that_is_killed_leaves_nothing_behind(spec: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    process = _command(spec, store, "--workers", "2", "--broker", "embedded")
+    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 1, seconds=60, what="a few commits")
+    family = _descendants(process.pid)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(map(_is_running, family)), seconds=10, what="end of all that was started")
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_scheduler_killed_again_and_again(
+    spec: Path, alone: dict[str, bytes], tmp_path: Path, running: list[Any], seed: int
+) -> None:
+    """Workers stay, schedulers are killed at random moments: same bytes, and no commit record is ever written again."""
+    rng = random.Random(seed)
+    store = tmp_path / "store"
+    with Server(tmp_path / "server") as server:
+        secrets = {BROKER: server.url, SIGNING_KEY: KEY.decode()}
+        seen: dict[str, int] = {}
+        for turn in range(12):
+            scheduler = _command(spec, store, "--broker", server.url, **secrets)
+            running.append(scheduler)
+            if not turn:
+                wait_until(
+                    lambda: list(store.glob("runs/*/execution")) != [], seconds=30, what="an execution"
+                )
+                running += [_worker(store, tmp_path, **secrets) for _ in range(2)]
+            try:
+                code = scheduler.wait(rng.uniform(0.8, 2.2) if turn < 11 else 120)
+            except subprocess.TimeoutExpired:
+                scheduler.kill()
+                scheduler.wait()
+                commits = {str(path): path.stat().st_ino for path in store.glob("commits/*/*")}
+                assert seen.items() <= commits.items()
+                seen = commits
+                continue
+            assert code == 0
+            break
+        for worker in running[1:3]:
+            assert worker.wait(20) == 0
+    assert _published(store) == alone
+
+
+def test_worker_without_a_signing_key_says_how_to_make_one(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "worker",
+            "--run",
+            "0" * 16,
+            "--store",
+            str(tmp_path),
+            "--broker",
+            "redis://127.0.0.1:1/0",
+        ],
+        env={name: value for name, value in os.environ.items() if name != SIGNING_KEY}
+        | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 78
+    assert "secrets.token_hex(32)" in process.stderr
+
+
+def _command(spec: Path, store: Path, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
+    store.mkdir(parents=True, exist_ok=True)
+    with (store.parent / f"{store.name}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "scheduler", "run", str(spec), "--store", str(store), *options],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _worker(store: Path, folder: Path, **environment: str) -> "subprocess.Popen[bytes]":
+    (pointer,) = store.glob("runs/*/execution")
+    run = json.loads(pointer.read_text())["run"]
+    with (folder / "workers.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "worker", "--run", run, "--store", str(store)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _published(store: Path) -> dict[str, bytes]:
+    """The bundle's files and the digest of the result, by name."""
+    (result,) = store.glob("runs/*/result.json")
+    files = {
+        path.name: path.read_bytes() for path in sorted(result.parent.rglob("bundle/**/*")) if path.is_file()
+    }
+    (commit,) = [
+        json.loads(path.read_text())
+        for path in store.glob("commits/*/*")
+        if json.loads(path.read_text())["kind"] == "write_report"
+    ]
+    return {**files, "result_digest": commit["facts"]["result_digest"].encode()}
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+    found, added = [], [pid]
+    while added:
+        added = [child for child, parent in parents.items() if parent in added]
+        found += added
+    return found
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

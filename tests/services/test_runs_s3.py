@@ -1,0 +1,125 @@
+"""Whole runs on object storage, by the command: the same bytes as with folders, and one command to look at them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mlho.store import open_store
+from tests.builders import make_tables, write_spec, write_tables
+from tests.services.s3_servers import BUCKET, READ_ONLY_KEY, S3Server, client_of
+
+pytestmark = pytest.mark.usefixtures("credentials")
+
+
+class Command:
+    """The ``mlho`` command in a process of its own, in a folder and an environment."""
+
+    def __init__(self, folder: Path, server: S3Server) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, **server.variables(), "MLHO_CACHE_DIR": str(folder / "cache")}
+
+    def __call__(self, *arguments: str, expect: int = 0, **environment: str) -> str:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from scheduler.cli import main; sys.exit(main())",
+                *arguments,
+            ],
+            cwd=self.folder,
+            env={**self.environment, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def command(tmp_path: Path, seaweedfs: S3Server) -> Command:
+    return Command(tmp_path, seaweedfs)
+
+
+def files_of(store, name: str) -> dict[str, bytes]:
+    """The bundle of a store's only run."""
+    keys = [key for key in store.keys("runs/") if f"/{name}" in key]
+    return {key.split("/", 2)[2]: store.get(key) for key in keys}
+
+
+def digest_in(said: str) -> str:
+    """The result's digest, as the command prints it."""
+    (line,) = [line for line in said.splitlines() if line.startswith("result ")]
+    return line.split()[1]
+
+
+def upload(server: S3Server, folder: Path, prefix: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            client_of(server).upload_file(
+                str(path), BUCKET, f"{prefix}/{path.relative_to(folder).as_posix()}"
+            )
+
+
+def test_a_run_on_object_storage_gives_the_same_bytes(command, seaweedfs, tmp_path, monkeypatch):
+    """Tables and store in folders; store in a bucket; tables and store in a bucket: one result, one bundle."""
+    name = uuid4().hex[:8]
+    data = write_tables(tmp_path / "data", make_tables(), partitions=3)
+    upload(seaweedfs, data, f"{name}/data")
+    write_spec(tmp_path, uri="data")
+    (tmp_path / "remote").mkdir()
+    write_spec(tmp_path / "remote", uri=f"s3://{BUCKET}/{name}/data/")
+    first = command("run", "spec.yaml", "--store", "folder", "--workers", "2")
+    second = command("run", "spec.yaml", "--store", f"s3://{BUCKET}/{name}/one", "--workers", "2")
+    third = command("run", "remote/spec.yaml", "--store", f"s3://{BUCKET}/{name}/two", "--workers", "2")
+    for variable, value in command.environment.items():
+        monkeypatch.setenv(variable, value)
+    folder, one, two = (
+        open_store(address)
+        for address in (
+            str(tmp_path / "folder"),
+            f"s3://{BUCKET}/{name}/one",
+            f"s3://{BUCKET}/{name}/two",
+        )
+    )
+
+    assert digest_in(second) == digest_in(third) == digest_in(first)
+    assert files_of(folder, "bundle/") == files_of(one, "bundle/") == files_of(two, "bundle/")
+    assert f"s3://{BUCKET}/{name}/one/runs/" in second
+
+
+def test_a_run_on_object_storage_is_looked_at_and_goes_on(command, tmp_path, seaweedfs):
+    """``show`` and ``report`` read from the bucket; the same command again finds everything done."""
+    store = f"s3://{BUCKET}/{uuid4().hex[:8]}"
+    write_tables(tmp_path / "data", make_tables())
+    write_spec(tmp_path, uri="data")
+    command("run", "spec.yaml", "--store", store, "--workers", "2")
+    again = command("run", "spec.yaml", "--store", store, "--workers", "2")
+    listed = command("show", "--store", store)
+    report = Path(command("report", "small", "--store", store).strip())
+
+    assert " 0 of them new" in again
+    assert "finished" in listed
+    assert report.name == "report.html"
+    assert report.read_text().lstrip().startswith("<!")
+
+
+def test_a_store_that_cannot_be_used_is_refused_before_anything_runs(command, tmp_path, rclone, seaweedfs):
+    """A server that overwrites, a missing bucket, a reader's key: exit code 2, a remedy, and nothing written."""
+    write_tables(tmp_path / "data", make_tables())
+    write_spec(tmp_path, uri="data")
+    store = f"s3://{BUCKET}/{uuid4().hex[:8]}"
+
+    said = command("run", "spec.yaml", "--store", store, expect=2, MLHO_S3_ENDPOINT=rclone.endpoint)
+    assert "overwrites what it was asked not to" in said
+    said = command("run", "spec.yaml", "--store", "s3://nonesuch/a", expect=2)
+    assert "no such bucket" in said
+    said = command("run", "spec.yaml", "--store", store, expect=2, AWS_ACCESS_KEY_ID=READ_ONLY_KEY)
+    assert "access denied to write" in said
+    listed = client_of(seaweedfs).list_objects_v2(Bucket=BUCKET, Prefix=store.removeprefix(f"s3://{BUCKET}/"))
+    assert listed["KeyCount"] == 0

@@ -1,0 +1,185 @@
+"""Replies that get lost, 503s, and bodies that end in the middle: the store neither loses a write nor counts one twice."""
+
+import datetime
+import ipaddress
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import SpecError, StoreUnavailable
+from mlho.store.base import file_digest
+from mlho.store.keys import blob_key
+from mlho.store.probe import probe_store
+from mlho.store.s3_store import S3Store
+from tests.services.s3_proxy import CUT, LOSE, REFUSE, Proxy, proxy_of
+from tests.services.s3_servers import BUCKET, S3Server, client_of
+from tests.services.test_store_s3 import new_store, uploads
+
+pytestmark = pytest.mark.usefixtures("credentials")
+_PART_BYTES = 5 << 20
+
+
+@pytest.fixture
+def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
+    with proxy_of(seaweedfs.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: Proxy, seaweedfs: S3Server, tmp_path: Path) -> S3Store:
+    return new_store(
+        seaweedfs, tmp_path, endpoint=proxy.endpoint, multipart_bytes=_PART_BYTES, deadline_seconds=20.0
+    )
+
+
+def test_a_write_whose_reply_was_lost_is_known_as_our_own(store, proxy):
+    """The repeated request is refused by our own object, and the answer is still: this call wrote it."""
+    proxy.once("PUT", LOSE)
+
+    assert store.put_if_absent("commits/a", b"1")
+    assert proxy.done == [("PUT", LOSE)]
+    assert store.get("commits/a") == b"1"
+    assert not store.put_if_absent("commits/a", b"1")
+
+
+def test_a_lost_reply_is_not_taken_for_our_own_write_when_another_was_first(store, proxy):
+    """Another wrote equal bytes before: the answer is that this call did not, although the reply was lost."""
+    store.put_if_absent("commits/a", b"1")
+    proxy.once("PUT", LOSE)
+
+    assert not store.put_if_absent("commits/a", b"1")
+
+
+def test_a_swap_whose_reply_was_lost_is_known_as_our_own(store, proxy):
+    """The pointer has moved by our own hand, and the answer says so."""
+    store.put_if_absent("channel", b"1")
+    proxy.once("PUT", LOSE)
+
+    assert store.compare_and_swap("channel", b"2", expected=b"1")
+    assert store.get("channel") == b"2"
+
+
+def test_an_upload_whose_completion_was_lost_is_known_as_our_own(store, proxy, seaweedfs, tmp_path):
+    """The last request of an upload in parts is done by the server, and its reply is lost."""
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(2 * _PART_BYTES))
+    proxy.once("POST", LOSE, where="uploadId")
+
+    assert store.bucket.put_file(f"{store.prefix}big", file)
+    assert store.get("big") == file.read_bytes()
+    assert uploads(seaweedfs, store.prefix) == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "DELETE"])
+def test_an_overloaded_server_is_asked_again(store, proxy, method):
+    """More 503s than one request takes inside boto3 are waited for outside of it."""
+    store.put_if_absent("a", b"1")
+    proxy.once(method, REFUSE, times=6)
+    calls = {
+        "PUT": lambda: store.put_if_absent("b", b"2"),
+        "GET": lambda: store.get("a") == b"1",
+        "HEAD": lambda: store.exists("a"),
+        "DELETE": lambda: store.delete("a") is None,
+    }
+
+    assert calls[method]()
+    assert proxy.done == [(method, REFUSE)] * 6
+
+
+def test_an_overload_that_does_not_end_is_an_error_to_try_again(seaweedfs, proxy, tmp_path):
+    """After the deadline: retryable, and the task is not to blame."""
+    store = new_store(seaweedfs, tmp_path, endpoint=proxy.endpoint, max_attempts=1, deadline_seconds=1.0)
+    proxy.once("GET", REFUSE, times=1000)
+
+    with pytest.raises(StoreUnavailable, match="SlowDown"):
+        store.get("a")
+
+
+def test_a_body_that_ends_in_the_middle_is_read_again(store, proxy, tmp_path):
+    """Half a reply is no reply, for bytes and for files."""
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(3_000_000))
+    key = blob_key(file_digest(file))
+    store.put_file_if_absent(key, file)
+    store.cache.discard(file_digest(file))
+    proxy.once("GET", CUT, times=2)
+
+    assert store.path(key).read_bytes() == file.read_bytes()
+    proxy.once("GET", CUT, times=2)
+    assert store.get(key) == file.read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_are_exact_under_random_faults(store, proxy, seed):
+    """8 writers on 40 keys, a fifth of the requests refused and a fifth of the PUT replies lost: one winner each."""
+    proxy.at_random(seed=seed, refuse=0.1, lose=0.2)
+
+    def write(number: int) -> tuple[int, bool]:
+        return number % 40, store.put_if_absent(f"commits/{number % 40}", str(number).encode())
+
+    with ThreadPoolExecutor(8) as threads:
+        wins = Counter(key for key, won in threads.map(write, range(160)) if won)
+
+    assert wins == dict.fromkeys(range(40), 1)
+    assert len(proxy.done) > 20
+
+
+def write_certificate(path: Path) -> Path:
+    """A certificate of the house for 127.0.0.1, and its key, in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *form)
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def test_a_certificate_of_the_house_is_trusted_when_it_is_named(seaweedfs, tmp_path):
+    """Without the bundle: refused with the variable to set. With it: TLS to the end."""
+    certificate = write_certificate(tmp_path / "house.pem")
+    with proxy_of(seaweedfs.port, certificate=certificate) as proxy:
+        endpoint = proxy.endpoint.replace("http:", "https:")
+        with pytest.raises(SpecError, match="MLHO_S3_CA_BUNDLE"):
+            probe_store(new_store(seaweedfs, tmp_path, endpoint=endpoint, max_attempts=1))
+        store = new_store(seaweedfs, tmp_path, endpoint=endpoint, ca_bundle=str(certificate))
+
+        assert store.put_if_absent("a", b"1")
+        assert store.get("a") == b"1"
+
+
+@pytest.mark.parametrize("size", [10, 2 * _PART_BYTES], ids=["one request", "in parts"])
+def test_a_key_of_kms_is_asked_for(moto, tmp_path, size):
+    """Every object that is written is encrypted with the key that the settings name."""
+    store = new_store(moto, tmp_path, sse_kms_key="key-of-the-house", multipart_bytes=_PART_BYTES)
+    file = tmp_path / "file"
+    file.write_bytes(bytes(size))
+    store.put_file_if_absent("a", file)
+    head = client_of(moto).head_object(Bucket=BUCKET, Key=f"{store.prefix}a")
+
+    assert head["ServerSideEncryption"] == "aws:kms"
+    assert head["SSEKMSKeyId"].endswith("key-of-the-house")

@@ -1,0 +1,343 @@
+"""The store in object storage: the suite of every store, and what only a server can do to it, over real HTTP."""
+
+import inspect
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
+from mlho.store import open_store
+from mlho.store.base import file_digest
+from mlho.store.cache import BlobCache
+from mlho.store.keys import blob_key
+from mlho.store.probe import Capabilities, probe_store
+from mlho.store.s3 import Bucket
+from mlho.store.s3_store import S3Store
+from tests.contract import test_store as suite
+from tests.services.s3_servers import (
+    BUCKET,
+    READ_ONLY_KEY,
+    S3Server,
+    client_of,
+    free_port,
+    seaweedfs_server,
+)
+
+pytestmark = pytest.mark.usefixtures("credentials")
+_PART_BYTES = 5 << 20
+
+# The suite of every store, here with this file's fixture.
+globals().update(
+    {
+        name: test
+        for name, test in vars(suite).items()
+        if name.startswith("test_") and "store" in inspect.signature(test).parameters
+    }
+)
+
+
+@pytest.fixture(params=["seaweedfs", "moto"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def store(server: S3Server, tmp_path: Path) -> S3Store:
+    return new_store(server, tmp_path)
+
+
+def new_store(server: S3Server, folder: Path, *, prefix: str | None = None, **settings) -> S3Store:
+    """A store under a prefix of its own."""
+    prefix = f"{uuid4().hex[:8]}/" if prefix is None else prefix
+    bucket = Bucket(BUCKET, server.settings(**settings), where=f"s3://{BUCKET}/{prefix}")
+    return S3Store(bucket, prefix, BlobCache(folder / "cache"))
+
+
+def uploads(server: S3Server, prefix: str) -> list[str]:
+    """Keys of uploads in parts that are under way."""
+    found = client_of(server).list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
+    return [own["Key"] for own in found.get("Uploads", ())]
+
+
+def test_the_probe_accepts_a_server_that_keeps_the_promise(store):
+    """SeaweedFS and moto refuse what must be refused, and the probe leaves nothing behind."""
+    assert probe_store(store) == Capabilities(True, True, True)
+    assert list(store.keys("")) == []
+
+
+def test_the_probe_refuses_a_server_that_overwrites(rclone, tmp_path):
+    """rclone's server takes a conditional write for a plain one: it is never used."""
+    with pytest.raises(SpecError, match=r"overwrites what it was asked not to .*refuses_second_write"):
+        probe_store(new_store(rclone, tmp_path))
+
+
+def test_a_folder_needs_no_probe(tmp_path):
+    """A folder is known to be good and is not touched."""
+    store = open_store(str(tmp_path / "store"))
+
+    assert probe_store(store) == Capabilities()
+    assert list(store.keys("")) == []
+
+
+def _race(server: S3Server, folder: Path, prefix: str, barrier, wins) -> None:
+    store = new_store(server, folder, prefix=prefix)
+    for number in range(10):
+        barrier.wait(30)
+        if store.put_if_absent(f"commits/{number}", str(os.getpid()).encode()):
+            wins[number] += 1
+
+
+def test_of_eight_processes_exactly_one_wins_each_key(seaweedfs, tmp_path):
+    """Ten keys, eight processes at the same instant, each with bytes of its own."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(8)
+    wins = context.Array("i", 10)
+    arguments = (seaweedfs, tmp_path, "race/", barrier, wins)
+    processes = [context.Process(target=_race, args=arguments) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert list(wins) == [1] * 10
+
+
+def test_a_client_is_made_anew_after_a_fork(seaweedfs, tmp_path):
+    """Parent and child, both with the store that was opened before the fork, read and write side by side."""
+    store = new_store(seaweedfs, tmp_path)
+    store.put_if_absent("from/parent", b"parent")
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=store.put_if_absent, args=("from/child", b"child"))
+    child.start()
+    child.join(30)
+
+    assert child.exitcode == 0
+    assert [store.get(key) for key in store.keys("from/")] == [b"child", b"parent"]
+
+
+def test_what_was_committed_survives_a_killed_server(tmp_path):
+    """SIGKILL of the whole server, a restart, and everything is there, and still written once."""
+    server = seaweedfs_server(tmp_path)
+    server.start()
+    try:
+        client_of(server).create_bucket(Bucket=BUCKET)
+        store = new_store(server, tmp_path)
+        for number in range(20):
+            assert store.put_if_absent(f"commits/{number}", b"%d" % number)
+        server.kill()
+        server.start()
+
+        assert [store.get(f"commits/{number}") for number in range(20)] == [b"%d" % n for n in range(20)]
+        assert not store.put_if_absent("commits/7", b"another")
+    finally:
+        server.stop()
+
+
+def test_a_write_waits_for_a_server_that_comes_back(tmp_path):
+    """The server is down when the write begins; it is done when the server is back."""
+    server = seaweedfs_server(tmp_path)
+    server.start()
+    try:
+        client_of(server).create_bucket(Bucket=BUCKET)
+        store = new_store(server, tmp_path, max_attempts=2, deadline_seconds=30.0)
+        server.kill()
+        back = threading.Timer(1.0, server.start)
+        back.start()
+        assert store.put_if_absent("commits/a", b"1")
+        back.join()
+
+        assert store.get("commits/a") == b"1"
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("size", [_PART_BYTES, 20_000_001], ids=["one part", "two parts"])
+def test_a_large_file_goes_in_parts_and_is_written_once(server, tmp_path, size):
+    """Bytes come back whole, the second writer is refused, and no upload stays open."""
+    store = new_store(server, tmp_path, multipart_bytes=_PART_BYTES)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(os.urandom(size))
+    second.write_bytes(os.urandom(size))
+    prefix = store.prefix
+
+    assert store.bucket.put_file(f"{prefix}big", first)
+    assert not store.bucket.put_file(f"{prefix}big", second)
+    assert store.get("big") == first.read_bytes()
+    assert uploads(server, prefix) == []
+
+
+def test_a_large_file_that_fails_leaves_no_upload(seaweedfs, tmp_path):
+    """The file vanishes in the middle: the parts are freed, and nothing is under the key."""
+    store = new_store(seaweedfs, tmp_path, multipart_bytes=_PART_BYTES)
+    path = tmp_path / "file"
+    path.write_bytes(bytes(20_000_000))
+
+    def parts(upload, path):
+        yield {"PartNumber": 1, "ETag": store.bucket._upload_part(upload, 1, bytes(_PART_BYTES))}
+        raise OSError("the disk is gone")
+
+    store.bucket._upload_parts = parts
+    with pytest.raises(OSError, match="the disk is gone"):
+        store.bucket.put_file(f"{store.prefix}big", path)
+
+    assert uploads(seaweedfs, store.prefix) == []
+    assert list(store.keys("")) == []
+
+
+def test_many_keys_are_listed_over_pages(seaweedfs, tmp_path):
+    """Pages end anywhere, and every key comes once, sorted."""
+    store = new_store(seaweedfs, tmp_path)
+    names = sorted(f"a/{number}" for number in range(25))
+    for name in names:
+        store.put_if_absent(name, b"1")
+    found = [own.key.removeprefix(store.prefix) for own in store.bucket.listed(f"{store.prefix}a/", page=7)]
+
+    assert found == names
+    assert list(store.keys("a/")) == names
+
+
+def test_a_blob_is_fetched_once_and_mapped_from_the_cache(seaweedfs, tmp_path):
+    """A second look finds the copy of this machine, and deletion removes both."""
+    writer = new_store(seaweedfs, tmp_path / "writer")
+    reader = new_store(seaweedfs, tmp_path / "reader", prefix=writer.prefix)
+    file = tmp_path / "block.arr"
+    file.write_bytes(os.urandom(100_000))
+    key = blob_key(file_digest(file))
+    writer.put_file_if_absent(key, file)
+    first = reader.path(key)
+    client_of(seaweedfs).delete_object(Bucket=BUCKET, Key=reader.prefix + key)
+
+    assert first.read_bytes() == file.read_bytes()
+    assert reader.path(key) == first
+    reader.delete(key)
+    assert not first.exists()
+
+
+def test_a_blob_that_was_stored_here_is_not_fetched(seaweedfs, tmp_path):
+    """The node that made an artifact has it in its cache."""
+    store = new_store(seaweedfs, tmp_path)
+    file = tmp_path / "block.arr"
+    file.write_bytes(b"block")
+    key = blob_key(file_digest(file))
+    store.put_file_if_absent(key, file)
+    client_of(seaweedfs).delete_object(Bucket=BUCKET, Key=store.prefix + key)
+
+    assert store.path(key).read_bytes() == b"block"
+
+
+def test_a_blob_damaged_in_the_bucket_is_refused_and_not_kept(seaweedfs, tmp_path):
+    """The error names the digest, so that its task runs again; whole bytes are then accepted."""
+    store = new_store(seaweedfs, tmp_path)
+    file = tmp_path / "block.arr"
+    file.write_bytes(b"whole")
+    digest = file_digest(file)
+    store.put_if_absent(blob_key(digest), b"damaged")
+
+    with pytest.raises(ArtifactDamaged, match="do not match its digest") as caught:
+        store.path(blob_key(digest))
+    assert caught.value.sha256 == digest
+    store.delete(blob_key(digest))
+    store.put_file_if_absent(blob_key(digest), file)
+    assert store.path(blob_key(digest)).read_bytes() == b"whole"
+
+
+def test_a_pointer_moved_by_another_is_not_moved(store):
+    """The ETag of the read is what the write asks for, so that nothing between them is lost."""
+    store.put_if_absent("channel", b"1")
+    _, etag = store.bucket.get(store.prefix + "channel")
+    store.compare_and_swap("channel", b"2", expected=b"1")
+
+    assert not store.bucket.put(store.prefix + "channel", b"3", if_match=etag)
+    assert store.get("channel") == b"2"
+
+
+def test_a_store_is_opened_by_its_address_and_the_environment(seaweedfs, tmp_path, monkeypatch):
+    """What a worker does: the address from the command line, the rest from variables."""
+    for name, value in seaweedfs.variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLHO_CACHE_DIR", str(tmp_path / "cache"))
+    store = open_store(f"s3://{BUCKET}/by-address/deep/")
+
+    assert store.put_if_absent("a", b"1")
+    assert client_of(seaweedfs).get_object(Bucket=BUCKET, Key="by-address/deep/a")["Body"].read() == b"1"
+    assert open_store(f"s3://{BUCKET}/by-address/deep") is not None
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings", "bucket", "expected"),
+    [
+        ({}, {}, "no-such-bucket", "no such bucket. Make it"),
+        (
+            {"AWS_ACCESS_KEY_ID": "nobody"},
+            {},
+            BUCKET,
+            r"does not accept the credentials \(InvalidAccessKeyId",
+        ),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, {}, BUCKET, r"credentials \(SignatureDoesNotMatch"),
+        ({"AWS_ACCESS_KEY_ID": READ_ONLY_KEY}, {}, BUCKET, r"access denied to write \(AccessDenied\). Grant"),
+        ({}, {}, "Not_A_Bucket!", "no valid bucket or key"),
+        ({"AWS_PROFILE": "none-of-that-name"}, {}, BUCKET, "AWS_PROFILE"),
+    ],
+    ids=["bucket", "key", "secret", "read only", "bucket name", "profile"],
+)
+def test_a_start_that_cannot_work_fails_at_once(
+    seaweedfs, tmp_path, monkeypatch, variables, settings, bucket, expected
+):
+    """Within seconds, with the cause and the remedy, and before anything is written."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    own = Bucket(bucket, seaweedfs.settings(region=f"us-east-{uuid4().hex}", **settings))
+    store = S3Store(own, "start/", BlobCache(tmp_path))
+    began = time.monotonic()
+
+    with pytest.raises(SpecError, match=expected):
+        probe_store(store)
+    assert time.monotonic() - began < 5
+
+
+def test_no_credentials_at_all_are_said(seaweedfs, tmp_path, monkeypatch):
+    """Neither variables nor a file nor a role."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = new_store(seaweedfs, tmp_path, region="us-west-1")
+
+    with pytest.raises(SpecError, match="no credentials"):
+        probe_store(store)
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{port}", "http://no-such-host.invalid:{port}"])
+def test_a_wrong_endpoint_is_said_within_seconds(moto, tmp_path, endpoint):
+    """Nobody listens, or there is no such host: try again later, or correct the address."""
+    store = new_store(moto, tmp_path)
+    settings = moto.settings(endpoint=endpoint.format(port=free_port()))
+    store.bucket = Bucket(BUCKET, settings)
+    began = time.monotonic()
+
+    with pytest.raises(StoreUnavailable, match=r"did not list in time .*MLHO_S3_ENDPOINT") as caught:
+        probe_store(store)
+    assert caught.value.retryable
+    assert time.monotonic() - began < 15
+
+
+def test_a_silent_server_does_not_hold_a_worker_for_ever(tmp_path):
+    """A stopped server answers nothing: the deadline ends the operation."""
+    server = seaweedfs_server(tmp_path)
+    server.start()
+    try:
+        store = new_store(server, tmp_path, read_timeout_seconds=1.0, max_attempts=1, deadline_seconds=2.0)
+        os.killpg(server.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="ReadTimeoutError"):
+            store.get("a")
+        assert time.monotonic() - began < 10
+    finally:
+        os.killpg(server.process.pid, signal.SIGCONT)
+        server.stop()

@@ -1,0 +1,88 @@
+"""Failure classes: which errors belong to which, and the documentation's table says what the code's does."""
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import (
+    ArtifactDamaged,
+    ArtifactNotFound,
+    DataError,
+    InputChanged,
+    MlhoError,
+    SpecError,
+    StoreUnavailable,
+)
+from mlho.protocol.failures import (
+    INFRASTRUCTURE_SECONDS,
+    RULES,
+    Failure,
+    FailureClass,
+    MemoryExceeded,
+    TaskCrashed,
+    TimeExceeded,
+    classify,
+)
+
+DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
+_PARTS = {"expected": "a", "got": "b", "remedy": "c"}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DataError("t", "r", **_PARTS), "input"),
+        (InputChanged("t", "r", **_PARTS), "input"),
+        (SpecError("no"), "spec"),
+        (TaskCrashed("died"), "poison"),
+        (MemoryError(), "memory"),
+        (MemoryExceeded("much"), "memory"),
+        (TimeExceeded("long"), "time"),
+        (StoreUnavailable("gone"), "infrastructure"),
+        (ArtifactDamaged("bad", sha256="00"), "infrastructure"),
+        (ArtifactNotFound("none"), "infrastructure"),
+        (OSError(errno.ENOSPC, "full"), "infrastructure"),
+        (MlhoError("odd"), "internal"),
+        (ValueError("odd"), "internal"),
+    ],
+)
+def test_error_has_its_class(error: Exception, expected: str) -> None:
+    assert classify(error).value == expected
+
+
+def test_every_class_has_a_rule() -> None:
+    assert set(RULES) == set(FailureClass)
+
+
+def test_documentation_has_the_same_table() -> None:
+    rows = re.findall(
+        r"^\| (\w+) \| (.+?) \| (.+?) \| (yes|no) \| (\d) \|$", DOCS.read_text(), flags=re.MULTILINE
+    )
+    documented = {name: tuple(rest) for name, *rest in rows}
+    in_code = {
+        name.value: (
+            rule.meaning,
+            str(rule.max_attempts) if rule.max_attempts else f"for {INFRASTRUCTURE_SECONDS:.0f} s",
+            "yes" if rule.counts else "no",
+            str(rule.exit_code),
+        )
+        for name, rule in RULES.items()
+    }
+    assert documented == in_code
+
+
+def test_foreign_message_is_not_quoted() -> None:
+    """A library's message may hold a patient's value: only its kind and place are kept."""
+    try:
+        float("Jane Canary")
+    except ValueError as error:
+        failure = Failure.of(error, step="run_fold")
+    assert "Canary" not in failure.message
+    assert failure.kind == "ValueError"
+
+
+def test_failure_survives_the_journey() -> None:
+    failure = Failure.of(ArtifactDamaged("bad", sha256="ab12"), step="x")
+    assert Failure.from_plain(failure.plain()) == failure

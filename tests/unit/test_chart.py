@@ -1,0 +1,404 @@
+"""The chart, the plain manifests and the examples: valid, restricted, equal to each other, and clear about mistakes.
+
+Rendering needs Helm (``$HELM`` or the PATH); without it those tests are skipped, and what is generated from the models is
+still compared.
+"""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from mlho.spec import parse_spec
+from scheduler.cluster_config import ClusterConfig, load_cluster_config
+from scheduler.crd import render_crds
+from scheduler.objects import Workers, worker_job
+from scheduler.resource import WorkersSpec, from_resource
+
+REPO = Path(__file__).parents[2]
+CHART = REPO / "helm" / "mlho"
+K8S = REPO / "k8s"
+KUBERNETES = "1.33"
+OTHERS = {"CustomResourceDefinition", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
+
+SCHEDULE = {
+    "name": "nightly",
+    "schedule": "30 2 * * *",
+    "timeZone": "Europe/Berlin",
+    "resource": {
+        "kind": "ScoringRun",
+        "spec": {
+            "bundle": {"uri": "run:0123456789abcdef"},
+            "data": {"uri": "s3://ehr/{date}/", "tables": {"events": "events/"}, "partitionedBy": "patient"},
+            "index": {"date": "{date}"},
+        },
+    },
+}
+VALUE_SETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "everything of yours": {
+        "redis": {"existingSecret": "my-redis"},
+        "signing": {"existingSecret": "my-signing"},
+        "store": {"existingSecret": "my-s3", "endpoint": "https://minio.example", "caConfigMap": "house-ca"},
+        "image": {
+            "scheduler": {"digest": "sha256:" + "a" * 64},
+            "worker": {"digest": "sha256:" + "b" * 64},
+            "pullSecrets": ["registry"],
+        },
+        "networkPolicy": {"redis": {"cidrs": ["10.1.0.0/16"]}, "s3": {"cidrs": ["10.2.0.0/16"]}},
+    },
+    "several namespaces": {"watchNamespaces": ["b", "a"], "kueue": {"enabled": True}},
+    "cluster-wide": {"rbac": {"clusterWide": True}, "crds": {"install": False}},
+    "watched": {
+        "metrics": {
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True},
+            "dashboard": {"enabled": True},
+        }
+    },
+    "schedules": {"schedules": [SCHEDULE, {**SCHEDULE, "name": "other", "namespace": "b", "suspend": True}]},
+    "storage inside": {
+        "networkPolicy": {
+            "s3": {"podLabels": {"app": "seaweedfs"}, "namespace": "storage", "cidrs": []},
+            "redis": {"podLabels": {"app": "redis"}},
+            "api": {"cidrs": ["10.250.0.2/32"], "ports": [6443]},
+            "metrics": {"namespace": ""},
+        },
+        "redis": {"trial": {"persistence": {"enabled": False}}},
+    },
+    "placed": {
+        "scheduler": {
+            "replicas": 1,
+            "nodeSelector": {"pool": "system"},
+            "tolerations": [{"key": "system", "operator": "Exists"}],
+            "affinity": {"podAntiAffinity": {}},
+            "priorityClassName": "high",
+            "podLabels": {"team": "ehr"},
+            "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        },
+        "worker": {
+            "nodeSelector": {"pool": "batch"},
+            "tolerations": [{"key": "batch", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "podAnnotations": {"note": "x"},
+            "extraEnv": [{"name": "TOKEN", "secret": {"name": "own", "key": "token"}}],
+        },
+        "networkPolicy": {"enabled": False},
+        "global": {"shared": "by a parent chart"},
+    },
+}
+
+
+def _load(name: str) -> ModuleType:
+    """A script beside the manifests: it is run with make, and is no package."""
+    spec = importlib.util.spec_from_file_location(f"k8s_{name}", K8S / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = _load("generate")
+
+
+@pytest.fixture(scope="module")
+def helm() -> str:
+    """Helm, or the reason why there is none."""
+    found: str | None = generate.find_helm()
+    if found is None:
+        pytest.skip("needs helm on the PATH, or named by $HELM")
+    return found
+
+
+def render(helm: str, values: dict[str, Any], tmp_path: Path) -> list[dict[str, Any]]:
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    objects: list[dict[str, Any]] = generate.render(helm, "--values", str(path), namespace="ehr")
+    return objects
+
+
+def refusal(helm: str, *arguments: str) -> str:
+    done = subprocess.run([helm, "template", "mlho", str(CHART), *arguments], capture_output=True, text=True)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every pod's spec, with where it stands."""
+    for obj in objects:
+        name = f"{obj['kind']} {obj['metadata']['name']}"
+        spec = obj.get("spec", {})
+        if obj["kind"] == "Pod":
+            yield name, spec
+        elif obj["kind"] == "CronJob":
+            yield name, spec["jobTemplate"]["spec"]["template"]["spec"]
+        elif "template" in spec:
+            yield name, spec["template"]["spec"]
+
+
+def violations(pod: dict[str, Any]) -> list[str]:
+    """What Pod Security *restricted* forbids, and what we forbid ourselves besides."""
+    found = []
+    own = pod.get("securityContext", {})
+    if own.get("runAsNonRoot") is not True or own.get("runAsUser") == 0:
+        found.append("runs as root")
+    if own.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        found.append("no seccomp profile")
+    if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
+        found.append("shares the host's namespaces")
+    allowed = {"configMap", "emptyDir", "secret", "persistentVolumeClaim", "projected", "downwardAPI", "name"}
+    if any(set(volume) - allowed for volume in pod.get("volumes", ())):
+        found.append("a volume of the host")
+    if "automountServiceAccountToken" not in pod:
+        found.append("says nothing about its token")
+    for container in [*pod["containers"], *pod.get("initContainers", ())]:
+        security = container.get("securityContext", {})
+        if security.get("allowPrivilegeEscalation") is not False or security.get("privileged"):
+            found.append(f"{container['name']}: privileges")
+        if security.get("capabilities") != {"drop": ["ALL"]}:
+            found.append(f"{container['name']}: capabilities")
+        if security.get("readOnlyRootFilesystem") is not True:
+            found.append(f"{container['name']}: writable root")
+        resources = container.get("resources", {})
+        if "memory" not in resources.get("limits", {}) or not {"cpu", "memory"} <= set(
+            resources.get("requests", {})
+        ):
+            found.append(f"{container['name']}: no requests or no memory limit")
+        if any("hostPort" in port for port in container.get("ports", ())):
+            found.append(f"{container['name']}: a port of the host")
+    return found
+
+
+def test_helm_finds_nothing_to_say(helm: str):
+    """``helm lint --strict``."""
+    done = subprocess.run([helm, "lint", "--strict", str(CHART)], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
+def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[str, Any], tmp_path: Path):
+    """Whatever the values: Kubernetes knows each field, names fit, and no pod asks for a privilege."""
+    validate = pytest.importorskip("kubernetes_validate")
+    objects = render(helm, values, tmp_path)
+
+    for obj in objects:
+        assert len(obj["metadata"]["name"]) <= 63
+        if obj["kind"] not in OTHERS:
+            validate.validate(obj, KUBERNETES, strict=True)
+    assert {name: violations(pod) for name, pod in pods(objects) if violations(pod)} == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "worker.replica=2"], "'/worker': additional properties 'replica' not allowed"),
+        (["--set", "store.url=s3://x"], "'/store': additional properties 'url' not allowed"),
+        (["--set", "store.uri=/data"], "/store/uri"),
+        (["--set", "scheduler.replicas=many"], "/scheduler/replicas"),
+        (["--set", "image.worker.digest=latest"], "/image/worker/digest"),
+        (["--set", "networkPolicy.s3.cidrs={any}"], "/networkPolicy/s3/cidrs/0"),
+        (["--set", "store.addressing=dns"], "/store/addressing"),
+        (["--set-json", 'schedules=[{"name": "x"}]'], "missing properties"),
+        (["--set-json", 'worker.extraEnv=[{"name": "A"}]'], "/worker/extraEnv/0"),
+    ],
+    ids=lambda own: own if isinstance(own, str) else " ".join(own),
+)
+def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], said: str):
+    """With the place where it stands."""
+    assert said in refusal(helm, *arguments)
+
+
+def test_what_is_generated_is_up_to_date(helm: str):
+    """Schema, README, CRDs and plain manifests are those of the sources: make crd chart-docs."""
+    base = generate.plain_manifests(generate.render(helm))
+    wanted = {K8S / "base" / name: generate.manifest_text(objects) for name, objects in base.items()}
+
+    assert {path: path.read_text(encoding="utf-8") for path in wanted} == wanted
+
+
+def test_what_needs_no_helm_is_up_to_date():
+    """The chart's copy of the CRDs is byte-equal, its schema and README are those of values.yaml."""
+    schema = json.dumps(generate.values_schema(), indent=2, ensure_ascii=False) + "\n"
+
+    assert (CHART / "files" / "crd.yaml").read_bytes() == (K8S / "crd.yaml").read_bytes()
+    assert (CHART / "files" / "crd.yaml").read_text(encoding="utf-8") == render_crds()
+    assert (CHART / "values.schema.json").read_text(encoding="utf-8") == schema
+    assert (CHART / "README.md").read_text(encoding="utf-8") == generate.chart_readme()
+
+
+def test_every_value_has_a_sentence():
+    """That says what it does, and ends."""
+    assert [own.path for own in generate.read_values() if not own.sentence.endswith(".")] == []
+
+
+@pytest.mark.parametrize("overlay", ["external-redis", "external-s3"])
+def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
+    """``kubectl kustomize`` and ``helm template`` say the same."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl on the PATH")
+    folder = K8S / "overlays" / overlay
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
+    made = list(yaml.safe_load_all(done.stdout))
+    rendered = generate.render(helm, "--values", str(folder / "values.yaml"))
+    wanted = generate.all_of(generate.plain_manifests(rendered))
+
+    def comparable(objects: list[dict[str, Any]]) -> list[Any]:
+        for _, pod in pods(objects):
+            for container in pod["containers"]:
+                container.get("env", []).sort(key=lambda own: own["name"])
+        return sorted(objects, key=lambda own: (own["kind"], own["metadata"]["name"]))
+
+    assert comparable(made) == comparable(wanted)
+
+
+def config_of(objects: list[dict[str, Any]], tmp_path: Path) -> ClusterConfig:
+    """The scheduler's configuration, read as the scheduler reads it."""
+    text = next(own["data"]["scheduler.yaml"] for own in objects if "scheduler.yaml" in own.get("data", {}))
+    path = tmp_path / "scheduler.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_cluster_config(path)
+
+
+@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
+def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
+    helm: str, values: dict[str, Any], tmp_path: Path
+):
+    """What the chart writes is what the scheduler's models take; policies select the workers that come of it."""
+    objects = render(helm, values, tmp_path)
+    config = config_of(objects, tmp_path)
+    workers = Workers(
+        kind="TrainingRun",
+        name="small",
+        namespace="ehr",
+        uid="5f9bdc05-b6b2-4289-8746-c1b51198d1a5",
+        run_id="0123456789abcdef",
+        execution="0123456789abcdef-1",
+        generation=1,
+        parallelism=1,
+        memory="2Gi",
+        spec=WorkersSpec(),
+    )
+    job = worker_job(workers, config.worker)
+    pod = job["spec"]["template"]
+
+    assert config.namespace == "ehr"
+    assert violations(pod["spec"]) == []
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert {own["name"] for own in pod["spec"]["containers"][0]["env"]} >= {
+        "MLHO_STORE",
+        "MLHO_BROKER",
+        "MLHO_SIGNING_KEY",
+    }
+    policies = [
+        own["spec"]["podSelector"]["matchLabels"] for own in objects if own["kind"] == "NetworkPolicy"
+    ]
+    chosen = [own for own in policies if own.items() <= pod["metadata"]["labels"].items()]
+    assert bool(chosen) == values.get("networkPolicy", {}).get("enabled", True)
+    assert all(len(own) >= 2 for own in policies)  # never somebody else's pods
+
+
+def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str, tmp_path: Path):
+    """A ClusterRole only when asked; secrets are never read."""
+    objects = render(helm, VALUE_SETS["several namespaces"], tmp_path)
+    roles = {
+        own["metadata"]["namespace"]: own
+        for own in objects
+        if own["kind"] == "Role" and own["metadata"]["name"] == "mlho-scheduler"
+    }
+    rules = roles["a"]["rules"]
+
+    assert {"a", "b"} <= set(roles)
+    assert not [own for own in objects if own["kind"].startswith("ClusterRole")]
+    assert not [rule for rule in rules if "secrets" in rule["resources"] or "*" in str(rule)]
+    assert [rule for rule in rules if rule["apiGroups"] == ["kueue.x-k8s.io"]]
+    assert config_of(objects, tmp_path).watch_namespaces == ("a", "b")
+    wide = render(helm, VALUE_SETS["cluster-wide"], tmp_path)
+    assert {own["kind"] for own in wide} >= {"ClusterRole", "ClusterRoleBinding"}
+    assert not [own for own in wide if own["kind"] == "CustomResourceDefinition"]
+    assert config_of(wide, tmp_path).watch_namespaces == ("",)
+
+
+def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
+    """And none of its objects but Secrets ever holds a password."""
+    assert not [
+        own for own in render(helm, VALUE_SETS["everything of yours"], tmp_path) if own["kind"] == "Secret"
+    ]
+    objects = render(helm, {}, tmp_path)
+    secrets = [own["stringData"] for own in objects if own["kind"] == "Secret"]
+    others = json.dumps([own for own in objects if own["kind"] != "Secret"])
+
+    assert len(secrets) == 2
+    assert secrets[0]["password"] not in others
+    assert secrets[1]["key"] not in others
+    assert secrets[0]["password"] not in secrets[0]["users.acl"]  # its hash is
+
+
+def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path):
+    """What was tested is what runs."""
+    objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
+    deployment = next(own for own in objects if own["kind"] == "Deployment")
+
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == "ghcr.io/mlho/mlho-scheduler@sha256:" + "a" * 64
+    assert config_of(objects, tmp_path).worker.image == "ghcr.io/mlho/mlho-worker@sha256:" + "b" * 64
+
+
+def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: Path):
+    """In its time zone, never two at a time, and not hours too late."""
+    objects = render(helm, VALUE_SETS["schedules"], tmp_path)
+    cron = next(own for own in objects if own["kind"] == "CronJob")
+    template = next(
+        own for own in objects if own["metadata"]["name"] == "mlho-other" and own["kind"] == "ConfigMap"
+    )
+    run = yaml.safe_load(template["data"]["run.yaml"])
+
+    wanted = {
+        "schedule": "30 2 * * *",
+        "timeZone": "Europe/Berlin",
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 3600,
+        "suspend": False,
+    }
+    assert {name: cron["spec"][name] for name in wanted} == wanted
+    assert run["metadata"] == {"name": "other", "namespace": "b"}
+    role = next(own for own in objects if own["kind"] == "Role" and own["metadata"]["name"] == "mlho-trigger")
+    assert role["rules"] == [
+        {"apiGroups": ["mlho.io"], "resources": ["trainingruns", "scoringruns"], "verbs": ["create", "get"]}
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(K8S.glob("examples/*.yaml")), ids=lambda path: path.name)
+def test_an_example_is_valid(path: Path):
+    """Custom resources are read by the models, pods are restricted, a ConfigMap's run is a specification."""
+    for obj in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        if obj["apiVersion"].startswith("mlho.io"):
+            assert from_resource(obj).name == obj["metadata"]["name"]
+        if "run.yaml" in obj.get("data", {}):
+            assert parse_spec(obj["data"]["run.yaml"]).kind == "TrainingRun"
+    loaded = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+    assert {name: violations(pod) for name, pod in pods(loaded) if violations(pod)} == {}
+
+
+def test_a_bill_of_materials_names_every_locked_package():
+    """With the hashes that the lock allows; equal locks give equal bills."""
+    sbom = _load("sbom")
+    bill = sbom.bill("scheduler")
+    names = {own["name"] for own in bill["components"]}
+
+    assert {"pydantic", "celery", "redis", "boto3"} <= names
+    assert "numpy" not in names
+    assert all(own["hashes"] for own in bill["components"])
+    assert bill == sbom.bill("scheduler")
+    assert "xgboost-cpu" in {own["name"] for own in sbom.bill("worker")["components"]}

@@ -1,0 +1,138 @@
+"""The documentation says what the code does: its examples run, its tables and links are true."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlho.encoding.ledger import Rule
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES
+from mlho.tables import TABLES
+from scheduler.demo import make_demo
+
+REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *(REPOSITORY / "tests").glob("*.md")])
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
+GENERATED = ("specification.md", "result.schema.json")
+
+
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``mlho demo`` leaves, with fewer patients and iterations."""
+    folder = tmp_path_factory.mktemp("notebook")
+    spec = make_demo(folder / "demo", n_patients=600, with_rival=False)
+    text = spec.read_text(encoding="utf-8")
+    for name, value in {"iterations": "3", "folds": "2", "nSteps": "[50]", "minConfidence": "30"}.items():
+        text, n_found = re.subn(rf"\b{name}: (\[.*?\]|\d+)", f"{name}: {value}", text)
+        assert n_found == 1, name
+    spec.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "scheduler", "run", "demo/spec.yaml", "--workers", "1"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_notebook_page_runs(demo_folder, monkeypatch, capsys):
+    """Every block, one after the other, as a reader would."""
+    monkeypatch.chdir(demo_folder)
+    names: dict[str, object] = {}
+    blocks = PYTHON_BLOCK.findall((DOCS / "notebook.md").read_text(encoding="utf-8"))
+
+    for block in blocks:
+        exec(compile(block, "docs/notebook.md", "exec"), names)
+
+    assert len(blocks) >= 5
+    assert (demo_folder / "roc.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert "True" in capsys.readouterr().out.splitlines()  # the bundle's own tests
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_page_is_what_the_models_say(name):
+    """After a change of a model: `make docs`."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        import generate
+    finally:
+        sys.path.remove(str(DOCS))
+    text = {"specification.md": generate.specification, "result.schema.json": generate.result_schema}[name]()
+
+    assert (DOCS / name).read_text(encoding="utf-8") == text
+
+
+def test_the_data_page_has_every_column_in_the_words_of_the_tables():
+    """docs/data.md is written for people and may not drift."""
+    page = (DOCS / "data.md").read_text(encoding="utf-8")
+
+    missing = [
+        f"{table.name}.{column.name}"
+        for table in TABLES
+        for column in table.columns
+        if f"| `{column.name}` | {'yes' if column.required else 'no'} | {column.kind.value} | {column.meaning} |"
+        not in page
+    ]
+    assert missing == []
+
+
+def test_the_data_page_has_the_ledger_rules_in_their_order():
+    """The published order is the order in which they are tried."""
+    page = (DOCS / "data.md").read_text(encoding="utf-8")
+
+    rows = "\n".join(f"| {rule.value + 1} | {rule.words} | {rule.meaning} |" for rule in Rule)
+    assert rows in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page):
+    """A link in the repository names a file that is there."""
+    broken = [
+        target
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+
+    assert broken == []
+
+
+def test_every_decision_says_context_decision_and_consequences():
+    """Numbered without gaps, so that they can be cited."""
+    decisions = sorted((DOCS / "decisions").glob("*.md"))
+
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    for path in decisions:
+        text = path.read_text(encoding="utf-8")
+        assert all(f"**{part}.**" in text for part in ("Context", "Decision", "Consequences")), path.name
+
+
+def test_the_operations_page_has_the_failure_classes_as_the_code_has_them():
+    """One table decides what is tried again; the page shows the same."""
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+
+    for failure, rule in RULES.items():
+        starts = rule.max_attempts or f"for {INFRASTRUCTURE_SECONDS:.0f} s"
+        counts = "yes" if rule.counts else "no"
+        assert f"| {failure.value} | {rule.meaning} | {starts} | {counts} | {rule.exit_code} |" in page
+
+
+def test_the_operations_page_has_every_setting():
+    """What the code reads from the environment is documented, here or with object storage."""
+    pages = "".join(
+        (DOCS / name).read_text(encoding="utf-8") for name in ("operations.md", "object-storage.md")
+    )
+    read = {
+        name
+        for package in ("mlho", "scheduler", "worker")
+        for path in (REPOSITORY / package).rglob("*.py")
+        for name in re.findall(r"\bMLHO_[A-Z0-9_]*[A-Z0-9]\b", path.read_text(encoding="utf-8"))
+    }
+
+    assert {name for name in read if f"`{name}`" not in pages} == set()

@@ -1,0 +1,62 @@
+"""What others may build on: names that keep their place, and the record of the result's shape."""
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from mlho.report.result import Result
+from mlho.spec import RunSpec
+
+REPOSITORY = Path(__file__).parents[2]
+
+PUBLIC = [
+    ("mlho", "open_run", ("store", "run")),
+    ("mlho", "load_bundle", ("path",)),
+    ("mlho.method.jmi", "rank", ("X", "y", "n_features", "mode", "mask")),
+    ("mlho.method.glmboost", "fit", ("X", "y", "n_steps", "learning_rate")),
+    ("mlho.estimators", "MSMRSelector", ()),
+    ("mlho.estimators", "GLMBoostClassifier", ()),
+    ("mlho.spec", "load_spec", ("path",)),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "parameters"), PUBLIC, ids=[f"{m}.{n}" for m, n, _ in PUBLIC])
+def test_a_public_name_keeps_its_place_and_parameters(module, name, parameters):
+    """A parameter may be added at the end; none is renamed, moved or removed."""
+    function = getattr(importlib.import_module(module), name)
+
+    taken = inspect.signature(function).parameters
+    assert set(parameters) <= set(taken)
+    by_place = [own for own in parameters if taken[own].kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert list(taken)[: len(by_place)] == by_place
+    assert function.__doc__
+
+
+def test_the_library_says_that_it_is_typed():
+    """py.typed, so that a reader's mypy uses our types."""
+    assert (REPOSITORY / "mlho" / "py.typed").exists()
+
+
+def test_the_schema_of_the_result_is_the_recorded_one():
+    """docs/result.schema.json is what others read; after a change of the model: `make docs`, and a line in CHANGELOG."""
+    recorded = json.loads((REPOSITORY / "docs" / "result.schema.json").read_text(encoding="utf-8"))
+
+    assert Result.model_json_schema(by_alias=True, mode="serialization") == recorded
+
+
+def test_every_field_of_the_specification_is_documented():
+    """The text under a field is its documentation; a field whose meaning is its type's has that type's text."""
+
+    def undocumented(schema, where):
+        for name, field in schema.get("properties", {}).items():
+            if not field.get("description") and "$ref" not in json.dumps(field):
+                yield f"{where}.{name}"
+
+    whole = RunSpec.model_json_schema(by_alias=True)
+    parts = {"RunSpec": whole, **whole["$defs"]}
+    missing = [own for name, part in parts.items() for own in undocumented(part, name)]
+
+    assert sorted(missing) == ["RunSpec.apiVersion", "RunSpec.kind"]

@@ -1,0 +1,125 @@
+"""What is declared is what is imported, and what is locked is what is declared."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+REPOSITORY = Path(__file__).parents[2]
+OURS = {"mlho", "scheduler", "worker"}
+OTHERS = {*sys.stdlib_module_names, "_typeshed"}  # Python's, and the type checker's own
+
+# The name to import, where it is not the distribution's.
+IMPORTED_AS = {
+    "interpret-core": "interpret",
+    "prometheus-client": "prometheus_client",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "xgboost-cpu": "xgboost",
+}
+# A part of another distribution's interface: it comes with it, at the version that fits.
+COMES_WITH = {"botocore": "boto3"}
+
+# Which extras each lock holds, besides the base.
+LOCKS = {
+    "scheduler": ("scheduler",),
+    "worker": ("worker",),
+    "dev": ("scheduler", "worker", "embedded", "dev"),
+}
+PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;]+)", re.MULTILINE)
+
+
+def declared(*extras: str) -> list[Requirement]:
+    """Requirements of the base and of some extras."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    return [Requirement(line) for one in lists for line in one]
+
+
+def modules_of(requirements: list[Requirement]) -> set[str]:
+    """Names under which requirements are imported."""
+    names = {canonicalize_name(requirement.name) for requirement in requirements}
+    return {IMPORTED_AS.get(name, name) for name in names}
+
+
+def imported_by(package: str) -> set[str]:
+    """Third-party packages that one of ours imports, anywhere in its functions too."""
+    found = set()
+    for path in (REPOSITORY / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return {COMES_WITH.get(name, name) for name in found - OTHERS - OURS}
+
+
+def locked(name: str) -> dict[str, Version]:
+    """Distributions of a lock, and their versions."""
+    text = (REPOSITORY / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    return {canonicalize_name(pin["name"]): Version(pin["version"]) for pin in PINNED.finditer(text)}
+
+
+def test_the_scheduler_declares_what_it_imports():
+    """Its image holds the base and the extra `scheduler`; the embedded server is an extra of one machine."""
+    assert imported_by("scheduler") <= modules_of(declared("scheduler", "embedded"))
+
+
+def test_the_worker_and_the_library_declare_what_they_import():
+    """The worker's image holds the base and the extra `worker`."""
+    assert imported_by("worker") | imported_by("mlho") <= modules_of(declared("worker"))
+
+
+def test_nothing_is_declared_that_is_not_imported():
+    """A dependency earns its place."""
+    imported = imported_by("mlho") | imported_by("scheduler") | imported_by("worker")
+
+    assert modules_of(declared()) <= imported_by("mlho") | imported_by("scheduler")
+    assert modules_of(declared("scheduler", "worker", "embedded")) <= imported
+
+
+@pytest.mark.parametrize(("lock", "extras"), LOCKS.items(), ids=LOCKS)
+def test_a_lock_holds_what_is_declared_at_a_version_that_fits(lock, extras):
+    """After a change of pyproject.toml: `make lock`."""
+    pins = locked(lock)
+    for requirement in declared(*extras):
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{name} is not in requirements/{lock}.txt: make lock"
+        assert pins[name] in requirement.specifier, (
+            f"{name} {pins[name]} in requirements/{lock}.txt: make lock"
+        )
+
+
+def test_the_locks_agree():
+    """What the images run is what the tests ran."""
+    dev = locked("dev")
+    for lock in ("scheduler", "worker"):
+        assert {name: dev.get(name) for name in locked(lock)} == locked(lock)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_file_has_a_hash_and_no_address(lock):
+    """A lock names no index: each machine asks its own, and accepts only these bytes."""
+    text = (REPOSITORY / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
+
+    assert "://" not in text
+    for entry in re.split(r"\n(?=\S)", text.strip()):
+        assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_there_is_one_kind_of_lock():
+    """Two kinds would disagree one day."""
+    assert not (REPOSITORY / "uv.lock").exists()
+
+
+def test_the_scheduler_lock_holds_nothing_heavy():
+    """Its image stays small and starts at once."""
+    heavy = {"numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "xgboost", "xgboost-cpu", "numba"}
+
+    assert heavy & set(locked("scheduler")) == set()

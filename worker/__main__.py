@@ -1,0 +1,119 @@
+"""``python -m worker --run RUN --store STORE --broker BROKER``: serve one execution of a run, then end."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from mlho.errors import MlhoError, SpecError
+from mlho.log import configure
+from mlho.protocol.documents import Execution, is_over, read_execution
+from mlho.protocol.failures import QueueError
+from mlho.settings import Settings
+from mlho.store import open_store
+from mlho.store.base import Store
+
+EX_CONFIG: Final = 78  # as sysexits has it; Kubernetes is told not to try again
+_POLL_SECONDS: Final = 0.25
+
+_ABOUT: Final = """\
+Take tasks of one run from its queue and run them, until nothing is left to do.
+
+Any number of workers may serve a run, started and stopped at any time: what a worker leaves undone is done by another.
+MLHO_SIGNING_KEY must be the scheduler's; MLHO_BROKER may hold the address of Redis with its password.
+Exit codes: 0 the run is over, or SIGTERM was obeyed; 1 something broke, start another; 78 the configuration is wrong.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    configure("json", verbose=options.verbose)
+    try:
+        return _serve(options, Settings.from_environment())
+    except (SpecError, QueueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EX_CONFIG
+    except MlhoError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m worker", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, help="id of the run")
+    parser.add_argument("--store", help="where the artifacts are (or MLHO_STORE)")
+    parser.add_argument("--broker", help="address of Redis (or MLHO_BROKER, which no process list shows)")
+    parser.add_argument("--data", help="folder of the tables, if it is elsewhere here than for the scheduler")
+    parser.add_argument("--slots", type=int, default=1, help="tasks at once (default: %(default)s)")
+    parser.add_argument(
+        "--soft-limit", type=float, default=21_600, metavar="SECONDS", help="then a task is asked to stop"
+    )
+    parser.add_argument(
+        "--hard-limit", type=float, default=21_660, metavar="SECONDS", help="then it is killed"
+    )
+    parser.add_argument(
+        "--memory", type=int, default=0, metavar="BYTES", help="limit (default: the container's)"
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="for the run to begin (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--liveness-file", type=Path, help="touched by the main loop; a probe looks at its age"
+    )
+    parser.add_argument("--metrics-port", type=int, help="serve Prometheus metrics")
+    parser.add_argument("--metrics-address", default="127.0.0.1", help="where to (default: %(default)s)")
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="be killed when whoever started this ends"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log what is done, not only what goes wrong")
+    return parser
+
+
+def _serve(options: argparse.Namespace, settings: Settings) -> int:
+    from mlho.processes import end_with_parent
+
+    if options.end_with_parent:
+        end_with_parent()()
+    broker = options.broker or settings.broker
+    address = options.store or settings.store
+    if not broker or not address:
+        raise SpecError("worker: needs --store and --broker, or MLHO_STORE and MLHO_BROKER.")
+    if options.slots < 1:
+        raise SpecError(f"--slots {options.slots}: must be 1 or more.")
+    settings.require_signing_key()
+    store = open_store(address)
+    execution = _find_execution(store, options.run, options.wait)
+    if execution is None or is_over(store, execution):
+        return os.EX_OK  # nothing to do, which is no error
+    if options.data:
+        execution = execution.model_copy(update={"data": options.data})
+    from worker.service import Service  # Celery takes its time to import
+
+    return Service(options, replace(settings, broker=broker, store=address), store, execution).run()
+
+
+def _find_execution(store: Store, run: str, seconds: float) -> Execution | None:
+    """The run's latest execution; wait for the first one if need be."""
+    until = time.monotonic() + seconds
+    while True:
+        execution = read_execution(store, run)
+        if execution is not None:
+            return execution
+        if time.monotonic() > until:
+            raise MlhoError(f"run {run}: has not begun in this store. Start it, then its workers.")
+        time.sleep(_POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

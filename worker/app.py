@@ -1,0 +1,187 @@
+"""The Celery side of a worker: takes messages from the queue, in threads of the main process, and hands them to the desk."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from celery import Celery, bootsteps, signals
+from celery import Task as CeleryTask
+from celery.worker import state
+from celery.worker.request import Request
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as redis_transport
+
+from mlho.protocol.messages import TASK_NAME, Refusal
+from mlho.protocol.names import QUEUE, Names
+from mlho.protocol.transport import celery_settings
+from worker.tasks import Desk
+
+_TICK_SECONDS: Final = 1.0
+
+log = structlog.get_logger()
+
+
+class _Waker:
+    """A pipe that wakes the main loop. Celery's loop does not notice that another thread has freed a slot, and would sleep."""
+
+    def __init__(self) -> None:
+        self.reads, self._writes = os.pipe()
+        os.set_blocking(self.reads, False)
+        os.set_blocking(self._writes, False)
+
+    def wake(self) -> None:
+        """Wake the loop."""
+        with suppress(BlockingIOError):  # it is being woken already
+            os.write(self._writes, b"x")
+
+    def drain(self) -> None:
+        """Forget that it was woken."""
+        with suppress(BlockingIOError):
+            os.read(self.reads, 4096)
+
+
+WAKER: Final = _Waker()
+
+
+class WakingRequest(Request):
+    """A request whose acknowledgement lets the next message in at once."""
+
+    def acknowledge(self) -> None:
+        """Acknowledge, then wake the main loop."""
+        super().acknowledge()
+        WAKER.wake()
+
+
+class _RunTask(CeleryTask):
+    Request = "worker.app:WakingRequest"
+    ignore_result = True
+    typing = False  # whatever arguments come, the desk judges them and counts
+
+
+def _strict_transport(desk: Desk) -> type[redis_transport.Transport]:
+    """Kombu's transport for Redis, with the desk's look at every item before anything is made of it."""
+
+    class StrictChannel(redis_transport.Channel):
+        _shared: Any = None
+
+        def _create_client(self, asynchronous: bool = False) -> Any:
+            """One client for all acknowledgements: Kombu makes one for each, which costs as much as the command."""
+            if asynchronous:
+                return super()._create_client(asynchronous)
+            if self._shared is None or self._shared.connection_pool is not self.pool:
+                self._shared = super()._create_client()
+            return self._shared
+
+        def _brpop_read(self, **options: Any) -> Any:
+            try:
+                return super()._brpop_read(**options)
+            except (ValueError, RecursionError):  # the item is not JSON; it has left the queue
+                desk.refuse(Refusal.MALFORMED)
+                return True
+
+    class StrictTransport(redis_transport.Transport):
+        Channel = StrictChannel
+
+        def _deliver(self, message: Any, queue: str) -> None:
+            if desk.lets_in(message):
+                super()._deliver(message, queue)
+
+    return StrictTransport
+
+
+def make_app(broker: str, names: Names, desk: Desk, on_tick: Callable[[], None]) -> Celery:
+    """A Celery application that knows one task, and hands every message to the desk."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = lambda: _strict_transport(desk)
+    app = Celery("mlho", broker=broker, backend=None, set_as_current=False, fixups=[])
+    app.conf.update(celery_settings(names))
+
+    @app.task(name=TASK_NAME, base=_RunTask)
+    def run_task(*positional: Any, **arguments: Any) -> None:
+        if positional:
+            desk.refuse(Refusal.MALFORMED)
+        else:
+            desk.handle(arguments)
+
+    for name in [name for name in app.tasks if name != TASK_NAME]:
+        del app.tasks[name]  # Celery brings chords, chunks and the like: the allow-list is one name
+    app.steps["consumer"].add(_ticking(on_tick))
+    return app
+
+
+def serve(app: Celery, *, worker: str, slots: int, desk: Desk, on_stop: Callable[[], None]) -> int:
+    """Take messages until told to stop; return the exit code.
+
+    Parameters
+    ----------
+    on_stop : callable
+        Called when SIGTERM or SIGINT asks the worker to stop, before it waits for its threads.
+    """
+    _set_up_logging()
+
+    def stopping(**_: Any) -> None:
+        threading.Thread(target=on_stop, name="drain").start()
+
+    def unknown(**_: Any) -> None:
+        desk.refuse(Refusal.UNKNOWN)
+
+    def rejected(**_: Any) -> None:
+        desk.refuse(Refusal.MALFORMED)
+
+    signals.worker_shutting_down.connect(stopping, weak=False)
+    signals.task_unknown.connect(unknown, weak=False)
+    signals.task_rejected.connect(rejected, weak=False)
+    program = app.Worker(
+        pool="threads",
+        concurrency=slots,
+        queues=[QUEUE],
+        hostname=worker,
+        without_mingle=True,
+        without_gossip=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    program.start()
+    return int(program.exitcode or 0)
+
+
+def stop() -> None:
+    """Ask the main loop to end, from any thread."""
+    state.should_stop = os.EX_OK
+    WAKER.wake()
+
+
+def _ticking(on_tick: Callable[[], None]) -> type[bootsteps.StartStopStep]:
+    class Ticking(bootsteps.StartStopStep):
+        """Joins the loop again after each reconnection, which forgets what was joined before."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            on_tick()
+            if parent.hub is not None:
+                parent.hub.add_reader(WAKER.reads, WAKER.drain)
+                parent.timer.call_repeatedly(_TICK_SECONDS, on_tick)
+
+    return Ticking
+
+
+class _Quiet(logging.Handler):
+    """Passes on what libraries log: the sentence, never its arguments, which may be somebody else's message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = str(record.msg).splitlines()[0][:120] if record.msg else ""
+        log.warning("library", error_kind=record.name, error=sentence)
+
+
+def _set_up_logging() -> None:
+    def no_set_up(**_: Any) -> None:
+        """Celery sets up logging unless somebody does."""
+
+    signals.setup_logging.connect(no_set_up, weak=False)
+    root = logging.getLogger()
+    root.handlers[:] = [_Quiet(logging.WARNING)]

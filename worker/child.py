@@ -1,0 +1,102 @@
+"""Inside a child process: one task after the other, asked for and answered over a pipe in JSON.
+
+Native code may hold the interpreter's lock for minutes here without anybody losing a lease: the heart beats in the parent.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from contextlib import suppress
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any, Final
+
+from mlho.errors import MlhoError
+from mlho.processes import end_with_parent
+from mlho.protocol.documents import read_task
+from mlho.protocol.failures import Failure, FailureClass, TimeExceeded
+from mlho.steps.base import execute
+from mlho.store import open_store
+from mlho.store.base import Store
+
+REQUEST_BYTES: Final = 256
+SOFT_LIMIT_SIGNAL: Final = signal.SIGUSR1
+
+
+def serve(connection: Connection, store_address: str, data: str) -> None:
+    """Answer requests until the parent hangs up."""
+    _end_with_worker()
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # the parent decides when a child ends
+        signal.signal(ignored, signal.SIG_IGN)
+    alarm = _Alarm()
+    signal.signal(SOFT_LIMIT_SIGNAL, alarm.ring)
+    store: Store | None = None
+    while True:
+        try:
+            request = connection.recv_bytes(REQUEST_BYTES)
+        except (EOFError, OSError):
+            os._exit(0)  # nothing to clean up; some libraries' exit handlers take their time
+        answer: dict[str, Any]
+        try:
+            store = store or open_store(store_address)
+            alarm.is_set = True
+            answer = _carry_out(request.decode(), store, data)
+            alarm.is_set = False
+        except BaseException as error:
+            alarm.is_set = False
+            answer = _failed(error)
+        connection.send_bytes(json.dumps(answer).encode())
+
+
+def _end_with_worker() -> None:
+    """See that this process ends when the worker does, even in native code that holds the interpreter's lock.
+
+    A child's parent is the fork server. That ends with the worker unless somebody holds its pipe open, which children do by inheritance;
+    once it ends, the kernel ends the children. Where the kernel does not, a thread looks.
+    """
+    held = getattr(forkserver, "_forkserver", None)
+    descriptor = getattr(held, "_forkserver_alive_fd", None)
+    if isinstance(descriptor, int):
+        with suppress(OSError):
+            os.close(descriptor)
+    end_with_parent()()
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        threading.Thread(target=_wait_for_end, args=(worker.sentinel,), daemon=True).start()
+
+
+def _wait_for_end(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(0)
+
+
+class _Alarm:
+    """Turns the soft limit's signal into an exception, but only while a task runs."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def ring(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.is_set:
+            self.is_set = False
+            raise TimeExceeded(
+                "the task passed its soft time limit. Raise --soft-limit, or cut the work finer."
+            )
+
+
+def _carry_out(task_key: str, store: Store, data: str) -> dict[str, Any]:
+    task = read_task(store, task_key)
+    outcome = execute(task, store, data, scratch=store.scratch())
+    return {"ok": True, "new": outcome.is_new}
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, MemoryError):
+        message = "the task asked for memory that was not to be had. Give the worker more, or fewer slots."
+        failure = Failure(FailureClass.MEMORY, "MemoryError", message)
+    else:
+        failure = Failure.of(error, step="a task")
+    return {"ok": False, "failure": failure.plain(), "ours": isinstance(error, MlhoError)}

@@ -1,0 +1,235 @@
+"""The worker's child processes: one for each slot, long-lived, replaced when it dies.
+
+They are forked from a server that has imported what the steps need and has run nothing. A child can be ended at any time from another
+thread, with the reason; whoever waits for its answer then learns that reason.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from typing import Any, Final
+
+from mlho.protocol.failures import Failure
+from worker.child import SOFT_LIMIT_SIGNAL, serve
+
+ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+PRELOAD: Final = ("mlho.steps.preload", "worker.child")
+
+
+class Ending(StrEnum):
+    """Why this worker ended a child."""
+
+    CANCELLED = "cancelled"
+    LEASE_LOST = "lease_lost"
+    DRAINED = "drained"
+    TIME = "time"
+    MEMORY = "memory"
+
+
+class ChildDied(Exception):  # noqa: N818 - says what happened
+    """A child ended without an answer: by our hand (then ``ending`` says why), or not."""
+
+    def __init__(self, ending: Ending | None, exit_code: int | None) -> None:
+        super().__init__(ending or f"exit code {exit_code}")
+        self.ending = ending
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a child answered: it committed, or it failed."""
+
+    is_new: bool = False
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A child at work."""
+
+    owner: str
+    pid: int
+    seconds: float
+
+
+class _Slot:
+    """Place of one child; used by one thread at a time, ended from any."""
+
+    def __init__(self, store_address: str, data: str) -> None:
+        self._arguments = (store_address, data)
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._owner = ""
+        self._started = 0.0
+        self._ending: Ending | None = None
+
+    def run(self, owner: str, task_key: str) -> Answer:
+        process, connection = self.ensure()
+        with self._lock:
+            self._owner, self._started, self._ending = owner, time.monotonic(), None
+        try:
+            connection.send_bytes(task_key.encode())
+            wait([connection, process.sentinel])
+            if not connection.poll():
+                raise EOFError
+            return _read_answer(json.loads(connection.recv_bytes()))
+        except (EOFError, OSError):
+            raise self._bury() from None
+        finally:
+            with self._lock:
+                self._owner = ""
+
+    def ensure(self) -> tuple[BaseProcess, Connection]:
+        """The child, started if there is none."""
+        if self._process is None or self._connection is None or not self._process.is_alive():
+            self.close()
+            self._process, self._connection = _start_child(self._arguments)
+        return self._process, self._connection
+
+    def end(self, owner: str, ending: Ending) -> bool:
+        """Kill the child if it still works for this owner."""
+        with self._lock:
+            if self._owner != owner or self._process is None:
+                return False
+            self._ending = self._ending or ending
+            self._process.kill()
+            return True
+
+    def warn(self, owner: str) -> None:
+        """Tell the child that its soft limit has passed."""
+        with self._lock:
+            if self._owner == owner and self._process is not None and self._process.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(self._process.pid, SOFT_LIMIT_SIGNAL)
+
+    def busy(self) -> Busy | None:
+        with self._lock:
+            if not self._owner or self._process is None or self._process.pid is None:
+                return None
+            return Busy(self._owner, self._process.pid, time.monotonic() - self._started)
+
+    def close(self) -> None:
+        """End the child."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.join(5)
+            self._process.close()
+        self._process = self._connection = None
+
+    def _bury(self) -> ChildDied:
+        process = self._process
+        assert process is not None
+        process.kill()  # a child that closed its pipe is of no use
+        process.join(5)
+        exit_code = process.exitcode
+        with self._lock:
+            ending, self._owner = self._ending, ""
+        self.close()
+        return ChildDied(ending, exit_code)
+
+
+class Children:
+    """All child processes of a worker.
+
+    Parameters
+    ----------
+    n_slots : int
+        Tasks at once.
+    store_address, data : str
+        Where the artifacts and the tables are.
+    """
+
+    def __init__(self, n_slots: int, store_address: str, data: str) -> None:
+        os.environ.update(
+            ONE_THREAD
+        )  # before any child: parallelism is over tasks, and threads change no bit
+        _context().set_forkserver_preload(list(PRELOAD))
+        self._slots = [_Slot(store_address, data) for _ in range(n_slots)]
+        self._free: SimpleQueue[_Slot] = SimpleQueue()
+        for slot in self._slots:
+            self._free.put(slot)
+
+    def warm_up(self) -> None:
+        """Start every child now, so that the first task need not wait."""
+        for slot in self._slots:
+            slot.ensure()
+
+    def run(self, owner: str, task_key: str) -> Answer:
+        """Run a task in a free child; wait for one if need be.
+
+        Raises
+        ------
+        ChildDied
+            The child ended without an answer.
+        """
+        slot = self._free.get()
+        try:
+            return slot.run(owner, task_key)
+        finally:
+            self._free.put(slot)
+
+    def end(self, owner: str, ending: Ending) -> None:
+        """Kill the child that works for an owner, if any does."""
+        for slot in self._slots:
+            if slot.end(owner, ending):
+                return
+
+    def warn(self, owner: str) -> None:
+        """Tell the child that works for an owner that its soft limit has passed."""
+        for slot in self._slots:
+            slot.warn(owner)
+
+    def busy(self) -> list[Busy]:
+        """The children at work."""
+        return [found for found in (slot.busy() for slot in self._slots) if found is not None]
+
+    def close(self) -> None:
+        """End all children."""
+        for slot in self._slots:
+            slot.close()
+
+
+_starting = threading.Lock()
+
+
+def _context() -> Any:
+    return multiprocessing.get_context("forkserver")
+
+
+def _start_child(arguments: tuple[str, str]) -> tuple[BaseProcess, Connection]:
+    with _starting:  # the fork server is asked by one thread at a time
+        ours, theirs = multiprocessing.Pipe()
+        process: BaseProcess = _context().Process(target=serve, args=(theirs, *arguments), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+
+def _read_answer(answer: dict[str, Any]) -> Answer:
+    if answer["ok"]:
+        return Answer(is_new=bool(answer["new"]))
+    return Answer(failure=Failure.from_plain(answer["failure"]))
+
+
+def death_words(exit_code: int | None) -> str:
+    """How a process ended, in words."""
+    if exit_code is None:
+        return "ended without an answer"
+    if exit_code < 0:
+        name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else str(-exit_code)
+        return f"was killed by {name}"
+    return f"ended with code {exit_code}"

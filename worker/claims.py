@@ -1,0 +1,180 @@
+"""The worker's door to Redis: claim, heartbeat, complete, release. Each is one script on the server."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from mlho.protocol.failures import QueueError
+from mlho.protocol.messages import TaskMessage
+from mlho.protocol.names import Names
+from mlho.protocol.scripts import (
+    CLAIM,
+    COMPLETE,
+    HEARTBEAT,
+    LEASE_MS,
+    MAX_ATTEMPTS,
+    RELEASE,
+    Beat,
+    Script,
+    Verdict,
+)
+
+NOT_ASKED: Final = -1
+_PAUSE_SECONDS: Final = 0.25
+
+
+class Unavailable(Exception):  # noqa: N818 - reads as the state
+    """Redis does not answer now; it may again."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to run a task, until it is not renewed."""
+
+    task: str
+    owner: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim came to, and which start of the task this is."""
+
+    verdict: Verdict
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a heartbeat said."""
+
+    beat: Beat
+    lost: frozenset[str]
+    """Owners whose lease is somebody else's now."""
+
+
+class Claims:
+    """Claims of one worker on the tasks of one execution.
+
+    Raises
+    ------
+    Unavailable
+        From every method, while Redis does not answer; :meth:`until_answered` waits.
+    """
+
+    def __init__(
+        self, url: str, names: Names, *, lease_ms: int = LEASE_MS, budget: int = MAX_ATTEMPTS
+    ) -> None:
+        self.names = names
+        self._lease_ms = lease_ms
+        self._budget = budget
+        # No retries inside the client: every caller here knows better how long to go on.
+        self._redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=5,
+            socket_connect_timeout=3,
+            socket_keepalive=True,
+            health_check_interval=10,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._scripts: dict[Script, Any] = {
+            script: self._redis.register_script(script.lua)
+            for script in (CLAIM, HEARTBEAT, COMPLETE, RELEASE)
+        }
+
+    def answers(self) -> bool:
+        """Return true: Redis answers.
+
+        Raises
+        ------
+        QueueError
+            It refuses the password.
+        """
+        with _answering():
+            return bool(self._redis.ping())
+
+    def claim(self, message: TaskMessage, owner: str, *, stored: int = NOT_ASKED) -> Claim:
+        """Ask for the lease of a task; the attempt is counted with it."""
+        arguments = [
+            message.task,
+            owner,
+            self._lease_ms,
+            self._budget,
+            message.nonce,
+            message.expires,
+            stored,
+        ]
+        verdict, attempt = cast(tuple[str, int], self._call(CLAIM, arguments))
+        return Claim(Verdict(verdict), int(attempt))
+
+    def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> Pulse:
+        """Renew leases; learn which are lost and how the execution is."""
+        arguments: list[str | int] = [self._lease_ms, f"{worker}/{slots}"]
+        for lease in leases:
+            arguments += [lease.task, lease.owner, lease.attempt]
+        beat, *lost = cast(list[str], self._call(HEARTBEAT, arguments))
+        return Pulse(Beat(beat), frozenset(lost))
+
+    def complete(self, lease: Lease, *, is_new: bool) -> None:
+        """Say that a task's commit record is in the store."""
+        event = {"event": "committed", "task": lease.task, "new": is_new, "attempt": lease.attempt}
+        self._call(COMPLETE, [lease.task, lease.owner, json.dumps(event)])
+
+    def release(self, lease: Lease, event: dict[str, Any], *, counts: bool) -> bool:
+        """Give a lease back, saying why; tell whether it was still ours."""
+        event = {**event, "task": lease.task, "attempt": lease.attempt}
+        arguments = [lease.task, lease.owner, int(counts), json.dumps(event)]
+        return bool(self._call(RELEASE, arguments))
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Send the scheduler an event about a task that this worker holds no lease of."""
+        with _answering():
+            self._redis.rpush(self.names.events, json.dumps(event))
+
+    def count(self, name: str) -> None:
+        """Add one to a counter that the scheduler shows."""
+        with _answering():
+            self._redis.hincrby(self.names.counters, name, 1)
+
+    def leave(self, worker: str, slots: int) -> None:
+        """Be no longer counted among the workers."""
+        with _answering():
+            self._redis.zrem(self.names.workers, f"{worker}/{slots}")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+    def until_answered[T](self, ask: Callable[[], T], *, give_up: Callable[[], bool]) -> T | None:
+        """Call until Redis answers; ``None`` once ``give_up`` says so."""
+        while True:
+            try:
+                return ask()
+            except Unavailable:
+                if give_up():
+                    return None
+                time.sleep(_PAUSE_SECONDS)
+
+    def _call(self, script: Script, arguments: list[Any]) -> Any:
+        with _answering():
+            return self._scripts[script](keys=script.keys_of(self.names), args=arguments)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise QueueError(
+            "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:  # loading its file after a restart, too
+        raise Unavailable from error

@@ -1,0 +1,66 @@
+"""Signs of life: a file that the main loop touches, and a watchdog that ends a worker whose loop is stuck.
+
+A probe looks at the file's age; it costs no Python. A Redis that is down is no reason to restart a worker, so while the heart knows that
+Redis does not answer the file is kept fresh.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+STUCK_SECONDS: Final = 60.0
+_EVERY_SECONDS: Final = 5.0
+_EX_STUCK: Final = 1
+
+log = structlog.get_logger()
+
+
+class Watchdog(threading.Thread):
+    """Watches the main loop.
+
+    Parameters
+    ----------
+    last_answer : callable
+        When Redis last answered the heart, by the monotonic clock.
+    liveness : Path or None
+        File to touch.
+    """
+
+    def __init__(self, last_answer: Callable[[], float], liveness: Path | None) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._last_answer = last_answer
+        self._liveness = liveness
+        self._last_tick = time.monotonic()
+        self._stop_event = threading.Event()
+
+    def tick(self) -> None:
+        """Called by the main loop, each second."""
+        self._last_tick = time.monotonic()
+
+    def run(self) -> None:
+        """Watch until told to stop."""
+        while not self._stop_event.wait(_EVERY_SECONDS):
+            if self.is_stuck():
+                log.error("worker_stuck", seconds=round(time.monotonic() - self._last_tick, 1))
+                os._exit(_EX_STUCK)  # leases expire and the tasks run elsewhere
+            self._touch()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stop_event.set()
+
+    def is_stuck(self) -> bool:
+        """Redis answers, and has for long, but the main loop takes no notice."""
+        now = time.monotonic()
+        return now - self._last_tick > STUCK_SECONDS and now - self._last_answer() < _EVERY_SECONDS
+
+    def _touch(self) -> None:
+        now = time.monotonic()
+        is_redis_down = now - self._last_answer() > _EVERY_SECONDS
+        if self._liveness is not None and (is_redis_down or now - self._last_tick < 2 * _EVERY_SECONDS):
+            self._liveness.touch()

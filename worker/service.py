@@ -1,0 +1,115 @@
+"""A worker put together: store, Redis, children, heart, guard, watchdog and desk, and the order in which they end."""
+
+import argparse
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from mlho.protocol.documents import Execution
+from mlho.protocol.failures import QueueError
+from mlho.protocol.names import Names
+from mlho.settings import Settings
+from mlho.store.base import Store
+from worker import app as celery_app
+from worker.children import Children, Ending
+from worker.claims import Claims, Unavailable
+from worker.guard import Guard, Limits
+from worker.health import Watchdog
+from worker.lifecycle import Heart
+from worker.metrics import WorkerMetrics
+from worker.tasks import Desk
+
+_REDIS_SECONDS: Final = 60.0
+
+log = structlog.get_logger()
+
+
+class Service:
+    """One worker serving one execution."""
+
+    def __init__(
+        self, options: argparse.Namespace, settings: Settings, store: Store, execution: Execution
+    ) -> None:
+        assert settings.broker is not None
+        assert settings.store is not None
+        self._execution = execution
+        self._slots: int = options.slots
+        self._worker = _worker_name()
+        names = Names(execution.id)
+        try:
+            self._claims = Claims(settings.broker, names)
+        except ValueError:
+            raise QueueError(
+                "broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS."
+            ) from None
+        self._children = Children(options.slots, settings.store, execution.data)
+        self._heart = Heart(
+            self._claims,
+            self._children,
+            store,
+            execution,
+            worker=self._worker,
+            slots=options.slots,
+            on_end=celery_app.stop,
+        )
+        self._guard = Guard(self._children, Limits(options.soft_limit, options.hard_limit, options.memory))
+        self._watchdog = Watchdog(lambda: self._heart.last_answer, options.liveness_file)
+        metrics = WorkerMetrics(slots=options.slots)
+        if options.metrics_port:
+            metrics.serve(options.metrics_port, options.metrics_address)
+        self._desk = Desk(
+            self._claims,
+            self._children,
+            self._heart,
+            store,
+            metrics,
+            execution=execution.id,
+            worker=self._worker,
+            key=settings.require_signing_key(),
+        )
+        self._app = celery_app.make_app(settings.broker, names, self._desk, self._watchdog.tick)
+
+    def run(self) -> int:
+        """Serve until the execution is over or this worker is told to stop; return the exit code."""
+        self._wait_for_redis()
+        self._children.warm_up()
+        for thread in (self._heart, self._guard, self._watchdog):
+            thread.start()
+        log.info("worker_started", run_id=self._execution.run, workers=self._slots)
+        try:
+            return celery_app.serve(
+                self._app, worker=self._worker, slots=self._slots, desk=self._desk, on_stop=self._drain
+            )
+        finally:
+            self._end()
+
+    def _drain(self) -> None:
+        """SIGTERM: start nothing more, end what runs, give its leases back uncounted."""
+        self._heart.end_all(Ending.DRAINED)
+
+    def _wait_for_redis(self) -> None:
+        until = time.monotonic() + _REDIS_SECONDS
+        answer = self._claims.until_answered(self._claims.answers, give_up=lambda: time.monotonic() > until)
+        if answer is None:
+            raise QueueError("broker: does not answer. Check its address, and that it runs.")
+
+    def _end(self) -> None:
+        for thread in (self._heart, self._guard, self._watchdog):
+            thread.stop()
+        self._children.close()
+        with suppress(Unavailable):  # it is forgotten by itself
+            self._claims.leave(self._worker, self._slots)
+        self._claims.close()
+        log.info("worker_ended", run_id=self._execution.run)
+
+
+def _worker_name() -> str:
+    """A name that no other worker has: host, process and a moment."""
+    host = "worker"
+    with suppress(OSError):
+        host = socket.gethostname()
+    return f"{host}-{os.getpid()}-{time.time_ns():x}"

@@ -1,0 +1,174 @@
+"""What a worker does with one message: verify, claim, run in a child, report. Every way out is here."""
+
+import itertools
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+
+from mlho.errors import MlhoError
+from mlho.protocol.documents import attempt_key, note_attempt, noted_attempts
+from mlho.protocol.failures import RULES, Failure, FailureClass
+from mlho.protocol.messages import MessageRefused, Refusal, TaskMessage, read_message
+from mlho.protocol.scripts import Verdict
+from mlho.store.base import Store
+from worker.children import Answer, ChildDied, Children, Ending, death_words
+from worker.claims import Claim, Claims, Lease, Unavailable
+from worker.envelope import refusal_of
+from worker.lifecycle import Heart
+from worker.metrics import WorkerMetrics
+
+_GIVE_UP: Final = {Verdict.EXPIRED: Refusal.EXPIRED, Verdict.REPLAYED: Refusal.REPLAYED}
+
+log = structlog.get_logger()
+
+
+class Desk:
+    """Where messages arrive: one call of :meth:`handle` for each, from as many threads as there are slots."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        children: Children,
+        heart: Heart,
+        store: Store,
+        metrics: WorkerMetrics,
+        *,
+        execution: str,
+        worker: str,
+        key: bytes,
+    ) -> None:
+        self._claims = claims
+        self._children = children
+        self._heart = heart
+        self._store = store
+        self._metrics = metrics
+        self._execution = execution
+        self._worker = worker
+        self._key = key
+        self._numbers = itertools.count(1)
+
+    def handle(self, arguments: Mapping[str, Any]) -> None:
+        """Do what a message asks for, if it may ask."""
+        try:
+            message = read_message(arguments, key=self._key, execution=self._execution)
+        except MessageRefused as refused:
+            self.refuse(refused.refusal)
+            return
+        if self._heart.is_closing.is_set():
+            self._give_back(message.task)
+            return
+        owner = f"{self._worker}:{next(self._numbers)}"
+        claim = self._claims.until_answered(
+            lambda: self._claim(message, owner), give_up=self._heart.is_closing.is_set
+        )
+        if claim is None:
+            return
+        if claim.verdict is not Verdict.CLAIMED:
+            self._drop(claim)
+            return
+        self._run(Lease(message.task, owner, claim.attempt))
+
+    def lets_in(self, item: object) -> bool:
+        """Look at an item from the queue before Celery does; count it if it must not be let through."""
+        refusal = refusal_of(item, key=self._key, execution=self._execution)
+        if refusal is not None:
+            self.refuse(refusal)
+        return refusal is None
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Count a message that is not acted on."""
+        self._metrics.refused.labels(refusal.value).inc()
+        log.warning("message_refused", outcome=refusal.value)
+        with suppress(Unavailable):
+            self._claims.count(f"refused:{refusal.value}")
+
+    def _claim(self, message: TaskMessage, owner: str) -> Claim:
+        claim = self._claims.claim(message, owner)
+        if claim.verdict is Verdict.CONSULT:
+            stored = noted_attempts(self._store, self._execution, message.task)
+            claim = self._claims.claim(message, owner, stored=stored)
+        return claim
+
+    def _drop(self, claim: Claim) -> None:
+        """Somebody else has it, or nobody should: nothing to do, which is no error."""
+        refusal = _GIVE_UP.get(claim.verdict)
+        if refusal is not None:
+            self.refuse(refusal)
+            return
+        self._metrics.dropped.labels(claim.verdict.value).inc()
+        with suppress(Unavailable):
+            self._claims.count(f"dropped:{claim.verdict.value}")
+
+    def _give_back(self, task: str) -> None:
+        with suppress(Unavailable):
+            self._claims.tell({"event": "released", "task": task})
+
+    def _run(self, lease: Lease) -> None:
+        with self._heart.holding(lease), self._metrics.busy.track_inprogress():
+            try:
+                if lease.attempt > 1:
+                    note_attempt(self._store, self._execution, lease.task, lease.attempt)
+                if self._heart.is_closing.is_set():
+                    raise ChildDied(Ending.DRAINED, None)
+                answer = self._children.run(lease.owner, lease.task)
+            except ChildDied as death:
+                self._report_death(lease, death)
+            except (MlhoError, OSError) as error:
+                self._fail(lease, Failure.of(error, step="a worker"))
+            else:
+                self._report(lease, answer)
+
+    def _report(self, lease: Lease, answer: Answer) -> None:
+        if answer.failure is not None:
+            self._fail(lease, answer.failure)
+            return
+        self._metrics.tasks.labels("committed").inc()
+        self._claims.until_answered(
+            lambda: self._claims.complete(lease, is_new=answer.is_new), give_up=self._heart.is_closing.is_set
+        )
+
+    def _report_death(self, lease: Lease, death: ChildDied) -> None:
+        if death.ending in (Ending.DRAINED, Ending.CANCELLED):
+            self._metrics.tasks.labels("released").inc()
+            self._release(lease, {"event": "released"}, counts=False)
+        elif death.ending is Ending.LEASE_LOST:
+            self._metrics.tasks.labels("lease_lost").inc()
+            log.warning("lease_lost", task=lease.task[:12], attempt=lease.attempt)
+        else:
+            self._fail(lease, _failure_of_death(death))
+
+    def _fail(self, lease: Lease, failure: Failure) -> None:
+        rule = RULES[failure.failure_class]
+        self._metrics.tasks.labels(failure.failure_class.value).inc()
+        log.warning(
+            "task_failed",
+            task=lease.task[:12],
+            attempt=lease.attempt,
+            outcome=failure.failure_class.value,
+            error_kind=failure.kind,
+            error=failure.message,
+        )
+        self._release(lease, {"event": "failed", "failure": failure.plain()}, counts=rule.counts)
+
+    def _release(self, lease: Lease, event: dict[str, Any], *, counts: bool) -> None:
+        self._claims.until_answered(
+            lambda: self._claims.release(lease, event, counts=counts), give_up=self._heart.is_closing.is_set
+        )
+        if not counts and lease.attempt > 1:
+            with suppress(MlhoError, OSError):  # else an emptied Redis would cost this task a start
+                self._store.delete(attempt_key(self._execution, lease.task, lease.attempt))
+
+
+def _failure_of_death(death: ChildDied) -> Failure:
+    if death.ending is Ending.MEMORY:
+        message = "the task came close to the memory limit and was stopped. Give the worker more memory, or fewer slots."
+        return Failure(FailureClass.MEMORY, "MemoryExceeded", message)
+    if death.ending is Ending.TIME:
+        message = (
+            "the task passed its hard time limit and was stopped. Raise --hard-limit, or cut the work finer."
+        )
+        return Failure(FailureClass.TIME, "TimeExceeded", message)
+    message = f"the task's process {death_words(death.exit_code)}."
+    return Failure(FailureClass.POISON, "TaskCrashed", message)
