@@ -1,0 +1,148 @@
+# What to type. `make demo` and `make test` need nothing but make and a Python of at least 3.12: they make the environment
+# in .venv from the locked requirements, once. `make` alone lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# Start-up depends on compiled bytecode (importing numba: 0.15 s instead of 0.5 s), so a shell that forbids it is overruled.
+unexport PYTHONDONTWRITEBYTECODE
+# Passed on where set: the folder of the reference figures (else ../shared/reference).
+export MLHO_REFERENCE
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := mlho scheduler worker
+CHECKED := $(PACKAGES) tests benchmarks docs k8s
+
+# Tried in order; a name that is there may still be too old, or a shim for a version that is not installed.
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.14 python3 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3 python
+# How many tests run side by side, and more for pytest: make test PYTEST_ARGS='-k ledger'.
+TEST_PROCESSES ?= 2
+PYTEST_ARGS ?=
+
+## Use
+.PHONY: demo env help
+demo: $(STAMP)  ## train on a made-up cohort, see whether the planted features come back (about two minutes)
+	$(BIN)/mlho demo
+
+env: $(STAMP)  ## make the environment in .venv from the locked requirements
+
+help:  ## this list
+	@awk 'BEGIN {FS = ":.*  ## "} /^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*  ## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## Check
+.PHONY: check doctest lint test tests types
+test: check tests  ## everything that must pass: check, doctests, all tests
+
+check: lint types  ## ruff, formatting, mypy strict
+
+lint: $(STAMP)  ## ruff and formatting
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+types: $(STAMP)  ## mypy, strict
+	$(BIN)/mypy
+
+# The cluster tests need a Kubernetes; see tests/README.md.
+tests: doctest  ## the tests, two at a time
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --ignore tests/cluster $(PYTEST_ARGS) tests
+
+doctest: $(STAMP)  ## the examples in docstrings
+	$(BIN)/python -m pytest -q --doctest-modules mlho/method
+
+## Show
+.PHONY: bench bench-encoding planted-truth real-data
+bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
+	for benchmark in jmi_presence jmi_counts mlho_it; do $(BIN)/python benchmarks/$$benchmark.py; done
+
+BENCH_PATIENTS ?= 25000 250000
+bench-encoding: $(STAMP)  ## rows a second and memory, on cohorts of about 5 and 50 million rows that it makes
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; data=(); \
+	for patients in $(BENCH_PATIENTS); do \
+	  $(BIN)/python -m mlho.synthetic --patients $$patients --out "$$folder/$$patients"; data+=(--data "$$folder/$$patients"); \
+	done; \
+	$(BIN)/python benchmarks/encoding.py "$${data[@]}"
+
+planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no noise?
+	$(BIN)/python benchmarks/planted_truth.py --seeds 10
+
+REAL_DATA_ARGS ?=
+real-data: $(STAMP)  ## 101,766 real hospital stays, readmission within 30 days: AUROC, minutes, memory
+	$(BIN)/python benchmarks/real_data.py $(REAL_DATA_ARGS)
+
+## Keep
+.PHONY: clean docs lock
+docs: $(STAMP)  ## write what is generated: docs/specification.md, docs/result.schema.json
+	$(BIN)/python docs/generate.py
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.12 \
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml
+# What is locked stays where it fits: `make lock LOCK_ARGS=--upgrade` takes newer versions.
+LOCK_ARGS ?=
+lock: $(STAMP)  ## lock the requirements again after a change of pyproject.toml
+	$(LOCK) $(LOCK_ARGS) --extra scheduler -o requirements/scheduler.txt
+	$(LOCK) $(LOCK_ARGS) --extra worker -o requirements/worker.txt
+	$(LOCK) $(LOCK_ARGS) --extra scheduler --extra worker --extra embedded --extra dev -o requirements/dev.txt
+
+clean:  ## remove the environment and what tools left; stores and demos stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find $(PACKAGES) tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment. A changed lock is installed into the same one; `make clean` starts over.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@python=""; \
+	for candidate in $(PYTHONS); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "make: no Python of at least 3.12 among: $(PYTHONS). Install one, or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+	  exit 1; \
+	fi; \
+	if [ ! -x $(BIN)/python ]; then \
+	  if ! "$$python" -c 'import ensurepip' 2>/dev/null; then \
+	    echo "make: $$python has no ensurepip, so it cannot make an environment. On Debian or Ubuntu: apt-get install python3-venv" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$("$$python" --version)"; \
+	  "$$python" -m venv $(VENV); \
+	fi; \
+	if command -v uv >/dev/null; then \
+	  install=(uv pip install --quiet --python $(BIN)/python); \
+	else \
+	  install=($(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile); \
+	fi; \
+	echo "Installing the locked requirements (about 1.5 GB, some minutes the first time)"; \
+	"$${install[@]}" --require-hashes -r requirements/dev.txt; \
+	"$${install[@]}" --no-deps --no-build-isolation -e .; \
+	echo "Compiling bytecode"; \
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib $(PACKAGES) || true
+	@touch $@
+
+## Kubernetes
+.PHONY: chart-docs crd image sbom test-cluster
+crd: $(STAMP)  ## write the CRDs from the models: k8s/crd.yaml and the chart's copy
+	$(BIN)/python k8s/generate.py crd
+
+chart-docs: $(STAMP)  ## write the chart's schema and README, and k8s/base (needs helm)
+	$(BIN)/python k8s/generate.py chart-docs
+
+# docker or podman; a base of your own: make image IMAGE_ARGS='--build-arg BASE=registry.example/python:3.13-slim'.
+BUILDER ?= $(shell command -v docker || command -v podman || echo docker)
+IMAGE_TAG ?= dev
+IMAGE_ARGS ?=
+image:  ## build both images: mlho-scheduler and mlho-worker
+	for target in scheduler worker; do \
+	  $(BUILDER) build $(IMAGE_ARGS) --target $$target --tag mlho-$$target:$(IMAGE_TAG) \
+	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .; \
+	done
+
+sbom: $(STAMP)  ## the images' bills of materials: dist/sbom-*.cdx.json
+	$(BIN)/python k8s/sbom.py dist
+
+# Uses the cluster that the current kubeconfig names; without one every test says so and is skipped.
+test-cluster: $(STAMP)  ## the tests that need a Kubernetes: kind, minikube, or yours
+	$(BIN)/python -m pytest -p no:xdist $(PYTEST_ARGS) tests/cluster
