@@ -1,0 +1,115 @@
+"""The ``mlho`` command as a benchmark runs it: a specification with its data filled in, watched from outside."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SPECS = Path(__file__).with_name("specs")
+REFERENCE = Path(os.environ.get("MLHO_REFERENCE") or Path(__file__).parents[2] / "shared" / "reference")
+DATA = REFERENCE.parent / "data"
+SAMPLE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a command took, with all processes below it.
+
+    Attributes
+    ----------
+    wall_seconds, cpu_seconds : float
+        The CPU time of a process is that of its last sample, so that up to a quarter of a second each is missed.
+    peak_mb : float
+        Largest sum of the processes' resident memory; pages that they share count once for each.
+    """
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def write_spec(name: str, data: Path, folder: Path, validation: Mapping[str, object]) -> Path:
+    """Write ``specs/<name>.yaml`` with the data's place and these settings of ``validation`` filled in."""
+    document = yaml.safe_load((SPECS / f"{name}.yaml").read_text(encoding="utf-8"))
+    document["spec"]["data"]["uri"] = str(data.resolve())
+    document["spec"]["validation"] |= validation
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
+    """Carry out ``mlho run`` into ``store`` and watch it; a failure shows what the command said."""
+    command = [sys.executable, "-m", "scheduler", "run", str(spec), "--store", str(store)]
+    # A benchmark measures the second run of an installed program: bytecode and compiled loops are on the disk.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "--workers", str(n_workers)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    watcher = _Watcher(process.pid)
+    said, _ = process.communicate()
+    wall = time.perf_counter() - started
+    watcher.stop()
+    if process.returncode:
+        raise SystemExit(f"mlho run failed ({process.returncode}):\n{said}")
+    return Watched(wall, sum(watcher.cpu_seconds.values()), watcher.peak_mb)
+
+
+def read_result(store: Path) -> dict[str, Any]:
+    """``result.json`` of the store's only run."""
+    (path,) = store.glob("runs/*/result.json")
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+class _Watcher:
+    """Samples a process and all below it until it is stopped; sees nothing where there is no /proc."""
+
+    def __init__(self, root: int) -> None:
+        self.cpu_seconds: dict[int, float] = {}
+        self.peak_mb = 0.0
+        self._root = root
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(SAMPLE_SECONDS):
+            processes = _family(self._root)
+            self.cpu_seconds |= {pid: seconds for pid, (seconds, _) in processes.items()}
+            self.peak_mb = max(self.peak_mb, sum(mb for _, mb in processes.values()))
+
+
+def _family(root: int) -> dict[int, tuple[float, float]]:
+    """CPU seconds and resident MB of a process and all below it."""
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    parents, used = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        pid = int(folder.name)
+        parents[pid] = int(fields[1])
+        used[pid] = ((int(fields[11]) + int(fields[12])) / ticks, int(fields[21]) * page / 1e6)
+    family = {root}
+    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return {pid: used[pid] for pid in family if pid in used}
