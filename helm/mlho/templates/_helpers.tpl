@@ -1,0 +1,216 @@
+{{- define "mlho.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- /* Beginning of all names; 40 characters, so that what is added fits. */ -}}
+{{- define "mlho.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "mlho.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "mlho.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Labels that never change: selectors are made of them. */ -}}
+{{- define "mlho.selector" -}}
+app.kubernetes.io/name: mlho-batch
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "mlho.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "mlho.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: mlho-batch
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- /* Image of "scheduler" or "worker": by digest if there is one. */ -}}
+{{- define "mlho.image" -}}
+{{- $image := index .root.Values.image .which -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ default .root.Chart.AppVersion $image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "mlho.schedulerAccount" -}}
+{{- if .Values.scheduler.serviceAccount.name -}}
+{{- .Values.scheduler.serviceAccount.name -}}
+{{- else if .Values.scheduler.serviceAccount.create -}}
+{{- include "mlho.fullname" . }}-scheduler
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{- define "mlho.workerAccount" -}}
+{{- if .Values.worker.serviceAccount.name -}}
+{{- .Values.worker.serviceAccount.name -}}
+{{- else if .Values.worker.serviceAccount.create -}}
+{{- include "mlho.fullname" . }}-worker
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{- /* Watched namespaces, the release's own among them or not, as {"names": [...]}. */ -}}
+{{- define "mlho.namespaces" -}}
+{{- if .Values.watchNamespaces -}}
+names: {{ .Values.watchNamespaces | uniq | sortAlpha | toJson }}
+{{- else -}}
+names: {{ list .Release.Namespace | toJson }}
+{{- end -}}
+{{- end -}}
+
+{{- define "mlho.ownRedis" -}}
+{{- if not .Values.redis.existingSecret }}true{{ end -}}
+{{- end -}}
+
+{{- define "mlho.redisSecret" -}}
+{{- default (printf "%s-redis" (include "mlho.fullname" .)) .Values.redis.existingSecret -}}
+{{- end -}}
+
+{{- define "mlho.signingSecret" -}}
+{{- default (printf "%s-signing" (include "mlho.fullname" .)) .Values.signing.existingSecret -}}
+{{- end -}}
+
+{{- /* What scheduler and workers both need, as the list of variables of the scheduler's configuration. */ -}}
+{{- define "mlho.variables" -}}
+- name: MLHO_STORE
+  value: {{ .Values.store.uri | quote }}
+- name: MLHO_BROKER
+  secret: {name: {{ include "mlho.redisSecret" . }}, key: {{ .Values.redis.urlEntry }}}
+- name: MLHO_SIGNING_KEY
+  secret: {name: {{ include "mlho.signingSecret" . }}, key: {{ .Values.signing.keyEntry }}}
+{{- with .Values.store.endpoint }}
+- name: MLHO_S3_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.store.region }}
+- name: MLHO_S3_REGION
+  value: {{ . | quote }}
+{{- end }}
+- name: MLHO_S3_ADDRESSING
+  value: {{ .Values.store.addressing }}
+- name: MLHO_S3_CHECKSUMS
+  value: {{ .Values.store.checksums }}
+{{- with .Values.store.kmsKey }}
+- name: MLHO_S3_SSE_KMS_KEY
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.store.existingSecret }}
+- name: AWS_ACCESS_KEY_ID
+  secret: {name: {{ .Values.store.existingSecret }}, key: {{ .Values.store.accessKeyEntry }}}
+- name: AWS_SECRET_ACCESS_KEY
+  secret: {name: {{ .Values.store.existingSecret }}, key: {{ .Values.store.secretKeyEntry }}}
+{{- end }}
+{{- end -}}
+
+{{- /* The same and more as a container's env; .extra is a list of variables. */ -}}
+{{- define "mlho.env" -}}
+{{- range concat (include "mlho.variables" .root | fromYamlArray) .extra }}
+- name: {{ .name }}
+  {{- if .secret }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secret.name }}
+      key: {{ .secret.key }}
+  {{- else }}
+  value: {{ .value | quote }}
+  {{- end }}
+{{- end }}
+{{- if .root.Values.store.caConfigMap }}
+- name: MLHO_S3_CA_BUNDLE
+  value: /etc/mlho/ca/ca.crt
+{{- end }}
+{{- end -}}
+
+{{- define "mlho.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "mlho.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "mlho.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "mlho.peer" -}}
+- namespaceSelector:
+    matchLabels:
+      kubernetes.io/metadata.name: {{ .namespace }}
+  podSelector:
+    matchLabels:
+      {{- toYaml .labels | nindent 6 }}
+{{- end -}}
+{{- /* To DNS, to Redis and to object storage: what scheduler and workers both need. */ -}}
+{{- define "mlho.egress" -}}
+{{- $values := .Values.networkPolicy -}}
+- to:
+    {{- include "mlho.peer" (dict "namespace" $values.dns.namespace "labels" $values.dns.podLabels) | nindent 4 }}
+  ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+{{- if include "mlho.ownRedis" . }}
+{{- $redis := merge (dict "app.kubernetes.io/component" "redis") (include "mlho.selector" . | fromYaml) }}
+- to:
+    {{- include "mlho.peer" (dict "namespace" .Release.Namespace "labels" $redis) | nindent 4 }}
+  ports:
+    - {protocol: TCP, port: 6379}
+{{- end }}
+{{- with $values.redis.podLabels }}
+- to:
+    {{- include "mlho.peer" (dict "namespace" (default $.Release.Namespace $values.redis.namespace) "labels" .) | nindent 4 }}
+  ports:
+    - {protocol: TCP, port: {{ $values.redis.port }}}
+{{- end }}
+{{- with $values.redis.cidrs }}
+- to:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  ports:
+    - {protocol: TCP, port: {{ $values.redis.port }}}
+{{- end }}
+{{- with $values.s3.cidrs }}
+- to:
+    {{- range . }}
+    - ipBlock:
+        cidr: {{ . }}
+        {{- if and $values.s3.except (eq . "0.0.0.0/0") }}
+        except: {{ toJson $values.s3.except }}
+        {{- end }}
+    {{- end }}
+  ports:
+    {{- range $values.s3.ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- with $values.s3.podLabels }}
+- to:
+    {{- include "mlho.peer" (dict "namespace" (default $.Release.Namespace $values.s3.namespace) "labels" .) | nindent 4 }}
+  ports:
+    {{- range $values.s3.podPorts }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,305 @@
+"""Write what is generated: the CRDs, the chart's schema and README, and the plain manifests. ``make crd chart-docs``.
+
+Sources: the models (CRDs), ``helm/mlho/values.yaml`` with the sentence above each value (schema, README), and the chart
+rendered with default values (manifests; needs Helm). Tests compare what is here with what this writes.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+REPO: Final = Path(__file__).resolve().parents[1]
+CHART: Final = REPO / "helm" / "mlho"
+K8S: Final = REPO / "k8s"
+NAMESPACE: Final = "mlho"
+
+# Values that hold whatever Kubernetes takes there.
+_FREE: Final = {
+    "podLabels", "podAnnotations", "nodeSelector", "annotations", "labels", "affinity", "resources",
+}  # fmt: skip
+_VARIABLE: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+        "value": {"type": "string"},
+        "secret": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["name", "key"],
+            "properties": {"name": {"type": "string"}, "key": {"type": "string"}},
+        },
+    },
+    "oneOf": [{"required": ["value"]}, {"required": ["secret"]}],
+}
+_NAME: Final = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
+_CIDR: Final = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
+_PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
+_SCHEDULE: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name", "schedule", "timeZone", "resource"],
+    "properties": {
+        "name": {**_NAME, "maxLength": 26},
+        "namespace": _NAME,
+        "schedule": {"type": "string", "pattern": "^(@[a-z]+|(\\S+ +){4}\\S+)$"},
+        "timeZone": {"type": "string", "pattern": "^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$"},
+        "startingDeadlineSeconds": {"type": "integer", "minimum": 60},
+        "suspend": {"type": "boolean"},
+        "resource": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["kind", "spec"],
+            "properties": {
+                "kind": {"enum": ["TrainingRun", "ScoringRun"]},
+                "spec": {"type": "object"},
+            },
+        },
+    },
+}
+_PULL: Final = {"enum": ["Always", "IfNotPresent", "Never"]}
+_SPECIAL: Final[dict[str, dict[str, Any]]] = {
+    "*.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
+    "*.pullPolicy": _PULL,
+    "*.tag": {"type": "string"},
+    "*.extraEnv": {"type": "array", "items": _VARIABLE},
+    "*.tolerations": {"type": "array", "items": {"type": "object"}},
+    "*.cidrs": {"type": "array", "items": _CIDR},
+    "*.except": {"type": "array", "items": _CIDR},
+    "*.ports": {"type": "array", "items": _PORT},
+    "*.podPorts": {"type": "array", "items": _PORT},
+    "*.port": _PORT,
+    "image.pullSecrets": {"type": "array", "items": _NAME},
+    "store.uri": {"type": "string", "pattern": "^s3://[a-z0-9][-a-z0-9.]{2,62}(/.*)?$"},
+    "store.endpoint": {"type": "string", "pattern": "^(https?://.+)?$"},
+    "store.addressing": {"enum": ["auto", "path", "virtual"]},
+    "store.checksums": {"enum": ["when_required", "when_supported"]},
+    "watchNamespaces": {"type": "array", "items": _NAME},
+    "scheduler.replicas": {"type": "integer", "minimum": 0, "maximum": 10},
+    "worker.metricsPort": {"type": "integer", "minimum": 1024, "maximum": 65535},
+    "tests.patients": {"type": "integer", "minimum": 200, "maximum": 100000},
+    "schedules": {"type": "array", "items": _SCHEDULE},
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of the chart: its path, its default, and the sentence above it."""
+
+    path: str
+    default: Any
+    sentence: str
+
+
+def read_values() -> list[Value]:
+    """The values of ``values.yaml``, in its order.
+
+    A value is a leaf, or a mapping that Kubernetes and not the chart gives a meaning.
+    """
+    text = (CHART / "values.yaml").read_text(encoding="utf-8")
+    return list(_values(yaml.safe_load(text), _sentences(text), ""))
+
+
+def _values(node: dict[str, Any], sentences: dict[str, str], above: str) -> Iterator[Value]:
+    for name, value in node.items():
+        path = f"{above}.{name}".lstrip(".")
+        if isinstance(value, dict) and name not in _FREE:
+            yield from _values(value, sentences, path)
+        else:
+            yield Value(path, value, sentences.get(path, ""))
+
+
+def _sentences(text: str) -> dict[str, str]:
+    """The comment above each key, by the key's path."""
+    found, comment, stack = {}, [], list[tuple[int, str]]()
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("#"):
+            comment.append(stripped.removeprefix("#").strip())
+            continue
+        match = re.match(r"( *)([A-Za-z][A-Za-z0-9]*):", line)
+        if match:
+            depth = len(match[1])
+            stack = [(own, name) for own, name in stack if own < depth]
+            stack.append((depth, match[2]))
+            found[".".join(name for _, name in stack)] = " ".join(comment)
+        comment = []
+    return found
+
+
+def values_schema() -> dict[str, Any]:
+    """JSON Schema of the values: a name that is not in ``values.yaml`` is refused."""
+    root: dict[str, Any] = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart mlho",
+        **_object(),
+    }
+    # Helm gives every chart the parent's globals.
+    root["properties"]["global"] = {"type": "object"}
+    for value in read_values():
+        node = root
+        *parents, name = value.path.split(".")
+        for parent in parents:
+            node = node["properties"].setdefault(parent, _object())
+        node["properties"][name] = {**_type_of(value), "description": value.sentence}
+    return root
+
+
+def _object() -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": {}}
+
+
+def _type_of(value: Value) -> dict[str, Any]:
+    name = value.path.rsplit(".", 1)[-1]
+    special = _SPECIAL.get(value.path) or _SPECIAL.get(f"*.{name}")
+    if special is not None:
+        return special
+    if isinstance(value.default, bool):
+        return {"type": "boolean"}
+    if isinstance(value.default, dict):
+        return {"type": "object"} if name in ("affinity", "resources") else _texts()
+    return {"type": "string"}
+
+
+def _texts() -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+_README_HEAD: Final = """\
+# mlho: the chart
+
+Installs the scheduler of mlho-batch, its custom resources `TrainingRun` and `ScoringRun`, what workers need to run, and
+network policies around them. It needs Kubernetes 1.31 or newer and object storage; all pods run under Pod Security
+*restricted*. `docs/kubernetes.md` tells how to begin; this page lists the values.
+
+<!-- Made from values.yaml: make chart-docs -->
+
+| value | default | what it does |
+|---|---|---|
+"""
+
+
+def chart_readme() -> str:
+    """The chart's README: a table of all values."""
+    rows = [f"| `{own.path}` | `{_shown(own.default)}` | {own.sentence} |\n" for own in read_values()]
+    return _README_HEAD + "".join(rows)
+
+
+def _shown(default: Any) -> str:
+    return json.dumps(default, ensure_ascii=False)
+
+
+def find_helm() -> str | None:
+    """Helm: what $HELM names, or the one on the PATH."""
+    return os.environ.get("HELM") or shutil.which("helm")
+
+
+def render(helm: str, *arguments: str, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+    """The chart's objects, for a release called mlho."""
+    command = [helm, "template", "mlho", str(CHART), "--namespace", namespace, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - Helm, on our chart
+    return [own for own in yaml.safe_load_all(done.stdout) if own]
+
+
+def plain_manifests(rendered: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The files of ``k8s/base``: the chart's objects without what only Helm needs, and without secrets and CRDs.
+
+    Secrets are yours to make: a file in a repository is no place for them.
+    """
+    files: dict[str, list[dict[str, Any]]] = {}
+    for obj in rendered:
+        is_hook = "helm.sh/hook" in obj["metadata"].get("annotations", {})
+        if is_hook or obj["kind"] in ("Secret", "CustomResourceDefinition"):
+            continue
+        files.setdefault(_file_of(obj), []).append(_without_helm(obj))
+    return files
+
+
+def _file_of(obj: dict[str, Any]) -> str:
+    if obj["kind"] == "NetworkPolicy":
+        return "network-policies.yaml"
+    if obj["kind"] in ("Role", "RoleBinding", "ServiceAccount"):
+        return "rbac.yaml"
+    return "redis.yaml" if obj["metadata"]["name"].endswith("-redis") else "scheduler.yaml"
+
+
+def _without_helm(obj: dict[str, Any]) -> dict[str, Any]:
+    """An object as somebody would write it who has no Helm; kustomize sets the namespace of all but fields that name one."""
+    plain: dict[str, Any] = json.loads(json.dumps(obj))
+    labels = plain["metadata"]["labels"]
+    labels.pop("helm.sh/chart", None)
+    labels["app.kubernetes.io/managed-by"] = "kustomize"
+    template = plain.get("spec", {}).get("template", {})
+    template.get("metadata", {}).get("annotations", {}).pop("checksum/config", None)
+    return plain
+
+
+def patches(base: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What kustomize must do to the base to make the other: objects that differ, whole, and those to be deleted."""
+    wanted = {_identity(own): own for own in other}
+    found = []
+    for obj in base:
+        new = wanted.get(_identity(obj))
+        if new is None:
+            head = {name: obj[name] for name in ("apiVersion", "kind")}
+            names = {name: obj["metadata"][name] for name in ("name", "namespace")}
+            found.append({**head, "metadata": names, "$patch": "delete"})
+        elif new != obj:
+            found.append(new)
+    return found
+
+
+def _identity(obj: dict[str, Any]) -> tuple[str, str]:
+    return obj["kind"], obj["metadata"]["name"]
+
+
+def all_of(files: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The objects of all files."""
+    return [own for objects in files.values() for own in objects]
+
+
+def manifest_text(objects: list[dict[str, Any]]) -> str:
+    """Objects as one YAML file."""
+    head = "# Made from the chart: make chart-docs\n"
+    return head + "---\n".join(yaml.safe_dump(own, sort_keys=False, width=110) for own in objects)
+
+
+def write_crds() -> None:
+    """``k8s/crd.yaml`` and the chart's copy of it."""
+    from scheduler.crd import render_crds
+
+    text = render_crds()
+    for path in (K8S / "crd.yaml", CHART / "files" / "crd.yaml"):
+        path.write_text(text, encoding="utf-8")
+
+
+def write_chart_docs() -> None:
+    """The chart's schema and README, and ``k8s/base`` if there is Helm."""
+    schema = json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n"
+    (CHART / "values.schema.json").write_text(schema, encoding="utf-8")
+    (CHART / "README.md").write_text(chart_readme(), encoding="utf-8")
+    helm = find_helm()
+    if helm is None:
+        sys.stderr.write("k8s/base is left as it is: there is no helm on the PATH, and $HELM names none\n")
+        return
+    base = plain_manifests(render(helm))
+    for name, objects in base.items():
+        (K8S / "base" / name).write_text(manifest_text(objects), encoding="utf-8")
+    for values in sorted(K8S.glob("overlays/*/values.yaml")):
+        other = plain_manifests(render(helm, "--values", str(values)))
+        text = manifest_text(patches(all_of(base), all_of(other)))
+        values.with_name("patches.yaml").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    {"crd": write_crds, "chart-docs": write_chart_docs}[sys.argv[1]]()

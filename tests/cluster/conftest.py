@@ -1,0 +1,122 @@
+"""A real cluster: whatever the current kubeconfig names. Without one these tests are skipped."""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+GROUP = "mlho.io"
+VERSION = "v1alpha1"
+PLURALS = {"TrainingRun": "trainingruns", "ScoringRun": "scoringruns"}
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> str:
+    """The kubeconfig, if it names a cluster that answers."""
+    path = os.environ.get("KUBECONFIG", "")
+    if not path or not Path(path).exists():
+        pytest.skip("needs a cluster: KUBECONFIG names none. Start one, then: make test-cluster")
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl on the PATH")
+    asked = subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, text=True, timeout=30)
+    if asked.returncode:
+        pytest.skip(f"needs a cluster: the one of {path} does not answer")
+    return path
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl, in one namespace."""
+
+    namespace: str
+
+    def __call__(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
+        """Run it; return what it prints."""
+        command = ["kubectl", f"--namespace={self.namespace}", *arguments]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=180)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout + ("" if check else done.stderr)
+
+
+@pytest.fixture(scope="session")
+def crds(kubeconfig: str) -> None:
+    """Our custom resources, as k8s/crd.yaml defines them."""
+    kubectl = Kubectl("default")
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPO / "k8s" / "crd.yaml"))
+    kubectl("wait", "--for=condition=Established", *(f"crd/{own}.{GROUP}" for own in PLURALS.values()))
+
+
+@pytest.fixture
+def namespace(kubeconfig: str) -> Iterator[str]:
+    """A namespace of the test's own, under restricted Pod Security."""
+    name = f"mlho-test-{secrets.token_hex(4)}"
+    kubectl = Kubectl(name)
+    kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false", check=False)
+
+
+@pytest.fixture
+def kubectl(namespace: str) -> Kubectl:
+    """kubectl in the test's namespace."""
+    return Kubectl(namespace)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Custom resources of one namespace, through Python's client; errors are ``ApiException``."""
+
+    api: Any
+    namespace: str
+
+    def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Create one."""
+        more = {"dry_run": "All"} if dry_run else {}
+        made: dict[str, Any] = self.api.create_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj, **more
+        )
+        return made
+
+    def replace(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Write one, whole; a dry run, so that the next may start from the same."""
+        made: dict[str, Any] = self.api.replace_namespaced_custom_object(
+            GROUP,
+            VERSION,
+            self.namespace,
+            PLURALS[obj["kind"]],
+            obj["metadata"]["name"],
+            obj,
+            dry_run="All",
+        )
+        return made
+
+    def patch_status(self, obj: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+        """Write the status of one."""
+        made: dict[str, Any] = self.api.patch_namespaced_custom_object_status(
+            GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj["metadata"]["name"], {"status": status}
+        )
+        return made
+
+    def delete(self, obj: dict[str, Any]) -> None:
+        """Delete one."""
+        self.api.delete_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj["metadata"]["name"]
+        )
+
+
+@pytest.fixture
+def runs(crds: None, kubeconfig: str, namespace: str) -> Runs:
+    """Our custom resources in the test's namespace."""
+    from kubernetes import client, config
+
+    config.load_kube_config(kubeconfig)
+    return Runs(client.CustomObjectsApi(), namespace)

@@ -1,0 +1,367 @@
+"""The rules of the custom resources, each with an object that it accepts and one that it refuses, on a real API server."""
+
+import copy
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from scheduler.conditions import ConditionType, Status, set_condition
+from scheduler.crd_rules import RULES
+from scheduler.resource import from_resource, to_resource
+from tests.cluster.conftest import Kubectl, Runs
+
+NOON = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+TRAINING: dict[str, Any] = {
+    "apiVersion": "mlho.io/v1alpha1",
+    "kind": "TrainingRun",
+    "metadata": {"name": "small"},
+    "spec": {
+        "data": {
+            "uri": "s3://ehr/cohort/",
+            "tables": {
+                "events": "events/",
+                "labels": "labels.parquet",
+                "demographics": "dems.parquet",
+                "concepts": "concepts.csv",
+            },
+        },
+        "cohort": {"index": {"column": "index_date"}, "lookBackDays": 730, "gapDays": 7},
+        "features": {"demographics": ["age"]},
+        "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [50, 100]}}, {"classifier": "xgboost"}],
+        "final": {"classifier": "xgboost"},
+        "workers": {
+            "max": 8,
+            "kueueQueue": "batch",
+            "priorityClass": "high",
+            "resources": {"cpu": 2, "memory": "2Gi", "maxMemory": "8Gi"},
+        },
+    },
+}
+WINDOWS: dict[str, Any] = {"cohort.lookBackDays": None, "features.windows": [30, 365]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule's message, the changes that it accepts beside the object as it is, and those that it refuses."""
+
+    message: str
+    refused: dict[str, Any]
+    accepted: dict[str, Any] = field(default_factory=dict)
+
+
+CREATE = [
+    Case("metadata.name must be at most 63", {"/metadata.name": "n" * 64}, {"/metadata.name": "n" * 63}),
+    Case("data.uri must begin with s3://", {"data.uri": "/home/me"}, {"data.uri": "s3://other"}),
+    Case("data.uri must not contain ..", {"data.uri": "s3://ehr/../other"}),
+    Case("workers.min must not be more", {"workers.min": 9}, {"workers.min": 8}),
+    Case(
+        "workers.priorityClass is Kueue's",
+        {"workers.kueueQueue": None},
+        {"workers.kueueQueue": None, "workers.priorityClass": None},
+    ),
+    Case(
+        "workers.resources.cpu must be", {"workers.resources.cpu": "50m"}, {"workers.resources.cpu": "500m"}
+    ),
+    Case(
+        "workers.resources.memory must be",
+        {"workers.resources.memory": "256Mi"},
+        {"workers.resources.memory": "512Mi"},
+    ),
+    Case(
+        "maxMemory must not be less than memory",
+        {"workers.resources.maxMemory": "1Gi"},
+        {"workers.resources.maxMemory": None},
+    ),
+    Case(
+        "give exactly one: {column: index_date}",
+        {"cohort.index": {"column": "index_date", "date": "2020-01-01"}},
+        {"cohort.index": {"date": "2020-01-01"}},
+    ),
+    Case(
+        "lookBackDays counts from an index date",
+        {"cohort.index": {"none": True}, "cohort.gapDays": 0},
+        {"cohort.index": {"none": True}, "cohort.gapDays": 0, "cohort.lookBackDays": None},
+    ),
+    Case(
+        "gapDays counts from an index date",
+        {"cohort.index": {"none": True}, "cohort.lookBackDays": None},
+        {"cohort.index": {"none": True}, "cohort.gapDays": 0, "cohort.lookBackDays": None},
+    ),
+    Case("gapDays must be less than lookBackDays", {"cohort.gapDays": 730}, {"cohort.gapDays": 729}),
+    Case(
+        "aggregates names something twice",
+        {"features.aggregates": ["count", "count"]},
+        {"features.aggregates": ["count", "presence"]},
+    ),
+    Case("windows names something twice", {**WINDOWS, "features.windows": [30, 30]}, WINDOWS),
+    Case(
+        "demographics names something twice",
+        {"features.demographics": ["age", "age"]},
+        {"features.demographics": ["age", "sex"]},
+    ),
+    Case("levelCuts must rise", {"features.levelCuts": [2, 1]}, {"features.levelCuts": [1, 5]}),
+    Case(
+        "candidates: each classifier once",
+        {"candidates": [{"classifier": "glmboost"}, {"classifier": "glmboost"}], "final": None},
+    ),
+    Case(
+        "consensus.classifier must be a candidate",
+        {"consensus.classifier": "elasticnet"},
+        {"consensus.classifier": "glmboost"},
+    ),
+    Case("final.classifier must be best", {"final.classifier": "ebm"}, {"final.classifier": "best"}),
+    Case(
+        "features.windows and cohort.lookBackDays both",
+        {"features.windows": [30]},
+        WINDOWS,
+    ),
+    Case(
+        "features.windows count from an index date",
+        {**WINDOWS, "cohort.index": {"none": True}, "cohort.gapDays": 0},
+        WINDOWS,
+    ),
+    Case(
+        "features.windows must each be longer",
+        {**WINDOWS, "features.windows": [7, 30]},
+        {**WINDOWS, "features.windows": [8, 30]},
+    ),
+    Case(
+        "features.demographics names columns",
+        {"data.tables.demographics": None},
+        {"data.tables.demographics": None, "features.demographics": []},
+    ),
+    Case(
+        "selection.ranking: mlho-r",
+        {"selection.ranking": "mlho-r", "features.aggregates": ["count", "presence"]},
+        {"selection.ranking": "mlho-r"},
+    ),
+    Case("events is a path below data.uri", {"data.tables.events": "../others/"}),
+    Case("labels is a path below data.uri", {"data.tables.labels": "/labels"}),
+    Case("demographics is a path below data.uri", {"data.tables.demographics": "a/../../b"}),
+    Case(
+        "concepts is a path below data.uri",
+        {"data.tables.concepts": "/c"},
+        {"data.tables.concepts": "a..b.csv"},
+    ),
+]
+
+# Accepted means: of a run that is not accepted yet, or of a run that is.
+UPDATE = [
+    Case("spec.data cannot change", {"data.uri": "s3://other"}),
+    Case("spec.workers.resources cannot change", {"workers.resources.memory": "4Gi"}),
+    Case("spec.workers.kueueQueue cannot change", {"workers.kueueQueue": "other"}),
+    Case("spec.workers.priorityClass cannot change", {"workers.priorityClass": None}),
+    Case("spec.cohort cannot change", {"cohort.gapDays": 8}),
+    Case("spec.features cannot change", {"features.aggregates": ["count"]}),
+    Case("spec.selection cannot change", {"selection.nFeatures": 100}),
+    Case("spec.validation cannot change", {"validation.seed": 1}),
+    Case(
+        "spec.candidates cannot change",
+        {"candidates": [{"classifier": "xgboost"}, {"classifier": "glmboost"}]},
+    ),
+    Case("spec.consensus cannot change", {"consensus.minConfidence": 60}),
+    Case("spec.final cannot change", {"final.classifier": "best"}),
+    Case("spec.report cannot change", {"report.minCell": 5}),
+]
+SCORING: dict[str, Any] = {
+    "apiVersion": "mlho.io/v1alpha1",
+    "kind": "ScoringRun",
+    "metadata": {"name": "nightly-2026-11-24"},
+    "spec": {
+        "bundle": {"uri": "run:0123456789abcdef"},
+        "data": {
+            "uri": "s3://ehr/today/",
+            "tables": {"events": "events/", "cohort": "cohort.parquet", "demographics": "dems.parquet"},
+            "partitionedBy": "patient",
+        },
+        "index": {"column": "index_date"},
+        "workers": TRAINING["spec"]["workers"],
+    },
+}
+SCORING_CREATE = [
+    *CREATE[:8],
+    Case(
+        "give exactly one: {column: index_date}",
+        {"index": {"none": True, "date": "2020-01-01"}},
+        {"index": {"none": True}},
+    ),
+    Case(
+        "index.column is a column of the cohort table",
+        {"data.tables.cohort": None},
+        {"data.tables.cohort": None, "index": {"date": "2026-11-24"}},
+    ),
+    Case("bundle.uri must be s3://", {"bundle.uri": "./store/bundle"}, {"bundle.uri": "s3://ehr/bundle/"}),
+    Case("output.prefix is a name", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
+    Case("events is a path below data.uri", {"data.tables.events": "../others/"}),
+    Case("cohort is a path below data.uri", {"data.tables.cohort": "/cohort"}),
+    Case("demographics is a path below data.uri", {"data.tables.demographics": "a/../../b"}),
+]
+SCORING_UPDATE = [
+    *UPDATE[:4],
+    Case("spec.bundle cannot change", {"bundle.uri": "run:0123456789abcde0"}),
+    Case("spec.index cannot change", {"index": {"date": "2026-11-24"}}),
+    Case("spec.explain cannot change", {"explain.topReasons": 0}),
+    Case("spec.output cannot change", {"output.prefix": "other"}),
+]
+
+KINDS = pytest.mark.parametrize(
+    ("obj", "create", "update"),
+    [(TRAINING, CREATE, UPDATE), (SCORING, SCORING_CREATE, SCORING_UPDATE)],
+    ids=["training", "scoring"],
+)
+MUTABLE = [
+    {"desiredState": "Suspended"},
+    {"desiredState": "Cancelled"},
+    {"workers.max": 100},
+    {"workers.min": 1},
+]
+
+
+def changed(obj: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy with some fields replaced, by dotted path from spec (from the root after a slash); None removes one."""
+    obj = copy.deepcopy(obj)
+    for path, value in changes.items():
+        node = obj if path.startswith("/") else obj["spec"]
+        *parents, name = path.removeprefix("/").split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is None:
+            node.pop(name, None)
+        else:
+            node[name] = value
+    return obj
+
+
+def refusal(act: Any, obj: dict[str, Any]) -> str:
+    """What the API server says to an object that it must not take."""
+    from kubernetes.client import ApiException
+
+    with pytest.raises(ApiException) as error:
+        act(obj)
+    assert error.value.status == 422
+    return str(error.value.body)
+
+
+def accepted_run(runs: Runs, obj: dict[str, Any]) -> dict[str, Any]:
+    """A run that the scheduler has accepted."""
+    made = runs.create(obj)
+    conditions = set_condition((), ConditionType.ACCEPTED, status=True, reason="Valid", now=NOON)
+    return runs.patch_status(made, Status(conditions=conditions).plain())
+
+
+@KINDS
+def test_every_rule_is_tried_here(obj: dict[str, Any], create: list[Case], update: list[Case]):
+    """No rule is without an object that it refuses."""
+    cases = [*(case.message for case in (*create, *update)), "a cancelled run stays cancelled"]
+    messages = [rule.message for rule in RULES[obj["kind"]]]
+
+    assert [own for own in messages if not any(case in own for case in cases)] == []
+
+
+@KINDS
+def test_a_rule_accepts_and_refuses_when_a_run_is_made(
+    runs: Runs, obj: dict[str, Any], create: list[Case], update: list[Case]
+):
+    """Each rule takes what is right, and says what is wrong with the rest."""
+    assert runs.create(obj, dry_run=True)["spec"]["desiredState"] == "Running"
+    for case in create:
+        runs.create(changed(obj, case.accepted), dry_run=True)
+        said = refusal(lambda wrong: runs.create(wrong, dry_run=True), changed(obj, case.refused))
+
+        assert case.message in said, case.message
+
+
+@KINDS
+def test_what_determines_the_result_cannot_change_once_a_run_is_accepted(
+    runs: Runs, obj: dict[str, Any], create: list[Case], update: list[Case]
+):
+    """Until then a mistake can be mended; afterwards the resource says what was done."""
+    fresh = runs.create(obj)
+    for case in update:
+        runs.replace(changed(fresh, case.refused))
+    runs.delete(fresh)
+    made = accepted_run(runs, obj)
+    for case in update:
+        assert case.message in refusal(runs.replace, changed(made, case.refused)), case.message
+
+
+@pytest.mark.parametrize("changes", MUTABLE, ids=str)
+def test_what_does_not_determine_the_result_can_change(runs: Runs, changes: dict[str, Any]):
+    """A run under way can be suspended, cancelled, and given more or fewer workers."""
+    runs.replace(changed(accepted_run(runs, TRAINING), changes))
+
+
+def test_a_cancelled_run_stays_cancelled(runs: Runs):
+    """Its workers are gone; starting again is another resource."""
+    made = runs.create(changed(TRAINING, {"desiredState": "Cancelled"}))
+
+    assert "a cancelled run stays cancelled" in refusal(
+        runs.replace, changed(made, {"desiredState": "Running"})
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"selection.topn": 200}, "unknown field"),
+        ({"validation.folds": 1}, "greater than or equal to 2"),
+        ({"candidates": []}, "at least 1 items"),
+        ({"selection.ranking": "best"}, "Unsupported value"),
+        ({"data.uri": None}, "Required value"),
+        ({"validation.testFraction": 1}, "less than 1"),
+    ],
+    ids=["typo", "bound", "empty list", "enumeration", "no address", "open interval"],
+)
+def test_the_schema_refuses_what_the_models_refuse(
+    runs: Runs, kubectl: Kubectl, changes: dict[str, Any], said: str
+):
+    """kubectl asks for strict validation, so that a typo is an error and not a field that disappears."""
+    import json
+
+    obj = json.dumps(changed(TRAINING, changes))
+
+    assert said in kubectl("create", "--dry-run=server", "-f", "-", given=obj, check=False)
+
+
+@pytest.mark.parametrize("obj", [TRAINING, SCORING], ids=["training", "scoring"])
+def test_what_the_api_server_stores_reads_back_as_the_same_run(runs: Runs, obj: dict[str, Any]):
+    """The defaults of the schema are those of the models: the run id is the same as from the file."""
+    local = from_resource(obj).spec
+    stored = from_resource(runs.create(obj)).spec
+
+    assert stored == local
+    assert to_resource(stored, namespace=runs.namespace)["spec"] == to_resource(local, namespace="x")["spec"]
+
+
+def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
+    """``kubectl get trun`` shows phase, stage, progress, workers and the headline; ``kubectl wait`` works."""
+    made = runs.create(TRAINING)
+    conditions = set_condition((), ConditionType.SUCCEEDED, status=True, reason="Done", now=NOON)
+    status = Status.model_validate(
+        {
+            "phase": "Succeeded",
+            "stage": "report",
+            "progress": "100%",
+            "workers": {"ready": 3},
+            "headline": "auroc 0.81",
+            "conditions": conditions,
+        }
+    )
+    runs.patch_status(made, status.plain())
+
+    assert kubectl("get", "trun").split()[:7] == [
+        "NAME",
+        "PHASE",
+        "STAGE",
+        "PROGRESS",
+        "WORKERS",
+        "METRIC",
+        "REASON",
+    ]
+    assert kubectl("get", "trun").splitlines()[1].split()[:7] == [
+        "small", "Succeeded", "report", "100%", "3", "auroc", "0.81",
+    ]  # fmt: skip
+    kubectl("wait", "--for=condition=Succeeded", "trun/small", "--timeout=5s")
+    assert "small" in kubectl("get", "mlho")
