@@ -1,9 +1,10 @@
 """Encoding: rows per second on two processes, and memory as the rows grow tenfold.
 
-    python benchmarks/encoding.py --data EHR [--data LARGER_EHR] [--processes 2] [--duplicates keep]
-        [--aggregates count,last] [--windows 365,730] [--batch-rows 131072]
+    python benchmarks/encoding.py [--data EHR]… [--processes 2] [--duplicates keep] [--aggregates count,last]
+        [--windows 365,730] [--batch-rows 131072]
 
-``EHR`` is a folder of the generator (``events``, ``patients``, ``labels``). Each process takes one partition after
+``EHR`` is a folder of the generator (``python -m mlho.synthetic``: ``events``, ``demographics``, ``labels``); without any,
+cohorts of 5 and 50 million rows are made in a temporary folder first (a minute, 1 GB). Each process takes one partition after
 another: Parquet decoding, all rules of the ledger, segments written. Then the dictionary is merged, the blocks are
 packed and columns are read. Prints ours, the promise and the ratio, and the limit: partition-wise pyarrow to CSR without
 rules or ledger took 3.0 s for 50 M rows, measured elsewhere on two cores.
@@ -31,6 +32,7 @@ from mlho.encoding.patients import PatientFinder, check_partitioned_by_patient
 from mlho.encoding.windows import needs_values
 from mlho.sources import InputFile, iter_events, list_inputs, source_named
 from mlho.spec import TrainingSpec
+from mlho.synthetic import make_cohort
 
 PROMISED_ROWS_PER_SECOND = 8e6
 LIMIT_ROWS_PER_SECOND = 50e6 / 3.0
@@ -41,7 +43,7 @@ DAY_US = 86_400_000_000
 def read_cohort(data: Path) -> Cohort:
     """The generator's labels and birth dates as a cohort; its index dates are days."""
     labels = pq.read_table(data / "labels", columns=["patient_num", "index_date", "outcome"])
-    patients = pq.read_table(data / "patients", columns=["patient_num", "birth_date"])
+    patients = pq.read_table(data / "demographics", columns=["patient_num", "birth_date"])
     ids = labels["patient_num"].to_numpy()
     texts = [str(number) for number in ids.tolist()]
     order = np.array(sorted(range(len(texts)), key=texts.__getitem__))
@@ -197,9 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, help="may be given several times"
-    )
+    parser.add_argument("--data", type=Path, action="append", default=[], help="may be given several times")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--batch-rows", type=int, default=1 << 17)
     parser.add_argument("--duplicates", choices=["keep", "drop"], default="keep")
@@ -218,9 +218,18 @@ def main() -> None:
             "features": {"aggregates": options.aggregates.split(","), "windows": windows},
         }
     )
-    for data in options.data:
-        with tempfile.TemporaryDirectory(dir=data) as folder:
-            measure(data, Path(folder), spec, options)
+    with tempfile.TemporaryDirectory() as made:
+        for data in options.data or make_data(Path(made), options.processes):
+            with tempfile.TemporaryDirectory(dir=data) as folder:
+                measure(data, Path(folder), spec, options)
+
+
+def make_data(folder: Path, processes: int) -> list[Path]:
+    """Cohorts of 25,000 and 250,000 patients: 5 and 50 million rows."""
+    sizes = {"5-million": 25_000, "50-million": 250_000}
+    for name, n_patients in sizes.items():
+        make_cohort(folder / name, n_patients=n_patients, n_codes=5_000, n_partitions=8, n_workers=processes)
+    return [folder / name for name in sizes]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The queue's own cost: 10,000 tasks that do nothing, dispatched, run, committed and observed; and one task at a time.
 
-Run with ``python benchmarks/queue.py [TASKS]``. Workers are two processes of one slot each, the server is Valkey from its wheel, the store a
+Run with ``python benchmarks/queue_speed.py [TASKS]``. Workers are two processes of one slot each, the server is Valkey from its wheel, the store a
 folder: what remains is signing, claims, leases, child processes and commit records. CPU seconds of this process are
 printed beside, because on a busy machine wall time says little.
 """
