@@ -57,15 +57,10 @@ doctest: $(STAMP)  ## the examples in docstrings
 ## Show
 .PHONY: bench bench-encoding planted-truth real-data
 bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
-	for benchmark in jmi_presence jmi_counts mlho_it; do $(BIN)/python benchmarks/$$benchmark.py; done
+	for benchmark in jmi_presence jmi_counts mlho_it queue_speed; do $(BIN)/python benchmarks/$$benchmark.py; done
 
-BENCH_PATIENTS ?= 25000 250000
 bench-encoding: $(STAMP)  ## rows a second and memory, on cohorts of about 5 and 50 million rows that it makes
-	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; data=(); \
-	for patients in $(BENCH_PATIENTS); do \
-	  $(BIN)/python -m mlho.synthetic --patients $$patients --out "$$folder/$$patients"; data+=(--data "$$folder/$$patients"); \
-	done; \
-	$(BIN)/python benchmarks/encoding.py "$${data[@]}"
+	$(BIN)/python benchmarks/encoding.py
 
 planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no noise?
 	$(BIN)/python benchmarks/planted_truth.py --seeds 10
