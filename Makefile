@@ -55,7 +55,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: bench bench-encoding planted-truth real-data
+.PHONY: bench bench-encoding chaos planted-truth real-data
 bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
 	for benchmark in jmi_presence jmi_counts mlho_it queue_speed; do $(BIN)/python benchmarks/$$benchmark.py; done
 
@@ -68,6 +68,12 @@ planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no 
 REAL_DATA_ARGS ?=
 real-data: $(STAMP)  ## 101,766 real hospital stays, readmission within 30 days: AUROC, minutes, memory
 	$(BIN)/python benchmarks/real_data.py $(REAL_DATA_ARGS)
+
+CHAOS_SEEDS ?= 1 2 3
+CHAOS_TASKS ?= 2000
+chaos: $(STAMP)  ## kill, empty, refuse, repeat: is the result still the same? Then all corners of the queue's equal bytes
+	PYTHONPATH=. $(BIN)/python tests/services/chaos.py --seed $(CHAOS_SEEDS) --tasks $(CHAOS_TASKS)
+	LONG_TESTS=1 $(BIN)/python -m pytest -p no:xdist $(PYTEST_ARGS) tests/services/test_same_bytes_queue.py
 
 ## Keep
 .PHONY: clean docs lock

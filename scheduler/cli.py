@@ -17,6 +17,15 @@ from mlho.store import open_store
 from mlho.store.keys import RUNS, run_key
 from mlho.store.probe import probe_store
 from scheduler import console
+from scheduler.about import ABOUT, RUN_ABOUT, SCORE_ABOUT
+from scheduler.cluster_commands import (
+    add_cluster_commands,
+    add_operate,
+    add_place,
+    cancel_in_cluster,
+    is_in_cluster,
+    show_status,
+)
 from scheduler.listing import find_run, list_runs, result_of, runs_of
 from scheduler.local import LocalPool
 from scheduler.manifest import data_root, make_manifest
@@ -24,42 +33,6 @@ from scheduler.runs import Finished, Run, Undertaking, carry_out
 
 DEFAULT_STORE: Final = "mlho-store"
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
-
-_ABOUT = """\
-Train models on electronic health records: select the features that come back, fit, calibrate, judge, and report.
-
-  mlho demo                    a made-up cohort with known effects, a run on it, and its report: start here
-  mlho plan spec.yaml          what a run would do, without doing it
-  mlho run spec.yaml           do it; stopped, the same command goes on where it was
-  mlho show                    the runs of a store; with a run's id or name, its result in the terminal
-  mlho report RUN              where a run's report is
-  mlho score score.yaml        score patients with a run's bundle
-
-With a queue (--broker), workers on any number of machines share a run:
-  mlho status RUN              who works on it, and what is quarantined
-  mlho cancel RUN              nothing more of it starts; what is done is kept
-  mlho retry RUN               give quarantined tasks new starts
-"""
-
-_SCORE_ABOUT = """\
-Score patients with a bundle: each partition of events becomes a Parquet part with a calibrated probability, the alerts
-and the reasons for each sample.
-
-  bundle: {uri: run:ID}        the bundle of a run in this store; or its folder
-  index: {date: 2026-11-24}    score everybody with an event as of that day; or a cohort table names whom, and when
-
-The bundle's own tests run first. Parts count once runs/ID/scores/manifest.json stands, which is written last: readers
-see all scores or none. The same specification on the same data does nothing the second time.
-"""
-
-_RUN_ABOUT = """\
-Carry out a training run on this machine.
-
-The specification is one YAML file; `mlho plan` checks it without running. Artifacts go to the store (a folder, or
-s3://bucket/prefix).
-What is done is never done again: after Ctrl-C or a crash the same command goes on, and a finished run does nothing.
-The number of workers changes how long it takes, and nothing else.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the artifacts, or s3://bucket/prefix (default: ./%(default)s)",
     )
     parser = argparse.ArgumentParser(
-        prog="mlho", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="mlho", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"mlho {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -123,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)
+    add_cluster_commands(commands, common)
+    add_operate(commands, common)
     version = commands.add_parser(
         "version", parents=[common], help="versions of this program and its libraries"
     )
@@ -139,7 +114,7 @@ def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
         "run",
         parents=[common],
         help="carry out a run",
-        description=_RUN_ABOUT,
+        description=RUN_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("spec", type=Path, help="the specification (YAML)")
@@ -154,7 +129,7 @@ def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
         "score",
         parents=[common],
         help="score patients with a bundle",
-        description=_SCORE_ABOUT,
+        description=SCORE_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     score.add_argument("spec", type=Path, help="the specification of a scoring run (YAML)")
@@ -199,9 +174,12 @@ def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     ):
         parser = commands.add_parser(name, parents=[common], help=words)
         parser.add_argument(
-            "run", nargs="?", help="a run's id, the beginning of one, or its name (default: the only one)"
+            "run",
+            nargs="?",
+            help="a run's id, the beginning of one, or its name (default: the only one); trainingrun/NAME in a cluster",
         )
         _add_broker(parser)
+        add_place(parser)
         parser.set_defaults(command=command)
 
 
@@ -318,6 +296,8 @@ def _tell(words: str) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if is_in_cluster(options.run):
+        return show_status(options)
     from scheduler.queued import status_of
 
     store = open_store(options.store)
@@ -327,6 +307,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
+    if is_in_cluster(options.run):
+        return cancel_in_cluster(options)
     from scheduler.queued import cancel_run
 
     store = open_store(options.store)

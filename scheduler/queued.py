@@ -203,7 +203,8 @@ def _state_after(error: BaseException | None) -> State | None:
         return State.FINISHED
     if isinstance(error, RunCancelled):
         return State.CANCELLED
-    if isinstance(error, MlhoError) and not isinstance(error, Deposed):
+    # A queue that went away while this scheduler started is no failure of the run: its workers wait, and so does what they do.
+    if isinstance(error, MlhoError) and not isinstance(error, Deposed | QueueUnavailable):
         return State.FAILED
     return None  # stopped: the same command goes on with this execution
 

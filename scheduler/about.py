@@ -1,0 +1,43 @@
+"""What ``mlho --help`` says."""
+
+from typing import Final
+
+ABOUT: Final = """\
+Train models on electronic health records: select the features that come back, fit, calibrate, judge, and report.
+
+  mlho demo                    a made-up cohort with known effects, a run on it, and its report: start here
+  mlho plan spec.yaml          what a run would do, without doing it
+  mlho run spec.yaml           do it; stopped, the same command goes on where it was
+  mlho show                    the runs of a store; with a run's id or name, its result in the terminal
+  mlho report RUN              where a run's report is
+  mlho score score.yaml        score patients with a run's bundle
+
+With a queue (--broker), workers on any number of machines share a run:
+  mlho status RUN              who works on it, and what is quarantined
+  mlho cancel RUN              nothing more of it starts; what is done is kept
+  mlho retry RUN               give quarantined tasks new starts
+
+In a Kubernetes cluster (docs/kubernetes.md), by your kubeconfig:
+  mlho submit spec.yaml        start it there; --wait until it has ended
+  mlho wait, status, logs, suspend, resume, cancel trainingrun/NAME
+"""
+
+SCORE_ABOUT: Final = """\
+Score patients with a bundle: each partition of events becomes a Parquet part with a calibrated probability, the alerts
+and the reasons for each sample.
+
+  bundle: {uri: run:ID}        the bundle of a run in this store; or its folder
+  index: {date: 2026-11-24}    score everybody with an event as of that day; or a cohort table names whom, and when
+
+The bundle's own tests run first. Parts count once runs/ID/scores/manifest.json stands, which is written last: readers
+see all scores or none. The same specification on the same data does nothing the second time.
+"""
+
+RUN_ABOUT: Final = """\
+Carry out a training run on this machine.
+
+The specification is one YAML file; `mlho plan` checks it without running. Artifacts go to the store (a folder, or
+s3://bucket/prefix).
+What is done is never done again: after Ctrl-C or a crash the same command goes on, and a finished run does nothing.
+The number of workers changes how long it takes, and nothing else.
+"""

@@ -1,0 +1,105 @@
+"""What an operator remembers of each run, and how it reads objects that may be of another version."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from scheduler.cluster import RUN_KINDS, Kind
+from scheduler.conditions import Status, read_status
+from scheduler.driving import Driver
+from scheduler.objects import RUN_LABEL
+from scheduler.observation import Asked, Check
+from scheduler.resource import DesiredState, WorkersSpec
+from scheduler.runs import Undertaking
+from scheduler.watching import Cache, Object
+
+
+@dataclass
+class Known:
+    """What the operator remembers of one resource; all of it can be lost."""
+
+    generation: int = -1
+    """Of the spec that was read last."""
+    asked: Asked | None = None
+    spec: Any = None
+    check: Check | None = None
+    undertaking: Undertaking | None = None
+    is_checking: bool = False
+    n_checks: int = 0
+    check_again_at: float = 0.0
+    driver: Driver | None = None
+    cancelling: str = ""
+    """Empty, ``asked``, or ``flagged``: the durable flag stands."""
+    written_at: float = 0.0
+    is_noted: bool = False
+
+
+@dataclass
+class Counts:
+    """What is counted since this scheduler leads."""
+
+    status_writes: int = 0
+    jobs_created: int = 0
+    api_errors: int = 0
+    looks: int = 0
+    errors: int = 0
+
+
+def part_for(cache: Cache, kind: Kind) -> Cache:
+    """The cache for one kind: both kinds of runs share one, in which a list of one must not remove the others."""
+    return _KindOnly(cache, kind) if kind in (Kind.TRAINING_RUN, Kind.SCORING_RUN) else cache
+
+
+class _KindOnly(Cache):
+    """The part of a cache that holds one kind of runs."""
+
+    def __init__(self, whole: Cache, kind: Kind) -> None:
+        super().__init__(self._pass_on)
+        self._whole = whole
+        self._kind = next(name for name, own in RUN_KINDS.items() if own is kind)
+
+    def put(self, obj: Object) -> None:
+        """Take in an object; those of a list of custom resources say their kind each."""
+        super().put({"kind": self._kind, **obj})
+
+    def _pass_on(self, old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            self._whole.put(new)
+        elif old is not None:
+            self._whole.remove(old)
+
+
+def status_of(obj: Mapping[str, Any]) -> Status:
+    """The status; one that another version wrote, and this one cannot read, is made anew."""
+    try:
+        return read_status(obj)
+    except ValidationError:
+        return Status()
+
+
+def asked_of_invalid(obj: Mapping[str, Any]) -> Asked:
+    """What a resource asks for whose specification is not valid."""
+    metadata = obj["metadata"]
+    return Asked(
+        kind=obj["kind"],
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        workers=WorkersSpec(),
+        desired=DesiredState.CANCELLED
+        if metadata.get("deletionTimestamp") or obj["spec"].get("desiredState") == DesiredState.CANCELLED
+        else DesiredState.RUNNING,
+    )
+
+
+def run_of(obj: Mapping[str, Any]) -> str:
+    """Uid of the run that an object of ours belongs to."""
+    return str(obj["metadata"].get("labels", {}).get(RUN_LABEL, ""))
+
+
+def owner_of(obj: Mapping[str, Any]) -> str:
+    """Uid of an object's first owner."""
+    return next((str(own["uid"]) for own in obj["metadata"].get("ownerReferences", ())), "")

@@ -1,0 +1,459 @@
+"""The control loop of a leading scheduler: observe, decide, act, for each run that has changed, and for all again and again.
+
+What is to be done is decided in :mod:`scheduler.reconcile`; how a run is carried out is in :mod:`scheduler.driving`. Here the
+two meet the cluster. One thread reconciles; runs, checks and cancellations have threads of their own, and tell it when
+there is news.
+"""
+
+import datetime as dt
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from mlho.errors import MlhoError, SpecError
+from mlho.log import error_fields
+from scheduler.appearance import Event, EventReason, has_ended
+from scheduler.cluster import RUN_KINDS, Cluster, ClusterError, ClusterUnavailable, Conflict, Kind, NotFound
+from scheduler.cluster_config import ClusterConfig
+from scheduler.conditions import ConditionType, Status, is_true
+from scheduler.driving import Driver, Home, cancel, check_run, forget_run, note_run, noted_runs
+from scheduler.known import Counts, Known, asked_of_invalid, owner_of, part_for, run_of, status_of
+from scheduler.objects import worker_job
+from scheduler.observation import Asked, Check, Drive, Quota, Seen, job_facts, pod_facts, quota_of
+from scheduler.reconcile import Decision, decide
+from scheduler.resource import from_resource
+from scheduler.telling import Teller
+from scheduler.watching import Cache, Object, Watcher
+
+STATUS_SECONDS: Final = 2.0  # between two writes of one run's status
+MAX_DRIVEN: Final = 32  # runs carried out at once; the others wait for their turn
+_TICK_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 1.0  # at a run that is carried out
+_LOOK_AT_ALL_SECONDS: Final = 15.0
+_CHECKERS: Final = 8
+_CHECK_AGAIN_SECONDS: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
+_STOP_SECONDS: Final = 20.0
+_WORKERS: Final = "app.kubernetes.io/managed-by=mlho-scheduler"
+_AT_ONCE: Final = (EventReason.WORKERS_CREATED, EventReason.MEMORY_RAISED)
+
+log = structlog.get_logger()
+
+
+class Operator:
+    """Carries out the runs of a cluster.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    config : ClusterConfig
+    home : Home
+    identity : str
+        Of this replica, for Events.
+    now : callable
+        The time of day.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: ClusterConfig,
+        home: Home,
+        *,
+        identity: str,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._home = home
+        self._now = now
+        self._teller = Teller(cluster, identity)
+        self._known: dict[str, Known] = {}
+        self._dirty: dict[str, float] = {}
+        self._dirty_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._runs = Cache(self._run_changed)
+        self._jobs = Cache(self._owned_changed)
+        self._pods = Cache(self._owned_changed)
+        self._workloads = Cache(self._workload_changed)
+        self._watchers = self._make_watchers()
+        self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
+        self._cancellers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="cancel")
+        self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
+        self._owner = f"{config.namespace}.{config.lease_name}"
+        self.counts = Counts()
+        self.looked_at = time.monotonic()
+        """When the loop last went round."""
+
+    def start(self) -> None:
+        """Begin to watch and to reconcile."""
+        for watcher in self._watchers:
+            watcher.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop all threads that carry out runs, leaving the runs as they are for the next leader."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(_STOP_SECONDS)
+        drivers = [known.driver for known in self._known.values() if known.driver is not None]
+        for driver in drivers:
+            driver.stop()
+        until = time.monotonic() + _STOP_SECONDS
+        for driver in drivers:
+            driver.join(max(0.0, until - time.monotonic()))
+        for watcher in self._watchers:
+            watcher.stop()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all has been listed once."""
+        return all(watcher.synced.is_set() for watcher in self._watchers)
+
+    def figures(self) -> dict[str, float]:
+        """Series for Prometheus."""
+        counts = self.counts
+        phases = Counter((own.get("status") or {}).get("phase", "Pending") for own in self._runs.all())
+        return {
+            **{f'mlho_scheduler_runs{{phase="{phase}"}}': n for phase, n in sorted(phases.items())},
+            "mlho_scheduler_driven": sum(known.driver is not None for known in list(self._known.values())),
+            "mlho_scheduler_status_writes_total": counts.status_writes,
+            "mlho_scheduler_worker_jobs_total": counts.jobs_created,
+            "mlho_scheduler_api_errors_total": counts.api_errors,
+            "mlho_scheduler_looks_total": counts.looks,
+            "mlho_scheduler_events_total": self._teller.n_told,
+        }
+
+    # What wakes it.
+
+    def _make_watchers(self) -> list[Watcher]:
+        kinds = [(Kind.TRAINING_RUN, self._runs, ""), (Kind.SCORING_RUN, self._runs, "")]
+        kinds += [(Kind.JOB, self._jobs, _WORKERS), (Kind.POD, self._pods, _WORKERS)]
+        if self._config.kueue_enabled:
+            kinds.append((Kind.WORKLOAD, self._workloads, ""))
+        return [
+            Watcher(self._cluster, kind, namespace, part_for(cache, kind), selector=selector)
+            for namespace in self._config.watch_namespaces
+            for kind, cache, selector in kinds
+        ]
+
+    def _run_changed(self, old: Object | None, new: Object | None) -> None:
+        self._mark(((new or old) or {})["metadata"]["uid"])
+
+    def _owned_changed(self, old: Object | None, new: Object | None) -> None:
+        uid = run_of((new or old) or {})
+        if uid:
+            self._mark(uid)
+
+    def _workload_changed(self, old: Object | None, new: Object | None) -> None:
+        job = self._jobs.get(owner_of((new or old) or {}))
+        if job is not None:
+            self._owned_changed(None, job)
+
+    def _mark(self, uid: str, *, seconds: float = 0.0) -> None:
+        """Look at a run, in so many seconds at the latest."""
+        at = time.monotonic() + seconds
+        with self._dirty_lock:
+            self._dirty[uid] = min(at, self._dirty.get(uid, at))
+        if not seconds:
+            self._wake.set()
+
+    def _mark_waiting(self) -> None:
+        """It may be the turn of a run that waits."""
+        for uid, known in list(self._known.items()):
+            if known.undertaking is not None and known.driver is None:
+                self._mark(uid)
+
+    # The loop.
+
+    def _reconcile_for_ever(self) -> None:
+        while not self.is_synced and not self._stop.wait(_TICK_SECONDS):
+            self.looked_at = time.monotonic()
+        self._find_orphans()
+        look_at_all_at = 0.0
+        while not self._stop.is_set():
+            now = time.monotonic()
+            self.looked_at = now
+            if now >= look_at_all_at:
+                look_at_all_at = now + _LOOK_AT_ALL_SECONDS
+                for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._known.keys():
+                    self._mark(uid)
+            for uid in self._take_due(now):
+                if self._stop.is_set():
+                    return
+                self.looked_at = time.monotonic()
+                self._look(uid)
+            self._wake.wait(_TICK_SECONDS)
+            self._wake.clear()
+
+    def _take_due(self, now: float) -> list[str]:
+        with self._dirty_lock:
+            due = [uid for uid, at in self._dirty.items() if at <= now]
+            for uid in due:
+                del self._dirty[uid]
+        return due
+
+    def _look(self, uid: str) -> None:
+        """Look at one run; whatever goes wrong is tried again and stops no other run."""
+        self.counts.looks += 1
+        try:
+            obj = self._runs.get(uid)
+            if obj is None:
+                self._gone(uid)
+            else:
+                self._reconcile(uid, obj)
+        except (Conflict, NotFound):
+            self._mark(uid, seconds=1.0)  # it has changed under our hands
+        except ClusterError as error:
+            self.counts.api_errors += 1
+            log.warning("not_reconciled", task=uid, **error_fields(error))
+            self._mark(uid, seconds=2.0 if isinstance(error, ClusterUnavailable) else 10.0)
+        except Exception as error:
+            self.counts.errors += 1
+            log.exception("not_reconciled", task=uid, error_kind=type(error).__name__)
+            self._mark(uid, seconds=10.0)
+
+    def _reconcile(self, uid: str, obj: Object) -> None:
+        known = self._known.setdefault(uid, Known())
+        status = status_of(obj)
+        self._read(known, obj, status)
+        assert known.asked is not None
+        driver = known.driver
+        if driver is not None and not driver.is_alive and (has_ended(status) or not driver.has_ended):
+            known.driver = None
+            self._mark_waiting()
+        self._check(uid, known, status)
+        seen = Seen(
+            resource=known.asked,
+            status=status,
+            now=self._now(),
+            jobs=tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid),
+            pods=tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid),
+            quota=self._quota(uid, known.asked),
+            check=self._check_shown(known, status),
+            drive=self._drive_shown(known, status),
+            is_waiting_for_turn=known.undertaking is not None
+            and known.driver is None
+            and not self._may_drive(uid, known),
+        )
+        self._act(uid, obj, known, seen, decide(seen))
+
+    def _read(self, known: Known, obj: Object, status: Status) -> None:
+        """Read what the resource asks for, if it has changed."""
+        metadata = obj["metadata"]
+        is_new = known.generation != metadata.get("generation", 0)
+        if not is_new and (known.asked is None or not metadata.get("deletionTimestamp")):
+            return
+        try:
+            resource = from_resource(obj)
+        except SpecError as error:
+            known.asked = asked_of_invalid(obj)
+            known.check, known.spec = Check(reason="InvalidSpec", message=str(error)), None
+        else:
+            known.asked = Asked.of(resource)
+            if known.spec != resource.spec:
+                known.spec, known.check, known.undertaking, known.n_checks = resource.spec, None, None, 0
+                known.check_again_at = 0.0
+        known.generation = metadata.get("generation", 0)
+
+    # Is it as it must be?
+
+    def _check(self, uid: str, known: Known, status: Status) -> None:
+        """Have store and data looked at, unless that is known."""
+        if has_ended(status) or known.spec is None or known.is_checking or known.undertaking is not None:
+            return
+        if time.monotonic() < known.check_again_at or self._stop.is_set():
+            return
+        known.is_checking = True
+        spec = known.spec
+
+        def check() -> None:
+            found, undertaking = check_run(self._home, spec)
+            if known.spec == spec:
+                known.check, known.undertaking = found, undertaking
+            pause = _CHECK_AGAIN_SECONDS[min(known.n_checks, len(_CHECK_AGAIN_SECONDS) - 1)]
+            known.n_checks += 1
+            known.check_again_at = time.monotonic() + pause
+            known.is_checking = False
+            self._mark(uid)
+            if undertaking is None:
+                self._mark(uid, seconds=pause)
+
+        self._checkers.submit(check)
+
+    def _check_shown(self, known: Known, status: Status) -> Check | None:
+        """The check, as long as the run is not accepted; what is wrong later is not a matter of acceptance."""
+        if is_true(status.conditions, ConditionType.ACCEPTED):
+            return Check(run_id=status.run_id or "") if status.run_id else None
+        return known.check
+
+    def _drive_shown(self, known: Known, status: Status) -> Drive | None:
+        """How far the run is; also why it cannot go on, though it was accepted."""
+        drive = self._drive_of(known)
+        if drive is not None or known.check is None or not is_true(status.conditions, ConditionType.ACCEPTED):
+            return drive
+        if not known.check.is_accepted:
+            return Drive(trouble=(known.check.reason, known.check.message))
+        if status.run_id and known.check.run_id != status.run_id:
+            message = "The inputs are not those that were accepted. Apply a new resource, which reads them as they are now."
+            return Drive(end=ConditionType.FAILED, end_reason="InputChanged", end_message=message)
+        return None
+
+    def _drive_of(self, known: Known) -> Drive | None:
+        return known.driver.picture() if known.driver is not None else None
+
+    def _quota(self, uid: str, asked: Asked) -> Quota | None:
+        if asked.workers.kueue_queue is None or not self._config.kueue_enabled:
+            return None
+        jobs = [own for own in self._jobs.all() if run_of(own) == uid and not job_facts(own).is_over]
+        latest = max(jobs, key=lambda own: job_facts(own).generation, default=None)
+        if latest is None:
+            return None
+        workloads = (own for own in self._workloads.all() if owner_of(own) == latest["metadata"]["uid"])
+        found = next(workloads, None)
+        return quota_of(found) if found is not None else None
+
+    # What is done.
+
+    def _act(self, uid: str, obj: Object, known: Known, seen: Seen, decision: Decision) -> None:
+        namespace = seen.resource.namespace
+        if decision.is_cancelled and not self._is_cancelled(uid, known, seen):
+            decision = replace(decision, status=seen.status, events=())
+        for name in decision.delete:
+            self._cluster.delete(Kind.JOB, namespace, name)
+        if not has_ended(seen.status):
+            self._drive(uid, known, decision)
+        if decision.make is not None:
+            job = worker_job(decision.make, self._config.worker)
+            self._jobs.put(self._cluster.apply(Kind.JOB, job))
+            self.counts.jobs_created += 1
+            log.info("workers_created", run_id=decision.make.run_id, workers=decision.make.parallelism)
+        for event in decision.events if decision.make is not None else ():
+            if event.reason in _AT_ONCE:
+                self._teller.tell(obj, event)
+        if decision.status != seen.status:
+            later = [own for own in decision.events if own.reason not in _AT_ONCE]
+            self._write(uid, obj, known, decision.status, later)
+        if known.driver is not None or decision.is_driven:
+            self._mark(uid, seconds=_LOOK_SECONDS)
+        elif has_ended(decision.status):
+            self._close(uid, known, seen)
+
+    def _write(self, uid: str, obj: Object, known: Known, status: Status, events: list[Event]) -> None:
+        wait = known.written_at + STATUS_SECONDS - time.monotonic()
+        if wait > 0:
+            self._mark(uid, seconds=wait)
+            return
+        metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
+        wanted = {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "metadata": metadata,
+            "status": status.plain(),
+        }
+        self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], wanted, part="status"))
+        known.written_at = time.monotonic()
+        self.counts.status_writes += 1
+        for event in events:
+            self._teller.tell(obj, event)
+
+    def _drive(self, uid: str, known: Known, decision: Decision) -> None:
+        """Start the thread that carries the run out, or stop it."""
+        driver = known.driver
+        if driver is not None and not decision.is_driven and not decision.is_cancelled:
+            if driver.has_ended:
+                return
+            driver.stop()
+            return
+        if (
+            decision.is_driven
+            and driver is None
+            and known.undertaking is not None
+            and self._may_drive(uid, known)
+        ):
+            self._note(uid, known)
+            known.driver = Driver(self._home, known.undertaking, lambda: self._mark(uid))
+            known.driver.start()
+
+    def _may_drive(self, uid: str, known: Known) -> bool:
+        """Whether it is a run's turn: there is room, and no other resource drives the same run."""
+        driven = {
+            other: own.driver.run_id
+            for other, own in self._known.items()
+            if own.driver is not None and other != uid
+        }
+        same = known.undertaking is not None and known.undertaking.run_id in driven.values()
+        return len(driven) < MAX_DRIVEN and not same
+
+    def _note(self, uid: str, known: Known) -> None:
+        if known.is_noted or known.undertaking is None:
+            return
+        note_run(self._home.store(), self._owner, uid, {"run": known.undertaking.run_id})
+        known.is_noted = True
+
+    def _is_cancelled(self, uid: str, known: Known, seen: Seen) -> bool:
+        """Have a run cancelled; tell whether the durable flag stands, or is not needed."""
+        run_id = seen.status.run_id or (known.undertaking.run_id if known.undertaking else "")
+        if not run_id or (known.driver is None and not seen.status.execution):
+            return True
+        if not known.cancelling:
+            known.cancelling = "asked"
+            self._cancellers.submit(self._cancel, uid, run_id)
+        return known.cancelling == "flagged"
+
+    def _cancel(self, uid: str, run_id: str) -> None:
+        """Raise the flag, say so, and clean up."""
+        known = self._known.get(uid)
+
+        def flagged() -> None:
+            if known is not None:
+                known.cancelling = "flagged"
+            self._mark(uid)
+
+        while not self._stop.is_set():
+            try:
+                cancel(self._home, run_id, flagged=flagged)
+                forget_run(self._home.store(), self._owner, uid)
+                log.info("run_cancelled", run_id=run_id)
+                return
+            except (MlhoError, OSError) as error:
+                log.warning("not_cancelled", run_id=run_id, **error_fields(error))
+                self._stop.wait(2.0)
+
+    def _gone(self, uid: str) -> None:
+        """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
+        known = self._known.pop(uid, None)
+        if known is None or known.driver is None:
+            return
+        known.driver.stop()
+        self._mark_waiting()
+        if not known.driver.has_ended and not known.cancelling:
+            self._cancellers.submit(self._cancel, uid, known.driver.run_id)
+
+    def _close(self, uid: str, known: Known, seen: Seen) -> None:
+        """Nothing is left to do for a run, but to see its workers go."""
+        known.undertaking = None
+        if known.is_noted and not known.cancelling:
+            forget_run(self._home.store(), self._owner, uid)
+            known.is_noted = False
+        if any(not job.is_over for job in seen.jobs):
+            self._mark(uid, seconds=5.0)
+
+    def _find_orphans(self) -> None:
+        """Cancel what a former leader carried out for resources that were deleted meanwhile."""
+        try:
+            noted = noted_runs(self._home.store(), self._owner)
+        except (MlhoError, OSError) as error:
+            log.warning("orphans_not_looked_for", **error_fields(error))
+            return
+        for uid, document in noted.items():
+            obj = self._runs.get(uid)
+            status = status_of(obj) if obj is not None else None
+            if status is None or has_ended(status):
+                self._cancellers.submit(self._cancel, uid, document["run"])
