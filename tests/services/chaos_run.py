@@ -1,0 +1,162 @@
+"""What runs under chaos: a plan in two layers, its scheduler, and a worker that notes each commit it makes.
+
+Run as a program it is one of the two: ``chaos_run.py worker …`` with a worker's options, ``chaos_run.py scheduler --tasks N``.
+The worker also serves real training runs. Its child processes import the main program again, and so know the step and the note too.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final, cast, override
+
+import mlho.steps.base as base
+from mlho.errors import MlhoError
+from mlho.log import configure
+from mlho.settings import Settings
+from mlho.spec import digest_of
+from mlho.steps import STEPS
+from mlho.steps.base import Commit, Outcome, Step, Work
+from mlho.store import open_store
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.plan import STAGES, Manifest, Plan, PlannedTask
+
+NOTES: Final = "CHAOS_NOTES"
+"""File of a line for each start and each commit; without it nothing is noted, and steps do not sleep."""
+START: Final = "start"
+COMMIT: Final = "commit"
+_LAST: Final = "last"
+_SIZE: Final = 2_000  # 32-byte digests: 64 kB, so that a kill can fall into writing
+_TENTH: Final = 0.1
+
+
+def note(*words: str) -> None:
+    """Append a line to the notes; one write, so that lines of many processes do not mix."""
+    path = os.environ.get(NOTES)
+    if path is not None:
+        handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        os.write(handle, (" ".join(words) + "\n").encode())
+        os.close(handle)
+
+
+def fingerprint(record: bytes) -> str:
+    """Digest of a commit record as it stands in the store."""
+    return hashlib.sha256(record).hexdigest()
+
+
+class Mix(Step):
+    """Hashes its name and all that it reads; takes up to a tenth of a second, depending on its name."""
+
+    kind: ClassVar[str] = "chaos_mix"
+
+    @override
+    def run(self, work: Work) -> dict[str, Any]:
+        note(START, work.task.key)
+        digest = hashlib.sha256(work.params["name"].encode())
+        for artifact in work.inputs.get("parts", ()):
+            digest.update(artifact.read("mix.bin"))
+        if NOTES in os.environ:
+            time.sleep(digest.digest()[0] / 255 * _TENTH)
+        blocks = (hashlib.sha256(digest.digest() + number.to_bytes(4)).digest() for number in range(_SIZE))
+        (work.out / "mix.bin").write_bytes(b"".join(blocks))
+        return {}
+
+
+def _commit_and_note(store: Store, commit: Commit) -> Outcome:
+    outcome = _commit(store, commit)
+    if outcome.is_new:
+        note(COMMIT, commit.task, fingerprint(outcome.commit.model_dump_json().encode()))
+    return outcome
+
+
+_commit = base._commit
+base._commit = _commit_and_note
+cast(dict[str, Step], STEPS)[Mix.kind] = Mix()
+
+
+@dataclass(frozen=True)
+class ChaosRun:
+    """A run of many small tasks: two thirds read nothing, the others read three of those, the last one reads forty of these."""
+
+    n_tasks: int
+    store: Store
+    data: Path | str = "."
+    manifest: Manifest = field(default_factory=lambda: Manifest({}))
+
+    @property
+    def run_id(self) -> str:
+        """Depends on the number of tasks alone."""
+        return digest_of({"chaos": self.n_tasks})[:16]
+
+    def describe(self) -> None:
+        """Nothing to tell."""
+
+    def first_plan(self) -> Plan:
+        """The first layer's first task."""
+        return dict(list(self._plan().items())[:1])
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """Both layers and the last task."""
+        return self._plan()
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Say that it is done."""
+        self.store.put_if_absent(run_key(self.run_id, "result.json"), commits[_LAST].digest.encode())
+        return commits[_LAST]
+
+    def _plan(self) -> Plan:
+        dice = random.Random(self.n_tasks)
+        first = [f"first-{number}" for number in range(self.n_tasks * 2 // 3)]
+        second = [f"second-{number}" for number in range(self.n_tasks - len(first) - 1)]
+        tasks = [self._task(name, STAGES[0], ()) for name in first]
+        tasks += [self._task(name, STAGES[1], tuple(dice.sample(first, 3))) for name in second]
+        tasks.append(self._task(_LAST, STAGES[2], tuple(dice.sample(second, min(40, len(second))))))
+        return {task.name: task for task in tasks}
+
+    @staticmethod
+    def _task(name: str, stage: str, parts: tuple[str, ...]) -> PlannedTask:
+        return PlannedTask(
+            name, Mix.kind, stage, params={"name": name}, needs={"parts": parts} if parts else {}
+        )
+
+
+class _Nobody:
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """See nothing."""
+
+
+def drive(arguments: list[str]) -> int:
+    """Be the scheduler of a :class:`ChaosRun`, with the store, broker and key of the environment."""
+    from scheduler.queued import Place, carry_out_on_queue
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tasks", type=int, required=True)
+    options = parser.parse_args(arguments)
+    configure("json", verbose=False)
+    settings = Settings.from_environment()
+    assert settings.broker is not None
+    assert settings.store is not None
+    run = ChaosRun(options.tasks, open_store(settings.store))
+    try:
+        carry_out_on_queue(
+            run, Place(settings.broker, settings.store, 0), settings, _Nobody(), tell=lambda words: None
+        )
+    except MlhoError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    role, *rest = sys.argv[1:]
+    if role == "scheduler":
+        sys.exit(drive(rest))
+    from worker.__main__ import main
+
+    sys.exit(main(rest))

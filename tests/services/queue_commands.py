@@ -1,0 +1,99 @@
+"""The command on a queue with workers of one's own, as people start them: processes, a store, and what is published at the end."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlho.settings import BROKER, SIGNING_KEY
+from mlho.spec import load_spec
+from mlho.steps.base import Commit
+from mlho.store.base import Store
+from scheduler.manifest import make_manifest
+from scheduler.runs import Run
+from tests.services.queue_home import KEY, ROOT, kill_group
+
+
+@dataclass
+class Commands:
+    """Processes of one run; what they say goes to files in the folder.
+
+    Parameters
+    ----------
+    spec : Path
+        The specification, in the folder of its tables.
+    folder : Path
+        For logs.
+    address : str
+        Of the store.
+    broker : str
+        Address of Redis.
+    environment : mapping
+        For all processes, besides the secrets.
+    """
+
+    spec: Path
+    folder: Path
+    address: str
+    broker: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def run(self, *options: str) -> "subprocess.Popen[bytes]":
+        """Start the scheduler."""
+        command = ["-m", "scheduler", "run", str(self.spec), "--store", self.address, "--log", "json"]
+        return self._start("scheduler", [*command, *options])
+
+    def worker(self, run: str, *options: str, cpus: Sequence[int] = ()) -> "subprocess.Popen[bytes]":
+        """Start a worker, on these CPUs alone if any are given."""
+        command = ["-m", "worker", "--run", run, "--store", self.address, "--verbose", *options]
+        process = self._start(f"worker-{len(self.processes)}", command)
+        if cpus:
+            os.sched_setaffinity(process.pid, cpus)  # before it has threads or children, which inherit it
+        return process
+
+    def run_id(self, store: Store) -> str:
+        """Id of the run, as the scheduler will find it."""
+        spec = load_spec(self.spec)
+        data = self.spec.parent
+        return Run(spec, make_manifest(spec.spec.data.tables, data), data, store).run_id
+
+    def log(self) -> str:
+        """All that was said."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
+
+    def _start(self, name: str, arguments: list[str]) -> "subprocess.Popen[bytes]":
+        secrets = {BROKER: self.broker, SIGNING_KEY: KEY.decode()}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **secrets},
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+
+@contextmanager
+def ending(commands: Commands) -> Iterator[Commands]:
+    """End all that was started, whatever happens."""
+    try:
+        yield commands
+    finally:
+        for process in commands.processes:
+            kill_group(process)
+
+
+def published(store: Store) -> dict[str, bytes]:
+    """Files of the only run's bundle by name, and the digest of its result."""
+    bundle = [key for key in store.keys("runs/") if "/bundle/" in key]
+    commits = (Commit.model_validate_json(store.get(key)) for key in store.keys("commits/"))
+    (report,) = [commit for commit in commits if commit.kind == "write_report"]
+    files = {key.partition("/bundle/")[2]: store.get(key) for key in bundle}
+    return {**files, "result_digest": str(report.facts["result_digest"]).encode()}

@@ -1,0 +1,62 @@
+"""The short form of ``make chaos``: everything is killed, emptied, refused or sent twice, and the result is what it would have been."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mlho.protocol.documents import State, read_execution
+from mlho.protocol.names import Names
+from mlho.store.local import LocalStore
+from scheduler.executions import Leadership, begin_execution
+from scheduler.leases import Leases, QueueUnavailable
+from scheduler.queued import _Ending
+from tests.services.chaos import SHORT, TRAINING, on_local, on_s3
+from tests.services.chaos_subjects import DUPLICATE, chaos_subject, short_of, training_subject
+from tests.services.s3_servers import BUCKET, S3Server
+
+SEED = 1
+N_TASKS = 300
+
+
+@pytest.mark.usefixtures("credentials")
+def test_small_tasks_on_object_storage_under_chaos(tmp_path: Path, seaweedfs: S3Server) -> None:
+    """300 tasks in two layers: none lost, none committed twice, every artifact the same, with every fault that was promised."""
+    subject = chaos_subject(tmp_path, N_TASKS)
+    address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
+
+    verdict = on_s3(subject, tmp_path, seaweedfs, address, plan=SHORT, seed=SEED, seconds=170)
+
+    assert len(subject.expected) == N_TASKS
+    assert verdict.is_exact, verdict
+    assert short_of(verdict, SHORT, on_store=True) == {}
+
+
+def test_training_run_under_chaos(tmp_path: Path) -> None:
+    """A real training run, with the store in a folder: every artifact and every file of the bundle the same."""
+    subject = training_subject(tmp_path, str(tmp_path / "store"))
+
+    verdict = on_local(subject, tmp_path, plan=TRAINING, seed=SEED, seconds=170)
+
+    assert len(subject.bundle) > 3
+    assert verdict.is_exact, verdict
+    assert short_of(verdict, TRAINING, on_store=False).keys() <= {DUPLICATE}  # with 16 messages that is luck
+
+
+def test_redis_gone_while_a_scheduler_starts_leaves_the_execution_open(tmp_path: Path) -> None:
+    """Found by seed 3: the scheduler ends, but its workers go on with what they do, and the next one with the execution."""
+    store, run = LocalStore(tmp_path), "0123456789abcdef"
+    execution, _ = begin_execution(store, run, tmp_path)
+    leases = Leases("redis://127.0.0.1:1/0", Names(execution.id))
+
+    with (
+        Leadership(store, run) as leader,
+        pytest.raises(QueueUnavailable),
+        _Ending(store, execution, leases, leader, cleans_up=True),
+    ):
+        leases.declare(1)
+
+    found = read_execution(store, run)
+    assert found is not None
+    assert found.state is State.OPEN
+    assert begin_execution(store, run, tmp_path) == (execution, False)
