@@ -108,10 +108,10 @@ def check_planted(folder: Path, result: dict[str, Any]) -> Group:
     truth = read_truth(folder)
     features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
     table = Table(title="What was planted, and what came back", title_justify="left", show_edge=False)
-    table.add_column("planted code")
+    table.add_column("planted code", no_wrap=True, min_width=9)
     for name in ("odds ratio", "came back", "confidence"):
         table.add_column(name, justify="right")
-    table.add_column("note", no_wrap=True)
+    table.add_column("note")
     for causal in truth.causal:
         found = features.get(causal.code)
         is_back = bool(found and found["in_consensus"])
