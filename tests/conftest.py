@@ -1,6 +1,7 @@
 """What every test starts from: one thread, no settings of the shell, examples that come out the same in CI."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 for name in [name for name in os.environ if name.startswith("MLHO_") and name != REFERENCE]:
     del os.environ[name]
 
+from tests.builders import InlinePool, Said, call_command  # noqa: E402 - it imports numpy, which reads the above
+
 # Deadlines would measure the neighbours' load, and the first example compiles numba.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
@@ -36,3 +39,23 @@ def local_store(tmp_path: Path) -> LocalStore:
 def memory_store() -> MemoryStore:
     """An empty store in memory."""
     return MemoryStore()
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> type[InlinePool]:
+    """Replace the command's pool of processes by one that runs a task in this process when it is handed out."""
+    monkeypatch.setattr("scheduler.cli.LocalPool", InlinePool)
+    monkeypatch.setattr(InlinePool, "before", None)
+    return InlinePool
+
+
+@pytest.fixture
+def command(
+    inline: type[InlinePool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Call the command in this process, with a store of this test."""
+
+    def call(*arguments: object, store: Path | None = None) -> Said:
+        return call_command(arguments, store or tmp_path / "store", capsys)
+
+    return call
