@@ -1,4 +1,7 @@
-"""What ``mlho`` does with runs in a cluster: submit, wait, show, suspend, resume, cancel; by the user's kubeconfig."""
+"""What ``mlho`` does with runs in a cluster, by the user's kubeconfig: submit, wait, status, suspend, resume, cancel, logs, export.
+
+What it says of a run in a cluster it says in the words that it has for one on this machine.
+"""
 
 import argparse
 import datetime as dt
@@ -11,8 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from mlho.errors import MlhoError, SpecError
+from mlho.protocol.documents import State
 from mlho.spec import API_VERSION
+from mlho.store import open_store
 from scheduler import console
+from scheduler.export import export_run, output_lines, split_output
+from scheduler.listing import find_run
 from scheduler.resource import DesiredState, dated, from_resource
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ _NAMES: Final = {
     "srun": "ScoringRun",
 }
 _ENDS: Final = {"Succeeded": 0, "Failed": 1, "Cancelled": 3}
+NOT_ON_A_QUEUE: Final = "not on a queue"  # as scheduler.queued says it
 TIMED_OUT: Final = 124  # as timeout(1) has it
 
 
@@ -49,6 +57,26 @@ def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None
         parser.add_argument("run", help="trainingrun/NAME or scoringrun/NAME")
         add_place(parser)
         parser.set_defaults(command=command)
+    _add_export(commands, common)
+
+
+def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "export",
+        parents=[common],
+        help="copy a run's report, result and bundle, or its scores, into a folder",
+    )
+    parser.add_argument(
+        "run",
+        nargs="?",
+        help="a run's id, the beginning of one, or its name (default: the only one); trainingrun/NAME in a cluster: "
+        "its store is reached with your credentials, at MLHO_S3_ENDPOINT if that is set",
+    )
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="a new folder (default: the run's id, in this folder)"
+    )
+    add_place(parser)
+    parser.set_defaults(command=_export)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -141,8 +169,7 @@ def _wait(cluster: "Cluster", namespace: str, run: str, seconds: float) -> int:
             console.err.print(f"{run}  {words}", markup=False)
             shown = words
         if status.get("phase") in _ENDS:
-            for label, uri in (status.get("outputs") or {}).items():
-                console.out.print(f"{label:<13} {uri}", markup=False)
+            _print_outputs(status.get("runId", ""), status.get("outputs") or {})
             return _ENDS[status["phase"]]
         time.sleep(_POLL_SECONDS)
     console.err.print(f"{run}: has not ended after {seconds:.0f} s.", markup=False)
@@ -154,33 +181,54 @@ def _line(status: Mapping[str, Any]) -> str:
     return "  ".join(str(own) for own in words if own)
 
 
+def _print_outputs(run: str, outputs: Mapping[str, str]) -> None:
+    for line in output_lines(run, outputs) if outputs else ():
+        console.out.print(line, markup=False, soft_wrap=True)
+
+
 def show_status(options: argparse.Namespace) -> int:
-    """Print the status of a run in a cluster as JSON."""
+    """Print the status of a run in a cluster as JSON: what ``mlho status`` says of any run, and the resource's own status."""
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     status = cluster.get(kind, namespace, name).get("status") or {}
-    print(json.dumps(status, indent=1, ensure_ascii=False))  # noqa: T201 - the command's output
+    print(json.dumps(shown_status(status), indent=1, ensure_ascii=False))  # noqa: T201 - the command's output
     return 0
+
+
+def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The status of a resource, begun with what ``mlho status`` says of a run on a queue."""
+    tasks = status.get("tasks") or {}
+    states = {"Succeeded": State.FINISHED, "Failed": State.FAILED, "Cancelled": State.CANCELLED}
+    state = (
+        states.get(status.get("phase", ""), State.OPEN).value if status.get("execution") else NOT_ON_A_QUEUE
+    )
+    return {
+        "run": status.get("runId"),
+        "execution": status.get("execution"),
+        "state": state,
+        "running": tasks.get("running", 0),
+        **status,
+    }
 
 
 def cancel_in_cluster(options: argparse.Namespace) -> int:
     """Have a run cancelled."""
-    return _want(options, DesiredState.CANCELLED)
+    return _want(options, DesiredState.CANCELLED, "cancelled. Its workers and its queue go within seconds.")
 
 
 def _suspend(options: argparse.Namespace) -> int:
-    return _want(options, DesiredState.SUSPENDED)
+    return _want(options, DesiredState.SUSPENDED, f"suspended. It goes on with: mlho resume {options.run}")
 
 
 def _resume(options: argparse.Namespace) -> int:
-    return _want(options, DesiredState.RUNNING)
+    return _want(options, DesiredState.RUNNING, "goes on from what is committed.")
 
 
-def _want(options: argparse.Namespace, desired: DesiredState) -> int:
+def _want(options: argparse.Namespace, desired: DesiredState, words: str) -> int:
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     cluster.merge(kind, namespace, name, {"spec": {"desiredState": desired.value}})
-    console.out.print(f"{options.run}: desiredState is {desired.value}", markup=False)
+    console.out.print(f"{options.run}: {words}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -202,6 +250,31 @@ def _logs(options: argparse.Namespace) -> int:
             lines = f"{error}\n"
         print(f"--- {own}\n{lines}", end="")  # noqa: T201 - the command's output
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
+    store = open_store(address)
+    run = run or find_run(store, options.run)
+    done = export_run(store, run, options.to or Path(run), expected_digest=digest)
+    _print_outputs(done.run, done.outputs)
+    words = f"{done.n_files} files, {console.size(done.n_bytes)}, digests verified"
+    console.err.print(f"{done.folder}: {words if done.is_new else 'is there already'}.", markup=False)
+    return 0
+
+
+def _exportable(options: argparse.Namespace) -> tuple[str, str, str | None]:
+    """Store, run id and result digest of a run in a cluster, as its status says."""
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    status = cluster.get(kind, namespace, name).get("status") or {}
+    outputs, run = status.get("outputs") or {}, status.get("runId", "")
+    address = outputs.get("result") or outputs.get("scores")
+    if not address:
+        raise SpecError(
+            f"{options.run}: has no results (phase {status.get('phase', 'Pending')}). Wait for it: mlho wait {options.run}"
+        )
+    return split_output(address, run), run, outputs.get("resultDigest")
 
 
 def add_operate(commands: Any, common: argparse.ArgumentParser) -> None:

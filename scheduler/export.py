@@ -1,0 +1,207 @@
+"""A finished run's files in a folder: fetched from its store, verified, and there whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, SpecError
+from mlho.steps.base import verified_blob
+from mlho.store.base import Store, checked_key, file_digest
+from mlho.store.keys import RUNS, blob_key, run_key
+
+RESULT: Final = "result.json"
+REPORT: Final = "report.html"
+BUNDLE: Final = "bundle"
+_PREFIX: Final = "scores"
+_MANIFEST: Final = "manifest.json"
+
+Content = bytes | Path
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is in the folder now.
+
+    Attributes
+    ----------
+    run : str
+    folder : Path
+    n_files, n_bytes : int
+    is_new : bool
+        Whether this call wrote it; an equal folder is left as it is.
+    outputs : dict
+        What people look for, in the words of a custom resource's ``status.outputs``.
+    """
+
+    run: str
+    folder: Path
+    n_files: int
+    n_bytes: int
+    is_new: bool
+    outputs: Mapping[str, str]
+
+
+def export_run(store: Store, run: str, folder: Path, *, expected_digest: str | None = None) -> Exported:
+    """Write report, result and bundle of a training run, or the scores of a scoring run, into a folder.
+
+    Parameters
+    ----------
+    store : Store
+    run : str
+        The run's id.
+    folder : Path
+        New; or it holds these very files, and is left as it is. It appears only when it is whole.
+    expected_digest : str, optional
+        The ``resultDigest`` that whoever names the run was told.
+
+    Raises
+    ------
+    SpecError
+        The run is not in the store or not finished, or the folder holds something else.
+    ArtifactDamaged
+        Bytes are not those that were committed.
+    """
+    kind, prefix = _kind_of(store, run)
+    if kind == "ScoringRun":
+        files, outputs = _scores(store, run, prefix), {"scores": f"{prefix}/{_MANIFEST}"}
+    else:
+        result = _committed(store, run, RESULT)  # published last: it means that the run has ended
+        digest = _result_digest(result, expected_digest, run)
+        files = {RESULT: result, **_beside_the_result(store, run)}
+        outputs = {"resultDigest": digest, "bundle": BUNDLE, "report": REPORT}
+    is_new = _write(folder, files)
+    shown = {name: own if name == "resultDigest" else f"{folder}/{own}" for name, own in outputs.items()}
+    return Exported(run, folder, len(files), sum(map(_size, files.values())), is_new, shown)
+
+
+def output_lines(run: str, outputs: Mapping[str, str]) -> Iterator[str]:
+    """What came out of a run, one line each: the same of a run here, of one in a cluster, and of an exported one."""
+    yield f"run      {run}"
+    for name, key in (("result", "resultDigest"), *((own, own) for own in ("bundle", "report", "scores"))):
+        if outputs.get(key):
+            yield f"{name:<8} {outputs[key]}"
+
+
+def split_output(address: str, run: str) -> str:
+    """The address of the store in which an output of a run is.
+
+    Examples
+    --------
+    >>> split_output("s3://bucket/mlho/runs/0a1b/report.html", "0a1b")
+    's3://bucket/mlho'
+    """
+    store, separator, _ = address.partition(f"/{RUNS}/{run}/")
+    if not separator:
+        raise SpecError(
+            f"{address[:200]!r}: not in the folder of run {run[:64]}. Give the store's address with --store and the run's id."
+        )
+    return store
+
+
+def _kind_of(store: Store, run: str) -> tuple[str, str]:
+    try:
+        document = yaml.safe_load(store.get(run_key(run, "spec.yaml")))
+    except ArtifactNotFound:
+        raise SpecError(
+            f"run {run}: the store holds no such run. mlho show lists those that it has."
+        ) from None
+    return document["kind"], document["spec"].get("output", {}).get("prefix", _PREFIX)
+
+
+def _beside_the_result(store: Store, run: str) -> dict[str, Content]:
+    start = len(run_key(run, ""))
+    names = [key[start:] for key in store.keys(run_key(run, f"{BUNDLE}/"))]
+    return {name: _committed(store, run, name) for name in (REPORT, *names)}
+
+
+def _scores(store: Store, run: str, prefix: str) -> dict[str, Content]:
+    """The manifest, which is published last, and what it names; parts stay in files, for they may be large."""
+    content = _committed(store, run, f"{prefix}/{_MANIFEST}")
+    files: dict[str, Content] = {f"{prefix}/{_MANIFEST}": content}
+    files[f"{prefix}/scores.json"] = _committed(store, run, f"{prefix}/scores.json")
+    for part in json.loads(content)["parts"]:
+        files[f"{prefix}/{part['name']}"] = verified_blob(store, part["sha256"])
+    return files
+
+
+def _committed(store: Store, run: str, name: str) -> bytes:
+    """A published file, verified: it is the copy of a blob, whose name is the digest of its bytes."""
+    try:
+        content = store.get(run_key(run, name))
+    except ArtifactNotFound:
+        raise SpecError(
+            f"run {run}: not finished ({name} is not there). Run its specification again: it goes on where it was."
+        ) from None
+    digest = hashlib.sha256(content).hexdigest()
+    if not store.exists(blob_key(digest)):
+        raise ArtifactDamaged(
+            f"{run_key(run, name)}: its bytes are not those that were committed. Expected a SHA-256 that the store knows; "
+            f"got {digest[:12]}…. Delete the file, and run the specification again: it is published anew.",
+            sha256=digest,
+        )
+    return content
+
+
+def _result_digest(content: bytes, expected: str | None, run: str) -> str:
+    # Importing its models takes a fifth of a second, which other commands need not wait for.
+    from mlho.report.result import result_digest
+
+    found = result_digest(json.loads(content))
+    if expected is not None and found != expected:
+        raise ArtifactDamaged(
+            f"run {run}: another result. Expected the digest {expected[:64]}; got {found}. See that --store and the "
+            "endpoint are those of the cluster."
+        )
+    return found
+
+
+def _write(folder: Path, files: Mapping[str, Content]) -> bool:
+    """Write all files, or none; tell whether there was anything to write."""
+    if folder.exists() or folder.is_symlink():
+        if _holds(folder, files):
+            return False
+        raise SpecError(f"{folder}: exists and does not hold just these files. Give a new folder with --to.")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        for name, content in files.items():
+            _write_one(partial / checked_key(name), content)
+        partial.rename(folder)
+    except OSError as error:
+        raise SpecError(
+            f"{folder}: cannot be written ({error.strerror}). Give a new folder on a disk with room, with --to."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def _write_one(path: Path, content: Content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    else:
+        path.write_bytes(content)
+
+
+def _holds(folder: Path, files: Mapping[str, Content]) -> bool:
+    if not folder.is_dir():
+        return False
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return found == set(files) and all(
+        file_digest(folder / name) == _digest(content) for name, content in files.items()
+    )
+
+
+def _digest(content: Content) -> str:
+    return file_digest(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+
+
+def _size(content: Content) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content)
