@@ -10,6 +10,8 @@ from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _KIB: Final = 1024
+LEAVE_SIGNAL: Final = signal.SIGUSR2
+"""Asks a worker to finish what it runs, take nothing more, and end. SIGTERM does not let it finish."""
 # Where version 2 and version 1 of control groups keep a container's limit.
 _LIMIT_FILES: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -24,6 +26,16 @@ def end_with_parent() -> Callable[[], None]:
         library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     return ask
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use, by its affinity and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def memory_limit() -> int:

@@ -230,9 +230,8 @@ def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
         return None
     if seen.drive is not None and seen.drive.trouble is not None:
         return seen.drive.trouble
-    out = {pod.generation for pod in seen.pods if pod.is_out_of_memory}
     exhausted = any(
-        job.generation in out and next_memory(seen.resource.workers, job.memory) is None for job in seen.jobs
+        seen.ran_out(job) and next_memory(seen.resource.workers, job.memory) is None for job in seen.jobs
     )
     if exhausted:
         message = (

@@ -7,7 +7,9 @@ from typing import Any, Final, Self
 
 from scheduler.conditions import ConditionType, Failure, Outputs, Status
 from scheduler.objects import EXECUTION_ANNOTATION, GENERATION_LABEL, MEMORY_ANNOTATION
-from scheduler.resource import DesiredState, Resource, WorkersSpec
+from scheduler.resource import DesiredState, Resource, WorkersSpec, as_number
+
+_ROUNDING: Final = 1.01  # the kernel counts whole pages
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Drive:
     failures : tuple of Failure
     idle_seconds : float
         For how long no task was under way.
+    memory_exceeded : int
+        Bytes of the largest worker in which a task ran out of memory, as workers say themselves; 0: none did.
     """
 
     execution: str = ""
@@ -126,6 +130,7 @@ class Drive:
     headline: str | None = None
     failures: tuple[Failure, ...] = ()
     idle_seconds: float = 0.0
+    memory_exceeded: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,18 @@ class Seen:
     drive: Drive | None = None
     is_waiting_for_turn: bool = False
     """Others are carried out first, or it is the same run as another that is under way."""
+
+    def ran_out(self, job: JobFacts) -> bool:
+        """Whether workers of a generation had too little memory: the kernel ended one, or a worker stopped a task before it did."""
+        ended = any(pod.generation == job.generation and pod.is_out_of_memory for pod in self.pods)
+        return ended or self.was_exceeded(job.memory)
+
+    def was_exceeded(self, memory: str) -> bool:
+        """Whether a task was stopped in a worker with so much memory, or with more.
+
+        Workers say how much they had, so that larger ones are not blamed, however often this is asked.
+        """
+        return self.drive is not None and as_number(memory) <= _ROUNDING * self.drive.memory_exceeded
 
 
 # What the cluster says, as facts.

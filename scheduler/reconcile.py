@@ -100,11 +100,10 @@ def _running(seen: Seen) -> Decision:
 
 def _too_small(seen: Seen, alive: Sequence[JobFacts]) -> list[JobFacts]:
     """Generations of which a worker ran out of memory, if more is allowed."""
-    out = {pod.generation for pod in seen.pods if pod.is_out_of_memory}
     return [
         job
         for job in alive
-        if job.generation in out and next_memory(seen.resource.workers, job.memory) is not None
+        if seen.ran_out(job) and next_memory(seen.resource.workers, job.memory) is not None
     ]
 
 
@@ -151,12 +150,11 @@ def _memory(seen: Seen) -> str:
     memory = spec.resources.memory
     if seen.status.workers and seen.status.workers.memory:
         memory = max(memory, seen.status.workers.memory, key=as_number)
-    out = {pod.generation for pod in seen.pods if pod.is_out_of_memory}
     for job in seen.jobs:
         memory = max(memory, job.memory, key=as_number)
-        if job.generation in out:
+        if seen.ran_out(job):
             memory = max(memory, next_memory(spec, job.memory) or job.memory, key=as_number)
-    return memory
+    return (next_memory(spec, memory) or memory) if seen.was_exceeded(memory) else memory
 
 
 def _pause_left(seen: Seen) -> float:

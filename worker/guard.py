@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from mlho.processes import memory_limit, own_memory
+from mlho.processes import own_memory
 from worker.children import Children, Ending
 
 _EVERY_SECONDS: Final = 0.5
@@ -25,7 +25,7 @@ class Limits:
     hard_seconds: float
     """Then it is killed."""
     memory_bytes: int
-    """All children and the worker together; 0: the container's limit, or the machine's memory."""
+    """All children and the worker together."""
 
 
 class Guard(threading.Thread):
@@ -35,7 +35,7 @@ class Guard(threading.Thread):
         super().__init__(name="guard", daemon=True)
         self._children = children
         self._limits = limits
-        self._ceiling = _CEILING * (limits.memory_bytes or memory_limit())
+        self._ceiling = _CEILING * limits.memory_bytes
         self._warned: set[str] = set()
         self._stop_event = threading.Event()
 

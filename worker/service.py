@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from mlho.processes import LEAVE_SIGNAL, memory_limit
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
@@ -56,7 +58,8 @@ class Service:
             slots=options.slots,
             on_end=celery_app.stop,
         )
-        self._guard = Guard(self._children, Limits(options.soft_limit, options.hard_limit, options.memory))
+        memory = options.memory or memory_limit()
+        self._guard = Guard(self._children, Limits(options.soft_limit, options.hard_limit, memory))
         self._watchdog = Watchdog(lambda: self._heart.last_answer, options.liveness_file)
         metrics = WorkerMetrics(slots=options.slots)
         if options.metrics_port:
@@ -70,6 +73,7 @@ class Service:
             execution=execution.id,
             worker=self._worker,
             key=settings.require_signing_key(),
+            memory=memory,
         )
         self._app = celery_app.make_app(settings.broker, names, self._desk, self._watchdog.tick)
 
@@ -77,6 +81,7 @@ class Service:
         """Serve until the execution is over or this worker is told to stop; return the exit code."""
         self._wait_for_redis()
         self._children.warm_up()
+        signal.signal(LEAVE_SIGNAL, lambda *_: celery_app.stop())  # the pool waits for what runs
         for thread in (self._heart, self._guard, self._watchdog):
             thread.start()
         log.info("worker_started", run_id=self._execution.run, workers=self._slots)

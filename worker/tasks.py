@@ -1,6 +1,7 @@
 """What a worker does with one message: verify, claim, run in a child, report. Every way out is here."""
 
 import itertools
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -38,6 +39,7 @@ class Desk:
         execution: str,
         worker: str,
         key: bytes,
+        memory: int,
     ) -> None:
         self._claims = claims
         self._children = children
@@ -47,10 +49,25 @@ class Desk:
         self._execution = execution
         self._worker = worker
         self._key = key
+        self._memory = memory
         self._numbers = itertools.count(1)
+        self._at_work: set[int] = set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a thread is free for one message more."""
+        return len(self._at_work) < self._children.n_slots
 
     def handle(self, arguments: Mapping[str, Any]) -> None:
         """Do what a message asks for, if it may ask."""
+        thread = threading.get_ident()
+        self._at_work.add(thread)
+        try:
+            self._handle(arguments)
+        finally:
+            self._at_work.discard(thread)
+
+    def _handle(self, arguments: Mapping[str, Any]) -> None:
         try:
             message = read_message(arguments, key=self._key, execution=self._execution)
         except MessageRefused as refused:
@@ -150,7 +167,10 @@ class Desk:
             error_kind=failure.kind,
             error=failure.message,
         )
-        self._release(lease, {"event": "failed", "failure": failure.plain()}, counts=rule.counts)
+        event: dict[str, Any] = {"event": "failed", "failure": failure.plain()}
+        if failure.failure_class is FailureClass.MEMORY:
+            event["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
+        self._release(lease, event, counts=rule.counts)
 
     def _release(self, lease: Lease, event: dict[str, Any], *, counts: bool) -> None:
         self._claims.until_answered(

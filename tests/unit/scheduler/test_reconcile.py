@@ -120,9 +120,42 @@ def test_workers_that_ran_out_of_memory_are_replaced_by_larger_ones():
     assert EventReason.MEMORY_RAISED in {event.reason for event in decision.events}
 
 
-def test_memory_has_an_end_and_the_status_says_what_to_raise():
+def test_a_task_that_a_worker_stopped_in_time_raises_the_memory_too():
+    """The kernel need not end a worker first: the worker says how much it had, and only smaller ones are replaced."""
+    first = decide(SEEN)
+    stopped = replace(BUSY, memory_exceeded=2 * 2**30)
+    seen = replace(again(SEEN, first), jobs=(job(1, 4),), drive=stopped)
+
+    decision = decide(seen)
+
+    assert decision.delete == ("w1",)
+    assert decision.make is not None
+    assert (decision.make.memory, decision.make.parallelism) == ("4096Mi", 4)
+    assert EventReason.MEMORY_RAISED in {event.reason for event in decision.events}
+
+    after = replace(again(seen, decision), jobs=(job(2, 4, memory="4096Mi"),))
+    assert (decide(after).delete, decide(after).make) == ((), None)  # the same figure says nothing of them
+    worse = replace(after, drive=replace(BUSY, memory_exceeded=4 * 2**30))
+    more = decide(worse)
+    assert (more.delete, more.make.memory if more.make else "") == (("w2",), "8192Mi")
+
+
+def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
+    """It has not heard the workers say so, and the Job is gone; the status remembers."""
+    stopped = replace(SEEN, jobs=(job(1, 4),), drive=replace(BUSY, memory_exceeded=2 * 2**30))
+
+    taken_over = decide(replace(again(stopped, decide(stopped)), jobs=(), drive=BUSY))
+
+    assert taken_over.make is not None
+    assert taken_over.make.memory == "4096Mi"
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["by the kernel", "by its worker"])
+def test_memory_has_an_end_and_the_status_says_what_to_raise(stopped: bool):
     """At the most memory nothing is replaced."""
     seen = replace(SEEN, jobs=(job(3, 4, memory="8192Mi"),), pods=(PodFacts("p", 3, is_out_of_memory=True),))
+    if stopped:
+        seen = replace(seen, pods=(PodFacts("p", 3),), drive=replace(BUSY, memory_exceeded=8 * 2**30))
 
     decision = decide(seen)
 
