@@ -154,6 +154,7 @@ class Children:
     """
 
     def __init__(self, n_slots: int, store_address: str, data: str) -> None:
+        self.n_slots = n_slots
         os.environ.update(
             ONE_THREAD
         )  # before any child: parallelism is over tasks, and threads change no bit
