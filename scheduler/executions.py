@@ -23,6 +23,7 @@ from mlho.protocol.documents import (
     Execution,
     State,
     cancel_key,
+    committer_of,
     execution_key,
     leader_key,
     quarantine_key,
@@ -180,13 +181,22 @@ class Leadership:
             return None
 
 
-def begin_execution(store: Store, run: str, data: Path | str) -> tuple[Execution, bool]:
+def begin_execution(
+    store: Store, run: str, data: Path | str, *, lead: Callable[[], None] = lambda: None
+) -> tuple[Execution, bool]:
     """Open the run's next execution, or go on with one that is open; tell whether it is new."""
     latest = read_execution(store, run)
     expected = latest.to_bytes() if latest is not None else None
-    goes_on = latest is not None and latest.state is State.OPEN and not store.exists(cancel_key(latest))
+    committer = committer_of(store)  # workers that were told otherwise must not go on
+    goes_on = (
+        latest is not None
+        and latest.state is State.OPEN
+        and latest.committer is committer
+        and not store.exists(cancel_key(latest))
+    )
     number = latest.number if latest is not None and goes_on else (latest.number if latest else 0) + 1
-    execution = Execution(run=run, number=number, state=State.OPEN, data=str(data))
+    execution = Execution(run=run, number=number, state=State.OPEN, data=str(data), committer=committer)
+    lead()  # between the look and the swap: what another leader did since makes the swap fail
     if execution != latest and not store.compare_and_swap(
         execution_key(run), execution.to_bytes(), expected=expected
     ):

@@ -22,9 +22,11 @@ from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, Failu
 from mlho.protocol.messages import new_message
 from mlho.protocol.scripts import LEASE_MS
 from mlho.steps.base import Commit, Outcome, Task, read_commit
+from mlho.steps.proposals import adopt
 from mlho.store.base import Store
 from scheduler.dispatch import ID_SEPARATOR, Sender
 from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_tasks
+from scheduler.fence import patiently
 from scheduler.leases import Leases, QueueUnavailable, Standing
 
 MESSAGE_MS: Final = 3_600_000
@@ -35,6 +37,9 @@ _LOST_SECONDS: Final = 4.0  # a message is given this long to be in the queue or
 _LOST_SCAN_SECONDS: Final = 2.0
 _GRACE_SECONDS: Final = LEASE_MS / 1000  # after an outage, for workers to renew what they still hold
 _PAUSE_SECONDS: Final = 0.25
+_MEMORY_SECONDS: Final = (
+    3.0  # for larger workers to be made: else all starts are used up in those that are too small
+)
 _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _WINDOW_PER_SLOT: Final = 4
 _WINDOW: Final = 64
@@ -70,6 +75,8 @@ class Figures:
     is_degraded: bool = False
     """Redis does not answer, or no worker is there."""
     slots: int = 0
+    memory_exceeded: int = 0
+    """Bytes of the largest worker in which a task ran out of memory; 0: none did."""
 
 
 @dataclass
@@ -136,6 +143,7 @@ class QueueExecutor:
 
     def __enter__(self) -> Self:
         self._leases.check()
+        self._lead()
         self._leases.declare(self._epoch)
         self._quarantined = frozenset(quarantined_tasks(self._store, self._execution.run))
         self._see(self._leases.look())
@@ -161,7 +169,7 @@ class QueueExecutor:
         Deposed
             Another scheduler leads.
         """
-        self._lead()
+        patiently(self._lead)
         future: Future[Outcome] = Future()
         key = task.key
         with self._lock:
@@ -189,6 +197,7 @@ class QueueExecutor:
         message = new_message(
             run=self._execution.run, execution=self._execution.id, task=pending.task, expires=expires
         )
+        self._lead()  # here and not only before: a scheduler may be stopped at any moment, and woken after another's end
         self._sender.send(message)
         pending.sent_at = time.monotonic()
         self.figures.sent += 1
@@ -218,6 +227,7 @@ class QueueExecutor:
                 return
 
     def _look(self) -> None:
+        self._lead()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
         if self.figures.is_degraded:
             self._come_back()
@@ -248,6 +258,7 @@ class QueueExecutor:
         if self._resolve(pending, is_new=bool(event.get("new", True))):
             return
         if kind == "failed":
+            self.figures.memory_exceeded = max(self.figures.memory_exceeded, int(event.get("memory", 0)))
             self._decide(pending, Failure.from_plain(event["failure"]), int(event["attempt"]))
         elif kind == "exhausted":
             self._quarantine(pending, pending.last_failure or _LOST, int(event["attempt"]))
@@ -259,6 +270,7 @@ class QueueExecutor:
 
     def _scan(self) -> None:
         standing = self._leases.look()
+        self._lead()  # after the look: what a scheduler sees that was stopped meanwhile is another one's to mend
         self._see(standing)
         now = time.monotonic()
         self._watch_for_cancel(standing, now)
@@ -299,7 +311,6 @@ class QueueExecutor:
         with self._lock:
             due = [one for one in self._pending.values() if one.sent_at is None and one.due_at <= now]
         for pending in due:
-            self._lead()
             self._send(pending)
 
     def _find_lost(self, standing: Standing, now: float) -> None:
@@ -330,6 +341,8 @@ class QueueExecutor:
     def _resolve(self, pending: _Pending, *, is_new: bool) -> bool:
         """Bring a task home if its commit record is there; tell whether it was."""
         commit = read_commit(self._store, pending.task)
+        if commit is None and not self._store.has_one_winner:
+            commit = adopt(self._store, pending.task, lead=self._lead)
         if commit is None:
             return False
         self._settle(pending, commit, is_new=is_new)
@@ -357,7 +370,10 @@ class QueueExecutor:
             self._wait_or_fail(pending, failure)
         elif attempts < rule.max_attempts:
             self.figures.retried += 1
-            self._again(pending)
+            if failure.failure_class is FailureClass.MEMORY:
+                pending.sent_at, pending.due_at = None, time.monotonic() + _MEMORY_SECONDS
+            else:
+                self._again(pending)
         elif failure.failure_class in _LIMITED:
             self._quarantine(pending, failure, attempts)
         else:
@@ -376,11 +392,11 @@ class QueueExecutor:
 
     def _again(self, pending: _Pending) -> None:
         pending.sent_at, pending.due_at = None, 0.0
-        self._lead()
         self._send(pending)
 
     def _quarantine(self, pending: _Pending, failure: Failure, attempts: int) -> None:
         record = {"attempts": attempts, "step": pending.kind, **failure.plain()}
+        self._lead()
         quarantine_task(self._store, self._execution.run, pending.task, record)
         self.figures.quarantined += 1
         self._fail(

@@ -22,6 +22,7 @@ from mlho.protocol.failures import Quarantined
 from mlho.scoring_spec import ScoringRunSpec
 from mlho.spec import RunSpec, canonical_json, run_id
 from mlho.steps.base import Commit, Outcome, Task, read_commit, verified_blob
+from mlho.steps.proposals import adopt, adopt_late, discard
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
 from scheduler.local import worker_lost
@@ -181,6 +182,8 @@ def carry_out(
     _bring_home(run, state, executor, observer, slots)
     state.plan = run.whole_plan(state.commits)
     _bring_home(run, state, executor, observer, slots)
+    if not run.store.has_one_winner:
+        adopt_late(run.store, [commit.task for commit in state.commits.values()])
     report = _publish_whole(run, state, executor, observer, slots, lead)
     seconds = round(time.monotonic() - started, 3)
     log.info("run_finished", run_id=name, n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
@@ -239,7 +242,7 @@ def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Futur
     """Take in what became of a task; return the progress from here on."""
     planned, task = state.running.pop(future)
     try:
-        outcome = future.result()
+        outcome = _settled(run.store, future.result())
     except BrokenProcessPool as error:
         raise worker_lost() from error
     except Quarantined as error:
@@ -265,6 +268,18 @@ def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Futur
             seconds=outcome.commit.seconds,
         )
     return progress
+
+
+def _settled(store: Store, outcome: Outcome) -> Outcome:
+    """An outcome that is committed: a pool's worker in compat mode only proposes."""
+    if not outcome.is_proposed:
+        return outcome
+    commit = adopt(store, outcome.commit.task)
+    if commit is None:
+        raise MlhoError(
+            f"{outcome.commit.kind}: its proposal is gone from the store. Run the same command again."
+        )
+    return Outcome(commit, is_new=outcome.is_new)
 
 
 def _held_up(state: _State) -> MlhoError:
@@ -296,6 +311,8 @@ def _forget_damaged(run: Undertaking, state: _State, error: ArtifactDamaged) -> 
         if error.sha256 in {f.sha256 for f in commit.files.values()}
     ]
     for name in damaged:
+        if not run.store.has_one_winner:
+            discard(run.store, state.commits[name].task)  # a late one may name the damaged blob
         run.store.delete(commit_key(state.commits[name].task))
         del state.commits[name]
     run.store.delete(blob_key(error.sha256))

@@ -11,7 +11,7 @@ from typing import Final
 
 from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
-from mlho.protocol.documents import Execution, is_over, read_execution
+from mlho.protocol.documents import Execution, check_committer, is_over, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.settings import Settings
 from mlho.store import open_store
@@ -96,6 +96,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     execution = _find_execution(store, options.run, options.wait)
     if execution is None or is_over(store, execution):
         return os.EX_OK  # nothing to do, which is no error
+    check_committer(store, execution)
     if options.data:
         execution = execution.model_copy(update={"data": options.data})
     from worker.service import Service  # Celery takes its time to import

@@ -4,7 +4,7 @@ import json
 from enum import StrEnum
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlho.errors import ArtifactNotFound, SpecError
 from mlho.spec import canonical_json
@@ -25,6 +25,14 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Committer(StrEnum):
+    """Who writes commit records."""
+
+    WORKERS = "workers"
+    SCHEDULER = "scheduler"
+    """In compat mode: workers propose."""
+
+
 class Execution(BaseModel):
     """One try at a run. The run's pointer ``runs/<run>/execution`` holds the latest."""
 
@@ -36,6 +44,7 @@ class Execution(BaseModel):
     state: State
     data: str
     """Folder of the tables, as the scheduler sees it."""
+    committer: Committer = Committer.WORKERS
 
     @property
     def id(self) -> str:
@@ -44,7 +53,7 @@ class Execution(BaseModel):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json(self.model_dump(mode="json", exclude_defaults=True))
 
 
 def execution_key(run: str) -> str:
@@ -73,6 +82,32 @@ def read_execution(store: Store, run: str) -> Execution | None:
         return Execution.model_validate_json(store.get(execution_key(run)))
     except ArtifactNotFound:
         return None
+    except ValidationError:
+        raise SpecError(
+            f"run {run}: its execution document was written by another version of this program. Use the same version for scheduler "
+            "and workers."
+        ) from None
+
+
+def committer_of(store: Store) -> Committer:
+    """Who may write commit records in a store as it is opened here."""
+    return Committer.WORKERS if store.has_one_winner else Committer.SCHEDULER
+
+
+def check_committer(store: Store, execution: Execution) -> None:
+    """Return if a worker that opened the store like this may serve an execution.
+
+    Raises
+    ------
+    SpecError
+        Scheduler and worker disagree about who commits: their ``MLHO_S3_CONDITIONAL`` differ.
+    """
+    if committer_of(store) is not execution.committer:
+        mode = "compat" if execution.committer is Committer.SCHEDULER else "strict"
+        raise SpecError(
+            f"run {execution.run}: its scheduler uses the store in {mode} mode, and this worker does not. Set "
+            f"MLHO_S3_CONDITIONAL={mode} for the worker too."
+        )
 
 
 def is_over(store: Store, execution: Execution) -> bool:
@@ -101,8 +136,12 @@ def read_task(store: Store, task_key: str) -> Task:
         Its content has another hash: the document was tampered with, or this worker is of another version.
     """
     text = store.get(task_document_key(task_key))
-    task = Task.model_validate_json(text)
-    if task.key != task_key:
+    try:
+        task = Task.model_validate_json(text)
+        is_its_own = task.key == task_key
+    except (ValidationError, KeyError):  # a field or a kind of step that this version does not know
+        is_its_own = False
+    if not is_its_own:
         raise SpecError(
             f"task {task_key[:12]}…: its document does not have the hash that names it. Use the same version of this "
             "program for scheduler and workers, and run again."

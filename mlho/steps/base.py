@@ -226,10 +226,12 @@ class Outcome:
 
     commit: Commit
     is_new: bool
+    is_proposed: bool = False
+    """In compat mode: the record is not in the store yet, the scheduler is to adopt it (``mlho/steps/proposals.py``)."""
 
 
 def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None = None) -> Outcome:
-    """Do a task unless it is done: blobs first, the commit record last.
+    """Do a task unless it is done: blobs first, the commit record last; in compat mode a proposal in its place.
 
     Raises
     ------
@@ -238,15 +240,28 @@ def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None 
     StoreUnavailable
         The disk is full where the work goes on.
     """
-    done = read_commit(store, task.key)
+    done = read_commit(store, task.key, mends=store.has_one_winner)
     if done is not None:
         return Outcome(done, is_new=False)
+    if not store.has_one_winner:
+        return _propose(task, store, data, scratch)
+    return _commit(store, _make(task, store, data, scratch))
+
+
+def _make(task: Task, store: Store, data: Path | str, scratch: Path | None) -> Commit:
+    """Run a task's step and store its files; the commit record to write."""
     started = time.monotonic()
     with _work_folder(task, scratch) as folder:
         facts = step_named(task.kind).run(Work(task, _open_inputs(task, store), data, folder))
         files = dict(_store_files(folder, store))
     seconds = round(time.monotonic() - started, 3)
-    return _commit(store, Commit(task=task.key, kind=task.kind, files=files, facts=facts, seconds=seconds))
+    return Commit(task=task.key, kind=task.kind, files=files, facts=facts, seconds=seconds)
+
+
+def _propose(task: Task, store: Store, data: Path | str, scratch: Path | None) -> Outcome:
+    from mlho.steps.proposals import find_proposal, propose  # which imports this module
+
+    return find_proposal(store, task.key) or propose(store, _make(task, store, data, scratch))
 
 
 @contextmanager
@@ -267,10 +282,11 @@ def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_commit(store: Store, task_key: str) -> Commit | None:
+def read_commit(store: Store, task_key: str, *, mends: bool = True) -> Commit | None:
     """The commit record of a task, or ``None`` while it is not done.
 
-    A record that cannot be read is what a power cut left of it: it is removed, and its task is not done.
+    A record that cannot be read is what a power cut left of it: its task is not done, and it is removed. In compat mode that is the scheduler's
+    to do as well (``mends``).
     """
     key = commit_key(task_key)
     try:
@@ -282,7 +298,8 @@ def read_commit(store: Store, task_key: str) -> Commit | None:
             raise MlhoError(
                 f"commit {task_key[:12]}…: written by another version of this program. Use that version, or another store."
             ) from None
-        store.delete(key)
+        if mends:
+            store.delete(key)
         return None
 
 
@@ -298,7 +315,7 @@ def _open_inputs(task: Task, store: Store) -> dict[str, tuple[Artifact, ...]]:
 
 
 def _open_artifact(store: Store, task_key: str) -> Artifact:
-    commit = read_commit(store, task_key)
+    commit = read_commit(store, task_key, mends=store.has_one_winner)
     if commit is None:
         raise ArtifactNotFound(
             f"commit {task_key[:12]}…: an input of this task is not in the store. Run again."
@@ -319,8 +336,13 @@ def _commit(store: Store, commit: Commit) -> Outcome:
         return Outcome(commit, is_new=True)
     first = read_commit(store, commit.task)
     if first is None or first.digest != commit.digest:
-        raise MlhoError(
-            f"{commit.kind}: two attempts of task {commit.task[:12]}… gave different bytes. The run stops, because its "
-            "result would depend on chance. Report this as a defect."
-        )
+        raise different_bytes(commit)
     return Outcome(first, is_new=False)
+
+
+def different_bytes(commit: Commit) -> MlhoError:
+    """The error of a task whose output depends on chance."""
+    return MlhoError(
+        f"{commit.kind}: two attempts of task {commit.task[:12]}… gave different bytes. The run stops, because its "
+        "result would depend on chance. Report this as a defect."
+    )

@@ -11,6 +11,11 @@ from mlho.errors import SpecError
 class Store(ABC):
     """Bytes by key. A key is written once; only pointers move, by compare-and-swap."""
 
+    @property
+    def has_one_winner(self) -> bool:
+        """Whether of writes under one key exactly one wins, whoever writes. If not, only one process may commit."""
+        return True
+
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Bytes under a key; ``ArtifactNotFound`` where there are none."""

@@ -4,6 +4,7 @@ from typing import Final
 
 BLOBS: Final = "blobs/sha256"
 COMMITS: Final = "commits"
+PROPOSALS: Final = "proposals"
 RUNS: Final = "runs"
 
 
@@ -15,6 +16,16 @@ def blob_key(digest: str) -> str:
 def commit_key(task_key: str) -> str:
     """Key of the commit record of this task."""
     return f"{COMMITS}/{task_key[:2]}/{task_key}"
+
+
+def proposals_prefix(task_key: str) -> str:
+    """What the keys of all proposals of this task begin with (compat mode)."""
+    return f"{PROPOSALS}/{task_key[:2]}/{task_key}/"
+
+
+def proposal_key(task_key: str, digest: str) -> str:
+    """Key of the proposal to commit files of this digest as the output of this task."""
+    return proposals_prefix(task_key) + digest
 
 
 def run_key(run: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 The promise: of several writes under one key the first stays, and all others are told so. Some servers take a
 conditional write for a plain one; with such a server two workers that finish one task would overwrite each other in
-silence.
+silence. It is refused, unless compat mode is asked for: then nothing rests on the promise, and only the scheduler commits.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 from uuid import uuid4
 
+import structlog
+
 from mlho.errors import MlhoError, SpecError, StoreUnavailable
 from mlho.store.base import Store
 from mlho.store.s3 import Bucket
+from mlho.store.s3_settings import COMPAT, CONDITIONAL
 from mlho.store.s3_store import S3Store
 
 _PROBES: Final = "probe"
@@ -21,6 +24,13 @@ _WRITERS: Final = 4
 # A start that fails should fail at once: nobody is waiting for a server to recover.
 _DEADLINE_SECONDS: Final = 4.0
 _READ_SECONDS: Final = 8.0
+COMPAT_WORDS: Final = (
+    f"Compat mode ({CONDITIONAL}={COMPAT}): this store is not asked to refuse a second write, so only the scheduler commits what "
+    "workers propose. The result is the same. It costs a few more requests a task, and while the scheduler is away nothing is committed; "
+    "several schedulers of one run are told apart by Redis alone."
+)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ def probe_store(store: Store) -> Capabilities:
     Returns
     -------
     Capabilities
-        All true.
+        All true; in compat mode all false, because nothing of the kind is asked of the server.
 
     Raises
     ------
@@ -72,13 +82,30 @@ def probe_store(store: Store) -> Capabilities:
     )
     bucket = Bucket(store.bucket.name, quick, where=store.bucket.where)
     prefix = f"{store.prefix}{_PROBES}/{uuid4().hex}"
+    if not bucket.asks_conditions:
+        log.warning("compat_mode", store=bucket.where)
     next(bucket.listed(prefix, page=1), None)  # says at once which bucket, credential or right is missing
     try:
+        if not bucket.asks_conditions:
+            _try_plain(bucket, f"{prefix}/once")
+            return Capabilities(False, False, False)
         found = _try_writes(bucket, prefix)
     finally:
         _clean_up(bucket, prefix)
     _refuse(bucket.where, found)
     return found
+
+
+def _try_plain(bucket: Bucket, key: str) -> None:
+    """What compat mode needs: what was written is found at once."""
+    bucket.put(key, b"first")
+    found = bucket.get(key)
+    listed = [own.key for own in bucket.listed(key)]
+    if found is None or found[0] != b"first" or listed != [key]:
+        raise SpecError(
+            f"{bucket.where}: what was just written is not found again, so this server cannot be used. Expected reads and lists that "
+            "show every finished write. Use another server, or a folder as the store."
+        )
 
 
 def _clean_up(bucket: Bucket, prefix: str) -> None:
@@ -115,5 +142,6 @@ def _refuse(where: str, found: Capabilities) -> None:
         raise SpecError(
             f"{where}: this server overwrites what it was asked not to ({', '.join(broken)} is false), so results could be "
             "replaced in silence. Use a server with conditional writes (AWS S3, MinIO, Ceph, SeaweedFS, in a recent "
-            "version), or a folder as the store: there is no mode that does without."
+            f"version) or a folder as the store; or set {CONDITIONAL}={COMPAT} for the command and its workers: then only the "
+            "scheduler commits."
         )

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from mlho.errors import MlhoError, SpecError
 from mlho.store.s3_faults import Fault, as_error, no_credentials
-from mlho.store.s3_settings import S3Settings
+from mlho.store.s3_settings import COMPAT, S3Settings
 
 _MARK: Final = "mlho-writer"
 _PART_BYTES: Final = 16 << 20
@@ -117,9 +117,10 @@ class Bucket:
 
     def put(self, key: str, data: bytes | Path, *, if_match: str | None = None) -> bool:
         """Write bytes or a file if the key is absent, or if it still has an ETag; tell whether this call did."""
+        if not self._looks_as_expected(key, if_match):
+            return False
         mark = uuid4().hex
-        condition = {"IfMatch": if_match} if if_match else {"IfNoneMatch": "*"}
-        more = {"Bucket": self.name, "Key": key, **condition, **self._marked(mark)}
+        more = {"Bucket": self.name, "Key": key, **self._condition(if_match), **self._marked(mark)}
 
         def request(client: Any) -> None:
             with BytesIO(data) if isinstance(data, bytes) else data.open("rb") as body:
@@ -137,6 +138,8 @@ class Bucket:
         """Write a file if the key is absent; tell whether this call did. Large files go in parts."""
         if path.stat().st_size < self.settings.multipart_bytes:
             return self.put(key, path)
+        if not self._looks_as_expected(key, None):
+            return False
         mark = uuid4().hex
         ends = time.monotonic() + self.settings.deadline_seconds
         while True:
@@ -188,7 +191,7 @@ class Bucket:
             self._call(
                 "write",
                 lambda client: client.complete_multipart_upload(
-                    **upload, MultipartUpload=parts, IfNoneMatch="*"
+                    **upload, MultipartUpload=parts, **self._condition(None)
                 ),
                 conflict_passes=False,
             )
@@ -213,6 +216,23 @@ class Bucket:
         """Free the parts of an upload that failed; what cannot be freed is left to the bucket's lifecycle rule."""
         with suppress(MlhoError, Refused):
             self._call("write", lambda client: client.abort_multipart_upload(**upload))
+
+    @property
+    def asks_conditions(self) -> bool:
+        """Whether the server is asked to refuse a second write; else a look before each write must do."""
+        return self.settings.conditional != COMPAT
+
+    def _condition(self, if_match: str | None) -> dict[str, str]:
+        if not self.asks_conditions:
+            return {}
+        return {"IfMatch": if_match} if if_match else {"IfNoneMatch": "*"}
+
+    def _looks_as_expected(self, key: str, if_match: str | None) -> bool:
+        """Look before a write whose condition the server would ignore; another may still write in between."""
+        if self.asks_conditions:
+            return True
+        found = self.head(key)
+        return (found.etag if found is not None else None) == if_match
 
     def _is_own(self, key: str, mark: str) -> bool:
         found = self.head(key)

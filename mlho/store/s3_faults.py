@@ -117,6 +117,11 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
             f"{where}: access denied to {doing} ({fault.code}). Grant s3:ListBucket on the bucket, and s3:GetObject, "
             "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on what is under the prefix, to these credentials."
         )
+    if fault.status == 501 and doing == "write":
+        return SpecError(
+            f"{where}: {endpoint} does not know a request that is needed ({fault.code}). If it has no conditional writes, set "
+            "MLHO_S3_CONDITIONAL=compat for the command and its workers: then only the scheduler commits."
+        )
     return SpecError(
         f"{where}: {endpoint} refused to {doing} ({fault.code}, status {fault.status}). If it is no AWS server, try "
         "MLHO_S3_ADDRESSING=path and MLHO_S3_CHECKSUMS=when_required."

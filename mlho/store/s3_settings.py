@@ -12,6 +12,9 @@ SCHEME: Final = "s3://"
 MULTIPART_BYTES: Final = 64 << 20
 _ADDRESSING: Final = ("auto", "path", "virtual")
 _CHECKSUMS: Final = ("when_required", "when_supported")
+CONDITIONAL: Final = "MLHO_S3_CONDITIONAL"
+STRICT: Final = "strict"
+COMPAT: Final = "compat"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class S3Settings:
     checksums : str
         ``MLHO_S3_CHECKSUMS``: ``when_required`` (default) or ``when_supported``. Servers other than AWS often refuse
         the checksums that boto3 adds since 1.36; our own SHA-256 is verified on every read either way.
+    conditional : str
+        ``MLHO_S3_CONDITIONAL``: ``strict`` (default), or ``compat`` for a server without conditional writes: nothing
+        conditional is asked of it, and only the scheduler commits.
     sse_kms_key : str or None
         ``MLHO_S3_SSE_KMS_KEY``: key that AWS KMS is to encrypt what we write with.
     connect_timeout_seconds, read_timeout_seconds : float
@@ -51,6 +57,7 @@ class S3Settings:
     addressing: str = "auto"
     ca_bundle: str | None = None
     checksums: str = "when_required"
+    conditional: str = STRICT
     sse_kms_key: str | None = None
     connect_timeout_seconds: float = 3.0
     read_timeout_seconds: float = 30.0
@@ -79,6 +86,7 @@ class S3Settings:
             addressing=_one_of(env, "MLHO_S3_ADDRESSING", _ADDRESSING, "auto"),
             ca_bundle=_file(env, "MLHO_S3_CA_BUNDLE"),
             checksums=_one_of(env, "MLHO_S3_CHECKSUMS", _CHECKSUMS, "when_required"),
+            conditional=_one_of(env, CONDITIONAL, (STRICT, COMPAT), STRICT),
             sse_kms_key=env.get("MLHO_S3_SSE_KMS_KEY") or None,
             connect_timeout_seconds=_seconds(env, "MLHO_S3_CONNECT_TIMEOUT", 3.0),
             read_timeout_seconds=_seconds(env, "MLHO_S3_READ_TIMEOUT", 30.0),

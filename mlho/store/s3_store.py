@@ -37,6 +37,11 @@ class S3Store(Store):
         self.prefix = prefix
         self.cache = cache
 
+    @property
+    @override
+    def has_one_winner(self) -> bool:
+        return self.bucket.asks_conditions
+
     @override
     def get(self, key: str) -> bytes:
         found = self.bucket.get(self._own(key))

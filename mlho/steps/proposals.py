@@ -1,0 +1,115 @@
+"""Proposals: how tasks are committed in a store that cannot refuse a second write (compat mode).
+
+A worker never writes a commit record there. It writes its blobs, and then a *proposal*: the record that it would have written, under a key made
+of the task and the digest of the files. The scheduler adopts it: it lists the task's proposals, then looks for a record, then writes one, and only
+then removes what it listed. So every proposal is compared with the record that stays, by the scheduler that lists it or by the worker that
+wrote it, and attempts that gave different bytes never pass unnoticed, without any condition that a server would have to keep
+(docs/decisions/0008-compat-mode.md has the proof).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from pydantic import ValidationError
+
+from mlho.errors import ArtifactNotFound
+from mlho.steps.base import Commit, Outcome, different_bytes, read_commit
+from mlho.store.base import Store
+from mlho.store.keys import PROPOSALS, commit_key, proposal_key, proposals_prefix
+
+
+def find_proposal(store: Store, task_key: str) -> Outcome | None:
+    """What an earlier attempt at a task proposed and nobody has adopted yet: there is no need to do it again."""
+    first = next(_read_all(store, task_key), None)
+    return Outcome(first, is_new=False, is_proposed=True) if first is not None else None
+
+
+def propose(store: Store, commit: Commit) -> Outcome:
+    """Leave a commit record for the scheduler to adopt, unless the task is committed meanwhile.
+
+    Raises
+    ------
+    MlhoError
+        It is committed with other bytes.
+    """
+    key = proposal_key(commit.task, commit.digest)
+    store.put_if_absent(key, commit.model_dump_json().encode())
+    done = read_commit(store, commit.task, mends=False)
+    if done is None:
+        return Outcome(commit, is_new=True, is_proposed=True)
+    store.delete(key)  # the scheduler has cleaned up, and would not come by again
+    if done.digest != commit.digest:
+        raise different_bytes(commit)
+    return Outcome(done, is_new=False)
+
+
+def adopt(store: Store, task_key: str, *, lead: Callable[[], None] = lambda: None) -> Commit | None:
+    """Commit what was proposed for a task, and remove the proposals; the record, or ``None`` if nothing was proposed.
+
+    Parameters
+    ----------
+    store : Store
+    task_key : str
+    lead : callable
+        Called right before the record is written; raises if somebody else drives the run now.
+
+    Raises
+    ------
+    MlhoError
+        Attempts gave different bytes. Their proposals are removed, so that the task is done again.
+    """
+    proposals = list(_read_all(store, task_key))
+    done = read_commit(store, task_key)  # after the proposals were listed: see above
+    if not proposals:
+        return done
+    if len({own.digest for own in [*proposals, *([done] if done else [])]}) > 1:
+        lead()
+        _remove(store, proposals)
+        raise different_bytes(proposals[0])
+    if done is None:
+        lead()
+        done = proposals[0]
+        store.put_if_absent(commit_key(task_key), done.model_dump_json().encode())
+    _remove(store, proposals)
+    return done
+
+
+def adopt_late(store: Store, task_keys: Iterable[str]) -> None:
+    """Compare the proposals that came after their task was committed, and remove them: the last look before a run is published.
+
+    Raises
+    ------
+    MlhoError
+        One of them has other bytes than the commit record.
+    """
+    own = set(task_keys)
+    late = {key.split("/")[2] for key in store.keys(f"{PROPOSALS}/")}
+    for task_key in sorted(late & own):
+        adopt(store, task_key)
+
+
+def discard(store: Store, task_key: str) -> None:
+    """Remove all proposals of a task, unseen: one of their files is damaged."""
+    for key in store.keys(proposals_prefix(task_key)):
+        store.delete(key)
+
+
+def _remove(store: Store, proposals: Iterable[Commit]) -> None:
+    """Remove these and no others: what came since they were listed has not been compared."""
+    for own in proposals:
+        store.delete(proposal_key(own.task, own.digest))
+
+
+def _read_all(store: Store, task_key: str) -> Iterator[Commit]:
+    """The proposals of a task. One that is not what its key says, or cannot be read, is removed: its task runs again."""
+    for key in store.keys(proposals_prefix(task_key)):
+        try:
+            commit = Commit.model_validate_json(store.get(key))
+        except ArtifactNotFound:
+            continue  # adopted meanwhile
+        except ValidationError:
+            store.delete(key)
+            continue
+        if key == proposal_key(task_key, commit.digest) and commit.task == task_key:
+            yield commit
+        else:
+            store.delete(key)

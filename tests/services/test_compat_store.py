@@ -1,0 +1,184 @@
+"""Compat mode on the real ``rclone serve s3``, which takes a conditional write for a plain one: the same bytes, whoever is killed."""
+
+import inspect
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mlho.store import open_store
+from mlho.store.base import Store
+from mlho.store.cache import BlobCache
+from mlho.store.local import LocalStore
+from mlho.store.probe import Capabilities, probe_store
+from mlho.store.s3 import Bucket
+from mlho.store.s3_settings import COMPAT, CONDITIONAL, STRICT
+from mlho.store.s3_store import S3Store
+from tests.builders import make_tables, write_spec, write_tables
+from tests.contract import test_store as suite
+from tests.services.queue_commands import Commands, ending, published
+from tests.services.queue_home import kill_group, wait_until
+from tests.services.redis_servers import Server
+from tests.services.s3_proxy import Proxy, proxy_of
+from tests.services.s3_servers import BUCKET, S3Server
+
+pytestmark = pytest.mark.usefixtures("credentials")
+CHANGES = {
+    "validation.iterations": 3,
+    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}],
+}
+
+# The suite of every store but for its races, which are what such a server cannot decide.
+globals().update(
+    {
+        name: test
+        for name, test in vars(suite).items()
+        if name.startswith("test_") and "racing" not in name and "store" in inspect.signature(test).parameters
+    }
+)
+
+
+@pytest.fixture
+def store(rclone: S3Server, tmp_path: Path) -> S3Store:
+    prefix = f"{uuid4().hex[:8]}/"
+    settings = rclone.settings(conditional=COMPAT)
+    return S3Store(
+        Bucket(BUCKET, settings, where=f"s3://{BUCKET}/{prefix}"), prefix, BlobCache(tmp_path / "cache")
+    )
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    write_tables(folder, make_tables(300, seed=3), partitions=3)
+    return write_spec(folder, CHANGES)
+
+
+@pytest.fixture(scope="module")
+def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run in a folder, without a queue, publishes."""
+    folder = tmp_path_factory.mktemp("alone")
+    with ending(Commands(spec, folder, str(folder / "store"), "")) as commands:
+        assert commands.run("--workers", "1").wait(120) == 0, commands.log()
+    return published(LocalStore(folder / "store"))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path / "redis") as server:
+        yield server
+
+
+def variables(server: S3Server, folder: Path, *, mode: str, endpoint: str | None = None) -> dict[str, str]:
+    own = {CONDITIONAL: mode, "MLHO_CACHE_DIR": str(folder / "cache")}
+    return {**server.variables(), **own, **({"MLHO_S3_ENDPOINT": endpoint} if endpoint else {})}
+
+
+def opened(address: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store as the command sees it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return open_store(address)
+
+
+def written(proxy: Proxy) -> list[str]:
+    """Keys that will be written by way of a proxy; it is an ordinary list that grows."""
+    keys: list[str] = []
+
+    def note(method: str, path: str) -> None:
+        if method in ("PUT", "POST"):
+            keys.append(path.partition("?")[0])
+
+    proxy.fate = note
+    return keys
+
+
+def kinds(keys: list[str], prefix: str) -> set[str]:
+    return {key.removeprefix(f"/{BUCKET}/{prefix}/").split("/")[0] for key in keys}
+
+
+def n_of(store: Store, prefix: str) -> int:
+    return sum(1 for _ in store.keys(prefix))
+
+
+def test_the_probe_asks_for_no_promise_in_compat_mode(store):
+    """It writes one object, finds it, and removes it again."""
+    assert probe_store(store) == Capabilities(False, False, False)
+    assert list(store.keys("")) == []
+
+
+def test_strict_mode_refuses_the_server_and_names_the_remedy(spec, rclone, tmp_path):
+    """Exit code 2, before anything is written."""
+    environment = variables(rclone, tmp_path, mode=STRICT)
+    with ending(Commands(spec, tmp_path, f"s3://{BUCKET}/{uuid4().hex[:8]}", "", environment)) as commands:
+        assert commands.run().wait(60) == 2
+        assert f"set {CONDITIONAL}={COMPAT} for the command and its workers" in commands.log()
+
+
+def test_a_run_without_a_queue_gives_the_same_bytes(spec, alone, rclone, tmp_path, monkeypatch):
+    """The command commits what its processes propose; it says once that it does."""
+    address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
+    environment = variables(rclone, tmp_path, mode=COMPAT)
+    with ending(Commands(spec, tmp_path, address, "", environment)) as commands:
+        assert commands.run("--workers", "2").wait(120) == 0, commands.log()
+        assert commands.log().count("compat_mode") == 1
+    store = opened(address, environment, monkeypatch)
+
+    assert published(store) == alone
+    assert n_of(store, "proposals/") == 0
+
+
+def test_killed_workers_and_a_killed_scheduler_change_no_byte(
+    spec, alone, rclone, broker, tmp_path, monkeypatch
+):
+    """Two workers, one killed with -9; the scheduler killed, and nothing committed while it is away; no worker ever wrote a commit record."""
+    prefix = uuid4().hex[:8]
+    environment = variables(rclone, tmp_path, mode=COMPAT)
+    store = opened(f"s3://{BUCKET}/{prefix}", environment, monkeypatch)
+    with ExitStack() as stack:
+        proxy = stack.enter_context(proxy_of(rclone.port))
+        by_workers = written(proxy)
+        commands = Commands(spec, tmp_path, f"s3://{BUCKET}/{prefix}", broker.url, environment)
+        stack.enter_context(ending(commands))
+        through = variables(rclone, tmp_path, mode=COMPAT, endpoint=proxy.endpoint)
+        workers = Commands(spec, tmp_path, commands.address, broker.url, through)
+        stack.enter_context(ending(workers))
+        run = commands.run_id(store)
+        scheduler = commands.run("--broker", broker.url)
+        first, second = workers.worker(run), workers.worker(run)
+        wait_until(lambda: n_of(store, "commits/") >= 2, seconds=60, what="two commits")
+        kill_group(first)
+        wait_until(lambda: n_of(store, "commits/") >= 4, seconds=60, what="two commits by the other worker")
+        scheduler.send_signal(signal.SIGKILL)
+        scheduler.wait()
+        committed = n_of(store, "commits/")
+        wait_until(lambda: n_of(store, "proposals/") >= 1, seconds=60, what="a proposal that waits")
+        assert n_of(store, "commits/") == committed
+        assert commands.run("--broker", broker.url).wait(180) == 0, commands.log()
+        assert second.wait(30) == 0
+
+    assert published(store) == alone
+    assert n_of(store, "proposals/") == 0
+    assert kinds(by_workers, prefix) <= {"blobs", "proposals", "attempts"}
+    assert "proposals" in kinds(by_workers, prefix)
+
+
+@pytest.mark.parametrize(("scheduler", "worker"), [(COMPAT, STRICT), (STRICT, COMPAT)])
+def test_a_worker_in_another_mode_than_its_scheduler_refuses_to_start(
+    spec, seaweedfs, broker, tmp_path, monkeypatch, scheduler, worker
+):
+    """Exit code 78 with the remedy; a server that could do either, so that nothing else is wrong."""
+    address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
+    environment = variables(seaweedfs, tmp_path, mode=scheduler)
+    store = opened(address, environment, monkeypatch)
+    with ExitStack() as stack:
+        commands = stack.enter_context(ending(Commands(spec, tmp_path, address, broker.url, environment)))
+        other = variables(seaweedfs, tmp_path, mode=worker)
+        workers = stack.enter_context(ending(Commands(spec, tmp_path, address, broker.url, other)))
+        run = commands.run_id(store)
+        commands.run("--broker", broker.url)
+        assert workers.worker(run).wait(60) == 78
+        assert f"Set {CONDITIONAL}={scheduler} for the worker too" in commands.log()
