@@ -12,13 +12,12 @@ from celery import Celery, bootsteps, signals
 from celery import Task as CeleryTask
 from celery.worker import state
 from celery.worker.request import Request
-from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport import redis as redis_transport
 
 from mlho.protocol.messages import TASK_NAME, Refusal
 from mlho.protocol.names import QUEUE, Names
 from mlho.protocol.transport import celery_settings
 from worker.tasks import Desk
+from worker.transport import use_transport
 
 _TICK_SECONDS: Final = 1.0
 
@@ -62,41 +61,9 @@ class _RunTask(CeleryTask):
     typing = False  # whatever arguments come, the desk judges them and counts
 
 
-def _strict_transport(desk: Desk) -> type[redis_transport.Transport]:
-    """Kombu's transport for Redis, with the desk's look at every item before anything is made of it."""
-
-    class StrictChannel(redis_transport.Channel):
-        _shared: Any = None
-
-        def _create_client(self, asynchronous: bool = False) -> Any:
-            """One client for all acknowledgements: Kombu makes one for each, which costs as much as the command."""
-            if asynchronous:
-                return super()._create_client(asynchronous)
-            if self._shared is None or self._shared.connection_pool is not self.pool:
-                self._shared = super()._create_client()
-            return self._shared
-
-        def _brpop_read(self, **options: Any) -> Any:
-            try:
-                return super()._brpop_read(**options)
-            except (ValueError, RecursionError):  # the item is not JSON; it has left the queue
-                desk.refuse(Refusal.MALFORMED)
-                return True
-
-    class StrictTransport(redis_transport.Transport):
-        Channel = StrictChannel
-
-        def _deliver(self, message: Any, queue: str) -> None:
-            if desk.lets_in(message):
-                super()._deliver(message, queue)
-
-    return StrictTransport
-
-
 def make_app(broker: str, names: Names, desk: Desk, on_tick: Callable[[], None]) -> Celery:
     """A Celery application that knows one task, and hands every message to the desk."""
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = lambda: _strict_transport(desk)
+    use_transport(desk)
     app = Celery("mlho", broker=broker, backend=None, set_as_current=False, fixups=[])
     app.conf.update(celery_settings(names))
 

@@ -1,14 +1,12 @@
 """How Celery is set up on both sides. Plain values: nothing is imported here.
 
-Celery carries messages, no more. What it could do besides (results, retries, events, revoking, remote control) is off, and
-its own redelivery is put off for twelve hours, because leases bring a lost task back within seconds.
+Celery carries messages, no more. What it could do besides (results, retries, events, revoking, remote control) is off. So is its own redelivery,
+because leases bring a lost task back within seconds (docs/decisions/0009-no-redelivery.md).
 """
 
-from typing import Any, Final
+from typing import Any
 
 from mlho.protocol.names import QUEUE, Names
-
-VISIBILITY_SECONDS: Final = 43_200  # everywhere the same: the shortest of all users of a Redis wins
 
 
 def celery_settings(names: Names) -> dict[str, Any]:
@@ -39,7 +37,6 @@ def celery_settings(names: Names) -> dict[str, Any]:
         "broker_pool_limit": 2,
         "broker_transport_options": {
             "global_keyprefix": names.prefix,
-            "visibility_timeout": VISIBILITY_SECONDS,
             "socket_timeout": 10,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,

@@ -1,0 +1,103 @@
+"""Messages that a worker has taken: known to it alone, no more of them than it has slots, and none lost with it."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from mlho.steps.base import Outcome
+from scheduler.remote import QueueExecutor
+from tests.services.queue_home import Home, result, wait_until
+from tests.services.queue_steps import noted_pid, noted_starts, task
+
+LONG_SECONDS = 30
+LOOK_SECONDS = 2.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+def test_message_that_was_taken_has_no_copy_in_redis(home: Home) -> None:
+    """Kombu's own way is to write each message to Redis again until it is acknowledged, and to deliver it again after hours."""
+    home.start_worker()
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        future = executor.submit(task("test_sleep", "slow", home.starts, seconds=1))
+        wait_until(lambda: noted_starts(home.starts) == ["slow"], seconds=10, what="a start")
+        keys = [key.removeprefix(home.names.prefix) for key in cast(list[str], client.keys("*"))]
+        result(future)
+    assert "leases" in keys
+    assert not [key for key in keys if "unacked" in key]
+
+
+def test_busy_worker_that_is_cut_off_takes_nothing_more_and_does_not_spin(home: Home) -> None:
+    """Connected again, it leaves the next message to a worker that has a slot free; its own thread waits, and burns no CPU."""
+    worker = home.start_worker()
+    with home.executor() as executor:
+        busy = _one_runs(home, executor)
+        following = executor.submit(task("test_noted", "next", home.starts))
+        with home.redis() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+            time.sleep(LOOK_SECONDS)
+            before = _cpu_seconds(worker.pid)
+            time.sleep(LOOK_SECONDS)
+            assert _cpu_seconds(worker.pid) - before < 0.1 * LOOK_SECONDS
+            assert client.llen(home.names.queue) == 1
+        home.start_worker()
+        result(following, seconds=20)
+        assert not busy.done()
+        assert executor.figures.lost == 0
+    assert noted_pid(home.starts, "next") != noted_pid(home.starts, "busy")
+
+
+def test_cut_off_worker_goes_on_with_the_queue_once_it_is_free(home: Home) -> None:
+    home.start_worker()
+    with home.executor() as executor:
+        busy = _one_runs(home, executor, seconds=4)
+        with home.redis() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+        following = [executor.submit(task("test_noted", f"t{i}", home.starts)) for i in range(20)]
+        result(busy)
+        began = time.monotonic()
+        for future in following:
+            result(future)
+        assert time.monotonic() - began < 5
+    assert sorted(noted_starts(home.starts)) == sorted(["busy", *(f"t{i}" for i in range(20))])
+
+
+def test_message_taken_by_a_worker_that_dies_before_it_claims_is_sent_again(home: Home) -> None:
+    """The worker is stopped, a message waits in its socket, and it is killed: nothing in Redis knows of it, and it runs elsewhere within 15 s."""
+    worker = home.start_worker()
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        result(executor.submit(task("test_noted", "first", home.starts)))
+        time.sleep(0.2)  # it asks for the next message
+        worker.send_signal(signal.SIGSTOP)
+        future = executor.submit(task("test_noted", "taken", home.starts))
+        wait_until(lambda: client.llen(home.names.queue) == 0, seconds=5, what="the message is taken")
+        worker.kill()
+        home.start_worker()
+        result(future, seconds=15)
+        assert executor.figures.lost == 1
+    assert noted_starts(home.starts) == ["first", "taken"]
+
+
+def _one_runs(home: Home, executor: QueueExecutor, *, seconds: float = LONG_SECONDS) -> "Future[Outcome]":
+    home.wait_for_slots(1)
+    busy = executor.submit(task("test_sleep", "busy", home.starts, seconds=seconds))
+    wait_until(lambda: noted_starts(home.starts) == ["busy"], seconds=10, what="a start")
+    return busy
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of a process that runs no step: its children are counted apart."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

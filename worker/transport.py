@@ -1,0 +1,71 @@
+"""Kombu's transport for Redis as a worker uses it: strict about what comes in, and with no second copy of it.
+
+Kombu writes each message that it takes to Redis once more until it is acknowledged, and delivers it again after hours. Here the scheduler sends
+again what is neither queued nor leased nor committed, within seconds (docs/decisions/0009-no-redelivery.md).
+"""
+
+from typing import Any, override
+
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as redis_transport
+from kombu.transport.virtual import QoS
+
+from mlho.protocol.messages import Refusal
+from worker.tasks import Desk
+
+
+def use_transport(desk: Desk) -> None:
+    """Have every connection of this process made by the strict transport, with this desk at its end."""
+    transport = type("DeskTransport", (_Transport,), {"desk": desk})
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = lambda: transport
+
+
+class _Received(QoS):
+    """What was received and is not acknowledged, known to this worker alone.
+
+    A connection that is made anew knows nothing of what the last one brought: the desk does, so that a busy worker takes nothing that another could run.
+    """
+
+    restore_at_shutdown = False  # the desk gives back what it cannot start
+
+    @override
+    def can_consume(self) -> bool:
+        return bool(super().can_consume()) and self.channel.connection.desk.has_room
+
+
+class _Channel(redis_transport.Channel):
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self.QoS = _Received  # Kombu sets its own here
+
+    @override
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, RecursionError):  # the item is not JSON; it has left the queue
+            self.connection.desk.refuse(Refusal.MALFORMED)
+            return True
+
+
+class _Poller(redis_transport.MultiChannelPoller):
+    @override
+    def on_readable(self, fileno: int) -> None:
+        """Read what was asked for, wanted or not: Kombu's own leaves it, and a loop that is woken by it spins until a slot is free."""
+        channel, kind = self._fd_to_chan[fileno]
+        if not channel._in_poll:
+            raise ConnectionResetError("closed by the server")
+        channel.handlers[kind]()
+
+
+class _Transport(redis_transport.Transport):
+    Channel = _Channel
+    desk: Desk
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self.cycle = _Poller()
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if self.desk.lets_in(message):
+            super()._deliver(message, queue)
