@@ -32,7 +32,7 @@ demo: $(STAMP)  ## train on a made-up cohort, see whether the planted features c
 env: $(STAMP)  ## make the environment in .venv from the locked requirements
 
 help:  ## this list
-	@awk 'BEGIN {FS = ":.*  ## "} /^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*  ## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*  ## "} /^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*  ## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Check
 .PHONY: check doctest lint test tests types
@@ -124,7 +124,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $@
 
 ## Kubernetes
-.PHONY: chart-docs crd image sbom test-cluster
+.PHONY: chart-docs crd image sbom test-cluster test-cluster-long
 crd: $(STAMP)  ## write the CRDs from the models: k8s/crd.yaml and the chart's copy
 	$(BIN)/python k8s/generate.py crd
 
@@ -147,3 +147,6 @@ sbom: $(STAMP)  ## the images' bills of materials: dist/sbom-*.cdx.json
 # Uses the cluster that the current kubeconfig names; without one every test says so and is skipped.
 test-cluster: $(STAMP)  ## the tests that need a Kubernetes: kind, minikube, or yours
 	$(BIN)/python -m pytest -p no:xdist $(PYTEST_ARGS) tests/cluster
+
+test-cluster-long: export LONG_TESTS := 1
+test-cluster-long: test-cluster  ## and those that take long: each fault alone, two hundred runs at once

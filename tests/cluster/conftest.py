@@ -5,16 +5,23 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cluster.here import Here
+    from tests.cluster.stack import Stack
 
 REPO = Path(__file__).parents[2]
 GROUP = "mlho.io"
 VERSION = "v1alpha1"
 PLURALS = {"TrainingRun": "trainingruns", "ScoringRun": "scoringruns"}
+# What takes minutes; a representative part of it is always run.
+long_form = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="long: set LONG_TESTS=1")
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +44,12 @@ class Kubectl:
 
     namespace: str
 
-    def __call__(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
+    def __call__(
+        self, *arguments: str, given: str | None = None, check: bool = True, seconds: float = 180
+    ) -> str:
         """Run it; return what it prints."""
         command = ["kubectl", f"--namespace={self.namespace}", *arguments]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=180)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout + ("" if check else done.stderr)
@@ -54,21 +63,66 @@ def crds(kubeconfig: str) -> None:
     kubectl("wait", "--for=condition=Established", *(f"crd/{own}.{GROUP}" for own in PLURALS.values()))
 
 
-@pytest.fixture
-def namespace(kubeconfig: str) -> Iterator[str]:
-    """A namespace of the test's own, under restricted Pod Security."""
-    name = f"mlho-test-{secrets.token_hex(4)}"
-    kubectl = Kubectl(name)
-    kubectl("create", "namespace", name)
-    kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false", check=False)
+@contextmanager
+def new_namespace(word: str) -> Iterator[Kubectl]:
+    """kubectl in a namespace of its own, under restricted Pod Security."""
+    kubectl = Kubectl(f"mlho-{word}-{secrets.token_hex(3)}")
+    kubectl("create", "namespace", kubectl.namespace)
+    kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        yield kubectl
+    finally:
+        kubectl("delete", "namespace", kubectl.namespace, "--wait=false", check=False)
 
 
 @pytest.fixture
-def kubectl(namespace: str) -> Kubectl:
-    """kubectl in the test's namespace."""
-    return Kubectl(namespace)
+def kubectl(kubeconfig: str) -> Iterator[Kubectl]:
+    """kubectl in a namespace of the test's own."""
+    with new_namespace("test") as made:
+        yield made
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> str:
+    """The namespace of the test's own."""
+    return kubectl.namespace
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up cohort of 400 patients, and its specification."""
+    from scheduler.demo import make_demo
+
+    folder = tmp_path_factory.mktemp("cluster") / "cohort"
+    make_demo(folder, n_patients=400)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stack(kubeconfig: str, crds: None, cohort: Path) -> Iterator["Stack"]:
+    """The chart with Kueue's part, if Kueue is there; one installation for all tests that can share it."""
+    from tests.cluster.stack import installed
+
+    with (
+        new_namespace("shared") as kubectl,
+        installed(kubectl, cohort, kueue={"enabled": has_kueue()}) as made,
+    ):
+        yield made
+
+
+def has_kueue() -> bool:
+    """Whether Kueue is in the cluster."""
+    return "workloads.kueue.x-k8s.io" in Kubectl("default")("get", "crd", "-o", "name")
+
+
+@pytest.fixture(scope="session")
+def here(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Here"]:
+    """The same specifications on this machine."""
+    from tests.cluster.here import Here
+
+    runs = Here(cohort, tmp_path_factory.mktemp("here"))
+    yield runs
+    runs.close()
 
 
 @dataclass(frozen=True)

@@ -1,110 +1,48 @@
-"""A whole installation in the test's namespace: object storage with a small cohort in it, the chart, and what tests ask of both.
-
-Images are named ``localhost/mlho-{scheduler,worker,services}:test``, or by ``MLHO_TEST_IMAGES`` (a prefix) and
-``MLHO_TEST_TAG``. ``make image`` and tests/cluster/images build them.
-"""
+"""An installation in a namespace: object storage with a cohort in it, the chart, and what tests ask of both."""
 
 import base64
 import json
-import os
-import re
-import secrets
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import boto3
 import yaml
 
-from tests.cluster.conftest import REPO, Kubectl
+from tests.cluster.conftest import GROUP, PLURALS, REPO, Kubectl
+from tests.cluster.storage import PREFIX, TAG, TRIAL, image, start_storage, storage_here, upload
 
-PREFIX: Final = os.environ.get("MLHO_TEST_IMAGES", "localhost/mlho-")
-TAG: Final = os.environ.get("MLHO_TEST_TAG", "test")
-USER: Final = {
-    "runAsNonRoot": True,
-    "runAsUser": 65532,
-    "fsGroup": 65532,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-BARE: Final = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-ACCESS: Final = "mlho"
+CHART: Final = REPO / "helm" / "mlho"
+BUCKET: Final = "mlho"
+TWO_WORKERS: Final = {"max": 2, "resources": {"cpu": "500m", "memory": "1Gi"}}
+ONE_WORKER: Final = {**TWO_WORKERS, "max": 1}
 
 
-def image(name: str) -> str:
-    """One of our images."""
-    return f"{PREFIX}{name}:{TAG}"
-
-
-def storage(key: str) -> list[dict[str, Any]]:
-    """SeaweedFS: Secret, Service and pod."""
-    rights = ["Admin", "Read", "Write", "List", "Tagging"]
-    identity = {"name": ACCESS, "credentials": [{"accessKey": ACCESS, "secretKey": key}], "actions": rights}
-    command = (
-        "exec weed mini -dir=/data -ip=$(hostname -i) -ip.bind=0.0.0.0 -s3.port=8333 -s3.config=/etc/s3/s3.json"
-        " -webdav=false -admin.ui=false"
-    )
-    container = {
-        "name": "weed",
-        "image": image("services"),
-        "command": ["sh", "-c", command],
-        "securityContext": BARE,
-        "readinessProbe": {"tcpSocket": {"port": 8333}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "s3", "mountPath": "/etc/s3"}],
+def values() -> dict[str, Any]:
+    """The chart's values: those for a trial, with the tests' images, and small enough for two cores."""
+    trial = yaml.safe_load((TRIAL / "values.yaml").read_text(encoding="utf-8"))
+    images = image_values()
+    images["redis"]["trial"]["persistence"] = {"enabled": False}
+    return {
+        **trial,
+        **images,
+        "crds": {"install": False},
+        "scheduler": {"resources": {"requests": {"cpu": "50m"}}},
     }
-    pod = {
-        "automountServiceAccountToken": False,
-        "securityContext": USER,
-        "containers": [container],
-        "volumes": [{"name": "data", "emptyDir": {}}, {"name": "s3", "secret": {"secretName": "mlho-s3"}}],
-    }
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "mlho-s3"},
-            "stringData": {
-                "AWS_ACCESS_KEY_ID": ACCESS,
-                "AWS_SECRET_ACCESS_KEY": key,
-                "s3.json": json.dumps({"identities": [identity]}),
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "seaweedfs"},
-            "spec": {"selector": {"app": "seaweedfs"}, "ports": [{"port": 8333}]},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "seaweedfs", "labels": {"app": "seaweedfs"}},
-            "spec": pod,
-        },
-    ]
 
 
-def values(namespace: str) -> dict[str, Any]:
-    """The chart's values: our images, the storage in the namespace, and its own Redis."""
+def image_values() -> dict[str, Any]:
+    """The chart's values that name images: the tests' own."""
     return {
         "image": {
             "scheduler": {"repository": f"{PREFIX}scheduler", "tag": TAG},
             "worker": {"repository": f"{PREFIX}worker", "tag": TAG},
         },
-        "store": {
-            "uri": "s3://mlho-store/store",
-            "endpoint": f"http://seaweedfs.{namespace}.svc:8333",
-            "addressing": "path",
-            "existingSecret": "mlho-s3",
-        },
-        "redis": {"trial": {"image": image("services"), "persistence": {"enabled": False}}},
-        "networkPolicy": {"s3": {"podLabels": {"app": "seaweedfs"}}},
-        "crds": {"install": False},
-        "scheduler": {"resources": {"requests": {"cpu": "50m"}}},
+        "redis": {"trial": {"image": image("services")}},
     }
 
 
@@ -113,34 +51,61 @@ class Stack:
     """An installation, and what tests ask of it."""
 
     kubectl: Kubectl
-    s3: Any
-    folder: Path
+    cohort: Path
+    values: dict[str, Any]
 
     @property
     def namespace(self) -> str:
         """Where it is."""
         return self.kubectl.namespace
 
-    def submit(self, name: str, **changes: Any) -> dict[str, Any]:
-        """Apply a run on the cohort; ``changes`` go into its spec."""
-        spec = yaml.safe_load((self.folder / "spec.yaml").read_text(encoding="utf-8"))["spec"]
-        spec |= {"data": {**spec["data"], "uri": "s3://mlho-data/cohort/"}, **changes}
-        obj = {
+    def run(self, name: str, **changes: Any) -> dict[str, Any]:
+        """A run on the cohort; ``changes`` go into its spec."""
+        spec = yaml.safe_load((self.cohort / "spec.yaml").read_text(encoding="utf-8"))["spec"]
+        spec |= {"data": {**spec["data"], "uri": f"s3://{BUCKET}/cohort/"}, "workers": TWO_WORKERS, **changes}
+        return {
             "apiVersion": "mlho.io/v1alpha1",
             "kind": "TrainingRun",
             "metadata": {"name": name},
             "spec": spec,
         }
-        self.kubectl("create", "-f", "-", given=json.dumps(obj))
+
+    def submit(self, name: str, **changes: Any) -> dict[str, Any]:
+        """Create a run on the cohort."""
+        obj = self.run(name, **changes)
+        self.create(obj)
         return obj
+
+    def create(self, obj: dict[str, Any]) -> None:
+        """Create an object."""
+        self.kubectl("create", "-f", "-", given=json.dumps(obj))
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """An object."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        return found
+
+    def items(self, kind: str, *selectors: str) -> list[dict[str, Any]]:
+        """Objects of a kind, by label."""
+        labels = [f"--selector={own}" for own in selectors]
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, *labels, "-o", "json"))["items"]
+        return found
 
     def status(self, name: str, *, kind: str = "trainingrun") -> dict[str, Any]:
         """Status of a run."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return dict(found.get("status") or {})
+        return dict(self.get(kind, name).get("status") or {})
+
+    def done(self, name: str) -> int:
+        """Tasks of a run that are done."""
+        return int((self.status(name).get("tasks") or {}).get("done", 0))
+
+    def condition(self, name: str, which: str) -> dict[str, Any]:
+        """A condition of a run; its status is empty if there is none."""
+        found = self.status(name).get("conditions", ())
+        return next((dict(own) for own in found if own["type"] == which), {"status": ""})
 
     def wait(
-        self, name: str, condition: str, *, seconds: int = 240, kind: str = "trainingrun"
+        self, name: str, condition: str, *, seconds: float = 240, kind: str = "trainingrun"
     ) -> dict[str, Any]:
         """Wait for a condition of a run; return its status."""
         until = time.monotonic() + seconds
@@ -154,7 +119,7 @@ class Stack:
             time.sleep(0.5)
         raise AssertionError(f"{name}: not {condition}: {json.dumps(self.status(name, kind=kind), indent=1)}")
 
-    def wait_for(self, what: str, found: Any, *, seconds: float = 60) -> Any:
+    def wait_for[T](self, what: str, found: Callable[[], T], *, seconds: float = 60) -> T:
         """Wait for a function to return something true; return it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -164,103 +129,102 @@ class Stack:
             time.sleep(0.25)
         raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
-    def pods(self, selector: str) -> list[dict[str, Any]]:
-        """Pods by label."""
-        found: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", "-l", selector, "-o", "json"))[
-            "items"
-        ]
-        return found
+    def wait_until_it_learns(self, name: str, *, seconds: float = 90) -> None:
+        """Wait until a run is in the midst of its iterations, with workers that take tasks."""
+        self.wait_for(
+            f"{name} learns",
+            lambda: self.status(name).get("stage") == "learn" and self.workers(),
+            seconds=seconds,
+        )
+
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        """Pods of the release, by component."""
+        return self.items("pods", f"app.kubernetes.io/component={component}")
 
     def workers(self) -> list[str]:
         """Names of the worker pods that take tasks."""
         return [
             pod["metadata"]["name"]
-            for pod in self.pods("app.kubernetes.io/component=worker")
+            for pod in self.pods("worker")
             if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
         ]
 
+    def leader(self) -> str:
+        """Name of the scheduler that leads."""
+        return str(self.get("lease", "mlho-scheduler")["spec"]["holderIdentity"])
+
+    def events_of(self, name: str) -> set[str]:
+        """Reasons of the Events of an object."""
+        return {own["reason"] for own in self.items("events") if own["involvedObject"]["name"] == name}
+
     def redis_keys(self) -> list[str]:
         """All keys in Redis."""
-        pod = self.pods("app.kubernetes.io/component=redis")[0]["metadata"]["name"]
-        secret = json.loads(self.kubectl("get", "secret", "mlho-redis", "-o", "json"))["data"]["password"]
+        pod = self.pods("redis")[0]["metadata"]["name"]
+        secret = base64.b64decode(self.get("secret", "mlho-redis")["data"]["password"]).decode()
         # By standard input: a command line is shown when something fails.
-        script = f"REDISCLI_AUTH={base64.b64decode(secret).decode()} redis-cli --user mlho --scan\n"
-        said = self.kubectl("exec", "-i", pod, "--", "sh", given=script)
-        return said.split()
+        script = f"REDISCLI_AUTH={secret} redis-cli --user mlho --scan\n"
+        return self.kubectl("exec", "-i", pod, "--", "sh", given=script).split()
+
+    def upgrade(self, chart: Path = CHART, **more: Any) -> None:
+        """``helm upgrade``, with the values of the installation and ``more``."""
+        helm(self.kubectl, "upgrade", chart, self.values | more)
+
+    def python_in(self, pod: str, program: str, *, seconds: float = 120) -> str:
+        """What a program says that is run in a pod of ours."""
+        return self.kubectl("exec", pod, "--", "/opt/mlho/bin/python", "-c", program, seconds=seconds)
+
+    def delete_results(self) -> None:
+        """Empty the store, so that a run that was carried out before has to be done again."""
+        with storage_here(self.kubectl) as s3:
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="store/"):
+                keys = [{"Key": found["Key"]} for found in page.get("Contents", ())]
+                if keys:
+                    s3.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
 
 
-@contextmanager
-def forwarded(kubectl: Kubectl, pod: str, port: int) -> Iterator[str]:
-    """Address of a pod's port on this machine."""
-    process = subprocess.Popen(
-        ["kubectl", f"--namespace={kubectl.namespace}", "port-forward", f"pod/{pod}", f":{port}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[2]
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
-
-
-@contextmanager
-def installed(kubectl: Kubectl, folder: Path, **more: Any) -> Iterator[Stack]:
-    """The whole installation; the cohort of ``mlho demo`` in ``folder`` is uploaded. ``more`` are values of the chart."""
-    key = secrets.token_hex(12)
-    kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": storage(key)}))
-    kubectl("wait", "--for=condition=Ready", "pod/seaweedfs", "--timeout=60s")
-    with forwarded(kubectl, "seaweedfs", 8333) as address:
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=f"http://{address}",
-            region_name="us-east-1",
-            aws_access_key_id=ACCESS,
-            aws_secret_access_key=key,
-        )
-        for bucket in ("mlho-store", "mlho-data"):
-            s3.create_bucket(Bucket=bucket)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                s3.upload_file(str(path), "mlho-data", f"cohort/{path.relative_to(folder).as_posix()}")
-        chart = folder.parent / "values.json"
-        chart.write_text(json.dumps(values(kubectl.namespace) | more))
-        command = ["helm", "install", "mlho", str(REPO / "helm" / "mlho"), "--namespace", kubectl.namespace]
+def helm(kubectl: Kubectl, verb: str, chart: Path, given: dict[str, Any]) -> str:
+    """``helm install`` or ``helm upgrade``, and wait; return what it says."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(given, file)
+        file.flush()
+        command = ["helm", verb, "mlho", str(chart), f"--namespace={kubectl.namespace}"]
         done = subprocess.run(
-            [*command, "--values", str(chart), "--wait", "--timeout=90s"], capture_output=True, text=True
+            [*command, f"--values={file.name}", "--wait", "--timeout=90s"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        if done.returncode:
-            raise AssertionError(f"helm install: {done.stderr}\n{kubectl('get', 'pods', '-o', 'wide')}")
-        try:
-            yield Stack(kubectl, s3, folder)
-        finally:
-            subprocess.run(
-                ["helm", "uninstall", "mlho", "--namespace", kubectl.namespace], capture_output=True
-            )
+    if done.returncode:
+        raise AssertionError(f"helm {verb}: {done.stderr}\n{kubectl('get', 'pods', '-o', 'wide')}")
+    return done.stdout
 
 
-def digest_here(cohort: Path, folder: Path, **changes: Any) -> str:
-    """The result's digest of the same specification on this machine, with changes in its spec."""
-    document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))
-    document["spec"] |= {"data": {**document["spec"]["data"], "uri": str(cohort)}, **changes}
-    path = folder / "spec.yaml"
-    path.write_text(yaml.safe_dump(document))
-    command = [
-        sys.executable,
-        "-m",
-        "scheduler",
-        "run",
-        str(path),
-        "--store",
-        str(folder / "store"),
-        "--workers=2",
-    ]
-    environment = {name: own for name, own in os.environ.items() if not name.startswith("MLHO_")}
-    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300)
-    found = re.search(r"^result +([0-9a-f]{64})$", done.stdout, re.MULTILINE)
-    if found is None:
-        raise AssertionError(done.stderr)
-    return found[1]
+def adopt_crds(namespace: str) -> None:
+    """Let the chart of a namespace own the custom resources, if others have made them: Helm touches no stranger's."""
+    owner = ["meta.helm.sh/release-name=mlho", f"meta.helm.sh/release-namespace={namespace}"]
+    for plural in PLURALS.values():
+        crd, default = f"crd/{plural}.{GROUP}", Kubectl("default")
+        if "NotFound" not in default("get", crd, "-o", "name", check=False):
+            default("annotate", "--overwrite", crd, *owner)
+            default("label", "--overwrite", crd, "app.kubernetes.io/managed-by=Helm")
+
+
+@contextmanager
+def installed(
+    kubectl: Kubectl, cohort: Path, *, chart: Path = CHART, with_storage: bool = True, **more: Any
+) -> Iterator[Stack]:
+    """The whole installation, with a cohort in its storage; ``more`` are values of the chart."""
+    if with_storage:
+        start_storage(kubectl)
+        with storage_here(kubectl) as s3:
+            upload(s3, cohort, BUCKET, "cohort/")
+    given = values() | more
+    helm(kubectl, "install", chart, given)
+    try:
+        yield Stack(kubectl, cohort, given)
+    finally:
+        subprocess.run(
+            ["helm", "uninstall", "mlho", f"--namespace={kubectl.namespace}"],
+            capture_output=True,
+            check=False,
+        )

@@ -1,104 +1,61 @@
 """Faults on a real cluster: whatever is killed while a run is carried out, the run ends with the same digest."""
 
-import json
-import secrets
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 
-from scheduler.demo import make_demo
-from tests.cluster.conftest import Kubectl
-from tests.cluster.stack import Stack, digest_here, installed
-
-SCHEDULER = "app.kubernetes.io/component=scheduler"
-REDIS = "app.kubernetes.io/component=redis"
+from tests.cluster.conftest import long_form
+from tests.cluster.faults import FAULTS, Fault, stop_kubelet
+from tests.cluster.here import Here
+from tests.cluster.stack import ONE_WORKER, Stack
 
 
-@pytest.fixture(scope="module")
-def stack(kubeconfig: str, crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The chart, installed in a namespace under restricted Pod Security."""
-    folder = tmp_path_factory.mktemp("cluster") / "cohort"
-    make_demo(folder, n_patients=400)
-    kubectl = Kubectl(f"mlho-faults-{secrets.token_hex(3)}")
-    kubectl("create", "namespace", kubectl.namespace)
-    kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
-    try:
-        with installed(kubectl, folder) as made:
-            yield made
-    finally:
-        kubectl("delete", "namespace", kubectl.namespace, "--wait=false", check=False)
+def test_a_run_goes_on_after_one_fault_upon_the_other(stack: Stack, here: Here):
+    """Each comes once the run has recovered from the last; no task is blamed, and the digest is that of this machine."""
+    obj = stack.submit("faults", validation={"iterations": 60, "folds": 3, "seed": 100})
+    wanted = here.begin(obj["spec"])
+    stack.wait_until_it_learns("faults")
 
-
-def evict(stack: Stack, pod: str) -> None:
-    """Ask for a pod's eviction, as a node that is drained does."""
-    body = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": stack.namespace},
-    }
-    path = f"/api/v1/namespaces/{stack.namespace}/pods/{pod}/eviction"
-    stack.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(body))
-
-
-def delete_worker(stack: Stack) -> None:
-    """Delete a worker pod, without grace."""
-    stack.kubectl("delete", "pod", stack.workers()[0], "--grace-period=0", "--force")
-
-
-def evict_worker(stack: Stack) -> None:
-    """Evict a worker pod."""
-    evict(stack, stack.workers()[0])
-
-
-def delete_leader(stack: Stack) -> None:
-    """Delete the scheduler that leads."""
-    lease = json.loads(stack.kubectl("get", "lease", "mlho-scheduler", "-o", "json"))
-    stack.kubectl("delete", "pod", lease["spec"]["holderIdentity"], "--wait=false")
-
-
-def kill_leader(stack: Stack) -> None:
-    """Delete the scheduler that leads, without a moment to release its Lease."""
-    lease = json.loads(stack.kubectl("get", "lease", "mlho-scheduler", "-o", "json"))
-    stack.kubectl("delete", "pod", lease["spec"]["holderIdentity"], "--grace-period=0", "--force")
-
-
-def delete_redis(stack: Stack) -> None:
-    """Delete Redis, which forgets everything."""
-    stack.kubectl("delete", "pod", "-l", REDIS, "--wait=false")
-
-
-FAULTS = [delete_worker, evict_worker, delete_leader, kill_leader, delete_redis]
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda own: own.__name__)
-def test_a_run_goes_on_after(stack: Stack, fault: Callable[[Stack], None], tmp_path: Path):
-    """The fault comes in the midst of the iterations; the digest is that of this machine, and no task is blamed."""
-    name = fault.__name__.replace("_", "-")
-    validation = {"iterations": 8, "folds": 3, "seed": 100 + FAULTS.index(fault)}
-    stack.submit(name, validation=validation)
-    under_way = lambda: stack.status(name).get("stage") == "learn" and stack.workers()  # noqa: E731 - said once
-    stack.wait_for("it is under way", under_way, seconds=90)
-
-    fault(stack)
-    status = stack.wait(name, "Succeeded", seconds=180)
+    for fault in FAULTS:
+        before = stack.done("faults")
+        fault(stack)
+        stack.wait_for(
+            f"it goes on after {fault.__name__}",
+            lambda before=before: stack.done("faults") > before + 2 and stack.workers(),
+            seconds=90,
+        )
+    assert stack.status("faults")["phase"] == "Running"  # the last fault, too, came in its midst
+    status = stack.wait("faults", "Succeeded")
 
     assert status["tasks"]["quarantined"] == 0
-    assert status["outputs"]["resultDigest"] == digest_here(stack.folder, tmp_path, validation=validation)
+    assert status["outputs"]["resultDigest"] == wanted.result().digest
 
 
-def test_workers_that_run_out_of_memory_get_more(stack: Stack, tmp_path: Path):
+@long_form
+@pytest.mark.parametrize("fault", [*FAULTS, stop_kubelet], ids=lambda own: own.__name__)
+def test_a_run_goes_on_after(stack: Stack, here: Here, fault: Fault):
+    """One fault in the midst of the iterations."""
+    name = fault.__name__.replace("_", "-")
+    stack.delete_results()
+    obj = stack.submit(name, validation={"iterations": 12, "folds": 3, "seed": 101})
+    stack.wait_until_it_learns(name)
+
+    fault(stack)
+    status = stack.wait(name, "Succeeded")
+
+    assert status["tasks"]["quarantined"] == 0
+    assert status["outputs"]["resultDigest"] == here.begin(obj["spec"]).result().digest
+
+
+def test_workers_that_run_out_of_memory_get_more(stack: Stack, here: Here):
     """The next generation has twice as much; the run goes on, and no task is blamed for good."""
-    validation = {"iterations": 12, "folds": 3, "seed": 99}
-    workers = {"max": 1, "resources": {"cpu": "500m", "memory": "768Mi"}}
-    stack.submit("memory", validation=validation, workers=workers)
-    stack.wait_for("it is under way", lambda: stack.status("memory").get("stage") == "learn", seconds=90)
+    workers = {**ONE_WORKER, "resources": {"cpu": "500m", "memory": "768Mi"}}
+    obj = stack.submit("memory", validation={"iterations": 24, "folds": 3, "seed": 99}, workers=workers)
+    wanted = here.begin(obj["spec"])
+    stack.wait_until_it_learns("memory")
 
     hog = "held = [bytes([1]) * 2**24 for _ in range(80)]"
     stack.kubectl("exec", stack.workers()[0], "--", "/opt/mlho/bin/python", "-c", hog, check=False)
-    status = stack.wait("memory", "Succeeded", seconds=180)
+    status = stack.wait("memory", "Succeeded")
 
     assert (status["workers"]["memory"], status["workers"]["generation"]) == ("1536Mi", 2)
-    assert status["outputs"]["resultDigest"] == digest_here(stack.folder, tmp_path, validation=validation)
-    events = json.loads(stack.kubectl("get", "events", "-o", "json"))["items"]
-    assert "MemoryRaised" in {own["reason"] for own in events if own["involvedObject"]["name"] == "memory"}
+    assert status["outputs"]["resultDigest"] == wanted.result().digest
+    assert "MemoryRaised" in stack.events_of("memory")

@@ -1,93 +1,96 @@
 """The operator on a real cluster: from an applied resource to the same result as on this machine, and what users ask of it."""
 
 import json
-import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scheduler.demo import make_demo
-from tests.cluster.conftest import Kubectl
-from tests.cluster.stack import REPO, Stack, digest_here, installed
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up cohort of 400 patients, and its specification."""
-    folder = tmp_path_factory.mktemp("cluster") / "cohort"
-    make_demo(folder, n_patients=400)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stack(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
-    """The chart, installed in a namespace under restricted Pod Security."""
-    kubectl = Kubectl(f"mlho-run-{secrets.token_hex(3)}")
-    kubectl("create", "namespace", kubectl.namespace)
-    kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
-    try:
-        with installed(kubectl, cohort) as made:
-            yield made
-    finally:
-        kubectl("delete", "namespace", kubectl.namespace, "--wait=false", check=False)
-
-
-@pytest.fixture(scope="module")
-def digest(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The result's digest of the same specification on this machine."""
-    return digest_here(cohort, tmp_path_factory.mktemp("local"))
+from tests.cluster.conftest import REPO, Kubectl
+from tests.cluster.here import Here
+from tests.cluster.stack import BUCKET, Stack
+from tests.cluster.storage import download, storage_here
 
 
 def mlho(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The ``mlho`` command against the cluster."""
-    command = [sys.executable, "-m", "scheduler", *arguments]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "scheduler", *arguments, f"--namespace={stack.namespace}"]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_a_run_in_the_cluster_has_the_result_that_it_has_on_this_machine(stack: Stack, digest: str):
+@pytest.fixture(scope="module")
+def first(stack: Stack, here: Here) -> Stack:
+    """The installation, once a run named ``first`` has succeeded in it."""
+    obj = stack.submit("first")
+    here.begin(obj["spec"])
+    stack.wait("first", "Succeeded")
+    return stack
+
+
+def test_a_run_in_the_cluster_has_the_result_that_it_has_on_this_machine(first: Stack, here: Here):
     """Applied, carried out by worker pods, published, shown: with the same digest."""
-    stack.submit("first")
+    status = first.status("first")
 
-    status = stack.wait("first", "Succeeded")
-
-    assert status["outputs"]["resultDigest"] == digest
+    assert status["outputs"]["resultDigest"] == here.begin(first.run("first")["spec"]).result().digest
     assert status["phase"] == "Succeeded"
     assert status["progress"] == "100%"
-    key = status["outputs"]["report"].removeprefix("s3://mlho-store/")
-    assert b"<html" in stack.s3.get_object(Bucket="mlho-store", Key=key)["Body"].read(4096)
-    events = json.loads(stack.kubectl("get", "events", "-o", "json"))["items"]
-    told = {own["reason"] for own in events if own["involvedObject"]["name"] == "first"}
-    assert {"Accepted", "Started", "WorkersCreated", "Succeeded"} <= told
-    stack.wait_for("the queue's keys are gone", lambda: not stack.redis_keys(), seconds=30)
+    key = status["outputs"]["report"].removeprefix(f"s3://{BUCKET}/")
+    with storage_here(first.kubectl) as s3:
+        assert b"<html" in s3.get_object(Bucket=BUCKET, Key=key)["Body"].read(4096)
+    assert {"Accepted", "Started", "WorkersCreated", "Succeeded"} <= first.events_of("first")
+    first.wait_for("the queue's keys are gone", lambda: not first.redis_keys(), seconds=30)
 
 
-def test_the_same_run_again_needs_no_worker(stack: Stack, digest: str):
+def test_the_same_run_again_needs_no_worker(first: Stack):
     """Everything is there: zero tasks, no Kubernetes Job."""
-    stack.submit("again")
+    first.submit("again")
 
-    status = stack.wait("again", "Succeeded")
+    status = first.wait("again", "Succeeded")
 
-    assert status["outputs"]["resultDigest"] == digest
+    assert status["outputs"] == first.status("first")["outputs"]
     assert status["workers"]["generation"] == 0
 
 
 def test_a_table_that_is_missing_is_said_with_its_remedy(stack: Stack):
     """``Accepted=False``, not a crash loop; other runs go on."""
     tables = {"events": "events/", "labels": "labels/", "demographics": "demographics/"}
-    stack.submit("missing", data={"uri": "s3://mlho-data/nowhere/", "source": "dbmart", "tables": tables})
+    stack.submit("missing", data={"uri": f"s3://{BUCKET}/nowhere/", "source": "dbmart", "tables": tables})
 
-    def refused() -> str:
-        status = stack.status("missing")
-        return next((own["message"] for own in status.get("conditions", ()) if own["status"] == "False"), "")
+    refused = stack.wait_for(
+        "it is refused",
+        lambda: (own := stack.condition("missing", "Accepted"))["status"] == "False" and own,
+    )
 
-    message = stack.wait_for("it is refused", refused)
-
-    assert "events/" in message
+    assert "events/" in refused["message"]
     assert stack.status("missing")["reason"] == "InvalidData"
+
+
+def test_the_command_submits_waits_and_shows(stack: Stack, here: Here, tmp_path: Path):
+    """What a user types, from the first to the last."""
+    obj = stack.run("typed", validation={"iterations": 12, "folds": 3, "seed": 21})
+    wanted = here.begin(obj["spec"])
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(obj))
+
+    submitted = mlho(stack, "submit", str(path))
+    too_soon = mlho(stack, "wait", "trainingrun/typed", "--timeout=1")
+    stack.wait_until_it_learns("typed")
+    logs = mlho(stack, "logs", "trainingrun/typed")
+    waited = mlho(stack, "wait", "trainingrun/typed")
+    status = json.loads(mlho(stack, "status", "trun/typed").stdout)
+    again = mlho(stack, "submit", str(path))
+
+    assert (submitted.returncode, submitted.stdout) == (0, "trainingrun/typed created\n"), submitted.stderr
+    assert too_soon.returncode == 124
+    assert logs.stdout.startswith("--- typed-")
+    assert '"event"' in logs.stdout
+    assert waited.returncode == 0
+    assert wanted.result().digest in waited.stdout
+    assert status["outputs"]["resultDigest"] == wanted.result().digest
+    assert again.returncode != 0
+    assert "typed" in again.stderr
 
 
 def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
@@ -95,76 +98,128 @@ def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
     stack.submit("paused", validation={"iterations": 3, "folds": 5, "seed": 11})
     stack.wait_for("workers", stack.workers)
 
-    assert mlho(stack, "suspend", "trainingrun/paused", "-n", stack.namespace).returncode == 0
+    assert mlho(stack, "suspend", "trainingrun/paused").returncode == 0
     began = time.monotonic()
     stack.wait_for("no worker", lambda: not stack.workers(), seconds=15)
     took = time.monotonic() - began
     assert stack.wait_for("phase", lambda: stack.status("paused")["phase"] == "Suspended", seconds=5)
-    assert mlho(stack, "resume", "trainingrun/paused", "-n", stack.namespace).returncode == 0
+    assert mlho(stack, "resume", "trainingrun/paused").returncode == 0
     assert stack.wait("paused", "Succeeded")
     assert took < 5
 
 
 def test_a_run_can_be_cancelled(stack: Stack):
     """Nothing of it is left: no worker, no key."""
-    stack.submit("cancelled", validation={"iterations": 3, "folds": 5, "seed": 12})
+    stack.submit("cancelled", validation={"iterations": 60, "folds": 5, "seed": 12})
     stack.wait_for("workers", stack.workers)
 
-    assert mlho(stack, "cancel", "trainingrun/cancelled", "-n", stack.namespace).returncode == 0
+    assert mlho(stack, "cancel", "trainingrun/cancelled").returncode == 0
 
     assert stack.wait("cancelled", "Cancelled", seconds=10)["phase"] == "Cancelled"
+    assert mlho(stack, "wait", "trainingrun/cancelled").returncode == 3
     stack.wait_for("no worker", lambda: not stack.workers(), seconds=10)
     stack.wait_for("no key", lambda: not stack.redis_keys(), seconds=60)
 
 
+def left_of(stack: Stack, name: str, uid: str) -> list[str]:
+    """What is still in cluster and Redis of a run that was deleted."""
+    pods = [own["metadata"]["name"] for own in stack.items("pods") if f"{name}-" in own["metadata"]["name"]]
+    jobs = [own["metadata"]["name"] for own in stack.items("jobs") if f"{name}-" in own["metadata"]["name"]]
+    with storage_here(stack.kubectl) as s3:
+        notes = [own for own in download(s3, BUCKET, "store/operator/runs/") if own.endswith(uid)]
+    return [*pods, *jobs, *notes, *stack.redis_keys()]
+
+
+def n_commits(stack: Stack) -> int:
+    """Commit records in the store."""
+    with storage_here(stack.kubectl) as s3:
+        return len(download(s3, BUCKET, "store/commits/"))
+
+
 def test_what_is_deleted_leaves_nothing_behind(stack: Stack):
-    """A resource that is deleted while it runs: workers and keys go; the store keeps what is committed."""
-    stack.submit("deleted", validation={"iterations": 3, "folds": 5, "seed": 13})
-    stack.wait_for("workers", stack.workers)
+    """A resource that is deleted while it runs: workers, keys and notes go; the store keeps what is committed."""
+    stack.submit("deleted", validation={"iterations": 60, "folds": 5, "seed": 13})
+    stack.wait_until_it_learns("deleted")
+    uid = stack.get("trun", "deleted")["metadata"]["uid"]
+    before = n_commits(stack)
 
     stack.kubectl("delete", "trun", "deleted", "--wait=false")
 
-    stack.wait_for("no worker", lambda: not stack.workers(), seconds=60)
-    stack.wait_for("no key", lambda: not stack.redis_keys(), seconds=60)
+    stack.wait_for("nothing is left", lambda: not left_of(stack, "deleted", uid), seconds=60)
+    assert n_commits(stack) >= before > 0
 
 
-def test_patients_are_scored_with_the_bundle_of_a_run(stack: Stack):
+def test_what_is_deleted_while_suspended_leaves_nothing_behind(stack: Stack):
+    """Nobody carries it out at that moment; its queue goes, too."""
+    stack.submit("asleep", validation={"iterations": 60, "folds": 5, "seed": 14})
+    stack.wait_until_it_learns("asleep")
+    uid = stack.get("trun", "asleep")["metadata"]["uid"]
+    assert mlho(stack, "suspend", "trainingrun/asleep").returncode == 0
+    stack.wait_for("no worker", lambda: not stack.workers(), seconds=15)
+
+    stack.kubectl("delete", "trun", "asleep", "--wait=false")
+
+    stack.wait_for("nothing is left", lambda: not left_of(stack, "asleep", uid), seconds=60)
+
+
+def test_what_is_deleted_while_no_scheduler_runs_is_cleaned_up_by_the_next(stack: Stack):
+    """The note in the store tells the next leader of it."""
+    stack.submit("orphan", validation={"iterations": 60, "folds": 5, "seed": 15})
+    stack.wait_until_it_learns("orphan")
+    uid = stack.get("trun", "orphan")["metadata"]["uid"]
+    stack.kubectl("scale", "deployment/mlho-scheduler", "--replicas=0")
+    stack.wait_for("no scheduler", lambda: not stack.pods("scheduler"))
+
+    stack.kubectl("delete", "trun", "orphan", "--wait=false")
+    stack.wait_for(
+        "it is gone",
+        lambda: (
+            not stack.kubectl("get", "trun", "orphan", "-o", "name", check=False).startswith("trainingrun")
+        ),
+    )
+    assert stack.redis_keys()  # nobody has cleaned up
+    stack.kubectl("scale", "deployment/mlho-scheduler", "--replicas=2")
+
+    stack.wait_for("nothing is left", lambda: not left_of(stack, "orphan", uid), seconds=60)
+
+
+def test_patients_are_scored_with_the_bundle_of_a_run(first: Stack):
     """A ScoringRun in the same queue and store: one manifest commits the scores."""
-    run_id = stack.status("first")["runId"]
     spec = {
-        "bundle": {"uri": f"run:{run_id}"},
+        "bundle": {"uri": f"run:{first.status('first')['runId']}"},
         "data": {
-            "uri": "s3://mlho-data/cohort/",
+            "uri": f"s3://{BUCKET}/cohort/",
             "source": "dbmart",
             "partitionedBy": "patient",
             "tables": {"events": "events/", "demographics": "demographics/"},
         },
         "index": {"date": "2026-11-24"},
     }
-    obj = {
-        "apiVersion": "mlho.io/v1alpha1",
-        "kind": "ScoringRun",
-        "metadata": {"name": "night"},
-        "spec": spec,
-    }
-    stack.kubectl("create", "-f", "-", given=json.dumps(obj))
+    first.create(
+        {
+            "apiVersion": "mlho.io/v1alpha1",
+            "kind": "ScoringRun",
+            "metadata": {"name": "night"},
+            "spec": spec,
+        }
+    )
 
-    status = stack.wait("night", "Succeeded", kind="scoringrun")
+    status = first.wait("night", "Succeeded", kind="scoringrun")
 
-    key = status["outputs"]["scores"].removeprefix("s3://mlho-store/")
-    manifest = json.loads(stack.s3.get_object(Bucket="mlho-store", Key=key)["Body"].read())
+    key = status["outputs"]["scores"].removeprefix(f"s3://{BUCKET}/")
+    with storage_here(first.kubectl) as s3:
+        manifest = json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     assert manifest["scores"]["samples"] > 0
     assert status["headline"] == f"{manifest['scores']['samples']:,} scores"
 
 
 def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
     """The same day, the same run: a CronJob may try again."""
-    obj = stack.submit("template", desiredState="Suspended")
     path = tmp_path / "run.yaml"
-    path.write_text(json.dumps(obj))
+    path.write_text(json.dumps(stack.run("template", desiredState="Suspended")))
 
-    first = mlho(stack, "submit", str(path), "--by-date", "-n", stack.namespace)
-    second = mlho(stack, "submit", str(path), "--by-date", "-n", stack.namespace)
+    first = mlho(stack, "submit", str(path), "--by-date")
+    second = mlho(stack, "submit", str(path), "--by-date")
 
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert "is there already" in second.stdout
@@ -192,9 +247,9 @@ def test_the_scheduler_has_no_right_that_it_does_not_need(stack: Stack, verb: st
     assert "no" in Kubectl("default")(*asked, check=False).split()
 
 
-def test_workers_hold_no_token(stack: Stack):
+def test_workers_hold_no_token(first: Stack):
     """Nothing of Kubernetes is mounted into them."""
-    pods = stack.pods("app.kubernetes.io/component=worker")
+    pods = first.pods("worker")
 
     assert pods
     for pod in pods:

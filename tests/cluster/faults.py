@@ -1,0 +1,102 @@
+"""What can happen to a run in a cluster, done for real."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.cluster.stack import Stack
+
+KUBELET_SECONDS: Final = 90
+# Ends the object storage's process as a power cut would; its container is started again, on the same volume.
+KILL_WEED: Final = """
+import os, signal
+for name in filter(str.isdigit, os.listdir("/proc")):
+    if int(name) != 1 and open(f"/proc/{name}/cmdline", "rb").read().startswith(b"weed"):
+        os.kill(int(name), signal.SIGKILL)
+"""
+
+
+def delete_worker(stack: Stack) -> None:
+    """Delete a worker pod, without grace."""
+    stack.kubectl("delete", "pod", stack.workers()[0], "--grace-period=0", "--force")
+
+
+def evict_worker(stack: Stack) -> None:
+    """Ask for a worker's eviction, as a node that is drained does."""
+    pod = stack.workers()[0]
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": stack.namespace},
+    }
+    path = f"/api/v1/namespaces/{stack.namespace}/pods/{pod}/eviction"
+    stack.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(body))
+
+
+def delete_leader(stack: Stack) -> None:
+    """Delete the scheduler that leads."""
+    stack.kubectl("delete", "pod", stack.leader(), "--wait=false")
+
+
+def kill_leader(stack: Stack) -> None:
+    """Delete the scheduler that leads, without a moment to release its Lease."""
+    stack.kubectl("delete", "pod", stack.leader(), "--grace-period=0", "--force")
+
+
+def delete_redis(stack: Stack) -> None:
+    """Delete Redis, which forgets everything."""
+    stack.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=redis", "--wait=false")
+
+
+def delete_storage(stack: Stack) -> None:
+    """Delete the object storage's pod; the next has the same volume."""
+    stack.kubectl("delete", "pod", "-l", "app=seaweedfs", "--grace-period=0", "--force")
+
+
+def stop_kubelet(stack: Stack) -> None:
+    """Stop the node's kubelet for 90 seconds: the node is not ready, and no Service has a pod behind it."""
+    pid = _kubelet()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        stack.wait_for("the node is not ready", lambda: not _ready(stack), seconds=KUBELET_SECONDS)
+        time.sleep(max(0.0, began + KUBELET_SECONDS - time.monotonic()))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    stack.wait_for("the node is ready again", lambda: _ready(stack), seconds=60)
+
+
+def _ready(stack: Stack) -> bool:
+    conditions = stack.items("nodes")[0]["status"]["conditions"]
+    return any(own["type"] == "Ready" and own["status"] == "True" for own in conditions)
+
+
+def _kubelet() -> int:
+    """The kubelet's process: found only where the tests run on a node that a test cluster made for them."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        words = (folder / "cmdline").read_bytes().split(b"\0")
+        if Path(words[0].decode(errors="replace")).name == "kubelet" and b"test-cluster" in b" ".join(words):
+            return int(folder.name)
+    pytest.skip(
+        "needs the kubelet's process: only a test cluster on this machine has one that may be stopped"
+    )
+
+
+Fault = Callable[[Stack], None]
+# From the gentlest to the rudest.
+FAULTS: Final[tuple[Fault, ...]] = (
+    evict_worker,
+    delete_worker,
+    delete_leader,
+    delete_redis,
+    delete_storage,
+    kill_leader,
+)

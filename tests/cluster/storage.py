@@ -1,0 +1,120 @@
+"""Object storage in the cluster: the one of k8s/examples/trial, with the tests' images, and the way to it from here.
+
+Images are named ``localhost/mlho-{scheduler,worker,services}:test``, or by ``MLHO_TEST_IMAGES`` (a prefix) and
+``MLHO_TEST_TAG``. ``make image`` and tests/cluster/images build them.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+import yaml
+
+from tests.cluster.conftest import REPO, Kubectl
+
+TRIAL: Final = REPO / "k8s" / "examples" / "trial"
+PORT: Final = 8333
+USER: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "fsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+BARE: Final = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+PREFIX: Final = os.environ.get("MLHO_TEST_IMAGES", "localhost/mlho-")
+TAG: Final = os.environ.get("MLHO_TEST_TAG", "test")
+
+
+def image(name: str) -> str:
+    """One of our images."""
+    return f"{PREFIX}{name}:{TAG}"
+
+
+def trial_objects(*, with_cohort: bool) -> list[dict[str, Any]]:
+    """What k8s/examples/trial/storage.yaml holds, with the tests' images."""
+    found = list(yaml.safe_load_all((TRIAL / "storage.yaml").read_text(encoding="utf-8")))
+    for obj in found:
+        if obj["kind"] in ("Deployment", "Job"):
+            name = "services" if obj["kind"] == "Deployment" else "worker"
+            obj["spec"]["template"]["spec"]["containers"][0]["image"] = image(name)
+    return [obj for obj in found if with_cohort or obj["kind"] != "Job"]
+
+
+def start_storage(
+    kubectl: Kubectl, *, identities: Sequence[dict[str, Any]] = (), with_cohort: bool = False
+) -> None:
+    """Start it and wait until it answers; ``identities`` replace the one that may do all."""
+    objects = trial_objects(with_cohort=with_cohort)
+    if identities:
+        secret = next(obj for obj in objects if obj["kind"] == "Secret")
+        secret["stringData"]["s3.json"] = json.dumps({"identities": list(identities)})
+    apply(kubectl, objects)
+    kubectl("rollout", "status", "deployment/seaweedfs", "--timeout=90s")
+
+
+def apply(kubectl: Kubectl, objects: Sequence[dict[str, Any]]) -> None:
+    """Apply objects."""
+    kubectl(
+        "apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+    )
+
+
+@contextmanager
+def forwarded(kubectl: Kubectl, what: str, port: int) -> Iterator[str]:
+    """Address on this machine of a port in the cluster; ``what`` is a pod or a Service, as kubectl names it."""
+    process = subprocess.Popen(
+        ["kubectl", f"--namespace={kubectl.namespace}", "port-forward", what, f":{port}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[2]
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+@contextmanager
+def storage_here(
+    kubectl: Kubectl, access: str = "trial", secret: str = "trial-and-nothing-else"
+) -> Iterator[Any]:
+    """A boto3 client of the storage, for a moment: the way there ends with its pod."""
+    with forwarded(kubectl, "service/seaweedfs", PORT) as address:
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{address}",
+            region_name="us-east-1",
+            aws_access_key_id=access,
+            aws_secret_access_key=secret,
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> None:
+    """Copy a folder into a bucket."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
+
+
+def download(s3: Any, bucket: str, prefix: str) -> dict[str, bytes]:
+    """All that is under a prefix: bytes by what comes after it."""
+    keys = [
+        found["Key"]
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for found in page.get("Contents", ())
+    ]
+    return {
+        key.removeprefix(prefix): s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in sorted(keys)
+    }

@@ -1,0 +1,97 @@
+"""From nothing to a report, by the very commands of docs/kubernetes.md: only images and the namespace's name are replaced."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from tests.cluster.conftest import REPO, new_namespace
+from tests.cluster.here import Here, Outcome, files_in
+from tests.cluster.stack import BUCKET, CHART, adopt_crds, image_values
+from tests.cluster.storage import download, storage_here, trial_objects
+
+MINUTES = 5  # that the way from nothing to the report may take
+
+
+def documented(heading: str) -> str:
+    """The first shell block under a heading of docs/kubernetes.md."""
+    text = (REPO / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {heading}\n.*?^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def checkout(folder: Path) -> Path:
+    """What a user has of the repository, with the tests' images in it."""
+    shutil.copytree(CHART, folder / "helm" / "mlho")
+    examples = folder / "k8s" / "examples"
+    shutil.copytree(REPO / "k8s" / "examples", examples)
+    storage = examples / "trial" / "storage.yaml"
+    storage.write_text(yaml.safe_dump_all(trial_objects(with_cohort=True)), encoding="utf-8")
+    values = examples / "trial" / "values.yaml"
+    own = yaml.safe_load(values.read_text(encoding="utf-8"))
+    values.write_text(yaml.safe_dump(own | image_values()), encoding="utf-8")
+    return folder
+
+
+def follow(script: str, namespace: str, folder: Path, kubeconfig: Path) -> str:
+    """Type a documented script, but for the making of cluster and namespace; return what it says."""
+    lines = [own for own in script.splitlines() if not own.startswith(("kind ", "kubectl create namespace"))]
+    text = re.sub(r"namespace([= ])mlho\b", rf"namespace\1{namespace}", "\n".join(lines))
+    kinder = "set -euo pipefail; trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", kinder + text],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "KUBECONFIG": str(kubeconfig)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60 * MINUTES + 60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def carried_out_here(tables: dict[str, bytes], folder: Path) -> Outcome:
+    """The example's run on this machine, on the tables that the cluster has."""
+    cohort = folder / "cohort"
+    for name, content in tables.items():
+        (cohort / name).parent.mkdir(parents=True, exist_ok=True)
+        (cohort / name).write_bytes(content)
+    spec = yaml.safe_load((REPO / "k8s" / "examples" / "run.yaml").read_text(encoding="utf-8"))["spec"]
+    runs = Here(cohort, folder)
+    try:
+        return runs.begin(spec).result()
+    finally:
+        runs.close()
+
+
+def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, tmp_path: Path):
+    """Within five minutes, and the result and the bundle are those of ``mlho run`` on this machine."""
+    own_config = tmp_path / "kubeconfig"  # the commands choose a namespace in it
+    shutil.copy(kubeconfig, own_config)
+    with new_namespace("begin") as kubectl:
+        folder = checkout(tmp_path / "checkout")
+        adopt_crds(kubectl.namespace)
+        began = time.monotonic()
+        said = follow(documented("Begin"), kubectl.namespace, folder, own_config)
+        took = time.monotonic() - began
+        print(said, f"\n{took:.0f} s")  # noqa: T201 - the transcript of docs/kubernetes.md
+
+        with storage_here(kubectl) as s3:
+            tables = download(s3, BUCKET, "cohort/")
+        subprocess.run(["helm", "uninstall", "mlho", f"--namespace={kubectl.namespace}"], check=True)
+
+    assert took < 60 * MINUTES
+    assert "trainingrun.mlho.io/first condition met" in said
+    wanted = carried_out_here(tables, tmp_path)
+    assert wanted.digest in said
+    assert files_in(folder / "first" / "bundle") == wanted.bundle()
+    assert b"<html" in (folder / "first" / "report.html").read_bytes()
