@@ -40,4 +40,7 @@ The specification is one YAML file; `mlho plan` checks it without running. Artif
 s3://bucket/prefix).
 What is done is never done again: after Ctrl-C or a crash the same command goes on, and a finished run does nothing.
 The number of workers changes how long it takes, and nothing else.
+
+Several specifications go on at once with --broker, and share the workers evenly; what becomes of one changes nothing for
+the others.
 """

@@ -11,11 +11,11 @@ from typing import Any, Final
 from mlho import __version__
 from mlho.errors import MlhoError
 from mlho.log import configure
-from mlho.scoring_spec import ScoringRunSpec, load_any_spec, load_scoring_spec
-from mlho.spec import RunSpec, load_spec
+from mlho.processes import usable_cpus
+from mlho.scoring_spec import ScoringRunSpec, load_any_spec
+from mlho.spec import load_spec
 from mlho.store import open_store
-from mlho.store.keys import RUNS, run_key
-from mlho.store.probe import probe_store
+from mlho.store.keys import run_key
 from scheduler import console
 from scheduler.about import ABOUT, RUN_ABOUT, SCORE_ABOUT
 from scheduler.cluster_commands import (
@@ -27,9 +27,16 @@ from scheduler.cluster_commands import (
     show_status,
 )
 from scheduler.listing import find_run, list_runs, result_of, runs_of
-from scheduler.local import LocalPool
 from scheduler.manifest import data_root, make_manifest
-from scheduler.runs import Finished, Run, Undertaking, carry_out
+from scheduler.run_commands import (
+    PROGRESS,
+    carry_out_one,
+    prepare,
+    print_finished,
+    run_command,
+    score_command,
+    usable_store,
+)
 
 DEFAULT_STORE: Final = "mlho-store"
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
@@ -117,11 +124,14 @@ def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
         description=RUN_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("spec", type=Path, help="the specification (YAML)")
+    run.add_argument(
+        "spec", type=Path, nargs="+", help="the specification (YAML); several go on at once (needs --broker)"
+    )
     _add_workers(run, default=None)
     _add_broker(run)
     _add_metrics(run)
-    run.set_defaults(command=_run)
+    _add_progress(run)
+    run.set_defaults(command=run_command)
 
 
 def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -136,7 +146,8 @@ def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_workers(score, default=None)
     _add_broker(score)
     _add_metrics(score)
-    score.set_defaults(command=_score)
+    _add_progress(score)
+    score.set_defaults(command=score_command)
 
 
 def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) -> None:
@@ -159,8 +170,17 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_progress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--progress",
+        choices=PROGRESS,
+        default="auto",
+        help="auto: bars on a terminal, nothing in a pipe; json: a line a second on stderr (default: %(default)s)",
+    )
+
+
 def _add_metrics(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--metrics-port", type=int, help="with --broker: serve Prometheus metrics of the run")
+    parser.add_argument("--metrics-port", type=int, help="with --broker: serve Prometheus metrics here")
     parser.add_argument(
         "--metrics-address", default="127.0.0.1", help="where to serve them (default: %(default)s)"
     )
@@ -215,7 +235,8 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
         "--patients", type=_positive, default=10_000, help="patients to make (default: %(default)s)"
     )
     _add_workers(demo)
-    demo.set_defaults(command=_demo)
+    _add_progress(demo)
+    demo.set_defaults(command=_demo, broker=None)
 
 
 def _positive(text: str) -> int:
@@ -227,72 +248,6 @@ def _positive(text: str) -> int:
 
 def _not_negative(text: str) -> int:
     return 0 if text == "0" else _positive(text)
-
-
-def usable_cpus() -> int:
-    """Cores that this process may use, by its affinity and its container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-
-
-def _run(options: argparse.Namespace) -> int:
-    spec = load_spec(options.spec)
-    run = _prepare(spec, options.spec, options.store)
-    finished = _carry_out(run, options) if options.broker is None else _carry_out_on_queue(run, options)
-    _print_finished(run, finished, options.store)
-    return 0
-
-
-def _score(options: argparse.Namespace) -> int:
-    from scheduler.scores_shown import show_scores
-    from scheduler.scoring import prepare_scoring
-
-    run = prepare_scoring(load_scoring_spec(options.spec), options.spec, open_store(options.store))
-    finished = _carry_out(run, options) if options.broker is None else _carry_out_on_queue(run, options)
-    show_scores(run.store, finished.run_id)
-    console.out.print()
-    console.out.print(f"run      {finished.run_id} ({_done_words(finished)})", markup=False)
-    root = _shown_address(options.store)
-    console.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
-    return 0
-
-
-def _prepare(spec: RunSpec, spec_path: Path, store_address: str) -> Run:
-    store = open_store(store_address)
-    probe_store(store)
-    data = data_root(spec, spec_path)
-    manifest = make_manifest(spec.spec.data.tables, data)
-    return Run(spec, manifest, data, store)
-
-
-def _carry_out(run: Undertaking, options: argparse.Namespace) -> Finished:
-    n_workers = options.workers or usable_cpus()
-    with (
-        console.ProgressBar(enabled=options.log == "text") as bar,
-        LocalPool(options.store, run.data, n_workers=n_workers) as pool,
-    ):
-        return carry_out(run, pool, bar, n_slots=n_workers)
-
-
-def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace) -> Finished:
-    from scheduler.embedded import EMBEDDED
-    from scheduler.queued import Place, carry_out_on_queue, settings_for  # Celery takes its time to import
-
-    broker, settings = settings_for(options.broker)
-    n_workers = options.workers
-    if broker == EMBEDDED:
-        n_workers = n_workers or usable_cpus()
-    place = Place(broker, options.store, n_workers or 0, options.metrics_port, options.metrics_address)
-    with console.ProgressBar(enabled=options.log == "text") as bar:
-        return carry_out_on_queue(run, place, settings, bar, tell=_tell)
-
-
-def _tell(words: str) -> None:
-    console.err.print(words, markup=False)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -331,30 +286,6 @@ def _broker(options: argparse.Namespace) -> str | None:
 
     broker: str | None = options.broker or Settings.from_environment().broker
     return None if broker == EMBEDDED else broker
-
-
-def _print_finished(run: Run, finished: Finished, store_address: str) -> None:
-    result = result_of(run.store, finished.run_id)
-    for sentence in [*result["summary"], *(f"Warning: {own}" for own in result["warnings"])]:
-        console.out.print(sentence, markup=False)
-    console.out.print()
-    console.out.print(console.attrition_table(result["cohort"]))
-    console.out.print()
-    console.out.print(console.ledger_table(result["ledger"]))
-    console.out.print()
-    folder = f"{_shown_address(store_address)}/{RUNS}/{finished.run_id}"
-    console.out.print(f"run      {finished.run_id} ({_done_words(finished)})", markup=False)
-    console.out.print(f"result   {finished.report.facts['result_digest']}", markup=False)
-    console.out.print(f"bundle   {folder}/bundle", markup=False)
-    console.out.print(f"report   {folder}/report.html", markup=False)
-
-
-def _done_words(finished: Finished) -> str:
-    return f"{finished.n_tasks} tasks, {finished.n_new} of them new, {console.duration(finished.seconds)}"
-
-
-def _shown_address(store_address: str) -> str:
-    return store_address.rstrip("/") if "://" in store_address else str(Path(store_address))
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -417,9 +348,9 @@ def _demo(options: argparse.Namespace) -> int:
 
     console.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")
     spec_path = make_demo(options.folder, n_patients=options.patients)
-    run = _prepare(load_spec(spec_path), spec_path, options.store)
-    finished = _carry_out(run, options)
-    _print_finished(run, finished, options.store)
+    run = prepare(load_spec(spec_path), spec_path, usable_store(options))
+    finished = carry_out_one(run, run.spec.metadata.name, options)
+    print_finished(run, finished, options.store)
     console.out.print()
     console.out.print(check_planted(options.folder, result_of(run.store, finished.run_id)))
     return 0

@@ -1,13 +1,15 @@
 """What the command shows on a terminal: a progress bar while it works, and tables in words. Quiet in a pipe."""
 
 import sys
-import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from scheduler.pace import Counts, Facts, LocalCounts, Pace
 
 STAGE_WORDS: Final = {
     "cohort": "cohort",
@@ -21,64 +23,94 @@ STAGE_WORDS: Final = {
     "score": "scoring",
     "commit": "account and manifest",
 }
-_RATE_WINDOW_SECONDS: Final = 30.0
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-class ProgressBar:
-    """Stage, tasks done, rate and time left, on a terminal; nothing in a pipe."""
+class Track:
+    """One run on a display; this one shows nothing."""
+
+    def __init__(self, name: str, run: str = "") -> None:
+        self.name = name
+        self.run = run
+        self.pace = Pace(LocalCounts())
+
+    def follow(self, counts: Counts) -> None:
+        """Take retries and the like from here."""
+        self.pace.counts = counts
+
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """Show where the run is."""
+        self.show(self.pace.take(stages, running))
+
+    def show(self, facts: Facts) -> None:
+        """Show these facts."""
+
+    def end(self, state: str) -> None:
+        """Show that the run is over: ``finished``, ``failed`` or ``stopped``."""
+
+
+class ProgressBars:
+    """A display with a bar for each run: stage, tasks done, what is under way, rate and time left; nothing in a pipe."""
 
     def __init__(self, *, enabled: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<22}"),
+        self._bars = Progress(
+            TextColumn("{task.fields[label]}{task.description:<22}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[words]}", markup=False),
             TimeElapsedColumn(),
             console=err,
             disable=not (enabled and sys.stderr.isatty()),
             transient=True,
         )
-        self._bar: TaskID = self._progress.add_task("starting", total=None, rate="")
-        self._seen: list[tuple[float, int]] = []
-        self._note = ""
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._bars.stop()
 
-    def note(self, words: str) -> None:
-        """Show these words beside the rate from the next update on."""
-        self._note = words
+    def tracks(self, names: Mapping[str, str]) -> list[Track]:
+        """A bar for each run (id to name), with its name if there are several."""
+        return [_Bar(self._bars, name if len(names) > 1 else "", run) for run, name in names.items()]
 
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show where a run is."""
-        done, total = sum(own for _, own, _ in stages), sum(own for _, _, own in stages)
-        stage = next((name for name, own, wanted in stages if own < wanted), stages[-1][0])
-        now = time.monotonic()
-        self._seen = [(at, own) for at, own in self._seen if now - at < _RATE_WINDOW_SECONDS] + [(now, done)]
-        self._progress.update(
-            self._bar,
-            completed=done,
-            total=total,
-            description=STAGE_WORDS[stage],
-            rate=", ".join(filter(None, (_rate_words(self._seen, total - done, running), self._note))),
+
+class _Bar(Track):
+    def __init__(self, bars: Progress, name: str, run: str = "") -> None:
+        super().__init__(name, run)
+        self._bars = bars
+        label = f"{name[:20]:<20}  " if name else ""
+        self._task: TaskID = bars.add_task("starting", total=None, label=label, words="")
+
+    def show(self, facts: Facts) -> None:
+        self._bars.update(
+            self._task,
+            completed=facts.done,
+            total=facts.total,
+            description=STAGE_WORDS.get(facts.stage, facts.stage),
+            words=words_of(facts),
         )
 
+    def end(self, state: str) -> None:
+        self._bars.update(self._task, words=state)
+        self._bars.stop_task(self._task)
 
-def _rate_words(seen: list[tuple[float, int]], left: int, running: int) -> str:
-    (first_at, first_done), (last_at, last_done) = seen[0], seen[-1]
-    if last_at - first_at < 1 or last_done == first_done:
-        return f"{running} running"
-    rate = (last_done - first_done) / (last_at - first_at)
-    return f"{running} running, {rate:.1f}/s, {duration(left / rate)} left"
+
+def words_of(facts: Facts) -> str:
+    """The facts that a bar does not show by itself: ``2 running, 1 retried, 0.8/s, 41 s left``."""
+    words = [f"{facts.running} running"]
+    words += [f"{facts.slots} slots"] if facts.slots else []
+    words += [f"{facts.retried} retried"] if facts.retried else []
+    words += [f"{facts.quarantined} quarantined"] if facts.quarantined else []
+    words += [f"{facts.rate:.1f}/s"] if facts.rate else []
+    words += [f"{duration(facts.seconds_left)} left"] if facts.seconds_left is not None else []
+    words += ["queue does not answer"] if facts.is_degraded else []
+    return ", ".join(words)
 
 
 def duration(seconds: float) -> str:

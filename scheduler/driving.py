@@ -31,7 +31,7 @@ from scheduler.executions import AnotherScheduler, Deposed, RunCancelled, cancel
 from scheduler.leases import Leases, QueueUnavailable
 from scheduler.manifest import data_root, make_manifest
 from scheduler.observation import Check, Drive
-from scheduler.queued import Place, cancel_run, carry_out_on_queue
+from scheduler.queued import Place, Stopped, cancel_run, carry_out_on_queue
 from scheduler.remote import QueueExecutor
 from scheduler.runs import Run, Undertaking
 from scheduler.scoring import ScoringRun, prepare_scoring
@@ -42,10 +42,6 @@ _MAX_DEFECTS: Final = 3
 _METRICS: Final = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_intercept")
 
 log = structlog.get_logger()
-
-
-class Stopped(Exception):  # noqa: N818 - says what happened
-    """The thread was told to stop: the execution stays open, and goes on from here."""
 
 
 class Home:
@@ -200,6 +196,7 @@ class Driver:
             quarantined=figures.quarantined,
             trouble=trouble,
             idle_seconds=0.0 if found.running else time.monotonic() - self._idle_since,
+            memory_exceeded=figures.memory_exceeded,
         )
 
     # What the thread does.

@@ -74,8 +74,8 @@ class WorkerProcesses:
     def __init__(
         self, arguments: Sequence[str], environment: Mapping[str, str], *, n_workers: int, log: Path
     ) -> None:
-        self._command = [sys.executable, "-m", "worker", "--end-with-parent", *arguments]
-        self._environment = {**os.environ, **environment}
+        self._arguments = arguments
+        self._environment = environment
         self._n_workers = n_workers
         self._log = log
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -89,28 +89,45 @@ class WorkerProcesses:
         for place, process in enumerate(self._processes):
             if process.poll() not in (None, 0):
                 if process.returncode == os.EX_CONFIG:
-                    raise QueueError(f"a worker refused its configuration; {self._log} says why.")
+                    raise refused_configuration(self._log)
                 self._processes[place] = self._start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-        for process in self._processes:
-            _wait_or_kill(process)
+        end_workers(self._processes)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 - this very interpreter
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is the command's to answer
-            )
+        return start_worker(self._arguments, self._environment, self._log)
+
+
+def start_worker(
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """A worker process of one slot, which ends with the thread that starts it; what it says goes to a file."""
+    with log.open("ab") as said:
+        return subprocess.Popen(  # noqa: S603 - this very interpreter
+            [sys.executable, "-m", "worker", "--end-with-parent", *arguments],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,  # Ctrl-C is the command's to answer
+        )
+
+
+def end_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask worker processes to end, all at once, and wait until they have."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        _wait_or_kill(process)
+
+
+def refused_configuration(log: Path) -> QueueError:
+    """The error of a worker that ended with exit code 78."""
+    return QueueError(f"a worker refused its configuration; {log} says why.")
 
 
 def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:

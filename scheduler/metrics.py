@@ -1,11 +1,13 @@
-"""What a scheduler tells Prometheus about the run that it drives. A handful of series, no patients."""
+"""What a scheduler tells Prometheus about the runs that it drives. A handful of series each, no patients."""
 
+import threading
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from mlho.errors import SpecError
 from scheduler.remote import Figures
 
 _COUNTERS: Final = {
@@ -17,7 +19,7 @@ _COUNTERS: Final = {
 
 
 class RunMetrics:
-    """The series of one run, in a registry of their own: they end with it.
+    """The series of one run.
 
     Parameters
     ----------
@@ -26,24 +28,40 @@ class RunMetrics:
     """
 
     def __init__(self, figures: Figures) -> None:
-        self.registry = CollectorRegistry()
-        self._tasks = Gauge(
-            "mlho_run_tasks", "Tasks of the run, done and in all", ["stage", "state"], registry=self.registry
-        )
-        self._running = Gauge("mlho_run_running", "Tasks under way", registry=self.registry)
-        self.registry.register(_Figures(figures))
-        self._server: Any = None
-
-    def serve(self, port: int, address: str) -> None:
-        """Answer Prometheus on this port until :meth:`close`."""
-        self._server, _ = start_http_server(port, address, registry=self.registry)
+        self.figures = figures
+        self.stages: tuple[tuple[str, int, int], ...] = ()
+        self.running = 0
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
         """Take in the run's progress."""
-        for stage, done, total in stages:
-            self._tasks.labels(stage, "done").set(done)
-            self._tasks.labels(stage, "all").set(total)
-        self._running.set(running)
+        self.stages, self.running = tuple(stages), running
+
+
+class MetricsPage(Collector):
+    """The page that Prometheus reads: the series of the runs that are under way; they end with their run."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self._runs: dict[str, RunMetrics] = {}
+        self._lock = threading.Lock()
+        self._server: Any = None
+
+    def serve(self, port: int, address: str) -> None:
+        """Answer Prometheus on this port until :meth:`close`.
+
+        Raises
+        ------
+        SpecError
+            Nothing can be served there.
+        """
+        try:
+            self._server, _ = start_http_server(port, address, registry=self.registry)
+        except (OSError, OverflowError) as error:
+            raise SpecError(
+                f"--metrics-port {port} on {address}: cannot be served ({type(error).__name__}). Choose a free port and an "
+                "address of this machine."
+            ) from error
 
     def close(self) -> None:
         """Answer no more."""
@@ -51,16 +69,45 @@ class RunMetrics:
             self._server.shutdown()
             self._server.server_close()
 
+    def add(self, run: str, figures: Figures) -> RunMetrics:
+        """Show a run from now on."""
+        with self._lock:
+            return self._runs.setdefault(run, RunMetrics(figures))
 
-class _Figures(Collector):
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
+    def remove(self, run: str) -> None:
+        """Show a run no more."""
+        with self._lock:
+            self._runs.pop(run, None)
 
     def collect(self) -> Any:
-        """The figures as Prometheus has them."""
+        """All series, as Prometheus has them."""
+        with self._lock:
+            runs = dict(self._runs)
+        yield _tasks(runs)
+        yield _gauge("running", "Tasks under way", {run: own.running for run, own in runs.items()})
+        figures = {run: own.figures for run, own in runs.items()}
+        yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in figures.items()})
+        degraded = {run: int(own.is_degraded) for run, own in figures.items()}
+        yield _gauge("degraded", "1 while Redis does not answer", degraded)
         for name, words in _COUNTERS.items():
-            yield CounterMetricFamily(f"mlho_run_{name}", words, value=getattr(self._figures, name))
-        yield GaugeMetricFamily("mlho_run_slots", "Slots of all workers", value=self._figures.slots)
-        yield GaugeMetricFamily(
-            "mlho_run_degraded", "1 while Redis does not answer", value=int(self._figures.is_degraded)
-        )
+            counter = CounterMetricFamily(f"mlho_run_{name}", words, labels=["run"])
+            for run, own in figures.items():
+                counter.add_metric([run], getattr(own, name))
+            yield counter
+
+
+def _tasks(runs: dict[str, RunMetrics]) -> GaugeMetricFamily:
+    labels = ["run", "stage", "state"]
+    family = GaugeMetricFamily("mlho_run_tasks", "Tasks of the run, done and in all", labels=labels)
+    for run, own in runs.items():
+        for stage, done, total in own.stages:
+            family.add_metric([run, stage, "done"], done)
+            family.add_metric([run, stage, "all"], total)
+    return family
+
+
+def _gauge(name: str, words: str, values: dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"mlho_run_{name}", words, labels=["run"])
+    for run, value in values.items():
+        family.add_metric([run], value)
+    return family

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
@@ -19,10 +20,9 @@ from mlho.protocol.names import Names
 from mlho.settings import SIGNING_KEY, Settings
 from mlho.store.base import Store
 from scheduler.dispatch import Sender
-from scheduler.embedded import EMBEDDED, LOOPBACK, EmbeddedServer, WorkerProcesses, worker_environment
+from scheduler.embedded import EMBEDDED, EmbeddedServer, WorkerProcesses, worker_environment
 from scheduler.executions import (
     Deposed,
-    Leadership,
     RunCancelled,
     begin_execution,
     cancel_execution,
@@ -30,18 +30,21 @@ from scheduler.executions import (
     quarantined_tasks,
     release_quarantine,
 )
+from scheduler.fence import leading, patiently
 from scheduler.leases import Leases, QueueUnavailable
 from scheduler.remote import QueueExecutor
 from scheduler.runs import Finished, Observer, Undertaking, carry_out
 
 LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
 _POLL_SECONDS: Final = 0.25
+_REDIS_SECONDS: Final = 60.0  # for Redis to say at the end of a run in compat mode who leads
 _KEY_BYTES: Final = 32
 
-if TYPE_CHECKING:
-    from scheduler.metrics import RunMetrics
-
 log = structlog.get_logger()
+
+
+class Stopped(Exception):  # noqa: N818 - says what happened
+    """A run was told to stop, by its observer: its execution stays open, and goes on from here."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,6 @@ class Place:
     """Address of the store, for the workers."""
     n_workers: int
     """Worker processes to start on this machine."""
-    metrics_port: int | None = None
-    """Where Prometheus asks; ``None``: nowhere."""
-    metrics_address: str = LOOPBACK
 
 
 def carry_out_on_queue(
@@ -90,15 +90,9 @@ def carry_out_on_queue(
     """
     name = run.run_id
     with ExitStack() as stack:
-        broker, key = place.broker, b""
-        if place.broker == EMBEDDED:
-            broker = stack.enter_context(EmbeddedServer()).url
-            key = settings.signing_key or secrets.token_hex(_KEY_BYTES).encode()
-        else:
-            key = settings.require_signing_key()
-        _check_queue(broker)
-        leader = stack.enter_context(Leadership(run.store, name))
-        execution, is_new = begin_execution(run.store, name, run.data)
+        broker, key = stack.enter_context(open_queue(place, settings))
+        lead = stack.enter_context(leading(run.store, name, broker))
+        execution, is_new = begin_execution(run.store, name, run.data, lead=lead)
         names = Names(execution.id)
         leases = Leases(broker, names)
         stack.callback(leases.close)
@@ -112,40 +106,48 @@ def carry_out_on_queue(
             execution,
             leases,
             sender,
-            lead=leader.check,
+            lead=lead,
             is_new=is_new,
         )
-        ending = _Ending(run.store, execution, leases, leader, cleans_up=place.broker != EMBEDDED)
-        watched = _Watched(observer, executor, workers, _metrics(stack, executor, place))
+        ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
+        watched = _Watched(observer, workers)
         begun(execution, executor)
         with ending, executor:
-            return carry_out(run, executor, watched, n_slots=lambda: executor.window, lead=leader.check)
+            return carry_out(
+                run, executor, watched, n_slots=lambda: executor.window, lead=partial(patiently, lead)
+            )
+
+
+@contextmanager
+def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """Address of the queue and the signing key, once the queue has shown that it can be used; an embedded one lasts as long as this.
+
+    Raises
+    ------
+    MlhoError
+        There is no key, or the queue cannot be used.
+    """
+    with ExitStack() as stack:
+        if place.broker == EMBEDDED:
+            broker = stack.enter_context(EmbeddedServer()).url
+            key = settings.signing_key or secrets.token_hex(_KEY_BYTES).encode()
+        else:
+            broker, key = place.broker, settings.require_signing_key()
+        _check_queue(broker)
+        yield broker, key
 
 
 class _Watched:
     """The observer, and the look at the worker processes that goes with each update."""
 
-    def __init__(
-        self,
-        observer: Observer,
-        executor: QueueExecutor,
-        workers: WorkerProcesses | None,
-        metrics: "RunMetrics | None",
-    ) -> None:
+    def __init__(self, observer: Observer, workers: WorkerProcesses | None) -> None:
         self._observer = observer
-        self._metrics = metrics
-        self._executor = executor
         self._workers = workers
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
         """Show the stages and how many tasks are under way."""
         if self._workers is not None:
             self._workers.replace_dead()
-        note = getattr(self._observer, "note", None)
-        if note is not None:
-            note(_words(self._executor))
-        if self._metrics is not None:
-            self._metrics.update(stages, running)
         self._observer.update(stages, running)
 
 
@@ -158,27 +160,16 @@ def _check_queue(broker: str) -> None:
         leases.close()
 
 
-def _metrics(stack: ExitStack, executor: QueueExecutor, place: Place) -> "RunMetrics | None":
-    if place.metrics_port is None:
-        return None
-    from scheduler.metrics import RunMetrics
-
-    metrics = RunMetrics(executor.figures)
-    metrics.serve(place.metrics_port, place.metrics_address)
-    stack.callback(metrics.close)
-    return metrics
-
-
 class _Ending:
     """Closes the execution in the way that fits how the run ended."""
 
     def __init__(
-        self, store: Store, execution: Execution, leases: Leases, leader: Leadership, *, cleans_up: bool
+        self, store: Store, execution: Execution, leases: Leases, lead: Callable[[], None], *, cleans_up: bool
     ) -> None:
         self._store = store
         self._execution = execution
         self._leases = leases
-        self._leader = leader
+        self._lead = lead
         self._cleans_up = cleans_up
 
     def __enter__(self) -> None:
@@ -188,7 +179,7 @@ class _Ending:
         state = _state_after(error)
         if state is None:
             return
-        self._leader.check()
+        patiently(self._lead, seconds=_REDIS_SECONDS)
         end_execution(self._store, self._execution, state)
         try:
             (self._leases.cancel if state is State.CANCELLED else self._leases.finish)()
@@ -229,6 +220,11 @@ def worker_command(run: str, store: str, broker: str) -> str:
         f"Start workers, as many as you like, with the same {SIGNING_KEY}{secret}:\n"
         f"  {Path(sys.executable).name} -m worker --run {run} --store {_address(store)} --broker {shown} --slots 1"
     )
+
+
+def worker_arguments(run: str, store: str) -> list[str]:
+    """Arguments of a worker on this machine; secrets are in its environment."""
+    return ["--run", run, "--store", _address(store)]
 
 
 def _address(store: str) -> str:
@@ -295,7 +291,7 @@ def _workers(place: Place, run: str, broker: str, key: bytes) -> Iterator[Worker
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
-        arguments = ["--run", run, "--store", _address(place.store)]
+        arguments = worker_arguments(run, place.store)
         with WorkerProcesses(
             arguments,
             worker_environment(broker, key),
@@ -303,15 +299,6 @@ def _workers(place: Place, run: str, broker: str, key: bytes) -> Iterator[Worker
             log=Path(folder) / "workers.log",
         ) as workers:
             yield workers
-
-
-def _words(executor: QueueExecutor) -> str:
-    figures = executor.figures
-    words = [f"{figures.slots} slots"]
-    words += [f"{figures.retried} retried"] if figures.retried else []
-    words += [f"{figures.quarantined} quarantined"] if figures.quarantined else []
-    words += ["queue does not answer"] if figures.is_degraded else []
-    return ", ".join(words)
 
 
 def settings_for(broker: str | None) -> tuple[str, Settings]:

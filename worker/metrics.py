@@ -1,16 +1,14 @@
 """What a worker tells Prometheus. Few series, no task names, no patients."""
 
-from typing import Final
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
-
-NAMES: Final = (
-    "mlho_worker_tasks_total",
-    "mlho_worker_messages_refused_total",
-    "mlho_worker_messages_dropped_total",
-    "mlho_worker_busy",
-    "mlho_worker_slots",
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    start_http_server,
 )
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter comes twice: the other one is when it began, which nobody asks
 
 
 class WorkerMetrics:

@@ -14,6 +14,7 @@ import pytest
 
 from mlho.settings import BROKER, SIGNING_KEY
 from tests.builders import make_tables, write_spec, write_tables
+from tests.services.processes import descendants, is_running
 from tests.services.queue_home import KEY, ROOT, kill_group, wait_until
 from tests.services.redis_servers import Server
 
@@ -60,11 +61,11 @@ def test_command_takes_down_what_it_started_on_ctrl_c(spec: Path, tmp_path: Path
     store = tmp_path / "store"
     process = _command(spec, store, "--workers", "2", "--broker", "embedded")
     wait_until(lambda: len(list(store.glob("commits/*/*"))) > 2, seconds=60, what="a few commits")
-    family = _descendants(process.pid)
+    family = descendants(process.pid)
     assert len(family) >= 3  # the server and two workers
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
-    wait_until(lambda: not any(map(_is_running, family)), seconds=10, what="end of all that was started")
+    wait_until(lambda: not any(map(is_running, family)), seconds=10, what="end of all that was started")
     assert _command(spec, store, "--workers", "2").wait(120) == 0
 
 
@@ -72,10 +73,10 @@ def test_command_that_is_killed_leaves_nothing_behind(spec: Path, tmp_path: Path
     store = tmp_path / "store"
     process = _command(spec, store, "--workers", "2", "--broker", "embedded")
     wait_until(lambda: len(list(store.glob("commits/*/*"))) > 1, seconds=60, what="a few commits")
-    family = _descendants(process.pid)
+    family = descendants(process.pid)
     process.kill()
     process.wait()
-    wait_until(lambda: not any(map(_is_running, family)), seconds=10, what="end of all that was started")
+    wait_until(lambda: not any(map(is_running, family)), seconds=10, what="end of all that was started")
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -172,25 +173,3 @@ def _published(store: Path) -> dict[str, bytes]:
         if json.loads(path.read_text())["kind"] == "write_report"
     ]
     return {**files, "result_digest": commit["facts"]["result_digest"].encode()}
-
-
-def _descendants(pid: int) -> list[int]:
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-    found, added = [], [pid]
-    while added:
-        added = [child for child, parent in parents.items() if parent in added]
-        found += added
-    return found
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False

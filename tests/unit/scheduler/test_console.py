@@ -1,8 +1,13 @@
 """What the command shows on a terminal."""
 
-import pytest
+import io
+import re
 
-from scheduler.console import ProgressBar, duration, size
+import pytest
+from rich.console import Console
+
+from scheduler.console import ProgressBars, duration, size, words_of
+from scheduler.pace import Facts, LocalCounts
 
 
 @pytest.mark.parametrize(
@@ -24,11 +29,45 @@ def test_a_size_is_said_as_people_do(n_bytes, words):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_progress_bar_is_quiet_in_a_pipe(enabled, capsys):
+def test_progress_bars_are_quiet_in_a_pipe(enabled, capsys):
     """Nothing at all is written where nobody looks."""
-    with ProgressBar(enabled=enabled) as bar:
-        bar.update([("cohort", 1, 1), ("learn", 2, 5)], 3)
-        bar.update([("cohort", 1, 1), ("learn", 5, 5)], 0)
+    with ProgressBars(enabled=enabled) as bars:
+        (track,) = bars.tracks({"0123456789abcdef": "demo"})
+        track.update([("cohort", 1, 1), ("learn", 2, 5)], 3)
+        track.end("finished")
 
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_a_bar_on_a_terminal_says_stage_tasks_and_how_the_run_ended(monkeypatch):
+    """Each of several runs has its name; what is counted is there in words."""
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("scheduler.console.err", Console(file=terminal, force_terminal=True, width=140))
+    with ProgressBars(enabled=True) as bars:
+        first, second = bars.tracks({"0" * 16: "long", "1" * 16: "short"})
+        first.follow(LocalCounts(retried=2, quarantined=1, slots=4))
+        first.update([("cohort", 1, 1), ("learn", 2, 5)], 3)
+        second.end("failed")
+
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert re.search(
+        r"long +selecting and fitting .* 3/6 3 running, 4 slots, 2 retried, 1 quarantined 0:00:00", shown
+    )
+    assert re.search(r"short +starting .* failed", shown)
+
+
+def test_facts_are_said_in_words():
+    """Zeros are not said, and neither is what is unknown."""
+    assert words_of(Facts(running=2)) == "2 running"
+    full = Facts(running=2, slots=4, retried=1, quarantined=3, rate=0.84, seconds_left=41.2, is_degraded=True)
+    assert (
+        words_of(full)
+        == "2 running, 4 slots, 1 retried, 3 quarantined, 0.8/s, 41 s left, queue does not answer"
+    )
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True

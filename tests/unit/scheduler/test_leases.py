@@ -1,11 +1,10 @@
-"""The scheduler's door to Redis on a real server, and its metrics."""
+"""The scheduler's door to Redis on a real server."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from prometheus_client import generate_latest
 
 from mlho.protocol.documents import State, is_over
 from mlho.protocol.names import Names
@@ -21,8 +20,6 @@ from scheduler.executions import (
     release_quarantine,
 )
 from scheduler.leases import Leases
-from scheduler.metrics import RunMetrics
-from scheduler.remote import Figures
 from tests.services.redis_servers import Server
 
 RUN = "0123456789abcdef"
@@ -121,17 +118,3 @@ def test_quarantine_stands_until_it_is_released(tmp_path: Path) -> None:
     assert quarantined_tasks(store, RUN) == ["ab" * 32]
     assert release_quarantine(store, RUN) == 1
     assert quarantined_tasks(store, RUN) == []
-
-
-def test_metrics_have_the_documented_names_and_few_series() -> None:
-    metrics = RunMetrics(Figures(sent=7, retried=2, slots=4))
-    metrics.update(
-        [(stage, 1, 2) for stage in ("cohort", "encode", "pack", "learn", "summarise", "model", "report")], 3
-    )
-    text = generate_latest(metrics.registry).decode()
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    assert "mlho_run_sent_total 7.0" in lines
-    assert 'mlho_run_tasks{stage="learn",state="all"} 2.0' in lines
-    assert len(lines) <= 40
-    documented = (Path(__file__).parents[3] / "docs" / "queue.md").read_text()
-    assert all(f"`{line.split('{')[0].split()[0]}`" in documented for line in lines)

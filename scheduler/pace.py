@@ -1,0 +1,79 @@
+"""How far a run is, how fast it goes, and how long it will take: the facts that every display of progress shows."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+WINDOW_SECONDS: Final = 30.0  # the rate is that of the last half minute
+
+
+class Counts(Protocol):
+    """What is counted while a run goes on; the queue's executor has more."""
+
+    retried: int
+    quarantined: int
+    slots: int
+    is_degraded: bool
+
+
+@dataclass
+class LocalCounts:
+    """Counts of a run without a queue."""
+
+    retried: int = 0
+    quarantined: int = 0
+    slots: int = 0
+    is_degraded: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run's progress at one moment."""
+
+    stage: str = "starting"
+    done: int = 0
+    total: int = 0
+    running: int = 0
+    retried: int = 0
+    quarantined: int = 0
+    slots: int = 0
+    is_degraded: bool = False
+    rate: float | None = None
+    """Tasks done a second; ``None`` until it is known."""
+    seconds_left: float | None = None
+
+
+class Pace:
+    """Makes facts of what a run reports, and remembers the last half minute for the rate."""
+
+    def __init__(self, counts: Counts, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counts = counts
+        self._clock = clock
+        self._seen: list[tuple[float, int]] = []
+
+    def take(self, stages: Sequence[tuple[str, int, int]], running: int) -> Facts:
+        """Take in the stages (name, done, all) and how many tasks are under way."""
+        done, total = sum(own for _, own, _ in stages), sum(own for _, _, own in stages)
+        now = self._clock()
+        self._seen = [one for one in self._seen if now - one[0] < WINDOW_SECONDS] + [(now, done)]
+        rate = _rate(self._seen)
+        return Facts(
+            stage=next((name for name, own, wanted in stages if own < wanted), stages[-1][0]),
+            done=done,
+            total=total,
+            running=running,
+            retried=self.counts.retried,
+            quarantined=self.counts.quarantined,
+            slots=self.counts.slots,
+            is_degraded=self.counts.is_degraded,
+            rate=rate,
+            seconds_left=(total - done) / rate if rate else None,
+        )
+
+
+def _rate(seen: Sequence[tuple[float, int]]) -> float | None:
+    (first_at, first_done), (last_at, last_done) = seen[0], seen[-1]
+    if last_at - first_at < 1 or last_done == first_done:
+        return None
+    return (last_done - first_done) / (last_at - first_at)

@@ -1,0 +1,243 @@
+"""Several runs at once share the workers of a machine: nobody starves, nobody's failure is another's, and all stop and go on together."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from pyarrow import parquet
+
+from mlho.processes import LEAVE_SIGNAL
+from mlho.report.result import result_digest
+from mlho.settings import BROKER, SIGNING_KEY
+from tests.builders import make_tables, write_spec, write_tables
+from tests.services.processes import descendants, is_running
+from tests.services.queue_home import KEY, ROOT, Home, kill_group, wait_until
+from tests.services.queue_steps import noted_starts, task
+from tests.services.redis_servers import Server
+
+SHORT = {"validation.iterations": 2, "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20]}}]}
+LONG = {**SHORT, "validation.iterations": 120, "validation.seed": 11}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    write_tables(folder, make_tables(300, seed=3), partitions=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def short(cohort: Path) -> Path:
+    return _spec(cohort, "short", SHORT)
+
+
+@pytest.fixture(scope="module")
+def long(cohort: Path) -> Path:
+    return _spec(cohort, "long", LONG)
+
+
+@pytest.fixture
+def running() -> Iterator[list["subprocess.Popen[str]"]]:
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        kill_group(process)
+
+
+def test_a_short_run_does_not_wait_for_a_long_one(
+    short: Path, long: Path, tmp_path: Path, running: list[Any]
+) -> None:
+    """The long run is named first, and has ten times the work: the short one is done before a half of them are.
+
+    First come, first served would do the long one's first. Each run's result is what it is alone; progress comes as the manual has it.
+    """
+    store = tmp_path / "store"
+    command = _start(running, [long, short], store, "--broker", "embedded", "--workers", "2")
+    said, told = command.communicate(timeout=240)
+    assert command.returncode == 0, told
+
+    lines = _progress(told)
+    last = {line["name"]: line for line in lines}
+    assert {name: line["state"] for name, line in last.items()} == {"long": "finished", "short": "finished"}
+    assert all(line["done"] == line["total"] for line in last.values())
+    assert last["long"]["total"] > 10 * (last["short"]["total"] - 12)
+    end_of_short = last["short"]["timestamp"]
+    done_by_then = [
+        line["done"] for line in lines if line["name"] == "long" and line["timestamp"] <= end_of_short
+    ]
+    assert done_by_then[-1] < last["long"]["total"] / 2
+
+    alone = tmp_path / "alone"
+    process = _start(running, [short], alone)
+    process.communicate(timeout=120)
+    assert _digests(alone)["short"] == _digests(store)["short"]
+    assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["long", "short"]
+
+
+def test_one_run_fails_and_the_others_go_on(
+    short: Path, long: Path, tmp_path: Path, running: list[Any]
+) -> None:
+    """A table without its code column: that run's exit code, in its own words; the other one is published."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    tables = make_tables(60, seed=1)
+    write_tables(folder, tables, partitions=1)
+    (events,) = (folder / "events").iterdir()
+    parquet.write_table(parquet.read_table(events).drop_columns(["code"]), events)
+    bad = _spec(folder, "bad", SHORT)
+    store = tmp_path / "store"
+    command = _start(running, [bad, short], store, "--broker", "embedded", "--workers", "2")
+    said, told = command.communicate(timeout=120)
+
+    assert command.returncode == 3
+    assert re.search(r"^bad \([0-9a-f]{16}\): failed: .*code", told, re.MULTILINE)
+    assert {name: line["state"] for name, line in _last(told).items()} == {
+        "bad": "failed",
+        "short": "finished",
+    }
+    assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["short"]
+    assert list(_digests(store)) == ["short"]
+
+
+def test_ctrl_c_stops_all_and_the_same_command_goes_on(
+    short: Path, long: Path, cohort: Path, tmp_path: Path, running: list[Any]
+) -> None:
+    """Exit code 130, no process is left; what was committed is not done again."""
+    store = tmp_path / "store"
+    other = _spec(cohort, "other", {**LONG, "validation.iterations": 6, "validation.seed": 12})
+    specs = [other, short]
+    command = _start(running, specs, store, "--broker", "embedded", "--workers", "2")
+    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 12, seconds=60, what="a dozen commits")
+    family = descendants(command.pid)
+    command.send_signal(signal.SIGINT)
+    _, told = command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert "run the same command to go on" in told
+    assert all(line["state"] in ("stopped", "finished") for line in _last(told).values())
+    wait_until(lambda: not any(map(is_running, family)), seconds=10, what="end of all that was started")
+
+    before = {path: path.stat().st_ino for path in store.glob("commits/*/*")}
+    again = _start(running, specs, store, "--broker", "embedded", "--workers", "2")
+    _, told = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    after = {path: path.stat().st_ino for path in store.glob("commits/*/*")}
+    assert before.items() <= after.items()
+    assert sorted(_digests(store)) == ["other", "short"]
+
+
+def test_the_same_specification_twice_is_one_run(
+    short: Path, tmp_path: Path, running: list[Any], cohort: Path
+) -> None:
+    """Said in words; another name is the same run, too, because a name is no part of what is computed."""
+    renamed = _spec(cohort, "renamed", SHORT)
+    store = tmp_path / "store"
+    command = _start(running, [short, renamed, short], store, "--broker", "embedded", "--workers", "1")
+    said, told = command.communicate(timeout=120)
+    assert command.returncode == 0, told
+    assert told.count("asks for the same run as") == 2
+    assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["short"]
+
+
+def test_several_runs_with_workers_of_ones_own(
+    short: Path, cohort: Path, tmp_path: Path, running: list[Any]
+) -> None:
+    """The command says how to start workers for each run; as said, they serve, and end with exit code 0. No key is left in Redis."""
+    store = tmp_path / "store"
+    other = _spec(cohort, "other", {**SHORT, "validation.seed": 12})
+    with Server(tmp_path / "server") as server:
+        secrets = {SIGNING_KEY: KEY.decode(), BROKER: server.url}
+        command = _start(running, [short, other], store, "--broker", server.url, **secrets)
+        assert command.stderr is not None
+        lines = iter(command.stderr.readline, "")
+        commands = [line for line in (next(lines) for _ in range(4)) if " -m worker " in line]
+        workers = [
+            _spawn(running, shlex.split(line)[1:], output=subprocess.DEVNULL, **secrets) for line in commands
+        ]
+        _, told = command.communicate(timeout=120)
+        assert command.returncode == 0, told
+        assert [worker.wait(30) for worker in workers] == [0, 0]
+        assert _keys(server) == []
+    assert sorted(_digests(store)) == ["other", "short"]
+
+
+def test_a_worker_that_is_asked_to_leave_finishes_its_task_and_takes_no_other(tmp_path: Path) -> None:
+    """It exits with 0 once its task is committed by its first start; the next task waits for another worker."""
+    with Home(tmp_path) as home, home.executor() as executor:
+        worker = home.start_worker()
+        first = executor.submit(task("test_sleep", "first", home.starts, seconds=4))
+        second = executor.submit(task("test_noted", "second", home.starts))
+        wait_until(lambda: noted_starts(home.starts) == ["first"], seconds=60, what="start of the first task")
+        worker.send_signal(LEAVE_SIGNAL)
+        assert worker.wait(30) == 0
+        assert first.result(5).is_new
+        assert noted_starts(home.starts) == ["first"]
+        home.start_worker()
+        second.result(60)
+    assert noted_starts(home.starts) == ["first", "second"]
+
+
+def test_several_runs_need_a_queue(short: Path, long: Path, tmp_path: Path, running: list[Any]) -> None:
+    command = _start(running, [short, long], tmp_path / "store")
+    _, told = command.communicate(timeout=60)
+    assert command.returncode == 2
+    assert "--broker embedded" in told
+
+
+def _spec(folder: Path, name: str, changes: Mapping[str, Any]) -> Path:
+    return write_spec(folder, changes, name=name).rename(folder / f"{name}.yaml")
+
+
+def _start(
+    running: list[Any], specs: list[Path], store: Path, *options: str, **environment: str
+) -> "subprocess.Popen[str]":
+    arguments = ["-m", "scheduler", "run", *map(str, specs), "--store", str(store), "--progress", "json"]
+    return _spawn(running, [*arguments, *options], **environment)
+
+
+def _spawn(
+    running: list[Any], arguments: list[str], *, output: int = subprocess.PIPE, **environment: str
+) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=output,
+        stderr=output,
+        text=True,
+        start_new_session=True,
+    )
+    running.append(process)
+    return process
+
+
+def _progress(told: str) -> list[dict[str, Any]]:
+    """The lines of progress; what else was said is no JSON."""
+    return [json.loads(line) for line in told.splitlines() if line.startswith('{"event": "progress"')]
+
+
+def _last(told: str) -> dict[str, dict[str, Any]]:
+    return {line["name"]: line for line in _progress(told)}
+
+
+def _digests(store: Path) -> dict[str, str]:
+    """The digest of each published result, by the name of its run."""
+    return {
+        yaml.safe_load((path.parent / "spec.yaml").read_text())["metadata"]["name"]: result_digest(
+            json.loads(path.read_text())
+        )
+        for path in store.glob("runs/*/result.json")
+    }
+
+
+def _keys(server: Server) -> list[str]:
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        return list(client.scan_iter("*"))

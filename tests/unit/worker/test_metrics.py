@@ -1,0 +1,36 @@
+"""What a worker tells Prometheus: the names of the manual, and labels from short fixed lists."""
+
+import re
+from pathlib import Path
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlho.protocol.failures import FailureClass
+from mlho.protocol.messages import Refusal
+from mlho.protocol.scripts import Verdict
+from worker.metrics import WorkerMetrics
+
+MANUAL = Path(__file__).parents[3] / "docs/operations.md"
+MOST_SERIES = 40
+
+
+def test_names_and_labels_are_those_of_the_manual_and_series_are_few():
+    """With every outcome, reason and verdict that there is, fewer than 40 series."""
+    metrics = WorkerMetrics(slots=2)
+    for outcome in ("committed", "released", "lease_lost", *FailureClass):
+        metrics.tasks.labels(outcome).inc()
+    for reason in Refusal:
+        metrics.refused.labels(reason.value).inc()
+    for verdict in Verdict:
+        metrics.dropped.labels(verdict.value).inc()
+
+    text = generate_latest(metrics.registry).decode()
+    samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+
+    documented = {
+        name: frozenset(re.findall(r"`(\w+)`", labels))
+        for name, labels in re.findall(r"^\| `(mlho_worker_\w+)` \|(.*?)\|", MANUAL.read_text(), re.MULTILINE)
+    }
+    assert {one.name: frozenset(one.labels) for one in samples} == documented
+    assert len(samples) <= MOST_SERIES
