@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from scheduler.figures import exposition
+
 
 @dataclass(frozen=True)
 class Health:
@@ -31,8 +33,7 @@ def serve_health(health: Health, *, port: int) -> ThreadingHTTPServer:
 
         def do_GET(self) -> None:
             if self.path == "/metrics":
-                lines = [f"{name} {value:g}" for name, value in health.figures().items()]
-                self._answer(200, "\n".join([*lines, ""]))
+                self._answer(200, exposition(health.figures()))
             elif self.path in ("/healthz", "/readyz"):
                 is_well = health.is_alive() if self.path == "/healthz" else health.is_ready()
                 self._answer(200 if is_well else 503, "ok\n" if is_well else "no\n")

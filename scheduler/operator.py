@@ -8,7 +8,6 @@ there is news.
 import datetime as dt
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,6 +22,7 @@ from scheduler.cluster import RUN_KINDS, Cluster, ClusterError, ClusterUnavailab
 from scheduler.cluster_config import ClusterConfig
 from scheduler.conditions import ConditionType, Status, is_true
 from scheduler.driving import Driver, Home, cancel, check_run, forget_run, note_run, noted_runs
+from scheduler.figures import run_figures
 from scheduler.known import Counts, Known, asked_of_invalid, owner_of, part_for, run_of, status_of
 from scheduler.objects import worker_job
 from scheduler.observation import Asked, Check, Drive, Quota, Seen, job_facts, pod_facts, quota_of
@@ -119,15 +119,15 @@ class Operator:
     def figures(self) -> dict[str, float]:
         """Series for Prometheus."""
         counts = self.counts
-        phases = Counter((own.get("status") or {}).get("phase", "Pending") for own in self._runs.all())
         return {
-            **{f'mlho_scheduler_runs{{phase="{phase}"}}': n for phase, n in sorted(phases.items())},
+            **run_figures(self._runs.all()),
             "mlho_scheduler_driven": sum(known.driver is not None for known in list(self._known.values())),
             "mlho_scheduler_status_writes_total": counts.status_writes,
             "mlho_scheduler_worker_jobs_total": counts.jobs_created,
-            "mlho_scheduler_api_errors_total": counts.api_errors,
-            "mlho_scheduler_looks_total": counts.looks,
             "mlho_scheduler_events_total": self._teller.n_told,
+            "mlho_scheduler_looks_total": counts.looks,
+            "mlho_scheduler_api_errors_total": counts.api_errors,
+            "mlho_scheduler_errors_total": counts.errors,
         }
 
     # What wakes it.

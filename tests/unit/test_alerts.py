@@ -1,0 +1,160 @@
+"""Alerts and dashboard: each asks for series that are there, by labels that they have, and for values that occur."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlho.protocol.failures import FailureClass
+from scheduler.conditions import Phase
+from scheduler.figures import COUNTER, SERIES, exposition, run_figures
+from scheduler.operator import Operator
+from worker.metrics import WorkerMetrics
+
+REPO = Path(__file__).parents[2]
+RULES = REPO / "helm" / "mlho" / "templates" / "monitoring.yaml"
+DASHBOARD = REPO / "helm" / "mlho" / "files" / "dashboard.json"
+MANUAL = REPO / "docs" / "kubernetes.md"
+OF_PROMETHEUS = {"up": {"job", "namespace"}}
+OF_EVERY_SERIES = {"namespace", "job", "pod", "instance"}  # Prometheus adds them
+FUNCTIONS = {"sum", "by", "increase", "rate", "absent"}
+COUNTED = re.compile(r"(?:increase|rate)\((\w+)")
+RUNS = [
+    {"status": {"phase": "Running", "conditions": [{"type": "Degraded", "status": "True"}]}},
+    {"status": {"phase": "Running", "conditions": [{"type": "Degraded", "status": "False"}]}},
+    {},
+]
+
+
+def expressions() -> list[str]:
+    """All expressions of alerts and dashboard; what Helm fills in is a word."""
+    alerts = re.findall(r"^ +expr: (.*)$", RULES.read_text(encoding="utf-8"), re.MULTILINE)
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [re.sub(r"\{\{.*?\}\}", "filled", own) for own in (*alerts, *asked)]
+
+
+def exposed() -> dict[str, set[str]]:
+    """Labels of each series of scheduler and workers, by its name as Prometheus stores it."""
+    found = {name: {"phase"} if name == "mlho_scheduler_runs" else set[str]() for name in SERIES}
+    for family in WorkerMetrics(slots=1).registry.collect():
+        found[family.name + ("_total" if family.type == "counter" else "")] = set()
+    return found | {
+        "mlho_worker_tasks_total": {"outcome"},
+        "mlho_worker_messages_refused_total": {"reason"},
+        "mlho_worker_messages_dropped_total": {"verdict"},
+    }
+
+
+def label_names(expression: str) -> Iterator[str]:
+    """Labels that an expression matches or sums by."""
+    for group in re.findall(r"\{(.*?)\}", expression):
+        yield from re.findall(r"(\w+) *(?:=~|!~|!=|=)", group)
+    for group in re.findall(r"\bby *\((.*?)\)", expression):
+        yield from re.findall(r"\w+", group)
+
+
+def words(expression: str) -> set[str]:
+    """Names in an expression that are neither labels, their values, nor durations."""
+    bare = re.sub(r"\{.*?\}|\[.*?\]|\bby *\(.*?\)", " ", expression)
+    return set(re.findall(r"[a-zA-Z_]\w*", bare))
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_an_expression_asks_for_what_is_there(expression: str):
+    """A series that was renamed, or a label that is misspelt, would be an alert that never comes."""
+    known = exposed() | OF_PROMETHEUS
+    names = words(expression) - FUNCTIONS
+
+    assert names
+    assert names <= known.keys()
+    labels = {label for name in names for label in known[name]} | OF_EVERY_SERIES
+    assert set(label_names(expression)) <= labels
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_only_counters_are_asked_for_their_rate(expression: str):
+    """And each counter is asked for nothing else: its value since the start says little."""
+    counted = set(COUNTED.findall(expression))
+    counters = {name for name in words(expression) if name.endswith("_total")}
+
+    assert counted == counters
+
+
+def test_the_worker_s_labels_are_those_that_are_checked_here():
+    """The labels above are written down; these are the real ones."""
+    metrics = WorkerMetrics(slots=1)
+    metrics.tasks.labels(outcome="committed").inc()
+    metrics.refused.labels(reason="x").inc()
+    metrics.dropped.labels(verdict="x").inc()
+
+    found = {
+        sample.name: set(sample.labels)
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+    assert found == {name: labels for name, labels in exposed().items() if name.startswith("mlho_worker")}
+
+
+def test_an_attempt_that_failed_is_none_of_those_that_the_alert_leaves_out():
+    """The alert counts every failure class, and no other end of an attempt."""
+    (alert,) = (own for own in expressions() if "outcome!~" in own)
+    left_out = set(re.findall(r'outcome!~"(.*?)"', alert)[0].split("|"))
+    source = (REPO / "worker" / "tasks.py").read_text(encoding="utf-8")
+
+    assert left_out == set(re.findall(r'tasks\.labels\("(\w+)"\)', source))
+    assert not left_out & {own.value for own in FailureClass}
+
+
+def test_every_alert_says_what_it_means_and_how_grave_it_is():
+    """Somebody is woken by it."""
+    text = RULES.read_text(encoding="utf-8")
+    alerts = re.split(r"^ +- alert: ", text, flags=re.MULTILINE)[1:]
+
+    assert len(alerts) >= 7
+    for alert in alerts:
+        assert re.search(r"labels: \{severity: (critical|warning)\}", alert), alert
+        assert re.search(r"summary: \S.{30,}\.$", alert, re.MULTILINE), alert
+
+
+def operator_figures() -> dict[str, float]:
+    """What an operator tells that knows three runs."""
+    counts = SimpleNamespace(status_writes=1_234_567, jobs_created=2, api_errors=3, looks=4, errors=5)
+    parts: dict[str, Any] = {"counts": counts, "_known": {}, "_teller": SimpleNamespace(n_told=6)}
+    operator = SimpleNamespace(**parts, _runs=SimpleNamespace(all=lambda: RUNS))
+    return {"mlho_scheduler_leader": 1.0, **Operator.figures(operator)}  # type: ignore[arg-type]  # a stand-in
+
+
+def test_a_scheduler_tells_what_the_manual_lists():
+    """Each series once, typed, to the last digit."""
+    figures = operator_figures()
+
+    families = {own.name: own for own in text_string_to_metric_families(exposition(figures))}
+
+    told = {name.partition("{")[0] for name in figures}
+    listed = re.findall(r"^\| `(mlho_scheduler_\w+)`", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
+    assert told == set(SERIES) == set(listed)
+    types = {name: own.type for name, own in families.items()}
+    assert types == {name.removesuffix("_total"): kind for name, (kind, _) in SERIES.items()}
+    writes = families["mlho_scheduler_status_writes"]
+    assert [(own.name, own.value) for own in writes.samples] == [
+        ("mlho_scheduler_status_writes_total", 1_234_567)
+    ]
+    assert all(name.endswith("_total") == (kind == COUNTER) for name, (kind, _) in SERIES.items())
+
+
+def test_runs_are_counted_by_phase_and_those_that_are_degraded():
+    """A run that nobody has looked at yet is pending."""
+    assert run_figures(RUNS) == {
+        'mlho_scheduler_runs{phase="Pending"}': 1,
+        'mlho_scheduler_runs{phase="Running"}': 2,
+        "mlho_scheduler_runs_degraded": 1,
+    }
+    assert Phase.PENDING == "Pending"
