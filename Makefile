@@ -55,7 +55,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: bench bench-encoding chaos planted-truth real-data
+.PHONY: bench bench-encoding chaos planted-truth proofs real-data
 bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
 	for benchmark in jmi_presence jmi_counts mlho_it queue_speed; do $(BIN)/python benchmarks/$$benchmark.py; done
 
@@ -71,9 +71,17 @@ real-data: $(STAMP)  ## 101,766 real hospital stays, readmission within 30 days:
 
 CHAOS_SEEDS ?= 1 2 3
 CHAOS_TASKS ?= 2000
+# s3: SeaweedFS behind a proxy that fails; local: a folder.
+CHAOS_STORE ?= s3
 chaos: $(STAMP)  ## kill, empty, refuse, repeat: is the result still the same? Then all corners of the queue's equal bytes
-	PYTHONPATH=. $(BIN)/python tests/services/chaos.py --seed $(CHAOS_SEEDS) --tasks $(CHAOS_TASKS)
+	PYTHONPATH=. $(BIN)/python tests/services/proofs.py chaos --seed $(CHAOS_SEEDS) --tasks $(CHAOS_TASKS) --store $(CHAOS_STORE)
 	LONG_TESTS=1 $(BIN)/python -m pytest -p no:xdist $(PYTEST_ARGS) tests/services/test_same_bytes_queue.py
+
+# Some of them: make proofs PROOFS='workers redis'; a tenth of the trials: PROOF_SHARE=0.1.
+PROOFS ?= workers redis schedulers poison drain lock
+PROOF_SHARE ?= 1
+proofs: $(STAMP)  ## kill workers, Redis, schedulers, many times: how long until all goes on, and does anything run twice? (an hour)
+	PYTHONPATH=. $(BIN)/python tests/services/proofs.py $(PROOFS) --share $(PROOF_SHARE)
 
 ## Keep
 .PHONY: clean docs lock

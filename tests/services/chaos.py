@@ -1,37 +1,31 @@
-"""Chaos, from a seed: processes and servers are killed, Redis is emptied, object storage fails, messages come twice.
+"""Chaos, from a seed: processes and servers are killed or stopped, Redis is emptied, object storage fails, messages come twice.
 
-``python tests/services/chaos.py --seed 1 --tasks 2000`` does it and says what came of it. When a fault strikes is a share of the
-work done, drawn from the seed: so every fault strikes however fast the machine is, and no run waits for the next fault.
+When a fault strikes is a share of the work done, drawn from the seed: so every fault strikes however fast the machine is, and no run
+waits for the next fault. ``make chaos`` does it at length.
 """
 
-import argparse
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from socketserver import BaseServer, StreamRequestHandler
-from typing import Any, Final, cast
-from unittest import mock
+from typing import Final, cast
 
 import redis
 
-from mlho.log import configure
-from mlho.protocol.documents import read_execution
+from mlho.errors import ArtifactNotFound
+from mlho.protocol.documents import leader_key, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
 from mlho.settings import BROKER, SIGNING_KEY, STORE
-from mlho.store import open_store
 from mlho.store.base import Store
-from mlho.store.local import LocalStore
 from scheduler.executions import release_quarantine
 from tests.services.chaos_run import COMMIT, NOTES, START, fingerprint
 from tests.services.chaos_subjects import (
@@ -39,30 +33,40 @@ from tests.services.chaos_subjects import (
     DUPLICATE,
     FLUSH,
     PROGRAM,
+    PUBLISHING,
     REDIS,
     SCHEDULER,
-    STORE_LOST,
-    STORE_REFUSED,
+    STOP,
     WORKER,
     Subject,
     Verdict,
-    chaos_subject,
     manifest_of,
-    short_of,
-    training_subject,
 )
 from tests.services.queue_home import KEY, ROOT, kill_group
-from tests.services.redis_servers import Server, durable
-from tests.services.s3_proxy import LOSE, REFUSE, proxy_of
-from tests.services.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, client_of, seaweedfs_server
+from tests.services.redis_servers import Server
 
 SHORT: Final = {CHILD: 12, WORKER: 4, SCHEDULER: 2, REDIS: 2, FLUSH: 1}
-LONG: Final = {CHILD: 70, WORKER: 40, SCHEDULER: 10, REDIS: 10, FLUSH: 2}
+LONG: Final = {CHILD: 70, WORKER: 40, SCHEDULER: 10, PUBLISHING: 2, STOP: 2, REDIS: 10, FLUSH: 2}
 TRAINING: Final = {CHILD: 4, WORKER: 2, SCHEDULER: 2, REDIS: 1, FLUSH: 1}
+SCHEDULERS: Final = {SCHEDULER: 42, PUBLISHING: 8, STOP: 10}
+FEW_SCHEDULERS: Final = {SCHEDULER: 5, PUBLISHING: 2, STOP: 1}
 _TICK_SECONDS: Final = 0.05
+_SCHEDULER_SECONDS: Final = (
+    3.0  # at most, until a scheduler is killed: it starts, takes over, hands out, publishes within
+)
+_END_SECONDS: Final = 30.0  # for a scheduler that was woken to find itself deposed, and end
+_FLEETING: Final = ":room"  # of Names.room, which expires within seconds
 _SHARE_DUPLICATED: Final = 0.05
 _N_WORKERS: Final = 2
 _SLOTS: Final = 2
+
+
+@dataclass(frozen=True)
+class _Stopped:
+    """A scheduler that was stopped, and the share of the work at whose end it is woken, by another's lead."""
+
+    process: "subprocess.Popen[bytes]"
+    wakes_at: float
 
 
 class Chaos:
@@ -103,17 +107,23 @@ class Chaos:
         self._log = folder / "processes.log"
         secrets = {BROKER: server.url, SIGNING_KEY: KEY.decode(), STORE: address, NOTES: str(self._notes)}
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment, **secrets}
-        faults = [(self._dice.uniform(0.02, 0.9), fault) for fault, n in plan.items() for _ in range(n)]
-        self._due = sorted(faults, reverse=True)
+        timed = {fault: n for fault, n in plan.items() if fault != PUBLISHING}
+        faults = [(self._dice.uniform(0.02, 0.9), fault) for fault, n in timed.items() for _ in range(n)]
+        self._due = sorted(faults)
+        self._n_publishing = plan.get(PUBLISHING, 0)
         self._strike: Mapping[str, Callable[[], bool]] = {
             CHILD: self._kill_child,
             WORKER: self._kill_worker,
             SCHEDULER: self._kill_scheduler,
             REDIS: self._kill_redis,
             FLUSH: self._empty_redis,
+            STOP: self._stop_scheduler,
         }
         self._workers: list[subprocess.Popen[bytes]] = []
         self._scheduler: subprocess.Popen[bytes] | None = None
+        self._ends_at = 0.0
+        self._stopped: list[_Stopped] = []
+        self._woken: list[subprocess.Popen[bytes]] = []
         self._redis_back_at: float | None = None
         self._had_outage = False
         self._messages: set[str] = set()
@@ -131,10 +141,13 @@ class Chaos:
                     )
                 self._revive()
                 self._strike_if_due()
+                self._wake_if_due()
                 self._duplicate_messages()
                 time.sleep(_TICK_SECONDS)
+            self._wake_late()
         finally:
-            for process in [*self._workers, *filter(None, [self._scheduler])]:
+            stopped = [one.process for one in self._stopped]
+            for process in [*self._workers, *stopped, *self._woken, *filter(None, [self._scheduler])]:
                 kill_group(process)
         self._verdict.seconds = round(time.monotonic() - began, 1)
         return self._judge()
@@ -146,7 +159,7 @@ class Chaos:
             return False
         code, self._scheduler = self._scheduler.returncode, None
         if code == 0:
-            return True
+            return not self._n_publishing and SCHEDULER not in {fault for _, fault in self._due}
         if code == QueueError.exit_code and self._had_outage:
             self._verdict.schedulers_refused += (
                 1  # it started while Redis went away; people would start it again
@@ -168,6 +181,7 @@ class Chaos:
             self._server.start()
         if self._scheduler is None and self._redis_back_at is None:  # it refuses to start without a queue
             self._had_outage = False
+            self._ends_at = time.monotonic() + self._dice.uniform(0, _SCHEDULER_SECONDS)
             self._scheduler = self._start([*self._subject.scheduler, *self._broker()])
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < _N_WORKERS:
@@ -190,12 +204,18 @@ class Chaos:
     # Striking.
 
     def _strike_if_due(self) -> None:
-        done = len(self._noted(COMMIT)) / len(self._subject.expected)
-        if self._due and self._due[-1][0] <= done:
-            fault = self._due[-1][1]
-            if self._strike[fault]():
-                self._due.pop()
-                self._happened[fault] += 1
+        done = self._share_done()
+        if done >= 1 and self._n_publishing and self._kill_scheduler():
+            self._n_publishing -= 1
+            self._happened[PUBLISHING] += 1
+        for one in [one for one in self._due if one[0] <= done]:
+            if self._strike[one[1]]():
+                self._due.remove(one)
+                self._happened[one[1]] += 1
+                return
+
+    def _share_done(self) -> float:
+        return len(self._noted(COMMIT)) / len(self._subject.expected)
 
     def _kill_child(self) -> bool:
         children = [pid for worker in self._workers for pid in _grandchildren(worker.pid)]
@@ -212,11 +232,68 @@ class Chaos:
         return _kill(worker.pid)
 
     def _kill_scheduler(self) -> bool:
-        execution = read_execution(self._store, self._subject.run)
-        if self._scheduler is None or self._scheduler.poll() is not None or execution is None:
+        """Kill the scheduler at a random moment of its life, the first one not before workers can begin."""
+        if self._scheduler is None or self._scheduler.poll() is not None or time.monotonic() < self._ends_at:
+            return False
+        if read_execution(self._store, self._subject.run) is None:
             return False
         kill_group(self._scheduler)
         return True
+
+    def _stop_scheduler(self) -> bool:
+        """Stop the scheduler that leads; the next one takes over once its lease has run out."""
+        if self._scheduler is None or self._scheduler.poll() is not None or not self._leads(self._scheduler):
+            return False
+        os.killpg(self._scheduler.pid, signal.SIGSTOP)
+        self._stopped.append(_Stopped(self._scheduler, self._share_done() + self._dice.uniform(0.05, 1)))
+        self._scheduler = None
+        return True
+
+    def _leads(self, process: "subprocess.Popen[bytes]") -> bool:
+        try:
+            holder = json.loads(self._store.get(leader_key(self._subject.run)))
+        except ArtifactNotFound:
+            return False
+        return bool(holder.get("pid") == process.pid)
+
+    def _wake_if_due(self) -> None:
+        """Wake a stopped scheduler while another one leads."""
+        done = self._share_done()
+        for one in self._stopped:
+            is_replaced = self._scheduler is not None and self._leads(self._scheduler)
+            if one.wakes_at <= min(done, 0.99) and is_replaced:
+                self._stopped.remove(one)
+                self._woken.append(one.process)
+                os.killpg(one.process.pid, signal.SIGCONT)
+                return
+
+    def _wake_late(self) -> None:
+        """Wake those that still are stopped when all is over: nothing in the store or in Redis may change any more."""
+        for worker in self._workers:
+            kill_group(worker)
+        if self._redis_back_at is not None:
+            self._server.start()
+        before = self._all_that_stands()
+        for one in self._stopped:
+            os.killpg(one.process.pid, signal.SIGCONT)
+            self._woken.append(one.process)
+        self._stopped = []
+        for process in self._woken:
+            if process.wait(_END_SECONDS) == 0:
+                raise AssertionError(
+                    f"a scheduler that was stopped thinks that it led to the end; log: {self._log}"
+                )
+        after = self._all_that_stands()
+        self._verdict.written_late = len(dict(after.items() - before.items()))
+
+    def _all_that_stands(self) -> dict[str, str]:
+        """A fingerprint of every key of the store and of Redis."""
+        in_store = {key: fingerprint(self._store.get(key)) for key in self._store.keys("")}
+        with redis.Redis.from_url(self._server.url) as client:
+            keys = {key.decode() for key in cast(list[bytes], client.keys("*"))}
+            lasting = {key for key in keys if not key.endswith(_FLEETING)}
+            in_redis = {f"Redis: {key}": fingerprint(client.dump(key) or b"") for key in lasting}
+        return in_store | in_redis
 
     def _kill_redis(self) -> bool:
         if self._redis_back_at is not None:
@@ -303,78 +380,6 @@ class Chaos:
         return len(again | {task for task, record in noted if now.get(task) != record})
 
 
-def on_local(
-    subject: Subject, folder: Path, *, plan: Mapping[str, int], seed: int, seconds: float
-) -> Verdict:
-    """Chaos with a store in a folder."""
-    address = folder / "store"
-    with _redis(folder) as server:
-        chaos = Chaos(
-            subject,
-            folder,
-            server=server,
-            address=str(address),
-            environment={},
-            store=LocalStore(address),
-            plan=plan,
-            seed=seed,
-        )
-        return chaos.carry_out(seconds=seconds)
-
-
-def on_s3(
-    subject: Subject,
-    folder: Path,
-    weed: S3Server,
-    address: str,
-    *,
-    plan: Mapping[str, int],
-    seed: int,
-    seconds: float,
-) -> Verdict:
-    """Chaos with a store in SeaweedFS, behind a proxy that refuses 5 % of the requests and loses 2 % of the replies of PUTs.
-
-    What judges reads without the proxy.
-    """
-    with ExitStack() as stack:
-        server = stack.enter_context(_redis(folder))
-        stack.enter_context(_fast_and_silent_proxy())
-        proxy = stack.enter_context(proxy_of(weed.port))
-        proxy.at_random(seed=seed)
-        own = {**weed.variables(), "AWS_EC2_METADATA_DISABLED": "true"}
-        environment = {**own, "MLHO_S3_ENDPOINT": proxy.endpoint, "MLHO_CACHE_DIR": str(folder / "cache")}
-        store = open_store(address, {**own, "MLHO_CACHE_DIR": str(folder / "judge")})
-        chaos = Chaos(
-            subject,
-            folder,
-            server=server,
-            address=address,
-            environment=environment,
-            store=store,
-            plan=plan,
-            seed=seed,
-        )
-        verdict = chaos.carry_out(seconds=seconds)
-        done = Counter(fault for _, fault in proxy.done)
-        verdict.faults |= {STORE_REFUSED: done[REFUSE], STORE_LOST: done[LOSE]}
-        return verdict
-
-
-@contextmanager
-def _fast_and_silent_proxy() -> Iterator[None]:
-    """Send a reply's two parts at once, which saves 40 ms each; say nothing of clients that are gone, which are killed here."""
-    with (
-        mock.patch.object(StreamRequestHandler, "disable_nagle_algorithm", True),
-        mock.patch.object(BaseServer, "handle_error", autospec=True),
-    ):
-        yield
-
-
-def _redis(folder: Path) -> Server:
-    """Debian's with an append-only file where it is installed, else one that forgets all when it is killed."""
-    return durable(folder / "redis") or Server(folder / "redis")
-
-
 def _kill(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -391,62 +396,3 @@ def _grandchildren(pid: int) -> list[int]:
             with suppress(OSError, IndexError):
                 parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
     return sorted(own for own, parent in parents.items() if parents.get(parent) == pid)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Do it on object storage, with small tasks and with a training run, for each seed; 1 if anything came out otherwise."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, nargs="+", default=[1])
-    parser.add_argument("--tasks", type=int, default=2_000)
-    parser.add_argument(
-        "--store", choices=("local", "s3"), default="s3", help="s3: SeaweedFS behind a proxy that fails"
-    )
-    parser.add_argument("--seconds", type=float, default=3_600, help="at most, for each seed")
-    options = parser.parse_args(arguments)
-    os.environ |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    configure("json", verbose=False)
-    is_good = True
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        weed = stack.enter_context(_object_storage(folder)) if options.store == "s3" else None
-        for seed in options.seed:
-            for kind, plan in (("tasks", LONG if options.tasks >= 1_000 else SHORT), ("training", TRAINING)):
-                own = folder / f"{kind}-{seed}"
-                own.mkdir()
-                address = f"s3://{BUCKET}/{own.name}" if weed else str(own / "store")
-                subject = (
-                    chaos_subject(own, options.tasks) if kind == "tasks" else training_subject(own, address)
-                )
-                limits: dict[str, Any] = {"plan": plan, "seed": seed, "seconds": options.seconds}
-                verdict = (
-                    on_s3(subject, own, weed, address, **limits) if weed else on_local(subject, own, **limits)
-                )
-                is_good &= _say(verdict, kind, plan, seed=seed, on_store=weed is not None)
-    return 0 if is_good else 1
-
-
-@contextmanager
-def _object_storage(folder: Path) -> Iterator[S3Server]:
-    weed = seaweedfs_server(folder)
-    weed.start()
-    try:
-        client_of(weed).create_bucket(Bucket=BUCKET)
-        yield weed
-    finally:
-        weed.kill()
-
-
-def _say(verdict: Verdict, kind: str, plan: Mapping[str, int], *, seed: int, on_store: bool) -> bool:
-    """Write a line of what came of it; tell whether that is as it must be."""
-    missing = short_of(verdict, plan, on_store=on_store and kind == "tasks")
-    if kind == "training":
-        missing.pop(DUPLICATE, None)  # with sixteen messages that is a matter of luck
-    found = {"seed": seed, "what": kind, "exact": verdict.is_exact, **asdict(verdict), "missing": missing}
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
-    return verdict.is_exact and not missing
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import redis
 
@@ -40,6 +40,7 @@ class Home:
         self.starts = folder / "starts.txt"
         self.log = folder / "workers.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
         self.execution, self.is_new = begin_execution(self.store, RUN, folder)
 
     def __enter__(self) -> Self:
@@ -81,7 +82,25 @@ class Home:
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
             )
         self.processes.append(process)
+        self.workers.append(process)
         return process
+
+    def keep_workers(self, n: int, *, slots: int = 1) -> None:
+        """Start what is missing of this many workers, and wait until all of them are there."""
+        alive = [worker for worker in self.workers if worker.poll() is None]
+        alive += [self.start_worker(slots=slots) for _ in range(n - len(alive))]
+        wanted = {worker.pid for worker in alive}
+        with self.redis() as client:
+            wait_until(
+                lambda: wanted <= _present(client, self.names),
+                seconds=60,
+                what=f"workers {sorted(wanted)}, of which these ended: {[w.pid for w in alive if w.poll() is not None]}; log: {self.log}",
+            )
+
+    def worker_of(self, child: int) -> subprocess.Popen[bytes]:
+        """The worker to which a process that runs a task belongs."""
+        group = os.getpgid(child)
+        return next(worker for worker in self.workers if worker.pid == group)
 
     @contextmanager
     def executor(self, *, lead: Callable[[], None] = lambda: None) -> Iterator[QueueExecutor]:
@@ -106,6 +125,11 @@ class Home:
             wait_until(lambda: leases.look().slots >= slots, seconds=seconds, what=f"{slots} slots")
         finally:
             leases.close()
+
+
+def _present(client: "redis.Redis", names: Names) -> set[int]:
+    """Process numbers of the workers that count as there; ``host-pid-moment/slots`` is a worker's name."""
+    return {int(name.rsplit("-", 2)[1]) for name in cast(list[str], client.zrange(names.workers, 0, -1))}
 
 
 def wait_until(claim: Callable[[], bool], *, seconds: float, what: str) -> float:

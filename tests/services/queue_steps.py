@@ -10,11 +10,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar, cast, override
+from typing import Any, ClassVar, Final, cast, override
 
 from mlho.errors import DataError, StoreUnavailable
 from mlho.steps import STEPS
 from mlho.steps.base import Step, Task, Work
+
+_EXPONENT: Final = 20_000_000  # three to the power of it takes about six seconds
 
 
 def task(kind: str, name: str, starts: Path, **params: Any) -> Task:
@@ -31,6 +33,12 @@ def noted_times(starts: Path, name: str) -> list[float]:
     """When a task was started, in seconds since 1970."""
     lines = [line.split() for line in starts.read_text().splitlines()] if starts.exists() else []
     return [float(line[1]) for line in lines if line[0] == name]
+
+
+def noted_pid(starts: Path, name: str) -> int:
+    """The process that started a task last."""
+    lines = [line.split() for line in starts.read_text().splitlines()]
+    return next(int(line[2]) for line in reversed(lines) if line[0] == name)
 
 
 class _Noted(Step):
@@ -70,6 +78,17 @@ class Sleep(_Noted):
         time.sleep(work.params["seconds"])
 
 
+class SleepAtFirst(_Noted):
+    """Sleeps at its first start, and at no other."""
+
+    kind: ClassVar[str] = "test_sleep_at_first"
+
+    @override
+    def do(self, work: Work) -> None:
+        if len(noted_times(Path(work.params["starts"]), work.params["name"])) == 1:
+            time.sleep(work.params["seconds"])
+
+
 class HoldLock(_Noted):
     """Sleeps in native code without giving up the interpreter's lock."""
 
@@ -79,6 +98,20 @@ class HoldLock(_Noted):
     def do(self, work: Work) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # as code that does not care
         ctypes.PyDLL(None).sleep(int(work.params["seconds"]))
+
+
+class Burn(_Noted):
+    """Computes in native code that holds the interpreter's lock, in calls that are longer than a lease."""
+
+    kind: ClassVar[str] = "test_burn"
+
+    @override
+    def do(self, work: Work) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        os.nice(19)  # it may last for minutes, and leaves the machine to others
+        until = time.monotonic() + work.params["seconds"]
+        while time.monotonic() < until:
+            _ = 3**_EXPONENT
 
 
 class Crash(_Noted):
@@ -148,7 +181,7 @@ class NoStoreAtFirst(_Noted):
 
 
 _MINE = (
-    Noop(), Noted(), Sleep(), HoldLock(), Crash(), CrashOnce(), KillGroup(), Eat(), BadInput(), Leak(), NoStoreAtFirst(),
+    Noop(), Noted(), Sleep(), SleepAtFirst(), HoldLock(), Burn(), Crash(), CrashOnce(), KillGroup(), Eat(), BadInput(), Leak(), NoStoreAtFirst(),
 )  # fmt: skip
 cast(dict[str, Step], STEPS).update({step.kind: step for step in _MINE})
 

@@ -11,8 +11,11 @@ from mlho.store.local import LocalStore
 from scheduler.executions import Leadership, begin_execution
 from scheduler.leases import Leases, QueueUnavailable
 from scheduler.queued import _Ending
-from tests.services.chaos import SHORT, TRAINING, on_local, on_s3
+from tests.services.chaos import FEW_SCHEDULERS, SHORT, TRAINING
+from tests.services.chaos_places import on_local, on_s3
+from tests.services.chaos_proof import kill_schedulers
 from tests.services.chaos_subjects import DUPLICATE, chaos_subject, short_of, training_subject
+from tests.services.measured import missed
 from tests.services.s3_servers import BUCKET, S3Server
 
 SEED = 1
@@ -41,6 +44,11 @@ def test_training_run_under_chaos(tmp_path: Path) -> None:
     assert len(subject.bundle) > 3
     assert verdict.is_exact, verdict
     assert short_of(verdict, TRAINING, on_store=False).keys() <= {DUPLICATE}  # with 16 messages that is luck
+
+
+def test_schedulers_killed_and_stopped_at_random(tmp_path: Path) -> None:
+    """Seven are killed, two of them when all is done, and one is stopped and woken: no committed task runs again, none writes late."""
+    assert missed(kill_schedulers(tmp_path, SEED, plan=FEW_SCHEDULERS, n_tasks=N_TASKS)) == []
 
 
 def test_redis_gone_while_a_scheduler_starts_leaves_the_execution_open(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Workers and their children die, hang, eat and are told to stop; every task comes home, and starts are counted exactly."""
 
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import pytest
 from mlho.errors import MlhoError
 from mlho.protocol.failures import Quarantined
 from scheduler.remote import RemoteFailure, RemoteInputFailure
+from tests.services.measured import missed
 from tests.services.queue_home import Home, result, wait_until
 from tests.services.queue_steps import noted_starts, noted_times, task
+from tests.services.trials import drain_workers, hold_the_lock, kill_own_workers, kill_workers
 
 
 @pytest.fixture
@@ -60,48 +63,15 @@ def test_poison_is_quarantined_after_three_starts_and_neighbours_go_on(home: Hom
     assert noted_starts(home.starts).count("poison") == 3
 
 
-@pytest.mark.parametrize("flush", [False, True])
-def test_task_that_kills_its_whole_worker_starts_three_times(home: Home, flush: bool) -> None:
+@pytest.mark.parametrize("empties", [False, True])
+def test_task_that_kills_its_whole_worker_starts_three_times(home: Home, empties: bool) -> None:
     """Nobody is left to count: the attempt was counted before. With an emptied Redis in between, at most one start more."""
-    workers = [home.start_worker()]
-    is_flushed = not flush
-    with home.executor() as executor:
-        home.wait_for_slots(1)
-        poison = executor.submit(task("test_kill_group", "poison", home.starts))
-        others = [executor.submit(task("test_noted", f"t{i}", home.starts)) for i in range(99)]
-        until = time.monotonic() + 90
-        while time.monotonic() < until and not (poison.done() and all(one.done() for one in others)):
-            if workers[-1].poll() is not None:
-                workers.append(home.start_worker())
-            if not is_flushed and noted_starts(home.starts).count("poison") == 2:
-                with home.redis() as client:
-                    client.flushall()
-                is_flushed = True
-            time.sleep(0.05)
-        assert all(result(one, seconds=1) for one in others)
-        with pytest.raises(Quarantined):
-            result(poison, seconds=1)
-    starts = noted_starts(home.starts)
-    assert starts.count("poison") == 3 if not flush else starts.count("poison") in (3, 4)
-    assert {name: starts.count(name) for name in starts if name != "poison"} == {
-        f"t{i}": 1 for i in range(99)
-    }
+    assert missed(kill_own_workers(home, range(1), empties=empties)) == []
 
 
 def test_killed_worker_s_task_runs_elsewhere_within_eight_seconds(home: Home) -> None:
-    """Main process and children of a busy worker are killed: another worker starts its task within 8 s."""
-    first = home.start_worker()
-    with home.executor() as executor:
-        home.wait_for_slots(1)
-        future = executor.submit(task("test_sleep", "long", home.starts, seconds=9))
-        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="first start")
-        home.start_worker()
-        home.wait_for_slots(2)
-        killed_at = time.time()
-        os.killpg(first.pid, signal.SIGKILL)
-        result(future)
-    _, second = noted_times(home.starts, "long")
-    assert second - killed_at < 8
+    """Main process and children of two busy workers are killed: others start their tasks within 8 s."""
+    assert missed(kill_workers(home, range(1), random.Random(1), side_by_side=2)) == []
 
 
 def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
@@ -118,28 +88,13 @@ def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
 
 
 def test_native_code_that_holds_the_lock_loses_no_lease(home: Home) -> None:
-    """Three leases' worth of native code that never lets go of the interpreter: one start, no second."""
-    home.start_worker()
-    home.start_worker()
-    with home.executor() as executor:
-        home.wait_for_slots(2)
-        result(executor.submit(task("test_hold_lock", "native", home.starts, seconds=16)))
-    assert noted_starts(home.starts) == ["native"]
+    """Two leases' worth of native code that never lets go of the interpreter, asleep or computing: one start, no second."""
+    assert missed(hold_the_lock(home, 11)) == []
 
 
 def test_sigterm_frees_the_lease_uncounted(home: Home) -> None:
-    """SIGTERM to a busy worker: it exits 0 within its grace, the lease is free, the attempt does not count."""
-    worker = home.start_worker()
-    with home.executor() as executor, home.redis() as client:
-        home.wait_for_slots(1)
-        executor.submit(task("test_sleep", "long", home.starts, seconds=60))
-        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="start")
-        told_at = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0
-        assert time.monotonic() - told_at < 5
-        assert client.zcard(home.names.leases) == 0
-        assert set(client.hvals(home.names.attempts)) <= {"0"}
+    """SIGTERM to a busy worker, three times: it exits 0 within its grace, the lease is free, the attempt does not count."""
+    assert missed(drain_workers(home, range(3), random.Random(1))) == []
 
 
 def test_task_that_hangs_is_stopped_softly(home: Home) -> None:
@@ -169,6 +124,7 @@ def test_memory_is_guarded_before_the_kernel_acts(home: Home) -> None:
         home.wait_for_slots(1)
         with pytest.raises(Quarantined, match="close to the memory limit"):
             result(executor.submit(task("test_eat", "eater", home.starts)), seconds=60)
+        assert executor.figures.memory_exceeded == 600 << 20  # a cluster's next workers are larger
         result(executor.submit(task("test_noted", "after", home.starts)))
     assert worker.poll() is None
     assert noted_starts(home.starts).count("eater") == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from mlho.protocol.documents import State, is_over
+from mlho.protocol.documents import State, is_over, read_execution
 from mlho.protocol.names import Names
 from mlho.store.local import LocalStore
 from scheduler.executions import (
@@ -92,6 +92,20 @@ def test_execution_opens_goes_on_ends_and_opens_again(tmp_path: Path) -> None:
     third, is_new = begin_execution(store, RUN, tmp_path)
     assert (third.id, is_new) == (f"{RUN}-3", True)
     assert not is_over(store, third)
+
+
+def test_scheduler_that_was_stopped_while_it_began_opens_nothing(tmp_path: Path) -> None:
+    """Stopped after its look at the pointer; another scheduler carries the run out; woken, the first one is refused."""
+    store = LocalStore(tmp_path)
+
+    def another_does_all() -> None:
+        end_execution(store, begin_execution(store, RUN, tmp_path)[0], State.FINISHED)
+
+    with pytest.raises(AnotherScheduler):
+        begin_execution(store, RUN, tmp_path, lead=another_does_all)
+    found = read_execution(store, RUN)
+    assert found is not None
+    assert (found.number, found.state) == (1, State.FINISHED)
 
 
 def test_leader_that_left_need_not_be_waited_for(tmp_path: Path) -> None:

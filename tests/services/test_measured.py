@@ -1,0 +1,28 @@
+"""What the proofs judge with is itself able to fail."""
+
+from tests.services.measured import Measured, missed, table
+
+
+def test_nothing_measured_is_a_missed_limit() -> None:
+    assert missed([Measured("start", [], 8)]) == ["start | 0 | – | – | – | – | ≤ 8 s | MISSED"]
+
+
+def test_one_of_a_hundred_may_pass_a_limit_of_the_99th_percentile() -> None:
+    """And of all of them none: 99 times 1 s and once 9 s, with a limit of 8 s."""
+    values = [1.0] * 99 + [9.0]
+    assert Measured("start", values, 8, share=0.99).is_kept
+    assert not Measured("start", values, 8).is_kept
+    assert not Measured("start", [*values[1:], 9.0], 8, share=0.99).is_kept
+
+
+def test_too_little_is_a_missed_limit_too() -> None:
+    assert not Measured("starts", [3, 2], 3, 3).is_kept
+    assert Measured("starts", [3, 3], 3, 3).is_kept
+
+
+def test_table_and_line_of_json_say_the_same() -> None:
+    one = Measured("start", [1.0, 2.0, 4.0], 3)
+    assert table([one]).splitlines()[2].split() == ["start", "3", "1", "2", "4", "4", "≤", "3", "s", "MISSED"]
+    assert one.plain() == {
+        "what": "start", "n": 3, "min": 1.0, "p50": 2.0, "p99": 4.0, "max": 4.0, "limit": 3, "unit": "s", "holds": False,
+    }  # fmt: skip

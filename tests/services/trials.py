@@ -1,0 +1,228 @@
+"""Trials on a real queue with real workers: each function does some and says what it measured.
+
+The tests do a few, ``make proofs`` does many. What is random comes from dice, so that a seed names the trials.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Final
+
+import redis
+
+from mlho.protocol.failures import Quarantined
+from mlho.protocol.scripts import HEARTBEAT_SECONDS
+from mlho.steps.base import Outcome
+from scheduler.remote import QueueExecutor
+from tests.services.measured import Measured
+from tests.services.queue_home import Home, result, wait_until
+from tests.services.queue_steps import noted_pid, noted_starts, noted_times, task
+
+RECOVERY_SECONDS: Final = 8.0
+"""From the death of a worker to the start of its task elsewhere."""
+RESUME_SECONDS: Final = 6.0
+"""From the return of Redis to the next start."""
+_KEPT_SECONDS: Final = 5.0
+_BRIEF_SECONDS: Final = 1.8  # ends while Redis is down
+_ON_DISK_SECONDS: Final = 1.2  # everysec: what is older than a second is on the disk
+
+
+def kill_workers(
+    home: Home, rounds: Iterable[int], dice: random.Random, *, side_by_side: int = 1
+) -> list[Measured]:
+    """Kill busy workers with all that is theirs, at any moment between two heartbeats: when do their tasks start elsewhere?"""
+    waits: list[float] = []
+    n_starts: list[float] = []
+    with home.executor() as executor:
+        for turn in rounds:
+            home.keep_workers(2 * side_by_side)
+            names = [f"victim-{turn}-{number}" for number in range(side_by_side)]
+            futures = [_submit(executor, home, "test_sleep_at_first", name, seconds=60) for name in names]
+            _wait_for_starts(home, names)
+            killed_at = _kill_workers_of(home, names, dice)
+            for future in futures:
+                result(future)
+            for name in names:
+                times = noted_times(home.starts, name)
+                waits.append(times[1] - killed_at[name])
+                n_starts.append(len(times))
+    return [
+        Measured(
+            "killed worker's task starts elsewhere",
+            waits,
+            RECOVERY_SECONDS,
+            share=0.99 if len(waits) > 1 else 1,
+        ),
+        Measured("… starts of it", n_starts, 2, 2, unit="starts"),
+    ]
+
+
+def hold_the_lock(home: Home, seconds: int, *, burners: int = 1) -> list[Measured]:
+    """Native code that never gives up the interpreter's lock, asleep and computing: is any lease taken for expired?"""
+    with home.executor() as executor:
+        home.keep_workers(2, slots=1 + burners)
+        names = ["asleep-0", "asleep-1", *(f"burns-{number}" for number in range(2 * burners))]
+        futures = [
+            _submit(
+                executor,
+                home,
+                "test_burn" if name.startswith("burns") else "test_hold_lock",
+                name,
+                seconds=seconds,
+            )
+            for name in names
+        ]
+        for future in futures:
+            result(future, seconds=seconds + 120)
+        figures = executor.figures
+    starts = noted_starts(home.starts)
+    return [
+        Measured(
+            f"starts of tasks that hold the lock for {seconds} s",
+            [starts.count(name) for name in names],
+            1,
+            1,
+            unit="starts",
+        ),
+        Measured("… leases taken for expired", [figures.retried + figures.lost], 0, unit="leases"),
+    ]
+
+
+def kill_own_workers(home: Home, turns: Iterable[int], *, empties: bool) -> list[Measured]:
+    """A task kills whatever runs it, among 99 others; on request Redis is emptied after its second start."""
+    n_starts: list[float] = []
+    n_others: list[float] = []
+    with home.executor() as executor, home.redis() as client:
+        for turn in turns:
+            name, others = f"poison-{turn}", [f"t{turn}-{number}" for number in range(99)]
+            poison = _submit(executor, home, "test_kill_group", name)
+            neighbours = [_submit(executor, home, "test_noted", other) for other in others]
+            _go_on_until_done(home, [poison, *neighbours], name, client if empties else None)
+            starts = noted_starts(home.starts)
+            n_starts.append(starts.count(name) if isinstance(poison.exception(0), Quarantined) else 0)
+            n_others += [
+                starts.count(other) if one.exception(0) is None else 0
+                for other, one in zip(others, neighbours, strict=True)
+            ]
+    emptied = ", Redis emptied meanwhile" if empties else ""
+    return [
+        Measured(
+            f"starts of a task that kills its worker{emptied}",
+            n_starts,
+            4 if empties else 3,
+            3,
+            unit="starts",
+        ),
+        Measured("… starts of its 99 neighbours, all committed", n_others, 1, 1, unit="starts"),
+    ]
+
+
+def restart_redis(home: Home, turns: Iterable[int], dice: random.Random) -> list[Measured]:
+    """Redis is killed in the middle of two tasks and started again: when does the next task start, and is work kept?
+
+    One task waits in the queue meanwhile, and another is sent while Redis is down.
+    """
+    waits: list[float] = []
+    n_starts: list[float] = []
+    worker = home.start_worker(slots=2)
+    with home.executor() as executor:
+        home.wait_for_slots(2)
+        for turn in turns:
+            kept = {f"kept-{turn}": _KEPT_SECONDS, f"brief-{turn}": _BRIEF_SECONDS}
+            futures = [_submit(executor, home, "test_sleep", name, seconds=kept[name]) for name in kept]
+            _wait_for_starts(home, kept)
+            after = [f"waiting-{turn}", f"sent-meanwhile-{turn}"]
+            futures.append(_submit(executor, home, "test_noted", after[0]))
+            time.sleep(_ON_DISK_SECONDS + dice.uniform(0, 0.5))
+            home.server.kill()
+            futures.append(_submit(executor, home, "test_noted", after[1]))
+            time.sleep(dice.uniform(0.5, 3))
+            home.server.start()
+            back_at = time.time()
+            for future in futures:
+                result(future)
+            free_at = noted_times(home.starts, f"brief-{turn}")[0] + _BRIEF_SECONDS
+            waits += [noted_times(home.starts, name)[0] - max(back_at, free_at) for name in after]
+            n_starts += [len(noted_times(home.starts, name)) for name in (*kept, *after)]
+    return [
+        Measured("task starts after Redis is back", waits, RESUME_SECONDS),
+        Measured("… starts of tasks under way and waiting", n_starts, 1, 1, unit="starts"),
+        Measured("… workers that ended", [0 if worker.poll() is None else 1], 0, unit="workers"),
+    ]
+
+
+def drain_workers(home: Home, turns: Iterable[int], dice: random.Random) -> list[Measured]:
+    """SIGTERM to the worker of one task, again and again: if any of it counted, the task would be given up at its third start."""
+    exits: list[float] = []
+    leases: list[float] = []
+    codes: list[float] = []
+    counted: list[float] = []
+    one = task("test_sleep", "drained", home.starts, seconds=3_600)
+    with home.executor() as executor, home.redis() as client:
+        executor.submit(one)
+        for turn in turns:
+            home.keep_workers(2)
+            wait_until(lambda n=turn: len(noted_starts(home.starts)) > n, seconds=30, what="next start")  # type: ignore[misc]
+            counted.append(int(str(client.hget(home.names.attempts, one.key))))
+            owner = client.hget(home.names.owners, one.key)
+            worker = home.worker_of(noted_pid(home.starts, "drained"))
+            time.sleep(dice.uniform(0, HEARTBEAT_SECONDS))
+            told_at = time.monotonic()
+            worker.send_signal(signal.SIGTERM)
+            exited_at = freed_at = 0.0
+            while not (exited_at and freed_at):
+                now = time.monotonic()
+                if not exited_at and worker.poll() is not None:
+                    exited_at = now
+                if not freed_at and client.hget(home.names.owners, one.key) != owner:
+                    freed_at = now
+                if now - told_at > 30:
+                    raise AssertionError("a worker that was told to end did not, or kept its lease")
+                time.sleep(0.005)
+            exits.append(exited_at - told_at)
+            leases.append(max(0.0, freed_at - exited_at))
+            codes.append(worker.returncode)
+    return [
+        Measured("lease is free after a drained worker's exit", leases, 1),
+        Measured("… its exit after SIGTERM", exits, 5),
+        Measured("… exit code", codes, 0, 0, unit="code"),
+        Measured("… starts that count, of the one under way", counted, 1, 1, unit="starts"),
+    ]
+
+
+def _submit(executor: QueueExecutor, home: Home, kind: str, name: str, **params: float) -> "Future[Outcome]":
+    return executor.submit(task(kind, name, home.starts, **params))
+
+
+def _wait_for_starts(home: Home, names: Iterable[str]) -> None:
+    wait_until(lambda: set(names) <= set(noted_starts(home.starts)), seconds=30, what=f"starts of {[*names]}")
+
+
+def _kill_workers_of(home: Home, names: list[str], dice: random.Random) -> dict[str, float]:
+    """Kill the workers of these tasks within one heartbeat; when each was killed."""
+    began, killed_at = time.monotonic(), {}
+    groups = {name: os.getpgid(noted_pid(home.starts, name)) for name in names}
+    for delay, name in sorted((dice.uniform(0, HEARTBEAT_SECONDS), name) for name in names):
+        time.sleep(max(0.0, began + delay - time.monotonic()))
+        killed_at[name] = time.time()
+        os.killpg(groups[name], signal.SIGKILL)
+    return killed_at
+
+
+def _go_on_until_done(
+    home: Home, futures: "list[Future[Outcome]]", poison: str, emptied: "redis.Redis | None"
+) -> None:
+    """Replace the worker as it dies, until all have an end; empty this Redis once, after the poison's second start."""
+    until = time.monotonic() + 120
+    while not all(future.done() for future in futures):
+        if time.monotonic() > until:
+            raise AssertionError(f"not within 120 s: an end of {poison} and its neighbours")
+        if not any(worker.poll() is None for worker in home.workers):
+            home.start_worker()
+        if emptied is not None and noted_starts(home.starts).count(poison) == 2:
+            emptied.flushall()
+            emptied = None
+        time.sleep(0.05)
