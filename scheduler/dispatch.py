@@ -2,17 +2,18 @@
 
 import contextlib
 import threading
-from typing import Any, Final
+from typing import Any, Final, override
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
+from kombu.utils.json import dumps
 
 from mlho.protocol.messages import TASK_NAME, TaskMessage, signed
-from mlho.protocol.names import QUEUE, Names
+from mlho.protocol.names import KEEP_SECONDS, QUEUE, Names
 from mlho.protocol.transport import celery_settings
-from scheduler.leases import QueueUnavailable
+from scheduler.leases import QueueFull, QueueUnavailable, queue_full
 
 ID_SEPARATOR: Final = "."
 
@@ -21,6 +22,13 @@ class _Channel(redis_transport.Channel):
     """Kombu's channel with one client for all commands: it makes one for each, which costs as much as the command."""
 
     _shared: Any = None
+
+    @override
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        """Put a message on the queue; a list that was not there before is given its time, which the watcher's looks lengthen."""
+        with self.conn_or_acquire() as client:
+            if client.lpush(queue, dumps(message)) == 1:
+                client.expire(f"{self.global_keyprefix}{queue}", KEEP_SECONDS)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -52,11 +60,14 @@ class Sender:
         Raises
         ------
         QueueUnavailable
-            Redis does not answer; the message may or may not be there.
+            Redis does not answer, and the message may or may not be there; or it is full.
         """
         with self._lock:
             try:
                 self._send(message)
+            except QueueFull as error:
+                self._close()
+                raise queue_full() from error
             except (OperationalError, OSError) as error:
                 self._close()
                 raise QueueUnavailable(

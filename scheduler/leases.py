@@ -12,17 +12,29 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mlho.protocol.failures import QueueError
-from mlho.protocol.names import Names
+from mlho.protocol.names import KEEP_SECONDS, Names
 from mlho.protocol.scripts import REAP
 
 _EVENTS_AT_ONCE: Final = 500
 _REAPED_AT_ONCE: Final = 1_000
+_ROOM_SECONDS: Final = 10
 
 log = structlog.get_logger()
 
 
 class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
-    """Redis does not answer: try again; a run that is under way waits."""
+    """Redis does not answer, or is full: try again; a run that is under way waits."""
+
+
+QueueFull = redis.exceptions.OutOfMemoryError
+"""What a write to a full Redis raises."""
+
+
+def queue_full() -> QueueUnavailable:
+    """The error of a Redis that has no memory left."""
+    return QueueUnavailable(
+        "broker: its memory is full (maxmemory). Raise it: redis-cli config set maxmemory 2gb. A run that is under way goes on then."
+    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class Leases:
             With the remedy.
         """
         with _answering():
-            self._redis.ping()
+            self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
             try:
                 memory = cast(dict[str, str], self._redis.config_get("maxmemory*"))
             except redis.ResponseError:  # a managed Redis hides its configuration
@@ -105,7 +117,7 @@ class Leases:
             because what Redis knew of it is lost.
         """
         with _answering():
-            self._redis.set(self.names.epoch, epoch, nx=True)
+            self._redis.set(self.names.epoch, epoch, nx=True, ex=KEEP_SECONDS)
 
     def forget(self, task: str) -> None:
         """Take back the mark that a task is committed: its commit record is not in the store."""
@@ -132,15 +144,18 @@ class Leases:
         return [Reaped(str(task), int(attempts)) for task, attempts in pairs]
 
     def look(self) -> Standing:
-        """What stands in Redis now, in one round trip."""
+        """What stands in Redis now, in one round trip; a sign of life, for which the execution's keys are kept."""
         with _answering():
             pipe = self._redis.pipeline(transaction=False)
+            pipe.set(self.names.room, 1, ex=_ROOM_SECONDS)
             pipe.time()
             pipe.exists(self.names.epoch)
             pipe.exists(self.names.cancelled)
             pipe.zrange(self.names.leases, 0, -1)
             pipe.zrange(self.names.workers, 0, -1, withscores=True)
-            (seconds, micros), epoch, cancelled, leased, workers = pipe.execute()
+            for key in self.names.lasting:
+                pipe.expire(key, KEEP_SECONDS)
+            _, (seconds, micros), epoch, cancelled, leased, workers, *_ = pipe.execute()
         now = int(seconds) * 1000 + int(micros) // 1000
         slots = sum(int(name.rsplit("/", 1)[1]) for name, until in workers if until > now)
         return Standing(now, bool(epoch), bool(cancelled), frozenset(leased), slots)
@@ -160,12 +175,12 @@ class Leases:
     def cancel(self) -> None:
         """Raise the cancel flag, which workers read at each claim and heartbeat."""
         with _answering():
-            self._redis.set(self.names.cancelled, 1)
+            self._redis.set(self.names.cancelled, 1, ex=KEEP_SECONDS)
 
     def finish(self) -> None:
         """Raise the flag that nothing is left to do."""
         with _answering():
-            self._redis.set(self.names.done, 1)
+            self._redis.set(self.names.done, 1, ex=KEEP_SECONDS)
 
     def clear_quarantine(self, tasks: Iterable[str]) -> None:
         """Give tasks a new budget."""
@@ -218,5 +233,7 @@ def _answering() -> Iterator[None]:
         raise QueueError(
             "broker: this user may not do what is needed. Allow it its keys (~mlho:*) and commands."
         ) from error
+    except QueueFull as error:
+        raise queue_full() from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise QueueUnavailable("broker: does not answer. Check its address, and that it runs.") from error

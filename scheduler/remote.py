@@ -228,9 +228,11 @@ class QueueExecutor:
 
     def _look(self) -> None:
         self._lead()
-        events = self._leases.wait_for_events(_EVENT_SECONDS)
         if self.figures.is_degraded:
+            self._leases.look()  # one that is full answers as well, but not to this
             self._come_back()
+        events = self._leases.wait_for_events(_EVENT_SECONDS)
+        self._lead()  # a scheduler that was stopped is woken here most often
         for event in events:
             self._take(event)
         if time.monotonic() >= self._next_scan:
@@ -298,7 +300,7 @@ class QueueExecutor:
 
     def _watch_for_cancel(self, standing: Standing, now: float) -> None:
         is_cancelled = standing.is_cancelled
-        if not is_cancelled and now >= self._next_cancel_scan:
+        if not is_cancelled and (now >= self._next_cancel_scan or not standing.is_declared):
             self._next_cancel_scan = now + _CANCEL_SECONDS
             is_cancelled = self._store.exists(cancel_key(self._execution))
         if is_cancelled:

@@ -139,6 +139,13 @@ class _State:
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
     """Tasks that used up their starts, by name; the others go on."""
 
+    forgotten: set[str] = field(default_factory=set)
+    """Digests of the blobs that were damaged, and are made again."""
+
+    def has_needs_of(self, task: PlannedTask) -> bool:
+        """Whether all that a task reads is there; one of its inputs may be made again meanwhile, which is no fault of its own."""
+        return all(need in self.commits for needs in task.needs.values() for need in needs)
+
     def taken(self) -> set[str]:
         """Names of the tasks that are not to be handed out: under way, or quarantined."""
         return {task.name for task, _ in self.running.values()} | self.quarantined.keys()
@@ -254,8 +261,9 @@ def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Futur
         return state.look_again()
     except MlhoError as error:
         log.error("task_failed", task=planned.name, step=planned.kind, **error_fields(error))
-        _count_attempt(state, planned, error)
-        progress.put_back(planned.name)
+        if state.has_needs_of(planned):
+            _count_attempt(state, planned, error)
+        return state.look_again()
     else:
         state.commits[planned.name] = outcome.commit
         progress.take_in(planned.name)
@@ -302,7 +310,7 @@ def _count_attempt(state: _State, planned: PlannedTask, error: MlhoError) -> Non
 
 
 def _forget_damaged(run: Undertaking, state: _State, error: ArtifactDamaged) -> None:
-    """Remove a damaged blob and the commits that name it, so that their tasks run again."""
+    """Remove a damaged blob and the commits that name it, so that their tasks run again; once, though several tasks may have met it."""
     if not error.sha256:
         raise error
     damaged = [
@@ -310,6 +318,9 @@ def _forget_damaged(run: Undertaking, state: _State, error: ArtifactDamaged) -> 
         for name, commit in state.commits.items()
         if error.sha256 in {f.sha256 for f in commit.files.values()}
     ]
+    if error.sha256 in state.forgotten and (not damaged or _is_whole(run.store, error.sha256)):
+        return
+    state.forgotten.add(error.sha256)
     for name in damaged:
         if not run.store.has_one_winner:
             discard(run.store, state.commits[name].task)  # a late one may name the damaged blob
@@ -318,6 +329,14 @@ def _forget_damaged(run: Undertaking, state: _State, error: ArtifactDamaged) -> 
     run.store.delete(blob_key(error.sha256))
     if not damaged:
         raise error
+
+
+def _is_whole(store: Store, sha256: str) -> bool:
+    try:
+        verified_blob(store, sha256)
+    except ArtifactDamaged:
+        return False
+    return True
 
 
 def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:

@@ -16,6 +16,7 @@ from mlho.protocol.failures import QueueError
 from mlho.settings import Settings
 from mlho.store import open_store
 from mlho.store.base import Store
+from mlho.store.probe import probe_store
 
 EX_CONFIG: Final = 78  # as sysexits has it; Kubernetes is told not to try again
 _POLL_SECONDS: Final = 0.25
@@ -93,6 +94,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         raise SpecError(f"--slots {options.slots}: must be 1 or more.")
     settings.require_signing_key()
     store = open_store(address)
+    probe_store(store)
     execution = _find_execution(store, options.run, options.wait)
     if execution is None or is_over(store, execution):
         return os.EX_OK  # nothing to do, which is no error

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import TaskMessage
-from mlho.protocol.names import Names
+from mlho.protocol.names import KEEP_SECONDS, Names
 from mlho.protocol.scripts import (
     CLAIM,
     COMPLETE,
@@ -28,10 +28,11 @@ from mlho.protocol.scripts import (
 
 NOT_ASKED: Final = -1
 _PAUSE_SECONDS: Final = 0.25
+_ROOM_SECONDS: Final = 10
 
 
 class Unavailable(Exception):  # noqa: N818 - reads as the state
-    """Redis does not answer now; it may again."""
+    """Redis does not answer now, or is full; that may pass."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Claims:
         }
 
     def answers(self) -> bool:
-        """Return true: Redis answers.
+        """Return true: Redis answers, and takes what it is given.
 
         Raises
         ------
@@ -99,7 +100,7 @@ class Claims:
             It refuses the password.
         """
         with _answering():
-            return bool(self._redis.ping())
+            return bool(self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS))
 
     def claim(self, message: TaskMessage, owner: str, *, stored: int = NOT_ASKED) -> Claim:
         """Ask for the lease of a task; the attempt is counted with it."""
@@ -136,13 +137,17 @@ class Claims:
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send the scheduler an event about a task that this worker holds no lease of."""
-        with _answering():
-            self._redis.rpush(self.names.events, json.dumps(event))
+        with _answering(), self._redis.pipeline() as pipe:
+            pipe.rpush(self.names.events, json.dumps(event))
+            pipe.expire(self.names.events, KEEP_SECONDS)
+            pipe.execute()
 
     def count(self, name: str) -> None:
         """Add one to a counter that the scheduler shows."""
-        with _answering():
-            self._redis.hincrby(self.names.counters, name, 1)
+        with _answering(), self._redis.pipeline() as pipe:
+            pipe.hincrby(self.names.counters, name, 1)
+            pipe.expire(self.names.counters, KEEP_SECONDS)
+            pipe.execute()
 
     def leave(self, worker: str, slots: int) -> None:
         """Be no longer counted among the workers."""
@@ -176,5 +181,9 @@ def _answering() -> Iterator[None]:
         raise QueueError(
             "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
         ) from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:  # loading its file after a restart, too
+    except (
+        redis.ConnectionError,  # loading its file after a restart, too
+        redis.TimeoutError,
+        redis.exceptions.OutOfMemoryError,
+    ) as error:
         raise Unavailable from error

@@ -5,6 +5,24 @@ from typing import Final
 
 PREFIX: Final = "mlho"
 QUEUE: Final = "tasks"
+KEEP_SECONDS: Final = 30
+"""A key of an execution lasts this long after the last sign of life of its scheduler and workers: none of them may be there to delete it."""
+LASTING: Final = (
+    "epoch",
+    "cancelled",
+    "done",
+    "committed",
+    "attempts",
+    "leases",
+    "owners",
+    "nonces",
+    "quarantine",
+    "events",
+    "workers",
+    "counters",
+    "queue",
+    "binding",
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,21 @@ class Names:
         return self._own("counters")
 
     @property
+    def room(self) -> str:
+        """String: written now and then, because a Redis that is full still answers and takes nothing."""
+        return self._own("room")
+
+    @property
     def queue(self) -> str:
         """List: Celery's queue."""
         return self._own(QUEUE)
+
+    @property
+    def binding(self) -> str:
+        """Set: what Celery notes of its queue when a worker begins to listen."""
+        return self._own(f"_kombu.binding.{QUEUE}")
+
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """All keys that are kept as long as anybody lives."""
+        return tuple(getattr(self, name) for name in LASTING)

@@ -22,7 +22,7 @@ from mlho.store.s3_store import S3Store
 _PROBES: Final = "probe"
 _WRITERS: Final = 4
 # A start that fails should fail at once: nobody is waiting for a server to recover.
-_DEADLINE_SECONDS: Final = 4.0
+_DEADLINE_SECONDS: Final = 3.0
 _READ_SECONDS: Final = 8.0
 COMPAT_WORDS: Final = (
     f"Compat mode ({CONDITIONAL}={COMPAT}): this store is not asked to refuse a second write, so only the scheduler commits what "
@@ -76,7 +76,7 @@ def probe_store(store: Store) -> Capabilities:
         return Capabilities()
     quick = replace(
         store.bucket.settings,
-        max_attempts=2,
+        max_attempts=1,
         deadline_seconds=min(_DEADLINE_SECONDS, store.bucket.settings.deadline_seconds),
         read_timeout_seconds=min(_READ_SECONDS, store.bucket.settings.read_timeout_seconds),
     )

@@ -280,7 +280,7 @@ class Bucket:
                 if time.monotonic() >= ends:
                     raise self._error(fault, doing) from error
             # Jitter, so that many workers do not come back at the same moment.
-            time.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
+            time.sleep(min(random.uniform(0, longest), max(0.0, ends - time.monotonic())))  # noqa: S311 - no secret
             longest = min(2 * longest, _LONGEST_WAIT_SECONDS)
 
     def _fault(self, error: Exception) -> Fault:

@@ -1,15 +1,16 @@
 """A store that is damaged, full, or not to be written: healed, or a clear error; never a wrong result."""
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from mlho.store.local import LocalStore
 from tests.builders import make_tables, run_inline, write_spec, write_tables
+from tests.disks import enlarge, small_disk
 
 TABLES = make_tables(200, seed=6)
 MORE = {"consensus.minConfidence": 60}  # another run, which reads the artifacts of the first
@@ -76,6 +77,20 @@ def test_a_damaged_artifact_is_made_anew(damage, kind, file, data, tmp_path):
     assert (healed.digest, healed.bundle()) == (whole.digest, whole.bundle())
 
 
+@pytest.mark.parametrize("damage", [flip, Path.unlink], ids=["flipped", "gone"])
+def test_a_damage_that_several_tasks_meet_at_once_is_mended_once(damage, data, tmp_path):
+    """Four iterations under way read the same block: the first report removes it, the others are no other damage."""
+    store = tmp_path / "store"
+    run_inline(data, store)
+    damage(blob_of(store, "pack_features", "block.arr"))
+    several = {"validation.iterations": 4, "consensus.minConfidence": 60}
+    healed = run_inline(data, store, several, n_slots=4)
+
+    assert healed.kinds().count("pack_features") == 1
+    whole = run_inline(data, tmp_path / "other", several)
+    assert (healed.digest, healed.bundle()) == (whole.digest, whole.bundle())
+
+
 @pytest.mark.parametrize("file", ["report.html", "bundle/bundle.json"])
 def test_a_damaged_published_file_is_made_anew(file, data, tmp_path):
     """The same command heals what people read: its bytes are verified each time that the run is published."""
@@ -130,57 +145,43 @@ def test_a_store_that_is_a_file_is_refused(command, data, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a file system in memory with these options; skips where that is not allowed."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(options: str) -> Path:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
-        )
-        if done.returncode:
-            pytest.skip("mounting is not permitted here")
-        return place
-
-    try:
-        yield mount
-    finally:
-        if os.path.ismount(place):
-            subprocess.run(["umount", "-l", str(place)], check=True)
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a small disk with these options."""
+    with ExitStack() as stack:
+        yield lambda options: stack.enter_context(small_disk(tmp_path / "disk", options))
 
 
 @pytest.mark.parametrize("size", ["size=4k", "size=40k", "size=100k", "size=200k"])
-def test_a_full_disk_is_said(size, command, data, small_disk):
+def test_a_full_disk_is_said(size, command, data, disk):
     """Full at any point: one clear error, nothing published; with space again the same command goes on."""
-    disk = small_disk(size)
+    place = disk(size)
 
-    said = command("run", write_spec(data), store=disk / "store")
+    said = command("run", write_spec(data), store=place / "store")
 
     assert said.code != 0
     assert "No space left" in said.err
     assert "Free some space and run the same command again" in said.err
     assert said.err.count("error") == 1
     assert said.results == []
-    subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-    assert command("run", write_spec(data), store=disk / "store").code == 0
+    enlarge(place, size="20m")
+    assert command("run", write_spec(data), store=place / "store").code == 0
 
 
-def test_a_store_that_cannot_be_written_is_refused(command, data, small_disk):
+def test_a_store_that_cannot_be_written_is_refused(command, data, disk):
     """Said at once, before anything runs."""
-    said = command("run", write_spec(data), store=small_disk("ro,size=1m") / "store")
+    said = command("run", write_spec(data), store=disk("ro,size=1m") / "store")
 
     assert said.code == 2
     assert "--store" in said.err
 
 
-def test_a_store_that_became_read_only_is_a_clear_error(command, data, small_disk):
+def test_a_store_that_became_read_only_is_a_clear_error(command, data, disk):
     """Also when it is read-only only after it was made."""
-    disk = small_disk("size=10m")
-    LocalStore(disk / "store")
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    place = disk("size=10m")
+    LocalStore(place / "store")
+    subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
 
-    said = command("run", write_spec(data), store=disk / "store")
+    said = command("run", write_spec(data), store=place / "store")
 
     assert said.code == 2
     assert "not writable" in said.err

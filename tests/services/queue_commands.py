@@ -44,8 +44,11 @@ class Commands:
 
     def run(self, *options: str) -> "subprocess.Popen[bytes]":
         """Start the scheduler."""
-        command = ["-m", "scheduler", "run", str(self.spec), "--store", self.address, "--log", "json"]
-        return self._start("scheduler", [*command, *options])
+        return self.command("run", str(self.spec), "--store", self.address, "--log", "json", *options)
+
+    def command(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start any command of the scheduler's."""
+        return self._start("scheduler", ["-m", "scheduler", *arguments])
 
     def worker(self, run: str, *options: str, cpus: Sequence[int] = ()) -> "subprocess.Popen[bytes]":
         """Start a worker, on these CPUs alone if any are given."""

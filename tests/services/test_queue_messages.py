@@ -103,9 +103,9 @@ def test_a_thousand_forgeries_start_nothing_and_are_counted(home: Home) -> None:
         rng.shuffle(kinds)
         for kind in kinds[:1000]:
             client.lpush(home.names.queue, makers[kind]())
-        outcome = result(executor.submit(task("test_noted", "genuine", home.starts)), seconds=60)
+        outcome = result(executor.submit(task("test_noted", "genuine", home.starts)), seconds=240)
         assert outcome.is_new
-        wait_until(lambda: client.llen(home.names.queue) == 0, seconds=60, what="empty queue")
+        wait_until(lambda: client.llen(home.names.queue) == 0, seconds=240, what="empty queue")
         counters = {name: int(count) for name, count in client.hgetall(home.names.counters).items()}
     assert noted_starts(home.starts) == ["genuine"]
     sent = {kind: kinds[:1000].count(kind) for kind in makers}

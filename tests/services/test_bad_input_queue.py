@@ -1,0 +1,334 @@
+"""What people get wrong about a run on a queue, for the command and for a worker: said within 15 seconds, with the remedy, and nothing lost."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import Popen
+from typing import Final
+from uuid import uuid4
+
+import pytest
+import redis
+
+from mlho.spec import canonical_json
+from mlho.store.local import LocalStore
+from scheduler.executions import begin_execution
+from tests.builders import make_tables, write_spec, write_tables
+from tests.disks import enlarge, small_disk
+from tests.services import queue_home
+from tests.services.queue_commands import Commands, ending, published
+from tests.services.queue_home import RUN, Home, kill_group, result, wait_until
+from tests.services.queue_steps import noted_starts, task
+from tests.services.redis_servers import Server
+from tests.services.s3_servers import BUCKET, READ_ONLY_KEY, S3Server, client_of, free_port
+
+pytestmark = pytest.mark.usefixtures("credentials")
+SECONDS: Final = 15.0
+EX_CONFIG: Final = 78
+CHANGES = {
+    "validation.iterations": 3,
+    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}],
+}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    write_tables(folder, make_tables(300, seed=3), partitions=3)
+    return write_spec(folder, CHANGES)
+
+
+@pytest.fixture(scope="module")
+def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run in a folder, without a queue, publishes."""
+    folder = tmp_path_factory.mktemp("alone")
+    with ending(Commands(spec, folder, str(folder / "store"), "")) as commands:
+        assert commands.run("--workers", "1").wait(120) == 0, commands.log()
+    return published(LocalStore(folder / "store"))
+
+
+@pytest.fixture
+def start(spec: Path, tmp_path: Path) -> Iterator[Callable[..., Commands]]:
+    """Commands with a store, a broker and an environment; all that they start ends with the test."""
+    with ExitStack() as stack:
+
+        def make(address: str, broker: str, **environment: str) -> Commands:
+            own = {"MLHO_CACHE_DIR": str(tmp_path / "cache"), **environment}
+            return stack.enter_context(ending(Commands(spec, tmp_path, address, broker, own)))
+
+        yield make
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path / "redis") as server:
+        yield server
+
+
+def said_within(process: "Popen[bytes]", began: float) -> int:
+    """Exit code of a process that gives up within the time that people wait."""
+    code = process.wait(60)
+    took = time.monotonic() - began
+    assert took <= SECONDS, f"{took:.1f} s"
+    return code
+
+
+# Object storage. Each case: what is changed in the environment, what the store's address is, what is said, the command's exit code and the worker's.
+STORE_CASES = {
+    "wrong endpoint": ("endpoint", BUCKET, "did not list in time", (1, 1)),
+    "wrong credentials": ("secret", BUCKET, "does not accept the credentials", (2, EX_CONFIG)),
+    "missing bucket": ("", "no-such-bucket", "has no such bucket. Make it", (2, EX_CONFIG)),
+    "read-only bucket": ("reader", BUCKET, "access denied to write", (2, EX_CONFIG)),
+}
+
+
+@pytest.mark.parametrize("program", ["command", "worker"])
+@pytest.mark.parametrize("case", STORE_CASES)
+def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker, case, program) -> None:
+    """The remedy is named, the secret is not, and nothing is written."""
+    what, bucket, words, codes = STORE_CASES[case]
+    prefix = uuid4().hex[:8]
+    changes = {
+        "endpoint": {"MLHO_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"},
+        "secret": {"AWS_SECRET_ACCESS_KEY": "nobody's secret"},
+        "reader": {"AWS_ACCESS_KEY_ID": READ_ONLY_KEY},
+    }.get(what, {})
+    commands = start(f"s3://{bucket}/{prefix}", broker.url, **{**seaweedfs.variables(), **changes})
+    began = time.monotonic()
+    process = commands.run("--broker", broker.url) if program == "command" else commands.worker(RUN)
+
+    assert said_within(process, began) == codes[program == "worker"]
+    assert words in commands.log()
+    assert "nobody's secret" not in commands.log()
+    assert client_of(seaweedfs).list_objects_v2(Bucket=BUCKET, Prefix=prefix)["KeyCount"] == 0
+
+
+# Redis.
+
+
+@pytest.mark.parametrize("program", ["command", "worker"])
+def test_a_wrong_password_is_said(start, tmp_path, program) -> None:
+    """By name of the variable to set; the password is not shown."""
+    with Server(tmp_path / "locked", options=("--requirepass", "right")) as server:
+        commands = start(str(tmp_path / "store"), server.url.replace("redis://", "redis://:wrong-one@"))
+        if program == "worker":
+            begin_execution(LocalStore(tmp_path / "store"), RUN, tmp_path)
+        began = time.monotonic()
+        process = commands.run("--broker", commands.broker) if program == "command" else commands.worker(RUN)
+
+        assert said_within(process, began) == (2 if program == "command" else EX_CONFIG)
+    assert "refuses this password or user. Set MLHO_BROKER" in commands.log()
+    assert "wrong-one" not in commands.log()
+
+
+def test_a_redis_that_evicts_is_refused_with_its_remedy(start, tmp_path) -> None:
+    """Before the run is anybody's: no execution is begun, so no worker can come to it."""
+    options = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    with Server(tmp_path / "evicting", options=options) as server:
+        commands = start(str(tmp_path / "store"), server.url)
+        began = time.monotonic()
+
+        assert said_within(commands.run("--broker", server.url), began) == 2
+    assert "Set maxmemory-policy to noeviction" in commands.log()
+    assert [key for key in LocalStore(tmp_path / "store").keys("runs/") if key.endswith("/execution")] == []
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path / "home") as made:
+        yield made
+
+
+def fill(client: "redis.Redis") -> None:
+    """Leave Redis less memory than it uses: it answers, and takes nothing."""
+    client.set("ballast", bytes(1_000_000))
+    client.config_set("maxmemory", 600_000)
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        client.set("more", b"")
+
+
+def test_a_full_redis_degrades_a_run_that_goes_on_once_there_is_room(home: Home) -> None:
+    """Longer than two leases: nobody is judged meanwhile, nothing starts twice, and what was asked while it was full is done."""
+    home.start_worker(slots=2)
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(2)
+        running = executor.submit(task("test_sleep", "slow", home.starts, seconds=3))
+        wait_until(lambda: client.zcard(home.names.leases) == 1, seconds=20, what="a task under way")
+        fill(client)
+        noticed = wait_until(
+            lambda: executor.figures.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
+        )
+        asked = [executor.submit(task("test_noted", f"t{number}", home.starts)) for number in range(20)]
+        time.sleep(11)
+        assert executor.figures.is_degraded
+        assert not any(future.done() for future in [running, *asked])
+        client.config_set("maxmemory", 0)
+        for future in [running, *asked]:
+            assert result(future).is_new
+        assert not executor.figures.is_degraded
+        assert noticed <= SECONDS
+        assert executor.figures.retried == 0
+    assert sorted(noted_starts(home.starts)) == sorted(["slow", *(f"t{number}" for number in range(20))])
+
+
+def test_a_redis_that_is_full_at_the_start_is_said(start, tmp_path) -> None:
+    with Server(tmp_path / "full", options=("--maxmemory-policy", "noeviction")) as server:
+        client = redis.Redis.from_url(server.url)
+        fill(client)
+        client.close()
+        commands = start(str(tmp_path / "store"), server.url)
+        began = time.monotonic()
+
+        assert said_within(commands.run("--broker", server.url), began) == 2
+    assert "its memory is full (maxmemory). Raise it" in commands.log()
+
+
+# Disks.
+
+
+@pytest.mark.parametrize(
+    ("size", "ends"), [("8k", True), ("120k", False)], ids=["the scheduler", "its workers"]
+)
+def test_a_full_disk_is_said_and_nothing_is_lost(start, alone, broker, tmp_path, size, ends) -> None:
+    """Store on one small disk. Whoever meets it first says so; then the same command goes on, or the run by itself, to the same bytes."""
+    with small_disk(tmp_path / "disk", size=size) as disk:
+        store = LocalStore(disk / "store")
+        commands = start(str(store.root), broker.url)
+        began = time.monotonic()
+        scheduler = commands.run("--broker", broker.url, "--workers", "1")
+        said = wait_until(
+            lambda: "No space left on device" in commands.log(),
+            seconds=SECONDS + 30,
+            what="a full disk that is said",
+        )
+        if ends:
+            assert scheduler.wait(30) == 1, commands.log()
+            said = time.monotonic() - began
+        kept = set(store.keys("commits/"))
+        enlarge(disk, size="50m")
+        if ends:
+            scheduler = commands.run("--broker", broker.url, "--workers", "1")
+        assert scheduler.wait(120) == 0, commands.log()
+
+        assert "Free some space and run the same command again" in commands.log()
+        assert kept <= set(store.keys("commits/"))
+        assert published(store) == alone
+    assert said <= SECONDS, f"{said:.1f} s"
+
+
+def test_a_workers_full_disk_is_waited_for_until_there_is_room(
+    start, alone, seaweedfs, broker, tmp_path, monkeypatch
+) -> None:
+    """The worker's own disk for work in progress is full: it says so, no start is used up, and the run goes on by itself."""
+    from mlho.store import open_store
+
+    address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
+    for name, value in {**seaweedfs.variables(), "MLHO_CACHE_DIR": str(tmp_path / "mine")}.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(address)
+    commands = start(address, broker.url, **seaweedfs.variables())
+    with small_disk(tmp_path / "disk", size="64k") as disk:
+        (disk / "ballast").write_bytes(bytes(60_000))
+        workers = start(address, broker.url, **{**seaweedfs.variables(), "MLHO_CACHE_DIR": str(disk)})
+        scheduler = commands.run("--broker", broker.url)
+        workers.worker(commands.run_id(store))
+        wait_until(lambda: "attempt_failed" in commands.log(), seconds=60, what="a full disk that is said")
+        assert "No space left on device" in commands.log()
+        enlarge(disk, size="50m")
+        assert scheduler.wait(120) == 0, commands.log()
+
+        assert published(store) == alone
+        assert "quarantined" not in commands.log()
+
+
+# Artifacts and documents.
+
+
+def test_a_corrupt_artifact_is_found_by_its_digest_and_made_again(start, alone, broker, tmp_path) -> None:
+    """The scheduler is killed, a block's byte turned, the same command run: found where it is read, made again, same bytes."""
+    store = LocalStore(tmp_path / "store")
+    commands = start(str(store.root), broker.url)
+    run = commands.run_id(store)
+    scheduler = commands.run("--broker", broker.url)
+    worker = commands.worker(run)
+    packed = wait_for_commit(store, "pack_features")
+    kill_group(scheduler)
+    kill_group(worker)
+    blob = store.root / "blobs/sha256" / packed[:2] / packed
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(content)
+    scheduler = commands.run("--broker", broker.url)
+    commands.worker(run)
+    assert scheduler.wait(120) == 0, commands.log()
+
+    assert re.search(rf"blob {packed[:12]}\S*: its bytes do not match its digest", commands.log())
+    assert published(store) == alone
+
+
+def wait_for_commit(store: LocalStore, kind: str) -> str:
+    """Digest of the first file of the first task of a kind that is committed."""
+    found: list[str] = []
+
+    def look() -> bool:
+        for key in store.keys("commits/"):
+            commit = json.loads(store.get(key))
+            if commit["kind"] == kind:
+                found.append(next(iter(commit["files"].values()))["sha256"])
+        return bool(found)
+
+    wait_until(look, seconds=60, what=f"a commit of {kind}")
+    return found[0]
+
+
+@pytest.mark.parametrize("kind", ["run", "score"])
+def test_a_specification_of_a_newer_version_is_refused(start, broker, tmp_path, kind) -> None:
+    """Both versions are named."""
+    commands = start(str(tmp_path / "store"), broker.url)
+    newer = tmp_path / "newer.yaml"
+    newer.write_text(
+        "apiVersion: mlho.io/v9\nkind: "
+        + {"run": "TrainingRun", "score": "ScoringRun"}[kind]
+        + "\nmetadata: {name: a}\nspec: {quantum: true}\n"
+    )
+    began = time.monotonic()
+    process = commands.command(kind, str(newer), "--store", commands.address, "--broker", broker.url)
+
+    assert said_within(process, began) == 2
+    assert "apiVersion is 'mlho.io/v9'; this program reads mlho.io/v1alpha1" in commands.log()
+
+
+def test_a_worker_of_an_older_version_than_its_scheduler_says_so(start, broker, tmp_path) -> None:
+    """The run's document has a field that this version does not know."""
+    store = LocalStore(tmp_path / "store")
+    document = {"run": RUN, "number": 1, "state": "open", "data": str(tmp_path), "invented_later": True}
+    store.put_if_absent(f"runs/{RUN}/execution", canonical_json(document))
+    commands = start(str(store.root), broker.url)
+    began = time.monotonic()
+
+    assert said_within(commands.worker(RUN), began) == EX_CONFIG
+    assert "was written by another version of this program" in commands.log()
+
+
+def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home, monkeypatch) -> None:
+    """Messages of a scheduler with another key are refused and counted, and a worker with the right one does the work."""
+    with home.executor() as executor, home.redis() as client:
+        with monkeypatch.context() as other:
+            other.setattr(queue_home, "KEY", b"a key that nobody else has, long enough")
+            stranger = home.start_worker()
+        home.wait_for_slots(1)
+        future = executor.submit(task("test_noted", "genuine", home.starts))
+        wait_until(
+            lambda: int(client.hget(home.names.counters, "refused:forged") or 0) >= 1,
+            seconds=SECONDS,
+            what="a refusal that is counted",
+        )
+        assert noted_starts(home.starts) == []
+        kill_group(stranger)
+        home.start_worker()
+        assert result(future, seconds=60).is_new
+    assert noted_starts(home.starts) == ["genuine"]
