@@ -85,7 +85,29 @@ STORE_CASES = {
 }
 
 
-@pytest.mark.parametrize("program", ["command", "worker"])
+SCORE: Final = """
+apiVersion: mlho.io/v1alpha1
+kind: ScoringRun
+metadata: {name: nightly}
+spec:
+  bundle: {uri: run:0123456789abcdef}
+  data: {tables: {events: events}, partitionedBy: patient}
+  index: {date: 2019-05-01}
+"""
+
+
+def begin(commands: Commands, program: str) -> "Popen[bytes]":
+    """Start ``mlho run``, ``mlho score`` or a worker."""
+    if program == "worker":
+        return commands.worker(RUN)
+    if program == "run":
+        return commands.run("--broker", commands.broker)
+    path = commands.folder / "score.yaml"
+    path.write_text(SCORE)
+    return commands.command("score", str(path), "--store", commands.address, "--broker", commands.broker)
+
+
+@pytest.mark.parametrize("program", ["run", "score", "worker"])
 @pytest.mark.parametrize("case", STORE_CASES)
 def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker, case, program) -> None:
     """The remedy is named, the secret is not, and nothing is written."""
@@ -98,9 +120,8 @@ def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker,
     }.get(what, {})
     commands = start(f"s3://{bucket}/{prefix}", broker.url, **{**seaweedfs.variables(), **changes})
     began = time.monotonic()
-    process = commands.run("--broker", broker.url) if program == "command" else commands.worker(RUN)
 
-    assert said_within(process, began) == codes[program == "worker"]
+    assert said_within(begin(commands, program), began) == codes[program == "worker"]
     assert words in commands.log()
     assert "nobody's secret" not in commands.log()
     assert client_of(seaweedfs).list_objects_v2(Bucket=BUCKET, Prefix=prefix)["KeyCount"] == 0
@@ -109,7 +130,7 @@ def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker,
 # Redis.
 
 
-@pytest.mark.parametrize("program", ["command", "worker"])
+@pytest.mark.parametrize("program", ["run", "worker"])
 def test_a_wrong_password_is_said(start, tmp_path, program) -> None:
     """By name of the variable to set; the password is not shown."""
     with Server(tmp_path / "locked", options=("--requirepass", "right")) as server:
@@ -117,9 +138,8 @@ def test_a_wrong_password_is_said(start, tmp_path, program) -> None:
         if program == "worker":
             begin_execution(LocalStore(tmp_path / "store"), RUN, tmp_path)
         began = time.monotonic()
-        process = commands.run("--broker", commands.broker) if program == "command" else commands.worker(RUN)
 
-        assert said_within(process, began) == (2 if program == "command" else EX_CONFIG)
+        assert said_within(begin(commands, program), began) == (EX_CONFIG if program == "worker" else 2)
     assert "refuses this password or user. Set MLHO_BROKER" in commands.log()
     assert "wrong-one" not in commands.log()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from mlho.store import open_store
 from mlho.store.base import Store
@@ -53,7 +54,7 @@ def store(rclone: S3Server, tmp_path: Path) -> S3Store:
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
-    write_tables(folder, make_tables(300, seed=3), partitions=3)
+    write_tables(folder, make_tables(300, seed=3), partitions=3, by_patient=True)
     return write_spec(folder, CHANGES)
 
 
@@ -98,6 +99,24 @@ def written(proxy: Proxy) -> list[str]:
 
 def kinds(keys: list[str], prefix: str) -> set[str]:
     return {key.removeprefix(f"/{BUCKET}/{prefix}/").split("/")[0] for key in keys}
+
+
+def write_score_spec(folder: Path, run: str) -> Path:
+    """Score the patients that the model of a run was trained on."""
+    tables = {"events": "events", "cohort": "labels.parquet", "demographics": "demographics.parquet"}
+    document = {
+        "apiVersion": "mlho.io/v1alpha1",
+        "kind": "ScoringRun",
+        "metadata": {"name": "nightly"},
+        "spec": {
+            "bundle": {"uri": f"run:{run}"},
+            "data": {"tables": tables, "partitionedBy": "patient"},
+            "index": {"column": "index_date"},
+        },
+    }
+    path = folder / "score.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
 
 
 def n_of(store: Store, prefix: str) -> int:
@@ -162,8 +181,27 @@ def test_killed_workers_and_a_killed_scheduler_change_no_byte(
 
     assert published(store) == alone
     assert n_of(store, "proposals/") == 0
-    assert kinds(by_workers, prefix) <= {"blobs", "proposals", "attempts"}
+    assert kinds(by_workers, prefix) <= {"blobs", "proposals", "attempts", "probe"}
     assert "proposals" in kinds(by_workers, prefix)
+
+
+def test_scores_are_the_same_bytes(spec, rclone, tmp_path, monkeypatch):
+    """A model trained and used in a folder, and both in a bucket in compat mode, with workers on a queue."""
+    published_scores = []
+    for address, mode in ((str(tmp_path / "store"), STRICT), (f"s3://{BUCKET}/{uuid4().hex[:8]}", COMPAT)):
+        environment = variables(rclone, tmp_path, mode=mode)
+        store = opened(address, environment, monkeypatch)
+        with ending(Commands(spec, tmp_path, address, "", environment)) as commands:
+            assert commands.run("--workers", "2").wait(120) == 0, commands.log()
+            path = write_score_spec(spec.parent, commands.run_id(store))
+            options = ["--store", address, "--broker", "embedded", "--workers", "2"]
+            assert commands.command("score", str(path), *options).wait(120) == 0, commands.log()
+        scores = [key for key in store.keys("runs/") if "/scores/" in key]
+        published_scores.append({key: store.get(key) for key in scores})
+        assert n_of(store, "proposals/") == 0
+
+    assert len(published_scores[0]) == 5  # three parts, the counts, the manifest
+    assert published_scores[0] == published_scores[1]
 
 
 @pytest.mark.parametrize(("scheduler", "worker"), [(COMPAT, STRICT), (STRICT, COMPAT)])
