@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import redis
@@ -22,22 +21,41 @@ from tests.services.queue_commands import Commands, ending
 from tests.services.redis_servers import Server
 
 PLANTED: Final = "Zebulon"  # part of every planted id, name and text
+CHANGES: Final = {
+    "features.demographics": ["age", "sex"],
+    "features.aggregates": ["presence", "last", "outOfRange"],
+}
+_PUBLISHED: Final = re.compile(
+    r"^runs/[0-9a-f]+/(bundle/|report\.html|result\.json)"
+)  # results, for those who may see them
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
 
 
 def planted_tables() -> Tables:
-    """Ids with a name in them, name columns in every table, and bad rows that hold one, too."""
+    """Ids with a name in them, a name column in every table, and in every column of text rows, good and bad, that hold one, too."""
     tables = make_tables(200, seed=5, prefix=f"{PLANTED}-")
-    events = _with_names(tables.events)
-    bad = events.slice(0, 3).set_column(
+    bad = tables.events.slice(0, 3).set_column(
         0, "patient_id", pa.array([f"{PLANTED}-unknown", f"{PLANTED}-nobody", f"{PLANTED}-00001"])
     )
     bad = bad.set_column(2, "code", pa.array([None, "N00", None], pa.string()))
-    demographics = _with_names(tables.demographics)
-    sex = np.array(demographics.column("sex").to_pylist(), object)
-    sex[:2] = f"{PLANTED} Müller"  # a slip of whoever typed it
-    demographics = demographics.set_column(2, "sex", pa.array(sex.tolist(), pa.string()))
-    return Tables(pa.concat_tables([events, bad]), _with_names(tables.labels), demographics, tables.concepts)
+    events = pa.concat_tables([tables.events, bad])
+    events = planted(planted(events, "time", rows=[4]), "code", rows=[5, 6])
+    concepts = pa.concat_tables([tables.concepts, tables.concepts.slice(0, 1)])  # a code that nobody has
+    concepts = planted(planted(concepts, "code", rows=[3]), "description", rows=[3])
+    return Tables(
+        _with_names(events),
+        _with_names(tables.labels),
+        _with_names(planted(tables.demographics, "sex", rows=[0, 1])),
+        _with_names(concepts),
+    )
+
+
+def planted(table: Any, column: str, *, rows: list[int]) -> Any:
+    """The table with a name in these rows of a column, which is text then: a slip of whoever typed it."""
+    values = [None if value is None else str(value) for value in table.column(column).to_pylist()]
+    for row in rows:
+        values[row] = f"{PLANTED} Müller"
+    return table.set_column(table.column_names.index(column), column, pa.array(values, pa.string()))
 
 
 def _with_names(table: Any) -> Any:
@@ -46,14 +64,16 @@ def _with_names(table: Any) -> Any:
 
 
 class Ear:
-    """Hears every command that Redis is sent, and reads the pages of metrics again and again."""
+    """Hears every command that Redis is sent, and reads its dump and the pages of metrics again and again."""
 
-    def __init__(self, url: str, pages: list[str]) -> None:
+    def __init__(self, url: str, pages: list[str], dump: Path) -> None:
         self.commands: list[str] = []
+        self.dumps: list[str] = []
         self.pages: list[str] = []
         self.keys: set[str] = set()
         self._client = redis.Redis.from_url(url, decode_responses=True)
         self._addresses = pages
+        self._dump = dump
         self._ends = threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._read)]
 
@@ -79,6 +99,8 @@ class Ear:
     def _read(self) -> None:
         while not self._ends.wait(0.2):
             self.keys |= set(cast(list[str], self._client.keys("*")))
+            self._client.save()
+            self.dumps.append(self._dump.read_bytes().decode(errors="replace"))
             for address in self._addresses:
                 with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2) as page:
                     self.pages.append(page.read().decode())
@@ -87,7 +109,7 @@ class Ear:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Commands]:
     with (
-        Server(tmp_path / "server") as server,
+        Server(tmp_path / "server", options=("--rdbcompression", "no")) as server,
         ending(
             Commands(tmp_path / "cohort/spec.yaml", tmp_path, str(tmp_path / "store"), server.url)
         ) as commands,
@@ -102,8 +124,11 @@ def _run(commands: Commands, tables: Tables, changes: dict[str, Any]) -> tuple[i
     places = {f"data.tables.{name}": f"{name}.csv" for name in ("labels", "demographics", "concepts")}
     write_spec(cohort, {**places, **changes})
     ports = [free_port(), free_port()]
-    with Ear(commands.broker, [f"http://127.0.0.1:{port}/metrics" for port in ports]) as ear:
-        scheduler = commands.run("--broker", commands.broker, "--metrics-port", str(ports[0]))
+    dump = commands.folder / "server/dump.rdb"
+    with Ear(commands.broker, [f"http://127.0.0.1:{port}/metrics" for port in ports], dump) as ear:
+        scheduler = commands.run(
+            "--broker", commands.broker, "--progress", "json", "--metrics-port", str(ports[0])
+        )
         commands.worker(commands.run_id(LocalStore(Path(commands.address))), "--metrics-port", str(ports[1]))
         code = scheduler.wait(120)
         time.sleep(0.3)
@@ -114,14 +139,18 @@ def _shown(commands: Commands, ear: Ear) -> dict[str, str]:
     """All that may be seen by somebody who may not see patients, by its kind."""
     sent = "\n".join(ear.commands)
     bodies = "\n".join(_decoded(found) for found in _BASE64.findall(sent))
-    store = "\n".join(path.as_posix() for path in Path(commands.address).rglob("*"))
+    store = LocalStore(Path(commands.address))
+    keys = list(store.keys(""))
+    documents = [key for key in keys if not key.startswith("blobs/") and not _PUBLISHED.search(key)]
     return {
         "logs and errors": commands.log(),
         "Redis": sent,
         "message bodies": bodies,
         "Redis keys": "\n".join(ear.keys),
+        "Redis dump": "\n".join(ear.dumps),
         "metrics": "\n".join(ear.pages),
-        "store keys": store,
+        "store keys": "\n".join(keys),
+        "store documents": "\n".join(store.get(key).decode() for key in documents),
     }
 
 
@@ -132,8 +161,8 @@ def _decoded(text: str) -> str:
 
 
 def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
-    """A run that goes well: nothing planted in logs, Redis, metrics or keys, each of which was really looked at."""
-    code, ear = _run(home, planted_tables(), {"features.demographics": ["age", "sex"]})
+    """A run that goes well: nothing planted in logs, progress, Redis, metrics, keys or documents, each of which was really looked at."""
+    code, ear = _run(home, planted_tables(), CHANGES)
     shown = _shown(home, ear)
 
     assert code == 0, home.log()
@@ -141,29 +170,41 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     assert "worker_started" in shown["logs and errors"]
     assert "EVALSHA" in shown["Redis"].upper()
     assert '"signature"' in shown["message bodies"]
+    assert '"progress"' in shown["logs and errors"]
     assert ":leases" in shown["Redis keys"]
+    assert ":leases" in shown["Redis dump"]
     assert "mlho_run_tasks" in shown["metrics"]
     assert "mlho_worker_tasks_total" in shown["metrics"]
     assert "commits/" in shown["store keys"]
+    assert '"kind":"encode_partition"' in shown["store documents"]
+    assert '"state":"finished"' in shown["store documents"]
+    store = LocalStore(Path(home.address))
+    assert any(PLANTED.encode() in store.get(key) for key in store.keys("blobs/"))  # it did travel
     assert [kind for kind, text in shown.items() if PLANTED.lower() in text.lower()] == []
 
 
 @pytest.mark.parametrize(
-    ("table", "column", "code"), [("labels", "label", 3), ("events", "time", 0), ("demographics", "age", 3)]
+    ("table", "column"),
+    [
+        ("events", "numeric_value"),
+        ("labels", "patient_id"),
+        ("labels", "index_date"),
+        ("labels", "label"),
+        ("demographics", "patient_id"),
+        ("demographics", "age"),
+        ("demographics", "birth_date"),
+        ("concepts", "low"),
+        ("concepts", "high"),
+    ],
 )
-def test_planted_value_of_another_type_is_not_quoted(
-    home: Commands, table: str, column: str, code: int
-) -> None:
-    """A name where a number or a date must be: the run says so, or counts the row, and does not quote it."""
+def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str, column: str) -> None:
+    """A name where a number, a date or another patient's id must be: the run says so with exit code 3, and does not quote it."""
     tables = planted_tables()
-    spoilt = getattr(tables, table)
-    values = [None if value is None else str(value) for value in spoilt.column(column).to_pylist()]
-    values[1] = f"{PLANTED} Müller"
-    place = spoilt.column_names.index(column)
-    changed = spoilt.set_column(place, column, pa.array(values, pa.string()))
-    ended, ear = _run(home, Tables(**{**vars(tables), table: changed}), {})
+    changed = {**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}
+    ended, ear = _run(home, Tables(**changed), CHANGES)
     shown = _shown(home, ear)
 
-    assert ended == code, home.log()
-    assert "run_started" in shown["logs and errors"]
+    assert ended == 3, home.log()
+    assert "task_failed" in shown["logs and errors"]
+    assert "Expected" in shown["logs and errors"]
     assert [kind for kind, text in shown.items() if PLANTED.lower() in text.lower()] == []
