@@ -97,10 +97,19 @@ class Service:
         self._heart.end_all(Ending.DRAINED)
 
     def _wait_for_redis(self) -> None:
-        until = time.monotonic() + _REDIS_SECONDS
-        answer = self._claims.until_answered(self._claims.answers, give_up=lambda: time.monotonic() > until)
-        if answer is None:
-            raise QueueError("broker: does not answer. Check its address, and that it runs.")
+        began, is_said = time.monotonic(), False
+
+        def give_up() -> bool:
+            nonlocal is_said
+            if not is_said:
+                log.warning("queue_unavailable", seconds=_REDIS_SECONDS)  # how long it is waited for
+                is_said = True
+            return time.monotonic() - began > _REDIS_SECONDS
+
+        if self._claims.until_answered(self._claims.answers, give_up=give_up) is None:
+            raise QueueError(
+                "broker: does not answer, or its memory is full. Check its address, that it runs, and its maxmemory."
+            )
 
     def _end(self) -> None:
         for thread in (self._heart, self._guard, self._watchdog):

@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import Popen
 from typing import Final
@@ -13,9 +13,10 @@ from uuid import uuid4
 import pytest
 import redis
 
+from mlho.protocol.documents import State
 from mlho.spec import canonical_json
 from mlho.store.local import LocalStore
-from scheduler.executions import begin_execution
+from scheduler.executions import begin_execution, end_execution
 from tests.builders import make_tables, write_spec, write_tables
 from tests.disks import enlarge, small_disk
 from tests.services import queue_home
@@ -162,6 +163,15 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
+@contextmanager
+def broker_client(server: Server) -> "Iterator[redis.Redis]":
+    client = redis.Redis.from_url(server.url)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
 def fill(client: "redis.Redis") -> None:
     """Leave Redis less memory than it uses: it answers, and takes nothing."""
     client.set("ballast", bytes(1_000_000))
@@ -196,14 +206,35 @@ def test_a_full_redis_degrades_a_run_that_goes_on_once_there_is_room(home: Home)
 
 def test_a_redis_that_is_full_at_the_start_is_said(start, tmp_path) -> None:
     with Server(tmp_path / "full", options=("--maxmemory-policy", "noeviction")) as server:
-        client = redis.Redis.from_url(server.url)
-        fill(client)
-        client.close()
+        with broker_client(server) as client:
+            fill(client)
         commands = start(str(tmp_path / "store"), server.url)
         began = time.monotonic()
 
         assert said_within(commands.run("--broker", server.url), began) == 2
     assert "its memory is full (maxmemory). Raise it" in commands.log()
+
+
+@pytest.mark.parametrize("what", ["no Redis", "a full one"])
+def test_a_worker_says_within_seconds_that_it_waits_for_redis(start, broker, tmp_path, what) -> None:
+    """It may come: the worker waits a minute for it, serves the run once it is there, and says meanwhile what it waits for."""
+    with broker_client(broker) as client:
+        fill(client)
+        if what == "no Redis":
+            broker.kill()
+    store = LocalStore(tmp_path / "store")
+    execution, _ = begin_execution(store, RUN, tmp_path)
+    commands = start(str(store.root), broker.url)
+    worker = commands.worker(RUN)
+    wait_until(lambda: "queue_unavailable" in commands.log(), seconds=SECONDS, what="a word")
+    assert worker.poll() is None
+    if what == "no Redis":
+        broker.start()
+    with broker_client(broker) as client:
+        client.config_set("maxmemory", 0)
+    wait_until(lambda: "worker_started" in commands.log(), seconds=30, what="a worker that serves")
+    end_execution(store, execution, State.FINISHED)
+    assert worker.wait(30) == 0
 
 
 # Disks.
