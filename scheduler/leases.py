@@ -96,6 +96,7 @@ class Leases:
         """
         with _answering():
             self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
+            self._redis.delete(self.names.room)
             try:
                 memory = cast(dict[str, str], self._redis.config_get("maxmemory*"))
             except redis.ResponseError:  # a managed Redis hides its configuration
