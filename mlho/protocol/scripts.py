@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mlho.protocol.names import Names
+from mlho.protocol.names import KEEP_SECONDS, LASTING, Names
 
 LEASE_MS: Final = 5_000
 HEARTBEAT_SECONDS: Final = 1.25  # a quarter of the lease: three heartbeats may be lost
@@ -43,13 +43,19 @@ class Script:
     """One Lua script and the names of its keys (attributes of :class:`Names`)."""
 
     keys: tuple[str, ...]
-    lua: str
+    body: str
+
+    @property
+    def lua(self) -> str:
+        """What Redis runs: the body, and after it no key that the script knows lasts longer than it should without a sign of life."""
+        return f"local function act()\n{self.body}\nend\nlocal answer = act()\n{_KEEP}return answer\n"
 
     def keys_of(self, names: Names) -> list[str]:
         """The keys for one execution."""
         return [getattr(names, key) for key in self.keys]
 
 
+_KEEP: Final = f"for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, {KEEP_SECONDS * 1000}) end -- 0 if it is not there\n"
 _NOW: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -78,7 +84,11 @@ if now > expires then
   return {'expired', attempts}
 end
 if redis.call('ZSCORE', KEYS[6], nonce) then return {'replayed', attempts} end
-if redis.call('HEXISTS', KEYS[7], task) == 1 then return {'exhausted', attempts} end
+local spent = redis.call('HGET', KEYS[7], task)
+if spent then -- as above: a scheduler that was killed or stopped may have taken the first event with it
+  redis.call('RPUSH', KEYS[9], cjson.encode({event = 'exhausted', task = task, attempt = tonumber(spent)}))
+  return {'exhausted', attempts}
+end
 local held = redis.call('ZSCORE', KEYS[8], task)
 if held and tonumber(held) > now then return {'leased', attempts} end
 if epoch ~= '1' and not counted and stored < 0 then return {'consult', 0} end
@@ -97,10 +107,22 @@ return {'claimed', attempts + 1}
 """,
 )
 
+_BEATEN: Final = (
+    "epoch",
+    "cancelled",
+    "done",
+    "workers",
+    "committed",
+    "attempts",
+    "owners",
+    "quarantine",
+    "leases",
+)
 # lease in ms, "worker/slots", then task, owner, attempt for each lease held. Answers the execution's state and the leases lost.
 # A lease that nobody holds is taken up again: Redis was emptied, or restarted from an older file, and the work is under way.
+# It is the sign of life of its worker, for which all keys are kept.
 HEARTBEAT: Final = Script(
-    ("epoch", "cancelled", "done", "workers", "committed", "attempts", "owners", "quarantine", "leases"),
+    (*_BEATEN, *(name for name in LASTING if name not in _BEATEN)),
     _NOW
     + """
 local lease = tonumber(ARGV[1])

@@ -36,6 +36,7 @@ class Model:
         if nonce in self.nonces:
             return "replayed", attempts
         if task in self.quarantine:
+            self.events.append(("exhausted", task))
             return "exhausted", attempts
         if task in self.live:
             return "leased", attempts

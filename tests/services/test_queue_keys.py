@@ -1,0 +1,155 @@
+"""What a run has in Redis goes with it, even if nobody is left to delete it: no key lasts half a minute without a sign of life."""
+
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import redis
+
+from mlho.protocol.names import KEEP_SECONDS, LASTING
+from mlho.settings import Settings
+from mlho.spec import load_spec
+from mlho.store.local import LocalStore
+from scheduler.driving import Driver, cancel
+from scheduler.driving import Home as OperatorHome
+from scheduler.executions import cancel_execution
+from scheduler.leases import Leases
+from scheduler.queued import cancel_run
+from tests.builders import make_tables, write_spec, write_tables
+from tests.services.processes import is_running
+from tests.services.queue_commands import Commands, ending
+from tests.services.queue_home import KEY, RUN, Home, wait_until
+from tests.services.queue_steps import noted_pid, noted_starts, task
+from tests.services.redis_servers import Server
+
+GONE_SECONDS = 60.0
+
+
+def test_no_key_is_without_an_end(tmp_path: Path) -> None:
+    """Looked at again and again while tasks run, crash, are refused and are done: each key has its time, and all names are known."""
+    seen: set[str] = set()
+    with Home(tmp_path) as home, home.executor() as executor:
+        futures = [executor.submit(task("test_sleep", f"s{n}", home.starts, seconds=0.2)) for n in range(12)]
+        futures.append(executor.submit(task("test_crash_once", "crash", home.starts)))
+        seen |= _checked_keys(home)
+        home.start_worker(slots=2)
+        with home.redis() as client:
+            client.lpush(home.names.queue, "no message")
+        while not all(future.done() for future in futures):
+            seen |= _checked_keys(home)
+            time.sleep(0.01)
+        assert all(future.exception() is None for future in futures)
+    short = {key.removeprefix(home.names.prefix) for key in seen}
+    known = {getattr(home.names, name).removeprefix(home.names.prefix) for name in LASTING}
+    assert short <= known | {"room"}
+    assert {"epoch", "tasks", "leases", "owners", "attempts", "nonces", "workers", "committed"} <= short
+    assert "counters" in short  # of the item that was refused
+
+
+def test_cancel_by_the_store_alone_ends_all_though_no_scheduler_lives(tmp_path: Path) -> None:
+    """5 s later nothing executes; a fresh worker starts nothing; after 60 s there is no key."""
+    with Home(tmp_path) as home:
+        with home.executor() as executor:  # it leaves without a word, as one that is killed
+            for n in range(6):
+                executor.submit(task("test_sleep", f"s{n}", home.starts, seconds=90))
+            workers = [home.start_worker(), home.start_worker()]
+            wait_until(
+                lambda: len(noted_starts(home.starts)) == 2, seconds=60, what="two tasks that are under way"
+            )
+        children = [noted_pid(home.starts, name) for name in noted_starts(home.starts)]
+
+        said = cancel_run(home.store, RUN, None)
+        cancelled_at = time.monotonic()
+        assert "cancelled. Its workers and its scheduler end within seconds." in said
+        wait_until(
+            lambda: not any(map(is_running, children)), seconds=5, what="that nothing executes any more"
+        )
+        assert [worker.wait(15) for worker in workers] == [0, 0]
+        assert home.start_worker().wait(30) == 0
+        assert len(noted_starts(home.starts)) == 2
+        left = GONE_SECONDS - (time.monotonic() - cancelled_at)
+        wait_until(lambda: not _keys(home.server.url), seconds=left, what="that no key is left")
+
+
+def test_keys_go_by_themselves_when_all_have_been_killed(tmp_path: Path) -> None:
+    """Scheduler and worker die at once, and nobody cancels anything; the same command then goes on and finishes."""
+    with Server(tmp_path / "server") as server, ending(_commands(tmp_path, server)) as commands:
+        store = LocalStore(Path(commands.address))
+        run = commands.run_id(store)
+        commands.run("--broker", server.url)
+        commands.worker(run)
+        wait_until(lambda: len(list(store.keys("commits/"))) > 3, seconds=60, what="a few commits")
+        for process in commands.processes:
+            process.kill()
+        for process in commands.processes:
+            process.wait()
+        assert _keys(server.url)
+        seconds = wait_until(lambda: not _keys(server.url), seconds=GONE_SECONDS, what="that no key is left")
+        assert seconds < KEEP_SECONDS + 5
+
+        again = commands.run("--broker", server.url)
+        commands.worker(run)
+        assert again.wait(120) == 0
+
+
+def test_what_was_cancelled_is_not_declared_again(tmp_path: Path) -> None:
+    """Whoever cancelled has deleted the keys already: a scheduler that sees an empty Redis asks the store before it goes on."""
+    with Home(tmp_path) as home, home.executor() as executor:
+        future = executor.submit(task("test_noted", "never", home.starts))
+        cancel_execution(home.store, home.execution)
+        leases = Leases(home.server.url, home.names)
+        leases.remove_keys()
+        leases.close()
+        assert "cancelled" in str(future.exception(10))
+        with home.redis() as client:
+            assert not client.exists(home.names.epoch)
+            assert not client.exists(home.names.queue)
+
+
+@pytest.mark.parametrize("moment", ["while it begins", "while it learns"])
+def test_a_deleted_run_leaves_no_key(tmp_path: Path, moment: str) -> None:
+    """As the operator does it: the thread is told to stop and the run is cancelled, at the same time."""
+    with Server(tmp_path / "server") as server, ending(_commands(tmp_path, server)) as commands:
+        settings = Settings(broker=server.url, signing_key=KEY)
+        home = OperatorHome(commands.address, settings)
+        run = home.prepare(load_spec(commands.spec))
+        driver = Driver(home, run, lambda: None)
+        driver.start()
+        worker = commands.worker(run.run_id)
+        done_before = 1 if moment == "while it begins" else 6
+        wait_until(
+            lambda: len(list(home.store().keys("commits/"))) >= done_before, seconds=60, what="commits"
+        )
+
+        driver.stop()
+        cancel(home, run.run_id, flagged=lambda: None)
+        assert driver.join(20)
+        assert worker.wait(20) == 0
+        wait_until(lambda: not _keys(server.url), seconds=GONE_SECONDS - 20, what="that no key is left")
+
+
+def _commands(folder: Path, server: Server) -> Commands:
+    cohort = folder / "cohort"
+    cohort.mkdir()
+    write_tables(cohort, make_tables(300, seed=3), partitions=3)
+    changes: dict[str, Any] = {
+        "validation.iterations": 30,
+        "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20]}}],
+    }
+    spec = write_spec(cohort, changes, uri=str(cohort))
+    return Commands(spec, folder, str(folder / "store"), server.url)
+
+
+def _checked_keys(home: Home) -> set[str]:
+    """Keys of the run, each of which has an end."""
+    with home.redis() as client:
+        keys = set(cast(list[str], client.keys(f"{home.names.prefix}*")))
+        lives = {key: cast(int, client.ttl(key)) for key in keys}
+    assert all(life == -2 or 0 <= life <= KEEP_SECONDS for life in lives.values()), lives  # -2: it has gone
+    return keys
+
+
+def _keys(url: str) -> list[str]:
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return list(client.scan_iter("*"))
