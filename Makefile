@@ -38,11 +38,12 @@ help:  ## this list
 .PHONY: check doctest lint test tests types
 test: check tests  ## everything that must pass: check, doctests, all tests
 
-check: lint types  ## ruff, formatting, mypy strict
+check: lint types  ## ruff, formatting, Dockerfiles, mypy strict
 
-lint: $(STAMP)  ## ruff and formatting
+lint: $(STAMP)  ## ruff and formatting; the Dockerfiles, too, where hadolint has a build
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile tests/cluster/images/services/Dockerfile; fi
 
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -26,7 +27,7 @@ from scheduler.resource import WorkersSpec, from_resource
 REPO = Path(__file__).parents[2]
 CHART = REPO / "helm" / "mlho"
 K8S = REPO / "k8s"
-KUBERNETES = "1.33"
+KUBERNETES = ("1.31", "1.36")  # the oldest that we name, and that of the cluster tests
 OTHERS = {"CustomResourceDefinition", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
 
 SCHEDULE = {
@@ -189,13 +190,13 @@ def test_helm_finds_nothing_to_say(helm: str):
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
 def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[str, Any], tmp_path: Path):
     """Whatever the values: Kubernetes knows each field, names fit, and no pod asks for a privilege."""
-    validate = pytest.importorskip("kubernetes_validate")
     objects = render(helm, values, tmp_path)
 
     for obj in objects:
         assert len(obj["metadata"]["name"]) <= 63
         if obj["kind"] not in OTHERS:
-            validate.validate(obj, KUBERNETES, strict=True)
+            for version in KUBERNETES:
+                kubernetes_validate.validate(obj, version, strict=True)
     assert {name: violations(pod) for name, pod in pods(objects) if violations(pod)} == {}
 
 
