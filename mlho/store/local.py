@@ -7,10 +7,10 @@ digest and made again.
 import errno
 import fcntl
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import override
 
@@ -33,6 +33,7 @@ class LocalStore(Store):
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._root = str(self.root)
         try:
             (self.root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -47,7 +48,8 @@ class LocalStore(Store):
     @override
     def get(self, key: str) -> bytes:
         try:
-            return self._file(key).read_bytes()
+            with open(self._name(key), "rb") as file:
+                return file.read()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ArtifactNotFound(f"{key}: the store holds nothing under this key.") from None
 
@@ -55,8 +57,7 @@ class LocalStore(Store):
     def put_if_absent(self, key: str, data: bytes) -> bool:
         if self.exists(key):
             return False
-        with self._temporary() as temporary:
-            temporary.write_bytes(data)
+        with self._temporary(data) as temporary:
             return self._link(temporary, key)
 
     @override
@@ -64,7 +65,7 @@ class LocalStore(Store):
         if self.exists(key):
             return False
         try:
-            return self._link(path, key)
+            return self._link(str(path), key)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -74,7 +75,7 @@ class LocalStore(Store):
 
     @override
     def copy_if_absent(self, source: str, target: str) -> bool:
-        return self._link(self.path(source), target)
+        return self._link(str(self.path(source)), target)
 
     @override
     def compare_and_swap(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
@@ -82,16 +83,14 @@ class LocalStore(Store):
             current = self.get(key) if self.exists(key) else None
             if current != expected:
                 return False
-            with self._temporary() as temporary:
-                temporary.write_bytes(data)
-                target = self._file(key)
-                self._make_folder(target)
-                temporary.replace(target)
+            with self._temporary(data) as temporary:
+                self._make_folder(key)
+                os.replace(temporary, self._name(key))
             return True
 
     @override
     def exists(self, key: str) -> bool:
-        return self._file(key).is_file()
+        return os.path.isfile(self._name(key))
 
     @override
     def keys(self, prefix: str) -> Iterator[str]:
@@ -118,42 +117,55 @@ class LocalStore(Store):
         return self.root / _TEMPORARY
 
     def _file(self, key: str) -> Path:
-        return self.root / checked_key(key)
+        return Path(self._name(key))
 
-    def _link(self, source: Path, key: str) -> bool:
-        target = self._file(key)
+    def _name(self, key: str) -> str:
+        """Name of a key's file, as text: small objects are most of what a queue's tasks cost, and paths most of those."""
+        return f"{self._root}/{checked_key(key)}"
+
+    def _link(self, source: str, key: str) -> bool:
+        target = self._name(key)
         with _full_disk_is_said(self.root):
-            self._make_folder(target)
             try:
-                os.link(source, target)
-            except FileExistsError:
-                return False
-        return True
+                return _link_if_absent(source, target)
+            except (FileNotFoundError, NotADirectoryError):  # the first object of its folder
+                self._make_folder(key)
+            return _link_if_absent(source, target)
 
-    def _make_folder(self, target: Path) -> None:
+    def _make_folder(self, key: str) -> None:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(self._name(key)), exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            key = target.relative_to(self.root).as_posix()
             raise SpecError(f"store key {key[:80]!r}: it lies below an object of the store.") from None
 
     @contextmanager
-    def _temporary(self) -> Iterator[Path]:
+    def _temporary(self, data: bytes = b"") -> Iterator[str]:
+        """A new file that nobody else has, removed at the end."""
+        name = f"{self._root}/{_TEMPORARY}/{secrets.token_hex(16)}"
         with _full_disk_is_said(self.root):
-            handle, name = tempfile.mkstemp(dir=self.root / _TEMPORARY)
-            # mkstemp makes it private; a store is read by others, as its folder allows
-            os.fchmod(handle, 0o644)
-            os.close(handle)
+            handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
-                yield Path(name)
+                with open(handle, "wb") as file:
+                    os.fchmod(handle, 0o644)  # whatever the umask: others read it, as the folder allows
+                    file.write(data)
+                yield name
             finally:
-                Path(name).unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.root / _TEMPORARY / "pointers.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _link_if_absent(source: str, target: str) -> bool:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextmanager
