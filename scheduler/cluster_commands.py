@@ -206,6 +206,7 @@ def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
         "run": status.get("runId"),
         "execution": status.get("execution"),
         "state": state,
+        "quarantined": [own["task"] for own in status.get("failures") or ()],
         "running": tasks.get("running", 0),
         **status,
     }

@@ -202,6 +202,14 @@ def test_the_status_of_a_resource_begins_like_that_of_a_run_on_a_queue():
     """A program reads run, execution, state and running of either; what only a cluster knows follows."""
     status = {"phase": "Running", "runId": "0a", "execution": "e1", "tasks": {"running": 3}}
 
-    assert shown_status(status) == {"run": "0a", "execution": "e1", "state": "open", "running": 3, **status}
+    assert shown_status(status) == {
+        "run": "0a",
+        "execution": "e1",
+        "state": "open",
+        "quarantined": [],
+        "running": 3,
+        **status,
+    }
     assert shown_status({"phase": "Pending"})["state"] == "not on a queue"
     assert shown_status({**status, "phase": "Succeeded"})["state"] == "finished"
+    assert shown_status({**status, "failures": [{"task": "fit 3"}]})["quarantined"] == ["fit 3"]
