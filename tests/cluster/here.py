@@ -20,18 +20,30 @@ class Outcome:
 
     Attributes
     ----------
+    said : str
+        By the command, where a program reads it.
     digest : str
         Of the result.
     folder : Path
         Of the run in the store.
     """
 
+    said: str
     digest: str
     folder: Path
 
     def bundle(self) -> dict[str, bytes]:
         """The bundle: bytes by the file's name in it."""
         return files_in(self.folder / "bundle")
+
+    def export(self, to: Path) -> str:
+        """``mlho export`` of the run into a folder; return what it says."""
+        store = self.folder.parents[1]
+        command = [sys.executable, "-m", "scheduler", "export", self.folder.name, f"--store={store}"]
+        done = subprocess.run(
+            [*command, f"--to={to}"], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -93,4 +105,4 @@ class Here:
         run = re.search(r"^run +([0-9a-f]+) ", done.stdout, re.MULTILINE)
         if digest is None or run is None:
             raise AssertionError(done.stderr)
-        return Outcome(digest[1], store / "runs" / run[1])
+        return Outcome(done.stdout, digest[1], store / "runs" / run[1])

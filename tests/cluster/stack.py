@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -129,13 +131,14 @@ class Stack:
             time.sleep(0.25)
         raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
-    def wait_until_it_learns(self, name: str, *, seconds: float = 90) -> None:
+    def wait_until_it_learns(self, name: str, *, seconds: float = 120) -> None:
         """Wait until a run is in the midst of its iterations, with workers that take tasks."""
-        self.wait_for(
-            f"{name} learns",
-            lambda: self.status(name).get("stage") == "learn" and self.workers(),
-            seconds=seconds,
-        )
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.status(name).get("stage") == "learn" and self.workers():
+                return
+            time.sleep(0.25)
+        raise AssertionError(f"{name}: does not learn: {json.dumps(self.status(name), indent=1)}")
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Pods of the release, by component."""
@@ -164,6 +167,19 @@ class Stack:
         # By standard input: a command line is shown when something fails.
         script = f"REDISCLI_AUTH={secret} redis-cli --user mlho --scan\n"
         return self.kubectl("exec", "-i", pod, "--", "sh", given=script).split()
+
+    def mlho(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """The ``mlho`` command, by the kubeconfig; ``more`` is environment."""
+        command = [sys.executable, "-m", "scheduler", *arguments, f"--namespace={self.namespace}"]
+        return subprocess.run(
+            command,
+            cwd=REPO,
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     def upgrade(self, chart: Path = CHART, **more: Any) -> None:
         """``helm upgrade``, with the values of the installation and ``more``."""

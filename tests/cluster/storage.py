@@ -19,6 +19,8 @@ from tests.cluster.conftest import REPO, Kubectl
 
 TRIAL: Final = REPO / "k8s" / "examples" / "trial"
 PORT: Final = 8333
+ACCESS: Final = "trial"
+SECRET: Final = "trial-and-nothing-else"
 USER: Final = {
     "runAsNonRoot": True,
     "runAsUser": 65532,
@@ -83,17 +85,15 @@ def forwarded(kubectl: Kubectl, what: str, port: int) -> Iterator[str]:
 
 
 @contextmanager
-def storage_here(
-    kubectl: Kubectl, access: str = "trial", secret: str = "trial-and-nothing-else"
-) -> Iterator[Any]:
+def storage_here(kubectl: Kubectl) -> Iterator[Any]:
     """A boto3 client of the storage, for a moment: the way there ends with its pod."""
     with forwarded(kubectl, "service/seaweedfs", PORT) as address:
         client = boto3.client(
             "s3",
             endpoint_url=f"http://{address}",
             region_name="us-east-1",
-            aws_access_key_id=access,
-            aws_secret_access_key=secret,
+            aws_access_key_id=ACCESS,
+            aws_secret_access_key=SECRET,
         )
         try:
             yield client

@@ -1,23 +1,13 @@
 """The operator on a real cluster: from an applied resource to the same result as on this machine, and what users ask of it."""
 
 import json
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import REPO, Kubectl
+from tests.cluster.conftest import Kubectl
 from tests.cluster.here import Here
 from tests.cluster.stack import BUCKET, Stack
 from tests.cluster.storage import download, storage_here
-
-
-def mlho(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The ``mlho`` command against the cluster."""
-    command = [sys.executable, "-m", "scheduler", *arguments, f"--namespace={stack.namespace}"]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -67,60 +57,6 @@ def test_a_table_that_is_missing_is_said_with_its_remedy(stack: Stack):
     assert stack.status("missing")["reason"] == "InvalidData"
 
 
-def test_the_command_submits_waits_and_shows(stack: Stack, here: Here, tmp_path: Path):
-    """What a user types, from the first to the last."""
-    obj = stack.run("typed", validation={"iterations": 12, "folds": 3, "seed": 21})
-    wanted = here.begin(obj["spec"])
-    path = tmp_path / "run.yaml"
-    path.write_text(json.dumps(obj))
-
-    submitted = mlho(stack, "submit", str(path))
-    too_soon = mlho(stack, "wait", "trainingrun/typed", "--timeout=1")
-    stack.wait_until_it_learns("typed")
-    logs = mlho(stack, "logs", "trainingrun/typed")
-    waited = mlho(stack, "wait", "trainingrun/typed")
-    status = json.loads(mlho(stack, "status", "trun/typed").stdout)
-    again = mlho(stack, "submit", str(path))
-
-    assert (submitted.returncode, submitted.stdout) == (0, "trainingrun/typed created\n"), submitted.stderr
-    assert too_soon.returncode == 124
-    assert logs.stdout.startswith("--- typed-")
-    assert '"event"' in logs.stdout
-    assert waited.returncode == 0
-    assert wanted.result().digest in waited.stdout
-    assert status["outputs"]["resultDigest"] == wanted.result().digest
-    assert again.returncode != 0
-    assert "typed" in again.stderr
-
-
-def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
-    """Within five seconds no worker takes tasks; afterwards it ends as if nothing had been."""
-    stack.submit("paused", validation={"iterations": 3, "folds": 5, "seed": 11})
-    stack.wait_for("workers", stack.workers)
-
-    assert mlho(stack, "suspend", "trainingrun/paused").returncode == 0
-    began = time.monotonic()
-    stack.wait_for("no worker", lambda: not stack.workers(), seconds=15)
-    took = time.monotonic() - began
-    assert stack.wait_for("phase", lambda: stack.status("paused")["phase"] == "Suspended", seconds=5)
-    assert mlho(stack, "resume", "trainingrun/paused").returncode == 0
-    assert stack.wait("paused", "Succeeded")
-    assert took < 5
-
-
-def test_a_run_can_be_cancelled(stack: Stack):
-    """Nothing of it is left: no worker, no key."""
-    stack.submit("cancelled", validation={"iterations": 60, "folds": 5, "seed": 12})
-    stack.wait_for("workers", stack.workers)
-
-    assert mlho(stack, "cancel", "trainingrun/cancelled").returncode == 0
-
-    assert stack.wait("cancelled", "Cancelled", seconds=10)["phase"] == "Cancelled"
-    assert mlho(stack, "wait", "trainingrun/cancelled").returncode == 3
-    stack.wait_for("no worker", lambda: not stack.workers(), seconds=10)
-    stack.wait_for("no key", lambda: not stack.redis_keys(), seconds=60)
-
-
 def left_of(stack: Stack, name: str, uid: str) -> list[str]:
     """What is still in cluster and Redis of a run that was deleted."""
     pods = [own["metadata"]["name"] for own in stack.items("pods") if f"{name}-" in own["metadata"]["name"]]
@@ -154,7 +90,7 @@ def test_what_is_deleted_while_suspended_leaves_nothing_behind(stack: Stack):
     stack.submit("asleep", validation={"iterations": 60, "folds": 5, "seed": 14})
     stack.wait_until_it_learns("asleep")
     uid = stack.get("trun", "asleep")["metadata"]["uid"]
-    assert mlho(stack, "suspend", "trainingrun/asleep").returncode == 0
+    assert stack.mlho("suspend", "trainingrun/asleep").returncode == 0
     stack.wait_for("no worker", lambda: not stack.workers(), seconds=15)
 
     stack.kubectl("delete", "trun", "asleep", "--wait=false")
@@ -211,18 +147,6 @@ def test_patients_are_scored_with_the_bundle_of_a_run(first: Stack):
         manifest = json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     assert manifest["scores"]["samples"] > 0
     assert status["headline"] == f"{manifest['scores']['samples']:,} scores"
-
-
-def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
-    """The same day, the same run: a CronJob may try again."""
-    path = tmp_path / "run.yaml"
-    path.write_text(json.dumps(stack.run("template", desiredState="Suspended")))
-
-    first = mlho(stack, "submit", str(path), "--by-date")
-    second = mlho(stack, "submit", str(path), "--by-date")
-
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    assert "is there already" in second.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,171 @@
+"""What a user types, by the kubeconfig: from ``mlho submit`` to ``mlho export``, in the words of a run on this machine."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import REPO, Kubectl
+from tests.cluster.here import Here, Outcome, files_in
+from tests.cluster.stack import Stack
+from tests.cluster.storage import ACCESS, PORT, SECRET, forwarded
+
+LEARNS = {"iterations": 12, "folds": 3, "seed": 21}
+
+
+@pytest.fixture(scope="module")
+def wanted(stack: Stack, here: Here) -> Outcome:
+    """The run of these tests, carried out on this machine."""
+    return here.begin(stack.run("typed", validation=LEARNS)["spec"]).result()
+
+
+@pytest.fixture(scope="module")
+def submitted(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """``mlho submit --wait`` of that run, under way."""
+    path = tmp_path_factory.mktemp("typed") / "run.yaml"
+    path.write_text(json.dumps(stack.run("typed", validation=LEARNS)))
+    command = [sys.executable, "-m", "scheduler", "submit", str(path), "--wait", "-n", stack.namespace]
+    with subprocess.Popen(
+        command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def words(lines: str) -> list[str]:
+    """The first word of each line."""
+    return [line.split()[0] for line in lines.splitlines()]
+
+
+def test_submit_waits_and_ends_with_the_lines_of_a_run_here(
+    stack: Stack, submitted: subprocess.Popen[str], wanted: Outcome
+):
+    """While it learns there are logs, and a wait can be over too soon; at its end there is the digest of this machine."""
+    stack.wait_until_it_learns("typed")
+    logs = stack.mlho("logs", "trainingrun/typed")
+    too_soon = stack.mlho("wait", "trainingrun/typed", "--timeout=1")
+
+    said, shown = submitted.communicate(timeout=240)
+
+    assert logs.stdout.startswith("--- typed-")
+    assert '"event"' in logs.stdout
+    assert (too_soon.returncode, words(too_soon.stdout)) == (124, [])
+    assert "has not ended after 1 s" in too_soon.stderr
+    assert submitted.returncode == 0, shown
+    created, _, outputs = said.partition("\n")
+    assert created == "trainingrun/typed created"
+    assert words(outputs) == ["run", "result", "bundle", "report"] == words(wanted.said)
+    assert wanted.digest in outputs
+    assert "trainingrun/typed  Running  learn" in shown
+
+
+def test_what_has_ended_is_told_and_exported_as_a_run_here(
+    stack: Stack, submitted: subprocess.Popen[str], wanted: Outcome, tmp_path: Path
+):
+    """``wait``, ``status`` and ``export``: the same words, fields and files."""
+    submitted.communicate(timeout=240)
+
+    waited = stack.mlho("wait", "trainingrun/typed")
+    status = json.loads(stack.mlho("status", "trun/typed").stdout)
+    with forwarded(stack.kubectl, "service/seaweedfs", PORT) as address:
+        storage = {
+            "MLHO_S3_ENDPOINT": f"http://{address}",
+            "MLHO_S3_ADDRESSING": "path",
+            "AWS_ACCESS_KEY_ID": ACCESS,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+        exported = stack.mlho("export", "trainingrun/typed", f"--to={tmp_path / 'out'}", **storage)
+    local = wanted.export(tmp_path / "here")
+
+    assert (waited.returncode, words(waited.stdout)) == (0, ["run", "result", "bundle", "report"])
+    assert list(status)[:5] == ["run", "execution", "state", "quarantined", "running"]
+    assert (status["run"], status["state"], status["quarantined"]) == (
+        stack.status("typed")["runId"],
+        "finished",
+        [],
+    )
+    assert status["outputs"]["resultDigest"] == wanted.digest
+    assert exported.returncode == 0, exported.stderr
+    assert words(exported.stdout) == words(local)
+    assert files_in(tmp_path / "out" / "bundle") == wanted.bundle()
+    assert files_in(tmp_path / "out").keys() == files_in(tmp_path / "here").keys()
+
+
+def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
+    """Within five seconds no worker takes tasks; afterwards it ends as if nothing had been."""
+    stack.submit("paused", validation={"iterations": 3, "folds": 5, "seed": 11})
+    stack.wait_for("workers", stack.workers)
+
+    suspended = stack.mlho("suspend", "trainingrun/paused")
+    began = time.monotonic()
+    stack.wait_for("no worker", lambda: not stack.workers(), seconds=15)
+    took = time.monotonic() - began
+    assert stack.wait_for("phase", lambda: stack.status("paused")["phase"] == "Suspended", seconds=5)
+    resumed = stack.mlho("resume", "trainingrun/paused")
+
+    assert (
+        suspended.stdout == "trainingrun/paused: suspended. It goes on with: mlho resume trainingrun/paused\n"
+    )
+    assert resumed.stdout == "trainingrun/paused: goes on from what is committed.\n"
+    assert stack.wait("paused", "Succeeded")
+    assert took < 5
+
+
+def test_a_run_can_be_cancelled(stack: Stack):
+    """Nothing of it is left: no worker, no key."""
+    stack.submit("cancelled", validation={"iterations": 60, "folds": 5, "seed": 12})
+    stack.wait_for("workers", stack.workers)
+
+    assert stack.mlho("cancel", "trainingrun/cancelled").returncode == 0
+
+    assert stack.wait("cancelled", "Cancelled", seconds=10)["phase"] == "Cancelled"
+    assert stack.mlho("wait", "trainingrun/cancelled").returncode == 3
+    assert json.loads(stack.mlho("status", "trainingrun/cancelled").stdout)["state"] == "cancelled"
+    stack.wait_for("no worker", lambda: not stack.workers(), seconds=10)
+    stack.wait_for("no key", lambda: not stack.redis_keys(), seconds=60)
+
+
+def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
+    """The same day, the same run: a CronJob may try again; without the date a name that is taken is an error."""
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(stack.run("template", desiredState="Suspended")))
+
+    first, second = (stack.mlho("submit", str(path), "--by-date") for _ in range(2))
+    named, taken = (stack.mlho("submit", str(path)) for _ in range(2))
+
+    assert first.returncode == second.returncode == named.returncode == 0, first.stderr + second.stderr
+    assert "is there already" in second.stdout
+    assert taken.returncode != 0
+    assert "template" in taken.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["status", "trainingrun/nobody"], "nobody"),
+        (["export", "trainingrun/nobody"], "nobody"),
+        (["suspend", "nobody"], "write trainingrun/NAME or scoringrun/NAME"),
+        (["wait", "trainingrun/nobody", "--context=nowhere"], "nowhere"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_there_is_said(stack: Stack, arguments: list[str], said: str):
+    """In a sentence, not a traceback."""
+    done = stack.mlho(*arguments)
+
+    assert done.returncode not in (0, 124)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_crd_prints_what_the_cluster_has(crds: None):
+    """The file k8s/crd.yaml, byte for byte, and the API server finds no difference to what is installed."""
+    command = [sys.executable, "-m", "scheduler", "crd"]
+    printed = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
+
+    assert printed == (REPO / "k8s" / "crd.yaml").read_text(encoding="utf-8")
+    assert Kubectl("default")("diff", "--server-side", "--force-conflicts", "-f", "-", given=printed) == ""
