@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.errors import ArtifactNotFound, BundleError, DataError, MlhoError, SpecError, StoreUnavailable
+from mlho.errors import BundleError, DataError, MlhoError, SpecError, StoreUnavailable
 from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import Quarantined, QueueError
@@ -137,12 +137,22 @@ class Driver:
     undertaking : Undertaking
     on_change : callable
         Called whenever there is news; must return at once.
+    note : callable
+        Remembers where others look that the run is under way, before it begins.
     """
 
-    def __init__(self, home: Home, undertaking: Undertaking, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        undertaking: Undertaking,
+        on_change: Callable[[], None],
+        *,
+        note: Callable[[], None] = lambda: None,
+    ) -> None:
         self._home = home
         self._run = undertaking
         self._on_change = on_change
+        self._note = note
         self._stop = threading.Event()
         self._executor: QueueExecutor | None = None
         self._picture = Drive()
@@ -230,6 +240,7 @@ class Driver:
             n_tries += 1
 
     def _once(self) -> None:
+        self._note()
         place = Place(self._home.broker, self._home.store_address, 0)
         finished = carry_out_on_queue(
             self._run, place, self._home.settings, self, tell=lambda _: None, begun=self._begun
@@ -329,29 +340,3 @@ def cancel(home: Home, run_id: str, *, flagged: Callable[[], None]) -> None:
         leases.remove_keys()
     finally:
         leases.close()
-
-
-# Which runs are under way, for a scheduler that takes over after a resource was deleted.
-
-_UNDER_WAY: Final = "operator/runs"
-
-
-def note_run(store: Store, owner: str, uid: str, document: Mapping[str, str]) -> None:
-    """Remember that a resource's run is under way; ``owner`` tells releases that share a store apart."""
-    store.put_if_absent(f"{_UNDER_WAY}/{owner}/{uid}", json.dumps(dict(document), sort_keys=True).encode())
-
-
-def forget_run(store: Store, owner: str, uid: str) -> None:
-    """Forget it."""
-    store.delete(f"{_UNDER_WAY}/{owner}/{uid}")
-
-
-def noted_runs(store: Store, owner: str) -> dict[str, dict[str, str]]:
-    """All that are remembered: by uid of the resource."""
-    found = {}
-    for key in store.keys(f"{_UNDER_WAY}/{owner}/"):
-        try:
-            found[key.rsplit("/", 1)[1]] = json.loads(store.get(key))
-        except (ArtifactNotFound, ValueError):
-            continue
-    return found

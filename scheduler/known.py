@@ -33,7 +33,13 @@ class Known:
     cancelling: str = ""
     """Empty, ``asked``, or ``flagged``: the durable flag stands."""
     written_at: float = 0.0
-    is_noted: bool = False
+    noted: str = ""
+    """Id of the run of which the store has a note that it is under way."""
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run that is to be carried out; empty if there is none."""
+        return self.undertaking.run_id if self.undertaking is not None else ""
 
 
 @dataclass

@@ -8,20 +8,21 @@ there is news.
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import SpecError
 from mlho.log import error_fields
 from scheduler.appearance import Event, EventReason, has_ended
+from scheduler.cleanup import Cleaner
 from scheduler.cluster import RUN_KINDS, Cluster, ClusterError, ClusterUnavailable, Conflict, Kind, NotFound
 from scheduler.cluster_config import ClusterConfig
 from scheduler.conditions import ConditionType, Status, is_true
-from scheduler.driving import Driver, Home, cancel, check_run, forget_run, note_run, noted_runs
+from scheduler.driving import Driver, Home, check_run
 from scheduler.figures import run_figures
 from scheduler.known import Counts, Known, asked_of_invalid, owner_of, part_for, run_of, status_of
 from scheduler.objects import worker_job
@@ -84,9 +85,9 @@ class Operator:
         self._workloads = Cache(self._workload_changed)
         self._watchers = self._make_watchers()
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
-        self._cancellers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="cancel")
+        self._cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
+        self._former: Mapping[str, str] | None = None
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
-        self._owner = f"{config.namespace}.{config.lease_name}"
         self.counts = Counts()
         self.looked_at = time.monotonic()
         """When the loop last went round."""
@@ -100,6 +101,7 @@ class Operator:
     def stop(self) -> None:
         """Stop all threads that carry out runs, leaving the runs as they are for the next leader."""
         self._stop.set()
+        self._cleaner.stop()
         self._wake.set()
         self._thread.join(_STOP_SECONDS)
         drivers = [known.driver for known in self._known.values() if known.driver is not None]
@@ -175,11 +177,12 @@ class Operator:
     def _reconcile_for_ever(self) -> None:
         while not self.is_synced and not self._stop.wait(_TICK_SECONDS):
             self.looked_at = time.monotonic()
-        self._find_orphans()
+        self._cleaner.find(self._found_former)
         look_at_all_at = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
             self.looked_at = now
+            self._take_over()
             if now >= look_at_all_at:
                 look_at_all_at = now + _LOOK_AT_ALL_SECONDS
                 for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._known.keys():
@@ -240,7 +243,7 @@ class Operator:
             drive=self._drive_shown(known, status),
             is_waiting_for_turn=known.undertaking is not None
             and known.driver is None
-            and not self._may_drive(uid, known),
+            and not self._may_drive(uid, known.undertaking.run_id),
         )
         self._act(uid, obj, known, seen, decide(seen))
 
@@ -371,31 +374,19 @@ class Operator:
                 return
             driver.stop()
             return
-        if (
-            decision.is_driven
-            and driver is None
-            and known.undertaking is not None
-            and self._may_drive(uid, known)
-        ):
-            self._note(uid, known)
-            known.driver = Driver(self._home, known.undertaking, lambda: self._mark(uid))
+        run = known.undertaking
+        if decision.is_driven and driver is None and run is not None and self._may_drive(uid, run.run_id):
+            known.noted = run.run_id
+            known.driver = Driver(
+                self._home, run, lambda: self._mark(uid), note=lambda: self._cleaner.note(uid, run.run_id)
+            )
             known.driver.start()
 
-    def _may_drive(self, uid: str, known: Known) -> bool:
+    def _may_drive(self, uid: str, run_id: str) -> bool:
         """Whether it is a run's turn: there is room, and no other resource drives the same run."""
-        driven = {
-            other: own.driver.run_id
-            for other, own in self._known.items()
-            if own.driver is not None and other != uid
-        }
-        same = known.undertaking is not None and known.undertaking.run_id in driven.values()
-        return len(driven) < MAX_DRIVEN and not same
-
-    def _note(self, uid: str, known: Known) -> None:
-        if known.is_noted or known.undertaking is None:
-            return
-        note_run(self._home.store(), self._owner, uid, {"run": known.undertaking.run_id})
-        known.is_noted = True
+        others = (known.driver for other, known in self._known.items() if other != uid)
+        driven = [driver.run_id for driver in others if driver is not None]
+        return len(driven) < MAX_DRIVEN and run_id not in driven
 
     def _is_cancelled(self, uid: str, known: Known, seen: Seen) -> bool:
         """Have a run cancelled; tell whether the durable flag stands, or is not needed."""
@@ -404,56 +395,54 @@ class Operator:
             return True
         if not known.cancelling:
             known.cancelling = "asked"
-            self._cancellers.submit(self._cancel, uid, run_id)
+            self._cleaner.cancel(uid, run_id, flagged=lambda: self._flagged(uid, known))
         return known.cancelling == "flagged"
 
-    def _cancel(self, uid: str, run_id: str) -> None:
-        """Raise the flag, say so, and clean up."""
-        known = self._known.get(uid)
-
-        def flagged() -> None:
-            if known is not None:
-                known.cancelling = "flagged"
-            self._mark(uid)
-
-        while not self._stop.is_set():
-            try:
-                cancel(self._home, run_id, flagged=flagged)
-                forget_run(self._home.store(), self._owner, uid)
-                log.info("run_cancelled", run_id=run_id)
-                return
-            except (MlhoError, OSError) as error:
-                log.warning("not_cancelled", run_id=run_id, **error_fields(error))
-                self._stop.wait(2.0)
-
-    def _gone(self, uid: str) -> None:
-        """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
-        known = self._known.pop(uid, None)
-        if known is None or known.driver is None:
-            return
-        known.driver.stop()
-        self._mark_waiting()
-        if not known.driver.has_ended and not known.cancelling:
-            self._cancellers.submit(self._cancel, uid, known.driver.run_id)
+    def _flagged(self, uid: str, known: Known) -> None:
+        known.cancelling = "flagged"
+        self._mark(uid)
 
     def _close(self, uid: str, known: Known, seen: Seen) -> None:
         """Nothing is left to do for a run, but to see its workers go."""
         known.undertaking = None
-        if known.is_noted and not known.cancelling:
-            forget_run(self._home.store(), self._owner, uid)
-            known.is_noted = False
+        if known.noted and not known.cancelling:
+            self._cleaner.forget(uid)
+            known.noted = ""
         if any(not job.is_over for job in seen.jobs):
             self._mark(uid, seconds=5.0)
 
-    def _find_orphans(self) -> None:
-        """Cancel what a former leader carried out for resources that were deleted meanwhile."""
-        try:
-            noted = noted_runs(self._home.store(), self._owner)
-        except (MlhoError, OSError) as error:
-            log.warning("orphans_not_looked_for", **error_fields(error))
+    def _gone(self, uid: str) -> None:
+        """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
+        known = self._known.pop(uid, None)
+        if known is None:
             return
-        for uid, document in noted.items():
-            obj = self._runs.get(uid)
-            status = status_of(obj) if obj is not None else None
-            if status is None or has_ended(status):
-                self._cancellers.submit(self._cancel, uid, document["run"])
+        if known.driver is not None:
+            known.driver.stop()
+            self._mark_waiting()
+        if known.noted and not known.cancelling:
+            self._lay_down(uid, known.noted)
+
+    def _lay_down(self, uid: str, run_id: str) -> None:
+        """End what a resource that is gone has left, unless another one asks for the same run: that goes on with it."""
+        known = self._known.items()
+        heir = next((other for other, own in known if run_id in (own.noted, own.run_id)), None)
+        if heir is None:
+            self._cleaner.cancel(uid, run_id)
+        else:
+            self._known[heir].noted = run_id
+            self._cleaner.hand_over(uid, heir, run_id)
+
+    def _found_former(self, noted: Mapping[str, str]) -> None:
+        self._former = noted
+        self._wake.set()
+
+    def _take_over(self) -> None:
+        """Bring to an end what a former leader carried out for resources that were deleted meanwhile."""
+        if self._former is None:
+            return
+        noted, self._former = self._former, None
+        under_way = [own["metadata"]["uid"] for own in self._runs.all() if not has_ended(status_of(own))]
+        for uid in noted.keys() & set(under_way):
+            self._known.setdefault(uid, Known()).noted = noted[uid]
+        for uid in noted.keys() - set(under_way):
+            self._lay_down(uid, noted[uid])
