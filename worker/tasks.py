@@ -51,6 +51,7 @@ class Desk:
         self._key = key
         self._memory = memory
         self._numbers = itertools.count(1)
+        self._has_begun = False
         self._at_work: set[int] = set()
 
     @property
@@ -85,6 +86,9 @@ class Desk:
         if claim.verdict is not Verdict.CLAIMED:
             self._drop(claim)
             return
+        if not self._has_begun:
+            self._has_begun = True
+            log.info("first_task_taken", task=message.task[:12], attempt=claim.attempt)
         self._run(Lease(message.task, owner, claim.attempt))
 
     def lets_in(self, item: object) -> bool:
