@@ -133,7 +133,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $@
 
 ## Kubernetes
-.PHONY: chart-docs crd image sbom test-cluster test-cluster-long
+.PHONY: chart-docs crd image push sbom test-cluster test-cluster-long
 crd: $(STAMP)  ## write the CRDs from the models: k8s/crd.yaml and the chart's copy
 	$(BIN)/python k8s/generate.py crd
 
@@ -142,12 +142,21 @@ chart-docs: $(STAMP)  ## write the chart's schema and README, and k8s/base (need
 
 # docker or podman; a base of your own: make image IMAGE_ARGS='--build-arg BASE=registry.example/python:3.13-slim'.
 BUILDER ?= $(shell command -v docker || command -v podman || echo docker)
-IMAGE_TAG ?= dev
+# The chart asks for this tag, and for these names unless its values say otherwise.
+IMAGE_TAG ?= $(shell sed -n 's/^appVersion: //p' helm/mlho/Chart.yaml)
 IMAGE_ARGS ?=
-image:  ## build both images: mlho-scheduler and mlho-worker
+image:  ## build both images: localhost/mlho-scheduler and localhost/mlho-worker
 	for target in scheduler worker; do \
-	  $(BUILDER) build $(IMAGE_ARGS) --target $$target --tag mlho-$$target:$(IMAGE_TAG) \
-	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .; \
+	  $(BUILDER) build $(IMAGE_ARGS) --target $$target --tag localhost/mlho-$$target:$(IMAGE_TAG) \
+	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	    --build-arg CREATED=$$(git log -1 --format=%cI 2>/dev/null || echo unknown) .; \
+	done
+
+push:  ## push both images to a registry of yours: make push REGISTRY=registry.example/team
+	@test -n "$(REGISTRY)" || { echo "make push: name your registry: make push REGISTRY=registry.example/team" >&2; exit 1; }
+	for target in scheduler worker; do \
+	  $(BUILDER) tag localhost/mlho-$$target:$(IMAGE_TAG) $(REGISTRY)/mlho-$$target:$(IMAGE_TAG); \
+	  $(BUILDER) push $(REGISTRY)/mlho-$$target:$(IMAGE_TAG); \
 	done
 
 sbom: $(STAMP)  ## the images' bills of materials: dist/sbom-*.cdx.json

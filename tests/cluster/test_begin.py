@@ -40,8 +40,9 @@ def checkout(folder: Path) -> Path:
 
 
 def follow(script: str, namespace: str, folder: Path, kubeconfig: Path) -> str:
-    """Type a documented script, but for the making of cluster and namespace; return what it says."""
-    lines = [own for own in script.splitlines() if not own.startswith(("kind ", "kubectl create namespace"))]
+    """Type a documented script, but for the making of images, cluster and namespace; return what it says."""
+    made = ("make image", "kind ", "kubectl create namespace")
+    lines = [own for own in script.splitlines() if not own.startswith(made)]
     text = re.sub(r"namespace([= ])mlho\b", rf"namespace\1{namespace}", "\n".join(lines))
     kinder = "set -euo pipefail; trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -351,8 +351,8 @@ def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path
     deployment = next(own for own in objects if own["kind"] == "Deployment")
 
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
-    assert image == "ghcr.io/mlho/mlho-scheduler@sha256:" + "a" * 64
-    assert config_of(objects, tmp_path).worker.image == "ghcr.io/mlho/mlho-worker@sha256:" + "b" * 64
+    assert image == "localhost/mlho-scheduler@sha256:" + "a" * 64
+    assert config_of(objects, tmp_path).worker.image == "localhost/mlho-worker@sha256:" + "b" * 64
 
 
 def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: Path):
