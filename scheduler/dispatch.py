@@ -13,7 +13,7 @@ from kombu.utils.json import dumps
 from mlho.protocol.messages import TASK_NAME, TaskMessage, signed
 from mlho.protocol.names import KEEP_SECONDS, QUEUE, Names
 from mlho.protocol.transport import celery_settings
-from scheduler.leases import QueueFull, QueueUnavailable, queue_full
+from scheduler.leases import QueueUnavailable, Refusal, unavailable
 
 ID_SEPARATOR: Final = "."
 
@@ -60,14 +60,14 @@ class Sender:
         Raises
         ------
         QueueUnavailable
-            Redis does not answer, and the message may or may not be there; or it is full.
+            Redis does not answer, and the message may or may not be there; or it takes nothing now.
         """
         with self._lock:
             try:
                 self._send(message)
-            except QueueFull as error:
+            except Refusal as error:
                 self._close()
-                raise queue_full() from error
+                raise unavailable(error) from error
             except (OperationalError, OSError) as error:
                 self._close()
                 raise QueueUnavailable(

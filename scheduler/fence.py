@@ -21,7 +21,7 @@ from redis.retry import Retry
 from mlho.protocol.names import PREFIX
 from mlho.store.base import Store
 from scheduler.executions import LEASE_SECONDS, AnotherScheduler, Deposed, Leadership
-from scheduler.leases import QueueFull, QueueUnavailable, queue_full
+from scheduler.leases import QueueUnavailable, unavailable
 
 _RENEW_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.25
@@ -103,8 +103,8 @@ class Fence:
         arguments: list[Any] = [self._token, int(self._lease_seconds * 1000)]
         try:
             return bool(self._hold(keys=[self._key], args=arguments))
-        except QueueFull as error:
-            raise queue_full() from error
+        except redis.ResponseError as error:
+            raise unavailable(error) from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise QueueUnavailable("broker: does not answer. Check its address, and that it runs.") from error
 

@@ -13,6 +13,7 @@ from redis.retry import Retry
 
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import KEEP_SECONDS, Names
+from mlho.protocol.outages import outage_of
 from mlho.protocol.scripts import REAP
 
 _EVENTS_AT_ONCE: Final = 500
@@ -23,18 +24,19 @@ log = structlog.get_logger()
 
 
 class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
-    """Redis does not answer, or is full: try again; a run that is under way waits."""
+    """Redis does not answer, or takes nothing: try again; a run that is under way waits."""
 
 
-QueueFull = redis.exceptions.OutOfMemoryError
-"""What a write to a full Redis raises."""
+Refusal = redis.ResponseError
+"""What a command raises that Redis does not carry out."""
 
 
-def queue_full() -> QueueUnavailable:
-    """The error of a Redis that has no memory left."""
-    return QueueUnavailable(
-        "broker: its memory is full (maxmemory). Raise it: redis-cli config set maxmemory 2gb. A run that is under way goes on then."
-    )
+def unavailable(error: redis.ResponseError) -> QueueUnavailable:
+    """The error of a Redis that refuses for a reason that may pass; raises any other as it is."""
+    words = outage_of(error)
+    if words is None:
+        raise error
+    return QueueUnavailable(f"broker: {words} A run that is under way goes on then.")
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def _answering() -> Iterator[None]:
         raise QueueError(
             "broker: this user may not do what is needed. Allow it its keys (~mlho:*) and commands."
         ) from error
-    except QueueFull as error:
-        raise queue_full() from error
+    except redis.ResponseError as error:
+        raise unavailable(error) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise QueueUnavailable("broker: does not answer. Check its address, and that it runs.") from error

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import KEEP_SECONDS, Names
+from mlho.protocol.outages import outage_of
 from mlho.protocol.scripts import (
     CLAIM,
     COMPLETE,
@@ -32,7 +33,7 @@ _ROOM_SECONDS: Final = 10
 
 
 class Unavailable(Exception):  # noqa: N818 - reads as the state
-    """Redis does not answer now, or is full; that may pass."""
+    """Redis does not answer now, or takes nothing; that may pass."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,9 @@ def _answering() -> Iterator[None]:
         raise QueueError(
             "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
         ) from error
-    except (
-        redis.ConnectionError,  # loading its file after a restart, too
-        redis.TimeoutError,
-        redis.exceptions.OutOfMemoryError,
-    ) as error:
+    except redis.ResponseError as error:
+        if outage_of(error) is None:
+            raise
+        raise Unavailable from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:  # loading its file after a restart, too
         raise Unavailable from error

@@ -108,7 +108,7 @@ class Service:
 
         if self._claims.until_answered(self._claims.answers, give_up=give_up) is None:
             raise QueueError(
-                "broker: does not answer, or its memory is full. Check its address, that it runs, and its maxmemory."
+                "broker: does not answer, or takes nothing. Check its address, that it runs, its maxmemory, its disk, and that it is the primary."
             )
 
     def _end(self) -> None:

@@ -4,14 +4,23 @@ Kombu writes each message that it takes to Redis once more until it is acknowled
 again what is neither queued nor leased nor committed, within seconds (docs/decisions/0009-no-redelivery.md).
 """
 
-from typing import Any, override
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, override
 
+import structlog
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
 from kombu.transport.virtual import QoS
 
 from mlho.protocol.messages import Refusal
+from mlho.protocol.outages import outage_of
 from worker.tasks import Desk
+
+_PAUSE_SECONDS: Final = 1.0
+
+log = structlog.get_logger()
 
 
 def use_transport(desk: Desk) -> None:
@@ -42,10 +51,30 @@ class _Channel(redis_transport.Channel):
     @override
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            with _outage_is_a_lost_connection():
+                return super()._brpop_read(**options)
         except (ValueError, RecursionError):  # the item is not JSON; it has left the queue
             self.connection.desk.refuse(Refusal.MALFORMED)
             return True
+
+    @override
+    def _queue_bind(self, *positional: Any, **named: Any) -> None:
+        with _outage_is_a_lost_connection():
+            super()._queue_bind(*positional, **named)
+
+
+@contextmanager
+def _outage_is_a_lost_connection() -> Iterator[None]:
+    """Have Celery connect again, once a second, to a Redis that takes nothing now: its main loop would end by the answer."""
+    try:
+        yield
+    except Exception as error:
+        words = outage_of(error)
+        if words is None:
+            raise
+        log.warning("queue_unavailable", error=f"broker: {words}")
+        time.sleep(_PAUSE_SECONDS)
+        raise ConnectionResetError("closed, because the server takes nothing") from error
 
 
 class _Poller(redis_transport.MultiChannelPoller):

@@ -4,7 +4,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 from typing import Final
@@ -180,14 +181,91 @@ def fill(client: "redis.Redis") -> None:
         client.set("more", b"")
 
 
-def test_a_full_redis_degrades_a_run_that_goes_on_once_there_is_room(home: Home) -> None:
-    """Longer than two leases: nobody is judged meanwhile, nothing starts twice, and what was asked while it was full is done."""
-    home.start_worker(slots=2)
+def make_replica(client: "redis.Redis") -> None:
+    """Make it the replica of a server that is not there: it answers, and takes nothing, as after a failover."""
+    client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+    with pytest.raises(redis.exceptions.ReadOnlyError):
+        client.set("more", b"")
+
+
+def miss_replicas(client: "redis.Redis") -> None:
+    """Have it ask for a replica that it has not."""
+    client.config_set("min-replicas-to-write", 1)
+    with pytest.raises(redis.exceptions.ResponseError, match="NOREPLICAS"):
+        client.set("more", b"")
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """A way in which Redis answers and takes nothing, how that passes, and what is said of it."""
+
+    begins: "Callable[[redis.Redis], None]"
+    passes: "Callable[[redis.Redis], object]"
+    words: str
+
+
+REFUSING: Final = {
+    "full": Refusing(
+        fill, lambda client: client.config_set("maxmemory", 0), "its memory is full (maxmemory). Raise it"
+    ),
+    "a replica": Refusing(
+        make_replica,
+        lambda client: client.execute_command("REPLICAOF", "NO", "ONE"),
+        "it is a replica, which takes no writes. Give the address of the primary",
+    ),
+    "without its replicas": Refusing(
+        miss_replicas,
+        lambda client: client.config_set("min-replicas-to-write", 0),
+        "too few of its replicas are there (min-replicas-to-write). Start them",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", REFUSING)
+def test_a_redis_that_takes_nothing_degrades_a_run_that_goes_on_once_it_does(home: Home, how: str) -> None:
+    """Longer than two leases: nobody is judged meanwhile, nothing starts twice, and what was asked meanwhile is done."""
+    run_through(home, REFUSING[how])
+
+
+def test_a_redis_whose_disk_is_full_degrades_a_run_that_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """It takes nothing that it cannot write to its file."""
+    with small_disk(tmp_path / "disk", size="200k") as disk:
+        ballast = disk / "ballast"
+
+        def fill_disk(client: "redis.Redis") -> None:
+            with suppress(OSError):
+                ballast.write_bytes(bytes(1_000_000))
+            client.bgsave()
+            wait_until(
+                lambda: "MISCONF" in refusal_to_write(client), seconds=10, what="that it takes nothing"
+            )
+
+        def make_room(client: "redis.Redis") -> None:
+            ballast.unlink()
+            client.bgsave()
+
+        server = Server(disk, options=("--save", "3600 1", "--rdbcompression", "no"))
+        with Home(tmp_path / "home", server=server) as home:
+            run_through(home, Refusing(fill_disk, make_room, ""))
+
+
+def refusal_to_write(client: "redis.Redis") -> str:
+    """What Redis says instead of taking a write; empty if it takes it."""
+    try:
+        client.set("more", b"")
+    except redis.exceptions.ResponseError as error:
+        return str(error)
+    return ""
+
+
+def run_through(home: Home, refusing: Refusing) -> None:
+    """Have Redis refuse while a task runs and others are asked for, and take writes again."""
+    worker = home.start_worker(slots=2)
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(2)
         running = executor.submit(task("test_sleep", "slow", home.starts, seconds=3))
         wait_until(lambda: client.zcard(home.names.leases) == 1, seconds=20, what="a task under way")
-        fill(client)
+        refusing.begins(client)
         noticed = wait_until(
             lambda: executor.figures.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
         )
@@ -195,24 +273,27 @@ def test_a_full_redis_degrades_a_run_that_goes_on_once_there_is_room(home: Home)
         time.sleep(11)
         assert executor.figures.is_degraded
         assert not any(future.done() for future in [running, *asked])
-        client.config_set("maxmemory", 0)
+        refusing.passes(client)
         for future in [running, *asked]:
             assert result(future).is_new
         assert not executor.figures.is_degraded
         assert noticed <= SECONDS
         assert executor.figures.retried == 0
+        assert worker.poll() is None
     assert sorted(noted_starts(home.starts)) == sorted(["slow", *(f"t{number}" for number in range(20))])
 
 
-def test_a_redis_that_is_full_at_the_start_is_said(start, tmp_path) -> None:
-    with Server(tmp_path / "full", options=("--maxmemory-policy", "noeviction")) as server:
+@pytest.mark.parametrize("how", REFUSING)
+def test_a_redis_that_takes_nothing_at_the_start_is_said(start, tmp_path, how) -> None:
+    """With the remedy that fits."""
+    with Server(tmp_path / "refusing", options=("--maxmemory-policy", "noeviction")) as server:
         with broker_client(server) as client:
-            fill(client)
+            REFUSING[how].begins(client)
         commands = start(str(tmp_path / "store"), server.url)
         began = time.monotonic()
 
         assert said_within(commands.run("--broker", server.url), began) == 2
-    assert "its memory is full (maxmemory). Raise it" in commands.log()
+    assert REFUSING[how].words in commands.log()
 
 
 @pytest.mark.parametrize("what", ["no Redis", "a full one"])

@@ -1,0 +1,52 @@
+"""What Redis says when it takes nothing for now, as its client raises it, and what it says when waiting cannot help."""
+
+import pytest
+import redis
+from redis._parsers import BaseParser
+
+from mlho.protocol.outages import outage_of
+
+PASSING = {
+    "OOM command not allowed when used memory > 'maxmemory'.": "its memory is full",
+    "MISCONF Redis is configured to save RDB snapshots, but it is currently unable to persist to disk.": "cannot write its file",
+    "READONLY You can't write against a read only replica.": "is a replica, which takes no writes",
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)": "has become a replica",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": "lost its primary",
+    "CLUSTERDOWN The cluster is down": "its cluster is down",
+    "NOREPLICAS Not enough good replicas to write.": "min-replicas-to-write",
+}
+LASTING = (
+    "WRONGTYPE Operation against a key holding the wrong kind of value",
+    "ERR unknown command 'BLPOP'",
+    "NOSCRIPT No matching script.",
+    "NOPERM User mlho has no permissions to access one of the keys",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+)
+
+
+def raised(answer: str) -> Exception:
+    """The client's exception for an answer of the server's."""
+    error = BaseParser.parse_error(answer)
+    assert isinstance(error, redis.RedisError)
+    return error
+
+
+@pytest.mark.parametrize(("answer", "words"), PASSING.items(), ids=[answer.split()[0] for answer in PASSING])
+def test_an_answer_that_may_change_is_an_outage_with_its_remedy(answer, words):
+    """By whatever class the client has for it."""
+    said = outage_of(raised(answer))
+
+    assert said is not None
+    assert words in said
+
+
+@pytest.mark.parametrize("answer", PASSING, ids=[answer.split()[0] for answer in PASSING])
+def test_a_script_that_meets_it_is_told_apart_from_a_faulty_one(answer):
+    """The server adds where in the script it was."""
+    assert outage_of(raised(f"{answer} script: 1f2e, on @user_script:3.")) is not None
+
+
+@pytest.mark.parametrize("answer", LASTING, ids=[answer.split()[0] for answer in LASTING])
+def test_what_waiting_cannot_mend_is_no_outage(answer):
+    """A defect or a wrong setting is said at once, not waited for."""
+    assert outage_of(raised(answer)) is None
