@@ -1,0 +1,169 @@
+"""The chart on a real cluster: its own test, an upgrade while a run is under way, and runs by the calendar."""
+
+import datetime as dt
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.cluster.conftest import new_namespace
+from tests.cluster.here import Here
+from tests.cluster.stack import BUCKET, ONE_WORKER, Stack, adopt_crds, image_values, installed
+from tests.cluster.storage import download, storage_here, upload
+
+# The chart as it was before the rest of this file, packaged by `helm package --version 0.0.9`.
+OLDER_CHART: Final = Path(__file__).parent / "fixtures" / "mlho-0.0.9.tgz"
+
+
+def test_helm_test_carries_out_a_tiny_run(stack: Stack):
+    """What ``helm test`` says and what it made: a cohort, and a run that has succeeded."""
+    command = ["helm", "test", "mlho", f"--namespace={stack.namespace}", "--timeout=4m", "--logs"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [own["metadata"]["name"] for own in stack.items("trun")]
+    (made,) = [name for name in names if name.startswith("mlho-helm-test-")]
+    assert stack.condition(made, "Succeeded")["status"] == "True"
+    assert stack.status(made)["outputs"]["resultDigest"] in done.stdout
+
+
+@pytest.fixture
+def older(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
+    """An installation of the older chart; Redis keeps its file on a volume, as it does by default."""
+    with (
+        new_namespace("upgrade") as kubectl,
+        installed(kubectl, cohort, chart=OLDER_CHART, **image_values()) as made,
+    ):
+        yield made
+
+
+def secrets_of(stack: Stack) -> list[Any]:
+    """What the chart made up at its first installation."""
+    return [stack.get("secret", name)["data"] for name in ("mlho-redis", "mlho-signing")]
+
+
+def commits(stack: Stack) -> dict[str, bytes]:
+    """Commit records in the store."""
+    with storage_here(stack.kubectl) as s3:
+        return download(s3, BUCKET, "store/commits/")
+
+
+def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older: Stack, here: Here):
+    """Schedulers and Redis are replaced, and the run goes on: nothing is done again, nobody blamed, the digest is the same."""
+    obj = older.submit("during", validation={"iterations": 24, "folds": 3, "seed": 41}, workers=ONE_WORKER)
+    wanted = here.begin(obj["spec"])
+    older.wait_until_it_learns("during")
+    schedulers = {pod["metadata"]["name"] for pod in older.pods("scheduler")}
+    secrets, before, done = secrets_of(older), commits(older), older.done("during")
+    execution = older.status("during")["execution"]
+    trial = {"resources": {"requests": {"cpu": "60m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}}
+
+    adopt_crds(older.namespace)
+    older.upgrade(
+        crds={"install": True},
+        scheduler={"resources": {"requests": {"cpu": "60m"}, "limits": {"memory": "384Mi"}}},
+        worker={"podLabels": {"team": "statistics"}},
+        redis={"trial": {**image_values()["redis"]["trial"], **trial}},
+    )
+    at_once = older.status("during")
+    status = older.wait("during", "Succeeded")
+
+    assert schedulers.isdisjoint(pod["metadata"]["name"] for pod in older.pods("scheduler"))
+    assert secrets_of(older) == secrets
+    assert at_once["phase"] in ("Running", "Waiting")  # it did not end before the upgrade did
+    assert status["execution"] == execution
+    assert status["tasks"]["done"] >= at_once["tasks"]["done"] >= done
+    assert status["tasks"]["quarantined"] == 0
+    assert status["outputs"]["resultDigest"] == wanted.result().digest
+    assert before.items() <= commits(older).items()
+
+
+def zone_of_another_day() -> str:
+    """A time zone in which it is another day than in Greenwich, and will be for an hour."""
+    return "Pacific/Pago_Pago" if dt.datetime.now(dt.UTC).hour < 10 else "Pacific/Kiritimati"
+
+
+@pytest.fixture(scope="module")
+def day() -> str:
+    """Today, in the schedules' time zone."""
+    return dt.datetime.now(ZoneInfo(zone_of_another_day())).date().isoformat()
+
+
+@pytest.fixture(scope="module")
+def calendar(stack: Stack, cohort: Path, day: str) -> Iterator[Stack]:
+    """The installation with a nightly scoring of the day's patients, and a retraining that is due each minute."""
+    training = stack.submit("champion", validation={"iterations": 2, "folds": 3, "seed": 51})
+    run_id = stack.wait("champion", "Succeeded")["runId"]
+    with storage_here(stack.kubectl) as s3:
+        upload(s3, cohort, BUCKET, f"inpatients/{day}/")
+    scoring = {
+        "bundle": {"uri": f"run:{run_id}"},
+        "data": {
+            "uri": f"s3://{BUCKET}/inpatients/{{date}}/",
+            "source": "dbmart",
+            "partitionedBy": "patient",
+            "tables": {"events": "events/", "demographics": "demographics/"},
+        },
+        "index": {"date": "{date}"},
+        "workers": ONE_WORKER,
+    }
+    common = {"timeZone": zone_of_another_day()}
+    night = {"name": "night", "schedule": "0 3 * * *", "resource": {"kind": "ScoringRun", "spec": scoring}}
+    month = {
+        "name": "month",
+        "schedule": "* * * * *",
+        "resource": {"kind": "TrainingRun", "spec": training["spec"]},
+    }
+    stack.upgrade(schedules=[common | night, common | month])
+    yield stack
+    stack.upgrade()
+
+
+def trigger(stack: Stack, name: str) -> str:
+    """Have the nightly CronJob make a Kubernetes Job now; return what it says."""
+    stack.kubectl("create", "job", name, "--from=cronjob/mlho-night")
+    stack.kubectl("wait", "--for=condition=Complete", f"job/{name}", "--timeout=90s")
+    return stack.kubectl("logs", f"job/{name}")
+
+
+def scored(stack: Stack) -> dict[str, bytes]:
+    """What scoring runs have published."""
+    with storage_here(stack.kubectl) as s3:
+        files = download(s3, BUCKET, "store/runs/")
+    return {name: content for name, content in files.items() if "/scores/" in name}
+
+
+def test_a_night_is_scored_once_however_often_its_cronjob_fires(calendar: Stack, day: str):
+    """The name holds the schedule's day, which is not that of Greenwich; the second time nothing is made or written."""
+    said = trigger(calendar, "night-one")
+    name = f"night-{day}"
+    status = calendar.wait(name, "Succeeded", kind="scoringrun")
+    published = scored(calendar)
+
+    again = trigger(calendar, "night-two")
+
+    assert f"scoringrun/{name} created" in said
+    assert f"scoringrun/{name} is there already" in again
+    assert [own["metadata"]["name"] for own in calendar.items("srun") if day in own["metadata"]["name"]] == [
+        name
+    ]
+    assert calendar.status(name, kind="scoringrun") == status
+    assert scored(calendar) == published
+    manifest = next(json.loads(own) for key, own in published.items() if key.endswith("manifest.json"))
+    assert manifest["scores"]["samples"] > 0
+
+
+def test_a_retraining_that_is_due_is_made_by_the_calendar(calendar: Stack, day: str):
+    """Nobody asks: the CronJob's own minute comes."""
+    name = f"month-{day}"
+    calendar.wait_for(
+        "the calendar has made it",
+        lambda: name in [own["metadata"]["name"] for own in calendar.items("trun")],
+        seconds=100,
+    )
+
+    assert calendar.wait(name, "Succeeded")["outputs"] == calendar.status("champion")["outputs"]
