@@ -10,7 +10,10 @@ from hypothesis import HealthCheck, settings
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 
-REFERENCE = "MLHO_REFERENCE"
+OF_TESTS = (
+    "MLHO_REFERENCE",
+    "MLHO_TEST_",
+)  # what says where tests find things; the rest configures the programs
 
 # Nothing above imports what reads these, and the processes that tests start inherit them: the cores are shared by the
 # tests that run side by side.
@@ -18,7 +21,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
 # Here rather than in a fixture, so that fixtures of modules and sessions find them gone too.
-for name in [name for name in os.environ if name.startswith("MLHO_") and name != REFERENCE]:
+for name in [name for name in os.environ if name.startswith("MLHO_") and not name.startswith(OF_TESTS)]:
     del os.environ[name]
 
 from tests.builders import InlinePool, Said, call_command  # noqa: E402 - it imports numpy, which reads the above
