@@ -1,0 +1,177 @@
+"""Tenants cannot reach each other, and workers reach nothing but what they need; what is allowed works at the same moment."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import Kubectl
+from tests.cluster.stack import BUCKET, ONE_WORKER, Stack
+from tests.cluster.tenants import PORT, Tenants, address, knock, secret_value, two_tenants
+
+
+@pytest.fixture(scope="module")
+def tenants(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Tenants]:
+    """Two releases, and a run in the midst of its iterations in the first."""
+    with two_tenants(cohort) as made:
+        made.first.submit(
+            "long",
+            data=data_of(made.first, "first"),
+            validation={"iterations": 200, "folds": 5, "seed": 31},
+            workers=ONE_WORKER,
+        )
+        made.first.wait_until_it_learns("long")
+        yield made
+
+
+def data_of(stack: Stack, owner: str) -> dict[str, Any]:
+    """The tables below a tenant's prefix."""
+    data: dict[str, Any] = stack.run("any")["spec"]["data"]
+    return {**data, "uri": f"s3://{BUCKET}/{owner}/cohort/"}
+
+
+def targets(tenants: Tenants) -> dict[str, tuple[str, int]]:
+    """What the first tenant may want to reach."""
+    second = tenants.second
+    return {
+        "own Redis": (f"mlho-redis.{tenants.first.namespace}.svc.cluster.local", 6379),
+        "storage": (f"seaweedfs.{tenants.storage.namespace}.svc.cluster.local", 8333),
+        "API": ("kubernetes.default.svc.cluster.local", 443),
+        "other Redis": (f"mlho-redis.{second.namespace}.svc.cluster.local", 6379),
+        "other scheduler": (address(second, second.leader()), PORT),
+        "other pod": (address(second, "neighbour"), PORT),
+    }
+
+
+def test_a_worker_reaches_its_redis_and_the_storage_and_nothing_else(tenants: Tenants):
+    """Not the API, and no pod of another namespace."""
+    found = knock(tenants.first, tenants.first.workers()[0], targets(tenants))
+
+    assert found == {
+        "own Redis": "open",
+        "storage": "open",
+        "API": "no answer",
+        "other Redis": "no answer",
+        "other scheduler": "no answer",
+        "other pod": "no answer",
+    }
+
+
+def test_the_scheduler_reaches_the_api_too(tenants: Tenants):
+    """And nothing of another namespace."""
+    found = knock(tenants.first, tenants.first.leader(), targets(tenants))
+
+    assert found == {
+        "own Redis": "open",
+        "storage": "open",
+        "API": "open",
+        "other Redis": "no answer",
+        "other scheduler": "no answer",
+        "other pod": "no answer",
+    }
+
+
+def test_what_is_refused_is_there(tenants: Tenants):
+    """The same targets answer those who may: so it is the policies that refused, and not the network."""
+    second = tenants.second
+    wanted = targets(tenants)
+    stranger = knock(tenants.first, "neighbour", wanted, python="python")
+    owner = knock(second, second.leader(), {"other Redis": wanted["other Redis"]})
+
+    assert (stranger["API"], stranger["other pod"]) == ("open", "open")
+    assert (stranger["own Redis"], stranger["other Redis"]) == ("no answer", "no answer")
+    assert owner == {"other Redis": "open"}
+
+
+def test_a_run_on_another_tenants_data_is_refused_and_its_owners_is_carried_out(tenants: Tenants):
+    """``Accepted=False``, in words; the owner's run on the same tables succeeds."""
+    wanted = {
+        "data": data_of(tenants.second, "second"),
+        "validation": {"iterations": 2, "folds": 3, "seed": 32},
+    }
+    tenants.first.submit("thief", **wanted)
+    tenants.second.submit("owner", **wanted, workers=ONE_WORKER)
+
+    refused = tenants.first.wait_for(
+        "it is refused",
+        lambda: (own := tenants.first.condition("thief", "Accepted"))["status"] == "False" and own,
+    )
+
+    assert f"s3://{BUCKET}/second/cohort/" in refused["message"]
+    assert "denied" in refused["message"].lower()
+    tenants.second.wait("owner", "Succeeded")
+    assert not tenants.first.done("thief")
+
+
+# Run in a worker, with its credentials: what it may do in the stores of both.
+USE_STORES = """
+import json
+from mlho.errors import MlhoError
+from mlho.store import open_store
+
+def answer(act):
+    try:
+        act()
+        return "done"
+    except MlhoError as error:
+        return type(error).__name__
+
+found = {}
+for name in ("first", "second"):
+    store = open_store(f"s3://mlho/{name}/store")
+    found[name] = {
+        "list": answer(lambda: list(store.keys("runs/"))),
+        "write": answer(lambda: store.put_if_absent("tests/by-the-first", b"mine")),
+        "read": answer(lambda: open_store(f"s3://mlho/{name}/cohort").get("spec.yaml")),
+        "delete": answer(lambda: store.delete("tests/by-the-first")),
+    }
+print(json.dumps(found))
+"""
+
+
+def test_a_worker_cannot_use_another_tenants_store(tenants: Tenants):
+    """It can neither list, read, write nor delete there; in its own prefix it can."""
+    worker = tenants.first.workers()[0]
+
+    found = json.loads(tenants.first.python_in(worker, USE_STORES).splitlines()[-1])
+
+    assert set(found["first"].values()) == {"done"}
+    assert "done" not in found["second"].values()
+
+
+def redis_says(asked: Stack, password: str, *command: str) -> str:
+    """What a tenant's Redis answers to somebody with a password."""
+    pod = asked.pods("redis")[0]["metadata"]["name"]
+    script = f"REDISCLI_AUTH={password} redis-cli --user mlho {' '.join(command)} 2>&1\n"
+    return asked.kubectl("exec", "-i", pod, "--", "sh", given=script)
+
+
+def test_a_password_opens_one_redis_and_only_our_keys_in_it(tenants: Tenants):
+    """Who got past the network would need the other's password, and could not empty or configure even its own Redis."""
+    first = secret_value(tenants.first, "mlho-redis", "password")
+    second = secret_value(tenants.second, "mlho-redis", "password")
+
+    assert "PONG" in redis_says(tenants.second, second, "PING")
+    assert "WRONGPASS" in redis_says(tenants.second, first, "PING")
+    assert "NOPERM" in redis_says(tenants.first, first, "GET", "somebody:else")
+    assert "NOPERM" in redis_says(tenants.first, first, "FLUSHALL")
+    assert "NOPERM" in redis_says(tenants.first, first, "CONFIG", "GET", "dir")
+    signing = [secret_value(own, "mlho-signing", "key") for own in (tenants.first, tenants.second)]
+    assert len(set(signing)) == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"),
+    [("create", "jobs.batch"), ("get", "trainingruns.mlho.io"), ("get", "secrets"), ("list", "pods")],
+)
+def test_a_scheduler_has_no_right_in_another_tenants_namespace(tenants: Tenants, verb: str, what: str):
+    """Kubernetes itself says so."""
+    who = f"--as=system:serviceaccount:{tenants.first.namespace}:mlho-scheduler"
+
+    def answer(kubectl: Kubectl) -> list[str]:
+        return kubectl("auth", "can-i", verb, what, who, check=False).split()
+
+    assert "no" in answer(tenants.second.kubectl)
+    assert ("yes" in answer(tenants.first.kubectl)) == (what != "secrets")
