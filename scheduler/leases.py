@@ -11,6 +11,7 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from mlho.protocol.eviction import eviction_words
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import KEEP_SECONDS, Names
 from mlho.protocol.outages import outage_of
@@ -100,15 +101,13 @@ class Leases:
             self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
             self._redis.delete(self.names.room)
             try:
-                memory = cast(dict[str, str], self._redis.config_get("maxmemory*"))
-            except redis.ResponseError:  # a managed Redis hides its configuration
+                memory = cast(dict[str, object], self._redis.info("memory"))
+            except redis.ResponseError:  # this user may not ask
+                log.warning("queue_policy_unknown")
                 return
-        policy = memory.get("maxmemory-policy", "noeviction")
-        if int(memory.get("maxmemory", 0)) > 0 and policy != "noeviction":
-            raise QueueError(
-                f"broker: its maxmemory-policy is {policy}, so that it throws away messages and leases when memory is short. "
-                "Set maxmemory-policy to noeviction."
-            )
+        words = eviction_words(memory)
+        if words is not None:
+            raise QueueError(f"broker: {words}")
 
     def declare(self, epoch: int) -> None:
         """Say that this execution is on, unless that stands.

@@ -11,6 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from mlho.protocol.eviction import eviction_words
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import KEEP_SECONDS, Names
@@ -92,16 +93,24 @@ class Claims:
             for script in (CLAIM, HEARTBEAT, COMPLETE, RELEASE)
         }
 
-    def answers(self) -> bool:
-        """Return true: Redis answers, and takes what it is given.
+    def check(self) -> bool:
+        """Return true: Redis answers, takes what it is given, and keeps it.
 
         Raises
         ------
         QueueError
-            It refuses the password.
+            It refuses the password, or throws keys away.
         """
         with _answering():
-            return bool(self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS))
+            self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
+            try:
+                memory = cast(dict[str, object], self._redis.info("memory"))
+            except redis.ResponseError:  # this user may not ask; the scheduler's may
+                return True
+        words = eviction_words(memory)
+        if words is not None:
+            raise QueueError(f"broker: {words}")
+        return True
 
     def claim(self, message: TaskMessage, owner: str, *, stored: int = NOT_ASKED) -> Claim:
         """Ask for the lease of a task; the attempt is counted with it."""

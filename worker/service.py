@@ -106,7 +106,7 @@ class Service:
                 is_said = True
             return time.monotonic() - began > _REDIS_SECONDS
 
-        if self._claims.until_answered(self._claims.answers, give_up=give_up) is None:
+        if self._claims.until_answered(self._claims.check, give_up=give_up) is None:
             raise QueueError(
                 "broker: does not answer, or takes nothing. Check its address, that it runs, its maxmemory, its disk, and that it is the primary."
             )

@@ -119,7 +119,7 @@ class Home:
         end_execution(self.store, self.execution, state)
         return self.execution
 
-    def wait_for_slots(self, slots: int, *, seconds: float = 20) -> None:
+    def wait_for_slots(self, slots: int, *, seconds: float = 60) -> None:
         leases = Leases(self.server.url, self.names)
         try:
             wait_until(lambda: leases.look().slots >= slots, seconds=seconds, what=f"{slots} slots")

@@ -4,15 +4,13 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import Popen
 from typing import Final
 from uuid import uuid4
 
 import pytest
-import redis
 
 from mlho.protocol.documents import State
 from mlho.spec import canonical_json
@@ -24,6 +22,7 @@ from tests.services import queue_home
 from tests.services.queue_commands import Commands, ending, published
 from tests.services.queue_home import RUN, Home, kill_group, result, wait_until
 from tests.services.queue_steps import noted_starts, task
+from tests.services.redis_refusals import REFUSING, broker_client, fill
 from tests.services.redis_servers import Server
 from tests.services.s3_servers import BUCKET, READ_ONLY_KEY, S3Server, client_of, free_port
 
@@ -44,12 +43,18 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a run in a folder, without a queue, publishes."""
+def trained(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
+    """A store with the run, which was carried out without a queue."""
     folder = tmp_path_factory.mktemp("alone")
     with ending(Commands(spec, folder, str(folder / "store"), "")) as commands:
         assert commands.run("--workers", "1").wait(120) == 0, commands.log()
-    return published(LocalStore(folder / "store"))
+    return LocalStore(folder / "store")
+
+
+@pytest.fixture(scope="module")
+def alone(trained: LocalStore) -> dict[str, bytes]:
+    """What it publishes."""
+    return published(trained)
 
 
 @pytest.fixture
@@ -93,19 +98,19 @@ kind: ScoringRun
 metadata: {name: nightly}
 spec:
   bundle: {uri: run:0123456789abcdef}
-  data: {tables: {events: events}, partitionedBy: patient}
+  data: {tables: {events: events, demographics: demographics.parquet}, partitionedBy: patient}
   index: {date: 2019-05-01}
 """
 
 
-def begin(commands: Commands, program: str) -> "Popen[bytes]":
+def begin(commands: Commands, program: str, *, bundle: str = RUN) -> "Popen[bytes]":
     """Start ``mlho run``, ``mlho score`` or a worker."""
     if program == "worker":
         return commands.worker(RUN)
     if program == "run":
         return commands.run("--broker", commands.broker)
-    path = commands.folder / "score.yaml"
-    path.write_text(SCORE)
+    path = commands.spec.parent / "score.yaml"
+    path.write_text(SCORE.replace(RUN, bundle))
     return commands.command("score", str(path), "--store", commands.address, "--broker", commands.broker)
 
 
@@ -132,167 +137,66 @@ def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker,
 # Redis.
 
 
-@pytest.mark.parametrize("program", ["run", "worker"])
-def test_a_wrong_password_is_said(start, tmp_path, program) -> None:
+PROGRAMS: Final = ("run", "score", "worker")
+
+
+@pytest.fixture
+def refused(start, trained) -> "Callable[[str, str], Commands]":
+    """Start a program that must refuse its Redis with the right exit code, and leave no execution that a worker could come to."""
+
+    def refuse(program: str, url: str) -> Commands:
+        (run,) = {key.split("/")[1] for key in trained.keys("runs/")}
+        commands = start(str(trained.root), url)
+        if program == "worker":
+            begin_execution(trained, RUN, trained.root)
+        began = time.monotonic()
+        process = begin(commands, program, bundle=run)
+        assert said_within(process, began) == (EX_CONFIG if program == "worker" else 2), commands.log()
+        if program == "worker":
+            trained.delete(f"runs/{RUN}/execution")
+        assert [key for key in trained.keys("runs/") if key.endswith("/execution")] == []
+        return commands
+
+    return refuse
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_wrong_password_is_said(refused, tmp_path, program) -> None:
     """By name of the variable to set; the password is not shown."""
     with Server(tmp_path / "locked", options=("--requirepass", "right")) as server:
-        commands = start(str(tmp_path / "store"), server.url.replace("redis://", "redis://:wrong-one@"))
-        if program == "worker":
-            begin_execution(LocalStore(tmp_path / "store"), RUN, tmp_path)
-        began = time.monotonic()
-
-        assert said_within(begin(commands, program), began) == (EX_CONFIG if program == "worker" else 2)
+        commands = refused(program, server.url.replace("redis://", "redis://:wrong-one@"))
     assert "refuses this password or user. Set MLHO_BROKER" in commands.log()
     assert "wrong-one" not in commands.log()
 
 
-def test_a_redis_that_evicts_is_refused_with_its_remedy(start, tmp_path) -> None:
-    """Before the run is anybody's: no execution is begun, so no worker can come to it."""
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_redis_that_evicts_is_refused_with_its_remedy(refused, tmp_path, program) -> None:
+    """Whoever asks: a worker as well, whose scheduler may have come before the setting."""
     options = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     with Server(tmp_path / "evicting", options=options) as server:
-        commands = start(str(tmp_path / "store"), server.url)
-        began = time.monotonic()
-
-        assert said_within(commands.run("--broker", server.url), began) == 2
+        commands = refused(program, server.url)
+    assert "its maxmemory-policy is allkeys-lru" in commands.log()
     assert "Set maxmemory-policy to noeviction" in commands.log()
-    assert [key for key in LocalStore(tmp_path / "store").keys("runs/") if key.endswith("/execution")] == []
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path / "home") as made:
-        yield made
+def test_a_redis_that_hides_its_configuration_is_asked_all_the_same(refused, tmp_path) -> None:
+    """As those that others run do."""
+    options = ("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
+    with Server(tmp_path / "managed", options=options) as server:
+        with broker_client(server) as client:
+            client.execute_command("ACL", "SETUSER", "default", "-config")
+        commands = refused("run", server.url)
+    assert "its maxmemory-policy is volatile-lru" in commands.log()
 
 
-@contextmanager
-def broker_client(server: Server) -> "Iterator[redis.Redis]":
-    client = redis.Redis.from_url(server.url)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def fill(client: "redis.Redis") -> None:
-    """Leave Redis less memory than it uses: it answers, and takes nothing."""
-    client.set("ballast", bytes(1_000_000))
-    client.config_set("maxmemory", 600_000)
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
-        client.set("more", b"")
-
-
-def make_replica(client: "redis.Redis") -> None:
-    """Make it the replica of a server that is not there: it answers, and takes nothing, as after a failover."""
-    client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
-    with pytest.raises(redis.exceptions.ReadOnlyError):
-        client.set("more", b"")
-
-
-def miss_replicas(client: "redis.Redis") -> None:
-    """Have it ask for a replica that it has not."""
-    client.config_set("min-replicas-to-write", 1)
-    with pytest.raises(redis.exceptions.ResponseError, match="NOREPLICAS"):
-        client.set("more", b"")
-
-
-@dataclass(frozen=True)
-class Refusing:
-    """A way in which Redis answers and takes nothing, how that passes, and what is said of it."""
-
-    begins: "Callable[[redis.Redis], None]"
-    passes: "Callable[[redis.Redis], object]"
-    words: str
-
-
-REFUSING: Final = {
-    "full": Refusing(
-        fill, lambda client: client.config_set("maxmemory", 0), "its memory is full (maxmemory). Raise it"
-    ),
-    "a replica": Refusing(
-        make_replica,
-        lambda client: client.execute_command("REPLICAOF", "NO", "ONE"),
-        "it is a replica, which takes no writes. Give the address of the primary",
-    ),
-    "without its replicas": Refusing(
-        miss_replicas,
-        lambda client: client.config_set("min-replicas-to-write", 0),
-        "too few of its replicas are there (min-replicas-to-write). Start them",
-    ),
-}
-
-
+@pytest.mark.parametrize("program", ["run", "score"])
 @pytest.mark.parametrize("how", REFUSING)
-def test_a_redis_that_takes_nothing_degrades_a_run_that_goes_on_once_it_does(home: Home, how: str) -> None:
-    """Longer than two leases: nobody is judged meanwhile, nothing starts twice, and what was asked meanwhile is done."""
-    run_through(home, REFUSING[how])
-
-
-def test_a_redis_whose_disk_is_full_degrades_a_run_that_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    """It takes nothing that it cannot write to its file."""
-    with small_disk(tmp_path / "disk", size="200k") as disk:
-        ballast = disk / "ballast"
-
-        def fill_disk(client: "redis.Redis") -> None:
-            with suppress(OSError):
-                ballast.write_bytes(bytes(1_000_000))
-            client.bgsave()
-            wait_until(
-                lambda: "MISCONF" in refusal_to_write(client), seconds=10, what="that it takes nothing"
-            )
-
-        def make_room(client: "redis.Redis") -> None:
-            ballast.unlink()
-            client.bgsave()
-
-        server = Server(disk, options=("--save", "3600 1", "--rdbcompression", "no"))
-        with Home(tmp_path / "home", server=server) as home:
-            run_through(home, Refusing(fill_disk, make_room, ""))
-
-
-def refusal_to_write(client: "redis.Redis") -> str:
-    """What Redis says instead of taking a write; empty if it takes it."""
-    try:
-        client.set("more", b"")
-    except redis.exceptions.ResponseError as error:
-        return str(error)
-    return ""
-
-
-def run_through(home: Home, refusing: Refusing) -> None:
-    """Have Redis refuse while a task runs and others are asked for, and take writes again."""
-    worker = home.start_worker(slots=2)
-    with home.executor() as executor, home.redis() as client:
-        home.wait_for_slots(2)
-        running = executor.submit(task("test_sleep", "slow", home.starts, seconds=3))
-        wait_until(lambda: client.zcard(home.names.leases) == 1, seconds=20, what="a task under way")
-        refusing.begins(client)
-        noticed = wait_until(
-            lambda: executor.figures.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
-        )
-        asked = [executor.submit(task("test_noted", f"t{number}", home.starts)) for number in range(20)]
-        time.sleep(11)
-        assert executor.figures.is_degraded
-        assert not any(future.done() for future in [running, *asked])
-        refusing.passes(client)
-        for future in [running, *asked]:
-            assert result(future).is_new
-        assert not executor.figures.is_degraded
-        assert noticed <= SECONDS
-        assert executor.figures.retried == 0
-        assert worker.poll() is None
-    assert sorted(noted_starts(home.starts)) == sorted(["slow", *(f"t{number}" for number in range(20))])
-
-
-@pytest.mark.parametrize("how", REFUSING)
-def test_a_redis_that_takes_nothing_at_the_start_is_said(start, tmp_path, how) -> None:
+def test_a_redis_that_takes_nothing_at_the_start_is_said(refused, tmp_path, how, program) -> None:
     """With the remedy that fits."""
     with Server(tmp_path / "refusing", options=("--maxmemory-policy", "noeviction")) as server:
         with broker_client(server) as client:
             REFUSING[how].begins(client)
-        commands = start(str(tmp_path / "store"), server.url)
-        began = time.monotonic()
-
-        assert said_within(commands.run("--broker", server.url), began) == 2
+        commands = refused(program, server.url)
     assert REFUSING[how].words in commands.log()
 
 
@@ -444,6 +348,12 @@ def test_a_worker_of_an_older_version_than_its_scheduler_says_so(start, broker, 
 
     assert said_within(commands.worker(RUN), began) == EX_CONFIG
     assert "was written by another version of this program" in commands.log()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path / "home") as made:
+        yield made
 
 
 def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home, monkeypatch) -> None:

@@ -1,0 +1,69 @@
+"""Ways in which a real Redis answers and takes nothing, and how each passes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+import redis
+
+from scheduler.embedded import free_port
+from tests.services.redis_servers import Server
+
+
+@contextmanager
+def broker_client(server: Server) -> "Iterator[redis.Redis]":
+    client = redis.Redis.from_url(server.url)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def fill(client: "redis.Redis") -> None:
+    """Leave Redis less memory than it uses: it answers, and takes nothing."""
+    client.set("ballast", bytes(1_000_000))
+    client.config_set("maxmemory", 600_000)
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        client.set("more", b"")
+
+
+def make_replica(client: "redis.Redis") -> None:
+    """Make it the replica of a server that is not there: it answers, and takes nothing, as after a failover."""
+    client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+    with pytest.raises(redis.exceptions.ReadOnlyError):
+        client.set("more", b"")
+
+
+def miss_replicas(client: "redis.Redis") -> None:
+    """Have it ask for a replica that it has not."""
+    client.config_set("min-replicas-to-write", 1)
+    with pytest.raises(redis.exceptions.ResponseError, match="NOREPLICAS"):
+        client.set("more", b"")
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """A way in which Redis answers and takes nothing, how that passes, and what is said of it."""
+
+    begins: "Callable[[redis.Redis], None]"
+    passes: "Callable[[redis.Redis], object]"
+    words: str
+
+
+REFUSING: Final = {
+    "full": Refusing(
+        fill, lambda client: client.config_set("maxmemory", 0), "its memory is full (maxmemory). Raise it"
+    ),
+    "a replica": Refusing(
+        make_replica,
+        lambda client: client.execute_command("REPLICAOF", "NO", "ONE"),
+        "it is a replica, which takes no writes. Give the address of the primary",
+    ),
+    "without its replicas": Refusing(
+        miss_replicas,
+        lambda client: client.config_set("min-replicas-to-write", 0),
+        "too few of its replicas are there (min-replicas-to-write). Start them",
+    ),
+}

@@ -1,0 +1,86 @@
+"""A Redis that answers and takes nothing while a run is under way: the run is degraded, and goes on once it does."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+import redis
+
+from tests.disks import small_disk
+from tests.services.queue_home import Home, result, wait_until
+from tests.services.queue_steps import noted_starts, task
+from tests.services.redis_refusals import REFUSING, Refusing
+from tests.services.redis_servers import Server
+
+SECONDS: Final = 15.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path / "home") as made:
+        yield made
+
+
+@pytest.mark.parametrize("how", REFUSING)
+def test_a_redis_that_takes_nothing_degrades_a_run_that_goes_on_once_it_does(home: Home, how: str) -> None:
+    """Longer than two leases: nobody is judged meanwhile, nothing starts twice, and what was asked meanwhile is done."""
+    run_through(home, REFUSING[how])
+
+
+def test_a_redis_whose_disk_is_full_degrades_a_run_that_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """It takes nothing that it cannot write to its file."""
+    with small_disk(tmp_path / "disk", size="200k") as disk:
+        ballast = disk / "ballast"
+
+        def fill_disk(client: "redis.Redis") -> None:
+            with suppress(OSError):
+                ballast.write_bytes(bytes(1_000_000))
+            client.bgsave()
+            wait_until(
+                lambda: "MISCONF" in refusal_to_write(client), seconds=10, what="that it takes nothing"
+            )
+
+        def make_room(client: "redis.Redis") -> None:
+            ballast.unlink()
+            client.bgsave()
+
+        server = Server(disk, options=("--save", "3600 1", "--rdbcompression", "no"))
+        with Home(tmp_path / "home", server=server) as home:
+            run_through(home, Refusing(fill_disk, make_room, ""))
+
+
+def refusal_to_write(client: "redis.Redis") -> str:
+    """What Redis says instead of taking a write; empty if it takes it."""
+    try:
+        client.set("more", b"")
+    except redis.exceptions.ResponseError as error:
+        return str(error)
+    return ""
+
+
+def run_through(home: Home, refusing: Refusing) -> None:
+    """Have Redis refuse while a task runs and others are asked for, and take writes again."""
+    worker = home.start_worker(slots=2)
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(2)
+        running = executor.submit(task("test_sleep", "slow", home.starts, seconds=3))
+        wait_until(lambda: client.zcard(home.names.leases) == 1, seconds=20, what="a task under way")
+        refusing.begins(client)
+        noticed = wait_until(
+            lambda: executor.figures.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
+        )
+        asked = [executor.submit(task("test_noted", f"t{number}", home.starts)) for number in range(20)]
+        time.sleep(11)
+        assert executor.figures.is_degraded
+        assert not any(future.done() for future in [running, *asked])
+        refusing.passes(client)
+        for future in [running, *asked]:
+            assert result(future).is_new
+        assert not executor.figures.is_degraded
+        assert noticed <= SECONDS
+        assert executor.figures.retried == 0
+        assert worker.poll() is None
+    assert sorted(noted_starts(home.starts)) == sorted(["slow", *(f"t{number}" for number in range(20))])
