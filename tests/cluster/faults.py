@@ -13,23 +13,16 @@ import pytest
 from tests.cluster.stack import Stack
 
 KUBELET_SECONDS: Final = 90
-# Ends the object storage's process as a power cut would; its container is started again, on the same volume.
-KILL_WEED: Final = """
-import os, signal
-for name in filter(str.isdigit, os.listdir("/proc")):
-    if int(name) != 1 and open(f"/proc/{name}/cmdline", "rb").read().startswith(b"weed"):
-        os.kill(int(name), signal.SIGKILL)
-"""
 
 
-def delete_worker(stack: Stack) -> None:
-    """Delete a worker pod, without grace."""
-    stack.kubectl("delete", "pod", stack.workers()[0], "--grace-period=0", "--force")
+def delete_worker(stack: Stack, run: str) -> None:
+    """Delete a worker pod of the run, without grace."""
+    stack.kubectl("delete", "pod", stack.workers(run)[0], "--grace-period=0", "--force")
 
 
-def evict_worker(stack: Stack) -> None:
-    """Ask for a worker's eviction, as a node that is drained does."""
-    pod = stack.workers()[0]
+def evict_worker(stack: Stack, run: str) -> None:
+    """Ask for the eviction of a worker of the run, as a node that is drained does."""
+    pod = stack.workers(run)[0]
     body = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -39,27 +32,27 @@ def evict_worker(stack: Stack) -> None:
     stack.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(body))
 
 
-def delete_leader(stack: Stack) -> None:
+def delete_leader(stack: Stack, _run: str) -> None:
     """Delete the scheduler that leads."""
     stack.kubectl("delete", "pod", stack.leader(), "--wait=false")
 
 
-def kill_leader(stack: Stack) -> None:
+def kill_leader(stack: Stack, _run: str) -> None:
     """Delete the scheduler that leads, without a moment to release its Lease."""
     stack.kubectl("delete", "pod", stack.leader(), "--grace-period=0", "--force")
 
 
-def delete_redis(stack: Stack) -> None:
+def delete_redis(stack: Stack, _run: str) -> None:
     """Delete Redis, which forgets everything."""
     stack.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=redis", "--wait=false")
 
 
-def delete_storage(stack: Stack) -> None:
+def delete_storage(stack: Stack, _run: str) -> None:
     """Delete the object storage's pod; the next has the same volume."""
     stack.kubectl("delete", "pod", "-l", "app=seaweedfs", "--grace-period=0", "--force")
 
 
-def stop_kubelet(stack: Stack) -> None:
+def stop_kubelet(stack: Stack, _run: str) -> None:
     """Stop the node's kubelet for 90 seconds: the node is not ready, and no Service has a pod behind it."""
     pid = _kubelet()
     os.kill(pid, signal.SIGSTOP)
@@ -90,7 +83,7 @@ def _kubelet() -> int:
     )
 
 
-Fault = Callable[[Stack], None]
+Fault = Callable[[Stack, str], None]
 # From the gentlest to the rudest.
 FAULTS: Final[tuple[Fault, ...]] = (
     evict_worker,

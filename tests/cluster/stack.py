@@ -135,7 +135,7 @@ class Stack:
         """Wait until a run is in the midst of its iterations, with workers that take tasks."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self.status(name).get("stage") == "learn" and self.workers():
+            if self.status(name).get("stage") == "learn" and self.workers(name):
                 return
             time.sleep(0.25)
         raise AssertionError(f"{name}: does not learn: {json.dumps(self.status(name), indent=1)}")
@@ -144,12 +144,15 @@ class Stack:
         """Pods of the release, by component."""
         return self.items("pods", f"app.kubernetes.io/component={component}")
 
-    def workers(self) -> list[str]:
-        """Names of the worker pods that take tasks."""
+    def workers(self, run: str = "") -> list[str]:
+        """Names of the worker pods that take tasks, of one run or of all."""
+        prefix = f"{run}-" if run else ""
         return [
             pod["metadata"]["name"]
             for pod in self.pods("worker")
-            if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+            if pod["metadata"]["name"].startswith(prefix)
+            and pod["status"].get("phase") == "Running"
+            and "deletionTimestamp" not in pod["metadata"]
         ]
 
     def leader(self) -> str:

@@ -16,10 +16,10 @@ def test_a_run_goes_on_after_one_fault_upon_the_other(stack: Stack, here: Here):
 
     for fault in FAULTS:
         before = stack.done("faults")
-        fault(stack)
+        fault(stack, "faults")
         stack.wait_for(
             f"it goes on after {fault.__name__}",
-            lambda before=before: stack.done("faults") > before + 2 and stack.workers(),
+            lambda before=before: stack.done("faults") > before + 2 and stack.workers("faults"),
             seconds=90,
         )
     assert stack.status("faults")["phase"] == "Running"  # the last fault, too, came in its midst
@@ -38,7 +38,7 @@ def test_a_run_goes_on_after(stack: Stack, here: Here, fault: Fault):
     obj = stack.submit(name, validation={"iterations": 12, "folds": 3, "seed": 101})
     stack.wait_until_it_learns(name)
 
-    fault(stack)
+    fault(stack, name)
     status = stack.wait(name, "Succeeded")
 
     assert status["tasks"]["quarantined"] == 0
@@ -53,7 +53,9 @@ def test_workers_that_run_out_of_memory_get_more(stack: Stack, here: Here):
     stack.wait_until_it_learns("memory")
 
     hog = "held = [bytes([1]) * 2**24 for _ in range(80)]"
-    stack.kubectl("exec", stack.workers()[0], "--", "/opt/mlho/bin/python", "-c", hog, check=False)
+    (worker,) = stack.workers("memory")
+    said = stack.kubectl("exec", worker, "--", "/opt/mlho/bin/python", "-c", hog, check=False)
+    assert said  # it was killed, and did not hold all that
     status = stack.wait("memory", "Succeeded")
 
     assert (status["workers"]["memory"], status["workers"]["generation"]) == ("1536Mi", 2)

@@ -62,7 +62,7 @@ def queued(**more: Any) -> dict[str, Any]:
 def test_the_second_run_waits_for_quota_and_says_so(queue: Stack):
     """It runs once the first has ended."""
     queue.submit("one", workers=queued(), validation={"iterations": 8, "folds": 3, "seed": 1})
-    queue.wait_for("the first works", queue.workers)
+    queue.wait_for("the first works", lambda: queue.workers("one"))
     queue.submit("two", workers=queued(), validation={"iterations": 3, "folds": 3, "seed": 2})
 
     waiting = queue.wait_for(

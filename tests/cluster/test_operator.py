@@ -91,7 +91,7 @@ def test_what_is_deleted_while_suspended_leaves_nothing_behind(stack: Stack):
     stack.wait_until_it_learns("asleep")
     uid = stack.get("trun", "asleep")["metadata"]["uid"]
     assert stack.mlho("suspend", "trainingrun/asleep").returncode == 0
-    stack.wait_for("no worker", lambda: not stack.workers(), seconds=15)
+    stack.wait_for("no worker", lambda: not stack.workers("asleep"), seconds=15)
 
     stack.kubectl("delete", "trun", "asleep", "--wait=false")
 
