@@ -61,8 +61,8 @@ def _run_all(executor: QueueExecutor, n_tasks: int) -> float:
     waiting = deque(f"t{i}" for i in range(n_tasks))
     running: set[Future[Outcome]] = set()
     while waiting or running:
-        while waiting and len(running) < executor.window:
-            running.add(executor.submit(_noop(waiting.popleft())))
+        room = min(executor.window - len(running), len(waiting))
+        running.update(executor.submit_all([_noop(waiting.popleft()) for _ in range(room)]))
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             future.result()

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from typing import Any, Final, override
 
 from celery import Celery
@@ -16,18 +17,28 @@ from mlho.protocol.transport import celery_settings
 from scheduler.leases import QueueUnavailable, Refusal, unavailable
 
 ID_SEPARATOR: Final = "."
+_LOST: Final = redis_transport.get_redis_error_classes().connection_errors
 
 
 class _Channel(redis_transport.Channel):
-    """Kombu's channel with one client for all commands: it makes one for each, which costs as much as the command."""
+    """Kombu's channel with one client for all commands, and one command for many messages: a command costs as much as making a message."""
 
     _shared: Any = None
 
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self._waiting: list[str] = []
+
     @override
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Put a message on the queue; a list that was not there before is given its time, which the watcher's looks lengthen."""
+        """Keep a message for :meth:`flush`."""
+        self._waiting.append(dumps(message))
+
+    def flush(self, queue: str) -> None:
+        """Put what was kept on the queue; a list that was not there before is given its time, which the watcher's looks lengthen."""
+        messages, self._waiting = self._waiting, []
         with self.conn_or_acquire() as client:
-            if client.lpush(queue, dumps(message)) == 1:
+            if client.lpush(queue, *messages) == len(messages):
                 client.expire(f"{self.global_keyprefix}{queue}", KEEP_SECONDS)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -54,21 +65,21 @@ class Sender:
         self._lock = threading.Lock()
         self._producer: Any = None
 
-    def send(self, message: TaskMessage) -> None:
-        """Put a message on the queue.
+    def send(self, messages: Sequence[TaskMessage]) -> None:
+        """Put messages on the queue, in this order.
 
         Raises
         ------
         QueueUnavailable
-            Redis does not answer, and the message may or may not be there; or it takes nothing now.
+            Redis does not answer, and the messages may or may not be there; or it takes nothing now.
         """
         with self._lock:
             try:
-                self._send(message)
+                self._send(messages)
             except Refusal as error:
                 self._close()
                 raise unavailable(error) from error
-            except (OperationalError, OSError) as error:
+            except (OperationalError, *_LOST) as error:
                 self._close()
                 raise QueueUnavailable(
                     "broker: does not answer. Check its address, and that it runs."
@@ -79,11 +90,16 @@ class Sender:
         with self._lock:
             self._close()
 
-    def _send(self, message: TaskMessage) -> None:
+    def _send(self, messages: Sequence[TaskMessage]) -> None:
         if self._producer is None:
             connection = self._app.connection_for_write()
             connection.connect()
             self._producer = self._app.amqp.Producer(connection, auto_declare=False)
+        for message in messages:
+            self._write(message)
+        self._producer.channel.flush(QUEUE)
+
+    def _write(self, message: TaskMessage) -> None:
         self._app.send_task(
             TASK_NAME,
             kwargs=signed(message, key=self._key),

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -49,6 +50,10 @@ class LocalPool:
             self._pool.shutdown(wait=True)
         else:
             _terminate(self._pool)
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Run tasks in workers, as :meth:`submit` does."""
+        return [self.submit(task) for task in tasks]
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Run a task in a worker; its future raises what the step raised."""

@@ -46,9 +46,10 @@ class Progress:
         if not missing:
             self.put_back(name)
 
-    def next_ready(self) -> PlannedTask | None:
-        """The first task in the plan's order whose needs are all committed; it is handed out once."""
-        return self._plan[self._names[heapq.heappop(self._ready)]] if self._ready else None
+    def next_ready(self, most: int) -> list[PlannedTask]:
+        """The first tasks in the plan's order whose needs are all committed; each is handed out once."""
+        n_tasks = min(max(most, 0), len(self._ready))
+        return [self._plan[self._names[heapq.heappop(self._ready)]] for _ in range(n_tasks)]
 
     def put_back(self, name: str) -> None:
         """Make a task ready (again)."""

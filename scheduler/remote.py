@@ -8,18 +8,18 @@ or its future fails.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
 from mlho.errors import ArtifactDamaged, MlhoError, StoreUnavailable
 from mlho.protocol.documents import Execution, cancel_key, write_task
-from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass, Quarantined
-from mlho.protocol.messages import new_message
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
+from mlho.protocol.messages import TaskMessage, new_message
 from mlho.protocol.scripts import LEASE_MS
 from mlho.steps.base import Commit, Outcome, Task, read_commit
 from mlho.steps.proposals import adopt
@@ -28,9 +28,12 @@ from scheduler.dispatch import ID_SEPARATOR, Sender
 from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_tasks
 from scheduler.fence import patiently
 from scheduler.leases import Leases, QueueUnavailable, Standing
+from scheduler.task_errors import LEASE_EXPIRED, failure_error, now_quarantined, still_quarantined
 
 MESSAGE_MS: Final = 3_600_000
 _EVENT_SECONDS: Final = 0.5
+_GATHER_SECONDS: Final = 0.01
+_PLENTY: Final = 32  # tasks beyond those that run: more than workers end while events are gathered
 _SCAN_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 2.0
 _LOST_SECONDS: Final = 4.0  # a message is given this long to be in the queue or claimed
@@ -46,22 +49,6 @@ _WINDOW: Final = 64
 _LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
 
 log = structlog.get_logger()
-
-
-class RemoteFailure(MlhoError):  # noqa: N818 - says what happened
-    """A task failed on a worker, and trying again would not mend it."""
-
-
-class RemoteInputFailure(RemoteFailure):
-    """Fix the table."""
-
-    exit_code: ClassVar[int] = RULES[FailureClass.INPUT].exit_code
-
-
-class RemoteSpecFailure(RemoteFailure):
-    """Change the specification."""
-
-    exit_code: ClassVar[int] = RULES[FailureClass.SPEC].exit_code
 
 
 @dataclass
@@ -162,7 +149,11 @@ class QueueExecutor:
         return _WINDOW_PER_SLOT * self.figures.slots + _WINDOW
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Send a task to the workers; its future raises what became of it.
+        """Send one task to the workers, as :meth:`submit_all` does."""
+        return self.submit_all([task])[0]
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Send tasks to the workers, in one go; the future of each raises what became of it.
 
         Raises
         ------
@@ -170,37 +161,54 @@ class QueueExecutor:
             Another scheduler leads.
         """
         patiently(self._lead)
+        futures: list[Future[Outcome]] = []
+        fresh: list[tuple[_Pending, Task]] = []
+        for task in tasks:
+            future, pending = self._register(task)
+            futures.append(future)
+            if pending is not None:
+                fresh.append((pending, task))
+        self._store.each(lambda one: write_task(self._store, one[1], one[0].task), fresh)
+        try:
+            self._send([pending for pending, _ in fresh])
+        except QueueUnavailable:
+            self.figures.is_degraded = True
+            for pending, _ in fresh:
+                pending.due_at = 0.0  # the watcher sends it once Redis is back
+        return futures
+
+    def _register(self, task: Task) -> "tuple[Future[Outcome], _Pending | None]":
+        """The future of a task, and what is to be sent for it, if anything is."""
         future: Future[Outcome] = Future()
         key = task.key
         with self._lock:
             if self._failed is not None:
                 future.set_exception(self._failed)
-                return future
+                return future, None
             if key in self._quarantined:
                 self.figures.quarantined += 1
-                future.set_exception(_still_quarantined(self._execution.run, task.kind, key))
-                return future
+                future.set_exception(still_quarantined(self._execution.run, task.kind, key))
+                return future, None
             pending = self._pending.setdefault(key, _Pending(key, task.kind, due_at=math.inf))
             pending.futures.append(future)
-            if len(pending.futures) > 1:
-                return future
-        write_task(self._store, task, key)
-        try:
-            self._send(pending)
-        except QueueUnavailable:
-            self.figures.is_degraded = True
-            pending.due_at = 0.0  # the watcher sends it once Redis is back
-        return future
+            return future, pending if len(pending.futures) == 1 else None
 
-    def _send(self, pending: _Pending) -> None:
+    def _send(self, tasks: Sequence[_Pending]) -> None:
+        if not tasks:
+            return
+        messages = [self._message(pending) for pending in tasks]
+        self._lead()  # here and not only before: a scheduler may be stopped at any moment, and woken after another's end
+        self._sender.send(messages)
+        now = time.monotonic()
+        for pending in tasks:
+            pending.sent_at = now
+        self.figures.sent += len(tasks)
+
+    def _message(self, pending: _Pending) -> TaskMessage:
         expires = int(time.monotonic() * 1000 + self._clock_offset_ms) + MESSAGE_MS
-        message = new_message(
+        return new_message(
             run=self._execution.run, execution=self._execution.id, task=pending.task, expires=expires
         )
-        self._lead()  # here and not only before: a scheduler may be stopped at any moment, and woken after another's end
-        self._sender.send(message)
-        pending.sent_at = time.monotonic()
-        self.figures.sent += 1
 
     # What the watcher does, in its own thread.
 
@@ -233,8 +241,9 @@ class QueueExecutor:
             self._come_back()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
         self._lead()  # a scheduler that was stopped is woken here most often
-        for event in events:
-            self._take(event)
+        self._take_all(events)
+        if len(events) and self._has_plenty():
+            self._closing.wait(_GATHER_SECONDS)  # one look at many events costs little more than at one
         if time.monotonic() >= self._next_scan:
             self._next_scan = time.monotonic() + _SCAN_SECONDS
             self._scan()
@@ -251,19 +260,34 @@ class QueueExecutor:
         self._no_judging_before = time.monotonic() + _GRACE_SECONDS
         self._next_scan = 0.0
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _has_plenty(self) -> bool:
+        """Whether workers have enough to do for a while."""
         with self._lock:
-            pending = self._pending.get(event["task"])
-        if pending is None:
-            return
+            return len(self._pending) > self.figures.slots + _PLENTY
+
+    def _take_all(self, events: Sequence[dict[str, Any]]) -> None:
+        with self._lock:
+            named = [(self._pending.get(event["task"]), event) for event in events]
+        known = [(pending, event) for pending, event in named if pending is not None]
+        commits = self._store.each(self._find_commit, [pending.task for pending, _ in known])
+        for (pending, event), commit in zip(known, commits, strict=True):
+            if commit is not None:
+                self._settle(pending, commit, is_new=bool(event.get("new", True)))
+            elif self._is_under_way(pending):  # an earlier event may have ended it
+                self._take(pending, event)
+
+    def _is_under_way(self, pending: _Pending) -> bool:
+        with self._lock:
+            return self._pending.get(pending.task) is pending
+
+    def _take(self, pending: _Pending, event: dict[str, Any]) -> None:
+        """Take in an event about a task that is not committed."""
         kind = event["event"]
-        if self._resolve(pending, is_new=bool(event.get("new", True))):
-            return
         if kind == "failed":
             self.figures.memory_exceeded = max(self.figures.memory_exceeded, int(event.get("memory", 0)))
             self._decide(pending, Failure.from_plain(event["failure"]), int(event["attempt"]))
         elif kind == "exhausted":
-            self._quarantine(pending, pending.last_failure or _LOST, int(event["attempt"]))
+            self._quarantine(pending, pending.last_failure or LEASE_EXPIRED, int(event["attempt"]))
         elif kind in ("released", "expired"):
             self._again(pending)
         elif kind == "committed":  # says a worker; the store knows nothing of it
@@ -289,7 +313,7 @@ class QueueExecutor:
             with self._lock:
                 pending = self._pending.get(reaped.task)
             if pending is not None and not self._resolve(pending, is_new=True):
-                self._decide(pending, _LOST, reaped.attempts)
+                self._decide(pending, LEASE_EXPIRED, reaped.attempts)
         if now >= self._next_lost_scan:
             self._next_lost_scan = now + _LOST_SCAN_SECONDS
             self._find_lost(standing, now)
@@ -312,8 +336,7 @@ class QueueExecutor:
     def _send_what_is_due(self, now: float) -> None:
         with self._lock:
             due = [one for one in self._pending.values() if one.sent_at is None and one.due_at <= now]
-        for pending in due:
-            self._send(pending)
+        self._send(due)
 
     def _find_lost(self, standing: Standing, now: float) -> None:
         """Send again what is neither leased nor in the queue nor committed, at two looks, though it was sent a while ago.
@@ -342,13 +365,17 @@ class QueueExecutor:
 
     def _resolve(self, pending: _Pending, *, is_new: bool) -> bool:
         """Bring a task home if its commit record is there; tell whether it was."""
-        commit = read_commit(self._store, pending.task)
-        if commit is None and not self._store.has_one_winner:
-            commit = adopt(self._store, pending.task, lead=self._lead)
+        commit = self._find_commit(pending.task)
         if commit is None:
             return False
         self._settle(pending, commit, is_new=is_new)
         return True
+
+    def _find_commit(self, task_key: str) -> Commit | None:
+        commit = read_commit(self._store, task_key)
+        if commit is None and not self._store.has_one_winner:
+            commit = adopt(self._store, task_key, lead=self._lead)
+        return commit
 
     def _settle(self, pending: _Pending, commit: Commit, *, is_new: bool) -> None:
         for future in self._pop(pending):
@@ -379,13 +406,13 @@ class QueueExecutor:
         elif failure.failure_class in _LIMITED:
             self._quarantine(pending, failure, attempts)
         else:
-            self._fail(pending, _failure_error(failure))
+            self._fail(pending, failure_error(failure))
 
     def _wait_or_fail(self, pending: _Pending, failure: Failure) -> None:
         now = time.monotonic()
         pending.failing_since = pending.failing_since or now
         if now - pending.failing_since > INFRASTRUCTURE_SECONDS:
-            self._fail(pending, _failure_error(failure))
+            self._fail(pending, failure_error(failure))
             return
         pending.due_at = now + _BACKOFF_SECONDS[min(pending.n_waits, len(_BACKOFF_SECONDS) - 1)]
         pending.sent_at = None
@@ -394,7 +421,7 @@ class QueueExecutor:
 
     def _again(self, pending: _Pending) -> None:
         pending.sent_at, pending.due_at = None, 0.0
-        self._send(pending)
+        self._send([pending])
 
     def _quarantine(self, pending: _Pending, failure: Failure, attempts: int) -> None:
         record = {"attempts": attempts, "step": pending.kind, **failure.plain()}
@@ -403,10 +430,7 @@ class QueueExecutor:
         self.figures.quarantined += 1
         self._fail(
             pending,
-            Quarantined(
-                f"{pending.kind} (task {pending.task[:12]}…): failed {attempts} times and is quarantined. Last: {failure.message} "
-                f"When that is mended: mlho retry {self._execution.run}, and run again."
-            ),
+            now_quarantined(self._execution.run, pending.kind, pending.task, failure, attempts),
         )
 
     def _fail(self, pending: _Pending, error: MlhoError) -> None:
@@ -424,17 +448,3 @@ class QueueExecutor:
         with self._lock:
             found = self._pending.pop(pending.task, None)
             return list(found.futures) if found is not None else []
-
-
-_LOST: Final = Failure(FailureClass.POISON, "LeaseExpired", "its worker died, or was cut off.")
-
-
-def _still_quarantined(run: str, kind: str, key: str) -> Quarantined:
-    return Quarantined(
-        f"{kind} (task {key[:12]}…): quarantined by an earlier try. When its cause is mended: mlho retry {run}, and run again."
-    )
-
-
-def _failure_error(failure: Failure) -> RemoteFailure:
-    kinds = {FailureClass.INPUT: RemoteInputFailure, FailureClass.SPEC: RemoteSpecFailure}
-    return kinds.get(failure.failure_class, RemoteFailure)(failure.message)

@@ -126,11 +126,12 @@ class _Counting:
         self._counts = counts
         self._seen: set[str] = set()
 
-    def submit(self, task: Task) -> "Future[Outcome]":
-        """Start a task."""
-        self._counts.retried += task.key in self._seen
-        self._seen.add(task.key)
-        return self._executor.submit(task)
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Start tasks."""
+        keys = [task.key for task in tasks]
+        self._counts.retried += sum(key in self._seen for key in keys)
+        self._seen.update(keys)
+        return self._executor.submit_all(tasks)
 
 
 def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace, track: console.Track) -> Finished:

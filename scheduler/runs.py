@@ -6,7 +6,7 @@ where it was, and a finished run that is started again does nothing.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -38,8 +38,8 @@ log = structlog.get_logger()
 class Executor(Protocol):
     """Whatever runs tasks: a pool of processes here, workers on a queue elsewhere (``scheduler/remote.py``)."""
 
-    def submit(self, task: Task) -> "Future[Outcome]":
-        """Start a task."""
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Start tasks, in this order."""
 
 
 class Observer(Protocol):
@@ -235,14 +235,18 @@ def _bring_home(
 
 def _hand_out(run: Undertaking, state: _State, progress: Progress, executor: Executor, n_slots: int) -> None:
     """Start ready tasks up to the number of slots; those that are done already are taken in on the way."""
-    while len(state.running) < n_slots and (planned := progress.next_ready()) is not None:
-        task = planned.bind(state.commits)
-        commit = read_commit(run.store, task.key)
-        if commit is None:
-            state.running[executor.submit(task)] = (planned, task)
-        else:
-            state.commits[planned.name] = commit
-            progress.take_in(planned.name)
+    while ready := progress.next_ready(n_slots - len(state.running)):
+        tasks = [planned.bind(state.commits) for planned in ready]
+        commits = run.store.each(lambda task: read_commit(run.store, task.key), tasks)
+        missing = []
+        for planned, task, commit in zip(ready, tasks, commits, strict=True):
+            if commit is None:
+                missing.append((planned, task))
+            else:
+                state.commits[planned.name] = commit
+                progress.take_in(planned.name)
+        futures = executor.submit_all([task for _, task in missing])
+        state.running.update(zip(futures, missing, strict=True))
 
 
 def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Future[Outcome]") -> Progress:

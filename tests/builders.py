@@ -270,6 +270,10 @@ class InlineExecutor:
     data: Path
     submitted: list[Task] = field(default_factory=list)
 
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Return futures that are done."""
+        return [self.submit(task) for task in tasks]
+
     def submit(self, task: Task) -> "Future[Outcome]":
         """Return a future that is done."""
         self.submitted.append(task)
@@ -358,6 +362,10 @@ class InlinePool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Return futures that are done."""
+        return [self.submit(task) for task in tasks]
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Return a future that is done."""

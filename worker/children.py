@@ -81,8 +81,7 @@ class _Slot:
             self._owner, self._started, self._ending = owner, time.monotonic(), None
         try:
             connection.send_bytes(task_key.encode())
-            wait([connection, process.sentinel])
-            if not connection.poll():
+            if connection not in wait([connection, process.sentinel]) and not connection.poll():
                 raise EOFError
             return _read_answer(json.loads(connection.recv_bytes()))
         except (EOFError, OSError):

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mlho.errors import SpecError
@@ -51,6 +51,10 @@ class Store(ABC):
     @abstractmethod
     def path(self, key: str) -> Path:
         """A local file with these bytes, to be mapped and not changed; ``ArtifactNotFound`` where there are none."""
+
+    def each[T, R](self, do: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """What ``do``, which asks this store for something, returns for each item; several at once where answers take their time."""
+        return [do(item) for item in items]
 
     def scratch(self) -> Path | None:
         """Folder for work in progress from which a finished file is stored at least cost; ``None`` if any will do."""

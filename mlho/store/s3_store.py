@@ -1,6 +1,7 @@
 """A store in object storage: an object is an object, and a conditional PUT is what refuses a second write."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Final, override
 
@@ -93,6 +94,14 @@ class S3Store(Store):
         digest = _digest_in(key)
         if digest is not None:
             self.cache.discard(digest)
+
+    @override
+    def each[T, R](self, do: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        if len(items) < 2:
+            return super().each(do, items)
+        n_threads = min(len(items), self.bucket.settings.max_connections)
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="store") as threads:
+            return list(threads.map(do, items))
 
     @override
     def path(self, key: str) -> Path:

@@ -103,6 +103,18 @@ def test_bytes_get_a_second_key_once(store):
         store.copy_if_absent("none", "d")
 
 
+def test_what_is_asked_of_each_is_answered_in_order(store):
+    """None, one or many; an error comes out."""
+    keys = [f"k{number}" for number in range(40)]
+    assert store.each(lambda key: store.put_if_absent(key, key.encode()), keys) == [True] * 40
+
+    assert store.each(store.get, keys) == [key.encode() for key in keys]
+    assert store.each(store.get, keys[:1]) == [b"k0"]
+    assert store.each(store.get, []) == []
+    with pytest.raises(ArtifactNotFound):
+        store.each(store.get, [*keys, "none"])
+
+
 def test_a_pointer_moves_only_from_what_was_expected(store):
     """Compare and swap: absent, then equal, else refused."""
     assert not store.compare_and_swap("channel", b"2", expected=b"1")

@@ -11,7 +11,7 @@ import pytest
 
 from mlho.errors import MlhoError
 from mlho.protocol.failures import Quarantined
-from scheduler.remote import RemoteFailure, RemoteInputFailure
+from scheduler.task_errors import RemoteFailure, RemoteInputFailure
 from tests.services.measured import missed
 from tests.services.queue_home import Home, result, wait_until
 from tests.services.queue_steps import noted_starts, noted_times, task

@@ -122,6 +122,13 @@ def test_a_client_is_made_anew_after_a_fork(seaweedfs, tmp_path):
     assert [store.get(key) for key in store.keys("from/")] == [b"child", b"parent"]
 
 
+def test_several_requests_are_under_way_at_once(store):
+    """Four that wait for each other all end."""
+    meeting = threading.Barrier(4, timeout=30)
+
+    assert sorted(store.each(lambda _: meeting.wait(), range(4))) == [0, 1, 2, 3]
+
+
 def test_what_was_committed_survives_a_killed_server(tmp_path):
     """SIGKILL of the whole server, a restart, and everything is there, and still written once."""
     server = seaweedfs_server(tmp_path)

@@ -20,7 +20,7 @@ def committed(*names: str) -> dict[str, Commit]:
 
 
 def all_ready(progress: Progress) -> list[str]:
-    return [task.name for task in iter(progress.next_ready, None)]
+    return [task.name for task in progress.next_ready(len(PLAN) * 100)]
 
 
 def ready(done, taken=()):
@@ -57,6 +57,16 @@ def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
     progress.put_back("b")
     assert all_ready(progress) == ["b"]
     progress.take_in("b")
+    assert all_ready(progress) == ["c"]
+
+
+def test_no_more_are_handed_out_than_there_is_room_for():
+    """The first of the plan's order come first, the others next time; a window that shrank has no room at all."""
+    plan = {name: PlannedTask(name, "check_splits", "learn") for name in "abc"}
+    progress = Progress(plan, {})
+
+    assert [task.name for task in progress.next_ready(2)] == ["a", "b"]
+    assert progress.next_ready(0) == progress.next_ready(-1) == []
     assert all_ready(progress) == ["c"]
 
 

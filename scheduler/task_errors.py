@@ -1,0 +1,45 @@
+"""What a task's future raises when it did not come home: the error that fits what a worker said of its last attempt."""
+
+from typing import ClassVar, Final
+
+from mlho.errors import MlhoError
+from mlho.protocol.failures import RULES, Failure, FailureClass, Quarantined
+
+LEASE_EXPIRED: Final = Failure(FailureClass.POISON, "LeaseExpired", "its worker died, or was cut off.")
+
+
+class RemoteFailure(MlhoError):  # noqa: N818 - says what happened
+    """A task failed on a worker, and trying again would not mend it."""
+
+
+class RemoteInputFailure(RemoteFailure):
+    """Fix the table."""
+
+    exit_code: ClassVar[int] = RULES[FailureClass.INPUT].exit_code
+
+
+class RemoteSpecFailure(RemoteFailure):
+    """Change the specification."""
+
+    exit_code: ClassVar[int] = RULES[FailureClass.SPEC].exit_code
+
+
+def failure_error(failure: Failure) -> RemoteFailure:
+    """The error of a failure that trying again would not mend."""
+    kinds = {FailureClass.INPUT: RemoteInputFailure, FailureClass.SPEC: RemoteSpecFailure}
+    return kinds.get(failure.failure_class, RemoteFailure)(failure.message)
+
+
+def now_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
+    """The error of a task that has used up its starts."""
+    return Quarantined(
+        f"{kind} (task {key[:12]}…): failed {attempts} times and is quarantined. Last: {failure.message} "
+        f"When that is mended: mlho retry {run}, and run again."
+    )
+
+
+def still_quarantined(run: str, kind: str, key: str) -> Quarantined:
+    """The error of a task that had used them up before."""
+    return Quarantined(
+        f"{kind} (task {key[:12]}…): quarantined by an earlier try. When its cause is mended: mlho retry {run}, and run again."
+    )
