@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from tests.cluster.conftest import Kubectl
 
 EXAMPLES = Path(__file__).parents[2] / "k8s" / "examples"
+TABLES = {"events": "events/", "labels": "labels.parquet", "demographics": "demographics.parquet"}
 
 
 @pytest.mark.parametrize("name", ["run", "large-retraining-kueue", "nightly-scoring", "plain-job"])
@@ -28,24 +30,34 @@ def limits(crds: None, kubectl: Kubectl) -> Iterator[None]:
     """The admission policy, in force in the test's namespace."""
     path = str(EXAMPLES / "admission-policy.yaml")
     kubectl("label", "namespace", kubectl.namespace, "mlho.io/limits=true")
+    limits = ["mlho.io/allowed-buckets=ehr, mlho", "mlho.io/max-workers=16"]
+    kubectl("annotate", "namespace", kubectl.namespace, *limits)
     kubectl("apply", "-f", path)
     yield
     kubectl("delete", "-f", path, "--wait=false", check=False)
 
 
 def test_an_administrator_limits_buckets_and_workers(limits: None, kubectl: Kubectl):
-    """What is refused is refused with what is allowed and what was asked for."""
-    run = yaml.safe_load((EXAMPLES / "run.yaml").read_text(encoding="utf-8"))
+    """What is refused is refused with what is allowed and what was asked for; a bundle is read, too."""
 
-    def answer(uri: str, workers: int) -> str:
-        run["spec"] |= {"workers": {"max": workers}}
-        run["spec"]["data"]["uri"] = uri
+    def answer(example: str, **changes: Any) -> str:
+        run = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text(encoding="utf-8"))
+        run["spec"] |= changes
         return kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(run), check=False)
 
+    def from_bucket(bucket: str) -> str:
+        return answer("run", data={"uri": f"s3://{bucket}/cohort/", "tables": TABLES})
+
     until = time.monotonic() + 30  # a new policy is in force after a moment
-    while "Forbidden" not in (said := answer("s3://secret/cohort/", 4)) and time.monotonic() < until:
+    while "Forbidden" not in (said := from_bucket("secret")) and time.monotonic() < until:
         time.sleep(0.5)
 
     assert "runs in this namespace may read ehr, mlho; this one asks for secret" in said
-    assert "may have 16 workers; this one asks for 17" in answer("s3://ehr/cohort/", 17)
-    assert "created (server dry run)" in answer("s3://ehr/cohort/", 16)
+    assert "created (server dry run)" in from_bucket("ehr")
+    assert "may have 16 workers; this one asks for 17" in answer("run", workers={"max": 17})
+    assert "created (server dry run)" in answer("run", workers={"max": 16})
+    assert "created (server dry run)" in answer("run", workers={})
+    assert "this one asks for secret" in answer("nightly-scoring", bundle={"uri": "s3://secret/bundle"})
+    assert "created (server dry run)" in answer("nightly-scoring")
+    kubectl("annotate", "namespace", kubectl.namespace, "mlho.io/allowed-buckets-")
+    assert "runs in this namespace may read none; this one asks for ehr" in from_bucket("ehr")
