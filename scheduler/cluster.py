@@ -118,8 +118,9 @@ class Cluster:
             config.load_kube_config(path, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
             contexts, current = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]  # theirs
         except (config.ConfigException, OSError) as error:
+            named = f"has no context {context[:100]!r}" if context else "is missing or names none"
             raise ClusterError(
-                "no cluster: the kubeconfig is missing or names none. Set KUBECONFIG, or give --context."
+                f"no cluster: the kubeconfig {named}. Set KUBECONFIG, or give --context."
             ) from error
         chosen = next((own for own in contexts if own["name"] == context), current)
         return cls(configuration, namespace=chosen["context"].get("namespace", "default"))

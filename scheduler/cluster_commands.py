@@ -97,10 +97,13 @@ def _cluster(options: argparse.Namespace) -> "tuple[Cluster, str]":
     context = getattr(options, "context", None)
     try:
         cluster = Cluster.of_user(context=context)
-    except ClusterError:
+    except ClusterError as nowhere:
         if context is not None:
             raise
-        cluster = Cluster.of_pod()
+        try:
+            cluster = Cluster.of_pod()
+        except ClusterError:
+            raise nowhere from None
     return cluster, getattr(options, "namespace", None) or cluster.namespace
 
 

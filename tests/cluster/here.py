@@ -20,15 +20,12 @@ class Outcome:
 
     Attributes
     ----------
-    said : str
-        By the command, where a program reads it.
     digest : str
         Of the result.
     folder : Path
         Of the run in the store.
     """
 
-    said: str
     digest: str
     folder: Path
 
@@ -105,4 +102,4 @@ class Here:
         run = re.search(r"^run +([0-9a-f]+) ", done.stdout, re.MULTILINE)
         if digest is None or run is None:
             raise AssertionError(done.stderr)
-        return Outcome(done.stdout, digest[1], store / "runs" / run[1])
+        return Outcome(digest[1], store / "runs" / run[1])

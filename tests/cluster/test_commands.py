@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from tests.cluster.stack import Stack
 from tests.cluster.storage import ACCESS, PORT, SECRET, forwarded
 
 LEARNS = {"iterations": 12, "folds": 3, "seed": 21}
+OUTPUTS = ["run", "result", "bundle", "report"]  # the last lines of `mlho run`, too
 
 
 @pytest.fixture(scope="module")
-def wanted(stack: Stack, here: Here) -> Outcome:
-    """The run of these tests, carried out on this machine."""
-    return here.begin(stack.run("typed", validation=LEARNS)["spec"]).result()
+def wanted(stack: Stack, here: Here) -> Future[Outcome]:
+    """The run of these tests, carried out on this machine meanwhile."""
+    return here.begin(stack.run("typed", validation=LEARNS)["spec"])
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,8 @@ def submitted(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with subprocess.Popen(
         command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "trainingrun/typed created\n"
         yield process
         process.kill()
 
@@ -42,32 +46,30 @@ def words(lines: str) -> list[str]:
 
 
 def test_submit_waits_and_ends_with_the_lines_of_a_run_here(
-    stack: Stack, submitted: subprocess.Popen[str], wanted: Outcome
+    stack: Stack, submitted: subprocess.Popen[str], wanted: Future[Outcome]
 ):
     """While it learns there are logs, and a wait can be over too soon; at its end there is the digest of this machine."""
     stack.wait_until_it_learns("typed")
     logs = stack.mlho("logs", "trainingrun/typed")
     too_soon = stack.mlho("wait", "trainingrun/typed", "--timeout=1")
 
-    said, shown = submitted.communicate(timeout=240)
+    outputs, shown = submitted.communicate(timeout=240)
 
     assert logs.stdout.startswith("--- typed-")
     assert '"event"' in logs.stdout
     assert (too_soon.returncode, words(too_soon.stdout)) == (124, [])
     assert "has not ended after 1 s" in too_soon.stderr
     assert submitted.returncode == 0, shown
-    created, _, outputs = said.partition("\n")
-    assert created == "trainingrun/typed created"
-    assert words(outputs) == ["run", "result", "bundle", "report"] == words(wanted.said)
-    assert wanted.digest in outputs
+    assert words(outputs) == OUTPUTS
+    assert wanted.result().digest in outputs
     assert "trainingrun/typed  Running  learn" in shown
 
 
 def test_what_has_ended_is_told_and_exported_as_a_run_here(
-    stack: Stack, submitted: subprocess.Popen[str], wanted: Outcome, tmp_path: Path
+    stack: Stack, submitted: subprocess.Popen[str], wanted: Future[Outcome], tmp_path: Path
 ):
     """``wait``, ``status`` and ``export``: the same words, fields and files."""
-    submitted.communicate(timeout=240)
+    submitted.wait(240)
 
     waited = stack.mlho("wait", "trainingrun/typed")
     status = json.loads(stack.mlho("status", "trun/typed").stdout)
@@ -79,19 +81,19 @@ def test_what_has_ended_is_told_and_exported_as_a_run_here(
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }
         exported = stack.mlho("export", "trainingrun/typed", f"--to={tmp_path / 'out'}", **storage)
-    local = wanted.export(tmp_path / "here")
+    local = wanted.result().export(tmp_path / "here")
 
-    assert (waited.returncode, words(waited.stdout)) == (0, ["run", "result", "bundle", "report"])
+    assert (waited.returncode, words(waited.stdout)) == (0, OUTPUTS)
     assert list(status)[:5] == ["run", "execution", "state", "quarantined", "running"]
     assert (status["run"], status["state"], status["quarantined"]) == (
         stack.status("typed")["runId"],
         "finished",
         [],
     )
-    assert status["outputs"]["resultDigest"] == wanted.digest
+    assert status["outputs"]["resultDigest"] == wanted.result().digest
     assert exported.returncode == 0, exported.stderr
-    assert words(exported.stdout) == words(local)
-    assert files_in(tmp_path / "out" / "bundle") == wanted.bundle()
+    assert words(exported.stdout) == words(local) == OUTPUTS
+    assert files_in(tmp_path / "out" / "bundle") == wanted.result().bundle()
     assert files_in(tmp_path / "out").keys() == files_in(tmp_path / "here").keys()
 
 
@@ -151,7 +153,7 @@ def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
         (["suspend", "nobody"], "write trainingrun/NAME or scoringrun/NAME"),
         (["wait", "trainingrun/nobody", "--context=nowhere"], "nowhere"),
     ],
-    ids=" ".join,
+    ids=["status", "export", "suspend", "context"],
 )
 def test_what_is_not_there_is_said(stack: Stack, arguments: list[str], said: str):
     """In a sentence, not a traceback."""
