@@ -19,6 +19,7 @@ from scheduler.conditions import (
 )
 from scheduler.objects import Workers, next_memory
 from scheduler.observation import Drive, Quota, Seen
+from scheduler.pace import current_stage
 from scheduler.resource import DesiredState, as_number
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
@@ -170,7 +171,6 @@ def _with_progress(status: Status, drive: Drive) -> Status:
     done, total = sum(own for _, own, _ in drive.stages), sum(own for _, _, own in drive.stages)
     if not total:
         return status
-    stage = next((name for name, own, wanted in drive.stages if own < wanted), drive.stages[-1][0])
     counts = TaskCounts(
         total=total,
         done=done,
@@ -180,7 +180,7 @@ def _with_progress(status: Status, drive: Drive) -> Status:
     )
     update = {
         "execution": drive.execution or status.execution,
-        "stage": stage,
+        "stage": current_stage(drive.stages),
         "progress": f"{100 * done // total}%",
         "tasks": counts,
     }

@@ -174,6 +174,17 @@ class Leases:
             found = cast(dict[str, str], self._redis.hgetall(self.names.counters))
         return {name: int(number) for name, number in found.items()}
 
+    def tell_progress(self, stages: Sequence[tuple[str, int, int]]) -> None:
+        """Leave word of how far the run is: stage, tasks done, tasks in all."""
+        with _answering():
+            self._redis.set(self.names.progress, json.dumps(stages), ex=KEEP_SECONDS)
+
+    def progress(self) -> list[tuple[str, int, int]]:
+        """How far the scheduler last said the run to be; empty if it has not, or Redis was emptied."""
+        with _answering():
+            found = cast(str | None, self._redis.get(self.names.progress))
+        return [(str(stage), int(done), int(total)) for stage, done, total in json.loads(found or "[]")]
+
     def cancel(self) -> None:
         """Raise the cancel flag, which workers read at each claim and heartbeat."""
         with _answering():

@@ -59,7 +59,7 @@ class Pace:
         self._seen = [one for one in self._seen if now - one[0] < WINDOW_SECONDS] + [(now, done)]
         rate = _rate(self._seen)
         return Facts(
-            stage=next((name for name, own, wanted in stages if own < wanted), stages[-1][0]),
+            stage=current_stage(stages),
             done=done,
             total=total,
             running=running,
@@ -70,6 +70,17 @@ class Pace:
             rate=rate,
             seconds_left=(total - done) / rate if rate else None,
         )
+
+
+def current_stage(stages: Sequence[tuple[str, int, int]]) -> str:
+    """The first stage that is not done; the last one if all are.
+
+    Examples
+    --------
+    >>> current_stage([("cohort", 1, 1), ("encode", 2, 7), ("learn", 0, 20)])
+    'encode'
+    """
+    return next((name for name, done, total in stages if done < total), stages[-1][0])
 
 
 def _rate(seen: Sequence[tuple[float, int]]) -> float | None:

@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import structlog
 from mlho.errors import MlhoError, SpecError
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.names import Names
+from mlho.protocol.tracing import open_traces
 from mlho.settings import SIGNING_KEY, Settings
 from mlho.store.base import Store
 from scheduler.dispatch import Sender
@@ -32,11 +33,14 @@ from scheduler.executions import (
 )
 from scheduler.fence import leading, patiently
 from scheduler.leases import Leases, QueueUnavailable
+from scheduler.pace import current_stage
 from scheduler.remote import QueueExecutor
 from scheduler.runs import Finished, Observer, Undertaking, carry_out
+from scheduler.traces import RunTrace
 
 LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
 _POLL_SECONDS: Final = 0.25
+_WORD_SECONDS: Final = 1.0  # between two words of how far a run is
 _REDIS_SECONDS: Final = 60.0  # for Redis to say at the end of a run in compat mode who leads
 _KEY_BYTES: Final = 32
 
@@ -110,11 +114,17 @@ def carry_out_on_queue(
             is_new=is_new,
         )
         ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
-        watched = _Watched(observer, workers)
+        watched = _Watched(observer, workers, leases)
+        traces = open_traces("mlho-scheduler", execution.id)
+        stack.callback(traces.close)
         begun(execution, executor)
-        with ending, executor:
+        with ending, executor, RunTrace(traces, _state_after) as trace:
             return carry_out(
-                run, executor, watched, n_slots=lambda: executor.window, lead=partial(patiently, lead)
+                run,
+                trace.following(executor),
+                watched,
+                n_slots=lambda: executor.window,
+                lead=partial(patiently, lead),
             )
 
 
@@ -138,16 +148,23 @@ def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
 
 
 class _Watched:
-    """The observer, and the look at the worker processes that goes with each update."""
+    """The observer; with each update go a look at the worker processes, and now and then a word for ``mlho status``."""
 
-    def __init__(self, observer: Observer, workers: WorkerProcesses | None) -> None:
+    def __init__(self, observer: Observer, workers: WorkerProcesses | None, leases: Leases) -> None:
         self._observer = observer
         self._workers = workers
+        self._leases = leases
+        self._told: list[tuple[str, int, int]] = []
+        self._next_word = 0.0
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
         """Show the stages and how many tasks are under way."""
         if self._workers is not None:
             self._workers.replace_dead()
+        if stages != self._told and time.monotonic() >= self._next_word:
+            self._told, self._next_word = stages, time.monotonic() + _WORD_SECONDS
+            with suppress(QueueUnavailable):
+                self._leases.tell_progress(stages)
         self._observer.update(stages, running)
 
 
@@ -256,7 +273,7 @@ def retry_run(store: Store, run: str) -> str:
 
 
 def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
-    """What is known of a run on a queue: its execution, its quarantined tasks, and, with a broker, its workers."""
+    """What is known of a run on a queue: its execution, its quarantined tasks, and, with a broker, its progress and workers."""
     execution = read_execution(store, run)
     found: dict[str, Any] = {
         "run": run,
@@ -268,6 +285,7 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
         leases = Leases(broker, Names(execution.id))
         try:
             standing = leases.look()
+            found |= _progress(leases.progress())
             found |= {
                 "slots": standing.slots,
                 "running": len(standing.leased),
@@ -277,6 +295,18 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
         finally:
             leases.close()
     return found
+
+
+def _progress(stages: list[tuple[str, int, int]]) -> dict[str, Any]:
+    """How far a run is, by the names that the status of a resource has."""
+    if not stages:
+        return {}
+    done, total = sum(own for _, own, _ in stages), sum(own for _, _, own in stages)
+    return {
+        "stage": current_stage(stages),
+        "progress": f"{100 * done // total}%",
+        "tasks": {"total": total, "done": done},
+    }
 
 
 def _open_execution(store: Store, run: str) -> Execution | None:

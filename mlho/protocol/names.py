@@ -20,6 +20,7 @@ LASTING: Final = (
     "events",
     "workers",
     "counters",
+    "progress",
     "queue",
     "binding",
 )
@@ -104,6 +105,11 @@ class Names:
     def counters(self) -> str:
         """Hash: refusals by kind, and what else is worth a count."""
         return self._own("counters")
+
+    @property
+    def progress(self) -> str:
+        """String: how far the run is, as the scheduler last said it, for whoever asks."""
+        return self._own("progress")
 
     @property
     def room(self) -> str:

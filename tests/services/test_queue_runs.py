@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from mlho.settings import BROKER, SIGNING_KEY
+from mlho.store.local import LocalStore
+from scheduler.plan import STAGES
+from scheduler.queued import status_of
 from tests.builders import make_tables, write_spec, write_tables
 from tests.services.processes import descendants, is_running
+from tests.services.queue_commands import Commands
 from tests.services.queue_home import KEY, ROOT, kill_group, wait_until
 from tests.services.redis_servers import Server
 
@@ -111,6 +115,27 @@ def test_scheduler_killed_again_and_again(
         for worker in running[1:3]:
             assert worker.wait(20) == 0
     assert _published(store) == alone
+
+
+def test_status_says_how_far_a_run_is(spec: Path, tmp_path: Path, running: list[Any]) -> None:
+    """Stage, share and counts by the names that the status of a resource has; nothing of it before a scheduler was there."""
+    with Server(tmp_path / "server") as server:
+        commands = Commands(spec, tmp_path, str(tmp_path / "store"), server.url)
+        store = LocalStore(tmp_path / "store")
+        run = commands.run_id(store)
+        assert status_of(store, run, server.url)["state"] == "not on a queue"
+        running += [commands.run("--broker", server.url), commands.worker(run)]
+        seen = [status_of(store, run, server.url)]
+        wait_until(
+            lambda: seen.append(status_of(store, run, server.url)) or "stage" in seen[-1],
+            seconds=60,
+            what="a word of the scheduler",
+        )
+        assert running[0].wait(60) == 0
+    status, tasks = seen[-1], seen[-1]["tasks"]
+    assert status["stage"] in STAGES
+    assert tasks["done"] < tasks["total"]
+    assert status["progress"] == f"{100 * tasks['done'] // tasks['total']}%"
 
 
 def test_worker_without_a_signing_key_says_how_to_make_one(tmp_path: Path) -> None:

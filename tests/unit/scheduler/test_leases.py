@@ -53,6 +53,14 @@ def test_declaring_twice_keeps_the_first_epoch(leases: Leases, raw: "redis.Redis
     assert raw.get(NAMES.epoch) == "1"
 
 
+def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
+    """Nothing before the first word."""
+    stages = [("cohort", 1, 1), ("encode", 2, 7)]
+    before = leases.progress()
+    leases.tell_progress(stages)
+    assert (before, leases.progress()) == ([], stages)
+
+
 def test_events_come_in_order_and_nonsense_is_skipped(leases: Leases, raw: "redis.Redis") -> None:
     raw.rpush(
         NAMES.events,
