@@ -1,0 +1,224 @@
+"""Spans of an execution for a collector of OpenTelemetry: what was done, when, for whom; never data, nor the words of an error.
+
+Scheduler and workers speak of one trace without a word between them: its id, and those of the spans that others lie in, are hashes of the
+execution's id. So messages stay as small and as strict as they are. Without a collector's address, or without the packages of the extra
+``tracing``, nothing is imported and nothing is done.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Protocol, override
+
+import structlog
+
+from mlho import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+RUN: Final = "run"
+FIELDS: Final = ("step", "task", "iteration", "fold", "block", "attempt", "outcome", "n_tasks")
+_FLUSH_SECONDS: Final = 3.0  # at the end, for a collector that does not answer
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of time and what was done in it.
+
+    Attributes
+    ----------
+    name : str
+        From a short fixed list.
+    began, ended : int
+        Nanoseconds since 1970.
+    fields : mapping
+        Those of :data:`FIELDS`; others are dropped. Run and execution are added.
+    part : str
+        What others call it who lie in it; empty: nobody does.
+    within : str
+        The part that it lies in; empty: none.
+    is_failure : bool
+    """
+
+    name: str
+    began: int
+    ended: int
+    fields: Mapping[str, str | int]
+    part: str = ""
+    within: str = RUN
+    is_failure: bool = False
+
+
+class Traces(Protocol):
+    """Where spans of an execution go."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody wants them."""
+
+    def add(self, span: Span) -> None:
+        """Pass a span on."""
+
+    def close(self) -> None:
+        """Send what is not sent; wait for a few seconds at most."""
+
+
+class _Off:
+    is_on = False
+
+    def add(self, span: Span) -> None:
+        """Nobody wants it."""
+
+    def close(self) -> None:
+        """Nothing is to be sent."""
+
+
+OFF: Final[Traces] = _Off()
+
+
+def step_part(kind: str) -> str:
+    """The part of a trace that a step's span is."""
+    return f"step {kind}"
+
+
+def open_traces(service: str, execution: str, environment: Mapping[str, str] | None = None) -> Traces:
+    """Where the spans of an execution go: to the collector that the environment names, if it names one.
+
+    Parameters
+    ----------
+    service : str
+        Who speaks, ``mlho-scheduler`` or ``mlho-worker``.
+    execution : str
+    environment : mapping, optional
+    """
+    values = os.environ if environment is None else environment
+    if not any(values.get(name) for name in ENDPOINTS):
+        return OFF
+    try:
+        return _Collected(_provider(service), execution)
+    except ImportError:
+        log.warning("tracing_not_installed")
+        return OFF
+
+
+class _Collected:
+    is_on = True
+
+    def __init__(self, provider: "TracerProvider", execution: str) -> None:
+        self._provider = provider
+        self._execution = execution
+        self._tracer = provider.get_tracer("mlho", __version__)
+
+    def add(self, span: Span) -> None:
+        from opentelemetry.trace import StatusCode
+
+        with _choosing(_trace_id(self._execution), self._span_id(span.part) if span.part else None):
+            found = self._tracer.start_span(
+                span.name,
+                self._context_of(span.within),
+                attributes=self._attributes(span.fields),
+                start_time=span.began,
+            )
+        if span.is_failure:
+            found.set_status(StatusCode.ERROR)
+        found.end(span.ended)
+
+    def close(self) -> None:
+        flushing = threading.Thread(target=self._provider.force_flush, name="traces", daemon=True)
+        flushing.start()
+        flushing.join(_FLUSH_SECONDS)
+        if flushing.is_alive():
+            log.warning("spans_not_sent")
+
+    def _context_of(self, part: str) -> Any:
+        from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+        if not part:
+            return None
+        parent = SpanContext(
+            _trace_id(self._execution),
+            self._span_id(part),
+            is_remote=True,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        )
+        return set_span_in_context(NonRecordingSpan(parent))
+
+    def _attributes(self, fields: Mapping[str, str | int]) -> dict[str, str | int]:
+        known = {f"mlho.{name}": fields[name] for name in FIELDS if name in fields}
+        run, _, _ = self._execution.rpartition("-")
+        return {"mlho.run": run, "mlho.execution": self._execution, **known}
+
+    def _span_id(self, part: str) -> int:
+        return _hash(f"{self._execution} {part}", n_bytes=8)
+
+
+def _trace_id(execution: str) -> int:
+    return _hash(f"{execution} trace", n_bytes=16)
+
+
+def _hash(text: str, *, n_bytes: int) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:n_bytes])
+
+
+class _Chosen(threading.local):
+    """Ids of the span that this thread is about to begin."""
+
+    trace: int | None = None
+    span: int | None = None
+
+
+_CHOSEN: Final = _Chosen()
+
+
+@contextmanager
+def _choosing(trace: int, span: int | None) -> Iterator[None]:
+    _CHOSEN.trace, _CHOSEN.span = trace, span
+    try:
+        yield
+    finally:
+        _CHOSEN.trace = _CHOSEN.span = None
+
+
+@cache
+def _provider(service: str) -> "TracerProvider":
+    """What sends the spans of this process, in batches and from a thread of its own."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+    class _Ids(RandomIdGenerator):
+        @override
+        def generate_trace_id(self) -> int:
+            return _CHOSEN.trace or super().generate_trace_id()
+
+        @override
+        def generate_span_id(self) -> int:
+            return _CHOSEN.span or super().generate_span_id()
+
+    class _Exporter(OTLPSpanExporter):
+        @override
+        def export(self, spans: Any) -> SpanExportResult:
+            result = super().export(spans)
+            if result is not SpanExportResult.SUCCESS:
+                log.warning("spans_not_sent")
+            return result
+
+    logging.getLogger(
+        "opentelemetry"
+    ).propagate = False  # it quotes answers; ours says that they were not sent
+    name = os.environ.get("OTEL_SERVICE_NAME") or service
+    resource = Resource.create({"service.name": name, "service.version": __version__})
+    provider = TracerProvider(resource=resource, id_generator=_Ids(), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(_Exporter()))
+    return provider
