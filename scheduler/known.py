@@ -1,8 +1,9 @@
 """What an operator remembers of each run, and how it reads objects that may be of another version."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -14,6 +15,11 @@ from scheduler.observation import Asked, Check
 from scheduler.resource import DesiredState, WorkersSpec
 from scheduler.runs import Undertaking
 from scheduler.watching import Cache, Object
+
+NO_ANSWER: Final = Check(
+    reason="StoreUnavailable",
+    message="The store, or where the data are, has not answered yet. It is asked again; check the addresses and that it runs.",
+)
 
 
 @dataclass
@@ -28,6 +34,7 @@ class Known:
     undertaking: Undertaking | None = None
     is_checking: bool = False
     n_checks: int = 0
+    check_began_at: float = math.inf
     check_again_at: float = 0.0
     driver: Driver | None = None
     cancelling: str = ""

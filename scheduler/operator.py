@@ -6,6 +6,7 @@ there is news.
 """
 
 import datetime as dt
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from scheduler.cluster_config import ClusterConfig
 from scheduler.conditions import ConditionType, Status, is_true
 from scheduler.driving import Driver, Home, check_run
 from scheduler.figures import run_figures
-from scheduler.known import Counts, Known, asked_of_invalid, owner_of, part_for, run_of, status_of
+from scheduler.known import NO_ANSWER, Counts, Known, asked_of_invalid, owner_of, part_for, run_of, status_of
 from scheduler.objects import worker_job
 from scheduler.observation import Asked, Check, Drive, Quota, Seen, job_facts, pod_facts, quota_of
 from scheduler.reconcile import Decision, decide
@@ -38,6 +39,7 @@ _TICK_SECONDS: Final = 0.25
 _LOOK_SECONDS: Final = 1.0  # at a run that is carried out
 _LOOK_AT_ALL_SECONDS: Final = 15.0
 _CHECKERS: Final = 8
+_PATIENCE_SECONDS: Final = 10.0  # with a store that does not answer, until the run's status says so
 _CHECK_AGAIN_SECONDS: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 _STOP_SECONDS: Final = 20.0
 _WORKERS: Final = "app.kubernetes.io/managed-by=mlho-scheduler"
@@ -277,13 +279,15 @@ class Operator:
         spec = known.spec
 
         def check() -> None:
+            known.check_began_at = time.monotonic()
+            self._mark(uid, seconds=_PATIENCE_SECONDS)
             found, undertaking = check_run(self._home, spec)
             if known.spec == spec:
                 known.check, known.undertaking = found, undertaking
             pause = _CHECK_AGAIN_SECONDS[min(known.n_checks, len(_CHECK_AGAIN_SECONDS) - 1)]
             known.n_checks += 1
             known.check_again_at = time.monotonic() + pause
-            known.is_checking = False
+            known.is_checking, known.check_began_at = False, math.inf
             self._mark(uid)
             if undertaking is None:
                 self._mark(uid, seconds=pause)
@@ -294,6 +298,8 @@ class Operator:
         """The check, as long as the run is not accepted; what is wrong later is not a matter of acceptance."""
         if is_true(status.conditions, ConditionType.ACCEPTED):
             return Check(run_id=status.run_id or "") if status.run_id else None
+        if known.check is None and time.monotonic() - known.check_began_at >= _PATIENCE_SECONDS:
+            return NO_ANSWER
         return known.check
 
     def _drive_shown(self, known: Known, status: Status) -> Drive | None:

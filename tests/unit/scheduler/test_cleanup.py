@@ -3,8 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +10,9 @@ from mlho.protocol.documents import Execution, State, cancel_key, execution_key
 from mlho.settings import Settings
 from mlho.store.base import Store
 from scheduler.cleanup import Cleaner
-from scheduler.cluster import Kind, Listed
-from scheduler.cluster_config import ClusterConfig
 from scheduler.driving import Home
-from scheduler.operator import Operator
+from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
 
-RUN: Final = "0123456789abcdef"
 OWNER: Final = "ehr.mlho-scheduler"
 NOWHERE: Final = (
     "redis://127.0.0.1:1/0"  # what is asked of here needs no Redis, but for the last step of a cancellation
@@ -44,87 +39,6 @@ def execution(store: Store, state: State) -> Execution:
     made = Execution(run=RUN, number=1, state=state, data="s3://ehr/cohort/")
     store.compare_and_swap(execution_key(RUN), made.to_bytes(), expected=None)
     return made
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for at most ten seconds."""
-    until = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def resource(uid: str) -> dict[str, Any]:
-    """A suspended run in the cluster, which was accepted under a former leader."""
-    accepted = {
-        "type": "Accepted",
-        "status": "True",
-        "reason": "Accepted",
-        "message": "",
-        "observedGeneration": 1,
-    }
-    return {
-        "apiVersion": "mlho.io/v1alpha1",
-        "kind": "TrainingRun",
-        "metadata": {"name": uid, "namespace": "ehr", "uid": uid, "generation": 1, "resourceVersion": "1"},
-        "spec": {
-            "data": {"uri": "/nowhere", "tables": {"events": "events/", "labels": "labels.parquet"}},
-            "cohort": {"index": {"date": "2026-01-01"}},
-            "desiredState": "Suspended",
-        },
-        "status": {
-            "phase": "Suspended",
-            "runId": RUN,
-            "conditions": [{**accepted, "lastTransitionTime": "2026-11-24T12:00:00Z"}],
-        },
-    }
-
-
-class OneCluster:
-    """A cluster in memory: what there is, and a watch that tells what is deleted."""
-
-    def __init__(self, *runs: dict[str, Any]) -> None:
-        self.runs = runs
-        self.deleted = threading.Event()
-        self.ended = threading.Event()
-
-    def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
-        """The runs; no worker has ever been there."""
-        return Listed(self.runs if kind is Kind.TRAINING_RUN and not self.deleted.is_set() else (), "1")
-
-    def watch(
-        self, kind: Kind, namespace: str, version: str, *, selector: str = ""
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The deletion of all runs, once it happens."""
-        while not (self.deleted.is_set() or self.ended.is_set()):
-            self.deleted.wait(0.02)
-        if kind is Kind.TRAINING_RUN and not self.ended.is_set():
-            yield from (("DELETED", own) for own in self.runs)
-        self.ended.wait()
-
-    def apply(self, kind: Kind, obj: dict[str, Any], *, part: str = "") -> dict[str, Any]:
-        """Take a status in."""
-        return {**self.runs[0], **obj, "metadata": {**self.runs[0]["metadata"], "resourceVersion": "2"}}
-
-    def create(self, kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
-        """Take an Event in."""
-        return obj
-
-
-@contextmanager
-def leading(cluster: OneCluster, home: Home) -> Iterator[None]:
-    """A scheduler that has just taken over."""
-    worker = {"image": "localhost/worker:1"}
-    config = ClusterConfig.model_validate(
-        {"watchNamespaces": ["ehr"], "namespace": "ehr", "store": home.store_address, "worker": worker}
-    )
-    operator = Operator(cluster, config, home, identity="b")  # type: ignore[arg-type]  # as much of it as is needed
-    operator.start()
-    try:
-        yield
-    finally:
-        cluster.ended.set()
-        operator.stop()
 
 
 def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
@@ -174,7 +88,7 @@ def test_what_is_deleted_later_is_cancelled_though_this_scheduler_never_drove_it
     home = home_in(tmp_path)
     left = execution(home.store(), State.OPEN)
     note(home.store(), "asleep")
-    cluster = OneCluster(resource("asleep"))
+    cluster = OneCluster(resource("asleep", is_accepted=True))
 
     with leading(cluster, home):
         time.sleep(1)
@@ -190,7 +104,7 @@ def test_a_run_that_another_resource_asks_for_is_handed_over(tmp_path: Path):
     for uid in ("gone", "heir"):
         note(home.store(), uid)
 
-    with leading(OneCluster(resource("heir")), home):
+    with leading(OneCluster(resource("heir", is_accepted=True)), home):
         wait_until(lambda: notes(home.store()) == ["heir"])
 
     assert not home.store().exists(cancel_key(left))

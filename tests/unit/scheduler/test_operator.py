@@ -2,18 +2,25 @@
 
 import datetime as dt
 import itertools
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 
+from mlho.errors import SpecError
+from mlho.settings import Settings
+from scheduler import operator
 from scheduler.appearance import Event, EventReason
+from scheduler.driving import Home
 from scheduler.health import Health, serve_health
 from scheduler.leader import GIVE_UP_SECONDS, LEASE_SECONDS, Elector
 from scheduler.telling import event_object
 from scheduler.watching import Cache
+from tests.unit.scheduler.in_memory import OneCluster, leading, resource, wait_until
 
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 
@@ -169,3 +176,31 @@ def test_health_is_told_over_http(is_well: bool, status: int):
     server.server_close()
 
     assert found == status
+
+
+class SilentHome(Home):
+    """One whose store does not answer until it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
+        self.answers = threading.Event()
+
+    def prepare(self, spec: Any) -> Any:
+        """Wait, then say that nothing is there."""
+        self.answers.wait(10)
+        raise SpecError("data.uri: of another kind. Give a folder.")
+
+
+def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever looks at it learns what is waited for; the answer replaces that."""
+    monkeypatch.setattr(operator, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(operator, "STATUS_SECONDS", 0.1)
+    home, cluster = SilentHome(tmp_path), OneCluster(resource("new", is_accepted=False))
+
+    def reasons() -> list[str]:
+        return [own["conditions"][0]["reason"] for own in cluster.statuses]
+
+    with leading(cluster, home):
+        wait_until(lambda: reasons() == ["StoreUnavailable"])
+        home.answers.set()
+        wait_until(lambda: reasons() == ["StoreUnavailable", "InvalidSpec"])

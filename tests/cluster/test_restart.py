@@ -1,0 +1,85 @@
+"""Schedulers, and the storage, come and go: what users asked for stands, and what cannot be checked says so."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final
+
+from tests.cluster.faults import kill_leader
+from tests.cluster.stack import ONE_WORKER, Stack
+
+BACK_SECONDS: Final = 20  # until a scheduler that was started is at work
+
+
+@contextmanager
+def gone(stack: Stack, deployment: str, component: str) -> Iterator[None]:
+    """A time in which a Deployment has no pod."""
+    replicas = stack.get("deployment", deployment)["spec"]["replicas"]
+    stack.kubectl("scale", f"deployment/{deployment}", "--replicas=0")
+    stack.wait_for("its pods are gone", lambda: not stack.items("pods", component))
+    try:
+        yield
+    finally:
+        stack.kubectl("scale", f"deployment/{deployment}", f"--replicas={replicas}")
+
+
+def no_scheduler(stack: Stack) -> AbstractContextManager[None]:
+    """A time without schedulers."""
+    return gone(stack, "mlho-scheduler", "app.kubernetes.io/component=scheduler")
+
+
+def test_what_a_user_asks_for_stands_whoever_leads(stack: Stack):
+    """Suspended while no scheduler runs, it is so soon after one does, and under the next leader; likewise cancelled."""
+    stack.submit("wished", validation={"iterations": 60, "folds": 5, "seed": 81}, workers=ONE_WORKER)
+    stack.wait_until_it_learns("wished")
+
+    with no_scheduler(stack):
+        assert stack.mlho("suspend", "trainingrun/wished").returncode == 0
+        assert stack.workers("wished")  # nobody has told them
+    stack.wait_for("no worker", lambda: not stack.workers("wished"), seconds=BACK_SECONDS)
+    former = stack.leader()
+    kill_leader(stack, "wished")
+    stack.wait_for("another leads", lambda: stack.leader() != former, seconds=BACK_SECONDS)
+    time.sleep(5)
+    assert not stack.workers("wished")
+    assert stack.status("wished")["phase"] == "Suspended"
+
+    with no_scheduler(stack):
+        assert stack.mlho("cancel", "trainingrun/wished").returncode == 0
+    stack.wait("wished", "Cancelled", seconds=BACK_SECONDS)
+    stack.wait_for("no key", lambda: not stack.redis_keys())
+
+
+def restarts(stack: Stack, pod: str) -> int:
+    """How often a pod's container was started again."""
+    (status,) = stack.get("pod", pod)["status"]["containerStatuses"]
+    return int(status["restartCount"])
+
+
+def test_a_scheduler_that_loses_the_lease_ends(stack: Stack):
+    """Whoever took it, the former leader's process ends; its container starts anew, and one of the two leads again."""
+    leader = stack.leader()
+    before = restarts(stack, leader)
+    intruder = {"spec": {"holderIdentity": "an-intruder"}}
+
+    stack.kubectl("patch", "lease", "mlho-scheduler", "--type=merge", f"--patch={json.dumps(intruder)}")
+
+    stack.wait_for("it has ended", lambda: restarts(stack, leader) > before, seconds=BACK_SECONDS)
+    assert "leadership_lost" in stack.kubectl("logs", leader, "--previous")
+    replicas = {own["metadata"]["name"] for own in stack.pods("scheduler")}
+    stack.wait_for("one of them leads", lambda: stack.leader() in replicas, seconds=BACK_SECONDS)
+
+
+def test_a_run_whose_store_does_not_answer_says_so_and_begins_once_it_does(stack: Stack):
+    """``Accepted=False`` within half a minute, in words; nobody needs to apply it again."""
+    with gone(stack, "seaweedfs", "app=seaweedfs"):
+        stack.submit("early", validation={"iterations": 2, "folds": 3, "seed": 82}, workers=ONE_WORKER)
+        refused = stack.wait_for(
+            "it is refused",
+            lambda: (own := stack.condition("early", "Accepted"))["status"] == "False" and own,
+            seconds=30,
+        )
+
+    assert refused["reason"] == "StoreUnavailable"
+    stack.wait("early", "Succeeded")
