@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import redis
@@ -44,6 +44,8 @@ class Lease:
     task: str
     owner: str
     attempt: int
+    since: int = field(default_factory=time.time_ns, compare=False)
+    """When it was given, in nanoseconds since 1970 by the clock of this machine: for traces alone."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mlho.processes import LEAVE_SIGNAL, memory_limit
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
+from mlho.protocol.tracing import open_traces
 from mlho.settings import Settings
 from mlho.store.base import Store
 from worker import app as celery_app
@@ -24,6 +25,7 @@ from worker.health import Watchdog
 from worker.lifecycle import Heart
 from worker.metrics import WorkerMetrics
 from worker.tasks import Desk
+from worker.traces import AttemptTraces
 
 _REDIS_SECONDS: Final = 60.0
 
@@ -64,12 +66,14 @@ class Service:
         metrics = WorkerMetrics(slots=options.slots)
         if options.metrics_port:
             metrics.serve(options.metrics_port, options.metrics_address)
+        self._traces = AttemptTraces(open_traces("mlho-worker", execution.id), store)
         self._desk = Desk(
             self._claims,
             self._children,
             self._heart,
             store,
             metrics,
+            self._traces,
             execution=execution.id,
             worker=self._worker,
             key=settings.require_signing_key(),
@@ -118,6 +122,7 @@ class Service:
         with suppress(Unavailable):  # it is forgotten by itself
             self._claims.leave(self._worker, self._slots)
         self._claims.close()
+        self._traces.close()
         log.info("worker_ended", run_id=self._execution.run)
 
 

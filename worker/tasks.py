@@ -19,6 +19,7 @@ from worker.claims import Claim, Claims, Lease, Unavailable
 from worker.envelope import refusal_of
 from worker.lifecycle import Heart
 from worker.metrics import WorkerMetrics
+from worker.traces import AttemptTraces
 
 _GIVE_UP: Final = {Verdict.EXPIRED: Refusal.EXPIRED, Verdict.REPLAYED: Refusal.REPLAYED}
 
@@ -35,6 +36,7 @@ class Desk:
         heart: Heart,
         store: Store,
         metrics: WorkerMetrics,
+        traces: AttemptTraces,
         *,
         execution: str,
         worker: str,
@@ -46,6 +48,7 @@ class Desk:
         self._heart = heart
         self._store = store
         self._metrics = metrics
+        self._traces = traces
         self._execution = execution
         self._worker = worker
         self._key = key
@@ -128,41 +131,43 @@ class Desk:
 
     def _run(self, lease: Lease) -> None:
         with self._heart.holding(lease), self._metrics.busy.track_inprogress():
-            try:
-                if lease.attempt > 1:
-                    note_attempt(self._store, self._execution, lease.task, lease.attempt)
-                if self._heart.is_closing.is_set():
-                    raise ChildDied(Ending.DRAINED, None)
-                answer = self._children.run(lease.owner, lease.task)
-            except ChildDied as death:
-                self._report_death(lease, death)
-            except (MlhoError, OSError) as error:
-                self._fail(lease, Failure.of(error, step="a worker"))
-            else:
-                self._report(lease, answer)
+            outcome = self._outcome(lease)
+        self._metrics.tasks.labels(outcome).inc()
+        self._traces.add(lease, outcome)
 
-    def _report(self, lease: Lease, answer: Answer) -> None:
+    def _outcome(self, lease: Lease) -> str:
+        """Run a task and say what became of it; the same in a word."""
+        try:
+            if lease.attempt > 1:
+                note_attempt(self._store, self._execution, lease.task, lease.attempt)
+            if self._heart.is_closing.is_set():
+                raise ChildDied(Ending.DRAINED, None)
+            answer = self._children.run(lease.owner, lease.task)
+        except ChildDied as death:
+            return self._report_death(lease, death)
+        except (MlhoError, OSError) as error:
+            return self._fail(lease, Failure.of(error, step="a worker"))
+        return self._report(lease, answer)
+
+    def _report(self, lease: Lease, answer: Answer) -> str:
         if answer.failure is not None:
-            self._fail(lease, answer.failure)
-            return
-        self._metrics.tasks.labels("committed").inc()
+            return self._fail(lease, answer.failure)
         self._claims.until_answered(
             lambda: self._claims.complete(lease, is_new=answer.is_new), give_up=self._heart.is_closing.is_set
         )
+        return "committed"
 
-    def _report_death(self, lease: Lease, death: ChildDied) -> None:
+    def _report_death(self, lease: Lease, death: ChildDied) -> str:
         if death.ending in (Ending.DRAINED, Ending.CANCELLED):
-            self._metrics.tasks.labels("released").inc()
             self._release(lease, {"event": "released"}, counts=False)
-        elif death.ending is Ending.LEASE_LOST:
-            self._metrics.tasks.labels("lease_lost").inc()
+            return "released"
+        if death.ending is Ending.LEASE_LOST:
             log.warning("lease_lost", task=lease.task[:12], attempt=lease.attempt)
-        else:
-            self._fail(lease, _failure_of_death(death))
+            return "lease_lost"
+        return self._fail(lease, _failure_of_death(death))
 
-    def _fail(self, lease: Lease, failure: Failure) -> None:
+    def _fail(self, lease: Lease, failure: Failure) -> str:
         rule = RULES[failure.failure_class]
-        self._metrics.tasks.labels(failure.failure_class.value).inc()
         log.warning(
             "task_failed",
             task=lease.task[:12],
@@ -175,6 +180,7 @@ class Desk:
         if failure.failure_class is FailureClass.MEMORY:
             event["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
         self._release(lease, event, counts=rule.counts)
+        return failure.failure_class.value
 
     def _release(self, lease: Lease, event: dict[str, Any], *, counts: bool) -> None:
         self._claims.until_answered(

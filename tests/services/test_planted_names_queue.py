@@ -4,7 +4,6 @@ import base64
 import contextlib
 import re
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from scheduler.embedded import free_port
 from tests.builders import Tables, make_tables, write_spec, write_tables
 from tests.services.queue_commands import Commands, ending
 from tests.services.redis_servers import Server
+from tests.services.trace_collector import Collector
 
 PLANTED: Final = "Zebulon"  # part of every planted id, name and text
 CHANGES: Final = {
@@ -71,6 +71,7 @@ class Ear:
         self.dumps: list[str] = []
         self.pages: list[str] = []
         self.keys: set[str] = set()
+        self.traces: list[bytes] = []
         self._client = redis.Redis.from_url(url, decode_responses=True)
         self._addresses = pages
         self._dump = dump
@@ -125,13 +126,17 @@ def _run(commands: Commands, tables: Tables, changes: dict[str, Any]) -> tuple[i
     write_spec(cohort, {**places, **changes})
     ports = [free_port(), free_port()]
     dump = commands.folder / "server/dump.rdb"
-    with Ear(commands.broker, [f"http://127.0.0.1:{port}/metrics" for port in ports], dump) as ear:
+    pages = [f"http://127.0.0.1:{port}/metrics" for port in ports]
+    with Collector() as collector, Ear(commands.broker, pages, dump) as ear:
+        commands.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        ear.traces = collector.bodies
         scheduler = commands.run(
             "--broker", commands.broker, "--progress", "json", "--metrics-port", str(ports[0])
         )
-        commands.worker(commands.run_id(LocalStore(Path(commands.address))), "--metrics-port", str(ports[1]))
+        run = commands.run_id(LocalStore(Path(commands.address)))
+        worker = commands.worker(run, "--metrics-port", str(ports[1]))
         code = scheduler.wait(120)
-        time.sleep(0.3)
+        worker.wait(30)
     return code, ear
 
 
@@ -149,6 +154,7 @@ def _shown(commands: Commands, ear: Ear) -> dict[str, str]:
         "Redis keys": "\n".join(ear.keys),
         "Redis dump": "\n".join(ear.dumps),
         "metrics": "\n".join(ear.pages),
+        "traces": "\n".join(body.decode(errors="replace") for body in ear.traces),
         "store keys": "\n".join(keys),
         "store documents": "\n".join(store.get(key).decode() for key in documents),
     }
@@ -161,7 +167,7 @@ def _decoded(text: str) -> str:
 
 
 def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
-    """A run that goes well: nothing planted in logs, progress, Redis, metrics, keys or documents, each of which was really looked at."""
+    """A run that goes well: nothing planted in logs, progress, Redis, metrics, traces, keys or documents, each of which was really looked at."""
     code, ear = _run(home, planted_tables(), CHANGES)
     shown = _shown(home, ear)
 
@@ -175,6 +181,8 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     assert ":leases" in shown["Redis dump"]
     assert "mlho_run_tasks" in shown["metrics"]
     assert "mlho_worker_tasks_total" in shown["metrics"]
+    assert "task encode_partition" in shown["traces"]
+    assert "mlho-scheduler" in shown["traces"]
     assert "commits/" in shown["store keys"]
     assert '"kind":"encode_partition"' in shown["store documents"]
     assert '"state":"finished"' in shown["store documents"]
@@ -207,4 +215,5 @@ def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str
     assert ended == 3, home.log()
     assert "task_failed" in shown["logs and errors"]
     assert "Expected" in shown["logs and errors"]
+    assert "mlho.outcome" in shown["traces"]
     assert [kind for kind, text in shown.items() if PLANTED.lower() in text.lower()] == []

@@ -64,6 +64,7 @@ DOORS = {
     "jinja2": ("mlho.report.html",),
     "kombu": ("scheduler.dispatch", "worker."),
     "kubernetes": ("scheduler.cluster",),
+    "opentelemetry": ("mlho.protocol.tracing",),
     "prometheus_client": ("scheduler.metrics", "worker.metrics"),
     "redis": ("scheduler.fence", "scheduler.leases", "worker.claims"),
     "sklearn": ("mlho.estimators",),

@@ -18,6 +18,9 @@ OTHERS = {*sys.stdlib_module_names, "_typeshed"}  # Python's, and the type check
 # The name to import, where it is not the distribution's.
 IMPORTED_AS = {
     "interpret-core": "interpret",
+    "opentelemetry-api": "opentelemetry",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
     "prometheus-client": "prometheus_client",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
@@ -30,7 +33,7 @@ COMES_WITH = {"botocore": "boto3"}
 LOCKS = {
     "scheduler": ("scheduler",),
     "worker": ("worker",),
-    "dev": ("scheduler", "worker", "embedded", "dev"),
+    "dev": ("scheduler", "worker", "embedded", "tracing", "dev"),
 }
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;]+)", re.MULTILINE)
 
@@ -72,8 +75,8 @@ def test_the_scheduler_declares_what_it_imports():
 
 
 def test_the_worker_and_the_library_declare_what_they_import():
-    """The worker's image holds the base and the extra `worker`."""
-    assert imported_by("worker") | imported_by("mlho") <= modules_of(declared("worker"))
+    """The worker's image holds the base and the extra `worker`; traces are told where their extra is."""
+    assert imported_by("worker") | imported_by("mlho") <= modules_of(declared("worker", "tracing"))
 
 
 def test_nothing_is_declared_that_is_not_imported():
@@ -81,7 +84,7 @@ def test_nothing_is_declared_that_is_not_imported():
     imported = imported_by("mlho") | imported_by("scheduler") | imported_by("worker")
 
     assert modules_of(declared()) <= imported_by("mlho") | imported_by("scheduler")
-    assert modules_of(declared("scheduler", "worker", "embedded")) <= imported
+    assert modules_of(declared("scheduler", "worker", "embedded", "tracing")) <= imported
 
 
 @pytest.mark.parametrize(("lock", "extras"), LOCKS.items(), ids=LOCKS)

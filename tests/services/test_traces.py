@@ -1,0 +1,124 @@
+"""A run's trace, as a real collector receives it over HTTP from a real scheduler and real workers."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mlho.store.local import LocalStore
+from scheduler.embedded import free_port
+from tests.builders import make_tables, write_spec, write_tables
+from tests.services.queue_commands import Commands, ending, published
+from tests.services.queue_home import Home, result
+from tests.services.queue_steps import noted_starts, task
+from tests.services.redis_servers import Server
+from tests.services.trace_collector import Collector
+
+ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+CHANGES: Final = {
+    "validation.iterations": 3,
+    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20]}}],
+}
+FIELDS: Final = {"run", "execution", "step", "task", "iteration", "block", "attempt", "outcome", "n_tasks"}
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as running:
+        yield running
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    write_tables(tmp_path, make_tables(300, seed=3), partitions=3)
+    spec = write_spec(tmp_path, CHANGES)
+    with (
+        Server(tmp_path / "server") as server,
+        ending(Commands(spec, tmp_path, str(tmp_path / "store"), server.url)) as made,
+    ):
+        yield made
+
+
+def carry_out(commands: Commands, endpoint: str) -> float:
+    """Carry the run out with two workers that tell a collector; return how many seconds the scheduler took."""
+    commands.environment = {ENDPOINT: endpoint}
+    began = time.monotonic()
+    scheduler = commands.run("--broker", commands.broker)
+    workers = [commands.worker(commands.run_id(LocalStore(Path(commands.address)))) for _ in range(2)]
+    assert scheduler.wait(120) == 0, commands.log()
+    took = time.monotonic() - began
+    assert [worker.wait(30) for worker in workers] == [0, 0]
+    return took
+
+
+def test_a_run_is_one_trace_of_its_steps_and_attempts(commands: Commands, collector: Collector) -> None:
+    """One span for the run, one for each kind of step in it, one for each attempt in its step, each with where it belongs."""
+    carry_out(commands, collector.url)
+    store = LocalStore(Path(commands.address))
+    commits = [json.loads(store.get(key)) for key in store.keys("commits/")]
+    (run,) = collector.of("run")
+    steps, attempts = collector.of("step "), collector.of("task ")
+
+    assert collector.paths == {"/v1/traces"}
+    assert len({span.trace for span in collector.spans}) == 1
+    assert (run.parent, run.service, run.is_failure) == ("", "mlho-scheduler", False)
+    assert run.fields["mlho.outcome"] == "finished"
+    assert run.fields["mlho.execution"] == f"{run.fields['mlho.run']}-1"
+    assert {span.parent for span in steps} == {run.id}
+    assert sorted(str(span.fields["mlho.step"]) for span in steps) == sorted({own["kind"] for own in commits})
+    by_step = {span.id: span for span in steps}
+    assert {span.service for span in attempts} == {"mlho-worker"}
+    assert all(by_step[span.parent].fields["mlho.step"] == span.fields["mlho.step"] for span in attempts)
+    assert sorted(span.fields["mlho.task"] for span in attempts) == sorted(
+        own["task"][:12] for own in commits
+    )
+    assert {(span.fields["mlho.attempt"], span.fields["mlho.outcome"]) for span in attempts} == {
+        (1, "committed")
+    }
+    iterations = [span.fields["mlho.iteration"] for span in attempts if "iteration" in span.name]
+    assert sorted(iterations) == [1, 2, 3]
+    assert all(run.began <= span.began <= span.ended <= run.ended for span in steps)
+    assert {name.removeprefix("mlho.") for span in collector.spans for name in span.fields} <= FIELDS
+    assert len(collector.spans) == 1 + len(steps) + len(commits)
+
+
+def test_an_attempt_that_fails_is_a_span_of_its_own(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash and the attempt after it; a task that must not be tried again; with its class and without its words."""
+    monkeypatch.setenv(ENDPOINT, collector.url)
+    with Home(tmp_path) as home:
+        worker = home.start_worker()
+        with home.executor() as executor:
+            result(executor.submit(task("test_crash_once", "Zebulon", home.starts)), seconds=60)
+            bad = executor.submit(task("test_bad_input", "bad", home.starts))
+            assert "no column" in str(bad.exception(60))
+        assert noted_starts(home.starts) == ["Zebulon", "Zebulon", "bad"]
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+    told = [
+        (span.fields["mlho.step"], span.fields["mlho.attempt"], span.fields["mlho.outcome"], span.is_failure)
+        for span in collector.spans
+    ]
+    assert told == [
+        ("test_crash_once", 1, "poison", True),
+        ("test_crash_once", 2, "committed", False),
+        ("test_bad_input", 1, "input", True),
+    ]
+    assert not any(word in body for body in collector.bodies for word in (b"Zebulon", b"column"))
+
+
+def test_a_collector_that_is_not_there_stops_nothing(commands: Commands, tmp_path: Path) -> None:
+    """The run ends as it would, a few seconds later at most, and says that nobody took its spans; the same bytes as without."""
+    took = carry_out(commands, f"http://127.0.0.1:{free_port()}")
+    told = published(LocalStore(Path(commands.address)))
+    assert "spans_not_sent" in commands.log()
+
+    commands.address = str(tmp_path / "again")
+    without = carry_out(commands, "")
+    assert published(LocalStore(Path(commands.address))) == told
+    assert took < without + 10

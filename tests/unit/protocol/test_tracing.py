@@ -1,0 +1,88 @@
+"""Traces are for those who ask for them: others pay nothing, and whoever asks gets no field that is not on the list."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from mlho.protocol import tracing
+from mlho.protocol.tracing import ENDPOINTS, OFF, RUN, Span, open_traces, step_part
+
+EXECUTION = "0123456789abcdef-1"
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """Keeps what a collector would be sent."""
+    kept = InMemorySpanExporter()
+    real = tracing._provider
+    made = real("test")
+    provider = TracerProvider(id_generator=made.id_generator, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    monkeypatch.setattr(tracing, "_provider", lambda _service: provider)
+    yield kept
+    made.shutdown()
+    real.cache_clear()
+
+
+def told(exporter: InMemorySpanExporter, span: Span) -> ReadableSpan:
+    """The span as it is sent."""
+    exporter.clear()
+    open_traces("test", EXECUTION, {ENDPOINTS[0]: "http://127.0.0.1:9"}).add(span)
+    (found,) = exporter.get_finished_spans()
+    return found
+
+
+def test_whoever_names_no_collector_imports_nothing():
+    """Neither program; and what they are given does nothing."""
+    program = (
+        "import sys\n"
+        "import scheduler.queued, worker.service\n"
+        "from mlho.protocol.tracing import OFF, open_traces\n"
+        "assert open_traces('mlho-worker', '0123456789abcdef-1', {}) is OFF\n"
+        "assert not OFF.is_on\n"
+        "assert not [name for name in sys.modules if name.startswith(('opentelemetry', 'google'))]\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_collector_without_the_packages_is_no_error(monkeypatch):
+    """Clusters name one to every pod; the images do without the packages."""
+    tracing._provider.cache_clear()
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+
+    assert open_traces("mlho-worker", EXECUTION, {ENDPOINTS[1]: "http://127.0.0.1:9"}) is OFF
+
+
+def test_only_known_fields_are_told(exporter):
+    """And the run and the execution, of themselves."""
+    found = told(exporter, Span("task", 1, 2, {"step": "run_fold", "fold": 3, "patient": "Zebulon"}))
+
+    assert dict(found.attributes or {}) == {
+        "mlho.run": "0123456789abcdef",
+        "mlho.execution": EXECUTION,
+        "mlho.step": "run_fold",
+        "mlho.fold": 3,
+    }
+    assert (found.start_time, found.end_time) == (1, 2)
+
+
+def test_a_span_lies_in_the_part_that_another_process_tells_of(exporter):
+    """Ids that both know without a word: of the run, and of the step."""
+    run = told(exporter, Span(RUN, 1, 9, {}, part=RUN, within=""))
+    step = told(exporter, Span("step run_fold", 2, 8, {}, part=step_part("run_fold")))
+    tasks = [told(exporter, Span("task run_fold", 3, 4, {}, within=step_part("run_fold"))) for _ in range(2)]
+
+    assert run.parent is None
+    assert step.parent is not None
+    assert step.parent.span_id == run.context.span_id
+    assert {task.parent.span_id for task in tasks if task.parent} == {step.context.span_id}
+    assert len({own.context.trace_id for own in (run, step, *tasks)}) == 1
+    assert len({own.context.span_id for own in (run, step, *tasks)}) == 4

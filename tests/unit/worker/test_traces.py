@@ -1,0 +1,80 @@
+"""What a worker tells of an attempt: numbers that place its task in the run, and how it ended."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from mlho.protocol.documents import write_task
+from mlho.protocol.tracing import RUN, Span
+from mlho.steps.base import Task
+from mlho.store.memory import MemoryStore
+from worker.claims import Lease
+from worker.traces import AttemptTraces
+
+
+@dataclass
+class Kept:
+    """Keeps the spans."""
+
+    is_on: bool = True
+    spans: list[Span] = field(default_factory=list)
+
+    def add(self, span: Span) -> None:
+        self.spans.append(span)
+
+    def close(self) -> None:
+        pass
+
+
+FOLD = Task(kind="run_fold", params={"iteration": 4, "fold": 2, "classifier": "glmboost"})
+
+
+def told(outcome: str, *, is_known: bool = True) -> Span:
+    """The span of an attempt at a fold."""
+    store, kept = MemoryStore(), Kept()
+    if is_known:
+        write_task(store, FOLD, FOLD.key)
+    AttemptTraces(kept, store).add(Lease(FOLD.key, "owner", 2, since=5), outcome)
+    (span,) = kept.spans
+    return span
+
+
+def test_an_attempt_is_told_with_its_place_in_the_run():
+    """Step, iteration and fold come from the task's document, since a message names none of them."""
+    span = told("committed")
+
+    assert span.fields == {
+        "task": FOLD.key[:12],
+        "step": "run_fold",
+        "iteration": 4,
+        "fold": 2,
+        "attempt": 2,
+        "outcome": "committed",
+    }
+    assert (span.name, span.within, span.began) == ("task run_fold", "step run_fold", 5)
+    assert span.ended > span.began
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_failure"),
+    [("committed", False), ("released", False), ("lease_lost", True), ("poison", True)],
+)
+def test_what_went_wrong_is_a_failure_and_a_worker_that_leaves_is_none(outcome, is_failure):
+    """As a collector marks them."""
+    assert told(outcome).is_failure == is_failure
+
+
+def test_an_attempt_is_told_though_its_document_cannot_be_read():
+    """It lies in the run then."""
+    span = told("infrastructure", is_known=False)
+
+    assert (span.name, span.within) == ("task", RUN)
+    assert "step" not in span.fields
+
+
+def test_nothing_is_read_where_nobody_wants_to_know():
+    """A store that holds nothing is not asked."""
+    kept = Kept(is_on=False)
+    AttemptTraces(kept, MemoryStore()).add(Lease("0" * 64, "owner", 1), "committed")
+
+    assert kept.spans == []
