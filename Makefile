@@ -141,7 +141,7 @@ chart-docs: $(STAMP)  ## write the chart's schema and README, and k8s/base (need
 	$(BIN)/python k8s/generate.py chart-docs
 
 # docker or podman; a base of your own: make image IMAGE_ARGS='--build-arg BASE=registry.example/python:3.13-slim'.
-BUILDER ?= $(shell command -v docker || command -v podman || echo docker)
+export BUILDER ?= $(shell command -v docker || command -v podman || echo docker)
 # The chart asks for this tag, and for these names unless its values say otherwise.
 IMAGE_TAG ?= $(shell sed -n 's/^appVersion: //p' helm/mlho/Chart.yaml)
 IMAGE_ARGS ?=

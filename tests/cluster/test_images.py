@@ -1,0 +1,146 @@
+"""The images as they are built: what is in them, what is not, and what a container of them may do."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.cluster.conftest import REPO, Kubectl, new_namespace
+from tests.cluster.storage import BARE, USER, apply, image
+
+TARGETS: Final = ("scheduler", "worker")
+# What was agreed: packages as installed and compiled.
+MOST_BYTES: Final = {"scheduler": 250e6, "worker": 1.1e9}
+LOOK: Final = """
+import importlib.metadata, importlib.util, json, os, pathlib, shutil
+
+def may_write(folder):
+    path = pathlib.Path(folder) / "written-by-a-test"
+    try:
+        path.write_text("")
+    except OSError:
+        return False
+    path.unlink()
+    return True
+
+root = pathlib.Path("/opt/mlho")
+files = [own for own in root.rglob("*") if own.is_file() and not own.is_symlink()]
+packages = root / "lib/python3.13/site-packages"
+folders = [own for own in packages.rglob("*") if own.is_dir()]
+print(json.dumps({
+    "user": [os.getuid(), os.getgid()],
+    "writable": [own for own in ("/", "/opt/mlho", "/usr", "/var/cache/mlho", "/tmp") if may_write(own)],
+    "bytes": sum(own.stat().st_size for own in files),
+    "distributions": sorted({own.name.lower().replace("_", "-").replace(".", "-") for own in importlib.metadata.distributions()}),
+    "tools": [own for own in ("pip", "pip3", "uv", "gcc", "cc", "g++", "make", "git") if shutil.which(own)],
+    "tests": sorted(str(own.relative_to(packages)) for own in folders if own.name == "tests" and own.parent != packages),
+    "uncompiled": sum(1 for own in packages.rglob("*.py") if not list((own.parent / "__pycache__").glob(own.stem + ".*.pyc"))),
+    "pip": importlib.util.find_spec("pip") is not None,
+    "machine code": len(list(root.glob("numba-cache/**/*.nbc"))),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(kubeconfig: str) -> Iterator[dict[str, dict[str, Any]]]:
+    """What a program finds that looks around in a container of each image."""
+    with new_namespace("images") as kubectl:
+        apply(kubectl, [_pod(target) for target in TARGETS])
+        kubectl("wait", "--for=condition=Ready", *(f"pod/{own}" for own in TARGETS), "--timeout=90s")
+        yield {target: _look(kubectl, target) for target in TARGETS}
+
+
+def _pod(target: str) -> dict[str, Any]:
+    container = {
+        "name": "look",
+        "image": image(target),
+        "command": ["sleep", "600"],
+        "securityContext": {**BARE, "readOnlyRootFilesystem": True},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    spec = {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 0,
+        "securityContext": {**USER, "runAsGroup": USER["runAsUser"]},
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": target}, "spec": spec}
+
+
+def _look(kubectl: Kubectl, target: str) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(kubectl("exec", target, "--", "/opt/mlho/bin/python", "-c", LOOK))
+    return said
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_container_may_write_to_tmp_only_and_finds_nothing_to_build_with(
+    found: dict[str, dict[str, Any]], target: str
+):
+    """User 65532, a root that is read-only; no pip, no compiler."""
+    own = found[target]
+
+    assert own["user"] == [65532, 65532]
+    assert own["writable"] == ["/tmp"]
+    assert own["tools"] == []
+    assert not own["pip"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_holds_what_its_bill_of_materials_says(
+    found: dict[str, dict[str, Any]], target: str, tmp_path: Path
+):
+    """No package more, none less; compiled, without the packages' own tests, and as small as was agreed."""
+    own = found[target]
+    subprocess.run([sys.executable, str(REPO / "k8s" / "sbom.py"), str(tmp_path)], check=True)  # make sbom
+    bill = json.loads((tmp_path / f"sbom-{target}.cdx.json").read_text(encoding="utf-8"))
+
+    assert own["distributions"] == sorted(["mlho-batch", *(part["name"] for part in bill["components"])])
+    assert own["bytes"] <= MOST_BYTES[target]
+    assert own["tests"] == []
+    assert own["uncompiled"] == 0
+
+
+def test_a_scheduler_cannot_compute_and_a_worker_has_compiled_code(found: dict[str, dict[str, Any]]):
+    """What a scheduler does not need is not there; a worker's first task does not wait for a compiler."""
+    computing = {"numpy", "pandas", "pyarrow", "polars", "scikit-learn", "xgboost-cpu", "numba"}
+
+    assert computing.isdisjoint(found["scheduler"]["distributions"])
+    assert not [own for own in found["worker"]["distributions"] if own.startswith("nvidia")]
+    assert found["worker"]["machine code"] > 0
+
+
+@pytest.fixture
+def inspected(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The configuration of an image, as the program knows it that built it: that of make's BUILDER."""
+    asked = shlex.split(os.environ.get("BUILDER", "docker"))
+    command = [*asked, "image", "inspect", image(request.param)]
+    if shutil.which(asked[0]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            config: dict[str, Any] = json.loads(done.stdout)[0]["Config"]
+            return config
+    pytest.skip(f"needs the program that built the image: {shlex.join(command)} finds none")
+
+
+@pytest.mark.parametrize("inspected", TARGETS, indirect=True)
+def test_an_image_says_what_it_is_and_starts_without_a_shell(inspected: dict[str, Any]):
+    """Labels of OCI, a user by number, tini as the first process, and no secret among its variables."""
+    labels = {
+        name.removeprefix("org.opencontainers.image."): own for name, own in inspected["Labels"].items()
+    }
+
+    assert labels.keys() >= {"title", "description", "licenses", "version", "revision", "created"}
+    assert (labels["title"], labels["licenses"]) == ("mlho-batch", "Apache-2.0")
+    assert inspected["User"] == "65532:65532"
+    assert inspected["Entrypoint"][:2] == ["/usr/bin/tini", "--"]
+    assert not [
+        own for own in inspected["Env"] if any(word in own for word in ("SECRET", "PASSWORD", "TOKEN"))
+    ]
