@@ -20,15 +20,16 @@ OLDER_CHART: Final = Path(__file__).parent / "fixtures" / "mlho-0.0.9.tgz"
 
 
 def test_helm_test_carries_out_a_tiny_run(stack: Stack):
-    """What ``helm test`` says and what it made: a cohort, and a run that has succeeded."""
+    """What ``helm test`` says and what it made: a cohort, and a run that workers carried out."""
     command = ["helm", "test", "mlho", f"--namespace={stack.namespace}", "--timeout=4m", "--logs"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     names = [own["metadata"]["name"] for own in stack.items("trun")]
     (made,) = [name for name in names if name.startswith("mlho-helm-test-")]
-    assert stack.condition(made, "Succeeded")["status"] == "True"
-    assert stack.status(made)["outputs"]["resultDigest"] in done.stdout
+    status = stack.wait(made, "Succeeded")
+    assert status["workers"]["generation"] == 1
+    assert status["outputs"]["resultDigest"] in done.stdout
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -16,8 +17,9 @@ prefix = f"helm-test/{patients}"
 for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".yaml"):
     store.put_if_absent(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 run = yaml.safe_load(spec_path.read_text(encoding="utf-8"))
-run["metadata"] = {"name": os.environ["RUN_NAME"], "namespace": os.environ["RUN_NAMESPACE"]}
+now = int(time.time())  # as the seed: what was carried out before would leave the workers nothing to do
+run["metadata"] = {"name": f"{os.environ['RUN_NAME']}-{now}", "namespace": os.environ["RUN_NAMESPACE"]}
 run["spec"]["data"]["uri"] = f"{os.environ['MLHO_STORE'].rstrip('/')}/{prefix}/"
-run["spec"]["validation"]["iterations"] = 2
+run["spec"]["validation"] |= {"iterations": 2, "seed": now}
 run["spec"]["workers"] = {"max": 1, "resources": {"cpu": "500m", "memory": "1Gi", "scratch": "1Gi"}}
 Path("/run/mlho/run.yaml").write_text(yaml.safe_dump(run), encoding="utf-8")
