@@ -198,7 +198,8 @@ class Driver:
         figures = executor.figures
         trouble = found.trouble
         if figures.is_degraded:
-            trouble = ("QueueUnavailable", "Redis does not answer. Workers finish what they have, and wait.")
+            words = f"{figures.outage} Workers finish what they have, and wait."
+            trouble = ("QueueUnavailable", cut(words, 512))
         return replace(
             found,
             slots=figures.slots,

@@ -88,7 +88,7 @@ class MetricsPage(Collector):
         figures = {run: own.figures for run, own in runs.items()}
         yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in figures.items()})
         degraded = {run: int(own.is_degraded) for run, own in figures.items()}
-        yield _gauge("degraded", "1 while Redis does not answer", degraded)
+        yield _gauge("degraded", "1 while Redis does not answer, or takes nothing", degraded)
         for name, words in _COUNTERS.items():
             counter = CounterMetricFamily(f"mlho_run_{name}", words, labels=["run"])
             for run, own in figures.items():

@@ -60,7 +60,9 @@ class Figures:
     quarantined: int = 0
     lost: int = 0
     is_degraded: bool = False
-    """Redis does not answer, or no worker is there."""
+    """Redis does not serve."""
+    outage: str = ""
+    """What is wrong with it then, and what helps."""
     slots: int = 0
     memory_exceeded: int = 0
     """Bytes of the largest worker in which a task ran out of memory; 0: none did."""
@@ -171,8 +173,8 @@ class QueueExecutor:
         self._store.each(lambda one: write_task(self._store, one[1], one[0].task), fresh)
         try:
             self._send([pending for pending, _ in fresh])
-        except QueueUnavailable:
-            self.figures.is_degraded = True
+        except QueueUnavailable as error:
+            self._degrade(error)
             for pending, _ in fresh:
                 pending.due_at = 0.0  # the watcher sends it once Redis is back
         return futures
@@ -216,8 +218,9 @@ class QueueExecutor:
         while not self._closing.is_set():
             try:
                 self._look()
-            except QueueUnavailable:
-                self._go_without()
+            except QueueUnavailable as error:
+                self._degrade(error)
+                time.sleep(_PAUSE_SECONDS)
             except (StoreUnavailable, OSError) as error:
                 log.warning("store_unavailable", error_kind=type(error).__name__)
                 time.sleep(_PAUSE_SECONDS)
@@ -248,11 +251,11 @@ class QueueExecutor:
             self._next_scan = time.monotonic() + _SCAN_SECONDS
             self._scan()
 
-    def _go_without(self) -> None:
+    def _degrade(self, error: QueueUnavailable) -> None:
+        """Redis does not serve: go on without, and say so."""
         if not self.figures.is_degraded:
-            log.warning("queue_unavailable")
-        self.figures.is_degraded = True
-        time.sleep(_PAUSE_SECONDS)
+            log.warning("queue_unavailable", error=str(error))
+        self.figures.outage, self.figures.is_degraded = str(error), True
 
     def _come_back(self) -> None:
         """Redis answers again: let workers renew their leases before any is judged."""

@@ -49,7 +49,7 @@ def test_a_redis_whose_disk_is_full_degrades_a_run_that_goes_on_once_there_is_ro
 
         server = Server(disk, options=("--save", "3600 1", "--rdbcompression", "no"))
         with Home(tmp_path / "home", server=server) as home:
-            run_through(home, Refusing(fill_disk, make_room, ""))
+            run_through(home, Refusing(fill_disk, make_room, "it cannot write its file to disk"))
 
 
 def refusal_to_write(client: "redis.Redis") -> str:
@@ -81,6 +81,7 @@ def run_through(home: Home, refusing: Refusing) -> None:
             assert result(future).is_new
         assert not executor.figures.is_degraded
         assert noticed <= SECONDS
+        assert refusing.words in executor.figures.outage
         assert executor.figures.retried == 0
         assert worker.poll() is None
     assert sorted(noted_starts(home.starts)) == sorted(["slow", *(f"t{number}" for number in range(20))])

@@ -64,7 +64,7 @@ def test_facts_are_said_in_words():
     full = Facts(running=2, slots=4, retried=1, quarantined=3, rate=0.84, seconds_left=41.2, is_degraded=True)
     assert (
         words_of(full)
-        == "2 running, 4 slots, 1 retried, 3 quarantined, 0.8/s, 41 s left, queue does not answer"
+        == "2 running, 4 slots, 1 retried, 3 quarantined, 0.8/s, 41 s left, queue does not serve"
     )
 
 
