@@ -92,12 +92,12 @@ class _Watcher:
 
     def _watch(self) -> None:
         while not self._is_over.wait(SAMPLE_SECONDS):
-            processes = _family(self._root)
+            processes = processes_below(self._root)
             self.cpu_seconds |= {pid: seconds for pid, (seconds, _) in processes.items()}
             self.peak_mb = max(self.peak_mb, sum(mb for _, mb in processes.values()))
 
 
-def _family(root: int) -> dict[int, tuple[float, float]]:
+def processes_below(root: int) -> dict[int, tuple[float, float]]:
     """CPU seconds and resident MB of a process and all below it."""
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     parents, used = {}, {}

@@ -26,6 +26,7 @@ from scheduler.remote import QueueExecutor
 from tests.services.redis_servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
+STEPS = ROOT / "tests" / "services" / "queue_steps.py"
 RUN = "0123456789abcdef"
 KEY = b"a key that only the tests use"
 
@@ -67,7 +68,7 @@ class Home:
             client.close()
 
     def start_worker(
-        self, *options: str, slots: int = 1, broker: str | None = None
+        self, *options: str, slots: int = 1, broker: str | None = None, program: Path = STEPS
     ) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
@@ -75,7 +76,7 @@ class Home:
             SIGNING_KEY: KEY.decode(),
             "PYTHONPATH": str(ROOT),
         }
-        command = [sys.executable, str(ROOT / "tests/services/queue_steps.py"), "--run", RUN]
+        command = [sys.executable, str(program), "--run", RUN]
         command += ["--store", str(self.store.root), "--slots", str(slots), "--verbose", *options]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
