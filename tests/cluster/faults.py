@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +53,7 @@ def delete_storage(stack: Stack, _run: str) -> None:
     stack.kubectl("delete", "pod", "-l", "app=seaweedfs", "--grace-period=0", "--force")
 
 
-def stop_kubelet(stack: Stack, _run: str) -> None:
+def stop_kubelet(stack: Stack) -> None:
     """Stop the node's kubelet for 90 seconds: the node is not ready, and no Service has a pod behind it."""
     pid = _kubelet()
     os.kill(pid, signal.SIGSTOP)
@@ -71,13 +72,13 @@ def _ready(stack: Stack) -> bool:
 
 
 def _kubelet() -> int:
-    """The kubelet's process: found only where the tests run on a node that a test cluster made for them."""
+    """The kubelet's process, where the kubeconfig's folder holds the kubelet's own, as it does for a test cluster here."""
+    own = Path(os.environ["KUBECONFIG"]).parent / "pki" / "kubelet.kubeconfig"
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        words = (folder / "cmdline").read_bytes().split(b"\0")
-        if Path(words[0].decode(errors="replace")).name == "kubelet" and b"test-cluster" in b" ".join(words):
-            return int(folder.name)
+        with suppress(OSError):  # no process, or one that has ended meanwhile
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"kubelet") and f"--kubeconfig={own}".encode() in words:
+                return int(folder.name)
     pytest.skip(
         "needs the kubelet's process: only a test cluster on this machine has one that may be stopped"
     )

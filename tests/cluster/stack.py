@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from tests.cluster.conftest import GROUP, PLURALS, REPO, Kubectl
-from tests.cluster.storage import PREFIX, TAG, TRIAL, image, start_storage, storage_here, upload
+from tests.cluster.storage import PREFIX, TAG, TRIAL, download, image, start_storage, storage_here, upload
 
 CHART: Final = REPO / "helm" / "mlho"
 BUCKET: Final = "mlho"
@@ -183,6 +183,11 @@ class Stack:
             timeout=300,
             check=False,
         )
+
+    def commits(self) -> dict[str, bytes]:
+        """Commit records in the store: which tasks are done, and what each gave."""
+        with storage_here(self.kubectl) as s3:
+            return download(s3, BUCKET, "store/commits/")
 
     def upgrade(self, chart: Path = CHART, **more: Any) -> None:
         """``helm upgrade``, with the values of the installation and ``more``."""

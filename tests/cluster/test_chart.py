@@ -47,19 +47,13 @@ def secrets_of(stack: Stack) -> list[Any]:
     return [stack.get("secret", name)["data"] for name in ("mlho-redis", "mlho-signing")]
 
 
-def commits(stack: Stack) -> dict[str, bytes]:
-    """Commit records in the store."""
-    with storage_here(stack.kubectl) as s3:
-        return download(s3, BUCKET, "store/commits/")
-
-
 def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older: Stack, here: Here):
     """Schedulers and Redis are replaced, and the run goes on: nothing is done again, nobody blamed, the digest is the same."""
     obj = older.submit("during", validation={"iterations": 24, "folds": 3, "seed": 41}, workers=ONE_WORKER)
     wanted = here.begin(obj["spec"])
     older.wait_until_it_learns("during")
     schedulers = {pod["metadata"]["name"] for pod in older.pods("scheduler")}
-    secrets, before, done = secrets_of(older), commits(older), older.done("during")
+    secrets, before, done = secrets_of(older), older.commits(), older.done("during")
     execution = older.status("during")["execution"]
     trial = {"resources": {"requests": {"cpu": "60m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}}
 
@@ -80,7 +74,7 @@ def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older:
     assert status["tasks"]["done"] >= at_once["tasks"]["done"] >= done
     assert status["tasks"]["quarantined"] == 0
     assert status["outputs"]["resultDigest"] == wanted.result().digest
-    assert before.items() <= commits(older).items()
+    assert before.items() <= older.commits().items()
 
 
 def zone_of_another_day() -> str:

@@ -87,9 +87,11 @@ def test_a_run_of_higher_priority_preempts_and_the_other_has_the_same_result(que
 
     queue.wait_for("it is preempted", lambda: preempted(queue, "low"), seconds=60)
     assert queue.status("low")["phase"] not in ("Succeeded", "Failed")
+    done = queue.commits()
     queue.wait("high", "Succeeded")
     status = queue.wait("low", "Succeeded")
 
+    assert done.items() <= queue.commits().items()
     assert status["tasks"]["quarantined"] == 0
     assert status["outputs"]["resultDigest"] == wanted.result().digest
 

@@ -66,23 +66,18 @@ def left_of(stack: Stack, name: str, uid: str) -> list[str]:
     return [*pods, *jobs, *notes, *stack.redis_keys()]
 
 
-def n_commits(stack: Stack) -> int:
-    """Commit records in the store."""
-    with storage_here(stack.kubectl) as s3:
-        return len(download(s3, BUCKET, "store/commits/"))
-
-
 def test_what_is_deleted_leaves_nothing_behind(stack: Stack):
     """A resource that is deleted while it runs: workers, keys and notes go; the store keeps what is committed."""
     stack.submit("deleted", validation={"iterations": 60, "folds": 5, "seed": 13})
     stack.wait_until_it_learns("deleted")
     uid = stack.get("trun", "deleted")["metadata"]["uid"]
-    before = n_commits(stack)
+    before = stack.commits()
 
     stack.kubectl("delete", "trun", "deleted", "--wait=false")
 
     stack.wait_for("nothing is left", lambda: not left_of(stack, "deleted", uid), seconds=60)
-    assert n_commits(stack) >= before > 0
+    assert before
+    assert before.items() <= stack.commits().items()
 
 
 def test_what_is_deleted_while_suspended_leaves_nothing_behind(stack: Stack):
