@@ -45,7 +45,7 @@ class Manifest:
         return sum(file.size for files in self.tables.values() for file in files)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedTask:
     """A task before its inputs are there: named by what it does, needing other tasks by their names."""
 
@@ -72,14 +72,38 @@ class PlannedTask:
 
 
 Plan = Mapping[str, PlannedTask]
+Needs = Mapping[str, tuple[str, ...]]
 COHORT_TASK: Final = "cohort"
+
+
+class _Maker:
+    """Makes the tasks of one specification. Each kind's part of it is worked out once: a plan has few kinds and many tasks."""
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        self.spec = spec
+        self._narrowed: dict[str, TrainingSpec | None] = {}
+
+    def __call__(
+        self,
+        name: str,
+        kind: str,
+        stage: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        sources: tuple[InputFile, ...] = (),
+        needs: Needs | None = None,
+    ) -> PlannedTask:
+        """A task that reads no more of the specification than its kind does."""
+        if kind not in self._narrowed:
+            self._narrowed[kind] = STEPS[kind].narrow(self.spec)
+        return PlannedTask(name, kind, stage, self._narrowed[kind], params or {}, sources, needs or {})
 
 
 def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
     """The first task: who is in the cohort."""
     tables = [manifest.tables.get(name, ()) for name in ("labels", "demographics")]
     sources = tuple(file for files in tables for file in files)
-    return _by_name([_planned(spec, COHORT_TASK, "define_cohort", "cohort", sources=sources)])
+    return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
 
 
 def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples: int) -> Plan:
@@ -94,32 +118,30 @@ def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples
     n_blocks, n_samples : int
         Facts of the cohort's commit record.
     """
+    make = _Maker(spec)
     tasks = [*plan_cohort(spec, manifest).values()]
-    tasks += _encoding(spec, manifest, n_blocks)
+    tasks += _encoding(make, manifest, n_blocks)
     by_fold = n_samples >= FOLD_TASK_SAMPLES
-    tasks += _learning_by_fold(spec, n_blocks) if by_fold else _learning_by_iteration(spec, n_blocks)
-    tasks += _ending(spec, manifest, n_blocks, by_fold=by_fold)
+    tasks += _learning_by_fold(make, n_blocks) if by_fold else _learning_by_iteration(make, n_blocks)
+    tasks += _ending(make, manifest, n_blocks, by_fold=by_fold)
     return _by_name(tasks)
 
 
-def _encoding(spec: TrainingSpec, manifest: Manifest, n_blocks: int) -> Iterator[PlannedTask]:
+def _encoding(make: _Maker, manifest: Manifest, n_blocks: int) -> Iterator[PlannedTask]:
     events = manifest.tables["events"]
     encoded = tuple(f"encode/{number:05d}" for number in range(len(events)))
+    cohort: Needs = {"cohort": (COHORT_TASK,)}
     for name, file in zip(encoded, events, strict=True):
-        yield _planned(
-            spec, name, "encode_partition", "encode", sources=(file,), needs={"cohort": (COHORT_TASK,)}
-        )
+        yield make(name, "encode_partition", "encode", sources=(file,), needs=cohort)
     concepts = manifest.tables.get("concepts", ())
-    yield _planned(spec, "concepts", "describe_codes", "encode", sources=concepts or events)
-    yield _planned(spec, "dictionary", "merge_dictionary", "pack", needs={"partitions": encoded})
+    yield make("concepts", "describe_codes", "encode", sources=concepts or events)
+    yield make("dictionary", "merge_dictionary", "pack", needs={"partitions": encoded})
     for block in range(n_blocks):
-        needs = {"cohort": (COHORT_TASK,), "dictionary": ("dictionary",), "partitions": encoded}
-        yield _planned(
-            spec, f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs
-        )
-    ledger = {"cohort": (COHORT_TASK,), "partitions": encoded, "blocks": _blocks(n_blocks)}
-    yield _planned(spec, "ledger", "balance_ledger", "pack", sources=events, needs=ledger)
-    yield _planned(spec, "splits", "check_splits", "learn", needs={"cohort": (COHORT_TASK,)})
+        needs = {**cohort, "dictionary": ("dictionary",), "partitions": encoded}
+        yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)
+    ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
+    yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
+    yield make("splits", "check_splits", "learn", needs=cohort)
 
 
 def _blocks(n_blocks: int) -> tuple[str, ...]:
@@ -138,51 +160,43 @@ def _matrix(n_blocks: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _learning_by_iteration(spec: TrainingSpec, n_blocks: int) -> Iterator[PlannedTask]:
-    for iteration in range(1, spec.validation.iterations + 1):
+def _learning_by_iteration(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
+    matrix = _matrix(n_blocks)
+    for iteration in range(1, make.spec.validation.iterations + 1):
         params = {"iteration": iteration}
-        name = f"iteration/{iteration:04d}"
-        yield _planned(spec, name, "run_iteration", "learn", params=params, needs=_matrix(n_blocks))
+        yield make(f"iteration/{iteration:04d}", "run_iteration", "learn", params=params, needs=matrix)
 
 
-def _learning_by_fold(spec: TrainingSpec, n_blocks: int) -> Iterator[PlannedTask]:
-    for iteration in [*range(1, spec.validation.iterations + 1), FINAL]:
+def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
+    matrix = _matrix(n_blocks)
+    for iteration in [*range(1, make.spec.validation.iterations + 1), FINAL]:
         tag = iteration if isinstance(iteration, str) else f"{iteration:04d}"
-        yield _planned(
-            spec,
-            f"select/{tag}",
-            "select_features",
-            "learn",
-            params={"iteration": iteration},
-            needs=_matrix(n_blocks),
-        )
-        needs = {**_matrix(n_blocks), "selection": (f"select/{tag}",)}
-        for fold in range(spec.validation.folds):
-            by_fold = needs if spec.selection.scope == "iteration" else _matrix(n_blocks)
-            params = {"fold": fold, "iteration": iteration}
-            yield _planned(spec, f"fold/{tag}/{fold:02d}", "run_fold", "learn", params=params, needs=by_fold)
+        own = {"iteration": iteration}
+        yield make(f"select/{tag}", "select_features", "learn", params=own, needs=matrix)
+        needs = {**matrix, "selection": (f"select/{tag}",)}
+        by_fold = needs if make.spec.selection.scope == "iteration" else matrix
+        for fold in range(make.spec.validation.folds):
+            params = {"fold": fold, **own}
+            yield make(f"fold/{tag}/{fold:02d}", "run_fold", "learn", params=params, needs=by_fold)
         if iteration != FINAL:
-            needs = {**needs, "folds": _folds(spec, tag)}
-            name = f"iteration/{tag}"
-            yield _planned(
-                spec, name, "finish_iteration", "learn", params={"iteration": iteration}, needs=needs
-            )
+            needs = {**needs, "folds": _folds(make.spec, tag)}
+            yield make(f"iteration/{tag}", "finish_iteration", "learn", params=own, needs=needs)
 
 
 def _folds(spec: TrainingSpec, tag: str) -> tuple[str, ...]:
     return tuple(f"fold/{tag}/{fold:02d}" for fold in range(spec.validation.folds))
 
 
-def _ending(spec: TrainingSpec, manifest: Manifest, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
-    iterations = tuple(f"iteration/{number:04d}" for number in range(1, spec.validation.iterations + 1))
+def _ending(make: _Maker, manifest: Manifest, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
+    iterations = tuple(f"iteration/{number:04d}" for number in range(1, make.spec.validation.iterations + 1))
     matrix = _matrix(n_blocks)
     needs = {**matrix, "iterations": iterations}
-    yield _planned(spec, "summary", "summarize_run", "summarise", needs=needs)
+    yield make("summary", "summarize_run", "summarise", needs=needs)
     needs = {**matrix, "summary": ("summary",)}
     if by_fold:
-        needs |= {"folds": _folds(spec, FINAL), "selection": (f"select/{FINAL}",)}
-    yield _planned(spec, "model", "fit_final_model", "model", needs=needs)
-    yield _planned(spec, "model-tests", "test_model", "model", needs={"model": ("model",)})
+        needs |= {"folds": _folds(make.spec, FINAL), "selection": (f"select/{FINAL}",)}
+    yield make("model", "fit_final_model", "model", needs=needs)
+    yield make("model-tests", "test_model", "model", needs={"model": ("model",)})
     encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))
     needs = {
         **matrix,
@@ -193,21 +207,7 @@ def _ending(spec: TrainingSpec, manifest: Manifest, n_blocks: int, *, by_fold: b
         "tests": ("model-tests",),
     }
     sources = tuple(file for files in manifest.tables.values() for file in files)
-    yield _planned(spec, "report", "write_report", "report", sources=sources, needs=needs)
-
-
-def _planned(
-    spec: TrainingSpec,
-    name: str,
-    kind: str,
-    stage: str,
-    *,
-    params: Mapping[str, Any] | None = None,
-    sources: tuple[InputFile, ...] = (),
-    needs: Mapping[str, tuple[str, ...]] | None = None,
-) -> PlannedTask:
-    narrowed = STEPS[kind].narrow(spec)
-    return PlannedTask(name, kind, stage, narrowed, params or {}, sources, needs or {})
+    yield make("report", "write_report", "report", sources=sources, needs=needs)
 
 
 def _by_name(tasks: Iterable[PlannedTask]) -> Plan:

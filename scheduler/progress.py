@@ -42,8 +42,9 @@ class Progress:
         missing = {need for needs in task.needs.values() for need in needs} - commits.keys()
         for need in missing:
             self._waiting_for.setdefault(need, []).append(name)
-        self._missing[name] = len(missing)
-        if not missing:
+        if missing:
+            self._missing[name] = len(missing)
+        else:
             self.put_back(name)
 
     def next_ready(self, most: int) -> list[PlannedTask]:
@@ -61,6 +62,7 @@ class Progress:
         for waiting in self._waiting_for.pop(name, ()):
             self._missing[waiting] -= 1
             if not self._missing[waiting]:
+                del self._missing[waiting]
                 self.put_back(waiting)
 
     def by_stage(self) -> list[tuple[str, int, int]]:
