@@ -76,7 +76,11 @@ def _tenant(name: str, storage: Kubectl, cohort: Path) -> Iterator[Stack]:
             "addressing": "path",
             "existingSecret": "mlho-s3",
         }
-        reachable = {"s3": {"podLabels": {"app": "seaweedfs"}, "namespace": storage.namespace}}
+        reachable = {
+            "s3": {"podLabels": {"app": "seaweedfs"}, "namespace": storage.namespace},
+            # The first has its metrics read from there; the second from where nobody is.
+            "metrics": {"namespace": storage.namespace if name == NAMES[0] else "monitoring"},
+        }
         with installed(
             kubectl,
             cohort,
@@ -135,11 +139,15 @@ def address(stack: Stack, pod: str) -> str:
 
 
 def knock(
-    stack: Stack, pod: str, targets: Mapping[str, tuple[str, int]], *, python: str = "/opt/mlho/bin/python"
+    kubectl: Kubectl,
+    pod: str,
+    targets: Mapping[str, tuple[str, int]],
+    *,
+    python: str = "/opt/mlho/bin/python",
 ) -> dict[str, str]:
     """How targets answer a pod: ``open``, ``no answer``, or what else went wrong."""
     program = f"TARGETS = {json.dumps(dict(targets))!r}\n{KNOCK}"
-    found: dict[str, str] = json.loads(stack.kubectl("exec", pod, "--", python, "-c", program))
+    found: dict[str, str] = json.loads(kubectl("exec", pod, "--", python, "-c", program))
     return found
 
 

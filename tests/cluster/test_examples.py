@@ -25,6 +25,19 @@ def test_an_example_is_taken_under_restricted_pod_security(crds: None, kubectl: 
     assert "error" not in said.lower()
 
 
+@pytest.mark.parametrize("folder", ["base", "overlays/external-redis", "overlays/external-s3"])
+def test_plain_manifests_are_taken_under_restricted_pod_security(kubectl: Kubectl, folder: str):
+    """Without Helm, too; their namespace is replaced by the test's own."""
+    made = kubectl("kustomize", str(EXAMPLES.parent / folder)).replace(
+        "namespace: mlho\n", f"namespace: {kubectl.namespace}\n"
+    )
+
+    said = kubectl("apply", "--dry-run=server", "-f", "-", given=made, check=False)
+
+    assert "deployment.apps/mlho-scheduler created (server dry run)" in said
+    assert [line for line in said.splitlines() if not line.endswith(" created (server dry run)")] == []
+
+
 @pytest.fixture
 def limits(crds: None, kubectl: Kubectl) -> Iterator[None]:
     """The admission policy, in force in the test's namespace."""

@@ -47,7 +47,7 @@ def targets(tenants: Tenants) -> dict[str, tuple[str, int]]:
 
 def test_a_worker_reaches_its_redis_and_the_storage_and_nothing_else(tenants: Tenants):
     """Not the API, and no pod of another namespace."""
-    found = knock(tenants.first, tenants.first.workers()[0], targets(tenants))
+    found = knock(tenants.first.kubectl, tenants.first.workers()[0], targets(tenants))
 
     assert found == {
         "own Redis": "open",
@@ -61,7 +61,7 @@ def test_a_worker_reaches_its_redis_and_the_storage_and_nothing_else(tenants: Te
 
 def test_the_scheduler_reaches_the_api_too(tenants: Tenants):
     """And nothing of another namespace."""
-    found = knock(tenants.first, tenants.first.leader(), targets(tenants))
+    found = knock(tenants.first.kubectl, tenants.first.leader(), targets(tenants))
 
     assert found == {
         "own Redis": "open",
@@ -77,12 +77,33 @@ def test_what_is_refused_is_there(tenants: Tenants):
     """The same targets answer those who may: so it is the policies that refused, and not the network."""
     second = tenants.second
     wanted = targets(tenants)
-    stranger = knock(tenants.first, "neighbour", wanted, python="python")
-    owner = knock(second, second.leader(), {"other Redis": wanted["other Redis"]})
+    stranger = knock(tenants.first.kubectl, "neighbour", wanted, python="python")
+    owner = knock(second.kubectl, second.leader(), {"other Redis": wanted["other Redis"]})
 
     assert (stranger["API"], stranger["other pod"]) == ("open", "open")
     assert (stranger["own Redis"], stranger["other Redis"]) == ("no answer", "no answer")
     assert owner == {"other Redis": "open"}
+
+
+def test_metrics_are_read_from_the_named_namespace_only(tenants: Tenants):
+    """From there scheduler and workers answer, at the metrics' port and no other; a release that names another does not."""
+    first, second = tenants.first, tenants.second
+    worker = address(first, first.workers()[0])
+    wanted = {
+        "scheduler": (address(first, first.leader()), PORT),
+        "worker": (worker, 9100),
+        "Redis": (f"mlho-redis.{first.namespace}.svc.cluster.local", 6379),
+        "other scheduler": (address(second, second.leader()), PORT),
+    }
+
+    found = knock(tenants.storage, "deployment/seaweedfs", wanted, python="python")
+
+    assert found == {
+        "scheduler": "open",
+        "worker": "open",
+        "Redis": "no answer",
+        "other scheduler": "no answer",
+    }
 
 
 def test_a_run_on_another_tenants_data_is_refused_and_its_owners_is_carried_out(tenants: Tenants):

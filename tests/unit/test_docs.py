@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from mlho.encoding.ledger import Rule
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES
 from mlho.tables import TABLES
+from scheduler.appearance import EventReason
+from scheduler.conditions import ConditionType
 from scheduler.demo import make_demo
 
 REPOSITORY = Path(__file__).parents[2]
@@ -67,6 +70,16 @@ def test_a_generated_page_is_what_the_models_say(name):
     text = {"specification.md": generate.specification, "result.schema.json": generate.result_schema}[name]()
 
     assert (DOCS / name).read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(("heading", "words"), [("condition", ConditionType), ("reason", EventReason)])
+def test_the_page_on_kubernetes_lists_what_a_run_may_say(heading: str, words: type[StrEnum]):
+    """Its tables hold every condition and every Event's reason, and no other."""
+    page = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
+    _, _, table = page.partition(f"| {heading} | ")
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+
+    assert {own for row in rows for own in re.findall(r"`(\w+)`", row.split("|")[1])} == set(words)
 
 
 def test_the_data_page_has_every_column_in_the_words_of_the_tables():
