@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 import redis
+import structlog
 
 from mlho.protocol.documents import write_task
 from mlho.protocol.failures import QueueError
@@ -189,6 +190,17 @@ def test_redis_that_evicts_is_refused(tmp_path: Path, policy: str) -> None:
         with pytest.raises(QueueError, match=f"maxmemory-policy is {policy}.*noeviction"):
             leases.check()
         leases.close()
+
+
+def test_redis_that_hides_its_policy_is_used_with_a_warning(tmp_path: Path) -> None:
+    """Where this user may not ask."""
+    with Server(tmp_path) as server, redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "default", "-info", "-config")
+        leases = Leases(server.url, Names(f"{RUN}-1"))
+        with structlog.testing.capture_logs() as said:
+            leases.check()
+        leases.close()
+    assert [one["event"] for one in said] == ["queue_policy_unknown"]
 
 
 def test_redis_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
