@@ -74,6 +74,14 @@ def carried_out_here(tables: dict[str, bytes], folder: Path) -> Outcome:
         runs.close()
 
 
+def dry(notes: str) -> str:
+    """The first run of the chart's notes, typed as it stands there, but that nothing is made."""
+    found = re.search(r"^kubectl -n \S+ apply -f - <<'RUN'\n.*?^RUN\n", notes, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    script = found[0].replace(" apply ", " apply --dry-run=server ")
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+
+
 def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, tmp_path: Path):
     """Within five minutes, and the result and the bundle are those of ``mlho run`` on this machine."""
     own_config = tmp_path / "kubeconfig"  # the commands choose a namespace in it
@@ -84,6 +92,7 @@ def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, tmp_path: 
         began = time.monotonic()
         said = follow(documented("Begin"), kubectl.namespace, folder, own_config)
         took = time.monotonic() - began
+        copied = dry(said.replace("metadata: {name: first}", "metadata: {name: other}"))
         print(said, f"\n{took:.0f} s")  # noqa: T201 - the transcript of docs/kubernetes.md
 
         with storage_here(kubectl) as s3:
@@ -92,6 +101,7 @@ def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, tmp_path: 
 
     assert took < 60 * MINUTES
     assert "trainingrun.mlho.io/first condition met" in said
+    assert copied == "trainingrun.mlho.io/other created (server dry run)\n"
     wanted = carried_out_here(tables, tmp_path)
     assert wanted.digest in said
     assert files_in(folder / "first" / "bundle") == wanted.bundle()
