@@ -156,8 +156,12 @@ class Stack:
         ]
 
     def leader(self) -> str:
-        """Name of the scheduler that leads."""
-        return str(self.get("lease", "mlho-scheduler")["spec"]["holderIdentity"])
+        """Name of the scheduler that leads; one that has laid down the Lease leaves it to nobody for a moment."""
+        lease = self.wait_for(
+            "a scheduler leads",
+            lambda: (own := self.get("lease", "mlho-scheduler")["spec"])["holderIdentity"] and own,
+        )
+        return str(lease["holderIdentity"])
 
     def events_of(self, name: str) -> set[str]:
         """Reasons of the Events of an object."""

@@ -9,7 +9,7 @@ from typing import Final
 from tests.cluster.faults import kill_leader
 from tests.cluster.stack import ONE_WORKER, Stack
 
-BACK_SECONDS: Final = 20  # until a scheduler that was started is at work
+BACK_SECONDS: Final = 40  # until schedulers that were started are at work, on a busy machine too
 
 
 @contextmanager
