@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, override
 
 from celery import Celery
@@ -65,8 +65,14 @@ class Sender:
         self._lock = threading.Lock()
         self._producer: Any = None
 
-    def send(self, messages: Sequence[TaskMessage]) -> None:
+    def send(self, messages: Sequence[TaskMessage], *, lead: Callable[[], None]) -> None:
         """Put messages on the queue, in this order.
+
+        Parameters
+        ----------
+        messages : sequence of TaskMessage
+        lead : callable
+            Called when they are made and before any is sent; what it raises comes out, and none is.
 
         Raises
         ------
@@ -75,12 +81,10 @@ class Sender:
         """
         with self._lock:
             try:
-                self._send(messages)
+                self._send(messages, lead)
             except Refusal as error:
-                self._close()
                 raise unavailable(error) from error
             except (OperationalError, *_LOST) as error:
-                self._close()
                 raise QueueUnavailable(
                     "broker: does not answer. Check its address, and that it runs."
                 ) from error
@@ -90,14 +94,19 @@ class Sender:
         with self._lock:
             self._close()
 
-    def _send(self, messages: Sequence[TaskMessage]) -> None:
+    def _send(self, messages: Sequence[TaskMessage], lead: Callable[[], None]) -> None:
         if self._producer is None:
             connection = self._app.connection_for_write()
             connection.connect()
             self._producer = self._app.amqp.Producer(connection, auto_declare=False)
-        for message in messages:
-            self._write(message)
-        self._producer.channel.flush(QUEUE)
+        try:
+            for message in messages:
+                self._write(message)
+            lead()  # at the last moment: a scheduler may be stopped at any, and woken after another's end
+            self._producer.channel.flush(QUEUE)
+        except BaseException:
+            self._close()  # with what its channel keeps
+            raise
 
     def _write(self, message: TaskMessage) -> None:
         self._app.send_task(

@@ -198,9 +198,7 @@ class QueueExecutor:
     def _send(self, tasks: Sequence[_Pending]) -> None:
         if not tasks:
             return
-        messages = [self._message(pending) for pending in tasks]
-        self._lead()  # here and not only before: a scheduler may be stopped at any moment, and woken after another's end
-        self._sender.send(messages)
+        self._sender.send([self._message(pending) for pending in tasks], lead=self._lead)
         now = time.monotonic()
         for pending in tasks:
             pending.sent_at = now
