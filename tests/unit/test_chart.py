@@ -4,8 +4,10 @@ Rendering needs Helm (``$HELM`` or the PATH); without it those tests are skipped
 still compared.
 """
 
+import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,7 @@ REPO = Path(__file__).parents[2]
 CHART = REPO / "helm" / "mlho"
 K8S = REPO / "k8s"
 KUBERNETES = ("1.31", "1.36")  # the oldest that we name, and that of the cluster tests
+IMAGE = re.compile(r"[\w./-]*mlho-(?:scheduler|worker):[\w.]+")
 OTHERS = {"CustomResourceDefinition", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
 
 SCHEDULE = {
@@ -353,6 +356,22 @@ def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert image == "localhost/mlho-scheduler@sha256:" + "a" * 64
     assert config_of(objects, tmp_path).worker.image == "localhost/mlho-worker@sha256:" + "b" * 64
+
+
+def test_whoever_names_an_image_names_one_that_make_builds():
+    """The chart's defaults, the examples and the page: no registry offers others; and there is one version."""
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
+    paths = [*K8S.rglob("*.yaml"), REPO / "docs" / "kubernetes.md"]
+    named = {own for path in paths for own in IMAGE.findall(path.read_text(encoding="utf-8"))}
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["image"]
+    built = {which: f"localhost/mlho-{which}" for which in ("scheduler", "worker")}
+
+    assert {which: defaults[which]["repository"] for which in built} == built
+    assert named == {f"{own}:{version}" for own in built.values()}
+    assert set(
+        re.findall(r"^ARG VERSION=(.*)$", (REPO / "Dockerfile").read_text(encoding="utf-8"), re.M)
+    ) == {version}
+    assert importlib.metadata.version("mlho-batch") == version
 
 
 def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: Path):
