@@ -71,8 +71,10 @@ def _file(key: str, number: int) -> InputFile:
 
 def _plan(manifest: Manifest, n_tasks: int) -> Plan:
     spec = parse_spec(SPEC.format(iterations=_iterations(n_tasks), folds=N_FOLDS))
-    plan = plan_run(spec.spec, manifest, n_blocks=N_BLOCKS, n_samples=N_SAMPLES)
-    return {name: replace(task, kind="test_noop", params={"name": name}) for name, task in plan.items()}
+    plan = dict(plan_run(spec.spec, manifest, n_blocks=N_BLOCKS, n_samples=N_SAMPLES))
+    for name, task in plan.items():
+        plan[name] = replace(task, kind="test_noop")
+    return plan
 
 
 def _iterations(n_tasks: int) -> int:

@@ -5,12 +5,12 @@ patients and samples, which only the cohort task knows; its commit record says s
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, NamedTuple
 
 from mlho.spec import TrainingSpec
 from mlho.steps import STEPS
-from mlho.steps.base import Commit, InputFile, Task
+from mlho.steps.base import InputFile, Task
 
 # From this many samples on, a fold is worth a task of its own (about a second of work or more); below it, an iteration.
 FOLD_TASK_SAMPLES: Final = 20_000
@@ -37,12 +37,20 @@ class Manifest:
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for the run id and for the store."""
-        return {name: [file.model_dump() for file in files] for name, files in sorted(self.tables.items())}
+        return {name: [asdict(file) for file in files] for name, files in sorted(self.tables.items())}
 
     @property
     def n_bytes(self) -> int:
         """Bytes of all inputs."""
         return sum(file.size for files in self.tables.values() for file in files)
+
+
+class Committed(NamedTuple):
+    """What later tasks are made from of a commit."""
+
+    task: str
+    """Key of the task."""
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class PlannedTask:
     sources: tuple[InputFile, ...] = ()
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def bind(self, commits: Mapping[str, Commit]) -> Task:
+    def bind(self, commits: Mapping[str, Committed]) -> Task:
         """The task itself, once everything that it needs is committed."""
         return Task(
             kind=self.kind,
@@ -74,6 +82,7 @@ class PlannedTask:
 Plan = Mapping[str, PlannedTask]
 Needs = Mapping[str, tuple[str, ...]]
 COHORT_TASK: Final = "cohort"
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class _Maker:
@@ -96,7 +105,9 @@ class _Maker:
         """A task that reads no more of the specification than its kind does."""
         if kind not in self._narrowed:
             self._narrowed[kind] = STEPS[kind].narrow(self.spec)
-        return PlannedTask(name, kind, stage, self._narrowed[kind], params or {}, sources, needs or {})
+        return PlannedTask(
+            name, kind, stage, self._narrowed[kind], params or _NOTHING, sources, needs or _NOTHING
+        )
 
 
 def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:

@@ -7,9 +7,12 @@ than one of ten.
 import heapq
 from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from mlho.steps.base import Commit
 from scheduler.plan import STAGES, Plan, PlannedTask
+
+MOST_NEEDS: Final = 20_000
 
 
 class Progress:
@@ -30,27 +33,45 @@ class Progress:
         self._order = {name: place for place, name in enumerate(plan)}
         self._names = list(plan)
         self._missing: dict[str, int] = {}
-        self._waiting_for: dict[str, list[str]] = {}
         self._ready: list[int] = []
         self._total = Counter(task.stage for task in plan.values())
         self._done = Counter(plan[name].stage for name in commits if name in plan)
+        waiting: dict[str, list[str]] = {}
         for name, task in plan.items():
             if name not in commits and name not in taken:
-                self._add(name, task, commits)
+                self._add(name, task, commits, waiting)
+        self._waiting_for = _shared(waiting)
 
-    def _add(self, name: str, task: PlannedTask, commits: Mapping[str, Commit]) -> None:
+    def _add(
+        self,
+        name: str,
+        task: PlannedTask,
+        commits: Mapping[str, Commit],
+        waiting: dict[str, list[str]],
+    ) -> None:
         missing = {need for needs in task.needs.values() for need in needs} - commits.keys()
         for need in missing:
-            self._waiting_for.setdefault(need, []).append(name)
+            waiting.setdefault(need, []).append(name)
         if missing:
             self._missing[name] = len(missing)
         else:
             self.put_back(name)
 
     def next_ready(self, most: int) -> list[PlannedTask]:
-        """The first tasks in the plan's order whose needs are all committed; each is handed out once."""
-        n_tasks = min(max(most, 0), len(self._ready))
-        return [self._plan[self._names[heapq.heappop(self._ready)]] for _ in range(n_tasks)]
+        """The first tasks in the plan's order whose needs are all committed; each is handed out once.
+
+        Parameters
+        ----------
+        most : int
+            How many at most. They are fewer where they need very many others, for whose keys a task has to have room; ask again.
+        """
+        ready: list[PlannedTask] = []
+        n_needs = 0
+        while self._ready and len(ready) < most and n_needs < MOST_NEEDS:
+            task = self._plan[self._names[heapq.heappop(self._ready)]]
+            n_needs += sum(map(len, task.needs.values()))
+            ready.append(task)
+        return ready
 
     def put_back(self, name: str) -> None:
         """Make a task ready (again)."""
@@ -68,3 +89,11 @@ class Progress:
     def by_stage(self) -> list[tuple[str, int, int]]:
         """Stage, tasks done and tasks in all, for the stages that the plan has."""
         return [(stage, self._done[stage], self._total[stage]) for stage in STAGES if self._total[stage]]
+
+
+def _shared(lists: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    """The same, with equal values being one: of a plan's many partitions, each is waited for by the same tasks."""
+    seen: dict[tuple[str, ...], tuple[str, ...]] = {}
+    return {
+        name: seen.setdefault(key, key) for name, key in ((name, tuple(own)) for name, own in lists.items())
+    }

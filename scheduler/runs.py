@@ -25,6 +25,7 @@ from mlho.steps.base import Commit, Outcome, Task, read_commit, verified_blob
 from mlho.steps.proposals import adopt, adopt_late, discard
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
+from scheduler.commits import Commits
 from scheduler.local import worker_lost
 from scheduler.plan import COHORT_TASK, Manifest, Plan, PlannedTask, plan_cohort, plan_run
 from scheduler.progress import Progress
@@ -132,8 +133,8 @@ class _State:
     """What a run's loop knows: commits by task name, tasks under way, attempts."""
 
     plan: Plan
-    commits: dict[str, Commit] = field(default_factory=dict)
-    running: "dict[Future[Outcome], tuple[PlannedTask, Task]]" = field(default_factory=dict)
+    commits: Commits
+    running: "dict[Future[Outcome], PlannedTask]" = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
     n_new: int = 0
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
@@ -148,7 +149,7 @@ class _State:
 
     def taken(self) -> set[str]:
         """Names of the tasks that are not to be handed out: under way, or quarantined."""
-        return {task.name for task, _ in self.running.values()} | self.quarantined.keys()
+        return {task.name for task in self.running.values()} | self.quarantined.keys()
 
     def look_again(self) -> Progress:
         """Work out anew what is ready, when commits were lost or the plan has grown."""
@@ -184,13 +185,13 @@ def carry_out(
     name = run.run_id
     slots = n_slots if callable(n_slots) else lambda: n_slots
     run.describe()
-    state = _State(run.first_plan())
+    state = _State(run.first_plan(), Commits(run.store))
     log.info("run_started", run_id=name, n_bytes=run.manifest.n_bytes, workers=slots())
     _bring_home(run, state, executor, observer, slots)
     state.plan = run.whole_plan(state.commits)
     _bring_home(run, state, executor, observer, slots)
     if not run.store.has_one_winner:
-        adopt_late(run.store, [commit.task for commit in state.commits.values()])
+        adopt_late(run.store, [commit.task for commit in state.commits.known.values()])
     report = _publish_whole(run, state, executor, observer, slots, lead)
     seconds = round(time.monotonic() - started, 3)
     log.info("run_finished", run_id=name, n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
@@ -236,7 +237,7 @@ def _bring_home(
 def _hand_out(run: Undertaking, state: _State, progress: Progress, executor: Executor, n_slots: int) -> None:
     """Start ready tasks up to the number of slots; those that are done already are taken in on the way."""
     while ready := progress.next_ready(n_slots - len(state.running)):
-        tasks = [planned.bind(state.commits) for planned in ready]
+        tasks = [planned.bind(state.commits.known) for planned in ready]
         commits = run.store.each(lambda task: read_commit(run.store, task.key), tasks)
         missing = []
         for planned, task, commit in zip(ready, tasks, commits, strict=True):
@@ -246,12 +247,12 @@ def _hand_out(run: Undertaking, state: _State, progress: Progress, executor: Exe
                 state.commits[planned.name] = commit
                 progress.take_in(planned.name)
         futures = executor.submit_all([task for _, task in missing])
-        state.running.update(zip(futures, missing, strict=True))
+        state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
 
 
 def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Future[Outcome]") -> Progress:
     """Take in what became of a task; return the progress from here on."""
-    planned, task = state.running.pop(future)
+    planned = state.running.pop(future)
     try:
         outcome = _settled(run.store, future.result())
     except BrokenProcessPool as error:
@@ -275,7 +276,7 @@ def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Futur
         log.info(
             "task_finished",
             task=planned.name,
-            step=task.kind,
+            step=planned.kind,
             stage=planned.stage,
             seconds=outcome.commit.seconds,
         )
@@ -317,18 +318,14 @@ def _forget_damaged(run: Undertaking, state: _State, error: ArtifactDamaged) -> 
     """Remove a damaged blob and the commits that name it, so that their tasks run again; once, though several tasks may have met it."""
     if not error.sha256:
         raise error
-    damaged = [
-        name
-        for name, commit in state.commits.items()
-        if error.sha256 in {f.sha256 for f in commit.files.values()}
-    ]
+    damaged = state.commits.naming(error.sha256)
     if error.sha256 in state.forgotten and (not damaged or _is_whole(run.store, error.sha256)):
         return
     state.forgotten.add(error.sha256)
     for name in damaged:
         if not run.store.has_one_winner:
-            discard(run.store, state.commits[name].task)  # a late one may name the damaged blob
-        run.store.delete(commit_key(state.commits[name].task))
+            discard(run.store, state.commits.known[name].task)  # a late one may name the damaged blob
+        run.store.delete(commit_key(state.commits.known[name].task))
         del state.commits[name]
     run.store.delete(blob_key(error.sha256))
     if not damaged:

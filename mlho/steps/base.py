@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -56,8 +56,11 @@ class Commit(_Record):
         return digest_of({name: file.sha256 for name, file in self.files.items()})
 
 
-class InputFile(_Record):
-    """One input of the run, pinned by the manifest."""
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input of the run, pinned by the manifest. No model of its own: a manifest may have a hundred thousand."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     key: str
     """Path relative to the data's URI."""
@@ -88,7 +91,7 @@ class Task(_Record):
                 "digests": self.digests,
                 "kind": self.kind,
                 "params": self.params,
-                "sources": [source.model_dump() for source in self.sources],
+                "sources": [asdict(source) for source in self.sources],
                 "spec": self.spec.model_dump(mode="json", by_alias=True) if self.spec else None,
                 "version": step_named(self.kind).version,
             }

@@ -1,6 +1,7 @@
 """Step: the result as numbers and as a page."""
 
 import json
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any, ClassVar, Final
 
@@ -94,7 +95,7 @@ def _timing(work: Work) -> dict[str, Any]:
 def _inputs(work: Work) -> dict[str, Any]:
     plain = work.spec.model_dump(mode="json", by_alias=True)["data"]
     partitions = [artifact.facts["ledger"] for artifact in work.inputs["partitions"]]
-    files = [source.model_dump() for source in work.task.sources]
+    files = [asdict(source) for source in work.task.sources]
     return {
         "data": {name: plain[name] for name in _WHERE if name != "uri"},
         "files": files,

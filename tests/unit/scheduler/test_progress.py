@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mlho.steps.base import Commit
 from scheduler.plan import Manifest, PlannedTask, plan_run
-from scheduler.progress import Progress
+from scheduler.progress import MOST_NEEDS, Progress
 from tests.builders import make_spec
 
 PLAN = {
@@ -20,7 +20,7 @@ def committed(*names: str) -> dict[str, Commit]:
 
 
 def all_ready(progress: Progress) -> list[str]:
-    return [task.name for task in progress.next_ready(len(PLAN) * 100)]
+    return [task.name for ready in iter(lambda: progress.next_ready(100), []) for task in ready]
 
 
 def ready(done, taken=()):
@@ -68,6 +68,18 @@ def test_no_more_are_handed_out_than_there_is_room_for():
     assert [task.name for task in progress.next_ready(2)] == ["a", "b"]
     assert progress.next_ready(0) == progress.next_ready(-1) == []
     assert all_ready(progress) == ["c"]
+
+
+def test_tasks_that_need_very_many_others_are_handed_out_a_few_at_a_time():
+    """Each holds the keys of all that it reads, and the scheduler's memory is small."""
+    wide = tuple(f"part{number}" for number in range(MOST_NEEDS))
+    plan = {name: PlannedTask(name, "encode_partition", "encode") for name in wide}
+    plan |= {name: PlannedTask(name, "merge_dictionary", "pack", needs={"all": wide}) for name in "ab"}
+    progress = Progress(plan, {name: Commit(task=name, kind="x", files={}, seconds=0) for name in wide})
+
+    assert [task.name for task in progress.next_ready(9)] == ["a"]
+    assert [task.name for task in progress.next_ready(9)] == ["b"]
+    assert progress.next_ready(9) == []
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 3))
