@@ -156,12 +156,13 @@ class Stack:
         ]
 
     def leader(self) -> str:
-        """Name of the scheduler that leads; one that has laid down the Lease leaves it to nobody for a moment."""
-        lease = self.wait_for(
-            "a scheduler leads",
-            lambda: (own := self.get("lease", "mlho-scheduler")["spec"])["holderIdentity"] and own,
-        )
-        return str(lease["holderIdentity"])
+        """Name of the scheduler that leads; for a moment it may be nobody."""
+
+        def holder() -> str:
+            leases = (own for own in self.items("leases") if own["metadata"]["name"] == "mlho-scheduler")
+            return next((own["spec"].get("holderIdentity") or "" for own in leases), "")
+
+        return self.wait_for("a scheduler leads", holder)
 
     def events_of(self, name: str) -> set[str]:
         """Reasons of the Events of an object."""
