@@ -17,7 +17,7 @@ from mlho.protocol.messages import TASK_NAME, Refusal
 from mlho.protocol.names import QUEUE, Names
 from mlho.protocol.transport import celery_settings
 from worker.tasks import Desk
-from worker.transport import use_transport
+from worker.transport import Connection, use_transport
 
 _TICK_SECONDS: Final = 1.0
 
@@ -66,6 +66,7 @@ def make_app(broker: str, names: Names, desk: Desk, on_tick: Callable[[], None])
     use_transport(desk)
     app = Celery("mlho", broker=broker, backend=None, set_as_current=False, fixups=[])
     app.conf.update(celery_settings(names))
+    app.amqp.Connection = Connection
 
     @app.task(name=TASK_NAME, base=_RunTask)
     def run_task(*positional: Any, **arguments: Any) -> None:

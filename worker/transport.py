@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, override
 
+import kombu
 import structlog
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
@@ -19,6 +20,7 @@ from mlho.protocol.outages import outage_of
 from worker.tasks import Desk
 
 _PAUSE_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = {"interval_start": 1, "interval_step": 1, "interval_max": 2}
 
 log = structlog.get_logger()
 
@@ -61,6 +63,14 @@ class _Channel(redis_transport.Channel):
     def _queue_bind(self, *positional: Any, **named: Any) -> None:
         with _outage_is_a_lost_connection():
             super()._queue_bind(*positional, **named)
+
+
+class Connection(kombu.Connection):
+    """A connection that is tried again every few seconds, however long Redis is away: Celery waits up to half a minute in the end."""
+
+    @override
+    def ensure_connection(self, *positional: Any, **named: Any) -> Any:
+        return super().ensure_connection(*positional, **{**named, **_RETRY_SECONDS})
 
 
 @contextmanager
