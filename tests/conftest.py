@@ -21,7 +21,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
 # Here rather than in a fixture, so that fixtures of modules and sessions find them gone too.
-for name in [name for name in os.environ if name.startswith("MLHO_") and not name.startswith(OF_TESTS)]:
+OF_PROGRAMS = ("MLHO_", "OTEL_")
+for name in [name for name in os.environ if name.startswith(OF_PROGRAMS) and not name.startswith(OF_TESTS)]:
     del os.environ[name]
 
 from tests.builders import InlinePool, Said, call_command  # noqa: E402 - it imports numpy, which reads the above
