@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mlho.protocol.eviction import eviction_words
-from mlho.protocol.failures import QueueError
+from mlho.protocol.failures import Failure, QueueError
 from mlho.protocol.names import KEEP_SECONDS, Names
 from mlho.protocol.outages import outage_of
 from mlho.protocol.scripts import REAP
@@ -20,6 +20,7 @@ from mlho.protocol.scripts import REAP
 _EVENTS_AT_ONCE: Final = 500
 _REAPED_AT_ONCE: Final = 1_000
 _ROOM_SECONDS: Final = 10
+_NEEDED: Final = {"failed": ("attempt", "failure"), "exhausted": ("attempt",)}
 
 log = structlog.get_logger()
 
@@ -77,6 +78,7 @@ class Leases:
             self._redis = redis.Redis.from_url(
                 url,
                 decode_responses=True,
+                encoding_errors="replace",  # what is no text is no message and no event
                 socket_timeout=5,
                 socket_connect_timeout=3,
                 socket_keepalive=True,
@@ -217,20 +219,25 @@ class Leases:
 
 
 def _event(text: str) -> dict[str, Any] | None:
+    """What a worker said; ``None`` if no worker can have said it, as anybody who can write to Redis can put anything there."""
     try:
         event = json.loads(text)
-    except ValueError:
+        is_event = (
+            all(type(event[name]) is str for name in ("event", "task"))
+            and all(type(event.get(name, 0)) is int for name in ("attempt", "memory"))
+            and all(name in event for name in _NEEDED.get(event["event"], ()))
+        )
+        if "failure" in event:
+            Failure.from_plain(event["failure"])
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return None
-    is_event = (
-        isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("task"), str)
-    )
     return event if is_event else None
 
 
 def _message_id(text: str) -> str | None:
     try:
         return str(json.loads(text)["headers"]["id"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return None
 
 

@@ -18,7 +18,7 @@ from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import SIGNATURE, TASK_NAME, new_message, signed
 from mlho.protocol.names import Names
 from scheduler.leases import Leases, QueueUnavailable
-from tests.services.queue_home import KEY, RUN, Home, result
+from tests.services.queue_home import KEY, RUN, Home, result, wait_until
 from tests.services.queue_steps import noted_starts, task
 from tests.services.redis_servers import Server
 
@@ -154,6 +154,30 @@ def test_replayed_message_starts_nothing(home: Home) -> None:
     assert sorted(noted_starts(home.starts)) == ["done", "failed", "last"]
     assert counters["refused:replayed"] == 49
     assert counters["dropped:committed"] == 49
+
+
+def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:
+    """About the very task that is under way, and items in the queue that are no text: the run goes on, and its task with it."""
+    home.start_worker()
+    slow = task("test_sleep", "slow", home.starts, seconds=6)
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        running, waiting = executor.submit_all([slow, task("test_noted", "next", home.starts)])
+        wait_until(lambda: noted_starts(home.starts) == ["slow"], seconds=20, what="start")
+        for event in (
+            {"event": "failed", "task": slow.key},
+            {"event": "failed", "task": slow.key, "attempt": "many", "failure": []},
+            {"event": "exhausted", "task": slow.key, "attempt": None},
+            {"event": "committed", "task": slow.key},
+            {"event": "dance", "task": slow.key},
+        ):
+            client.rpush(home.names.events, json.dumps(event))
+        client.rpush(home.names.events, b"\xff\xfe")
+        client.lpush(home.names.queue, b"\xff\xfe")
+        assert result(running).is_new
+        assert result(waiting).is_new
+        assert executor.figures.retried == 0
+    assert noted_starts(home.starts) == ["slow", "next"]
 
 
 def test_tampered_task_document_is_not_run(home: Home) -> None:

@@ -62,15 +62,27 @@ def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
 
 
 def test_events_come_in_order_and_nonsense_is_skipped(leases: Leases, raw: "redis.Redis") -> None:
-    raw.rpush(
-        NAMES.events,
-        '{"event": "a", "task": "1"}',
+    """Of any shape, bytes that are no text among them."""
+    failure = '{"class": "input", "kind": "DataError", "message": "no column"}'
+    nonsense = (
         "no json",
         "[1]",
+        "7",
+        b"\xff\xfe",
+        "[" * 100_000,
         '{"event": 3, "task": "x"}',
-        '{"event": "b", "task": "2"}',
+        '{"event": "committed"}',
+        '{"event": "failed", "task": "x", "attempt": 1}',
+        '{"event": "failed", "task": "x", "attempt": 1, "failure": "all"}',
+        '{"event": "failed", "task": "x", "attempt": 1, "failure": {"class": "fate", "kind": "", "message": ""}}',
+        f'{{"event": "failed", "task": "x", "failure": {failure}}}',
+        f'{{"event": "failed", "task": "x", "attempt": "1", "failure": {failure}}}',
+        f'{{"event": "failed", "task": "x", "attempt": 1, "memory": null, "failure": {failure}}}',
+        '{"event": "exhausted", "task": "x"}',
     )
-    assert [event["event"] for event in leases.wait_for_events(0.1)] == ["a", "b"]
+    raw.rpush(NAMES.events, '{"event": "a", "task": "1"}', *nonsense)
+    raw.rpush(NAMES.events, f'{{"event": "failed", "task": "2", "attempt": 1, "failure": {failure}}}')
+    assert [event["task"] for event in leases.wait_for_events(0.1)] == ["1", "2"]
     assert leases.wait_for_events(0.1) == []
 
 
@@ -81,7 +93,9 @@ def test_slots_of_workers_that_are_there(leases: Leases, raw: "redis.Redis") -> 
 
 
 def test_queue_is_read_by_message_id(leases: Leases, raw: "redis.Redis") -> None:
-    raw.lpush(NAMES.queue, '{"headers": {"id": "task.nonce"}}', "no json", '{"headers": []}')
+    raw.lpush(
+        NAMES.queue, '{"headers": {"id": "task.nonce"}}', "no json", '{"headers": []}', b"\xff", "[" * 100_000
+    )
     assert leases.queued() == ["task.nonce"]
 
 
