@@ -67,12 +67,20 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: bench bench-encoding chaos planted-truth proofs real-data
+.PHONY: bench bench-encoding bench-queue chaos planted-truth proofs real-data
 bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
-	for benchmark in jmi_presence jmi_counts mlho_it queue_speed; do $(BIN)/python benchmarks/$$benchmark.py; done
+	for benchmark in jmi_presence jmi_counts mlho_it; do $(BIN)/python benchmarks/$$benchmark.py; done
 
 bench-encoding: $(STAMP)  ## rows a second and memory, on cohorts of about 5 and 50 million rows that it makes
 	$(BIN)/python benchmarks/encoding.py
+
+# Each alone, and the machine's quiet: make bench-queue BENCH_QUEUE=queue_fits; for a look whether they work: BENCH_QUEUE_ARGS=--short.
+BENCH_QUEUE ?= queue_speed queue_stages queue_recovery queue_fits queue_memory
+BENCH_QUEUE_ARGS ?=
+bench-queue: $(STAMP)  ## speed of the queue, its fits against joblib's, the scheduler's memory: all that is promised of them (half an hour)
+	missed=""; \
+	for benchmark in $(BENCH_QUEUE); do $(BIN)/python benchmarks/$$benchmark.py $(BENCH_QUEUE_ARGS) || missed="$$missed $$benchmark"; done; \
+	[ -z "$$missed" ] || { echo "missed:$$missed" >&2; exit 1; }
 
 planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no noise?
 	$(BIN)/python benchmarks/planted_truth.py --seeds 10

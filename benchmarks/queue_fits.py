@@ -28,6 +28,7 @@ from tests.services.queue_home import Home, result
 N_FITS, N_SHORT, N_AT_ONCE = 400, 40, 20
 MOST_RATIO = 1.05
 _TRIAL_ROUNDS = 20
+_WARM = range(-2 * N_WORKERS, 0)  # fits of one tree each, for what is imported then
 _SECONDS = 600.0  # that twenty fits may take on a very busy machine
 
 Turn = Callable[[range], object]
@@ -91,11 +92,11 @@ def _queue(folder: Path, n_rounds: int) -> Iterator[Side]:
         with home.executor() as executor:
             home.wait_for_slots(N_WORKERS, seconds=60)
 
-            def turn(seeds: range) -> None:
+            def turn(seeds: range, n_rounds: int = n_rounds) -> None:
                 for future in executor.submit_all([fit_task(n_rounds, seed) for seed in seeds]):
                     result(future, seconds=_SECONDS)
 
-            turn(range(-2 * N_WORKERS, 0))  # imports
+            turn(_WARM, 1)
             yield Side("queue", turn)
 
 
@@ -103,10 +104,10 @@ def _queue(folder: Path, n_rounds: int) -> Iterator[Side]:
 def _joblib(folder: str, n_rounds: int) -> Iterator[Side]:
     with Parallel(n_jobs=N_WORKERS) as parallel:
 
-        def turn(seeds: range) -> None:
+        def turn(seeds: range, n_rounds: int = n_rounds) -> None:
             parallel(delayed(fit)(folder, n_rounds, seed) for seed in seeds)
 
-        turn(range(-2 * N_WORKERS, 0))
+        turn(_WARM, 1)
         yield Side("joblib", turn)
 
 

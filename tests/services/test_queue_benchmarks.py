@@ -1,0 +1,35 @@
+"""The programs that measure what is promised of the queue's speed, each with little to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("program", "number", "n_figures"),
+    [
+        ("queue_speed", 100, 2),
+        ("queue_stages", 10, 1),
+        ("queue_recovery", 100, 1),
+        ("queue_fits", 2, 1),
+        ("queue_memory", 200, 1),
+    ],
+)
+def test_a_promise_can_be_measured(program: str, number: int, n_figures: int, tmp_path: Path) -> None:
+    """Each ends with its figures beside their limits, and its code says whether all were kept: on a busy machine they may not be."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{program}.py", str(number)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+    figures = [line for line in done.stdout.splitlines() if line.endswith((" ok", " MISSED"))]
+    assert len(figures) == n_figures, done.stderr
+    assert done.returncode == any(line.endswith(" MISSED") for line in figures), done.stderr
