@@ -130,17 +130,19 @@ def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples
         Facts of the cohort's commit record.
     """
     make = _Maker(spec)
+    encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))
     tasks = [*plan_cohort(spec, manifest).values()]
-    tasks += _encoding(make, manifest, n_blocks)
+    tasks += _encoding(make, manifest, encoded, n_blocks)
     by_fold = n_samples >= FOLD_TASK_SAMPLES
     tasks += _learning_by_fold(make, n_blocks) if by_fold else _learning_by_iteration(make, n_blocks)
-    tasks += _ending(make, manifest, n_blocks, by_fold=by_fold)
+    tasks += _ending(make, manifest, encoded, n_blocks, by_fold=by_fold)
     return _by_name(tasks)
 
 
-def _encoding(make: _Maker, manifest: Manifest, n_blocks: int) -> Iterator[PlannedTask]:
+def _encoding(
+    make: _Maker, manifest: Manifest, encoded: tuple[str, ...], n_blocks: int
+) -> Iterator[PlannedTask]:
     events = manifest.tables["events"]
-    encoded = tuple(f"encode/{number:05d}" for number in range(len(events)))
     cohort: Needs = {"cohort": (COHORT_TASK,)}
     for name, file in zip(encoded, events, strict=True):
         yield make(name, "encode_partition", "encode", sources=(file,), needs=cohort)
@@ -198,7 +200,9 @@ def _folds(spec: TrainingSpec, tag: str) -> tuple[str, ...]:
     return tuple(f"fold/{tag}/{fold:02d}" for fold in range(spec.validation.folds))
 
 
-def _ending(make: _Maker, manifest: Manifest, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
+def _ending(
+    make: _Maker, manifest: Manifest, encoded: tuple[str, ...], n_blocks: int, *, by_fold: bool
+) -> Iterator[PlannedTask]:
     iterations = tuple(f"iteration/{number:04d}" for number in range(1, make.spec.validation.iterations + 1))
     matrix = _matrix(n_blocks)
     needs = {**matrix, "iterations": iterations}
@@ -208,7 +212,6 @@ def _ending(make: _Maker, manifest: Manifest, n_blocks: int, *, by_fold: bool) -
         needs |= {"folds": _folds(make.spec, FINAL), "selection": (f"select/{FINAL}",)}
     yield make("model", "fit_final_model", "model", needs=needs)
     yield make("model-tests", "test_model", "model", needs={"model": ("model",)})
-    encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))
     needs = {
         **matrix,
         "partitions": encoded,
