@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
+from tests.cluster.conftest import long_form
 from tests.cluster.faults import kill_leader
 from tests.cluster.stack import ONE_WORKER, Stack
 
@@ -71,6 +72,7 @@ def test_a_scheduler_that_loses_the_lease_ends(stack: Stack):
     stack.wait_for("one of them leads", lambda: stack.leader() in replicas, seconds=BACK_SECONDS)
 
 
+@long_form
 def test_a_run_whose_store_does_not_answer_says_so_and_begins_once_it_does(stack: Stack):
     """``Accepted=False`` within half a minute, in words; nobody needs to apply it again."""
     with gone(stack, "seaweedfs", "app=seaweedfs"):
