@@ -122,7 +122,7 @@ def test_a_run_on_another_tenants_data_is_refused_and_its_owners_is_carried_out(
 
     assert f"s3://{BUCKET}/second/cohort/" in refused["message"]
     assert "denied" in refused["message"].lower()
-    tenants.second.wait("owner", "Succeeded")
+    tenants.second.wait("owner", "Succeeded", seconds=480)  # the other tenant works beside it
     assert not tenants.first.done("thief")
 
 
