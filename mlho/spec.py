@@ -8,6 +8,8 @@ same work.
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from itertools import batched
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -28,6 +30,7 @@ from mlho.spec_reading import R_NAMES as R_NAMES
 from mlho.spec_reading import parse_document, read_text
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
+_ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
 
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -344,6 +347,55 @@ def canonical_json(value: object) -> bytes:
 def digest_of(value: object) -> str:
     """SHA-256 (hexadecimal) of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def digest_of_fields(fields: Mapping[str, object]) -> str:
+    """SHA-256 (hexadecimal) of the canonical JSON of an object, of which the whole is never in memory.
+
+    Examples
+    --------
+    >>> digest_of_fields({"b": iter([1, 2]), "a": "x"}) == digest_of({"a": "x", "b": [1, 2]})
+    True
+    """
+    if not any(map(_has_iterator, fields.values())):
+        return digest_of(fields)
+    digest = hashlib.sha256()
+    for part in canonical_parts(fields):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def canonical_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
+    """The canonical JSON of an object, part by part; an iterator in it, or in an object in it, stands for the list of its items.
+
+    Examples
+    --------
+    >>> b"".join(canonical_parts({"b": {"c": iter([1, 2])}, "a": "x"}))
+    b'{"a":"x","b":{"c":[1,2]}}'
+    """
+    yield b"{"
+    for place, name in enumerate(sorted(fields)):
+        yield (b"," if place else b"") + canonical_json(name) + b":"
+        yield from _parts(fields[name])
+    yield b"}"
+
+
+def _parts(value: object) -> Iterator[bytes]:
+    if isinstance(value, Iterator):
+        yield b"["
+        for place, items in enumerate(batched(value, _ITEMS_AT_ONCE)):
+            yield (b"," if place else b"") + canonical_json(items)[1:-1]
+        yield b"]"
+    elif isinstance(value, Mapping) and _has_iterator(value):
+        yield from canonical_parts(value)
+    else:
+        yield canonical_json(value)
+
+
+def _has_iterator(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(isinstance(own, Iterator) for own in value.values())
+    return isinstance(value, Iterator)
 
 
 def run_id(spec: RunSpec, manifest: object) -> str:

@@ -5,7 +5,7 @@ patients and samples, which only the cohort task knows; its commit record says s
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from mlho.spec import TrainingSpec
@@ -37,7 +37,7 @@ class Manifest:
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for the run id and for the store."""
-        return {name: [asdict(file) for file in files] for name, files in sorted(self.tables.items())}
+        return {name: [file.plain() for file in files] for name, files in sorted(self.tables.items())}
 
     @property
     def n_bytes(self) -> int:

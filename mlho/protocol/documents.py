@@ -124,7 +124,7 @@ def task_document_key(task_key: str) -> str:
 
 def write_task(store: Store, task: Task, task_key: str) -> None:
     """Leave a task where workers find it."""
-    store.put_if_absent(task_document_key(task_key), task.model_dump_json().encode())
+    store.put_if_absent(task_document_key(task_key), task.document())
 
 
 def read_task(store: Store, task_key: str) -> Task:

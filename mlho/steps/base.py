@@ -12,18 +12,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, MlhoError, StoreUnavailable
-from mlho.spec import Data, TrainingSpec, canonical_json, digest_of
+from mlho.spec import Data, TrainingSpec, canonical_json, canonical_parts, digest_of, digest_of_fields
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import blob_key, commit_key
 
+_MANY: Final = 1_000
 UNREAD: Final = "-"  # stands for a table that a step does not read
 
 
@@ -68,6 +70,10 @@ class InputFile:
     version: str
     """Content hash in a folder, ETag in object storage."""
 
+    def plain(self) -> dict[str, Any]:
+        """Plain values, as in the manifest."""
+        return {"key": self.key, "size": self.size, "version": self.version}
+
 
 class Task(_Record):
     """One step on given inputs."""
@@ -86,16 +92,39 @@ class Task(_Record):
     @property
     def key(self) -> str:
         """Hash of all that determines the output; who made the inputs, and where they are, is no part of it."""
-        return digest_of(
+        sources = map(InputFile.plain, self.sources)
+        return digest_of_fields(
             {
-                "digests": self.digests,
+                "digests": _iterators(self.digests) if self._is_long else self.digests,
                 "kind": self.kind,
                 "params": self.params,
-                "sources": [asdict(source) for source in self.sources],
+                "sources": sources if self._is_long else [*sources],
                 "spec": self.spec.model_dump(mode="json", by_alias=True) if self.spec else None,
                 "version": step_named(self.kind).version,
             }
         )
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether it names so many files or tasks that its JSON is made piece by piece: memory is dearer then than time."""
+        return len(self.sources) + sum(map(len, self.inputs.values())) > _MANY
+
+    def document(self) -> bytes:
+        """Itself as JSON; of a long one no second copy is made on the way."""
+        if not self._is_long:
+            return self.model_dump_json().encode()
+        long = {
+            "digests": _iterators(self.digests),
+            "inputs": _iterators(self.inputs),
+            "sources": map(InputFile.plain, self.sources),
+        }
+        buffer = BytesIO()
+        buffer.writelines(canonical_parts(self.model_dump(mode="json", exclude={*long}) | long))
+        return buffer.getvalue()
+
+
+def _iterators(lists: Mapping[str, tuple[str, ...]]) -> dict[str, Iterator[str]]:
+    return {name: iter(own) for name, own in lists.items()}
 
 
 @dataclass(frozen=True)

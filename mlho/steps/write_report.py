@@ -1,7 +1,6 @@
 """Step: the result as numbers and as a page."""
 
 import json
-from dataclasses import asdict
 from importlib import metadata
 from typing import Any, ClassVar, Final
 
@@ -95,7 +94,7 @@ def _timing(work: Work) -> dict[str, Any]:
 def _inputs(work: Work) -> dict[str, Any]:
     plain = work.spec.model_dump(mode="json", by_alias=True)["data"]
     partitions = [artifact.facts["ledger"] for artifact in work.inputs["partitions"]]
-    files = [asdict(source) for source in work.task.sources]
+    files = [source.plain() for source in work.task.sources]
     return {
         "data": {name: plain[name] for name in _WHERE if name != "uri"},
         "files": files,

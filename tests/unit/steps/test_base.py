@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, DataError, MlhoError
+from mlho.spec import digest_of
 from mlho.steps import STEPS
 from mlho.steps.base import Artifact, Commit, InputFile, StoredFile, Task, execute, read_commit
 from mlho.store.keys import blob_key, commit_key
@@ -41,6 +42,31 @@ def echo(monkeypatch):
         return step
 
     return install
+
+
+@pytest.mark.parametrize("n_files", [0, 1, 999, 1_001, 2_500])
+def test_a_task_that_names_many_files_is_written_as_one_that_names_few(n_files):
+    """Its document is read as what it was, and its key is the hash of the whole."""
+    names = tuple(f"é{number}" for number in range(n_files))
+    files = tuple(InputFile(key=name, size=7, version="v") for name in names)
+    task = Task(
+        kind="merge_dictionary",
+        spec=make_spec().spec,
+        sources=files,
+        inputs={"partitions": names, "none": ()},
+        digests={"partitions": names, "none": ()},
+    )
+
+    whole = {
+        "digests": {"partitions": names, "none": ()},
+        "kind": "merge_dictionary",
+        "params": {},
+        "sources": [{"key": name, "size": 7, "version": "v"} for name in names],
+        "spec": make_spec().spec.model_dump(mode="json", by_alias=True),
+        "version": STEPS["merge_dictionary"].version,
+    }
+    assert Task.model_validate_json(task.document()) == task
+    assert task.key == digest_of(whole)
 
 
 def run(store, task=None, data=Path()):
