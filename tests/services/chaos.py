@@ -217,7 +217,7 @@ class Chaos:
                 return
 
     def _share_done(self) -> float:
-        if self._is_all_done:  # which notes alone cannot tell: who is killed may have committed, and not noted it yet
+        if self._is_all_done:  # notes alone cannot tell: who is killed may have committed without one
             return 1.0
         return len(self._noted(COMMIT)) / len(self._subject.expected)
 
