@@ -2,7 +2,8 @@
 
     python benchmarks/queue_memory.py [TASKS | --short]
 
-The plan is that of a real specification with a thousand iterations of ten folds, and as many partitions as make up the number; but no step does anything.
+The plan is that of a real specification with as many iterations and folds as there may be, a thousand of twenty, and as many partitions as make up the number;
+but no step does anything.
 It goes through the scheduler's own loop, two workers and a folder. The figure is the most memory that this process ever had.
 """
 
@@ -23,7 +24,7 @@ from scheduler.runs import carry_out
 from tests.services.queue_home import Home
 
 N_TASKS, N_SHORT = 100_000, 2_000
-N_FOLDS, N_BLOCKS, N_SAMPLES = 10, 16, 1_000_000
+N_FOLDS, N_BLOCKS, N_SAMPLES = 20, 16, 1_000_000
 MOST_MB = 200.0
 SPEC = """
 apiVersion: mlho.io/v1alpha1

@@ -6,7 +6,7 @@ patients and samples, which only the cohort task knows; its commit record says s
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from mlho.spec import TrainingSpec
 from mlho.steps import STEPS
@@ -45,7 +45,8 @@ class Manifest:
         return sum(file.size for files in self.tables.values() for file in files)
 
 
-class Committed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Committed:
     """What later tasks are made from of a commit."""
 
     task: str

@@ -7,6 +7,7 @@ from mlho.steps.base import Commit, StoredFile
 from mlho.store.keys import commit_key
 from mlho.store.memory import MemoryStore
 from scheduler.commits import Commits
+from scheduler.plan import Committed
 
 
 def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
@@ -26,7 +27,7 @@ def test_key_and_digest_are_known_and_the_record_is_read_when_asked_for():
     commits["second"] = second
 
     assert dict(commits) == {"first": first, "second": second}
-    assert commits.known["second"] == ("bb", second.digest)
+    assert commits.known["second"] == Committed("bb", second.digest)
     del commits["first"]
     assert list(commits) == ["second"]
     assert len(commits) == 1
