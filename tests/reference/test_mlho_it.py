@@ -25,11 +25,11 @@ from mlho.store.base import Store
 from mlho.training.design import Design, learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import select
-from scheduler.console import ProgressBar
 from scheduler.local import LocalPool
 from scheduler.manifest import make_manifest
 from scheduler.plan import plan_cohort, plan_run
 from scheduler.runs import Run, carry_out
+from tests.builders import Nobody
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "mlho_it.yaml"
 ITERATIONS = range(1, 8)
@@ -178,7 +178,7 @@ def test_whole_run_finds_what_r_finds(data: Path, tmp_path: Path):
     spec, folder = read_spec(data), data / "syntheticmass"
     run = Run(spec, make_manifest(spec.spec.data.tables, folder), folder, open_store(str(tmp_path)))
     with LocalPool(str(tmp_path), folder, n_workers=2) as pool:
-        finished = carry_out(run, pool, ProgressBar(enabled=False), n_slots=2)
+        finished = carry_out(run, pool, Nobody(), n_slots=2)
     result = json.loads((tmp_path / "runs" / finished.run_id / "result.json").read_text(encoding="utf-8"))
 
     # R's seven: 0.936 to 0.961, mean 0.946. A split's AUROC has a standard deviation of about 0.01.

@@ -15,10 +15,10 @@ import yaml
 
 from mlho.spec import RunSpec
 from mlho.store import open_store
-from scheduler.console import ProgressBar
 from scheduler.local import LocalPool
 from scheduler.manifest import make_manifest
 from scheduler.runs import Run, carry_out
+from tests.builders import Nobody
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "uci_counts.yaml"
 N_PATIENTS = 8_000
@@ -54,7 +54,7 @@ def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
         spec, make_manifest(spec.spec.data.tables, folder / "data"), folder / "data", open_store(str(store))
     )
     with LocalPool(str(store), folder / "data", n_workers=2) as pool:
-        finished = carry_out(run, pool, ProgressBar(enabled=False), n_slots=2)
+        finished = carry_out(run, pool, Nobody(), n_slots=2)
     return json.loads((store / "runs" / finished.run_id / "result.json").read_text(encoding="utf-8"))
 
 
