@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 from typing import Any, Final, Literal
 
 import structlog
+from structlog.typing import EventDict, Processor
 
 from mlho.errors import MlhoError
 
@@ -25,10 +26,17 @@ FIELDS: Final = frozenset(
 )  # fmt: skip
 
 
-def configure(style: LogStyle, *, verbose: bool) -> None:
+def configure(style: LogStyle, *, verbose: bool, run_id: str = "") -> None:
     """Set up logging for this process: JSON lines, or text for a terminal.
 
     Unless ``verbose`` nothing is logged: the command says what went wrong in its own words, once.
+
+    Parameters
+    ----------
+    style : str
+    verbose : bool
+    run_id : str
+        The one run that this process serves, if it serves one: all events get it.
     """
     renderer: Any = (
         structlog.processors.JSONRenderer(sort_keys=True)
@@ -38,6 +46,7 @@ def configure(style: LogStyle, *, verbose: bool) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            *([_of_run(run_id)] if run_id else ()),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             keep_known_fields,
@@ -47,6 +56,13 @@ def configure(style: LogStyle, *, verbose: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _of_run(run_id: str) -> Processor:
+    def add(_logger: object, _method: str, event: EventDict) -> EventDict:
+        return {"run_id": run_id, **event}
+
+    return add
 
 
 def keep_known_fields(

@@ -8,7 +8,7 @@ or its future fails.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import structlog
 
 from mlho.errors import ArtifactDamaged, MlhoError, StoreUnavailable
-from mlho.protocol.documents import Execution, cancel_key, write_task
+from mlho.protocol.documents import Execution, cancel_key, place_in, write_task
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
 from mlho.protocol.messages import TaskMessage, new_message
 from mlho.protocol.scripts import LEASE_MS
@@ -74,6 +74,7 @@ class _Pending:
 
     task: str
     kind: str
+    place: Mapping[str, str | int]
     futures: "list[Future[Outcome]]" = field(default_factory=list)
     sent_at: float | None = None
     """By the monotonic clock; ``None``: to be sent."""
@@ -191,7 +192,9 @@ class QueueExecutor:
                 self.figures.quarantined += 1
                 future.set_exception(still_quarantined(self._execution.run, task.kind, key))
                 return future, None
-            pending = self._pending.setdefault(key, _Pending(key, task.kind, due_at=math.inf))
+            pending = self._pending.setdefault(
+                key, _Pending(key, task.kind, place_in(task.params), due_at=math.inf)
+            )
             pending.futures.append(future)
             return future, pending if len(pending.futures) == 1 else None
 
@@ -213,6 +216,7 @@ class QueueExecutor:
     # What the watcher does, in its own thread.
 
     def _watch(self) -> None:
+        structlog.contextvars.bind_contextvars(run_id=self._execution.run)  # of this thread alone
         while not self._closing.is_set():
             try:
                 self._look()
@@ -358,7 +362,7 @@ class QueueExecutor:
         for pending in old:
             if pending.task in suspects and not self._resolve(pending, is_new=True):
                 self.figures.lost += 1
-                log.warning("message_lost", task=pending.task[:12], step=pending.kind)
+                log.warning("message_lost", task=pending.task[:12], step=pending.kind, **pending.place)
                 self._leases.forget(pending.task)
                 self._again(pending)
 
@@ -390,6 +394,7 @@ class QueueExecutor:
             "attempt_failed",
             task=pending.task[:12],
             step=pending.kind,
+            **pending.place,
             attempt=attempts,
             outcome=failure.failure_class.value,
             error=failure.message,

@@ -18,6 +18,7 @@ import yaml
 
 from mlho.errors import ArtifactDamaged, MlhoError
 from mlho.log import error_fields
+from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
 from mlho.scoring_spec import ScoringRunSpec
 from mlho.spec import RunSpec, canonical_json, run_id
@@ -181,12 +182,22 @@ def carry_out(
     MlhoError
         The first failure that trying again cannot mend. Tasks under way are given up; what is committed stays.
     """
-    started = time.monotonic()
-    name = run.run_id
     slots = n_slots if callable(n_slots) else lambda: n_slots
+    with structlog.contextvars.bound_contextvars(run_id=run.run_id):
+        return _carry_out(run, executor, observer, slots, lead)
+
+
+def _carry_out(
+    run: Undertaking,
+    executor: Executor,
+    observer: Observer,
+    slots: Callable[[], int],
+    lead: Callable[[], None],
+) -> Finished:
+    started = time.monotonic()
     run.describe()
     state = _State(run.first_plan(), Commits(run.store))
-    log.info("run_started", run_id=name, n_bytes=run.manifest.n_bytes, workers=slots())
+    log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
     _bring_home(run, state, executor, observer, slots)
     state.plan = run.whole_plan(state.commits)
     _bring_home(run, state, executor, observer, slots)
@@ -194,8 +205,8 @@ def carry_out(
         adopt_late(run.store, [commit.task for commit in state.commits.known.values()])
     report = _publish_whole(run, state, executor, observer, slots, lead)
     seconds = round(time.monotonic() - started, 3)
-    log.info("run_finished", run_id=name, n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
-    return Finished(name, len(state.plan), state.n_new, seconds, report)
+    log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
+    return Finished(run.run_id, len(state.plan), state.n_new, seconds, report)
 
 
 def _publish_whole(
@@ -258,14 +269,14 @@ def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Futur
     except BrokenProcessPool as error:
         raise worker_lost() from error
     except Quarantined as error:
-        log.error("task_quarantined", task=planned.name, step=planned.kind, **error_fields(error))
+        log.error("task_quarantined", **_where(planned), **error_fields(error))
         state.quarantined[planned.name] = error
     except ArtifactDamaged as error:
         _count_attempt(state, planned, error)
         _forget_damaged(run, state, error)
         return state.look_again()
     except MlhoError as error:
-        log.error("task_failed", task=planned.name, step=planned.kind, **error_fields(error))
+        log.error("task_failed", **_where(planned), **error_fields(error))
         if state.has_needs_of(planned):
             _count_attempt(state, planned, error)
         return state.look_again()
@@ -273,14 +284,12 @@ def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Futur
         state.commits[planned.name] = outcome.commit
         progress.take_in(planned.name)
         state.n_new += outcome.is_new
-        log.info(
-            "task_finished",
-            task=planned.name,
-            step=planned.kind,
-            stage=planned.stage,
-            seconds=outcome.commit.seconds,
-        )
+        log.info("task_finished", **_where(planned), stage=planned.stage, seconds=outcome.commit.seconds)
     return progress
+
+
+def _where(planned: PlannedTask) -> dict[str, str | int]:
+    return {"task": planned.name, "step": planned.kind, **place_in(planned.params)}
 
 
 def _settled(store: Store, outcome: Outcome) -> Outcome:

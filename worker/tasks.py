@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 
 from mlho.errors import MlhoError
-from mlho.protocol.documents import attempt_key, note_attempt, noted_attempts
+from mlho.protocol.documents import attempt_key, note_attempt, noted_attempts, place_of
 from mlho.protocol.failures import RULES, Failure, FailureClass
 from mlho.protocol.messages import MessageRefused, Refusal, TaskMessage, read_message
 from mlho.protocol.scripts import Verdict
@@ -162,7 +162,7 @@ class Desk:
             self._release(lease, {"event": "released"}, counts=False)
             return "released"
         if death.ending is Ending.LEASE_LOST:
-            log.warning("lease_lost", task=lease.task[:12], attempt=lease.attempt)
+            log.warning("lease_lost", **self._where(lease))
             return "lease_lost"
         return self._fail(lease, _failure_of_death(death))
 
@@ -170,8 +170,7 @@ class Desk:
         rule = RULES[failure.failure_class]
         log.warning(
             "task_failed",
-            task=lease.task[:12],
-            attempt=lease.attempt,
+            **self._where(lease),
             outcome=failure.failure_class.value,
             error_kind=failure.kind,
             error=failure.message,
@@ -181,6 +180,9 @@ class Desk:
             event["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
         self._release(lease, event, counts=rule.counts)
         return failure.failure_class.value
+
+    def _where(self, lease: Lease) -> dict[str, str | int]:
+        return {"task": lease.task[:12], "attempt": lease.attempt, **place_of(self._store, lease.task)}
 
     def _release(self, lease: Lease, event: dict[str, Any], *, counts: bool) -> None:
         self._claims.until_answered(

@@ -3,14 +3,12 @@
 import time
 from typing import Final
 
-from mlho.errors import MlhoError
-from mlho.protocol.documents import read_task
+from mlho.protocol.documents import place_of
 from mlho.protocol.tracing import RUN, Span, Traces, step_part
 from mlho.store.base import Store
 from worker.claims import Lease
 
 _GOOD: Final = ("committed", "released")
-_PLACES: Final = ("iteration", "fold", "block")  # numbers that tell a task from its siblings
 
 
 class AttemptTraces:
@@ -34,14 +32,10 @@ class AttemptTraces:
         ended = time.time_ns()
         fields: dict[str, str | int] = {"task": lease.task[:12], "attempt": lease.attempt, "outcome": outcome}
         name, within = "task", RUN
-        try:
-            task = read_task(self._store, lease.task)
-        except (MlhoError, OSError):
-            pass  # the store does not serve, which is why the attempt failed
-        else:
-            name, within = f"task {task.kind}", step_part(task.kind)
-            fields["step"] = task.kind
-            fields |= {place: int(task.params[place]) for place in _PLACES if place in task.params}
+        place = place_of(self._store, lease.task)
+        if place:  # else the store does not serve, which is why the attempt failed
+            name, within = f"task {place['step']}", step_part(str(place["step"]))
+            fields |= place
         self._traces.add(
             Span(name, lease.since, ended, fields, within=within, is_failure=outcome not in _GOOD)
         )

@@ -1,12 +1,13 @@
 """What scheduler and workers leave for each other in the store: tasks, starts, and the state of an execution."""
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlho.errors import ArtifactNotFound, SpecError
+from mlho.errors import ArtifactNotFound, MlhoError, SpecError
 from mlho.spec import canonical_json
 from mlho.steps.base import Task
 from mlho.store.base import Store
@@ -14,6 +15,7 @@ from mlho.store.keys import run_key
 
 TASKS: Final = "tasks"
 ATTEMPTS: Final = "attempts"
+PLACES: Final = ("iteration", "fold", "block")
 
 
 class State(StrEnum):
@@ -147,6 +149,20 @@ def read_task(store: Store, task_key: str) -> Task:
             "program for scheduler and workers, and run again."
         )
     return task
+
+
+def place_in(params: Mapping[str, Any]) -> dict[str, str | int]:
+    """Iteration, fold and block: what tells a task from its siblings, in logs and traces."""
+    return {name: params[name] for name in PLACES if name in params}
+
+
+def place_of(store: Store, task_key: str) -> dict[str, str | int]:
+    """Step, iteration, fold and block of a task; nothing while the store does not serve."""
+    try:
+        task = read_task(store, task_key)
+    except (MlhoError, OSError):
+        return {}
+    return {"step": task.kind, **place_in(task.params)}
 
 
 def attempt_key(execution: str, task_key: str, attempt: int) -> str:

@@ -1,5 +1,6 @@
 """Workers and their children die, hang, eat and are told to stop; every task comes home, and starts are counted exactly."""
 
+import json
 import os
 import random
 import signal
@@ -148,6 +149,26 @@ def test_store_that_does_not_serve_costs_no_attempt(home: Home) -> None:
         home.wait_for_slots(1)
         result(executor.submit(task("test_no_store", "patient", home.starts, times=5)), seconds=60)
     assert noted_starts(home.starts).count("patient") == 6
+
+
+def test_log_of_a_failed_attempt_says_which_it_was(home: Home) -> None:
+    """Run, step, iteration, fold and attempt, by the names that all events have."""
+    home.start_worker()
+    failing = task("test_bad_input", "bad", home.starts, iteration=3, fold=1)
+    with home.executor() as executor, pytest.raises(RemoteInputFailure):
+        result(executor.submit(failing))
+
+    lines = [json.loads(line) for line in home.log.read_text().splitlines() if line.startswith("{")]
+    (line,) = [line for line in lines if line["event"] == "task_failed"]
+    assert {name: line[name] for name in ("run_id", "step", "iteration", "fold", "attempt", "outcome")} == {
+        "run_id": home.execution.run,
+        "step": "test_bad_input",
+        "iteration": 3,
+        "fold": 1,
+        "attempt": 1,
+        "outcome": "input",
+    }
+    assert {line["run_id"] for line in lines} == {home.execution.run}
 
 
 def test_foreign_error_leaves_the_worker_without_its_message(home: Home) -> None:

@@ -33,6 +33,15 @@ def test_a_line_is_a_json_object_on_stderr(capsys):
     assert line["timestamp"].endswith("Z")
 
 
+def test_a_process_that_serves_one_run_says_which_in_every_line(capsys):
+    """Unless the event names one itself."""
+    configure("json", verbose=True, run_id="0a1b")
+    structlog.get_logger().info("worker_started")
+    structlog.get_logger().info("run_ended", run_id="2c3d")
+
+    assert [json.loads(line)["run_id"] for line in capsys.readouterr().err.splitlines()] == ["0a1b", "2c3d"]
+
+
 def test_an_unknown_field_is_dropped(capsys):
     """A patient's id given by mistake does not get into a log."""
     configure("json", verbose=True)
