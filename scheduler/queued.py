@@ -114,7 +114,7 @@ def carry_out_on_queue(
             is_new=is_new,
         )
         ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
-        watched = _Watched(observer, workers, leases)
+        watched = _Watched(observer, workers, partial(_tell, leases, lead))
         traces = open_traces("mlho-scheduler", execution.id)
         stack.callback(traces.close)
         begun(execution, executor)
@@ -150,10 +150,15 @@ def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
 class _Watched:
     """The observer; with each update go a look at the worker processes, and now and then a word for ``mlho status``."""
 
-    def __init__(self, observer: Observer, workers: WorkerProcesses | None, leases: Leases) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        workers: WorkerProcesses | None,
+        tell: Callable[[list[tuple[str, int, int]]], None],
+    ) -> None:
         self._observer = observer
         self._workers = workers
-        self._leases = leases
+        self._tell = tell
         self._told: list[tuple[str, int, int]] = []
         self._next_word = 0.0
 
@@ -163,9 +168,15 @@ class _Watched:
             self._workers.replace_dead()
         if stages != self._told and time.monotonic() >= self._next_word:
             self._told, self._next_word = stages, time.monotonic() + _WORD_SECONDS
-            with suppress(QueueUnavailable):
-                self._leases.tell_progress(stages)
+            self._tell(stages)
         self._observer.update(stages, running)
+
+
+def _tell(leases: Leases, lead: Callable[[], None], stages: list[tuple[str, int, int]]) -> None:
+    """Leave word of how far the run is, while this scheduler leads it and Redis takes it."""
+    with suppress(QueueUnavailable):
+        lead()
+        leases.tell_progress(stages)
 
 
 def _check_queue(broker: str) -> None:
