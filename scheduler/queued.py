@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import MlhoError, SpecError, StoreUnavailable
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.names import Names
 from mlho.protocol.tracing import open_traces
@@ -173,8 +173,8 @@ class _Watched:
 
 
 def _tell(leases: Leases, lead: Callable[[], None], stages: list[tuple[str, int, int]]) -> None:
-    """Leave word of how far the run is, while this scheduler leads it and Redis takes it."""
-    with suppress(QueueUnavailable):
+    """Leave word of how far the run is, if this scheduler leads it, which the store must tell, and Redis takes it."""
+    with suppress(QueueUnavailable, StoreUnavailable, OSError):
         lead()
         leases.tell_progress(stages)
 
