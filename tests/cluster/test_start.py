@@ -1,10 +1,11 @@
-"""How soon schedulers and workers are at work, and how little a scheduler holds: measured in their own pods."""
+"""How soon schedulers and workers are at work, and how little a scheduler holds: measured in their own pods, on a machine that is not busy."""
 
 import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
+from tests.cluster.conftest import long_form
 from tests.cluster.stack import ONE_WORKER, Stack
 
 SCHEDULER_SECONDS: Final = 3
@@ -73,6 +74,7 @@ def soonest(measured: Callable[[int], float], limit: float) -> float:
     return found
 
 
+@long_form
 def test_a_scheduler_is_soon_there_and_small(stack: Stack):
     """A new one, from the start of its container until it may take over; and what it holds, and the one that leads."""
     took = soonest(lambda _: seconds_until(stack, new_spare(stack), "standing_by"), SCHEDULER_SECONDS)
@@ -85,6 +87,7 @@ def test_a_scheduler_is_soon_there_and_small(stack: Stack):
     assert max(held.values()) < SCHEDULER_BYTES
 
 
+@long_form
 def test_a_worker_soon_takes_its_first_task(stack: Stack):
     """From the start of its container, with nothing compiled, fetched or connected yet."""
 
