@@ -288,7 +288,10 @@ class Chaos:
                     f"a scheduler that was stopped thinks that it led to the end; log: {self._log}"
                 )
         after = self._all_that_stands()
-        self._verdict.written_late = len(dict(after.items() - before.items()))
+        changed = sorted(dict(after.items() - before.items()))
+        for key in changed:
+            sys.stderr.write(f"changed by a scheduler that was woken: {key}\n")
+        self._verdict.written_late = len(changed)
 
     def _all_that_stands(self) -> dict[str, str]:
         """A fingerprint of every key of the store and of Redis."""
