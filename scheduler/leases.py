@@ -15,7 +15,7 @@ from mlho.protocol.eviction import eviction_words
 from mlho.protocol.failures import Failure, QueueError
 from mlho.protocol.names import KEEP_SECONDS, Names
 from mlho.protocol.outages import outage_of
-from mlho.protocol.scripts import REAP
+from mlho.protocol.scripts import REAP, TELL
 
 _EVENTS_AT_ONCE: Final = 500
 _REAPED_AT_ONCE: Final = 1_000
@@ -90,6 +90,7 @@ class Leases:
                 "broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS."
             ) from None
         self._reap = self._redis.register_script(REAP.lua)
+        self._tell = self._redis.register_script(TELL.lua)
 
     def check(self) -> None:
         """Refuse a Redis that does not answer, does not let us in, or throws keys away.
@@ -177,9 +178,9 @@ class Leases:
         return {name: int(number) for name, number in found.items()}
 
     def tell_progress(self, stages: Sequence[tuple[str, int, int]]) -> None:
-        """Leave word of how far the run is: stage, tasks done, tasks in all."""
+        """Leave word of how far the run is, where it is declared: stage, tasks done, tasks in all."""
         with _answering():
-            self._redis.set(self.names.progress, json.dumps(stages), ex=KEEP_SECONDS)
+            self._tell(keys=TELL.keys_of(self.names), args=[json.dumps(stages)])
 
     def progress(self) -> list[tuple[str, int, int]]:
         """How far the scheduler last said the run to be; empty if it has not, or Redis was emptied."""

@@ -196,3 +196,13 @@ end
 return answer
 """,
 )
+
+# Only where the execution is declared: a scheduler that was stopped, and is woken when its keys are gone, leaves none behind.
+TELL: Final = Script(
+    ("epoch", "progress"),
+    """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('SET', KEYS[2], ARGV[1])
+end
+""",
+)

@@ -54,9 +54,11 @@ def test_declaring_twice_keeps_the_first_epoch(leases: Leases, raw: "redis.Redis
 
 
 def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
-    """Nothing before the first word."""
+    """Nothing before the first word, and none of an execution that is over."""
     stages = [("cohort", 1, 1), ("encode", 2, 7)]
+    leases.tell_progress(stages)
     before = leases.progress()
+    leases.declare(1)
     leases.tell_progress(stages)
     assert (before, leases.progress()) == ([], stages)
 
