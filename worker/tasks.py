@@ -168,17 +168,17 @@ class Desk:
 
     def _fail(self, lease: Lease, failure: Failure) -> str:
         rule = RULES[failure.failure_class]
-        log.warning(
+        event: dict[str, Any] = {"event": "failed", "failure": failure.plain()}
+        if failure.failure_class is FailureClass.MEMORY:
+            event["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
+        self._release(lease, event, counts=rule.counts)
+        log.warning(  # last, since it asks the store, which may not answer for long
             "task_failed",
             **self._where(lease),
             outcome=failure.failure_class.value,
             error_kind=failure.kind,
             error=failure.message,
         )
-        event: dict[str, Any] = {"event": "failed", "failure": failure.plain()}
-        if failure.failure_class is FailureClass.MEMORY:
-            event["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
-        self._release(lease, event, counts=rule.counts)
         return failure.failure_class.value
 
     def _where(self, lease: Lease) -> dict[str, str | int]:

@@ -157,6 +157,7 @@ def test_log_of_a_failed_attempt_says_which_it_was(home: Home) -> None:
     failing = task("test_bad_input", "bad", home.starts, iteration=3, fold=1)
     with home.executor() as executor, pytest.raises(RemoteInputFailure):
         result(executor.submit(failing))
+    wait_until(lambda: "task_failed" in home.log.read_text(), seconds=10, what="the line")
 
     lines = [json.loads(line) for line in home.log.read_text().splitlines() if line.startswith("{")]
     (line,) = [line for line in lines if line["event"] == "task_failed"]
