@@ -19,7 +19,7 @@ from scheduler.conditions import (
 )
 from scheduler.objects import Workers, next_memory
 from scheduler.observation import Drive, Quota, Seen
-from scheduler.pace import current_stage
+from scheduler.pace import current_stage, in_all, share
 from scheduler.resource import DesiredState, as_number
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
@@ -168,7 +168,7 @@ def _with_quota(seen: Seen, status: Status) -> Status:
 
 
 def _with_progress(status: Status, drive: Drive) -> Status:
-    done, total = sum(own for _, own, _ in drive.stages), sum(own for _, _, own in drive.stages)
+    done, total = in_all(drive.stages)
     if not total:
         return status
     counts = TaskCounts(
@@ -181,7 +181,7 @@ def _with_progress(status: Status, drive: Drive) -> Status:
     update = {
         "execution": drive.execution or status.execution,
         "stage": current_stage(drive.stages),
-        "progress": f"{100 * done // total}%",
+        "progress": share(done, total),
         "tasks": counts,
     }
     return status.model_copy(update=update)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from mlho.errors import MlhoError, SpecError
-from mlho.protocol.documents import State
+from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec import API_VERSION
 from mlho.store import open_store
 from scheduler import console
@@ -33,7 +33,6 @@ _NAMES: Final = {
     "srun": "ScoringRun",
 }
 _ENDS: Final = {"Succeeded": 0, "Failed": 1, "Cancelled": 3}
-NOT_ON_A_QUEUE: Final = "not on a queue"  # as scheduler.queued says it
 TIMED_OUT: Final = 124  # as timeout(1) has it
 
 

@@ -54,7 +54,7 @@ class Pace:
 
     def take(self, stages: Sequence[tuple[str, int, int]], running: int) -> Facts:
         """Take in the stages (name, done, all) and how many tasks are under way."""
-        done, total = sum(own for _, own, _ in stages), sum(own for _, _, own in stages)
+        done, total = in_all(stages)
         now = self._clock()
         self._seen = [one for one in self._seen if now - one[0] < WINDOW_SECONDS] + [(now, done)]
         rate = _rate(self._seen)
@@ -81,6 +81,22 @@ def current_stage(stages: Sequence[tuple[str, int, int]]) -> str:
     'encode'
     """
     return next((name for name, done, total in stages if done < total), stages[-1][0])
+
+
+def in_all(stages: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
+    """Tasks done and tasks in all, of all stages together."""
+    return sum(done for _, done, _ in stages), sum(total for _, _, total in stages)
+
+
+def share(done: int, total: int) -> str:
+    """What is done of all, in words.
+
+    Examples
+    --------
+    >>> share(199, 200)
+    '99%'
+    """
+    return f"{100 * done // total}%"
 
 
 def _rate(seen: Sequence[tuple[float, int]]) -> float | None:

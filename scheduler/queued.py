@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import structlog
 
 from mlho.errors import MlhoError, SpecError, StoreUnavailable
-from mlho.protocol.documents import Execution, State, read_execution
+from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
 from mlho.protocol.names import Names
 from mlho.protocol.tracing import open_traces
 from mlho.settings import SIGNING_KEY, Settings
@@ -33,7 +33,7 @@ from scheduler.executions import (
 )
 from scheduler.fence import leading, patiently
 from scheduler.leases import Leases, QueueUnavailable
-from scheduler.pace import current_stage
+from scheduler.pace import current_stage, in_all, share
 from scheduler.remote import QueueExecutor
 from scheduler.runs import Finished, Observer, Undertaking, carry_out
 from scheduler.traces import RunTrace
@@ -289,7 +289,7 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "run": run,
         "execution": execution.id if execution else None,
-        "state": execution.state.value if execution else "not on a queue",
+        "state": execution.state.value if execution else NOT_ON_A_QUEUE,
         "quarantined": quarantined_tasks(store, run),
     }
     if broker is not None and execution is not None and execution.state is State.OPEN:
@@ -312,10 +312,10 @@ def _progress(stages: list[tuple[str, int, int]]) -> dict[str, Any]:
     """How far a run is, by the names that the status of a resource has."""
     if not stages:
         return {}
-    done, total = sum(own for _, own, _ in stages), sum(own for _, _, own in stages)
+    done, total = in_all(stages)
     return {
         "stage": current_stage(stages),
-        "progress": f"{100 * done // total}%",
+        "progress": share(done, total),
         "tasks": {"total": total, "done": done},
     }
 

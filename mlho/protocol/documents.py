@@ -15,6 +15,8 @@ from mlho.store.keys import run_key
 
 TASKS: Final = "tasks"
 ATTEMPTS: Final = "attempts"
+NOT_ON_A_QUEUE: Final = "not on a queue"
+"""What people are told for the state of a run that has no execution."""
 PLACES: Final = ("iteration", "fold", "block")
 
 
