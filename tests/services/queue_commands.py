@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from mlho.settings import BROKER, SIGNING_KEY
 from mlho.spec import load_spec
@@ -14,7 +15,20 @@ from mlho.steps.base import Commit
 from mlho.store.base import Store
 from scheduler.manifest import make_manifest
 from scheduler.runs import Run
+from tests.builders import make_tables, write_spec, write_tables
 from tests.services.queue_home import KEY, ROOT, kill_group
+
+# Some seconds of work, with two kinds of models.
+SMALL: Final = {
+    "validation.iterations": 3,
+    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}],
+}
+
+
+def write_small_run(folder: Path, *, by_patient: bool = False) -> Path:
+    """Write a cohort of 300 patients and the specification of a small run on it; return the specification."""
+    write_tables(folder, make_tables(300, seed=3), partitions=3, by_patient=by_patient)
+    return write_spec(folder, SMALL)
 
 
 @dataclass

@@ -16,10 +16,9 @@ from mlho.protocol.documents import State
 from mlho.spec import canonical_json
 from mlho.store.local import LocalStore
 from scheduler.executions import begin_execution, end_execution
-from tests.builders import make_tables, write_spec, write_tables
 from tests.disks import enlarge, small_disk
 from tests.services import queue_home
-from tests.services.queue_commands import Commands, ending, published
+from tests.services.queue_commands import Commands, ending, published, write_small_run
 from tests.services.queue_home import RUN, Home, kill_group, result, wait_until
 from tests.services.queue_steps import noted_starts, task
 from tests.services.redis_refusals import REFUSING, broker_client, fill
@@ -29,17 +28,11 @@ from tests.services.s3_servers import BUCKET, READ_ONLY_KEY, S3Server, client_of
 pytestmark = pytest.mark.usefixtures("credentials")
 SECONDS: Final = 15.0
 EX_CONFIG: Final = 78
-CHANGES = {
-    "validation.iterations": 3,
-    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}],
-}
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cohort")
-    write_tables(folder, make_tables(300, seed=3), partitions=3)
-    return write_spec(folder, CHANGES)
+    return write_small_run(tmp_path_factory.mktemp("cohort"))
 
 
 @pytest.fixture(scope="module")

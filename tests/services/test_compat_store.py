@@ -18,19 +18,14 @@ from mlho.store.probe import Capabilities, probe_store
 from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL, STRICT
 from mlho.store.s3_store import S3Store
-from tests.builders import make_tables, write_spec, write_tables
 from tests.contract import test_store as suite
-from tests.services.queue_commands import Commands, ending, published
+from tests.services.queue_commands import Commands, ending, published, write_small_run
 from tests.services.queue_home import kill_group, wait_until
 from tests.services.redis_servers import Server
 from tests.services.s3_proxy import Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server
 
 pytestmark = pytest.mark.usefixtures("credentials")
-CHANGES = {
-    "validation.iterations": 3,
-    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}],
-}
 
 # The suite of every store but for its races, which are what such a server cannot decide.
 globals().update(
@@ -53,9 +48,7 @@ def store(rclone: S3Server, tmp_path: Path) -> S3Store:
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cohort")
-    write_tables(folder, make_tables(300, seed=3), partitions=3, by_patient=True)
-    return write_spec(folder, CHANGES)
+    return write_small_run(tmp_path_factory.mktemp("cohort"), by_patient=True)
 
 
 @pytest.fixture(scope="module")

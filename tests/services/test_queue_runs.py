@@ -16,23 +16,15 @@ from mlho.settings import BROKER, SIGNING_KEY
 from mlho.store.local import LocalStore
 from scheduler.plan import STAGES
 from scheduler.queued import status_of
-from tests.builders import make_tables, write_spec, write_tables
 from tests.services.processes import descendants, is_running
-from tests.services.queue_commands import Commands
+from tests.services.queue_commands import Commands, write_small_run
 from tests.services.queue_home import KEY, ROOT, kill_group, wait_until
 from tests.services.redis_servers import Server
-
-CHANGES = {
-    "validation.iterations": 3,
-    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}],
-}
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cohort")
-    write_tables(folder, make_tables(300, seed=3), partitions=3)
-    return write_spec(folder, CHANGES)
+    return write_small_run(tmp_path_factory.mktemp("cohort"))
 
 
 @pytest.fixture(scope="module")
