@@ -36,6 +36,7 @@ from mlho.store.keys import run_key
 LEASE_SECONDS: Final = 10.0
 _RENEW_SECONDS: Final = 2.0
 _TRUST_SECONDS: Final = 4.0  # how old a renewal may be to act on it without another look
+_SAFE_SHARE: Final = 0.8  # of a lease: how old the renewal that a look has made may be, since this process may have been stopped in its midst
 _POLL_SECONDS: Final = 0.5
 _NOBODY: Final = canonical_json({"token": ""})
 
@@ -114,8 +115,10 @@ class Leadership:
         StoreUnavailable
             It cannot be known now.
         """
-        if self._is_deposed or self._clock() - self._renewed_at > _TRUST_SECONDS:
+        oldest = _TRUST_SECONDS
+        while self._is_deposed or self._clock() - self._renewed_at > oldest:
             self._renew()
+            oldest = _SAFE_SHARE * self._lease_seconds
 
     def _take(self) -> None:
         seen, since = self._read(), self._clock()
@@ -129,12 +132,12 @@ class Leadership:
                     f"run {self._run}: another scheduler drives it ({_whose(found)}). Wait for it, or stop it and run again."
                 )
             seen = found
-        mine = self._next()
+        asked_at, mine = self._clock(), self._next()
         if not self._store.compare_and_swap(self._key, mine, expected=seen):
             raise AnotherScheduler(
                 f"run {self._run}: another scheduler has just taken it. Wait for it, or stop it and run again."
             )
-        self._current, self._renewed_at = mine, self._clock()
+        self._current, self._renewed_at = mine, asked_at
 
     def _is_free(self, found: bytes | None) -> bool:
         if found is None:

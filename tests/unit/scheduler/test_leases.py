@@ -9,8 +9,10 @@ import redis
 from mlho.protocol.documents import State, is_over, read_execution
 from mlho.protocol.names import Names
 from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
 from scheduler.executions import (
     AnotherScheduler,
+    Deposed,
     Leadership,
     begin_execution,
     cancel_execution,
@@ -138,6 +140,31 @@ def test_leader_that_left_need_not_be_waited_for(tmp_path: Path) -> None:
         first.check()
     with Leadership(store, RUN) as second:
         second.check()
+
+
+@pytest.mark.parametrize(
+    ("number", "waits"), [(1, 0.0), (2, 5.0)], ids=["taking", "renewing what is too old to trust"]
+)
+def test_who_was_stopped_in_the_midst_of_becoming_leader_does_not_trust_it(number: int, waits: float) -> None:
+    """The write went through, the process slept for a minute, and another one took over meanwhile."""
+    now = [100.0]
+
+    class Stopping(MemoryStore):
+        n_swaps = 0
+
+        def compare_and_swap(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
+            done = super().compare_and_swap(key, data, expected=expected)
+            self.n_swaps += 1
+            if self.n_swaps == number:
+                now[0] += 60.0
+                super().compare_and_swap(key, b'{"token": "another"}', expected=data)
+            return done
+
+    leader = Leadership(Stopping(), RUN, clock=lambda: now[0])
+    leader._take()
+    now[0] += waits
+    with pytest.raises(Deposed):
+        leader.check()
 
 
 def test_two_leaders_at_once_are_refused(tmp_path: Path) -> None:
