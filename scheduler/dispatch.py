@@ -35,11 +35,12 @@ class _Channel(redis_transport.Channel):
         self._waiting.append(dumps(message))
 
     def flush(self, queue: str) -> None:
-        """Put what was kept on the queue; a list that was not there before is given its time, which the watcher's looks lengthen."""
+        """Put what was kept on the queue, and give that its time in the same breath: whoever is killed between two leaves it for ever."""
         messages, self._waiting = self._waiting, []
-        with self.conn_or_acquire() as client:
-            if client.lpush(queue, *messages) == len(messages):
-                client.expire(f"{self.global_keyprefix}{queue}", KEEP_SECONDS)
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.lpush(queue, *messages)
+            pipe.expire(f"{self.global_keyprefix}{queue}", KEEP_SECONDS)
+            pipe.execute()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
