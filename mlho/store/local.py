@@ -9,15 +9,18 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import override
+from typing import IO, Final, override
 
 from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
 from mlho.store.base import Store, checked_key
 
-_TEMPORARY = ".tmp"
+_TEMPORARY: Final = ".tmp"
+_LOCK_SECONDS: Final = 15.0
+_POLL_SECONDS: Final = 0.005
 
 
 class LocalStore(Store):
@@ -156,8 +159,24 @@ class LocalStore(Store):
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.root / _TEMPORARY / "pointers.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _take(lock)
             yield
+
+
+def _take(lock: IO[str]) -> None:
+    """Wait for a lock, which others hold for a moment; not for one who was stopped while holding it."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise StoreUnavailable(
+                    f"{lock.name}: another process has held this lock for {_LOCK_SECONDS:.0f} s. Is one of mlho's stopped (Ctrl-Z)? Let it "
+                    f"go on, or end it: fuser -v {lock.name} names it."
+                ) from None
+            time.sleep(_POLL_SECONDS)
 
 
 def _link_if_absent(source: str, target: str) -> bool:

@@ -1,12 +1,13 @@
 """One suite for every store: bytes by key, written once."""
 
+import fcntl
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mlho.errors import ArtifactNotFound, SpecError
+from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
 from mlho.store import open_store
 from mlho.store.base import Store, file_digest
 from mlho.store.local import LocalStore
@@ -240,3 +241,16 @@ def test_an_object_where_a_folder_is_wanted_is_an_error(tmp_path):
 
     with pytest.raises(SpecError, match="a/b"):
         store.put_if_absent("a/b", b"2")
+
+
+def test_a_pointers_lock_that_somebody_keeps_is_said(tmp_path, monkeypatch):
+    """A process that was stopped while it holds the lock of a folder would hold up all others, without a word."""
+    store = LocalStore(tmp_path)
+    store.compare_and_swap("channel", b"1", expected=None)
+    monkeypatch.setattr("mlho.store.local._LOCK_SECONDS", 0.2)
+    with (tmp_path / ".tmp" / "pointers.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StoreUnavailable, match=r"pointers.lock: .* Ctrl-Z"):
+            store.compare_and_swap("channel", b"2", expected=b"1")
+
+    assert store.compare_and_swap("channel", b"2", expected=b"1")

@@ -20,7 +20,7 @@ from typing import Final, cast
 
 import redis
 
-from mlho.errors import ArtifactNotFound
+from mlho.errors import ArtifactNotFound, StoreUnavailable
 from mlho.protocol.documents import leader_key, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
@@ -249,6 +249,11 @@ class Chaos:
         if self._scheduler is None or self._scheduler.poll() is not None or not self._leads(self._scheduler):
             return False
         os.killpg(self._scheduler.pid, signal.SIGSTOP)
+        try:
+            self._store.compare_and_swap("tests/nothing", b"", expected=b"-")
+        except StoreUnavailable:  # it holds a folder's lock, and nobody could take over
+            os.killpg(self._scheduler.pid, signal.SIGCONT)
+            return False
         self._stopped.append(_Stopped(self._scheduler, self._share_done() + self._dice.uniform(0.05, 1)))
         self._scheduler = None
         return True
