@@ -241,8 +241,8 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         # Until the run has begun and Redis answers there is no sign of life; afterwards one every five seconds.
         "startupProbe": {
             "exec": {"command": ["test", "-e", LIVENESS_FILE]},
-            "periodSeconds": 5,
-            "failureThreshold": 2 * _BEGIN_SECONDS // 5,
+            "periodSeconds": 1,  # a run is shown as waiting until its first worker is ready
+            "failureThreshold": 2 * _BEGIN_SECONDS,
         },
         "livenessProbe": {
             "exec": {"command": ["sh", "-c", f'test -n "$(find {LIVENESS_FILE} -mmin -2)"']},

@@ -108,13 +108,15 @@ def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> None:
             s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
 
 
+def listed(s3: Any, bucket: str, prefix: str) -> list[str]:
+    """Keys under a prefix, sorted."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
+
+
 def download(s3: Any, bucket: str, prefix: str) -> dict[str, bytes]:
     """All that is under a prefix: bytes by what comes after it."""
-    keys = [
-        found["Key"]
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        for found in page.get("Contents", ())
-    ]
     return {
-        key.removeprefix(prefix): s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in sorted(keys)
+        key.removeprefix(prefix): s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        for key in listed(s3, bucket, prefix)
     }

@@ -50,13 +50,15 @@ def test_submit_waits_and_ends_with_the_lines_of_a_run_here(
 ):
     """While it learns there are logs, and a wait can be over too soon; at its end there is the digest of this machine."""
     stack.wait_until_it_learns("typed")
-    logs = stack.mlho("logs", "trainingrun/typed")
+    logs = stack.wait_for(
+        "a worker has said something",
+        lambda: '"event"' in (own := stack.mlho("logs", "trainingrun/typed")).stdout and own,
+    )
     too_soon = stack.mlho("wait", "trainingrun/typed", "--timeout=1")
 
     outputs, shown = submitted.communicate(timeout=240)
 
     assert logs.stdout.startswith("--- typed-")
-    assert '"event"' in logs.stdout
     assert (too_soon.returncode, words(too_soon.stdout)) == (124, [])
     assert "has not ended after 1 s" in too_soon.stderr
     assert submitted.returncode == 0, shown

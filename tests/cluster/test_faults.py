@@ -10,7 +10,7 @@ from tests.cluster.stack import ONE_WORKER, Stack
 
 def test_a_run_goes_on_after_one_fault_upon_the_other(stack: Stack, here: Here):
     """Each comes once the run has recovered from the last; no task is blamed, and the digest is that of this machine."""
-    obj = stack.submit("faults", validation={"iterations": 60, "folds": 3, "seed": 100})
+    obj = stack.submit("faults", validation={"iterations": 150, "folds": 3, "seed": 100})
     wanted = here.begin(obj["spec"])
     stack.wait_until_it_learns("faults")
 

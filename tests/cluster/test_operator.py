@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.conftest import Kubectl
 from tests.cluster.here import Here
 from tests.cluster.stack import BUCKET, Stack
-from tests.cluster.storage import download, storage_here
+from tests.cluster.storage import listed, storage_here
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def left_of(stack: Stack, name: str, uid: str) -> list[str]:
     pods = [own["metadata"]["name"] for own in stack.items("pods") if f"{name}-" in own["metadata"]["name"]]
     jobs = [own["metadata"]["name"] for own in stack.items("jobs") if f"{name}-" in own["metadata"]["name"]]
     with storage_here(stack.kubectl) as s3:
-        notes = [own for own in download(s3, BUCKET, "store/operator/runs/") if own.endswith(uid)]
+        notes = [own for own in listed(s3, BUCKET, "store/operator/runs/") if own.endswith(uid)]
     return [*pods, *jobs, *notes, *stack.redis_keys()]
 
 

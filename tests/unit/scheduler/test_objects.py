@@ -155,8 +155,8 @@ POD: dict[str, Any] = {
             },
             "startupProbe": {
                 "exec": {"command": ["test", "-e", "/tmp/alive"]},
-                "periodSeconds": 5,
-                "failureThreshold": 120,
+                "periodSeconds": 1,
+                "failureThreshold": 600,
             },
             "livenessProbe": {
                 "exec": {"command": ["sh", "-c", 'test -n "$(find /tmp/alive -mmin -2)"']},
