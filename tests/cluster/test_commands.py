@@ -101,7 +101,7 @@ def test_what_has_ended_is_told_and_exported_as_a_run_here(
 
 def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
     """Within five seconds no worker takes tasks; afterwards it ends as if nothing had been."""
-    stack.submit("paused", validation={"iterations": 3, "folds": 5, "seed": 11})
+    stack.submit("paused", validation={"iterations": 12, "folds": 5, "seed": 11})
     stack.wait_for("workers", stack.workers)
 
     suspended = stack.mlho("suspend", "trainingrun/paused")

@@ -61,7 +61,7 @@ def queued(**more: Any) -> dict[str, Any]:
 
 def test_the_second_run_waits_for_quota_and_says_so(queue: Stack):
     """It runs once the first has ended."""
-    queue.submit("one", workers=queued(), validation={"iterations": 8, "folds": 3, "seed": 1})
+    queue.submit("one", workers=queued(), validation={"iterations": 16, "folds": 3, "seed": 1})
     queue.wait_for("the first works", lambda: queue.workers("one"))
     queue.submit("two", workers=queued(), validation={"iterations": 3, "folds": 3, "seed": 2})
 
@@ -80,7 +80,7 @@ def test_the_second_run_waits_for_quota_and_says_so(queue: Stack):
 def test_a_run_of_higher_priority_preempts_and_the_other_has_the_same_result(queue: Stack, here: Here):
     """Preempted workers drain; no task is blamed, and the digest is that of this machine, which nobody preempts."""
     words = {word: queued(priorityClass=f"{queue.namespace}-{word}") for word in ("low", "high")}
-    low = queue.submit("low", workers=words["low"], validation={"iterations": 24, "folds": 3, "seed": 3})
+    low = queue.submit("low", workers=words["low"], validation={"iterations": 40, "folds": 3, "seed": 3})
     wanted = here.begin(low["spec"])
     queue.wait_until_it_learns("low")
     queue.submit("high", workers=words["high"], validation={"iterations": 3, "folds": 3, "seed": 4})
