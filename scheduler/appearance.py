@@ -136,14 +136,15 @@ def under_way(seen: Seen, *, target: int, made: Workers | None = None) -> Status
     status = _with_quota(seen, status)
     if drive is not None:
         status = _with_progress(status, drive)
-    if ready and status.started_at is None:
+    is_working = _is_working(seen, ready)
+    if is_working and status.started_at is None:
         status = status.model_copy(update={"started_at": timestamp(seen.now)})
     status = status.model_copy(update={"workers": _worker_counts(seen, status, target, made)})
     if ready:
         status = _set(seen, status, ConditionType.WORKERS_READY, True, "Ready")
     else:
         status = _set(seen, status, ConditionType.WORKERS_READY, False, *_why_no_worker(seen, target))
-    status = _set(seen, status, ConditionType.PROGRESSING, *_whether_progressing(seen, ready))
+    status = _set(seen, status, ConditionType.PROGRESSING, *_whether_progressing(seen, is_working))
     trouble = _trouble(seen, status)
     if trouble is not None:
         return _set(seen, status, ConditionType.DEGRADED, True, *trouble)
@@ -210,7 +211,12 @@ def _why_no_worker(seen: Seen, target: int) -> tuple[str, str]:
     return "Starting", ""
 
 
-def _whether_progressing(seen: Seen, ready: int) -> tuple[bool, str, str]:
+def _is_working(seen: Seen, ready: int) -> bool:
+    """Whether there are workers: those that take tasks are seen in the queue, often long before their pods count as ready."""
+    return bool(ready) or (seen.drive is not None and seen.drive.slots > 0)
+
+
+def _whether_progressing(seen: Seen, is_working: bool) -> tuple[bool, str, str]:
     if seen.resource.desired is DesiredState.SUSPENDED:
         return False, "Suspended", "desiredState: Running goes on from here."
     if seen.is_waiting_for_turn:
@@ -221,7 +227,7 @@ def _whether_progressing(seen: Seen, ready: int) -> tuple[bool, str, str]:
         )
     if seen.drive is None or not seen.drive.execution:
         return False, "Beginning", ""
-    return (True, "Working", "") if ready else (False, "WaitingForWorkers", "")
+    return (True, "Working", "") if is_working else (False, "WaitingForWorkers", "")
 
 
 def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:

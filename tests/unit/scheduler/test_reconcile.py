@@ -269,11 +269,26 @@ def test_waiting_for_quota_is_said_in_kueues_words():
     """In the condition, and as the reason that people see."""
     asked = replace(ASKED, workers=WorkersSpec(max=4, kueue_queue="batch"))
     quota = Quota(False, "Pending", "insufficient unused quota for cpu")
-    seen = replace(SEEN, resource=asked, jobs=(job(1, 4, is_suspended=True, active=0),), quota=quota)
+    jobs = (job(1, 4, is_suspended=True, active=0),)
+    seen = replace(SEEN, resource=asked, jobs=jobs, quota=quota, drive=replace(BUSY, slots=0))
 
     status = decide(seen).status
 
     assert (status.phase, status.reason, status.message) == (Phase.WAITING, "Pending", quota.message)
+
+
+@pytest.mark.parametrize(
+    ("slots", "ready", "phase"), [(0, 0, "Waiting"), (2, 0, "Running"), (0, 1, "Running")]
+)
+def test_a_run_is_running_once_workers_take_its_tasks(slots: int, ready: int, phase: str):
+    """Which the queue knows before the cluster calls their pods ready."""
+    pods = tuple(PodFacts(f"p{number}", 1, is_ready=True) for number in range(ready))
+    seen = replace(SEEN, jobs=(job(1, 4),), pods=pods, drive=replace(BUSY, slots=slots))
+
+    decision = decide(seen)
+
+    assert decision.status.phase == phase
+    assert (EventReason.STARTED in {event.reason for event in decision.events}) == (phase == "Running")
 
 
 def test_a_status_fits_whatever_happens():
