@@ -12,6 +12,8 @@ class MlhoError(Exception):
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+    task: str = ""
+    """Name in the plan of the task that failed for it, once that is known."""
 
 
 class SpecError(MlhoError, ValueError):

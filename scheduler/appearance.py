@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from scheduler.conditions import (
+    TASKS_QUARANTINED,
     Condition,
     ConditionType,
     Phase,
@@ -140,7 +141,7 @@ def under_way(seen: Seen, *, target: int, made: Workers | None = None) -> Status
     if is_working and status.started_at is None:
         status = status.model_copy(update={"started_at": timestamp(seen.now)})
     status = status.model_copy(update={"workers": _worker_counts(seen, status, target, made)})
-    if ready:
+    if is_working:
         status = _set(seen, status, ConditionType.WORKERS_READY, True, "Ready")
     else:
         status = _set(seen, status, ConditionType.WORKERS_READY, False, *_why_no_worker(seen, target))
@@ -253,7 +254,7 @@ def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
     if last is not None and last.failure:
         return "WorkersFailed", f"Kubernetes Job {last.name}: {last.failure}"
     if status.tasks is not None and status.tasks.quarantined:
-        return "TasksQuarantined", f"{status.tasks.quarantined} tasks are given up; the others go on."
+        return TASKS_QUARANTINED, f"{status.tasks.quarantined} tasks are given up; the others go on."
     return None
 
 

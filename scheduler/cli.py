@@ -24,6 +24,7 @@ from scheduler.cluster_commands import (
     add_place,
     cancel_in_cluster,
     is_in_cluster,
+    run_in_cluster,
     show_status,
 )
 from scheduler.listing import find_run, list_runs, result_of, runs_of
@@ -274,8 +275,9 @@ def _cancel(options: argparse.Namespace) -> int:
 def _retry(options: argparse.Namespace) -> int:
     from scheduler.queued import retry_run
 
+    run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
     store = open_store(options.store)
-    console.out.print(retry_run(store, find_run(store, options.run)), markup=False)
+    console.out.print(retry_run(store, find_run(store, run)), markup=False)
     return 0
 
 

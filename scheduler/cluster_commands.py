@@ -18,6 +18,7 @@ from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec import API_VERSION
 from mlho.store import open_store
 from scheduler import console
+from scheduler.conditions import TASKS_QUARANTINED
 from scheduler.export import export_run, output_lines, split_output
 from scheduler.listing import find_run
 from scheduler.resource import DesiredState, dated, from_resource
@@ -208,10 +209,28 @@ def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
         "run": status.get("runId"),
         "execution": status.get("execution"),
         "state": state,
-        "quarantined": [own["task"] for own in status.get("failures") or ()],
+        "quarantined": [
+            own["task"] for own in status.get("failures") or () if own["reason"] == TASKS_QUARANTINED
+        ],
         "running": tasks.get("running", 0),
         **status,
     }
+
+
+def run_in_cluster(options: argparse.Namespace) -> str:
+    """Id of the run of a resource, for a command that reads its store."""
+    if not options.store.startswith("s3://"):
+        raise SpecError(
+            f"--store: expected the bucket of {options.run}; got a folder of this machine. Give --store s3://bucket/prefix, the chart's store.uri."
+        )
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    run: str | None = (cluster.get(kind, namespace, name).get("status") or {}).get("runId")
+    if run is None:
+        raise SpecError(
+            f"{options.run}: has no run yet, as it was not accepted. See: mlho status {options.run}"
+        )
+    return run
 
 
 def cancel_in_cluster(options: argparse.Namespace) -> int:

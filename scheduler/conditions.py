@@ -15,6 +15,7 @@ from mlho.spec import SpecPart
 
 MAX_STATUS_BYTES: Final = 16 * 1024
 MAX_FAILURES: Final = 10
+TASKS_QUARANTINED: Final = "TasksQuarantined"  # a reason
 _MESSAGE: Final = 512
 
 ShortText = Annotated[str, StringConstraints(max_length=128)]
@@ -166,7 +167,7 @@ class Status(SpecPart):
     finished_at: Instant | None = None
     """When it succeeded, failed or was cancelled."""
     failures: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
-    """The latest failures, at most ten."""
+    """What it failed for, at most ten."""
     conditions: Annotated[
         tuple[Condition, ...],
         Field(

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.errors import BundleError, DataError, MlhoError, SpecError, StoreUnavailable
+from mlho.errors import MlhoError, SpecError, StoreUnavailable
 from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
-from mlho.protocol.failures import Quarantined, QueueError
+from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
 from mlho.scoring_spec import ScoringRunSpec
 from mlho.settings import Settings
@@ -26,12 +26,13 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from mlho.store.probe import probe_store
-from scheduler.conditions import ConditionType, Failure, Outputs, cut
+from scheduler.conditions import ConditionType, Outputs, cut
 from scheduler.executions import AnotherScheduler, Deposed, RunCancelled, cancel_execution
 from scheduler.leases import Leases, QueueUnavailable
 from scheduler.manifest import data_root, make_manifest
 from scheduler.observation import Check, Drive
 from scheduler.queued import Place, Stopped, cancel_run, carry_out_on_queue
+from scheduler.reasons import failures_shown, reason_of
 from scheduler.remote import QueueExecutor
 from scheduler.runs import Run, Undertaking
 from scheduler.scoring import ScoringRun, prepare_scoring
@@ -103,29 +104,6 @@ def check_run(home: Home, spec: RunSpec | ScoringRunSpec) -> tuple[Check, Undert
         log.exception("check_failed", error_kind=type(error).__name__)
         message = f"the check failed with {type(error).__name__}. It is tried again; report this as a defect."
         return Check(reason="InternalError", message=message), None
-
-
-_REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (StoreUnavailable, "StoreUnavailable"),
-    (QueueUnavailable, "QueueUnavailable"),
-    (QueueError, "QueueRefused"),
-    (Quarantined, "TasksQuarantined"),
-    (BundleError, "InvalidBundle"),
-    (DataError, "InvalidData"),
-    (SpecError, "InvalidSpec"),
-)
-
-
-def reason_of(error: BaseException) -> str:
-    """The reason of a condition that an error leads to."""
-    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), _kind(error))
-
-
-def _kind(error: BaseException) -> str:
-    """The class of what failed on a worker, or the error's own name."""
-    return {"RemoteInputFailure": "InvalidData", "RemoteSpecFailure": "InvalidSpec"}.get(
-        type(error).__name__, type(error).__name__
-    )
 
 
 class Driver:
@@ -278,11 +256,8 @@ class Driver:
 
     def _fail(self, error: MlhoError) -> None:
         log.error("run_failed", run_id=self.run_id, **error_fields(error))
-        failure = Failure(
-            task=cut(str(error).partition(":")[0], 128), reason=reason_of(error), message=cut(str(error), 512)
-        )
-        picture = replace(self._picture, failures=(failure,))
-        self._picture = picture
+        retry = f"mlho retry {self.run_id} --store {self._home.store_address}"
+        self._picture = replace(self._picture, failures=failures_shown(error, retry=retry))
         self._end(ConditionType.FAILED, reason_of(error), str(error))
 
     def _end(self, end: ConditionType, reason: str, message: str) -> None:

@@ -29,6 +29,7 @@ from mlho.protocol.documents import (
     quarantine_key,
     read_execution,
 )
+from mlho.protocol.failures import Failure
 from mlho.spec import canonical_json
 from mlho.store.base import Store
 from mlho.store.keys import run_key
@@ -223,9 +224,21 @@ def quarantined_tasks(store: Store, run: str) -> list[str]:
     return [key.rsplit("/", 1)[1] for key in store.keys(run_key(run, "quarantine/"))]
 
 
-def quarantine_task(store: Store, run: str, task_key: str, record: dict[str, Any]) -> None:
-    """Record that a task used up its budget; it stays so until :func:`release_quarantine`."""
+def quarantine_task(
+    store: Store, run: str, task_key: str, failure: Failure, *, step: str, attempts: int
+) -> None:
+    """Record that a task used up its budget, and why; it stays so until :func:`release_quarantine`."""
+    record = {"attempts": attempts, "step": step, **failure.plain()}
     store.put_if_absent(quarantine_key(run, task_key), canonical_json(record))
+
+
+def quarantined_for(store: Store, run: str, task_key: str) -> tuple[Failure, int] | None:
+    """Why a task is quarantined, and after how many starts; ``None`` if it is not, or not any more."""
+    try:
+        record = json.loads(store.get(quarantine_key(run, task_key)))
+    except ArtifactNotFound:
+        return None
+    return Failure.from_plain(record), int(record["attempts"])
 
 
 def release_quarantine(store: Store, run: str) -> int:

@@ -86,6 +86,7 @@ class Operator:
         self._pods = Cache(self._owned_changed)
         self._workloads = Cache(self._workload_changed)
         self._watchers = self._make_watchers()
+        self._checked_at = 0.0
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
         self._cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
         self._former: Mapping[str, str] | None = None
@@ -275,12 +276,11 @@ class Operator:
             return
         if time.monotonic() < known.check_again_at or self._stop.is_set():
             return
-        known.is_checking = True
+        known.is_checking, known.check_began_at = True, time.monotonic()
+        self._mark(uid, seconds=_PATIENCE_SECONDS)
         spec = known.spec
 
         def check() -> None:
-            known.check_began_at = time.monotonic()
-            self._mark(uid, seconds=_PATIENCE_SECONDS)
             found, undertaking = check_run(self._home, spec)
             if known.spec == spec:
                 known.check, known.undertaking = found, undertaking
@@ -288,6 +288,7 @@ class Operator:
             known.n_checks += 1
             known.check_again_at = time.monotonic() + pause
             known.is_checking, known.check_began_at = False, math.inf
+            self._checked_at = time.monotonic()
             self._mark(uid)
             if undertaking is None:
                 self._mark(uid, seconds=pause)
@@ -298,7 +299,9 @@ class Operator:
         """The check, as long as the run is not accepted; what is wrong later is not a matter of acceptance."""
         if is_true(status.conditions, ConditionType.ACCEPTED):
             return Check(run_id=status.run_id or "") if status.run_id else None
-        if known.check is None and time.monotonic() - known.check_began_at >= _PATIENCE_SECONDS:
+        # Some hundred may wait for their turn to be looked at, which is no reason to worry as long as others get their answers.
+        silent_since = max(known.check_began_at, self._checked_at)
+        if known.check is None and time.monotonic() - silent_since >= _PATIENCE_SECONDS:
             return NO_ANSWER
         return known.check
 

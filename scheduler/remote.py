@@ -25,7 +25,7 @@ from mlho.steps.base import Commit, Outcome, Task, read_commit
 from mlho.steps.proposals import adopt
 from mlho.store.base import Store
 from scheduler.dispatch import ID_SEPARATOR, Sender
-from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_tasks
+from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
 from scheduler.fence import patiently
 from scheduler.leases import Leases, QueueUnavailable, Standing
 from scheduler.task_errors import LEASE_EXPIRED, failure_error, now_quarantined, still_quarantined
@@ -183,14 +183,15 @@ class QueueExecutor:
     def _register(self, task: Task) -> "tuple[Future[Outcome], _Pending | None]":
         """The future of a task, and what is to be sent for it, if anything is."""
         future: Future[Outcome] = Future()
-        key = task.key
+        run, key = self._execution.run, task.key
         with self._lock:
             if self._failed is not None:
                 future.set_exception(self._failed)
                 return future, None
-            if key in self._quarantined:
+            known = quarantined_for(self._store, run, key) if key in self._quarantined else None
+            if known is not None:
                 self.figures.quarantined += 1
-                future.set_exception(still_quarantined(self._execution.run, task.kind, key))
+                future.set_exception(still_quarantined(run, task.kind, key, *known))
                 return future, None
             pending = self._pending.setdefault(
                 key, _Pending(key, task.kind, place_in(task.params), due_at=math.inf)
@@ -430,14 +431,11 @@ class QueueExecutor:
         self._send([pending])
 
     def _quarantine(self, pending: _Pending, failure: Failure, attempts: int) -> None:
-        record = {"attempts": attempts, "step": pending.kind, **failure.plain()}
+        run = self._execution.run
         self._lead()
-        quarantine_task(self._store, self._execution.run, pending.task, record)
+        quarantine_task(self._store, run, pending.task, failure, step=pending.kind, attempts=attempts)
         self.figures.quarantined += 1
-        self._fail(
-            pending,
-            now_quarantined(self._execution.run, pending.kind, pending.task, failure, attempts),
-        )
+        self._fail(pending, now_quarantined(run, pending.kind, pending.task, failure, attempts))
 
     def _fail(self, pending: _Pending, error: MlhoError) -> None:
         for future in self._pop(pending):

@@ -310,16 +310,17 @@ def _held_up(state: _State) -> MlhoError:
         return MlhoError(
             "nothing runs and nothing is ready, but the plan is not done. Report this as a defect."
         )
-    first, *others = state.quarantined.values()
-    if not others:
-        return first
-    names = ", ".join(list(state.quarantined)[:10])
-    return Quarantined(f"{len(others) + 1} tasks are quarantined ({names}). The first: {first}")
+    words = str(next(iter(state.quarantined.values())))
+    if len(state.quarantined) > 1:
+        names = ", ".join(list(state.quarantined)[:10])
+        words = f"{len(state.quarantined)} tasks are quarantined ({names}). The first: {words}"
+    return Quarantined(words, tasks=state.quarantined)
 
 
 def _count_attempt(state: _State, planned: PlannedTask, error: MlhoError) -> None:
     state.attempts[planned.name] += 1
     if not error.retryable or state.attempts[planned.name] >= MAX_ATTEMPTS:
+        error.task = planned.name
         raise error
 
 

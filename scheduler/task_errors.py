@@ -11,6 +11,10 @@ LEASE_EXPIRED: Final = Failure(FailureClass.POISON, "LeaseExpired", "its worker 
 class RemoteFailure(MlhoError):  # noqa: N818 - says what happened
     """A task failed on a worker, and trying again would not mend it."""
 
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure_class = failure.failure_class
+
 
 class RemoteInputFailure(RemoteFailure):
     """Fix the table."""
@@ -27,19 +31,26 @@ class RemoteSpecFailure(RemoteFailure):
 def failure_error(failure: Failure) -> RemoteFailure:
     """The error of a failure that trying again would not mend."""
     kinds = {FailureClass.INPUT: RemoteInputFailure, FailureClass.SPEC: RemoteSpecFailure}
-    return kinds.get(failure.failure_class, RemoteFailure)(failure.message)
+    return kinds.get(failure.failure_class, RemoteFailure)(failure)
 
 
 def now_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
     """The error of a task that has used up its starts."""
-    return Quarantined(
-        f"{kind} (task {key[:12]}…): failed {attempts} times and is quarantined. Last: {failure.message} "
-        f"When that is mended: mlho retry {run}, and run again."
+    return _quarantined(
+        run, f"{_named(kind, key)}: failed {attempts} times and is quarantined", failure, attempts
     )
 
 
-def still_quarantined(run: str, kind: str, key: str) -> Quarantined:
+def still_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
     """The error of a task that had used them up before."""
-    return Quarantined(
-        f"{kind} (task {key[:12]}…): quarantined by an earlier try. When its cause is mended: mlho retry {run}, and run again."
-    )
+    words = f"{_named(kind, key)}: quarantined by an earlier try, after {attempts} starts"
+    return _quarantined(run, words, failure, attempts)
+
+
+def _named(kind: str, key: str) -> str:
+    return f"{kind} (task {key[:12]}…)"
+
+
+def _quarantined(run: str, words: str, failure: Failure, attempts: int) -> Quarantined:
+    remedy = f"When that is mended: mlho retry {run}, and run again."
+    return Quarantined(f"{words}. Last: {failure.message} {remedy}", attempts=attempts)

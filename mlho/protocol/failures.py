@@ -70,7 +70,23 @@ class TaskCrashed(MlhoError):  # noqa: N818 - says what happened
 
 
 class Quarantined(MlhoError):  # noqa: N818 - says what happened
-    """A task used up its starts. The others go on; then ``mlho retry`` gives it new ones."""
+    """Tasks used up their starts. The others go on; then ``mlho retry`` gives these new ones.
+
+    Parameters
+    ----------
+    message : str
+    attempts : int
+        Starts, if it is one task.
+    tasks : mapping of str to Quarantined, optional
+        If a run is held up by them: what became of each, by its name in the plan.
+    """
+
+    def __init__(
+        self, message: str, *, attempts: int = 0, tasks: "Mapping[str, Quarantined] | None" = None
+    ) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.tasks = dict(tasks or {})
 
 
 class QueueError(MlhoError):

@@ -22,7 +22,6 @@ LASTING: Final = (
     "counters",
     "progress",
     "queue",
-    "binding",
 )
 
 
@@ -120,11 +119,6 @@ class Names:
     def queue(self) -> str:
         """List: Celery's queue."""
         return self._own(QUEUE)
-
-    @property
-    def binding(self) -> str:
-        """Set: what Celery notes of its queue when a worker begins to listen."""
-        return self._own(f"_kombu.binding.{QUEUE}")
 
     @property
     def lasting(self) -> tuple[str, ...]:

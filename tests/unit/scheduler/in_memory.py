@@ -64,7 +64,8 @@ class OneCluster:
     def apply(self, kind: Kind, obj: dict[str, Any], *, part: str = "") -> dict[str, Any]:
         """Take a status in."""
         self.statuses.append(obj["status"])
-        return {**self.runs[0], **obj, "metadata": {**self.runs[0]["metadata"], "resourceVersion": "2"}}
+        run = next(own for own in self.runs if own["metadata"]["uid"] == obj["metadata"]["uid"])
+        return {**run, **obj, "metadata": {**run["metadata"], "resourceVersion": "2"}}
 
     def create(self, kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
         """Take an Event in."""

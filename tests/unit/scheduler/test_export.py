@@ -201,6 +201,7 @@ def test_an_output_that_is_not_in_the_runs_folder_is_refused():
 def test_the_status_of_a_resource_begins_like_that_of_a_run_on_a_queue():
     """A program reads run, execution, state and running of either; what only a cluster knows follows."""
     status = {"phase": "Running", "runId": "0a", "execution": "e1", "tasks": {"running": 3}}
+    failures = [{"task": "fit 3", "reason": "TasksQuarantined"}, {"task": "fit 4", "reason": "InvalidData"}]
 
     assert shown_status(status) == {
         "run": "0a",
@@ -212,4 +213,4 @@ def test_the_status_of_a_resource_begins_like_that_of_a_run_on_a_queue():
     }
     assert shown_status({"phase": "Pending"})["state"] == "not on a queue"
     assert shown_status({**status, "phase": "Succeeded"})["state"] == "finished"
-    assert shown_status({**status, "failures": [{"task": "fit 3"}]})["quarantined"] == ["fit 3"]
+    assert shown_status({**status, "failures": failures})["quarantined"] == ["fit 3"]

@@ -18,10 +18,12 @@ from scheduler.executions import (
     cancel_execution,
     end_execution,
     quarantine_task,
+    quarantined_for,
     quarantined_tasks,
     release_quarantine,
 )
 from scheduler.leases import Leases
+from scheduler.task_errors import LEASE_EXPIRED
 from tests.services.redis_servers import Server
 
 RUN = "0123456789abcdef"
@@ -179,7 +181,9 @@ def test_two_leaders_at_once_are_refused(tmp_path: Path) -> None:
 
 def test_quarantine_stands_until_it_is_released(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    quarantine_task(store, RUN, "ab" * 32, {"attempts": 3})
+    quarantine_task(store, RUN, "ab" * 32, LEASE_EXPIRED, step="fit", attempts=3)
     assert quarantined_tasks(store, RUN) == ["ab" * 32]
+    assert quarantined_for(store, RUN, "ab" * 32) == (LEASE_EXPIRED, 3)
     assert release_quarantine(store, RUN) == 1
     assert quarantined_tasks(store, RUN) == []
+    assert quarantined_for(store, RUN, "ab" * 32) is None

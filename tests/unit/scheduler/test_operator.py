@@ -204,3 +204,17 @@ def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, mon
         wait_until(lambda: reasons() == ["StoreUnavailable"])
         home.answers.set()
         wait_until(lambda: reasons() == ["StoreUnavailable", "InvalidSpec"])
+
+
+def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also those for which nobody is free to ask it."""
+    monkeypatch.setattr(operator, "_PATIENCE_SECONDS", 0.1)
+    home = SilentHome(tmp_path)
+    cluster = OneCluster(*(resource(f"run-{number}", is_accepted=False) for number in range(20)))
+
+    with leading(cluster, home):
+        wait_until(lambda: len(cluster.statuses) >= 20)
+        home.answers.set()
+
+    reasons = [own["conditions"][0]["reason"] for own in cluster.statuses[:20]]
+    assert reasons == ["StoreUnavailable"] * 20
