@@ -26,15 +26,17 @@ FIELDS: Final = frozenset(
 )  # fmt: skip
 
 
-def configure(style: LogStyle, *, verbose: bool, run_id: str = "") -> None:
+def configure(style: LogStyle, *, verbose: bool, warns: bool = False, run_id: str = "") -> None:
     """Set up logging for this process: JSON lines, or text for a terminal.
 
     Unless ``verbose`` nothing is logged: the command says what went wrong in its own words, once.
+    A process that ``warns`` has no such words, and logs warnings and errors all the same.
 
     Parameters
     ----------
     style : str
     verbose : bool
+    warns : bool
     run_id : str
         The one run that this process serves, if it serves one: all events get it.
     """
@@ -43,6 +45,7 @@ def configure(style: LogStyle, *, verbose: bool, run_id: str = "") -> None:
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    level = logging.INFO if verbose else logging.WARNING if warns else logging.CRITICAL
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -52,7 +55,7 @@ def configure(style: LogStyle, *, verbose: bool, run_id: str = "") -> None:
             keep_known_fields,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.CRITICAL),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

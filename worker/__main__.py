@@ -33,7 +33,7 @@ Exit codes: 0 the run is over, or SIGTERM was obeyed; 1 something broke, start a
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
-    configure("json", verbose=options.verbose, run_id=options.run)
+    configure("json", verbose=options.verbose, warns=True, run_id=options.run)
     try:
         return _serve(options, Settings.from_environment())
     except (SpecError, QueueError) as error:

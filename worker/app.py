@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -10,6 +11,8 @@ from typing import Any, Final
 import structlog
 from celery import Celery, bootsteps, signals
 from celery import Task as CeleryTask
+from celery.apps.worker import install_worker_term_handler
+from celery.exceptions import SecurityWarning
 from celery.worker import state
 from celery.worker.request import Request
 
@@ -103,7 +106,7 @@ def serve(app: Celery, *, worker: str, slots: int, desk: Desk, on_stop: Callable
     signals.worker_shutting_down.connect(stopping, weak=False)
     signals.task_unknown.connect(unknown, weak=False)
     signals.task_rejected.connect(rejected, weak=False)
-    program = app.Worker(
+    program = _wordless(app.Worker)(
         pool="threads",
         concurrency=slots,
         queues=[QUEUE],
@@ -121,6 +124,17 @@ def stop() -> None:
     """Ask the main loop to end, from any thread."""
     state.should_stop = os.EX_OK
     WAKER.wake()
+
+
+def _wordless(program: Any) -> Any:
+    class Wordless(program):
+        """Obeys SIGTERM without a line of text: whoever reads the log reads JSON."""
+
+        def install_platform_tweaks(self, worker: Any) -> None:
+            super().install_platform_tweaks(worker)
+            install_worker_term_handler(worker, verbose=False)
+
+    return Wordless
 
 
 def _ticking(on_tick: Callable[[], None]) -> type[bootsteps.StartStopStep]:
@@ -151,5 +165,6 @@ def _set_up_logging() -> None:
         """Celery sets up logging unless somebody does."""
 
     signals.setup_logging.connect(no_set_up, weak=False)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # about root: nothing but our JSON is read
     root = logging.getLogger()
     root.handlers[:] = [_Quiet(logging.WARNING)]

@@ -69,6 +69,17 @@ def test_text_is_quiet_unless_it_is_asked_for(capsys):
     assert "fold/0001/00" in capsys.readouterr().err
 
 
+def test_a_process_without_words_of_its_own_warns_though_it_is_not_verbose(capsys):
+    """A worker: what goes wrong is in its log, what is done is not."""
+    configure("json", verbose=False, warns=True)
+    structlog.get_logger().info("worker_started")
+    structlog.get_logger().warning("queue_unavailable")
+    structlog.get_logger().error("worker_stuck")
+
+    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["queue_unavailable", "worker_stuck"]
+
+
 def test_an_errors_message_is_logged_only_if_it_is_ours():
     """What a library says may quote data."""
     ours = DataError("a.csv", "rule", expected="1", got="2", remedy="Mend it.")
