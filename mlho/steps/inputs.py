@@ -1,6 +1,7 @@
 """What steps share: pinned inputs, and the problem from its artifacts."""
 
 import json
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
     Raises
     ------
     InputChanged
-        Its size or content is another one.
+        Its size or content is another one, or there is no such file.
     """
     from mlho.store.inputs import S3Root, open_data
 
@@ -31,12 +32,21 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
         return root.file(source.key, size=source.size, version=source.version).path
     assert isinstance(root, Path)
     path = root / source.key
-    if not path.is_file() or path.stat().st_size != source.size or file_digest(path) != source.version:
+    if not path.is_file():
+        raise InputChanged(
+            source.key,
+            f"not there on this machine ({socket.gethostname()})",
+            expected=f"the file in the folder {root}",
+            got="no file",
+            remedy="Mount the folder there at the same path, or give the worker --data. Submit the run again when the data are "
+            "complete.",
+        )
+    if path.stat().st_size != source.size or file_digest(path) != source.version:
         raise InputChanged(
             source.key,
             "the file changed after the run began",
             expected=f"{source.size} bytes with the content of the manifest",
-            got="other content" if path.is_file() else "no file",
+            got="other content",
             remedy="Submit the run again when the data are complete: changed data are a new run.",
         )
     return path

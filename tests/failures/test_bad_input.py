@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,11 +224,21 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("change", [append_a_byte, flip_a_byte, Path.unlink], ids=["longer", "other", "gone"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (append_a_byte, "the file changed after the run began"),
+        (flip_a_byte, "the file changed after the run began"),
+        (Path.unlink, f"not there on this machine ({socket.gethostname()})"),
+    ],
+    ids=["longer", "other", "gone"],
+)
 @pytest.mark.parametrize(
     ("file", "at"), [("events/part-1.parquet", "define_cohort"), ("concepts.parquet", "define_cohort"), ("labels.parquet", "define_cohort")],
 )  # fmt: skip
-def test_an_input_that_changes_while_the_run_goes_fails_it(change, file, at, command, inline, tmp_path):
+def test_an_input_that_changes_while_the_run_goes_fails_it(
+    change, words, file, at, command, inline, tmp_path
+):
     """The manifest pins every file: another content, be its size the same, is never mixed in."""
     write_tables(tmp_path, TABLES)
     inline.before = lambda task: change(tmp_path / file) if task.kind == at else None
@@ -235,7 +246,7 @@ def test_an_input_that_changes_while_the_run_goes_fails_it(change, file, at, com
     said = command("run", write_spec(tmp_path), "--log", "json")
 
     assert (said.code, said.results) == (3, [])
-    assert f"{file}: the file changed after the run began" in said.error
+    assert f"{file}: {words}" in said.error
     assert "Submit the run again" in said.error
 
 
