@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from mlho.errors import SpecError
 
@@ -39,6 +40,20 @@ class Settings:
             raise SpecError(f"{SIGNING_KEY}: shorter than {MIN_KEY_BYTES} bytes. {_HOW}")
         return cls(values.get(BROKER) or None, key or None, values.get(STORE) or None)
 
+    def broker_at(self, address: str | None) -> str | None:
+        """The broker that a command line names: from the environment if it names none, or that one without its password.
+
+        Examples
+        --------
+        >>> Settings(broker="redis://:secret@queue:6379/0").broker_at("redis://queue:6379/0")
+        'redis://:secret@queue:6379/0'
+        >>> Settings(broker="redis://:secret@queue:6379/0").broker_at("redis://elsewhere:6379/0")
+        'redis://elsewhere:6379/0'
+        """
+        if address is None or (self.broker is not None and without_password(self.broker) == address):
+            return self.broker
+        return address
+
     def require_signing_key(self) -> bytes:
         """The signing key; ``SpecError`` says how to make one."""
         if self.signing_key is None:
@@ -46,6 +61,18 @@ class Settings:
                 f"{SIGNING_KEY}: not set. Scheduler and workers sign their messages with it. {_HOW}"
             )
         return self.signing_key
+
+
+def without_password(address: str) -> str:
+    """An address without user and password, for people and command lines.
+
+    Examples
+    --------
+    >>> without_password("redis://:secret@queue:6379/0")
+    'redis://queue:6379/0'
+    """
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 _HOW: Final = f"Make one: export {SIGNING_KEY}=$(python -c 'import secrets; print(secrets.token_hex(32))')"

@@ -11,6 +11,7 @@ Train models on electronic health records: select the features that come back, f
   mlho show                    the runs of a store; with a run's id or name, its result in the terminal
   mlho report RUN              where a run's report is
   mlho score score.yaml        score patients with a run's bundle
+  mlho export RUN              copy report, result and bundle, or the scores, into a folder
 
 With a queue (--broker), workers on any number of machines share a run:
   mlho status RUN              who works on it, and what is quarantined
@@ -19,7 +20,7 @@ With a queue (--broker), workers on any number of machines share a run:
 
 In a Kubernetes cluster (docs/kubernetes.md), by your kubeconfig:
   mlho submit spec.yaml        start it there; --wait until it has ended
-  mlho wait, status, logs, suspend, resume, cancel trainingrun/NAME
+  mlho wait, status, logs, suspend, resume, cancel, retry, export trainingrun/NAME
 """
 
 SCORE_ABOUT: Final = """\

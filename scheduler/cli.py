@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho import __version__
-from mlho.errors import MlhoError
+from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
 from mlho.processes import usable_cpus
 from mlho.scoring_spec import ScoringRunSpec, load_any_spec
+from mlho.settings import STORE, Settings
 from mlho.spec import load_spec
 from mlho.store import open_store
+from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler import console
 from scheduler.about import ABOUT, RUN_ABOUT, SCORE_ABOUT
 from scheduler.cluster_commands import (
     add_cluster_commands,
+    add_export,
     add_operate,
     add_place,
     cancel_in_cluster,
@@ -84,14 +87,15 @@ def _escaped(error: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
+    said = argparse.ArgumentParser(add_help=False)
+    said.add_argument(
         "--log", choices=("text", "json"), default="text", help="json: one line an event on stderr"
     )
+    common = argparse.ArgumentParser(add_help=False, parents=[said])
     common.add_argument(
         "--store",
-        default=os.environ.get("MLHO_STORE", DEFAULT_STORE),
-        help="folder of the artifacts, or s3://bucket/prefix (default: ./%(default)s)",
+        default=os.environ.get(STORE) or DEFAULT_STORE,
+        help=f"folder of the artifacts, or s3://bucket/prefix (default: {STORE}, else ./{DEFAULT_STORE})",
     )
     parser = argparse.ArgumentParser(
         prog="mlho", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -104,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)
-    add_cluster_commands(commands, common)
+    add_cluster_commands(commands, said)
+    add_export(commands, common)
     add_operate(commands, common)
     version = commands.add_parser(
         "version", parents=[common], help="versions of this program and its libraries"
@@ -199,7 +204,12 @@ def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
             nargs="?",
             help="a run's id, the beginning of one, or its name (default: the only one); trainingrun/NAME in a cluster",
         )
-        _add_broker(parser)
+        if name != "retry":
+            parser.add_argument(
+                "--broker",
+                metavar="ADDRESS",
+                help="its queue, for more to tell and to be quicker: redis://HOST:PORT/0 (default: MLHO_BROKER)",
+            )
         add_place(parser)
         parser.set_defaults(command=command)
 
@@ -241,14 +251,17 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text) if text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return number
+    return _whole_number(text, at_least=1)
 
 
 def _not_negative(text: str) -> int:
-    return 0 if text == "0" else _positive(text)
+    return _whole_number(text, at_least=0)
+
+
+def _whole_number(text: str, *, at_least: int) -> int:
+    if not text.isdecimal() or int(text) < at_least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {at_least} or more")
+    return int(text)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -256,7 +269,7 @@ def _status(options: argparse.Namespace) -> int:
         return show_status(options)
     from scheduler.queued import status_of
 
-    store = open_store(options.store)
+    store = _store_there(options)
     found = status_of(store, find_run(store, options.run), _broker(options))
     print(json.dumps(found, indent=1))  # noqa: T201 - the command's output
     return 0
@@ -267,7 +280,7 @@ def _cancel(options: argparse.Namespace) -> int:
         return cancel_in_cluster(options)
     from scheduler.queued import cancel_run
 
-    store = open_store(options.store)
+    store = _store_there(options)
     console.out.print(cancel_run(store, find_run(store, options.run), _broker(options)), markup=False)
     return 0
 
@@ -276,18 +289,24 @@ def _retry(options: argparse.Namespace) -> int:
     from scheduler.queued import retry_run
 
     run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
-    store = open_store(options.store)
+    store = _store_there(options)
     console.out.print(retry_run(store, find_run(store, run)), markup=False)
     return 0
 
 
-def _broker(options: argparse.Namespace) -> str | None:
-    """The broker of the command line or the environment, if there is one that others can reach."""
-    from mlho.settings import Settings
-    from scheduler.embedded import EMBEDDED
+def _store_there(options: argparse.Namespace) -> Store:
+    """The store, for a command that only reads: a folder that is not there is none, and is not made."""
+    if "://" not in options.store and not Path(options.store).is_dir():
+        raise SpecError(
+            f"--store {options.store}: no such folder, so it has no runs. Give the folder or the bucket of yours (--store, or "
+            f"{STORE}), or start one: mlho run spec.yaml."
+        )
+    return open_store(options.store)
 
-    broker: str | None = options.broker or Settings.from_environment().broker
-    return None if broker == EMBEDDED else broker
+
+def _broker(options: argparse.Namespace) -> str | None:
+    """The broker of the command line or the environment, if there is one."""
+    return Settings.from_environment().broker_at(options.broker)
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -309,7 +328,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    store = open_store(options.store)
+    store = _store_there(options)
     if options.run is None:
         list_runs(store, options.store)
         return 0
@@ -339,9 +358,10 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    store = open_store(options.store)
-    path = store.path(run_key(find_run(store, options.run, kind="TrainingRun"), "report.html"))
-    console.out.print(str(path), markup=False)
+    store = _store_there(options)
+    run = find_run(store, options.run, kind="TrainingRun")
+    result_of(store, run)  # says so if it is not finished
+    console.out.print(str(store.path(run_key(run, "report.html"))), markup=False)
     return 0
 
 

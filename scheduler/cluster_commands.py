@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
 from mlho.errors import MlhoError, SpecError
 from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec import API_VERSION
+from mlho.spec_reading import parse_mapping, read_text
 from mlho.store import open_store
 from scheduler import console
 from scheduler.conditions import TASKS_QUARANTINED
@@ -38,13 +37,14 @@ TIMED_OUT: Final = 124  # as timeout(1) has it
 
 
 def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the commands."""
+    """Add the commands that need no more than a cluster."""
     parser = commands.add_parser("submit", parents=[common], help="start a run in a Kubernetes cluster")
     parser.add_argument("spec", type=Path, help="the specification or resource (YAML)")
     parser.add_argument(
         "--by-date", action="store_true", help="name it by today's date: made twice, it is the same run"
     )
     parser.add_argument("--wait", action="store_true", help="until it has ended")
+    _add_timeout(parser)
     add_place(parser)
     parser.set_defaults(command=_submit)
     for name, command, words in (
@@ -55,12 +55,14 @@ def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None
     ):
         parser = commands.add_parser(name, parents=[common], help=words)
         parser.add_argument("run", help="trainingrun/NAME or scoringrun/NAME")
+        if name == "wait":
+            _add_timeout(parser)
         add_place(parser)
         parser.set_defaults(command=command)
-    _add_export(commands, common)
 
 
-def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command that copies what came out, from any store."""
     parser = commands.add_parser(
         "export",
         parents=[common],
@@ -83,7 +85,16 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which cluster, and where in it."""
     parser.add_argument("--context", help="of the kubeconfig (default: the current one)")
     parser.add_argument("--namespace", "-n", help="(default: the context's)")
-    parser.add_argument("--timeout", type=float, default=86_400, metavar="SECONDS", help="how long to wait")
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=86_400,
+        metavar="SECONDS",
+        help="how long to wait, before exit code 124 (default: a day)",
+    )
 
 
 def is_in_cluster(run: str | None) -> bool:
@@ -123,6 +134,8 @@ def _submit(options: argparse.Namespace) -> int:
     if options.by_date:
         obj = dated(obj, dt.datetime.now().astimezone().date())
     cluster, namespace = _cluster(options)
+    if options.namespace is None:
+        namespace = obj["metadata"].get("namespace") or namespace
     obj["metadata"] = {**obj["metadata"], "namespace": namespace}
     from_resource(obj)  # says what is wrong in our words, before the cluster does
     shown = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
@@ -137,13 +150,9 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        obj = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise SpecError(f"{path}: cannot be read as YAML.") from error
+    obj = parse_mapping(read_text(path), where=str(path))
     if (
-        not isinstance(obj, dict)
-        or obj.get("kind") not in _NAMES.values()
+        obj.get("kind") not in _NAMES.values()
         or "name" not in (obj.get("metadata") or {})
         or not isinstance(obj.get("spec"), dict)
     ):

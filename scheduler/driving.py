@@ -33,7 +33,7 @@ from scheduler.manifest import data_root, make_manifest
 from scheduler.observation import Check, Drive
 from scheduler.queued import Place, Stopped, cancel_run, carry_out_on_queue
 from scheduler.reasons import failures_shown, reason_of
-from scheduler.remote import QueueExecutor
+from scheduler.remote import OTHER_KEY, QueueExecutor
 from scheduler.runs import Run, Undertaking
 from scheduler.scoring import ScoringRun, prepare_scoring
 
@@ -178,6 +178,8 @@ class Driver:
         if figures.is_degraded:
             words = f"{figures.outage} Workers finish what they have, and wait."
             trouble = ("QueueUnavailable", cut(words, 512))
+        elif figures.forged:
+            trouble = ("MessagesRefused", OTHER_KEY)
         return replace(
             found,
             slots=figures.slots,

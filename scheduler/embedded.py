@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -27,6 +27,9 @@ EMBEDDED: Final = "embedded"
 LOOPBACK: Final = "127.0.0.1"
 _START_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 10.0
+_EARLY_SECONDS: Final = 10.0
+_MANY_ENDS: Final = 4
+_LAST_LINES: Final = 10
 
 
 class EmbeddedServer:
@@ -68,17 +71,60 @@ class EmbeddedServer:
         self._folder.cleanup()
 
 
+class WorkerEnds:
+    """Takes in how workers of this machine end, so that nobody waits for workers that cannot work.
+
+    Parameters
+    ----------
+    log : Path
+        What they say.
+    tell : callable
+        Shows a line to whoever started them.
+    """
+
+    def __init__(self, log: Path, tell: Callable[[str], None]) -> None:
+        self._log = log
+        self._tell = tell
+        self._n_early = 0
+
+    def refusal(self, returncode: int, seconds: float) -> QueueError | None:
+        """Take in that a worker ended, after so long; an error if no other will do better.
+
+        If several in a row end with an error soon after their start, it may be the store's that will be mended: that is told.
+        """
+        if returncode == os.EX_CONFIG:
+            return QueueError(f"a worker refused its configuration. It said:\n{self._last_words()}")
+        is_early = returncode > 0 and seconds < _EARLY_SECONDS
+        self._n_early = self._n_early + 1 if is_early else 0
+        if is_early and self._n_early % _MANY_ENDS == 0:
+            self._tell(
+                f"Workers end with an error as soon as they are started; others are tried. The last said:\n{self._last_words()}"
+            )
+        return None
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+
+
 class WorkerProcesses:
     """Worker processes of one slot each on this machine, started again when one dies before the run is done."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], *, n_workers: int, log: Path
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        n_workers: int,
+        log: Path,
+        tell: Callable[[str], None],
     ) -> None:
         self._arguments = arguments
         self._environment = environment
         self._n_workers = n_workers
         self._log = log
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._ends = WorkerEnds(log, tell)
+        self._processes: list[tuple[subprocess.Popen[bytes], float]] = []
 
     def __enter__(self) -> Self:
         self._processes = [self._start() for _ in range(self._n_workers)]
@@ -86,19 +132,20 @@ class WorkerProcesses:
 
     def replace_dead(self) -> None:
         """Start a worker for each that ended with an error; one that ended well had nothing left to do."""
-        for place, process in enumerate(self._processes):
+        for place, (process, began) in enumerate(self._processes):
             if process.poll() not in (None, 0):
-                if process.returncode == os.EX_CONFIG:
-                    raise refused_configuration(self._log)
+                refusal = self._ends.refusal(process.returncode, time.monotonic() - began)
+                if refusal is not None:
+                    raise refusal
                 self._processes[place] = self._start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        end_workers(self._processes)
+        end_workers([process for process, _ in self._processes])
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return start_worker(self._arguments, self._environment, self._log)
+    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
+        return start_worker(self._arguments, self._environment, self._log), time.monotonic()
 
 
 def start_worker(
@@ -123,11 +170,6 @@ def end_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             process.send_signal(signal.SIGTERM)
     for process in processes:
         _wait_or_kill(process)
-
-
-def refused_configuration(log: Path) -> QueueError:
-    """The error of a worker that ended with exit code 78."""
-    return QueueError(f"a worker refused its configuration; {log} says why.")
 
 
 def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:

@@ -87,7 +87,7 @@ class Leases:
             )
         except ValueError:
             raise QueueError(
-                "broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS."
+                "broker: not an address. Write redis://HOST:PORT/0, rediss:// for TLS, or embedded."
             ) from None
         self._reap = self._redis.register_script(REAP.lua)
         self._tell = self._redis.register_script(TELL.lua)

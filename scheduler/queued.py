@@ -1,6 +1,7 @@
 """A run on a queue, from taking the lead to cleaning up; and what the commands status, cancel and retry do."""
 
 import secrets
+import shlex
 import sys
 import tempfile
 import time
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
@@ -18,7 +18,7 @@ from mlho.errors import MlhoError, SpecError, StoreUnavailable
 from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
 from mlho.protocol.names import Names
 from mlho.protocol.tracing import open_traces
-from mlho.settings import SIGNING_KEY, Settings
+from mlho.settings import BROKER, SIGNING_KEY, Settings, without_password
 from mlho.store.base import Store
 from scheduler.dispatch import Sender
 from scheduler.embedded import EMBEDDED, EmbeddedServer, WorkerProcesses, worker_environment
@@ -34,7 +34,7 @@ from scheduler.executions import (
 from scheduler.fence import leading, patiently
 from scheduler.leases import Leases, QueueUnavailable
 from scheduler.pace import current_stage, in_all, share
-from scheduler.remote import QueueExecutor
+from scheduler.remote import OTHER_KEY, Figures, QueueExecutor
 from scheduler.runs import Finished, Observer, Undertaking, carry_out
 from scheduler.traces import RunTrace
 
@@ -102,7 +102,7 @@ def carry_out_on_queue(
         stack.callback(leases.close)
         sender = Sender(broker, names, key=key)
         stack.callback(sender.close)
-        workers = stack.enter_context(_workers(place, name, broker, key))
+        workers = stack.enter_context(_workers(place, name, broker, key, tell))
         if not place.n_workers:
             tell(worker_command(name, place.store, broker))
         executor = QueueExecutor(
@@ -114,7 +114,7 @@ def carry_out_on_queue(
             is_new=is_new,
         )
         ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
-        watched = _Watched(observer, workers, partial(_tell, leases, lead))
+        watched = _Watched(observer, workers, partial(_tell, leases, lead), executor.figures, tell)
         traces = open_traces("mlho-scheduler", execution.id)
         stack.callback(traces.close)
         begun(execution, executor)
@@ -155,10 +155,15 @@ class _Watched:
         observer: Observer,
         workers: WorkerProcesses | None,
         tell: Callable[[list[tuple[str, int, int]]], None],
+        figures: Figures,
+        warn: Callable[[str], None],
     ) -> None:
         self._observer = observer
         self._workers = workers
         self._tell = tell
+        self._figures = figures
+        self._warn = warn
+        self._has_warned = False
         self._told: list[tuple[str, int, int]] = []
         self._next_word = 0.0
 
@@ -166,6 +171,9 @@ class _Watched:
         """Show the stages and how many tasks are under way."""
         if self._workers is not None:
             self._workers.replace_dead()
+        if self._figures.forged and not self._has_warned:
+            self._has_warned = True
+            self._warn(OTHER_KEY)
         if stages != self._told and time.monotonic() >= self._next_word:
             self._told, self._next_word = stages, time.monotonic() + _WORD_SECONDS
             self._tell(stages)
@@ -238,15 +246,11 @@ def clean_up(leases: Leases, *, seconds: float = LEAVE_SECONDS) -> int:
 
 def worker_command(run: str, store: str, broker: str) -> str:
     """The command that starts a worker; the password is not in it."""
-    parts = urlsplit(broker)
-    place = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
-    shown = urlunsplit((parts.scheme, place, parts.path, "", ""))
-    secret = (
-        "" if shown == broker else " and MLHO_BROKER (the address with its password, in place of --broker)"
-    )
+    shown = without_password(broker)
+    secret = "" if shown == broker else f" and {BROKER}"
+    command = [sys.executable, "-m", "worker", "--run", run, "--store", _address(store), "--broker", shown]
     return (
-        f"Start workers, as many as you like, with the same {SIGNING_KEY}{secret}:\n"
-        f"  {Path(sys.executable).name} -m worker --run {run} --store {_address(store)} --broker {shown} --slots 1"
+        f"Start workers, as many as you like, with the same {SIGNING_KEY}{secret}:\n  {shlex.join(command)}"
     )
 
 
@@ -280,6 +284,8 @@ def cancel_run(store: Store, run: str, broker: str | None) -> str:
 def retry_run(store: Store, run: str) -> str:
     """Give a run's quarantined tasks new starts; return what was done, in words."""
     n_tasks = release_quarantine(store, run)
+    if not n_tasks:
+        return f"run {run}: no task of it is quarantined. mlho status {run} says how it is."
     return f"run {run}: {n_tasks} quarantined tasks may start again. Run its specification again."
 
 
@@ -326,7 +332,9 @@ def _open_execution(store: Store, run: str) -> Execution | None:
 
 
 @contextmanager
-def _workers(place: Place, run: str, broker: str, key: bytes) -> Iterator[WorkerProcesses | None]:
+def _workers(
+    place: Place, run: str, broker: str, key: bytes, tell: Callable[[str], None]
+) -> Iterator[WorkerProcesses | None]:
     """Worker processes on this machine, if any were asked for; what they said is shown if one refuses to work."""
     if not place.n_workers:
         yield None
@@ -338,6 +346,7 @@ def _workers(place: Place, run: str, broker: str, key: bytes) -> Iterator[Worker
             worker_environment(broker, key),
             n_workers=place.n_workers,
             log=Path(folder) / "workers.log",
+            tell=tell,
         ) as workers:
             yield workers
 
@@ -345,7 +354,7 @@ def _workers(place: Place, run: str, broker: str, key: bytes) -> Iterator[Worker
 def settings_for(broker: str | None) -> tuple[str, Settings]:
     """The broker to use and the settings, from the command line and the environment."""
     settings = Settings.from_environment()
-    chosen = broker or settings.broker
+    chosen = settings.broker_at(broker)
     if chosen is None:
         raise SpecError("--broker: needs an address, or MLHO_BROKER.")
     return chosen, settings

@@ -19,7 +19,7 @@ import structlog
 from mlho.errors import ArtifactDamaged, MlhoError, StoreUnavailable
 from mlho.protocol.documents import Execution, cancel_key, place_in, write_task
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
-from mlho.protocol.messages import TaskMessage, new_message
+from mlho.protocol.messages import Refusal, TaskMessage, new_message
 from mlho.protocol.scripts import LEASE_MS
 from mlho.steps.base import Commit, Outcome, Task, read_commit
 from mlho.steps.proposals import adopt
@@ -49,6 +49,7 @@ _WINDOW: Final = 64
 _LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
 
 log = structlog.get_logger()
+OTHER_KEY: Final = "Workers refuse the messages, as they are signed with another key. Give all workers the scheduler's MLHO_SIGNING_KEY."
 
 
 @dataclass
@@ -59,6 +60,8 @@ class Figures:
     retried: int = 0
     quarantined: int = 0
     lost: int = 0
+    forged: int = 0
+    """Messages that workers refused for their signature, as long as tasks are not done for it."""
     is_degraded: bool = False
     """Redis does not serve."""
     outage: str = ""
@@ -366,6 +369,7 @@ class QueueExecutor:
                 log.warning("message_lost", task=pending.task[:12], step=pending.kind, **pending.place)
                 self._leases.forget(pending.task)
                 self._again(pending)
+                self.figures.forged = self._leases.counters().get(Refusal.FORGED.counter, 0)
 
     # What becomes of a task.
 
@@ -384,6 +388,7 @@ class QueueExecutor:
         return commit
 
     def _settle(self, pending: _Pending, commit: Commit, *, is_new: bool) -> None:
+        self.figures.forged = 0
         for future in self._pop(pending):
             future.set_result(Outcome(commit, is_new=is_new))
 

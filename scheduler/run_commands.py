@@ -43,6 +43,7 @@ class Display(Protocol):
 
 def run_command(options: argparse.Namespace) -> int:
     """``mlho run``: one specification, or several at once."""
+    _refuse_what_needs_a_queue(options)
     if len(options.spec) > 1:
         return _run_several(options)
     (path,) = options.spec
@@ -57,6 +58,7 @@ def score_command(options: argparse.Namespace) -> int:
     from scheduler.scores_shown import show_scores
     from scheduler.scoring import prepare_scoring
 
+    _refuse_what_needs_a_queue(options)
     spec = load_scoring_spec(options.spec)
     run = prepare_scoring(spec, options.spec, usable_store(options))
     finished = carry_out_one(run, spec.metadata.name, options)
@@ -66,6 +68,13 @@ def score_command(options: argparse.Namespace) -> int:
     root = _shown_address(options.store)
     console.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
     return 0
+
+
+def _refuse_what_needs_a_queue(options: argparse.Namespace) -> None:
+    if options.metrics_port is not None and options.broker is None:
+        raise SpecError(
+            "--metrics-port: only a run on a queue serves metrics. Add --broker, or leave it out."
+        )
 
 
 def usable_store(options: argparse.Namespace) -> Store:

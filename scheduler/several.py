@@ -3,7 +3,6 @@
 The thread that calls starts and ends worker processes, as :mod:`scheduler.sharing` decides; it is the one that Ctrl-C interrupts.
 """
 
-import os
 import subprocess
 import tempfile
 import threading
@@ -20,8 +19,9 @@ from mlho.errors import MlhoError
 from mlho.log import error_fields
 from mlho.processes import LEAVE_SIGNAL
 from mlho.protocol.documents import Execution
+from mlho.protocol.failures import QueueError
 from mlho.settings import Settings
-from scheduler.embedded import end_workers, refused_configuration, start_worker, worker_environment
+from scheduler.embedded import WorkerEnds, end_workers, start_worker, worker_environment
 from scheduler.queued import (
     Place,
     Stopped,
@@ -94,7 +94,7 @@ def carry_out_several(
         if not place.n_workers:
             for thread in threads:
                 tell(worker_command(thread.name, place.store, broker))
-        with _seats(place, worker_environment(broker, key)) as seats:
+        with _seats(place, worker_environment(broker, key), tell) as seats:
             try:
                 for thread in threads:
                     thread.start()
@@ -185,6 +185,7 @@ class _Seats:
     place: Place
     environment: Mapping[str, str]
     log: Path
+    ends: WorkerEnds
     workers: dict[int, _Worker] = field(default_factory=dict)
     last_start: dict[str, float] = field(default_factory=dict)
     n_started: int = 0
@@ -201,13 +202,15 @@ class _Seats:
         with suppress(ProcessLookupError):
             worker.process.send_signal(LEAVE_SIGNAL)
 
-    def clear_ended(self) -> Iterator[str]:
-        """Forget the workers that have ended; yield the runs whose worker refused its configuration."""
+    def clear_ended(self) -> Iterator[tuple[str, QueueError]]:
+        """Forget the workers that have ended; yield the runs whose worker said that no other will do better."""
         for number, worker in list(self.workers.items()):
             if worker.process.poll() is not None:
                 del self.workers[number]
-                if worker.process.returncode == os.EX_CONFIG:
-                    yield worker.run
+                seconds = time.monotonic() - worker.since
+                refusal = self.ends.refusal(worker.process.returncode, seconds)
+                if refusal is not None:
+                    yield worker.run, refusal
 
     def seats(self) -> list[Seat]:
         now = time.monotonic()
@@ -218,9 +221,10 @@ class _Seats:
 
 
 @contextmanager
-def _seats(place: Place, environment: Mapping[str, str]) -> Iterator[_Seats]:
+def _seats(place: Place, environment: Mapping[str, str], tell: Callable[[str], None]) -> Iterator[_Seats]:
     with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
-        seats = _Seats(place, environment, Path(folder) / "workers.log")
+        said = Path(folder) / "workers.log"
+        seats = _Seats(place, environment, said, WorkerEnds(said, tell))
         try:
             yield seats
         finally:
@@ -230,8 +234,8 @@ def _seats(place: Place, environment: Mapping[str, str]) -> Iterator[_Seats]:
 def _share_out(seats: _Seats, threads: Sequence[_RunThread]) -> None:
     """Start and send away workers so that each run comes to its share; one that ended badly is followed by another."""
     by_name = {thread.name: thread for thread in threads}
-    for run in seats.clear_ended():
-        by_name[run].stop(refused_configuration(seats.log))
+    for run, refusal in seats.clear_ended():
+        by_name[run].stop(refusal)
     now = time.monotonic()
     needs = [
         Need(thread.name, thread.wants(), now - seats.last_start.get(thread.name, -float("inf")))

@@ -37,6 +37,11 @@ class Refusal(StrEnum):
     EXPIRED = "expired"
     UNKNOWN = "unknown"  # another task name
 
+    @property
+    def counter(self) -> str:
+        """Name of its count in Redis."""
+        return f"refused:{self.value}"
+
 
 class MessageRefused(Exception):  # noqa: N818 - says what happened; the worker counts it and goes on
     """A message that must not be acted on."""

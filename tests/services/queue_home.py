@@ -68,16 +68,22 @@ class Home:
             client.close()
 
     def start_worker(
-        self, *options: str, slots: int = 1, broker: str | None = None, program: Path = STEPS
+        self,
+        *options: str,
+        slots: int = 1,
+        broker: str | None = None,
+        program: Path = STEPS,
+        verbose: bool = True,
+        key: bytes = KEY,
     ) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
             BROKER: broker or self.server.url,
-            SIGNING_KEY: KEY.decode(),
+            SIGNING_KEY: key.decode(),
             "PYTHONPATH": str(ROOT),
         }
-        command = [sys.executable, str(program), "--run", RUN]
-        command += ["--store", str(self.store.root), "--slots", str(slots), "--verbose", *options]
+        command = [sys.executable, str(program), "--run", RUN, *(["--verbose"] if verbose else [])]
+        command += ["--store", str(self.store.root), "--slots", str(slots), *options]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder

@@ -72,7 +72,7 @@ def test_a_generated_page_is_what_the_models_say(name):
     assert (DOCS / name).read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize(("heading", "words"), [("condition", ConditionType), ("reason", EventReason)])
+@pytest.mark.parametrize(("heading", "words"), [("condition", ConditionType), ("event", EventReason)])
 def test_the_page_on_kubernetes_lists_what_a_run_may_say(heading: str, words: type[StrEnum]):
     """Its tables hold every condition and every Event's reason, and no other."""
     page = (DOCS / "kubernetes.md").read_text(encoding="utf-8")

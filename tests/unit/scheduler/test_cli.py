@@ -57,6 +57,14 @@ def test_wrong_usage_is_refused(arguments, capsys):
     assert "usage: mlho" in capsys.readouterr().err
 
 
+def test_metrics_without_a_queue_are_refused(command, spec):
+    """Nobody would serve them."""
+    said = command("run", spec, "--metrics-port", "9464")
+
+    assert said.code == 2
+    assert "--metrics-port: only a run on a queue serves metrics" in said.err
+
+
 def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
     """By stage and in total; nothing is written anywhere."""
     said = command("plan", spec)
@@ -110,8 +118,7 @@ def test_a_json_log_is_json_in_every_line(command, spec):
 
 
 def test_show_lists_the_runs(command, spec):
-    """Name, state and outcome of each; an empty store says how to start."""
-    assert "No runs in" in command("show").out
+    """Name, state and outcome of each."""
     command("run", spec)
     other = write_spec(spec.parent, {"validation.seed": 8}, name="other")
     command("run", other)
@@ -137,9 +144,10 @@ def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
     assert stopped.code == 130
     assert "run the same command to go on" in stopped.err
     assert "not finished" in command("show").out
-    said = command("show", "small")
-    assert said.code == 2
-    assert "it goes on where it was" in said.err
+    for command_name in ("show", "report"):
+        said = command(command_name, "small")
+        assert said.code == 2
+        assert "it goes on where it was" in said.err
 
 
 def test_show_json_is_the_result(command, spec):
@@ -159,6 +167,23 @@ def test_show_tells_a_run(command, spec):
 
     assert "Features that come back" in said.out
     assert "Type 2 diabetes" in said.out
+
+
+@pytest.mark.parametrize("command_name", ["show", "report", "status", "cancel", "retry"])
+def test_a_store_that_is_not_there_is_not_made(command_name, command):
+    """Most often it is a slip of the pen; the error says how to start."""
+    said = command(command_name)
+
+    assert said.code == 2
+    assert re.search(r"--store .*store: no such folder.*mlho run spec.yaml", said.err)
+    assert not said.store.exists()
+
+
+def test_retry_of_a_run_in_which_nothing_is_quarantined_says_so(command, spec):
+    """No reason to run anything again."""
+    command("run", spec)
+
+    assert "no task of it is quarantined" in command("retry").out
 
 
 @pytest.mark.parametrize("command_name", ["show", "report"])
