@@ -1,12 +1,15 @@
-"""What a process asks of the system: to end with its parent, how much memory there is, and how much a process has."""
+"""What a process asks of the system: to end with its parent, how much memory there is and how much a process has, a port."""
 
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from mlho.errors import SpecError
 
 _PR_SET_PDEATHSIG: Final = 1
 _KIB: Final = 1024
@@ -62,6 +65,24 @@ def own_memory(pid: int) -> int:
         return 0
     fields = ("RssAnon:", "RssShmem:")
     return sum(int(line.split()[1]) * _KIB for line in lines if line.startswith(fields))
+
+
+@contextmanager
+def serving_metrics(port: int, address: str) -> Iterator[None]:
+    """Refuse a port or an address at which nothing can be served.
+
+    Raises
+    ------
+    SpecError
+        The block found that out.
+    """
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        raise SpecError(
+            f"--metrics-port {port} on {address}: cannot be served ({type(error).__name__}). Choose a free port and an "
+            "address of this machine."
+        ) from error
 
 
 def _machine_memory() -> int:

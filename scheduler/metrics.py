@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from mlho.errors import SpecError
+from mlho.processes import serving_metrics
 from scheduler.remote import Figures
 
 _COUNTERS: Final = {
@@ -55,13 +55,8 @@ class MetricsPage(Collector):
         SpecError
             Nothing can be served there.
         """
-        try:
+        with serving_metrics(port, address):
             self._server, _ = start_http_server(port, address, registry=self.registry)
-        except (OSError, OverflowError) as error:
-            raise SpecError(
-                f"--metrics-port {port} on {address}: cannot be served ({type(error).__name__}). Choose a free port and an "
-                "address of this machine."
-            ) from error
 
     def close(self) -> None:
         """Answer no more."""

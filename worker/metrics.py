@@ -8,6 +8,8 @@ from prometheus_client import (
     start_http_server,
 )
 
+from mlho.processes import serving_metrics
+
 disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter comes twice: the other one is when it began, which nobody asks
 
 
@@ -38,5 +40,12 @@ class WorkerMetrics:
         Gauge("mlho_worker_slots", "Slots", registry=self.registry).set(slots)
 
     def serve(self, port: int, address: str) -> None:
-        """Answer Prometheus on this port."""
-        start_http_server(port, address, registry=self.registry)
+        """Answer Prometheus on this port.
+
+        Raises
+        ------
+        SpecError
+            Nothing can be served there.
+        """
+        with serving_metrics(port, address):
+            start_http_server(port, address, registry=self.registry)

@@ -1,11 +1,14 @@
 """What a worker tells Prometheus: the names of the manual, and labels from short fixed lists."""
 
 import re
+import socket
 from pathlib import Path
 
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mlho.errors import SpecError
 from mlho.protocol.failures import FailureClass
 from mlho.protocol.messages import Refusal
 from mlho.protocol.scripts import Verdict
@@ -34,3 +37,13 @@ def test_names_and_labels_are_those_of_the_manual_and_series_are_few():
     }
     assert {one.name: frozenset(one.labels) for one in samples} == documented
     assert len(samples) <= MOST_SERIES
+
+
+def test_a_port_that_is_taken_or_none_is_refused_with_the_remedy():
+    """As the command refuses it: exit code 78, no stack trace."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for port in (taken.getsockname()[1], 99_999):
+            with pytest.raises(
+                SpecError, match=rf"--metrics-port {port} on 127\.0\.0\.1.*Choose a free port"
+            ):
+                WorkerMetrics(slots=1).serve(port, "127.0.0.1")
