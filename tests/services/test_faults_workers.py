@@ -172,6 +172,28 @@ def test_log_of_a_failed_attempt_says_which_it_was(home: Home) -> None:
     assert {line["run_id"] for line in lines} == {home.execution.run}
 
 
+def test_all_that_a_worker_says_until_sigterm_is_json(home: Home) -> None:
+    """No line of text of Celery's: not about root, and not about the signal."""
+    worker = home.start_worker()
+    with home.executor():
+        home.wait_for_slots(1)
+        worker.terminate()
+        assert worker.wait(10) == 0
+
+    said = [json.loads(line)["event"] for line in home.log.read_text().splitlines()]
+    assert (said[0], said[-1]) == ("worker_started", "worker_ended")
+
+
+def test_a_worker_warns_though_nobody_asked_it_to_say_all(home: Home) -> None:
+    """A task that fails is in its log; that it has started is not."""
+    home.start_worker(verbose=False)
+    with home.executor() as executor, pytest.raises(RemoteInputFailure):
+        result(executor.submit(task("test_bad_input", "bad", home.starts)))
+    wait_until(lambda: "task_failed" in home.log.read_text(), seconds=10, what="the line")
+
+    assert [json.loads(line)["event"] for line in home.log.read_text().splitlines()] == ["task_failed"]
+
+
 def test_foreign_error_leaves_the_worker_without_its_message(home: Home) -> None:
     """PHI canary: an error that quotes a patient. Not in the error, the log, or anywhere in Redis."""
     home.start_worker()
