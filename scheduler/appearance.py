@@ -24,6 +24,10 @@ from scheduler.pace import current_stage, in_all, share
 from scheduler.resource import DesiredState, as_number
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
+_NO_MORE_MEMORY: Final = (
+    "A worker ran out of the most memory that workers may have. Cancel the run, and apply it under a new name with a larger "
+    "workers.resources.maxMemory; what is committed stays."
+)
 
 
 class EventReason(StrEnum):
@@ -241,10 +245,7 @@ def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
         seen.ran_out(job) and next_memory(seen.resource.workers, job.memory) is None for job in seen.jobs
     )
     if exhausted:
-        message = (
-            "A worker ran out of the most memory that workers may have. Raise workers.resources.maxMemory."
-        )
-        return "OutOfMemory", message
+        return "OutOfMemory", _NO_MORE_MEMORY
     for pod in seen.pods:
         if pod.image_problem:
             return "WorkerCannotStart", pod.image_problem

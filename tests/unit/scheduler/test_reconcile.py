@@ -8,6 +8,7 @@ import pytest
 
 from scheduler.appearance import EventReason
 from scheduler.conditions import ConditionType, Phase, Status, get_condition, is_true
+from scheduler.crd_rules import RULES
 from scheduler.observation import (
     Asked,
     Check,
@@ -151,8 +152,8 @@ def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["by the kernel", "by its worker"])
-def test_memory_has_an_end_and_the_status_says_what_to_raise(stopped: bool):
-    """At the most memory nothing is replaced."""
+def test_memory_has_an_end_and_the_status_says_what_to_do(stopped: bool):
+    """At the most memory nothing is replaced; the accepted run cannot be given more, but another one can."""
     seen = replace(SEEN, jobs=(job(3, 4, memory="8192Mi"),), pods=(PodFacts("p", 3, is_out_of_memory=True),))
     if stopped:
         seen = replace(seen, pods=(PodFacts("p", 3),), drive=replace(BUSY, memory_exceeded=8 * 2**30))
@@ -163,7 +164,12 @@ def test_memory_has_an_end_and_the_status_says_what_to_raise(stopped: bool):
     found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
     assert found is not None
     assert (found.status, found.reason) == ("True", "OutOfMemory")
-    assert "maxMemory" in found.message
+    assert (
+        "Cancel the run, and apply it under a new name with a larger workers.resources.maxMemory"
+        in found.message
+    )
+    frozen = {rule.message.split()[0] for rule in RULES["TrainingRun"] if "cannot change" in rule.message}
+    assert "spec.workers.resources" in frozen
 
 
 def test_workers_that_end_at_once_come_back_slowly():
