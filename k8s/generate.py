@@ -85,6 +85,7 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "store.addressing": {"enum": ["auto", "path", "virtual"]},
     "store.checksums": {"enum": ["when_required", "when_supported"]},
     "watchNamespaces": {"type": "array", "items": _NAME},
+    "metrics.serviceMonitor.interval": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"},
     "scheduler.replicas": {"type": "integer", "minimum": 0, "maximum": 10},
     "worker.metricsPort": {"type": "integer", "minimum": 1024, "maximum": 65535},
     "tests.patients": {"type": "integer", "minimum": 200, "maximum": 100000},
