@@ -1,4 +1,4 @@
-"""From nothing to a report, by the very commands of docs/kubernetes.md: only images and the namespace's name are replaced."""
+"""From nothing to a report, by the very commands of docs/kubernetes.md: only environment, images and the namespace's name are replaced."""
 
 import os
 import re
@@ -40,8 +40,8 @@ def checkout(folder: Path) -> Path:
 
 
 def follow(script: str, namespace: str, folder: Path, kubeconfig: Path) -> str:
-    """Type a documented script, but for the making of images, cluster and namespace; return what it says."""
-    made = ("make image", "kind ", "kubectl create namespace")
+    """Type a documented script, but for the making of environment, images, cluster and namespace; return what it says."""
+    made = ("make env", ". .venv/", "make image", "kind ", "kubectl create namespace")
     lines = [own for own in script.splitlines() if not own.startswith(made)]
     text = re.sub(r"namespace([= ])mlho\b", rf"namespace\1{namespace}", "\n".join(lines))
     kinder = "set -euo pipefail; trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"

@@ -215,12 +215,30 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         (["--set", "store.addressing=dns"], "/store/addressing"),
         (["--set-json", 'schedules=[{"name": "x"}]'], "missing properties"),
         (["--set-json", 'worker.extraEnv=[{"name": "A"}]'], "/worker/extraEnv/0"),
+        (["--set", "metrics.serviceMonitor.interval=30"], "/metrics/serviceMonitor/interval"),
+        (["--set-string", "metrics.serviceMonitor.interval=30"], "/metrics/serviceMonitor/interval"),
     ],
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
 )
 def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], said: str):
     """With the place where it stands."""
     assert said in refusal(helm, *arguments)
+
+
+def test_a_redis_of_yours_that_no_policy_reaches_is_refused_with_the_remedy(helm: str):
+    """Helm would wait for pods that are ready though they reach no Redis, and say that all is well."""
+    yours = ["--set", "redis.existingSecret=my-redis"]
+    said = refusal(helm, *yours)
+
+    assert "redis.existingSecret=my-redis" in said
+    assert "networkPolicy.redis.cidrs" in said
+    assert "networkPolicy.redis.podLabels" in said
+    for way in (
+        "networkPolicy.redis.cidrs={10.1.0.0/16}",
+        "networkPolicy.redis.podLabels.app=redis",
+        "networkPolicy.enabled=false",
+    ):
+        assert generate.render(helm, *yours, "--set", way)
 
 
 def test_what_is_generated_is_up_to_date(helm: str):
@@ -264,6 +282,36 @@ def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
         return sorted(objects, key=lambda own: (own["kind"], own["metadata"]["name"]))
 
     assert comparable(made) == comparable(wanted)
+
+
+def secrets_in(node: Any) -> Iterator[tuple[str, str]]:
+    """Every entry of a Secret that pods name, as a variable or in a volume."""
+    if isinstance(node, dict):
+        if "secretKeyRef" in node:
+            yield node["secretKeyRef"]["name"], node["secretKeyRef"]["key"]
+        if "secretName" in node:
+            yield from ((node["secretName"], item["key"]) for item in node["items"])
+        node = list(node.values())
+    for own in node if isinstance(node, list) else ():
+        yield from secrets_in(own)
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/external-redis", "overlays/external-s3"])
+def test_the_page_names_the_secrets_of_each_folder(helm: str, folder: str):
+    """Without Helm they are the reader's to make: all that its objects ask for, entry by entry."""
+    values = K8S / folder / "values.yaml"
+    objects = generate.render(helm, *(["--values", str(values)] if values.exists() else []))
+    wanted: dict[str, set[str]] = {}
+    for name, entry in secrets_in(generate.all_of(generate.plain_manifests(objects))):
+        wanted.setdefault(name, set()).add(entry)
+    page = (REPO / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    (cell,) = re.findall(rf"^\| `k8s/{folder}` \|[^|]*\|([^|]*)\|", page, re.MULTILINE)
+    named = {
+        name: set(re.findall(r"`([^`]+)`", entries))
+        for name, entries in re.findall(r"`([^`]+)` \(([^)]*)\)", cell)
+    }
+
+    assert named == wanted
 
 
 def config_of(objects: list[dict[str, Any]], tmp_path: Path) -> ClusterConfig:

@@ -1,20 +1,31 @@
 """The documentation says what the code does: its examples run, its tables and links are true."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
 import pytest
 
 from mlho.encoding.ledger import Rule
+from mlho.errors import MlhoError
+from mlho.protocol import documents
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES
+from mlho.store import keys as keys_of
+from mlho.store import local, probe
 from mlho.tables import TABLES
+from scheduler import appearance, cleanup, crd_rules, driving, reasons
 from scheduler.appearance import EventReason
-from scheduler.conditions import ConditionType
+from scheduler.cli import INTERRUPTED
+from scheduler.cluster import ClusterError
+from scheduler.cluster_commands import TIMED_OUT
+from scheduler.conditions import TASKS_QUARANTINED, ConditionType, Phase
 from scheduler.demo import make_demo
+from worker.__main__ import EX_CONFIG
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -72,14 +83,54 @@ def test_a_generated_page_is_what_the_models_say(name):
     assert (DOCS / name).read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize(("heading", "words"), [("condition", ConditionType), ("event", EventReason)])
-def test_the_page_on_kubernetes_lists_what_a_run_may_say(heading: str, words: type[StrEnum]):
-    """Its tables hold every condition and every Event's reason, and no other."""
-    page = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
-    _, _, table = page.partition(f"| {heading} | ")
+def first_cells(page: str, head: str) -> set[str]:
+    """The words in code style that the first cells of a table hold; ``head`` is how its first line begins."""
+    _, found, table = (DOCS / page).read_text(encoding="utf-8").partition(f"\n| {head}")
+    assert found
     rows = table.partition("\n\n")[0].splitlines()[2:]
+    return {own for row in rows for own in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
-    assert {own for row in rows for own in re.findall(r"`(\w+)`", row.split("|")[1])} == set(words)
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [("phase | ", Phase), ("condition | ", ConditionType), ("event | ", EventReason)],
+    ids=["phases", "conditions", "events"],
+)
+def test_the_page_on_kubernetes_lists_what_a_run_may_say(head: str, words: type[StrEnum]):
+    """Its tables hold every phase, every condition and every Event's reason, and no other."""
+    assert first_cells("kubernetes.md", head) == set(words)
+
+
+def test_the_page_on_kubernetes_says_what_to_do_for_every_reason():
+    """Of a run that failed, that something is wrong with, or that waits: whatever one word the code has for it."""
+    said = {TASKS_QUARANTINED} | {
+        word
+        for own in (
+            appearance._why_no_worker,
+            appearance._whether_progressing,
+            appearance._trouble,
+            reasons,
+            driving,
+        )
+        for word in re.findall(r'"([A-Z][A-Za-z]+)"', inspect.getsource(own))
+    }
+    speak_for_themselves = {"Working", "Suspended", "Succeeded", "Cancelled"}
+
+    assert said - speak_for_themselves - first_cells("kubernetes.md", "reason | ") == set()
+
+
+def test_the_page_on_kubernetes_says_what_of_workers_may_not_be_changed():
+    """The API server's rules freeze it once a run is accepted, and nothing else of ``workers``."""
+    page = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(
+        r"\n- \*\*`workers`\*\*: .*?\. (.*?) may be changed until the run is accepted", page
+    )
+    frozen = re.findall(
+        r"spec\.workers\.(\w+) cannot change",
+        "\n".join(own.message for own in crd_rules.RULES["TrainingRun"]),
+    )
+
+    assert set(re.findall(r"`(\w+)`", sentence)) == set(frozen)
 
 
 def test_the_data_page_has_every_column_in_the_words_of_the_tables():
@@ -134,6 +185,41 @@ def test_the_operations_page_has_the_failure_classes_as_the_code_has_them():
         starts = rule.max_attempts or f"for {INFRASTRUCTURE_SECONDS:.0f} s"
         counts = "yes" if rule.counts else "no"
         assert f"| {failure.value} | {rule.meaning} | {starts} | {counts} | {rule.exit_code} |" in page
+
+
+def test_the_operations_page_has_every_exit_code():
+    """Of every error that there is, of the worker, and of commands that wait."""
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("| code | of |")[2].partition("\n\n")[0]
+
+    codes = {own.exit_code for own in errors_below(MlhoError)} | {rule.exit_code for rule in RULES.values()}
+    codes |= {0, INTERRUPTED, TIMED_OUT, EX_CONFIG, ClusterError.exit_code}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == codes
+
+
+def errors_below(kind: type[MlhoError]) -> Iterator[type[MlhoError]]:
+    """An error and all that are made of it."""
+    yield kind
+    for own in kind.__subclasses__():
+        yield from errors_below(own)
+
+
+def test_the_operations_page_says_what_a_store_holds():
+    """Every key that the code makes is in its table, and whether it may be deleted."""
+    keys = [
+        keys_of.blob_key("ab"),
+        keys_of.commit_key("ab"),
+        keys_of.proposals_prefix("ab"),
+        keys_of.run_key("ab", "result.json"),
+        documents.task_document_key("ab"),
+        documents.attempt_key("ab-1", "task", 2),
+        f"{probe._PROBES}/",
+        f"{cleanup._UNDER_WAY}/",
+        f"{local._TEMPORARY}/",
+    ]
+    shown = first_cells("operations.md", "key | what | may be deleted")
+
+    assert {own.partition("/")[0] for own in keys} == {own.partition("/")[0] for own in shown}
 
 
 def test_the_operations_page_has_every_setting():
