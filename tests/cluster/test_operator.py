@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.conftest import Kubectl
 from tests.cluster.here import Here
 from tests.cluster.stack import BUCKET, Stack
-from tests.cluster.storage import listed, storage_here
+from tests.cluster.storage import listed, storage_here, upload
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,27 @@ def test_a_table_that_is_missing_is_said_with_its_remedy(stack: Stack):
 
     assert "events/" in refused["message"]
     assert stack.status("missing")["reason"] == "InvalidData"
+
+
+def test_a_table_that_a_worker_cannot_read_fails_the_run_with_its_remedy(stack: Stack):
+    """Found out by a worker only: the failed task, what is wrong with which table, and what to do; once, as trying again is no use."""
+    with storage_here(stack.kubectl) as s3:
+        upload(s3, stack.cohort, BUCKET, "broken/")
+        s3.put_object(Bucket=BUCKET, Key="broken/events/part-0001.parquet", Body=b"PAR1, as it seems")
+    spec = stack.run("broken")["spec"]
+    stack.submit("broken", data={**spec["data"], "uri": f"s3://{BUCKET}/broken/"})
+
+    with pytest.raises(AssertionError, match="not Succeeded"):
+        stack.wait("broken", "Succeeded")
+
+    status = stack.status("broken")
+    (failure,) = status["failures"]
+    assert (status["phase"], status["reason"], failure["reason"]) == ("Failed", "InvalidData", "InvalidData")
+    assert failure["task"].startswith("encode")
+    assert failure["attempts"] == 1
+    assert "events/part-0001.parquet" in failure["message"]
+    assert "apply a new resource" in failure["remedy"]
+    stack.wait_for("no worker", lambda: not stack.workers("broken"), seconds=30)
 
 
 def left_of(stack: Stack, name: str, uid: str) -> list[str]:
