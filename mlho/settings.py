@@ -1,5 +1,6 @@
 """Where this process runs: the environment, read once, at the door."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ MIN_KEY_BYTES: Final = 16
 BROKER: Final = "MLHO_BROKER"
 SIGNING_KEY: Final = "MLHO_SIGNING_KEY"
 STORE: Final = "MLHO_STORE"
+SOFT_LIMIT: Final = "MLHO_SOFT_LIMIT"
+HARD_LIMIT: Final = "MLHO_HARD_LIMIT"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class Settings:
     """``MLHO_SIGNING_KEY``: what scheduler and workers sign messages with."""
     store: str | None = None
     """``MLHO_STORE``: where the artifacts are."""
+    soft_limit: float | None = None
+    """``MLHO_SOFT_LIMIT``: seconds after which a worker asks a task to stop."""
+    hard_limit: float | None = None
+    """``MLHO_HARD_LIMIT``: seconds after which it kills it."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -32,13 +39,19 @@ class Settings:
         Raises
         ------
         SpecError
-            The signing key is too short to be one.
+            The signing key is too short to be one, or a limit is no positive number.
         """
         values = os.environ if environment is None else environment
         key = values.get(SIGNING_KEY, "").encode()
         if key and len(key) < MIN_KEY_BYTES:
             raise SpecError(f"{SIGNING_KEY}: shorter than {MIN_KEY_BYTES} bytes. {_HOW}")
-        return cls(values.get(BROKER) or None, key or None, values.get(STORE) or None)
+        return cls(
+            values.get(BROKER) or None,
+            key or None,
+            values.get(STORE) or None,
+            _seconds(values, SOFT_LIMIT),
+            _seconds(values, HARD_LIMIT),
+        )
 
     def broker_at(self, address: str | None) -> str | None:
         """The broker that a command line names: from the environment if it names none, or that one without its password.
@@ -61,6 +74,19 @@ class Settings:
                 f"{SIGNING_KEY}: not set. Scheduler and workers sign their messages with it. {_HOW}"
             )
         return self.signing_key
+
+
+def _seconds(values: Mapping[str, str], name: str) -> float | None:
+    text = values.get(name)
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise SpecError(f"{name}: {text[:32]!r} is no positive number of seconds. Write {name}=21600, say.")
+    return seconds
 
 
 def without_password(address: str) -> str:

@@ -1,7 +1,9 @@
 """``python -m worker --run RUN --store STORE --broker BROKER``: serve one execution of a run, then end."""
 
 import argparse
+import math
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -13,13 +15,16 @@ from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
 from mlho.protocol.documents import Execution, check_committer, is_over, read_execution
 from mlho.protocol.failures import QueueError
-from mlho.settings import Settings
+from mlho.settings import HARD_LIMIT, SOFT_LIMIT, Settings
+from mlho.spec import RUN_ID_LENGTH
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.probe import probe_store
 
 EX_CONFIG: Final = 78  # as sysexits has it; Kubernetes is told not to try again
 _POLL_SECONDS: Final = 0.25
+_SOFT_SECONDS: Final = 21_600.0
+_GRACE_SECONDS: Final = 60.0  # from the soft limit to the hard one
 
 _ABOUT: Final = """\
 Take tasks of one run from its queue and run them, until nothing is left to do.
@@ -48,19 +53,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worker", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", required=True, help="id of the run")
+    parser.add_argument("--run", required=True, help="id of the run, as mlho show lists it")
     parser.add_argument("--store", help="where the artifacts are (or MLHO_STORE)")
     parser.add_argument("--broker", help="address of Redis (or MLHO_BROKER, which no process list shows)")
     parser.add_argument("--data", help="folder of the tables, if it is elsewhere here than for the scheduler")
     parser.add_argument("--slots", type=int, default=1, help="tasks at once (default: %(default)s)")
     parser.add_argument(
-        "--soft-limit", type=float, default=21_600, metavar="SECONDS", help="then a task is asked to stop"
+        "--soft-limit",
+        type=float,
+        metavar="SECONDS",
+        help=f"then a task is asked to stop (default: {SOFT_LIMIT}, or {_SOFT_SECONDS:.0f})",
     )
     parser.add_argument(
-        "--hard-limit", type=float, default=21_660, metavar="SECONDS", help="then it is killed"
+        "--hard-limit",
+        type=float,
+        metavar="SECONDS",
+        help=f"then it is killed (default: {HARD_LIMIT}, or {_GRACE_SECONDS:.0f} more than the soft limit, "
+        f"{_SOFT_SECONDS + _GRACE_SECONDS:.0f})",
     )
     parser.add_argument(
-        "--memory", type=int, default=0, metavar="BYTES", help="limit (default: the container's)"
+        "--memory",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="limit of this worker and its children (default: the container's)",
     )
     parser.add_argument(
         "--wait",
@@ -86,16 +102,21 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
 
     if options.end_with_parent:
         end_with_parent()()
-    broker = options.broker or settings.broker
+    broker = settings.broker_at(options.broker)
     address = options.store or settings.store
     if not broker or not address:
         raise SpecError("worker: needs --store and --broker, or MLHO_STORE and MLHO_BROKER.")
     if options.slots < 1:
         raise SpecError(f"--slots {options.slots}: must be 1 or more.")
+    if not re.fullmatch(f"[0-9a-f]{{{RUN_ID_LENGTH}}}", options.run):
+        raise SpecError(
+            f"--run {options.run[:100]}: expected the id of a run ({RUN_ID_LENGTH} hexadecimal digits), which mlho show lists."
+        )
+    options.soft_limit, options.hard_limit = _time_limits(options, settings)
     settings.require_signing_key()
     store = open_store(address)
     probe_store(store)
-    execution = _find_execution(store, options.run, options.wait)
+    execution = _find_execution(store, address, options.run, options.wait)
     if execution is None or is_over(store, execution):
         return os.EX_OK  # nothing to do, which is no error
     check_committer(store, execution)
@@ -106,7 +127,17 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     return Service(options, replace(settings, broker=broker, store=address), store, execution).run()
 
 
-def _find_execution(store: Store, run: str, seconds: float) -> Execution | None:
+def _time_limits(options: argparse.Namespace, settings: Settings) -> tuple[float, float]:
+    """Seconds after which a task is asked to stop, and killed: as the command line, the environment, or nobody says."""
+    for flag, seconds in (("--soft-limit", options.soft_limit), ("--hard-limit", options.hard_limit)):
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise SpecError(f"{flag} {seconds:g}: must be a positive number of seconds.")
+    soft: float = options.soft_limit or settings.soft_limit or _SOFT_SECONDS
+    hard: float = options.hard_limit or settings.hard_limit or soft + _GRACE_SECONDS
+    return soft, hard
+
+
+def _find_execution(store: Store, address: str, run: str, seconds: float) -> Execution | None:
     """The run's latest execution; wait for the first one if need be."""
     until = time.monotonic() + seconds
     while True:
@@ -114,7 +145,7 @@ def _find_execution(store: Store, run: str, seconds: float) -> Execution | None:
         if execution is not None:
             return execution
         if time.monotonic() > until:
-            raise MlhoError(f"run {run}: has not begun in this store. Start it, then its workers.")
+            raise MlhoError(f"run {run}: has not begun in the store {address}. Start it, then its workers.")
         time.sleep(_POLL_SECONDS)
 
 

@@ -18,6 +18,7 @@ from mlho.errors import MlhoError
 from mlho.processes import end_with_parent
 from mlho.protocol.documents import read_task
 from mlho.protocol.failures import Failure, FailureClass, TimeExceeded
+from mlho.settings import SOFT_LIMIT
 from mlho.steps.base import execute
 from mlho.store import open_store
 from mlho.store.base import Store
@@ -83,8 +84,13 @@ class _Alarm:
         if self.is_set:
             self.is_set = False
             raise TimeExceeded(
-                "the task passed its soft time limit. Raise --soft-limit, or cut the work finer."
+                f"the task passed its soft time limit. {longer_words('--soft-limit', SOFT_LIMIT)}"
             )
+
+
+def longer_words(flag: str, variable: str) -> str:
+    """What to do about a task that needs more time."""
+    return f"Raise its worker's {flag} or {variable} (in a cluster: worker.extraEnv of the chart), or cut the work finer."
 
 
 def _carry_out(task_key: str, store: Store, data: str) -> dict[str, Any]:

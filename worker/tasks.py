@@ -13,7 +13,9 @@ from mlho.protocol.documents import attempt_key, note_attempt, noted_attempts, p
 from mlho.protocol.failures import RULES, Failure, FailureClass
 from mlho.protocol.messages import MessageRefused, Refusal, TaskMessage, read_message
 from mlho.protocol.scripts import Verdict
+from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
+from worker.child import longer_words
 from worker.children import Answer, ChildDied, Children, Ending, death_words
 from worker.claims import Claim, Claims, Lease, Unavailable
 from worker.envelope import refusal_of
@@ -198,9 +200,8 @@ def _failure_of_death(death: ChildDied) -> Failure:
         message = "the task came close to the memory limit and was stopped. Give the worker more memory, or fewer slots."
         return Failure(FailureClass.MEMORY, "MemoryExceeded", message)
     if death.ending is Ending.TIME:
-        message = (
-            "the task passed its hard time limit and was stopped. Raise --hard-limit, or cut the work finer."
-        )
+        remedy = longer_words("--hard-limit", HARD_LIMIT)
+        message = f"the task passed its hard time limit and was stopped. {remedy}"
         return Failure(FailureClass.TIME, "TimeExceeded", message)
     message = f"the task's process {death_words(death.exit_code)}."
     return Failure(FailureClass.POISON, "TaskCrashed", message)

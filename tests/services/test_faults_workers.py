@@ -103,7 +103,9 @@ def test_task_that_hangs_is_stopped_softly(home: Home) -> None:
     with home.executor() as executor:
         home.wait_for_slots(1)
         began = time.monotonic()
-        with pytest.raises(Quarantined, match="soft time limit"):
+        with pytest.raises(
+            Quarantined, match=r"soft time limit. Raise its worker's --soft-limit or MLHO_SOFT_LIMIT"
+        ):
             result(executor.submit(task("test_sleep", "hang", home.starts, seconds=60)))
     assert time.monotonic() - began < 3 * (1 + 2)
     assert noted_starts(home.starts).count("hang") == 3
@@ -113,7 +115,10 @@ def test_task_that_hangs_in_native_code_is_killed(home: Home) -> None:
     home.start_worker("--soft-limit", "1", "--hard-limit", "2")
     with home.executor() as executor:
         home.wait_for_slots(1)
-        with pytest.raises(Quarantined, match="hard time limit"):
+        with pytest.raises(
+            Quarantined,
+            match=r"hard time limit and was stopped. Raise its worker's --hard-limit or MLHO_HARD_LIMIT",
+        ):
             result(executor.submit(task("test_hold_lock", "hang", home.starts, seconds=60)))
     assert noted_starts(home.starts).count("hang") == 3
 

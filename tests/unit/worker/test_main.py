@@ -1,0 +1,73 @@
+"""What a worker makes of its command line before it comes to a run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from mlho.settings import Settings
+from worker.__main__ import EX_CONFIG, _parser, _time_limits, main
+
+RUN = "0123456789abcdef"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A store that is empty, and a queue that nobody asks yet."""
+    monkeypatch.setenv("MLHO_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("MLHO_BROKER", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("MLHO_SIGNING_KEY", "k" * 32)
+    yield
+    structlog.reset_defaults()  # the log of this process is pytest's
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("run", ["tiny", RUN.upper(), RUN + "0", RUN[:8], f"{RUN}-1"])
+def test_what_is_not_the_id_of_a_run_is_refused_at_once(run: str, capsys: pytest.CaptureFixture[str]):
+    """A name, say, or an execution: no run of this id could begin, however long a worker waited."""
+    assert main(["--run", run]) == EX_CONFIG
+    words = f"error: --run {run}: expected the id of a run (16 hexadecimal digits), which mlho show lists.\n"
+    assert capsys.readouterr().err == words
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_run_that_does_not_begin_is_said_with_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """It may have begun in another one."""
+    assert main(["--run", RUN, "--wait", "0"]) == 1
+    assert f"run {RUN}: has not begun in the store {tmp_path / 'store'}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "settings", "limits"),
+    [
+        ([], Settings(), (21_600, 21_660)),
+        ([], Settings(soft_limit=90), (90, 150)),
+        ([], Settings(soft_limit=90, hard_limit=100), (90, 100)),
+        (["--soft-limit", "7"], Settings(soft_limit=90, hard_limit=100), (7, 100)),
+        (["--hard-limit", "8"], Settings(soft_limit=4, hard_limit=100), (4, 8)),
+    ],
+)
+def test_limits_of_time_are_the_flags_else_the_environments(
+    flags: list[str], settings: Settings, limits: tuple[float, float]
+):
+    """Else six hours, and a minute more until a task is killed."""
+    assert _time_limits(_parser().parse_args(["--run", RUN, *flags]), settings) == limits
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_limit_that_is_no_time_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]):
+    """As that of the environment."""
+    assert main(["--run", RUN, f"--hard-limit={seconds}"]) == EX_CONFIG
+    assert f"--hard-limit {seconds}: must be a positive number" in capsys.readouterr().err
+
+
+def test_the_help_says_how_long_a_task_may_take(capsys: pytest.CaptureFixture[str]):
+    """And which variables say so too."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(default: MLHO_SOFT_LIMIT, or 21600)" in said
+    assert "(default: MLHO_HARD_LIMIT, or 60 more than the soft limit, 21660)" in said
