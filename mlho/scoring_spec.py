@@ -151,7 +151,11 @@ def parse_scoring_spec(text: str, *, where: str = "spec") -> ScoringRunSpec:
 
 def load_any_spec(path: Path) -> RunSpec | ScoringRunSpec:
     """Read a specification file of either kind."""
-    text, where = read_text(path), str(path)
+    return parse_any_spec(read_text(path), where=str(path))
+
+
+def parse_any_spec(text: str, *, where: str = "spec") -> RunSpec | ScoringRunSpec:
+    """Parse a specification of either kind from YAML text; see :func:`mlho.spec.parse_spec`."""
     if parse_mapping(text, where=where).get("kind") == "ScoringRun":
         return parse_document(text, ScoringRunSpec, where=where)
     return parse_document(text, RunSpec, where=where)

@@ -82,9 +82,14 @@ def parse_document[Document: BaseModel](text: str, model: type[Document], *, whe
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        problems = _problems(error, model)
-        lines = [f"{where}: {len(problems)} problem(s) in the specification:"]
-        raise SpecError("\n".join([*lines, *(f"  - {line}" for line in problems)])) from error
+        raise refusal(error, model, where=where) from error
+
+
+def refusal(error: ValidationError, model: type[BaseModel], *, where: str) -> SpecError:
+    """What a model refuses, for people: a line for each field, with the nearest valid name."""
+    problems = _problems(error, model)
+    lines = [f"{where}: {len(problems)} problem(s) in the specification:"]
+    return SpecError("\n".join([*lines, *(f"  - {line}" for line in problems)]))
 
 
 def parse_mapping(text: str, *, where: str) -> dict[str, Any]:

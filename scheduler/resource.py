@@ -1,14 +1,15 @@
 """Custom resources and run specifications: the same document, with two parts more.
 
 A ``TrainingRun`` in a cluster holds in ``spec`` what a specification file holds, and beside it what only a cluster needs:
-``desiredState`` and ``workers``. Neither is part of the run id. Pure: plain dicts in, models out, and back.
+``desiredState`` and ``workers``. Neither is part of the run id. Plain dicts in, models out, and back.
 """
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import yaml
@@ -17,6 +18,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError,
 from mlho.errors import SpecError
 from mlho.scoring_spec import ScoringRunSpec, parse_scoring_spec
 from mlho.spec import API_VERSION, RunSpec, SpecPart, parse_spec
+from mlho.spec_reading import CLUSTER_ONLY, parse_mapping, read_text, refusal
 from scheduler.names import nightly_name
 
 GROUP: Final = "mlho.io"
@@ -104,6 +106,15 @@ class WorkersSpec(SpecPart):
         return self
 
 
+class ClusterParts(SpecPart):
+    """What a specification says for a cluster alone."""
+
+    workers: WorkersSpec = Field(default_factory=WorkersSpec)
+    """Worker pods."""
+    desired_state: DesiredState = DesiredState.RUNNING
+    """What its owner wants of the run."""
+
+
 @dataclass(frozen=True)
 class Resource:
     """One custom resource, read.
@@ -148,16 +159,14 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
         the condition ``Accepted=False``, reason ``InvalidSpec``.
     """
     metadata = obj["metadata"]
-    spec = dict(obj["spec"])
     where = f"{obj['kind']} {metadata.get('namespace', 'default')}/{metadata['name']}"
-    workers = _workers(spec.pop("workers", {}), where)
-    desired = _desired(spec.pop("desiredState", DesiredState.RUNNING), where)
+    parts = check_cluster_parts(obj, where=where)
     parse = parse_scoring_spec if obj["kind"] == "ScoringRun" else parse_spec
     document = {
         "apiVersion": obj["apiVersion"],
         "kind": obj["kind"],
         "metadata": {"name": metadata["name"]},
-        "spec": spec,
+        "spec": obj["spec"],
     }
     return Resource(
         kind=obj["kind"],
@@ -166,10 +175,46 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
         uid=metadata.get("uid", ""),
         generation=metadata.get("generation", 0),
         spec=parse(yaml.safe_dump(document), where=where),
-        workers=workers,
-        desired=desired,
+        workers=parts.workers,
+        desired=parts.desired_state,
         is_deleted=metadata.get("deletionTimestamp") is not None,
     )
+
+
+def load_checked[Spec: RunSpec | ScoringRunSpec](path: Path, parse: Callable[..., Spec]) -> Spec:
+    """Read a specification file, and check what only a cluster reads of it, so that a mistake there is found in every place.
+
+    Parameters
+    ----------
+    path : Path
+        Read once: it may be a pipe.
+    parse : callable
+        :func:`mlho.spec.parse_spec`, or what parses the other kind, or either.
+
+    Raises
+    ------
+    SpecError
+        As the parser says; or ``workers`` or ``desiredState`` are not as they must be.
+    """
+    text, where = read_text(path), str(path)
+    spec = parse(text, where=where)
+    check_cluster_parts(parse_mapping(text, where=where), where=where)
+    return spec
+
+
+def check_cluster_parts(document: Mapping[str, Any], *, where: str) -> ClusterParts:
+    """What a document says for a cluster alone.
+
+    Raises
+    ------
+    SpecError
+        It is not as it must be; the message names each field, and the nearest valid name.
+    """
+    own = {name: part for name, part in document["spec"].items() if name in CLUSTER_ONLY}
+    try:
+        return ClusterParts.model_validate(own)
+    except ValidationError as error:
+        raise refusal(error, ClusterParts, where=where) from error
 
 
 def to_resource(
@@ -225,22 +270,3 @@ def as_number(quantity: str) -> float:
     if match is None or match[2] not in _FACTORS:
         raise SpecError(f"quantity {quantity[:32]!r}: write it like 500m, 2, 512Mi or 4Gi.")
     return float(match[1]) * _FACTORS[match[2]]
-
-
-def _workers(plain: Mapping[str, Any], where: str) -> WorkersSpec:
-    try:
-        return WorkersSpec.model_validate(dict(plain))
-    except ValidationError as error:
-        problems = [
-            f"workers{''.join(f'.{part}' for part in own['loc'])}: {own['msg'].removeprefix('Value error, ')}."
-            for own in error.errors(include_input=False)
-        ]
-        raise SpecError(f"{where}: " + " ".join(problems)) from error
-
-
-def _desired(value: str, where: str) -> DesiredState:
-    try:
-        return DesiredState(value)
-    except ValueError as error:
-        known = ", ".join(DesiredState)
-        raise SpecError(f"{where}: desiredState {value[:64]!r}: must be one of {known}.") from error

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlho.errors import SpecError
-from mlho.scoring_spec import _RESERVED
+from mlho.scoring_spec import _RESERVED, parse_any_spec, parse_scoring_spec
+from mlho.spec import parse_spec
 from scheduler.cli import main
 from scheduler.conditions import (
     MAX_STATUS_BYTES,
@@ -28,7 +29,15 @@ from scheduler.conditions import (
 )
 from scheduler.crd import kinds, render_crds, resource_schema, structural
 from scheduler.crd_rules import RESERVED_FOLDERS, RULES
-from scheduler.resource import DesiredState, WorkersSpec, as_number, dated, from_resource, to_resource
+from scheduler.resource import (
+    DesiredState,
+    WorkersSpec,
+    as_number,
+    dated,
+    from_resource,
+    load_checked,
+    to_resource,
+)
 
 REPO = Path(__file__).parents[3]
 NOON = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -109,8 +118,10 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
         ({"workers": {"resources": {"cpu": "1m"}}}, "resources.cpu must be 100m or more"),
         ({"workers": {"resources": {"maxMemory": "1Gi"}}}, "resources.maxMemory must not be less"),
         ({"workers": {"resources": {"memory": "much"}}}, "workers.resources.memory"),
-        ({"workers": {"maximum": 2}}, "workers.maximum"),
-        ({"desiredState": "Stopped"}, "must be one of Running, Suspended, Cancelled"),
+        ({"workers": {"maximum": 2}}, "workers.maximum: unknown field. Did you mean 'max'?"),
+        ({"workers": 3}, "workers: Input should be a valid dictionary"),
+        ({"desiredState": "Stopped"}, "desiredState: Input should be 'Running', 'Suspended' or 'Cancelled'"),
+        ({"desiredState": 5}, "desiredState: Input should be 'Running', 'Suspended' or 'Cancelled'"),
     ],
 )
 def test_what_the_schema_let_through_the_models_refuse(change: dict[str, Any], said: str):
@@ -119,6 +130,30 @@ def test_what_the_schema_let_through_the_models_refuse(change: dict[str, Any], s
         from_resource({**TRAINING, "spec": {**TRAINING["spec"], **change}})
 
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("obj", "parse"),
+    [
+        (TRAINING, parse_spec),
+        (SCORING, parse_scoring_spec),
+        (TRAINING, parse_any_spec),
+        (SCORING, parse_any_spec),
+    ],
+)
+def test_a_file_is_checked_in_every_place_with_what_only_a_cluster_reads(obj, parse, tmp_path: Path):
+    """Which is then left out of it; a mistake there does not wait for a cluster to be found."""
+    path = tmp_path / "spec.yaml"
+    document = {**obj, "metadata": {"name": "small"}}
+    path.write_text(yaml.safe_dump(document))
+    assert load_checked(path, parse) == parse(yaml.safe_dump(document))
+
+    wrong = {"workers": {"maxx": 3}, "desiredState": "Bogus"}
+    path.write_text(yaml.safe_dump({**document, "spec": {**obj["spec"], **wrong}}))
+    with pytest.raises(SpecError, match=r"spec\.yaml: 2 problem") as error:
+        load_checked(path, parse)
+    assert "workers.maxx: unknown field. Did you mean 'max'?" in str(error.value)
+    assert "desiredState: Input should be" in str(error.value)
 
 
 def test_the_rendered_file_is_the_one_under_k8s(capsys: pytest.CaptureFixture[str]):
