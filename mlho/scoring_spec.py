@@ -1,14 +1,13 @@
 """ScoringRunSpec and its parts: whom to score, with which bundle, and what to write. As strict as :mod:`mlho.spec`."""
 
 import datetime as dt
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
 from mlho.spec import RUN_ID_LENGTH, ColumnName, Index, Metadata, RunSpec, SpecPart, digest_of
-from mlho.spec_reading import parse_document, parse_mapping, read_text
+from mlho.spec_reading import parse_document, parse_mapping
 
 #: How a bundle of a run in the same store is named: ``run:<run id>``.
 RUN_BUNDLE: Final = "run:"
@@ -133,11 +132,6 @@ def scoring_run_id(spec: ScoringSpec, manifest: object, bundle_digest: str) -> s
     return digest_of(asked)[:RUN_ID_LENGTH]
 
 
-def load_scoring_spec(path: Path) -> ScoringRunSpec:
-    """Read the specification file of a scoring run; see :func:`mlho.spec.load_spec`."""
-    return parse_scoring_spec(read_text(path), where=str(path))
-
-
 def parse_scoring_spec(text: str, *, where: str = "spec") -> ScoringRunSpec:
     """Parse the specification of a scoring run from YAML text.
 
@@ -147,11 +141,6 @@ def parse_scoring_spec(text: str, *, where: str = "spec") -> ScoringRunSpec:
         As :func:`mlho.spec.parse_spec`.
     """
     return parse_document(text, ScoringRunSpec, where=where)
-
-
-def load_any_spec(path: Path) -> RunSpec | ScoringRunSpec:
-    """Read a specification file of either kind."""
-    return parse_any_spec(read_text(path), where=str(path))
 
 
 def parse_any_spec(text: str, *, where: str = "spec") -> RunSpec | ScoringRunSpec:

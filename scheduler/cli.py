@@ -12,7 +12,7 @@ from mlho import __version__
 from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
 from mlho.processes import usable_cpus
-from mlho.scoring_spec import ScoringRunSpec, load_any_spec
+from mlho.scoring_spec import ScoringRunSpec, parse_any_spec
 from mlho.settings import STORE, Settings
 from mlho.spec import load_spec
 from mlho.store import open_store
@@ -32,6 +32,7 @@ from scheduler.cluster_commands import (
 )
 from scheduler.listing import find_run, list_runs, result_of, runs_of
 from scheduler.manifest import data_root, make_manifest
+from scheduler.resource import load_checked
 from scheduler.run_commands import (
     PROGRESS,
     carry_out_one,
@@ -312,7 +313,7 @@ def _broker(options: argparse.Namespace) -> str | None:
 def _plan(options: argparse.Namespace) -> int:
     from scheduler.estimate import estimate
 
-    spec = load_any_spec(options.spec)
+    spec = load_checked(options.spec, parse_any_spec)
     if isinstance(spec, ScoringRunSpec):
         from scheduler.scores_shown import plan_table
         from scheduler.scoring import prepare_scoring

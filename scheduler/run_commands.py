@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlho.errors import MlhoError, SpecError
 from mlho.processes import usable_cpus
-from mlho.scoring_spec import load_scoring_spec
-from mlho.spec import RunSpec, load_spec
+from mlho.scoring_spec import parse_scoring_spec
+from mlho.spec import RunSpec, parse_spec
 from mlho.steps.base import Outcome, Task
 from mlho.store import open_store
 from mlho.store.base import Store
@@ -22,6 +22,7 @@ from scheduler.listing import result_of
 from scheduler.local import LocalPool
 from scheduler.manifest import data_root, make_manifest
 from scheduler.pace import LocalCounts
+from scheduler.resource import load_checked
 from scheduler.runs import Executor, Finished, Run, Undertaking, carry_out
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def run_command(options: argparse.Namespace) -> int:
     if len(options.spec) > 1:
         return _run_several(options)
     (path,) = options.spec
-    run = prepare(load_spec(path), path, usable_store(options))
+    run = prepare(load_checked(path, parse_spec), path, usable_store(options))
     finished = carry_out_one(run, run.spec.metadata.name, options)
     print_finished(run, finished, options.store)
     return 0
@@ -59,7 +60,7 @@ def score_command(options: argparse.Namespace) -> int:
     from scheduler.scoring import prepare_scoring
 
     _refuse_what_needs_a_queue(options)
-    spec = load_scoring_spec(options.spec)
+    spec = load_checked(options.spec, parse_scoring_spec)
     run = prepare_scoring(spec, options.spec, usable_store(options))
     finished = carry_out_one(run, spec.metadata.name, options)
     show_scores(run.store, finished.run_id)
@@ -238,7 +239,7 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, Run]:
     paths_of: dict[str, Path] = {}
     for path in paths:
         try:
-            run = prepare(load_spec(path), path, store)
+            run = prepare(load_checked(path, parse_spec), path, store)
         except MlhoError:
             console.err.print(f"{path}: cannot be started, so none is:", markup=False)
             raise

@@ -108,7 +108,7 @@ class Desk:
         self._metrics.refused.labels(refusal.value).inc()
         log.warning("message_refused", outcome=refusal.value)
         with suppress(Unavailable):
-            self._claims.count(f"refused:{refusal.value}")
+            self._claims.count(refusal.counter)
 
     def _claim(self, message: TaskMessage, owner: str) -> Claim:
         claim = self._claims.claim(message, owner)

@@ -10,9 +10,8 @@ import yaml
 from mlho.errors import SpecError
 from mlho.scoring_spec import (
     ScoringRunSpec,
-    load_any_spec,
-    load_scoring_spec,
     normalised,
+    parse_any_spec,
     parse_scoring_spec,
     scoring_run_id,
 )
@@ -119,18 +118,14 @@ def test_the_run_id_is_what_is_asked_not_where_it_is():
     assert "uri" not in str(normalised(first))
 
 
-def test_each_command_takes_its_own_kind(tmp_path):
+def test_each_command_takes_its_own_kind():
     """A document of the other kind is told where it belongs; ``mlho plan`` takes both."""
-    scoring, training = tmp_path / "score.yaml", tmp_path / "spec.yaml"
-    scoring.write_text(FULL)
-    training.write_text(TRAINING)
-
-    assert isinstance(load_any_spec(scoring), ScoringRunSpec)
-    assert isinstance(load_any_spec(training), RunSpec)
+    assert isinstance(parse_any_spec(FULL), ScoringRunSpec)
+    assert isinstance(parse_any_spec(TRAINING), RunSpec)
     with pytest.raises(SpecError, match="mlho run"):
-        load_scoring_spec(training)
+        parse_scoring_spec(TRAINING)
     with pytest.raises(SpecError, match="mlho score"):
-        parse_spec(FULL, where=str(scoring))
+        parse_spec(FULL)
 
 
 def test_every_field_is_documented():

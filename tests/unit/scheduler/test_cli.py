@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import scheduler.cli
 from mlho import __version__
@@ -74,6 +75,20 @@ def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
     assert re.search(r"reading events +[│|] +3 +[│|] +[\d.]+ kB", said.out), said.out
     assert re.search(r"all +[│|] +14 +[│|] +[\d.]+ kB", said.out)
     assert not said.store.exists()
+
+
+@pytest.mark.parametrize("command_name", ["plan", "run"])
+def test_what_a_cluster_would_refuse_is_refused_here(command_name, command, spec):
+    """A slip in ``workers`` or ``desiredState`` is found at the desk, though only a cluster reads them."""
+    document = yaml.safe_load(spec.read_text())
+    document["spec"] |= {"workers": {"maxx": 3}, "desiredState": "Bogus"}
+    spec.write_text(yaml.safe_dump(document))
+
+    said = command(command_name, spec)
+
+    assert said.code == 2
+    assert "'max'" in said.err
+    assert "desiredState" in said.err
 
 
 def test_plan_refuses_what_run_would(command, spec):
