@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
 from mlho.protocol.documents import Execution, check_committer, is_over, read_execution
@@ -25,6 +27,8 @@ EX_CONFIG: Final = 78  # as sysexits has it; Kubernetes is told not to try again
 _POLL_SECONDS: Final = 0.25
 _SOFT_SECONDS: Final = 21_600.0
 _GRACE_SECONDS: Final = 60.0  # from the soft limit to the hard one
+
+log = structlog.get_logger()
 
 _ABOUT: Final = """\
 Take tasks of one run from its queue and run them, until nothing is left to do.
@@ -117,8 +121,9 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     store = open_store(address)
     probe_store(store)
     execution = _find_execution(store, address, options.run, options.wait)
-    if execution is None or is_over(store, execution):
-        return os.EX_OK  # nothing to do, which is no error
+    if is_over(store, execution):  # nothing to do, which is no error
+        log.warning("run_is_over", store=address)  # it may only have been started too soon
+        return os.EX_OK
     check_committer(store, execution)
     if options.data:
         execution = execution.model_copy(update={"data": options.data})
@@ -137,7 +142,7 @@ def _time_limits(options: argparse.Namespace, settings: Settings) -> tuple[float
     return soft, hard
 
 
-def _find_execution(store: Store, address: str, run: str, seconds: float) -> Execution | None:
+def _find_execution(store: Store, address: str, run: str, seconds: float) -> Execution:
     """The run's latest execution; wait for the first one if need be."""
     until = time.monotonic() + seconds
     while True:

@@ -64,9 +64,11 @@ class Commands:
         """Start any command of the scheduler's."""
         return self._start("scheduler", ["-m", "scheduler", *arguments])
 
-    def worker(self, run: str, *options: str, cpus: Sequence[int] = ()) -> "subprocess.Popen[bytes]":
+    def worker(
+        self, run: str, *options: str, cpus: Sequence[int] = (), program: Sequence[str] = ("-m", "worker")
+    ) -> "subprocess.Popen[bytes]":
         """Start a worker, on these CPUs alone if any are given."""
-        command = ["-m", "worker", "--run", run, "--store", self.address, "--verbose", *options]
+        command = [*program, "--run", run, "--store", self.address, "--verbose", *options]
         process = self._start(f"worker-{len(self.processes)}", command)
         if cpus:
             os.sched_setaffinity(process.pid, cpus)  # before it has threads or children, which inherit it

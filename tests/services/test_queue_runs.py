@@ -17,7 +17,7 @@ from mlho.store.local import LocalStore
 from scheduler.plan import STAGES
 from scheduler.queued import status_of
 from tests.services.processes import descendants, is_running
-from tests.services.queue_commands import Commands, write_small_run
+from tests.services.queue_commands import Commands, ending, write_small_run
 from tests.services.queue_home import KEY, ROOT, kill_group, wait_until
 from tests.services.redis_servers import Server
 
@@ -128,6 +128,36 @@ def test_status_says_how_far_a_run_is(spec: Path, tmp_path: Path, running: list[
     assert status["stage"] in STAGES
     assert tasks["done"] < tasks["total"]
     assert status["progress"] == f"{100 * tasks['done'] // tasks['total']}%"
+
+
+def test_a_run_that_quarantine_held_up_goes_on_after_retry(
+    spec: Path, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    """It says which tasks and why, also when it is started again; with new starts, and a worker that can, it has the same bytes."""
+    with (
+        Server(tmp_path / "server") as server,
+        ending(Commands(spec, tmp_path, str(tmp_path / "store"), server.url)) as commands,
+    ):
+        store = LocalStore(tmp_path / "store")
+        run = commands.run_id(store)
+        held_up = commands.run("--broker", server.url)
+        endless = [str(ROOT / "tests" / "services" / "endless_iterations.py")]
+        commands.worker(run, "--slots", "3", "--soft-limit", "1", program=endless)
+        assert held_up.wait(120) == 1
+        assert "3 tasks are quarantined" in commands.log()
+        assert (
+            "failed 3 times and is quarantined. Last: the task passed its soft time limit" in commands.log()
+        )
+        assert len(status_of(store, run, None)["quarantined"]) == 3
+        assert commands.run("--broker", server.url).wait(60) == 1
+        assert "quarantined by an earlier try, after 3 starts. Last: the task passed" in commands.log()
+
+        assert commands.command("retry", run, "--store", str(tmp_path / "store")).wait(30) == 0
+        last = commands.run("--broker", server.url)
+        wait_until(lambda: status_of(store, run, None)["state"] == "open", seconds=30, what="another try")
+        commands.worker(run)
+        assert last.wait(60) == 0
+    assert _published(tmp_path / "store") == alone
 
 
 def test_worker_without_a_signing_key_says_how_to_make_one(tmp_path: Path) -> None:

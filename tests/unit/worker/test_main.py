@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from mlho.protocol.documents import State
 from mlho.settings import Settings
+from mlho.store.local import LocalStore
+from scheduler.executions import begin_execution, end_execution
 from worker.__main__ import EX_CONFIG, _parser, _time_limits, main
 
 RUN = "0123456789abcdef"
@@ -36,6 +39,19 @@ def test_a_run_that_does_not_begin_is_said_with_the_store(tmp_path: Path, capsys
     """It may have begun in another one."""
     assert main(["--run", RUN, "--wait", "0"]) == 1
     assert f"run {RUN}: has not begun in the store {tmp_path / 'store'}." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_worker_that_comes_after_the_end_says_why_it_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Or before the run is started again: no error, as its run is over, and no riddle."""
+    store = LocalStore(tmp_path / "store")
+    execution, _ = begin_execution(store, RUN, tmp_path)
+    end_execution(store, execution, State.FAILED)
+
+    assert main(["--run", RUN]) == 0
+    assert '"event": "run_is_over"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
