@@ -17,7 +17,6 @@ from mlho.spec import canonical_json
 from mlho.store.local import LocalStore
 from scheduler.executions import begin_execution, end_execution
 from tests.disks import enlarge, small_disk
-from tests.services import queue_home
 from tests.services.queue_commands import Commands, ending, published, write_small_run
 from tests.services.queue_home import RUN, Home, kill_group, result, wait_until
 from tests.services.queue_steps import noted_starts, task
@@ -349,12 +348,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
-def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home, monkeypatch) -> None:
-    """Messages of a scheduler with another key are refused and counted, and a worker with the right one does the work."""
+def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home) -> None:
+    """Its scheduler's messages are refused and counted, which the scheduler notices until a worker with the key does the work."""
     with home.executor() as executor, home.redis() as client:
-        with monkeypatch.context() as other:
-            other.setattr(queue_home, "KEY", b"a key that nobody else has, long enough")
-            stranger = home.start_worker()
+        stranger = home.start_worker(key=b"a key that nobody else has, long enough")
         home.wait_for_slots(1)
         future = executor.submit(task("test_noted", "genuine", home.starts))
         wait_until(
@@ -362,8 +359,10 @@ def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home, monkeypat
             seconds=SECONDS,
             what="a refusal that is counted",
         )
+        wait_until(lambda: executor.figures.forged > 0, seconds=SECONDS, what="a scheduler that knows")
         assert noted_starts(home.starts) == []
         kill_group(stranger)
         home.start_worker()
         assert result(future, seconds=60).is_new
+        assert executor.figures.forged == 0
     assert noted_starts(home.starts) == ["genuine"]

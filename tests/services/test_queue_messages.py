@@ -156,20 +156,6 @@ def test_replayed_message_starts_nothing(home: Home) -> None:
     assert counters["dropped:committed"] == 49
 
 
-def test_workers_that_have_another_key_are_noticed(home: Home) -> None:
-    """A slip that would look like a run that never begins; it is over when tasks are done."""
-    home.start_worker(key=b"a key that nobody else has")
-    with home.executor() as executor:
-        home.wait_for_slots(1)
-        one = executor.submit(task("test_noted", "one", home.starts))
-        wait_until(lambda: executor.figures.forged > 0, seconds=30, what="a word of it")
-        home.workers[0].kill()
-        home.start_worker()
-        result(one, seconds=60)
-        assert executor.figures.forged == 0
-    assert noted_starts(home.starts) == ["one"]
-
-
 def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:
     """About the very task that is under way, and items in the queue that are no text: the run goes on, and its task with it."""
     home.start_worker()
