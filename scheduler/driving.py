@@ -204,6 +204,8 @@ class Driver:
                 self._end(ConditionType.CANCELLED, "Cancelled", str(error))
                 return
             except (AnotherScheduler, Deposed, QueueUnavailable, QueueError, StoreUnavailable) as error:
+                if isinstance(error, AnotherScheduler):
+                    n_tries = 0  # most often a former leader's, whose lease is over within seconds
                 self._show(replace(self._picture, trouble=(reason_of(error), cut(str(error), 512))))
             except MlhoError as error:
                 self._fail(error)

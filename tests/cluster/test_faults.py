@@ -48,7 +48,7 @@ def test_a_run_goes_on_after(stack: Stack, here: Here, fault: Fault):
 @long_form
 def test_a_run_goes_on_after_the_kubelet_was_silent(stack: Stack, here: Here):
     """For a minute and a half: the node counts as lost, and its pods, though they run, are reached by nobody."""
-    obj = stack.submit("silence", validation={"iterations": 150, "folds": 3, "seed": 102}, workers=ONE_WORKER)
+    obj = stack.submit("silence", validation={"iterations": 450, "folds": 3, "seed": 102}, workers=ONE_WORKER)
     stack.wait_until_it_learns("silence")
 
     stop_kubelet(stack)
