@@ -306,8 +306,11 @@ def _store_there(options: argparse.Namespace) -> Store:
 
 
 def _broker(options: argparse.Namespace) -> str | None:
-    """The broker of the command line or the environment, if there is one."""
-    return Settings.from_environment().broker_at(options.broker)
+    """The broker of the command line or the environment, if there is one that others can reach."""
+    from scheduler.embedded import EMBEDDED
+
+    broker = Settings.from_environment().broker_at(options.broker)
+    return None if broker == EMBEDDED else broker
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -201,6 +201,14 @@ def test_retry_of_a_run_in_which_nothing_is_quarantined_says_so(command, spec):
     assert "no task of it is quarantined" in command("retry").out
 
 
+def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypatch):
+    """One that is embedded belongs to the command that started it."""
+    command("run", spec)
+    monkeypatch.setenv("MLHO_BROKER", "embedded")
+
+    assert json.loads(command("status").out)["state"] == "not on a queue"
+
+
 @pytest.mark.parametrize("command_name", ["show", "report"])
 def test_a_run_that_is_not_there_is_refused(command_name, command, spec):
     """The error lists the runs that are."""
