@@ -217,8 +217,12 @@ def _why_no_worker(seen: Seen, target: int) -> tuple[str, str]:
 
 
 def _is_working(seen: Seen, ready: int) -> bool:
-    """Whether there are workers: those that take tasks are seen in the queue, often long before their pods count as ready."""
-    return bool(ready) or (seen.drive is not None and seen.drive.slots > 0)
+    """Whether there are workers: those that take tasks are seen in the queue, often long before their pods count as ready.
+
+    The queue alone may speak of workers that are no more: for some seconds, and as long as Redis is away.
+    """
+    is_in_queue = seen.drive is not None and seen.drive.slots > 0
+    return bool(ready) or (is_in_queue and any(job.active for job in seen.jobs))
 
 
 def _whether_progressing(seen: Seen, is_working: bool) -> tuple[bool, str, str]:

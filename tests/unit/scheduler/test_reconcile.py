@@ -276,7 +276,7 @@ def test_waiting_for_quota_is_said_in_kueues_words():
     asked = replace(ASKED, workers=WorkersSpec(max=4, kueue_queue="batch"))
     quota = Quota(False, "Pending", "insufficient unused quota for cpu")
     jobs = (job(1, 4, is_suspended=True, active=0),)
-    seen = replace(SEEN, resource=asked, jobs=jobs, quota=quota, drive=replace(BUSY, slots=0))
+    seen = replace(SEEN, resource=asked, jobs=jobs, quota=quota)  # though the queue still knows of two slots
 
     status = decide(seen).status
 
