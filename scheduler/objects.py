@@ -241,7 +241,7 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         # Until the run has begun and Redis answers there is no sign of life; afterwards one every five seconds.
         "startupProbe": {
             "exec": {"command": ["test", "-e", LIVENESS_FILE]},
-            "periodSeconds": 1,  # a run is shown as waiting until its first worker is ready
+            "periodSeconds": 1,  # WORKERS in `kubectl get` counts what is ready
             "failureThreshold": 2 * _BEGIN_SECONDS,
         },
         "livenessProbe": {
