@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound
+from mlho.printable import printable
 from mlho.report.evaluations import tidy_figures
 from mlho.report.result import IterationResult, Result
 
@@ -253,8 +254,8 @@ class Run:
     def _repr_html_(self) -> str:
         """Return the run in words, as the report's first screen says it."""
         notes = [*self.result.summary, *(f"Careful: {warning}" for warning in self.result.warnings)]
-        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        title = escape(f"{self.name or 'run'} ({self.id})")
+        items = "".join(f"<li>{escape(printable(note))}</li>" for note in notes)
+        title = escape(printable(f"{self.name or 'run'} ({self.id})"))
         flag = "" if self.result.predictive else "<p><b>not predictive: association only</b></p>"
         return f"<div><b>{title}</b>{flag}<ul>{items}</ul></div>"
 

@@ -1,7 +1,6 @@
 """The ``mlho`` command."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final
 from mlho import __version__
 from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
+from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.scoring_spec import ScoringRunSpec, parse_any_spec
 from mlho.settings import STORE, Settings
@@ -272,7 +272,7 @@ def _status(options: argparse.Namespace) -> int:
 
     store = _store_there(options)
     found = status_of(store, find_run(store, options.run), _broker(options))
-    print(json.dumps(found, indent=1))  # noqa: T201 - the command's output
+    print(printable_json(found))  # noqa: T201 - the command's output
     return 0
 
 
@@ -341,13 +341,13 @@ def _show(options: argparse.Namespace) -> int:
         from scheduler.scores_shown import read_manifest, show_scores
 
         if options.json:
-            print(json.dumps(read_manifest(store, run), indent=1, ensure_ascii=False))  # noqa: T201 - the output
+            print(printable_json(read_manifest(store, run)))  # noqa: T201 - the output
         else:
             show_scores(store, run)
         return 0
     result = result_of(store, run)
     if options.json:
-        print(json.dumps(result, indent=1, ensure_ascii=False))  # noqa: T201 - the command's output
+        print(printable_json(result))  # noqa: T201 - the command's output
         return 0
     for sentence in [*result["summary"], *(f"Warning: {own}" for own in result["warnings"])]:
         console.out.print(sentence, markup=False)

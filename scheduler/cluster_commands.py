@@ -5,13 +5,13 @@ What it says of a run in a cluster it says in the words that it has for one on t
 
 import argparse
 import datetime as dt
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlho.errors import MlhoError, SpecError
+from mlho.printable import printable, printable_json
 from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec import API_VERSION
 from mlho.spec_reading import parse_mapping, read_text
@@ -203,7 +203,7 @@ def show_status(options: argparse.Namespace) -> int:
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     status = cluster.get(kind, namespace, name).get("status") or {}
-    print(json.dumps(shown_status(status), indent=1, ensure_ascii=False))  # noqa: T201 - the command's output
+    print(printable_json(shown_status(status)))  # noqa: T201 - the command's output
     return 0
 
 
@@ -279,7 +279,7 @@ def _logs(options: argparse.Namespace) -> int:
             lines = cluster.log_of(namespace, own, lines=50)
         except MlhoError as error:
             lines = f"{error}\n"
-        print(f"--- {own}\n{lines}", end="")  # noqa: T201 - the command's output
+        print(printable(f"--- {own}\n{lines}", lines=True), end="")  # noqa: T201 - the command's output
     return 0
 
 

@@ -1,14 +1,17 @@
 """What the command shows on a terminal: a progress bar while it works, and tables in words. Quiet in a pipe."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
+from mlho.printable import printable
 from scheduler.pace import Counts, Facts, LocalCounts, Pace
 
 STAGE_WORDS: Final = {
@@ -24,8 +27,21 @@ STAGE_WORDS: Final = {
     "commit": "account and manifest",
 }
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class SafeConsole(Console):
+    """A console that shows control characters of the data as signs; its own styles are its own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the pieces to be written, those of text without control characters."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text, lines=True), segment.style)
+
+
+out = SafeConsole(highlight=False, soft_wrap=True)
+err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Track:
@@ -163,7 +179,10 @@ def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
     for feature in features[:most]:
         confidence = feature["confidence"]
         table.add_row(
-            feature["words"], str(confidence["score"]), str(confidence["n_seen"]), _odds_words(feature)
+            Text(printable(feature["words"])),
+            str(confidence["score"]),
+            str(confidence["n_seen"]),
+            _odds_words(feature),
         )
     return table
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 from rich.table import Table
+from rich.text import Text
 
 from mlho.errors import ArtifactNotFound, SpecError
 from mlho.store.base import Store
@@ -25,14 +26,16 @@ def list_runs(store: Store, address: str) -> None:
     scoring = runs_of(store, kind="ScoringRun")
     for run, name in runs.items():
         if run in scoring:
-            table.add_row(run, name, *_state_of_scoring(store, run), "")
+            table.add_row(run, Text(name), *map(Text, _state_of_scoring(store, run)), "")
             continue
         if not store.exists(run_key(run, "result.json")):
-            table.add_row(run, name, "not finished", "", "")
+            table.add_row(run, Text(name), "not finished", "", "")
             continue
         result = result_of(store, run)
         auroc = result["headline"]["auroc"]["mean"]
-        table.add_row(run, name, "finished", result["outcome"], "" if auroc is None else f"{auroc:.3f}")
+        table.add_row(
+            run, Text(name), "finished", Text(result["outcome"]), "" if auroc is None else f"{auroc:.3f}"
+        )
     console.out.print(table)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mlho.model.parts import BundleParts
+from mlho.printable import printable
 
 #: Sections in order; those in ``WRITTEN_BY_PEOPLE`` hold text from ``BundleParts.notes``.
 SECTIONS: Final = (
@@ -182,7 +183,7 @@ def _lineage(parts: BundleParts) -> str:
 
 def _plain(text: str) -> str:
     """Return text that cannot break a table or start markup: descriptions come from data."""
-    flat = " ".join(text.split())
+    flat = printable(" ".join(text.split()))
     return "".join(f"\\{char}" if char in "|<>`*_[]\\" else char for char in flat)
 
 

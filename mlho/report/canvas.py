@@ -5,9 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import accumulate, takewhile
 from typing import Final
 
 from markupsafe import Markup, escape
+
+from mlho.printable import printable
 
 # Widths of characters at 12 px in the widest of the usual system fonts, so that nothing is cut by its neighbour.
 NARROW_CHARACTERS: Final = frozenset("iIljft.,:;'|!()[] /-")
@@ -99,9 +102,12 @@ def text(x: float, y: float, words: str, *, class_: str = "t", anchor: str | Non
 
 def text_width(words: str) -> float:
     """Return the width of a text in pixels at 12 px, at most."""
-    return sum(
+    return sum(map(_character_width, words))
+
+
+def _character_width(c: str) -> float:
+    return (
         NARROW_WIDTH if c in NARROW_CHARACTERS else WIDE_WIDTH if c.isupper() or c in "mw%" else USUAL_WIDTH
-        for c in words
     )
 
 
@@ -111,10 +117,9 @@ def fitted_text(
     """Return a text mark cut to ``room`` pixels, with the whole text as its tooltip when it was cut."""
     if text_width(words) <= room:
         return text(x, y, words, class_=class_, anchor=anchor)
-    kept = words
-    while kept and text_width(kept) > room - WIDE_WIDTH:
-        kept = kept[:-1]
-    content = f"{escape(kept.rstrip())}…<title>{escape(words)}</title>"
+    reached = accumulate(map(_character_width, words))
+    n_kept = sum(1 for _ in takewhile(lambda width: width <= room - WIDE_WIDTH, reached))
+    content = f"{escape(words[:n_kept].rstrip())}…<title>{escape(words)}</title>"
     return element("text", content, x=float(x), y=float(y), class_=class_, text_anchor=anchor)
 
 
@@ -183,7 +188,7 @@ def chart_style() -> str:
 def standalone(picture: str) -> str:
     """Return a picture that carries its own style, for a file or a notebook."""
     head, _, rest = picture.partition(">")
-    return f"{head}><style>{chart_style()}</style>{rest}"
+    return printable(f"{head}><style>{chart_style()}</style>{rest}", lines=True)
 
 
 @dataclass(frozen=True)

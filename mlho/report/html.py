@@ -8,6 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mlho.printable import printable
 from mlho.report import cells, sections, words
 from mlho.report.canvas import chart_style
 from mlho.report.figures import figures_of
@@ -80,7 +81,8 @@ def render_html(result: Result) -> str:
         "spec_text": yaml.safe_dump(result.lineage.spec, sort_keys=True, allow_unicode=True, width=100),
         "iteration_rows": sections.iteration_rows(result),
     }
-    return _environment().get_template("report.html.j2").render(context)
+    # Once, over the whole page: no path from the data to it can be forgotten.
+    return printable(_environment().get_template("report.html.j2").render(context), lines=True)
 
 
 @cache

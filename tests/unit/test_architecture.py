@@ -15,7 +15,18 @@ PACKAGES = ("mlho", "scheduler", "worker")
 
 # What stands on errors alone, and is small enough that everything above may use it.
 GROUND = frozenset(
-    {"errors", "arrays", "log", "processes", "settings", "spec", "spec_reading", "scoring_spec", "tables"}
+    {
+        "errors",
+        "arrays",
+        "log",
+        "printable",
+        "processes",
+        "settings",
+        "spec",
+        "spec_reading",
+        "scoring_spec",
+        "tables",
+    }
 )
 # Each room of mlho, and the rooms that it may import; the ground floor is everybody's but where LOW says less.
 ROOMS = {
@@ -48,6 +59,7 @@ GROUND_FLOOR = {
     "errors": set(),
     "arrays": {"errors"},
     "log": {"errors"},
+    "printable": set(),
     "processes": {"errors"},
     "settings": {"errors"},
     "tables": {"errors"},

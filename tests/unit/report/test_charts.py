@@ -1,10 +1,11 @@
 import re
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from mlho.report import charts, curves
-from mlho.report.canvas import Scale, linear_ticks, log_ticks
+from mlho.report.canvas import WIDE_WIDTH, Scale, fitted_text, linear_ticks, log_ticks, text_width
 from mlho.report.charts import Row
 from mlho.report.curves import mean_curve, value_at
 from mlho.report.figures import figures_of
@@ -166,3 +167,24 @@ def test_a_figure_alone_carries_its_style_and_can_be_saved(result, tmp_path):
 
     assert ET.fromstring(path.read_text(encoding="utf-8")).find(f"{SVG}style") is not None
     assert figure._repr_svg_() == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("words", ["i" * 100, "Wide Words With Many Capitals", "abcdefghijklmnopqrstuvw"])
+def test_a_cut_text_is_the_longest_beginning_that_fits(words):
+    """One character more would not fit beside the sign that it was cut; the whole text is the tooltip."""
+    room = text_width(words) / 2
+
+    mark = ET.fromstring(fitted_text(0, 0, words, room))
+
+    kept = mark.text.removesuffix("…")
+    assert text_width(kept) <= room - WIDE_WIDTH < text_width(words[: len(kept) + 1])
+    assert mark.find("title").text == words
+
+
+def test_cutting_a_long_text_takes_time_in_proportion_to_its_length():
+    """A code of 50,000 characters is cut in some milliseconds; measured again and again it took minutes."""
+    before = time.process_time()
+
+    fitted_text(0, 0, "x" * 50_000, 300.0)
+
+    assert time.process_time() - before < 1.0

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mlho.report.figures import figures_of
 from mlho.report.html import SECTIONS, render_html
 from mlho.report.result import Result
 
@@ -217,6 +218,21 @@ def test_words_of_the_data_are_escaped(make_result):
 
     assert "<img" not in page
     assert "&lt;img src=x onerror=alert(1)&gt; &amp; more" in page
+
+
+def test_control_characters_of_the_data_are_signs_in_page_and_pictures(result):
+    """An escape sequence, a NUL, a reversed direction: none of them is in the page or in a picture saved by itself."""
+    evil = "E11\x00 \x1b[31m\x9b \u202e end"
+    first = result.features[0].model_copy(update={"words": evil, "description": evil, "code": evil})
+    marked = result.model_copy(
+        update={"warnings": [evil], "outcome": evil, "features": [first, *result.features[1:]]}
+    )
+
+    texts = [render_html(marked), *(figure.svg for figure in figures_of(marked).values())]
+
+    for text in texts:
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+    assert "E11␀ ␛[31m� � end" in texts[0]
 
 
 def test_the_report_holds_nothing_but_its_result(result):

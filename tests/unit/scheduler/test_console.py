@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from scheduler.console import ProgressBars, duration, size, words_of
+from scheduler.console import ProgressBars, SafeConsole, duration, features_table, size, words_of
 from scheduler.pace import Facts, LocalCounts
 
 
@@ -71,3 +71,24 @@ def test_facts_are_said_in_words():
 class _Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+_EVIL = "E11 \x1b[2J\x1b]0;title\x07 \x9b31m \u202e [red]bold[/red]"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_control_characters_of_a_code_do_not_reach_the_terminal(is_terminal):
+    """In a table and in a sentence; the console's own styles still work, and square brackets are no markup."""
+    stream = io.StringIO()
+    console = SafeConsole(file=stream, force_terminal=is_terminal, width=160, highlight=False)
+    feature = {"words": _EVIL, "confidence": {"score": 100, "n_seen": 3}, "odds_ratio": None}
+
+    console.print(features_table([feature], most=1))
+    console.print(f"First: {_EVIL}.", markup=False, style="bold")
+
+    written = stream.getvalue()
+    own = re.sub(r"\x1b\[[0-9;]*m", "", written)
+    assert all(c.isprintable() or c == "\n" for c in own)
+    assert own.count("E11 ␛[2J␛]0;title") == 2
+    assert own.count("[red]bold[/red]") == 2
+    assert not is_terminal or "\x1b[1m" in written

@@ -1,0 +1,51 @@
+"""Text of the data as it may be shown: control characters become visible signs.
+
+A code or a description is free text. An escape sequence in it would reach the terminal, and a character that reverses
+the direction of writing would turn the words after it around; both could make a report say what it does not.
+"""
+
+import json
+from typing import Final
+
+_PICTURES: Final = 0x2400  # U+2400 to U+241F picture U+0000 to U+001F
+_DELETE: Final = 0x7F
+_C1: Final = range(0x80, 0xA0)  # U+009B alone starts an escape sequence on some terminals
+_DIRECTIONS: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_LINE_ENDS: Final = (0x2028, 0x2029)
+_SURROGATES: Final = range(
+    0xD800, 0xE000
+)  # of file names that are not UTF-8; they cannot be written as UTF-8
+_LAYOUT: Final = frozenset("\n\t")  # white space, where the text around it has lines
+
+_SHOWN: Final[dict[int, str]] = {
+    **{code: chr(_PICTURES + code) for code in range(0x20)},
+    _DELETE: "\N{SYMBOL FOR DELETE}",
+    **dict.fromkeys((*_C1, *_DIRECTIONS, *_LINE_ENDS, *_SURROGATES), "\N{REPLACEMENT CHARACTER}"),
+}
+_SHOWN_IN_LINES: Final = {code: sign for code, sign in _SHOWN.items() if chr(code) not in _LAYOUT}
+_ESCAPED: Final = {code: f"\\u{code:04x}" for code in (_DELETE, *_C1, *_DIRECTIONS, *_LINE_ENDS)}
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return a text with a visible sign for each control character; one character stays one character.
+
+    Parameters
+    ----------
+    text : str
+    lines : bool
+        Keep line feeds and tabs, which lay out the text that is shown.
+
+    Examples
+    --------
+    >>> printable("E11\x1b[2J")
+    'E11␛[2J'
+    """
+    return text.translate(_SHOWN_IN_LINES if lines else _SHOWN)
+
+
+def printable_json(document: object) -> str:
+    r"""Return a document as indented JSON whose strings hold ``\u`` sequences for control characters: equal when read.
+
+    JSON escapes the characters below U+0020 by itself; those above are escaped here.
+    """
+    return json.dumps(document, indent=1, ensure_ascii=False).translate(_ESCAPED)
