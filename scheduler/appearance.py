@@ -234,7 +234,10 @@ def _whether_progressing(seen: Seen, is_working: bool) -> tuple[bool, str, str]:
             "WaitingForTurn",
             "Other runs, or the same run under another name, are carried out first.",
         )
-    if seen.drive is None or not seen.drive.execution:
+    is_begun = (
+        bool(seen.drive.execution) if seen.drive is not None else any(not job.is_over for job in seen.jobs)
+    )
+    if not is_begun:
         return False, "Beginning", ""
     return (True, "Working", "") if is_working else (False, "WaitingForWorkers", "")
 

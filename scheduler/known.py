@@ -1,6 +1,7 @@
 """What an operator remembers of each run, and how it reads objects that may be of another version."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,9 +12,10 @@ from scheduler.cluster import RUN_KINDS, Kind
 from scheduler.conditions import Status, read_status
 from scheduler.driving import Driver
 from scheduler.objects import RUN_LABEL
-from scheduler.observation import Asked, Check
+from scheduler.observation import Asked, Check, Drive, JobFacts, PodFacts
 from scheduler.resource import DesiredState, WorkersSpec
 from scheduler.runs import Undertaking
+from scheduler.turns import UNKNOWN_PRIORITY, Contender
 from scheduler.watching import Cache, Object
 
 NO_ANSWER: Final = Check(
@@ -42,11 +44,52 @@ class Known:
     written_at: float = 0.0
     noted: str = ""
     """Id of the run of which the store has a note that it is under way."""
+    created: str = ""
+    wants_turn: bool = False
+    """It may be carried out, and its owner wants that."""
+    has_workers: bool = False
+    has_jobs: bool = False
+    busy_at: float = 0.0
+    """When it last had workers, asked for some, or began."""
+    parked_at: float = -math.inf
+    """When it last gave its slot up."""
 
     @property
     def run_id(self) -> str:
         """Id of the run that is to be carried out; empty if there is none."""
         return self.undertaking.run_id if self.undertaking is not None else ""
+
+    def note_workers(
+        self, jobs: tuple[JobFacts, ...], pods: tuple[PodFacts, ...], drive: Drive | None
+    ) -> None:
+        """Note whether it has workers: placed on a node, or known to its queue while a Kubernetes Job has pods."""
+        alive = [job for job in jobs if not job.is_over and not job.is_being_deleted]
+        is_in_queue = drive is not None and drive.slots > 0 and any(job.active for job in alive)
+        self.has_workers = is_in_queue or any(pod.is_placed for pod in pods)
+        if self.has_workers or (alive and not self.has_jobs):
+            self.busy_at = time.monotonic()
+        self.has_jobs = bool(alive)
+
+    def contender(self, uid: str, priorities: Mapping[str, int] | None) -> Contender:
+        """How it stands in line for a turn; ``priorities`` are those of Kueue's classes, if it is there."""
+        assert self.asked is not None
+        workers, now = self.asked.workers, time.monotonic()
+        is_queued = priorities is not None and workers.kueue_queue is not None
+        priority = 0
+        if priorities is not None and workers.priority_class is not None:
+            priority = priorities.get(workers.priority_class, UNKNOWN_PRIORITY)
+        return Contender(
+            uid=uid,
+            run_id=self.driver.run_id if self.driver is not None else self.run_id,
+            created=self.created,
+            priority=priority,
+            is_driven=self.driver is not None,
+            has_workers=self.has_workers,
+            has_jobs=self.has_jobs,
+            needs_workload=is_queued,
+            waited_seconds=now - self.busy_at,
+            rested_seconds=now - self.parked_at,
+        )
 
 
 @dataclass

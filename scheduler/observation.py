@@ -60,6 +60,8 @@ class PodFacts:
 
     name: str
     generation: int
+    is_placed: bool = False
+    """A node has it, and nothing keeps its container from starting."""
     is_ready: bool = False
     is_out_of_memory: bool = False
     unschedulable: str = ""
@@ -242,16 +244,16 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
     scheduled = conditions.get("PodScheduled", {})
     is_alive = metadata.get("deletionTimestamp") is None and status.get("phase") in ("Pending", "Running")
     is_unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    cannot_start = waiting.get("reason") in _IMAGE_REASONS
     return PodFacts(
         name=metadata["name"],
         generation=int(metadata.get("labels", {}).get(GENERATION_LABEL, 0)),
+        is_placed=is_alive and scheduled.get("status") == "True" and not cannot_start,
         is_ready=is_alive and conditions.get("Ready", {}).get("status") == "True",
         is_out_of_memory=any(own.get("terminated", {}).get("reason") == "OOMKilled" for own in states),
         unschedulable=scheduled.get("message", "") if is_alive and is_unschedulable else "",
         image_problem=(
-            f"{waiting['reason']}: {waiting.get('message', '')}"
-            if is_alive and waiting.get("reason") in _IMAGE_REASONS
-            else ""
+            f"{waiting['reason']}: {waiting.get('message', '')}" if is_alive and cannot_start else ""
         ),
     )
 

@@ -29,12 +29,13 @@ from scheduler.known import NO_ANSWER, Counts, Known, asked_of_invalid, owner_of
 from scheduler.objects import worker_job
 from scheduler.observation import Asked, Check, Drive, Quota, Seen, job_facts, pod_facts, quota_of
 from scheduler.reconcile import Decision, decide
-from scheduler.resource import from_resource
+from scheduler.resource import DesiredState, from_resource
 from scheduler.telling import Teller
+from scheduler.turns import give_turns, learn_priority
 from scheduler.watching import Cache, Object, Watcher
+from scheduler.work_queue import WorkQueue
 
 STATUS_SECONDS: Final = 2.0  # between two writes of one run's status
-MAX_DRIVEN: Final = 32  # runs carried out at once; the others wait for their turn
 _TICK_SECONDS: Final = 0.25
 _LOOK_SECONDS: Final = 1.0  # at a run that is carried out
 _LOOK_AT_ALL_SECONDS: Final = 15.0
@@ -77,9 +78,7 @@ class Operator:
         self._now = now
         self._teller = Teller(cluster, identity)
         self._known: dict[str, Known] = {}
-        self._dirty: dict[str, float] = {}
-        self._dirty_lock = threading.Lock()
-        self._wake = threading.Event()
+        self._queue = WorkQueue()
         self._stop = threading.Event()
         self._runs = Cache(self._run_changed)
         self._jobs = Cache(self._owned_changed)
@@ -90,6 +89,8 @@ class Operator:
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
         self._cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
         self._former: Mapping[str, str] | None = None
+        self._turns: frozenset[str] = frozenset()
+        self._priorities: dict[str, int] = {}
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
         self.counts = Counts()
         self.looked_at = time.monotonic()
@@ -105,7 +106,7 @@ class Operator:
         """Stop all threads that carry out runs, leaving the runs as they are for the next leader."""
         self._stop.set()
         self._cleaner.stop()
-        self._wake.set()
+        self._queue.wake()
         self._thread.join(_STOP_SECONDS)
         drivers = [known.driver for known in self._known.values() if known.driver is not None]
         for driver in drivers:
@@ -149,31 +150,27 @@ class Operator:
         ]
 
     def _run_changed(self, old: Object | None, new: Object | None) -> None:
-        self._mark(((new or old) or {})["metadata"]["uid"])
+        self._queue.mark(((new or old) or {})["metadata"]["uid"])
 
     def _owned_changed(self, old: Object | None, new: Object | None) -> None:
         uid = run_of((new or old) or {})
         if uid:
-            self._mark(uid)
+            self._queue.mark(uid)
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
+        learn_priority(self._priorities, new or {})
         job = self._jobs.get(owner_of((new or old) or {}))
         if job is not None:
             self._owned_changed(None, job)
 
-    def _mark(self, uid: str, *, seconds: float = 0.0) -> None:
-        """Look at a run, in so many seconds at the latest."""
-        at = time.monotonic() + seconds
-        with self._dirty_lock:
-            self._dirty[uid] = min(at, self._dirty.get(uid, at))
-        if not seconds:
-            self._wake.set()
-
-    def _mark_waiting(self) -> None:
-        """It may be the turn of a run that waits."""
-        for uid, known in list(self._known.items()):
-            if known.undertaking is not None and known.driver is None:
-                self._mark(uid)
+    def _give_turns(self) -> None:
+        """Choose the runs that are carried out, and look at each whose turn begins or ends."""
+        known = {uid: own for uid, own in self._known.items() if own.wants_turn or own.driver is not None}
+        priorities = self._priorities if self._config.kueue_enabled else None
+        self._turns = give_turns(own.contender(uid, priorities) for uid, own in known.items())
+        for uid, own in known.items():
+            if (uid in self._turns) != (own.driver is not None):
+                self._queue.mark(uid)
 
     # The loop.
 
@@ -189,21 +186,14 @@ class Operator:
             if now >= look_at_all_at:
                 look_at_all_at = now + _LOOK_AT_ALL_SECONDS
                 for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._known.keys():
-                    self._mark(uid)
-            for uid in self._take_due(now):
+                    self._queue.mark(uid)
+            self._give_turns()
+            for uid in self._queue.take_due(now):
                 if self._stop.is_set():
                     return
                 self.looked_at = time.monotonic()
                 self._look(uid)
-            self._wake.wait(_TICK_SECONDS)
-            self._wake.clear()
-
-    def _take_due(self, now: float) -> list[str]:
-        with self._dirty_lock:
-            due = [uid for uid, at in self._dirty.items() if at <= now]
-            for uid in due:
-                del self._dirty[uid]
-        return due
+            self._queue.wait(_TICK_SECONDS)
 
     def _look(self, uid: str) -> None:
         """Look at one run; whatever goes wrong is tried again and stops no other run."""
@@ -215,15 +205,15 @@ class Operator:
             else:
                 self._reconcile(uid, obj)
         except (Conflict, NotFound):
-            self._mark(uid, seconds=1.0)  # it has changed under our hands
+            self._queue.mark(uid, seconds=1.0)  # it has changed under our hands
         except ClusterError as error:
             self.counts.api_errors += 1
             log.warning("not_reconciled", task=uid, **error_fields(error))
-            self._mark(uid, seconds=2.0 if isinstance(error, ClusterUnavailable) else 10.0)
+            self._queue.mark(uid, seconds=2.0 if isinstance(error, ClusterUnavailable) else 10.0)
         except Exception as error:
             self.counts.errors += 1
             log.exception("not_reconciled", task=uid, error_kind=type(error).__name__)
-            self._mark(uid, seconds=10.0)
+            self._queue.mark(uid, seconds=10.0)
 
     def _reconcile(self, uid: str, obj: Object) -> None:
         known = self._known.setdefault(uid, Known())
@@ -233,22 +223,35 @@ class Operator:
         driver = known.driver
         if driver is not None and not driver.is_alive and (has_ended(status) or not driver.has_ended):
             known.driver = None
-            self._mark_waiting()
         self._check(uid, known, status)
-        seen = Seen(
+        seen = self._seen(uid, known, status)
+        self._act(uid, obj, known, seen, decide(seen))
+
+    def _seen(self, uid: str, known: Known, status: Status) -> Seen:
+        assert known.asked is not None
+        jobs = tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid)
+        pods = tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid)
+        drive = self._drive_shown(known, status)
+        known.note_workers(jobs, pods, drive)
+        is_wanted = known.asked.desired is DesiredState.RUNNING and not has_ended(status)
+        known.wants_turn = is_wanted and known.undertaking is not None
+        if known.wants_turn and known.driver is None and uid not in self._turns:
+            self._give_turns()
+        has_turn = known.driver is not None or uid in self._turns
+        return Seen(
             resource=known.asked,
             status=status,
             now=self._now(),
-            jobs=tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid),
-            pods=tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid),
+            jobs=jobs,
+            pods=pods,
             quota=self._quota(uid, known.asked),
             check=self._check_shown(known, status),
-            drive=self._drive_shown(known, status),
-            is_waiting_for_turn=known.undertaking is not None
-            and known.driver is None
-            and not self._may_drive(uid, known.undertaking.run_id),
+            drive=drive,
+            # One whose workers are not admitted waits for them, and not for its turn.
+            is_waiting_for_turn=known.wants_turn
+            and not has_turn
+            and (known.has_workers or not known.has_jobs),
         )
-        self._act(uid, obj, known, seen, decide(seen))
 
     def _read(self, known: Known, obj: Object, status: Status) -> None:
         """Read what the resource asks for, if it has changed."""
@@ -266,7 +269,7 @@ class Operator:
             if known.spec != resource.spec:
                 known.spec, known.check, known.undertaking, known.n_checks = resource.spec, None, None, 0
                 known.check_again_at = 0.0
-        known.generation = metadata.get("generation", 0)
+        known.generation, known.created = metadata.get("generation", 0), metadata.get("creationTimestamp", "")
 
     # Is it as it must be?
 
@@ -277,7 +280,7 @@ class Operator:
         if time.monotonic() < known.check_again_at or self._stop.is_set():
             return
         known.is_checking, known.check_began_at = True, time.monotonic()
-        self._mark(uid, seconds=_PATIENCE_SECONDS)
+        self._queue.mark(uid, seconds=_PATIENCE_SECONDS)
         spec = known.spec
 
         def check() -> None:
@@ -289,9 +292,9 @@ class Operator:
             known.check_again_at = time.monotonic() + pause
             known.is_checking, known.check_began_at = False, math.inf
             self._checked_at = time.monotonic()
-            self._mark(uid)
+            self._queue.mark(uid)
             if undertaking is None:
-                self._mark(uid, seconds=pause)
+                self._queue.mark(uid, seconds=pause)
 
         self._checkers.submit(check)
 
@@ -353,14 +356,14 @@ class Operator:
             later = [own for own in decision.events if own.reason not in _AT_ONCE]
             self._write(uid, obj, known, decision.status, later)
         if known.driver is not None or decision.is_driven:
-            self._mark(uid, seconds=_LOOK_SECONDS)
+            self._queue.mark(uid, seconds=_LOOK_SECONDS)
         elif has_ended(decision.status):
             self._close(uid, known, seen)
 
     def _write(self, uid: str, obj: Object, known: Known, status: Status, events: list[Event]) -> None:
         wait = known.written_at + STATUS_SECONDS - time.monotonic()
         if wait > 0:
-            self._mark(uid, seconds=wait)
+            self._queue.mark(uid, seconds=wait)
             return
         metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
         wanted = {
@@ -378,24 +381,24 @@ class Operator:
     def _drive(self, uid: str, known: Known, decision: Decision) -> None:
         """Start the thread that carries the run out, or stop it."""
         driver = known.driver
-        if driver is not None and not decision.is_driven and not decision.is_cancelled:
+        has_turn = uid in self._turns
+        if driver is not None and not (decision.is_driven and has_turn) and not decision.is_cancelled:
             if driver.has_ended:
                 return
+            if decision.is_driven:
+                known.parked_at = time.monotonic()
             driver.stop()
             return
         run = known.undertaking
-        if decision.is_driven and driver is None and run is not None and self._may_drive(uid, run.run_id):
-            known.noted = run.run_id
+        if decision.is_driven and driver is None and run is not None and has_turn:
+            known.noted, known.busy_at = run.run_id, time.monotonic()
             known.driver = Driver(
-                self._home, run, lambda: self._mark(uid), note=lambda: self._cleaner.note(uid, run.run_id)
+                self._home,
+                run,
+                lambda: self._queue.mark(uid),
+                note=lambda: self._cleaner.note(uid, run.run_id),
             )
             known.driver.start()
-
-    def _may_drive(self, uid: str, run_id: str) -> bool:
-        """Whether it is a run's turn: there is room, and no other resource drives the same run."""
-        others = (known.driver for other, known in self._known.items() if other != uid)
-        driven = [driver.run_id for driver in others if driver is not None]
-        return len(driven) < MAX_DRIVEN and run_id not in driven
 
     def _is_cancelled(self, uid: str, known: Known, seen: Seen) -> bool:
         """Have a run cancelled; tell whether the durable flag stands, or is not needed."""
@@ -409,7 +412,7 @@ class Operator:
 
     def _flagged(self, uid: str, known: Known) -> None:
         known.cancelling = "flagged"
-        self._mark(uid)
+        self._queue.mark(uid)
 
     def _close(self, uid: str, known: Known, seen: Seen) -> None:
         """Nothing is left to do for a run, but to see its workers go."""
@@ -418,7 +421,7 @@ class Operator:
             self._cleaner.forget(uid)
             known.noted = ""
         if any(not job.is_over for job in seen.jobs):
-            self._mark(uid, seconds=5.0)
+            self._queue.mark(uid, seconds=5.0)
 
     def _gone(self, uid: str) -> None:
         """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
@@ -427,7 +430,6 @@ class Operator:
             return
         if known.driver is not None:
             known.driver.stop()
-            self._mark_waiting()
         if known.noted and not known.cancelling:
             self._lay_down(uid, known.noted)
 
@@ -443,7 +445,7 @@ class Operator:
 
     def _found_former(self, noted: Mapping[str, str]) -> None:
         self._former = noted
-        self._wake.set()
+        self._queue.wake()
 
     def _take_over(self) -> None:
         """Bring to an end what a former leader carried out for resources that were deleted meanwhile."""

@@ -68,9 +68,11 @@ def decide(seen: Seen) -> Decision:
 
 
 def demand(resource: Asked, drive: Drive | None) -> int:
-    """Worker pods that the tasks under way can keep busy, between the run's bounds."""
+    """Worker pods that the tasks under way can keep busy, between the run's bounds; -1: as many as there are."""
     workers = resource.workers
-    if drive is None or not drive.execution:
+    if drive is None:
+        return -1  # nobody carries it out now, and workers that were asked for stay asked for
+    if not drive.execution:
         return 0
     if not drive.running and drive.idle_seconds < _IDLE_SECONDS:
         return -1

@@ -17,6 +17,11 @@ MAX_BYTES = 300 * 2**20
 WRITES = "mlho_scheduler_status_writes_total"
 
 
+TURN_SECONDS = 10
+# No node has so much: their pods wait for ever, and no run of them holds a slot.
+TOO_LARGE = {"max": 1, "resources": {"cpu": "500m", "memory": "9000Gi"}}
+
+
 @pytest.fixture
 def alone(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
     """An installation of its own: its scheduler's figures are those of these runs only."""
@@ -81,6 +86,50 @@ def test_two_hundred_runs_are_accepted_within_half_a_minute(alone: Stack):
     assert after[WRITES] <= 2 * (N_RUNS + 1)
     assert after[WRITES] == before[WRITES]
     assert after["peak"] < MAX_BYTES
+
+
+def n_with(stack: Stack, condition: str, status: str, reason: str) -> int:
+    """How many runs have a condition with this status and reason."""
+    found = [own.get("status", {}).get("conditions", ()) for own in stack.items("trun")]
+    wanted = (condition, status, reason)
+    return sum(any((one["type"], one["status"], one["reason"]) == wanted for one in own) for own in found)
+
+
+@pytest.mark.parametrize("n_waiting", [40, pytest.param(200, marks=long_form)])
+def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: int):
+    """More wait for a node than there are slots: each has asked for its workers, and the next run has its turn at once."""
+    base = alone.run("base", workers=TOO_LARGE)
+    runs = [
+        {
+            **base,
+            "metadata": {"name": f"large-{n:03d}"},
+            "spec": {**base["spec"], "validation": {"seed": 2000 + n}},
+        }
+        for n in range(n_waiting)
+    ]
+    began = time.monotonic()
+    alone.kubectl("create", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": runs}))
+    alone.wait_for(
+        "all have asked for workers",
+        lambda: n_with(alone, "Degraded", "True", "Unschedulable") == n_waiting,
+        seconds=60 + 2 * n_waiting,
+    )
+    asked, began = time.monotonic() - began, time.monotonic()
+
+    alone.submit("small", workers=ONE_WORKER, validation={"iterations": 3, "folds": 3, "seed": 1})
+    # How long Python takes to start on that node is measured in test_start.py.
+    alone.wait_for("a node has its worker", lambda: alone.workers("small"), seconds=60)
+    placed = time.monotonic() - began
+    alone.wait_for("it runs", lambda: alone.status("small").get("phase") == "Running", seconds=60)
+    took = time.monotonic() - began
+
+    print(  # noqa: T201 - for the note
+        f"{n_waiting} asked in {asked:.1f} s; the small one's worker began after {placed:.1f} s, "
+        f"and it ran after {took:.1f} s"
+    )
+    assert placed < TURN_SECONDS
+    alone.wait("small", "Succeeded")
+    assert leader_metrics(alone)["peak"] < MAX_BYTES
 
 
 def test_a_run_under_way_costs_few_writes_and_one_that_has_ended_none(stack: Stack):
