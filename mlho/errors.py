@@ -84,5 +84,15 @@ class StoreUnavailable(MlhoError, ConnectionError):  # noqa: N818 - reads as the
     retryable: ClassVar[bool] = True
 
 
+class StoreOutage(StoreUnavailable):
+    """Object storage does not serve now: at the start of a command an error at once, in a run that has begun waited for."""
+
+
+class StoreAccessDenied(StoreOutage):
+    """Object storage refuses these credentials: give the program others, or grant them what they need."""
+
+    exit_code: ClassVar[int] = 2
+
+
 def _rebuild_damaged(message: str, sha256: str) -> ArtifactDamaged:
     return ArtifactDamaged(message, sha256=sha256)

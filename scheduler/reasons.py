@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mlho.errors import BundleError, DataError, InputChanged, MlhoError, SpecError, StoreUnavailable
+from mlho.errors import (
+    BundleError,
+    DataError,
+    InputChanged,
+    MlhoError,
+    SpecError,
+    StoreAccessDenied,
+    StoreUnavailable,
+)
 from mlho.protocol.failures import FailureClass, Quarantined, QueueError
 from scheduler.conditions import MAX_FAILURES, TASKS_QUARANTINED, Failure, cut
 from scheduler.leases import QueueUnavailable
@@ -11,6 +19,7 @@ from scheduler.task_errors import RemoteFailure
 
 _DEFECT: Final = "InternalError"
 _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (StoreAccessDenied, "StoreAccessDenied"),
     (StoreUnavailable, "StoreUnavailable"),
     (QueueUnavailable, "QueueUnavailable"),
     (QueueError, "QueueRefused"),
@@ -26,6 +35,7 @@ _REASONS_OF_TASKS: Final[Mapping[FailureClass, str]] = {
     FailureClass.INFRASTRUCTURE: "StoreUnavailable",
 }
 _REMEDIES: Final[Mapping[str, str]] = {
+    "StoreAccessDenied": "Give scheduler and workers credentials that the object storage accepts; then apply a new resource.",
     "StoreUnavailable": "Look after the object storage; then apply a new resource.",
     TASKS_QUARANTINED: "Mend the cause. Then: {retry}, and apply a new resource.",
     "InvalidBundle": "Name a bundle that is whole and fits the data, in a new resource.",

@@ -68,7 +68,9 @@ def probe_store(store: Store) -> Capabilities:
     Raises
     ------
     SpecError
-        The server does not keep the promise; or there is no such bucket, the credentials are wrong, or a right is missing.
+        The server does not keep the promise.
+    StoreAccessDenied
+        The credentials are wrong, there is no such bucket, or a right is missing.
     StoreUnavailable
         No answer within some seconds.
     """

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from uuid import uuid4
 
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import MlhoError, SpecError, StoreOutage
 from mlho.store.s3_faults import Fault, as_error, no_credentials
 from mlho.store.s3_settings import COMPAT, S3Settings
 
@@ -62,10 +62,12 @@ class Bucket:
 
     Raises
     ------
-    SpecError
-        From every method: no such bucket, wrong credentials, access denied; with the remedy.
-    StoreUnavailable
+    StoreAccessDenied
+        From every method: wrong credentials, no such bucket, a missing right; with the remedy.
+    StoreOutage
         From every method: no answer within the deadline. Trying again later is right.
+    SpecError
+        From every method: the address is none, or the server does not know the request.
     """
 
     def __init__(self, name: str, settings: S3Settings, *, where: str | None = None) -> None:
@@ -290,10 +292,17 @@ class Bucket:
         if isinstance(error, exceptions.ClientError) and isinstance(answer, dict):
             status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             return Fault(str(answer.get("Error", {}).get("Code") or status), status)
-        if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        if isinstance(
+            error,
+            exceptions.NoCredentialsError
+            | exceptions.PartialCredentialsError
+            | exceptions.CredentialRetrievalError
+            | exceptions.TokenRetrievalError
+            | exceptions.SSOError,
+        ):
             raise no_credentials(self.where) from error
         if isinstance(error, exceptions.SSLError):
-            raise SpecError(
+            raise StoreOutage(
                 f"{self.where}: the server's certificate is not trusted. Set MLHO_S3_CA_BUNDLE to the file of the "
                 "certificates to trust."
             ) from error

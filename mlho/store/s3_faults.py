@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from mlho.errors import MlhoError, SpecError, StoreUnavailable
+from mlho.errors import MlhoError, SpecError, StoreAccessDenied, StoreOutage
 
 _GONE: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _REFUSED_CONDITION: Final = frozenset({"PreconditionFailed", "412"})
@@ -32,7 +32,9 @@ _WRONG_CREDENTIALS: Final = frozenset(
         "TokenRefreshRequired",
     }
 )
-_ELSEWHERE: Final = frozenset({"301", "307", "IllegalLocationConstraintException", "PermanentRedirect"})
+_NO_BUCKET: Final = frozenset(
+    {"301", "307", "IllegalLocationConstraintException", "NoSuchBucket", "PermanentRedirect"}
+)
 _FULL: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "507"})
 
 
@@ -93,29 +95,25 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
         What was tried: ``read``, ``write``, ``list`` or ``delete``.
     """
     if fault.is_passing:
-        return StoreUnavailable(
+        return StoreOutage(
             f"{where}: {endpoint} did not {doing} in time ({fault.code}). Check that it runs and that "
             "MLHO_S3_ENDPOINT is right, then run the same command again."
         )
-    if fault.code == "NoSuchBucket":
-        return SpecError(f"{where}: {endpoint} has no such bucket. Make it, or correct the address.")
     if fault.code in _WRONG_CREDENTIALS:
-        return SpecError(
+        return StoreAccessDenied(
             f"{where}: {endpoint} does not accept the credentials ({fault.code}). Set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to those of this server, and MLHO_S3_REGION to its region."
         )
-    if fault.code in _ELSEWHERE:
-        return SpecError(
-            f"{where}: the bucket is in another region ({fault.code}). Set MLHO_S3_REGION to that region."
-        )
     if fault.code in _FULL:
-        return StoreUnavailable(
+        return StoreOutage(
             f"{where}: the storage is full ({fault.code}). Free some space and run the same command again."
         )
-    if fault.status in (401, 403):
-        return SpecError(
-            f"{where}: access denied to {doing} ({fault.code}). Grant s3:ListBucket on the bucket, and s3:GetObject, "
-            "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on what is under the prefix, to these credentials."
+    if fault.code in _NO_BUCKET or fault.status in (401, 403):
+        # One text without the code, so that it does not tell whether a bucket exists to those who may not use it.
+        return StoreAccessDenied(
+            f"{where}: no such bucket, or access denied to {doing}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "
+            "grant s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
+            "what is under the prefix, to these credentials."
         )
     if fault.status == 501 and doing == "write":
         return SpecError(
@@ -128,9 +126,9 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
     )
 
 
-def no_credentials(where: str) -> SpecError:
-    """The error for a process that has no credentials at all."""
-    return SpecError(
+def no_credentials(where: str) -> StoreAccessDenied:
+    """The error for a process that has no credentials, or cannot get new ones."""
+    return StoreAccessDenied(
         f"{where}: no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the "
         "machine or pod a role."
     )

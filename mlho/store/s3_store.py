@@ -27,9 +27,9 @@ class S3Store(Store):
 
     Raises
     ------
-    SpecError
-        From every method: no such bucket, wrong credentials, access denied.
-    StoreUnavailable
+    StoreAccessDenied
+        From every method: wrong credentials, no such bucket, a missing right.
+    StoreOutage
         From every method: no answer within the deadline.
     """
 

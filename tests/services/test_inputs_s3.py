@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from mlho.errors import DataError, InputChanged, SpecError, StoreUnavailable
+from mlho.errors import DataError, InputChanged, StoreAccessDenied, StoreUnavailable
 from mlho.sources import InputFile, iter_events, list_inputs, source_named
 from mlho.sources.reading import open_table, read_columns
 from mlho.store.inputs import S3Root
@@ -272,5 +272,5 @@ def test_a_missing_table_and_a_missing_bucket_are_different_errors(root, put, se
     """The table: fix the specification; the bucket: fix the address."""
     with pytest.raises(DataError, match="no such file or folder"):
         list_inputs(root, "events")
-    with pytest.raises(SpecError, match="no such bucket"):
+    with pytest.raises(StoreAccessDenied, match="no such bucket"):
         list_inputs(S3Root(Bucket("nonesuch", seaweedfs.settings()), ""), "events")

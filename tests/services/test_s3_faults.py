@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlho.errors import SpecError, StoreUnavailable
+from mlho.errors import StoreOutage, StoreUnavailable
 from mlho.store.base import file_digest
 from mlho.store.keys import blob_key
 from mlho.store.probe import probe_store
@@ -164,7 +164,7 @@ def test_a_certificate_of_the_house_is_trusted_when_it_is_named(seaweedfs, tmp_p
     certificate = write_certificate(tmp_path / "house.pem")
     with proxy_of(seaweedfs.port, certificate=certificate) as proxy:
         endpoint = proxy.endpoint.replace("http:", "https:")
-        with pytest.raises(SpecError, match="MLHO_S3_CA_BUNDLE"):
+        with pytest.raises(StoreOutage, match="MLHO_S3_CA_BUNDLE"):
             probe_store(new_store(seaweedfs, tmp_path, endpoint=endpoint, max_attempts=1))
         store = new_store(seaweedfs, tmp_path, endpoint=endpoint, ca_bundle=str(certificate))
 

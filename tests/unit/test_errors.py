@@ -51,6 +51,8 @@ def test_a_damaged_artifact_keeps_its_digest_across_processes():
         (errors.ArtifactNotFound, LookupError, 1, False),
         (errors.ArtifactDamaged, ValueError, 1, True),
         (errors.StoreUnavailable, ConnectionError, 1, True),
+        (errors.StoreOutage, errors.StoreUnavailable, 1, True),
+        (errors.StoreAccessDenied, errors.StoreOutage, 2, True),
     ],
 )
 def test_an_error_is_what_callers_already_catch(kind, builtin, exit_code, retryable):

@@ -2,7 +2,15 @@
 
 import pytest
 
-from mlho.errors import BundleError, DataError, MlhoError, SpecError, StoreUnavailable
+from mlho.errors import (
+    BundleError,
+    DataError,
+    MlhoError,
+    SpecError,
+    StoreAccessDenied,
+    StoreOutage,
+    StoreUnavailable,
+)
 from mlho.protocol.failures import Failure, FailureClass, Quarantined
 from scheduler.leases import QueueUnavailable
 from scheduler.reasons import failures_shown, reason_of
@@ -22,6 +30,8 @@ def remote(which: FailureClass) -> MlhoError:
     ("error", "reason"),
     [
         (StoreUnavailable("no answer"), "StoreUnavailable"),
+        (StoreOutage("no answer"), "StoreUnavailable"),
+        (StoreAccessDenied("refused"), "StoreAccessDenied"),
         (QueueUnavailable("no answer"), "QueueUnavailable"),
         (Quarantined("3 tasks"), "TasksQuarantined"),
         (BundleError("damaged"), "InvalidBundle"),

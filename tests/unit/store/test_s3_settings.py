@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlho.errors import SpecError, StoreUnavailable
+from mlho.errors import SpecError, StoreAccessDenied, StoreOutage
 from mlho.store.s3_faults import Fault, as_error
 from mlho.store.s3_settings import S3Settings, split_address
 
@@ -108,12 +108,14 @@ def test_what_passes_is_waited_for_and_nothing_else(fault, passes):
 @pytest.mark.parametrize(
     ("fault", "kind", "remedy"),
     [
-        (Fault("SlowDown", 503), StoreUnavailable, "run the same command again"),
-        (Fault("QuotaExceeded", 507), StoreUnavailable, "Free some space"),
-        (Fault("NoSuchBucket", 404), SpecError, "Make it"),
-        (Fault("ExpiredToken", 400), SpecError, "AWS_ACCESS_KEY_ID"),
-        (Fault("PermanentRedirect", 301), SpecError, "MLHO_S3_REGION"),
-        (Fault("AccessDenied", 403), SpecError, "Grant s3:ListBucket"),
+        (Fault("SlowDown", 503), StoreOutage, "run the same command again"),
+        (Fault("QuotaExceeded", 507), StoreOutage, "Free some space"),
+        (Fault("NoSuchBucket", 404), StoreAccessDenied, "Correct the address"),
+        (Fault("ExpiredToken", 400), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
+        (Fault("InvalidAccessKeyId", 403), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
+        (Fault("PermanentRedirect", 301), StoreAccessDenied, "MLHO_S3_REGION"),
+        (Fault("AccessDenied", 403), StoreAccessDenied, "grant s3:ListBucket"),
+        (Fault("Unauthorized", 401), StoreAccessDenied, "grant s3:ListBucket"),
         (Fault("InvalidRequest", 400), SpecError, "MLHO_S3_CHECKSUMS"),
         (Fault("NotImplemented", 501), SpecError, "MLHO_S3_CONDITIONAL=compat"),
     ],
@@ -126,6 +128,23 @@ def test_every_refusal_has_a_remedy(fault, kind, remedy):
     assert type(error) is kind
     assert remedy in str(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize("doing", ["read", "write", "list", "delete"])
+def test_a_refusal_does_not_tell_whether_a_bucket_exists(doing):
+    """A bucket that is not there, one in another region and one of somebody else get the same words."""
+    faults = [
+        Fault("NoSuchBucket", 404),
+        Fault("AccessDenied", 403),
+        Fault("AllAccessDisabled", 403),
+        Fault("403", 403),
+        Fault("301", 301),
+        Fault("PermanentRedirect", 301),
+    ]
+    errors = [as_error(own, where="s3://b/p/", endpoint="http://server", doing=doing) for own in faults]
+
+    assert {type(own) for own in errors} == {StoreAccessDenied}
+    assert len({str(own) for own in errors}) == 1
 
 
 def test_every_variable_is_in_the_documentation():
