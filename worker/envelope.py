@@ -1,73 +1,111 @@
-"""What comes off the queue, before Celery sees it: anybody who can write to Redis can put anything there.
+"""Items from the queue, before Celery sees them: anybody who can write to Redis can put anything there.
 
-Celery acts on much that an envelope may ask for (callbacks, later times, other names, other encodings), and a worker ends when an
-item is no envelope at all. So only what our own scheduler could have written is let through, and the signature is
-verified here first.
+Celery acts on much that an envelope may ask for (callbacks, time limits, later times, other names, other encodings), and some of it ends or
+stops a worker. So nothing of an envelope but the signed message in it reaches Celery: after verification, the envelope is built again.
 """
 
 import base64
 import binascii
 import json
+import secrets
 from typing import Any, Final
 
-from mlho.protocol.messages import TASK_NAME, MessageRefused, Refusal, read_message
+from mlho.protocol.messages import SIGNATURE, TASK_NAME, MessageRefused, Refusal, read_message
+from mlho.protocol.names import QUEUE
 
 MAX_BODY_CHARACTERS: Final = 4096  # a message of a kilobyte in base 64, and what Celery wraps it in
-_TAGS: Final = ("delivery_tag", "correlation_id")
-_NOT_ASKED_FOR: Final = ("eta", "expires", "group", "replaced_task_nesting", "stamps", "stamped_headers")
+MAX_ITEM_BYTES: Final = 2 * MAX_BODY_CHARACTERS
+_TAG_BYTES: Final = 16
+_NOTHING_ELSE: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-def refusal_of(item: object, *, key: bytes, execution: str) -> Refusal | None:
-    """Why an item from the queue must not be let through; ``None`` if it may.
+def genuine_envelope(item: bytes, *, key: bytes, execution: str) -> dict[str, Any]:
+    """The envelope to hand to Celery: that of a scheduler, with the signed message of an item and nothing else of it.
 
     Parameters
     ----------
-    item : object
-        The item, parsed as JSON.
+    item : bytes
+        The item, as it was in the queue.
     key : bytes
         The signing key.
     execution : str
         The execution that this worker serves.
+
+    Raises
+    ------
+    MessageRefused
+        The item holds no message that this execution's scheduler has signed.
     """
-    try:
-        arguments = _arguments(item)
-        read_message(arguments, key=key, execution=execution)
-    except MessageRefused as refused:
-        return refused.refusal
-    return None
+    if len(item) > MAX_ITEM_BYTES:
+        raise MessageRefused(Refusal.OVERSIZED)
+    arguments = _arguments(_parsed(item))
+    message = read_message(arguments, key=key, execution=execution)
+    return _envelope({**message.model_dump(), SIGNATURE: arguments[SIGNATURE]})
+
+
+def _envelope(arguments: dict[str, Any]) -> dict[str, Any]:
+    """A message as Celery writes it that asks for nothing but its task."""
+    tag = secrets.token_hex(_TAG_BYTES)  # of this delivery: a copy must not be taken for the first
+    body = json.dumps([[], arguments, _NOTHING_ELSE]).encode()
+    return {
+        "body": base64.b64encode(body).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            "task": TASK_NAME,
+            "id": tag,
+            "root_id": tag,
+            "parent_id": None,
+            "group": None,
+            "eta": None,
+            "expires": None,
+            "retries": 0,
+            "timelimit": [None, None],
+        },
+        "properties": {
+            "correlation_id": tag,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "delivery_tag": tag,
+            "priority": 0,
+            "body_encoding": "base64",
+        },
+    }
 
 
 def _arguments(item: object) -> dict[str, Any]:
     envelope = _mapping(item)
     headers, properties = _mapping(envelope.get("headers")), _mapping(envelope.get("properties"))
     body = envelope.get("body")
-    _require(isinstance(body, str))
-    if len(str(body)) > MAX_BODY_CHARACTERS:
+    if not isinstance(body, str):
+        raise MessageRefused(Refusal.MALFORMED)
+    if len(body) > MAX_BODY_CHARACTERS:
         raise MessageRefused(Refusal.OVERSIZED)
-    _require(
-        envelope.get("content-type") == "application/json" and envelope.get("content-encoding") == "utf-8"
-    )
-    _require(
-        properties.get("body_encoding") == "base64" and isinstance(properties.get("delivery_info"), dict)
-    )
-    _require(
-        all(isinstance(properties.get(name), str) for name in _TAGS) and isinstance(headers.get("id"), str)
-    )
+    _require(envelope.get("content-type") == "application/json")
+    _require(envelope.get("content-encoding") == "utf-8")
+    _require(properties.get("body_encoding") == "base64")
     if headers.get("task") != TASK_NAME:
         raise MessageRefused(Refusal.UNKNOWN)
-    _require(not any(headers.get(name) for name in _NOT_ASKED_FOR))
-    return _body(str(body))
+    return _signed_part(body)
 
 
-def _body(text: str) -> dict[str, Any]:
+def _signed_part(text: str) -> dict[str, Any]:
     try:
-        body = json.loads(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError, RecursionError):
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
         raise MessageRefused(Refusal.MALFORMED) from None
+    body = _parsed(content)
     _require(isinstance(body, list) and len(body) == 3)
-    positional, arguments, embedded = body
-    _require(positional == [] and isinstance(embedded, dict) and not any(embedded.values()))
-    return _mapping(arguments)
+    assert isinstance(body, list)
+    return _mapping(body[1])
+
+
+def _parsed(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise MessageRefused(Refusal.MALFORMED) from None
 
 
 def _mapping(value: object) -> dict[str, Any]:

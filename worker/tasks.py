@@ -18,7 +18,7 @@ from mlho.store.base import Store
 from worker.child import longer_words
 from worker.children import Answer, ChildDied, Children, Ending, death_words
 from worker.claims import Claim, Claims, Lease, Unavailable
-from worker.envelope import refusal_of
+from worker.envelope import genuine_envelope
 from worker.lifecycle import Heart
 from worker.metrics import WorkerMetrics
 from worker.traces import AttemptTraces
@@ -96,12 +96,13 @@ class Desk:
             log.info("first_task_taken", task=message.task[:12], attempt=claim.attempt)
         self._run(Lease(message.task, owner, claim.attempt))
 
-    def lets_in(self, item: object) -> bool:
-        """Look at an item from the queue before Celery does; count it if it must not be let through."""
-        refusal = refusal_of(item, key=self._key, execution=self._execution)
-        if refusal is not None:
-            self.refuse(refusal)
-        return refusal is None
+    def admit(self, item: bytes) -> dict[str, Any] | None:
+        """The envelope of an item from the queue, made again for Celery; ``None`` if the item is refused, which is counted."""
+        try:
+            return genuine_envelope(item, key=self._key, execution=self._execution)
+        except MessageRefused as refused:
+            self.refuse(refused.refusal)
+            return None
 
     def refuse(self, refusal: Refusal) -> None:
         """Count a message that is not acted on."""

@@ -7,6 +7,7 @@ again what is neither queued nor leased nor committed, within seconds (docs/deci
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Empty
 from typing import Any, Final, override
 
 import kombu
@@ -15,7 +16,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
 from kombu.transport.virtual import QoS
 
-from mlho.protocol.messages import Refusal
+from mlho.protocol.names import QUEUE
 from mlho.protocol.outages import outage_of
 from worker.tasks import Desk
 
@@ -51,13 +52,21 @@ class _Channel(redis_transport.Channel):
         self.QoS = _Received  # Kombu sets its own here
 
     @override
-    def _brpop_read(self, **options: Any) -> Any:
+    def _brpop_read(self, **options: Any) -> bool:
+        """Take one item from the queue. Kombu's own parses it with decoders that a hostile item can make raise anything."""
+        client = self.client
         try:
             with _outage_is_a_lost_connection():
-                return super()._brpop_read(**options)
-        except (ValueError, RecursionError):  # the item is not JSON; it has left the queue
-            self.connection.desk.refuse(Refusal.MALFORMED)
+                found = client.parse_response(client.connection, "BRPOP", **options)
+            if not found:
+                raise Empty
+            self.connection._deliver(found[1], QUEUE)
             return True
+        except self.connection_errors:
+            client.connection.disconnect()  # connected again by the next look
+            raise
+        finally:
+            self._in_poll = None
 
     @override
     def _queue_bind(self, *positional: Any, **named: Any) -> None:
@@ -105,6 +114,7 @@ class _Transport(redis_transport.Transport):
         super().__init__(*positional, **named)
         self.cycle = _Poller()
 
-    def _deliver(self, message: Any, queue: str) -> None:
-        if self.desk.lets_in(message):
-            super()._deliver(message, queue)
+    def _deliver(self, message: bytes, queue: str) -> None:
+        envelope = self.desk.admit(message)
+        if envelope is not None:
+            super()._deliver(envelope, queue)

@@ -37,6 +37,7 @@ def celery_settings(names: Names) -> dict[str, Any]:
         "broker_pool_limit": 2,
         "broker_transport_options": {
             "global_keyprefix": names.prefix,
+            "priority_steps": [0],  # one list, not one for each priority
             "socket_timeout": 10,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,

@@ -18,6 +18,7 @@ from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import SIGNATURE, TASK_NAME, new_message, signed
 from mlho.protocol.names import Names
 from scheduler.leases import Leases, QueueUnavailable
+from tests.services.hostile import hostile_copies
 from tests.services.queue_home import KEY, RUN, Home, result, wait_until
 from tests.services.queue_steps import noted_starts, task
 from tests.services.redis_servers import Server
@@ -154,6 +155,23 @@ def test_replayed_message_starts_nothing(home: Home) -> None:
     assert sorted(noted_starts(home.starts)) == ["done", "failed", "last"]
     assert counters["refused:replayed"] == 49
     assert counters["dropped:committed"] == 49
+
+
+def test_copied_message_with_any_header_neither_ends_nor_stops_a_worker(home: Home) -> None:
+    """Each header and property with each kind of value, on a copy of a genuine message: the task starts once, and the next one too."""
+    with home.executor() as executor, home.redis() as client:
+        copied = executor.submit(task("test_noted", "copied", home.starts))
+        (genuine,) = cast(list[str], client.lrange(home.names.queue, 0, -1))
+        copies = list(hostile_copies(genuine))
+        for copy in copies:
+            client.lpush(home.names.queue, copy)
+        worker = home.start_worker()
+        assert result(copied, seconds=60).is_new
+        wait_while_it_shrinks(lambda: cast(int, client.llen(home.names.queue)))
+        assert result(executor.submit(task("test_noted", "next", home.starts))).is_new
+        assert worker.poll() is None
+    assert len(copies) > 200
+    assert noted_starts(home.starts) == ["copied", "next"]
 
 
 def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:

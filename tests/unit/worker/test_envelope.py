@@ -1,4 +1,4 @@
-"""Only what our own scheduler could have written is let through to Celery."""
+"""Only the signed message of an item reaches Celery, whatever else the item holds."""
 
 import base64
 import copy
@@ -9,16 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlho.protocol.messages import TASK_NAME, Refusal, new_message, signed
-from worker.envelope import refusal_of
+from mlho.protocol.messages import (
+    SIGNATURE,
+    TASK_NAME,
+    MessageRefused,
+    Refusal,
+    new_message,
+    read_message,
+    signed,
+)
+from tests.services.hostile import HEADERS, PROPERTIES, VALUES
+from worker.envelope import MAX_ITEM_BYTES, genuine_envelope
 
 KEY = b"0123456789abcdef0123456789abcdef"
 EXECUTION = "0123456789abcdef-1"
+ARGUMENTS = signed(
+    new_message(run=EXECUTION[:16], execution=EXECUTION, task="ab" * 32, expires=1_700_000_000_000), key=KEY
+)
 
 
-def _envelope() -> dict[str, Any]:
-    message = new_message(run=EXECUTION[:16], execution=EXECUTION, task="ab" * 32, expires=1)
-    body = [[], signed(message, key=KEY), {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+def _item() -> dict[str, Any]:
+    body = [[], ARGUMENTS, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
     return {
         "body": base64.b64encode(json.dumps(body).encode()).decode(),
         "content-encoding": "utf-8",
@@ -33,60 +44,119 @@ def _envelope() -> dict[str, Any]:
     }
 
 
-def _refusal(item: object) -> Refusal | None:
-    return refusal_of(item, key=KEY, execution=EXECUTION)
+def _admitted(item: object) -> dict[str, Any] | Refusal:
+    """What reaches Celery, with each random tag as ``tag``; or why nothing does."""
+    try:
+        envelope = genuine_envelope(json.dumps(item).encode(), key=KEY, execution=EXECUTION)
+    except MessageRefused as refused:
+        return refused.refusal
+    tag = envelope["properties"]["delivery_tag"]
+    assert len(tag) == 32
+    found: dict[str, Any] = json.loads(json.dumps(envelope).replace(tag, "tag"))
+    return found
+
+
+def _changed(path: tuple[str, ...], value: object) -> dict[str, Any]:
+    item = _item()
+    place = item
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    return item
 
 
 def _with_body(change: Any) -> dict[str, Any]:
-    envelope = _envelope()
-    body = json.loads(base64.b64decode(envelope["body"]))
-    envelope["body"] = base64.b64encode(json.dumps(change(body)).encode()).decode()
-    return envelope
+    item = _item()
+    body = json.loads(base64.b64decode(item["body"]))
+    item["body"] = base64.b64encode(json.dumps(change(body)).encode()).decode()
+    return item
 
 
-def test_genuine_envelope_is_let_through() -> None:
-    assert _refusal(_envelope()) is None
+PLAIN = _admitted(_item())
+
+
+def test_the_signed_message_is_handed_on() -> None:
+    """With no time limit, no later time, no callback and no name but that of the one task."""
+    assert isinstance(PLAIN, dict)
+    positional, arguments, embedded = json.loads(base64.b64decode(PLAIN["body"]))
+    assert positional == []
+    assert read_message(arguments, key=KEY, execution=EXECUTION).task == "ab" * 32
+    assert not any(embedded.values())
+    headers = PLAIN["headers"]
+    assert (headers["task"], headers["timelimit"], headers["retries"]) == (TASK_NAME, [None, None], 0)
+    assert (headers["eta"], headers["expires"], headers["group"]) == (None, None, None)
+
+
+def test_two_deliveries_of_one_message_have_different_tags() -> None:
+    tags = {
+        genuine_envelope(json.dumps(_item()).encode(), key=KEY, execution=EXECUTION)["properties"][
+            "delivery_tag"
+        ]
+        for _ in range(2)
+    }
+    assert len(tags) == 2
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+@pytest.mark.parametrize(
+    "path",
+    [*(("headers", name) for name in HEADERS), *(("properties", name) for name in PROPERTIES)],
+    ids="/".join,
+)
+def test_no_header_and_no_property_reaches_celery(path: tuple[str, ...], value: object) -> None:
+    """``timelimit: 5``, ``eta: 0``, ``expires: ""`` and ``shadow: {}`` stopped or ended workers."""
+    assert _admitted(_changed(path, value)) == PLAIN
 
 
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
         (("headers", "task"), "celery.chunks", Refusal.UNKNOWN),
-        (("headers", "eta"), "2030-01-01T00:00:00", Refusal.MALFORMED),
-        (("headers", "expires"), "2030-01-01T00:00:00", Refusal.MALFORMED),
-        (("headers", "group"), "g", Refusal.MALFORMED),
-        (("headers", "id"), 7, Refusal.MALFORMED),
+        (("headers", "task"), ["x"], Refusal.UNKNOWN),
+        (("headers",), [], Refusal.MALFORMED),
+        (("properties",), None, Refusal.MALFORMED),
         (("content-type",), "application/x-python-serialize", Refusal.MALFORMED),
         (("content-encoding",), "binary", Refusal.MALFORMED),
         (("properties", "body_encoding"), None, Refusal.MALFORMED),
-        (("properties", "delivery_tag"), None, Refusal.MALFORMED),
         (("body",), "x" * 5000, Refusal.OVERSIZED),
         (("body",), "not base64!", Refusal.MALFORMED),
+        (("body",), "é", Refusal.MALFORMED),
         (("body",), None, Refusal.MALFORMED),
     ],
 )
-def test_anything_beyond_it_is_refused(path: tuple[str, ...], value: object, expected: Refusal) -> None:
-    envelope = _envelope()
-    place = envelope
-    for name in path[:-1]:
-        place = place[name]
-    place[path[-1]] = value
-    assert _refusal(envelope) is expected
+def test_what_no_scheduler_writes_is_refused(path: tuple[str, ...], value: object, expected: Refusal) -> None:
+    assert _admitted(_changed(path, value)) is expected
 
 
-def test_callback_of_celery_is_refused() -> None:
-    assert (
-        _refusal(_with_body(lambda body: [body[0], body[1], {"callbacks": [{"task": "x"}]}]))
-        is Refusal.MALFORMED
-    )
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (b"", Refusal.MALFORMED),
+        (b"\xff\xfe", Refusal.MALFORMED),
+        (b"[" * MAX_ITEM_BYTES, Refusal.MALFORMED),
+        (b"9" * MAX_ITEM_BYTES, Refusal.MALFORMED),
+        (b'{"__type__": "decimal", "__value__": "x"}', Refusal.MALFORMED),
+        (b"[" * (MAX_ITEM_BYTES + 1), Refusal.OVERSIZED),
+    ],
+    ids=["empty", "no text", "nested", "a huge number", "a type of Kombu's", "long"],
+)
+def test_item_that_is_no_envelope_is_refused(item: bytes, expected: Refusal) -> None:
+    with pytest.raises(MessageRefused) as caught:
+        genuine_envelope(item, key=KEY, execution=EXECUTION)
+    assert caught.value.refusal is expected
 
 
-def test_positional_argument_is_refused() -> None:
-    assert _refusal(_with_body(lambda body: [["x"], body[1], body[2]])) is Refusal.MALFORMED
+def test_callbacks_and_positional_arguments_do_not_reach_celery() -> None:
+    assert _admitted(_with_body(lambda body: [["x"], body[1], {"callbacks": [{"task": "x"}]}])) == PLAIN
 
 
 def test_changed_argument_is_a_forgery() -> None:
-    assert _refusal(_with_body(lambda body: [[], {**body[1], "expires": 2}, body[2]])) is Refusal.FORGED
+    assert _admitted(_with_body(lambda body: [[], {**body[1], "expires": 2}, body[2]])) is Refusal.FORGED
+
+
+def test_unsigned_message_is_malformed() -> None:
+    unsigned = {name: value for name, value in ARGUMENTS.items() if name != SIGNATURE}
+    assert _admitted(_with_body(lambda body: [[], unsigned, body[2]])) is Refusal.MALFORMED
 
 
 values = st.recursive(
@@ -97,15 +167,14 @@ values = st.recursive(
 
 
 @given(st.data())
-def test_no_item_whatever_gets_an_exception_out(data: st.DataObject) -> None:
-    """Any JSON at any place of an envelope: let through only if it is the genuine one."""
-    genuine = _envelope()
-    envelope = copy.deepcopy(genuine)
-    name = data.draw(st.sampled_from(sorted(envelope)))
-    if isinstance(envelope[name], dict) and data.draw(st.booleans()):
-        envelope[name][data.draw(st.sampled_from(sorted(envelope[name])))] = data.draw(values)
+def test_any_item_is_refused_or_becomes_the_same_envelope(data: st.DataObject) -> None:
+    """Any JSON at any place of an item."""
+    item = copy.deepcopy(_item())
+    name = data.draw(st.sampled_from(sorted(item)))
+    if isinstance(item[name], dict) and data.draw(st.booleans()):
+        item[name][data.draw(st.sampled_from(sorted(item[name])))] = data.draw(values)
     else:
-        envelope[name] = data.draw(values)
-    refusal = _refusal(envelope)
-    assert refusal is None or isinstance(refusal, Refusal)
-    assert _refusal(data.draw(values)) is not None
+        item[name] = data.draw(values)
+    found = _admitted(item)
+    assert isinstance(found, Refusal) or found == PLAIN
+    assert isinstance(_admitted(data.draw(values)), Refusal)
