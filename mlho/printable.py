@@ -15,6 +15,7 @@ _LINE_ENDS: Final = (0x2028, 0x2029)
 _SURROGATES: Final = range(
     0xD800, 0xE000
 )  # of file names that are not UTF-8; they cannot be written as UTF-8
+_LONGEST_SHOWN: Final = 200  # characters of a name or a value in a message
 _LAYOUT: Final = frozenset("\n\t")  # white space, where the text around it has lines
 
 _SHOWN: Final[dict[int, str]] = {
@@ -41,6 +42,22 @@ def printable(text: str, *, lines: bool = False) -> str:
     'E11␛[2J'
     """
     return text.translate(_SHOWN_IN_LINES if lines else _SHOWN)
+
+
+def has_control(text: str) -> bool:
+    r"""Tell whether a text holds a character that :func:`printable` replaces.
+
+    Examples
+    --------
+    >>> has_control("I10.9 Ä"), has_control("I10\n"), has_control("\udcff")
+    (False, True, True)
+    """
+    return text.translate(_SHOWN) != text
+
+
+def shown(text: str) -> str:
+    """Return a text from outside as a message shows it: printable, and no more than 200 characters of it."""
+    return printable(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
 
 
 def printable_json(document: object) -> str:

@@ -40,6 +40,7 @@ from scheduler.run_commands import (
     print_finished,
     run_command,
     score_command,
+    tell_left_out,
     usable_store,
 )
 
@@ -323,11 +324,13 @@ def _plan(options: argparse.Namespace) -> int:
 
         run = prepare_scoring(spec, options.spec, open_store(options.store))
         console.out.print(plan_table(run, n_workers=options.workers))
+        tell_left_out(run.manifest)
         return 0
     data = data_root(spec, options.spec)
     manifest = make_manifest(spec.spec.data.tables, data)
     shown = estimate(spec, manifest, n_workers=options.workers)
     console.out.print(shown)
+    tell_left_out(manifest)
     return 0
 
 
@@ -349,7 +352,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print(printable_json(result))  # noqa: T201 - the command's output
         return 0
-    for sentence in [*result["summary"], *(f"Warning: {own}" for own in result["warnings"])]:
+    for sentence in console.result_sentences(result):
         console.out.print(sentence, markup=False)
     for table in (
         console.attrition_table(result["cohort"]),

@@ -129,6 +129,22 @@ def words_of(facts: Facts) -> str:
     return ", ".join(words)
 
 
+def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
+    """Say which files of the tables' folders are not read, from :meth:`scheduler.plan.Manifest.left_out_facts`."""
+    sentences = []
+    for table, facts in left_out.items():
+        more = facts["files"] - len(facts["first"])
+        names = ", ".join(facts["first"]) + (f", and {more:,} more" if more else "")
+        sentences.append(f"{facts['files']:,} file(s) in the folder of {table} are not read: {names}.")
+    return sentences
+
+
+def result_sentences(result: Mapping[str, Any]) -> list[str]:
+    """What a result says first: its summary, its warnings, and what was not read."""
+    warnings = [*result["warnings"], *left_out_sentences(result["inputs"].get("left_out", {}))]
+    return [*result["summary"], *(f"Warning: {own}" for own in warnings)]
+
+
 def duration(seconds: float) -> str:
     """A duration as people say it: ``41 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:

@@ -7,8 +7,9 @@ Objects of a bucket are listed, and their ETags taken: nothing of them is read h
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mlho.printable import shown
 from mlho.scoring_spec import ScoringRunSpec, ScoringTables
-from mlho.sources.files import DataRoot, list_inputs
+from mlho.sources.files import DataRoot, find_inputs
 from mlho.sources.files import InputFile as FoundFile
 from mlho.spec import RunSpec, Tables
 from mlho.steps.base import InputFile
@@ -51,9 +52,11 @@ def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manif
     """
     root = open_data(data) if isinstance(data, Path | str) else data
     patterns = {name: pattern for name, pattern in tables.model_dump().items() if pattern is not None}
-    found = {name: list_inputs(root, pattern) for name, pattern in patterns.items()}
+    found = {name: find_inputs(root, pattern) for name, pattern in patterns.items()}
+    left_out = {name: tuple(map(shown, own.left_out)) for name, own in found.items() if own.left_out}
     with ThreadPoolExecutor(_HASHING_THREADS) as threads:
-        return Manifest({name: tuple(threads.map(_pinned, files)) for name, files in found.items()})
+        pinned = {name: tuple(threads.map(_pinned, own.files)) for name, own in found.items()}
+    return Manifest(pinned, left_out)
 
 
 def _pinned(file: FoundFile) -> InputFile:

@@ -15,6 +15,7 @@ from mlho.steps.base import InputFile, Task
 # From this many samples on, a fold is worth a task of its own (about a second of work or more); below it, an iteration.
 FOLD_TASK_SAMPLES: Final = 20_000
 FINAL: Final = "final"
+LEFT_OUT_NAMED: Final = 20  # of the files of a table that are not read; the others are counted
 STAGES: Final = (
     "bundle",
     "cohort",
@@ -31,13 +32,29 @@ STAGES: Final = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """The inputs of a run, pinned: key relative to the data's URI, size and content hash of each file by table."""
+    """The inputs of a run, pinned: key relative to the data's URI, size and content hash of each file by table.
+
+    Attributes
+    ----------
+    tables : mapping of table name to its files
+    left_out : mapping of table name to names
+        Files in a table's folder that are not read; only tables that have some.
+    """
 
     tables: Mapping[str, tuple[InputFile, ...]]
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for the run id and for the store."""
-        return {name: [file.plain() for file in files] for name, files in sorted(self.tables.items())}
+        tables = {name: [file.plain() for file in files] for name, files in sorted(self.tables.items())}
+        return {**tables, "leftOut": self.left_out_facts()} if self.left_out else tables
+
+    def left_out_facts(self) -> dict[str, Any]:
+        """By table how many files are left out, and the first of their names."""
+        return {
+            name: {"files": len(names), "first": list(names[:LEFT_OUT_NAMED])}
+            for name, names in sorted(self.left_out.items())
+        }
 
     @property
     def n_bytes(self) -> int:
@@ -222,7 +239,8 @@ def _ending(
         "tests": ("model-tests",),
     }
     sources = tuple(file for files in manifest.tables.values() for file in files)
-    yield make("report", "write_report", "report", sources=sources, needs=needs)
+    params = {"left_out": manifest.left_out_facts()} if manifest.left_out else None
+    yield make("report", "write_report", "report", params=params, sources=sources, needs=needs)
 
 
 def _by_name(tasks: Iterable[PlannedTask]) -> Plan:

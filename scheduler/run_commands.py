@@ -22,6 +22,7 @@ from scheduler.listing import result_of
 from scheduler.local import LocalPool
 from scheduler.manifest import data_root, make_manifest
 from scheduler.pace import LocalCounts
+from scheduler.plan import Manifest
 from scheduler.resource import load_checked
 from scheduler.runs import Executor, Finished, Run, Undertaking, carry_out
 
@@ -62,6 +63,7 @@ def score_command(options: argparse.Namespace) -> int:
     _refuse_what_needs_a_queue(options)
     spec = load_checked(options.spec, parse_scoring_spec)
     run = prepare_scoring(spec, options.spec, usable_store(options))
+    tell_left_out(run.manifest)
     finished = carry_out_one(run, spec.metadata.name, options)
     show_scores(run.store, finished.run_id)
     console.out.print()
@@ -91,7 +93,14 @@ def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
     """A training run, once its tables are found."""
     data = data_root(spec, spec_path)
     manifest = make_manifest(spec.spec.data.tables, data)
+    tell_left_out(manifest)
     return Run(spec, manifest, data, store)
+
+
+def tell_left_out(manifest: Manifest) -> None:
+    """Warn before the work begins of files that are not read; the result says it again."""
+    for sentence in console.left_out_sentences(manifest.left_out_facts()):
+        _tell(f"Warning: {sentence}")
 
 
 def carry_out_one(run: Undertaking, name: str, options: argparse.Namespace) -> Finished:
@@ -285,7 +294,7 @@ def _tell(words: str) -> None:
 def print_finished(run: Run, finished: Finished, store_address: str) -> None:
     """Say what came out of a training run, and where it is."""
     result = result_of(run.store, finished.run_id)
-    for sentence in [*result["summary"], *(f"Warning: {own}" for own in result["warnings"])]:
+    for sentence in console.result_sentences(result):
         console.out.print(sentence, markup=False)
     console.out.print()
     console.out.print(console.attrition_table(result["cohort"]))

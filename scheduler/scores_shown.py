@@ -81,8 +81,9 @@ def alerts_table(scores: dict[str, Any]) -> Table:
 
 def show_scores(store: Store, run: str) -> None:
     """Print the scores of a finished run, as counts."""
-    scores = read_manifest(store, run)["scores"]
-    for sentence in sentences(scores):
+    manifest = read_manifest(store, run)
+    scores, left_out = manifest["scores"], console.left_out_sentences(manifest.get("left_out", {}))
+    for sentence in [*sentences(scores), *(f"Warning: {own}" for own in left_out)]:
         console.out.print(sentence, markup=False)
     for table in tables(scores):
         console.out.print()

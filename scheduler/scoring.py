@@ -264,6 +264,7 @@ def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterato
     if tables.cohort is not None:
         yield PlannedTask("score/absent", "score_absent", "score", params=asked, needs=every)
         every = {**every, "absent": ("score/absent",)}  # a new one: the task above keeps its own
-    yield PlannedTask(
-        SCORES_TASK, "commit_scores", "commit", params={"index": index}, sources=events, needs=every
-    )
+    committed: dict[str, Any] = {"index": index}
+    if manifest.left_out:
+        committed["left_out"] = manifest.left_out_facts()
+    yield PlannedTask(SCORES_TASK, "commit_scores", "commit", params=committed, sources=events, needs=every)

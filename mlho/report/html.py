@@ -77,6 +77,7 @@ def render_html(result: Result) -> str:
         ],
         "limits": sections.limits(result),
         "input_files": sections.input_files(result),
+        "left_out": sections.left_out(result),
         "lineage_facts": sections.lineage_facts(result),
         "spec_text": yaml.safe_dump(result.lineage.spec, sort_keys=True, allow_unicode=True, width=100),
         "iteration_rows": sections.iteration_rows(result),

@@ -354,6 +354,15 @@ def lineage_facts(result: Result) -> Rows:
     return rows
 
 
+def left_out(result: Result) -> list[str]:
+    """Return a sentence for each table in whose folder there are files that are not read."""
+    return [
+        f"{words.count(facts['files'])} file(s) in the folder of {table} were not read: {', '.join(facts['first'])}"
+        + (", and others." if facts["files"] > len(facts["first"]) else ".")
+        for table, facts in result.inputs.get("left_out", {}).items()
+    ]
+
+
 def input_files(result: Result) -> tuple[Rows, int]:
     """Return the files that were read (key, bytes, version token), and how many more there are in result.json."""
     files = result.inputs.get("files", [])

@@ -103,6 +103,8 @@ class ScoresManifest(Part):
     bundle_digest: str
     parts: list[PartEntry]
     rows: int
+    left_out: dict[str, Any] = Field(default_factory=dict)
+    """By table: how many files of its folder are not read, and the first of their names."""
     scores: Scores
 
 

@@ -1,17 +1,31 @@
 """The input files of a table: a file, a folder or a pattern, always in one order; on this machine's disks or elsewhere."""
 
+import errno
+import os
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Final
 
-from mlho.errors import DataError
+from mlho.errors import DataError, StoreUnavailable
+from mlho.printable import shown
+from mlho.sources.names import (
+    Format,
+    fixed_part,
+    format_of,
+    is_iceberg_file,
+    is_lake_folder,
+    is_worth_a_look,
+    lake_marks,
+    nothing_there,
+    select_keys,
+    split_pattern,
+)
 
-SUFFIXES: Final = (".parquet", ".pq", ".csv", ".csv.gz")
-_FORMATS: Final = "Parquet (.parquet, .pq) or CSV (.csv, .csv.gz)"
-_GLOB_MARKS: Final = "*?["
+_NOTHING_THERE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL))
+_NOT_ALLOWED: Final = frozenset((errno.EACCES, errno.EPERM))
 
 
 class RemoteFile(ABC):
@@ -31,8 +45,8 @@ class RemoteRoot(ABC):
     """A place of tables that is no folder of this machine, such as a prefix of a bucket."""
 
     @abstractmethod
-    def find(self, pattern: str) -> "list[InputFile]":
-        """Do what :func:`list_inputs` does."""
+    def find(self, pattern: str) -> "Found":
+        """Do what :func:`find_inputs` does."""
 
 
 type DataRoot = Path | RemoteRoot
@@ -57,141 +71,163 @@ class InputFile:
     size: int
 
     @property
+    def format(self) -> Format:
+        """How it is read, by its suffix."""
+        own = format_of(self.key)
+        assert own is not None, "an input has a known format"
+        return own
+
+    @property
     def is_parquet(self) -> bool:
-        """Whether it is read as Parquet; else as CSV."""
-        return self.key.endswith((".parquet", ".pq"))
+        """Whether it is read as Parquet; else as text."""
+        return self.format.delimiter is None
 
 
-def list_inputs(root: DataRoot, pattern: str) -> list[InputFile]:
-    """Files that a table consists of, sorted by key.
+@dataclass(frozen=True)
+class Found:
+    """What a pattern names: the inputs, and the names of the files beside them that are left out with a warning."""
+
+    files: list[InputFile]
+    left_out: tuple[str, ...] = ()
+
+
+def find_inputs(root: DataRoot, pattern: str) -> Found:
+    """Files that a table consists of, sorted by key, and what is left out.
 
     Parameters
     ----------
     root : Path or RemoteRoot
         The folder, or the place elsewhere, that ``data.uri`` names.
     pattern : str
-        Relative to it: a file, a folder (read recursively), or a glob pattern such as ``events/*/part-*.parquet``.
-        Files and folders whose name begins with ``.`` or ``_`` are left out, as are other formats found in a folder.
+        Relative to it: a file, a folder (read recursively, linked folders too), or a glob pattern such as
+        ``events/*/part-*.parquet``. Which names count is said in :mod:`mlho.sources.names`.
 
     Raises
     ------
     DataError
-        Nothing is there, the format is not known, or the pattern leaves the root.
+        Nothing is there, a format is not known, the pattern leaves the root, or a file would count twice.
+    StoreUnavailable
+        A folder cannot be read now.
     """
-    check_pattern(pattern)
     if isinstance(root, RemoteRoot):
         return root.find(pattern)
-    keys = {path.relative_to(root).as_posix(): path for path in _candidates(root, pattern)}
-    found = [InputFile(key, path, path.stat().st_size) for key, path in sorted(keys.items())]
-    if not found:
-        raise nothing_there(pattern, is_folder=(root / pattern).is_dir())
-    return found
+    start = root.joinpath(*fixed_part(pattern))
+    there = {*_marks_above(root, pattern), *_keys_there(root, start, pattern)}
+    selection = select_keys(there, pattern)
+    return Found(_opened(root, selection.found), selection.left_out)
 
 
-def select_keys(keys: Iterable[str], pattern: str) -> list[str]:
-    """Of all keys of a place elsewhere those that a pattern names, by the rules of :func:`list_inputs`; sorted.
-
-    Parameters
-    ----------
-    keys : iterable of str
-        Relative to the place's root.
-    pattern : str
-
-    Returns
-    -------
-    list of str, never empty
-
-    Raises
-    ------
-    DataError
-        None is there, or the format of the only one is not known.
-    """
-    check_pattern(pattern)
-    wanted = PurePosixPath(pattern).parts
-    name = "/".join(wanted)
-    there = sorted(keys)
-    if name in there:
-        _check_format(name)
-        return [name]
-    below = [key for key in there if not name or key.startswith(f"{name}/")]
-    found = [key for key in below if _is_input_name(PurePosixPath(key).parts[len(wanted) :])]
-    if not below and any(mark in pattern for mark in _GLOB_MARKS):
-        found = [key for key in there if _is_matched(PurePosixPath(key).parts, wanted)]
-    if not found:
-        raise nothing_there(pattern, is_folder=bool(below))
-    return found
+def list_inputs(root: DataRoot, pattern: str) -> list[InputFile]:
+    """Files that a table consists of, sorted by key; see :func:`find_inputs`."""
+    return find_inputs(root, pattern).files
 
 
-def check_pattern(pattern: str) -> None:
-    """Refuse a pattern that leaves the root."""
-    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-        raise DataError(
-            pattern,
-            "the path leaves data.uri",
-            expected="a path relative to data.uri, without '..'",
-            got="one that is absolute or climbs",
-            remedy="Set data.uri to a folder that holds all tables.",
-        )
+def _marks_above(root: Path, pattern: str) -> Iterator[str]:
+    """Keys that show a Delta, Hudi or Iceberg table in the folder that is read or in one above it."""
+    parts = fixed_part(pattern)
+    for n in range(len(parts) + 1):
+        for prefix in lake_marks("/".join(parts[:n])):
+            folder = root / prefix
+            try:
+                names = os.listdir(folder) if folder.is_dir() else []
+            except OSError:
+                continue
+            for name in names:
+                if is_lake_folder(folder.name) or is_iceberg_file(name):
+                    yield prefix + name
+                    break
 
 
-def _is_matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a pattern matches an input's key or a folder above it."""
-    if not _is_input_name(parts):
-        return False
-    return any(_glob_matches(parts[:n], pattern) for n in range(1, len(parts) + 1))
+def _keys_there(root: Path, start: Path, pattern: str) -> Iterator[str]:
+    """Keys of all files that a pattern may name, and of the marks of tables that keep a list of their files."""
+    try:
+        is_folder = stat.S_ISDIR(start.stat().st_mode)
+    except OSError as error:
+        raise _cannot_look(pattern, error) from None
+    if is_folder:
+        yield from _walk(root, start, split_pattern(pattern))
+    else:
+        yield start.relative_to(root).as_posix()
 
 
-def _glob_matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether names match a pattern name by name; ``**`` stands for any number of them."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_glob_matches(parts[n:], pattern[1:]) for n in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _glob_matches(parts[1:], pattern[1:])
+def _walk(root: Path, start: Path, pattern: Sequence[str]) -> Iterator[str]:
+    """Keys below a folder; linked folders are followed, unless they lead back."""
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(start, frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        key = folder.relative_to(root).as_posix()
+        try:
+            own = folder.stat()
+            with os.scandir(folder) as entries:
+                listed = [(entry.name, entry.is_dir()) for entry in entries]
+        except OSError as error:
+            raise _cannot_look(key, error) from None
+        here = (own.st_dev, own.st_ino)
+        if here in above:
+            raise _leads_back(key)
+        for name, is_folder in listed:
+            path = folder / name
+            if not is_folder:
+                yield path.relative_to(root).as_posix()
+            elif is_lake_folder(name):
+                yield path.relative_to(root).as_posix() + "/log"
+            elif is_worth_a_look(path.relative_to(root).parts, pattern):
+                waiting.append((path, above | {here}))
 
 
-def _candidates(root: Path, pattern: str) -> list[Path]:
-    """Files that a pattern names; the named file itself is never hidden by its name."""
-    target = root / pattern
-    if target.is_file():
-        _check_format(pattern)
-        return [target]
-    if target.is_dir():
-        return [path for path in target.rglob("*") if _is_input(path, target)]
-    if any(mark in pattern for mark in _GLOB_MARKS):
-        matches = sorted(root.glob(pattern))
-        files = [path for path in matches if _is_input(path, root)]
-        inside = [path for folder in matches if folder.is_dir() for path in folder.rglob("*")]
-        return [*files, *(path for path in inside if _is_input(path, root))]
-    return []
-
-
-def _is_input(path: Path, base: Path) -> bool:
-    return _is_input_name(path.relative_to(base).parts) and path.is_file()
-
-
-def _is_input_name(parts: Sequence[str]) -> bool:
-    """Whether a path, seen from the folder or pattern that was asked for, is an input: not hidden, of a known format."""
-    return not any(part.startswith((".", "_")) for part in parts) and parts[-1].endswith(SUFFIXES)
-
-
-def _check_format(key: str) -> None:
-    if not key.endswith(SUFFIXES):
-        raise DataError(
-            key,
-            "the format is not known",
-            expected=_FORMATS,
-            got=f"a file with the suffix {PurePosixPath(key).suffix!r}",
-            remedy="Write the table in one of these formats, and name the file so.",
-        )
-
-
-def nothing_there(pattern: str, *, is_folder: bool) -> DataError:
-    """The error for a pattern that names no input."""
+def _leads_back(key: str) -> DataError:
     return DataError(
-        pattern,
-        "the table has no file" if is_folder else "no such file or folder",
-        expected=f"{_FORMATS} under data.uri",
-        got="a folder without such files" if is_folder else "nothing of that name",
-        remedy="Correct data.uri or data.tables in the specification.",
+        shown(key),
+        "a link leads back to a folder above it",
+        expected="folders that end",
+        got="a circle, in which every file would count again",
+        remedy="Remove the link, or name the files by a pattern.",
     )
+
+
+def _opened(root: Path, keys: Sequence[str]) -> list[InputFile]:
+    """Inputs of these keys; each file once."""
+    files: list[InputFile] = []
+    key_of: dict[tuple[int, int], str] = {}
+    for key in keys:
+        try:
+            own = (root / key).stat()
+        except OSError as error:
+            raise _no_file(key, error.strerror or "nothing") from None
+        if not stat.S_ISREG(own.st_mode):
+            raise _no_file(key, "a pipe, a device or a socket")
+        first = key_of.setdefault((own.st_dev, own.st_ino), key)
+        if first != key and own.st_ino:
+            raise DataError(
+                key,
+                "the file stands in the table under two names",
+                expected="each file once",
+                got=f"the file of {first} again, by a link",
+                remedy="Remove the link, or name the files by a pattern.",
+            )
+        files.append(InputFile(key, root / key, own.st_size))
+    return files
+
+
+def _no_file(key: str, got: str) -> DataError:
+    return DataError(
+        key,
+        "the file cannot be read",
+        expected="a file",
+        got=f"{got}",
+        remedy="Correct the link or the permissions, or remove it.",
+    )
+
+
+def _cannot_look(where: str, error: OSError) -> DataError | StoreUnavailable:
+    if error.errno in _NOTHING_THERE:
+        return nothing_there(where, is_folder=False)
+    if error.errno in _NOT_ALLOWED or error.errno == errno.ELOOP:
+        return DataError(
+            shown(where),
+            "the folder cannot be read",
+            expected="a folder that this user may list",
+            got=error.strerror or "an error",
+            remedy="Correct the link or the permissions, or name the files by a pattern.",
+        )
+    return StoreUnavailable(f"{shown(where)}: cannot be read now ({error.strerror}). Try again.")

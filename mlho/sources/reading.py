@@ -5,9 +5,8 @@ is cut off (``from None``), because a traceback would print it.
 """
 
 import csv
-import gzip
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -133,7 +132,9 @@ class _CsvTable:
         types = {name: _DICTIONARY if name in dictionaries else pa.string() for name in columns}
         options = (
             arrow_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
-            arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+            arrow_csv.ParseOptions(
+                delimiter=self.file.format.delimiter, newlines_in_values=True, invalid_row_handler=refuse
+            ),
             arrow_csv.ConvertOptions(
                 column_types=types,
                 include_columns=list(columns),
@@ -148,9 +149,13 @@ class _CsvTable:
                     yield batch.slice(start, batch_rows)
 
     def _stream(self) -> Any:
-        compression = "gzip" if self.file.key.endswith(".gz") else None
-        path = self.file.path
-        return pa.input_stream(str(path) if isinstance(path, Path) else path.open(), compression=compression)
+        return _text_stream(self.file)
+
+
+def _text_stream(file: InputFile) -> Any:
+    """An Arrow stream of a text file's bytes, decompressed."""
+    source = str(file.path) if isinstance(file.path, Path) else file.path.open()
+    return pa.input_stream(source, compression=file.format.compression)
 
 
 def _open_parquet(file: InputFile) -> TableFile:
@@ -166,13 +171,14 @@ def _arrow_file(file: InputFile) -> Any:
 
 
 def _open_csv(file: InputFile, missing_texts: tuple[str, ...]) -> TableFile:
+    delimiter = file.format.delimiter
+    assert delimiter is not None
     with (
         _read_errors(file, "CSV"),
-        file.path.open("rb") if isinstance(file.path, Path) else file.path.open() as plain,
-        gzip.open(plain) if file.key.endswith(".gz") else nullcontext(plain) as binary,
+        _text_stream(file) as binary,
         TextIOWrapper(binary, encoding="utf-8-sig", newline="") as stream,
     ):
-        header = next(csv.reader([stream.readline(_HEADER_BYTES)]), [])
+        header = next(csv.reader([stream.readline(_HEADER_BYTES)], delimiter=delimiter), [])
         has_rows = bool(stream.read(1))
     if not header:
         raise DataError(

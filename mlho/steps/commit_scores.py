@@ -20,6 +20,7 @@ class CommitScores(Step):
     """Nobody twice, nobody left out, every row accounted for; then the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
+    version: ClassVar[int] = 2
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -31,7 +32,11 @@ class CommitScores(Step):
         scores = _scores(work, bundle, parts, absent)
         entries = _entries(work, parts, absent)
         manifest = ScoresManifest(
-            bundle_digest=bundle.digest, parts=entries, rows=sum(own.rows for own in entries), scores=scores
+            bundle_digest=bundle.digest,
+            parts=entries,
+            rows=sum(own.rows for own in entries),
+            left_out=work.params.get("left_out", {}),
+            scores=scores,
         )
         work.write_json(SCORES_FILE, scores.model_dump(mode="json", by_alias=True))
         work.write_json(MANIFEST_FILE, manifest.model_dump(mode="json", by_alias=True))

@@ -53,13 +53,12 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
 
 
 def checked_root(work: Work) -> "DataRoot":
-    """Where this task's inputs are found by pattern: exactly those of the manifest, and still as it says."""
+    """Where this task's inputs are found by pattern: exactly those of the manifest, which are still as it says."""
     from mlho.sources.files import InputFile as SourceFile
-    from mlho.store.inputs import PinnedRoot, open_data
+    from mlho.store.inputs import PinnedRoot
 
     files = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
-    root = open_data(work.data)
-    return root if isinstance(root, Path) else PinnedRoot(files)
+    return PinnedRoot(files)
 
 
 def open_cohort(work: Work) -> "Cohort":

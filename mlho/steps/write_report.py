@@ -96,8 +96,9 @@ def _inputs(work: Work) -> dict[str, Any]:
     plain = work.spec.model_dump(mode="json", by_alias=True)["data"]
     partitions = [artifact.facts["ledger"] for artifact in work.inputs["partitions"]]
     files = [source.plain() for source in work.task.sources]
-    return {
+    inputs = {
         "data": {name: plain[name] for name in _WHERE if name != "uri"},
         "files": files,
         "ledger_by_partition": partitions,
     }
+    return inputs | ({"left_out": work.params["left_out"]} if "left_out" in work.params else {})

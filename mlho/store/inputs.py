@@ -6,14 +6,16 @@ refused by the server, never half-mixed.
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast, override
 
 from mlho.errors import InputChanged, SpecError
-from mlho.sources.files import DataRoot, InputFile, RemoteFile, RemoteRoot, select_keys
+from mlho.sources.files import DataRoot, Found, InputFile, RemoteFile, RemoteRoot
+from mlho.sources.names import fixed_part, lake_marks, listing_prefix, select_keys
 from mlho.store.s3_settings import SCHEME, S3Settings, split_address
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ _FIRST_WINDOW_BYTES: Final = 1 << 20  # a column chunk of a small row group, or 
 _LARGEST_WINDOW_BYTES: Final = 8 << 20  # at 100 MB/s a request's latency is then a small part
 _MAX_WINDOWS: Final = 8  # more columns than a table of ours has
 _BUFFER_BYTES: Final = 1 << 16
+_MARKS_PAGE: Final = 100  # keys that are looked at for Iceberg's, of a folder ``metadata``
 
 
 def open_data(address: str | Path, env: Mapping[str, str] | None = None) -> DataRoot:
@@ -66,14 +69,23 @@ class S3Root(RemoteRoot):
     prefix: str
 
     @override
-    def find(self, pattern: str) -> list[InputFile]:
-        fixed = _fixed_part(pattern)
+    def find(self, pattern: str) -> Found:
         start = len(self.prefix)
-        found = {own.key[start:]: own for own in self.bucket.listed(self.prefix + fixed)}
-        return [
+        found = {own.key[start:]: own for own in self.bucket.listed(self.prefix + listing_prefix(pattern))}
+        selection = select_keys({*found, *self._marks_above(pattern)}, pattern)
+        files = [
             self.file(key, size=found[key].size, version=found[key].etag.strip('"'))
-            for key in select_keys(found, pattern)
+            for key in selection.found
         ]
+        return Found(files, selection.left_out)
+
+    def _marks_above(self, pattern: str) -> Iterator[str]:
+        """Keys that show a Delta, Hudi or Iceberg table in a folder above what is listed; those in it are listed."""
+        parts = fixed_part(pattern)
+        for n in range(len(parts)):
+            for prefix in lake_marks("/".join(parts[:n])):
+                page = self.bucket.listed(self.prefix + prefix, page=_MARKS_PAGE)
+                yield from (own.key[len(self.prefix) :] for own in islice(page, _MARKS_PAGE))
 
     def file(self, key: str, *, size: int, version: str) -> InputFile:
         """The input of this key at one version, whatever is there now."""
@@ -87,9 +99,9 @@ class PinnedRoot(RemoteRoot):
     files: Sequence[InputFile]
 
     @override
-    def find(self, pattern: str) -> list[InputFile]:
+    def find(self, pattern: str) -> Found:
         by_key = {file.key: file for file in self.files}
-        return [by_key[key] for key in select_keys(by_key, pattern)]
+        return Found([by_key[key] for key in select_keys(by_key, pattern).found])
 
 
 @dataclass(frozen=True)
@@ -199,13 +211,3 @@ class _RangeReader(RawIOBase):
         if len(self._windows) > _MAX_WINDOWS:
             self._windows.popitem(last=False)
         return window
-
-
-def _fixed_part(pattern: str) -> str:
-    """The beginning of all keys that a pattern can name: what is listed."""
-    fixed: list[str] = []
-    for part in PurePosixPath(pattern).parts:
-        if any(mark in part for mark in "*?["):
-            return "".join(f"{own}/" for own in fixed)
-        fixed.append(part)
-    return "/".join(fixed)

@@ -63,7 +63,7 @@ GROUND_FLOOR = {
     "processes": {"errors"},
     "settings": {"errors"},
     "tables": {"errors"},
-    "spec_reading": {"errors"},
+    "spec_reading": {"errors", "printable"},
     "spec": {"errors", "spec_reading"},
     "scoring_spec": {"errors", "spec", "spec_reading"},
 }

@@ -33,7 +33,8 @@ def test_inputs_are_pinned_in_one_order(tables, tmp_path):
     first = manifest.tables["events"][0]
     assert (first.size, first.version) == (16, hashlib.sha256(b"events/a.parquet").hexdigest())
     assert manifest.n_bytes == 16 + 16 + 14
-    assert set(manifest.plain()) == {"events", "labels"}
+    assert manifest.left_out == {"events": ("events/_tmp/c.parquet",)}
+    assert set(manifest.plain()) == {"events", "labels", "leftOut"}
 
 
 def test_the_manifest_is_the_same_elsewhere(tables, tmp_path):

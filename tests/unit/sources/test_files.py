@@ -1,11 +1,14 @@
 """Which files a table consists of."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mlho.errors import DataError
 from mlho.sources import InputFile, list_inputs
+from mlho.sources.files import find_inputs
+from mlho.sources.names import Format, format_of, select_keys
 
 
 @pytest.fixture
@@ -89,3 +92,159 @@ def test_what_is_not_there_is_an_error_with_its_remedy(root, pattern, rule, reme
 
     assert caught.value.where == pattern
     assert caught.value.rule == rule
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.parquet", Format(None)),
+        ("a.PARQUET", Format(None)),
+        ("a.Pq", Format(None)),
+        ("a.parq", Format(None)),
+        ("a.csv", Format(",")),
+        ("a.CSV", Format(",")),
+        ("a.csv.GZ", Format(",", "gzip")),
+        ("a.csv.bz2", Format(",", "bz2")),
+        ("a.Csv.zst", Format(",", "zstd")),
+        ("a.tsv", Format("\t")),
+        ("a.tsv.zst", Format("\t", "zstd")),
+        ("a.csv.xz", None),
+        ("a.parquet.gz", None),
+        ("a.gz", None),
+        ("csv", None),
+        ("a.csv.bak", None),
+    ],
+)
+def test_the_suffix_says_the_format_in_any_case(name, expected):
+    """A writer's capitals do not decide whether its rows are read."""
+    assert format_of(f"events/{name}") == expected
+
+
+def test_nothing_of_a_folder_is_skipped_silently(root):
+    """Work in progress and people's files are left out by name; hidden files and marks of writers say nothing."""
+    found = find_inputs(root, "events")
+
+    assert found.left_out == ("events/_temporary/part-9.parquet", "events/readme.txt")
+
+
+@pytest.mark.parametrize(
+    "name", ["more.xlsx", "more.json", "more.csv.xz", "more.orc", "part-00000", "more.csv.bak", "more.txt"]
+)
+@pytest.mark.parametrize("pattern", ["events", "events/*", "**", "."])
+def test_a_file_that_may_hold_rows_and_cannot_be_read_is_refused(name, pattern, tmp_path):
+    """The error names it, and how to leave it out."""
+    put(tmp_path, "events/a.csv", f"events/{name}")
+
+    with pytest.raises(DataError, match=r"by a pattern, such as events/\*\.parquet") as caught:
+        list_inputs(tmp_path, pattern)
+
+    assert caught.value.where == f"events/{name}"
+    assert keys(list_inputs(tmp_path, "events/*.csv")) == ["events/a.csv"]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "table/_delta_log/00000.json",
+        "table/.hoodie/hoodie.properties",
+        "table/metadata/v1.metadata.json",
+        "table/metadata/version-hint.text",
+    ],
+)
+@pytest.mark.parametrize(
+    "pattern",
+    ["table", "table/data", "table/data/*.parquet", "*/data", "table/data/a.parquet", "**/*.parquet"],
+)
+def test_a_table_with_a_list_of_its_valid_files_is_refused(mark, pattern, tmp_path):
+    """Removed rows are still in the folder, and would count; in a bucket too."""
+    put(tmp_path, "table/data/a.parquet", mark, "other/b.parquet")
+
+    for look in (
+        lambda: list_inputs(tmp_path, pattern),
+        lambda: select_keys(["table/data/a.parquet", mark], pattern),
+    ):
+        with pytest.raises(DataError, match=r"Delta, Iceberg or Hudi table.*Export") as caught:
+            look()
+        assert caught.value.where == "table"
+    assert keys(list_inputs(tmp_path, "other")) == ["other/b.parquet"]
+
+
+def test_linked_folders_are_followed(tmp_path):
+    """A subfolder on another disk is part of the folder."""
+    put(tmp_path, "data/events/a.csv", "disk/2020/b.csv")
+    (tmp_path / "data/events/2020").symlink_to(tmp_path / "disk/2020")
+
+    for pattern in ("events", "events/*", "**/*.csv", "events/*/*.csv"):
+        assert "events/2020/b.csv" in keys(list_inputs(tmp_path / "data", pattern))
+
+
+def test_a_link_that_leads_back_is_refused(tmp_path):
+    """Every file would count again, without an end."""
+    put(tmp_path, "events/2020/a.csv")
+    (tmp_path / "events/2020/all").symlink_to(tmp_path / "events")
+
+    with pytest.raises(DataError, match="leads back"):
+        list_inputs(tmp_path, "events")
+
+
+@pytest.mark.parametrize("link", ["folder", "file", "hard"])
+def test_a_file_under_two_names_is_refused(link, tmp_path):
+    """Its rows would count twice."""
+    put(tmp_path, "events/2020/a.csv")
+    if link == "folder":
+        (tmp_path / "events/latest").symlink_to(tmp_path / "events/2020")
+    elif link == "file":
+        (tmp_path / "events/latest.csv").symlink_to(tmp_path / "events/2020/a.csv")
+    else:
+        (tmp_path / "events/latest.csv").hardlink_to(tmp_path / "events/2020/a.csv")
+
+    with pytest.raises(DataError, match="under two names"):
+        list_inputs(tmp_path, "events")
+
+
+def test_a_link_to_nothing_and_a_pipe_are_refused(tmp_path):
+    """A partition on a disk that is away is not skipped, and a pipe does not block."""
+    put(tmp_path, "events/a.csv")
+    (tmp_path / "events/b.csv").symlink_to(tmp_path / "away.csv")
+    with pytest.raises(DataError, match=r"events/b\.csv: the file cannot be read"):
+        list_inputs(tmp_path, "events")
+    (tmp_path / "events/b.csv").unlink()
+    os.mkfifo(tmp_path / "events/b.csv")
+    with pytest.raises(DataError, match=r"events/b\.csv: the file cannot be read"):
+        list_inputs(tmp_path, "events")
+
+
+@pytest.mark.parametrize("name", [b"events/\xff.csv", b"events/a\nb.csv", b"events/\x1b[2J.csv"])
+def test_a_name_that_is_no_text_is_refused(name, tmp_path):
+    """It could stand in no message and no manifest."""
+    (tmp_path / "events").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"x")
+
+    with pytest.raises(DataError, match="Rename the file") as caught:
+        list_inputs(tmp_path, "events")
+
+    str(caught.value).encode()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["x" * 5000, "a/" * 500, "**/" * 300 + "a", "a\0b", "a\nb", "\ud800", "x" * 300]
+)
+def test_a_pattern_that_can_name_nothing_is_an_error(pattern, root):
+    """Too long, or with characters that no name has."""
+    with pytest.raises(DataError):
+        list_inputs(root, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/**", "*"])
+def test_a_pattern_may_be_all(pattern, root):
+    """As the folder itself."""
+    (root / "notes.txt").unlink()
+
+    assert len(list_inputs(root, pattern)) == 4

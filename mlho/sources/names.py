@@ -1,0 +1,274 @@
+"""Names of input files: which of them a table consists of, which are left out, and which are refused. Pure.
+
+A folder and a bucket follow the same rules. Of a folder that is read whole, nothing is skipped silently but hidden files
+and the marks of programs that write tables: another file is read, left out with a warning, or refused.
+"""
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Final
+
+from mlho.errors import DataError
+from mlho.printable import has_control, shown
+
+_PARQUET: Final = (".parquet", ".pq", ".parq")
+_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+_COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of text; Arrow reads no .xz
+FORMATS: Final = "Parquet (.parquet, .pq, .parq), CSV or TSV (.csv, .tsv, and with .gz, .bz2 or .zst)"
+GLOB_MARKS: Final = "*?["
+_LONGEST: Final = 1024  # characters of a pattern; as long as a key of object storage may be
+
+# Written beside tables by Spark, Hive, Databricks and Arrow, and never rows.
+_MARKS: Final = ("_success", "_metadata", "_common_metadata")
+_MARK_PREFIXES: Final = ("_committed_", "_started_")
+# Beside data by people. What is of no such kind, and cannot be read, may hold rows and is refused.
+_NO_TABLES: Final = frozenset(
+    (".md", ".rst", ".pdf", ".html", ".htm", ".doc", ".docx", ".yaml", ".yml", ".log", ".crc", ".md5", ".sha1",
+     ".sha256", ".png", ".jpg", ".jpeg", ".svg", ".sql", ".py", ".r", ".sh")
+)  # fmt: skip
+_NO_TABLE_STEMS: Final = ("readme", "license", "licence", "changelog", "notes")
+_DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file is read.
+
+    Attributes
+    ----------
+    delimiter : str or None
+        What separates the fields of text; ``None`` for Parquet.
+    compression : str or None
+        Arrow's name of it.
+    """
+
+    delimiter: str | None
+    compression: str | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Keys of one table, sorted: what is read, and what is left out with a warning."""
+
+    found: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def format_of(key: str) -> Format | None:
+    """Format that a name's suffix says, in any case; ``None`` for one that is not read.
+
+    Examples
+    --------
+    >>> format_of("part-0.CSV.gz")
+    Format(delimiter=',', compression='gzip')
+    """
+    path = PurePosixPath(key.lower())
+    if path.suffix in _PARQUET:
+        return Format(None)
+    compression = _COMPRESSIONS.get(path.suffix)
+    delimiter = _DELIMITERS.get(PurePosixPath(path.stem).suffix if compression else path.suffix)
+    return Format(delimiter, compression) if delimiter else None
+
+
+def select_keys(keys: Iterable[str], pattern: str) -> Selection:
+    """Of all keys of a place those that a pattern names.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Relative to the place's root.
+    pattern : str
+        A file, a folder (read recursively), or a glob pattern such as ``events/*/part-*.parquet``, in which ``**`` is any
+        number of folders.
+
+    Returns
+    -------
+    Selection
+        At least one key is found. A file that is named is read whatever its name is.
+
+    Raises
+    ------
+    DataError
+        None is there, or one may hold rows and cannot be read; or they belong to a Delta, Iceberg or Hudi table.
+    """
+    wanted = split_pattern(pattern)
+    name, there = "/".join(wanted), sorted(keys)
+    lakes = {root for root in map(_lake_root, there) if root is not None}
+    if name in there:
+        _refuse_lake(name, lakes)
+        return Selection((_checked(name),))
+    below, base = [key for key in there if not name or key.startswith(f"{name}/")], len(wanted)
+    if not below and has_glob(pattern):
+        below, base = [key for key in there if _is_matched(key.split("/"), wanted)], 0
+    seen = [key for key in below if not _is_aside(key.split("/")[base:])]
+    for key in seen:
+        _refuse_lake(key, lakes)
+    left_out = [key for key in seen if _is_left_out(key.split("/")[base:])]
+    is_out = frozenset(left_out)
+    found = tuple(_checked(key) for key in seen if key not in is_out)
+    if not found:
+        raise nothing_there(pattern, is_folder=bool(below))
+    return Selection(found, tuple(left_out))
+
+
+def split_pattern(pattern: str) -> tuple[str, ...]:
+    """Names of a pattern, one ``**`` for several in a row; a pattern that leaves the root is refused."""
+    if pattern.startswith("/") or ".." in pattern.split("/"):
+        raise DataError(
+            shown(pattern),
+            "the path leaves data.uri",
+            expected="a path relative to data.uri, without '..'",
+            got="one that is absolute or climbs",
+            remedy="Set data.uri to a folder that holds all tables.",
+        )
+    if len(pattern) > _LONGEST or has_control(pattern):
+        raise DataError(
+            shown(pattern),
+            "the path is no name of a file",
+            expected=f"at most {_LONGEST:,} characters, none of them a control character",
+            got=f"{len(pattern):,} characters" + (", control characters" if has_control(pattern) else ""),
+            remedy="Correct data.tables in the specification.",
+        )
+    parts = PurePosixPath(pattern).parts
+    return tuple(part for n, part in enumerate(parts) if part != "**" or parts[n - 1 : n] != ("**",))
+
+
+def has_glob(text: str) -> bool:
+    """Tell whether a pattern, or a name in it, stands for several."""
+    return any(mark in text for mark in GLOB_MARKS)
+
+
+def fixed_part(pattern: str) -> tuple[str, ...]:
+    """Names of the folder above all that a pattern can name, or of the file or folder that it is."""
+    parts = split_pattern(pattern)
+    first = next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))
+    return parts[:first]
+
+
+def listing_prefix(pattern: str) -> str:
+    """The beginning of all keys that a pattern can name."""
+    fixed = fixed_part(pattern)
+    return "/".join(fixed) + ("/" if fixed and has_glob(pattern) else "")
+
+
+def is_worth_a_look(folder: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether a folder may hold what a pattern names, or what shows that it is an Iceberg table."""
+    if folder[-1].startswith(".") and folder[-1] not in pattern:
+        return False
+    return folder[-1] == _ICEBERG or _may_lead(folder, pattern)
+
+
+def _may_lead(folder: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether a folder is on the way to what a pattern names, or below a folder that matches."""
+    for own, wanted in zip(folder, pattern, strict=False):
+        if wanted == "**":
+            return True
+        if own != wanted and not fnmatchcase(own, wanted):
+            return False
+    return True
+
+
+def nothing_there(pattern: str, *, is_folder: bool) -> DataError:
+    """The error for a pattern that names no input."""
+    return DataError(
+        shown(pattern),
+        "the table has no file" if is_folder else "no such file or folder",
+        expected=f"{FORMATS} under data.uri",
+        got="a folder without such files" if is_folder else "nothing of that name",
+        remedy="Correct data.uri or data.tables in the specification.",
+    )
+
+
+def is_lake_folder(name: str) -> bool:
+    """Tell whether a folder's name is the log of a Delta or a Hudi table."""
+    return name in (_DELTA, _HUDI)
+
+
+def lake_marks(folder: str) -> tuple[str, ...]:
+    """Prefixes of the keys by which a folder would be the root of a Delta, Hudi or Iceberg table."""
+    above = f"{folder}/" if folder else ""
+    return tuple(f"{above}{name}/" for name in (_DELTA, _HUDI, _ICEBERG))
+
+
+def is_iceberg_file(name: str) -> bool:
+    """Tell whether a file in a folder ``metadata`` is Iceberg's."""
+    return name.endswith(".metadata.json") or name == "version-hint.text"
+
+
+def _lake_root(key: str) -> str | None:
+    """Folder of the table to whose log or metadata a key belongs; empty for the place itself."""
+    parts = key.split("/")
+    for n, part in enumerate(parts[:-1]):
+        if is_lake_folder(part) or (part == _ICEBERG and n == len(parts) - 2 and is_iceberg_file(parts[-1])):
+            return "/".join(parts[:n])
+    return None
+
+
+def _refuse_lake(key: str, roots: AbstractSet[str]) -> None:
+    """Refuse a file of a table that keeps a list of its valid files: stale ones, read by their names, would count again."""
+    root = next((own for own in roots if not own or key.startswith(f"{own}/")), None)
+    if root is not None:
+        raise DataError(
+            shown(root or "."),
+            "the folder is a Delta, Iceberg or Hudi table",
+            expected="a folder in which every file counts",
+            got="one with a list of its valid files, which is not read here: removed rows would count again",
+            remedy="Export the table's present rows to Parquet files, and name their folder.",
+        )
+
+
+def _checked(key: str) -> str:
+    """A key whose file is to be read, if it can be."""
+    if has_control(key):
+        raise DataError(
+            shown(key),
+            "the name of a file cannot be used",
+            expected="names that are UTF-8, without control characters",
+            got="a name with other bytes or characters",
+            remedy="Rename the file.",
+        )
+    if format_of(key) is None:
+        suffix = PurePosixPath(key).suffix
+        raise DataError(
+            key,
+            "the format is not known",
+            expected=FORMATS,
+            got=f"a file with the suffix {suffix!r}" if suffix else "a file without a suffix",
+            remedy="Write the table in one of these formats, and name the file so; or name the files that are the table "
+            "by a pattern, such as events/*.parquet.",
+        )
+    return key
+
+
+def _is_aside(parts: Sequence[str]) -> bool:
+    """Tell whether a name, seen from the folder or pattern that was asked for, is hidden, or a mark of a writer."""
+    name = parts[-1].lower()
+    is_mark = name in _MARKS or name.startswith(_MARK_PREFIXES)
+    return is_mark or any(part.startswith(".") for part in parts)
+
+
+def _is_left_out(parts: Sequence[str]) -> bool:
+    """Tell whether a name is that of work in progress or of a file of people: no table."""
+    if any(part.startswith("_") for part in parts):
+        return True
+    name = PurePosixPath(parts[-1].lower())
+    return format_of(parts[-1]) is None and (name.suffix in _NO_TABLES or name.stem in _NO_TABLE_STEMS)
+
+
+def _is_matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a pattern matches a key or a folder above it."""
+    return any(_glob_matches(parts[:n], pattern) for n in range(1, len(parts) + 1))
+
+
+def _glob_matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether names match a pattern name by name; ``**`` stands for any number of them."""
+    reached = {0}
+    for own in pattern:
+        if own == "**":
+            reached = set(range(min(reached, default=len(parts) + 1), len(parts) + 1))
+        else:
+            reached = {n + 1 for n in reached if n < len(parts) and fnmatchcase(parts[n], own)}
+    return len(parts) in reached
