@@ -94,7 +94,7 @@ def rows_of(file: InputFile) -> pa.Table:
 
 
 def test_a_manifest_is_listed_without_reading(root, put, proxy):
-    """Keys, sizes and ETags come from the listing: no object is asked for."""
+    """Keys, sizes and ETags come from listings: no object is asked for."""
     for number in range(3):
         put(f"events/part-{number}.parquet", b"x" * (number + 1))
     asked = []
@@ -105,7 +105,7 @@ def test_a_manifest_is_listed_without_reading(root, put, proxy):
         (f"events/part-{number}.parquet", number + 1) for number in range(3)
     ]
     assert len({file.path.version for file in found}) == 3
-    assert asked == [("GET", True)]
+    assert set(asked) == {("GET", True)}
 
 
 def test_equal_content_has_an_equal_version(root, put):
