@@ -181,10 +181,15 @@ class Run:
 
     @property
     def attrition(self) -> "pd.DataFrame":
-        """What is left after each rule: rule, patients, samples, and who left: patients_out, samples_out."""
+        """What is left after each rule: rule, patients, samples, and who left: patients_out, samples_out.
+
+        Numbers that are not shown, because of small cells, are missing.
+        """
         frame = _frame([step.model_dump() for step in self.result.cohort.attrition])
         for column in ("patients", "samples"):
-            frame[f"{column}_out"] = -frame[column].diff().fillna(0).astype("int64")
+            frame[column] = frame[column].astype("Int64")
+            frame[f"{column}_out"] = -frame[column].diff()
+            frame.loc[0, f"{column}_out"] = 0
         return frame
 
     @property

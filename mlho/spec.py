@@ -249,7 +249,8 @@ class Report(SpecPart):
     """What the report shows."""
 
     min_cell: Annotated[int, Field(ge=0, le=100)] = 11
-    """Groups and bins with fewer patients are suppressed."""
+    """Groups and bins with fewer patients are suppressed, with others from which they could be computed, and levels of a
+    demographic with fewer count as ``other``. 0 suppresses nothing."""
     real_profiles: bool = False
     """Explain the model on real patients (no id, no dates) instead of synthetic profiles."""
 

@@ -182,8 +182,13 @@ def attrition_table(cohort: dict[str, Any]) -> Table:
     for name in ("step", "patients", "samples"):
         table.add_column(name, justify="left" if name == "step" else "right")
     for step in cohort["attrition"]:
-        table.add_row(step["rule"], f"{step['patients']:,}", f"{step['samples']:,}")
+        table.add_row(step["rule"], _shown(step["patients"]), _shown(step["samples"]))
     return table
+
+
+def _shown(n: int | None) -> str:
+    """A count; one that would tell of a few patients is not in the result."""
+    return "not shown" if n is None else f"{n:,}"
 
 
 def features_table(features: list[dict[str, Any]], *, most: int) -> Table:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort import Cohort
+from mlho.encoding.counts import capitalized, is_one, shown_count
 from mlho.encoding.join import join_persons
 from mlho.encoding.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.persons import NO_DATE, Persons, read_persons
@@ -82,7 +83,7 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
     Parameters
     ----------
     spec : TrainingSpec
-        Its parts ``data``, ``cohort`` and ``features.demographics`` count here.
+        Its parts ``data``, ``cohort``, ``features.demographics`` and ``report.minCell`` count here.
     root : Path or RemoteRoot
         The folder, or the place elsewhere, that ``data.uri`` names.
 
@@ -145,7 +146,9 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
     if policy == "drop":
         selection.drop("unknown patient", is_unknown)
     elif n_unknown:
-        warnings.append(f"{n_unknown} labelled patients are unknown to the demographics and are kept.")
+        patients = shown_count(n_unknown, "labelled patient", spec.report.min_cell)
+        are = "is" if is_one(n_unknown, spec.report.min_cell) else "are"
+        warnings.append(capitalized(f"{patients} unknown to the demographics {are} kept."))
     return warnings
 
 
@@ -202,8 +205,17 @@ def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnin
             remedy="Correct the labels, or set cohort.conflictingLabels to drop (leave these samples out) or any "
             "(count them as positive).",
         )
-    fate = "are left out" if policy == "drop" else "count as positive"
-    warnings.append(f"{n_samples} samples of {n_patients} patients have conflicting outcomes and {fate}.")
+    if policy == "drop":  # without a number: that of the rows is in the label ledger, or suppressed there
+        warnings.append("Samples with conflicting outcomes are left out; the label ledger counts their rows.")
+        return
+    smallest = spec.report.min_cell
+    which = f"{shown_count(n_samples, 'sample', smallest)} of {shown_count(n_patients, 'patient', smallest)}"
+    have = (
+        "has conflicting outcomes and counts"
+        if is_one(n_samples, smallest)
+        else "have conflicting outcomes and count"
+    )
+    warnings.append(capitalized(f"{which} {have} as positive."))
 
 
 def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: TrainingSpec) -> None:
@@ -243,7 +255,13 @@ def _assemble(
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
         where = spec.data.tables.demographics or "demographics"
         columns, more = join_persons(
-            persons, spec.features.demographics, person_of[patient_of], labels.index_us[rows], where=where
+            persons,
+            spec.features.demographics,
+            person_of[patient_of],
+            labels.index_us[rows],
+            patient_of=patient_of,
+            min_cell=spec.report.min_cell,
+            where=where,
         )
         warnings = [*warnings, *more]
     cohort = Cohort(
@@ -264,6 +282,6 @@ def _with_warnings(cohort: Cohort, warnings: list[str]) -> Cohort:
         if n < _FEW:
             warnings = [
                 *warnings,
-                f"Only {n} patients {which} the outcome: estimates will be very uncertain.",
+                f"Only {shown_count(n, 'patient')} {which} the outcome: estimates will be very uncertain.",
             ]
     return replace(cohort, warnings=tuple(warnings))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort import CategoricalColumn, NumericColumn
-from mlho.encoding.join import UNKNOWN
+from mlho.encoding.levels import OF_MISSING, OF_UNSEEN
 from mlho.errors import DataError
 
 DemographicColumn = NumericColumn | CategoricalColumn
@@ -57,10 +57,18 @@ class CategoryCode:
         out[:] = codes[:, None] == np.arange(1, len(self.levels))
 
     def positions(self, values: Sequence[object]) -> NDArray[np.int64]:
-        """Position of each value; one that is missing or not a level counts as ``unknown``, else as the reference."""
+        """Position of each value.
+
+        One that is missing counts as ``unknown``, else as ``other``, else as the reference; one that is not a level,
+        because training merged or never saw it, as ``other``, else as ``unknown``, else as the reference.
+        """
         position: dict[str | None, int] = {level: number for number, level in enumerate(self.levels)}
-        fallback = position.get(UNKNOWN, 0)
-        return np.array([position.get(_level_of(value), fallback) for value in values], np.int64)
+        unseen, missing = (
+            next((position[level] for level in levels if level in position), 0)
+            for levels in (OF_UNSEEN, OF_MISSING)
+        )
+        texts = [_level_of(value) for value in values]
+        return np.array([position.get(text, missing if text is None else unseen) for text in texts], np.int64)
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,7 @@ class DemographicsEncoder:
         Returns
         -------
         float64, shape (n_samples, n_columns)
-            Finite. A level that the encoder does not know counts as ``unknown`` if that is a level, else as the
-            reference.
+            Finite. A level that the encoder does not know counts as :meth:`CategoryCode.positions` says.
 
         Raises
         ------

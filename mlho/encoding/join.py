@@ -1,18 +1,19 @@
 """Join the demographics table to the samples of a cohort."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort import CategoricalColumn, NumericColumn
+from mlho.encoding.counts import capitalized, is_one, shown_count
 from mlho.encoding.labels import MISSING
+from mlho.encoding.levels import OTHER, UNKNOWN, merge_rare_levels, renumbered
 from mlho.encoding.persons import AGE, NO_DATE, Persons, RawColumn
 from mlho.errors import DataError
 from mlho.sources.times import DAY_US
 
-UNKNOWN: Final = "unknown"  # the level of a missing category
 DAYS_PER_YEAR: Final = 365.25
 # A category with more levels than this is an identifier or free text; every level would become a column, by its name.
 MAX_LEVELS: Final = 100
@@ -24,6 +25,8 @@ def join_persons(
     person_of: NDArray[np.int64],
     index_us: NDArray[np.int64],
     *,
+    patient_of: NDArray[np.integer[Any]],
+    min_cell: int,
     where: str,
 ) -> tuple[tuple[NumericColumn | CategoricalColumn, ...], tuple[str, ...]]:
     """Demographic columns of the samples, and warnings.
@@ -38,6 +41,10 @@ def join_persons(
         Position of each sample's patient in ``persons.patient_ids``; ``MISSING`` where the table lacks the patient.
     index_us : int64, shape (n_samples,)
         Index date of each sample.
+    patient_of : int, shape (n_samples,)
+        Each sample's patient in the cohort.
+    min_cell : int
+        Levels with fewer patients are merged (:mod:`mlho.encoding.levels`).
     where : str
         The table, for messages.
     """
@@ -51,10 +58,12 @@ def join_persons(
         _refuse_empty(AGE, np.isnan(ages), where)
         columns[AGE] = NumericColumn(AGE, ages)
         if n_before:
+            samples = shown_count(n_before, "sample", min_cell)
             warnings.append(
-                f"{n_before} samples have an index date before birth: their age counts as missing."
+                capitalized(f"{samples} with an index date before birth: the age counts as missing there.")
             )
-    return tuple(columns[name] for name in names), tuple(warnings)
+    ordered = _merged([columns[name] for name in names], patient_of, min_cell, warnings)
+    return ordered, tuple(warnings)
 
 
 def _rows_of(
@@ -92,26 +101,41 @@ def _refuse_empty(name: str, is_missing: NDArray[np.bool_], where: str) -> None:
 
 
 def _categorical(name: str, levels: Sequence[str], codes: NDArray[np.int64], where: str) -> CategoricalColumn:
-    """Renumber levels: the most frequent first (ties: alphabetical), the others alphabetical, unused ones gone."""
-    texts = [*levels, UNKNOWN]
-    counts = np.bincount(np.where(codes == MISSING, len(levels), codes), minlength=len(texts))
-    n_by_level: dict[str, int] = {}
-    for text, count in zip(texts, counts.tolist(), strict=True):
-        if count:
-            n_by_level[text] = n_by_level.get(text, 0) + count
-    if len(n_by_level) > MAX_LEVELS:
+    """A category of the samples, a missing one as ``unknown``; unused levels are gone."""
+    column = renumbered(name, [*levels, UNKNOWN], np.where(codes == MISSING, len(levels), codes))
+    if len(column.levels) > MAX_LEVELS:
         raise DataError(
             where,
             f"column {name!r} has too many levels for a category",
             expected=f"at most {MAX_LEVELS}",
-            got=f"{len(n_by_level)}",
+            got=f"{len(column.levels)}",
             remedy="Group them, write numbers as numbers, or leave the column out of features.demographics.",
         )
-    reference = min(n_by_level, key=lambda text: (-n_by_level[text], text))
-    ordered = (reference, *sorted(n_by_level.keys() - {reference}))
-    position = {text: number for number, text in enumerate(ordered)}
-    renumber = np.array([position.get(text, 0) for text in texts], np.int16)
-    return CategoricalColumn(name, ordered, renumber[np.where(codes == MISSING, len(levels), codes)])
+    return column
+
+
+def _merged(
+    columns: Sequence[NumericColumn | CategoricalColumn],
+    patient_of: NDArray[np.integer[Any]],
+    min_cell: int,
+    warnings: list[str],
+) -> tuple[NumericColumn | CategoricalColumn, ...]:
+    """The columns without rare levels; adds a warning with the count for each that had some."""
+    merged: list[NumericColumn | CategoricalColumn] = []
+    for column in columns:
+        if isinstance(column, NumericColumn):
+            merged.append(column)
+            continue
+        result = merge_rare_levels(column, patient_of, min_cell=min_cell)
+        merged.append(result.column)
+        if result.n_levels:
+            target = f"{result.into!r}" if result.into in (OTHER, UNKNOWN) else "the reference level"
+            counts = "counts" if is_one(result.n_levels) else "each count"
+            warnings.append(
+                f"{shown_count(result.n_levels, 'level')} of {column.name!r} with fewer than {min_cell} patients {counts} "
+                f"as {target}."
+            )
+    return tuple(merged)
 
 
 def _ages(

@@ -1,12 +1,12 @@
 """Figures that do not exist are None with a reason; overall accuracy: Brier score, log loss, error per patient."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlho.method.suppression import shown_counts
 from mlho.method.tally import FloatArray, Tally, tally
 
 # A probability of exactly 0 or 1 that is wrong would cost an infinite log loss; it costs 34.5 instead.
@@ -154,8 +154,8 @@ class ErrorDistribution:
     bin_edges : tuple of float
         20 bins of width 0.05 over [0, 1]; each holds its lower edge, the last both.
     counts : tuple of int or None
-        Samples per bin; None where there are some but fewer than ``min_cell``. If only one bin would be hidden, the
-        next smallest is hidden too, because the total would give the first away.
+        Samples per bin; None where there are some but fewer than ``min_cell``, and where the total would give such a
+        bin away.
     reason : str or None
         Why quantiles are absent or counts hidden.
     """
@@ -207,7 +207,7 @@ def error_distribution(
 def _error_distribution(error: FloatArray, n: FloatArray, min_cell: int) -> ErrorDistribution:
     edges = np.arange(N_ERROR_BINS + 1) / N_ERROR_BINS
     counts = np.bincount(np.searchsorted(edges[1:-1], error, side="right"), n, N_ERROR_BINS).astype(int)
-    shown = _suppressed([int(c) for c in counts], min_cell)
+    shown = shown_counts([int(c) for c in counts], min_cell)
     total = int(n.sum())
     reasons = []
     quantiles = None
@@ -217,7 +217,7 @@ def _error_distribution(error: FloatArray, n: FloatArray, min_cell: int) -> Erro
         at = np.quantile(np.repeat(error, n.astype(np.int64)), ERROR_QUANTILES)
         quantiles = {q: float(value) for q, value in zip(ERROR_QUANTILES, at, strict=True)}
     if None in shown:
-        reasons.append(f"counts below {min_cell} are not shown")
+        reasons.append(f"counts below {min_cell}, and those that would give them away, are not shown")
     return ErrorDistribution(
         n=total,
         quantiles=quantiles,
@@ -225,11 +225,3 @@ def _error_distribution(error: FloatArray, n: FloatArray, min_cell: int) -> Erro
         counts=tuple(shown),
         reason="; ".join(reasons) or None,
     )
-
-
-def _suppressed(counts: Sequence[int], min_cell: int) -> list[int | None]:
-    hidden = {i for i, count in enumerate(counts) if 0 < count < min_cell}
-    others = [(count, i) for i, count in enumerate(counts) if count >= min_cell]
-    if len(hidden) == 1 and others:
-        hidden.add(min(others)[1])
-    return [None if i in hidden else count for i, count in enumerate(counts)]

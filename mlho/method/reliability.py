@@ -1,6 +1,7 @@
 """Predicted against observed risk in bins: reliability diagram, expected and maximum calibration error."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -63,6 +64,50 @@ def reliability_bins(
         )
         for i in np.flatnonzero(n)
     )
+
+
+def pooled_bins(
+    bins: Sequence[ReliabilityBin], min_cell: int, *, level: float = 0.95
+) -> tuple[ReliabilityBin, ...]:
+    """Return the bins with neighbours joined until none shows a small cell.
+
+    A bin tells how many of its samples have the outcome, and how many have not: each of these numbers, unless it is
+    zero, is at least ``min_cell``. What is left over at the upper end joins the bin below it. The bins of too few
+    samples become one, or none if all samples together are too few.
+
+    Parameters
+    ----------
+    bins : sequence of ReliabilityBin
+        In ascending order.
+    min_cell : int
+        0 or 1 joins nothing.
+    level : float in (0, 1)
+        Of the intervals.
+    """
+    groups: list[list[ReliabilityBin]] = []
+    pending: list[ReliabilityBin] = []
+    for own in bins:
+        pending.append(own)
+        if not _is_small(pending, min_cell):
+            groups.append(pending)
+            pending = []
+    while pending and groups and _is_small(pending, min_cell):
+        pending = [*groups.pop(), *pending]
+    if pending and not _is_small(pending, min_cell):
+        groups.append(pending)
+    z = NormalDist().inv_cdf(0.5 + level / 2.0)
+    return tuple(group[0] if len(group) == 1 else _joined(group, z) for group in groups)
+
+
+def _is_small(group: Sequence[ReliabilityBin], min_cell: int) -> bool:
+    n, positive = sum(own.n for own in group), sum(own.n_positive for own in group)
+    return n < min_cell or any(0 < part < min_cell for part in (positive, n - positive))
+
+
+def _joined(group: Sequence[ReliabilityBin], z: float) -> ReliabilityBin:
+    n, positive = sum(own.n for own in group), sum(own.n_positive for own in group)
+    predicted = math.fsum(own.n * own.mean_predicted for own in group) / n
+    return ReliabilityBin(n, positive, predicted, *_wilson(positive, n, z))
 
 
 def _wilson(n_positive: float, n: float, z: float) -> tuple[float, float, float]:

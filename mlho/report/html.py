@@ -57,7 +57,7 @@ def render_html(result: Result) -> str:
         "attrition": sections.attrition(result.cohort),
         "share_patients": sections.share(result.cohort.n_positive_patients, result.cohort.n_patients),
         "share_samples": sections.share(result.cohort.n_positive_samples, result.cohort.n_samples),
-        "characteristics": sections.characteristics(result.cohort, min_cell),
+        "characteristics": sections.characteristics(result.cohort),
         "label_ledger": sections.label_ledger(result.cohort),
         "ledger": sections.ledger(result.ledger),
         "headline": sections.headline(result),

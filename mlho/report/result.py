@@ -51,12 +51,16 @@ class AttritionStep(Part):
     """What is left of the cohort after one rule, as CONSORT draws it."""
 
     rule: str
-    patients: int
-    samples: int
+    patients: int | None
+    """``null`` where what a rule dropped is a small cell, or would give one away."""
+    samples: int | None
 
 
 class Characteristic(Part):
-    """One row of the table of baseline characteristics; cells with fewer than ``minCell`` patients are ``null``."""
+    """One row of the table of baseline characteristics.
+
+    Cells with fewer than ``minCell`` patients are ``null``, and so are others from which they could be computed.
+    """
 
     name: str
     level: str | None = None
@@ -74,8 +78,8 @@ class CohortSummary(Part):
     n_positive_patients: int
     n_positive_samples: int
     attrition: list[AttritionStep]
-    label_ledger: dict[str, int]
-    """Label rows by what happened to them."""
+    label_ledger: dict[str, int | None]
+    """Label rows by what happened to them; small numbers are ``null``, and others from which they could be computed."""
     characteristics: list[Characteristic] = Field(default_factory=list)
 
 

@@ -98,34 +98,43 @@ def attrition(cohort: CohortSummary) -> list[dict[str, Any]]:
         {
             "is_first": i == 0,
             "rule": s.rule,
-            "patients": words.plural(s.patients, "patient"),
-            "samples": words.plural(s.samples, "sample"),
+            "patients": _counted(s.patients, "patient"),
+            "samples": _counted(s.samples, "sample"),
         }
         for i, s in enumerate(steps)
     ]
     for box, (before, after) in zip(boxes[1:], pairwise(steps), strict=True):
-        box["patients_out"] = words.plural(before.patients - after.patients, "patient")
-        box["samples_out"] = words.plural(before.samples - after.samples, "sample")
+        box["patients_out"] = _counted(_difference(before.patients, after.patients), "patient")
+        box["samples_out"] = _counted(_difference(before.samples, after.samples), "sample")
     return boxes
 
 
-def characteristics(cohort: CohortSummary, min_cell: int) -> Rows:
+def _counted(n: int | None, noun: str) -> str:
+    return f"{noun}s {words.HIDDEN}" if n is None else words.plural(n, noun)
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else before - after
+
+
+def characteristics(cohort: CohortSummary) -> Rows:
     """Return the table of baseline characteristics."""
-    hidden = f"fewer than {min_cell}"
     return [
         (
             f"{c.name}: {c.level}" if c.level is not None else c.name,
-            hidden if c.without_outcome is None else c.without_outcome,
-            hidden if c.with_outcome is None else c.with_outcome,
+            words.HIDDEN if c.without_outcome is None else c.without_outcome,
+            words.HIDDEN if c.with_outcome is None else c.with_outcome,
         )
         for c in cohort.characteristics
     ]
 
 
 def label_ledger(cohort: CohortSummary) -> Rows:
-    """Return what happened to the rows of the labels, the most frequent first."""
-    ordered = sorted(cohort.label_ledger.items(), key=lambda item: (-item[1], item[0]))
-    return [(name, words.count(n)) for name, n in ordered]
+    """Return what happened to the rows of the labels, the most frequent first, those not shown before those without rows."""
+    ordered = sorted(
+        cohort.label_ledger.items(), key=lambda item: (-(0.5 if item[1] is None else item[1]), item[0])
+    )
+    return [(name, words.HIDDEN if n is None else words.count(n)) for name, n in ordered]
 
 
 def ledger(summary: LedgerSummary) -> dict[str, Any]:

@@ -9,6 +9,7 @@ THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
 DASH: Final = "\N{EN DASH}"
 ABSENT: Final = "not available"
+HIDDEN: Final = "not shown"  # a small cell, or one that would give a small cell away
 NOT_PREDICTIVE: Final = "not predictive: association only"
 
 # In the order in which a reader wants them; what is not here follows by name.

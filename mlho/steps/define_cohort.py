@@ -11,15 +11,17 @@ class DefineCohort(Step):
     """Patients, samples, index dates, outcomes and demographics in one canonical order."""
 
     kind: ClassVar[str] = "define_cohort"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Of the features only the demographics count here."""
+        """Of the features only the demographics count here, of the report only which of their levels are rare."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         features = type(spec.features)(demographics=spec.features.demographics)
-        return narrowed.model_copy(update={"features": features})
+        report = type(spec.report)(min_cell=spec.report.min_cell)
+        return narrowed.model_copy(update={"features": features, "report": report})
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``cohort.arr`` and ``labels.json``."""

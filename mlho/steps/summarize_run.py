@@ -15,6 +15,7 @@ class SummarizeRun(Step):
     """Confidence scores, stability, the consensus model, and the candidates compared."""
 
     kind: ClassVar[str] = "summarize_run"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",

@@ -4,17 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from mlho.encoding.cohort import CategoricalColumn, Cohort, NumericColumn
 from mlho.encoding.ledger import Ledger, Rule
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, Scoring
 from mlho.report.result import (
-    AttritionStep,
     BundleTest,
-    Characteristic,
     CohortSummary,
     Estimate,
     FinalModelResult,
@@ -28,6 +23,7 @@ from mlho.report.result import (
 )
 from mlho.report.words import summary_sentences
 from mlho.spec import TrainingSpec, digest_of
+from mlho.training.disclosure import characteristics, shown_attrition
 from mlho.training.final import FinalModel, explain_rows, typical_rows
 from mlho.training.problem import Problem
 from mlho.training.summary import SummaryRecord
@@ -256,53 +252,17 @@ def _warnings(problem: Problem, summary: SummaryRecord, iterations: Sequence[Ite
 
 
 def _cohort_summary(problem: Problem, label_ledger: Mapping[str, int]) -> CohortSummary:
-    cohort = problem.cohort
+    cohort, min_cell = problem.cohort, problem.spec.report.min_cell
+    shown = shown_attrition(cohort.attrition, label_ledger, min_cell)
     return CohortSummary(
         n_patients=cohort.n_patients,
         n_samples=cohort.n_samples,
         n_positive_patients=int(cohort.positive_patients().sum()),
         n_positive_samples=int(cohort.outcome.sum()),
-        attrition=[AttritionStep(**step) for step in cohort.attrition],
-        label_ledger=dict(label_ledger),
-        characteristics=_characteristics(cohort, problem.spec.report.min_cell),
+        attrition=shown.steps,
+        label_ledger=shown.label_ledger,
+        characteristics=characteristics(cohort, min_cell),
     )
-
-
-def _characteristics(cohort: Cohort, min_cell: int) -> list[Characteristic]:
-    rows: list[Characteristic] = []
-    for column in cohort.demographics:
-        if isinstance(column, NumericColumn):
-            rows.append(_numeric_row(column, cohort, min_cell))
-        else:
-            rows += _categorical_rows(column, cohort, min_cell)
-    return rows
-
-
-def _numeric_row(column: NumericColumn, cohort: Cohort, min_cell: int) -> Characteristic:
-    shown = []
-    for outcome in (0, 1):
-        values = column.values[cohort.outcome == outcome]
-        known = values[~np.isnan(values)]
-        enough = known.size >= max(min_cell, 2)
-        shown.append(f"mean {known.mean():.1f} (SD {known.std(ddof=1):.1f})" if enough else None)
-    return Characteristic(name=column.name, without_outcome=shown[0], with_outcome=shown[1])
-
-
-def _categorical_rows(column: CategoricalColumn, cohort: Cohort, min_cell: int) -> list[Characteristic]:
-    rows = []
-    for code, level in enumerate(column.levels):
-        shown = []
-        for outcome in (0, 1):
-            in_group = cohort.outcome == outcome
-            has_level = in_group & (column.codes == code)
-            n = int(has_level.sum())
-            n_patients = int(np.unique(cohort.patient_of[has_level]).size)
-            share = f"{n:,} ({100 * n / max(int(in_group.sum()), 1):.1f} %)"
-            shown.append(share if n_patients >= min_cell or n_patients == 0 else None)
-        rows.append(
-            Characteristic(name=column.name, level=level, without_outcome=shown[0], with_outcome=shown[1])
-        )
-    return rows
 
 
 def _ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:

@@ -1,16 +1,20 @@
 """Records: what an iteration leaves behind as plain numbers, for the summary and the report."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from mlho.method.reliability import pooled_bins
+from mlho.method.suppression import shown_counts
 from mlho.report.result import CandidateIteration, IterationResult, SettingScore
 from mlho.training.folds import CrossValidation
 from mlho.training.iteration import CandidateOutcome, IterationOutcome
 from mlho.training.problem import Problem
 
 CURVES = ("roc", "pr", "decision", "errors")
+_N_HISTOGRAM = 50  # bins of the calibrated probabilities
 
 
 class CoefficientRecord(BaseModel):
@@ -68,7 +72,7 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
         curves={
             **{name: winner[name] for name in ("roc", "pr", "decision")},
             "calibration": {
-                "bins": winner["calibration"]["calibrated"]["bins"]["equal-count"],
+                "bins": _bins(problem, outcome),
                 "curve": winner["calibration"]["calibrated"]["curve"],
                 "histogram": _histogram(problem, outcome),
             },
@@ -115,8 +119,22 @@ def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> Coeffic
 
 
 def _histogram(problem: Problem, outcome: IterationOutcome) -> dict[str, Any]:
-    """How many test samples have which calibrated probability; small bins are ``None``."""
-    counts, edges = np.histogram(outcome.candidates[outcome.winner].calibrated, bins=50, range=(0, 1))
-    smallest = problem.spec.report.min_cell
-    shown = [None if 0 < count < smallest else count for count in counts.tolist()]
+    """How many test samples have which calibrated probability; small bins, and what would give them away, are ``None``."""
+    edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
+    p = outcome.candidates[outcome.winner].calibrated
+    counts = np.histogram(p, bins=edges)[0]
+    patients = problem.cohort.patient_of[outcome.test]
+    place = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, _N_HISTOGRAM - 1)
+    pairs = np.unique(np.stack([place, patients]), axis=1)
+    shown = shown_counts(
+        counts.tolist(),
+        problem.spec.report.min_cell,
+        n_patients=np.bincount(pairs[0], minlength=_N_HISTOGRAM).tolist(),
+    )
     return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}
+
+
+def _bins(problem: Problem, outcome: IterationOutcome) -> list[dict[str, Any]]:
+    """Reliability bins of the calibrated probabilities, small ones joined with their neighbours."""
+    report = outcome.candidates[outcome.winner].evaluation.calibration["calibrated"]
+    return [asdict(own) for own in pooled_bins(report.bins["equal-count"], problem.spec.report.min_cell)]

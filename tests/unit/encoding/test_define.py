@@ -31,7 +31,7 @@ LABELS = "patient_id,index_date,label\nb,2020-01-31,1\na,2020-01-31,0\na,2020-02
 def cohort_of(
     root: Path, labels: str | pa.Table = LABELS, demographics: str | pa.Table | None = None, **options
 ):
-    """Define a cohort from tables given as CSV text or Arrow; options: features, source, and parts of the cohort."""
+    """Define a cohort from tables given as CSV text or Arrow; options: features, source, minCell (0), parts of the cohort."""
     tables = {"events": "events", "labels": _write(root, "labels", labels)}
     if demographics is not None:
         tables["demographics"] = _write(root, "demographics", demographics)
@@ -39,6 +39,7 @@ def cohort_of(
         {
             "data": {"source": options.pop("source", "native"), "tables": tables},
             "features": {"demographics": options.pop("features", ())},
+            "report": {"minCell": options.pop("minCell", 0)},
             "cohort": {"index": {"column": "index_date"}} | options,
         }
     )
@@ -208,20 +209,20 @@ def test_conflicting_labels_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("policy", "patients", "outcome", "rows"),
+    ("policy", "patients", "outcome", "rows", "said"),
     [
-        ("drop", ("b", "c"), [0, 1], {"conflicting labels": 3, USED: 2}),
-        ("any", ("a", "b", "c"), [1, 0, 1], {"conflicting labels": 2, USED: 3}),
+        ("drop", ("b", "c"), [0, 1], {"conflicting labels": 3, USED: 2}, "are left out"),
+        ("any", ("a", "b", "c"), [1, 0, 1], {"conflicting labels": 2, USED: 3}, "1 sample of 1 patient has"),
     ],
 )
-def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcome, rows):
-    """Left out, or positive if any row is."""
+def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcome, rows, said):
+    """Left out, or positive if any row is; the number of those left out is in the ledger only."""
     result = cohort_of(tmp_path, CONFLICT, conflictingLabels=policy)
 
     assert result.cohort.patient_ids == patients
     assert result.cohort.outcome.tolist() == outcome
     assert dropped(result) == rows
-    assert any("1 samples of 1 patients have conflicting outcomes" in w for w in result.cohort.warnings)
+    assert any(said in w for w in result.cohort.warnings)
 
 
 def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
@@ -242,7 +243,7 @@ def test_unknown_patients_are_kept_with_unknown_demographics(tmp_path):
     assert isinstance(sex, CategoricalColumn)
     assert [sex.levels[code] for code in sex.codes] == ["F", "F", "unknown", "unknown"]
     assert np.array_equal(bmi.values, [21.5, 21.5, np.nan, np.nan], equal_nan=True)
-    assert "2 labelled patients are unknown to the demographics and are kept." in cohort.warnings
+    assert "2 labelled patients unknown to the demographics are kept." in cohort.warnings
 
 
 def test_demographics_are_typed_by_column(tmp_path):
@@ -310,7 +311,7 @@ def test_age_is_counted_from_birth_to_the_index_date(tmp_path, name):
     (age,) = cohort.demographics
     assert np.array_equal(age.values, [18292 / 365.25, 18293 / 365.25, np.nan, np.nan], equal_nan=True)
     assert cohort.birth_us.tolist() == [0, NO_DATE, 18_322 * DAY_US]
-    assert "1 samples have an index date before birth: their age counts as missing." in cohort.warnings
+    assert "1 sample with an index date before birth: the age counts as missing there." in cohort.warnings
 
 
 def test_an_age_column_is_used_as_it_is(tmp_path):
@@ -490,7 +491,7 @@ def test_few_patients_with_the_outcome_make_a_warning(tmp_path):
 
     assert warnings == (
         "Only 2 patients with the outcome: estimates will be very uncertain.",
-        "Only 1 patients without the outcome: estimates will be very uncertain.",
+        "Only 1 patient without the outcome: estimates will be very uncertain.",
     )
 
 
@@ -522,6 +523,7 @@ def test_the_order_and_the_files_of_label_rows_do_not_show(tmp_path_factory, row
         {
             "data": {"tables": {"events": "events", "labels": "parts"}},
             "cohort": {"index": {"column": "index_date"}, "conflictingLabels": policy},
+            "report": {"minCell": 0},
         }
     )
     parts = define_cohort(spec, root)

@@ -99,9 +99,9 @@ def test_error_distribution_counts_by_class():
 
 
 def test_small_bins_are_not_shown():
-    """Two bins of 3 and 5 patients are None, empty ones are 0, large ones a number."""
-    y = np.zeros(58, dtype=int)
-    p = np.repeat([0.02, 0.52, 0.92], [50, 3, 5])
+    """Two bins of 5 and 7 patients are None, empty ones are 0, large ones a number."""
+    y = np.zeros(62, dtype=int)
+    p = np.repeat([0.02, 0.52, 0.92], [50, 5, 7])
     counts = error_distribution(y, p)["negative"].counts
 
     assert (counts[0], counts[10], counts[18]) == (50, None, None)
@@ -114,7 +114,7 @@ def test_a_single_small_bin_takes_another_with_it():
     result = error_distribution(np.zeros(73, dtype=int), p)["negative"]
 
     assert (result.counts[0], result.counts[4], result.counts[10]) == (50, None, None)
-    assert result.reason == "counts below 11 are not shown"
+    assert result.reason == "counts below 11, and those that would give them away, are not shown"
 
 
 def test_a_small_class_shows_no_quantiles():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlho.errors import SpecError
-from mlho.method.reliability import caliber_mlho_r, calibration_error, reliability_bins
+from mlho.method.reliability import caliber_mlho_r, calibration_error, pooled_bins, reliability_bins
 
 
 def two_groups():
@@ -67,3 +67,30 @@ def test_caliber_of_r_has_right_closed_bins():
     table = caliber_mlho_r([1, 0, 1], [0.1, 0.11, 0.2])
 
     assert table[:3] == [(0.1, 1.0), (0.2, 0.5), (0.3, None)]
+
+
+def test_bins_with_few_patients_join_their_neighbours():
+    """Each bin shows at least five with and five without the outcome, or none; nobody is lost."""
+    y, p = (
+        np.r_[np.zeros(20), [1, 0, 0, 0], np.ones(6), np.zeros(6), [1]],
+        np.r_[np.full(20, 0.02), np.linspace(0.1, 0.9, 17)],
+    )
+    bins = reliability_bins(y, p, how="equal-width")
+
+    pooled = pooled_bins(bins, 5)
+
+    assert sum(b.n for b in pooled) == 37
+    assert sum(b.n_positive for b in pooled) == 8
+    assert all(k == 0 or k >= 5 for b in pooled for k in (b.n_positive, b.n - b.n_positive))
+    assert pooled[0].n == 20
+    assert [b.mean_predicted for b in pooled] == sorted(b.mean_predicted for b in pooled)
+    total = sum(b.n * b.mean_predicted for b in pooled)
+    assert total == pytest.approx(p.sum())
+
+
+def test_bins_that_are_too_few_together_are_not_shown():
+    """Nine patients are no bin of eleven; without a minimum all bins stay."""
+    bins = reliability_bins([0, 1, 0, 1, 0, 1, 0, 1, 0], np.linspace(0.1, 0.9, 9), how="equal-width")
+
+    assert pooled_bins(bins, 11) == ()
+    assert pooled_bins(bins, 0) == bins

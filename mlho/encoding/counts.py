@@ -1,0 +1,24 @@
+"""Counts of patients or samples in a sentence, for results that leave the hospital."""
+
+
+def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
+    """Return a count with its noun, one from 1 to ``min_cell`` − 1 only as that; a plural has an s.
+
+    Examples
+    --------
+    >>> shown_count(1204, "sample", 11), shown_count(3, "sample", 11), shown_count(1, "sample")
+    ('1,204 samples', 'fewer than 11 samples', '1 sample')
+    """
+    if 0 < n < min_cell:
+        return f"fewer than {min_cell} {noun}s"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def is_one(n: int, min_cell: int = 0) -> bool:
+    """Tell whether :func:`shown_count` shows one, so that the verb is in the singular."""
+    return n == 1 and min_cell <= 1
+
+
+def capitalized(sentence: str) -> str:
+    """Return a sentence with its first letter large, the others as they are."""
+    return sentence[:1].upper() + sentence[1:]

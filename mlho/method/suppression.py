@@ -1,0 +1,55 @@
+"""Small cells: which counts of a table are hidden, so that neither they nor their neighbours tell of a few patients.
+
+References
+----------
+Hundepool et al. (2012), Statistical Disclosure Control, chapter 4: primary and complementary suppression.
+"""
+
+from collections.abc import Sequence
+
+
+def hidden_cells(
+    counts: Sequence[int], min_cell: int, *, n_patients: Sequence[int] | None = None
+) -> frozenset[int]:
+    """Return the positions of the counts that are hidden, where the sum of all is known.
+
+    Cells of 1 to ``min_cell`` − 1 patients are hidden. A single hidden cell is the sum less the others, and of several
+    small ones the sum can leave no choice (two cells that add up to 2 are 1 and 1). So the smallest other cells are
+    hidden too, until what the sum leaves to each hidden cell is a range of at least ``min_cell`` values.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        What would be shown: patients, or samples.
+    min_cell : int
+        0 or 1 hides nothing.
+    n_patients : sequence of int, optional
+        Patients behind each count; without it, the counts.
+
+    Examples
+    --------
+    >>> sorted(hidden_cells([500, 3, 40], 11)), sorted(hidden_cells([500, 30, 40], 11))
+    ([1, 2], [])
+    """
+    patients = counts if n_patients is None else n_patients
+    hidden = {i for i, n in enumerate(patients) if 0 < n < min_cell}
+    # Zeros last: to show that nobody is there harms nobody, and hiding one adds nothing to the sum.
+    others = sorted(
+        (i for i in range(len(counts)) if i not in hidden), key=lambda i: (not counts[i], counts[i], i)
+    )
+    while hidden and others and not _is_ambiguous([counts[i] for i in hidden], min_cell):
+        hidden.add(others.pop(0))
+    return frozenset(hidden)
+
+
+def _is_ambiguous(hidden: Sequence[int], min_cell: int) -> bool:
+    """Tell whether each hidden cell, known to be 1 at least, can be any of ``min_cell`` values."""
+    return len(hidden) > 1 and sum(hidden) - len(hidden) + 1 >= min_cell
+
+
+def shown_counts(
+    counts: Sequence[int], min_cell: int, *, n_patients: Sequence[int] | None = None
+) -> list[int | None]:
+    """Return the counts with the hidden ones as None; see :func:`hidden_cells`."""
+    hidden = hidden_cells(counts, min_cell, n_patients=n_patients)
+    return [None if i in hidden else n for i, n in enumerate(counts)]

@@ -1,0 +1,141 @@
+"""A few patients of a run are named by none of its outputs, and cannot be computed from them."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import mlho
+from tests.builders import make_tables, run_inline, write_tables
+
+MIN_CELL = 11
+RARE = "Zanzibari"  # of one patient
+RARE_TOO = ("Quechua", "Yupik", "Inuit")  # of some patients each
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """A cohort with a region: two common ones, one rare among those with the outcome, four rare altogether.
+
+    Two label rows have no outcome, and twelve patients no index date.
+    """
+    tables = make_tables(400, seed=5)
+    ids = tables.demographics.column("patient_id").to_pylist()
+    sick = {own["patient_id"] for own in tables.labels.to_pylist() if own["label"] == 1}
+    region = dict(zip(ids, np.where(np.arange(len(ids)) % 3 == 0, "south", "north").tolist(), strict=True))
+    few = [own for own in ids if own in sick][:5] + [own for own in ids if own not in sick][:40]
+    region |= dict.fromkeys(few, "coast")
+    rest = [own for own in ids if own not in few]
+    region |= {rest[0]: RARE} | {rest[1 + i]: RARE_TOO[i % 3] for i in range(14)}
+    labels = tables.labels.to_pylist()
+    labels += [{**labels[0], "patient_id": f"no-label-{i}", "label": None} for i in range(2)]
+    labels += [{**labels[0], "patient_id": f"no-date-{i}", "index_date": None} for i in range(12)]
+    return replace(
+        tables,
+        demographics=tables.demographics.append_column("region", pa.array([region[own] for own in ids])),
+        labels=pa.Table.from_pylist(labels, schema=tables.labels.schema),
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tables, tmp_path_factory):
+    root = tmp_path_factory.mktemp("small-cells")
+    changes = {
+        "features.demographics": ["age", "sex", "region"],
+        "cohort.unknownPatients": "keep",
+        "candidates": [{"classifier": "glmboost"}, {"classifier": "ebm", "grid": {"maxRounds": [20]}}],
+        "final": {"classifier": "ebm"},
+    }
+    return run_inline(write_tables(root / "data", tables), root / "store", changes)
+
+
+@pytest.fixture(scope="module")
+def result(home):
+    return json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+
+
+def test_no_object_of_the_store_names_a_rare_level(home):
+    """Not the bundle, result or report, nor any artifact on the way; the common levels are there."""
+    store = home.run.store
+    objects = {key: store.get(key) for key in store.keys("")}
+
+    assert not [key for key, own in objects.items() for name in (RARE, *RARE_TOO) if name.encode() in own]
+    assert any(b"region: south (reference north)" in own for own in objects.values())
+
+
+def test_merged_levels_are_counted_in_a_warning(result):
+    """How many, and what they count as."""
+    assert "4 levels of 'region' with fewer than 11 patients each count as 'other'." in result["warnings"]
+
+
+def test_the_table_of_characteristics_does_not_tell_a_small_cell(tables, result):
+    """In each column at least two levels are hidden or none, and their sum leaves a choice; what is shown is large."""
+    cohort = result["cohort"]
+    totals = {
+        "without_outcome": cohort["n_samples"] - cohort["n_positive_samples"],
+        "with_outcome": cohort["n_positive_samples"],
+    }
+    rows = [own for own in cohort["characteristics"] if own["name"] == "region"]
+
+    assert [own["level"] for own in rows] == ["north", "coast", "other", "south"]
+    for column, total in totals.items():
+        shown = [_count(own[column]) for own in rows]
+        hidden = shown.count(None)
+        left = total - sum(n for n in shown if n is not None)
+        assert all(n is None or n == 0 or n >= MIN_CELL for n in shown)
+        assert hidden == 0 or (hidden > 1 and left - hidden + 1 >= MIN_CELL)
+    assert next(own for own in rows if own["level"] == "coast")["with_outcome"] is None
+
+
+def _count(cell):
+    return None if cell is None else int(re.match(r"[\d,]+", cell)[0].replace(",", ""))
+
+
+def test_attrition_and_label_ledger_do_not_tell_a_small_drop(result):
+    """The two rows without an outcome are hidden with the twelve without an index date."""
+    cohort = result["cohort"]
+
+    assert cohort["label_ledger"]["outcome missing"] is None
+    assert cohort["label_ledger"]["no index date"] is None
+    steps = [step["patients"] for step in cohort["attrition"]]
+    assert steps == [414, None, 400]
+
+
+def test_every_count_of_a_bin_is_large_or_zero(result):
+    """Reliability bins show at least eleven with and without the outcome; histograms do not give a small bin away."""
+    for curve in result["curves"]["calibration"]:
+        for own in curve["bins"]:
+            parts = (own["n_positive"], own["n"] - own["n_positive"])
+            assert all(n == 0 or n >= MIN_CELL for n in parts)
+        counts = curve["histogram"]["counts"]
+        assert counts.count(None) != 1
+        assert all(n is None or n == 0 or n >= MIN_CELL for n in counts)
+    for group in result["errors"].values():
+        hidden = group["n"] - sum(n or 0 for n in group["counts"])
+        n_hidden = group["counts"].count(None)
+        assert n_hidden == 0 or hidden - n_hidden + 1 >= MIN_CELL or hidden == group["n"]
+
+
+def test_a_merged_level_scores_as_other_and_a_new_one_too(home, tables):
+    """The bundle does not know the level, and gives its patient the score of training."""
+    bundle = mlho.load_bundle(home.run.store.path(f"runs/{home.finished.run_id}/bundle/bundle.json").parent)
+    table = {"age": [60.0] * 4, "sex": ["male"] * 4, "region": [RARE, "never seen", "other", "north"]}
+
+    columns = bundle.demographics.transform_table(table)
+
+    place = bundle.demographics.names.index("region: other (reference north)")
+    assert columns[:, place].tolist() == [1, 1, 1, 0]
+
+
+def test_the_report_says_that_cells_are_not_shown(home):
+    """In the place of each, and why."""
+    page = home.run.store.get(f"runs/{home.finished.run_id}/report.html").decode()
+
+    assert re.search(
+        r"region: coast</th><td class=\"n\">\d+ \([\d.]+ %\)</td><td class=\"n\">not shown</td>", page
+    )
+    assert "patients not shown" in page
+    assert "fewer than 11 patients are not shown, nor others from which they could be computed" in page
