@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mlho.errors import ArtifactDamaged, ArtifactNotFound
 from mlho.printable import printable
 from mlho.report.evaluations import tidy_figures
-from mlho.report.result import IterationResult, Result
+from mlho.report.result import IterationResult, Result, Spread
 
 if TYPE_CHECKING:  # importing pandas takes half a second, which the command need not wait for
     import pandas as pd
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # importing pandas takes half a second, which the command nee
 
 RESULT_FILE: Final = "result.json"
 MAX_LISTED: Final = 10
+_AUROC: Final = {"auroc": "value", "auroc_low": "low", "auroc_high": "high"}
 
 
 def open_run(store: str | Path, run: str = "latest") -> "Run":
@@ -163,7 +164,7 @@ class Run:
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """One row a figure: iteration, classifier, is_winner, metric, value, low, high, reason; all on test sets.
+        """One row a figure of a candidate: iteration, classifier, is_winner, metric, value, low, high, reason; all on test sets.
 
         Figures of one version of the probabilities or of one threshold carry it: ``calibrated/slope``,
         ``youden/sensitivity``.
@@ -174,9 +175,26 @@ class Run:
 
     @property
     def headline(self) -> "pd.DataFrame":
-        """One row a test figure of the winners: mean, sd, low, high, minimum, maximum, n, n_absent."""
+        """One row a test figure of models made like the final one: mean, sd, low, high, minimum, maximum, n, n_absent."""
+        return _spreads(self.result.headline)
+
+    @property
+    def winners(self) -> "pd.DataFrame":
+        """The same figures of another procedure, the best candidate of each iteration: they are not the final model's."""
+        return _spreads(self.result.winners)
+
+    @property
+    def test_sets(self) -> "pd.DataFrame":
+        """One row a test set of the headline: name, classifier, n_train_patients, n_test_patients, n_features, AUROC, thresholds."""
         return _frame(
-            [{"metric": name, **s.model_dump()} for name, s in sorted(self.result.headline.items())]
+            [
+                {
+                    **own.model_dump(exclude={"thresholds"}),
+                    **{name: getattr(auroc, key) for name, key in _AUROC.items()},
+                    **{f"threshold {rule}": value for rule, value in own.thresholds.items()},
+                }
+                for own, auroc in zip(self.result.test_sets, self.result.headline_auroc, strict=True)
+            ]
         )
 
     @property
@@ -201,25 +219,25 @@ class Run:
 
     @property
     def curves(self) -> "dict[str, pd.DataFrame]":
-        """Curves of the winners on the test sets: ``roc``, ``precision_recall``, ``calibration``, ``decision``.
+        """Curves of models made like the final one: ``roc``, ``precision_recall``, ``calibration``, ``decision``.
 
-        ``roc``: iteration, false_positive_rate, sensitivity. ``precision_recall``: iteration, recall, precision.
-        ``calibration``: iteration, kind (``smooth`` or ``bin``), predicted, observed, and for bins low, high, n.
+        ``roc``: test_set, false_positive_rate, sensitivity. ``precision_recall``: test_set, recall, precision.
+        ``calibration``: test_set, kind (``smooth`` or ``bin``), predicted, observed, and for bins low, high, n.
         ``decision``: threshold, model, low, high, all, none.
         """
-        curves, numbers = self.result.curves, [i.iteration for i in self.result.iterations]
+        curves, names = self.result.curves, [own.name for own in self.result.test_sets]
         return {
             "roc": _frame(
-                list(_points(curves.roc, numbers, "false_positive_rate", "sensitivity")),
-                ["iteration", "false_positive_rate", "sensitivity"],
+                list(_points(curves.roc, names, "false_positive_rate", "sensitivity")),
+                ["test_set", "false_positive_rate", "sensitivity"],
             ),
             "precision_recall": _frame(
-                list(_points(curves.precision_recall, numbers, "recall", "precision")),
-                ["iteration", "recall", "precision"],
+                list(_points(curves.precision_recall, names, "recall", "precision")),
+                ["test_set", "recall", "precision"],
             ),
             "calibration": _frame(
-                list(_calibration_points(curves.calibration, numbers)),
-                ["iteration", "kind", "predicted", "observed", "low", "high", "n"],
+                list(_calibration_points(curves.calibration, names)),
+                ["test_set", "kind", "predicted", "observed", "low", "high", "n"],
             ),
             "decision": _decision_frame(curves.decision),
         }
@@ -271,6 +289,10 @@ def _frame(rows: list[dict[str, Any]], columns: list[str] | None = None) -> "pd.
     return pd.DataFrame(rows, columns=columns)
 
 
+def _spreads(figures: dict[str, Spread]) -> "pd.DataFrame":
+    return _frame([{"metric": name, **s.model_dump()} for name, s in sorted(figures.items())])
+
+
 def _feature_row(feature: dict[str, Any]) -> dict[str, Any]:
     confidence, odds = feature.pop("confidence"), feature.pop("odds_ratio") or {}
     return {
@@ -302,21 +324,21 @@ def _metric_rows(iteration: IterationResult) -> Iterator[dict[str, Any]]:
 
 
 def _points(
-    lines: list[dict[str, list[float]]], numbers: list[int], x: str, y: str
+    lines: list[dict[str, list[float]]], names: list[str], x: str, y: str
 ) -> Iterator[dict[str, Any]]:
-    for number, line in zip(numbers, lines, strict=False):
+    for name, line in zip(names, lines, strict=False):
         for at, height in zip(line["x"], line["y"], strict=True):
-            yield {"iteration": number, x: at, y: height}
+            yield {"test_set": name, x: at, y: height}
 
 
-def _calibration_points(items: list[dict[str, Any]], numbers: list[int]) -> Iterator[dict[str, Any]]:
-    for number, item in zip(numbers, items, strict=False):
+def _calibration_points(items: list[dict[str, Any]], names: list[str]) -> Iterator[dict[str, Any]]:
+    for name, item in zip(names, items, strict=False):
         for at, height in zip(item.get("x", []), item.get("y", []), strict=True):
-            yield {"iteration": number, "kind": "smooth", "predicted": at, "observed": height}
+            yield {"test_set": name, "kind": "smooth", "predicted": at, "observed": height}
         for b in item.get("bins", []):
             predicted = b.get("mean", b.get("mean_predicted"))
-            limits = {name: b.get(name) for name in ("observed", "low", "high", "n")}
-            yield {"iteration": number, "kind": "bin", "predicted": predicted, **limits}
+            limits = {key: b.get(key) for key in ("observed", "low", "high", "n")}
+            yield {"test_set": name, "kind": "bin", "predicted": predicted, **limits}
 
 
 def _decision_frame(curve: dict[str, Any]) -> "pd.DataFrame":

@@ -225,7 +225,9 @@ def _ending(
     matrix = _matrix(n_blocks)
     needs = {**matrix, "iterations": iterations}
     yield make("summary", "summarize_run", "summarise", needs=needs)
-    needs = {**matrix, "summary": ("summary",)}
+    needs = {**needs, "summary": ("summary",)}
+    yield make("performance", "judge_model", "summarise", needs=needs)
+    needs = {**matrix, "summary": ("summary",), "performance": ("performance",)}
     if by_fold:
         needs |= {"folds": _folds(make.spec, FINAL), "selection": (f"select/{FINAL}",)}
     yield make("model", "fit_final_model", "model", needs=needs)
@@ -235,6 +237,7 @@ def _ending(
         "partitions": encoded,
         "iterations": iterations,
         "summary": ("summary",),
+        "performance": ("performance",),
         "model": ("model",),
         "tests": ("model-tests",),
     }

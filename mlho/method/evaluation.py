@@ -19,6 +19,7 @@ from mlho.method.figures import (
     accuracy_figures,
     decision_figures,
     discrimination_figures,
+    operating_figures,
 )
 from mlho.method.metrics import ErrorDistribution, Estimate, error_distribution
 from mlho.method.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve, decision_curve_of
@@ -97,6 +98,7 @@ class Evaluation:
     calibration : dict of str to CalibrationReport
         "raw", and "calibrated" when calibrated probabilities were passed.
     thresholds : dict of str to ThresholdReport
+        Of the calibrated probabilities when there are any, as ``decision``.
     roc, pr : curve or None
         None when the classes that they need are not there.
     roc_band, pr_band : Band
@@ -178,7 +180,8 @@ def evaluate(
     groups : array of int, shape (n_samples,), or None
         Patient of each sample: AUROC is clustered and the bootstrap draws patients. None: each sample is a patient.
     thresholds : mapping of str to float or None
-        On the scale of ``p``, chosen on other data; None makes an entry that says that there is no threshold.
+        On the scale of ``calibrated`` where it is given, else of ``p``, and chosen on other data; None makes an entry
+        that says that there is no threshold.
     seed : int ≥ 0, or several
         Of the bootstrap; the same draws serve raw and calibrated predictions.
     n_replicates : int
@@ -206,20 +209,25 @@ def evaluate(
     raw = summarised(
         t,
         lambda of: {
-            **discrimination_figures(of, chosen),
+            **discrimination_figures(of),
             **accuracy_figures(of),
             **raw_line(of),
-            **({} if calibrated_too else decision_figures(of)),
+            **({} if calibrated_too else {**decision_figures(of), **operating_figures(of, chosen)}),
         },
     )
     calibration = {"raw": _calibration_report(y, p, t, raw_line, raw)}
-    final_t, final = t, raw
+    final_p, final_t, final = p, t, raw
     if calibrated is not None:
-        final_t = tally(y, calibrated)
+        final_p, final_t = calibrated, tally(y, calibrated)
         final_line = CalibrationFigures.prepare(final_t)
         final = summarised(
             final_t,
-            lambda of: {**accuracy_figures(of), **final_line(of), **decision_figures(of)},
+            lambda of: {
+                **accuracy_figures(of),
+                **final_line(of),
+                **decision_figures(of),
+                **operating_figures(of, chosen),
+            },
         )
         calibration["calibrated"] = _calibration_report(y, calibrated, final_t, final_line, final)
     return Evaluation(
@@ -232,7 +240,9 @@ def evaluate(
             "pr_davis_goadrich": _davis_goadrich_estimate(t),
         },
         calibration=calibration,
-        thresholds={name: _threshold_report(y, p, name, value, raw) for name, value in thresholds.items()},
+        thresholds={
+            name: _threshold_report(y, final_p, name, value, final) for name, value in thresholds.items()
+        },
         roc=roc_curve_of(t),
         roc_band=raw.band("roc", BAND_AT),
         pr=pr_curve_of(t),

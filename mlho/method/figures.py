@@ -54,21 +54,27 @@ def accuracy_figures(t: Tally) -> dict[str, Figure]:
     return {"brier": brier_of(t), "scaled_brier": scaled_brier_of(t), "log_loss": log_loss_of(t)}
 
 
-def discrimination_figures(t: Tally, thresholds: Mapping[str, float]) -> dict[str, Figure]:
-    """Return average precision, PR integral, mean error, and "name/figure" for each threshold.
+def discrimination_figures(t: Tally) -> dict[str, Figure]:
+    """Return average precision, PR integral and mean error.
 
     "roc" and "pr" are arrays at ``BAND_AT``, NaN where the classes that they need are not there.
     """
-    figures: dict[str, Figure] = {
+    return {
         "average_precision": average_precision_of(t),
         "pr_integral": pr_integral_of(t),
         "mean_absolute_error": mean_absolute_error_of(t),
         "roc": _roc_at(t),
         "pr": _pr_at(t),
     }
-    for name, threshold in thresholds.items():
-        figures |= {f"{name}/{figure}": value for figure, value in threshold_figures(t, threshold).items()}
-    return figures
+
+
+def operating_figures(t: Tally, thresholds: Mapping[str, float]) -> dict[str, Figure]:
+    """Return "name/figure" for each threshold."""
+    return {
+        f"{name}/{figure}": value
+        for name, threshold in thresholds.items()
+        for figure, value in threshold_figures(t, threshold).items()
+    }
 
 
 def threshold_figures(t: Tally, threshold: float) -> dict[str, float | None]:

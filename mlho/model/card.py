@@ -8,7 +8,7 @@ Mitchell et al. (2019), "Model Cards for Model Reporting", FAT*.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mlho.model.parts import BundleParts
+from mlho.model.parts import BundleParts, BundlePerformance
 from mlho.printable import printable
 
 #: Sections in order; those in ``WRITTEN_BY_PEOPLE`` hold text from ``BundleParts.notes``.
@@ -34,6 +34,14 @@ WRITTEN_BY_PEOPLE: Final[Mapping[str, str]] = {
     "Ethical considerations": "who may be harmed by a wrong or an unequal score, and what is done about it",
 }
 N_SHOWN: Final = 25  # features listed; all are in bundle.json
+_ACTED_ON: Final = (5, 10, 20, 30, 50)  # per cent: where the card gives the net benefit
+_AT_THRESHOLDS: Final[Mapping[str, str]] = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "alerts_per_100": "alerts per 100",
+}
 _NAMES: Final[Mapping[str, str]] = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
@@ -115,11 +123,46 @@ def _odds_ratio(coefficient: float | None) -> str:
 
 
 def _performance(parts: BundleParts) -> str:
-    rows = [_metric_row(name, spread) for name, spread in sorted(parts.metrics.items())]
+    figures = {name: spread for name, spread in parts.metrics.items() if "/" not in name}
+    rows = [_metric_row(name, spread) for name, spread in sorted(figures.items())]
     if not rows:
         return "No test metrics were given to this bundle."
-    head = ["| metric (mean over test sets) | value | 95 % interval |", "|---|---:|---|"]
-    return "\n".join([*head, *rows])
+    head = ["| metric (on test sets) | value | 95 % interval |", "|---|---:|---|"]
+    table = "\n".join([*head, *rows])
+    judged = parts.performance
+    if judged is None:
+        return table
+    said = f"Figures of models made like this one, on patients that they had not seen: {_plain(judged.procedure)}."
+    return "\n\n".join([said, table, *_net_benefit(judged), *_winners(parts.metrics, judged)])
+
+
+def _net_benefit(judged: BundlePerformance) -> list[str]:
+    """Return the decision curve at a few probabilities."""
+    curve = judged.decision_curve
+    at = [place for place, threshold in enumerate(curve["threshold"]) if round(100 * threshold) in _ACTED_ON]
+    if not at:
+        return []
+    lines = [
+        "| net benefit, acting from | model | lowest | highest | treat all |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for place in at:
+        values = [*(curve["model"][name][place] for name in ("mean", "low", "high")), curve["all"][place]]
+        shown = " | ".join(f"{value:.4f}" for value in values)
+        lines.append(f"| {100 * curve['threshold'][place]:.0f} % | {shown} |")
+    return ["\n".join(lines)]
+
+
+def _winners(metrics: Mapping[str, Any], judged: BundlePerformance) -> list[str]:
+    """Return one line on the best candidate of each iteration, where it is not what was judged."""
+    auroc = judged.winner_per_iteration.get("auroc")
+    if auroc is None or auroc == metrics.get("auroc"):
+        return []
+    ends = "" if auroc["low"] is None else f" (95 % CI {_number(auroc['low'])} to {_number(auroc['high'])})"
+    return [
+        f"Another procedure, the best candidate on ranked features in each iteration, had an AUROC of "
+        f"{_number(auroc['mean'])}{ends}; it is not this model's."
+    ]
 
 
 def _metric_row(name: str, spread: Any) -> str:
@@ -149,17 +192,28 @@ def _calibration(parts: BundleParts) -> str:
 def _thresholds(parts: BundleParts) -> str:
     if not parts.thresholds:
         return "None."
+    names = [name for name in _AT_THRESHOLDS if any(key.endswith(f"/{name}") for key in parts.metrics)]
     lines = [
-        "Alert if the calibrated probability is at least the value.",
+        "Alert if the calibrated probability is at least the value."
+        + (" Rates are those on the test sets, with 95 % intervals." if names else ""),
         "",
-        "| rule | value |",
-        "|---|---:|",
+        "| " + " | ".join(["rule", "value", *(_AT_THRESHOLDS[name] for name in names)]) + " |",
+        "|---|---:|" + "---:|" * len(names),
     ]
     for threshold in parts.thresholds:
         value = "–" if threshold.value is None else f"{threshold.value:.4g}"
         reason = "" if threshold.reason is None else f" ({_plain(threshold.reason)})"
-        lines.append(f"| {_plain(threshold.rule)}{reason} | {value} |")
+        rates = [_rate(parts.metrics.get(f"{threshold.rule}/{name}")) for name in names]
+        lines.append("| " + " | ".join([f"{_plain(threshold.rule)}{reason}", value, *rates]) + " |")
     return "\n".join(lines)
+
+
+def _rate(spread: Mapping[str, Any] | None) -> str:
+    if spread is None:
+        return "–"
+    low, high = spread.get("low"), spread.get("high")
+    ends = "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
+    return f"{spread['mean']:.3g}{ends}"
 
 
 def _limits(parts: BundleParts) -> str:

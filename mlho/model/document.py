@@ -11,7 +11,7 @@ from mlho.errors import BundleError
 from mlho.method.calibration import PlattCalibrator
 from mlho.method.thresholds import Threshold
 from mlho.model.files import FileFacts, is_bundle_file
-from mlho.model.parts import BundleFeature, BundlePart, BundleParts, Scoring
+from mlho.model.parts import BundleFeature, BundlePart, BundleParts, BundlePerformance, Scoring
 
 BUNDLE_SCHEMA: Final = "mlho.io/bundle/v1"
 FORMAT_VERSION: Final = 1
@@ -57,6 +57,9 @@ class BundleDocument(BundlePart):
     scoring: Scoring
     signature: Signature
     metrics: dict[str, Any]
+    """Test figures of models made like this one."""
+    performance: BundlePerformance | None = None
+    """How they were measured."""
     notes: dict[str, str]
     lineage: dict[str, Any]
     files: dict[str, FileEntry]
@@ -129,6 +132,7 @@ def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocum
         scoring=parts.scoring,
         signature=_signature(parts),
         metrics=dict(parts.metrics),
+        performance=parts.performance,
         notes=dict(parts.notes),
         lineage=dict(parts.lineage),
         files={name: FileEntry(sha256=fact.sha256, bytes=fact.n_bytes) for name, fact in files.items()},

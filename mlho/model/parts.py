@@ -128,6 +128,18 @@ class Scoring(BundlePart):
     """``drop`` counts one code of one patient on one day once."""
 
 
+class BundlePerformance(BundlePart):
+    """How the metrics of a bundle were measured, and what else was."""
+
+    procedure: str
+    """What was judged, in words: models made like this one."""
+    n_test_sets: Annotated[int, Field(ge=1)]
+    decision_curve: dict[str, Any]
+    """Net benefit over thresholds: ``threshold``, ``model`` (mean, low, high over the test sets), ``all``."""
+    winner_per_iteration: dict[str, Any] = Field(default_factory=dict)
+    """The same metrics of another procedure: the best candidate of each iteration. They are not this model's."""
+
+
 @dataclass(frozen=True)
 class BundleParts:
     """All that :func:`mlho.model.bundle.write_bundle` puts in a bundle.
@@ -156,7 +168,10 @@ class BundleParts:
     demographics : DemographicsEncoder, optional
         Whose columns follow the features.
     metrics : mapping
-        Summary for the model card: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON).
+        Test figures of models made like this one: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON); those
+        at a threshold as ``rule/figure``.
+    performance : BundlePerformance, optional
+        How they were measured.
     notes : mapping
         Text for the sections of the model card that only people can write, by section (``mlho.model.card.SECTIONS``);
         a section without text shows a placeholder.
@@ -173,6 +188,7 @@ class BundleParts:
     lineage: Mapping[str, Any]
     demographics: "DemographicsEncoder | None" = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    performance: BundlePerformance | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -1,7 +1,7 @@
 """Curves on the test sets as SVG: ROC, precision–recall, calibration and decision curves.
 
 Iterations are thin lines, their mean is bold; the band is a pointwise 95 % interval of the mean that allows for the
-patients that iterations share.
+patients that test sets share.
 """
 
 import math
@@ -50,11 +50,11 @@ def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float) -> 
     Parameters
     ----------
     lines : sequence of {"x": ..., "y": ...}
-        One curve per iteration, x in any one direction.
+        One curve per test set, x in any one direction.
     grid : sequence of float
     overlap : float
         Test patients ÷ training patients: what the corrected resampled t-interval (Nadeau and Bengio 2003) adds for the
-        patients that iterations share.
+        patients that test sets share.
     """
     sorted_lines = [_ascending(curve) for curve in lines]
     heights = [[value_at(xs, ys, x) for xs, ys in sorted_lines] for x in grid]
@@ -99,14 +99,14 @@ def unit_grid() -> list[float]:
 
 
 def roc(lines: Sequence[Line], mean: MeanCurve) -> Markup:
-    """Draw ROC curves: one thin line per iteration, their mean, its interval, and the diagonal of chance."""
+    """Draw ROC curves: one thin line per test set, their mean, its interval, and the diagonal of chance."""
     frame = Frame.make((0, 1), (0, 1), "1 − specificity (false alarms)", "Sensitivity (found)", bottom=66.0)
     chance = frame.path([0, 1], [0, 1], "reference")
     body = _lines(frame, lines, mean) + chance + _line_legend(frame, mean, "chance")
     return svg(
         "roc",
         "ROC curves on the test sets",
-        f"Sensitivity against false-positive rate for {len(lines)} iterations and their mean, with the diagonal of chance.",
+        f"Sensitivity against false-positive rate for {len(lines)} test sets and their mean, with the diagonal of chance.",
         frame.width,
         frame.height,
         body,
@@ -121,7 +121,7 @@ def precision_recall(lines: Sequence[Line], mean: MeanCurve, prevalence: float) 
     return svg(
         "precision-recall",
         "Precision–recall curves on the test sets",
-        f"Precision against recall for {len(lines)} iterations and their mean, with the level of the prevalence.",
+        f"Precision against recall for {len(lines)} test sets and their mean, with the level of the prevalence.",
         frame.width,
         frame.height,
         body,
@@ -139,7 +139,7 @@ def _lines(frame: Frame, lines: Sequence[Line], mean: MeanCurve) -> str:
 
 def _line_legend(frame: Frame, mean: MeanCurve, reference: str) -> str:
     """Return a legend on one row under the axis title."""
-    entries = [("thin", "iteration"), ("bold", "mean"), ("reference", reference)]
+    entries = [("thin", "test set"), ("bold", "mean"), ("reference", reference)]
     if mean.low is not None:
         entries.insert(2, ("band", "95 % interval"))
     return _row_legend(entries, frame)
@@ -161,11 +161,11 @@ def calibration(
     Parameters
     ----------
     lines : sequence of {"x": ..., "y": ...}
-        Smoothed curve per iteration.
+        Smoothed curve per test set.
     mean : MeanCurve or None
         Their mean over the probabilities that all of them cover.
     bins : sequence of {"mean", "observed", "low", "high", "n"}
-        Reliability bins of one typical iteration, with Wilson intervals.
+        Reliability bins of one typical test set, with Wilson intervals.
     histogram : (edges, shares) or None
         Share of samples per bin of probability, drawn below the axis; ``None`` for one too small to show.
     top : float
@@ -181,12 +181,12 @@ def calibration(
     parts += [_bin(frame, item) for item in bins]
     if histogram is not None:
         parts.append(_histogram_strip(frame, histogram))
-    entries = [("thin", "iteration"), ("bold", "mean"), ("point", "one test set"), ("reference", "ideal")]
+    entries = [("thin", "test set"), ("bold", "mean"), ("point", "one of them"), ("reference", "ideal")]
     parts.append(_row_legend(entries, frame))
     return svg(
         "calibration",
         "Calibration on the test sets",
-        f"Observed share against predicted probability, smoothed, for {len(lines)} iterations; "
+        f"Observed share against predicted probability, smoothed, for {len(lines)} test sets; "
         "points with intervals are bins of one typical test set; the diagonal is perfect calibration.",
         frame.width,
         frame.height,

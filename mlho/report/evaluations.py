@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlho.report.result import CandidateIteration, IterationResult, Result
+from mlho.report.result import Result
 
 Tidy = tuple[str, float | None, float | None, float | None, str | None]
 
@@ -12,16 +12,6 @@ def figure_value(evaluation: Mapping[str, Any], metric: str) -> float | None:
     """Return one figure of an evaluation, or None where it is absent."""
     figure = evaluation.get("figures", {}).get(metric)
     return None if figure is None else figure.get("value")
-
-
-def winner_of(iteration: IterationResult) -> CandidateIteration | None:
-    """Return the candidate that won an iteration; None when it is not listed."""
-    return next((c for c in iteration.candidates if c.classifier == iteration.winner), None)
-
-
-def winners(result: Result) -> list[CandidateIteration]:
-    """Return each iteration's winner."""
-    return [won for iteration in result.iterations if (won := winner_of(iteration)) is not None]
 
 
 def tidy_figures(evaluation: Mapping[str, Any]) -> Iterator[Tidy]:
@@ -48,10 +38,10 @@ def _tidy(prefix: str, figures: Mapping[str, Mapping[str, Any]]) -> Iterator[Tid
 
 
 def tried_thresholds(result: Result) -> dict[str, list[float]]:
-    """Return the thresholds that the winners tried on their test sets, by rule; iterations without one are left out."""
+    """Return the thresholds that were tried on the test sets, by rule; test sets without one are left out."""
     tried: dict[str, list[float]] = {}
-    for won in winners(result):
-        for rule, report in sorted(won.evaluation.get("thresholds", {}).items()):
-            if report.get("threshold") is not None:
-                tried.setdefault(rule, []).append(report["threshold"])
+    for own in result.test_sets:
+        for rule, threshold in sorted(own.thresholds.items()):
+            if threshold is not None:
+                tried.setdefault(rule, []).append(threshold)
     return tried

@@ -18,7 +18,7 @@ def figures_of(result: Result) -> dict[str, Figure]:
         performance.precision_recall,
         performance.calibration,
         performance.decision,
-        performance.auroc_by_iteration,
+        performance.auroc_by_test_set,
         performance.candidates,
         findings.consensus_forest,
         findings.confidence_forest,

@@ -61,6 +61,7 @@ def render_html(result: Result) -> str:
         "label_ledger": sections.label_ledger(result.cohort),
         "ledger": sections.ledger(result.ledger),
         "headline": sections.headline(result),
+        "winners": sections.winners(result),
         "operating": sections.operating_points(result),
         "consensus_words": sections.consensus_words(result),
         "features": [cells.feature_row(feature, len(result.iterations), min_cell) for feature in listed],

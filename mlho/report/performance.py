@@ -1,4 +1,4 @@
-"""Figures of how well the run predicts: curves, iterations, candidates and errors."""
+"""Figures of how well the run predicts: curves, test sets, candidates and errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from mlho.report.result import CandidateSummary, Result
 
 
 def roc(result: Result) -> Figure | None:
-    """Return the ROC curves of the iterations and their mean."""
+    """Return the ROC curves of the test sets and their mean."""
     lines = [line for line in result.curves.roc if len(line["x"]) > 1]
     if not lines:
         return None
@@ -30,7 +30,7 @@ def roc(result: Result) -> Figure | None:
 
 
 def precision_recall(result: Result) -> Figure | None:
-    """Return the precision–recall curves of the iterations and their mean."""
+    """Return the precision–recall curves of the test sets and their mean."""
     lines = [line for line in result.curves.precision_recall if len(line["x"]) > 1]
     if not lines:
         return None
@@ -68,7 +68,7 @@ def calibration(result: Result) -> Figure | None:
     smallest = result.lineage.spec.get("report", {}).get("minCell", 0)
     items = [_calibration_item(item, smallest) for item in result.curves.calibration]
     lines = [item for item in items if len(item["x"]) > 1]
-    typical = _typical_iteration(result)
+    typical = _typical_test_set(result)
     bins = items[typical]["bins"] if typical < len(items) else []
     if not lines and not bins:
         return None
@@ -79,7 +79,7 @@ def calibration(result: Result) -> Figure | None:
         "calibration",
         "Calibration",
         "On the diagonal, of 100 patients given 20 % twenty have the outcome; below it the model says too much, above it too little. "
-        f"Points with intervals (Wilson) are bins of one test set, the one with the median AUROC (iteration {typical + 1})."
+        f"Points with intervals (Wilson) are bins of one test set, the one with the median AUROC ({_test_set_name(result, typical)})."
         + (" The small bars show how often each probability is given." if histogram else ""),
         curves.calibration(lines, mean, bins, histogram, top),
         None,
@@ -97,7 +97,7 @@ def calibration(result: Result) -> Figure | None:
 
 
 def _calibration_item(item: dict[str, Any], smallest: int) -> dict[str, Any]:
-    """Return one iteration's calibration with the names used here; bins too small to show are left out."""
+    """Return one test set's calibration with the names used here; bins too small to show are left out."""
     bins = [{**b, "mean": b.get("mean", b.get("mean_predicted"))} for b in item.get("bins", [])]
     return {
         "x": item.get("x", []),
@@ -107,8 +107,12 @@ def _calibration_item(item: dict[str, Any], smallest: int) -> dict[str, Any]:
     }
 
 
-def _typical_iteration(result: Result) -> int:
-    """Return the position of the iteration with the median AUROC (the lower of two)."""
+def _test_set_name(result: Result, place: int) -> str:
+    return result.test_sets[place].name if place < len(result.test_sets) else f"test set {place + 1}"
+
+
+def _typical_test_set(result: Result) -> int:
+    """Return the position of the test set with the median AUROC (the lower of two)."""
     known = sorted((e.value, i) for i, e in enumerate(result.headline_auroc) if e.value is not None)
     return known[(len(known) - 1) // 2][1] if known else 0
 
@@ -131,7 +135,7 @@ def _calibration_mean(lines: Sequence[dict[str, Any]], result: Result) -> curves
 
 
 def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
-    """Return the share of predictions by probability, over all iterations; ``None`` where any of them is hidden."""
+    """Return the share of predictions by probability, over all test sets; ``None`` where any of them is hidden."""
     given = [item["histogram"] for item in items if item["histogram"]]
     if not given or any(h["edges"] != given[0]["edges"] for h in given):
         return None
@@ -166,7 +170,7 @@ def decision(result: Result) -> Figure | None:
     return Figure(
         "decision",
         "Decision curve (net benefit)",
-        "At the probability from which one would act, the model is useful where its line lies above both others; shaded: from the lowest iteration to the highest.",
+        "At the probability from which one would act, the model is useful where its line lies above both others; shaded: from the lowest test set to the highest.",
         curves.decision(curve),
         None,
         ("Threshold", "Model", "Lowest to highest", "Treat all"),
@@ -174,27 +178,30 @@ def decision(result: Result) -> Figure | None:
     )
 
 
-def auroc_by_iteration(result: Result) -> Figure | None:
-    """Return each iteration's AUROC with its own interval, and their mean."""
-    numbered = list(zip(result.iterations, result.headline_auroc, strict=False))
-    known = [(i, e) for i, e in numbered if e.value is not None]
+def auroc_by_test_set(result: Result) -> Figure | None:
+    """Return the AUROC on each test set with its own interval, and that of the headline."""
+    named = list(zip(result.test_sets, result.headline_auroc, strict=False))
+    known = [(own, e) for own, e in named if e.value is not None]
     if not known:
         return None
     rows = [
-        Row(f"Iteration {i.iteration} ({i.winner})", words.brief(e), _triple(e.value, e.low, e.high))
-        for i, e in known
+        Row(f"{own.name.capitalize()} ({own.classifier})", words.brief(e), _triple(e.value, e.low, e.high))
+        for own, e in known
         if e.value is not None
     ]
-    mean = result.headline.get("auroc")
-    if mean is not None and mean.mean is not None:
-        rows.insert(0, Row("Mean", words.brief(mean), _triple(mean.mean, mean.low, mean.high), "chosen"))
+    overall = result.headline.get("auroc")
+    if overall is not None and overall.mean is not None:
+        rows.insert(
+            0,
+            Row("Headline", words.brief(overall), _triple(overall.mean, overall.low, overall.high), "chosen"),
+        )
     lowest = min(row.values[1] for row in rows)
 
     def draw(width: float) -> Markup:
         return charts.intervals(
             "auroc",
-            "AUROC of each iteration",
-            f"AUROC with 95 % interval on the test set of each of {len(known)} iterations, and their mean.",
+            "AUROC on each test set",
+            f"AUROC with 95 % interval on each of {len(known)} test sets, and the headline.",
             rows,
             "AUROC on the test set",
             reference=0.5 if lowest < 0.6 else None,
@@ -204,12 +211,12 @@ def auroc_by_iteration(result: Result) -> Figure | None:
     wide, narrow = both(draw)
     return Figure(
         "auroc",
-        "AUROC of each iteration",
-        f"Each square is one test set with its own 95 % interval{_method(result)}; the diamond is their mean.",
+        "AUROC on each test set",
+        f"Each square is one test set with its own 95 % interval{_method(result)}; the diamond is the headline.",
         wide,
         narrow,
-        ("Iteration", "AUROC (95 % CI)", "Interval"),
-        tuple((str(i.iteration), words.estimate(e, 3), e.method or words.DASH) for i, e in numbered),
+        ("Test set", "AUROC (95 % CI)", "Interval"),
+        tuple((own.name, words.estimate(e, 3), e.method or words.DASH) for own, e in named),
     )
 
 
@@ -300,6 +307,6 @@ def _error_row(label: str, group: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _overlap(result: Result) -> float:
-    """Return test patients per training patient, for the interval of a mean over iterations."""
-    n_train = sum(i.n_train_patients for i in result.iterations)
-    return sum(i.n_test_patients for i in result.iterations) / n_train if n_train else 0.0
+    """Return test patients per training patient, for the interval of a mean over test sets."""
+    n_train = sum(own.n_train_patients for own in result.test_sets)
+    return sum(own.n_test_patients for own in result.test_sets) / n_train if n_train else 0.0

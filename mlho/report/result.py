@@ -189,7 +189,7 @@ class CandidateIteration(Part):
     """Index into ``settings``."""
     evaluation: dict[str, Any]
     """On the test set: figures of the probabilities as the classifier gives them, calibration raw and calibrated, and
-    what each threshold does; ``mlho.method.evaluation.Evaluation`` without its curves."""
+    what each threshold on the calibrated probability does; ``mlho.method.evaluation.Evaluation`` without its curves."""
     calibrator: dict[str, Any]
     """Fitted on out-of-fold scores."""
 
@@ -267,7 +267,7 @@ class FinalModelResult(Part):
     n_features: int
     n_demographics: int
     cv_auroc: Estimate
-    """Out-of-fold AUROC over all samples; the honest figure for new patients is the test AUROC of the iterations."""
+    """Out-of-fold AUROC over all samples; the figure for new patients is ``headline``."""
     calibrator: dict[str, Any]
     thresholds: list[ThresholdResult]
     profiles: list[Profile]
@@ -275,18 +275,32 @@ class FinalModelResult(Part):
     bundle_digest: str
 
 
+class TestSet(Part):
+    """Patients on whom one model made like the final one was tested; neither its selection nor its fit had seen them."""
+
+    name: str
+    """Such as ``iteration 3``."""
+    classifier: str
+    n_train_patients: int
+    n_test_patients: int
+    n_features: int
+    """Features of the model that was tested."""
+    thresholds: dict[str, float | None]
+    """On the calibrated probability, by rule, as they were tried here."""
+
+
 class Curves(Part):
-    """Curves of the winning candidate on the test sets, one line an iteration, for drawing."""
+    """Curves of models made like the final one on the test sets, one line a test set, for drawing."""
 
     roc: list[dict[str, list[float]]]
     """``x`` false-positive rate, ``y`` sensitivity."""
     precision_recall: list[dict[str, list[float]]]
     """``x`` recall, ``y`` precision."""
     calibration: list[dict[str, Any]]
-    """Per iteration: reliability bins of the calibrated probabilities (``bins``: mean_predicted, observed, low, high, n), the
+    """Per test set: reliability bins of the calibrated probabilities (``bins``: mean_predicted, observed, low, high, n), the
     smoothed curve (``x``, ``y``) and the histogram (``edges``, ``counts``; small ones ``null``)."""
     decision: dict[str, Any]
-    """``threshold``; ``model`` with mean, lowest and highest over iterations; ``all``, the mean; treating none is 0."""
+    """``threshold``; ``model`` with mean, lowest and highest over test sets; ``all``, the mean; treating none is 0."""
 
 
 class Lineage(Part):
@@ -324,13 +338,20 @@ class Result(Part):
     stability: Stability
     iterations: list[IterationResult]
     candidates: list[CandidateSummary]
+    procedure: str
+    """What ``headline``, ``curves`` and ``errors`` judge, in words: models made like the final one."""
+    test_sets: list[TestSet]
+    """On whom, one entry for each of ``headline_auroc`` and each line of ``curves``."""
     headline: dict[str, Spread]
-    """Test metrics of each iteration's winner: mean over iterations with spread; calibration after calibration."""
+    """Test metrics of models made like the final one: mean over test sets with spread; calibration after calibration."""
     headline_auroc: list[Estimate]
-    """Test AUROC of each iteration's winner with its own interval (DeLong, clustered by patient where patients repeat)."""
+    """Their AUROC on each test set with its own interval (DeLong, clustered by patient where patients repeat)."""
+    winners: dict[str, Spread]
+    """The same metrics of another procedure: in each iteration the candidate with the best out-of-fold AUROC. They are not
+    the final model's."""
     curves: Curves
     errors: dict[str, Any]
-    """Distribution of |y − p| per patient in the winner's test sets, by outcome."""
+    """Distribution of |y − p| per patient in the test sets, by outcome."""
     final_model: FinalModelResult
     lineage: Lineage
     timing: dict[str, Any] = Field(default_factory=dict)

@@ -80,8 +80,8 @@ def _spread_tile(result: Result, metric: str, label: str) -> dict[str, str]:
     figure = result.headline.get(metric)
     figure = None if figure is None else words.possible(metric, figure)
     if figure is None or figure.mean is None:
-        return {"label": label, "value": words.ABSENT, "more": "no iteration has a value"}
-    more = _ends(figure.low, figure.high) or f"no interval: {words.plural(figure.n, 'iteration')}"
+        return {"label": label, "value": words.ABSENT, "more": "no test set has a value"}
+    more = _ends(figure.low, figure.high) or f"no interval: {words.plural(figure.n, 'test set')}"
     return {"label": label, "value": words.number(figure.mean), "more": more}
 
 
@@ -162,7 +162,7 @@ def ledger(summary: LedgerSummary) -> dict[str, Any]:
 
 
 def headline(result: Result) -> Rows:
-    """Return the test figures over iterations, in a reader's order."""
+    """Return the test figures of models made like the final one, in a reader's order."""
     rows = []
     for key in words.metric_order([key for key in result.headline if "/" not in key]):
         s = result.headline[key]
@@ -171,6 +171,15 @@ def headline(result: Result) -> Rows:
         counted = words.count(s.n) + (f" ({words.count(s.n_absent)} without)" if s.n_absent else "")
         rows.append((name, cells.spread_cell(key, s), *ends, counted))
     return rows
+
+
+def winners(result: Result) -> Rows:
+    """Return the AUROC and calibration of the best candidate of each iteration, which is another procedure."""
+    return [
+        (words.metric_name(key), cells.spread_cell(key, result.winners[key]))
+        for key in ("auroc", "average_precision", "brier", "calibration_slope")
+        if key in result.winners
+    ]
 
 
 def operating_points(result: Result) -> dict[str, Any] | None:
@@ -330,7 +339,7 @@ def limits(result: Result) -> list[str]:
         "Records show what was written down, not what was so: that a test was ordered can say more than its result.",
         "Odds ratios are associations. The consensus model is fitted on the patients that chose its features, so that its intervals are too narrow and its p values too small.",
         "Iterations share patients; the intervals of means allow for it approximately (Nadeau and Bengio 2003).",
-        "The final model is fitted on everybody and has no test set of its own.",
+        "The final model is fitted on everybody; its test figures are those of models made in the same way without the test patients.",
     ]
     if not result.predictive:
         said.insert(

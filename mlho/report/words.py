@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from mlho.report.result import CohortSummary, Estimate, FeatureResult, Spread, Stability
+from mlho.report.result import CohortSummary, Estimate, FeatureResult, Spread, Stability, TestSet
 
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
@@ -225,9 +225,10 @@ def summary_sentences(
     *,
     outcome: str,
     predictive: bool,
-    n_iterations: int,
+    test_sets: Sequence[TestSet],
     cohort: CohortSummary,
     headline: dict[str, Spread],
+    winners: dict[str, Spread],
     stability: Stability,
     features: Sequence[FeatureResult],
     final_classifier: str,
@@ -235,13 +236,16 @@ def summary_sentences(
     """Return the run in sentences, the most important first.
 
     What was predicted, for whom, how well and how surely, how well calibrated, how stable, and which features come back.
+    Figures are those of models made like the final one; another procedure's stand in a sentence that names it.
     """
+    rival = winners.get("auroc")
     return [
         _who(outcome, predictive, cohort),
-        _how_well(headline.get("auroc"), n_iterations, final_classifier),
+        _how_well(headline.get("auroc"), test_sets, final_classifier),
         _calibrated(headline.get("calibration_slope")),
         _how_stable(stability),
         _which(features, stability.n_consensus),
+        *([] if rival is None or rival == headline.get("auroc") else [_winners(rival)]),
     ]
 
 
@@ -255,12 +259,25 @@ def _who(outcome: str, predictive: bool, cohort: CohortSummary) -> str:
     )
 
 
-def _how_well(auroc: Spread | None, n_iterations: int, classifier: str) -> str:
+def test_sets_in_words(test_sets: Sequence[TestSet]) -> str:
+    """Return ``20 iterations``: how many test sets, and of which kind."""
+    kind = test_sets[0].name.rpartition(" ")[0] if test_sets else "test set"
+    return plural(len(test_sets), kind)
+
+
+def _how_well(auroc: Spread | None, test_sets: Sequence[TestSet], classifier: str) -> str:
     if auroc is None or auroc.mean is None:
         return "Discrimination could not be measured: no test set held both outcomes."
     return (
-        f"On patients held out of training the AUROC was {spread(possible('auroc', auroc))} over "
-        f"{plural(n_iterations, 'train/test split')}: {auroc_band(auroc.mean)}. The final model is {classifier}."
+        f"On patients held out of training the AUROC of the final model's classifier, {classifier}, was "
+        f"{spread(possible('auroc', auroc))} over {test_sets_in_words(test_sets)}: {auroc_band(auroc.mean)}."
+    )
+
+
+def _winners(auroc: Spread) -> str:
+    return (
+        "Another procedure, which takes the best candidate on ranked features in each iteration, had an AUROC of "
+        f"{spread(possible('auroc', auroc))}; it is not the final model's."
     )
 
 

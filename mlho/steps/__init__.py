@@ -13,6 +13,7 @@ from mlho.steps.describe_codes import DescribeCodes
 from mlho.steps.encode_partition import EncodePartition
 from mlho.steps.finish_iteration import FinishIteration
 from mlho.steps.fit_final_model import FitFinalModel
+from mlho.steps.judge_model import JudgeModel
 from mlho.steps.merge_dictionary import MergeDictionary
 from mlho.steps.pack_features import PackFeatures
 from mlho.steps.pin_bundle import PinBundle
@@ -41,6 +42,7 @@ STEPS: Final[Mapping[str, Step]] = {
         FinishIteration(),
         RunIteration(),
         SummarizeRun(),
+        JudgeModel(),
         FitFinalModel(),
         TestModel(),
         WriteReport(),

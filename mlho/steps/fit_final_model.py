@@ -12,6 +12,7 @@ class FitFinalModel(Step):
     """Fit on all samples, calibrate on out-of-fold scores, and write the bundle."""
 
     kind: ClassVar[str] = "fit_final_model"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",
@@ -27,6 +28,7 @@ class FitFinalModel(Step):
         """Write ``bundle/…`` and ``final.json``."""
         from mlho.training.final import fit_final
         from mlho.training.iteration import select_and_run_folds
+        from mlho.training.performance import PerformanceRecord
         from mlho.training.publish import pack_bundle
         from mlho.training.splits import FINAL
         from mlho.training.summary import SummaryRecord
@@ -37,9 +39,12 @@ class FitFinalModel(Step):
         else:
             selection, folds = select_and_run_folds(problem, FINAL)
         summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
+        performance = PerformanceRecord.model_validate(
+            json.loads(work.one("performance").read("performance.json"))
+        )
         final = fit_final(problem, selection, folds, summary)
         digest, record = pack_bundle(
-            problem, final, summary, matrix_digest=matrix_digest(work), folder=work.out / "bundle"
+            problem, final, performance, matrix_digest=matrix_digest(work), folder=work.out / "bundle"
         )
         work.write_json("final.json", record)
         return {"bundle_digest": digest, "classifier": final.classifier}

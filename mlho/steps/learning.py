@@ -84,16 +84,15 @@ def read_folds(work: Work) -> "list[FoldScores]":
 
 
 def write_iteration(work: Work, problem: "Problem", outcome: "IterationOutcome") -> None:
-    """Write an iteration's record, and its winner's probabilities on the test samples."""
+    """Write an iteration's record, and each candidate's calibrated probabilities on the test samples."""
     import numpy as np
 
     from mlho.arrays import write_arrays
     from mlho.training.records import record_iteration
 
     work.write_json("iteration.json", record_iteration(problem, outcome).model_dump(mode="json"))
-    calibrated = outcome.candidates[outcome.winner].calibrated
-    arrays = {"samples": np.flatnonzero(outcome.test), "calibrated": calibrated}
-    write_arrays(work.out / "scores.arr", arrays)
+    calibrated = {name: candidate.calibrated for name, candidate in outcome.candidates.items()}
+    write_arrays(work.out / "scores.arr", {"samples": np.flatnonzero(outcome.test), **calibrated})
 
 
 def read_iterations(work: Work) -> "list[IterationRecord]":

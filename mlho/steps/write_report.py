@@ -27,7 +27,7 @@ class WriteReport(Step):
     """``result.json`` and ``report.html``."""
 
     kind: ClassVar[str] = "write_report"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
     reads_promise: ClassVar[bool] = True
@@ -35,14 +35,19 @@ class WriteReport(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write both, and give the result's digest."""
         from mlho.report.html import render_html
+        from mlho.training.performance import PerformanceRecord
         from mlho.training.publish import assemble_result
         from mlho.training.summary import SummaryRecord
 
         problem = open_problem(work)
         summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
+        performance = PerformanceRecord.model_validate(
+            json.loads(work.one("performance").read("performance.json"))
+        )
         result = assemble_result(
             problem,
             summary,
+            performance,
             [record.result for record in read_iterations(work)],
             final=json.loads(work.one("model").read("final.json")),
             tests=json.loads(work.one("tests").read("tests.json")),

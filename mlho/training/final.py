@@ -20,7 +20,7 @@ from mlho.training.iteration import fit_chosen, thresholds_of
 from mlho.training.problem import Problem
 from mlho.training.selection import Selection
 from mlho.training.splits import FINAL
-from mlho.training.summary import SummaryRecord
+from mlho.training.summary import SummaryRecord, final_classifier
 
 _N_CONTRIBUTIONS: Final = 10  # shown of each profile; the rest is one sum
 
@@ -75,8 +75,7 @@ def fit_final(
     DataError
         ``final.features: consensus`` is asked for, and no feature has enough confidence.
     """
-    asked = problem.spec.final
-    name = summary.best_candidate if asked.classifier == "best" else asked.classifier
+    name = final_classifier(problem, summary)
     cv = cross_validate(problem, folds)[name]
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
     design = learn_design(problem, _features(problem, selection, summary), everyone)

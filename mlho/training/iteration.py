@@ -100,7 +100,7 @@ def fit_chosen(
 
 
 def thresholds_of(problem: Problem, y: NDArray[np.uint8], scores: NDArray[np.float64]) -> list[Threshold]:
-    """The thresholds that the specification asks for, chosen on out-of-fold probabilities."""
+    """The thresholds that the specification asks for, chosen on calibrated out-of-fold probabilities."""
     asked = problem.spec.validation
     return [
         youden(y, scores),
@@ -125,7 +125,7 @@ def _judge(
         problem.y[test],
         probabilities,
         groups=np.unique(problem.cohort.patient_of[test], return_inverse=True)[1],
-        thresholds={t.rule: t.value for t in thresholds_of(problem, y_train, cv.scores)},
+        thresholds={t.rule: t.value for t in thresholds_of(problem, y_train, calibrator.apply(cv.scores))},
         seed=seed_of(problem.spec.validation.seed, "bootstrap", iteration),
         n_replicates=problem.spec.validation.bootstrap_replicates,
         calibrated=calibrated,

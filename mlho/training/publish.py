@@ -7,7 +7,7 @@ from typing import Any, Final
 from mlho.encoding.ledger import Ledger, Rule
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
-from mlho.model.parts import BundleFeature, BundleParts, Scoring
+from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
 from mlho.report.result import (
     BundleTest,
     CohortSummary,
@@ -19,12 +19,14 @@ from mlho.report.result import (
     Lineage,
     Profile,
     Result,
+    Spread,
     ThresholdResult,
 )
 from mlho.report.words import summary_sentences
 from mlho.spec import TrainingSpec, digest_of
 from mlho.training.disclosure import characteristics, shown_attrition
 from mlho.training.final import FinalModel, explain_rows, typical_rows
+from mlho.training.performance import PerformanceRecord
 from mlho.training.problem import Problem
 from mlho.training.summary import SummaryRecord
 
@@ -32,7 +34,7 @@ LEAKAGE_AUROC: Final = 0.95  # above this a clinical prediction is more often le
 
 
 def pack_bundle(
-    problem: Problem, final: FinalModel, summary: SummaryRecord, *, matrix_digest: str, folder: Path
+    problem: Problem, final: FinalModel, performance: PerformanceRecord, *, matrix_digest: str, folder: Path
 ) -> tuple[str, dict[str, Any]]:
     """Write the bundle; return its digest, and what the result says of the final model.
 
@@ -40,12 +42,13 @@ def pack_bundle(
     ----------
     problem : Problem
     final : FinalModel
-    summary : SummaryRecord
+    performance : PerformanceRecord
+        Of models made like it.
     matrix_digest : str
     folder : Path
         Where the bundle goes.
     """
-    parts = _bundle_parts(problem, final, summary, matrix_digest)
+    parts = _bundle_parts(problem, final, performance, matrix_digest)
     digest = write_bundle(folder, parts)
     columns = [(feature.id, feature.words) for feature in parts.features]
     columns += [(name, name) for name in final.design.demographic_names]
@@ -73,7 +76,7 @@ def _estimate(own: Any) -> Estimate:
 
 
 def _bundle_parts(
-    problem: Problem, final: FinalModel, summary: SummaryRecord, matrix_digest: str
+    problem: Problem, final: FinalModel, performance: PerformanceRecord, matrix_digest: str
 ) -> BundleParts:
     coefficients = final.model.coefficients()
     importance = final.model.importance()
@@ -111,12 +114,20 @@ def _bundle_parts(
             "seed": problem.spec.validation.seed,
         },
         demographics=final.design.demographics,
-        metrics={
-            name: spread.model_dump(mode="json")
-            for name, spread in summary.headline.items()
-            if "/" not in name and spread.mean is not None
-        },
+        metrics=_known(performance.headline),
+        performance=BundlePerformance(
+            procedure=performance.procedure,
+            n_test_sets=len(performance.test_sets),
+            decision_curve=performance.curves.decision,
+            winner_per_iteration=_known(performance.winners),
+        ),
     )
+
+
+def _known(figures: Mapping[str, Spread]) -> dict[str, Any]:
+    return {
+        name: spread.model_dump(mode="json") for name, spread in figures.items() if spread.mean is not None
+    }
 
 
 def _method_of(spec: TrainingSpec) -> dict[str, Any]:
@@ -156,6 +167,7 @@ def _profiles(
 def assemble_result(
     problem: Problem,
     summary: SummaryRecord,
+    performance: PerformanceRecord,
     iterations: Sequence[IterationResult],
     *,
     final: Mapping[str, Any],
@@ -172,6 +184,7 @@ def assemble_result(
     ----------
     problem : Problem
     summary : SummaryRecord
+    performance : PerformanceRecord
     iterations : sequence of IterationResult
     final : mapping
         What :func:`pack_bundle` said.
@@ -202,14 +215,15 @@ def assemble_result(
         summary=summary_sentences(
             outcome=problem.spec.cohort.outcome,
             predictive=predictive,
-            n_iterations=len(iterations),
+            test_sets=performance.test_sets,
             cohort=cohort,
-            headline=summary.headline,
+            headline=performance.headline,
+            winners=performance.winners,
             stability=summary.stability,
             features=features,
             final_classifier=final["classifier"],
         ),
-        warnings=[*problem.cohort.warnings, *summary.warnings, *_warnings(problem, summary, iterations)],
+        warnings=[*problem.cohort.warnings, *summary.warnings, *_warnings(problem, summary, performance)],
         cohort=cohort,
         ledger=_ledger_summary(ledger),
         features=features,
@@ -217,10 +231,13 @@ def assemble_result(
         stability=summary.stability,
         iterations=list(iterations),
         candidates=candidates,
-        headline=summary.headline,
-        headline_auroc=summary.headline_auroc,
-        curves=summary.curves,
-        errors=summary.errors,
+        procedure=performance.procedure,
+        test_sets=performance.test_sets,
+        headline=performance.headline,
+        headline_auroc=performance.headline_auroc,
+        winners=performance.winners,
+        curves=performance.curves,
+        errors=performance.errors,
         final_model=FinalModelResult(**model, tests=[BundleTest(**test) for test in tests]),
         lineage=Lineage(**lineage),
         timing=dict(timing),
@@ -228,10 +245,10 @@ def assemble_result(
     )
 
 
-def _warnings(problem: Problem, summary: SummaryRecord, iterations: Sequence[IterationResult]) -> list[str]:
+def _warnings(problem: Problem, summary: SummaryRecord, performance: PerformanceRecord) -> list[str]:
     """What a reader must know before trusting the numbers."""
     found = []
-    auroc = summary.headline["auroc"].mean
+    auroc = performance.headline["auroc"].mean
     if auroc is not None and auroc > LEAKAGE_AUROC:
         found.append(
             f"The test AUROC is {auroc:.3f}. Above {LEAKAGE_AUROC} a clinical prediction is more often leakage than success: "
@@ -242,9 +259,10 @@ def _warnings(problem: Problem, summary: SummaryRecord, iterations: Sequence[Ite
             "Features were ranked once before cross-validation (selection.scope: iteration): out-of-fold scores are "
             "flattered, and with them the choice of settings, the calibrators and the thresholds."
         )
-    if len(iterations) < 5:
+    n_iterations = problem.spec.validation.iterations
+    if n_iterations < 5:
         found.append(
-            f"Only {len(iterations)} iteration(s): confidence scores and spreads say little below five."
+            f"Only {n_iterations} iteration(s): confidence scores and spreads say little below five."
         )
     if not summary.consensus.get("converged", True):
         found.append("The consensus model did not converge: its odds ratios are not to be trusted.")

@@ -4,8 +4,10 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from mlho.method.evaluation import Evaluation
 from mlho.method.reliability import pooled_bins
 from mlho.method.suppression import shown_counts
 from mlho.report.result import CandidateIteration, IterationResult, SettingScore
@@ -41,8 +43,8 @@ class IterationRecord(BaseModel):
     """Feature numbers, in the order of the ranking."""
     coefficients: CoefficientRecord
     """Of the consensus classifier."""
-    curves: dict[str, Any]
-    """Of the winner, on the test samples."""
+    curves: dict[str, dict[str, Any]]
+    """Of each candidate, on the test samples."""
 
 
 def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
@@ -50,7 +52,6 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
     parts = problem.partition(outcome.iteration)
     n_test = int(np.count_nonzero(outcome.test))
     evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
-    winner = evaluations[outcome.winner]
     result = IterationResult(
         iteration=int(outcome.iteration),
         n_train_patients=int(np.count_nonzero(parts.is_train)),
@@ -70,14 +71,37 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
         selected=outcome.selection.features.tolist(),
         coefficients=_record_coefficients(problem, outcome),
         curves={
-            **{name: winner[name] for name in ("roc", "pr", "decision")},
-            "calibration": {
-                "bins": _bins(problem, outcome),
-                "curve": winner["calibration"]["calibrated"]["curve"],
-                "histogram": _histogram(problem, outcome),
-            },
+            name: record_curves(problem, candidate.evaluation, candidate.calibrated, outcome.test)
+            for name, candidate in outcome.candidates.items()
         },
     )
+
+
+def record_curves(
+    problem: Problem,
+    evaluation: Evaluation,
+    calibrated: NDArray[np.float64],
+    samples: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Curves of one evaluation, as far as the report draws them.
+
+    Parameters
+    ----------
+    problem : Problem
+    evaluation : Evaluation
+    calibrated : float64, shape (n_test_samples,)
+    samples : bool, shape (n_samples,)
+        Those that were evaluated.
+    """
+    plain = evaluation.to_json()
+    return {
+        **{name: plain[name] for name in ("roc", "pr", "decision")},
+        "calibration": {
+            "bins": _bins(problem, evaluation),
+            "curve": plain["calibration"]["calibrated"]["curve"],
+            "histogram": _histogram(problem, calibrated, samples),
+        },
+    }
 
 
 def score_settings(cv: CrossValidation) -> list[SettingScore]:
@@ -118,13 +142,14 @@ def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> Coeffic
     )
 
 
-def _histogram(problem: Problem, outcome: IterationOutcome) -> dict[str, Any]:
+def _histogram(
+    problem: Problem, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
+) -> dict[str, Any]:
     """How many test samples have which calibrated probability; small bins, and what would give them away, are ``None``."""
     edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
-    p = outcome.candidates[outcome.winner].calibrated
-    counts = np.histogram(p, bins=edges)[0]
-    patients = problem.cohort.patient_of[outcome.test]
-    place = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, _N_HISTOGRAM - 1)
+    counts = np.histogram(calibrated, bins=edges)[0]
+    patients = problem.cohort.patient_of[samples]
+    place = np.clip(np.searchsorted(edges, calibrated, side="right") - 1, 0, _N_HISTOGRAM - 1)
     pairs = np.unique(np.stack([place, patients]), axis=1)
     shown = shown_counts(
         counts.tolist(),
@@ -134,7 +159,7 @@ def _histogram(problem: Problem, outcome: IterationOutcome) -> dict[str, Any]:
     return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}
 
 
-def _bins(problem: Problem, outcome: IterationOutcome) -> list[dict[str, Any]]:
+def _bins(problem: Problem, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Reliability bins of the calibrated probabilities, small ones joined with their neighbours."""
-    report = outcome.candidates[outcome.winner].evaluation.calibration["calibrated"]
+    report = evaluation.calibration["calibrated"]
     return [asdict(own) for own in pooled_bins(report.bins["equal-count"], problem.spec.report.min_cell)]

@@ -1,35 +1,27 @@
 """The summary over all iterations: what came back, how well the candidates did, and the consensus model."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mlho.method.consensus import LogisticFit, fit_logistic, odds_ratios, profile_intervals
-from mlho.method.metrics import error_distribution
-from mlho.method.spread import mean_with_spread
 from mlho.method.stability import bound_false_selections, nogueira_stability
 from mlho.report.result import (
-    CandidateIteration,
     CandidateSummary,
-    Curves,
     Estimate,
     FeatureResult,
     OddsRatio,
-    Spread,
     Stability,
 )
 from mlho.training.confidence_table import Key, Returns, count_returns
 from mlho.training.design import learn_design
 from mlho.training.iteration import best_of
+from mlho.training.performance import metrics_over, spread_over
 from mlho.training.problem import Problem
 from mlho.training.records import IterationRecord
 from mlho.training.sentinel import warn_of_leakage
-
-DISCRIMINATION: Final = ("auroc", "average_precision", "pr_integral", "brier", "scaled_brier", "log_loss")
-CALIBRATION: Final = ("in_the_large", "intercept", "slope", "ici", "ece_equal_count", "brier")
 
 
 class SummaryRecord(BaseModel):
@@ -44,17 +36,11 @@ class SummaryRecord(BaseModel):
     stability: Stability
     candidates: list[CandidateSummary]
     best_candidate: str
-    headline: dict[str, Spread]
-    headline_auroc: list[Estimate]
-    curves: Curves
-    errors: dict[str, Any]
     warnings: list[str]
     """What the leakage sentinel found."""
 
 
-def summarize(
-    problem: Problem, records: Sequence[IterationRecord], mean_probabilities: NDArray[np.float64]
-) -> SummaryRecord:
+def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:
     """Sum up the iterations.
 
     Parameters
@@ -62,18 +48,11 @@ def summarize(
     problem : Problem
     records : sequence of IterationRecord
         In the order of iterations.
-    mean_probabilities : float64, shape (n_samples,)
-        Each sample's mean calibrated test probability by the iterations' winners; ``NaN`` if it never was in a test set.
     """
     returns = count_returns(records, n_iterations_planned=problem.spec.validation.iterations)
     consensus = returns.consensus(problem.spec.consensus.min_confidence)
     fit, ratios = _fit_consensus(problem, consensus)
     candidates = _compare_candidates(problem, records)
-    winners = [_winner(record) for record in records]
-    tested = ~np.isnan(mean_probabilities)
-    errors = error_distribution(
-        problem.y[tested], mean_probabilities[tested], min_cell=problem.spec.report.min_cell
-    )
     return SummaryRecord(
         features=_feature_results(problem, returns, consensus, ratios),
         consensus=_describe(problem, fit),
@@ -81,63 +60,25 @@ def summarize(
         stability=_stability(problem, returns, records, len(consensus)),
         candidates=candidates,
         best_candidate=best_of({own.classifier: own.cv_auroc.mean or 0.0 for own in candidates}),
-        headline=_metrics_over(problem, winners),
-        headline_auroc=[_estimate(winner.evaluation["figures"]["auroc"]) for winner in winners],
-        curves=_curves(records),
-        errors={name: distribution.to_json() for name, distribution in errors.items()},
         warnings=warn_of_leakage(problem, [key for key in returns.keys if isinstance(key, int)]),
     )
 
 
-def _winner(record: IterationRecord) -> CandidateIteration:
-    return next(own for own in record.result.candidates if own.classifier == record.result.winner)
-
-
-def _estimate(plain: dict[str, Any]) -> Estimate:
-    return Estimate(**{name: plain[name] for name in ("value", "low", "high", "method", "reason")})
-
-
-def _spread(problem: Problem, values: Iterable[float | None]) -> Spread:
-    spread = mean_with_spread(list(values), test_fraction=problem.spec.validation.test_fraction)
-    return Spread(**{name: getattr(spread, name) for name in Spread.model_fields})
-
-
-def _metrics_over(problem: Problem, outcomes: Sequence[CandidateIteration]) -> dict[str, Spread]:
-    """Test metrics over iterations; calibration is that of the calibrated probabilities."""
-    metrics = {
-        name: _spread(problem, (own.evaluation["figures"][name]["value"] for own in outcomes))
-        for name in DISCRIMINATION
-    }
-    for name in CALIBRATION:
-        values = (own.evaluation["calibration"]["calibrated"]["figures"][name]["value"] for own in outcomes)
-        metrics[f"calibration_{name}"] = _spread(problem, values)
-    for rule in outcomes[0].evaluation["thresholds"]:
-        for name in (
-            "sensitivity",
-            "specificity",
-            "ppv",
-            "npv",
-            "alerts_per_100",
-            "number_needed_to_evaluate",
-        ):
-            values = (_figure(own.evaluation["thresholds"][rule]["figures"], name) for own in outcomes)
-            metrics[f"{rule}/{name}"] = _spread(problem, values)
-    return metrics
-
-
-def _figure(figures: dict[str, Any], name: str) -> float | None:
-    return figures[name]["value"] if name in figures else None
+def final_classifier(problem: Problem, summary: SummaryRecord) -> str:
+    """The classifier of the final model: the one asked for, or the best candidate."""
+    asked = problem.spec.final.classifier
+    return summary.best_candidate if asked == "best" else asked
 
 
 def _compare_candidates(problem: Problem, records: Sequence[IterationRecord]) -> list[CandidateSummary]:
-    summaries = []
+    summaries, fraction = [], problem.spec.validation.test_fraction
     for number, candidate in enumerate(problem.spec.candidates):
         own = [record.result.candidates[number] for record in records]
         summaries.append(
             CandidateSummary(
                 classifier=candidate.classifier,
-                cv_auroc=_spread(problem, (one.settings[one.chosen].mean for one in own)),
-                test=_metrics_over(problem, own),
+                cv_auroc=spread_over((one.settings[one.chosen].mean for one in own), fraction),
+                test=metrics_over([one.evaluation for one in own], fraction),
                 wins=sum(record.result.winner == candidate.classifier for record in records),
                 is_final=False,
             )
@@ -275,37 +216,3 @@ def _surest_first(feature: FeatureResult) -> tuple[int, int, float, str]:
         -feature.selection_frequency,
         feature.id,
     )
-
-
-def _curves(records: Sequence[IterationRecord]) -> Curves:
-    curves = [record.curves for record in records]
-    models = np.array([own["decision"]["model"] for own in curves], dtype=np.float64)
-    everyone = np.array([own["decision"]["treat_all"] for own in curves], dtype=np.float64)
-    return Curves(
-        roc=[
-            {"x": own["roc"]["false_positive_rate"], "y": own["roc"]["true_positive_rate"]} for own in curves
-        ],
-        precision_recall=[{"x": own["pr"]["recall"], "y": own["pr"]["precision"]} for own in curves],
-        calibration=[
-            {
-                "bins": own["calibration"]["bins"],
-                "x": own["calibration"]["curve"]["predicted"],
-                "y": own["calibration"]["curve"]["observed"],
-                "histogram": own["calibration"]["histogram"],
-            }
-            for own in curves
-        ],
-        decision={
-            "threshold": curves[0]["decision"]["thresholds"],
-            "model": {
-                "mean": _rounded(models.mean(axis=0)),
-                "low": _rounded(models.min(axis=0)),
-                "high": _rounded(models.max(axis=0)),
-            },
-            "all": _rounded(everyone.mean(axis=0)),
-        },
-    )
-
-
-def _rounded(values: NDArray[np.float64]) -> list[float]:
-    return [round(float(value), 6) for value in values]

@@ -129,7 +129,7 @@ def test_curves_are_frames_with_named_axes(run):
     curves = run.curves
 
     assert set(curves) == {"roc", "precision_recall", "calibration", "decision"}
-    assert curves["roc"].groupby("iteration").size().tolist() == [201] * 7
+    assert curves["roc"].groupby("test_set", sort=False).size().tolist() == [201] * 7
     assert set(curves["calibration"]["kind"]) == {"smooth", "bin"}
     assert list(curves["decision"].columns) == ["threshold", "model", "low", "high", "all", "none"]
 
@@ -139,6 +139,13 @@ def test_candidates_iterations_and_headline_are_frames(run):
     assert set(run.candidates["classifier"]) == {"xgboost", "glmboost"}
     assert run.iterations["n_test_patients"].tolist() == [21_454] * 7
     assert run.headline.set_index("metric").loc["auroc", "n"] == 7
+    assert set(run.test_sets["classifier"]) == {"xgboost"}
+    assert run.test_sets["auroc"].mean() == pytest.approx(
+        run.headline.set_index("metric").loc["auroc", "mean"]
+    )
+    assert run.winners.set_index("metric").loc["auroc", "mean"] == pytest.approx(
+        run.headline.set_index("metric").loc["auroc", "mean"] + 0.002
+    )
 
 
 def test_figures_show_and_save_themselves(run, tmp_path):

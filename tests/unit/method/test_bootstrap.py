@@ -1,12 +1,19 @@
 """Bootstrap by patient."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
 from mlho.method.bootstrap import bootstrap_by_patient, percentile_band, percentile_estimate
-from mlho.method.figures import CalibrationFigures, accuracy_figures, decision_figures, discrimination_figures
+from mlho.method.figures import (
+    CalibrationFigures,
+    accuracy_figures,
+    decision_figures,
+    discrimination_figures,
+    operating_figures,
+)
 from mlho.method.metrics import brier, brier_of
 from mlho.method.precision_recall import average_precision_of
 from mlho.method.tally import tally
@@ -47,7 +54,8 @@ def test_a_replicate_is_the_repeated_rows(seed):
     weighted = tally(y, p).reweighted(times.astype(float), times * y.astype(float))
     repeated = tally(np.repeat(y, times), np.repeat(p, times))
 
-    for figures in (accuracy_figures, decision_figures, lambda t: discrimination_figures(t, {"a": 0.3})):
+    at_threshold = partial(operating_figures, thresholds={"a": 0.3})
+    for figures in (accuracy_figures, decision_figures, discrimination_figures, at_threshold):
         expected = figures(repeated)
         for name, value in figures(weighted).items():
             assert value == pytest.approx(expected[name], abs=1e-12), name

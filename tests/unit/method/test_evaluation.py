@@ -51,6 +51,20 @@ def test_evaluation_says_what_the_single_functions_say():
     assert without_interval == {"pr_davis_goadrich"}
 
 
+def test_thresholds_are_on_the_scale_of_the_calibrated_probability():
+    """One scale for alerts, the decision curve and what a bundle gives: with a calibrator, the calibrated one."""
+    y, p, patient = make_predictions()
+    calibrated = p**2
+    result = evaluate(
+        y, p, groups=patient, thresholds={"a": 0.09}, calibrated=calibrated, seed=1, n_replicates=20
+    )
+    report = result.thresholds["a"]
+
+    assert report.performance == at_threshold(y, calibrated, 0.09)
+    assert report.performance.n_true_positive == at_threshold(y, p, 0.3).n_true_positive
+    assert report.figures["ppv"].low < report.figures["ppv"].value == report.performance.ppv
+
+
 def test_json_is_plain_and_complete():
     """Serialises without NaN; the curves and their bands have the lengths that they say."""
     y, p, patient = make_predictions()

@@ -1,6 +1,7 @@
 """The model card says what is known, and shows where people must write."""
 
 from mlho.model.card import SECTIONS, WRITTEN_BY_PEOPLE, model_card
+from mlho.model.parts import BundlePerformance
 
 
 def test_every_section_is_there_in_order(parts):
@@ -31,6 +32,33 @@ def test_figures_stand_with_their_intervals(parts):
     assert "| Brier score | – | – |" in card
     assert "| youden | 0.4 |" in card
     assert "| fixed-alert-rate:0.1 (one class only) | – |" in card
+
+
+def test_the_procedure_its_rival_and_the_net_benefit_are_named(parts):
+    """What was judged, its rates at the thresholds and its net benefit; another procedure stands in its own sentence."""
+    spread = {"mean": 0.81, "low": 0.75, "high": 0.87}
+    judged = BundlePerformance(
+        procedure="glmboost on ranked features",
+        n_test_sets=20,
+        decision_curve={
+            "threshold": [0.05, 0.1],
+            "model": {"mean": [0.02, 0.01], "low": [0.0, 0.0], "high": [0.03, 0.02]},
+            "all": [0.015, -0.05],
+        },
+        winner_per_iteration={"auroc": {**spread, "mean": 0.84}},
+    )
+    card = model_card(parts(metrics={"auroc": spread, "youden/ppv": spread}, performance=judged))
+    alone = judged.model_copy(update={"winner_per_iteration": {"auroc": spread}})
+
+    assert "on patients that they had not seen: glmboost on ranked features." in card
+    assert "| youden | 0.4 | 0.81 (0.75 to 0.87) |" in card
+    assert "| 10 % | 0.0100 | 0.0000 | 0.0200 | -0.0500 |" in card
+    assert (
+        "Another procedure, the best candidate on ranked features in each iteration, had an AUROC of 0.840"
+        in card
+    )
+    assert "youden/ppv" not in card
+    assert "Another procedure" not in model_card(parts(metrics={"auroc": spread}, performance=alone))
 
 
 def test_association_is_said_aloud(parts):

@@ -266,6 +266,8 @@ def test_a_minimal_result_renders(result):
             "errors": {},
             "headline": {},
             "headline_auroc": [],
+            "test_sets": [],
+            "winners": {},
             "iterations": [],
             "candidates": [],
             "summary": [],

@@ -68,9 +68,10 @@ def test_an_interval_is_cut_to_what_the_metric_can_be():
 
 def test_the_summary_says_for_whom_how_well_and_how_surely(result):
     """Whom, how well with interval, calibration, stability, features: in that order, with the planted numbers."""
-    assert len(result.summary) == 5
+    assert len(result.summary) == 6
     assert "71,515 patients" in result.summary[0]
     assert "0.68 (95\u202f% CI 0.66–0.69)" in result.summary[1]
     assert "close to what was observed" in result.summary[2]
     assert "0.71" in result.summary[3]
     assert "8 features" in result.summary[4]
+    assert "Another procedure" in result.summary[5]

@@ -73,7 +73,7 @@ def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
     assert (said.code, said.err) == (0, "")
     assert "Plan of small" in said.out
     assert re.search(r"reading events +[│|] +3 +[│|] +[\d.]+ kB", said.out), said.out
-    assert re.search(r"all +[│|] +14 +[│|] +[\d.]+ kB", said.out)
+    assert re.search(r"all +[│|] +15 +[│|] +[\d.]+ kB", said.out)
     assert not said.store.exists()
 
 
@@ -111,8 +111,8 @@ def test_run_says_what_came_out_and_where_it_is(command, spec):
     for name in ("bundle", "report"):
         (path,) = re.findall(rf"^{name} +(.+)$", said.out, re.MULTILINE)
         assert Path(path).exists()
-    assert re.search(r"^run +[0-9a-f]{16} \(14 tasks, 14 of them new, ", said.out, re.MULTILINE)
-    assert "14 tasks, 0 of them new" in command("run", spec).out
+    assert re.search(r"^run +[0-9a-f]{16} \(15 tasks, 15 of them new, ", said.out, re.MULTILINE)
+    assert "15 tasks, 0 of them new" in command("run", spec).out
 
 
 def test_output_in_a_pipe_has_no_control_characters(command, spec):
@@ -127,9 +127,9 @@ def test_a_json_log_is_json_in_every_line(command, spec):
     said = command("run", spec, "--log", "json")
     events = [json.loads(line) for line in said.err.splitlines()]
 
-    assert [event["event"] for event in events] == ["run_started", *["task_finished"] * 14, "run_finished"]
+    assert [event["event"] for event in events] == ["run_started", *["task_finished"] * 15, "run_finished"]
     assert {event["level"] for event in events} == {"info"}
-    assert events[-1]["n_new"] == 14
+    assert events[-1]["n_new"] == 15
 
 
 def test_show_lists_the_runs(command, spec):

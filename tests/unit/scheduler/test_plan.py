@@ -43,7 +43,7 @@ def changed(one: dict[str, str], other: dict[str, str]) -> set[str]:
 
 
 # What follows from the ledger; in a real run its bytes, and so these keys, stay when the promise holds.
-LEARNED = {"iteration/0001", "iteration/0002", "summary", "model", "model-tests", "report"}
+LEARNED = {"iteration/0001", "iteration/0002", "summary", "performance", "model", "model-tests", "report"}
 
 
 @pytest.mark.parametrize("n_samples", [100, 10**6], ids=["by iteration", "by fold"])
@@ -73,6 +73,7 @@ def test_a_plan_has_a_task_for_each_partition_block_iteration_and_fold():
         "encode_partition": 3,
         "finish_iteration": 2,
         "fit_final_model": 1,
+        "judge_model": 1,
         "merge_dictionary": 1,
         "pack_features": 2,
         "run_fold": 6,
@@ -111,9 +112,9 @@ def test_a_task_is_small_and_comes_back_from_json():
     ("changes", "expected"),
     [
         ({"data.uri": "/elsewhere"}, set()),
-        ({"consensus.minConfidence": 50}, {"summary", "model", "model-tests", "report"}),
-        ({"final.features": "consensus"}, {"model", "model-tests", "report"}),
-        ({"report.realProfiles": True}, {"summary", "model", "model-tests", "report"}),
+        ({"consensus.minConfidence": 50}, {"summary", "performance", "model", "model-tests", "report"}),
+        ({"final.classifier": "glmboost"}, {"performance", "model", "model-tests", "report"}),
+        ({"report.realProfiles": True}, {"summary", "performance", "model", "model-tests", "report"}),
         ({"data.partitionedBy": "patient"}, {"ledger", *LEARNED}),
     ],
     ids=["uri", "minConfidence", "final", "report", "promise"],

@@ -1,0 +1,57 @@
+"""Step: how well the model that is shipped predicts."""
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_problem
+from mlho.steps.learning import read_iterations
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class JudgeModel(Step):
+    """Test figures of models made like the final one, on patients that they had not seen."""
+
+    kind: ClassVar[str] = "judge_model"
+    sections: ClassVar[tuple[str, ...]] = (
+        "cohort",
+        "features",
+        "selection",
+        "validation",
+        "candidates",
+        "consensus",
+        "final",
+        "report",
+    )
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``performance.json``."""
+        from mlho.training.performance import judge_by_iterations
+        from mlho.training.summary import SummaryRecord, final_classifier
+
+        problem = open_problem(work)
+        summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
+        name = final_classifier(problem, summary)
+        mean = _mean_probabilities(work, name, problem.cohort.n_samples)
+        performance = judge_by_iterations(problem, read_iterations(work), name, mean)
+        work.write_json("performance.json", performance.model_dump(mode="json"))
+        return {"auroc": performance.headline["auroc"].mean, "classifier": name}
+
+
+def _mean_probabilities(work: Work, classifier: str, n_samples: int) -> "NDArray[np.float64]":
+    """Mean calibrated probability of each sample over the iterations that tested it; NaN where none did."""
+    import numpy as np
+
+    from mlho.arrays import read_arrays
+
+    total, times = np.zeros(n_samples), np.zeros(n_samples)
+    for artifact in work.inputs["iterations"]:
+        arrays = read_arrays(artifact.path("scores.arr"))
+        total[arrays["samples"]] += arrays[classifier]
+        times[arrays["samples"]] += 1
+    mean = np.full(n_samples, np.nan)
+    np.divide(total, times, out=mean, where=times > 0)
+    return mean

@@ -1,0 +1,109 @@
+"""Reported figures are those of models made like the one that is shipped."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlho.report.result import Result
+from mlho.results import Run
+from mlho.store.local import LocalStore
+from scheduler.driving import outcome_of
+from tests.builders import make_tables, run_inline, write_tables
+
+TWO = {
+    "candidates": [
+        {"classifier": "glmboost", "grid": {"nSteps": [1]}},
+        {"classifier": "xgboost", "grid": {"maxDepth": [2], "nRounds": [20]}},
+    ],
+    "validation.iterations": 3,
+}
+
+
+class Home:
+    """Where the operator finds a run's outputs."""
+
+    def uri(self, run_id, name):
+        return f"store/{run_id}/{name}"
+
+
+@pytest.fixture(scope="module")
+def weak(tmp_path_factory):
+    """A run that ships one step of glmboost, which loses to xgboost in every iteration."""
+    folder = tmp_path_factory.mktemp("weak")
+    data = write_tables(folder / "data", make_tables(400, seed=5))
+    home = run_inline(data, LocalStore(folder / "store"), {**TWO, "final.classifier": "glmboost"})
+    result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+    return home, result
+
+
+def of_candidate(result, classifier):
+    return next(own for own in result["candidates"] if own["classifier"] == classifier)
+
+
+def test_the_headline_is_that_of_the_final_model_and_not_of_the_winners(weak):
+    """Every figure, the curves and the single AUROCs; what the winners did stands under its own name."""
+    _, result = weak
+    own = [next(c for c in i["candidates"] if c["classifier"] == "glmboost") for i in result["iterations"]]
+
+    assert {i["winner"] for i in result["iterations"]} == {"xgboost"}
+    assert result["final_model"]["classifier"] == "glmboost"
+    assert result["headline"] == of_candidate(result, "glmboost")["test"]
+    assert result["winners"] == of_candidate(result, "xgboost")["test"]
+    assert result["winners"]["auroc"]["mean"] > result["headline"]["auroc"]["mean"] + 0.05
+    aurocs = [c["evaluation"]["figures"]["auroc"]["value"] for c in own]
+    assert [e["value"] for e in result["headline_auroc"]] == aurocs
+    assert result["headline"]["auroc"]["mean"] == pytest.approx(np.mean(aurocs))
+    for line, value in zip(result["curves"]["roc"], aurocs, strict=True):
+        assert np.trapezoid(line["y"], line["x"]) == pytest.approx(value, abs=1e-3)
+    for test_set, candidate in zip(result["test_sets"], own, strict=True):
+        tried = candidate["evaluation"]["thresholds"]
+        assert test_set["thresholds"] == {rule: report["threshold"] for rule, report in tried.items()}
+
+
+def test_the_bundle_and_its_card_say_the_same(weak):
+    """Its metrics are the headline, rates at thresholds and net benefit included; the winners are named as another procedure."""
+    home, result = weak
+    bundle = home.bundle()
+    document, card = json.loads(bundle["bundle.json"]), bundle["model_card.md"].decode()
+
+    assert document["metrics"] == {k: v for k, v in result["headline"].items() if v["mean"] is not None}
+    assert document["performance"]["decisionCurve"] == result["curves"]["decision"]
+    assert f"| AUROC | {result['headline']['auroc']['mean']:.3f} |" in card
+    assert f"had an AUROC of {result['winners']['auroc']['mean']:.3f}" in card
+    assert "net benefit" in card
+
+
+def test_summary_status_and_notebook_say_the_same(weak):
+    """The sentence on discrimination, the custom resource's status, and the tables of a notebook."""
+    home, result = weak
+    sentences, mean = result["summary"], result["headline"]["auroc"]["mean"]
+    status = outcome_of(Home(), home.run, {})
+    run = Run("x", None, Result.model_validate(result))
+
+    assert f"glmboost, was {mean:.2f}" in sentences[1]
+    (rival,) = [own for own in sentences if own.startswith("Another procedure")]
+    assert f"{result['winners']['auroc']['mean']:.2f}" in rival
+    assert status["metrics"]["auroc"] == f"{mean:.3f}"
+    assert run.headline.set_index("metric").loc["auroc", "mean"] == mean
+    assert set(run.test_sets["classifier"]) == {"glmboost"}
+
+
+def test_with_one_candidate_there_is_no_other_procedure(tmp_path):
+    """Nothing is said twice."""
+    data = write_tables(tmp_path / "data", make_tables(300, seed=5))
+    home = run_inline(data, LocalStore(tmp_path / "store"))
+    result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+
+    assert result["winners"] == result["headline"]
+    assert not any("Another procedure" in own for own in result["summary"])
+
+
+def test_iterations_and_the_final_model_have_thresholds_on_one_scale(weak):
+    """The alert rate's threshold alerts a tenth; on the raw scale of one step, near one half, it would lie far above."""
+    _, result = weak
+    final = {own["rule"]: own["value"] for own in result["final_model"]["thresholds"]}
+
+    for rule, value in final.items():
+        tried = [own["thresholds"][rule] for own in result["test_sets"]]
+        assert value == pytest.approx(np.mean(tried), rel=0.25), rule
