@@ -17,6 +17,9 @@ from typing import Any, Final
 
 import yaml
 
+from scheduler.crd import render_crds, structural
+from scheduler.placement import Affinity, Toleration
+
 REPO: Final = Path(__file__).resolve().parents[1]
 CHART: Final = REPO / "helm" / "mlho"
 K8S: Final = REPO / "k8s"
@@ -67,13 +70,33 @@ _SCHEDULE: Final = {
         },
     },
 }
+_QUANTITIES: Final = {
+    "type": "object",
+    "propertyNames": {"pattern": "^[a-z0-9]([-a-z0-9./]*[a-z0-9])?$"},
+    "additionalProperties": {
+        "type": ["string", "number"],
+        "pattern": "^[0-9]+(\\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?$",
+        "minimum": 0,
+    },
+}
+_RESOURCES: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "requests": _QUANTITIES,
+        "limits": _QUANTITIES,
+        "claims": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+    },
+}
 _PULL: Final = {"enum": ["Always", "IfNotPresent", "Never"]}
 _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "*.pullPolicy": _PULL,
     "*.tag": {"type": "string"},
     "*.extraEnv": {"type": "array", "items": _VARIABLE},
-    "*.tolerations": {"type": "array", "items": {"type": "object"}},
+    "*.resources": {"$ref": "#/definitions/resources"},
+    "*.affinity": {"$ref": "#/definitions/affinity"},
+    "*.tolerations": {"type": "array", "items": {"$ref": "#/definitions/toleration"}},
     "*.cidrs": {"type": "array", "items": _CIDR},
     "*.except": {"type": "array", "items": _CIDR},
     "*.ports": {"type": "array", "items": _PORT},
@@ -144,6 +167,11 @@ def values_schema() -> dict[str, Any]:
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart mlho",
         **_object(),
+        "definitions": {
+            "resources": _RESOURCES,
+            "affinity": strict(structural(Affinity)),
+            "toleration": strict(structural(Toleration)),
+        },
     }
     # Helm gives every chart the parent's globals.
     root["properties"]["global"] = {"type": "object"}
@@ -154,6 +182,18 @@ def values_schema() -> dict[str, Any]:
             node = node["properties"].setdefault(parent, _object())
         node["properties"][name] = {**_type_of(value), "description": value.sentence}
     return root
+
+
+def strict(node: dict[str, Any]) -> dict[str, Any]:
+    """A structural schema of a model as JSON Schema that refuses other names."""
+    left_out = ("format", "description")
+    own = {name: value for name, value in node.items() if not name.startswith("x-") and name not in left_out}
+    if "properties" in own:
+        own["properties"] = {name: strict(value) for name, value in own["properties"].items()}
+        own["additionalProperties"] = False
+    if "items" in own:
+        own["items"] = strict(own["items"])
+    return own
 
 
 def _object() -> dict[str, Any]:
@@ -168,7 +208,7 @@ def _type_of(value: Value) -> dict[str, Any]:
     if isinstance(value.default, bool):
         return {"type": "boolean"}
     if isinstance(value.default, dict):
-        return {"type": "object"} if name in ("affinity", "resources") else _texts()
+        return _texts()
     return {"type": "string"}
 
 
@@ -277,8 +317,6 @@ def manifest_text(objects: list[dict[str, Any]]) -> str:
 
 def write_crds() -> None:
     """``k8s/crd.yaml`` and the chart's copy of it."""
-    from scheduler.crd import render_crds
-
     text = render_crds()
     for path in (K8S / "crd.yaml", CHART / "files" / "crd.yaml"):
         path.write_text(text, encoding="utf-8")

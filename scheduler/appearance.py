@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from scheduler.conditions import (
+    MAX_MESSAGE,
     TASKS_QUARANTINED,
     Condition,
     ConditionType,
@@ -13,6 +14,7 @@ from scheduler.conditions import (
     Status,
     TaskCounts,
     WorkerCounts,
+    cut,
     get_condition,
     is_true,
     set_condition,
@@ -24,6 +26,7 @@ from scheduler.pace import current_stage, in_all, share
 from scheduler.resource import DesiredState, as_number
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
+WORKERS_REFUSED: Final = "WorkersRefused"  # a reason
 _NO_MORE_MEMORY: Final = (
     "A worker ran out of the most memory that workers may have. Cancel the run, and apply it under a new name with a larger "
     "workers.resources.maxMemory; what is committed stays."
@@ -211,6 +214,8 @@ def _why_no_worker(seen: Seen, target: int) -> tuple[str, str]:
         return "Suspended", "A suspended run keeps no workers."
     if any(job.is_suspended for job in seen.jobs if not job.is_over):
         return "WaitingForQuota", ""
+    if seen.refusal:
+        return WORKERS_REFUSED, ""
     if target == 0 or not seen.jobs:
         return "NoneWanted", "No task is ready."
     return "Starting", ""
@@ -248,6 +253,8 @@ def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
         return None
     if seen.drive is not None and seen.drive.trouble is not None:
         return seen.drive.trouble
+    if seen.refusal:
+        return WORKERS_REFUSED, cut(seen.refusal, MAX_MESSAGE)
     exhausted = any(
         seen.ran_out(job) and next_memory(seen.resource.workers, job.memory) is None for job in seen.jobs
     )
@@ -343,8 +350,12 @@ def events_of(seen: Seen, status: Status, made: Workers | None) -> tuple[Event, 
 
 
 def _says_more(old: Condition | None, new: Condition) -> bool:
-    """Whether a condition is news: it has flipped, or is false for another reason."""
-    return old is None or old.status != new.status or (new.type == "Accepted" and old.reason != new.reason)
+    """Whether a condition is news: it has flipped, or what is wrong is something else."""
+    kind = (ConditionType(new.type), new.status)
+    if old is None:
+        return kind != (ConditionType.DEGRADED, "False")
+    is_wrong = kind in ((ConditionType.ACCEPTED, "False"), (ConditionType.DEGRADED, "True"))
+    return old.status != new.status or (is_wrong and old.reason != new.reason)
 
 
 def _is_mere_end(status: Status, reason: EventReason) -> bool:

@@ -129,9 +129,10 @@ class Cluster:
         """One object; ``NotFound`` if it is not there."""
         return self._ask("GET", kind.path(namespace, name))
 
-    def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
-        """All objects of a namespace that a label selector chooses, and the version of the list."""
-        query = {"limit": str(_LIST_LIMIT), **({"labelSelector": selector} if selector else {})}
+    def list(self, kind: Kind, namespace: str, *, selector: str = "", fields: str = "") -> Listed:
+        """All objects of a namespace that selectors of labels and of fields choose, and the version of the list."""
+        query = {"limit": str(_LIST_LIMIT), "labelSelector": selector, "fieldSelector": fields}
+        query = {name: value for name, value in query.items() if value}
         items: list[dict[str, Any]] = []
         while True:
             page = self._ask("GET", kind.path(namespace), query)

@@ -16,10 +16,10 @@ from mlho.spec import SpecPart
 MAX_STATUS_BYTES: Final = 16 * 1024
 MAX_FAILURES: Final = 10
 TASKS_QUARANTINED: Final = "TasksQuarantined"  # a reason
-_MESSAGE: Final = 512
+MAX_MESSAGE: Final = 512
 
 ShortText = Annotated[str, StringConstraints(max_length=128)]
-Message = Annotated[str, StringConstraints(max_length=_MESSAGE)]
+Message = Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]
 Uri = Annotated[str, StringConstraints(max_length=1024)]
 # A format, not a type: what goes into a status is a string already.
 Instant = Annotated[str, StringConstraints(max_length=32), Field(json_schema_extra={"format": "date-time"})]
@@ -220,7 +220,7 @@ def set_condition(
         type=kind.value,
         status=said,
         reason=reason,
-        message=cut(message, _MESSAGE),
+        message=cut(message, MAX_MESSAGE),
         last_transition_time=since,
         observed_generation=generation,
     )

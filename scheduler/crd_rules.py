@@ -115,6 +115,18 @@ _COMMON: Final = (
         "!has(self.maxMemory) || quantity(string(self.maxMemory)).compareTo(quantity(string(self.memory))) >= 0",
         "workers.resources.maxMemory must not be less than memory",
     ),
+    Rule(
+        "spec.workers.resources",
+        "!has(self.limits) || !has(self.limits.cpu) || "
+        "quantity(string(self.limits.cpu)).compareTo(quantity(string(self.cpu))) >= 0",
+        "workers.resources.limits.cpu must not be less than cpu",
+    ),
+    Rule(
+        "spec.workers.resources",
+        "!has(self.limits) || !has(self.limits.ephemeralStorage) || !has(self.ephemeralStorage) || "
+        "quantity(string(self.limits.ephemeralStorage)).compareTo(quantity(string(self.ephemeralStorage))) >= 0",
+        "workers.resources.limits.ephemeralStorage must not be less than ephemeralStorage",
+    ),
     *_frozen("data", "workers.resources", optional=("workers.kueueQueue", "workers.priorityClass")),
 )
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from scheduler.cluster import RUN_KINDS, Kind
-from scheduler.conditions import Status, read_status
+from scheduler.conditions import ConditionType, Status, is_true, read_status
 from scheduler.driving import Driver
 from scheduler.objects import RUN_LABEL
 from scheduler.observation import Asked, Check, Drive, JobFacts, PodFacts
@@ -69,6 +69,37 @@ class Known:
         if self.has_workers or (alive and not self.has_jobs):
             self.busy_at = time.monotonic()
         self.has_jobs = bool(alive)
+
+    def check_shown(self, status: Status, checked_at: float, *, patience: float) -> Check | None:
+        """The check, as long as the run is not accepted; what is wrong later is not a matter of acceptance.
+
+        Parameters
+        ----------
+        status : Status
+        checked_at : float
+            When the last check of any run ended.
+        patience : float
+            Seconds after which a check without an answer is shown as one: of all, since others may be asked first.
+        """
+        if is_true(status.conditions, ConditionType.ACCEPTED):
+            return Check(run_id=status.run_id or "") if status.run_id else None
+        # Some hundred may wait for their turn to be looked at, which is no reason to worry as long as others get their answers.
+        silent_since = max(self.check_began_at, checked_at)
+        if self.check is None and time.monotonic() - silent_since >= patience:
+            return NO_ANSWER
+        return self.check
+
+    def drive_shown(self, status: Status) -> Drive | None:
+        """How far the run is; also why it cannot go on, though it was accepted."""
+        drive = self.driver.picture() if self.driver is not None else None
+        if drive is not None or self.check is None or not is_true(status.conditions, ConditionType.ACCEPTED):
+            return drive
+        if not self.check.is_accepted:
+            return Drive(trouble=(self.check.reason, self.check.message))
+        if status.run_id and self.check.run_id != status.run_id:
+            message = "The inputs are not those that were accepted. Apply a new resource, which reads them as they are now."
+            return Drive(end=ConditionType.FAILED, end_reason="InputChanged", end_message=message)
+        return None
 
     def contender(self, uid: str, priorities: Mapping[str, int] | None) -> Contender:
         """How it stands in line for a turn; ``priorities`` are those of Kueue's classes, if it is there."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from mlho.spec import API_VERSION
 from scheduler.cluster_config import WorkerTemplate
 from scheduler.names import label_value, worker_job_name
+from scheduler.placement import plain
 from scheduler.resource import WorkersSpec, as_number
 
 CONTAINER: Final = "worker"
@@ -203,9 +204,11 @@ def _pod(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
     }
     optional = {
         "imagePullSecrets": [{"name": name} for name in template.image_pull_secrets],
-        "nodeSelector": dict(template.node_selector),
-        "tolerations": [dict(own) for own in template.tolerations],
-        "affinity": dict(template.affinity),
+        "nodeSelector": {**template.node_selector, **workers.spec.node_selector},
+        "tolerations": [*map(dict, template.tolerations), *map(plain, workers.spec.tolerations)],
+        "affinity": dict(template.affinity)
+        if workers.spec.affinity is None
+        else plain(workers.spec.affinity),
         "priorityClassName": template.priority_class_name,
     }
     return pod | {name: value for name, value in optional.items() if value}
@@ -228,11 +231,7 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         ],
         "env": _environment(spec, template),
         "ports": [{"name": "metrics", "containerPort": template.metrics_port, "protocol": "TCP"}],
-        "resources": {
-            # No limit of the processor: a throttled worker misses its heartbeats. Tasks use one thread each.
-            "requests": {"cpu": spec.resources.cpu, "memory": workers.memory},
-            "limits": {"memory": workers.memory},
-        },
+        "resources": _resources(spec, workers.memory),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -251,6 +250,17 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
             "failureThreshold": 3,
         },
         "volumeMounts": _mounts(template),
+    }
+
+
+def _resources(spec: WorkersSpec, memory: str) -> dict[str, dict[str, str]]:
+    """Requests and limits. No limit of the processor unless asked for: a throttled worker misses its heartbeats."""
+    own = spec.resources
+    requests = {"cpu": own.cpu, "memory": memory, "ephemeral-storage": own.ephemeral_storage}
+    limits = {"cpu": own.limits.cpu, "memory": memory, "ephemeral-storage": own.limits.ephemeral_storage}
+    return {
+        "requests": {name: value for name, value in requests.items() if value is not None},
+        "limits": {name: value for name, value in limits.items() if value is not None},
     }
 
 

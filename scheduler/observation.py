@@ -27,7 +27,7 @@ class JobFacts:
         Why it failed, in Kubernetes' words; empty if it did not.
     seconds : float or None
         How long it lived; ``None`` as long as it lives.
-    ended_at : datetime or None
+    began_at, ended_at : datetime or None
     """
 
     name: str
@@ -44,6 +44,7 @@ class JobFacts:
     is_being_deleted: bool = False
     failure: str = ""
     seconds: float | None = None
+    began_at: dt.datetime | None = None
     ended_at: dt.datetime | None = None
 
     @property
@@ -175,6 +176,10 @@ class Seen:
     drive: Drive | None = None
     is_waiting_for_turn: bool = False
     """Others are carried out first, or it is the same run as another that is under way."""
+    refusal: str = ""
+    """Why the API server does not take its workers' Kubernetes Job or their pods, in its words."""
+    may_ask: bool = True
+    """Workers may be asked for: the last were not refused a moment ago."""
 
     def ran_out(self, job: JobFacts) -> bool:
         """Whether workers of a generation had too little memory: the kernel ended one, or a worker stopped a task before it did."""
@@ -221,6 +226,7 @@ def job_facts(obj: Mapping[str, Any]) -> JobFacts:
         is_being_deleted=metadata.get("deletionTimestamp") is not None,
         failure=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",
         seconds=(ended_at - parsed(began)).total_seconds() if ended_at else None,
+        began_at=parsed(began),
         ended_at=ended_at,
     )
 

@@ -22,18 +22,18 @@ from scheduler.appearance import Event, EventReason, has_ended
 from scheduler.cleanup import Cleaner
 from scheduler.cluster import RUN_KINDS, Cluster, ClusterError, ClusterUnavailable, Conflict, Kind, NotFound
 from scheduler.cluster_config import ClusterConfig
-from scheduler.conditions import ConditionType, Status, is_true
+from scheduler.conditions import Status
 from scheduler.driving import Driver, Home, check_run
 from scheduler.figures import run_figures
-from scheduler.known import NO_ANSWER, Counts, Known, asked_of_invalid, owner_of, part_for, run_of, status_of
-from scheduler.objects import worker_job
-from scheduler.observation import Asked, Check, Drive, Quota, Seen, job_facts, pod_facts, quota_of
+from scheduler.known import Counts, Known, asked_of_invalid, owner_of, part_for, run_of, status_of
+from scheduler.observation import Asked, Check, Quota, Seen, job_facts, pod_facts, quota_of
 from scheduler.reconcile import Decision, decide
 from scheduler.resource import DesiredState, from_resource
 from scheduler.telling import Teller
 from scheduler.turns import give_turns, learn_priority
 from scheduler.watching import Cache, Object, Watcher
 from scheduler.work_queue import WorkQueue
+from scheduler.worker_jobs import WorkerJobs
 
 STATUS_SECONDS: Final = 2.0  # between two writes of one run's status
 _TICK_SECONDS: Final = 0.25
@@ -77,6 +77,7 @@ class Operator:
         self._home = home
         self._now = now
         self._teller = Teller(cluster, identity)
+        self._workers = WorkerJobs(cluster, config.worker)
         self._known: dict[str, Known] = {}
         self._queue = WorkQueue()
         self._stop = threading.Event()
@@ -231,7 +232,7 @@ class Operator:
         assert known.asked is not None
         jobs = tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid)
         pods = tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid)
-        drive = self._drive_shown(known, status)
+        drive, now = known.drive_shown(status), self._now()
         known.note_workers(jobs, pods, drive)
         is_wanted = known.asked.desired is DesiredState.RUNNING and not has_ended(status)
         known.wants_turn = is_wanted and known.undertaking is not None
@@ -241,13 +242,15 @@ class Operator:
         return Seen(
             resource=known.asked,
             status=status,
-            now=self._now(),
+            now=now,
             jobs=jobs,
             pods=pods,
             quota=self._quota(uid, known.asked),
-            check=self._check_shown(known, status),
+            check=known.check_shown(status, self._checked_at, patience=_PATIENCE_SECONDS),
             drive=drive,
             # One whose workers are not admitted waits for them, and not for its turn.
+            refusal=self._workers.refusal(uid, known.asked.namespace, jobs, now),
+            may_ask=self._workers.may_ask(uid),
             is_waiting_for_turn=known.wants_turn
             and not has_turn
             and (known.has_workers or not known.has_jobs),
@@ -298,31 +301,6 @@ class Operator:
 
         self._checkers.submit(check)
 
-    def _check_shown(self, known: Known, status: Status) -> Check | None:
-        """The check, as long as the run is not accepted; what is wrong later is not a matter of acceptance."""
-        if is_true(status.conditions, ConditionType.ACCEPTED):
-            return Check(run_id=status.run_id or "") if status.run_id else None
-        # Some hundred may wait for their turn to be looked at, which is no reason to worry as long as others get their answers.
-        silent_since = max(known.check_began_at, self._checked_at)
-        if known.check is None and time.monotonic() - silent_since >= _PATIENCE_SECONDS:
-            return NO_ANSWER
-        return known.check
-
-    def _drive_shown(self, known: Known, status: Status) -> Drive | None:
-        """How far the run is; also why it cannot go on, though it was accepted."""
-        drive = self._drive_of(known)
-        if drive is not None or known.check is None or not is_true(status.conditions, ConditionType.ACCEPTED):
-            return drive
-        if not known.check.is_accepted:
-            return Drive(trouble=(known.check.reason, known.check.message))
-        if status.run_id and known.check.run_id != status.run_id:
-            message = "The inputs are not those that were accepted. Apply a new resource, which reads them as they are now."
-            return Drive(end=ConditionType.FAILED, end_reason="InputChanged", end_message=message)
-        return None
-
-    def _drive_of(self, known: Known) -> Drive | None:
-        return known.driver.picture() if known.driver is not None else None
-
     def _quota(self, uid: str, asked: Asked) -> Quota | None:
         if asked.workers.kueue_queue is None or not self._config.kueue_enabled:
             return None
@@ -345,10 +323,14 @@ class Operator:
         if not has_ended(seen.status):
             self._drive(uid, known, decision)
         if decision.make is not None:
-            job = worker_job(decision.make, self._config.worker)
-            self._jobs.put(self._cluster.apply(Kind.JOB, job))
-            self.counts.jobs_created += 1
-            log.info("workers_created", run_id=decision.make.run_id, workers=decision.make.parallelism)
+            made = self._workers.ask(decision.make)
+            if made is None:
+                refusal = self._workers.refusal(uid, namespace, seen.jobs, seen.now)
+                seen = replace(seen, refusal=refusal, may_ask=False)
+                decision = decide(seen)
+            else:
+                self._jobs.put(made)
+                self.counts.jobs_created += 1
         for event in decision.events if decision.make is not None else ():
             if event.reason in _AT_ONCE:
                 self._teller.tell(obj, event)
@@ -425,6 +407,7 @@ class Operator:
 
     def _gone(self, uid: str) -> None:
         """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
+        self._workers.forget(uid)
         known = self._known.pop(uid, None)
         if known is None:
             return

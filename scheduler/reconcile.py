@@ -93,7 +93,7 @@ def _running(seen: Seen) -> Decision:
         delete = _superfluous(seen, alive, capacity)
     make = None
     missing = max(target, 0) - capacity
-    if (missing > 0 and not delete) or small:
+    if seen.may_ask and ((missing > 0 and not delete) or small):
         make = _generation(seen, max(missing, 1))
     shown = capacity if target < 0 else target
     decision = Decision(under_way(seen, target=shown, made=make), is_driven=True, make=make, delete=delete)

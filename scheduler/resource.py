@@ -20,6 +20,7 @@ from mlho.scoring_spec import ScoringRunSpec, parse_scoring_spec
 from mlho.spec import API_VERSION, RunSpec, SpecPart, parse_spec
 from mlho.spec_reading import CLUSTER_ONLY, parse_mapping, read_text, refusal
 from scheduler.names import nightly_name
+from scheduler.placement import Affinity, NodeLabels, Toleration
 
 GROUP: Final = "mlho.io"
 VERSION: Final = "v1alpha1"
@@ -55,6 +56,15 @@ class DesiredState(StrEnum):
     """Stop for good. A new resource of the same specification starts again, from what is committed."""
 
 
+class WorkerLimits(SpecPart):
+    """Limits of one worker pod beyond that of its memory, for namespaces whose quotas ask for them."""
+
+    cpu: Quantity | None = None
+    """Cores at most. Without it a worker may use idle cores; with it, one that is throttled may miss its heartbeats."""
+    ephemeral_storage: Quantity | None = None
+    """Disk at most: temporary files, cache and log together."""
+
+
 class WorkerResources(SpecPart):
     """What one worker pod asks for, and is limited to."""
 
@@ -66,6 +76,10 @@ class WorkerResources(SpecPart):
     """The most that a worker may get after running out of memory. Without it, four times ``memory``."""
     scratch: Quantity = "4Gi"
     """Disk for temporary files and for the cache of artifacts."""
+    ephemeral_storage: Quantity | None = None
+    """Disk that the pod asks its node for; without it, none is set aside."""
+    limits: WorkerLimits = WorkerLimits()
+    """Limits of cores and disk; that of memory is always what it asks for."""
 
 
 class WorkersSpec(SpecPart):
@@ -87,6 +101,12 @@ class WorkersSpec(SpecPart):
     """Time that a worker has after SIGTERM to give back its tasks."""
     ttl_seconds: Annotated[int, Field(ge=0, le=604_800)] = 600
     """Time that a finished Kubernetes Job of workers stays to be looked at."""
+    node_selector: NodeLabels = Field(default_factory=dict)
+    """Labels that a node must have, beside those that the installation asks for."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints of nodes that workers put up with, beside those of the installation."""
+    affinity: Affinity | None = None
+    """Where workers are placed, instead of what the installation says."""
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
@@ -94,16 +114,23 @@ class WorkersSpec(SpecPart):
             raise ValueError(f"min must not be more than max. Got {self.min} and {self.max}")
         if self.priority_class is not None and self.kueue_queue is None:
             raise ValueError("priorityClass is Kueue's, and kueueQueue is not given")
-        own = self.resources
-        if as_number(own.cpu) < as_number(MIN_CPU):
-            raise ValueError(f"resources.cpu must be {MIN_CPU} or more. Got {own.cpu}")
-        if as_number(own.memory) < as_number(MIN_MEMORY):
-            raise ValueError(f"resources.memory must be {MIN_MEMORY} or more. Got {own.memory}")
-        if own.max_memory is not None and as_number(own.max_memory) < as_number(own.memory):
-            raise ValueError(
-                f"resources.maxMemory must not be less than memory. Got {own.max_memory} and {own.memory}"
-            )
+        _check_resources(self.resources)
         return self
+
+
+def _check_resources(own: WorkerResources) -> None:
+    if as_number(own.cpu) < as_number(MIN_CPU):
+        raise ValueError(f"resources.cpu must be {MIN_CPU} or more. Got {own.cpu}")
+    if as_number(own.memory) < as_number(MIN_MEMORY):
+        raise ValueError(f"resources.memory must be {MIN_MEMORY} or more. Got {own.memory}")
+    pairs = (
+        ("maxMemory", own.max_memory, "memory", own.memory),
+        ("limits.cpu", own.limits.cpu, "cpu", own.cpu),
+        ("limits.ephemeralStorage", own.limits.ephemeral_storage, "ephemeralStorage", own.ephemeral_storage),
+    )
+    for name, most, least_name, least in pairs:
+        if most is not None and least is not None and as_number(most) < as_number(least):
+            raise ValueError(f"resources.{name} must not be less than {least_name}. Got {most} and {least}")
 
 
 class ClusterParts(SpecPart):

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import has_kueue
+from tests.cluster.conftest import has_kueue, long_form
 from tests.cluster.here import Here
 from tests.cluster.stack import ONE_WORKER, Stack
 from tests.cluster.storage import apply
 
 API = "kueue.x-k8s.io/v1beta1"
+WORKLOADS = "workloads.kueue.x-k8s.io"
+N_WAITING = 40  # more than a scheduler carries out at once
 
 
 def queue_objects(name: str) -> list[dict[str, Any]]:
@@ -96,11 +98,34 @@ def test_a_run_of_higher_priority_preempts_and_the_other_has_the_same_result(que
     assert status["outputs"]["resultDigest"] == wanted.result().digest
 
 
+@long_form
+def test_a_run_of_higher_priority_preempts_though_many_wait_for_quota(queue: Stack):
+    """More wait than there are slots; it has its Workload all the same, without which Kueue could not preempt."""
+    words = {word: queued(priorityClass=f"{queue.namespace}-{word}") for word in ("low", "high")}
+    for number in range(N_WAITING):
+        queue.submit(
+            f"wait-{number}",
+            workers=words["low"],
+            validation={"iterations": 150, "folds": 3, "seed": 500 + number},
+        )
+    queue.wait_for(
+        "all have a Workload",
+        lambda: sum("-wait-" in own["metadata"]["name"] for own in queue.items(WORKLOADS)) == N_WAITING,
+        seconds=240,
+    )
+    queue.submit("urgent", workers=words["high"], validation={"iterations": 3, "folds": 3, "seed": 499})
+
+    queue.wait("urgent", "Succeeded")
+
+    for number in range(N_WAITING):
+        queue.kubectl("delete", "trun", f"wait-{number}", "--wait=false")
+
+
 def preempted(stack: Stack, name: str) -> bool:
     """Whether Kueue says that it took a run's quota away."""
     conditions = [
         condition
-        for workload in stack.items("workloads.kueue.x-k8s.io")
+        for workload in stack.items(WORKLOADS)
         if f"-{name}-" in workload["metadata"]["name"]
         for condition in workload.get("status", {}).get("conditions", ())
     ]

@@ -217,6 +217,17 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         (["--set-json", 'worker.extraEnv=[{"name": "A"}]'], "/worker/extraEnv/0"),
         (["--set", "metrics.serviceMonitor.interval=30"], "/metrics/serviceMonitor/interval"),
         (["--set-string", "metrics.serviceMonitor.interval=30"], "/metrics/serviceMonitor/interval"),
+        (["--set-json", 'worker.affinity={"nodeAfinity": {}}'], "'nodeAfinity' not allowed"),
+        (
+            [
+                "--set-json",
+                'worker.affinity={"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}',
+            ],
+            "topologyKey",
+        ),
+        (["--set-json", 'scheduler.tolerations=[{"effect": "Never"}]'], "/scheduler/tolerations/0/effect"),
+        (["--set-json", 'scheduler.resources={"limit": {}}'], "'limit' not allowed"),
+        (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
     ],
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
 )

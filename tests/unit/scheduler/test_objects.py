@@ -258,3 +258,43 @@ def test_the_configuration_file_is_read_and_its_mistakes_are_named(tmp_path: Pat
         load_cluster_config(path)
     with pytest.raises(SpecError, match="cannot be read"):
         load_cluster_config(tmp_path / "none.yaml")
+
+
+def test_a_run_says_limits_and_where_its_workers_are():
+    """Labels and tolerations come to those of the installation; affinity takes the place of its own."""
+    asked = {
+        "resources": {
+            "cpu": 1,
+            "ephemeralStorage": "2Gi",
+            "limits": {"cpu": 2, "ephemeralStorage": "20Gi"},
+        },
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+                    ]
+                }
+            }
+        },
+    }
+    template = TEMPLATE.model_copy(
+        update={
+            "node_selector": {"pool": "batch"},
+            "tolerations": ({"key": "batch", "operator": "Exists"},),
+            "affinity": {"podAffinity": {}},
+        }
+    )
+    workers = dataclasses.replace(WORKERS, spec=WorkersSpec.model_validate(asked))
+
+    pod = worker_job(workers, template)["spec"]["template"]["spec"]
+
+    assert pod["containers"][0]["resources"] == {
+        "requests": {"cpu": "1", "memory": "4Gi", "ephemeral-storage": "2Gi"},
+        "limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "20Gi"},
+    }
+    assert pod["nodeSelector"] == {"pool": "batch", "disk": "fast"}
+    assert pod["tolerations"] == [{"key": "batch", "operator": "Exists"}, *asked["tolerations"]]
+    assert pod["affinity"] == asked["affinity"]

@@ -193,6 +193,30 @@ def test_a_lower_maximum_ends_the_latest_workers():
     assert decide(seen).delete == ("w2",)
 
 
+def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
+    """One Event for each cause; the same cause is told once."""
+    lost = replace(SEEN, drive=replace(BUSY, trouble=("QueueUnavailable", "Redis is away.")))
+    first = decide(lost)
+    then = replace(again(lost, first), drive=replace(BUSY, trouble=("StoreUnavailable", "No answer.")))
+
+    second = decide(then)
+
+    told = [own.message for own in second.events if own.reason is EventReason.DEGRADED]
+    assert told == ["No answer."]
+    assert EventReason.DEGRADED not in {own.reason for own in decide(again(then, second)).events}
+
+
+def test_workers_that_were_asked_for_stay_while_nobody_carries_the_run_out():
+    """It gave its slot up to another run: its Kubernetes Job stays to be admitted, and the status says what it waits for."""
+    waiting = job(1, 4, active=0, is_suspended=True)
+    decision = decide(replace(SEEN, jobs=(waiting,), drive=None))
+
+    assert (decision.make, decision.delete, decision.is_driven) == (None, (), True)
+    assert decision.status.workers is not None
+    assert decision.status.workers.desired == 4
+    assert decision.status.reason == "WaitingForWorkers"
+
+
 def test_workers_of_another_execution_are_ended():
     """They serve a queue that is gone."""
     seen = replace(SEEN, jobs=(job(1, 2, execution=f"{RUN}-0"),))
@@ -342,6 +366,7 @@ def test_facts_of_a_job():
         is_over=True,
         failure="BackoffLimitExceeded: too often",
         seconds=30.0,
+        began_at=NOW - dt.timedelta(seconds=30),
         ended_at=NOW,
     )
 

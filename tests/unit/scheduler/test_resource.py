@@ -118,6 +118,12 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
         ({"workers": {"resources": {"cpu": "1m"}}}, "resources.cpu must be 100m or more"),
         ({"workers": {"resources": {"maxMemory": "1Gi"}}}, "resources.maxMemory must not be less"),
         ({"workers": {"resources": {"memory": "much"}}}, "workers.resources.memory"),
+        (
+            {"workers": {"resources": {"cpu": 2, "limits": {"cpu": 1}}}},
+            "limits.cpu must not be less than cpu",
+        ),
+        ({"workers": {"tolerations": [{"effect": "Never"}]}}, "workers.tolerations.0.effect"),
+        ({"workers": {"affinity": {"nodeAfinity": {}}}}, "workers.affinity.nodeAfinity: unknown field"),
         ({"workers": {"maximum": 2}}, "workers.maximum: unknown field. Did you mean 'max'?"),
         ({"workers": 3}, "workers: Input should be a valid dictionary"),
         ({"desiredState": "Stopped"}, "desiredState: Input should be 'Running', 'Suspended' or 'Cancelled'"),
@@ -340,8 +346,10 @@ def test_workers_have_documented_defaults():
     assert WorkersSpec().model_dump(by_alias=True, exclude_none=True) == {
         "min": 0,
         "max": 4,
-        "resources": {"cpu": "1", "memory": "2Gi", "scratch": "4Gi"},
+        "resources": {"cpu": "1", "memory": "2Gi", "scratch": "4Gi", "limits": {}},
         "deadlineSeconds": 86_400,
         "drainSeconds": 60,
         "ttlSeconds": 600,
+        "nodeSelector": {},
+        "tolerations": (),
     }

@@ -1,0 +1,79 @@
+"""What a namespace's quota refuses reaches the run's status, in the API server's words; and the run goes on once it is allowed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.cluster.stack import ONE_WORKER, Stack
+from tests.cluster.storage import apply
+
+REFUSED_SECONDS = 30
+SMALL = {"iterations": 2, "folds": 3}
+
+
+@contextmanager
+def quota(stack: Stack, hard: dict[str, str]) -> Iterator[None]:
+    """A ResourceQuota in the namespace."""
+    obj = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}}
+    apply(stack.kubectl, [obj])
+    stack.wait_for(
+        "the quota counts", lambda: stack.get("resourcequota", "few").get("status", {}).get("hard")
+    )
+    try:
+        yield
+    finally:
+        stack.kubectl("delete", "resourcequota", "few")
+
+
+@pytest.mark.parametrize(
+    ("name", "hard", "words", "workers"),
+    [
+        ("no-job", {"count/jobs.batch": "0"}, "exceeded quota: few", ONE_WORKER),
+        ("no-pod", {"limits.cpu": "4"}, "must specify limits.cpu", ONE_WORKER),
+    ],
+)
+def test_what_a_quota_refuses_is_said_once(
+    stack: Stack, name: str, hard: dict[str, str], words: str, workers: dict[str, Any]
+):
+    """As a condition and as one Event; without the quota the run ends well by itself."""
+    with quota(stack, hard):
+        stack.submit(name, validation={**SMALL, "seed": len(name) + len(words)}, workers=workers)
+        found = stack.wait_for(
+            "it says so",
+            lambda: (own := stack.condition(name, "Degraded"))["status"] == "True" and own,
+            seconds=REFUSED_SECONDS,
+        )
+        told = [
+            event
+            for event in stack.items("events")
+            if event["involvedObject"]["name"] == name and event["reason"] == "Degraded"
+        ]
+
+    assert (found["reason"], words in found["message"]) == ("WorkersRefused", True)
+    assert stack.status(name)["phase"] == "Waiting"
+    assert [words in event["message"] for event in told] == [True]
+    stack.wait(name, "Succeeded")
+    assert stack.condition(name, "Degraded")["status"] == "False"
+
+
+def test_a_run_with_limits_of_its_own_runs_under_a_quota_that_asks_for_them(stack: Stack):
+    """Of cores and of disk; its tolerations and affinity are taken, too."""
+    workers = {
+        **ONE_WORKER,
+        "resources": {
+            "cpu": "500m",
+            "memory": "1Gi",
+            "ephemeralStorage": "100Mi",
+            "limits": {"cpu": "2", "ephemeralStorage": "2Gi"},
+        },
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"nobody": "has"}}}
+        ]}},
+    }  # fmt: skip
+    stack.submit("limited", validation={**SMALL, "seed": 77}, workers=workers)
+    with quota(stack, {"limits.cpu": "4", "limits.ephemeral-storage": "8Gi"}):
+        stack.wait("limited", "Succeeded")
