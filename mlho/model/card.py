@@ -103,7 +103,7 @@ def _features(parts: BundleParts) -> str:
     lines = [
         f"{len(parts.features)} features of events and {n_demographics} columns of demographics.",
         "",
-        "| feature | importance | odds ratio per unit |",
+        "| feature | mean \\|contribution\\| | odds ratio per unit |",
         "|---|---:|---:|",
     ]
     shown = sorted(parts.features, key=lambda feature: (-feature.importance, feature.id))[:N_SHOWN]
@@ -112,7 +112,10 @@ def _features(parts: BundleParts) -> str:
             f"| {_plain(feature.words)} | {feature.importance:.4g} | {_odds_ratio(feature.coefficient)} |"
         )
     if len(parts.features) > N_SHOWN:
-        lines += ["", f"The {N_SHOWN} with the largest importance; all are in `bundle.json`."]
+        lines += [
+            "",
+            f"The {N_SHOWN} with the largest mean contribution to the log-odds; all are in `bundle.json`.",
+        ]
     return "\n".join(lines)
 
 
@@ -218,7 +221,7 @@ def _rate(spread: Mapping[str, Any] | None) -> str:
 
 def _limits(parts: BundleParts) -> str:
     known = [
-        "- Coefficients and importances describe the model, not causes.",
+        "- Coefficients and contributions describe the model, not causes.",
         "- Figures hold for patients like those of the training data; codes and their use differ between sites and years.",
     ]
     if not parts.predictive:

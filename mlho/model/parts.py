@@ -105,7 +105,7 @@ class BundleFeature(BundlePart):
     words: str
     """For people: description, aggregate and window."""
     importance: float
-    """Of the classifier's own kind; comparable within the bundle only."""
+    """Mean absolute contribution to the log-odds, over at most 10,000 training samples."""
     coefficient: float | None = None
     """Log odds ratio per unit, of a linear model."""
 

@@ -162,7 +162,8 @@ def importance(result: Result) -> Figure | None:
     return Figure(
         "importance",
         "What the final model uses most",
-        "How far each feature moves the log-odds on average, up or down; it says nothing about cause. "
+        "How far each feature moves the log-odds on average, up or down (trees: TreeSHAP), over at most 10,000 training samples; "
+        "it says nothing about cause. "
         f"The first {len(shown)} of {len(known)}.",
         wide,
         narrow,

@@ -1,8 +1,8 @@
-"""The final model: fitted on all samples, calibrated on out-of-fold scores, explained by example."""
+"""The final model: fitted on all samples, calibrated on out-of-fold scores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from mlho.method.calibration import PlattCalibrator, fit_calibrator
 from mlho.method.classifiers import FittedClassifier
 from mlho.method.metrics import Estimate
 from mlho.method.thresholds import Threshold
-from mlho.report.result import Contribution, Profile
 from mlho.training.design import Design, learn_design
 from mlho.training.folds import CrossValidation, FoldScores, cross_validate
 from mlho.training.iteration import fit_chosen, thresholds_of
@@ -21,8 +20,6 @@ from mlho.training.problem import Problem
 from mlho.training.selection import Selection
 from mlho.training.splits import FINAL
 from mlho.training.summary import SummaryRecord, final_classifier
-
-_N_CONTRIBUTIONS: Final = 10  # shown of each profile; the rest is one sum
 
 
 @dataclass(frozen=True)
@@ -109,76 +106,3 @@ def _features(problem: Problem, selection: Selection, summary: SummaryRecord) ->
             remedy="Lower consensus.minConfidence, or set final.features: ranking.",
         )
     return np.array(summary.consensus_features, np.int64)
-
-
-def explain_rows(
-    final: FinalModel,
-    rows: NDArray[np.float64],
-    titles: Sequence[str],
-    columns: Sequence[tuple[str, str]],
-    *,
-    synthetic: bool,
-) -> list[Profile]:
-    """Explain rows of the design exactly: base and contributions add up to the log-odds.
-
-    Parameters
-    ----------
-    final : FinalModel
-    rows : float64, shape (n_rows, n_columns)
-    titles : sequence of str, length n_rows
-    columns : sequence of (id, words), length n_columns
-    synthetic : bool
-        Whether the rows are nobody's.
-    """
-    contributions = final.model.contributions(rows)
-    probabilities = final.model.predict_proba(rows)
-    calibrated = final.calibrator.apply(probabilities)
-    return [
-        _profile(title, row, own, float(p), float(c), columns, synthetic)
-        for title, row, own, p, c in zip(titles, rows, contributions, probabilities, calibrated, strict=True)
-    ]
-
-
-def _profile(
-    title: str,
-    row: NDArray[np.float64],
-    contributions: NDArray[np.float64],
-    probability: float,
-    calibrated: float,
-    columns: Sequence[tuple[str, str]],
-    synthetic: bool,
-) -> Profile:
-    of_columns, base = contributions[:-1], float(contributions[-1])
-    order = np.argsort(-np.abs(of_columns), kind="stable")[:_N_CONTRIBUTIONS]
-    shown = [number for number in order.tolist() if of_columns[number] != 0]
-    others = np.delete(of_columns, shown)
-    return Profile(
-        title=title,
-        synthetic=synthetic,
-        probability=probability,
-        calibrated_probability=calibrated,
-        base=base,
-        contributions=[
-            Contribution(
-                feature=columns[number][0],
-                words=columns[number][1],
-                value=f"{row[number]:g}",
-                contribution=float(of_columns[number]),
-            )
-            for number in shown
-        ],
-        others=float(sum(others.tolist())),
-    )
-
-
-def typical_rows(scores: NDArray[np.float64], among: Iterable[int]) -> list[tuple[int, str]]:
-    """Rows of low, middle and high predicted risk among some, with a title each."""
-    ordered = sorted(among, key=lambda row: (float(scores[row]), row))
-    if not ordered:
-        return []
-    places = {
-        "Lower risk": len(ordered) // 10,
-        "Middle risk": len(ordered) // 2,
-        "Higher risk": len(ordered) * 9 // 10,
-    }
-    return [(ordered[place], title) for title, place in places.items()]

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlho.encoding.ledger import Ledger, Rule
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
@@ -25,7 +28,15 @@ from mlho.report.result import (
 from mlho.report.words import summary_sentences
 from mlho.spec import TrainingSpec, digest_of
 from mlho.training.disclosure import characteristics, shown_attrition
-from mlho.training.final import FinalModel, explain_rows, typical_rows
+from mlho.training.explanation import (
+    ExplainedColumn,
+    drawn_samples,
+    explain_rows,
+    explained_columns,
+    mean_contributions,
+    typical_rows,
+)
+from mlho.training.final import FinalModel
 from mlho.training.performance import PerformanceRecord
 from mlho.training.problem import Problem
 from mlho.training.summary import SummaryRecord
@@ -48,11 +59,11 @@ def pack_bundle(
     folder : Path
         Where the bundle goes.
     """
-    parts = _bundle_parts(problem, final, performance, matrix_digest)
+    samples = drawn_samples(problem.cohort, seed=problem.spec.validation.seed)
+    importance = mean_contributions(final.model, final.X, samples)
+    parts = _bundle_parts(problem, final, performance, importance, matrix_digest)
     digest = write_bundle(folder, parts)
-    columns = [(feature.id, feature.words) for feature in parts.features]
-    columns += [(name, name) for name in final.design.demographic_names]
-    importance = dict(zip((own for own, _ in columns), final.model.importance().tolist(), strict=True))
+    columns = explained_columns(final, parts.features)
     record = {
         "bundle_digest": digest,
         "classifier": final.classifier,
@@ -66,7 +77,7 @@ def pack_bundle(
             for own in final.thresholds
         ],
         "profiles": [own.model_dump(mode="json") for own in _profiles(problem, final, folder, columns)],
-        "importance": importance,
+        "importance": dict(zip((own.id for own in columns), importance.tolist(), strict=True)),
     }
     return digest, record
 
@@ -76,10 +87,13 @@ def _estimate(own: Any) -> Estimate:
 
 
 def _bundle_parts(
-    problem: Problem, final: FinalModel, performance: PerformanceRecord, matrix_digest: str
+    problem: Problem,
+    final: FinalModel,
+    performance: PerformanceRecord,
+    importance: NDArray[np.float64],
+    matrix_digest: str,
 ) -> BundleParts:
     coefficients = final.model.coefficients()
-    importance = final.model.importance()
     features = []
     for place, (feature, encoding) in enumerate(
         zip(final.design.features.tolist(), final.design.encodings, strict=True)
@@ -148,7 +162,7 @@ def _scoring(spec: TrainingSpec) -> Scoring:
 
 
 def _profiles(
-    problem: Problem, final: FinalModel, folder: Path, columns: Sequence[tuple[str, str]]
+    problem: Problem, final: FinalModel, folder: Path, columns: Sequence[ExplainedColumn]
 ) -> list[Profile]:
     """Examples explained: synthetic rows of the bundle, or real samples when the specification asks for them."""
     if problem.spec.report.real_profiles:

@@ -7,7 +7,6 @@ import pytest
 
 from mlho.method.auroc import auroc
 from mlho.training.confidence_table import count_returns
-from mlho.training.final import explain_rows, typical_rows
 from mlho.training.folds import cross_validate
 from mlho.training.iteration import best_of, finish_iteration, select_and_run_folds
 from mlho.training.problem import FeatureName
@@ -107,22 +106,3 @@ def test_what_comes_back_is_counted_over_the_planned_iterations():
 def test_a_feature_is_named_in_words(name, id_, words):
     """Code, window and aggregate; the description where there is one."""
     assert (name.id, name.words) == (id_, words)
-
-
-def test_typical_rows_are_of_low_middle_and_high_risk():
-    """By rank among those that may be shown; none of none."""
-    scores = np.linspace(1, 0, 101)
-
-    assert typical_rows(scores, range(101)) == [(90, "Lower risk"), (50, "Middle risk"), (10, "Higher risk")]
-    assert typical_rows(scores, []) == []
-
-
-def test_contributions_add_up_to_the_log_odds(make_problem):
-    """Base, what is shown and the rest of it: exactly the prediction."""
-    problem = make_problem()
-    outcome = finish_iteration(problem, 1, *select_and_run_folds(problem, 1)).candidates["glmboost"]
-    rows = np.eye(outcome.model.importance().size)[:3]
-    columns = [(str(number), str(number)) for number in range(rows.shape[1])]
-    for profile in explain_rows(outcome, rows, ["a", "b", "c"], columns, synthetic=True):
-        total = profile.base + sum(own.contribution for own in profile.contributions) + profile.others
-        assert profile.probability == pytest.approx(1 / (1 + np.exp(-total)), abs=1e-9)
