@@ -1,12 +1,23 @@
 """ScoringRunSpec and its parts: whom to score, with which bundle, and what to write. As strict as :mod:`mlho.spec`."""
 
-import datetime as dt
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
-from mlho.spec import RUN_ID_LENGTH, ColumnName, Index, Metadata, RunSpec, SpecPart, digest_of
+from mlho.spec import (
+    RUN_ID_LENGTH,
+    Address,
+    ColumnName,
+    Day,
+    Index,
+    Metadata,
+    RunSpec,
+    SpecPart,
+    TablePattern,
+    Yes,
+    digest_of,
+)
 from mlho.spec_reading import parse_document, parse_mapping
 
 #: How a bundle of a run in the same store is named: ``run:<run id>``.
@@ -14,8 +25,6 @@ RUN_BUNDLE: Final = "run:"
 # What else stands in a run's folder, so that scores cannot hide it.
 _RESERVED: Final = frozenset({"bundle", "cancel", "execution", "leader", "quarantine"})
 
-Address = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-TablePattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 
@@ -59,9 +68,9 @@ class ScoringIndex(Index):
 
     column: ColumnName | None = None
     """A column of the cohort table. A date includes its whole day; a timestamp means up to and including that instant."""
-    date: dt.date | None = None
+    date: Day | None = None
     """The as-of date, one for everybody; the whole day is included."""
-    none: Literal[True] | None = None
+    none: Yes | None = None
     """For a bundle that was trained without index date: everything that a patient has counts. In a file, ``index: none``
     is short for ``{none: true}``."""
 

@@ -8,6 +8,7 @@ same work.
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import batched
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -25,6 +27,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from mlho.grids import GRIDS, settings_from
 from mlho.spec_reading import API_VERSION as API_VERSION
 from mlho.spec_reading import R_NAMES as R_NAMES
 from mlho.spec_reading import parse_document, read_text
@@ -34,6 +37,31 @@ _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
 
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+TablePattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+def _as_a_day(value: Any) -> Any:
+    """The date of a text by its form: digits alone would count as seconds since 1970."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value) is None:
+        raise ValueError("a date is written YYYY-MM-DD, such as 2020-01-31")
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("there is no such day") from None
+
+
+def _only_true(value: Any) -> Any:
+    """Refuse 1, which is equal to true."""
+    if value is not True and value is not None:
+        raise ValueError("Input should be true")
+    return value
+
+
+Day = Annotated[dt.date, BeforeValidator(_as_a_day)]
+Yes = Annotated[Literal[True], BeforeValidator(_only_true)]
 
 
 class SpecPart(BaseModel):
@@ -53,13 +81,13 @@ class SpecPart(BaseModel):
 class Tables(SpecPart):
     """Where each table is, relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
 
-    events: str
+    events: TablePattern
     """Events: patient, time, code, and optionally a numeric value."""
-    labels: str
+    labels: TablePattern
     """Labels: patient, outcome columns, and optionally an index date, a fold or a site."""
-    demographics: str | None = None
+    demographics: TablePattern | None = None
     """Demographics: one row a patient."""
-    concepts: str | None = None
+    concepts: TablePattern | None = None
     """Concepts: code, description, optional reference range (low, high) and parent."""
 
 
@@ -68,7 +96,7 @@ class Data(SpecPart):
 
     source: Literal["native", "dbmart"] = "native"
     """``native``: our own column names. ``dbmart``: R MLHO's three tables and names."""
-    uri: str = "."
+    uri: Address = "."
     """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
     tables: Tables
     partitioned_by: Literal["nothing", "patient"] = "nothing"
@@ -82,9 +110,9 @@ class Index(SpecPart):
 
     column: ColumnName | None = None
     """A column of the labels. A date includes its whole day; a timestamp means up to and including that instant."""
-    date: dt.date | None = None
+    date: Day | None = None
     """One date for everybody; the whole day is included."""
-    none: Literal[True] | None = None
+    none: Yes | None = None
     """Said aloud: everything that a patient has counts. In a file, ``index: none`` is short for ``{none: true}``."""
 
     @model_validator(mode="before")
@@ -149,11 +177,11 @@ class Features(SpecPart):
     """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``last``: the latest
     numeric value. ``outOfRange``: whether that value is outside its reference range (from the concepts, else outside
     Tukey's fences of the training values)."""
-    windows: tuple[Annotated[int, Field(ge=1, le=36525)], ...] = ()
+    windows: Annotated[tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(max_length=32)] = ()
     """Look-back windows in days, each a set of columns. Without them one window: ``cohort.lookBackDays``, or all history."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
-    demographics: tuple[ColumnName, ...] = ()
+    demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Columns of the demographics that enter every candidate. ``age`` is computed from ``birth_date`` when the table
     has no ``age``."""
 
@@ -212,7 +240,7 @@ ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm"]
 
 def _whole_if_whole(number: int | float) -> int | float:
     """2.0 as 2: a document that went through another program's JSON still asks for the same."""
-    return int(number) if float(number).is_integer() else number
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 Number = Annotated[int | float, AfterValidator(_whole_if_whole)]
@@ -224,7 +252,13 @@ class Candidate(SpecPart):
     classifier: ClassifierName
     """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting)."""
     grid: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
-    """Values to try of each setting; their cross product is tried. Without it, the classifier's documented defaults."""
+    """Values to try of each setting; their cross product is tried, at most 1,000 combinations. Without it, the
+    classifier's documented defaults."""
+
+    @model_validator(mode="after")
+    def _grid_can_be_tried(self) -> Self:
+        settings_from(self.grid, GRIDS[self.classifier], self.classifier)
+        return self
 
 
 class Consensus(SpecPart):

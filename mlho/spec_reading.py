@@ -1,14 +1,17 @@
 """Reading a specification: strict YAML, and errors that name the field and the nearest valid name."""
 
 import difflib
+import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from mlho.errors import SpecError
+from mlho.printable import has_control, shown
+from mlho.strict_yaml import INT64, MAX_BYTES, MAX_DEPTH, YamlError, read_yaml
 
 API_VERSION: Final = "mlho.io/v1alpha1"
 
@@ -40,22 +43,43 @@ CLUSTER_ONLY: Final = ("desiredState", "workers")
 _COMMANDS: Final[Mapping[str, str]] = {"TrainingRun": "mlho run", "ScoringRun": "mlho score"}
 
 
+# What JSON calls otherwise, as the models do.
+_YAML_WORDS: Final[Mapping[str, str]] = {
+    "Input should be an object": "Input should be a mapping",
+    "Input should be a valid array": "Input should be a list",
+}
+
+_MOST_READ: Final = 50  # problems that are shown; who has more wants one of them corrected first
+_LONGEST_NAME: Final = 64  # characters that are compared with known names
+
+
 def read_text(path: Path) -> str:
     """Text of a specification file.
 
     Raises
     ------
     SpecError
-        The file cannot be read.
+        The file cannot be read, or is too long; no more of it is read then.
     """
+    where = shown(str(path))
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecError(
-            f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: is not UTF-8 text. A specification is a YAML file.") from error
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError) and len(content) <= MAX_BYTES:
+            raise SpecError(f"{where}: is not UTF-8 text. A specification is a YAML file.") from error
+        if isinstance(error, UnicodeDecodeError):
+            raise _too_long(where) from error
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise SpecError(f"{where}: cannot be read ({reason}). Give the path of a YAML file.") from error
+    if len(content) > MAX_BYTES:
+        raise _too_long(where)
+    return text
+
+
+def _too_long(where: str) -> SpecError:
+    return SpecError(f"{where}: is longer than {MAX_BYTES:,} bytes. A specification is a short YAML file.")
 
 
 def parse_document[Document: BaseModel](text: str, model: type[Document], *, where: str) -> Document:
@@ -76,64 +100,74 @@ def parse_document[Document: BaseModel](text: str, model: type[Document], *, whe
         It is no YAML, or asks for something that does not exist; the message names the field, what was expected and
         the nearest valid name.
     """
-    document = parse_mapping(text, where=where)
+    return validate_document(parse_mapping(text, where=where), model, where=where)
+
+
+def validate_document[Document: BaseModel](
+    document: Mapping[str, Any], model: type[Document], *, where: str
+) -> Document:
+    """Check the plain values of a document, from YAML or from an API server, against its model; see :func:`parse_document`."""
+    _refuse_other_versions(document, where)
     _refuse_other_kinds(document, model, where)
-    _leave_to_the_cluster(document)
+    return validate(_without_the_clusters(document), model, where=where)
+
+
+def validate[Document: BaseModel](plain: Any, model: type[Document], *, where: str) -> Document:
+    """A model of plain values, with strict types: a truth value is no number, a number no text, a text no number.
+
+    Raises
+    ------
+    SpecError
+        The values do not fit the model, or are none that JSON has.
+    """
+    check_plain(plain, where=where)
     try:
-        return model.model_validate(document)
+        return model.model_validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         raise refusal(error, model, where=where) from error
+
+
+def check_plain(plain: Any, *, where: str) -> None:
+    """Refuse values that a specification cannot hold: control characters, numbers beyond 64 bits, endless nesting."""
+    waiting = [(plain, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise SpecError(f"{where}: more than {MAX_DEPTH} levels are nested. Write it as documented.")
+        if isinstance(value, Mapping):
+            waiting += [(own, depth + 1) for pair in value.items() for own in pair]
+        elif isinstance(value, list):
+            waiting += [(own, depth + 1) for own in value]
+        elif isinstance(value, str) and has_control(value):
+            raise SpecError(f"{where}: {shown(value)!r} holds a control character. Remove it.")
+        elif (isinstance(value, int) and value not in INT64) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
+            raise SpecError(f"{where}: a number is too large. Expected one of 64 bits.")
 
 
 def refusal(error: ValidationError, model: type[BaseModel], *, where: str) -> SpecError:
     """What a model refuses, for people: a line for each field, with the nearest valid name."""
     problems = _problems(error, model)
-    lines = [f"{where}: {len(problems)} problem(s) in the specification:"]
-    return SpecError("\n".join([*lines, *(f"  - {line}" for line in problems)]))
+    more = error.error_count() - _MOST_READ
+    lines = [
+        f"{where}: {len(problems)} problem(s) in the specification:",
+        *(f"  - {line}" for line in problems),
+    ]
+    return SpecError("\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])]))
 
 
 def parse_mapping(text: str, *, where: str) -> dict[str, Any]:
     """Plain values of a YAML document of this version of the API; see :func:`parse_document`."""
     try:
-        document = _read_yaml(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise SpecError(
-            f"{where}: not valid YAML{place} ({problem}). Check the indentation, the quotes and the names there."
-        ) from error
+        document = read_yaml(text)
+    except YamlError as error:
+        place = f"not valid YAML at line {error.line}: " if error.line else ""
+        raise SpecError(f"{where}: {place}{error}.") from error
     if not isinstance(document, dict):
         raise SpecError(f"{where}: expected a mapping with apiVersion, kind, metadata and spec.")
     _refuse_other_versions(document, where)
     return document
-
-
-def _read_yaml(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key may stand once: of two, YAML silently keeps the last."""
-
-
-def _mapping_without_double_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {str(key)[:64]!r} stands twice", key_node.start_mark
-            )
-        seen.add(key)
-    return dict(loader.construct_mapping(node, deep=True))
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_double_keys)
 
 
 def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
@@ -144,10 +178,12 @@ def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _leave_to_the_cluster(document: dict[str, Any]) -> None:
-    """Take out what only a cluster reads, so that one file serves every place."""
-    if isinstance(document.get("spec"), dict):
-        document["spec"] = {name: own for name, own in document["spec"].items() if name not in CLUSTER_ONLY}
+def _without_the_clusters(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document without what only a cluster reads, so that one file serves every place."""
+    plain = dict(document)
+    if isinstance(plain.get("spec"), Mapping):
+        plain["spec"] = {name: own for name, own in plain["spec"].items() if name not in CLUSTER_ONLY}
+    return plain
 
 
 def _refuse_other_kinds(document: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
@@ -158,7 +194,7 @@ def _refuse_other_kinds(document: Mapping[str, Any], model: type[BaseModel], whe
 
 
 def _problems(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    details = error.errors(include_input=False)
+    details = error.errors(include_input=False, include_url=False)[:_MOST_READ]
     # What holds a wrong part is wrong too; only the part itself is worth reading.
     inner = [
         own
@@ -174,10 +210,11 @@ def _is_inside(location: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 def _problem(detail: Mapping[str, Any], root: type[BaseModel]) -> str:
     location = detail["loc"]
-    path = ".".join(str(part) for part in location if not _is_union_branch(part)) or "document"
+    path = ".".join(shown(str(part)) for part in location if not _is_union_branch(part)) or "document"
     if detail["type"] != "extra_forbidden":
-        return f"{path}: {detail['msg'].removeprefix('Value error, ')}."
-    name = str(location[-1])
+        words = detail["msg"].removeprefix("Value error, ").removesuffix(".")
+        return f"{path}: {_YAML_WORDS.get(words, words)}."
+    name = str(location[-1])[:_LONGEST_NAME]
     if name in R_NAMES:
         return f"{path}: R MLHO's name {name!r} is here {R_NAMES[name]}."
     near = difflib.get_close_matches(name, _names_at(location[:-1], root), n=1, cutoff=0.5)

@@ -7,6 +7,7 @@ Objects of a bucket are listed, and their ETags taken: nothing of them is read h
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mlho.errors import SpecError
 from mlho.printable import shown
 from mlho.scoring_spec import ScoringRunSpec, ScoringTables
 from mlho.sources.files import DataRoot, find_inputs
@@ -32,7 +33,21 @@ def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
     if "://" in uri:
         open_data(uri)  # refuses what it does not know
         return uri
-    return (spec_path.parent / Path(uri).expanduser()).absolute()
+    return local_folder(uri, spec_path)
+
+
+def local_folder(uri: str, spec_path: Path) -> Path:
+    """A folder of this machine, of which a relative one counts from the specification file.
+
+    Raises
+    ------
+    SpecError
+        It begins with the home of a user whom this machine does not know.
+    """
+    try:
+        return (spec_path.parent / Path(uri).expanduser()).absolute()
+    except RuntimeError:
+        raise SpecError(f"{shown(uri)}: no such user here. Write the path without '~'.") from None
 
 
 def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manifest:

@@ -12,13 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-import yaml
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
-from mlho.scoring_spec import ScoringRunSpec, parse_scoring_spec
-from mlho.spec import API_VERSION, RunSpec, SpecPart, parse_spec
-from mlho.spec_reading import CLUSTER_ONLY, parse_mapping, read_text, refusal
+from mlho.scoring_spec import ScoringRunSpec
+from mlho.spec import API_VERSION, RunSpec, SpecPart
+from mlho.spec_reading import CLUSTER_ONLY, parse_mapping, read_text, validate, validate_document
 from scheduler.names import nightly_name
 from scheduler.placement import Affinity, NodeLabels, Toleration
 
@@ -188,7 +187,7 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
     metadata = obj["metadata"]
     where = f"{obj['kind']} {metadata.get('namespace', 'default')}/{metadata['name']}"
     parts = check_cluster_parts(obj, where=where)
-    parse = parse_scoring_spec if obj["kind"] == "ScoringRun" else parse_spec
+    model: type[RunSpec | ScoringRunSpec] = ScoringRunSpec if obj["kind"] == "ScoringRun" else RunSpec
     document = {
         "apiVersion": obj["apiVersion"],
         "kind": obj["kind"],
@@ -201,7 +200,7 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         generation=metadata.get("generation", 0),
-        spec=parse(yaml.safe_dump(document), where=where),
+        spec=validate_document(document, model, where=where),
         workers=parts.workers,
         desired=parts.desired_state,
         is_deleted=metadata.get("deletionTimestamp") is not None,
@@ -237,11 +236,12 @@ def check_cluster_parts(document: Mapping[str, Any], *, where: str) -> ClusterPa
     SpecError
         It is not as it must be; the message names each field, and the nearest valid name.
     """
-    own = {name: part for name, part in document["spec"].items() if name in CLUSTER_ONLY}
-    try:
-        return ClusterParts.model_validate(own)
-    except ValidationError as error:
-        raise refusal(error, ClusterParts, where=where) from error
+    spec = document.get("spec")
+    if not isinstance(spec, Mapping):
+        raise SpecError(f"{where}: expected a mapping with apiVersion, kind, metadata and spec.")
+    return validate(
+        {name: part for name, part in spec.items() if name in CLUSTER_ONLY}, ClusterParts, where=where
+    )
 
 
 def to_resource(

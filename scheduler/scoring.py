@@ -21,7 +21,7 @@ from mlho.steps.base import Commit, StoredFile, Task
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
-from scheduler.manifest import data_root, make_manifest
+from scheduler.manifest import data_root, local_folder, make_manifest
 from scheduler.plan import Manifest, Plan, PlannedTask
 from scheduler.runs import publish_blob, write_description
 
@@ -112,7 +112,7 @@ def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Pat
         return _fetch(store, run_key(uri.removeprefix(RUN_BUNDLE), _BUNDLE_FOLDER), scratch, where=uri)
     scheme, separator, rest = uri.partition("://")
     if not separator:
-        return (spec_path.parent / Path(uri).expanduser()).absolute()
+        return local_folder(uri, spec_path)
     if scheme == "file":
         return Path(rest)
     if scheme == "s3":

@@ -119,6 +119,12 @@ CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("a screen that leaves nothing", nothing, {"selection.minPrevalence": 0.999, "features.windows": [1]}, 3, r"selection\.minPrevalence: no feature passes the screen.*0\.999.*got none of \d+ columns.*Lower"),
     ("R's name", nothing, {"selection.topn": 200}, 2, r"selection\.topn: R MLHO's name 'topn' is here selection\.nFeatures"),
     ("R's unit", nothing, {"validation.test_sample": 30}, 2, r"R MLHO's name 'test_sample' is here validation\.testFraction \(a fraction"),
+    ("a truth value for a number", nothing, {"report.minCell": True}, 2, r"report\.minCell: Input should be a valid integer"),
+    ("an unknown setting", nothing, {"candidates": [{"classifier": "glmboost", "grid": {"steps": [5]}}]}, 2, r"candidates\.0: .*unknown parameter 'steps'.*Did you mean 'nSteps'"),
+    ("a grid of everything", nothing, {"candidates": [{"classifier": "xgboost", "grid": {"nRounds": list(range(1, 2000))}}], "consensus.classifier": "elasticnet"}, 2, r"at most 1,000 are tried"),
+    ("a pattern of everything", nothing, {"data.tables.events": "**"}, 3, r"column 'time' is missing|columns 'code', 'time' are missing|columns 'time', 'code' are missing"),
+    ("an endless path", nothing, {"data.tables.events": "x" * 400}, 3, r"no such file or folder"),
+    ("somebody's home", nothing, {"data.uri": "~nobody-of-this-name/x"}, 2, r"no such user here"),
     ("a percentage", nothing, {"validation.testFraction": 30}, 2, r"validation\.testFraction: .*less than 1"),
     ("unknown field", nothing, {"selection.minPrevalance": 0.1}, 2, r"selection\.minPrevalance: unknown field.*Did you mean 'minPrevalence'"),
     ("no consensus for the final model", rewrite("labels", by_chance), {"final.features": "consensus", "consensus.minConfidence": 100, "selection.nFeatures": 1, "validation.iterations": 4}, 3, r"final\.features: no feature came back often enough.*Lower consensus"),
@@ -156,7 +162,25 @@ def test_a_truncated_gzip_is_named(command, tmp_path):
     assert CANARY not in said.err
 
 
-@pytest.mark.parametrize("text", ["spec: [", "just words", "", "apiVersion: mlho.io/v1alpha1\n\tkind: x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "spec: [",
+        "just words",
+        "",
+        "apiVersion: mlho.io/v1alpha1\n\tkind: x",
+        "a: !!int abc",
+        "? [a]\n: b",
+        "a: &a [*a]",
+        "[" * 600,
+        "a: 010",
+        "spec: {date: 1:30}",
+        "kind: yes",
+        "a: [.nan]",
+        "a: " + "9" * 5000,
+        "x: 1\n" * 100000,
+    ],
+)
 def test_a_specification_that_is_no_yaml_is_refused(text, command, tmp_path):
     """The file is named; nothing is written, not even a store."""
     (tmp_path / "spec.yaml").write_text(text)

@@ -25,6 +25,8 @@ GROUND = frozenset(
         "spec",
         "spec_reading",
         "scoring_spec",
+        "grids",
+        "strict_yaml",
         "tables",
     }
 )
@@ -47,7 +49,7 @@ ROOMS = {
 }
 # Rooms that must not even know the specification.
 LOW = {
-    "method": {"errors"},
+    "method": {"errors", "grids"},
     "store": {"errors", "settings"},
     "synthetic": {"errors"},
     "estimators": {"errors"},
@@ -63,8 +65,10 @@ GROUND_FLOOR = {
     "processes": {"errors"},
     "settings": {"errors"},
     "tables": {"errors"},
-    "spec_reading": {"errors", "printable"},
-    "spec": {"errors", "spec_reading"},
+    "grids": {"errors"},
+    "strict_yaml": {"errors", "printable"},
+    "spec_reading": {"errors", "strict_yaml", "printable"},
+    "spec": {"errors", "grids", "spec_reading"},
     "scoring_spec": {"errors", "spec", "spec_reading"},
 }
 # A package of others, and the only modules of ours that may import it (a trailing dot: a whole package).

@@ -1,12 +1,15 @@
 """What a specification accepts, refuses and is identified by."""
 
 import copy
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from mlho.errors import SpecError
+from mlho.grids import GRIDS, settings_from
 from mlho.spec import (
     R_NAMES,
     RunSpec,
@@ -268,10 +271,10 @@ def test_several_problems_are_told_at_once():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "not valid YAML at line 1"),
+        ("a: [", "not valid YAML at line"),
         ("- a", "expected a mapping"),
         ("", "expected a mapping"),
-        ("!!python/object/apply:os.getcwd []", "not valid YAML at line 1"),
+        ("!!python/object/apply:os.getcwd []", "not valid YAML at line"),
     ],
 )
 def test_text_that_is_no_specification_is_refused(text, message):
@@ -412,3 +415,94 @@ def test_a_spec_can_be_made_in_python():
     )
 
     assert spec.windows == (30,)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("report__minCell", True, "spec.report.minCell: Input should be a valid integer"),
+        ("report__minCell", "11", "spec.report.minCell: Input should be a valid integer"),
+        ("report__realProfiles", 1, "spec.report.realProfiles: Input should be a valid boolean"),
+        ("report__realProfiles", "true", "spec.report.realProfiles: Input should be a valid boolean"),
+        ("validation__iterations", True, "spec.validation.iterations: Input should be a valid integer"),
+        ("validation__iterations", 20.0, "spec.validation.iterations: Input should be a valid integer"),
+        ("validation__testFraction", "0.3", "spec.validation.testFraction: Input should be a valid number"),
+        ("validation__testFraction", True, "spec.validation.testFraction: Input should be a valid number"),
+        ("cohort__outcome", 1, "spec.cohort.outcome: Input should be a valid string"),
+        ("cohort__index", {"date": "20200101"}, "spec.cohort.index.date: a date is written YYYY-MM-DD"),
+        ("cohort__index", {"date": 20200101}, "spec.cohort.index.date: Input should be a valid date"),
+        ("cohort__index", {"date": "2020-02-30"}, "spec.cohort.index.date: there is no such day"),
+        ("cohort__index", {"none": 1}, "spec.cohort.index.none: Input should be true"),
+        ("features__windows", [30, True], "spec.features.windows.1: Input should be a valid integer"),
+        ("features__aggregates", "presence", "spec.features.aggregates: Input should be a list"),
+        ("selection", [], "spec.selection: Input should be a mapping"),
+        ("data__tables__events", "", "spec.data.tables.events"),
+        ("data__tables__events", "x" * 600, "spec.data.tables.events"),
+        ("candidates", [{"classifier": "glmboost", "grid": {"nSteps": [True]}}], "spec.candidates.0.grid.nSteps.0"),
+        ("candidates", [{"classifier": "glmboost", "grid": {"nSteps": ["50"]}}], "spec.candidates.0.grid.nSteps.0"),
+    ],
+)  # fmt: skip
+def test_types_are_strict(path, value, says):
+    """A truth value is no number, a text is no number, a number is no truth value and no text."""
+    with pytest.raises(SpecError) as caught:
+        parsed(**{f"spec__{path}": value})
+
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "grid", "says"),
+    [
+        ("glmboost", {"steps": [1]}, "unknown parameter 'steps'. Did you mean 'nSteps'?"),
+        ("glmboost", {"nSteps": []}, "the grid of nSteps is empty"),
+        ("glmboost", {"nSteps": [0]}, "nSteps must be a whole number of at least 1"),
+        ("glmboost", {"nSteps": [1.5]}, "nSteps must be a whole number"),
+        ("glmboost", {"nSteps": [50, 50]}, "names a value twice"),
+        ("glmboost", {"learningRate": [2]}, "learningRate must be a number above 0 and at most 1"),
+        ("elasticnet", {"c": [1e300]}, "c must be a number of at least 1e-09 and at most 1e+09"),
+        ("xgboost", {"nSteps": [50]}, "unknown parameter 'nSteps'"),
+        (
+            "xgboost",
+            {"maxDepth": list(range(1, 17)), "nRounds": list(range(1, 101))},
+            "the grid has 1,600 combinations; at most 1,000 are tried",
+        ),
+        (
+            "xgboost",
+            {name: [n / 100 for n in range(1, 101)] for name in ("learningRate", "subsample", "colsample")}
+            | {"nRounds": list(range(1, 5_001))},
+            "the grid has 10,000,000,000 combinations",
+        ),
+    ],
+)
+def test_a_grid_is_checked_with_the_specification(classifier, grid, says):
+    """Names, ranges, empty lists and sizes, before anything is read."""
+    with pytest.raises(SpecError) as caught:
+        parsed(spec__candidates=[{"classifier": classifier, "grid": grid}])
+
+    assert says in str(caught.value)
+
+
+def test_every_default_grid_is_within_its_own_rules():
+    """What is tried without a grid could be asked for."""
+    for classifier, parameters in GRIDS.items():
+        grid = {own.name: list(own.default) for own in parameters}
+        assert settings_from(grid, parameters, classifier) == settings_from({}, parameters, classifier)
+
+
+def test_thousands_of_problems_are_told_within_seconds():
+    """The first of them, and how many more there are."""
+    extra = {f"field{number}": number for number in range(10_000)}
+    began = time.monotonic()
+
+    with pytest.raises(SpecError, match=r"and 9,950 more") as caught:
+        parsed(spec__selection=extra)
+
+    assert time.monotonic() - began < 10
+    assert len(str(caught.value)) < 20_000
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "/dev/zero", "/"])
+def test_a_path_that_cannot_be_read_is_refused(path):
+    """Too long, no path, without an end, a folder: an error at once."""
+    with pytest.raises(SpecError, match=r"cannot be read|longer than"):
+        load_spec(Path(path))

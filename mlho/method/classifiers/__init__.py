@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 from mlho.errors import SpecError
+from mlho.grids import Setting, nearest_name
 from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier
 from mlho.method.classifiers.ebm import EBM
 from mlho.method.classifiers.elasticnet import ElasticNet
 from mlho.method.classifiers.glmboost import GLMBoost
-from mlho.method.classifiers.settings import Setting, choose_setting, nearest_name
+from mlho.method.classifiers.settings import choose_setting
 from mlho.method.classifiers.xgboost import XGBoost
 
 __all__ = [

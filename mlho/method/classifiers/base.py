@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
+from mlho.grids import Parameter, Setting, setting_from, settings_from
 from mlho.method import linear
-from mlho.method.classifiers.settings import Parameter, Setting, setting_from, settings_from
 from mlho.method.design_matrix import Floats, Matrix, checked_labels, checked_matrix
 
 Labels = NDArray[np.int8]

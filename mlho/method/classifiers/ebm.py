@@ -12,9 +12,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier, Labels
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, model_json
-from mlho.method.classifiers.settings import Parameter, Setting
 from mlho.method.design_matrix import Floats, Matrix
 
 
@@ -152,16 +152,7 @@ class EBM(Classifier):
     """Explainable boosting machine. Simpler: fewer pairs of features, coarser bins, a lower rate, fewer rounds."""
 
     name = "ebm"
-    parameters = (
-        Parameter("nInteractions", "int", (0,), low=0, high=1000),
-        Parameter("maxBins", "int", (256,), low=4, high=32_768),
-        # interpret's own default.
-        Parameter("learningRate", "float", (0.015,), low=0.0, high=1.0, low_is_excluded=True),
-        # Rounds go through all features, and stop early on a held-out share of the training rows.
-        Parameter("maxRounds", "int", (5_000,), low=1, high=100_000),
-        # Models that are averaged; interpret has 14, for smoother steps at three times the work.
-        Parameter("nBags", "int", (4,), low=1, high=100, simpler="low"),
-    )
+    parameters = GRIDS["ebm"]
     fitted = FittedEBM
 
     def _fit_settings(

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mlho.grids import GRIDS, Setting
 from mlho.method import elasticnet
 from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
-from mlho.method.classifiers.settings import Parameter, Setting
 from mlho.method.design_matrix import Matrix
 
 
@@ -44,10 +44,7 @@ class ElasticNet(Classifier):
     """Logistic regression with L1 and L2 penalties. Simpler: a stronger penalty, then more of it L1."""
 
     name = "elasticnet"
-    parameters = (
-        Parameter("c", "float", (0.001, 0.01, 0.1, 1.0), low=0.0, high=float("inf"), low_is_excluded=True),
-        Parameter("l1Ratio", "float", (0.5,), low=0.0, high=1.0, simpler="high"),
-    )
+    parameters = GRIDS["elasticnet"]
     fitted = FittedElasticNet
 
     def _fit_settings(

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.grids import GRIDS, Setting
 from mlho.method import glmboost
 from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels, prefix_groups, prefix_key
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
-from mlho.method.classifiers.settings import Parameter, Setting
 from mlho.method.design_matrix import Matrix
 
 
@@ -64,11 +64,7 @@ class GLMBoost(Classifier):
     """Component-wise L2 boosting of the logistic loss. Simpler: a lower learning rate, then fewer steps."""
 
     name = "glmboost"
-    parameters = (
-        Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
-        # R MLHO's grid of mstop.
-        Parameter("nSteps", "int", (50, 100, 150), low=1, high=100_000),
-    )
+    parameters = GRIDS["glmboost"]
     fitted = FittedGLMBoost
 
     def _fit_settings(

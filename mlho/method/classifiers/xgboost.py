@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mlho.errors import BundleError, DataError
+from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import (
     Classifier,
     Coefficients,
@@ -24,7 +25,6 @@ from mlho.method.classifiers.base import (
     prefix_key,
 )
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, model_json
-from mlho.method.classifiers.settings import Parameter, Setting
 from mlho.method.design_matrix import Floats, Matrix
 
 #: The trees, in xgboost's own binary JSON.
@@ -131,15 +131,7 @@ class XGBoost(Classifier):
     """
 
     name = "xgboost"
-    parameters = (
-        Parameter("maxDepth", "int", (2, 4), low=1, high=16),
-        Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("minChildWeight", "float", (1.0,), low=0.0, high=float("inf"), simpler="high"),
-        Parameter("subsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("colsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("lambda", "float", (1.0,), low=0.0, high=float("inf"), simpler="high"),
-        Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
-    )
+    parameters = GRIDS["xgboost"]
     fitted = FittedXGBoost
 
     def _fit_settings(
