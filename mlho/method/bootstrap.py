@@ -134,6 +134,8 @@ def percentile_estimate(
     if n_absent:
         method += f" ({n_absent} without a value)"
     low, high = np.quantile(present, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    if low == high:
+        return Estimate(value, None, None, None, method, "no interval: the replicates are equal")
     return Estimate(value, float(low), float(high), float(present.std(ddof=1)), method)
 
 

@@ -168,12 +168,12 @@ def _checked(
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float]:
-    """Mean, and its standard error (zero, and not to be used, for fewer than two)."""
+    """Mean, and its standard error (zero, and not to be used, for fewer than two or for equal ones)."""
     n = len(values)
     if n == 0:
         return 0.0, 0.0
     mean = math.fsum(values) / n
-    if n == 1:
+    if n == 1 or max(values) == min(values):
         return mean, 0.0
     return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
 
@@ -185,7 +185,8 @@ def _interval(
         [t_quantile(0.5 + level / 2, n - 1) if n > 1 else 0.0 for n in n_seen.tolist()], dtype=np.float64
     )
     half_width = quantiles * standard_error
-    absent = n_seen < 2
+    # Of equal values the interval would have no width, as if the odds ratio were known exactly.
+    absent = (n_seen < 2) | (standard_error == 0)
     return _odds(mean - half_width, absent), _odds(mean + half_width, absent)
 
 

@@ -20,8 +20,8 @@ class Spread:
     mean, sd : float or None
         ``sd`` with n − 1; None with fewer than two values.
     low, high : float or None
-        Corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction`` or with fewer than
-        two values.
+        Corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two
+        values, or where all are equal.
     percentile_low, percentile_high : float or None
         2.5 and 97.5 % of the values themselves (for a level of 0.95): where a single split falls, not how well the mean
         is known.
@@ -84,7 +84,10 @@ def mean_with_spread(
     reason = "one iteration has a value: no interval" if n == 1 else None
     if n > 1:
         sd = math.sqrt(math.fsum((v - mean) ** 2 for v in present) / (n - 1))
-        if test_fraction is None:
+        if max(present) == min(present):
+            # The t-interval would have no width, as if the figure were known exactly.
+            sd, reason = 0.0, "no interval: all values are equal"
+        elif test_fraction is None:
             reason = "no interval: the test fraction was not given"
         else:
             ratio = test_fraction / (1.0 - test_fraction)

@@ -16,7 +16,7 @@ def spread_cell(metric: str, s: Spread | None, digits: int = 3) -> str:
     """Return a metric's mean over iterations with its interval below it; in words when there is none."""
     if s is None or s.mean is None:
         return words.ABSENT
-    mean, s, ends = s.mean, words.possible(metric, s), ""
+    mean, ends = s.mean, ""
     if s.low is not None and s.high is not None:
         ends = words.between(words.number(s.low, digits), words.number(s.high, digits))
     return with_note(words.number(mean, digits), ends)

@@ -63,6 +63,8 @@ def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float) -> 
     if k < 2:
         return MeanCurve(list(grid), mean, None, None)
     half = [t_quantile(0.975, k - 1) * _standard_error(values, overlap) for values in heights]
+    if not any(half):  # equal curves: a band without height would say that the curve is known exactly
+        return MeanCurve(list(grid), mean, None, None)
     low = [min(1.0, max(0.0, m - h)) for m, h in zip(mean, half, strict=True)]
     high = [min(1.0, max(0.0, m + h)) for m, h in zip(mean, half, strict=True)]
     return MeanCurve(list(grid), mean, low, high)

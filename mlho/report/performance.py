@@ -57,7 +57,7 @@ def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
     for i, x in enumerate(mean.x):
         if round(100 * x) % 5 == 0:
             ends = words.DASH
-            if mean.low is not None and mean.high is not None:
+            if mean.low is not None and mean.high is not None and mean.low[i] < mean.high[i]:
                 ends = words.between(words.number(mean.low[i], 3), words.number(mean.high[i], 3))
             rows.append((words.number(x), words.number(mean.mean[i], 3), ends))
     return tuple(rows)

@@ -40,7 +40,8 @@ class Spread(Part):
     sd: float | None = None
     low: float | None = None
     high: float | None = None
-    """95 % corrected resampled t-interval (Nadeau and Bengio 2003)."""
+    """95 % corrected resampled t-interval (Nadeau and Bengio 2003), cut to what the figure can be; ``null`` where all values are
+    equal."""
     minimum: float | None = None
     maximum: float | None = None
     n: int = 0
@@ -116,7 +117,7 @@ class Confidence(Part):
     low99: float | None = None
     high99: float | None = None
     reason: str | None = None
-    """Why the interval is absent: seen once."""
+    """Why the interval is absent: seen once, or all odds ratios equal."""
 
 
 class OddsRatio(Part):

@@ -78,7 +78,6 @@ def tiles(result: Result) -> list[dict[str, str]]:
 
 def _spread_tile(result: Result, metric: str, label: str) -> dict[str, str]:
     figure = result.headline.get(metric)
-    figure = None if figure is None else words.possible(metric, figure)
     if figure is None or figure.mean is None:
         return {"label": label, "value": words.ABSENT, "more": "no test set has a value"}
     more = _ends(figure.low, figure.high) or f"no interval: {words.plural(figure.n, 'test set')}"

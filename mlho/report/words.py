@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mlho.report.result import CohortSummary, Estimate, FeatureResult, Spread, Stability, TestSet
+from mlho.report.verdicts import auroc_verdict, calibration_verdict, why_not_judged
 
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
@@ -67,25 +68,25 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
 # What a figure can be at most and at least: a symmetric interval may leave it.
 POSSIBLE: Final[dict[str, tuple[float, float]]] = {
     **dict.fromkeys(
-        ("auroc", "average_precision", "pr_integral", "brier", "sensitivity", "specificity"), (0.0, 1.0)
+        (
+            "auroc",
+            "average_precision",
+            "pr_integral",
+            "pr_davis_goadrich",
+            "brier",
+            "sensitivity",
+            "specificity",
+        ),
+        (0.0, 1.0),
     ),
     **dict.fromkeys(("ppv", "npv", "accuracy", "mean_absolute_error"), (0.0, 1.0)),
+    "scaled_brier": (float("-inf"), 1.0),
     **dict.fromkeys(("calibration_ici", "calibration_ece_equal_count", "calibration_brier"), (0.0, 1.0)),
     "log_loss": (0.0, float("inf")),
     "alerts_per_100": (0.0, 100.0),
     "number_needed_to_evaluate": (1.0, float("inf")),
 }
 
-# Bands are signposts, not verdicts. AUROC after Hosmer, Lemeshow and Sturdivant (2013), chapter 5; above 0.95 a
-# clinical model from routine records is more often leakage than success.
-AUROC_BANDS: Final = (
-    (0.95, "suspiciously high: look for leakage before anything else"),
-    (0.8, "good"),
-    (0.7, "acceptable"),
-    (0.6, "modest"),
-    (0.55, "poor"),
-    (0.0, "hardly better than chance"),
-)
 # Fleiss's benchmark, which Nogueira, Sechidis and Brown (2018) use for their measure.
 STABILITY_BANDS: Final = ((0.75, "excellent"), (0.4, "intermediate to good"), (-1.0, "poor"))
 
@@ -195,25 +196,9 @@ def metric_order(keys: Sequence[str]) -> list[str]:
     return sorted(keys, key=lambda key: (known.index(key) if key in METRICS else len(known), key))
 
 
-def auroc_band(value: float) -> str:
-    """Return what an AUROC is commonly called."""
-    return next((word for bound, word in AUROC_BANDS if value >= bound), AUROC_BANDS[-1][1])
-
-
 def stability_band(value: float) -> str:
     """Return what a stability of selection is commonly called."""
     return next((word for bound, word in STABILITY_BANDS if value >= bound), STABILITY_BANDS[-1][1])
-
-
-def calibration_in_words(slope: Spread | None) -> str:
-    """Say what the calibration slope means for someone who reads the probabilities."""
-    if slope is None or slope.mean is None:
-        return "could not be judged"
-    if slope.mean < 0.8:
-        return "too extreme: high probabilities are too high and low ones too low"
-    if slope.mean > 1.25:
-        return "too timid: high probabilities are too low and low ones too high"
-    return "close to what was observed"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
@@ -241,8 +226,8 @@ def summary_sentences(
     rival = winners.get("auroc")
     return [
         _who(outcome, predictive, cohort),
-        _how_well(headline.get("auroc"), test_sets, final_classifier),
-        _calibrated(headline.get("calibration_slope")),
+        _how_well(headline.get("auroc"), test_sets, final_classifier, cohort),
+        _calibrated(headline.get("calibration_slope"), cohort),
         _how_stable(stability),
         _which(features, stability.n_consensus),
         *([] if rival is None or rival == headline.get("auroc") else [_winners(rival)]),
@@ -265,25 +250,31 @@ def test_sets_in_words(test_sets: Sequence[TestSet]) -> str:
     return plural(len(test_sets), kind)
 
 
-def _how_well(auroc: Spread | None, test_sets: Sequence[TestSet], classifier: str) -> str:
+def _how_well(
+    auroc: Spread | None, test_sets: Sequence[TestSet], classifier: str, cohort: CohortSummary
+) -> str:
     if auroc is None or auroc.mean is None:
         return "Discrimination could not be measured: no test set held both outcomes."
     return (
         f"On patients held out of training the AUROC of the final model's classifier, {classifier}, was "
-        f"{spread(possible('auroc', auroc))} over {test_sets_in_words(test_sets)}: {auroc_band(auroc.mean)}."
+        f"{spread(auroc)} over {test_sets_in_words(test_sets)}: {auroc_verdict(auroc, cohort)}."
     )
 
 
 def _winners(auroc: Spread) -> str:
     return (
         "Another procedure, which takes the best candidate on ranked features in each iteration, had an AUROC of "
-        f"{spread(possible('auroc', auroc))}; it is not the final model's."
+        f"{spread(auroc)}; it is not the final model's."
     )
 
 
-def _calibrated(slope: Spread | None) -> str:
-    figure = f" (calibration slope {spread(slope)})" if slope is not None and slope.mean is not None else ""
-    return f"After calibration the probabilities were {calibration_in_words(slope)}{figure}."
+def _calibrated(slope: Spread | None, cohort: CohortSummary) -> str:
+    figure = "" if slope is None or slope.mean is None else f"calibration slope {spread(slope)}"
+    verdict = calibration_verdict(slope, cohort)
+    if verdict is None:
+        more = "; ".join(part for part in (why_not_judged(slope, cohort), figure) if part)
+        return f"The calibration of the probabilities cannot be judged ({more})."
+    return f"After calibration the probabilities were {verdict} ({figure})."
 
 
 def _how_stable(stability: Stability) -> str:

@@ -61,7 +61,12 @@ class Returns:
             n_seen=n_seen,
             n_positive=int(table.n_positive[position]),
             n_negative=int(table.n_negative[position]),
-            reason=reasons.get(n_seen),
+            reason=reasons.get(n_seen)
+            or (
+                "all odds ratios are equal, or beyond a float: no interval"
+                if numbers["low95"] is None
+                else None
+            ),
             **numbers,
         )
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from mlho.method.metrics import error_distribution
 from mlho.method.spread import mean_with_spread
 from mlho.report.result import CandidateIteration, Curves, Estimate, Spread, TestSet
+from mlho.report.words import plural, possible
 from mlho.training.problem import Problem
 from mlho.training.records import IterationRecord
 
@@ -63,7 +64,7 @@ def judge_by_iterations(
     fraction = problem.spec.validation.test_fraction
     return PerformanceRecord(
         classifier=classifier,
-        procedure=f"{classifier} on the features ranked in each iteration, mean over the test sets of {len(records)} iteration(s)",
+        procedure=f"{classifier} on the features ranked in each iteration, mean over the test sets of {plural(len(records), 'iteration')}",
         test_sets=[_test_set(record, candidate) for record, candidate in zip(records, own, strict=True)],
         headline=metrics_over([candidate.evaluation for candidate in own], fraction),
         headline_auroc=[estimate_of(candidate.evaluation["figures"]["auroc"]) for candidate in own],
@@ -109,10 +110,10 @@ def estimate_of(plain: dict[str, Any]) -> Estimate:
     return Estimate(**{name: plain[name] for name in ("value", "low", "high", "method", "reason")})
 
 
-def spread_over(values: Iterable[float | None], test_fraction: float) -> Spread:
-    """Mean of one figure over test sets, and its spread."""
+def spread_over(values: Iterable[float | None], test_fraction: float, metric: str) -> Spread:
+    """Mean of one figure over test sets, and its spread, its interval cut to what the metric can be."""
     spread = mean_with_spread(list(values), test_fraction=test_fraction)
-    return Spread(**{name: getattr(spread, name) for name in Spread.model_fields})
+    return possible(metric, Spread(**{name: getattr(spread, name) for name in Spread.model_fields}))
 
 
 def metrics_over(evaluations: Sequence[dict[str, Any]], test_fraction: float) -> dict[str, Spread]:
@@ -124,7 +125,7 @@ def metrics_over(evaluations: Sequence[dict[str, Any]], test_fraction: float) ->
         *(f"{rule}/{name}" for rule in rules for name in OPERATING),
     ]
     flat = [figures_of(evaluation) for evaluation in evaluations]
-    return {name: spread_over((_value(own.get(name)) for own in flat), test_fraction) for name in names}
+    return {name: spread_over((_value(own.get(name)) for own in flat), test_fraction, name) for name in names}
 
 
 def figures_of(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ from mlho.report.result import (
     Spread,
     ThresholdResult,
 )
-from mlho.report.words import summary_sentences
+from mlho.report.words import plural, summary_sentences
 from mlho.spec import TrainingSpec, digest_of
 from mlho.training.disclosure import characteristics, shown_attrition
 from mlho.training.explanation import (
@@ -276,7 +276,7 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
     n_iterations = problem.spec.validation.iterations
     if n_iterations < 5:
         found.append(
-            f"Only {n_iterations} iteration(s): confidence scores and spreads say little below five."
+            f"Only {plural(n_iterations, 'iteration')}: confidence scores and spreads say little below five."
         )
     if not summary.consensus.get("converged", True):
         found.append("The consensus model did not converge: its odds ratios are not to be trusted.")

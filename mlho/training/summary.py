@@ -77,7 +77,7 @@ def _compare_candidates(problem: Problem, records: Sequence[IterationRecord]) ->
         summaries.append(
             CandidateSummary(
                 classifier=candidate.classifier,
-                cv_auroc=spread_over((one.settings[one.chosen].mean for one in own), fraction),
+                cv_auroc=spread_over((one.settings[one.chosen].mean for one in own), fraction, "auroc"),
                 test=metrics_over([one.evaluation for one in own], fraction),
                 wins=sum(record.result.winner == candidate.classifier for record in records),
                 is_final=False,

@@ -50,6 +50,14 @@ def test_one_iteration_has_no_interval():
     assert spread.reason == "one iteration has a value: no interval"
 
 
+def test_equal_values_have_no_interval():
+    """Two equal iterations do not make a figure known exactly."""
+    spread = mean_with_spread([0.8, 0.8], test_fraction=0.3)
+
+    assert (spread.mean, spread.sd, spread.low, spread.high) == (0.8, 0.0, None, None)
+    assert spread.reason == "no interval: all values are equal"
+
+
 def test_without_test_fraction_there_is_no_interval():
     """The overlap of the training sets is not known."""
 

@@ -65,7 +65,7 @@ def sample_result(
         },
         "iterations": [_iteration(i, a, draw) for i, a in enumerate(aurocs, start=1)],
         "candidates": _candidates(aurocs),
-        "procedure": f"xgboost on the features ranked in each iteration, mean over the test sets of {n_iterations} iteration(s)",
+        "procedure": f"xgboost on the features ranked in each iteration, mean over the test sets of {n_iterations} iterations",
         "test_sets": [_test_set(i, a) for i, a in enumerate(aurocs, start=1)],
         "headline": headline,
         "winners": _headline([a + 0.002 for a in aurocs]),

@@ -44,20 +44,6 @@ def test_known_metrics_come_first_in_a_readers_order():
     assert words.metric_order(["zeta", "brier", "alpha", "auroc"]) == ["auroc", "brier", "alpha", "zeta"]
 
 
-@pytest.mark.parametrize(
-    ("value", "word"),
-    [(0.5, "hardly better than chance"), (0.68, "modest"), (0.75, "acceptable"), (0.85, "good")],
-)
-def test_an_auroc_is_called_by_its_band(value, word):
-    """The bands of Hosmer, Lemeshow and Sturdivant, with nothing flattering below 0.7."""
-    assert words.auroc_band(value) == word
-
-
-def test_an_auroc_near_one_is_suspected_not_praised():
-    """An AUROC above 0.95 on routine records is more often leakage than success."""
-    assert "leakage" in words.auroc_band(0.987)
-
-
 def test_an_interval_is_cut_to_what_the_metric_can_be():
     """A symmetric interval of a sensitivity near one would end above it; a calibration intercept has no bounds."""
     wide = Spread(mean=0.95, low=0.85, high=1.05)

@@ -1,0 +1,90 @@
+"""Verdicts in words. They follow the interval, not the value; where the interval allows everything, there is none."""
+
+from typing import Final
+
+from mlho.report.result import CohortSummary, Spread
+
+# Samples with, and samples without, the outcome below which there is no verdict. Collins, Ogundimu and Altman (2016)
+# and Van Calster et al. (2016): at least 100 events and non-events to validate a model, at least 200 for its calibration.
+MIN_SAMPLES: Final = 100
+MIN_FOR_CALIBRATION: Final = 200
+CHANCE: Final = 0.5
+# Bands are signposts. AUROC after Hosmer, Lemeshow and Sturdivant (2013), chapter 5; above 0.95 a clinical model from
+# routine records is more often leakage than success.
+SUSPICIOUS_AUROC: Final = 0.95
+AUROC_BANDS: Final = (
+    (0.8, "good"),
+    (0.7, "acceptable"),
+    (0.6, "modest"),
+    (0.55, "poor"),
+    (CHANCE, "hardly better than chance"),
+)
+# Between these slopes probabilities are off by little; the upper is the inverse of the lower.
+CLOSE_SLOPES: Final = (0.8, 1.25)
+_CLOSE: Final = "close to what was observed"
+_EXTREME: Final = "too extreme: high probabilities are too high and low ones too low"
+_TIMID: Final = "too timid: high probabilities are too low and low ones too high"
+
+
+def has_samples(cohort: CohortSummary, n: int) -> bool:
+    """Tell whether a cohort has at least ``n`` samples with and ``n`` without the outcome."""
+    return min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) >= n
+
+
+def auroc_verdict(auroc: Spread, cohort: CohortSummary) -> str:
+    """Return what an AUROC is commonly called, over its whole interval; or why it is called nothing.
+
+    Parameters
+    ----------
+    auroc : Spread
+        With a mean.
+    cohort : CohortSummary
+        Whose samples were tested.
+    """
+    if not has_samples(cohort, MIN_SAMPLES):
+        return f"no verdict with fewer than {MIN_SAMPLES} samples with and {MIN_SAMPLES} without the outcome"
+    if auroc.mean is None or auroc.low is None or auroc.high is None:
+        return "no verdict without an interval"
+    if auroc.high < CHANCE:
+        return "worse than chance: patients with the outcome have lower scores"
+    if auroc.low <= CHANCE:
+        return "cannot be told from chance"
+    if auroc.mean >= SUSPICIOUS_AUROC:
+        return "suspiciously high: look for leakage before anything else"
+    lowest, highest = auroc_band(auroc.low), auroc_band(auroc.high)
+    return lowest if lowest == highest else f"{lowest} to {highest}"
+
+
+def auroc_band(value: float) -> str:
+    """Return what an AUROC of 0.5 or more is commonly called."""
+    return next((word for bound, word in AUROC_BANDS if value >= bound), "worse than chance")
+
+
+def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | None:
+    """Return what the calibration slope says of the probabilities; None where it cannot be judged.
+
+    Its interval may lie in one zone (too extreme, close, too timid), or in two; an interval that reaches from the first
+    to the last is compatible with everything.
+    """
+    if slope is None or slope.mean is None or slope.low is None or slope.high is None:
+        return None
+    if not has_samples(cohort, MIN_FOR_CALIBRATION):
+        return None
+    may_be_extreme, may_be_timid = slope.low < CLOSE_SLOPES[0], slope.high > CLOSE_SLOPES[1]
+    may_be_close = slope.high >= CLOSE_SLOPES[0] and slope.low <= CLOSE_SLOPES[1]
+    if may_be_extreme and may_be_timid:
+        return None
+    if may_be_extreme:
+        return f"{_CLOSE}, or {_EXTREME}" if may_be_close else _EXTREME
+    if may_be_timid:
+        return f"{_CLOSE}, or {_TIMID}" if may_be_close else _TIMID
+    return _CLOSE
+
+
+def why_not_judged(slope: Spread | None, cohort: CohortSummary) -> str:
+    """Return why there is no verdict on calibration."""
+    if slope is None or slope.mean is None:
+        return "no test set has a calibration slope"
+    if not has_samples(cohort, MIN_FOR_CALIBRATION):
+        return f"fewer than {MIN_FOR_CALIBRATION} samples with or without the outcome"
+    return "there is no interval" if slope.low is None else "the interval is too wide"

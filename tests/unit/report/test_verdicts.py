@@ -1,0 +1,91 @@
+"""Verdicts follow the interval."""
+
+import pytest
+
+from mlho.report.result import CohortSummary, Spread
+from mlho.report.verdicts import auroc_verdict, calibration_verdict, why_not_judged
+
+
+def cohort_of(n_positive, n_negative):
+    n = n_positive + n_negative
+    return CohortSummary(
+        n_patients=n,
+        n_samples=n,
+        n_positive_patients=n_positive,
+        n_positive_samples=n_positive,
+        attrition=[],
+        label_ledger={},
+    )
+
+
+LARGE = cohort_of(1000, 9000)
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "verdict"),
+    [
+        (0.75, 0.72, 0.78, "acceptable"),
+        (0.71, 0.69, 0.73, "modest to acceptable"),
+        (0.75, 0.58, 0.90, "poor to good"),
+        (0.52, 0.51, 0.53, "hardly better than chance"),
+        (0.55, 0.48, 0.62, "cannot be told from chance"),
+        (0.37, 0.30, 0.44, "worse than chance: patients with the outcome have lower scores"),
+        (0.37, 0.10, 0.64, "cannot be told from chance"),
+        (0.987, 0.98, 0.994, "suspiciously high: look for leakage before anything else"),
+        (0.75, None, None, "no verdict without an interval"),
+    ],
+)
+def test_an_auroc_is_called_by_its_interval(mean, low, high, verdict):
+    """From the band of the lower end to that of the upper; 0.37 is not hardly better than chance."""
+    assert auroc_verdict(Spread(mean=mean, low=low, high=high), LARGE) == verdict
+
+
+@pytest.mark.parametrize(("n_positive", "n_negative"), [(99, 5000), (5000, 99)])
+def test_few_samples_of_one_outcome_have_no_verdict(n_positive, n_negative):
+    """A hundred with and a hundred without the outcome are needed, whatever the interval; two hundred for calibration."""
+    narrow = Spread(mean=0.75, low=0.74, high=0.76)
+
+    assert auroc_verdict(narrow, cohort_of(n_positive, n_negative)).startswith(
+        "no verdict with fewer than 100"
+    )
+    assert auroc_verdict(narrow, cohort_of(100, 100)) == "acceptable"
+    slope = Spread(mean=1.0, low=0.95, high=1.05)
+    assert calibration_verdict(slope, cohort_of(n_positive + 100, n_negative + 100)) is None
+    assert calibration_verdict(slope, cohort_of(200, 200)) == "close to what was observed"
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "beginning"),
+    [
+        (1.03, 0.86, 1.20, "close to what was observed"),
+        (0.60, 0.45, 0.75, "too extreme: high probabilities are too high"),
+        (0.85, 0.70, 1.00, "close to what was observed, or too extreme"),
+        (1.60, 1.40, 1.80, "too timid"),
+        (1.20, 1.00, 1.40, "close to what was observed, or too timid"),
+    ],
+)
+def test_calibration_is_called_by_the_interval_of_its_slope(mean, low, high, beginning):
+    """One zone, or two neighbouring ones."""
+    verdict = calibration_verdict(Spread(mean=mean, low=low, high=high), LARGE)
+
+    assert verdict.startswith(beginning)
+
+
+@pytest.mark.parametrize(
+    ("slope", "cohort", "reason"),
+    [
+        (Spread(mean=1.11, low=-5.4, high=7.7), LARGE, "the interval is too wide"),
+        (Spread(mean=1.0), LARGE, "there is no interval"),
+        (Spread(mean=None), LARGE, "no test set has a calibration slope"),
+        (None, LARGE, "no test set has a calibration slope"),
+        (
+            Spread(mean=1.0, low=0.9, high=1.1),
+            cohort_of(199, 5000),
+            "fewer than 200 samples with or without the outcome",
+        ),
+    ],
+)
+def test_calibration_that_cannot_be_judged_says_why(slope, cohort, reason):
+    """A slope of 1.11 with an interval from −5.4 to 7.7 is compatible with everything."""
+    assert calibration_verdict(slope, cohort) is None
+    assert why_not_judged(slope, cohort) == reason

@@ -1,0 +1,60 @@
+"""Every interval of a result: within what its figure can be, and never without width."""
+
+import json
+
+import pytest
+
+from mlho.report.words import POSSIBLE
+from tests.builders import make_tables, run_inline, write_tables
+
+
+def estimates_in(part, name=""):
+    """Every object with ``low`` and ``high`` in a document, with the name of the figure that it stands under."""
+    if isinstance(part, dict):
+        if {"low", "high"} <= part.keys() and not isinstance(part["low"], list):
+            yield name, part
+        for key, own in part.items():
+            yield from estimates_in(own, key.rpartition("/")[2])
+    elif isinstance(part, list):
+        for own in part:
+            yield from estimates_in(own, name)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """Three test sets of about twenty patients: symmetric intervals reach far beyond what rates can be."""
+    root = tmp_path_factory.mktemp("intervals")
+    changes = {"validation.iterations": 3, "validation.testFraction": 0.15}
+    home = run_inline(write_tables(root / "data", make_tables(120, seed=2)), root / "store", changes)
+    return json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+
+
+def test_no_bound_lies_outside_what_the_figure_can_be(result):
+    """In headline, winners, candidates and iterations alike."""
+    known = [(name, own) for name, own in estimates_in(result) if name in POSSIBLE]
+
+    outside = [
+        (name, own["low"], own["high"])
+        for name, own in known
+        if own["low"] is not None and not POSSIBLE[name][0] <= own["low"] <= own["high"] <= POSSIBLE[name][1]
+    ]
+    assert outside == []
+    assert {"auroc", "sensitivity", "brier", "calibration_ici"} <= {name for name, _ in known}
+    assert any(own["low"] in (0.0, 1.0) or own["high"] == 1.0 for _, own in known)
+
+
+def test_no_interval_has_no_width(result):
+    """Equal values have no interval, with the reason where there is a place for it."""
+    assert [
+        (name, own)
+        for name, own in estimates_in(result)
+        if own["low"] is not None and own["low"] == own["high"]
+    ] == []
+
+
+def test_few_samples_have_no_verdict(result):
+    """In the sentences of the summary."""
+    assert "no verdict with fewer than 100 samples" in result["summary"][1]
+    assert result["summary"][2].startswith(
+        "The calibration of the probabilities cannot be judged (fewer than 200"
+    )
