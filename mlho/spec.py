@@ -204,7 +204,8 @@ class Selection(SpecPart):
     screen: Literal["at-least", "mlho-r"] = "at-least"
     """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
     ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
-    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison."""
+    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison. All but ``mlho-r``
+    see ``count`` and ``last`` by the terciles of the training values, corrected for the number of levels."""
     n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
     """How many columns the ranking keeps. Demographics do not count."""
     scope: Literal["fold", "iteration"] = "fold"
