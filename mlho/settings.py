@@ -15,6 +15,8 @@ SIGNING_KEY: Final = "MLHO_SIGNING_KEY"
 STORE: Final = "MLHO_STORE"
 SOFT_LIMIT: Final = "MLHO_SOFT_LIMIT"
 HARD_LIMIT: Final = "MLHO_HARD_LIMIT"
+STORE_PATIENCE: Final = "MLHO_STORE_PATIENCE"
+STORE_PATIENCE_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Settings:
     """``MLHO_SOFT_LIMIT``: seconds after which a worker asks a task to stop."""
     hard_limit: float | None = None
     """``MLHO_HARD_LIMIT``: seconds after which it kills it."""
+    store_patience: float = STORE_PATIENCE_SECONDS
+    """``MLHO_STORE_PATIENCE``: seconds for which a run that has begun waits for object storage."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -51,6 +55,7 @@ class Settings:
             values.get(STORE) or None,
             _seconds(values, SOFT_LIMIT),
             _seconds(values, HARD_LIMIT),
+            store_patience(values),
         )
 
     def broker_at(self, address: str | None) -> str | None:
@@ -74,6 +79,18 @@ class Settings:
                 f"{SIGNING_KEY}: not set. Scheduler and workers sign their messages with it. {_HOW}"
             )
         return self.signing_key
+
+
+def store_patience(environment: Mapping[str, str] | None = None) -> float:
+    """Seconds for which a run that has begun waits for object storage.
+
+    Raises
+    ------
+    SpecError
+        ``MLHO_STORE_PATIENCE`` is no positive number.
+    """
+    values = os.environ if environment is None else environment
+    return _seconds(values, STORE_PATIENCE) or STORE_PATIENCE_SECONDS
 
 
 def _seconds(values: Mapping[str, str], name: str) -> float | None:

@@ -126,6 +126,7 @@ def words_of(facts: Facts) -> str:
     words += [f"{facts.rate:.1f}/s"] if facts.rate else []
     words += [f"{duration(facts.seconds_left)} left"] if facts.seconds_left is not None else []
     words += ["queue does not serve"] if facts.is_degraded else []
+    words += [facts.outage.short] if facts.outage else []
     return ", ".join(words)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.errors import MlhoError, SpecError, StoreUnavailable
+from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable
 from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
@@ -31,6 +31,7 @@ from scheduler.executions import AnotherScheduler, Deposed, RunCancelled, cancel
 from scheduler.leases import Leases, QueueUnavailable
 from scheduler.manifest import data_root, make_manifest
 from scheduler.observation import Check, Drive
+from scheduler.outages import StoreGivenUp, StoreHealth
 from scheduler.queued import Place, Stopped, cancel_run, carry_out_on_queue
 from scheduler.reasons import failures_shown, reason_of
 from scheduler.remote import OTHER_KEY, QueueExecutor
@@ -40,6 +41,7 @@ from scheduler.scoring import ScoringRun, prepare_scoring
 _NOWHERE: Final = Path("/nonexistent")  # relative addresses count from a file; a resource is in none
 _RETRY_SECONDS: Final = (2.0, 5.0, 10.0, 30.0, 60.0)
 _MAX_DEFECTS: Final = 3
+_DRIVE: Final = "drive"
 _METRICS: Final = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_intercept")
 
 log = structlog.get_logger()
@@ -134,6 +136,7 @@ class Driver:
         self._stop = threading.Event()
         self._executor: QueueExecutor | None = None
         self._picture = Drive()
+        self._health = StoreHealth(patience=home.settings.store_patience)
         self._idle_since = time.monotonic()
         self._thread = threading.Thread(
             target=self._drive, name=f"run-{undertaking.run_id[:12]}", daemon=True
@@ -171,21 +174,17 @@ class Driver:
         """How far it is, at this moment."""
         found = self._picture
         executor = self._executor
-        if executor is None or found.end is not None:
+        if found.end is not None:
+            return found
+        found = replace(found, trouble=_trouble_of(self._health, executor) or found.trouble)
+        if executor is None:
             return found
         figures = executor.figures
-        trouble = found.trouble
-        if figures.is_degraded:
-            words = f"{figures.outage} Workers finish what they have, and wait."
-            trouble = ("QueueUnavailable", cut(words, 512))
-        elif figures.forged:
-            trouble = ("MessagesRefused", OTHER_KEY)
         return replace(
             found,
             slots=figures.slots,
             retried=figures.retried,
             quarantined=figures.quarantined,
-            trouble=trouble,
             idle_seconds=0.0 if found.running else time.monotonic() - self._idle_since,
             memory_exceeded=figures.memory_exceeded,
         )
@@ -204,6 +203,10 @@ class Driver:
                 self._end(ConditionType.CANCELLED, "Cancelled", str(error))
                 return
             except (AnotherScheduler, Deposed, QueueUnavailable, QueueError, StoreUnavailable) as error:
+                given_up = self._take_in(error)
+                if given_up is not None:
+                    self._fail(given_up)
+                    return
                 if isinstance(error, AnotherScheduler):
                     n_tries = 0  # most often a former leader's, whose lease is over within seconds
                 self._show(replace(self._picture, trouble=(reason_of(error), cut(str(error), 512))))
@@ -222,11 +225,24 @@ class Driver:
             self._stop.wait(_RETRY_SECONDS[min(n_tries, len(_RETRY_SECONDS) - 1)])
             n_tries += 1
 
+    def _take_in(self, error: MlhoError) -> StoreGivenUp | None:
+        """Take in that the run was broken off; an error if its store has been away for too long."""
+        if isinstance(error, StoreOutage):
+            self._health.failed(_DRIVE, error)
+        self._health.only(_DRIVE)
+        return self._health.given_up()
+
     def _once(self) -> None:
         self._note()
         place = Place(self._home.broker, self._home.store_address, 0)
         finished = carry_out_on_queue(
-            self._run, place, self._home.settings, self, tell=lambda _: None, begun=self._begun
+            self._run,
+            place,
+            self._home.settings,
+            self,
+            tell=lambda _: None,
+            begun=self._begun,
+            health=self._health,
         )
         outcome = outcome_of(self._home, self._run, finished.report.facts)
         stages = tuple((name, total, total) for name, _, total in self._picture.stages)
@@ -245,6 +261,7 @@ class Driver:
 
     def _begun(self, execution: Execution, executor: QueueExecutor) -> None:
         self._executor = executor
+        self._health.served(_DRIVE)
         self._idle_since = time.monotonic()
         self._show(replace(self._picture, execution=execution.id, trouble=None))
 
@@ -275,6 +292,21 @@ class Driver:
     def _show(self, picture: Drive) -> None:
         self._picture = picture
         self._on_change()
+
+
+def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[str, str] | None:
+    """Reason and message of what is wrong though the run goes on: the store first, as the rest may follow from it."""
+    if health.outage is not None:
+        return health.outage.reason, cut(
+            f"{health.outage.words} The run waits, and goes on once it serves.", 512
+        )
+    if executor is not None and executor.figures.is_degraded:
+        return "QueueUnavailable", cut(
+            f"{executor.figures.outage} Workers finish what they have, and wait.", 512
+        )
+    if executor is not None and executor.figures.forged:
+        return "MessagesRefused", OTHER_KEY
+    return None
 
 
 def outcome_of(home: Home, run: Undertaking, facts: Mapping[str, Any]) -> dict[str, Any]:

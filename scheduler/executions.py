@@ -12,13 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
-from mlho.errors import ArtifactNotFound, MlhoError, StoreUnavailable
+from mlho.errors import ArtifactNotFound, MlhoError, StoreOutage, StoreUnavailable
 from mlho.protocol.documents import (
     Execution,
     State,
@@ -33,12 +34,14 @@ from mlho.protocol.failures import Failure
 from mlho.spec import canonical_json
 from mlho.store.base import Store
 from mlho.store.keys import run_key
+from scheduler.outages import StoreHealth
 
 LEASE_SECONDS: Final = 10.0
 _RENEW_SECONDS: Final = 2.0
 _TRUST_SECONDS: Final = 4.0  # how old a renewal may be to act on it without another look
 _SAFE_SHARE: Final = 0.8  # of a lease: how old the renewal that a look has made may be, since this process may have been stopped in its midst
 _POLL_SECONDS: Final = 0.5
+_LEADER: Final = "leader"
 _NOBODY: Final = canonical_json({"token": ""})
 
 log = structlog.get_logger()
@@ -72,7 +75,9 @@ class Leadership:
         *,
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        health: StoreHealth | None = None,
     ) -> None:
+        self._health = health or StoreHealth()
         self._store = store
         self._run = run
         self._key = leader_key(run)
@@ -102,7 +107,8 @@ class Leadership:
     ) -> None:
         self._stop_event.set()
         self._thread.join()
-        with self._lock:
+        # A store that does not serve is no reason to hide why the run ended: the right expires.
+        with self._lock, suppress(StoreUnavailable):
             if not self._is_deposed:
                 self._store.compare_and_swap(self._key, _NOBODY, expected=self._current)
 
@@ -155,8 +161,11 @@ class Leadership:
         while not self._stop_event.wait(_RENEW_SECONDS):
             try:
                 self._renew()
+                self._health.served(_LEADER)
             except Deposed:
                 return
+            except StoreOutage as error:
+                self._health.failed(_LEADER, error)
             except (StoreUnavailable, OSError) as error:
                 log.warning("leadership_not_renewed", error_kind=type(error).__name__)
 

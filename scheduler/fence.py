@@ -22,6 +22,7 @@ from mlho.protocol.names import PREFIX
 from mlho.store.base import Store
 from scheduler.executions import LEASE_SECONDS, AnotherScheduler, Deposed, Leadership
 from scheduler.leases import QueueUnavailable, unavailable
+from scheduler.outages import StoreHealth
 
 _RENEW_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.25
@@ -118,7 +119,9 @@ class Fence:
 
 
 @contextmanager
-def leading(store: Store, run: str, broker: str) -> Iterator[Callable[[], None]]:
+def leading(
+    store: Store, run: str, broker: str, *, health: StoreHealth | None = None
+) -> Iterator[Callable[[], None]]:
     """The right to drive a run; yields the look whether it still stands.
 
     Raises
@@ -126,7 +129,7 @@ def leading(store: Store, run: str, broker: str) -> Iterator[Callable[[], None]]
     AnotherScheduler
         Somebody else has it.
     """
-    with Leadership(store, run) as leader:
+    with Leadership(store, run, health=health) as leader:
         if store.has_one_winner:
             yield leader.check
             return

@@ -71,23 +71,25 @@ class JsonTrack(Track):
 
     def end(self, state: str) -> None:
         """Write the last line: how the run ended."""
-        facts = replace(self._latest, rate=None, seconds_left=None, running=0, is_degraded=False)
+        facts = replace(self._latest, rate=None, seconds_left=None, running=0, is_degraded=False, outage=None)
         self._write(line_of(facts, name=self.name, run=self.run, state=state))
 
 
 def state_of(facts: Facts) -> str:
-    """``degraded`` while the queue does not answer, else ``running``."""
-    return "degraded" if facts.is_degraded else "running"
+    """``degraded`` while the queue or the store does not answer, else ``running``."""
+    return "degraded" if facts.is_degraded or facts.outage else "running"
 
 
 def line_of(facts: Facts, *, name: str, run: str, state: str) -> str:
     """The line for these facts."""
     fields = {
         "event": EVENT,
-        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": _moment(time.time()),
         "run": run,
         "name": name,
         "state": state,
+        "reason": _reason_of(facts),
+        "since": _moment(facts.outage.since) if facts.outage else None,
         "stage": facts.stage,
         "done": facts.done,
         "total": facts.total,
@@ -99,6 +101,16 @@ def line_of(facts: Facts, *, name: str, run: str, state: str) -> str:
         "seconds_left": None if facts.seconds_left is None else round(facts.seconds_left, 1),
     }
     return json.dumps(fields)
+
+
+def _reason_of(facts: Facts) -> str | None:
+    if facts.outage is not None:
+        return facts.outage.reason
+    return "QueueUnavailable" if facts.is_degraded else None
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _without_rate(facts: Facts) -> Facts:

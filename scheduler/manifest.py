@@ -1,9 +1,10 @@
 """The manifest: every input of a run, pinned by size and content before anything is read.
 
 Files are hashed with two threads (hashing releases the interpreter's lock); what is read later is compared with it.
-Objects of a bucket are listed, and their ETags taken: nothing of them is read here.
+Objects of a bucket are listed, and their ETags taken: of the first one alone a byte is read here.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,10 +69,20 @@ def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manif
     root = open_data(data) if isinstance(data, Path | str) else data
     patterns = {name: pattern for name, pattern in tables.model_dump().items() if pattern is not None}
     found = {name: find_inputs(root, pattern) for name, pattern in patterns.items()}
+    _try_to_read([file for own in found.values() for file in own.files])
     left_out = {name: tuple(map(shown, own.left_out)) for name, own in found.items() if own.left_out}
     with ThreadPoolExecutor(_HASHING_THREADS) as threads:
         pinned = {name: tuple(threads.map(_pinned, own.files)) for name, own in found.items()}
     return Manifest(pinned, left_out)
+
+
+def _try_to_read(files: Sequence[FoundFile]) -> None:
+    """Read a byte from a bucket, so that a missing right is an error now and not one that a run waits for."""
+    objects = (own.path for own in files if not isinstance(own.path, Path))
+    first = next(objects, None)
+    if first is not None:
+        with first.open() as file:
+            file.read(1)
 
 
 def _pinned(file: FoundFile) -> InputFile:

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mlho.processes import serving_metrics
-from scheduler.remote import Figures
+from scheduler.pending import Figures
 
 _COUNTERS: Final = {
     "sent": "Messages sent",
@@ -84,6 +84,8 @@ class MetricsPage(Collector):
         yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in figures.items()})
         degraded = {run: int(own.is_degraded) for run, own in figures.items()}
         yield _gauge("degraded", "1 while Redis does not answer, or takes nothing", degraded)
+        away = {run: int(own.health.outage is not None) for run, own in figures.items()}
+        yield _gauge("store_unavailable", "1 while object storage does not serve", away)
         for name, words in _COUNTERS.items():
             counter = CounterMetricFamily(f"mlho_run_{name}", words, labels=["run"])
             for run, own in figures.items():

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from scheduler.outages import Outage, StoreHealth
 
 WINDOW_SECONDS: Final = 30.0  # the rate is that of the last half minute
 
@@ -15,6 +17,7 @@ class Counts(Protocol):
     quarantined: int
     slots: int
     is_degraded: bool
+    health: StoreHealth
 
 
 @dataclass
@@ -25,6 +28,7 @@ class LocalCounts:
     quarantined: int = 0
     slots: int = 0
     is_degraded: bool = False
+    health: StoreHealth = field(default_factory=StoreHealth)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Facts:
     quarantined: int = 0
     slots: int = 0
     is_degraded: bool = False
+    outage: Outage | None = None
+    """Of the store, if it does not serve."""
     rate: float | None = None
     """Tasks done a second; ``None`` until it is known."""
     seconds_left: float | None = None
@@ -67,6 +73,7 @@ class Pace:
             quarantined=self.counts.quarantined,
             slots=self.counts.slots,
             is_degraded=self.counts.is_degraded,
+            outage=self.counts.health.outage,
             rate=rate,
             seconds_left=(total - done) / rate if rate else None,
         )

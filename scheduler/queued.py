@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.errors import MlhoError, SpecError, StoreUnavailable
+from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable
 from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
 from mlho.protocol.names import Names
 from mlho.protocol.tracing import open_traces
@@ -33,9 +33,12 @@ from scheduler.executions import (
 )
 from scheduler.fence import leading, patiently
 from scheduler.leases import Leases, QueueUnavailable
+from scheduler.outages import StoreGivenUp, StoreHealth
 from scheduler.pace import current_stage, in_all, share
-from scheduler.remote import OTHER_KEY, Figures, QueueExecutor
-from scheduler.runs import Finished, Observer, Undertaking, carry_out
+from scheduler.pending import Figures
+from scheduler.remote import OTHER_KEY, QueueExecutor
+from scheduler.run_state import Observer
+from scheduler.runs import Finished, Undertaking, carry_out
 from scheduler.traces import RunTrace
 
 LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
@@ -71,6 +74,7 @@ def carry_out_on_queue(
     *,
     tell: Callable[[str], None],
     begun: Callable[[Execution, QueueExecutor], None] = lambda execution, executor: None,
+    health: StoreHealth | None = None,
 ) -> Finished:
     """Carry out a run with workers on a queue.
 
@@ -85,6 +89,8 @@ def carry_out_on_queue(
         Says a sentence to whoever started the command, such as how to start a worker.
     begun : callable
         Told the execution and the executor before the first task is handed out.
+    health : StoreHealth, optional
+        Shows outages of the store, and says for how long they are waited for.
 
     Raises
     ------
@@ -93,9 +99,10 @@ def carry_out_on_queue(
         was cancelled.
     """
     name = run.run_id
+    health = health or StoreHealth(patience=settings.store_patience, tell=tell)
     with ExitStack() as stack:
         broker, key = stack.enter_context(open_queue(place, settings))
-        lead = stack.enter_context(leading(run.store, name, broker))
+        lead = stack.enter_context(leading(run.store, name, broker, health=health))
         execution, is_new = begin_execution(run.store, name, run.data, lead=lead)
         names = Names(execution.id)
         leases = Leases(broker, names)
@@ -112,6 +119,7 @@ def carry_out_on_queue(
             sender,
             lead=lead,
             is_new=is_new,
+            health=health,
         )
         ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
         watched = _Watched(observer, workers, partial(_tell, leases, lead), executor.figures, tell)
@@ -125,6 +133,7 @@ def carry_out_on_queue(
                 watched,
                 n_slots=lambda: executor.window,
                 lead=partial(patiently, lead),
+                health=health,
             )
 
 
@@ -230,8 +239,10 @@ def _state_after(error: BaseException | None) -> State | None:
         return State.FINISHED
     if isinstance(error, RunCancelled):
         return State.CANCELLED
-    # A queue that went away while this scheduler started is no failure of the run: its workers wait, and so does what they do.
-    if isinstance(error, MlhoError) and not isinstance(error, Deposed | QueueUnavailable):
+    # A queue or a store that is away is no failure of the run: its workers wait, and so does what they do.
+    if isinstance(error, MlhoError) and not isinstance(
+        error, Deposed | QueueUnavailable | StoreOutage | StoreGivenUp
+    ):
         return State.FAILED
     return None  # stopped: the same command goes on with this execution
 

@@ -15,6 +15,7 @@ from mlho.errors import (
 from mlho.protocol.failures import FailureClass, Quarantined, QueueError
 from scheduler.conditions import MAX_FAILURES, TASKS_QUARANTINED, Failure, cut
 from scheduler.leases import QueueUnavailable
+from scheduler.outages import StoreGivenUp
 from scheduler.task_errors import RemoteFailure
 
 _DEFECT: Final = "InternalError"
@@ -49,6 +50,8 @@ _ANY_REMEDY: Final = "Apply a new resource: it goes on from what is committed."
 
 def reason_of(error: BaseException) -> str:
     """The reason of a condition that an error leads to."""
+    if isinstance(error, StoreGivenUp):
+        return error.reason
     if isinstance(error, RemoteFailure):
         return _REASONS_OF_TASKS.get(error.failure_class, _DEFECT)
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)

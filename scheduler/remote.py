@@ -8,15 +8,14 @@ or its future fails.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
-from mlho.errors import ArtifactDamaged, MlhoError, StoreUnavailable
+from mlho.errors import ArtifactDamaged, MlhoError, StoreOutage, StoreUnavailable
 from mlho.protocol.documents import Execution, cancel_key, place_in, write_task
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
 from mlho.protocol.messages import Refusal, TaskMessage, new_message
@@ -28,7 +27,10 @@ from scheduler.dispatch import ID_SEPARATOR, Sender
 from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
 from scheduler.fence import patiently
 from scheduler.leases import Leases, QueueUnavailable, Standing
-from scheduler.task_errors import LEASE_EXPIRED, failure_error, now_quarantined, still_quarantined
+from scheduler.outages import StoreHealth, given_up
+from scheduler.pending import Figures
+from scheduler.pending import Pending as _Pending
+from scheduler.task_errors import LEASE_EXPIRED, failure_error, now_quarantined, outage_met, still_quarantined
 
 MESSAGE_MS: Final = 3_600_000
 _EVENT_SECONDS: Final = 0.5
@@ -40,6 +42,7 @@ _LOST_SECONDS: Final = 4.0  # a message is given this long to be in the queue or
 _LOST_SCAN_SECONDS: Final = 2.0
 _GRACE_SECONDS: Final = LEASE_MS / 1000  # after an outage, for workers to renew what they still hold
 _PAUSE_SECONDS: Final = 0.25
+_STORE_PAUSE_SECONDS: Final = 1.0
 _MEMORY_SECONDS: Final = (
     3.0  # for larger workers to be made: else all starts are used up in those that are too small
 )
@@ -50,42 +53,6 @@ _LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
 
 log = structlog.get_logger()
 OTHER_KEY: Final = "Workers refuse the messages, as they are signed with another key. Give all workers the scheduler's MLHO_SIGNING_KEY."
-
-
-@dataclass
-class Figures:
-    """What an execution has come to so far."""
-
-    sent: int = 0
-    retried: int = 0
-    quarantined: int = 0
-    lost: int = 0
-    forged: int = 0
-    """Messages that workers refused for their signature, as long as tasks are not done for it."""
-    is_degraded: bool = False
-    """Redis does not serve."""
-    outage: str = ""
-    """What is wrong with it then, and what helps."""
-    slots: int = 0
-    memory_exceeded: int = 0
-    """Bytes of the largest worker in which a task ran out of memory; 0: none did."""
-
-
-@dataclass
-class _Pending:
-    """A task under way."""
-
-    task: str
-    kind: str
-    place: Mapping[str, str | int]
-    futures: "list[Future[Outcome]]" = field(default_factory=list)
-    sent_at: float | None = None
-    """By the monotonic clock; ``None``: to be sent."""
-    due_at: float = 0.0
-    """Not before."""
-    failing_since: float | None = None
-    n_waits: int = 0
-    last_failure: Failure | None = None
 
 
 class QueueExecutor:
@@ -105,6 +72,8 @@ class QueueExecutor:
         Returns while this scheduler leads the run, and raises ``Deposed`` once it does not.
     is_new : bool
         Whether nothing of the execution can have run yet.
+    health : StoreHealth, optional
+        Told of outages of the store that workers meet.
     """
 
     def __init__(
@@ -116,8 +85,9 @@ class QueueExecutor:
         *,
         lead: Callable[[], None],
         is_new: bool,
+        health: StoreHealth | None = None,
     ) -> None:
-        self.figures = Figures()
+        self.figures = Figures(health=health or StoreHealth())
         self._store = store
         self._execution = execution
         self._leases = leases
@@ -169,12 +139,17 @@ class QueueExecutor:
         patiently(self._lead)
         futures: list[Future[Outcome]] = []
         fresh: list[tuple[_Pending, Task]] = []
-        for task in tasks:
-            future, pending = self._register(task)
-            futures.append(future)
-            if pending is not None:
-                fresh.append((pending, task))
-        self._store.each(lambda one: write_task(self._store, one[1], one[0].task), fresh)
+        try:
+            for task in tasks:
+                future, pending = self._register(task)
+                futures.append(future)
+                if pending is not None:
+                    fresh.append((pending, task))
+            self._store.each(lambda one: write_task(self._store, one[1], one[0].task), fresh)
+        except StoreOutage:
+            for pending, _ in fresh:
+                self._pop(pending)  # they are handed out again, and would count as sent
+            raise
         try:
             self._send([pending for pending, _ in fresh])
         except QueueUnavailable as error:
@@ -227,6 +202,10 @@ class QueueExecutor:
             except QueueUnavailable as error:
                 self._degrade(error)
                 time.sleep(_PAUSE_SECONDS)
+            except (
+                StoreOutage
+            ):  # whoever asks for themselves says so: this thread looks again before the store is asked
+                time.sleep(_STORE_PAUSE_SECONDS)
             except (StoreUnavailable, OSError) as error:
                 log.warning("store_unavailable", error_kind=type(error).__name__)
                 time.sleep(_PAUSE_SECONDS)
@@ -396,7 +375,10 @@ class QueueExecutor:
         """After a failed attempt: again, later, or never."""
         rule = RULES[failure.failure_class]
         pending.last_failure = failure
-        log.warning(
+        log_failure = (
+            log.info if outage_met(failure) else log.warning
+        )  # an outage is said once, by its health
+        log_failure(
             "attempt_failed",
             task=pending.task[:12],
             step=pending.kind,
@@ -422,9 +404,12 @@ class QueueExecutor:
 
     def _wait_or_fail(self, pending: _Pending, failure: Failure) -> None:
         now = time.monotonic()
+        health, outage = self.figures.health, outage_met(failure)
         pending.failing_since = pending.failing_since or now
-        if now - pending.failing_since > INFRASTRUCTURE_SECONDS:
-            self._fail(pending, failure_error(failure))
+        if outage is not None:
+            health.failed(pending.task, outage)
+        if now - pending.failing_since > (health.patience if outage else INFRASTRUCTURE_SECONDS):
+            self._fail(pending, given_up(outage, health.patience) if outage else failure_error(failure))
             return
         pending.due_at = now + _BACKOFF_SECONDS[min(pending.n_waits, len(_BACKOFF_SECONDS) - 1)]
         pending.sent_at = None
@@ -454,6 +439,7 @@ class QueueExecutor:
             self._fail(pending, error)
 
     def _pop(self, pending: _Pending) -> "Iterable[Future[Outcome]]":
+        self.figures.health.served(pending.task)
         with self._lock:
             found = self._pending.pop(pending.task, None)
             return list(found.futures) if found is not None else []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from mlho.errors import MlhoError, SpecError
 from mlho.processes import usable_cpus
 from mlho.scoring_spec import parse_scoring_spec
+from mlho.settings import store_patience
 from mlho.spec import RunSpec, parse_spec
 from mlho.steps.base import Outcome, Task
 from mlho.store import open_store
@@ -21,6 +22,7 @@ from scheduler.json_progress import JsonProgress
 from scheduler.listing import result_of
 from scheduler.local import LocalPool
 from scheduler.manifest import data_root, make_manifest
+from scheduler.outages import StoreHealth
 from scheduler.pace import LocalCounts
 from scheduler.plan import Manifest
 from scheduler.resource import load_checked
@@ -131,10 +133,11 @@ def _display(options: argparse.Namespace) -> Any:
 
 def _carry_out(run: Undertaking, options: argparse.Namespace, track: console.Track) -> Finished:
     n_workers = options.workers or usable_cpus()
-    counts = LocalCounts(slots=n_workers)
+    health = StoreHealth(patience=store_patience(), tell=_tell if options.log == "text" else _tell_nobody)
+    counts = LocalCounts(slots=n_workers, health=health)
     track.follow(counts)
     with LocalPool(options.store, run.data, n_workers=n_workers) as pool:
-        return carry_out(run, _Counting(pool, counts), track, n_slots=n_workers)
+        return carry_out(run, _Counting(pool, counts), track, n_slots=n_workers, health=health)
 
 
 class _Counting:
@@ -289,6 +292,10 @@ def _print_ended(run: Run, ended: "Ended", store_address: str) -> int:
 
 def _tell(words: str) -> None:
     console.err.print(words, markup=False)
+
+
+def _tell_nobody(_: str) -> None:
+    """The log says it."""
 
 
 def print_finished(run: Run, finished: Finished, store_address: str) -> None:

@@ -5,18 +5,17 @@ where it was, and a finished run that is started again does nothing.
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 import yaml
 
-from mlho.errors import ArtifactDamaged, MlhoError
+from mlho.errors import ArtifactDamaged, MlhoError, StoreOutage
 from mlho.log import error_fields
 from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
@@ -28,11 +27,14 @@ from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
 from scheduler.commits import Commits
 from scheduler.local import worker_lost
+from scheduler.outages import StoreHealth, watching
 from scheduler.plan import COHORT_TASK, Manifest, Plan, PlannedTask, plan_cohort, plan_run
 from scheduler.progress import Progress
+from scheduler.run_state import Observer, Shown, State
 
 MAX_ATTEMPTS: Final = 3
 _POLL_SECONDS: Final = 0.5
+_HAND_OUT: Final = "hand out"
 
 log = structlog.get_logger()
 
@@ -42,13 +44,6 @@ class Executor(Protocol):
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
         """Start tasks, in this order."""
-
-
-class Observer(Protocol):
-    """Whoever watches a run, such as a progress bar."""
-
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show the stages (name, done, all) and how many tasks run."""
 
 
 class Undertaking(Protocol):
@@ -129,34 +124,6 @@ class Finished:
     report: Commit
 
 
-@dataclass
-class _State:
-    """What a run's loop knows: commits by task name, tasks under way, attempts."""
-
-    plan: Plan
-    commits: Commits
-    running: "dict[Future[Outcome], PlannedTask]" = field(default_factory=dict)
-    attempts: Counter[str] = field(default_factory=Counter)
-    n_new: int = 0
-    quarantined: dict[str, Quarantined] = field(default_factory=dict)
-    """Tasks that used up their starts, by name; the others go on."""
-
-    forgotten: set[str] = field(default_factory=set)
-    """Digests of the blobs that were damaged, and are made again."""
-
-    def has_needs_of(self, task: PlannedTask) -> bool:
-        """Whether all that a task reads is there; one of its inputs may be made again meanwhile, which is no fault of its own."""
-        return all(need in self.commits for needs in task.needs.values() for need in needs)
-
-    def taken(self) -> set[str]:
-        """Names of the tasks that are not to be handed out: under way, or quarantined."""
-        return {task.name for task in self.running.values()} | self.quarantined.keys()
-
-    def look_again(self) -> Progress:
-        """Work out anew what is ready, when commits were lost or the plan has grown."""
-        return Progress(self.plan, self.commits, self.taken())
-
-
 def carry_out(
     run: Undertaking,
     executor: Executor,
@@ -164,6 +131,7 @@ def carry_out(
     *,
     n_slots: int | Callable[[], int],
     lead: Callable[[], None] = lambda: None,
+    health: StoreHealth | None = None,
 ) -> Finished:
     """Carry out a run.
 
@@ -176,6 +144,8 @@ def carry_out(
         Tasks to keep under way at once; a callable is asked each time, as workers come and go.
     lead : callable
         Called before anything is published; raises if another scheduler has taken the run over.
+    health : StoreHealth, optional
+        Shows outages of the store, and says for how long they are waited for.
 
     Raises
     ------
@@ -183,26 +153,34 @@ def carry_out(
         The first failure that trying again cannot mend. Tasks under way are given up; what is committed stays.
     """
     slots = n_slots if callable(n_slots) else lambda: n_slots
-    with structlog.contextvars.bound_contextvars(run_id=run.run_id):
-        return _carry_out(run, executor, observer, slots, lead)
+    health = health or StoreHealth()
+    with (
+        structlog.contextvars.bound_contextvars(run_id=run.run_id),
+        watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
+    ):
+        return _carry_out(run, executor, Shown(observer), slots, lead, health)
 
 
 def _carry_out(
     run: Undertaking,
     executor: Executor,
-    observer: Observer,
+    observer: Shown,
     slots: Callable[[], int],
     lead: Callable[[], None],
+    health: StoreHealth,
 ) -> Finished:
+    def served[T](do: Callable[[], T]) -> T:
+        return health.until_served(do, meanwhile=observer.again)
+
     started = time.monotonic()
-    run.describe()
-    state = _State(run.first_plan(), Commits(run.store))
+    served(run.describe)
+    state = State(served(run.first_plan), Commits(run.store), health)
     log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
     _bring_home(run, state, executor, observer, slots)
-    state.plan = run.whole_plan(state.commits)
+    state.plan = served(lambda: run.whole_plan(state.commits))
     _bring_home(run, state, executor, observer, slots)
     if not run.store.has_one_winner:
-        adopt_late(run.store, [commit.task for commit in state.commits.known.values()])
+        served(lambda: adopt_late(run.store, [commit.task for commit in state.commits.known.values()]))
     report = _publish_whole(run, state, executor, observer, slots, lead)
     seconds = round(time.monotonic() - started, 3)
     log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
@@ -211,41 +189,67 @@ def _carry_out(
 
 def _publish_whole(
     run: Undertaking,
-    state: _State,
+    state: State,
     executor: Executor,
-    observer: Observer,
+    observer: Shown,
     slots: Callable[[], int],
     lead: Callable[[], None],
 ) -> Commit:
     """Publish what is verified; what turns out to be damaged is made again first."""
-    for _ in range(MAX_ATTEMPTS - 1):
+
+    def publish() -> Commit:
         lead()
+        return run.publish(state.commits)
+
+    for _ in range(MAX_ATTEMPTS - 1):
         try:
-            return run.publish(state.commits)
+            return state.health.until_served(publish, meanwhile=observer.again)
         except ArtifactDamaged as error:
             _forget_damaged(run, state, error)
             _bring_home(run, state, executor, observer, slots)
-    lead()
-    return run.publish(state.commits)
+    return state.health.until_served(publish, meanwhile=observer.again)
 
 
 def _bring_home(
-    run: Undertaking, state: _State, executor: Executor, observer: Observer, slots: Callable[[], int]
+    run: Undertaking, state: State, executor: Executor, observer: Observer, slots: Callable[[], int]
 ) -> None:
     """Hand out ready tasks and take in their commits until the plan is done, or only what is quarantined holds it up."""
     progress = state.look_again()
     while len(state.commits) < len(state.plan):
-        _hand_out(run, state, progress, executor, slots())
+        state.health.check()
+        if time.monotonic() >= state.again_at:
+            progress = _hand_out_if_served(run, state, progress, executor, slots())
         observer.update(progress.by_stage(), len(state.running))
-        if not state.running and len(state.commits) < len(state.plan):
+        if not state.running and not state.is_waiting and len(state.commits) < len(state.plan):
             raise _held_up(state)
-        done, _ = wait(state.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
+        for future in _ended(state):
             progress = _take_in(run, state, progress, future)
     observer.update(progress.by_stage(), 0)
 
 
-def _hand_out(run: Undertaking, state: _State, progress: Progress, executor: Executor, n_slots: int) -> None:
+def _ended(state: State) -> "Collection[Future[Outcome]]":
+    """What has ended by now, or within a moment."""
+    if not state.running and state.is_waiting:
+        time.sleep(_POLL_SECONDS)
+    return wait(state.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done
+
+
+def _hand_out_if_served(
+    run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int
+) -> Progress:
+    """Start ready tasks, or wait for the store; return the progress from here on."""
+    try:
+        for name in state.rested():
+            progress.put_back(name)
+        _hand_out(run, state, progress, executor, n_slots)
+    except StoreOutage as error:
+        state.again_at = time.monotonic() + state.health.failed(_HAND_OUT, error)
+        return state.look_again()
+    state.health.served(_HAND_OUT)
+    return progress
+
+
+def _hand_out(run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int) -> None:
     """Start ready tasks up to the number of slots; those that are done already are taken in on the way."""
     while ready := progress.next_ready(n_slots - len(state.running)):
         tasks = [planned.bind(state.commits.known) for planned in ready]
@@ -261,9 +265,12 @@ def _hand_out(run: Undertaking, state: _State, progress: Progress, executor: Exe
         state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
 
 
-def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Future[Outcome]") -> Progress:
+def _take_in(run: Undertaking, state: State, progress: Progress, future: "Future[Outcome]") -> Progress:
     """Take in what became of a task; return the progress from here on."""
     planned = state.running.pop(future)
+    if not isinstance(future.exception(), StoreOutage):
+        state.health.served(planned.name)
+        state.again_at = 0.0
     try:
         outcome = _settled(run.store, future.result())
     except BrokenProcessPool as error:
@@ -271,6 +278,8 @@ def _take_in(run: Undertaking, state: _State, progress: Progress, future: "Futur
     except Quarantined as error:
         log.error("task_quarantined", **_where(planned), **error_fields(error))
         state.quarantined[planned.name] = error
+    except StoreOutage as error:
+        state.rest(planned, error)
     except ArtifactDamaged as error:
         _count_attempt(state, planned, error)
         _forget_damaged(run, state, error)
@@ -304,7 +313,7 @@ def _settled(store: Store, outcome: Outcome) -> Outcome:
     return Outcome(commit, is_new=outcome.is_new)
 
 
-def _held_up(state: _State) -> MlhoError:
+def _held_up(state: State) -> MlhoError:
     """The error of a run in which everything is done that could be."""
     if not state.quarantined:
         return MlhoError(
@@ -317,14 +326,14 @@ def _held_up(state: _State) -> MlhoError:
     return Quarantined(words, tasks=state.quarantined)
 
 
-def _count_attempt(state: _State, planned: PlannedTask, error: MlhoError) -> None:
+def _count_attempt(state: State, planned: PlannedTask, error: MlhoError) -> None:
     state.attempts[planned.name] += 1
     if not error.retryable or state.attempts[planned.name] >= MAX_ATTEMPTS:
         error.task = planned.name
         raise error
 
 
-def _forget_damaged(run: Undertaking, state: _State, error: ArtifactDamaged) -> None:
+def _forget_damaged(run: Undertaking, state: State, error: ArtifactDamaged) -> None:
     """Remove a damaged blob and the commits that name it, so that their tasks run again; once, though several tasks may have met it."""
     if not error.sha256:
         raise error

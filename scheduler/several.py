@@ -22,6 +22,7 @@ from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
 from mlho.settings import Settings
 from scheduler.embedded import WorkerEnds, end_workers, start_worker, worker_environment
+from scheduler.outages import StoreHealth
 from scheduler.queued import (
     Place,
     Stopped,
@@ -31,7 +32,8 @@ from scheduler.queued import (
     worker_command,
 )
 from scheduler.remote import QueueExecutor
-from scheduler.runs import Finished, Observer, Undertaking
+from scheduler.run_state import Observer
+from scheduler.runs import Finished, Undertaking
 from scheduler.sharing import Need, Seat, moves
 
 _POLL_SECONDS: Final = 0.25
@@ -88,7 +90,7 @@ def carry_out_several(
     with open_queue(place, settings) as (broker, key):
         own = replace(settings, broker=broker, signing_key=key)
         threads = [
-            _RunThread(run, watch, Place(broker, place.store, 0), own, on_end)
+            _RunThread(run, watch, Place(broker, place.store, 0), own, on_end, tell)
             for run, watch in watched.values()
         ]
         if not place.n_workers:
@@ -119,6 +121,7 @@ class _RunThread(threading.Thread):
         place: Place,
         settings: Settings,
         on_end: Callable[[Ended], None],
+        tell: Callable[[str], None],
     ) -> None:
         super().__init__(name=run.run_id, daemon=True)
         self._run = run
@@ -126,6 +129,7 @@ class _RunThread(threading.Thread):
         self._place = place
         self._settings = settings
         self._on_end = on_end
+        self._health = StoreHealth(patience=settings.store_patience, tell=tell)
         self._stop_error: BaseException | None = None
         self._under_way: list[tuple[float, int]] = []
         self.has_begun = False
@@ -135,7 +139,13 @@ class _RunThread(threading.Thread):
         """Carry the run out, and keep what became of it."""
         try:
             self.ended.finished = carry_out_on_queue(
-                self._run, self._place, self._settings, self, tell=lambda _: None, begun=self._begun
+                self._run,
+                self._place,
+                self._settings,
+                self,
+                tell=lambda _: None,
+                begun=self._begun,
+                health=self._health,
             )
         except (MlhoError, Stopped) as error:
             self.ended.error = error

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Final
 
-from mlho.errors import MlhoError
+from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
 from mlho.protocol.failures import RULES, Failure, FailureClass, Quarantined
 
 LEASE_EXPIRED: Final = Failure(FailureClass.POISON, "LeaseExpired", "its worker died, or was cut off.")
@@ -32,6 +32,13 @@ def failure_error(failure: Failure) -> RemoteFailure:
     """The error of a failure that trying again would not mend."""
     kinds = {FailureClass.INPUT: RemoteInputFailure, FailureClass.SPEC: RemoteSpecFailure}
     return kinds.get(failure.failure_class, RemoteFailure)(failure)
+
+
+def outage_met(failure: Failure) -> StoreOutage | None:
+    """The outage of object storage that a worker met, if that is what it says."""
+    kinds = {kind.__name__: kind for kind in (StoreOutage, StoreAccessDenied)}
+    kind = kinds.get(failure.kind)
+    return kind(failure.message) if kind is not None else None
 
 
 def now_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:

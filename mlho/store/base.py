@@ -56,6 +56,15 @@ class Store(ABC):
         """What ``do``, which asks this store for something, returns for each item; several at once where answers take their time."""
         return [do(item) for item in items]
 
+    @property
+    def may_be_away(self) -> bool:
+        """Whether it is behind a network, so that it is worth asking now and then if it serves."""
+        return False
+
+    def ping(self, key: str) -> None:
+        """Return if the store answers a request for this key, whatever the answer; ``StoreOutage`` within seconds if it does not."""
+        self.exists(key)
+
     def scratch(self) -> Path | None:
         """Folder for work in progress from which a finished file is stored at least cost; ``None`` if any will do."""
         return None

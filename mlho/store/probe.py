@@ -7,7 +7,7 @@ silence. It is refused, unless compat mode is asked for: then nothing rests on t
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -21,9 +21,6 @@ from mlho.store.s3_store import S3Store
 
 _PROBES: Final = "probe"
 _WRITERS: Final = 4
-# A start that fails should fail at once: nobody is waiting for a server to recover.
-_DEADLINE_SECONDS: Final = 3.0
-_READ_SECONDS: Final = 8.0
 COMPAT_WORDS: Final = (
     f"Compat mode ({CONDITIONAL}={COMPAT}): this store is not asked to refuse a second write, so only the scheduler commits what "
     "workers propose. The result is the same. It costs a few more requests a task, and while the scheduler is away nothing is committed; "
@@ -76,13 +73,7 @@ def probe_store(store: Store) -> Capabilities:
     """
     if not isinstance(store, S3Store):
         return Capabilities()
-    quick = replace(
-        store.bucket.settings,
-        max_attempts=1,
-        deadline_seconds=min(_DEADLINE_SECONDS, store.bucket.settings.deadline_seconds),
-        read_timeout_seconds=min(_READ_SECONDS, store.bucket.settings.read_timeout_seconds),
-    )
-    bucket = Bucket(store.bucket.name, quick, where=store.bucket.where)
+    bucket = store.bucket.impatient()
     prefix = f"{store.prefix}{_PROBES}/{uuid4().hex}"
     if not bucket.asks_conditions:
         log.warning("compat_mode", store=bucket.where)

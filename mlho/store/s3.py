@@ -7,12 +7,13 @@ A reply may get lost after the server has written: the repeated request then mee
 every conditional write carries a mark of its own, and a refusal is believed only if the object carries another one.
 """
 
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +30,10 @@ _MAX_PARTS: Final = 9_000  # S3 allows 10,000
 _CHUNK_BYTES: Final = 1 << 20
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 8.0
+# A start that fails should fail at once: nobody is waiting for a server to recover.
+_QUICK_SECONDS: Final = 3.0
+_QUICK_READ_SECONDS: Final = 8.0
+_RENEW_SECONDS: Final = 5.0  # between two clients made for the sake of credentials
 
 
 class Refused(Exception):  # noqa: N818 - says what happened
@@ -74,6 +79,16 @@ class Bucket:
         self.name = name
         self.settings = settings
         self.where = where or f"s3://{name}"
+
+    def impatient(self) -> "Bucket":
+        """The same bucket, each request to which fails within seconds: for looks whether it serves."""
+        settings = replace(
+            self.settings,
+            max_attempts=1,
+            deadline_seconds=min(_QUICK_SECONDS, self.settings.deadline_seconds),
+            read_timeout_seconds=min(_QUICK_READ_SECONDS, self.settings.read_timeout_seconds),
+        )
+        return Bucket(self.name, settings, where=self.where)
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """Bytes and ETag of an object; ``None`` where there is none."""
@@ -277,6 +292,8 @@ class Bucket:
                 return request(client)
             except (BotoCoreError, ClientError) as error:
                 fault = self._fault(error)
+                if fault.is_denied:
+                    _forget_client()
                 if not fault.is_passing or (fault.is_conflict and not conflict_passes):
                     raise Refused(fault) from error
                 if time.monotonic() >= ends:
@@ -300,6 +317,7 @@ class Bucket:
             | exceptions.TokenRetrievalError
             | exceptions.SSOError,
         ):
+            _forget_client()
             raise no_credentials(self.where) from error
         if isinstance(error, exceptions.SSLError):
             raise StoreOutage(
@@ -314,6 +332,18 @@ class Bucket:
 def _version(answer: Any) -> str | None:
     version = answer.get("VersionId")
     return None if version in (None, "null") else str(version)
+
+
+_forgotten_at = -math.inf
+
+
+def _forget_client() -> None:
+    """Have the next request made by a new client, which reads files of credentials again: they may have been replaced."""
+    global _forgotten_at
+    now = time.monotonic()
+    if now - _forgotten_at > _RENEW_SECONDS:
+        _forgotten_at = now
+        _client.cache_clear()
 
 
 @cache

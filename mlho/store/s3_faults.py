@@ -80,6 +80,12 @@ class Fault:
             return False
         return self.status == 0 or self.status in (408, 429) or self.status >= 500 or self.code in _BUSY
 
+    @property
+    def is_denied(self) -> bool:
+        """Whether the credentials are refused, or the bucket to them."""
+        is_refused = self.code in _WRONG_CREDENTIALS | _NO_BUCKET or self.status in (401, 403)
+        return is_refused and not self.is_passing and self.code not in _FULL
+
 
 def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoError:
     """The error to raise for a fault, with what to do next.
@@ -108,7 +114,7 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
         return StoreOutage(
             f"{where}: the storage is full ({fault.code}). Free some space and run the same command again."
         )
-    if fault.code in _NO_BUCKET or fault.status in (401, 403):
+    if fault.is_denied:
         # One text without the code, so that it does not tell whether a bucket exists to those who may not use it.
         return StoreAccessDenied(
             f"{where}: no such bucket, or access denied to {doing}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "

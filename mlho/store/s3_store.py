@@ -115,6 +115,16 @@ class S3Store(Store):
 
         return self.cache.path(digest, fetch)
 
+    @property
+    @override
+    def may_be_away(self) -> bool:
+        return True
+
+    @override
+    def ping(self, key: str) -> None:
+        # The bytes of an object are asked for, since the answer to HEAD does not say why it is refused.
+        self.bucket.impatient().get(self._own(key))
+
     @override
     def scratch(self) -> Path:
         return self.cache.scratch()

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from scheduler.json_progress import JsonProgress, JsonTrack
+from scheduler.outages import Outage
 from scheduler.pace import Facts, LocalCounts
 
 MANUAL = Path(__file__).parents[3] / "docs/operations.md"
@@ -45,6 +46,8 @@ def test_a_line_says_where_the_run_is():
         "run": RUN,
         "name": "demo",
         "state": "running",
+        "reason": None,
+        "since": None,
         "stage": "learn",
         "done": 3,
         "total": 10,
@@ -101,3 +104,21 @@ def test_several_runs_share_a_stream_line_by_line():
         ("two", "running", 0),
         ("two", "failed", 0),
     ]
+
+
+def test_a_line_says_that_the_store_does_not_serve():
+    """Why and since when; the last line of a run does not say it any more."""
+    lines: list[str] = []
+    track = JsonTrack("demo", RUN, lines.append)
+    outage = Outage("StoreAccessDenied", 1_790_000_000.0, "s3://b: access denied.")
+
+    track.show(Facts("learn", 3, 10, outage=outage))
+    track.end("failed")
+    first, last = map(json.loads, lines)
+
+    assert (first["state"], first["reason"], first["since"]) == (
+        "degraded",
+        "StoreAccessDenied",
+        "2026-09-21T14:13:20.000Z",
+    )
+    assert (last["state"], last["reason"], last["since"]) == ("failed", None, None)

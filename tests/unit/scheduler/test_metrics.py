@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from mlho.errors import SpecError
 from scheduler.embedded import free_port
 from scheduler.metrics import MetricsPage
+from scheduler.pending import Figures
 from scheduler.plan import STAGES
-from scheduler.remote import Figures
 
 MANUAL = Path(__file__).parents[3] / "docs/operations.md"
 ONE, OTHER = "a" * 16, "b" * 16

@@ -1,0 +1,234 @@
+"""Outages of the store while a run goes on: what for, since when, and how long they are waited for.
+
+A run asks its store in several places. Each tells a :class:`StoreHealth` what came of it, under a name of its own: there is an outage as long as
+one of them has failed since it was last served. :func:`watching` adds a place that asks every few seconds and for seconds only, so that an outage shows
+soon though all others still wait for their answers.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
+from mlho.settings import STORE_PATIENCE, STORE_PATIENCE_SECONDS
+from mlho.store.base import Store
+
+ACCESS_DENIED: Final = "StoreAccessDenied"  # reasons, as in a resource's status
+UNAVAILABLE: Final = "StoreUnavailable"
+_BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_LOOK_SECONDS: Final = 3.0  # with the seconds that a silent server takes: an outage shows within 15
+_POLL_SECONDS: Final = 0.5
+_WATCH: Final = "watch"
+_RUN: Final = "run"
+
+log = structlog.get_logger()
+
+
+class StoreGivenUp(MlhoError):  # noqa: N818 - says what happened
+    """The store did not serve for as long as a run waits for it: look after it, and run the same command again."""
+
+    def __init__(self, message: str, *, reason: str = UNAVAILABLE) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Outage:
+    """An outage that goes on."""
+
+    reason: str
+    """``StoreAccessDenied``, or ``StoreUnavailable``."""
+    since: float
+    """Seconds since 1970."""
+    message: str = field(default="", compare=False)
+
+    @property
+    def short(self) -> str:
+        """What a progress bar has room for."""
+        what = "store refuses access" if self.reason == ACCESS_DENIED else "store unavailable"
+        return f"{what} since {datetime.fromtimestamp(self.since, UTC):%H:%M:%S} UTC"
+
+    @property
+    def words(self) -> str:
+        """What a person is told, with the remedy."""
+        return f"{self.short[0].upper()}{self.short[1:]}: {self.message}"
+
+
+@dataclass
+class _Trouble:
+    """What one place has met since it was last served."""
+
+    since: float
+    error: StoreOutage
+    n_failures: int = 0
+
+
+class StoreHealth:
+    """What all places that ask a run's store know of it together. Safe to use from several threads.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds after which an outage ends the run.
+    tell : callable
+        Says a sentence to whoever started the command: when an outage begins, and when it is over.
+    clock : callable
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        patience: float = STORE_PATIENCE_SECONDS,
+        tell: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.patience = patience
+        self._tell = tell
+        self._clock = clock
+        self._troubles: dict[str, _Trouble] = {}
+        self._outage: Outage | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage that goes on, if there is one."""
+        return self._outage
+
+    def failed(self, who: str, error: StoreOutage) -> float:
+        """Take in that the store did not serve somebody; return the seconds until they should ask again."""
+        with self._lock:
+            trouble = self._troubles.setdefault(who, _Trouble(self._clock(), error))
+            trouble.error = error
+            pause = _BACKOFF_SECONDS[min(trouble.n_failures, len(_BACKOFF_SECONDS) - 1)]
+            trouble.n_failures += 1
+            self._look()
+        return pause
+
+    def served(self, who: str) -> None:
+        """Take in that the store served somebody."""
+        if who in self._troubles:
+            with self._lock:
+                self._troubles.pop(who, None)
+                self._look()
+
+    def only(self, who: str) -> None:
+        """Forget what everybody else has met: they are no more."""
+        for other in self._troubles.keys() - {who}:
+            self.served(other)
+
+    def given_up(self) -> StoreGivenUp | None:
+        """The error that ends the run, once somebody has waited for too long."""
+        with self._lock:
+            first = min(self._troubles.values(), key=lambda own: own.since, default=None)
+        if first is None or self._clock() - first.since <= self.patience:
+            return None
+        return given_up(first.error, self.patience)
+
+    def check(self) -> None:
+        """Return if the run is to go on, or to wait.
+
+        Raises
+        ------
+        StoreGivenUp
+            Somebody has waited for too long.
+        """
+        error = self.given_up()
+        if error is not None:
+            raise error
+
+    def until_served[T](self, do: Callable[[], T], *, meanwhile: Callable[[], None] = lambda: None) -> T:
+        """What a call returns, which is made again until the store serves it; ``meanwhile`` is called twice a second.
+
+        Raises
+        ------
+        StoreGivenUp
+            It was made for too long.
+        """
+        while True:
+            try:
+                found = do()
+            except StoreOutage as error:
+                ends = self._clock() + self.failed(_RUN, error)
+            else:
+                self.served(_RUN)
+                return found
+            while (left := ends - self._clock()) > 0:
+                self.check()
+                meanwhile()
+                time.sleep(min(_POLL_SECONDS, left))
+
+    def _look(self) -> None:
+        """Say that an outage has begun or ended, or is another one now."""
+        before, troubles = self._outage, list(self._troubles.values())
+        if not troubles:
+            self._outage = None
+            if before is not None:
+                self._say_recovered(before)
+            return
+        errors = [own.error for own in troubles]
+        error = next((own for own in errors if isinstance(own, StoreAccessDenied)), errors[-1])
+        reason = ACCESS_DENIED if isinstance(error, StoreAccessDenied) else UNAVAILABLE
+        self._outage = Outage(reason, before.since if before else time.time(), str(error))
+        if before is None or before.reason != reason:
+            log.warning("store_unavailable", error_kind=reason, error=str(error))
+            self._tell(
+                f"{self._outage.words}\nThe run waits, goes on once the store serves again, and gives up after "
+                f"{_duration(self.patience)} ({STORE_PATIENCE})."
+            )
+
+    def _say_recovered(self, before: Outage) -> None:
+        seconds = max(0.0, time.time() - before.since)
+        log.warning("store_recovered", seconds=round(seconds, 1))
+        self._tell(f"The store serves again, after {_duration(seconds)}. The run goes on.")
+
+
+def given_up(error: StoreOutage, patience: float) -> StoreGivenUp:
+    """The error of a run that has waited for its store for too long."""
+    reason = ACCESS_DENIED if isinstance(error, StoreAccessDenied) else UNAVAILABLE
+    return StoreGivenUp(
+        f"the store has not served for {_duration(patience)} ({STORE_PATIENCE}), and the run ends. What is done is kept, and the same "
+        f"command goes on from there. Last: {error}",
+        reason=reason,
+    )
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+@contextmanager
+def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> Iterator[None]:
+    """Ask a store that may be away for an object every few seconds, as long as the block runs."""
+    if not store.may_be_away:
+        yield
+        return
+    ends = threading.Event()
+
+    def look() -> None:
+        structlog.contextvars.bind_contextvars(run_id=run)  # of this thread alone
+        while not ends.wait(_LOOK_SECONDS):
+            try:
+                store.ping(key)
+            except StoreOutage as error:
+                if not ends.is_set():
+                    health.failed(_WATCH, error)
+            except MlhoError:
+                continue  # an answer, though no good one: those who need the store say so
+            else:
+                health.served(_WATCH)
+
+    threading.Thread(target=look, name="store-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        ends.set()
