@@ -4,6 +4,7 @@ import http.client
 import random
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Final
 
 LOSE: Final = "lose the reply"  # the server has done it, the client does not know
 REFUSE: Final = "503"  # the server has not seen it
+DENY: Final = "403"  # the server has not seen it
+HANG: Final = "no answer"  # for as long as the fault lasts
 CUT: Final = "cut the body"  # of the reply, in its middle
 _HOP: Final = {"connection", "transfer-encoding", "keep-alive"}
 
@@ -43,6 +46,10 @@ class Proxy:
                 return fault
 
         self.fate = fate
+
+    def all(self, fault: str | None) -> None:
+        """Every request from now on meets a fault, or none."""
+        self.fate = lambda method, path: fault
 
     def at_random(self, *, seed: int, refuse: float = 0.05, lose: float = 0.02) -> None:
         """A share of all requests is refused with 503, and a share of the PUTs' replies is lost."""
@@ -101,6 +108,14 @@ def _handler(port: int) -> type[BaseHTTPRequestHandler]:
                 proxy.done.append((self.command, fault))
             if fault == REFUSE:
                 self._answer(503, [], b"<Error><Code>SlowDown</Code></Error>")
+                return
+            if fault == DENY:
+                self._answer(403, [], b"<Error><Code>AccessDenied</Code></Error>")
+                return
+            if fault == HANG:
+                while proxy.fate(self.command, self.path) == HANG:
+                    time.sleep(0.1)
+                self.close_connection = True
                 return
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             try:
