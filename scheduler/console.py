@@ -210,12 +210,13 @@ def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
 
 
 def _odds_words(feature: dict[str, Any]) -> str:
-    ratio = feature["odds_ratio"]
-    if not ratio or ratio["per_unit"] is None:
+    # The schema of a result takes a moment to build, and most commands do without.
+    from mlho.report.odds import shown_odds
+    from mlho.report.result import OddsRatio
+    from mlho.report.words import odds as odds_words
+
+    odds = feature["odds_ratio"]
+    shown = shown_odds(OddsRatio.model_validate(odds)) if odds else None
+    if shown is None:
         return ""
-    low, high = (
-        ratio[f"profile_{end}"] if ratio[f"profile_{end}"] is not None else ratio[f"wald_{end}"]
-        for end in ("low", "high")
-    )
-    interval = "" if low is None or high is None else f" ({low:.2f}–{high:.2f})"
-    return f"{ratio['per_unit']:.2f}{interval}"
+    return " ".join(part for part in (odds_words(shown.value, shown.low, shown.high), shown.unit) if part)

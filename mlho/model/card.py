@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mlho.model.parts import BundleParts, BundlePerformance
 from mlho.printable import printable
+from mlho.report.odds import odds_in_words
 
 #: Sections in order; those in ``WRITTEN_BY_PEOPLE`` hold text from ``BundleParts.notes``.
 SECTIONS: Final = (
@@ -103,26 +104,29 @@ def _features(parts: BundleParts) -> str:
     lines = [
         f"{len(parts.features)} features of events and {n_demographics} columns of demographics.",
         "",
-        "| feature | mean \\|contribution\\| | odds ratio per unit |",
+        "| feature | mean \\|contribution\\| | odds ratio, per unit unless it says per SD |",
         "|---|---:|---:|",
     ]
-    shown = sorted(parts.features, key=lambda feature: (-feature.importance, feature.id))[:N_SHOWN]
-    for feature in shown:
-        lines.append(
-            f"| {_plain(feature.words)} | {feature.importance:.4g} | {_odds_ratio(feature.coefficient)} |"
+    coefficients = parts.classifier.coefficients()
+    deviations = None if coefficients is None else coefficients.scale.tolist()
+    order = sorted(
+        range(len(parts.features)),
+        key=lambda place: (-parts.features[place].importance, parts.features[place].id),
+    )
+    for place in order[:N_SHOWN]:
+        feature = parts.features[place]
+        odds = (
+            "–"
+            if feature.coefficient is None or deviations is None
+            else odds_in_words(feature.coefficient, deviations[place])
         )
+        lines.append(f"| {_plain(feature.words)} | {feature.importance:.4g} | {odds} |")
     if len(parts.features) > N_SHOWN:
         lines += [
             "",
             f"The {N_SHOWN} with the largest mean contribution to the log-odds; all are in `bundle.json`.",
         ]
     return "\n".join(lines)
-
-
-def _odds_ratio(coefficient: float | None) -> str:
-    from math import exp
-
-    return "–" if coefficient is None else f"{exp(min(coefficient, 700.0)):.3g}"  # exp(710) overflows
 
 
 def _performance(parts: BundleParts) -> str:

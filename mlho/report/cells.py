@@ -3,6 +3,7 @@
 from markupsafe import Markup, escape
 
 from mlho.report import words
+from mlho.report.odds import shown_odds
 from mlho.report.result import FeatureResult, Spread
 from mlho.report.words import DASH, MINUS
 
@@ -62,9 +63,10 @@ def _consensus_odds(feature: FeatureResult) -> str:
         return DASH
     if o.per_unit is None:
         return o.reason or words.ABSENT
-    if o.profile_low is not None and o.profile_high is not None:
-        return odds_cell(o.per_unit, o.profile_low, o.profile_high)
-    return odds_cell(o.per_unit, o.wald_low, o.wald_high)
+    shown = shown_odds(o)
+    assert shown is not None
+    cell = odds_cell(shown.value, shown.low, shown.high)
+    return with_note(cell, shown.unit)
 
 
 def confidence_words(feature: FeatureResult, n_iterations: int) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 from mlho.report import charts, curves, words
 from mlho.report.charts import Row
 from mlho.report.figure import Figure, both
+from mlho.report.odds import shown_odds
 from mlho.report.result import FeatureResult, Profile, Result
 
 N_FOREST: Final = 30
@@ -14,7 +15,7 @@ MAX_LABEL: Final = 44  # characters before a value; the numbers below the pictur
 # Beyond these an odds ratio is drawn at the edge with an arrow, or the others could not be told apart.
 FOREST_LIMITS: Final = (0.002, 500.0)
 
-Odds = tuple[FeatureResult, float, float | None, float | None]
+Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with what it is per, if not one unit
 
 
 def is_one_kind(features: Sequence[FeatureResult]) -> bool:
@@ -32,35 +33,26 @@ def chart_label(feature: FeatureResult, *, shorten: bool) -> str:
 def consensus_forest(result: Result) -> Figure | None:
     """Return the odds ratios of the consensus model."""
     known = [
-        (f, f.odds_ratio.per_unit, *_limits(f))
+        (f, shown.value, shown.low, shown.high, shown.unit)
         for f in result.features
-        if f.odds_ratio is not None and f.odds_ratio.per_unit is not None
+        if f.odds_ratio is not None and (shown := shown_odds(f.odds_ratio)) is not None
     ]
     return _forest(
         "consensus",
         "Odds ratios of the consensus model",
         "Right of 1: higher odds of the outcome, the other features being equal; an interval that crosses 1 is compatible with no "
-        "association. One unit is what the words of the feature say: presence, one more record, one unit of a value. Chosen and fitted on the same patients, the "
+        "association. One unit is what the words of the feature say: presence, one more record, one unit of a value; "
+        "where that would be 1.00, the standard deviation that is given. Chosen and fitted on the same patients, the "
         "intervals are too narrow.",
-        "Odds ratio per unit (logarithmic)",
+        "Odds ratio per unit, or per SD where it says so (logarithmic)",
         known,
     )
-
-
-def _limits(feature: FeatureResult) -> tuple[float | None, float | None]:
-    """Return the profile interval, or Wald's where there is none."""
-    odds = feature.odds_ratio
-    if odds is None:
-        return None, None
-    if odds.profile_low is not None and odds.profile_high is not None:
-        return odds.profile_low, odds.profile_high
-    return odds.wald_low, odds.wald_high
 
 
 def confidence_forest(result: Result) -> Figure | None:
     """Return the odds ratios over iterations."""
     known = [
-        (f, f.confidence.mean_odds_ratio, f.confidence.low95, f.confidence.high95)
+        (f, f.confidence.mean_odds_ratio, f.confidence.low95, f.confidence.high95, "")
         for f in result.features
         if f.confidence is not None and f.confidence.mean_odds_ratio is not None
     ]
@@ -95,8 +87,12 @@ def _forest(name: str, title: str, reading: str, axis: str, known: Sequence[Odds
         narrow,
         ("Feature", "Odds ratio (95 % CI)", "Confidence score"),
         tuple(
-            (f.words, words.odds(v, a, b), str(f.confidence.score) if f.confidence else words.DASH)
-            for f, v, a, b in shown
+            (
+                _with_unit(f.words, unit),
+                words.odds(v, a, b),
+                str(f.confidence.score) if f.confidence else words.DASH,
+            )
+            for f, v, a, b, unit in shown
         ),
     )
 
@@ -104,18 +100,22 @@ def _forest(name: str, title: str, reading: str, axis: str, known: Sequence[Odds
 def _forest_group(label: str, kind: str, items: Sequence[Odds], *, shorten: bool) -> list[Row]:
     rows = [
         Row(
-            chart_label(f, shorten=shorten),
+            _with_unit(chart_label(f, shorten=shorten), unit),
             words.odds(v, a, b),
             (v,) if a is None or b is None else (v, a, b),
             kind,
         )
-        for f, v, a, b in items
+        for f, v, a, b, unit in items
     ]
     return [Row(label, is_heading=True), *rows] if rows else []
 
 
+def _with_unit(label: str, unit: str) -> str:
+    return f"{label} ({unit})" if unit else label
+
+
 def _forest_bounds(shown: Sequence[Odds]) -> tuple[float, float]:
-    reached = [v for _, *values in shown for v in values if v is not None]
+    reached = [v for _, value, low, high, _ in shown for v in (value, low, high) if v is not None]
     low, high = min([0.5, *reached]), max([2.0, *reached])
     return max(FOREST_LIMITS[0], low / 1.08), min(FOREST_LIMITS[1], high * 1.08)
 

@@ -129,6 +129,8 @@ class OddsRatio(Part):
     profile_low: float | None = None
     profile_high: float | None = None
     p_value: float | None = None
+    sd: float | None = None
+    """Standard deviation of the feature over the samples, in its units."""
     per_sd: float | None = None
     per_sd_low: float | None = None
     per_sd_high: float | None = None

@@ -145,6 +145,7 @@ def _odds_ratio(row: Any, reason: str | None) -> OddsRatio:
         profile_low=row.profile_low,
         profile_high=row.profile_high,
         p_value=row.p_lr if row.p_lr is not None else row.p_wald,
+        sd=row.sd,
         per_sd=row.odds_ratio_per_sd,
         per_sd_low=row.profile_low_per_sd if row.profile_low_per_sd is not None else row.wald_low_per_sd,
         per_sd_high=row.profile_high_per_sd if row.profile_high_per_sd is not None else row.wald_high_per_sd,

@@ -6,9 +6,11 @@ import pytest
 
 from mlho.report import charts, curves
 from mlho.report.canvas import WIDE_WIDTH, Scale, fitted_text, linear_ticks, log_ticks, text_width
+from mlho.report.cells import feature_row
 from mlho.report.charts import Row
 from mlho.report.curves import mean_curve, value_at
 from mlho.report.figures import figures_of
+from mlho.report.result import OddsRatio
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -188,3 +190,23 @@ def test_cutting_a_long_text_takes_time_in_proportion_to_its_length():
     fitted_text(0, 0, "x" * 50_000, 300.0)
 
     assert time.process_time() - before < 1.0
+
+
+def test_forest_and_table_give_odds_ratios_of_small_units_per_standard_deviation(result):
+    """A value counted in thousands: the mark is at 1.49, and label and cell say per how much."""
+    odds = OddsRatio(
+        per_unit=1.0001,
+        wald_low=1.00005,
+        wald_high=1.00015,
+        sd=4000.0,
+        per_sd=1.49,
+        per_sd_low=1.22,
+        per_sd_high=1.82,
+    )
+    first = result.features[0].model_copy(update={"odds_ratio": odds})
+    changed = result.model_copy(update={"features": [first, *result.features[1:]]})
+
+    figure = figures_of(changed)["consensus"]
+
+    assert any("(per SD of 4,000)" in row[0] and row[1] == "1.49 (1.22–1.82)" for row in figure.rows)
+    assert "per SD of 4,000" in feature_row(first, 7, 11)["odds"]

@@ -92,3 +92,15 @@ def test_control_characters_of_a_code_do_not_reach_the_terminal(is_terminal):
     assert own.count("E11 ␛[2J␛]0;title") == 2
     assert own.count("[red]bold[/red]") == 2
     assert not is_terminal or "\x1b[1m" in written
+
+
+def test_an_odds_ratio_of_a_small_unit_is_shown_per_standard_deviation():
+    """1.00 (1.00–1.00) says nothing."""
+    stream = io.StringIO()
+    odds = {"per_unit": 1.0001, "profile_low": 1.00005, "profile_high": 1.00015, "sd": 4000.0}
+    odds |= {"per_sd": 1.49, "per_sd_low": 1.22, "per_sd_high": 1.82}
+    feature = {"words": "platelets", "confidence": {"score": 100, "n_seen": 3}, "odds_ratio": odds}
+
+    SafeConsole(file=stream, width=120).print(features_table([feature], most=1))
+
+    assert "1.49 (1.22–1.82) per SD of 4,000" in stream.getvalue()

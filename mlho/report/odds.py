@@ -1,0 +1,64 @@
+"""Which odds ratio of the consensus model is shown: per unit, or per standard deviation where a unit is too small to say anything."""
+
+import math
+from dataclasses import dataclass
+
+from mlho.report.result import OddsRatio
+from mlho.report.words import ratio
+
+# An odds ratio within this of 1 is printed as 1.00; half of the last digit.
+_UNSEEN_LOG = math.log(1.005)
+_SD_DIGITS = 2
+
+
+@dataclass(frozen=True)
+class ShownOdds:
+    """An odds ratio with its interval, and per how much of the feature it is.
+
+    Attributes
+    ----------
+    value : float
+    low, high : float or None
+    unit : str
+        Empty for one unit, which the words of the feature say; else ``per SD of 85``.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    unit: str
+
+
+def shown_odds(odds: OddsRatio) -> ShownOdds | None:
+    """Return the odds ratio that says something; None where the model has none.
+
+    One more platelet per microlitre changes no odds that a table can show. Where the odds ratio per
+    unit would be printed as 1.00, that per standard deviation of the samples stands instead, with the deviation.
+    """
+    if odds.per_unit is None:
+        return None
+    has_profile = odds.profile_low is not None and odds.profile_high is not None
+    low, high = (odds.profile_low, odds.profile_high) if has_profile else (odds.wald_low, odds.wald_high)
+    if odds.per_sd is None or odds.sd is None or not _says_more(math.log(odds.per_unit), odds.sd):
+        return ShownOdds(odds.per_unit, low, high, "")
+    return ShownOdds(odds.per_sd, odds.per_sd_low, odds.per_sd_high, f"per SD of {_rounded(odds.sd)}")
+
+
+def _says_more(coefficient: float, deviation: float) -> bool:
+    """Tell whether a standard deviation says more than a unit: the unit's odds ratio is 1.00, and a unit is the smaller."""
+    return abs(coefficient) < _UNSEEN_LOG and coefficient != 0 and deviation > 1
+
+
+def _rounded(deviation: float) -> str:
+    return f"{float(f'{deviation:.{_SD_DIGITS}g}'):,.10g}"
+
+
+def odds_in_words(coefficient: float, deviation: float) -> str:
+    """Return the odds ratio of a coefficient of the final model, per standard deviation where a unit says nothing."""
+    if _says_more(coefficient, deviation):
+        return f"{ratio(_exp(coefficient * deviation))} per SD of {_rounded(deviation)}"
+    return ratio(_exp(coefficient))
+
+
+def _exp(log_odds: float) -> float:
+    return math.exp(min(log_odds, 700.0))  # exp(710) overflows
