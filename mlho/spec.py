@@ -184,13 +184,18 @@ class Features(SpecPart):
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Columns of the demographics that enter every candidate. ``age`` is computed from ``birth_date`` when the table
     has no ``age``."""
+    categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
+    """Demographics whose numbers are names, such as the code of a ward: each becomes a category with a column for each
+    level. Text is a category in any case."""
 
     @model_validator(mode="after")
     def _lists_are_sets(self) -> Self:
-        for name in ("aggregates", "windows", "demographics"):
+        for name in ("aggregates", "windows", "demographics", "categorical"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{to_camel(name)} names something twice")
+        if unknown := [name for name in self.categorical if name not in self.demographics]:
+            raise ValueError(f"categorical names what demographics does not: {', '.join(unknown)}")
         if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
             raise ValueError("levelCuts must rise from 1 or more, such as [1, 2, 3]")
         return self
@@ -204,8 +209,7 @@ class Selection(SpecPart):
     screen: Literal["at-least", "mlho-r"] = "at-least"
     """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
     ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
-    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison. All but ``mlho-r``
-    see ``count`` and ``last`` by the terciles of the training values, corrected for the number of levels."""
+    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison."""
     n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
     """How many columns the ranking keeps. Demographics do not count."""
     scope: Literal["fold", "iteration"] = "fold"

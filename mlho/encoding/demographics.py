@@ -1,11 +1,13 @@
 """Demographics as columns of numbers: one-hot with a reference level, numbers with their median for missing ones.
 
+Trees take numbers as they are: NaN where they are not known, and no column that says so.
+
 Demographics bypass screen and ranking and enter every candidate. Which columns there are depends on the cohort only, so
 that all folds have the same ones; only the medians come from the training samples.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +23,13 @@ DemographicColumn = NumericColumn | CategoricalColumn
 
 @dataclass(frozen=True)
 class NumberCode:
-    """How a number is encoded: its missing values as ``median``, and, if it has any, an indicator column."""
+    """How a number is encoded: its missing values as ``median``, and, if it has any, an indicator column.
+
+    Without a median (for trees) missing values stay NaN.
+    """
 
     name: str
-    median: float
+    median: float | None
     has_indicator: bool
 
     @property
@@ -35,17 +40,27 @@ class NumberCode:
     def encode(self, values: NDArray[np.float64], out: NDArray[np.float64]) -> None:
         """Fill ``out``, shape (n, len(names)), from values in which NaN is missing."""
         is_missing = np.isnan(values)
-        out[:, 0] = np.where(is_missing, self.median, values)
+        out[:, 0] = values if self.median is None else np.where(is_missing, self.median, values)
         if self.has_indicator:
             out[:, 1] = is_missing
 
 
 @dataclass(frozen=True)
 class CategoryCode:
-    """How a category is encoded: a 0/1 column for each level but the first, which is the reference."""
+    """How a category is encoded: a 0/1 column for each level but the first, which is the reference.
+
+    Attributes
+    ----------
+    name : str
+    levels : tuple of str
+    of_numbers : bool
+        The levels are numbers that are names (``features.categorical``): a number is the level that reads as it, so that
+        3, 3.0 and "3" are one.
+    """
 
     name: str
     levels: tuple[str, ...]
+    of_numbers: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,6 +83,9 @@ class CategoryCode:
             for levels in (OF_UNSEEN, OF_MISSING)
         )
         texts = [_level_of(value) for value in values]
+        if self.of_numbers:
+            by_number = _by_number(self.levels)
+            texts = [text if text in position else by_number.get(_number_of(text), text) for text in texts]
         return np.array([position.get(text, missing if text is None else unseen) for text in texts], np.int64)
 
 
@@ -101,6 +119,30 @@ class DemographicsEncoder:
         """Demographic that each column comes from, shape (n_columns,)."""
         return tuple(code.name for code in self.codes for _ in code.names)
 
+    @property
+    def is_value(self) -> NDArray[np.bool_]:
+        """Columns whose missing numbers stay NaN and whose zeros are values, bool, shape (n_columns,)."""
+        return np.array(
+            [isinstance(code, NumberCode) and code.median is None for code in self.codes for _ in code.names],
+            np.bool_,
+        )
+
+    def for_trees(self) -> "DemographicsEncoder":
+        """Return the encoder whose numbers stay as they are: no median, and no column that says what is missing.
+
+        Examples
+        --------
+        >>> encoder = DemographicsEncoder((NumberCode("age", 54.0, True), CategoryCode("sex", ("F", "M"))))
+        >>> encoder.for_trees().transform_table({"age": [0.0, None], "sex": ["M", "F"]}).tolist()
+        [[0.0, 1.0], [nan, 0.0]]
+        """
+        return DemographicsEncoder(
+            tuple(
+                NumberCode(code.name, None, has_indicator=False) if isinstance(code, NumberCode) else code
+                for code in self.codes
+            )
+        )
+
     def transform(self, columns: Sequence[DemographicColumn]) -> NDArray[np.float64]:
         """Encode a cohort's columns.
 
@@ -112,7 +154,8 @@ class DemographicsEncoder:
         Returns
         -------
         float64, shape (n_samples, n_columns)
-            Finite. A level that the encoder does not know counts as :meth:`CategoryCode.positions` says.
+            Finite, but for missing numbers without a median. A level that the encoder does not know counts as
+            :meth:`CategoryCode.positions` says.
 
         Raises
         ------
@@ -175,6 +218,7 @@ class DemographicsEncoder:
             {"kind": "number", "name": code.name, "median": code.median, "has_indicator": code.has_indicator}
             if isinstance(code, NumberCode)
             else {"kind": "category", "name": code.name, "levels": list(code.levels)}
+            | ({"of_numbers": True} if code.of_numbers else {})
             for code in self.codes
         ]
 
@@ -183,16 +227,23 @@ class DemographicsEncoder:
         """Encoder from what :meth:`to_json` gave."""
         return cls(
             tuple(
-                NumberCode(entry["name"], float(entry["median"]), bool(entry["has_indicator"]))
+                NumberCode(entry["name"], _float_or_none(entry["median"]), bool(entry["has_indicator"]))
                 if entry["kind"] == "number"
-                else CategoryCode(entry["name"], tuple(entry["levels"]))
+                else CategoryCode(entry["name"], tuple(entry["levels"]), bool(entry.get("of_numbers", False)))
                 for entry in plain
             )
         )
 
 
+def _float_or_none(number: Any) -> float | None:
+    return None if number is None else float(number)
+
+
 def encode_demographics(
-    columns: Sequence[DemographicColumn], train: NDArray[np.bool_] | None = None
+    columns: Sequence[DemographicColumn],
+    train: NDArray[np.bool_] | None = None,
+    *,
+    categorical: Collection[str] = (),
 ) -> DemographicsEncoder:
     """Encoder of a cohort's demographics, its medians from the training samples.
 
@@ -202,6 +253,8 @@ def encode_demographics(
         ``cohort.demographics``: all samples, because levels and indicators must not depend on the fold.
     train : bool, shape (n_samples,), optional
         Training samples; without it, all.
+    categorical : collection of str
+        Categories whose levels are numbers (``features.categorical``).
 
     Returns
     -------
@@ -214,12 +267,16 @@ def encode_demographics(
     >>> encode_demographics([age], np.array([True, True, True, False])).codes
     (NumberCode(name='age', median=50.0, has_indicator=True),)
     """
-    return DemographicsEncoder(tuple(_code(column, train) for column in columns))
+    return DemographicsEncoder(
+        tuple(_code(column, train, of_numbers=column.name in categorical) for column in columns)
+    )
 
 
-def _code(column: DemographicColumn, train: NDArray[np.bool_] | None) -> NumberCode | CategoryCode:
+def _code(
+    column: DemographicColumn, train: NDArray[np.bool_] | None, *, of_numbers: bool
+) -> NumberCode | CategoryCode:
     if isinstance(column, CategoricalColumn):
-        return CategoryCode(column.name, column.levels)
+        return CategoryCode(column.name, column.levels, of_numbers)
     is_missing = np.isnan(column.values)
     known = column.values[~is_missing if train is None else ~is_missing & train]
     median = float(np.median(known)) if len(known) else 0.0
@@ -278,6 +335,23 @@ def _level_of(value: object) -> str | None:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     return str(value)
+
+
+def _number_of(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _by_number(levels: Sequence[str]) -> dict[float | None, str]:
+    """The level that reads as each number; none where several do, such as ``1`` and ``01``."""
+    numbers = [_number_of(level) for level in levels]
+    return {
+        number: level
+        for number, level in zip(numbers, levels, strict=True)
+        if number is not None and numbers.count(number) == 1
+    }
 
 
 def _is_absent(value: object) -> bool:

@@ -1,5 +1,6 @@
 """The demographics table: read and checked, one row a patient (or a patient and index date)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from mlho.encoding.labels import MISSING, encode_patients, read_births, read_index, read_patients
 from mlho.errors import DataError, SpecError
 from mlho.sources import Source, list_inputs
-from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
+from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
 from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import cast_or_null
@@ -71,6 +72,7 @@ class _Layout:
     index: str | None
     birth: str | None
     wanted: tuple[str, ...]
+    categorical: frozenset[str]
     age_from_birth: bool
 
 
@@ -136,7 +138,13 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile
         )
     if patient in wanted:
         raise SpecError(f"features.demographics: {patient!r} tells patients apart. Leave it out.")
-    layout = _Layout(patient, index if index in have else None, birth, tuple(wanted), age_from_birth)
+    categorical = frozenset(spec.features.categorical)
+    if age_from_birth and AGE in categorical:
+        raise SpecError(
+            "features.categorical: age is counted from the birth date, and is a number. Leave it out."
+        )
+    index = index if index in have else None
+    layout = _Layout(patient, index, birth, tuple(wanted), categorical, age_from_birth)
     for file, table in tables:
         _check_file(file, table, layout, source)
     return layout
@@ -169,7 +177,12 @@ def _read_file(file: InputFile, table: TableFile, layout: _Layout) -> _Part:
         index_us = np.where(given, read, NO_DATE)
     if layout.birth:
         births = read_births(columns[layout.birth], where=file.key, name=layout.birth)
-    pieces = [_piece(columns[name], file, name) for name in layout.wanted]
+    pieces = [
+        _category(columns[name], file, name)
+        if name in layout.categorical
+        else _piece(columns[name], file, name)
+        for name in layout.wanted
+    ]
     return patients, index_us, births, pieces
 
 
@@ -186,6 +199,30 @@ def _piece(array: Any, file: InputFile, name: str) -> _Piece:
     numbers = array.cast(pa.float64(), safe=False)
     _refuse_infinite(numbers, file.key, name)
     return "number", numbers, file.key
+
+
+def _category(array: Any, file: InputFile, name: str) -> _Piece:
+    """One file's part of a column that is declared categorical: numbers by their shortest text, text as it is."""
+    _, piece, key = _piece(array, file, name)
+    if not pa.types.is_floating(piece.type):
+        return "category", piece, key
+    numbers = np.where(is_given(piece), as_numpy(piece), np.nan)
+    distinct, place = np.unique(numbers, return_inverse=True)
+    texts = pa.array([number_text(number) for number in distinct.tolist()], pa.string())
+    return "category", texts.take(int64_array(place)), key
+
+
+def number_text(number: float) -> str | None:
+    """Text of a number that is a name: 3.0 is ``3``; None for NaN.
+
+    Examples
+    --------
+    >>> number_text(3.0), number_text(2.5), number_text(float("nan"))
+    ('3', '2.5', None)
+    """
+    if math.isnan(number):
+        return None
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:

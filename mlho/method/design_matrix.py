@@ -56,15 +56,9 @@ def checked_matrix(X: Any, *, n_features: int | None = None, where: str = "featu
     DataError
         Not two-dimensional, not numbers, another number of columns, or a value that is not finite.
     """
-    matrix: Matrix = _canonical_csc(X) if sp.issparse(X) else _dense(X, where)
-    if n_features is not None and matrix.shape[1] != n_features:
-        raise DataError(
-            where,
-            "wrong number of columns",
-            expected=f"{n_features} columns, in the order of training",
-            got=str(matrix.shape[1]),
-            remedy="Pass the columns that the model was fitted with.",
-        )
+    matrix: Matrix = _canonical_csc(X) if sp.issparse(X) else dense_floats(X, where)
+    if n_features is not None:
+        refuse_other_width(matrix, n_features, where)
     stored: Floats = matrix.data if sp.issparse(matrix) else matrix
     n_bad = int(stored.size - np.count_nonzero(np.isfinite(stored)))
     if n_bad:
@@ -89,7 +83,20 @@ def _canonical_csc(X: Any) -> Any:
     return matrix
 
 
-def _dense(X: Any, where: str) -> Floats:
+def refuse_other_width(matrix: Matrix, n_features: int, where: str) -> None:
+    """Refuse a matrix of another number of columns."""
+    if matrix.shape[1] != n_features:
+        raise DataError(
+            where,
+            "wrong number of columns",
+            expected=f"{n_features} columns, in the order of training",
+            got=str(matrix.shape[1]),
+            remedy="Pass the columns that the model was fitted with.",
+        )
+
+
+def dense_floats(X: Any, where: str) -> Floats:
+    """Return a dense matrix as float64 in C order; DataError if it is no matrix of numbers."""
     try:
         dense = np.asarray(X, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:

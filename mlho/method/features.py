@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.method.levels import cut_at_terciles, cut_levels
+from mlho.method.levels import cut_at_quartiles, cut_levels
 
 AGGREGATES: Final = ("count", "last", "levels", "outOfRange", "presence")  # their order within a column
 OF_VALUES: Final = frozenset({"last", "outOfRange"})
@@ -55,7 +55,8 @@ class Encoding:
     level_cuts : tuple of int
         For ``levels``.
     centre : float
-        For ``last``: the training median, which is taken off. A sample without a value counts as the median: 0.
+        For ``last`` in a linear model: the training median, which is taken off. A sample without a value counts as the
+        median: 0. Trees see the value itself: 0.
     reference : Range or None
         For ``outOfRange``.
     """
@@ -85,6 +86,15 @@ class Encoding:
         reference = self.reference or Range(-np.inf, np.inf)
         return _non_zero(samples, ((values < reference.low) | (values > reference.high)).astype(np.float64))
 
+    @property
+    def is_value(self) -> bool:
+        """Whether zero is a number like any other: a column of values in :mod:`mlho.method.tree_matrix`."""
+        return self.aggregate == "last"
+
+    def stored(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Samples and numbers that the matrix of trees stores: all known values as they are, else as :meth:`encode`."""
+        return _with_value(cells) if self.is_value else self.encode(cells)
+
 
 def learn_encoding(
     aggregate: str, cells: Cells, *, level_cuts: tuple[int, ...] = (), known_range: Range | None = None
@@ -112,33 +122,21 @@ def learn_encoding(
     return Encoding(aggregate, reference=known_range or _tukey_fences(values))
 
 
-def levels_for_ranking(
-    encoding: Encoding, cells: Cells, *, every_count: bool = False
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Discrete levels of a feature for the ranking; samples that are not listed have level 0.
+def levels_for_ranking(encoding: Encoding, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Discrete levels of a feature for joint mutual information; samples that are not listed have level 0.
 
-    ``presence`` and ``outOfRange`` have levels 0 and 1, ``levels`` its cuts, ``count`` and ``last`` the terciles of the
-    numbers present. Terciles are few levels, because plug-in information grows with the number of levels.
-
-    Parameters
-    ----------
-    encoding : Encoding
-    cells : Cells
-        Of training samples only: the terciles are learned from them.
-    every_count : bool
-        Makes every distinct count a level, as R MLHO does.
+    ``presence`` and ``outOfRange`` have levels 0 and 1, ``count`` every distinct count, ``levels`` its cuts, and
+    ``last`` the quarters of the values given (absent is level 0).
 
     Returns
     -------
     samples, levels : int32, shape (n_non_zero,)
     """
     if encoding.aggregate == "count":
-        if every_count:
-            return cells.samples, cells.counts
-        return cells.samples, cut_at_terciles(cells.counts).astype(np.int32)
+        return cells.samples, cells.counts
     if encoding.aggregate == "last":
         samples, values = _with_value(cells)
-        return samples, cut_at_terciles(values).astype(np.int32)
+        return samples, cut_at_quartiles(values).astype(np.int32)
     samples, numbers = encoding.encode(cells)
     return samples, numbers.astype(np.int32)
 

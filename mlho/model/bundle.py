@@ -25,9 +25,12 @@ from mlho.model.parts import BundleParts
 from mlho.spec import canonical_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from mlho.encoding.demographics import DemographicsEncoder
+    from mlho.method.features import Cells, Encoding
     from mlho.report.result import BundleTest
 
 CARD: Final = "model_card.md"
@@ -103,7 +106,9 @@ class Bundle:
         Parameters
         ----------
         X : dense, SciPy sparse or DataFrame, shape (n_samples, n_columns)
-            In the order of :attr:`columns`. A DataFrame's columns are taken by name: any order, others ignored.
+            In the order of :attr:`columns`. A DataFrame's columns are taken by name: any order, others ignored. 0 says that a
+            sample does not have a feature. Trees take NaN for a number that is not known, in the columns that
+            ``document.signature.matrix["valueColumns"]`` names; there zero is a value.
         calibrated : bool
             False gives the classifier's own probabilities.
 
@@ -115,7 +120,7 @@ class Bundle:
         Raises
         ------
         DataError
-            Columns are missing, or a cell is not a finite number.
+            Columns are missing, or a cell is not a finite number, nor NaN in a column of values.
         """
         probability = self.classifier.predict_proba(self._matrix(X))
         return np.asarray(self.calibrator.apply(probability)) if calibrated else probability
@@ -196,9 +201,22 @@ class Bundle:
 
         return run_all(self)
 
+    def design(
+        self, cells: "Sequence[Cells]", n_samples: int, extra: NDArray[np.float64] | None = None
+    ) -> Any:
+        """Return the matrix that the classifier takes, from each feature's cells and the demographics' columns."""
+        from mlho.model.design import build_design, build_tree_design
+
+        encodings = [feature.encoding for feature in self.document.features]
+        is_value = self.classifier.value_columns
+        if is_value is None:
+            return build_design(encodings, cells, n_samples, extra)
+        return build_tree_design(encodings, cells, n_samples, extra, is_value=is_value, names=self.columns)
+
     def _matrix(self, X: Any) -> Any:
-        if not hasattr(X, "loc"):
-            return X
+        return self.classifier.checked(self._by_name(X) if hasattr(X, "loc") else X, names=self.columns)
+
+    def _by_name(self, X: Any) -> Any:
         missing = [name for name in self.columns if name not in X.columns]
         if missing:
             raise DataError(
@@ -206,7 +224,7 @@ class Bundle:
                 "columns are missing",
                 expected=f"the {len(self.columns)} columns of the bundle (bundle.columns)",
                 got=f"{len(missing)} missing, first: {', '.join(missing[:_N_NAMED])}",
-                remedy="Add them; 0 says that a sample does not have a feature.",
+                remedy="Add them; 0 says that a sample does not have a feature (NaN: that a number is not known).",
             )
         try:
             return X.loc[:, list(self.columns)].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -277,9 +295,10 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
 
 
 def _golden(parts: BundleParts) -> GoldenRows:
-    kinds, X = golden_inputs(parts.statistics, seed=int(parts.lineage["seed"]))
+    empty_row = parts.classifier.empty_row
+    kinds, X = golden_inputs(parts.statistics, empty_row=empty_row, seed=int(parts.lineage["seed"]))
     probability = parts.classifier.predict_proba(X)
-    return GoldenRows(kinds, X, probability, np.asarray(parts.calibrator.apply(probability)))
+    return GoldenRows(kinds, X, empty_row, probability, np.asarray(parts.calibrator.apply(probability)))
 
 
 def _check(parts: BundleParts) -> None:
@@ -288,6 +307,9 @@ def _check(parts: BundleParts) -> None:
         f"the classifier has {parts.classifier.n_features} columns": parts.classifier.n_features != n_columns,
         f"there are statistics of {len(parts.statistics)} columns": len(parts.statistics) != n_columns,
         "a column has no name of its own": len(set(parts.columns)) != n_columns,
+        "the classifier has other columns of values": not _has_value_columns(
+            parts.classifier, [own.encoding for own in parts.features], parts.demographics
+        ),
         "lineage has no whole number 'seed'": not isinstance(seed, int) or isinstance(seed, bool) or seed < 0,
         "lineage or metrics are not plain JSON without NaN": not _is_plain([parts.lineage, parts.metrics]),
     }
@@ -297,6 +319,18 @@ def _check(parts: BundleParts) -> None:
             f"bundle: parts do not fit. Expected {n_columns} columns (features, then demographics), a seed and plain"
             f" figures; got: {'; '.join(found)}. Build the parts from one fit."
         )
+
+
+def _has_value_columns(
+    classifier: FittedClassifier, encodings: "Sequence[Encoding]", demographics: "DemographicsEncoder | None"
+) -> bool:
+    """Tell whether a classifier's columns of values are those of its features and demographics."""
+    from mlho.model.design import value_columns
+
+    is_value = classifier.value_columns
+    if is_value is None:  # then no number may be missing
+        return demographics is None or not demographics.is_value.any()
+    return np.array_equal(is_value, value_columns(encodings, demographics))
 
 
 def _is_plain(value: object) -> bool:
@@ -342,12 +376,17 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
             raise BundleError(
                 f"{folder}: {DOCUMENT} does not list {name}. Expected a whole bundle. Build it anew."
             )
-    classifier = _classifier(document, files)
+    classifier, demographics = _classifier(document, files), _demographics(document)
+    if not _has_value_columns(classifier, [own.encoding for own in document.features], demographics):
+        raise BundleError(
+            f"{folder}: parts do not fit. Expected a model whose columns of values are the features 'last' and the"
+            " demographics that are numbers; got others. Build the bundle anew."
+        )
     return Bundle(
         document=document,
         classifier=classifier,
-        demographics=_demographics(document),
-        golden=GoldenRows.from_json(files[GOLDEN], n_columns=len(document.columns)),
+        demographics=demographics,
+        golden=GoldenRows.from_json(files[GOLDEN], empty_row=classifier.empty_row),
         card=files[CARD].decode(errors="replace"),
         digest=found,
         n_bytes=len(content) + len(digest_line(content)) + sum(map(len, files.values())),

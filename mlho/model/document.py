@@ -142,7 +142,7 @@ def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocum
 def _signature(parts: BundleParts) -> Signature:
     needs_values = any(feature.aggregate in ("last", "outOfRange") for feature in parts.features)
     return Signature(
-        matrix={"dtype": "float64", "nColumns": len(parts.columns), "missing": "not allowed: 0 says absent"},
+        matrix={"dtype": "float64", "nColumns": len(parts.columns), **_missing(parts)},
         events={
             "required": ["patient_id", "time", "code", *(["numeric_value"] if needs_values else [])],
             "index": parts.scoring.index_kind,
@@ -153,6 +153,17 @@ def _signature(parts: BundleParts) -> Signature:
             "alert": "for each threshold: probability >= value",
         },
     )
+
+
+def _missing(parts: BundleParts) -> dict[str, Any]:
+    """What a cell of the matrix says that is not known."""
+    is_value = parts.classifier.value_columns
+    if is_value is None:
+        return {"missing": "not allowed: 0 says absent"}
+    return {
+        "missing": "NaN in valueColumns, where 0 is a value; elsewhere 0 says absent, and NaN is not allowed",
+        "valueColumns": [name for name, own in zip(parts.columns, is_value, strict=True) if own],
+    }
 
 
 def parse_document(content: bytes, *, where: str) -> BundleDocument:

@@ -18,7 +18,7 @@ GOLDEN_SCHEMA: Final = "mlho.io/golden/v1"
 N_DRAWN: Final = 32  # rows drawn; every other one as dense as can be, so that rare features are exercised too
 MAX_EDGES: Final = 256  # columns that get rows of their own: the first ones, which the ranking picked first
 QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-_DENSE_SHARE = 0.5  # of the columns of a dense row that are not zero
+_DENSE_SHARE = 0.5  # of the columns of a dense row that are drawn
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class ColumnStatistics:
     Attributes
     ----------
     prevalence : float in [0, 1]
-        Share of patients with a number that is not zero, to three decimals and never of fewer than ``min_cell``.
+        Share of patients with a stored number, to three decimals and never of fewer than ``min_cell``.
     quantiles : tuple of float, not empty
-        Of the numbers that are not zero, to two significant digits; only those with ``min_cell`` patients or more on either
+        Of the stored numbers (in a column of values zero can be one), to two significant digits; only those with ``min_cell`` patients or more on either
         side. Where none has: (1.0,), which is nobody's number.
     """
 
@@ -45,19 +45,20 @@ def column_statistics(
 
     Parameters
     ----------
-    design : scipy.sparse.csc_array, shape (n_samples, n_columns)
-        Rows rise within a column.
+    design : scipy sparse, shape (n_samples, n_columns)
+        As a classifier takes it.
     patient_of : int, shape (n_samples,)
         Each sample's patient; it never falls.
     min_cell : int
         The fewest patients that a published figure may rest on.
     """
     n_patients = len(np.unique(patient_of))
+    columns = design.tocsc()
     statistics = []
-    for start, stop in zip(design.indptr[:-1], design.indptr[1:], strict=True):
-        patients = np.unique(patient_of[design.indices[start:stop]]).size
+    for start, stop in zip(columns.indptr[:-1], columns.indptr[1:], strict=True):
+        patients = np.unique(patient_of[columns.indices[start:stop]]).size
         prevalence = min(1.0, max(patients, min_cell, 1) / max(n_patients, 1))
-        quantiles = _coarse_quantiles(design.data[start:stop], patients, min_cell)
+        quantiles = _coarse_quantiles(columns.data[start:stop], patients, min_cell)
         statistics.append(ColumnStatistics(round(prevalence, 3), quantiles))
     return tuple(statistics)
 
@@ -67,8 +68,7 @@ def _coarse_quantiles(numbers: NDArray[np.float64], n_patients: int, min_cell: i
     if not safe:
         return (1.0,)
     found = np.quantile(numbers, safe, method="inverted_cdf")
-    coarse = sorted({float(f"{number:.2g}") for number in found} - {0.0})
-    return tuple(coarse) or (1.0,)
+    return tuple(sorted({float(f"{number:.2g}") for number in found}))
 
 
 @dataclass(frozen=True)
@@ -78,22 +78,26 @@ class GoldenRows:
     Attributes
     ----------
     kinds : tuple of str, shape (n_rows,)
-        ``drawn``, ``zero`` or ``edge``.
+        ``drawn``, ``zero`` (nothing is known) or ``edge``.
     X : float64, shape (n_rows, n_columns)
+        For trees NaN in a column of values is a number that is not known.
+    empty_row : float64, shape (n_columns,)
+        The row of which nothing is known; see :attr:`mlho.method.classifiers.FittedClassifier.empty_row`.
     probability, calibrated : float64, shape (n_rows,)
         As the classifier gives it, and after the calibrator.
     """
 
     kinds: tuple[str, ...]
     X: NDArray[np.float64]
+    empty_row: NDArray[np.float64]
     probability: NDArray[np.float64]
     calibrated: NDArray[np.float64]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON: a row as the columns that are not zero and their numbers."""
+        """Return plain JSON: a row as the columns that differ from the empty row, and their numbers."""
         rows = []
         for number, kind in enumerate(self.kinds):
-            columns = np.flatnonzero(self.X[number])
+            columns = np.flatnonzero(_is_known(self.X[number], self.empty_row))
             rows.append(
                 {
                     "kind": kind,
@@ -106,25 +110,30 @@ class GoldenRows:
         return {"schema": GOLDEN_SCHEMA, "nColumns": self.X.shape[1], "rows": rows}
 
     @classmethod
-    def from_json(cls, content: bytes, *, n_columns: int) -> "GoldenRows":
+    def from_json(cls, content: bytes, *, empty_row: NDArray[np.float64]) -> "GoldenRows":
         """Return the rows that :meth:`to_json` described; BundleError if they do not fit the model."""
+        n_columns = empty_row.size
         try:
             document = json.loads(content)
             if document["schema"] != GOLDEN_SCHEMA or document["nColumns"] != n_columns:
                 raise ValueError("schema or number of columns")
             rows: Sequence[Mapping[str, Any]] = document["rows"]
-            X = np.zeros((len(rows), n_columns))
+            X = np.tile(empty_row, (len(rows), 1))
             for number, row in enumerate(rows):
                 X[number, _columns(row["columns"], n_columns)] = np.asarray(row["numbers"], np.float64)
             scores = [
                 np.array([row[name] for row in rows], np.float64) for name in ("probability", "calibrated")
             ]
-            return cls(tuple(str(row["kind"]) for row in rows), X, *scores)
+            return cls(tuple(str(row["kind"]) for row in rows), X, empty_row, *scores)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(
                 f"tests/golden.json: not the golden rows of this bundle. Expected schema {GOLDEN_SCHEMA} with"
                 f" {n_columns} columns. Fetch or build the bundle again."
             ) from error
+
+
+def _is_known(row: NDArray[np.float64], empty_row: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.where(np.isnan(empty_row), ~np.isnan(row), row != 0)
 
 
 def _columns(columns: Sequence[int], n_columns: int) -> list[int]:
@@ -134,7 +143,9 @@ def _columns(columns: Sequence[int], n_columns: int) -> list[int]:
     return chosen
 
 
-def draw_rows(statistics: Sequence[ColumnStatistics], n_rows: int, *, seed: int) -> NDArray[np.float64]:
+def draw_rows(
+    statistics: Sequence[ColumnStatistics], n_rows: int, *, empty_row: NDArray[np.float64], seed: int
+) -> NDArray[np.float64]:
     """Return synthetic rows, each column drawn on its own.
 
     Every other row follows the prevalences; the rows between have half of all columns, so that rare ones occur as well.
@@ -143,6 +154,8 @@ def draw_rows(statistics: Sequence[ColumnStatistics], n_rows: int, *, seed: int)
     ----------
     statistics : sequence of ColumnStatistics, one a column
     n_rows : int
+    empty_row : float64, shape (n_columns,)
+        What a row has in the columns that are not drawn for it.
     seed : int, at least 0
 
     Returns
@@ -158,20 +171,20 @@ def draw_rows(statistics: Sequence[ColumnStatistics], n_rows: int, *, seed: int)
     for number, column in enumerate(statistics):
         quantiles = np.array(column.quantiles)
         drawn = quantiles[(choice[:, number] * quantiles.size).astype(np.int64)]
-        X[:, number] = np.where(is_present[:, number], drawn, 0.0)
+        X[:, number] = np.where(is_present[:, number], drawn, empty_row[number])
     return X
 
 
 def golden_inputs(
-    statistics: Sequence[ColumnStatistics], *, seed: int
+    statistics: Sequence[ColumnStatistics], *, empty_row: NDArray[np.float64], seed: int
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Return kinds and rows: those drawn, the row of zeros, and each column alone at its lowest and highest number."""
+    """Return kinds and rows: those drawn, the empty row, and each column alone at its lowest and highest number."""
     edges = []
     for number, column in enumerate(statistics[:MAX_EDGES]):
         for value in sorted({column.quantiles[0], column.quantiles[-1]}):
-            row = np.zeros(len(statistics))
+            row = empty_row.copy()
             row[number] = value
             edges.append(row)
-    drawn = draw_rows(statistics, N_DRAWN, seed=seed)
-    X = np.vstack([drawn, np.zeros((1, len(statistics))), *edges])
+    drawn = draw_rows(statistics, N_DRAWN, empty_row=empty_row, seed=seed)
+    X = np.vstack([drawn, empty_row[np.newaxis], *edges])
     return ("drawn",) * N_DRAWN + ("zero",) + ("edge",) * len(edges), X

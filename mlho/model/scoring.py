@@ -17,7 +17,6 @@ from mlho.encoding.partition import encode_partition
 from mlho.errors import DataError
 from mlho.method.features import OF_VALUES, Cells
 from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
-from mlho.model.design import build_design
 from mlho.model.document import BundleDocument
 from mlho.model.frames import (
     EVENTS_FRAME,
@@ -43,7 +42,8 @@ class EncodedEvents:
     ----------
     samples : Samples
         The rows of the design.
-    design : scipy.sparse.csc_array, shape (n_samples, n_columns)
+    design : scipy sparse, shape (n_samples, n_columns)
+        As the classifier takes it.
     ledger : Ledger
         The account of every event row.
     unknown_codes, unknown_code_rows : int
@@ -99,8 +99,7 @@ def encode_events(
     with tempfile.TemporaryDirectory(prefix="mlho-score-") as folder:
         matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder))
         cells = cells_of_features(bundle.document, spec, matrix, dictionary)
-        encodings = [feature.encoding for feature in bundle.document.features]
-        design = build_design(encodings, cells, cohort.n_samples, extra)
+        design = bundle.design(cells, cohort.n_samples, extra)
     known = {feature.code for feature in bundle.document.features}
     is_unknown = np.array([code not in known for code in dictionary.codes], np.bool_)
     unknown_rows = int(dictionary.rows_by_code[is_unknown].sum())

@@ -16,7 +16,6 @@ from mlho.encoding.matrix import Matrix
 from mlho.encoding.partition import encode_partition
 from mlho.encoding.persons import NO_DATE
 from mlho.model.bundle import Bundle
-from mlho.model.design import build_design
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, scoring_spec
 from mlho.scoring.persons import KnownPersons
@@ -124,8 +123,7 @@ class ScoredPartition:
         if encoder is not None:
             assert self._persons is not None  # a table is asked for when the run is planned
             extra = self._persons.block(encoder, samples)
-        encodings = [feature.encoding for feature in document.features]
-        return build_design(encodings, cells, cohort.n_samples, extra)
+        return self.bundle.design(cells, cohort.n_samples, extra)
 
 
 def encode_samples(
@@ -204,7 +202,8 @@ def strongest(bundle: Bundle, design: Any, k: int) -> Reasons:
     Parameters
     ----------
     bundle : Bundle
-    design : scipy.sparse.csc_array, shape (n_samples, n_columns)
+    design : scipy sparse, shape (n_samples, n_columns)
+        As the bundle's classifier takes it.
     k : int
         At least 1.
     """

@@ -186,7 +186,12 @@ def read_known_persons(
                 "tables": {"events": "-", "labels": "-", "demographics": pattern},
             },
             "cohort": {"index": index.model_dump()},
-            "features": {"demographics": [code.name for code in codes]},
+            "features": {
+                "demographics": [code.name for code in codes],
+                "categorical": [
+                    code.name for code in codes if isinstance(code, CategoryCode) and code.of_numbers
+                ],
+            },
         }
     )
     persons = read_persons(spec, source, root)

@@ -19,7 +19,9 @@ class DefineCohort(Step):
         """Of the features only the demographics count here, of the report only which of their levels are rare."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
-        features = type(spec.features)(demographics=spec.features.demographics)
+        features = type(spec.features)(
+            demographics=spec.features.demographics, categorical=spec.features.categorical
+        )
         report = type(spec.report)(min_cell=spec.report.min_cell)
         return narrowed.model_copy(update={"features": features, "report": report})
 

@@ -40,5 +40,5 @@ def without_demographics(spec: TrainingSpec | None) -> TrainingSpec | None:
     """A specification without the demographics, for steps that see events only."""
     if spec is None:
         return None
-    features = spec.features.model_copy(update={"demographics": ()})
+    features = spec.features.model_copy(update={"demographics": (), "categorical": ()})
     return spec.model_copy(update={"features": features})

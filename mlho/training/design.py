@@ -1,6 +1,6 @@
 """The design of a fit: which features and demographics a classifier sees, and how they become numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mlho.encoding.demographics import DemographicsEncoder, encode_demographics
 from mlho.method.features import Encoding
-from mlho.model.design import build_design
+from mlho.method.tree_matrix import Absent
+from mlho.model.design import build_design, build_tree_design, value_columns
 from mlho.training.problem import Problem
 from mlho.training.selection import cells_of, learn_encodings
 
@@ -24,11 +25,29 @@ class Design:
     encodings : list of Encoding
     demographics : DemographicsEncoder or None
         Its columns follow the features.
+    absent : "zero" or "missing"
+        ``zero``: for linear models, with medians and indicators. ``missing``: for trees, with nothing imputed.
     """
 
     features: NDArray[np.int64]
     encodings: list[Encoding]
     demographics: DemographicsEncoder | None
+    absent: Absent = "zero"
+
+    def with_absent(self, absent: Absent) -> "Design":
+        """Return the design for classifiers of this kind; what was learned for the other is left out."""
+        if absent == self.absent:
+            return self
+        if absent == "zero":
+            raise ValueError("a design for trees has no medians: start from the one that was learned")
+        encodings = [replace(encoding, centre=0.0) for encoding in self.encodings]
+        demographics = self.demographics.for_trees() if self.demographics else None
+        return Design(self.features, encodings, demographics, absent)
+
+    @property
+    def value_columns(self) -> NDArray[np.bool_] | None:
+        """Columns of values of a design for trees, bool, shape (n_columns,); None for linear models."""
+        return None if self.absent == "zero" else value_columns(self.encodings, self.demographics)
 
     @property
     def demographic_names(self) -> tuple[str, ...]:
@@ -36,16 +55,21 @@ class Design:
         return self.demographics.names if self.demographics else ()
 
     def matrix(self, problem: Problem, samples: NDArray[np.bool_]) -> Any:
-        """CSC matrix of these samples, in their order, as a classifier takes it."""
+        """Matrix of these samples, in their order, as a classifier takes it: CSC, or CSR of float32 for trees."""
         cells = cells_of(problem, problem.column_of(self.features), samples)
         extra = None
         if self.demographics:
             extra = self.demographics.transform(problem.cohort.demographics)[samples]
-        return build_design(self.encodings, cells, int(np.count_nonzero(samples)), extra)
+        n_samples, is_value = int(np.count_nonzero(samples)), self.value_columns
+        if is_value is None:
+            return build_design(self.encodings, cells, n_samples, extra)
+        names = [problem.name_of(feature).id for feature in self.features.tolist()]
+        names += self.demographic_names
+        return build_tree_design(self.encodings, cells, n_samples, extra, is_value=is_value, names=names)
 
 
 def learn_design(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> Design:
-    """Learn centres, fences, medians and levels on training samples.
+    """Learn centres, fences, medians and levels on training samples; the design is one for linear models.
 
     Parameters
     ----------
@@ -59,5 +83,7 @@ def learn_design(problem: Problem, features: NDArray[np.int64], train: NDArray[n
     return Design(
         ordered,
         learn_encodings(problem, ordered, train),
-        encode_demographics(columns, train) if columns else None,
+        encode_demographics(columns, train, categorical=problem.spec.features.categorical)
+        if columns
+        else None,
     )

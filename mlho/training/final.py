@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlho.errors import DataError
 from mlho.method.auroc import auroc_estimate
 from mlho.method.calibration import PlattCalibrator, fit_calibrator
-from mlho.method.classifiers import FittedClassifier
+from mlho.method.classifiers import FittedClassifier, classifier_named
 from mlho.method.metrics import Estimate
 from mlho.method.thresholds import Threshold
 from mlho.training.design import Design, learn_design
@@ -34,7 +34,7 @@ class FinalModel:
     cv_auroc : Estimate
         Out of fold, clustered by patient where patients repeat.
     design : Design
-    X : CSC, shape (n_samples, n_features + n_demographics)
+    X : CSC, or CSR for trees, shape (n_samples, n_features + n_demographics)
         The training matrix.
     model : FittedClassifier
     calibrator : PlattCalibrator
@@ -75,9 +75,10 @@ def fit_final(
     name = final_classifier(problem, summary)
     cv = cross_validate(problem, folds)[name]
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
-    design = learn_design(problem, _features(problem, selection, summary), everyone)
+    learned = learn_design(problem, _features(problem, selection, summary), everyone)
+    design = learned.with_absent(classifier_named(name).absent)
     X = design.matrix(problem, everyone)
-    model = fit_chosen(problem, name, cv, X, everyone, FINAL)
+    model = fit_chosen(problem, name, cv, design, X, everyone, FINAL)
     calibrator = fit_calibrator(problem.y[cv.samples], cv.scores)
     calibrated = calibrator.apply(cv.scores)
     return FinalModel(

@@ -1,6 +1,6 @@
 """Cross-validation inside an iteration: what each candidate says about samples that it has not seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from mlho.method.auroc import auroc
 from mlho.method.classifiers import Setting, choose_setting, classifier_named
-from mlho.training.design import learn_design
+from mlho.method.tree_matrix import ABSENT
+from mlho.spec import Candidate
+from mlho.training.design import Design, learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import Selection, select
 from mlho.training.splits import Iteration, seed_of
@@ -83,15 +85,32 @@ def run_fold(
     held = problem.samples_of(parts.fold == fold)
     train = problem.samples_of(parts.is_train & (parts.fold != fold))
     chosen = selection or select(problem, train)
-    design = learn_design(problem, chosen.features, train)
-    X, X_held = design.matrix(problem, train), design.matrix(problem, held)
+    learned = learn_design(problem, chosen.features, train)
     by_classifier: dict[str, NDArray[np.float64]] = {}
-    for candidate in problem.spec.candidates:
-        classifier = classifier_named(candidate.classifier)
-        seed = seed_of(problem.spec.validation.seed, candidate.classifier, iteration, fold)
-        fitted = classifier.fit_settings(X, problem.y[train], classifier.settings(candidate.grid), seed=seed)
-        by_classifier[candidate.classifier] = np.stack([model.predict_proba(X_held) for model in fitted])
-    return FoldScores(np.flatnonzero(held), by_classifier)
+    for design, candidates in by_design(problem, learned):
+        X, X_held = design.matrix(problem, train), design.matrix(problem, held)
+        for candidate in candidates:
+            classifier = classifier_named(candidate.classifier)
+            fitted = classifier.fit_settings(
+                X,
+                problem.y[train],
+                classifier.settings(candidate.grid),
+                seed=seed_of(problem.spec.validation.seed, candidate.classifier, iteration, fold),
+                value_columns=design.value_columns,
+            )
+            by_classifier[candidate.classifier] = np.stack([model.predict_proba(X_held) for model in fitted])
+    names: list[str] = [own.classifier for own in problem.spec.candidates]
+    return FoldScores(np.flatnonzero(held), {name: by_classifier[name] for name in names})
+
+
+def by_design(problem: Problem, learned: Design) -> Iterator[tuple[Design, list[Candidate]]]:
+    """Give the design of linear models and that of trees, each with the candidates that take it, if there are any."""
+    for absent in ABSENT:
+        candidates = [
+            own for own in problem.spec.candidates if classifier_named(own.classifier).absent == absent
+        ]
+        if candidates:
+            yield learned.with_absent(absent), candidates
 
 
 def cross_validate(problem: Problem, folds: Sequence[FoldScores]) -> dict[str, CrossValidation]:

@@ -12,7 +12,7 @@ from mlho.method.classifiers import FittedClassifier, classifier_named
 from mlho.method.evaluation import Evaluation, evaluate
 from mlho.method.thresholds import Threshold, fixed_alert_rate, fixed_sensitivity, youden
 from mlho.training.design import Design, learn_design
-from mlho.training.folds import CrossValidation, FoldScores, cross_validate, run_fold
+from mlho.training.folds import CrossValidation, FoldScores, by_design, cross_validate, run_fold
 from mlho.training.problem import Problem
 from mlho.training.selection import Selection, select
 from mlho.training.splits import Iteration, seed_of
@@ -51,7 +51,7 @@ class IterationOutcome:
 
     iteration: Iteration
     selection: Selection
-    design: Design
+    design: Design  # of linear models; trees take the same features
     test: NDArray[np.bool_]
     candidates: Mapping[str, CandidateOutcome]
 
@@ -82,21 +82,35 @@ def finish_iteration(
     """
     parts = problem.partition(iteration)
     train, test = problem.samples_of(parts.is_train), problem.samples_of(parts.is_test)
-    design = learn_design(problem, selection.features, train)
-    X, X_test = design.matrix(problem, train), design.matrix(problem, test)
-    outcomes = {}
-    for name, cv in cross_validate(problem, folds).items():
-        model = fit_chosen(problem, name, cv, X, train, iteration)
-        outcomes[name] = _judge(problem, cv, model, X_test, test, iteration)
-    return IterationOutcome(iteration, selection, design, test, outcomes)
+    learned = learn_design(problem, selection.features, train)
+    compared = cross_validate(problem, folds)
+    outcomes: dict[str, CandidateOutcome] = {}
+    for design, candidates in by_design(problem, learned):
+        X, X_test = design.matrix(problem, train), design.matrix(problem, test)
+        for name in (own.classifier for own in candidates):
+            model = fit_chosen(problem, name, compared[name], design, X, train, iteration)
+            outcomes[name] = _judge(problem, compared[name], model, X_test, test, iteration)
+    in_order = {name: outcomes[name] for name in compared}
+    return IterationOutcome(iteration, selection, learned, test, in_order)
 
 
 def fit_chosen(
-    problem: Problem, name: str, cv: CrossValidation, X: Any, train: NDArray[np.bool_], iteration: Iteration
+    problem: Problem,
+    name: str,
+    cv: CrossValidation,
+    design: Design,
+    X: Any,
+    train: NDArray[np.bool_],
+    iteration: Iteration,
 ) -> FittedClassifier:
-    """Fit a candidate's chosen setting."""
-    seed = seed_of(problem.spec.validation.seed, name, iteration)
-    return classifier_named(name).fit(X, problem.y[train], cv.settings[cv.chosen], seed=seed)
+    """Fit a candidate's chosen setting on the design's matrix of the training samples."""
+    return classifier_named(name).fit(
+        X,
+        problem.y[train],
+        cv.settings[cv.chosen],
+        seed=seed_of(problem.spec.validation.seed, name, iteration),
+        value_columns=design.value_columns,
+    )
 
 
 def thresholds_of(problem: Problem, y: NDArray[np.uint8], scores: NDArray[np.float64]) -> list[Threshold]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.ledger import Ledger, Rule
+from mlho.method.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
@@ -168,7 +169,7 @@ def _profiles(
     if problem.spec.report.real_profiles:
         chosen = typical_rows(final.cv.scores, range(len(final.cv.scores)))
         samples = [int(final.cv.samples[row]) for row, _ in chosen]
-        rows = final.X[samples].toarray()
+        rows = dense_rows(final.X[samples], final.model.empty_row)
     else:
         golden = load_bundle(folder).golden
         drawn = [row for row, kind in enumerate(golden.kinds) if kind == "drawn"]

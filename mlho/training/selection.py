@@ -60,12 +60,7 @@ def select(problem: Problem, train: NDArray[np.bool_]) -> Selection:
         )
     block = _level_columns(problem, screened, train)
     ranking = rank_columns(
-        block,
-        problem.y[train],
-        asked.n_features,
-        ranking=asked.ranking,
-        n_patients_by_column=n_patients,
-        correct_bias=not _ranks_as_r(problem),
+        block, problem.y[train], asked.n_features, ranking=asked.ranking, n_patients_by_column=n_patients
     )
     return Selection(screened[ranking.order], ranking.scores, len(screened))
 
@@ -119,21 +114,17 @@ def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int6
 def _level_columns(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> ColumnBlock:
     """Discrete levels of the features on the training samples."""
     n_train = int(np.count_nonzero(train))
-    if problem.aggregates == ("presence",):
+    if len(problem.aggregates) == 1 and problem.aggregates[0] in ("presence", "count"):
         block = problem.matrix.column_block(features, train)
-        return ColumnBlock(n_train, block.indptr, block.indices, np.ones(len(block.indices), np.uint8))
+        ones = problem.aggregates[0] == "presence"
+        levels = np.ones(len(block.indices), np.uint8) if ones else block.count
+        return ColumnBlock(n_train, block.indptr, block.indices, levels)
     cells = cells_of(problem, problem.column_of(features), train)
-    every_count = _ranks_as_r(problem)
     columns = [
-        levels_for_ranking(_learn(problem, int(feature), own), own, every_count=every_count)
+        levels_for_ranking(_learn(problem, int(feature), own), own)
         for feature, own in zip(features, cells, strict=True)
     ]
     return _block_of(columns, n_train)
-
-
-def _ranks_as_r(problem: Problem) -> bool:
-    """Whether every distinct count is a level and nothing is corrected, as in R MLHO."""
-    return problem.spec.selection.ranking == "mlho-r"
 
 
 def _block_of(columns: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_samples: int) -> ColumnBlock:

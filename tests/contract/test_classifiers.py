@@ -359,6 +359,121 @@ def test_missing_values_are_refused_with_their_count(classifier, form):
         fitted_quickly(classifier.name)[0].predict_proba(form(holed))
 
 
+TAKES_MISSING = [name for name, kind in CLASSIFIERS.items() if kind.absent == "missing"]
+IS_VALUE = np.arange(N_FEATURES) == AGE
+
+
+@functools.cache
+def cohort_of_values(seed=0):
+    """The cohort with ages around zero, such as a score that is centred; a third are exactly 0, a tenth not known."""
+    X, _ = cohort(seed)
+    rng = np.random.default_rng(seed + 100)
+    values = np.where(rng.random(600) < 1 / 3, 0.0, np.round((X[:, AGE] - 60.0) / 12.0, 2))
+    log_odds = 1.5 * (X[:, 0] > 0) + 2.5 * (values == 0.0) - 1.5
+    y = (rng.random(600) < 1.0 / (1.0 + np.exp(-log_odds))).astype(int)
+    return np.column_stack([X[:, :AGE], np.where(rng.random(600) < 0.1, np.nan, values), X[:, CONSTANT]]), y
+
+
+@functools.cache
+def fitted_on_values(name: str) -> FittedClassifier:
+    X, y = cohort_of_values()
+    kind = classifier_named(name)
+    return kind.fit(X, y, kind.settings(QUICK_GRIDS[name])[-1], seed=7, value_columns=IS_VALUE)
+
+
+def known_cells(X: np.ndarray) -> sp.csr_array:
+    """The rows as a sparse matrix that stores zeros where they are values."""
+    rows, columns = np.nonzero(np.where(IS_VALUE, ~np.isnan(X), X != 0))
+    return sp.csr_array((X[rows, columns], (rows, columns)), shape=X.shape)
+
+
+def test_it_says_what_absent_is(classifier):
+    """Linear models compute with zeros; trees take what is absent as missing; the file says which."""
+    expected = "zero" if classifier.name in ("glmboost", "elasticnet") else "missing"
+    fitted = fitted_quickly(classifier.name)[0]
+
+    assert classifier.absent == fitted.absent == expected
+    assert json.loads(fitted.to_files()["model.json"])["absent"] == expected
+    assert np.array_equal(fitted.empty_row, np.zeros(N_FEATURES))
+
+
+@pytest.mark.parametrize("name", TAKES_MISSING)
+def test_zero_is_a_value_and_missing_is_not_zero(name):
+    """Where the risk is at exactly 0, a 0 scores higher than values beside it and than one that is not known."""
+    fitted = fitted_on_values(name)
+    rows = np.zeros((4, N_FEATURES))
+    rows[:, AGE] = [0.0, -0.5, 0.5, np.nan]
+
+    at_zero, below, above, unknown = fitted.log_odds(rows)
+
+    assert at_zero > max(below, above, unknown) + 0.5
+    assert np.array_equal(fitted.empty_row, np.where(IS_VALUE, np.nan, 0.0), equal_nan=True)
+    assert fitted.log_odds(fitted.empty_row[None]) == unknown
+
+
+@pytest.mark.parametrize("name", TAKES_MISSING)
+def test_values_have_the_same_bits_in_any_form(name):
+    """Fitted and scored from dense rows with NaN, or from stored cells, in any batch; contributions too, and they add up."""
+    X, y = cohort_of_values()
+    fitted, kind = fitted_on_values(name), classifier_named(name)
+    setting = kind.settings(QUICK_GRIDS[name])[-1]
+    log_odds, explained = fitted.log_odds(X), fitted.contributions(X)
+    again = kind.fit(known_cells(X).tocsc(), y, setting, seed=7, value_columns=IS_VALUE)
+
+    assert again.to_files() == fitted.to_files()
+    for form in (known_cells(X), known_cells(X).tocsc(), fitted.checked(X)):
+        assert np.array_equal(fitted.log_odds(form), log_odds)
+        assert np.array_equal(fitted.contributions(form), explained)
+    assert np.array_equal(np.concatenate([fitted.log_odds(row[None]) for row in X]), log_odds)
+    assert np.array_equal(np.vstack([fitted.contributions(row[None]) for row in X[:50]]), explained[:50])
+    assert np.abs(explained.sum(axis=1) - log_odds).max() < 1e-9
+    assert (explained[:, CONSTANT] == 0.0).all()
+
+
+@pytest.mark.parametrize("name", TAKES_MISSING)
+def test_columns_of_values_survive_the_way_through_files(name):
+    """Written and read again: the same columns, the same bits; and not without them."""
+    X, _ = cohort_of_values(seed=1)
+    fitted = fitted_on_values(name)
+    files = fitted.to_files()
+    again = fitted_from_files(name, files)
+
+    assert np.array_equal(again.value_columns, IS_VALUE)
+    assert again.to_files() == files
+    assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
+    for change in (
+        {"absent": "nothing"},
+        {"valueColumns": [12]},
+        {"valueColumns": [3, 3]},
+        {"valueColumns": None},
+    ):
+        document = json.loads(files["model.json"]) | change
+        with pytest.raises(BundleError, match=r"absent|valueColumns"):
+            fitted_from_files(name, {**files, "model.json": json.dumps(document).encode()})
+
+
+def test_a_linear_model_that_takes_missing_values_is_refused():
+    """A file that was changed: it would compute with zeros for what it calls missing."""
+    files = fitted_quickly("glmboost")[0].to_files()
+    document = json.loads(files["model.json"]) | {"absent": "missing", "valueColumns": []}
+
+    with pytest.raises(BundleError, match="absent is not zero"):
+        fitted_from_files("glmboost", {"model.json": json.dumps(document).encode()})
+
+
+@pytest.mark.parametrize("name", TAKES_MISSING)
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
+def test_numbers_beyond_float32_are_refused(name, form):
+    """In fitting and in predicting, with the column."""
+    X, y = (own.copy() for own in cohort())
+    X[3, 4] = 1e39
+
+    with pytest.raises(DataError, match="1 larger values in column 4"):
+        classifier_named(name).fit(form(X), y, {}, seed=0)
+    with pytest.raises(DataError, match="1 larger values in column 4"):
+        fitted_quickly(name)[0].predict_proba(form(X))
+
+
 def test_another_number_of_columns_is_refused(classifier):
     """A matrix of other features is not scored."""
     X, _ = cohort()

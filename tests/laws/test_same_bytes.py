@@ -43,6 +43,16 @@ SPECS = {
             {"classifier": "xgboost", "grid": {"maxDepth": [2], "nRounds": [10]}},
         ],
     },
+    "trees of counts and values": {
+        "features.aggregates": ["count", "last"],
+        "selection.scope": "iteration",
+        "final.classifier": "xgboost",
+        "candidates": [
+            {"classifier": "glmboost", "grid": {"nSteps": [20]}},
+            {"classifier": "xgboost", "grid": {"maxDepth": [2, 3], "nRounds": [10]}},
+            {"classifier": "ebm", "grid": {"maxRounds": [40], "nBags": [1], "maxBins": [8]}},
+        ],
+    },
 }
 some_specs = pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
 

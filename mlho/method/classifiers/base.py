@@ -4,6 +4,9 @@ A classifier is one class in one file, listed in ``mlho.method.classifiers``; th
 that are listed. Fitting is deterministic given data, setting and seed, whatever the number of threads;
 predicting gives a row the same bits alone, in any batch, sparse or dense, and after a round trip through
 files.
+
+Linear models take a matrix in which an absent cell is the number zero; trees one in which it is missing
+(:mod:`mlho.method.tree_matrix`).
 """
 
 from abc import ABC, abstractmethod
@@ -12,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
 from mlho.grids import Parameter, Setting, setting_from, settings_from
 from mlho.method import linear
-from mlho.method.design_matrix import Floats, Matrix, checked_labels, checked_matrix
+from mlho.method.design_matrix import Floats, Matrix, checked_labels, checked_matrix, dense_floats
+from mlho.method.tree_matrix import Absent, tree_matrix
 
 Labels = NDArray[np.int8]
 
@@ -56,6 +61,22 @@ class FittedClassifier(ABC):
     def n_features(self) -> int:
         """Number of columns that it was fitted with."""
 
+    @property
+    def value_columns(self) -> NDArray[np.bool_] | None:
+        """Columns of values, shape (n_features,), where absent is missing; None where absent is zero."""
+        return None
+
+    @property
+    def absent(self) -> Absent:
+        """What a cell says that is not stored."""
+        return "zero" if self.value_columns is None else "missing"
+
+    @property
+    def empty_row(self) -> Floats:
+        """A dense row of which nothing is known, shape (n_features,): NaN in columns of values, else 0."""
+        is_value = self.value_columns
+        return np.zeros(self.n_features) if is_value is None else np.where(is_value, np.nan, 0.0)
+
     @abstractmethod
     def _log_odds(self, matrix: Matrix) -> Floats:
         """Return the log-odds of a checked matrix, shape (n_samples,)."""
@@ -88,9 +109,19 @@ class FittedClassifier(ABC):
             other.
         """
 
+    def checked(self, X: Any, *, names: Sequence[str] | None = None) -> Matrix:
+        """Return X as this model computes with it, checked; ``names`` are what an error calls the columns.
+
+        A checked matrix may be passed in place of X everywhere.
+        """
+        is_value = self.value_columns
+        if is_value is None:
+            return checked_matrix(X, n_features=self.n_features)
+        return tree_matrix(X, is_value, names=names)
+
     def log_odds(self, X: Any) -> Floats:
         """Return the log-odds of y = 1 for each row, shape (n_samples,)."""
-        matrix = checked_matrix(X, n_features=self.n_features)
+        matrix = self.checked(X)
         return self._log_odds(matrix) if matrix.shape[0] else np.empty(0)
 
     def predict_proba(self, X: Any) -> Floats:
@@ -99,7 +130,8 @@ class FittedClassifier(ABC):
         Parameters
         ----------
         X : dense or SciPy sparse, shape (n_samples, n_features)
-            The columns in the order of training.
+            The columns in the order of training. Where :attr:`absent` is missing, a number that is not known is NaN in a
+            dense matrix and not stored in a sparse one.
 
         Returns
         -------
@@ -110,7 +142,7 @@ class FittedClassifier(ABC):
         Raises
         ------
         DataError
-            Another number of columns, or a cell that is not a finite number.
+            Another number of columns, or a cell that is not a finite number, or NaN in a column of values.
         """
         return linear.probabilities(self.log_odds(X))
 
@@ -123,7 +155,7 @@ class FittedClassifier(ABC):
             By feature, the last column the intercept. Added from left to right they are the log-odds of
             ``predict_proba`` (before the cut at ±36).
         """
-        matrix = checked_matrix(X, n_features=self.n_features)
+        matrix = self.checked(X)
         return self._contributions(matrix) if matrix.shape[0] else np.empty((0, self.n_features + 1))
 
 
@@ -134,6 +166,8 @@ class Classifier(ABC):
     #: The grid, parameters in the order of the settings: the first varies slowest.
     parameters: ClassVar[tuple[Parameter, ...]]
     fitted: ClassVar[type[FittedClassifier]]
+    #: What a cell that is not stored says to it: linear models compute with zeros, trees learn where what is missing goes.
+    absent: ClassVar[Absent] = "zero"
 
     @property
     def _where(self) -> str:
@@ -154,13 +188,30 @@ class Classifier(ABC):
         return setting_from(values or {}, self.parameters, self._where)
 
     def fit(
-        self, X: Any, y: Any, setting: Mapping[str, Any], *, seed: int, n_threads: int = 1
+        self,
+        X: Any,
+        y: Any,
+        setting: Mapping[str, Any],
+        *,
+        seed: int,
+        n_threads: int = 1,
+        value_columns: NDArray[np.bool_] | None = None,
     ) -> FittedClassifier:
         """Fit one setting: ``fit_settings`` with a list of one."""
-        return self.fit_settings(X, y, [setting], seed=seed, n_threads=n_threads)[0]
+        (fitted,) = self.fit_settings(
+            X, y, [setting], seed=seed, n_threads=n_threads, value_columns=value_columns
+        )
+        return fitted
 
     def fit_settings(
-        self, X: Any, y: Any, settings: Sequence[Mapping[str, Any]], *, seed: int, n_threads: int = 1
+        self,
+        X: Any,
+        y: Any,
+        settings: Sequence[Mapping[str, Any]],
+        *,
+        seed: int,
+        n_threads: int = 1,
+        value_columns: NDArray[np.bool_] | None = None,
     ) -> list[FittedClassifier]:
         """Fit every setting, sharing what can be shared; each model is to the bit the one that ``fit`` alone gives.
 
@@ -177,6 +228,9 @@ class Classifier(ABC):
             Of whatever the classifier draws.
         n_threads : int
             May make it faster, never different.
+        value_columns : bool, shape (n_features,), optional
+            Where :attr:`absent` is missing: the columns in which zero is a value and NaN (or, in a sparse matrix, a cell
+            that is not stored) is missing; see :mod:`mlho.method.tree_matrix`. Without it there are none.
 
         Returns
         -------
@@ -190,19 +244,44 @@ class Classifier(ABC):
         SpecError
             A setting that is not valid.
         """
-        matrix = checked_matrix(X, where="training matrix")
+        matrix = self._training_matrix(X, value_columns)
         _refuse_no_columns(matrix)
         labels = checked_labels(y, matrix.shape[0])
         complete = [
             setting if isinstance(setting, Setting) else self.setting(setting) for setting in settings
         ]
-        return self._fit_settings(matrix, labels, complete, seed=seed, n_threads=n_threads)
+        is_value = _value_columns(value_columns, matrix.shape[1])
+        return self._fit_settings(
+            matrix, labels, complete, seed=seed, n_threads=n_threads, value_columns=is_value
+        )
+
+    def _training_matrix(self, X: Any, value_columns: NDArray[np.bool_] | None) -> Matrix:
+        where = "training matrix"
+        if self.absent == "zero":
+            return checked_matrix(X, where=where)
+        given = X if sp.issparse(X) else dense_floats(X, where)
+        return tree_matrix(given, _value_columns(value_columns, given.shape[1]), where=where)
 
     @abstractmethod
     def _fit_settings(
-        self, matrix: Matrix, labels: Labels, settings: Sequence[Setting], *, seed: int, n_threads: int
+        self,
+        matrix: Matrix,
+        labels: Labels,
+        settings: Sequence[Setting],
+        *,
+        seed: int,
+        n_threads: int,
+        value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         """Fit the settings on checked input."""
+
+
+def _value_columns(given: NDArray[np.bool_] | None, n_features: int) -> NDArray[np.bool_]:
+    """Return the columns of values, none unless given; a mask of another length is a fault of the caller."""
+    is_value = np.zeros(n_features, np.bool_) if given is None else np.asarray(given, np.bool_)
+    if is_value.shape != (n_features,):
+        raise ValueError(f"value_columns: expected {n_features} Booleans; got shape {is_value.shape}")
+    return is_value
 
 
 def _refuse_no_columns(matrix: Matrix) -> None:

@@ -2,8 +2,12 @@
 
 interpret fits it; what is kept is the model's meaning, in our own JSON: for each term its cut points and a
 score for each bin. It is predicted from that alone, so a model in use needs no interpret.
+
+It is fitted on the matrix of trees (:mod:`mlho.method.tree_matrix`): what is missing has a bin of its own, before the
+others. Models written before that was so are still read: they have no such bin, and compute with zeros.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -14,8 +18,9 @@ from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier, Labels
-from mlho.method.classifiers.files import MODEL_JSON, ModelFields, model_json
+from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
 from mlho.method.design_matrix import Floats, Matrix
+from mlho.method.tree_matrix import dense_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,22 +33,26 @@ class Term:
         One or two columns.
     cuts : tuple of float64 arrays
         For each feature its increasing cut points; a value on a cut belongs to the bin above.
-    scores : float64, shape (n_cuts + 1,) or (n_cuts_0 + 1, n_cuts_1 + 1)
-        Log-odds that each bin adds.
+    scores : float64, shape (n_bins,) or (n_bins_0, n_bins_1)
+        Log-odds that each bin adds. A feature has n_cuts + 1 bins, and one more, the first, where it may be missing.
+    has_missing : bool
+        Whether a feature may be missing (NaN).
     """
 
     features: tuple[int, ...]
     cuts: tuple[Floats, ...]
     scores: Floats
+    has_missing: bool = False
 
-    def of(self, matrix: Matrix) -> Floats:
-        """Return the term's score of each row, shape (n_samples,)."""
-        bins = tuple(
-            np.searchsorted(cuts, _column(matrix, feature), side="right")
-            for feature, cuts in zip(self.features, self.cuts, strict=True)
-        )
+    def of(self, columns: Sequence[Floats]) -> Floats:
+        """Return the term's score of each row from its features' numbers, shape (n_samples,)."""
+        bins = tuple(self._bins(numbers, cuts) for numbers, cuts in zip(columns, self.cuts, strict=True))
         scores: Floats = self.scores[bins]
         return scores
+
+    def _bins(self, numbers: Floats, cuts: Floats) -> NDArray[np.intp]:
+        bins = np.searchsorted(cuts, numbers, side="right")
+        return np.where(np.isnan(numbers), 0, bins + 1) if self.has_missing else bins
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +67,8 @@ class FittedEBM(FittedClassifier):
         Log-odds that the terms' scores are added to.
     weight : float64, shape (n_features,)
         Mean absolute score on the training rows; a pair's is halved between its two features.
+    is_value : bool, shape (n_features,), or None
+        Columns of values; None in a model that was written when absent was zero.
     """
 
     name: ClassVar[str] = "ebm"
@@ -65,23 +76,36 @@ class FittedEBM(FittedClassifier):
     terms: tuple[Term, ...]
     intercept: float
     weight: Floats
+    is_value: NDArray[np.bool_] | None = None
 
     @property
     def n_features(self) -> int:
         """Number of columns that it was fitted with."""
         return self.weight.size
 
+    @property
+    def value_columns(self) -> NDArray[np.bool_] | None:
+        """Columns of values; None where absent is zero."""
+        return self.is_value
+
     def _log_odds(self, matrix: Matrix) -> Floats:
         total = np.zeros(matrix.shape[0])
-        for term in self.terms:
-            total += term.of(matrix)
+        for _, scores in self._scored_terms(matrix):
+            total += scores
         return total + self.intercept
+
+    def _scored_terms(self, matrix: Matrix) -> Iterator[tuple[Term, Floats]]:
+        """Give each term with its score of each row."""
+        columns = matrix.tocsc() if sp.issparse(matrix) else matrix
+        absent = 0.0 if self.is_value is None else np.nan
+        for term in self.terms:
+            yield term, term.of([_column(columns, feature, absent) for feature in term.features])
 
     def _contributions(self, matrix: Matrix) -> Floats:
         """Return the scores by feature; a pair's is halved between its two features."""
         parts = np.zeros((matrix.shape[0], self.n_features + 1))
-        for term in self.terms:
-            share = term.of(matrix) / len(term.features)
+        for term, scores in self._scored_terms(matrix):
+            share = scores / len(term.features)
             for feature in term.features:
                 parts[:, feature] += share
         parts[:, -1] = self.intercept
@@ -110,6 +134,7 @@ class FittedEBM(FittedClassifier):
             "intercept": self.intercept,
             "weight": self.weight,
             "terms": terms,
+            **absent_fields(self.is_value),
         }
         return {MODEL_JSON: model_json(self.name, fields)}
 
@@ -120,29 +145,30 @@ class FittedEBM(FittedClassifier):
         n_features = fields.integer("nFeatures", low=1)
         intercept = fields.number("intercept")
         weight = fields.floats("weight", size=n_features, low=0.0)
-        terms = tuple(_terms_from(fields, n_features))
+        is_value = fields.value_columns(n_features)
+        terms = tuple(_terms_from(fields, n_features, has_missing=is_value is not None))
         fields.finish()
-        return cls(terms=terms, intercept=intercept, weight=weight)
+        return cls(terms=terms, intercept=intercept, weight=weight, is_value=is_value)
 
 
-def _terms_from(fields: ModelFields, n_features: int) -> Iterator[Term]:
+def _terms_from(fields: ModelFields, n_features: int, *, has_missing: bool) -> Iterator[Term]:
     for term in fields.objects("terms"):
         features = term.integers("features", low=0, high=n_features - 1)
         cuts = tuple(term.as_floats(part, "cuts") for part in term.sequence("cuts", size=features.size))
         if features.size not in (1, 2) or not all((np.diff(part) > 0).all() for part in cuts):
             term.refuse("a term has not one or two features with increasing cuts")
-        shape = tuple(part.size + 1 for part in cuts)
+        shape = tuple(part.size + 1 + has_missing for part in cuts)
         scores = term.floats("scores", size=int(np.prod(shape))).reshape(shape)
         term.finish()
-        yield Term(tuple(features.tolist()), cuts, scores)
+        yield Term(tuple(features.tolist()), cuts, scores, has_missing)
 
 
-def _column(matrix: Matrix, j: int) -> Floats:
+def _column(matrix: Matrix, j: int, absent: float) -> Floats:
     """Return one column dense, shape (n_samples,)."""
     if not sp.issparse(matrix):
         dense: Floats = matrix[:, j]
         return dense
-    column = np.zeros(matrix.shape[0])
+    column = np.full(matrix.shape[0], absent)
     stored = slice(matrix.indptr[j], matrix.indptr[j + 1])
     column[matrix.indices[stored]] = matrix.data[stored]
     return column
@@ -154,15 +180,26 @@ class EBM(Classifier):
     name = "ebm"
     parameters = GRIDS["ebm"]
     fitted = FittedEBM
+    absent = "missing"
 
     def _fit_settings(
-        self, matrix: Matrix, labels: Labels, settings: Sequence[Setting], *, seed: int, n_threads: int
+        self,
+        matrix: Matrix,
+        labels: Labels,
+        settings: Sequence[Setting],
+        *,
+        seed: int,
+        n_threads: int,
+        value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
-        dense = matrix.toarray() if sp.issparse(matrix) else matrix
-        return [_fitted(dense, labels, setting, seed) for setting in settings]
+        dense = dense_rows(matrix, np.full(matrix.shape[1], np.nan))
+        return [_fitted(dense, labels, setting, seed, value_columns) for setting in settings]
 
 
-def _fitted(dense: Floats, labels: Labels, setting: Setting, seed: int) -> FittedEBM:
+def _fitted(
+    dense: Floats, labels: Labels, setting: Setting, seed: int, is_value: NDArray[np.bool_]
+) -> FittedEBM:
+    """Fit one setting on dense rows in which NaN is missing."""
     from interpret.glassbox import ExplainableBoostingClassifier
 
     model = ExplainableBoostingClassifier(
@@ -176,10 +213,17 @@ def _fitted(dense: Floats, labels: Labels, setting: Setting, seed: int) -> Fitte
         # One process: a run's parallelism is its tasks.
         n_jobs=1,
         random_state=seed,
-    ).fit(dense, labels)
+    )
+    with warnings.catch_warnings():
+        # Of its own charts, which do not show the bin of what is missing: we have none of them.
+        warnings.filterwarnings("ignore", message="Missing values detected", category=UserWarning)
+        model.fit(dense, labels)
     terms = tuple(_term(model, t) for t in range(len(model.term_features_)))
     return FittedEBM(
-        terms=terms, intercept=float(model.intercept_[0]), weight=_weights(model, terms, dense.shape[1])
+        terms=terms,
+        intercept=float(model.intercept_[0]),
+        weight=_weights(model, terms, dense.shape[1]),
+        is_value=is_value,
     )
 
 
@@ -190,12 +234,12 @@ def _term(model: Any, t: int) -> Term:
         np.asarray(model.bins_[f][min(len(features), len(model.bins_[f])) - 1], dtype=np.float64)
         for f in features
     )
-    return Term(features, cuts, _seen_bins(model.term_scores_[t]))
+    return Term(features, cuts, _seen_bins(model.term_scores_[t]), has_missing=True)
 
 
 def _seen_bins(table: NDArray[np.float64]) -> Floats:
-    """Return the table without its first and last bins, which are for missing and for unknown values: refused here."""
-    return np.array(table[(slice(1, -1),) * table.ndim], dtype=np.float64)
+    """Return the table without its last bins, which are for unknown values of categories: there are none here."""
+    return np.array(table[(slice(0, -1),) * table.ndim], dtype=np.float64)
 
 
 def _weights(model: Any, terms: Sequence[Term], n_features: int) -> Floats:

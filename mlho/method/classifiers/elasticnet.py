@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlho.grids import GRIDS, Setting
 from mlho.method import elasticnet
 from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels
@@ -48,7 +51,14 @@ class ElasticNet(Classifier):
     fitted = FittedElasticNet
 
     def _fit_settings(
-        self, matrix: Matrix, labels: Labels, settings: Sequence[Setting], *, seed: int, n_threads: int
+        self,
+        matrix: Matrix,
+        labels: Labels,
+        settings: Sequence[Setting],
+        *,
+        seed: int,
+        n_threads: int,
+        value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         # Each from a cold start: warm ones are faster, and differ in the last bits with the grid. Nothing is drawn.
         return [_fitted(matrix, labels, setting) for setting in settings]

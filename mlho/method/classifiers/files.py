@@ -7,7 +7,7 @@ number read back is the number written, to the last bit.
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Never
+from typing import Any, Final, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,23 @@ from mlho.method.design_matrix import Floats
 #: The JSON file that every classifier writes.
 MODEL_JSON = "model.json"
 
+#: Whether a cell that is not stored is the number zero or missing, and in which columns zero is a value then.
+ABSENT: Final = "absent"
+VALUE_COLUMNS: Final = "valueColumns"
+
 _SCHEMA_VERSION = 1
 
 
 def schema_of(classifier: str) -> str:
     """Return the schema that a file of this classifier declares, such as ``mlho.classifier.glmboost/1``."""
     return f"mlho.classifier.{classifier}/{_SCHEMA_VERSION}"
+
+
+def absent_fields(value_columns: NDArray[np.bool_] | None) -> dict[str, Any]:
+    """Return the fields that say what absent is; :meth:`ModelFields.value_columns` reads them."""
+    if value_columns is None:
+        return {ABSENT: "zero"}
+    return {ABSENT: "missing", VALUE_COLUMNS: np.flatnonzero(value_columns)}
 
 
 def model_json(classifier: str, fields: Mapping[str, Any]) -> bytes:
@@ -73,6 +84,23 @@ class ModelFields:
         if name not in self._fields:
             self.refuse(f"field {name!r} is missing")
         return self._fields.pop(name)
+
+    def value_columns(self, n_features: int) -> NDArray[np.bool_] | None:
+        """Return the columns of values of a model that says ``absent: missing``; None where absent is zero.
+
+        A file that does not say what absent is was written when it always was zero.
+        """
+        absent = self._fields.pop(ABSENT, "zero")
+        if absent == "zero":
+            return None
+        if absent != "missing":
+            self.refuse(f"field {ABSENT!r} is neither zero nor missing")
+        columns = self.integers(VALUE_COLUMNS, low=0, high=n_features - 1)
+        if not (np.diff(columns) > 0).all():
+            self.refuse(f"field {VALUE_COLUMNS!r} does not rise")
+        is_value = np.zeros(n_features, np.bool_)
+        is_value[columns] = True
+        return is_value
 
     def integer(self, name: str, *, low: int = 0) -> int:
         """Return a whole number of at least ``low``."""

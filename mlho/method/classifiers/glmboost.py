@@ -68,7 +68,14 @@ class GLMBoost(Classifier):
     fitted = FittedGLMBoost
 
     def _fit_settings(
-        self, matrix: Matrix, labels: Labels, settings: Sequence[Setting], *, seed: int, n_threads: int
+        self,
+        matrix: Matrix,
+        labels: Labels,
+        settings: Sequence[Setting],
+        *,
+        seed: int,
+        n_threads: int,
+        value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         # Nothing is drawn and one thread is enough: seed and threads cannot show.
         longest = {

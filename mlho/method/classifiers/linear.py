@@ -8,7 +8,7 @@ import numpy as np
 
 from mlho.method import linear
 from mlho.method.classifiers.base import Coefficients, FittedClassifier
-from mlho.method.classifiers.files import MODEL_JSON, ModelFields, model_json
+from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
 from mlho.method.design_matrix import Floats, Matrix
 from mlho.method.glmboost import intercept_at_zero
 
@@ -68,6 +68,7 @@ class FittedLinear(FittedClassifier):
             "mean": self.mean,
             "scale": self.scale,
             "base": self.base,
+            **absent_fields(None),
         }
         return {MODEL_JSON: model_json(self.name, shared | self._own_fields())}
 
@@ -80,6 +81,8 @@ class FittedLinear(FittedClassifier):
         mean = fields.floats("mean", size=n_features)
         scale = fields.floats("scale", size=n_features, low=0.0)
         base = fields.number("base")
+        if fields.value_columns(n_features) is not None:
+            fields.refuse("a linear model computes with zeros, and absent is not zero")
         own = cls._own_from(fields, n_features)
         fields.finish()
         if np.any(values[scale == 0.0]):

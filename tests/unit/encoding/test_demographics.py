@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlho.encoding.cohort import CategoricalColumn, NumericColumn
-from mlho.encoding.demographics import DemographicsEncoder, encode_demographics
+from mlho.encoding.demographics import CategoryCode, DemographicsEncoder, encode_demographics
 from mlho.errors import DataError
 
 SEX = CategoricalColumn("sex", ("F", "M", "unknown"), np.array([0, 1, 2, 0], np.int16))
@@ -127,3 +127,31 @@ def test_a_column_that_changed_its_kind_is_refused():
         encode_demographics([AGE]).transform([CategoricalColumn("age", ("40",), np.zeros(1, np.int16))])
     with pytest.raises(DataError, match="'age' is missing"):
         encode_demographics([AGE]).transform([BMI])
+
+
+def test_trees_see_numbers_as_they_are():
+    """No median and no indicator: 0 stays 0, and what is missing stays NaN; the way through JSON keeps that."""
+    encoder = encode_demographics([SEX, AGE]).for_trees()
+    again = DemographicsEncoder.from_json(json.loads(json.dumps(encoder.to_json())))
+
+    assert again == encoder
+    assert again.names == tuple(
+        name for name in encode_demographics([SEX, AGE]).names if "missing" not in name
+    )
+    assert again.is_value.tolist() == [name == "age" for name in again.names]
+    given = {"sex": ["F", None], "age": [0.0, None]}
+    assert str(again.transform_table(given)[:, -1].tolist()) == "[0.0, nan]"
+
+
+@pytest.mark.parametrize(
+    ("levels", "values", "positions"),
+    [
+        (("3", "1", "unknown"), [3, 3.0, "3", "3.0", "03", 1.0, None, 7, "x"], [0, 0, 0, 0, 0, 1, 2, 2, 2]),
+        (("01", "1", "unknown"), ["01", "1", 1, 1.0, "1.0"], [0, 1, 1, 2, 2]),
+    ],
+    ids=["one level a number", "two levels that read as one number: only their own text"],
+)
+def test_a_number_that_is_a_name_is_the_level_that_reads_as_it(levels, values, positions):
+    """However it is stored; a number that reads as several levels is none of them, and a category of text is text."""
+    assert CategoryCode("ward", levels, of_numbers=True).positions(values).tolist() == positions
+    assert CategoryCode("ward", levels).positions([3.0, "01 "]).tolist() == [2, 2]

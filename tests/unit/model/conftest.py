@@ -13,6 +13,7 @@ from mlho.method.classifiers import classifier_named
 from mlho.method.features import Encoding, Range
 from mlho.method.thresholds import Threshold
 from mlho.model.bundle import write_bundle
+from mlho.model.design import value_columns
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, Scoring
 
@@ -42,7 +43,9 @@ def training_design(seed: int = 5) -> tuple[Any, np.ndarray]:
 def make_parts(kind: str = "glmboost", setting: dict[str, Any] | None = None, **changes: Any) -> BundleParts:
     """Parts of a bundle of a small fitted model."""
     X, y = training_design()
-    fitted = classifier_named(kind).fit(X, y, setting or {}, seed=1)
+    encodings = [encoding for _, _, encoding in ENCODINGS.values()]
+    is_value = value_columns(encodings, None)
+    fitted = classifier_named(kind).fit(X, y, setting or {}, seed=1, value_columns=is_value)
     coefficients = fitted.coefficients()
     features = tuple(
         BundleFeature(

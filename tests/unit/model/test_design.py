@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlho.method.design_matrix import checked_matrix
 from mlho.method.features import Cells, Encoding, Range
-from mlho.model.design import build_design
+from mlho.model.design import build_design, build_tree_design
 
 A1C = Cells(np.array([0, 2, 3], np.int32), np.array([1, 5, 2], np.int32), np.array([6.5, np.nan, 9.0]))
 
@@ -30,6 +30,35 @@ def test_every_aggregate_has_its_column_and_demographics_come_last():
         [0, 0, 0, 0, 0, 0, 1],
         [1, 5, 2, 0, 0, 54, 0],
         [1, 2, 1, 2.5, 1, 33, 1],
+    ]
+
+
+def test_trees_take_what_is_known_and_nothing_else():
+    """Presence, count, levels and ranges as far as they are not 0; every known value and age, 0 too, and no median."""
+    encodings = [
+        Encoding("presence"),
+        Encoding("levels", level_cuts=(2, 3)),
+        Encoding("last", centre=6.5),
+        Encoding("outOfRange", reference=Range(4.0, 7.0)),
+    ]
+    cells = Cells(A1C.samples, A1C.counts, np.array([0.0, np.nan, 9.0]))
+    demographics = np.array([[61.0, 0.0], [0.0, 1.0], [np.nan, 0.0], [33.0, 1.0]])
+    is_value = np.array([False, False, True, False, True, False])
+
+    design = build_tree_design(
+        encodings, [cells] * 4, 4, demographics, is_value=is_value, names=[*"ABCD", "age", "sex: M"]
+    )
+
+    rows = [
+        dict(zip(own.indices.tolist(), own.data.tolist(), strict=True))
+        for own in (design[[k]] for k in range(4))
+    ]
+    assert design.dtype == np.float32
+    assert rows == [
+        {0: 1, 2: 0, 3: 1, 4: 61},
+        {4: 0, 5: 1},
+        {0: 1, 1: 2},
+        {0: 1, 1: 1, 2: 9, 3: 1, 4: 33, 5: 1},
     ]
 
 

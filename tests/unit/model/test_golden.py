@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csc_array
 
 from mlho.errors import BundleError
+from mlho.method.tree_matrix import tree_matrix
 from mlho.model.golden import (
     MAX_EDGES,
     ColumnStatistics,
@@ -50,7 +51,8 @@ def test_no_quantile_rests_on_fewer_patients_than_the_smallest_cell(n_with, min_
 
 def test_rows_are_drawn_zero_and_edges():
     """32 drawn rows, the row of zeros, and each column alone at its lowest and highest number."""
-    kinds, X = golden_inputs([ColumnStatistics(0.5, (2.0, 4.0)), ColumnStatistics(0.01)], seed=3)
+    statistics = [ColumnStatistics(0.5, (2.0, 4.0)), ColumnStatistics(0.01)]
+    kinds, X = golden_inputs(statistics, empty_row=np.zeros(2), seed=3)
 
     assert kinds == ("drawn",) * 32 + ("zero",) + ("edge",) * 3
     assert X[32:].tolist() == [[0, 0], [2, 0], [4, 0], [0, 1]]
@@ -62,26 +64,39 @@ def test_the_same_seed_draws_the_same_rows():
     """Equal bytes need equal draws; another seed draws others."""
     statistics = [ColumnStatistics(0.3, (1.0, 2.0, 3.0))] * 20
 
-    assert np.array_equal(draw_rows(statistics, 8, seed=1), draw_rows(statistics, 8, seed=1))
-    assert not np.array_equal(draw_rows(statistics, 8, seed=1), draw_rows(statistics, 8, seed=2))
+    first, again, other = (draw_rows(statistics, 8, empty_row=np.zeros(20), seed=seed) for seed in (1, 1, 2))
+
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_many_columns_keep_the_bundle_small():
     """Edges are of the first columns only."""
-    kinds, _ = golden_inputs([ColumnStatistics(0.1)] * (MAX_EDGES + 50), seed=0)
+    n = MAX_EDGES + 50
+    kinds, _ = golden_inputs([ColumnStatistics(0.1)] * n, empty_row=np.zeros(n), seed=0)
 
     assert kinds.count("edge") == MAX_EDGES
 
 
-def test_rows_survive_the_way_through_json():
+@pytest.mark.parametrize(
+    ("X", "empty_row"),
+    [([[0, 0], [0.1, -3e-7]], [0, 0]), ([[np.nan, 0], [0.0, 1.0]], [np.nan, 0])],
+    ids=["absent is zero", "zero is a value, NaN is not known"],
+)
+def test_rows_survive_the_way_through_json(X, empty_row):
     """Every bit of input and scores comes back."""
     rows = GoldenRows(
-        ("zero", "drawn"), np.array([[0, 0], [0.1, -3e-7]]), np.array([0.1, 1 / 3]), np.array([0.2, 2 / 3])
+        ("zero", "drawn"),
+        np.array(X, dtype=float),
+        np.array(empty_row, dtype=float),
+        np.array([0.1, 1 / 3]),
+        np.array([0.2, 2 / 3]),
     )
 
-    found = GoldenRows.from_json(json.dumps(rows.to_json()).encode(), n_columns=2)
+    found = GoldenRows.from_json(json.dumps(rows.to_json()).encode(), empty_row=rows.empty_row)
 
-    assert (found.kinds, found.X.tolist()) == (rows.kinds, rows.X.tolist())
+    assert found.kinds == rows.kinds
+    assert np.array_equal(found.X, rows.X, equal_nan=True)
     assert found.probability.tolist() == rows.probability.tolist()
     assert found.calibrated.tolist() == rows.calibrated.tolist()
 
@@ -109,7 +124,20 @@ def test_rows_survive_the_way_through_json():
 )
 def test_rows_that_do_not_fit_are_refused(change):
     """Another schema, another width, columns that do not exist: a clear error."""
-    rows = GoldenRows(("zero",), np.zeros((1, 2)), np.array([0.1]), np.array([0.2]))
+    rows = GoldenRows(("zero",), np.zeros((1, 2)), np.zeros(2), np.array([0.1]), np.array([0.2]))
 
     with pytest.raises(BundleError, match=r"tests/golden\.json"):
-        GoldenRows.from_json(json.dumps({**rows.to_json(), **change}).encode(), n_columns=2)
+        GoldenRows.from_json(json.dumps({**rows.to_json(), **change}).encode(), empty_row=np.zeros(2))
+
+
+def test_rows_for_trees_draw_zeros_and_say_what_is_not_known():
+    """A column of values in which a quarter of the known numbers are 0: rows have 0, 5 and NaN; others have 0 and 1."""
+    values = np.concatenate([np.zeros(20), np.full(60, 5.0), np.full(20, np.nan)])
+    design = tree_matrix(np.column_stack([values, np.ones(100)]), np.array([True, False]))
+    statistics = column_statistics(design, np.arange(100), min_cell=11)
+
+    _, X = golden_inputs(statistics, empty_row=np.array([np.nan, 0.0]), seed=1)
+
+    assert statistics == (ColumnStatistics(0.8, (0.0, 5.0)), ColumnStatistics(1.0, (1.0,)))
+    assert {repr(number) for number in X[:, 0].tolist()} == {"0.0", "5.0", "nan"}
+    assert set(X[:, 1].tolist()) == {0.0, 1.0}

@@ -16,10 +16,12 @@ from mlho.encoding.partition import encode_partition
 from mlho.errors import DataError
 from mlho.method.classifiers import classifier_named
 from mlho.method.features import Cells, Encoding
+from mlho.method.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
-from mlho.model.design import build_design
+from mlho.model.design import build_design, build_tree_design, value_columns
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, Scoring
+from mlho.model.scoring import encode_events
 from mlho.sources import list_inputs, source_named
 from mlho.sources.events import iter_events
 from mlho.spec import TrainingSpec
@@ -154,12 +156,15 @@ SPEC = {
 }
 
 
-@pytest.mark.parametrize("duplicates", ["keep", "drop"])
-def test_scores_are_to_the_bit_what_training_computed(duplicates, parts, tmp_path):
+@pytest.mark.parametrize(
+    ("duplicates", "classifier"),
+    [("keep", "glmboost"), ("drop", "glmboost"), ("keep", "xgboost"), ("drop", "ebm")],
+)
+def test_scores_are_to_the_bit_what_training_computed(duplicates, classifier, parts, tmp_path):
     """Events in files through the run's own steps, and the same events as DataFrames through a bundle: equal scores."""
     tables = _write_tables(tmp_path)
     spec = TrainingSpec.model_validate({**SPEC, "data": {**SPEC["data"], "duplicates": duplicates}})
-    design, features, encoder, fitted, cohort = _train(spec, tmp_path)
+    design, features, encoder, fitted, cohort = _train(spec, tmp_path, classifier)
     scoring = Scoring(index_kind="column", gap_days=3, duplicates=duplicates)
     statistics = column_statistics(design, cohort.patient_of, min_cell=11)
     made = parts(
@@ -179,6 +184,58 @@ def test_scores_are_to_the_bit_what_training_computed(duplicates, parts, tmp_pat
     assert [result for result in bundle.run_tests() if not result.passed] == []
     with pytest.raises(DataError, match="the bundle uses demographics"):
         bundle.predict_events(tables["events"], tables["labels"])
+
+
+def test_zero_is_scored_as_a_value_and_not_as_none(parts, tmp_path):
+    """Trees see a latest value of 0, and an age of 0: neither is what they see of someone of whom nothing is known."""
+    _, bundle = _tree_bundle(parts, tmp_path)
+    events = pd.DataFrame(
+        {"patient_id": ["1"], "time": ["2019-12-01"], "code": ["A"], "numeric_value": [0.0]}
+    )
+    index = pd.DataFrame({"patient_id": ["1", "2"], "index_date": [dt.date(2019, 12, 31)] * 2})
+    persons = pd.DataFrame({"patient_id": ["1"], "birth_date": [dt.date(2019, 12, 31)], "sex": ["F"]})
+
+    encoded = encode_events(bundle, events, index, persons)
+
+    stored = dense_rows(encoded.design, bundle.classifier.empty_row)
+    of = dict(zip(bundle.columns, stored.T.tolist(), strict=True))
+    assert {name: str(of[name]) for name in ("A|90d|last", "A|365d|last", "age", "A|90d|count")} == {
+        "A|90d|last": "[0.0, nan]",
+        "A|365d|last": "[0.0, nan]",
+        "age": "[0.0, nan]",
+        "A|90d|count": "[1.0, 0.0]",
+    }
+    assert set(bundle.document.signature.matrix["valueColumns"]) == {
+        *(name for name in bundle.columns if name.endswith("last")),
+        "age",
+    }
+
+
+def _tree_bundle(parts, folder: Path):
+    """Return tables, and a bundle of boosted trees that learned from them."""
+    tables = _write_tables(folder)
+    design, features, encoder, fitted, cohort = _train(TrainingSpec.model_validate(SPEC), folder, "xgboost")
+    made = parts(
+        classifier=fitted,
+        features=features,
+        demographics=encoder,
+        scoring=Scoring(index_kind="column", gap_days=3),
+        statistics=column_statistics(design, cohort.patient_of, min_cell=11),
+    )
+    write_bundle(folder / "bundle", made)
+    return tables, load_bundle(folder / "bundle")
+
+
+def test_a_value_beyond_float32_names_its_code(parts, tmp_path):
+    """A number that trees cannot hold is refused with the feature that has it, not with the number."""
+    tables, bundle = _tree_bundle(parts, tmp_path)
+    events = tables["events"].assign(numeric_value=np.where(tables["events"]["code"] == "B", 1e39, 1.0))
+
+    with pytest.raises(
+        DataError, match=r"beyond float32.*larger values in 'B\|90d\|last', 'B\|365d\|last'"
+    ) as caught:
+        bundle.predict_events(events, tables["labels"], tables["persons"])
+    assert "e+39" not in str(caught.value)
 
 
 def test_a_bundle_holds_no_patient(parts, tmp_path):
@@ -208,6 +265,7 @@ def _write_tables(folder: Path) -> dict[str, pd.DataFrame]:
     minutes = generator.integers(0, 900 * 24 * 60, n_events)
     values = np.where(generator.random(n_events) < 0.5, generator.normal(7, 2, n_events), np.nan)
     values[0] = RARE_VALUE
+    values[1::9] = 0.0  # a number like any other
     events = pd.DataFrame(
         {
             "patient_id": generator.choice(ids, n_events),
@@ -240,7 +298,10 @@ def _write_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {"events": events, "labels": labels, "persons": persons}
 
 
-def _train(spec: TrainingSpec, folder: Path):
+QUICK = {"xgboost": {"nRounds": 10, "maxDepth": 3}, "ebm": {"maxRounds": 40, "nBags": 1}}
+
+
+def _train(spec: TrainingSpec, folder: Path, classifier: str = "glmboost"):
     """Take the run's own way from files to a fitted model."""
     spec = spec.model_copy(update={"cohort": spec.cohort.model_copy(update={"unknown_patients": "keep"})})
     cohort = define_cohort(spec, folder).cohort
@@ -258,16 +319,28 @@ def _train(spec: TrainingSpec, folder: Path):
     for column in range(matrix.n_columns):
         part = slice(int(block.indptr[column]), int(block.indptr[column + 1]))
         code, window = dictionary.codes[column // 2], (90, 365)[column % 2]
-        for encoding in (Encoding("count"), Encoding("last", centre=7.1)):
+        for encoding in (
+            Encoding("count"),
+            Encoding("last", centre=7.1 if classifier == "glmboost" else 0.0),
+        ):
             cells.append(Cells(block.indices[part], block.count[part], block.last[part]))
-            name = f"{code}|{window}|{encoding.aggregate}"
+            name = f"{code}|{window}d|{encoding.aggregate}"
             features.append(
                 BundleFeature(
                     id=name, code=code, window_days=window, encoding=encoding, words=name, importance=0.0
                 )
             )
-    encoder = encode_demographics(cohort.demographics)
-    encodings = [feature.encoding for feature in features]
-    design = build_design(encodings, cells, cohort.n_samples, encoder.transform(cohort.demographics))
-    fitted = classifier_named("glmboost").fit(design, cohort.outcome, {}, seed=1)
+    encoder, kind = encode_demographics(cohort.demographics), classifier_named(classifier)
+    encodings, is_value = [feature.encoding for feature in features], None
+    if kind.absent == "missing":
+        encoder = encoder.for_trees()
+        is_value = value_columns(encodings, encoder)
+    extra = encoder.transform(cohort.demographics)
+    if is_value is None:
+        design = build_design(encodings, cells, cohort.n_samples, extra)
+    else:
+        names = [*(feature.id for feature in features), *encoder.names]
+        design = build_tree_design(encodings, cells, cohort.n_samples, extra, is_value=is_value, names=names)
+    setting = QUICK.get(classifier, {})
+    fitted = kind.fit(design, cohort.outcome, setting, seed=1, value_columns=is_value)
     return design, tuple(features), encoder, fitted, cohort

@@ -152,7 +152,8 @@ def test_learning_differently_keeps_the_matrix(section):
 def test_other_demographics_keep_the_matrix():
     """Which demographics the model takes does not matter to the events, given the cohort's bytes."""
     before, after = (
-        plan_of(changes)["pack/00000"].spec for changes in (None, {"features.demographics": ["age"]})
+        plan_of(changes)["pack/00000"].spec
+        for changes in (None, {"features.demographics": ["age"], "features.categorical": ["age"]})
     )
 
     assert before == after

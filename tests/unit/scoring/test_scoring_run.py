@@ -369,3 +369,32 @@ def test_the_command_scores_with_worker_processes(trained, tmp_path, capsys):
     assert f"{trained.tables.labels.num_rows} scores of 200 patients: risk of label." in said
     assert "youden" in said
     assert f"{Path(trained.store.root)}/{run.key('manifest.json')}" in said.replace("\n", "")
+
+
+def test_numbers_that_are_names_are_levels_in_training_and_scoring(trained, tmp_path):
+    """A ward's code declared categorical: one column a level; 3, 3.0 and "3" of new patients are the level 3."""
+    wards = [None if number % 11 == 0 else number % 3 + 1 for number in range(200)]
+    dems = trained.tables.demographics.append_column("ward", pa.array(wards, pa.int64()))
+    changes = {
+        "features.demographics": ["age", "ward"],
+        "features.categorical": ["ward"],
+        "candidates": [
+            {"classifier": "glmboost", "grid": {"nSteps": [20]}},
+            {"classifier": "xgboost", "grid": {"maxDepth": [3], "nRounds": [10]}},
+        ],
+        "final.classifier": "xgboost",
+    }
+    own = train(tmp_path, changes, replace(trained.tables, demographics=dems))
+    as_numbers = score_inline(own.folder, own.store).table()
+    dems.to_pandas().to_csv(own.folder / "floats.csv", index=False)  # pandas has 3.0 where some are missing
+    as_texts = score_inline(own.folder, own.store, {"data.tables.demographics": "floats.csv"}).table()
+    events, labels, _ = own.frames()
+    from_frame = own.bundle.predict_events(events, labels, dems.to_pandas())
+
+    assert own.bundle.columns[-4:] == (
+        "age",
+        *(f"ward: {own} (reference 1)" for own in ("2", "3", "unknown")),
+    )
+    assert as_texts["probability"].tolist() == as_numbers["probability"].tolist()
+    assert from_frame["probability"].tolist() == as_numbers["probability"].tolist()
+    assert len(set(as_numbers["probability"])) > 20

@@ -1,0 +1,48 @@
+"""Bundles that were written when absent was zero for every classifier keep their scores, to the last bit.
+
+``written_before`` holds four bundles of one made-up cohort as version 0.1 wrote them before trees took what is absent as
+missing, and what they gave for eleven patients: one without events, one aged 0, one of unknown age, one of unknown sex.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlho.method.classifiers import CLASSIFIERS
+from mlho.model.bundle import load_bundle
+
+FOLDER = Path(__file__).with_name("written_before")
+GIVEN = json.loads((FOLDER / "scores.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_a_bundle_written_before_scores_to_the_bit_as_it_did(name):
+    """Probabilities, calibrated and not, contributions, and the bundle's own tests with its stored scores."""
+    bundle, expected = load_bundle(FOLDER / name), GIVEN["expected"][name]
+    tables = {table: pd.DataFrame(GIVEN[table]) for table in ("events", "index", "demographics")}
+    tables["events"]["time"] = pd.to_datetime(tables["events"]["time"], format="ISO8601")
+    tables["events"]["numeric_value"] = tables["events"]["numeric_value"].astype(float)
+    tables["index"]["index_date"] = pd.to_datetime(tables["index"]["index_date"])
+
+    scores, explained = bundle.predict_events(**tables), bundle.explain_events(**tables)
+
+    assert bundle.classifier.absent == "zero"
+    assert scores["patient_id"].tolist() == expected["patient_id"]
+    assert scores["probability"].tolist() == expected["probability"]
+    assert scores["uncalibrated"].tolist() == expected["uncalibrated"]
+    assert explained.iloc[:, 2:].to_numpy().tolist() == expected["contributions"]
+    assert [result for result in bundle.run_tests() if not result.passed] == []
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_it_still_takes_zeros_for_what_is_absent_and_no_missing_number(name):
+    """Its matrix is dense and without NaN, as it was: written out again it says so."""
+    bundle = load_bundle(FOLDER / name)
+
+    assert json.loads(bundle.classifier.to_files()["model.json"])["absent"] == "zero"
+    assert not np.isnan(bundle.golden.X).any()
+    with pytest.raises(ValueError, match="1 NaN"):
+        bundle.predict_proba(np.full((1, len(bundle.columns)), [np.nan, *[0.0] * (len(bundle.columns) - 1)]))
