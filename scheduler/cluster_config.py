@@ -97,6 +97,8 @@ class ClusterConfig(SpecPart):
     """Where the artifacts are: ``s3://bucket/prefix``."""
     kueue_enabled: bool = False
     """Read Kueue's Workloads of the runs, for the reason of waiting."""
+    secrets_folder: Path | None = None
+    """Where the Secrets of scheduler and workers are mounted, to see when they are replaced; without it nobody looks."""
     worker: WorkerTemplate
     """What every worker pod has."""
 

@@ -49,6 +49,8 @@ class Known:
     """It may be carried out, and its owner wants that."""
     has_workers: bool = False
     has_jobs: bool = False
+    is_hindered: bool = False
+    """Something keeps it from asking for workers."""
     busy_at: float = 0.0
     """When it last had workers, asked for some, or began."""
     parked_at: float = -math.inf
@@ -117,6 +119,7 @@ class Known:
             is_driven=self.driver is not None,
             has_workers=self.has_workers,
             has_jobs=self.has_jobs,
+            is_hindered=self.is_hindered,
             needs_workload=is_queued,
             waited_seconds=now - self.busy_at,
             rested_seconds=now - self.parked_at,

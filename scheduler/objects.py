@@ -23,6 +23,7 @@ GENERATION_LABEL: Final = "mlho.io/generation"
 RUN_ID_ANNOTATION: Final = "mlho.io/run-id"
 EXECUTION_ANNOTATION: Final = "mlho.io/execution"
 MEMORY_ANNOTATION: Final = "mlho.io/memory"
+SECRETS_ANNOTATION: Final = "mlho.io/secrets"
 LIVENESS_FILE: Final = "/tmp/alive"  # noqa: S108 - the pod's own volume
 CACHE_FOLDER: Final = "/var/cache/mlho"
 CA_FOLDER: Final = "/etc/mlho/ca"
@@ -69,7 +70,7 @@ class Workers:
         return worker_job_name(self.name, self.uid, self.generation)
 
 
-def worker_job(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
+def worker_job(workers: Workers, template: WorkerTemplate, *, secrets: str = "") -> dict[str, Any]:
     """The Kubernetes Job of one generation of workers.
 
     Parameters
@@ -77,6 +78,8 @@ def worker_job(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
     workers : Workers
     template : WorkerTemplate
         What the operator decided.
+    secrets : str
+        Checksum of the Secrets that the pods are started with; empty if nobody looks.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def worker_job(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         "name": workers.job_name,
         "namespace": workers.namespace,
         "labels": {**labels, **_kueue_labels(workers.spec)},
-        "annotations": _annotations(workers),
+        "annotations": {**_annotations(workers), **({SECRETS_ANNOTATION: secrets} if secrets else {})},
         "ownerReferences": [_owner(workers)],
     }
     spec = {

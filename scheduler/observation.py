@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from scheduler.conditions import ConditionType, Failure, Outputs, Status
-from scheduler.objects import EXECUTION_ANNOTATION, GENERATION_LABEL, MEMORY_ANNOTATION
+from scheduler.objects import EXECUTION_ANNOTATION, GENERATION_LABEL, MEMORY_ANNOTATION, SECRETS_ANNOTATION
 from scheduler.resource import DesiredState, Resource, WorkersSpec, as_number
 
 _ROUNDING: Final = 1.01  # the kernel counts whole pages
@@ -18,7 +18,8 @@ class JobFacts:
 
     Attributes
     ----------
-    name, execution, memory : str
+    name, execution, memory, secrets : str
+        ``secrets`` is the checksum of those that its pods were started with.
     generation, parallelism : int
     active, succeeded, failed, ready : int
         Pods by what became of them.
@@ -46,6 +47,7 @@ class JobFacts:
     seconds: float | None = None
     began_at: dt.datetime | None = None
     ended_at: dt.datetime | None = None
+    secrets: str = ""
 
     @property
     def capacity(self) -> int:
@@ -180,6 +182,13 @@ class Seen:
     """Why the API server does not take its workers' Kubernetes Job or their pods, in its words."""
     may_ask: bool = True
     """Workers may be asked for: the last were not refused a moment ago."""
+    secrets: str = ""
+    """Checksum of the Secrets as they are now; empty if nobody looks."""
+
+    def has_old_secrets(self, job: JobFacts) -> bool:
+        """Whether workers were started with Secrets that have been replaced; pods to come get the new ones."""
+        is_known = bool(self.secrets and job.secrets)
+        return is_known and job.secrets != self.secrets and job.active > 0
 
     def ran_out(self, job: JobFacts) -> bool:
         """Whether workers of a generation had too little memory: the kernel ended one, or a worker stopped a task before it did."""
@@ -228,6 +237,7 @@ def job_facts(obj: Mapping[str, Any]) -> JobFacts:
         seconds=(ended_at - parsed(began)).total_seconds() if ended_at else None,
         began_at=parsed(began),
         ended_at=ended_at,
+        secrets=annotations.get(SECRETS_ANNOTATION, ""),
     )
 
 

@@ -17,6 +17,7 @@ from scheduler.cluster import Cluster, Conflict, Kind, NotFound
 from scheduler.cluster_config import ClusterConfig, load_cluster_config
 from scheduler.health import Health, serve_health
 from scheduler.leader import Elector
+from scheduler.rotation import checksum_of, end_on_rotation
 
 _ALIVE_SECONDS: Final = 60.0
 
@@ -66,7 +67,12 @@ def operate(options: argparse.Namespace) -> int:
     cluster = Cluster.of_user(path=str(options.kubeconfig)) if options.kubeconfig else Cluster.of_pod()
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     elector = Elector(ClusterLease(cluster, config.namespace, config.lease_name), identity)
-    code = _Replica(cluster, config, elector, identity, port=options.port).run(stop)
+    secrets = checksum_of(config.secrets_folder)
+    if config.secrets_folder is not None and secrets:
+        threading.Thread(
+            target=end_on_rotation, args=(config.secrets_folder, secrets, stop), name="rotation", daemon=True
+        ).start()
+    code = _Replica(cluster, config, elector, identity, port=options.port, secrets=secrets).run(stop)
     # Threads that wait for an answer would hold the process up; whatever they do now is refused by the store.
     os._exit(code)
 
@@ -75,8 +81,16 @@ class _Replica:
     """One scheduler: stands by, then leads."""
 
     def __init__(
-        self, cluster: Cluster, config: ClusterConfig, elector: Elector, identity: str, *, port: int
+        self,
+        cluster: Cluster,
+        config: ClusterConfig,
+        elector: Elector,
+        identity: str,
+        *,
+        port: int,
+        secrets: str,
     ) -> None:
+        self._secrets = secrets
         self._cluster = cluster
         self._config = config
         self._elector = elector
@@ -97,7 +111,9 @@ class _Replica:
         if not self._elector.wait_to_lead(stop):
             return 0
         log.info("leading", outcome=self._identity)
-        self._operator = Operator(self._cluster, self._config, home, identity=self._identity)
+        self._operator = Operator(
+            self._cluster, self._config, home, identity=self._identity, secrets=self._secrets
+        )
         self._operator.start()
         if not self._elector.lead(stop):
             return 1

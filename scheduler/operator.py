@@ -59,6 +59,8 @@ class Operator:
     home : Home
     identity : str
         Of this replica, for Events.
+    secrets : str
+        Checksum of the Secrets that it was started with.
     now : callable
         The time of day.
     """
@@ -70,14 +72,16 @@ class Operator:
         home: Home,
         *,
         identity: str,
+        secrets: str = "",
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._cluster = cluster
         self._config = config
         self._home = home
+        self._secrets = secrets
         self._now = now
         self._teller = Teller(cluster, identity)
-        self._workers = WorkerJobs(cluster, config.worker)
+        self._workers = WorkerJobs(cluster, config.worker, secrets=secrets)
         self._known: dict[str, Known] = {}
         self._queue = WorkQueue()
         self._stop = threading.Event()
@@ -233,7 +237,9 @@ class Operator:
         jobs = tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid)
         pods = tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid)
         drive, now = known.drive_shown(status), self._now()
+        refusal = self._workers.refusal(uid, known.asked.namespace, jobs, now)
         known.note_workers(jobs, pods, drive)
+        known.is_hindered = bool(refusal or (drive is not None and drive.trouble))
         is_wanted = known.asked.desired is DesiredState.RUNNING and not has_ended(status)
         known.wants_turn = is_wanted and known.undertaking is not None
         if known.wants_turn and known.driver is None and uid not in self._turns:
@@ -249,8 +255,9 @@ class Operator:
             check=known.check_shown(status, self._checked_at, patience=_PATIENCE_SECONDS),
             drive=drive,
             # One whose workers are not admitted waits for them, and not for its turn.
-            refusal=self._workers.refusal(uid, known.asked.namespace, jobs, now),
+            refusal=refusal,
             may_ask=self._workers.may_ask(uid),
+            secrets=self._secrets,
             is_waiting_for_turn=known.wants_turn
             and not has_turn
             and (known.has_workers or not known.has_jobs),

@@ -110,12 +110,13 @@ def _too_small(seen: Seen, alive: Sequence[JobFacts]) -> list[JobFacts]:
 
 
 def _superfluous(seen: Seen, alive: Sequence[JobFacts], capacity: int) -> tuple[str, ...]:
-    """Generations to end: of another execution, worn out, or beyond the run's maximum, the latest first."""
+    """Generations to end: of another execution, with old Secrets, worn out, or beyond the run's maximum, the latest first."""
     execution = seen.drive.execution if seen.drive else ""
     delete = [
         job.name
         for job in alive
         if (execution and job.execution != execution)
+        or seen.has_old_secrets(job)
         or (job.failed >= _WORN_FAILURES and job.active == 0 and not job.is_suspended)
     ]
     for job in sorted(alive, key=lambda own: -own.generation):

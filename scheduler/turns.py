@@ -11,7 +11,8 @@ from typing import Any, Final
 
 N_SLOTS: Final = 32  # runs carried out at once: each has a thread, connections, and a plan in memory
 N_STARTERS: Final = 4  # more, for runs that Kueue has to know before it can preempt others for them
-ASK_SECONDS: Final = 30.0  # for a run to plan and to ask for workers
+ASK_SECONDS: Final = 300.0  # for a run to plan and to ask for workers, on a busy machine and with all others
+HINDERED_SECONDS: Final = 20.0  # the same, while store or queue do not serve it, or its workers are refused
 ADMIT_SECONDS: Final = 5.0  # for workers that were asked for to be admitted
 REST_SECONDS: Final = 60.0  # until a run that gave its slot up without having workers asked for tries again
 UNKNOWN_PRIORITY: Final = 2**31  # of a class that no Workload has told yet: only a Workload can
@@ -36,6 +37,8 @@ class Contender:
         A node has a worker of it.
     has_jobs : bool
         Workers of it were asked for, whether admitted or not.
+    is_hindered : bool
+        Something keeps it from asking for workers: a store or queue that does not serve, or a refusal.
     needs_workload : bool
         Kueue admits its workers, and may preempt others for them.
     waited_seconds : float
@@ -51,6 +54,7 @@ class Contender:
     is_driven: bool = False
     has_workers: bool = False
     has_jobs: bool = False
+    is_hindered: bool = False
     needs_workload: bool = False
     waited_seconds: float = 0.0
     rested_seconds: float = math.inf
@@ -60,7 +64,9 @@ class Contender:
         """Whether it is carried out and has workers, or has not had the time to get some."""
         if not self.is_driven or self.has_workers:
             return self.is_driven
-        return self.waited_seconds < (ADMIT_SECONDS if self.has_jobs else ASK_SECONDS)
+        if self.has_jobs:
+            return self.waited_seconds < ADMIT_SECONDS
+        return self.waited_seconds < (HINDERED_SECONDS if self.is_hindered else ASK_SECONDS)
 
     @property
     def is_new(self) -> bool:

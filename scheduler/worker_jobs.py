@@ -37,11 +37,20 @@ class _Refused:
 
 
 class WorkerJobs:
-    """The Kubernetes Jobs of workers of all runs, as far as they are asked for."""
+    """The Kubernetes Jobs of workers of all runs, as far as they are asked for.
 
-    def __init__(self, cluster: Cluster, template: WorkerTemplate) -> None:
+    Parameters
+    ----------
+    cluster : Cluster
+    template : WorkerTemplate
+    secrets : str
+        Checksum of the Secrets that workers are started with.
+    """
+
+    def __init__(self, cluster: Cluster, template: WorkerTemplate, *, secrets: str = "") -> None:
         self._cluster = cluster
         self._template = template
+        self._secrets = secrets
         self._refused: dict[str, _Refused] = {}
 
     def ask(self, workers: Workers) -> Object | None:
@@ -53,7 +62,7 @@ class WorkerJobs:
             The API server does not answer, or the run has changed meanwhile.
         """
         try:
-            made = self._cluster.apply(Kind.JOB, worker_job(workers, self._template))
+            made = self._cluster.apply(Kind.JOB, worker_job(workers, self._template, secrets=self._secrets))
         except (Conflict, NotFound):
             raise
         except ClusterError as error:

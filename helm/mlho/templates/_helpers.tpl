@@ -129,6 +129,18 @@ names: {{ list .Release.Namespace | toJson }}
 {{- end }}
 {{- end -}}
 
+{{- /* The same Secrets as files: the scheduler sees by them when one is replaced. Those of other namespaces may not be here. */ -}}
+{{- define "mlho.secretSources" -}}
+{{- range $index, $own := concat (include "mlho.variables" . | fromYamlArray) .Values.scheduler.extraEnv .Values.worker.extraEnv }}
+{{- with $own.secret }}
+- secret:
+    name: {{ .name }}
+    optional: true
+    items: [{key: {{ .key | quote }}, path: {{ printf "%d-%s" $index $own.name | quote }}}]
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "mlho.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

@@ -8,6 +8,7 @@ import pytest
 from scheduler.turns import (
     ADMIT_SECONDS,
     ASK_SECONDS,
+    HINDERED_SECONDS,
     N_SLOTS,
     N_STARTERS,
     REST_SECONDS,
@@ -91,8 +92,14 @@ def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
         pytest.param(WAITING, False, id="asked for workers, and has none"),
         pytest.param(replace(WAITING, waited_seconds=0.0), True, id="has just asked for them"),
         pytest.param(replace(WAITING, has_jobs=False), True, id="is about to ask"),
+        pytest.param(replace(WAITING, has_jobs=False, waited_seconds=ASK_SECONDS), False, id="never asks"),
         pytest.param(
-            replace(WAITING, has_jobs=False, waited_seconds=ASK_SECONDS), False, id="cannot even ask"
+            replace(WAITING, has_jobs=False, waited_seconds=HINDERED_SECONDS), True, id="takes its time"
+        ),
+        pytest.param(
+            replace(WAITING, has_jobs=False, waited_seconds=HINDERED_SECONDS, is_hindered=True),
+            False,
+            id="cannot ask",
         ),
         pytest.param(replace(WORKING, is_driven=False), False, id="is not carried out"),
     ],

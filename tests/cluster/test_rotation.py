@@ -1,0 +1,77 @@
+"""Secrets are replaced in the midst of a run: of the storage, of Redis, and the signing key. It goes on, and nobody restarts anything of ours."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import new_namespace
+from tests.cluster.here import Here
+from tests.cluster.stack import Stack, installed
+from tests.cluster.storage import ACCESS
+
+ROTATED_SECONDS = 180  # in production the kubelet alone may take a minute
+
+
+@pytest.fixture
+def alone(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
+    """An installation of its own, whose Secrets may be replaced."""
+    with new_namespace("rotation") as kubectl, installed(kubectl, cohort) as made:
+        yield made
+
+
+def replace_secret(stack: Stack, name: str, **entries: str) -> None:
+    """Replace entries of a Secret."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in entries.items()}
+    stack.kubectl("patch", "secret", name, "--type=merge", "-p", json.dumps({"data": encoded}))
+
+
+def rotate(stack: Stack) -> None:
+    """New credentials everywhere; the storage, which is not ours, is restarted by its administrator."""
+    password, storage_key = "p" * 32, "another-and-nothing-else"
+    url = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["url"]).decode()
+    users = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["users.acl"]).decode()
+    old = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["password"]).decode()
+    hashed = [hashlib.sha256(own.encode()).hexdigest() for own in (old, password)]
+    replace_secret(
+        stack,
+        "mlho-redis",
+        password=password,
+        url=url.replace(old, password),
+        **{"users.acl": users.replace(hashed[0], hashed[1])},
+    )
+    replace_secret(stack, "mlho-signing", key="s" * 48)
+    identity = {
+        "name": ACCESS,
+        "credentials": [{"accessKey": ACCESS, "secretKey": storage_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    replace_secret(
+        stack,
+        "mlho-s3",
+        AWS_SECRET_ACCESS_KEY=storage_key,
+        **{"s3.json": json.dumps({"identities": [identity]})},
+    )
+    stack.kubectl("delete", "pod", "-l", "app=seaweedfs", "--grace-period=0", "--force")
+
+
+def test_a_run_goes_on_after_all_secrets_were_replaced(alone: Stack, here: Here):
+    """With new schedulers and workers that nobody restarted by hand; no task is blamed, and the digest is the same."""
+    obj = alone.submit("rotated", validation={"iterations": 150, "folds": 3, "seed": 300})
+    wanted = here.begin(obj["spec"])
+    alone.wait_until_it_learns("rotated")
+    former, before = set(alone.workers("rotated")), alone.done("rotated")
+
+    rotate(alone)
+    alone.wait_for(
+        "others work on",
+        lambda: alone.done("rotated") > before + 2 and set(alone.workers("rotated")) - former,
+        seconds=ROTATED_SECONDS,
+    )
+    status = alone.wait("rotated", "Succeeded", seconds=300)
+
+    assert status["tasks"]["quarantined"] == 0
+    assert status["outputs"]["resultDigest"] == wanted.result().digest
