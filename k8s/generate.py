@@ -59,6 +59,7 @@ _SCHEDULE: Final = {
         "timeZone": {"type": "string", "pattern": "^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$"},
         "startingDeadlineSeconds": {"type": "integer", "minimum": 60},
         "suspend": {"type": "boolean"},
+        "alertAfterHours": {"type": "integer", "minimum": 1},
         "resource": {
             "type": "object",
             "additionalProperties": False,
@@ -108,6 +109,7 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "store.addressing": {"enum": ["auto", "path", "virtual"]},
     "store.checksums": {"enum": ["when_required", "when_supported"]},
     "watchNamespaces": {"type": "array", "items": _NAME},
+    "metrics.prometheusRule.waitingMinutes": {"type": "integer", "minimum": 1},
     "metrics.serviceMonitor.interval": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"},
     "scheduler.replicas": {"type": "integer", "minimum": 0, "maximum": 10},
     "worker.metricsPort": {"type": "integer", "minimum": 1024, "maximum": 65535},

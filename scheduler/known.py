@@ -3,13 +3,13 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from scheduler.cluster import RUN_KINDS, Kind
-from scheduler.conditions import ConditionType, Status, is_true, read_status
+from scheduler.conditions import ConditionType, Phase, Status, is_true, read_status
 from scheduler.driving import Driver
 from scheduler.objects import RUN_LABEL
 from scheduler.observation import Asked, Check, Drive, JobFacts, PodFacts
@@ -135,6 +135,9 @@ class Counts:
     api_errors: int = 0
     looks: int = 0
     errors: int = 0
+    ended: dict[Phase, int] = field(
+        default_factory=lambda: dict.fromkeys((Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED), 0)
+    )
 
 
 def part_for(cache: Cache, kind: Kind) -> Cache:

@@ -131,7 +131,8 @@ class Operator:
         """Series for Prometheus."""
         counts = self.counts
         return {
-            **run_figures(self._runs.all()),
+            **run_figures(self._runs.all(), dt.datetime.now(dt.UTC)),
+            **{f'mlho_scheduler_runs_ended_total{{phase="{own}"}}': n for own, n in counts.ended.items()},
             "mlho_scheduler_driven": sum(known.driver is not None for known in list(self._known.values())),
             "mlho_scheduler_status_writes_total": counts.status_writes,
             "mlho_scheduler_worker_jobs_total": counts.jobs_created,
@@ -364,6 +365,8 @@ class Operator:
         self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], wanted, part="status"))
         known.written_at = time.monotonic()
         self.counts.status_writes += 1
+        if has_ended(status) and not has_ended(status_of(obj)) and status.phase is not None:
+            self.counts.ended[status.phase] += 1
         for event in events:
             self._teller.tell(obj, event)
 

@@ -1,5 +1,6 @@
 """Alerts and dashboard: each asks for series that are there, by labels that they have, and for values that occur."""
 
+import datetime as dt
 import json
 import re
 from collections.abc import Iterator
@@ -22,12 +23,23 @@ DASHBOARD = REPO / "helm" / "mlho" / "files" / "dashboard.json"
 MANUAL = REPO / "docs" / "kubernetes.md"
 OF_PROMETHEUS = {"up": {"job", "namespace"}}
 OF_EVERY_SERIES = {"namespace", "job", "pod", "instance"}  # Prometheus adds them
-FUNCTIONS = {"sum", "by", "increase", "rate", "absent"}
+FUNCTIONS = {"sum", "by", "increase", "rate", "absent", "max", "time", "filled"}
 COUNTED = re.compile(r"(?:increase|rate)\((\w+)")
-RUNS = [
-    {"status": {"phase": "Running", "conditions": [{"type": "Degraded", "status": "True"}]}},
+NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
+NIGHTLY = {"labels": {"mlho.io/schedule": "nightly"}}
+WAITING = {"type": "Progressing", "status": "False", "lastTransitionTime": "2026-11-24T11:00:00Z"}
+RUNS: list[dict[str, Any]] = [
+    {
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Degraded", "status": "True", "reason": "StoreUnavailable"}],
+        }
+    },
     {"status": {"phase": "Running", "conditions": [{"type": "Degraded", "status": "False"}]}},
-    {},
+    {"metadata": {"creationTimestamp": "2026-11-24T11:59:00Z"}},
+    {"status": {"phase": "Waiting", "conditions": [WAITING]}},
+    {"metadata": NIGHTLY, "status": {"phase": "Succeeded", "finishedAt": "2026-11-23T02:00:00Z"}},
+    {"metadata": NIGHTLY, "status": {"phase": "Failed", "finishedAt": "2026-11-24T02:00:00Z"}},
 ]
 
 
@@ -41,7 +53,13 @@ def expressions() -> list[str]:
 
 def exposed() -> dict[str, set[str]]:
     """Labels of each series of scheduler and workers, by its name as Prometheus stores it."""
-    found = {name: {"phase"} if name == "mlho_scheduler_runs" else set[str]() for name in SERIES}
+    found = {name: set[str]() for name in SERIES} | {
+        "mlho_scheduler_runs": {"phase"},
+        "mlho_scheduler_runs_ended_total": {"phase"},
+        "mlho_scheduler_runs_in_trouble": {"reason"},
+        "mlho_scheduler_schedule_failed": {"schedule"},
+        "mlho_scheduler_schedule_success_timestamp_seconds": {"schedule"},
+    }
     for family in WorkerMetrics(slots=1).registry.collect():
         found[family.name + ("_total" if family.type == "counter" else "")] = set()
     return found | {
@@ -120,13 +138,15 @@ def test_every_alert_says_what_it_means_and_how_grave_it_is():
 
     assert len(alerts) >= 7
     for alert in alerts:
-        assert re.search(r"labels: \{severity: (critical|warning)\}", alert), alert
+        assert re.search(r"labels: \{severity: (critical|warning)[,}]", alert), alert
         assert re.search(r"summary: \S.{30,}\.$", alert, re.MULTILINE), alert
 
 
 def operator_figures() -> dict[str, float]:
     """What an operator tells that knows three runs."""
-    counts = SimpleNamespace(status_writes=1_234_567, jobs_created=2, api_errors=3, looks=4, errors=5)
+    counts = SimpleNamespace(
+        status_writes=1_234_567, jobs_created=2, api_errors=3, looks=4, errors=5, ended={"Failed": 1}
+    )
     parts: dict[str, Any] = {"counts": counts, "_known": {}, "_teller": SimpleNamespace(n_told=6)}
     operator = SimpleNamespace(**parts, _runs=SimpleNamespace(all=lambda: RUNS))
     return {"mlho_scheduler_leader": 1.0, **Operator.figures(operator)}  # type: ignore[arg-type]  # a stand-in
@@ -151,10 +171,18 @@ def test_a_scheduler_tells_what_the_manual_lists():
 
 
 def test_runs_are_counted_by_phase_and_those_that_are_degraded():
-    """A run that nobody has looked at yet is pending."""
-    assert run_figures(RUNS) == {
+    """A run that nobody has looked at yet is pending; the latest run of a schedule says whether it failed."""
+    assert run_figures(RUNS, NOW) == {
+        'mlho_scheduler_runs{phase="Failed"}': 1,
         'mlho_scheduler_runs{phase="Pending"}': 1,
         'mlho_scheduler_runs{phase="Running"}': 2,
+        'mlho_scheduler_runs{phase="Succeeded"}': 1,
+        'mlho_scheduler_runs{phase="Waiting"}': 1,
         "mlho_scheduler_runs_degraded": 1,
+        'mlho_scheduler_runs_in_trouble{reason="StoreUnavailable"}': 1,
+        "mlho_scheduler_waiting_seconds": 3600.0,
+        'mlho_scheduler_schedule_failed{schedule="nightly"}': 1.0,
+        'mlho_scheduler_schedule_success_timestamp_seconds{schedule="nightly"}': 1_795_399_200.0,
     }
+    assert run_figures([], NOW)["mlho_scheduler_waiting_seconds"] == 0
     assert Phase.PENDING == "Pending"

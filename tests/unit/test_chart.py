@@ -66,7 +66,9 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
             "prometheusRule": {"enabled": True},
             "dashboard": {"enabled": True},
-        }
+        },
+        "schedules": [SCHEDULE, {**SCHEDULE, "name": "monthly", "alertAfterHours": 800}],
+        "rbac": {"aggregate": True},
     },
     "schedules": {"schedules": [SCHEDULE, {**SCHEDULE, "name": "other", "namespace": "b", "suspend": True}]},
     "storage inside": {
@@ -392,6 +394,48 @@ def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str,
     assert config_of(wide, tmp_path).watch_namespaces == ("",)
 
 
+def test_those_who_may_view_or_edit_a_namespace_may_do_so_with_its_runs(helm: str, tmp_path: Path):
+    """By aggregation, when asked; nobody gets the right to write a status."""
+    roles = {
+        own["metadata"]["name"]: own
+        for own in render(helm, VALUE_SETS["watched"], tmp_path)
+        if own["kind"] == "ClusterRole"
+    }
+    view, edit = roles["ehr-mlho-view"], roles["ehr-mlho-edit"]
+
+    def aggregated(role: dict[str, Any]) -> set[str]:
+        return {own.rsplit("-", 1)[1] for own in role["metadata"]["labels"] if "aggregate-to" in own}
+
+    assert (aggregated(view), aggregated(edit)) == ({"view", "edit", "admin"}, {"edit", "admin"})
+    assert view["rules"][0]["verbs"] == ["get", "list", "watch"]
+    assert edit["rules"][0]["verbs"] == ["create", "update", "patch", "delete", "deletecollection"]
+    assert view["rules"][0]["resources"] == edit["rules"][0]["resources"] == ["trainingruns", "scoringruns"]
+
+
+def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
+    """That its latest run failed; and, if asked, that none has succeeded for so long. Its runs carry its name."""
+    objects = render(helm, VALUE_SETS["watched"], tmp_path)
+    (rule,) = (own for own in objects if own["kind"] == "PrometheusRule")
+    alerts = [
+        (own["alert"], own["labels"]["schedule"], own["expr"])
+        for own in rule["spec"]["groups"][0]["rules"]
+        if "schedule" in own["labels"]
+    ]
+    runs = [yaml.safe_load(own["data"]["run.yaml"]) for own in objects if "run.yaml" in own.get("data", {})]
+
+    assert [own[:2] for own in alerts] == [
+        ("MlhoScheduleFailed", "nightly"),
+        ("MlhoScheduleFailed", "monthly"),
+        ("MlhoScheduleMissing", "monthly"),
+        ("MlhoScheduleMissing", "monthly"),
+    ]
+    assert alerts[2][2].endswith('schedule="monthly"}) > 2880000')
+    assert [own["metadata"]["labels"] for own in runs] == [
+        {"mlho.io/schedule": "nightly"},
+        {"mlho.io/schedule": "monthly"},
+    ]
+
+
 def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     """And none of its objects but Secrets ever holds a password."""
     assert not [
@@ -450,7 +494,7 @@ def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: P
         "suspend": False,
     }
     assert {name: cron["spec"][name] for name in wanted} == wanted
-    assert run["metadata"] == {"name": "other", "namespace": "b"}
+    assert run["metadata"] == {"name": "other", "namespace": "b", "labels": {"mlho.io/schedule": "other"}}
     role = next(own for own in objects if own["kind"] == "Role" and own["metadata"]["name"] == "mlho-trigger")
     assert role["rules"] == [
         {"apiGroups": ["mlho.io"], "resources": ["trainingruns", "scoringruns"], "verbs": ["create", "get"]}
