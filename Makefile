@@ -67,12 +67,15 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: bench bench-encoding bench-queue chaos planted-truth proofs real-data
+.PHONY: bench bench-encoding bench-levels bench-queue chaos planted-truth proofs real-data
 bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
 	for benchmark in jmi_presence jmi_counts tree_matrix mlho_it; do $(BIN)/python benchmarks/$$benchmark.py; done
 
 bench-encoding: $(STAMP)  ## rows a second and memory, on cohorts of about 5 and 50 million rows that it makes
 	$(BIN)/python benchmarks/encoding.py
+
+bench-levels: $(STAMP)  ## ranking of counts and values: noise of many levels, and real data, against R's levels
+	$(BIN)/python benchmarks/jmi_levels.py
 
 # Each alone, and the machine's quiet: make bench-queue BENCH_QUEUE=queue_fits; for a look whether they work: BENCH_QUEUE_ARGS=--short.
 BENCH_QUEUE ?= queue_speed queue_stages queue_recovery queue_fits queue_memory

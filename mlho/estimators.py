@@ -34,7 +34,8 @@ class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         counts as a patient of its own.
     mode : {"presence", "levels", "counts"}, default="presence"
         What the ranking sees: whether a value is other than zero; counts cut to 0, 1, 2, 3+; or every
-        distinct count. The last two refuse values that are not whole numbers from 0 on.
+        distinct count, which favours columns of many levels as R does. The last two refuse values that are not whole
+        numbers from 0 on.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}, default="jmi"
         See :func:`mlho.method.jmi.rank`.
     screen : {"at-least", "mlho-r"}, default="at-least"

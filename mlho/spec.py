@@ -185,8 +185,7 @@ class Features(SpecPart):
     """Columns of the demographics that enter every candidate. ``age`` is computed from ``birth_date`` when the table
     has no ``age``."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
-    """Demographics whose numbers are names, such as the code of a ward: each becomes a category with a column for each
-    level. Text is a category in any case."""
+    """Demographics whose numbers are names, such as a ward's code: categories, as text is in any case."""
 
     @model_validator(mode="after")
     def _lists_are_sets(self) -> Self:
@@ -209,7 +208,8 @@ class Selection(SpecPart):
     screen: Literal["at-least", "mlho-r"] = "at-least"
     """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
     ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
-    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison."""
+    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison. All but ``mlho-r``
+    see ``count`` and ``last`` by the terciles of the training values, corrected for the number of levels."""
     n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
     """How many columns the ranking keeps. Demographics do not count."""
     scope: Literal["fold", "iteration"] = "fold"

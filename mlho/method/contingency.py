@@ -154,6 +154,11 @@ class LevelColumns:
         """Return how many samples under the mask are above level 0 in each column: int64, shape (n_columns,)."""
         return np.diff(self.group_start[self.group_ptr])
 
+    def n_levels(self) -> NDArray[np.int64]:
+        """Return how many levels each column takes under the mask, level 0 included: int64, shape (n_columns,)."""
+        has_absent = self.n_with_feature() < self.layout.n_samples
+        return np.diff(self.group_ptr) + has_absent
+
     def single_sums(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
         columns = np.arange(self.n_columns, dtype=np.int32)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.method.levels import cut_at_quartiles, cut_levels
+from mlho.method.levels import cut_at_terciles, cut_levels
 
 AGGREGATES: Final = ("count", "last", "levels", "outOfRange", "presence")  # their order within a column
 OF_VALUES: Final = frozenset({"last", "outOfRange"})
@@ -122,21 +122,33 @@ def learn_encoding(
     return Encoding(aggregate, reference=known_range or _tukey_fences(values))
 
 
-def levels_for_ranking(encoding: Encoding, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Discrete levels of a feature for joint mutual information; samples that are not listed have level 0.
+def levels_for_ranking(
+    encoding: Encoding, cells: Cells, *, every_count: bool = False
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Discrete levels of a feature for the ranking; samples that are not listed have level 0.
 
-    ``presence`` and ``outOfRange`` have levels 0 and 1, ``count`` every distinct count, ``levels`` its cuts, and
-    ``last`` the quarters of the values given (absent is level 0).
+    ``presence`` and ``outOfRange`` have levels 0 and 1, ``levels`` its cuts, ``count`` and ``last`` the terciles of the
+    numbers present. Terciles are few levels, because plug-in information grows with the number of levels.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    cells : Cells
+        Of training samples only: the terciles are learned from them.
+    every_count : bool
+        Makes every distinct count a level, as R MLHO does.
 
     Returns
     -------
     samples, levels : int32, shape (n_non_zero,)
     """
     if encoding.aggregate == "count":
-        return cells.samples, cells.counts
+        if every_count:
+            return cells.samples, cells.counts
+        return cells.samples, cut_at_terciles(cells.counts).astype(np.int32)
     if encoding.aggregate == "last":
         samples, values = _with_value(cells)
-        return samples, cut_at_quartiles(values).astype(np.int32)
+        return samples, cut_at_terciles(values).astype(np.int32)
     samples, numbers = encoding.encode(cells)
     return samples, numbers.astype(np.int32)
 

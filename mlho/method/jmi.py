@@ -62,7 +62,8 @@ def rank(
         Picks, at least 1; with fewer columns all of them are ranked.
     mode : {"presence", "levels", "counts"}
         What a feature is: seen or not; counts cut at ``cut_points``; or every distinct count a level of its own, as
-        praznik takes R's integers.
+        praznik takes R's integers. Nothing is corrected for the number of levels, so that with ``counts`` a column of
+        many levels comes first whatever it holds: a run ranks corrected terciles, see :func:`rank_columns`.
     mask : ndarray of bool, shape (n_samples,), optional
         The samples that count. All by default.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}
@@ -120,6 +121,7 @@ def rank_columns(
     mask: NDArray[np.bool_] | None = None,
     ranking: RankingName = "jmi",
     n_patients_by_column: ArrayLike | None = None,
+    correct_bias: bool = False,
     n_threads: int = 1,
 ) -> Ranking:
     """Rank columns that are level codes already; otherwise as :func:`rank`.
@@ -130,6 +132,11 @@ def rank_columns(
         Every distinct code of a column is a level; columns of 0/1 and of more levels may be mixed.
     y, n_features, mask, ranking, n_patients_by_column, n_threads
         See :func:`rank`.
+    correct_bias : bool
+        Subtract from every information the first-order bias of its plug-in estimate: with L levels of X observed and
+        n samples, (L_x − 1) / 2n from I(X;Y), (L_x·L_w − 1) / 2n from I((X,W);Y) and (L_x − 1)(L_w − 1) / 2n from I(X;W).
+        Otherwise columns of many levels come first whatever they hold. Where no column has more than two levels nothing
+        is subtracted: these figures keep their digits, and for ``jmi``, ``mim`` and ``jmim`` it would shift all alike.
 
     Returns
     -------
@@ -139,13 +146,17 @@ def rank_columns(
     ------
     SpecError, DataError
         See :func:`rank`.
+
+    References
+    ----------
+    Miller (1955) and Panzeri & Treves (1996) for the bias.
     """
     _check_options(n_features, ranking, n_threads)
     layout = layout_of(y, mask, (columns.n_samples, columns.n_columns))
     with _threads(n_threads) as pool:
         workers = Workers(n_threads, pool)
         packed = level_columns_from_block(columns, layout, workers)
-        return _rank(packed, n_features, ranking, n_patients_by_column, workers)
+        return _rank(packed, n_features, ranking, n_patients_by_column, workers, correct_bias=correct_bias)
 
 
 def cut_as_mlho_r(
@@ -196,10 +207,13 @@ def _rank(
     ranking: RankingName,
     n_patients_by_column: ArrayLike | None,
     workers: Workers,
+    *,
+    correct_bias: bool = False,
 ) -> Ranking:
+    informations = _Informations(columns, workers, correct_bias=correct_bias)
     if ranking != "mlho-r":
-        return _pick(columns, min(n_features, columns.n_columns), ranking, workers)
-    everything = _pick(columns, columns.n_columns, "jmi", workers)
+        return _pick(informations, min(n_features, columns.n_columns), ranking)
+    everything = _pick(informations, columns.n_columns, "jmi")
     n_patients = (
         columns.n_with_feature() if n_patients_by_column is None else np.asarray(n_patients_by_column)
     )
@@ -208,13 +222,10 @@ def _rank(
     return cut_as_mlho_r(everything.order, everything.scores, n_patients, n_features)
 
 
-def _pick(
-    columns: BitColumns | LevelColumns, n_picks: int, ranking: RankingName, workers: Workers
-) -> Ranking:
+def _pick(informations: "_Informations", n_picks: int, ranking: RankingName) -> Ranking:
     """Pick ``n_picks`` columns, one after another."""
-    informations = _Informations(columns, workers)
     order, scores = np.empty(n_picks, dtype=np.int32), np.empty(n_picks, dtype=np.float64)
-    left = np.arange(columns.n_columns, dtype=np.int32)
+    left = np.arange(informations.relevance.size, dtype=np.int32)
     score = informations.relevance
     # What a ranking remembers of each column that is left: a running sum or a running minimum over the picks.
     memory = _FIRST_MEMORY[ranking](informations.relevance)
@@ -230,7 +241,7 @@ def _pick(
                     memory += shared
                     score = informations.relevance[left] - memory / (step + 1)
                 case "cmim":
-                    memory = np.minimum(memory, np.maximum(joint - informations.relevance[pick], 0.0))
+                    memory = np.minimum(memory, informations.floored(joint - informations.relevance[pick]))
                     score = memory
                 case "jmim":
                     memory = np.minimum(memory, joint)
@@ -252,9 +263,12 @@ _FIRST_MEMORY: dict[str, Any] = {
 
 
 class _Informations:
-    """Informations in nats, from sums over contingency tables; none is below 0, as rounding would have it."""
+    """Informations in nats, from sums over contingency tables.
 
-    def __init__(self, columns: BitColumns | LevelColumns, workers: Workers) -> None:
+    Plug-in estimates are not below 0, as rounding would have it; corrected for their bias they may be.
+    """
+
+    def __init__(self, columns: BitColumns | LevelColumns, workers: Workers, *, correct_bias: bool) -> None:
         layout = columns.layout
         self._columns, self._workers = columns, workers
         self._table, scale = entropy_table(layout.n_samples)
@@ -263,17 +277,30 @@ class _Informations:
         self._h_label = self._table[layout.n_by_class].sum()
         single = columns.single_sums(self._table)
         self._h_column = single[:, 1]
+        #: Levels of each column; None where nothing is corrected.
+        self._n_levels = columns.n_levels() if correct_bias and isinstance(columns, LevelColumns) else None
+        self._bias = 1.0 / (2.0 * layout.n_samples)
         #: I(X;Y) of every column.
         self.relevance = self._nats(single[:, 0] - single[:, 1] - self._h_label + self._h_all)
+        if self._n_levels is not None:
+            self.relevance -= self._bias * (self._n_levels - 1)
 
     def with_pick(
         self, pick: int, left: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return I((X,W);Y) and I(X;W) for every X that is left and W = ``pick``."""
         sums = self._columns.pair_sums(pick, left, self._table, self._workers)
-        joint = sums[:, 0] - sums[:, 1] - self._h_label + self._h_all
-        shared = sums[:, 1] - self._h_column[left] - self._h_column[pick] + self._h_all
-        return self._nats(joint), self._nats(shared)
+        joint = self._nats(sums[:, 0] - sums[:, 1] - self._h_label + self._h_all)
+        shared = self._nats(sums[:, 1] - self._h_column[left] - self._h_column[pick] + self._h_all)
+        if self._n_levels is not None:
+            own, others = int(self._n_levels[pick]), self._n_levels[left]
+            joint -= self._bias * (others * own - 1)
+            shared -= self._bias * ((others - 1) * (own - 1))
+        return joint, shared
+
+    def floored(self, nats: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return informations that rounding does not push below 0; corrected ones as they are."""
+        return nats if self._n_levels is not None else np.maximum(nats, 0.0)
 
     def _nats(self, whole: NDArray[np.int64]) -> NDArray[np.float64]:
         nats: NDArray[np.float64] = np.maximum(whole * self._to_nats, 0.0)

@@ -115,63 +115,60 @@ def cut_levels(counts: ArrayLike, cut_points: Sequence[int] = (1, 2, 3)) -> NDAr
     return np.searchsorted(points, np.asarray(counts), side="right").astype(np.uint8)
 
 
-def quartile_edges(values: ArrayLike) -> NDArray[np.float64]:
-    """Return the quartiles of the values that are there, as observed values.
+def tercile_edges(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the two terciles of the values, as observed values.
 
     Parameters
     ----------
     values : array-like of float, shape (n,)
-        NaN where absent.
+        Present values only: no NaN.
 
     Returns
     -------
-    ndarray of float64, shape (up to 3,)
-        The k-th quartile of n sorted values is number ⌈k·n/4⌉ (R's ``quantile(type = 1)``): a value of the data, no
-        interpolation. Equal quartiles appear once, and one that equals the largest value, above which there is
-        nothing, not at all. Empty when nothing is there.
+    ndarray of float64, shape (up to 2,)
+        The k-th tercile of n sorted values is number ⌈k·n/3⌉ (R's ``quantile(type = 1)``): a value of the data, no
+        interpolation. Equal terciles appear once, and one that equals the largest value, above which there is
+        nothing, not at all. Empty when there are no values.
 
     Examples
     --------
-    >>> quartile_edges([1.0, 2.0, 3.0, 4.0, float("nan")]).tolist()
-    [1.0, 2.0, 3.0]
+    >>> tercile_edges([1.0, 2.0, 3.0]).tolist()
+    [1.0, 2.0]
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    there = np.sort(numbers[~np.isnan(numbers)])
-    if there.size == 0:
-        return np.empty(0, dtype=np.float64)
-    ranks = -(-np.arange(1, 4) * there.size // 4) - 1
-    edges = np.unique(there[ranks])
-    return np.asarray(edges[edges < there[-1]], dtype=np.float64)
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if ordered.size == 0:
+        return ordered
+    ranks = -(-np.arange(1, 3) * ordered.size // 3) - 1
+    edges = np.unique(ordered[ranks])
+    return np.asarray(edges[edges < ordered[-1]], dtype=np.float64)
 
 
-def cut_at_quartiles(values: ArrayLike, *, edges: ArrayLike | None = None) -> NDArray[np.uint8]:
-    """Cut values to levels at their quartiles; an absent value is a level of its own.
+def cut_at_terciles(values: ArrayLike) -> NDArray[np.uint8]:
+    """Cut present values to levels at their terciles.
 
     Parameters
     ----------
     values : array-like of float, shape (n,)
-        NaN where absent.
-    edges : array-like of float, optional
-        Ascending; from :func:`quartile_edges` of the training values. By default of ``values`` themselves, which must
-        then be the training values.
+        Present values of the training samples only: no NaN.
 
     Returns
     -------
     ndarray of uint8, shape (n,)
-        0 where absent, else 1 + the number of edges below the value: 1 up to and including the first quartile, and so
-        on to 4. Equal values always share a level; with fewer distinct values there are fewer levels, without gaps.
+        1 + the number of terciles below the value: 1 up to and including the first tercile, and so on to 3; level 0 is
+        left for absent. Equal values share a level; with fewer distinct values there are fewer levels, without gaps.
 
     Examples
     --------
-    >>> cut_at_quartiles([1.0, 2.0, 3.0, 4.0, float("nan")]).tolist()
-    [1, 2, 3, 4, 0]
-    >>> cut_at_quartiles([5.0, 5.0, 5.0, 9.0]).tolist()
+    >>> cut_at_terciles([1.0, 2.0, 3.0]).tolist()
+    [1, 2, 3]
+    >>> cut_at_terciles([5.0, 5.0, 5.0, 9.0]).tolist()
     [1, 1, 1, 2]
     """
     numbers = np.asarray(values, dtype=np.float64)
-    cuts = quartile_edges(numbers) if edges is None else np.asarray(edges, dtype=np.float64)
-    levels = np.searchsorted(cuts, numbers, side="left").astype(np.uint8) + np.uint8(1)
-    return np.where(np.isnan(numbers), np.uint8(0), levels)
+    levels: NDArray[np.uint8] = np.searchsorted(tercile_edges(numbers), numbers).astype(np.uint8) + np.uint8(
+        1
+    )
+    return levels
 
 
 def columns_from_dense(X: NDArray[Any]) -> ColumnBlock:

@@ -11,6 +11,7 @@ class SelectFeatures(LearningStep):
     """The features of an iteration's model."""
 
     kind: ClassVar[str] = "select_features"
+    version: ClassVar[int] = 2
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``selection.arr``."""

@@ -60,7 +60,12 @@ def select(problem: Problem, train: NDArray[np.bool_]) -> Selection:
         )
     block = _level_columns(problem, screened, train)
     ranking = rank_columns(
-        block, problem.y[train], asked.n_features, ranking=asked.ranking, n_patients_by_column=n_patients
+        block,
+        problem.y[train],
+        asked.n_features,
+        ranking=asked.ranking,
+        n_patients_by_column=n_patients,
+        correct_bias=not _ranks_as_r(problem),
     )
     return Selection(screened[ranking.order], ranking.scores, len(screened))
 
@@ -114,17 +119,21 @@ def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int6
 def _level_columns(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> ColumnBlock:
     """Discrete levels of the features on the training samples."""
     n_train = int(np.count_nonzero(train))
-    if len(problem.aggregates) == 1 and problem.aggregates[0] in ("presence", "count"):
+    if problem.aggregates == ("presence",):
         block = problem.matrix.column_block(features, train)
-        ones = problem.aggregates[0] == "presence"
-        levels = np.ones(len(block.indices), np.uint8) if ones else block.count
-        return ColumnBlock(n_train, block.indptr, block.indices, levels)
+        return ColumnBlock(n_train, block.indptr, block.indices, np.ones(len(block.indices), np.uint8))
     cells = cells_of(problem, problem.column_of(features), train)
+    every_count = _ranks_as_r(problem)
     columns = [
-        levels_for_ranking(_learn(problem, int(feature), own), own)
+        levels_for_ranking(_learn(problem, int(feature), own), own, every_count=every_count)
         for feature, own in zip(features, cells, strict=True)
     ]
     return _block_of(columns, n_train)
+
+
+def _ranks_as_r(problem: Problem) -> bool:
+    """Whether every distinct count is a level and nothing is corrected, as in R MLHO."""
+    return problem.spec.selection.ranking == "mlho-r"
 
 
 def _block_of(columns: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_samples: int) -> ColumnBlock:

@@ -29,23 +29,29 @@ def information(a, b):
     return total
 
 
-def score_by_definition(ranking, column, picked, y):
-    relevance = information(column, y)
+def score_by_definition(ranking, column, picked, y, *, corrected=False):
+    n, n_levels = len(y), len(set(column))
+    bias = (lambda n_cells: n_cells / (2 * n)) if corrected else (lambda n_cells: 0.0)
+    relevance = information(column, y) - bias(n_levels - 1)
     if not picked or ranking == "mim":
         return relevance
-    joint = [information(list(zip(column, w, strict=True)), y) for w in picked]
+    joint = [
+        information(list(zip(column, w, strict=True)), y) - bias(n_levels * len(set(w)) - 1) for w in picked
+    ]
     match ranking:
         case "jmi":
             return sum(joint)
         case "jmim":
             return min(joint)
         case "mrmr":
-            return relevance - np.mean([information(column, w) for w in picked])
+            shared = [information(column, w) - bias((n_levels - 1) * (len(set(w)) - 1)) for w in picked]
+            return relevance - np.mean(shared)
         case "cmim":
-            return min(relevance, *(j - information(w, y) for j, w in zip(joint, picked, strict=True)))
+            own = [information(w, y) - bias(len(set(w)) - 1) for w in picked]
+            return min(relevance, *(j - i for j, i in zip(joint, own, strict=True)))
 
 
-def agrees_with_definition(result, levels, y, ranking):
+def agrees_with_definition(result, levels, y, ranking, *, corrected=False):
     """Each pick has the largest score by definition, the lowest index among equal ones, and that score.
 
     The picks so far are taken from the result, so that a tie within rounding cannot send the two different ways.
@@ -54,7 +60,9 @@ def agrees_with_definition(result, levels, y, ranking):
     for step, pick in enumerate(result.order.tolist()):
         picked = [columns[j] for j in result.order[:step]]
         left = [j for j in range(len(columns)) if j not in result.order[:step]]
-        scores = {j: score_by_definition(ranking, columns[j], picked, y.tolist()) for j in left}
+        scores = {
+            j: score_by_definition(ranking, columns[j], picked, y.tolist(), corrected=corrected) for j in left
+        }
         best = max(scores.values())
         assert result.scores[step] == pytest.approx(scores[pick], abs=1e-11)
         assert pick in [j for j in left if scores[j] >= best - 2 * TIE]
@@ -121,6 +129,19 @@ def test_many_levels_agree_with_brute_force(problem, ranking):
     result = rank(X, y, X.shape[1], mode="counts", mask=mask, ranking=ranking)
 
     agrees_with_definition(result, X[kept], y[kept], ranking)
+
+
+@settings(max_examples=100, deadline=None)
+@given(problem=problems(), ranking=st.sampled_from(RANKINGS))
+def test_corrected_rankings_agree_with_brute_force(problem, ranking):
+    """A law: less the bias of each information, by the levels that are observed; nothing where all have two."""
+    X, y, mask = problem
+    kept = slice(None) if mask is None else mask
+    has_more = any(len(set(column) | {0}) > 2 for column in X[kept].T)
+
+    result = rank_columns(columns_from_dense(X), y, X.shape[1], mask=mask, ranking=ranking, correct_bias=True)
+
+    agrees_with_definition(result, X[kept], y[kept], ranking, corrected=has_more)
 
 
 def make_counts(seed, *, n_samples=300, n_columns=40, largest=4):
@@ -243,7 +264,7 @@ def test_large_counts_are_levels_too():
 
 
 def test_level_codes_may_be_read_only_and_mixed():
-    """The pipeline's door: memory-mapped codes of 0/1 and of quartiles side by side."""
+    """The pipeline's door: memory-mapped codes of 0/1 and of terciles side by side."""
     X, y = make_counts(9)
     block = columns_from_dense(X)
     block = ColumnBlock(block.n_samples, block.indptr, block.indices, block.values.astype(np.uint8))
@@ -259,7 +280,9 @@ def test_columns_of_zeros_and_ones_stay_bits():
     X, y = make_counts(10)
     block = columns_from_dense((X > 0).astype(int))
 
-    assert rank_columns(block, y, 40).scores.tobytes() == rank(X, y, 40).scores.tobytes()
+    for correct_bias in (False, True):
+        ranked = rank_columns(block, y, 40, correct_bias=correct_bias)
+        assert ranked.scores.tobytes() == rank(X, y, 40).scores.tobytes()
 
 
 def test_mlho_r_cuts_the_ascending_scores():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlho.errors import DataError, SpecError
-from mlho.method.levels import ColumnBlock, columns_from_dense, cut_at_quartiles, cut_levels, quartile_edges
+from mlho.method.levels import ColumnBlock, columns_from_dense, cut_at_terciles, cut_levels, tercile_edges
 
 NAN = float("nan")
 
@@ -27,44 +27,43 @@ def test_cut_points_must_ascend_from_one(cut_points):
 @pytest.mark.parametrize(
     ("values", "levels"),
     [
-        ([1, 2, 3, 4, NAN], [1, 2, 3, 4, 0]),
-        ([4, 3, 2, 1], [4, 3, 2, 1]),
-        ([1, 2, 3, 4, 5, 6, 7, 8], [1, 1, 2, 2, 3, 3, 4, 4]),
-        ([1, 2, 3, 4, 5], [1, 1, 2, 3, 4]),  # quartiles: values number 2, 3 and 4
+        ([1, 2, 3], [1, 2, 3]),
+        ([3, 2, 1], [3, 2, 1]),
+        ([1, 2, 3, 4, 5, 6], [1, 1, 2, 2, 3, 3]),
+        ([1, 2, 3, 4], [1, 1, 2, 3]),  # terciles: values number 2 and 3
         ([5, 5, 5, 9], [1, 1, 1, 2]),  # equal values are never split
-        ([1, 9, 9, 9], [1, 2, 2, 2]),
+        ([1, 9, 9, 9], [1, 1, 1, 1]),
         ([7, 7, 7], [1, 1, 1]),
-        ([NAN, NAN], [0, 0]),
-        ([NAN, -2.5], [0, 1]),
+        ([-2.5], [1]),
         ([], []),
     ],
     ids=str,
 )
-def test_values_are_cut_at_observed_quartiles(values, levels):
-    """Absent is 0; then 1 to 4, without gaps."""
-    assert cut_at_quartiles(values).tolist() == levels
+def test_values_are_cut_at_observed_terciles(values, levels):
+    """1 to 3, without gaps; equal values share a level."""
+    assert cut_at_terciles(values).tolist() == levels
 
 
-def test_edges_of_the_training_values_cut_others():
-    """A value beyond the training range takes the outermost level."""
-    edges = quartile_edges([10.0, 20.0, 30.0, 40.0])
-
-    assert cut_at_quartiles([-1.0, 10.0, 10.1, 99.0, NAN], edges=edges).tolist() == [1, 1, 2, 4, 0]
-
-
-@given(st.lists(st.one_of(st.just(NAN), st.integers(-5, 5).map(float)), max_size=60))
+@given(st.lists(st.integers(-5, 5).map(float), max_size=60))
 def test_levels_of_values_follow_their_order_without_gaps(values):
     """A law: equal values share a level, larger values never have a lower one, and no level is empty."""
     numbers = np.array(values)
-    levels = cut_at_quartiles(numbers)
-    there = ~np.isnan(numbers)
+    levels = cut_at_terciles(numbers)
 
-    assert ((levels == 0) == ~there).all()
-    assert sorted(set(levels[there])) == list(range(1, len(set(levels[there])) + 1))
-    by_value = np.argsort(numbers[there], kind="stable")
-    assert (np.diff(levels[there][by_value].astype(int)) >= 0).all()
-    for value in set(numbers[there]):
+    assert sorted(set(levels)) == list(range(1, len(set(levels)) + 1))
+    assert len(set(levels)) <= 3
+    by_value = np.argsort(numbers, kind="stable")
+    assert (np.diff(levels[by_value].astype(int)) >= 0).all()
+    for value in set(values):
         assert len(set(levels[numbers == value])) == 1
+
+
+@given(st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=60))
+def test_terciles_are_those_of_r(values):
+    """A law: quantile(type = 1), the inverse of the empirical distribution, as numpy has it."""
+    expected = np.unique(np.quantile(values, [1 / 3, 2 / 3], method="inverted_cdf"))
+
+    assert tercile_edges(values).tolist() == expected[expected < max(values)].tolist()
 
 
 @given(data=st.data(), n_samples=st.integers(0, 12), n_columns=st.integers(1, 5))
