@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mlho.method.suppression import shown_counts
-from mlho.method.tally import FloatArray, Tally, tally
+from mlho.method.tally import FloatArray, IntArray, Tally, checked_groups, tally
 
 # A probability of exactly 0 or 1 that is wrong would cost an infinite log loss; it costs 34.5 instead.
 PROBABILITY_CLIP = 1e-15
@@ -150,11 +150,11 @@ class ErrorDistribution:
     n : int
         Samples of the class.
     quantiles : dict of float to float, or None
-        |y − p| at 5, 25, 50, 75 and 95 %; None when the class has fewer than ``min_cell`` samples.
+        |y − p| at 5, 25, 50, 75 and 95 %; None when the class has fewer than ``min_cell`` patients.
     bin_edges : tuple of float
         20 bins of width 0.05 over [0, 1]; each holds its lower edge, the last both.
     counts : tuple of int or None
-        Samples per bin; None where there are some but fewer than ``min_cell``, and where the total would give such a
+        Samples per bin; None where there are some but of fewer than ``min_cell`` patients, and where the total would give such a
         bin away.
     reason : str or None
         Why quantiles are absent or counts hidden.
@@ -178,7 +178,7 @@ class ErrorDistribution:
 
 
 def error_distribution(
-    y: ArrayLike, p: ArrayLike, *, min_cell: int = MIN_CELL
+    y: ArrayLike, p: ArrayLike, *, groups: ArrayLike | None = None, min_cell: int = MIN_CELL
 ) -> dict[str, ErrorDistribution]:
     """Return the distribution of |y − p| among positives and among negatives.
 
@@ -186,8 +186,10 @@ def error_distribution(
     ----------
     y : array of 0/1, shape (n_samples,)
     p : array of float in [0, 1], shape (n_samples,)
+    groups : array of int, shape (n_samples,), or None
+        Patient of each sample. None: each sample is a patient.
     min_cell : int
-        Bins with 1 to ``min_cell`` − 1 samples are not shown.
+        Bins with 1 to ``min_cell`` − 1 patients are not shown.
 
     Returns
     -------
@@ -198,21 +200,40 @@ def error_distribution(
     hestiri/mlho, ``absErr``.
     """
     t = tally(y, p)
+    patient = checked_groups(groups, t.cell.size)
+    positive = np.asarray(y) == 1
     return {
-        "positive": _error_distribution(1.0 - t.p, t.n_positive, min_cell),
-        "negative": _error_distribution(t.p, t.n - t.n_positive, min_cell),
+        "positive": _error_distribution(
+            1.0 - t.p, t.n_positive, _patients_by_bin((1.0 - t.p)[t.cell], patient, positive), min_cell
+        ),
+        "negative": _error_distribution(
+            t.p, t.n - t.n_positive, _patients_by_bin(t.p[t.cell], patient, ~positive), min_cell
+        ),
     }
 
 
-def _error_distribution(error: FloatArray, n: FloatArray, min_cell: int) -> ErrorDistribution:
+def _bin_of(error: FloatArray) -> IntArray:
+    edges = np.arange(1, N_ERROR_BINS) / N_ERROR_BINS
+    return np.searchsorted(edges, error, side="right").astype(np.int64, copy=False)
+
+
+def _patients_by_bin(error: FloatArray, patient: IntArray, in_class: NDArray[np.bool_]) -> list[int]:
+    """Distinct patients of each bin, and in a last entry those of the class."""
+    pairs = np.unique(np.stack([_bin_of(error[in_class]), patient[in_class]]), axis=1)
+    return [*np.bincount(pairs[0], minlength=N_ERROR_BINS).tolist(), np.unique(pairs[1]).size]
+
+
+def _error_distribution(
+    error: FloatArray, n: FloatArray, n_patients: list[int], min_cell: int
+) -> ErrorDistribution:
     edges = np.arange(N_ERROR_BINS + 1) / N_ERROR_BINS
-    counts = np.bincount(np.searchsorted(edges[1:-1], error, side="right"), n, N_ERROR_BINS).astype(int)
-    shown = shown_counts([int(c) for c in counts], min_cell)
+    counts = np.bincount(_bin_of(error), n, N_ERROR_BINS).astype(int)
+    shown = shown_counts([int(c) for c in counts], min_cell, n_patients=n_patients[:-1])
     total = int(n.sum())
     reasons = []
     quantiles = None
-    if total < min_cell:
-        reasons.append(f"fewer than {min_cell} samples of this class")
+    if n_patients[-1] < max(min_cell, 1):
+        reasons.append(f"fewer than {max(min_cell, 1)} patients of this class")
     else:
         at = np.quantile(np.repeat(error, n.astype(np.int64)), ERROR_QUANTILES)
         quantiles = {q: float(value) for q, value in zip(ERROR_QUANTILES, at, strict=True)}

@@ -1,7 +1,7 @@
 """Predicted against observed risk in bins: reliability diagram, expected and maximum calibration error."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -66,14 +66,22 @@ def reliability_bins(
     )
 
 
+#: From the first bin of a group and the one after its last: patients with, and patients without, the outcome.
+PatientsOf = Callable[[int, int], tuple[int, int]]
+
+
 def pooled_bins(
-    bins: Sequence[ReliabilityBin], min_cell: int, *, level: float = 0.95
+    bins: Sequence[ReliabilityBin],
+    min_cell: int,
+    *,
+    patients_of: PatientsOf | None = None,
+    level: float = 0.95,
 ) -> tuple[ReliabilityBin, ...]:
     """Return the bins with neighbours joined until none shows a small cell.
 
     A bin tells how many of its samples have the outcome, and how many have not: each of these numbers, unless it is
-    zero, is at least ``min_cell``. What is left over at the upper end joins the bin below it. The bins of too few
-    samples become one, or none if all samples together are too few.
+    zero, is of at least ``min_cell`` patients. What is left over at the upper end joins the bin below it. The bins of
+    too few patients become one, or none if all together are too few.
 
     Parameters
     ----------
@@ -81,30 +89,38 @@ def pooled_bins(
         In ascending order.
     min_cell : int
         0 or 1 joins nothing.
+    patients_of : callable, optional
+        Patients of a range of bins; without it each sample is a patient.
     level : float in (0, 1)
         Of the intervals.
     """
-    groups: list[list[ReliabilityBin]] = []
-    pending: list[ReliabilityBin] = []
-    for own in bins:
-        pending.append(own)
-        if not _is_small(pending, min_cell):
-            groups.append(pending)
-            pending = []
-    while pending and groups and _is_small(pending, min_cell):
-        pending = [*groups.pop(), *pending]
-    if pending and not _is_small(pending, min_cell):
-        groups.append(pending)
+    count = patients_of or (lambda start, stop: _samples(bins[start:stop]))
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for stop in range(1, len(bins) + 1):
+        if not _is_small(count(start, stop), min_cell):
+            ranges.append((start, stop))
+            start = stop
+    while start < len(bins) and ranges and _is_small(count(start, len(bins)), min_cell):
+        start = ranges.pop()[0]
+    if start < len(bins) and not _is_small(count(start, len(bins)), min_cell):
+        ranges.append((start, len(bins)))
     z = NormalDist().inv_cdf(0.5 + level / 2.0)
-    return tuple(group[0] if len(group) == 1 else _joined(group, z) for group in groups)
+    return tuple(_joined(bins[start:stop], z) for start, stop in ranges)
 
 
-def _is_small(group: Sequence[ReliabilityBin], min_cell: int) -> bool:
-    n, positive = sum(own.n for own in group), sum(own.n_positive for own in group)
-    return n < min_cell or any(0 < part < min_cell for part in (positive, n - positive))
+def _samples(group: Sequence[ReliabilityBin]) -> tuple[int, int]:
+    positive = sum(own.n_positive for own in group)
+    return positive, sum(own.n for own in group) - positive
+
+
+def _is_small(parts: tuple[int, int], min_cell: int) -> bool:
+    return sum(parts) < min_cell or any(0 < part < min_cell for part in parts)
 
 
 def _joined(group: Sequence[ReliabilityBin], z: float) -> ReliabilityBin:
+    if len(group) == 1:
+        return group[0]
     n, positive = sum(own.n for own in group), sum(own.n_positive for own in group)
     predicted = math.fsum(own.n * own.mean_predicted for own in group) / n
     return ReliabilityBin(n, positive, predicted, *_wilson(positive, n, z))

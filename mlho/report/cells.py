@@ -27,8 +27,7 @@ def odds_cell(value: float | None, low: float | None, high: float | None) -> str
     """Return an odds ratio with its interval below it; a dash where there is none."""
     if value is None:
         return DASH
-    ends = "" if low is None or high is None else words.between(words.ratio(low), words.ratio(high))
-    return with_note(words.ratio(value), ends)
+    return with_note(words.ratio(value), words.odds_ends(low, high))
 
 
 def feature_row(feature: FeatureResult, n_iterations: int, min_cell: int) -> dict[str, str]:

@@ -196,11 +196,6 @@ def profile(number: int, profile: Profile, features: Sequence[FeatureResult]) ->
     )
 
 
-def _cut(label: str) -> str:
-    """Return a label short enough for its value to be seen behind it."""
-    return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1].rstrip() + "…"
-
-
 def _waterfall_rows(profile: Profile, features: Sequence[FeatureResult]) -> tuple[list[Row], float]:
     """Return the bars of a waterfall and where they end."""
     rows = [Row("Base", words.number(profile.base), (0.0, profile.base), "total")]
@@ -208,7 +203,8 @@ def _waterfall_rows(profile: Profile, features: Sequence[FeatureResult]) -> tupl
     shorten = is_one_kind(features)
     labels = {f.id: chart_label(f, shorten=shorten) for f in features}
     steps = [
-        (f"{_cut(labels.get(c.feature, c.words))}: {c.value}", c.contribution) for c in profile.contributions
+        (f"{words.cut(labels.get(c.feature, c.words), MAX_LABEL)}: {c.value}", c.contribution)
+        for c in profile.contributions
     ]
     for label, step in [*steps, ("All other features", profile.others)]:
         sign = "+" if step > 0 else ""

@@ -10,6 +10,7 @@ THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
 DASH: Final = "\N{EN DASH}"
 ABSENT: Final = "not available"
+MAX_IN_SENTENCE: Final = 100  # characters of a label; the tables have it whole
 HIDDEN: Final = "not shown"  # a small cell, or one that would give a small cell away
 NOT_PREDICTIVE: Final = "not predictive: association only"
 
@@ -162,9 +163,16 @@ def odds(value: float | None, low: float | None = None, high: float | None = Non
     """Return ``1.84 (1.22–2.77)``; a dash where there is none."""
     if value is None:
         return DASH
+    ends = odds_ends(low, high)
+    return f"{ratio(value)} ({ends})" if ends else ratio(value)
+
+
+def odds_ends(low: float | None, high: float | None) -> str:
+    """Return ``1.22–2.77``; nothing where there is no interval, or where both ends are beyond what is written."""
     if low is None or high is None:
-        return ratio(value)
-    return f"{ratio(value)} ({between(ratio(low), ratio(high))})"
+        return ""
+    ends = ratio(low), ratio(high)
+    return "" if ends[0] == ends[1] and " " in ends[0] else between(*ends)
 
 
 def cell(n: int | None, min_cell: int) -> str:
@@ -204,6 +212,11 @@ def stability_band(value: float) -> str:
 def plural(n: int, one: str, many: str | None = None) -> str:
     """Return ``1 patient`` or ``1,204 patients``."""
     return f"{count(n)} {one if n == 1 else many or one + 's'}"
+
+
+def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:
+    """Return a label short enough for a sentence."""
+    return label if len(label) <= most else label[: most - 1].rstrip() + "…"
 
 
 def summary_sentences(
@@ -288,6 +301,6 @@ def _which(features: Sequence[FeatureResult], n_consensus: int) -> str:
     if n_consensus == 0:
         return "No feature came back often enough to enter the consensus."
     # Descriptions hold commas themselves.
-    top = "; ".join([f.description or f.words for f in features if f.in_consensus][:3])
+    top = "; ".join([cut(f.description or f.words) for f in features if f.in_consensus][:3])
     entered = f"{plural(n_consensus, 'feature')} came back often enough to enter the consensus"
     return f"{entered}, first {top}." if top else f"{entered}."

@@ -16,7 +16,7 @@ class JudgeModel(Step):
     """Test figures of models made like the final one, on patients that they had not seen."""
 
     kind: ClassVar[str] = "judge_model"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",

@@ -84,7 +84,10 @@ def errors_of(problem: Problem, probabilities: NDArray[np.float64]) -> dict[str,
     """Distribution of |y − p| by outcome, over the samples that have a probability."""
     tested = ~np.isnan(probabilities)
     errors = error_distribution(
-        problem.y[tested], probabilities[tested], min_cell=problem.spec.report.min_cell
+        problem.y[tested],
+        probabilities[tested],
+        groups=problem.cohort.patient_of[tested],
+        min_cell=problem.spec.report.min_cell,
     )
     return {name: distribution.to_json() for name, distribution in errors.items()}
 

@@ -97,7 +97,7 @@ def record_curves(
     return {
         **{name: plain[name] for name in ("roc", "pr", "decision")},
         "calibration": {
-            "bins": _bins(problem, evaluation),
+            "bins": _bins(problem, evaluation, calibrated, samples),
             "curve": plain["calibration"]["calibrated"]["curve"],
             "histogram": _histogram(problem, calibrated, samples),
         },
@@ -159,7 +159,20 @@ def _histogram(
     return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}
 
 
-def _bins(problem: Problem, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Reliability bins of the calibrated probabilities, small ones joined with their neighbours."""
-    report = evaluation.calibration["calibrated"]
-    return [asdict(own) for own in pooled_bins(report.bins["equal-count"], problem.spec.report.min_cell)]
+def _bins(
+    problem: Problem, evaluation: Evaluation, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Reliability bins of the calibrated probabilities, those of few patients joined with their neighbours."""
+    bins = evaluation.calibration["calibrated"].bins["equal-count"]
+    # Bins hold samples in the order of their predictions, and never part equal ones.
+    order = np.argsort(calibrated, kind="stable")
+    patients, is_positive = problem.cohort.patient_of[samples][order], problem.y[samples][order] == 1
+    ends = np.cumsum([0, *(own.n for own in bins)])
+
+    def patients_of(start: int, stop: int) -> tuple[int, int]:
+        own = slice(ends[start], ends[stop])
+        of, positive = patients[own], is_positive[own]
+        return np.unique(of[positive]).size, np.unique(of[~positive]).size
+
+    pooled = pooled_bins(bins, problem.spec.report.min_cell, patients_of=patients_of)
+    return [asdict(own) for own in pooled]

@@ -108,6 +108,15 @@ def test_small_bins_are_not_shown():
     assert sum(c == 0 for c in counts) == 17
 
 
+def test_bins_of_errors_are_small_by_their_patients():
+    """Twenty samples of three patients are hidden, and the next smallest bin with them."""
+    p = np.repeat([0.02, 0.22, 0.52], [50, 30, 20])
+    groups = np.r_[np.arange(80), np.arange(20) % 3]
+    counts = error_distribution(np.zeros(100, dtype=int), p, groups=groups)["negative"].counts
+
+    assert (counts[0], counts[4], counts[10]) == (50, None, None)
+
+
 def test_a_single_small_bin_takes_another_with_it():
     """Otherwise total minus the shown ones would be the hidden count."""
     p = np.repeat([0.02, 0.22, 0.52], [50, 20, 3])
@@ -122,7 +131,7 @@ def test_a_small_class_shows_no_quantiles():
     result = error_distribution([1] * 10 + [0] * 20, [0.4] * 30)["positive"]
 
     assert result.quantiles is None
-    assert "fewer than 11 samples of this class" in result.reason
+    assert "fewer than 11 patients of this class" in result.reason
 
 
 def test_results_are_plain_json():

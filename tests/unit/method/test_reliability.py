@@ -94,3 +94,13 @@ def test_bins_that_are_too_few_together_are_not_shown():
 
     assert pooled_bins(bins, 11) == ()
     assert pooled_bins(bins, 0) == bins
+
+
+def test_bins_are_small_by_their_patients():
+    """Three bins of ten samples; the first is of two patients, and joins the second."""
+    bins = reliability_bins(np.zeros(30), np.repeat([0.1, 0.5, 0.9], 10), how="equal-width")
+    patients = [{1, 2}, {2, 3, 4, 5, 6}, {7, 8, 9, 10, 11}]
+
+    pooled = pooled_bins(bins, 5, patients_of=lambda a, b: (0, len(set().union(*patients[a:b]))))
+
+    assert [b.n for b in pooled] == [20, 10]
