@@ -67,7 +67,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: bench bench-encoding bench-levels bench-queue chaos planted-truth proofs real-data
+.PHONY: bench bench-encoding bench-levels bench-queue chaos mutations planted-truth proofs real-data
 bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
 	for benchmark in jmi_presence jmi_counts tree_matrix mlho_it; do $(BIN)/python benchmarks/$$benchmark.py; done
 
@@ -105,6 +105,10 @@ PROOFS ?= workers redis schedulers poison drain lock
 PROOF_SHARE ?= 1
 proofs: $(STAMP)  ## kill workers, Redis, schedulers, many times: how long until all goes on, and does anything run twice? (an hour)
 	PYTHONPATH=. $(BIN)/python tests/services/proofs.py $(PROOFS) --share $(PROOF_SHARE)
+
+MUTATIONS_ARGS ?=
+mutations: $(STAMP)  ## 5,000 specifications and 1,000 tables with faults: a clear error or a result that accounts for all (half an hour)
+	PYTHONPATH=. $(BIN)/python tests/failures/mutations.py $(MUTATIONS_ARGS)
 
 ## Keep
 .PHONY: clean docs lock

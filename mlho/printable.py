@@ -27,6 +27,10 @@ _SHOWN_IN_LINES: Final = {code: sign for code, sign in _SHOWN.items() if chr(cod
 _ESCAPED: Final = {code: f"\\u{code:04x}" for code in (_DELETE, *_C1, *_DIRECTIONS, *_LINE_ENDS)}
 
 
+#: The characters above as a range of a regular expression for valid UTF-8 (RE2, as Arrow has it).
+CONTROL_CHARACTERS: Final = "".join(f"\\x{{{code:x}}}" for code in _SHOWN if code not in _SURROGATES)
+
+
 def printable(text: str, *, lines: bool = False) -> str:
     r"""Return a text with a visible sign for each control character; one character stays one character.
 

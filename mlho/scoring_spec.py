@@ -5,20 +5,9 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
-from mlho.spec import (
-    RUN_ID_LENGTH,
-    Address,
-    ColumnName,
-    Day,
-    Index,
-    Metadata,
-    RunSpec,
-    SpecPart,
-    TablePattern,
-    Yes,
-    digest_of,
-)
+from mlho.spec import RUN_ID_LENGTH, Index, Metadata, RunSpec, digest_of
 from mlho.spec_reading import parse_document, parse_mapping
+from mlho.spec_types import PLAUSIBLE_YEARS, Address, ColumnName, Day, SpecPart, TablePattern, Yes
 
 #: How a bundle of a run in the same store is named: ``run:<run id>``.
 RUN_BUNDLE: Final = "run:"
@@ -183,6 +172,12 @@ def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
         raise SpecError(
             f"index: the bundle was trained with an index {kind}. Expected {{date: 2026-11-24}} or a column of the cohort "
             "table; got none. Say up to when data may be used."
+        )
+    first, last = document["scoring"].get("plausibleYears", PLAUSIBLE_YEARS)
+    if spec.index.date is not None and not first <= spec.index.date.year <= last:
+        raise SpecError(
+            f"index.date: expected a year from {first} to {last}, as in training (data.plausibleYears); got {spec.index.date}. "
+            "Correct it."
         )
     names = [str(entry["name"]) for entry in document["demographics"] or ()]
     if names and spec.data.tables.demographics is None:

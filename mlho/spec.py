@@ -5,23 +5,16 @@ its documentation. Fields that say *where* (the data's URI) are not part of the 
 same work.
 """
 
-import datetime as dt
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from itertools import batched
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    StringConstraints,
     model_serializer,
     model_validator,
 )
@@ -31,51 +24,21 @@ from mlho.grids import GRIDS, settings_from
 from mlho.spec_reading import API_VERSION as API_VERSION
 from mlho.spec_reading import R_NAMES as R_NAMES
 from mlho.spec_reading import parse_document, read_text
+from mlho.spec_types import (
+    PLAUSIBLE_YEARS,
+    Address,
+    ColumnName,
+    Day,
+    Number,
+    ShortName,
+    SpecPart,
+    TablePattern,
+    Year,
+    Yes,
+)
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
 _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
-
-ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
-ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Address = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-TablePattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-
-
-def _as_a_day(value: Any) -> Any:
-    """The date of a text by its form: digits alone would count as seconds since 1970."""
-    if not isinstance(value, str):
-        return value
-    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value) is None:
-        raise ValueError("a date is written YYYY-MM-DD, such as 2020-01-31")
-    try:
-        return dt.date.fromisoformat(value)
-    except ValueError:
-        raise ValueError("there is no such day") from None
-
-
-def _only_true(value: Any) -> Any:
-    """Refuse 1, which is equal to true."""
-    if value is not True and value is not None:
-        raise ValueError("Input should be true")
-    return value
-
-
-Day = Annotated[dt.date, BeforeValidator(_as_a_day)]
-Yes = Annotated[Literal[True], BeforeValidator(_only_true)]
-
-
-class SpecPart(BaseModel):
-    """Base of every part: frozen, strict about names, camelCase outside, documented by the text under each field."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-    )
 
 
 class Tables(SpecPart):
@@ -103,6 +66,15 @@ class Data(SpecPart):
     """``patient`` promises that a patient's events are in one partition; it is verified, and errors if it does not hold."""
     duplicates: Literal["keep", "drop"] = "keep"
     """``drop`` counts one code of one patient on one day once. ``keep``, as R MLHO does, counts raw rows."""
+    plausible_years: Annotated[tuple[Year, ...], Field(min_length=2, max_length=2)] = PLAUSIBLE_YEARS
+    """First and last year in which an event or an index date can be; others are dropped by a named rule. Dates that were
+    shifted into the future to protect patients, up to 2299, are normal."""
+
+    @model_validator(mode="after")
+    def _years_rise(self) -> Self:
+        if self.plausible_years[0] > self.plausible_years[1]:
+            raise ValueError("plausibleYears must be the first and the last year, such as [1900, 2299]")
+        return self
 
 
 class Index(SpecPart):
@@ -243,14 +215,6 @@ class Validation(SpecPart):
 ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm"]
 
 
-def _whole_if_whole(number: int | float) -> int | float:
-    """2.0 as 2: a document that went through another program's JSON still asks for the same."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
-
-
-Number = Annotated[int | float, AfterValidator(_whole_if_whole)]
-
-
 class Candidate(SpecPart):
     """One classifier and the grid of settings to try."""
 
@@ -317,6 +281,13 @@ class TrainingSpec(SpecPart):
     """The model that leaves the run."""
     report: Report = Report()
     """What the report shows."""
+
+    @model_validator(mode="after")
+    def _index_is_plausible(self) -> Self:
+        day, (first, last) = self.cohort.index.date, self.data.plausible_years
+        if day is not None and not first <= day.year <= last:
+            raise ValueError(f"cohort.index.date must be within data.plausibleYears ({first} to {last})")
+        return self
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

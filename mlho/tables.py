@@ -15,6 +15,11 @@ import pyarrow as pa
 
 from mlho.errors import DataError
 
+#: A longer code is no code but a text, or the rest of a damaged file.
+MAX_CODE_CHARACTERS: Final = 1_024
+#: A number beyond it, plus or minus, is no measurement; its square is still a number.
+MAX_NUMBER: Final = 1e30
+
 
 class Kind(enum.Enum):
     """What a column holds; the value is the accepted types in words."""
@@ -79,6 +84,7 @@ EVENTS: Final = Table(
     invariants=(
         "Any number of rows; a row that cannot be used is counted in the ledger under one named rule.",
         "An empty or blank patient or code, or a missing time, counts as absent.",
+        "A code has at most 1,024 characters and no control character; a value is at most 1e30, plus or minus.",
         "A time that cannot be read is absent and marked, so that the ledger can name it.",
         "text_value and any other column is ignored.",
     ),

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort import Cohort
 from mlho.encoding.counts import capitalized, is_one, shown_count
-from mlho.encoding.join import join_persons
+from mlho.encoding.join import OLDEST_YEARS, join_persons
 from mlho.encoding.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.persons import NO_DATE, Persons, read_persons
+from mlho.encoding.windows import year_bounds
 from mlho.errors import DataError
 from mlho.sources import source_named
 from mlho.sources.arrow import as_numpy, int64_array, is_given
@@ -25,6 +26,7 @@ USED: Final = "used"
 LABEL_RULES: Final[Mapping[str, str]] = {
     "no patient": "The label row has no patient id.",
     "no index date": "The label row has no index date.",
+    "implausible index date": "The year of the index date is not within data.plausibleYears.",
     "outcome missing": "The label row has no outcome.",
     "unknown patient": "The demographics do not know the patient (cohort.unknownPatients: drop).",
     "conflicting labels": "Another row of the same sample has the other outcome (cohort.conflictingLabels).",
@@ -108,6 +110,7 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
     selection.note("label rows")
     selection.drop("no patient", labels.patient == MISSING)
     selection.drop("no index date", ~labels.has_index)
+    selection.drop("implausible index date", _is_implausible(labels, spec))
     selection.drop("outcome missing", labels.outcome == MISSING)
     warnings = _drop_unknown(selection, persons, spec)
     outcome = _one_row_a_sample(selection, spec, warnings)
@@ -116,6 +119,29 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
         _assemble(selection, outcome, persons, spec, warnings),
         {**selection.ledger, USED: int(selection.is_in.sum())},
     )
+
+
+def _birth_warnings(birth_us: NDArray[np.int64], spec: TrainingSpec) -> list[str]:
+    """Say how many patients have a birth date that nobody has; it is used as it is."""
+    first, last = spec.data.plausible_years
+    earliest, latest = year_bounds((max(1, first - OLDEST_YEARS), last))
+    n = int(((birth_us != NO_DATE) & ((birth_us < earliest) | (birth_us > latest))).sum())
+    if not n:
+        return []
+    patients = shown_count(n, "patient", spec.report.min_cell)
+    return [
+        capitalized(
+            f"{patients} born more than {OLDEST_YEARS} years before data.plausibleYears, or after them: used as it is."
+        )
+    ]
+
+
+def _is_implausible(labels: LabelRows, spec: TrainingSpec) -> NDArray[np.bool_]:
+    """Label rows whose own index date is in no plausible year."""
+    if spec.cohort.index.column is None:
+        return np.zeros(len(labels.patient), np.bool_)
+    first, last = year_bounds(spec.data.plausible_years)
+    return labels.has_index & ((labels.index_us < first) | (labels.index_us > last))
 
 
 def _drop_unknown(selection: _Selection, persons: Persons | None, spec: TrainingSpec) -> list[str]:
@@ -253,6 +279,7 @@ def _assemble(
     if persons is not None:
         person_of = _person_of(persons, patient_ids)
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
+        warnings = [*warnings, *_birth_warnings(birth_us, spec)]
         where = spec.data.tables.demographics or "demographics"
         columns, more = join_persons(
             persons,

@@ -15,6 +15,7 @@ from mlho.errors import DataError
 from mlho.sources.times import DAY_US
 
 DAYS_PER_YEAR: Final = 365.25
+OLDEST_YEARS: Final = 150  # nobody was older
 # A category with more levels than this is an identifier or free text; every level would become a column, by its name.
 MAX_LEVELS: Final = 100
 
@@ -62,8 +63,26 @@ def join_persons(
             warnings.append(
                 capitalized(f"{samples} with an index date before birth: the age counts as missing there.")
             )
+    warnings += _age_warnings(columns.get(AGE), patient_of, min_cell)
     ordered = _merged([columns[name] for name in names], patient_of, min_cell, warnings)
     return ordered, tuple(warnings)
+
+
+def _age_warnings(
+    age: NumericColumn | CategoricalColumn | None, patient_of: NDArray[np.integer[Any]], min_cell: int
+) -> list[str]:
+    """Say how many patients have an age that nobody has; it is used as it is, as ages above 89 may be shifted."""
+    if not isinstance(age, NumericColumn):
+        return []
+    with np.errstate(invalid="ignore"):
+        is_odd = (age.values < 0) | (age.values > OLDEST_YEARS)
+    n = len(np.unique(patient_of[is_odd]))
+    if not n:
+        return []
+    patients = shown_count(n, "patient", min_cell)
+    return [
+        capitalized(f"{patients} with an age below 0 or above {OLDEST_YEARS} years: it is used as it is.")
+    ]
 
 
 def _rows_of(

@@ -69,6 +69,14 @@ def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) ->
             got="no row",
             remedy="Write the labels, or correct data.tables.labels.",
         )
+    if not len(patient_ids):
+        raise DataError(
+            pattern,
+            "no row of the labels has a patient",
+            expected="a patient in each row",
+            got=f"{len(patient)} rows without",
+            remedy="Write the patients' ids.",
+        )
     return LabelRows(
         patient_ids=patient_ids,
         patient=patient,

@@ -17,14 +17,15 @@ class Rule(IntEnum):
 
     NO_PATIENT = 0
     NO_CODE = 1
-    UNREADABLE_TIME = 2
-    NO_TIME = 3
-    UNKNOWN_PATIENT = 4
-    IMPLAUSIBLE_DATE = 5
-    AFTER_INDEX = 6
-    IN_GAP = 7
-    BEFORE_LOOK_BACK = 8
-    DUPLICATE = 9
+    UNUSABLE_CODE = 2
+    UNREADABLE_TIME = 3
+    NO_TIME = 4
+    UNKNOWN_PATIENT = 5
+    IMPLAUSIBLE_DATE = 6
+    AFTER_INDEX = 7
+    IN_GAP = 8
+    BEFORE_LOOK_BACK = 9
+    DUPLICATE = 10
 
     @property
     def words(self) -> str:
@@ -44,11 +45,12 @@ _WORDS: Final[Mapping[Rule, str]] = {
 _MEANINGS: Final[Mapping[Rule, str]] = {
     Rule.NO_PATIENT: "The row names no patient: the id is missing or empty.",
     Rule.NO_CODE: "The row has no code: it is missing or empty.",
+    Rule.UNUSABLE_CODE: "The code has more than 1,024 characters, or holds a control character.",
     Rule.UNREADABLE_TIME: "The time is a text that cannot be read as a time.",
     Rule.NO_TIME: "The time is missing; taken as static, the row would pass every index date.",
     Rule.UNKNOWN_PATIENT: "The patient is not in the cohort.",
     Rule.IMPLAUSIBLE_DATE: (
-        "The time is before 1900, in 2200 or later, or more than 31 days before the patient's birth date."
+        "The year is not within data.plausibleYears, or the time is more than 31 days before the patient's birth date."
     ),
     Rule.AFTER_INDEX: "The time is after every index date of the patient.",
     Rule.IN_GAP: "The time is in no sample's look-back, and in the gap just before an index date.",

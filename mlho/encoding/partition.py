@@ -35,12 +35,15 @@ class EncodedPartition:
         Used rows; 0 for a code that only dropped rows have.
     patients : int32
         Patients of the cohort that any row names, used or not, ascending.
+    fates : uint16
+        What became of the rows of each of them; see :mod:`mlho.encoding.fates`.
     """
 
     ledger: Ledger
     codes: tuple[str, ...]
     rows_by_code: NDArray[np.int64]
     patients: NDArray[np.int32]
+    fates: NDArray[np.uint16]
 
     def write(self, path: Path) -> None:
         """Write the facts to one array file."""
@@ -50,6 +53,7 @@ class EncodedPartition:
             "code_offsets": texts["offsets"],
             "rows_by_code": self.rows_by_code,
             "patients": self.patients,
+            "fates": self.fates,
             "ledger": np.frombuffer(json.dumps(self.ledger.to_json()).encode(), np.uint8),
         }
         write_arrays(path, arrays)
@@ -63,6 +67,7 @@ class EncodedPartition:
             codes=tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"])),
             rows_by_code=arrays["rows_by_code"],
             patients=arrays["patients"],
+            fates=arrays["fates"],
         )
 
 
@@ -103,7 +108,9 @@ def encode_partition(
             _apply(rules, batch, segments)
         segments.write(rules.drain())
         ledger = rules.ledger().check(where)
-    return EncodedPartition(ledger, rules.codes.texts(), rules.rows_by_code(), rules.patients_seen())
+    return EncodedPartition(
+        ledger, rules.codes.texts(), rules.rows_by_code(), rules.patients_seen(), rules.fates()
+    )
 
 
 def _apply(rules: RowRules, batch: Any, segments: SegmentWriter) -> None:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from mlho.encoding.labels import MISSING, encode_patients, read_births, read_index, read_patients
 from mlho.errors import DataError, SpecError
+from mlho.printable import has_control
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
+from mlho.sources.events import refuse_huge
 from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import cast_or_null
 from mlho.spec import TrainingSpec
-from mlho.tables import DEMOGRAPHICS, Kind, check_type, is_text, require_columns
+from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, Kind, check_type, is_text, require_columns
 
 NO_DATE: Final = np.iinfo(np.int64).min  # numpy's NaT as an integer
 AGE: Final = "age"
@@ -253,7 +255,21 @@ def _join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
                 remedy="Write it with one type.",
             )
     levels, codes = encode_patients([array for _, array, _ in pieces])
+    _refuse_unusable(where, name, levels.to_pylist())
     return RawColumn(name, codes, tuple(levels.to_pylist()))
+
+
+def _refuse_unusable(where: str, name: str, levels: Sequence[str]) -> None:
+    """Refuse categories that would garble or flood what shows them."""
+    n_bad = sum(len(level) > MAX_CODE_CHARACTERS or has_control(level) for level in levels)
+    if n_bad:
+        raise DataError(
+            where,
+            f"column {name!r} holds categories that cannot be shown",
+            expected=f"at most {MAX_CODE_CHARACTERS:,} characters, none of them a control character",
+            got=f"{n_bad} others among {len(levels)}",
+            remedy="Write short names, or leave the column out of features.demographics.",
+        )
 
 
 def _refuse_infinite(numbers: Any, where: str, name: str) -> None:
@@ -266,6 +282,7 @@ def _refuse_infinite(numbers: Any, where: str, name: str) -> None:
             got=f"{n_infinite} infinite ones",
             remedy="Leave the field empty where the number is not known.",
         )
+    refuse_huge(numbers, where=where, name=name)
 
 
 def _empty(where: str, n_rows: int) -> DataError:

@@ -9,25 +9,29 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort import Cohort
 from mlho.encoding.ledger import Ledger, Rule
 from mlho.encoding.patients import NO_PATIENT, UNKNOWN_PATIENT, PatientFinder, buffers_of, frozen, take_ids
-from mlho.encoding.windows import DAY_US, needs_times, needs_values, sample_windows
+from mlho.encoding.windows import DAY_US, needs_times, needs_values, sample_windows, year_bounds
+from mlho.printable import CONTROL_CHARACTERS
+from mlho.sources.arrow import as_numpy, is_given
 from mlho.spec import TrainingSpec
+from mlho.tables import MAX_CODE_CHARACTERS
 
-#: First and last plausible microsecond: no living patient's record is older, and no clock is asked for the end.
-EARLIEST_US: Final = int(np.datetime64("1900-01-01", "us").astype(np.int64))
-LATEST_US: Final = int(np.datetime64("2200-01-01", "us").astype(np.int64)) - 1
 BIRTH_SLACK_US: Final = 31 * DAY_US  # birth dates are often cut to the month
+_CONTROL: Final = f"[{CONTROL_CHARACTERS}]"
 NO_BIRTH: Final = np.iinfo(np.int64).min  # NaT
 
 NO_CODE: Final = -1
+UNUSABLE_CODE: Final = -2
 _N_RULES: Final = len(Rule)
 # Compiled code takes plain integers as constants; members of an enumeration it would look up.
-_NO_PATIENT, _NO_CODE, _UNREADABLE = int(Rule.NO_PATIENT), int(Rule.NO_CODE), int(Rule.UNREADABLE_TIME)
+_NO_PATIENT, _NO_CODE, _UNUSABLE = int(Rule.NO_PATIENT), int(Rule.NO_CODE), int(Rule.UNUSABLE_CODE)
+_UNREADABLE = int(Rule.UNREADABLE_TIME)
 _NO_TIME, _UNKNOWN, _IMPLAUSIBLE = int(Rule.NO_TIME), int(Rule.UNKNOWN_PATIENT), int(Rule.IMPLAUSIBLE_DATE)
 _AFTER, _GAP, _BEFORE = int(Rule.AFTER_INDEX), int(Rule.IN_GAP), int(Rule.BEFORE_LOOK_BACK)
 _USED: Final = -1
@@ -48,16 +52,28 @@ class LocalCodes:
         return tuple(self._ids)
 
     def find(self, codes: Any) -> NDArray[np.int32]:
-        """Id of each row's code; ``NO_CODE`` where it is missing or empty."""
+        """Id of each row's code; ``NO_CODE`` where it is missing or empty, ``UNUSABLE_CODE`` where it cannot be used."""
         encoded = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
         return take_ids(encoded, self._ids_of(encoded.dictionary), missing=NO_CODE)
 
     def _ids_of(self, dictionary: Any) -> NDArray[np.int32]:
         if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
             ids = self._ids
-            found = [ids.setdefault(text, len(ids)) if text else NO_CODE for text in dictionary.to_pylist()]
+            unusable = _is_unusable(dictionary).tolist()
+            texts = zip(dictionary.to_pylist(), unusable, strict=True)
+            found = [
+                UNUSABLE_CODE if out else ids.setdefault(text, len(ids)) if text else NO_CODE
+                for text, out in texts
+            ]
             self._dictionary = dictionary, np.array(found, np.int32)
         return self._dictionary[1]
+
+
+def _is_unusable(codes: Any) -> NDArray[np.bool_]:
+    """Codes that are too long or hold a control character, shape (n_codes,)."""
+    is_long = pc.greater(pc.utf8_length(codes), MAX_CODE_CHARACTERS)
+    found = pc.or_(is_long, pc.match_substring_regex(codes, _CONTROL))
+    return np.asarray(as_numpy(found) & is_given(found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +130,8 @@ class RowRules:
             frozen(self.cohort.birth_us),
         )
         self._dropped = np.zeros(_N_RULES, np.int64)
-        self._seen = np.zeros(self.cohort.n_patients, np.uint8)
+        self._years = year_bounds(self.spec.data.plausible_years)
+        self._fates = np.zeros(self.cohort.n_patients, np.uint16)
         self._rows_by_code = np.zeros(0, np.int64)
         n_times = self.capacity if needs_times(self.spec, self.cohort) else 0
         n_values = self.capacity if needs_values(self.spec) else 0
@@ -138,8 +155,9 @@ class RowRules:
             _flags(batch, "time_bad"),
             *_values(batch, "value"),
             *self._bounds,
+            *self._years,
             self._dropped,
-            self._seen,
+            self._fates,
             self._rows_by_code,
             *(self._buffer.patient, self._buffer.code, self._buffer.time, self._buffer.value),
             before,
@@ -170,7 +188,11 @@ class RowRules:
 
     def patients_seen(self) -> NDArray[np.int32]:
         """Patients of the cohort that any row names, used or not, ascending."""
-        return np.flatnonzero(self._seen).astype(np.int32)
+        return np.flatnonzero(self._fates).astype(np.int32)
+
+    def fates(self) -> NDArray[np.uint16]:
+        """What became of the rows of each of :meth:`patients_seen`; see :mod:`mlho.encoding.fates`."""
+        return np.asarray(self._fates[self._fates != 0])
 
 
 def _grown(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -199,8 +221,10 @@ def _is_valid(validity: Any, position: Any) -> Any:  # pragma: no cover - compil
 
 
 @njit(cache=True, nogil=True)
-def _is_plausible(time: Any, birth_us: Any) -> Any:  # pragma: no cover - compiled
-    is_in_range = EARLIEST_US <= time <= LATEST_US
+def _is_plausible(
+    time: Any, first_us: Any, last_us: Any, birth_us: Any
+) -> Any:  # pragma: no cover - compiled
+    is_in_range = first_us <= time <= last_us
     return is_in_range and (birth_us == NO_BIRTH or time >= birth_us - BIRTH_SLACK_US)
 
 
@@ -238,8 +262,10 @@ def _apply_rules(
     upper_us: Any,
     lower_us: Any,
     birth_us: Any,
+    first_us: Any,
+    last_us: Any,
     dropped: Any,
-    seen: Any,
+    fates: Any,
     rows_by_code: Any,
     out_patient: Any,
     out_code: Any,
@@ -251,22 +277,24 @@ def _apply_rules(
     n_valued = 0
     for i in range(patient.size):
         p = patient[i]
-        if p >= 0:
-            seen[p] = 1
         if p == NO_PATIENT:
             rule = _NO_PATIENT
         elif code[i] == NO_CODE:
             rule = _NO_CODE
+        elif code[i] == UNUSABLE_CODE:
+            rule = _UNUSABLE
         elif is_unreadable.size and is_unreadable[i]:
             rule = _UNREADABLE
         elif not _is_valid(time_validity, i + time_offset):
             rule = _NO_TIME
         elif p == UNKNOWN_PATIENT or starts[p] == starts[p + 1]:
             rule = _UNKNOWN
-        elif not _is_plausible(time[i], birth_us[p]):
+        elif not _is_plausible(time[i], first_us, last_us, birth_us[p]):
             rule = _IMPLAUSIBLE
         else:
             rule = _rule_of_time(time[i], starts[p], starts[p + 1], index_us, upper_us, lower_us)
+        if p >= 0:
+            fates[p] |= 1 << (rule + 1)
         if rule != _USED:
             dropped[rule] += 1
             continue

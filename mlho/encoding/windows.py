@@ -9,6 +9,7 @@ calendar days, the index day being the last of them. Without a window all histor
 index date everything does. Windows nest: a time in one is in every longer one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +65,19 @@ def sample_windows(
         for days in spec.windows
     ]
     return SampleWindows(starts - starts[0], index_us, upper, np.stack(lower))
+
+
+def year_bounds(years: Sequence[int]) -> tuple[int, int]:
+    """First and last microsecond of a range of years, such as ``data.plausibleYears``.
+
+    Examples
+    --------
+    >>> year_bounds((1970, 1970))
+    (0, 31535999999999)
+    """
+    first, last = years
+    start, stop = (np.datetime64(year - 1970, "Y").astype("datetime64[us]") for year in (first, last + 1))
+    return int(start.astype(np.int64)), int(stop.astype(np.int64)) - 1
 
 
 def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:

@@ -14,6 +14,7 @@ from mlho.method.classifiers.base import FittedClassifier
 from mlho.method.features import AGGREGATES, Encoding, Range
 from mlho.method.thresholds import Threshold
 from mlho.model.golden import ColumnStatistics
+from mlho.spec_types import PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
     from mlho.encoding.demographics import DemographicsEncoder
@@ -126,6 +127,10 @@ class Scoring(BundlePart):
     """Days just before the index date that features do not see."""
     duplicates: Literal["keep", "drop"] = "keep"
     """``drop`` counts one code of one patient on one day once."""
+    plausible_years: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=2, max_length=2)
+    ] = PLAUSIBLE_YEARS
+    """First and last year of events that count, and of index dates."""
 
 
 class BundlePerformance(BundlePart):

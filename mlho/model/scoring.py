@@ -66,7 +66,11 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
     scoring = document.scoring
     return TrainingSpec.model_validate(
         {
-            "data": {"tables": {"events": "-", "labels": "-"}, "duplicates": scoring.duplicates},
+            "data": {
+                "tables": {"events": "-", "labels": "-"},
+                "duplicates": scoring.duplicates,
+                "plausibleYears": scoring.plausible_years,
+            },
             "cohort": {
                 "outcome": "label",
                 "index": "none" if scoring.index_kind == "none" else {"column": "index_date"},

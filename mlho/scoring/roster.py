@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort import NO_BOUND
 from mlho.encoding.labels import encode_patients, read_index, read_patients
+from mlho.encoding.windows import year_bounds
 from mlho.errors import DataError
 from mlho.model.frames import NO_DATE, Samples
 from mlho.scoring_spec import ScoringIndex
@@ -23,6 +24,7 @@ from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
+from mlho.spec_types import PLAUSIBLE_YEARS
 from mlho.tables import EVENTS, LABELS, Kind, check_type, is_text, require_columns
 
 _EPOCH: Final = dt.date(1970, 1, 1)
@@ -112,7 +114,14 @@ def mapped_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
     return pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
 
 
-def read_roster(index: ScoringIndex, source: Source, root: DataRoot, pattern: str) -> Roster:
+def read_roster(
+    index: ScoringIndex,
+    source: Source,
+    root: DataRoot,
+    pattern: str,
+    *,
+    years: Sequence[int] = PLAUSIBLE_YEARS,
+) -> Roster:
     """Read the cohort table; equal rows collapse.
 
     Parameters
@@ -125,11 +134,14 @@ def read_roster(index: ScoringIndex, source: Source, root: DataRoot, pattern: st
         The folder, or the place elsewhere, that ``data.uri`` names.
     pattern : str
         ``data.tables.cohort``.
+    years : pair of int
+        First and last plausible year of an index date, as in training.
 
     Raises
     ------
     DataError
-        A file or column is missing or of a wrong type, a row has no patient or no readable date, or there is no row.
+        A file or column is missing or of a wrong type, a row has no patient or no readable and plausible date, or there
+        is no row.
         Nobody is left out in silence.
     """
     parts = [_read_file(index, source, file) for file in list_inputs(root, pattern)]
@@ -143,6 +155,8 @@ def read_roster(index: ScoringIndex, source: Source, root: DataRoot, pattern: st
             got="no row",
             remedy="Write it, or leave out data.tables.cohort: everybody with an event is then scored.",
         )
+    if index.column is not None:
+        _refuse_implausible(pattern, index.column, index_us, years)
     order = np.lexsort((given_us, index_us, patient))
     patient, index_us, given_us = patient[order], index_us[order], given_us[order]
     # A date and the last microsecond of its day are one sample.
@@ -182,6 +196,19 @@ def _refuse_missing(where: str, name: str, n_missing: int) -> None:
             expected=f"a readable {name} in every row: nobody is left out in silence",
             got=f"{n_missing} rows without",
             remedy="Remove these rows or complete them.",
+        )
+
+
+def _refuse_implausible(where: str, name: str, index_us: NDArray[np.int64], years: Sequence[int]) -> None:
+    first, last = year_bounds(years)
+    n_odd = int(((index_us < first) | (index_us > last)).sum())
+    if n_odd:
+        raise DataError(
+            where,
+            f"column {name!r} holds implausible dates",
+            expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
+            got=f"{n_odd} other rows of {len(index_us)}",
+            remedy="Correct these rows or remove them: nobody is left out in silence.",
         )
 
 

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlho.errors import DataError
-from mlho.sources.arrow import as_numpy, blank_texts, bool_array, null_where
+from mlho.sources.arrow import as_numpy, blank_texts, bool_array, is_given, null_where
 from mlho.sources.base import Source
 from mlho.sources.files import InputFile
 from mlho.sources.reading import TableFile, open_table
 from mlho.sources.times import cast_or_null, read_times
-from mlho.tables import EVENTS, check_type, is_text
+from mlho.tables import EVENTS, MAX_NUMBER, check_type, is_text
 
 BATCH_ROWS: Final = (
     1 << 17
@@ -134,9 +135,31 @@ def text_column(array: Any) -> Any:
 
 
 def _value_column(array: Any, *, where: str, name: str) -> Any:
-    if pa.types.is_float32(array.type) or pa.types.is_float64(array.type):
-        return array
-    return number_column(array, where=where, name=name)
+    is_float = pa.types.is_float32(array.type) or pa.types.is_float64(array.type)
+    numbers = array if is_float else number_column(array, where=where, name=name)
+    refuse_huge(numbers, where=where, name=name)
+    return numbers
+
+
+def refuse_huge(numbers: Any, *, where: str, name: str) -> None:
+    """Refuse finite numbers that no measurement has and that overflow when they are squared; infinite ones are no numbers.
+
+    Raises
+    ------
+    DataError
+        Says how many of the batch.
+    """
+    values = as_numpy(numbers)
+    with np.errstate(invalid="ignore"):
+        n_huge = int((np.isfinite(values) & (np.abs(values) > MAX_NUMBER) & is_given(numbers)).sum())
+    if n_huge:
+        raise DataError(
+            where,
+            f"column {name!r} holds numbers that no measurement has",
+            expected=f"numbers up to {MAX_NUMBER:g}, plus or minus",
+            got=f"{n_huge} such rows among {len(values)}",
+            remedy="Leave the field empty where the number is not known.",
+        )
 
 
 def number_column(array: Any, *, where: str, name: str) -> Any:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from mlho.errors import DataError, MlhoError, StoreUnavailable
 from mlho.sources.arrow import one_array
 from mlho.sources.files import InputFile
+from mlho.sources.lines import LineCounter, refuse_swallowed_rows, text_stream
 
 # Compressed bytes held per column while a row group streams; larger reads were not faster.
 _PARQUET_BUFFER_BYTES: Final = 1 << 18
@@ -143,26 +144,36 @@ class _CsvTable:
                 quoted_strings_can_be_null=False,
             ),
         )
-        with _read_errors(self.file, "CSV", bad_rows), self._stream() as stream:
-            for batch in arrow_csv.open_csv(stream, *options):
+        n_rows = 0
+        with _read_errors(self.file, "CSV", bad_rows), text_stream(self.file) as stream:
+            lines = LineCounter(stream)
+            for batch in arrow_csv.open_csv(pa.PythonFile(lines, mode="r"), *options):
+                n_rows += batch.num_rows
                 for start in range(0, batch.num_rows, batch_rows):
                     yield batch.slice(start, batch_rows)
-
-    def _stream(self) -> Any:
-        return _text_stream(self.file)
-
-
-def _text_stream(file: InputFile) -> Any:
-    """An Arrow stream of a text file's bytes, decompressed."""
-    source = str(file.path) if isinstance(file.path, Path) else file.path.open()
-    return pa.input_stream(source, compression=file.format.compression)
+        if lines.n_lines > n_rows + 1:
+            with _read_errors(self.file, "CSV"):
+                refuse_swallowed_rows(self.file)
 
 
 def _open_parquet(file: InputFile) -> TableFile:
     import pyarrow.parquet as pq
 
     with _read_errors(file, "Parquet"), pq.ParquetFile(_arrow_file(file)) as parquet:
-        return _ParquetTable(file, parquet.schema_arrow.remove_metadata())
+        schema = parquet.schema_arrow.remove_metadata()
+    _refuse_repeated(file, schema.names, remedy="Rename one.")
+    return _ParquetTable(file, schema)
+
+
+def _refuse_repeated(file: InputFile, names: Sequence[str], *, remedy: str) -> None:
+    if len(set(names)) != len(names):
+        raise DataError(
+            file.key,
+            "two columns have the same name",
+            expected="columns of different names",
+            got=f"{len(names) - len(set(names))} repeated among {len(names)}",
+            remedy=remedy,
+        )
 
 
 def _arrow_file(file: InputFile) -> Any:
@@ -175,7 +186,7 @@ def _open_csv(file: InputFile, missing_texts: tuple[str, ...]) -> TableFile:
     assert delimiter is not None
     with (
         _read_errors(file, "CSV"),
-        _text_stream(file) as binary,
+        text_stream(file) as binary,
         TextIOWrapper(binary, encoding="utf-8-sig", newline="") as stream,
     ):
         header = next(csv.reader([stream.readline(_HEADER_BYTES)], delimiter=delimiter), [])
@@ -188,14 +199,7 @@ def _open_csv(file: InputFile, missing_texts: tuple[str, ...]) -> TableFile:
             got=f"a file of {file.size} bytes",
             remedy="Write it again, or leave it out.",
         )
-    if len(set(header)) != len(header):
-        raise DataError(
-            file.key,
-            "two columns have the same name",
-            expected="a header line of different names",
-            got=f"{len(header) - len(set(header))} repeated among {len(header)}",
-            remedy="Rename one. If the first line is data, add a header.",
-        )
+    _refuse_repeated(file, header, remedy="Rename one. If the first line is data, add a header.")
     return _CsvTable(file, tuple(header), missing_texts, has_rows)
 
 

@@ -10,12 +10,16 @@ class BalanceLedger(Step):
     """The total ledger, checked; and the promise that a patient is in one partition, verified."""
 
     kind: ClassVar[str] = "balance_ledger"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
     tables: ClassVar[tuple[str, ...]] = ("events",)
     reads_promise: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``ledger.json``: the total, which does not depend on the partitions."""
+        import numpy as np
+
+        from mlho.encoding.fates import join_fates, samples_lost
         from mlho.encoding.ledger import Ledger
         from mlho.encoding.partition import EncodedPartition
         from mlho.encoding.patients import check_partitioned_by_patient
@@ -27,5 +31,8 @@ class BalanceLedger(Step):
             check_partitioned_by_patient(by_partition, open_cohort(work).n_patients)
         duplicates = sum(sum(block.facts["duplicates"]) for block in work.inputs["blocks"])
         total = Ledger.total(part.ledger for part in parts).with_duplicates(duplicates).check("events, total")
-        work.write_json("ledger.json", total.to_json())
+        cohort = open_cohort(work)
+        fates = join_fates([(part.patients, part.fates) for part in parts], cohort.n_patients)
+        lost = samples_lost(fates, np.diff(cohort.sample_starts()))
+        work.write_json("ledger.json", {**total.to_json(), "samples_lost": lost})
         return {"rows_in": total.rows_in, "rows_used": total.rows_used}

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, MlhoError, StoreUnavailable
 from mlho.spec import Data, TrainingSpec, canonical_json, canonical_parts, digest_of, digest_of_fields
+from mlho.spec_types import PLAUSIBLE_YEARS
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import blob_key, commit_key
 
@@ -245,6 +246,8 @@ class Step(ABC):
             update["source"] = "native"
         if not self.reads_promise:
             update["partitioned_by"] = "nothing"
+        if not {"events", "labels"} & set(self.tables):
+            update["plausible_years"] = PLAUSIBLE_YEARS
         return data.model_copy(update=update)
 
     @abstractmethod

@@ -20,7 +20,7 @@ class CommitScores(Step):
     """Nobody twice, nobody left out, every row accounted for; then the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""

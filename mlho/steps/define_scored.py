@@ -23,7 +23,8 @@ class DefineScored(Step):
         facts: dict[str, Any] = {}
         cohort, demographics = work.params["cohort"], work.params["demographics"]
         if cohort is not None:
-            roster = read_roster(index, source, root, cohort)
+            years = open_bundle(work).document.scoring.plausible_years
+            roster = read_roster(index, source, root, cohort, years=years)
             roster.write(work.out / ROSTER_FILE)
             facts |= {"n_patients": roster.n_patients, "n_samples": roster.n_samples}
         if demographics is not None:

@@ -11,6 +11,7 @@ class EncodePartition(Step):
     """The ledger and the used rows of one partition."""
 
     kind: ClassVar[str] = "encode_partition"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     tables: ClassVar[tuple[str, ...]] = ("events",)
 

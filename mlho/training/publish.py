@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.encoding.fates import lost_sentence
 from mlho.encoding.ledger import Ledger, Rule
 from mlho.method.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
@@ -159,6 +160,7 @@ def _scoring(spec: TrainingSpec) -> Scoring:
         index_date=index.date,
         gap_days=spec.cohort.gap_days,
         duplicates=spec.data.duplicates,
+        plausible_years=spec.data.plausible_years,
     )
 
 
@@ -238,7 +240,12 @@ def assemble_result(
             features=features,
             final_classifier=final["classifier"],
         ),
-        warnings=[*problem.cohort.warnings, *summary.warnings, *_warnings(problem, summary, performance)],
+        warnings=[
+            *problem.cohort.warnings,
+            *_lost(problem, ledger),
+            *summary.warnings,
+            *_warnings(problem, summary, performance),
+        ],
         cohort=cohort,
         ledger=_ledger_summary(ledger),
         features=features,
@@ -258,6 +265,11 @@ def assemble_result(
         timing=dict(timing),
         inputs=dict(inputs),
     )
+
+
+def _lost(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
+    lost = ledger["samples_lost"]
+    return [lost_sentence(lost, problem.spec.report.min_cell)] if lost else []
 
 
 def _warnings(problem: Problem, summary: SummaryRecord, performance: PerformanceRecord) -> list[str]:

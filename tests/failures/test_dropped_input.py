@@ -1,12 +1,16 @@
 """Input that would be dropped without a word: it is read, refused by name, or shown as left out wherever a user looks."""
 
 import bz2
+import datetime as dt
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from pyarrow import parquet
 
 from mlho.report.result import result_digest
 from tests.builders import make_tables, write_spec, write_tables
@@ -100,3 +104,124 @@ def test_what_is_left_out_is_shown_wherever_a_user_looks(command, tmp_path):
     }
     assert "events/_temporary/part-9.parquet" in result.with_name("report.html").read_text()
     assert digest_of(result) == digest_of(before.results[0])
+
+
+def changed(folder: Path, name: str, change) -> None:
+    path = folder / f"{name}.parquet"
+    parquet.write_table(change(parquet.read_table(path)), path)
+
+
+def with_values(column: str, values: list[object]):
+    """Put values into the first rows of a column, as text where they are text."""
+
+    def change(table):
+        old = table.column(column)
+        made = pa.array(values, old.type)
+        place = table.column_names.index(column)
+        return table.set_column(place, column, pa.concat_arrays([made, *old.slice(len(values)).chunks]))
+
+    return change
+
+
+def test_implausible_index_dates_are_counted(command, tmp_path):
+    """A sample of the year 9999 would see the future; it is dropped by its rule, and the attrition says so."""
+    write_tables(tmp_path, TABLES)
+    odd = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), dt.datetime(2300, 1, 1)] * 4
+    changed(tmp_path, "labels", with_values("index_date", odd))
+
+    said = command("run", write_spec(tmp_path, {"report.minCell": 0}))
+
+    cohort = json.loads(said.results[0].read_text())["cohort"]
+    assert cohort["label_ledger"]["implausible index date"] == 12
+    assert "implausible index date" in said.out
+    assert cohort["n_samples"] == TABLES.labels.num_rows - 12
+
+
+def test_dates_of_the_future_are_read_where_they_are_plausible(command, tmp_path):
+    """Shifted into 2200 to 2299, as some hospitals do to protect patients, the figures are the same."""
+    write_tables(tmp_path / "now", TABLES)
+    write_tables(tmp_path / "then", TABLES)
+    days = dt.timedelta(days=365 * 230)  # from about 2019 to 2248
+    for name, column in (("labels", "index_date"), ("events/part-0", "time"), ("events/part-1", "time")):
+        changed(
+            tmp_path / "then",
+            name,
+            lambda t, c=column: t.set_column(
+                t.column_names.index(c), c, pc.add(t.column(c), pa.scalar(days, pa.duration("us")))
+            ),
+        )
+
+    now = command("run", write_spec(tmp_path / "now"), store=tmp_path / "a")
+    then = command("run", write_spec(tmp_path / "then"), store=tmp_path / "b")
+
+    results = [json.loads(said.results[0].read_text()) for said in (now, then)]
+    for part in ("ledger", "cohort", "headline", "features", "warnings"):
+        assert results[0][part] == results[1][part], part
+
+
+def test_samples_that_lose_all_events_to_a_rule_are_warned_about(command, tmp_path):
+    """Events beyond the plausible years, of everybody in the second half: counted, and said on the terminal."""
+    write_tables(tmp_path, TABLES, by_patient=True)
+    changed(
+        tmp_path, "events/part-1", lambda t: with_values("time", [dt.datetime(2150, 1, 1)] * t.num_rows)(t)
+    )
+
+    said = command("run", write_spec(tmp_path, {"data.plausibleYears": [1950, 2100]}))
+
+    (warning,) = [
+        own for own in json.loads(said.results[0].read_text())["warnings"] if "none of which is used" in own
+    ]
+    assert re.search(r"\d+ samples by “implausible date”", warning)
+    assert warning in said.out
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("age", [-50.0, 999_999.0] * 8, "16 patients with an age below 0 or above 150 years"),
+        (
+            "birth_date",
+            [dt.date(1, 1, 1)] * 12,
+            "12 patients born more than 150 years before data.plausibleYears",
+        ),
+    ],
+)
+def test_ages_that_nobody_has_are_warned_about(column, values, says, command, tmp_path):
+    """They are used as they are, because shifted ones protect patients, and the reader knows."""
+    write_tables(tmp_path, TABLES)
+    changed(tmp_path, "demographics", with_values(column, values))
+
+    said = command("run", write_spec(tmp_path))
+
+    warnings = json.loads(said.results[0].read_text())["warnings"]
+    assert any(own.startswith(says) for own in warnings), warnings
+    assert says in said.out
+
+
+def test_two_stray_quotes_are_refused(command, tmp_path):
+    """They would swallow the rows between them."""
+    write_tables(tmp_path, TABLES, suffix=".csv")
+    path = tmp_path / "events/part-1.csv"
+    lines = path.read_text().replace('"', "").splitlines()
+    for number, mark in ((100, ',"5 foot'), (397, ',6 f"oot')):
+        lines[number] = lines[number].rpartition(",")[0] + mark
+    path.write_text("\n".join([*(line for line in lines), ""]))
+
+    said = command("run", write_spec(tmp_path, CSV_PLACES))
+
+    assert (said.code, said.results) == (3, [])
+    assert "events/part-1.csv: a quoted field holds whole rows" in said.error
+    assert "foot" not in said.err
+
+
+def test_codes_that_cannot_be_shown_are_a_rule_of_the_ledger(command, tmp_path):
+    """Control characters and texts of thousands of characters: dropped by name, at once."""
+    write_tables(tmp_path, TABLES)
+    odd = ["I10\x1b[2J", "I10\n", "x" * 100_000, "I10\u202e"] * 5
+    changed(tmp_path, "events/part-1", with_values("code", odd))
+
+    said = command("run", write_spec(tmp_path))
+
+    rules = {own["rule"]: own["rows"] for own in json.loads(said.results[0].read_text())["ledger"]["rules"]}
+    assert rules["unusable code"] == 20
+    assert "dropped: unusable code" in said.out

@@ -76,6 +76,7 @@ def test_the_defaults_are_the_documented_ones():
             "tables": {"events": "events", "labels": "labels.csv", "demographics": None, "concepts": None},
             "partitionedBy": "nothing",
             "duplicates": "keep",
+            "plausibleYears": [1900, 2299],
         },
         "cohort": {
             "outcome": "label",
@@ -315,6 +316,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "data.tables.concepts": {"data.tables.concepts": "concepts.csv"},
     "data.partitionedBy": {"data.partitionedBy": "patient"},
     "data.duplicates": {"data.duplicates": "drop"},
+    "data.plausibleYears": {"data.plausibleYears": [1950, 2299]},
     "cohort.outcome": {"cohort.outcome": "death"},
     "cohort.index": {"cohort.index": {"column": "visit"}},
     "cohort.lookBackDays": {"cohort.lookBackDays": 365},

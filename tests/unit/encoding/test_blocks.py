@@ -27,7 +27,7 @@ INDEXES = {
     "2": [us("2020-03-15") + DAY - 1],
 }
 BIRTHS = {"2": us("2020-01-20")}
-EDGES = [us("1900-01-01"), us("2200-01-01"), BIRTHS["2"] - 31 * DAY] + [
+EDGES = [us("1900-01-01"), us("2300-01-01"), BIRTHS["2"] - 31 * DAY] + [
     t - days * DAY for times in INDEXES.values() for t in times for days in (0, 2, 5, 30)
 ]
 ROW = st.fixed_dictionaries(
@@ -61,7 +61,7 @@ def plain_rule(spec, row):
     if row["patient"] not in INDEXES:
         return Rule.UNKNOWN_PATIENT
     born = BIRTHS.get(row["patient"], us("1000-01-01"))
-    if not us("1900-01-01") <= row["time"] < us("2200-01-01") or row["time"] < born - 31 * DAY:
+    if not us("1900-01-01") <= row["time"] < us("2300-01-01") or row["time"] < born - 31 * DAY:
         return Rule.IMPLAUSIBLE_DATE
     indexes, gap = INDEXES[row["patient"]], spec.cohort.gap_days * DAY
     if all(row["time"] > t for t in indexes):

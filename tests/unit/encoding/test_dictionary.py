@@ -15,7 +15,11 @@ COUNTS = st.dictionaries(
 
 def partition(counts):
     return EncodedPartition(
-        Ledger(), tuple(counts), np.array(list(counts.values()), np.int64), np.empty(0, np.int32)
+        Ledger(),
+        tuple(counts),
+        np.array(list(counts.values()), np.int64),
+        np.empty(0, np.int32),
+        np.empty(0, np.uint16),
     )
 
 

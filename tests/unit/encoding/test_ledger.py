@@ -21,6 +21,7 @@ def test_the_published_order_of_rules():
     assert [rule.words for rule in Rule] == [
         "no patient",
         "no code",
+        "unusable code",
         "unreadable time",
         "no time",
         "unknown patient",

@@ -8,7 +8,6 @@ from mlho.encoding import partition
 from mlho.encoding.cohort import NO_BOUND
 from mlho.encoding.ledger import Rule
 from mlho.encoding.partition import EncodedPartition, encode_partition
-from mlho.encoding.rows import LATEST_US
 
 DAY = 86_400_000_000
 
@@ -19,6 +18,7 @@ def us(text):
 
 INDEX = us("2020-06-30") + DAY - 1  # a date as index date: its last microsecond
 BIRTH = us("1950-01-01")
+LAST = us("2300-01-01") - 1  # of data.plausibleYears, unless said otherwise
 
 
 @pytest.fixture
@@ -44,13 +44,19 @@ def rule_of(make_spec, make_cohort, make_batch, tmp_path):
         ({"patient": ""}, Rule.NO_PATIENT),
         ({"code": None, "bad": True}, Rule.NO_CODE),
         ({"code": "", "time": None}, Rule.NO_CODE),
+        ({"code": "A\x1b[2J", "bad": True}, Rule.UNUSABLE_CODE),
+        ({"code": "A\n"}, Rule.UNUSABLE_CODE),
+        ({"code": "A\u202e", "time": None}, Rule.UNUSABLE_CODE),
+        ({"code": "x" * 1025}, Rule.UNUSABLE_CODE),
+        ({"code": "x" * 1024}, None),
+        ({"code": "Größe µ 血"}, None),
         ({"time": None, "bad": True, "patient": "8"}, Rule.UNREADABLE_TIME),
         ({"time": None, "patient": "8"}, Rule.NO_TIME),
         ({"patient": "8", "time": us("1800-01-01")}, Rule.UNKNOWN_PATIENT),
         ({"patient": "07"}, Rule.UNKNOWN_PATIENT),
         ({"time": us("1900-01-01") - 1}, Rule.IMPLAUSIBLE_DATE),
-        ({"time": LATEST_US + 1}, Rule.IMPLAUSIBLE_DATE),
-        ({"time": LATEST_US}, Rule.AFTER_INDEX),
+        ({"time": LAST + 1}, Rule.IMPLAUSIBLE_DATE),
+        ({"time": LAST}, Rule.AFTER_INDEX),
         ({"time": BIRTH - 31 * DAY - 1}, Rule.IMPLAUSIBLE_DATE),
         ({"time": BIRTH - 31 * DAY}, None),
         ({"time": INDEX}, None),
@@ -161,3 +167,24 @@ def test_the_size_of_segments_does_not_show(make_spec, make_cohort, make_batch, 
     large = encode(make_spec(), cohort, [[make_batch(rows)]])
     monkeypatch.setattr(partition, "SEGMENT_ROWS", 2)
     assert encode(make_spec(), cohort, [[make_batch(rows)]]).bytes == large.bytes
+
+
+@pytest.mark.parametrize(
+    ("time", "rule"),
+    [
+        (us("2150-01-01") - 1, Rule.IMPLAUSIBLE_DATE),
+        (us("2150-01-01"), None),
+        (us("2160-06-30"), None),
+        (us("2200-01-01") - 1, Rule.AFTER_INDEX),
+        (us("2200-01-01"), Rule.IMPLAUSIBLE_DATE),
+    ],
+)
+def test_the_plausible_years_are_a_setting(make_spec, make_cohort, make_batch, tmp_path, time, rule):
+    """The first and the last year count wholly."""
+    spec = make_spec()
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"plausible_years": (2150, 2199)})})
+    batch = make_batch([{"patient": "7", "code": "A", "time": time}])
+
+    facts = encode_partition(spec, make_cohort({"7": (us("2170-01-01"),)}), [batch], tmp_path / "segments")
+
+    assert {own: n for own, n in facts.ledger.dropped.items() if n} == ({rule: 1} if rule else {})

@@ -1,0 +1,99 @@
+"""Lines of a text table against its rows: a stray quote makes one field of many rows, and no reader complains."""
+
+import csv
+from io import RawIOBase, TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, override
+
+import pyarrow as pa
+
+from mlho.errors import DataError
+from mlho.sources.files import InputFile
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+def text_stream(file: InputFile) -> Any:
+    """An Arrow stream of a text file's bytes, decompressed."""
+    source = str(file.path) if isinstance(file.path, Path) else file.path.open()
+    return pa.input_stream(source, compression=file.format.compression)
+
+
+class LineCounter(RawIOBase):
+    """A stream that passes on another and counts its lines."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._line_feeds = 0
+        self._carriage_returns = 0
+        self._last = b""
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def read(self, size: int = -1, /) -> bytes:
+        data: bytes = self._stream.read(size if size >= 0 else None)
+        self._line_feeds += data.count(b"\n")
+        self._carriage_returns += data.count(b"\r")
+        self._last = data[-1:] or self._last
+        return data
+
+    @override
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        target = memoryview(buffer).cast("B")
+        data = self.read(len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    @property
+    def n_lines(self) -> int:
+        """Lines so far, the last one also without an end."""
+        return (self._line_feeds or self._carriage_returns) + (self._last not in (b"\n", b"\r", b""))
+
+
+def refuse_swallowed_rows(file: InputFile) -> None:
+    """Refuse a file in which a quoted field holds whole rows; texts with line breaks are no fault.
+
+    A field with m line breaks has swallowed m rows if it holds at least m times as many separators as a row has. This goes through
+    the file row by row, and is called only where lines and rows differ.
+
+    Raises
+    ------
+    DataError
+        Names the line in which the field begins.
+    """
+    delimiter = file.format.delimiter
+    assert delimiter is not None
+    with (
+        text_stream(file) as binary,
+        TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="") as text,
+    ):
+        rows = csv.reader(text, delimiter=delimiter)
+        n_columns, line = 0, 0
+        try:
+            for row in rows:
+                n_columns = n_columns or len(row)
+                n_breaks = rows.line_num - line - 1
+                if n_breaks > 0 and any(_holds_rows(field, n_columns - 1, delimiter) for field in row):
+                    raise _swallowed(file, line + 1, n_breaks)
+                line = rows.line_num
+        except csv.Error:  # a field longer than the reader allows
+            raise _swallowed(file, line + 1, rows.line_num - line) from None
+
+
+def _holds_rows(field: str, n_delimiters: int, delimiter: str) -> bool:
+    n_breaks = field.count("\n") or field.count("\r")
+    return n_breaks > 0 and field.count(delimiter) >= n_breaks * n_delimiters > 0
+
+
+def _swallowed(file: InputFile, line: int, n_breaks: int) -> DataError:
+    return DataError(
+        file.key,
+        "a quoted field holds whole rows",
+        expected="quotes around single texts",
+        got=f"a field that begins in line {line:,} and goes over {n_breaks:,} line ends, with as many separators as rows have",
+        remedy="Correct the stray quote there, or write the table as Parquet.",
+    )

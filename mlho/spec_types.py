@@ -1,0 +1,61 @@
+"""Types that specifications are made of: names, addresses, days, numbers, and the base of every part."""
+
+import datetime as dt
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+TablePattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+def _as_a_day(value: Any) -> Any:
+    """The date of a text by its form: digits alone would count as seconds since 1970."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value) is None:
+        raise ValueError("a date is written YYYY-MM-DD, such as 2020-01-31")
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("there is no such day") from None
+
+
+def _only_true(value: Any) -> Any:
+    """Refuse 1, which is equal to true."""
+    if value is not True and value is not None:
+        raise ValueError("Input should be true")
+    return value
+
+
+#: First and last plausible year unless said otherwise.
+PLAUSIBLE_YEARS: Final = (1900, 2299)
+Year = Annotated[int, Field(ge=1, le=9999)]
+Day = Annotated[dt.date, BeforeValidator(_as_a_day)]
+Yes = Annotated[Literal[True], BeforeValidator(_only_true)]
+
+
+class SpecPart(BaseModel):
+    """Base of every part: frozen, strict about names, camelCase outside, documented by the text under each field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+def _whole_if_whole(number: int | float) -> int | float:
+    """2.0 as 2: a document that went through another program's JSON still asks for the same."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Number = Annotated[int | float, AfterValidator(_whole_if_whole)]

@@ -1,0 +1,41 @@
+"""Mutated specifications and tables: the short form. The long form, 5,000 and 1,000 of them, is ``make mutations``."""
+
+import pytest
+
+from tests.failures.mutated_specs import documents, mutated_spec
+from tests.failures.mutated_tables import write_mutated
+from tests.failures.mutations import call, good_result, in_this_process, judged, what_is_wrong
+
+
+def test_what_is_mutated_is_good_itself(tmp_path):
+    """Else every mutation would be refused for what all of them have; a scoring run lacks its bundle only."""
+    import yaml
+
+    with in_this_process() as folder:
+        for document in documents():
+            path = folder / "spec.yaml"
+            path.write_text(yaml.safe_dump(document, sort_keys=False))
+            said = call(["plan", str(path), "--store", str(tmp_path)])
+            assert said.code == (4 if document["kind"] == "ScoringRun" else 0), said.err
+            assert what_is_wrong(said) == ""
+        assert good_result()["ledger"]["rows_used"] > 0
+
+
+def test_a_seed_names_a_case(tmp_path):
+    """The same bytes on every machine."""
+    assert mutated_spec(17) == mutated_spec(17)
+    first, second = (write_mutated(tmp_path / name, 17) for name in ("a", "b"))
+    assert (first.faults, first.needs_word) == (second.faults, second.needs_word)
+    for path in first.folder.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (second.folder / path.relative_to(first.folder)).read_bytes()
+
+
+@pytest.mark.parametrize(("kind", "n"), [("specifications", 100), ("tables", 15)])
+def test_nothing_that_must_not_happen_happens(kind, n):
+    """No traceback, no other exit code, no hang, no result of input that was dropped without a word."""
+    outcomes, failures = judged(kind, range(n))
+
+    assert failures == {}
+    assert sum(outcomes.values()) == n
+    assert len(outcomes) > 1

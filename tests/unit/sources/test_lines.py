@@ -1,0 +1,61 @@
+"""Stray quotes: a field that holds rows is found, and a text with line breaks is a text."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import DataError
+from mlho.sources.files import InputFile
+from mlho.sources.reading import open_table, read_columns
+
+HEADER = "patient_id,time,code,note"
+
+
+def rows(n: int) -> list[str]:
+    return [f"p{number},2020-01-{number % 28 + 1:02d},C{number % 7},fine" for number in range(n)]
+
+
+def read(path: Path) -> int:
+    file = InputFile(path.name, path, path.stat().st_size)
+    return len(read_columns(open_table(file), ["patient_id"])["patient_id"])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize(("first", "last"), [(10, 307), (10, 11), (0, 999), (500, 501)])
+def test_two_stray_quotes_that_swallow_rows_are_found(first, last, suffix, end, tmp_path):
+    """Rows that became a text are not dropped: the file is refused, with the line."""
+    lines = rows(1000)
+    lines[first] = lines[first].replace("fine", '"5 foot')
+    lines[last] = lines[last].replace("fine", 'fi"ne')
+    data = (end.join([HEADER, *lines]) + end).encode()
+    path = tmp_path / f"events{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+
+    with pytest.raises(DataError, match="a quoted field holds whole rows") as caught:
+        read(path)
+
+    assert f"begins in line {first + 2:,} " in str(caught.value)
+    assert "foot" not in str(caught.value)
+
+
+def test_a_quote_that_is_never_closed_is_found(tmp_path):
+    """The rest of the file is one field."""
+    lines = rows(100)
+    lines[40] = lines[40].replace("fine", '"fine')
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join([HEADER, *lines]))
+
+    with pytest.raises(DataError):
+        read(path)
+
+
+def test_texts_with_line_breaks_are_texts(tmp_path):
+    """A letter of several lines is one field; blank lines are none."""
+    lines = rows(100)
+    lines[40] = lines[40].replace("fine", '"Dear colleague,\n\nthank you, yours\n"')
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join([HEADER, *lines[:50], "", *lines[50:], "", ""]))
+
+    assert read(path) == 100
