@@ -17,8 +17,8 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from mlho.errors import SpecError
 from mlho.scoring_spec import ScoringRunSpec
 from mlho.spec import API_VERSION, RunSpec
-from mlho.spec_types import SpecPart
 from mlho.spec_reading import CLUSTER_ONLY, parse_mapping, read_text, validate, validate_document
+from mlho.spec_types import SpecPart
 from scheduler.names import nightly_name
 from scheduler.placement import Affinity, NodeLabels, Toleration
 
