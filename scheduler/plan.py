@@ -11,9 +11,10 @@ from typing import Any, Final
 from mlho.spec import TrainingSpec
 from mlho.steps import STEPS
 from mlho.steps.base import InputFile, Task
+from scheduler.cost import final_fold_seconds
 
-# From this many samples on, a fold is worth a task of its own (about a second of work or more); below it, an iteration.
-FOLD_TASK_SAMPLES: Final = 20_000
+# A fold that takes longer than this is worth a task of its own; a task costs some hundredths of a second.
+FOLD_TASK_SECONDS: Final = 1.0
 FINAL: Final = "final"
 LEFT_OUT_NAMED: Final = 20  # of the files of a table that are not read; the others are counted
 STAGES: Final = (
@@ -151,7 +152,7 @@ def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples
     encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))
     tasks = [*plan_cohort(spec, manifest).values()]
     tasks += _encoding(make, manifest, encoded, n_blocks)
-    by_fold = n_samples >= FOLD_TASK_SAMPLES
+    by_fold = final_fold_seconds(spec, n_samples) >= FOLD_TASK_SECONDS
     tasks += _learning_by_fold(make, n_blocks) if by_fold else _learning_by_iteration(make, n_blocks)
     tasks += _ending(make, manifest, encoded, n_blocks, by_fold=by_fold)
     return _by_name(tasks)

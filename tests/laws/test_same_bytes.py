@@ -97,7 +97,7 @@ def test_any_cut_gives_the_same_bytes(partitions, shuffle, by_patient, plain, tm
 def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, plain, monkeypatch):
     """The plan may cut the learning by fold or by iteration: the grain cannot show."""
     coarse = run_inline(plain, MemoryStore(), changes)
-    monkeypatch.setattr(scheduler.plan, "FOLD_TASK_SAMPLES", 1)
+    monkeypatch.setattr(scheduler.plan, "FOLD_TASK_SECONDS", 0.0)
     fine = run_inline(plain, MemoryStore(), changes)
 
     assert "run_fold" in fine.kinds()

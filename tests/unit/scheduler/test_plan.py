@@ -84,6 +84,28 @@ def test_a_plan_has_a_task_for_each_partition_block_iteration_and_fold():
     }
 
 
+SLOW = {"candidates": [{"classifier": "glmboost"}, {"classifier": "ebm"}], "selection.nFeatures": 200}
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_samples", "is_by_fold"),
+    [
+        (None, 9_105, False),
+        (None, 60_000, False),
+        (None, 10**6, True),
+        (SLOW, 9_105, True),
+        (SLOW, 300, False),
+        ({**SLOW, "candidates": [{"classifier": "glmboost"}, {"classifier": "xgboost"}]}, 9_105, False),
+    ],
+    ids=["quick", "quick, many", "quick, very many", "slow", "slow, few", "moderate"],
+)
+def test_the_grain_follows_from_what_a_fold_costs(changes, n_samples, is_by_fold):
+    """9,105 samples are cut by fold where a fold takes seconds, so that the final model is no long task of its own."""
+    kinds = {task.kind for task in plan_of(changes, n_samples=n_samples).values()}
+
+    assert ("run_fold" in kinds) == is_by_fold
+
+
 def test_the_first_part_is_the_beginning_of_the_whole():
     """The cohort's task is the same in both plans."""
     first = plan_cohort(make_spec().spec, MANIFEST)
@@ -188,10 +210,10 @@ def test_recut_data_reuse_everything_after_packing(tmp_path):
     assert again.kinds().count("encode_partition") == 3
 
 
-@pytest.mark.parametrize("grain", [10**9, 1], ids=["by iteration", "by fold"])
+@pytest.mark.parametrize("grain", [1e9, 0.0], ids=["by iteration", "by fold"])
 def test_added_iterations_are_all_that_is_learned_anew(grain, tmp_path, monkeypatch):
     """In a real store: one more iteration, and only that one runs."""
-    monkeypatch.setattr(scheduler.plan, "FOLD_TASK_SAMPLES", grain)
+    monkeypatch.setattr(scheduler.plan, "FOLD_TASK_SECONDS", grain)
     data, store = write_tables(tmp_path, make_tables(200, seed=8)), MemoryStore()
     run_inline(data, store)
     again = run_inline(data, store, {"validation.iterations": 3})
