@@ -13,6 +13,7 @@ MIN_KEY_BYTES: Final = 16
 BROKER: Final = "MLHO_BROKER"
 SIGNING_KEY: Final = "MLHO_SIGNING_KEY"
 STORE: Final = "MLHO_STORE"
+REDIS_CA: Final = "MLHO_REDIS_CA"
 SOFT_LIMIT: Final = "MLHO_SOFT_LIMIT"
 HARD_LIMIT: Final = "MLHO_HARD_LIMIT"
 STORE_PATIENCE: Final = "MLHO_STORE_PATIENCE"
@@ -36,6 +37,9 @@ class Settings:
     store_patience: float = STORE_PATIENCE_SECONDS
     """``MLHO_STORE_PATIENCE``: seconds for which a run that has begun waits for object storage."""
 
+    redis_ca: str | None = None
+    """``MLHO_REDIS_CA``: file of the certificates to trust in a broker with TLS."""
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the environment.
@@ -56,6 +60,7 @@ class Settings:
             _seconds(values, SOFT_LIMIT),
             _seconds(values, HARD_LIMIT),
             store_patience(values),
+            redis_ca=values.get(REDIS_CA) or None,
         )
 
     def broker_at(self, address: str | None) -> str | None:
@@ -67,10 +72,12 @@ class Settings:
         'redis://:secret@queue:6379/0'
         >>> Settings(broker="redis://:secret@queue:6379/0").broker_at("redis://elsewhere:6379/0")
         'redis://elsewhere:6379/0'
+        >>> Settings(broker="rediss://:secret@queue:6379/0", redis_ca="/ca.crt").broker_at(None)
+        'rediss://:secret@queue:6379/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.crt'
         """
         if address is None or (self.broker is not None and without_password(self.broker) == address):
-            return self.broker
-        return address
+            address = self.broker
+        return trusting(address, self.redis_ca) if address is not None and self.redis_ca else address
 
     def require_signing_key(self) -> bytes:
         """The signing key; ``SpecError`` says how to make one."""
@@ -91,6 +98,17 @@ def store_patience(environment: Mapping[str, str] | None = None) -> float:
     """
     values = os.environ if environment is None else environment
     return _seconds(values, STORE_PATIENCE) or STORE_PATIENCE_SECONDS
+
+
+def trusting(address: str, ca_file: str) -> str:
+    """The address of a broker with TLS that says whose certificates to trust; any other, and one that says so itself, as it is."""
+    parts = urlsplit(address)
+    if parts.scheme != "rediss" or "ssl_ca_certs=" in parts.query:
+        return address
+    own = [parts.query] if parts.query else []
+    if "ssl_cert_reqs=" not in parts.query:
+        own.append("ssl_cert_reqs=required")
+    return urlunsplit(parts._replace(query="&".join([*own, f"ssl_ca_certs={ca_file}"])))
 
 
 def _seconds(values: Mapping[str, str], name: str) -> float | None:

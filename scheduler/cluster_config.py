@@ -68,6 +68,8 @@ class WorkerTemplate(SpecPart):
     """Store, broker, signing key and what object storage needs."""
     ca_config_map: str | None = None
     """ConfigMap whose entry ``ca.crt`` holds the certificates to trust, mounted at ``/etc/mlho/ca``."""
+    redis_ca_config_map: str | None = None
+    """The same for Redis, mounted at ``/etc/mlho/redis-ca``."""
     labels: dict[str, str] = Field(default_factory=dict)
     """More labels of Kubernetes Job and pods."""
     annotations: dict[str, str] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ from kombu.utils.json import dumps
 
 from mlho.protocol.messages import TASK_NAME, TaskMessage, signed
 from mlho.protocol.names import KEEP_SECONDS, QUEUE, Names
+from mlho.protocol.outages import lost_words
 from mlho.protocol.transport import celery_settings
 from scheduler.leases import QueueUnavailable, Refusal, unavailable
 
@@ -86,9 +87,7 @@ class Sender:
             except Refusal as error:
                 raise unavailable(error) from error
             except (OperationalError, *_LOST) as error:
-                raise QueueUnavailable(
-                    "broker: does not answer. Check its address, and that it runs."
-                ) from error
+                raise QueueUnavailable(f"broker: {lost_words(error)}") from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -58,11 +58,12 @@ class Home:
     """
 
     def __init__(self, store_address: str, settings: Settings) -> None:
-        if settings.broker is None:
+        broker = settings.broker_at(None)
+        if broker is None:
             raise SpecError("MLHO_BROKER: not set. Give it the address of Redis.")
         settings.require_signing_key()
         self.store_address = store_address
-        self.broker: str = settings.broker
+        self.broker = broker
         self.settings = settings
         self._probed = False
         self._lock = threading.Lock()

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mlho.protocol.names import PREFIX
+from mlho.protocol.outages import lost_words
 from mlho.store.base import Store
 from scheduler.executions import LEASE_SECONDS, AnotherScheduler, Deposed, Leadership
 from scheduler.leases import QueueUnavailable, unavailable
@@ -107,7 +108,7 @@ class Fence:
         except redis.ResponseError as error:
             raise unavailable(error) from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise QueueUnavailable("broker: does not answer. Check its address, and that it runs.") from error
+            raise QueueUnavailable(f"broker: {lost_words(error)}") from error
 
     def _renew_for_ever(self) -> None:
         while not self._stop.wait(_RENEW_SECONDS):

@@ -14,7 +14,7 @@ from redis.retry import Retry
 from mlho.protocol.eviction import eviction_words
 from mlho.protocol.failures import Failure, QueueError
 from mlho.protocol.names import KEEP_SECONDS, Names
-from mlho.protocol.outages import outage_of
+from mlho.protocol.outages import lost_words, outage_of
 from mlho.protocol.scripts import REAP, TELL
 
 _EVENTS_AT_ONCE: Final = 500
@@ -257,4 +257,4 @@ def _answering() -> Iterator[None]:
     except redis.ResponseError as error:
         raise unavailable(error) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise QueueUnavailable("broker: does not answer. Check its address, and that it runs.") from error
+        raise QueueUnavailable(f"broker: {lost_words(error)}") from error

@@ -27,6 +27,7 @@ SECRETS_ANNOTATION: Final = "mlho.io/secrets"
 LIVENESS_FILE: Final = "/tmp/alive"  # noqa: S108 - the pod's own volume
 CACHE_FOLDER: Final = "/var/cache/mlho"
 CA_FOLDER: Final = "/etc/mlho/ca"
+REDIS_CA_FOLDER: Final = "/etc/mlho/redis-ca"
 _MEBI: Final = 2**20
 _CACHE_SHARE: Final = 0.8  # of the volume: the rest is room for what is being fetched
 _MEMORY_TIERS: Final = 4  # without maxMemory: twice doubled
@@ -276,6 +277,8 @@ def _environment(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, 
     ]
     if template.ca_config_map is not None:
         own.append({"name": "MLHO_S3_CA_BUNDLE", "value": f"{CA_FOLDER}/ca.crt"})
+    if template.redis_ca_config_map is not None:
+        own.append({"name": "MLHO_REDIS_CA", "value": f"{REDIS_CA_FOLDER}/ca.crt"})
     return own + [variable.plain() for variable in template.environment]
 
 
@@ -284,6 +287,8 @@ def _volumes(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, Any]
     volumes: list[dict[str, Any]] = [{"name": "tmp", **size}, {"name": "cache", **size}]
     if template.ca_config_map is not None:
         volumes.append({"name": "ca", "configMap": {"name": template.ca_config_map}})
+    if template.redis_ca_config_map is not None:
+        volumes.append({"name": "redis-ca", "configMap": {"name": template.redis_ca_config_map}})
     return volumes
 
 
@@ -294,4 +299,6 @@ def _mounts(template: WorkerTemplate) -> list[dict[str, Any]]:
     ]
     if template.ca_config_map is not None:
         mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+    if template.redis_ca_config_map is not None:
+        mounts.append({"name": "redis-ca", "mountPath": REDIS_CA_FOLDER, "readOnly": True})
     return mounts

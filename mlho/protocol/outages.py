@@ -1,5 +1,6 @@
 """When Redis answers, takes nothing, and that may pass: what it says then, and what helps. Pure; knows no client."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,3 +28,25 @@ def outage_of(error: Exception) -> str | None:
     """
     said = (type(error).__name__, *str(error).split())
     return next((words for word, words in _WORDS.items() if word in said), None)
+
+
+def lost_words(error: BaseException) -> str:
+    """What is wrong with a connection that failed, as far as TLS says, and the remedy.
+
+    Examples
+    --------
+    >>> lost_words(ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1000)"))
+    'its certificate is not trusted (self-signed certificate). Set MLHO_REDIS_CA to the file of the certificates to trust (chart: redis.caConfigMap).'
+    >>> lost_words(ConnectionError("Connection refused"))
+    'does not answer. Check its address, and that it runs.'
+    """
+    said = str(error)
+    distrust = re.search(r"certificate verify failed: (.*?)\.? *\(_ssl", said)
+    if distrust is not None:
+        return (
+            f"its certificate is not trusted ({distrust[1]}). Set MLHO_REDIS_CA to the file of the certificates to trust "
+            "(chart: redis.caConfigMap)."
+        )
+    if "[SSL" in said:
+        return "no TLS connection can be made. Check that it speaks TLS at this port, or write redis:// for one that does not."
+    return "does not answer. Check its address, and that it runs."

@@ -49,7 +49,7 @@ SCHEDULE = {
 VALUE_SETS: dict[str, dict[str, Any]] = {
     "default": {},
     "everything of yours": {
-        "redis": {"existingSecret": "my-redis"},
+        "redis": {"existingSecret": "my-redis", "caConfigMap": "redis-ca"},
         "signing": {"existingSecret": "my-signing"},
         "store": {"existingSecret": "my-s3", "endpoint": "https://minio.example", "caConfigMap": "house-ca"},
         "image": {
@@ -449,6 +449,17 @@ def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     assert secrets[0]["password"] not in others
     assert secrets[1]["key"] not in others
     assert secrets[0]["password"] not in secrets[0]["users.acl"]  # its hash is
+
+
+def test_certificates_of_redis_reach_scheduler_and_workers(helm: str, tmp_path: Path):
+    """As a file, and as the variable that names it."""
+    objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
+    pod = next(own for own in objects if own["kind"] == "Deployment")["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+
+    assert {"name": "MLHO_REDIS_CA", "value": "/etc/mlho/redis-ca/ca.crt"} in container["env"]
+    assert {"name": "redis-ca", "configMap": {"name": "redis-ca"}} in pod["volumes"]
+    assert config_of(objects, tmp_path).worker.redis_ca_config_map == "redis-ca"
 
 
 def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path):

@@ -127,6 +127,10 @@ names: {{ list .Release.Namespace | toJson }}
 - name: MLHO_S3_CA_BUNDLE
   value: /etc/mlho/ca/ca.crt
 {{- end }}
+{{- if .root.Values.redis.caConfigMap }}
+- name: MLHO_REDIS_CA
+  value: /etc/mlho/redis-ca/ca.crt
+{{- end }}
 {{- end -}}
 
 {{- /* The same Secrets as files: the scheduler sees by them when one is replaced. Those of other namespaces may not be here. */ -}}

@@ -1,0 +1,69 @@
+"""Object storage that is away, or refuses its credentials, in the midst of a run: said soon, waited for, and over when it is over."""
+
+import base64
+import json
+import time
+
+from tests.cluster.here import Here
+from tests.cluster.stack import TWO_WORKERS, Stack
+from tests.cluster.storage import ACCESS
+from tests.cluster.test_restart import gone
+
+SAID_SECONDS = 15
+BUSY_SECONDS = 30  # more, on a machine whose cores others use
+
+
+def set_storage_key(stack: Stack, key: str) -> None:
+    """Have the storage accept this key alone; the Secret that runs read stays as it is."""
+    identity = {
+        "name": ACCESS,
+        "credentials": [{"accessKey": ACCESS, "secretKey": key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    text = base64.b64encode(json.dumps({"identities": [identity]}).encode()).decode()
+    stack.kubectl("patch", "secret", "mlho-s3", "--type=merge", "-p", json.dumps({"data": {"s3.json": text}}))
+    stack.kubectl("delete", "pod", "-l", "app=seaweedfs", "--grace-period=0", "--force")
+    stack.kubectl("rollout", "status", "deployment/seaweedfs", "--timeout=90s")
+
+
+def wait_until_it_says(stack: Stack, run: str, reason: str) -> float:
+    """Wait until a run is degraded for this reason; return the seconds that it took."""
+    began = time.monotonic()
+
+    def says_so() -> bool:
+        found = stack.condition(run, "Degraded")
+        return (found["status"], found.get("reason")) == ("True", reason)
+
+    stack.wait_for(f"{run} says {reason}", says_so, seconds=SAID_SECONDS + BUSY_SECONDS)
+    return time.monotonic() - began
+
+
+def wait_until_it_goes_on(stack: Stack, run: str) -> None:
+    """Wait until nothing is wrong any more, and tasks are done."""
+    stack.wait_for("recovered", lambda: stack.condition(run, "Degraded")["status"] == "False", seconds=90)
+    before = stack.done(run)
+    stack.wait_for("it goes on", lambda: stack.done(run) > before + 1, seconds=120)
+
+
+def test_a_run_says_that_its_storage_is_away_and_then_that_access_is_denied(stack: Stack, here: Here):
+    """Degraded with an Event each time, never failed; Recovered each time, and the digest is that of this machine."""
+    obj = stack.submit("outage", workers=TWO_WORKERS, validation={"iterations": 90, "folds": 3, "seed": 400})
+    wanted = here.begin(obj["spec"])
+    stack.wait_until_it_learns("outage")
+    secret = base64.b64decode(stack.get("secret", "mlho-s3")["data"]["AWS_SECRET_ACCESS_KEY"]).decode()
+
+    with gone(stack, "seaweedfs", "app=seaweedfs"):
+        away = wait_until_it_says(stack, "outage", "StoreUnavailable")
+    wait_until_it_goes_on(stack, "outage")
+    assert {"Degraded", "Recovered"} <= stack.events_of("outage")
+
+    set_storage_key(stack, "refused-for-a-while")
+    denied = wait_until_it_says(stack, "outage", "StoreAccessDenied")
+    assert stack.status("outage")["phase"] in ("Running", "Waiting")
+    set_storage_key(stack, secret)
+    wait_until_it_goes_on(stack, "outage")
+    status = stack.wait("outage", "Succeeded", seconds=480)
+
+    print(f"said after {away:.1f} s that it is away, after {denied:.1f} s that access is denied")  # noqa: T201 - for the note
+    assert status["tasks"]["quarantined"] == 0
+    assert status["outputs"]["resultDigest"] == wanted.result().digest

@@ -1,0 +1,103 @@
+"""Redis with TLS: the certificates to trust are named by a variable, and what TLS refuses is said with the remedy."""
+
+import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlho.protocol.messages import new_message
+from mlho.protocol.names import Names
+from mlho.settings import Settings
+from scheduler.dispatch import Sender
+from scheduler.embedded import LOOPBACK
+from scheduler.leases import Leases, QueueUnavailable
+from tests.services.redis_servers import Server
+
+RUN = "0123456789abcdef"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of the loopback address, signed by itself, and its key in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl")
+    made, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    name = ("-subj", "/CN=redis", "-addext", f"subjectAltName=IP:{LOOPBACK}")
+    subprocess.run(
+        [openssl, "req", *kind, *name, "-keyout", str(key), "-out", str(made)],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+@contextlib.contextmanager
+def with_tls(server: Server, certificate: Path) -> Iterator[str]:
+    """Address of a server that speaks TLS, which passes everything on to another."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    listener = socket.create_server((LOOPBACK, 0))
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for own in (source, target):
+            with contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
+            own.close()
+
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                client = context.wrap_socket(plain, server_side=True)
+            except OSError:  # a client that does not trust it
+                plain.close()
+                continue
+            behind = socket.create_connection((LOOPBACK, server.port))
+            for pair in ((client, behind), (behind, client)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"rediss://{LOOPBACK}:{listener.getsockname()[1]}/0"
+    finally:
+        listener.close()
+
+
+def test_a_certificate_of_ones_own_is_trusted_once_it_is_named(tmp_path: Path, certificate: Path):
+    """By scheduler and sender; before, the cause is said, and what to do."""
+    with Server(tmp_path / "redis") as server, with_tls(server, certificate) as address:
+        environment = {"MLHO_BROKER": address, "MLHO_REDIS_CA": str(certificate)}
+        trusted = Settings.from_environment(environment).broker_at(None)
+        distrusted = Settings.from_environment({"MLHO_BROKER": address}).broker_at(None)
+        assert trusted is not None
+        assert distrusted == address
+
+        leases = Leases(trusted, Names(f"{RUN}-1"))
+        leases.check()
+        leases.close()
+        sender = Sender(trusted, Names(f"{RUN}-1"), key=b"k" * 32)
+        sender.send(
+            [new_message(run=RUN, execution=f"{RUN}-1", task="a" * 64, expires=2**40)], lead=lambda: None
+        )
+        sender.close()
+        doubting = Leases(distrusted, Names(f"{RUN}-1"))
+        with pytest.raises(QueueUnavailable) as refused:
+            doubting.check()
+        doubting.close()
+
+    assert "its certificate is not trusted (self-signed certificate" in str(refused.value)
+    assert "MLHO_REDIS_CA" in str(refused.value)
