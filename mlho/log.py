@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from mlho.errors import MlhoError
+from mlho.printable import printable
 
 LogStyle = Literal["text", "json"]
 
@@ -53,6 +54,7 @@ def configure(style: LogStyle, *, verbose: bool, warns: bool = False, run_id: st
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             keep_known_fields,
+            *([] if style == "json" else [show_control_characters]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -73,6 +75,13 @@ def keep_known_fields(
 ) -> MutableMapping[str, Any]:
     """Drop every field that is not on the list, so that nothing about a patient can slip into a log."""
     return {name: value for name, value in event.items() if name in FIELDS}
+
+
+def show_control_characters(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Replace control characters of text, which may name a code of the data; JSON escapes them by itself."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def error_fields(error: BaseException) -> dict[str, str]:

@@ -61,8 +61,8 @@ BRIDGES = {"mlho.store.inputs": {"sources"}}
 GROUND_FLOOR = {
     "errors": set(),
     "arrays": {"errors"},
-    "log": {"errors"},
     "printable": set(),
+    "log": {"errors", "printable"},
     "processes": {"errors"},
     "settings": {"errors"},
     "tables": {"errors"},

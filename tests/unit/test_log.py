@@ -89,3 +89,13 @@ def test_an_errors_message_is_logged_only_if_it_is_ours():
         "error_kind": "KeyError",
         "error": "not shown: it may quote data",
     }
+
+
+def test_control_characters_of_an_error_do_not_reach_the_terminal(capsys):
+    """A message of ours may name a code; it is text for the reader, whatever the code holds."""
+    configure("text", verbose=True)
+    structlog.get_logger().error("task_failed", error="code 'E11\x1b[2J\x9b' is too large")
+
+    err = capsys.readouterr().err
+    assert "code 'E11␛[2J�' is too large" in err
+    assert "\x1b[2J" not in err
