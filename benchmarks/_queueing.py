@@ -16,7 +16,7 @@ import structlog
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mlho.steps.base import Commit
+from mlho.steps.records import Commit
 from mlho.store.base import Store
 from scheduler.plan import Manifest, Plan, PlannedTask
 from tests.services import queue_steps  # noqa: F401 - with it the tests' steps are known

@@ -25,8 +25,9 @@ from mlho.method.classifiers import classifier_named
 from mlho.method.jmi import rank_columns
 from mlho.method.levels import ColumnBlock, cut_at_terciles
 from mlho.spec import load_spec
-from mlho.steps.base import Artifact, Commit, Work, execute
+from mlho.steps.base import Artifact, Work, execute
 from mlho.steps.inputs import open_problem
+from mlho.steps.records import Commit
 from mlho.store import open_store
 from mlho.training.design import learn_design
 from mlho.training.problem import Problem

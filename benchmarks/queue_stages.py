@@ -14,7 +14,7 @@ import numpy as np
 from _figures import show
 from _queueing import N_WORKERS, Nobody, Planned, how_many, planned, show_load
 
-from mlho.steps.base import Commit, read_commit
+from mlho.steps.records import Commit, read_commit
 from mlho.store.keys import commit_key
 from mlho.store.local import LocalStore
 from scheduler.plan import PlannedTask

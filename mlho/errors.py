@@ -72,6 +72,21 @@ class ArtifactDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
         return _rebuild_damaged, (str(self), self.sha256)
 
 
+class CommitLost(ArtifactNotFound):
+    """The record of a task that was done is gone, or damaged: the task is done again."""
+
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, sha256: str = "") -> None:
+        super().__init__(message)
+        self.sha256 = sha256
+        """Key of the task."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the key when the error crosses a process boundary."""
+        return _rebuild_lost, (str(self), self.sha256)
+
+
 class BundleError(MlhoError, ValueError):
     """The bundle is damaged, of another version, or does not fit the data: build or fetch it again."""
 
@@ -92,6 +107,10 @@ class StoreAccessDenied(StoreOutage):
     """Object storage refuses these credentials: give the program others, or grant them what they need."""
 
     exit_code: ClassVar[int] = 2
+
+
+def _rebuild_lost(message: str, sha256: str) -> CommitLost:
+    return CommitLost(message, sha256=sha256)
 
 
 def _rebuild_damaged(message: str, sha256: str) -> ArtifactDamaged:

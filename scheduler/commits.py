@@ -7,8 +7,8 @@ digest of each; whoever wants more than that wants few, and reads them again.
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import override
 
-from mlho.errors import MlhoError
-from mlho.steps.base import Commit, read_commit
+from mlho.errors import CommitLost
+from mlho.steps.records import Commit, read_commit
 from mlho.store.base import Store
 from scheduler.plan import Committed
 
@@ -30,8 +30,9 @@ class Commits(MutableMapping[str, Commit]):
         known = self._known[name]
         commit = read_commit(self._store, known.task)
         if commit is None:
-            raise MlhoError(
-                f"commit {known.task[:12]}…: it was there, and is gone from the store. Run the same command again."
+            raise CommitLost(
+                f"commit {known.task[:12]}…: it was there, and is gone from the store or damaged. Run the same command again.",
+                sha256=known.task,
             )
         return commit
 
@@ -54,6 +55,11 @@ class Commits(MutableMapping[str, Commit]):
     @override
     def __len__(self) -> int:
         return len(self._known)
+
+    def lost(self, task_key: str) -> str | None:
+        """Name of the task with this key, if it was committed and its record is gone or damaged."""
+        name = next((name for name, own in self._known.items() if own.task == task_key), None)
+        return name if name is not None and read_commit(self._store, task_key) is None else None
 
     def naming(self, sha256: str) -> list[str]:
         """Names of the tasks with a file of this digest; all records are read."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mlho.steps.base import Commit
+from mlho.steps.records import Commit
 from scheduler.plan import STAGES, Plan, PlannedTask
 
 MOST_NEEDS: Final = 20_000

@@ -15,13 +15,14 @@ from typing import Any, Final, Self
 
 import structlog
 
-from mlho.errors import ArtifactDamaged, MlhoError, StoreOutage, StoreUnavailable
+from mlho.errors import ArtifactDamaged, CommitLost, MlhoError, StoreOutage, StoreUnavailable
 from mlho.protocol.documents import Execution, cancel_key, place_in, write_task
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
 from mlho.protocol.messages import Refusal, TaskMessage, new_message
 from mlho.protocol.scripts import LEASE_MS
-from mlho.steps.base import Commit, Outcome, Task, read_commit
+from mlho.steps.base import Outcome, Task
 from mlho.steps.proposals import adopt
+from mlho.steps.records import Commit, read_commit
 from mlho.store.base import Store
 from scheduler.dispatch import ID_SEPARATOR, Sender
 from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
@@ -389,6 +390,8 @@ class QueueExecutor:
         )
         if failure.kind == ArtifactDamaged.__name__:
             self._fail(pending, ArtifactDamaged(failure.message, sha256=failure.sha256))
+        elif failure.kind == CommitLost.__name__:
+            self._fail(pending, CommitLost(failure.message, sha256=failure.sha256))
         elif failure.failure_class is FailureClass.INFRASTRUCTURE:
             self._wait_or_fail(pending, failure)
         elif attempts < rule.max_attempts:

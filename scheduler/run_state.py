@@ -49,6 +49,9 @@ class State:
     health: StoreHealth
     running: "dict[Future[Outcome], PlannedTask]" = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
+    n_lost: Counter[str] = field(default_factory=Counter)
+    """How often the commit record of a task was found lost, by its name."""
+
     n_new: int = 0
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
     """Tasks that used up their starts, by name; the others go on."""

@@ -9,20 +9,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 import yaml
 
-from mlho.errors import ArtifactDamaged, MlhoError, StoreOutage
+from mlho.errors import ArtifactDamaged, CommitLost, MlhoError, StoreOutage
 from mlho.log import error_fields
 from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
 from mlho.scoring_spec import ScoringRunSpec
 from mlho.spec import RunSpec, canonical_json, run_id
-from mlho.steps.base import Commit, Outcome, Task, read_commit, verified_blob
+from mlho.steps.base import Outcome, Task, verified_blob
 from mlho.steps.proposals import adopt, adopt_late, discard
+from mlho.steps.records import Commit, read_commit
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
 from scheduler.commits import Commits
@@ -33,6 +35,7 @@ from scheduler.progress import Progress
 from scheduler.run_state import Observer, Shown, State
 
 MAX_ATTEMPTS: Final = 3
+MAX_LOSSES: Final = 10  # of one commit record: a store that loses it again and again is an error
 _POLL_SECONDS: Final = 0.5
 _HAND_OUT: Final = "hand out"
 
@@ -177,37 +180,39 @@ def _carry_out(
     state = State(served(run.first_plan), Commits(run.store), health)
     log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
     _bring_home(run, state, executor, observer, slots)
-    state.plan = served(lambda: run.whole_plan(state.commits))
+    state.plan = _mending(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
     _bring_home(run, state, executor, observer, slots)
     if not run.store.has_one_winner:
         served(lambda: adopt_late(run.store, [commit.task for commit in state.commits.known.values()]))
-    report = _publish_whole(run, state, executor, observer, slots, lead)
-    seconds = round(time.monotonic() - started, 3)
-    log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
-    return Finished(run.run_id, len(state.plan), state.n_new, seconds, report)
-
-
-def _publish_whole(
-    run: Undertaking,
-    state: State,
-    executor: Executor,
-    observer: Shown,
-    slots: Callable[[], int],
-    lead: Callable[[], None],
-) -> Commit:
-    """Publish what is verified; what turns out to be damaged is made again first."""
 
     def publish() -> Commit:
         lead()
         return run.publish(state.commits)
 
+    report = _mending(publish, run, state, executor, observer, slots)
+    seconds = round(time.monotonic() - started, 3)
+    log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
+    return Finished(run.run_id, len(state.plan), state.n_new, seconds, report)
+
+
+def _mending[T](
+    do: Callable[[], T],
+    run: Undertaking,
+    state: State,
+    executor: Executor,
+    observer: Shown,
+    slots: Callable[[], int],
+) -> T:
+    """What a call returns that reads commits and blobs; what turns out to be damaged or lost is made again first."""
     for _ in range(MAX_ATTEMPTS - 1):
         try:
-            return state.health.until_served(publish, meanwhile=observer.again)
+            return state.health.until_served(do, meanwhile=observer.again)
         except ArtifactDamaged as error:
             _forget_damaged(run, state, error)
-            _bring_home(run, state, executor, observer, slots)
-    return state.health.until_served(publish, meanwhile=observer.again)
+        except CommitLost as error:
+            _forget_lost(state, error)
+        _bring_home(run, state, executor, observer, slots)
+    return state.health.until_served(do, meanwhile=observer.again)
 
 
 def _bring_home(
@@ -280,9 +285,14 @@ def _take_in(run: Undertaking, state: State, progress: Progress, future: "Future
         state.quarantined[planned.name] = error
     except StoreOutage as error:
         state.rest(planned, error)
+    except CommitLost as error:
+        is_lost = state.health.until_served(partial(_forget_lost, state, error))
+        if not is_lost and state.has_needs_of(planned):
+            _count_attempt(state, planned, error)
+        return state.look_again()
     except ArtifactDamaged as error:
         _count_attempt(state, planned, error)
-        _forget_damaged(run, state, error)
+        state.health.until_served(partial(_forget_damaged, run, state, error))
         return state.look_again()
     except MlhoError as error:
         log.error("task_failed", **_where(planned), **error_fields(error))
@@ -349,6 +359,19 @@ def _forget_damaged(run: Undertaking, state: State, error: ArtifactDamaged) -> N
     run.store.delete(blob_key(error.sha256))
     if not damaged:
         raise error
+
+
+def _forget_lost(state: State, error: CommitLost) -> bool:
+    """Have a task run again whose commit record is gone or damaged; tell whether it is."""
+    name = state.commits.lost(error.sha256)
+    if name is None:
+        return False
+    state.n_lost[name] += 1
+    if state.n_lost[name] > MAX_LOSSES:
+        raise error
+    log.warning("commit_lost", task=name)
+    del state.commits[name]
+    return True
 
 
 def _is_whole(store: Store, sha256: str) -> bool:

@@ -17,10 +17,11 @@ from mlho.scoring_spec import (
     check_fits,
     scoring_run_id,
 )
-from mlho.steps.base import Commit, StoredFile, Task
+from mlho.steps.base import Task
+from mlho.steps.records import Commit, StoredFile, write_commit
 from mlho.store import open_store
 from mlho.store.base import Store
-from mlho.store.keys import blob_key, commit_key, run_key
+from mlho.store.keys import blob_key, run_key
 from scheduler.manifest import data_root, local_folder, make_manifest
 from scheduler.plan import Manifest, Plan, PlannedTask
 from scheduler.runs import publish_blob, write_description
@@ -68,7 +69,7 @@ class PinnedBundle:
         task = self.task
         facts_of_commit = {"bundle_digest": self.digest}
         commit = Commit(task=task.key, kind=task.kind, files=stored, facts=facts_of_commit, seconds=0.0)
-        store.put_if_absent(commit_key(task.key), commit.model_dump_json().encode())
+        write_commit(store, commit)
 
 
 def read_bundle(source: BundleSource, spec_path: Path, store: Store) -> PinnedBundle:

@@ -104,7 +104,7 @@ class Failure:
     """Name of the error."""
     message: str
     sha256: str = ""
-    """Digest of the blob that was found damaged, if that is what happened."""
+    """Digest of the blob that was found damaged, or key of the task whose commit record was found lost, if that is what happened."""
 
     @classmethod
     def of(cls, error: BaseException, *, step: str) -> Self:

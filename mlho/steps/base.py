@@ -18,45 +18,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from mlho.errors import ArtifactDamaged, ArtifactNotFound, MlhoError, StoreUnavailable
-from mlho.spec import Data, TrainingSpec, canonical_json, canonical_parts, digest_of, digest_of_fields
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreUnavailable
+from mlho.spec import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
 from mlho.spec_types import PLAUSIBLE_YEARS
+from mlho.steps.records import Commit, StoredFile, read_commit, write_commit
 from mlho.store.base import Store, file_digest
-from mlho.store.keys import blob_key, commit_key
+from mlho.store.keys import blob_key
 
 _MANY: Final = 1_000
 UNREAD: Final = "-"  # stands for a table that a step does not read
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StoredFile(_Record):
-    """One file of an artifact."""
-
-    sha256: str
-    size: int
-
-
-class Commit(_Record):
-    """What a finished task left: the record that makes its artifact exist."""
-
-    task: str
-    """Key of the task."""
-    kind: str
-    files: dict[str, StoredFile]
-    facts: dict[str, Any] = Field(default_factory=dict)
-    """A few numbers for the plan and the progress; never a patient's values."""
-    seconds: float
-    """How long the first attempt that committed took. No part of the digest."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over names and digests of the files: what readers depend on."""
-        return digest_of({name: file.sha256 for name, file in self.files.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +48,10 @@ class InputFile:
         return {"key": self.key, "size": self.size, "version": self.version}
 
 
-class Task(_Record):
+class Task(BaseModel):
     """One step on given inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     spec: TrainingSpec | None = None
@@ -275,7 +249,7 @@ def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None 
     StoreUnavailable
         The disk is full where the work goes on.
     """
-    done = read_commit(store, task.key, mends=store.has_one_winner)
+    done = read_commit(store, task.key)
     if done is not None:
         return Outcome(done, is_new=False)
     if not store.has_one_winner:
@@ -317,27 +291,6 @@ def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_commit(store: Store, task_key: str, *, mends: bool = True) -> Commit | None:
-    """The commit record of a task, or ``None`` while it is not done.
-
-    A record that cannot be read is what a power cut left of it: its task is not done, and it is removed. In compat mode that is the scheduler's
-    to do as well (``mends``).
-    """
-    key = commit_key(task_key)
-    try:
-        return Commit.model_validate_json(store.get(key))
-    except ArtifactNotFound:
-        return None
-    except ValidationError as error:
-        if error.errors(include_input=False)[0]["type"] != "json_invalid":
-            raise MlhoError(
-                f"commit {task_key[:12]}…: written by another version of this program. Use that version, or another store."
-            ) from None
-        if mends:
-            store.delete(key)
-        return None
-
-
 def step_named(kind: str) -> Step:
     """The step of this kind."""
     from mlho.steps import STEPS  # the steps import this module
@@ -350,10 +303,11 @@ def _open_inputs(task: Task, store: Store) -> dict[str, tuple[Artifact, ...]]:
 
 
 def _open_artifact(store: Store, task_key: str) -> Artifact:
-    commit = read_commit(store, task_key, mends=store.has_one_winner)
+    commit = read_commit(store, task_key)
     if commit is None:
-        raise ArtifactNotFound(
-            f"commit {task_key[:12]}…: an input of this task is not in the store. Run again."
+        raise CommitLost(
+            f"commit {task_key[:12]}…: an input of this task is not in the store, or damaged. It is made again.",
+            sha256=task_key,
         )
     return Artifact(store, commit)
 
@@ -367,10 +321,10 @@ def _store_files(folder: Path, store: Store) -> Iterator[tuple[str, StoredFile]]
 
 
 def _commit(store: Store, commit: Commit) -> Outcome:
-    if store.put_if_absent(commit_key(commit.task), commit.model_dump_json().encode()):
+    first = write_commit(store, commit)
+    if first is None:
         return Outcome(commit, is_new=True)
-    first = read_commit(store, commit.task)
-    if first is None or first.digest != commit.digest:
+    if first.digest != commit.digest:
         raise different_bytes(commit)
     return Outcome(first, is_new=False)
 

@@ -9,12 +9,11 @@ wrote it, and attempts that gave different bytes never pass unnoticed, without a
 
 from collections.abc import Callable, Iterable, Iterator
 
-from pydantic import ValidationError
-
 from mlho.errors import ArtifactNotFound
-from mlho.steps.base import Commit, Outcome, different_bytes, read_commit
+from mlho.steps.base import Outcome, different_bytes
+from mlho.steps.records import Commit, parse_record, read_commit, write_commit
 from mlho.store.base import Store
-from mlho.store.keys import PROPOSALS, commit_key, proposal_key, proposals_prefix
+from mlho.store.keys import PROPOSALS, proposal_key, proposals_prefix
 
 
 def find_proposal(store: Store, task_key: str) -> Outcome | None:
@@ -32,8 +31,8 @@ def propose(store: Store, commit: Commit) -> Outcome:
         It is committed with other bytes.
     """
     key = proposal_key(commit.task, commit.digest)
-    store.put_if_absent(key, commit.model_dump_json().encode())
-    done = read_commit(store, commit.task, mends=False)
+    store.put_if_absent(key, commit.to_bytes())
+    done = read_commit(store, commit.task)
     if done is None:
         return Outcome(commit, is_new=True, is_proposed=True)
     store.delete(key)  # the scheduler has cleaned up, and would not come by again
@@ -67,8 +66,7 @@ def adopt(store: Store, task_key: str, *, lead: Callable[[], None] = lambda: Non
         raise different_bytes(proposals[0])
     if done is None:
         lead()
-        done = proposals[0]
-        store.put_if_absent(commit_key(task_key), done.model_dump_json().encode())
+        done = write_commit(store, proposals[0]) or proposals[0]
     _remove(store, proposals)
     return done
 
@@ -103,13 +101,10 @@ def _read_all(store: Store, task_key: str) -> Iterator[Commit]:
     """The proposals of a task. One that is not what its key says, or cannot be read, is removed: its task runs again."""
     for key in store.keys(proposals_prefix(task_key)):
         try:
-            commit = Commit.model_validate_json(store.get(key))
+            commit = parse_record(store.get(key), task_key)
         except ArtifactNotFound:
             continue  # adopted meanwhile
-        except ValidationError:
-            store.delete(key)
-            continue
-        if key == proposal_key(task_key, commit.digest) and commit.task == task_key:
+        if commit is not None and key == proposal_key(task_key, commit.digest):
             yield commit
         else:
             store.delete(key)

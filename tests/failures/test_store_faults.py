@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mlho.errors import CommitLost
+from mlho.store.keys import commit_key
 from mlho.store.local import LocalStore
-from tests.builders import make_tables, run_inline, write_spec, write_tables
+from scheduler.runs import Run, carry_out
+from tests.builders import InlineExecutor, Nobody, make_tables, run_inline, write_spec, write_tables
 from tests.disks import enlarge, small_disk
 
 TABLES = make_tables(200, seed=6)
@@ -106,18 +109,85 @@ def test_a_damaged_published_file_is_made_anew(file, data, tmp_path):
     assert again.finished.n_new >= 1
 
 
-@pytest.mark.parametrize("damage", [truncate, empty], ids=["truncated", "empty"])
-def test_a_damaged_commit_record_is_made_anew(damage, data, tmp_path):
-    """What a power cut left of a commit record counts as no commit."""
+def alter_digest(path: Path) -> None:
+    """Change a digit of what the record says of the result, if it says so; else flip a bit."""
+    data = path.read_bytes()
+    before, found, after = data.partition(b'"result_digest":"')
+    if not found:
+        flip(path)
+        return
+    replace(path, before + found + (b"1" if after[:1] != b"1" else b"2") + after[1:])
+
+
+@pytest.mark.parametrize("kind", ["pack_features", "write_report"])
+@pytest.mark.parametrize(
+    "damage", [truncate, empty, flip, alter_digest], ids=["truncated", "empty", "flipped", "altered"]
+)
+def test_a_damaged_commit_record_is_made_anew(damage, kind, data, tmp_path):
+    """What a power cut or a disk left of a commit record counts as no commit: the result is the whole store's, never another."""
     store = tmp_path / "store"
     whole = run_inline(data, store)
     for path in sorted((store / "commits").rglob("*")):
-        if path.is_file() and json.loads(path.read_text())["kind"] == "pack_features":
+        if path.is_file() and json.loads(path.read_text())["kind"] == kind:
             damage(path)
     again = run_inline(data, store)
 
     assert again.digest == whole.digest
-    assert again.kinds() == ["pack_features"]
+    assert again.kinds() == [kind]
+    assert run_inline(data, store).kinds() == []
+
+
+class Losing(InlineExecutor):
+    """Damages the commit record of a kind's first task as soon as it is there, so many times."""
+
+    def __init__(
+        self, store: LocalStore, data: Path, kind: str, damage: Callable[[Path], None], *, times: int = 1
+    ) -> None:
+        super().__init__(store, data)
+        self.kind, self.damage, self.left, self.root = kind, damage, times, store.root
+
+    def submit(self, task):
+        future = super().submit(task)
+        if task.kind == self.kind and self.left:
+            self.left -= 1
+            self.damage(self.root / commit_key(task.key))
+        return future
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, flip], ids=["gone", "truncated", "flipped"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "encode_partition",
+        "merge_dictionary",
+        "define_cohort",
+        "pack_features",
+        "run_iteration",
+        "write_report",
+    ],
+)
+def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(kind, damage, data, tmp_path):
+    """Whoever misses it: a task that reads it, the plan, or the one who publishes. The run ends well, with the same result."""
+    whole = run_inline(data, tmp_path / "whole")
+    store = LocalStore(tmp_path / "store")
+    executor = Losing(store, data, kind, damage)
+    run = Run(whole.run.spec, whole.run.manifest, data, store)
+    finished = carry_out(run, executor, Nobody(), n_slots=2)
+
+    assert executor.left == 0
+    assert finished.report.facts["result_digest"] == whole.digest
+    kinds = [task.kind for task in executor.submitted]
+    assert kinds.count(kind) == whole.kinds().count(kind) + 1
+
+
+def test_a_store_that_loses_a_commit_again_and_again_is_an_error(data, tmp_path):
+    """After ten times, and not without an end."""
+    store = LocalStore(tmp_path / "store")
+    executor = Losing(store, data, "pack_features", Path.unlink, times=99)
+    run = run_inline(data, tmp_path / "whole").run
+
+    with pytest.raises(CommitLost):
+        carry_out(Run(run.spec, run.manifest, data, store), executor, Nobody(), n_slots=2)
 
 
 def test_a_published_file_that_was_removed_comes_back(data, tmp_path):

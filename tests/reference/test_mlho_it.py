@@ -18,8 +18,9 @@ from mlho.method.auroc import auroc
 from mlho.method.classifiers import choose_setting, classifier_named
 from mlho.method.glmboost import GLMBoostResult, fit
 from mlho.spec import RunSpec
-from mlho.steps.base import Artifact, Commit, Work, execute
+from mlho.steps.base import Artifact, Work, execute
 from mlho.steps.inputs import open_problem
+from mlho.steps.records import Commit
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.training.design import Design, learn_design

@@ -21,7 +21,8 @@ from mlho.log import configure
 from mlho.settings import Settings
 from mlho.spec import digest_of
 from mlho.steps import STEPS
-from mlho.steps.base import Commit, Outcome, Step, Work
+from mlho.steps.base import Outcome, Step, Work
+from mlho.steps.records import Commit
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key

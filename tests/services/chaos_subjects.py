@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from mlho.steps.base import Commit
+from mlho.steps.records import Commit
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
 from scheduler.runs import Undertaking, carry_out

@@ -11,7 +11,7 @@ from typing import Final
 
 from mlho.settings import BROKER, SIGNING_KEY
 from mlho.spec import load_spec
-from mlho.steps.base import Commit
+from mlho.steps.records import Commit
 from mlho.store.base import Store
 from scheduler.manifest import make_manifest
 from scheduler.runs import Run

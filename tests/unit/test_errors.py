@@ -41,6 +41,13 @@ def test_a_damaged_artifact_keeps_its_digest_across_processes():
     assert (str(arrived), arrived.sha256, arrived.retryable) == ("blob", "abc", True)
 
 
+def test_a_lost_commit_keeps_its_task_across_processes():
+    """The command needs it to know what to make again."""
+    arrived = sent(errors.CommitLost("commit", sha256="abc"))
+
+    assert (str(arrived), arrived.sha256, arrived.retryable) == ("commit", "abc", True)
+
+
 @pytest.mark.parametrize(
     ("kind", "builtin", "exit_code", "retryable"),
     [
@@ -50,6 +57,7 @@ def test_a_damaged_artifact_keeps_its_digest_across_processes():
         (errors.BundleError, ValueError, 4, False),
         (errors.ArtifactNotFound, LookupError, 1, False),
         (errors.ArtifactDamaged, ValueError, 1, True),
+        (errors.CommitLost, errors.ArtifactNotFound, 1, True),
         (errors.StoreUnavailable, ConnectionError, 1, True),
         (errors.StoreOutage, errors.StoreUnavailable, 1, True),
         (errors.StoreAccessDenied, errors.StoreOutage, 2, True),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mlho.errors import MlhoError
-from mlho.steps.base import Commit, StoredFile
+from mlho.errors import CommitLost
+from mlho.steps.records import Commit, StoredFile
 from mlho.store.keys import commit_key
 from mlho.store.memory import MemoryStore
 from scheduler.commits import Commits
@@ -44,8 +44,12 @@ def test_a_record_that_has_gone_is_said():
     store.delete(commit_key("aa"))
 
     assert "first" in commits
-    with pytest.raises(MlhoError, match=r"gone from the store\. Run the same command again"):
+    with pytest.raises(
+        CommitLost, match=r"gone from the store or damaged\. Run the same command again"
+    ) as caught:
         commits["first"]
+    assert caught.value.sha256 == "aa"
+    assert commits.lost("aa") == "first"
 
 
 def test_tasks_are_found_by_the_digest_of_a_file():

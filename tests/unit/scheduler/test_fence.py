@@ -149,8 +149,8 @@ def test_in_compat_mode_both_pointer_and_redis_are_asked(server: Server, raw: "r
 
 def test_a_deposed_scheduler_leaves_no_commit_record(server: Server, raw: "redis.Redis") -> None:
     """From the proposal to the record, with the look between them: the new leader's to write."""
-    from mlho.steps.base import Commit, StoredFile
     from mlho.steps.proposals import adopt, propose
+    from mlho.steps.records import Commit, StoredFile
 
     store = Loose()
     file = StoredFile(sha256="a" * 64, size=1)

@@ -9,7 +9,8 @@ import pytest
 
 import scheduler.plan
 from mlho.steps import STEPS
-from mlho.steps.base import Commit, InputFile, StoredFile, Task
+from mlho.steps.base import InputFile, Task
+from mlho.steps.records import Commit, StoredFile
 from mlho.store.memory import MemoryStore
 from scheduler.plan import Manifest, Plan, plan_cohort, plan_run
 from tests.builders import make_spec, make_tables, run_inline, write_tables

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlho.steps.base import Commit
+from mlho.steps.records import Commit
 from scheduler.plan import Manifest, PlannedTask, plan_run
 from scheduler.progress import MOST_NEEDS, Progress
 from tests.builders import make_spec

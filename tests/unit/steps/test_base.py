@@ -7,8 +7,9 @@ import pytest
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, DataError, MlhoError
 from mlho.spec import digest_of
 from mlho.steps import STEPS
-from mlho.steps.base import Artifact, Commit, InputFile, StoredFile, Task, execute, read_commit
-from mlho.store.keys import blob_key, commit_key
+from mlho.steps.base import Artifact, InputFile, Task, execute
+from mlho.steps.records import Commit, StoredFile
+from mlho.store.keys import blob_key
 from mlho.store.memory import MemoryStore
 from tests.builders import make_spec
 
@@ -200,25 +201,6 @@ def test_the_digest_is_of_names_and_contents():
     first = commit({"a": "1", "b": "2"}, seconds=1).digest
     assert commit({"b": "2", "a": "1"}, seconds=9, facts={"n": 1}).digest == first
     assert commit({"a": "2", "b": "1"}, seconds=1).digest != first
-
-
-def test_a_record_that_cannot_be_read_counts_as_none():
-    """It is what a power cut left; it makes room for the next."""
-    store = MemoryStore()
-    store.put_if_absent(commit_key("k"), b'{"task": "k", "ki')
-
-    assert read_commit(store, "k") is None
-    assert not store.exists(commit_key("k"))
-
-
-def test_a_record_of_another_version_is_refused_and_kept():
-    """It may be another program's good work."""
-    store = MemoryStore()
-    store.put_if_absent(commit_key("k"), b'{"task": "k", "new": 1}')
-
-    with pytest.raises(MlhoError, match="another version"):
-        read_commit(store, "k")
-    assert store.exists(commit_key("k"))
 
 
 @pytest.mark.parametrize(

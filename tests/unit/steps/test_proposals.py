@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from mlho.errors import MlhoError
-from mlho.steps.base import Commit, StoredFile, Task, execute, read_commit
+from mlho.steps.base import Task
 from mlho.steps.proposals import adopt, adopt_late, discard, find_proposal, propose
+from mlho.steps.records import Commit, StoredFile, read_commit
 from mlho.store.keys import PROPOSALS, commit_key, proposal_key, proposals_prefix
 from mlho.store.memory import MemoryStore
 from tests.builders import make_tables, run_inline, write_tables
@@ -176,13 +177,26 @@ def test_whoever_lost_the_lead_commits_nothing():
     assert find_proposal(store, TASK) is not None
 
 
-def test_a_worker_leaves_a_record_that_it_cannot_read(tmp_path):
-    """In compat mode it may be one that the scheduler is writing; elsewhere it is removed, so that the task can be committed."""
-    for store, stays in ((Loose(), True), (MemoryStore(), False)):
-        store.put_if_absent(commit_key(TASK), b'{"task"')
-        with pytest.raises(KeyError, match="partitions"):  # it is done, and has no inputs
-            execute(Task(kind="merge_dictionary"), store, tmp_path)
-        assert store.exists(commit_key(TASK)) is stays
+def test_a_damaged_record_is_replaced_by_the_scheduler_alone():
+    """A worker only proposes, and what it cannot read stays until that is adopted."""
+    store = Loose()
+    store.put_if_absent(commit_key(TASK), commit_of("a").to_bytes()[:-9])
+
+    assert propose(store, commit_of("a")).is_proposed
+    assert read_commit(store, TASK) is None
+    assert adopt(store, TASK) == commit_of("a") == read_commit(store, TASK)
+
+
+def test_a_damaged_proposal_is_removed():
+    """Its task runs again."""
+    store = Loose()
+    propose(store, commit_of("a"))
+    (key,) = proposals_in(store)
+    whole = store.get(key)
+    store.compare_and_swap(key, whole.replace(b'"seconds":', b'"seconds":9'), expected=whole)
+
+    assert find_proposal(store, TASK) is None
+    assert proposals_in(store) == []
 
 
 def test_discarded_proposals_are_gone():

@@ -1,0 +1,120 @@
+"""Commit records: what makes an artifact exist. Each is bound to its key and carries a digest of itself.
+
+A record ends with the SHA-256 of all bytes before that field, so that any change of it by a disk or a network is recognised. A damaged one counts as none: its task runs
+again, and the new record replaces exactly those damaged bytes, by a conditional write; a whole one that came meanwhile stays.
+"""
+
+import hashlib
+from typing import Any, Final
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlho.errors import ArtifactNotFound, MlhoError, StoreUnavailable
+from mlho.spec import digest_of
+from mlho.store.base import Store
+from mlho.store.keys import commit_key
+
+_SEAL: Final = b',"sha256":"'
+_END: Final = b'"}'
+_MAX_WRITES: Final = 8
+
+log = structlog.get_logger()
+
+
+class StoredFile(BaseModel):
+    """One file of an artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class Commit(BaseModel):
+    """What a finished task left: the record that makes its artifact exist."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    """Key of the task."""
+    kind: str
+    files: dict[str, StoredFile]
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """A few numbers for the plan and the progress; never a patient's values."""
+    seconds: float
+    """How long the first attempt that committed took. No part of the digest."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names and digests of the files: what readers depend on."""
+        return digest_of({name: file.sha256 for name, file in self.files.items()})
+
+    def to_bytes(self) -> bytes:
+        """JSON that ends with the digest of what comes before it."""
+        stem = self.model_dump_json().encode()[:-1]
+        return stem + _SEAL + hashlib.sha256(stem).hexdigest().encode() + _END
+
+
+def parse_record(data: bytes, task_key: str) -> Commit | None:
+    """The record of a task from its bytes; ``None`` if they are damaged, or another task's.
+
+    Those of earlier versions have no digest, and are taken as they are.
+
+    Raises
+    ------
+    MlhoError
+        They are whole, and not what this version knows.
+    """
+    stem, seal, rest = data.rpartition(_SEAL)
+    is_sealed = bool(seal) and rest == hashlib.sha256(stem).hexdigest().encode() + _END
+    try:
+        commit = Commit.model_validate_json(stem + b"}" if is_sealed else data)
+    except ValidationError:
+        if is_sealed:
+            raise MlhoError(
+                f"commit {task_key[:12]}…: written by another version of this program. Use that version, or another store."
+            ) from None
+        return None
+    return commit if commit.task == task_key else None
+
+
+def read_commit(store: Store, task_key: str) -> Commit | None:
+    """The commit record of a task, or ``None`` while it is not done, or if its record is damaged.
+
+    Raises
+    ------
+    MlhoError
+        The record is another version's.
+    """
+    try:
+        return parse_record(store.get(commit_key(task_key)), task_key)
+    except ArtifactNotFound:
+        return None
+
+
+def write_commit(store: Store, commit: Commit) -> Commit | None:
+    """Write a commit record, over a damaged one if need be; return the whole one that is there already and stays.
+
+    Raises
+    ------
+    StoreUnavailable
+        What is there changes all the time.
+    """
+    key, data = commit_key(commit.task), commit.to_bytes()
+    for _ in range(_MAX_WRITES):
+        if store.put_if_absent(key, data):
+            return None
+        try:
+            found = store.get(key)
+        except ArtifactNotFound:
+            continue
+        first = parse_record(found, commit.task)
+        if first is not None:
+            return first
+        if store.compare_and_swap(key, data, expected=found):
+            log.warning("commit_replaced", task=commit.task[:12], step=commit.kind)
+            return None
+    raise StoreUnavailable(
+        f"commit {commit.task[:12]}…: it was damaged, and changed each time that it was to be replaced. Run the same command again."
+    )

@@ -1,0 +1,132 @@
+"""Commit records: any damage is recognised and mended, and nothing that is whole is ever written over."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import MlhoError, StoreUnavailable
+from mlho.steps.records import Commit, StoredFile, parse_record, read_commit, write_commit
+from mlho.store.base import Store
+from mlho.store.keys import commit_key
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+
+TASK = "0a" * 32
+FACTS = {"result_digest": "57" * 32, "n_samples": 1203, "share": 0.25, "names": ["a", "b"]}
+
+
+def commit_of(seconds: float = 1.25) -> Commit:
+    files = {
+        "result.json": StoredFile(sha256="ab" * 32, size=12),
+        "a/b": StoredFile(sha256="cd" * 32, size=0),
+    }
+    return Commit(task=TASK, kind="write_report", files=files, facts=FACTS, seconds=seconds)
+
+
+def flips(data: bytes) -> Iterator[bytes]:
+    """The bytes with each single bit flipped."""
+    for place in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[place // 8] ^= 1 << place % 8
+        yield bytes(damaged)
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, tmp_path: Path) -> Store:
+    return LocalStore(tmp_path / "store") if request.param == "folder" else MemoryStore()
+
+
+def test_a_record_is_json_with_a_digest_of_itself():
+    """Other programs can read it; what is in it comes back."""
+    data = commit_of().to_bytes()
+
+    assert json.loads(data)["facts"] == FACTS
+    assert len(json.loads(data)["sha256"]) == 64
+    assert parse_record(data, TASK) == commit_of()
+
+
+def test_every_flipped_bit_and_every_truncation_is_recognised():
+    """Also in the digest itself, in its name, and in the facts, which are printed as the run's result."""
+    data = commit_of().to_bytes()
+
+    assert [place for place, own in enumerate(flips(data)) if parse_record(own, TASK) is not None] == []
+    assert [n for n in range(len(data)) if parse_record(data[:n], TASK) is not None] == []
+    assert parse_record(data + b" ", TASK) is None
+    assert parse_record(bytes(len(data)), TASK) is None
+
+
+def test_a_record_is_bound_to_its_key():
+    """A whole record under another task's key is none."""
+    assert parse_record(commit_of().to_bytes(), "0b" * 32) is None
+
+
+def test_a_record_of_before_stays_readable():
+    """Without a digest; bound to its key all the same."""
+    old = commit_of().model_dump_json().encode()
+
+    assert parse_record(old, TASK) == commit_of()
+    assert parse_record(old, "0b" * 32) is None
+    assert parse_record(old[:-3], TASK) is None
+
+
+def test_a_whole_record_of_another_version_is_refused_and_kept(store):
+    """It may be another program's good work."""
+
+    class Newer(Commit):
+        new: int = 1
+
+    data = Newer(**commit_of().model_dump()).to_bytes()
+    store.put_if_absent(commit_key(TASK), data)
+
+    with pytest.raises(MlhoError, match="another version"):
+        read_commit(store, TASK)
+    with pytest.raises(MlhoError, match="another version"):
+        write_commit(store, commit_of())
+    assert store.get(commit_key(TASK)) == data
+
+
+def test_every_damaged_record_is_replaced_once(store):
+    """Read as none and left alone until its task has run again; the second to write finds the first one's."""
+    key = commit_key(TASK)
+    whole = commit_of().to_bytes()
+    before = None
+    for damaged in flips(whole):
+        assert store.compare_and_swap(key, damaged, expected=before)
+        assert read_commit(store, TASK) is None
+        assert store.get(key) == damaged
+        assert write_commit(store, commit_of()) is None
+        assert store.get(key) == whole
+        before = whole
+    assert write_commit(store, commit_of(seconds=9)) == commit_of()
+
+
+def test_a_whole_record_that_comes_meanwhile_stays():
+    """The condition is the damaged bytes: who was slower finds the other's record."""
+
+    class Raced(MemoryStore):
+        def compare_and_swap(self, key, data, *, expected):
+            if expected == b"damaged":
+                super().compare_and_swap(key, commit_of(seconds=2).to_bytes(), expected=b"damaged")
+            return super().compare_and_swap(key, data, expected=expected)
+
+    store = Raced()
+    store.put_if_absent(commit_key(TASK), b"damaged")
+
+    assert write_commit(store, commit_of(seconds=3)) == commit_of(seconds=2)
+    assert read_commit(store, TASK) == commit_of(seconds=2)
+
+
+def test_what_changes_all_the_time_is_given_up():
+    """No endless loop."""
+
+    class Restless(MemoryStore):
+        def put_if_absent(self, key, data):
+            return False
+
+        def get(self, key):
+            return b"damaged"
+
+    with pytest.raises(StoreUnavailable, match="changed each time"):
+        write_commit(Restless(), commit_of())
