@@ -214,7 +214,7 @@ def test_conflicting_labels_follow_the_policy(policy, command, tmp_path):
     write_tables(tmp_path, TABLES)
     rewrite("labels", first_of_the_label_again)(tmp_path)
 
-    said = command("run", write_spec(tmp_path, {"cohort.conflictingLabels": policy}))
+    said = command("run", write_spec(tmp_path, {"cohort.conflictingLabels": policy, "report.minCell": 0}))
 
     assert said.code == 0
     cohort = json.loads(said.results[0].read_text())["cohort"]
