@@ -67,7 +67,11 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: bench bench-encoding bench-levels bench-queue chaos mutations planted-truth proofs real-data
+.PHONY: attribution bench bench-encoding bench-levels bench-queue chaos mutations planted-truth proofs real-data
+ATTRIBUTION_ARGS ?=
+attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
+	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
+
 bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the ratio
 	for benchmark in jmi_presence jmi_counts tree_matrix mlho_it; do $(BIN)/python benchmarks/$$benchmark.py; done
 

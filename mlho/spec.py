@@ -154,8 +154,7 @@ class Features(SpecPart):
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
-    """Columns of the demographics that enter every candidate. ``age`` is computed from ``birth_date`` when the table
-    has no ``age``."""
+    """Columns of the demographics that enter every candidate. An absent ``age`` is computed from ``birth_date``."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Demographics whose numbers are names, such as a ward's code: categories, as text is in any case."""
 
@@ -185,8 +184,7 @@ class Selection(SpecPart):
     n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
     """How many columns the ranking keeps. Demographics do not count."""
     scope: Literal["fold", "iteration"] = "fold"
-    """``fold``: screen and rank inside every fold. ``iteration``: once before cross-validation, as R MLHO does, which
-    flatters the out-of-fold scores."""
+    """``fold``: screen and rank inside every fold. ``iteration``: once before them, as in R, which flatters the folds."""
 
 
 class Validation(SpecPart):
@@ -245,7 +243,7 @@ class FinalModel(SpecPart):
     classifier: Literal["best"] | ClassifierName = "best"
     """``best``: the candidate with the best mean out-of-fold AUROC."""
     features: Literal["ranking", "consensus"] = "ranking"
-    """``ranking``: screened and ranked on all samples. ``consensus``: the features with enough confidence."""
+    """``ranking``: screened and ranked on all samples. ``consensus``: those with enough confidence; it takes longer to judge."""
 
 
 class Report(SpecPart):
@@ -308,6 +306,8 @@ class TrainingSpec(SpecPart):
             raise ValueError("features.windows must each be longer than cohort.gapDays")
         if self.features.demographics and self.data.tables.demographics is None:
             raise ValueError("features.demographics names columns, and data.tables.demographics is not given")
+        if self.final.features == "consensus" and self.validation.folds < 3:
+            raise ValueError("final.features: consensus needs validation.folds of 3 or more to be judged")
         if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
             raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
         return self

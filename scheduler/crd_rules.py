@@ -201,6 +201,11 @@ _TRAINING: Final = (
     ),
     Rule(
         "spec",
+        "self.final.features != 'consensus' || self.validation.folds >= 3",
+        "final.features: consensus needs validation.folds of 3 or more to be judged",
+    ),
+    Rule(
+        "spec",
         "self.selection.ranking != 'mlho-r' || self.features.aggregates.size() == 1",
         "selection.ranking: mlho-r is defined for one aggregate only",
     ),

@@ -5,6 +5,7 @@ from typing import Final
 from rich.table import Table
 
 from mlho.spec import RunSpec
+from mlho.steps.held_out import held_out_together
 from scheduler.console import STAGE_WORDS, duration, size
 from scheduler.plan import Manifest, plan_run
 from scheduler.progress import Progress
@@ -46,8 +47,12 @@ def _seconds(spec: RunSpec, events: int, n_samples: int) -> dict[str, float]:
     validation = spec.spec.validation
     fits = (validation.iterations + 1) * (validation.folds + 1)
     fit = sum(_SECONDS_A_FIT[own.classifier] for own in spec.spec.candidates) * n_samples
+    judging = 0.0
+    if spec.spec.final.features == "consensus":
+        subsample = _SECONDS_A_FIT[spec.spec.consensus.classifier] * n_samples
+        judging = len(held_out_together(validation)) * (validation.iterations * subsample + fit)
     return {
         "encode": events / _EVENT_BYTES_A_SECOND,
         "pack": events / _EVENT_BYTES_A_SECOND,
-        "learn": fits * fit + 1,
+        "learn": fits * fit + judging + 1,
     }

@@ -11,6 +11,7 @@ from typing import Any, Final
 from mlho.spec import TrainingSpec
 from mlho.steps import STEPS
 from mlho.steps.base import InputFile, Task
+from mlho.steps.held_out import held_out_together
 from scheduler.cost import final_fold_seconds
 
 # A fold that takes longer than this is worth a task of its own; a task costs some hundredths of a second.
@@ -154,6 +155,8 @@ def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples
     tasks += _encoding(make, manifest, encoded, n_blocks)
     by_fold = final_fold_seconds(spec, n_samples) >= FOLD_TASK_SECONDS
     tasks += _learning_by_fold(make, n_blocks) if by_fold else _learning_by_iteration(make, n_blocks)
+    if spec.final.features == "consensus":
+        tasks += _consensus_folds(make, n_blocks, by_fold=by_fold)
     tasks += _ending(make, manifest, encoded, n_blocks, by_fold=by_fold)
     return _by_name(tasks)
 
@@ -201,7 +204,9 @@ def _learning_by_iteration(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]
 
 def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
     matrix = _matrix(n_blocks)
-    for iteration in [*range(1, make.spec.validation.iterations + 1), FINAL]:
+    # A model on the consensus has folds of its own.
+    last = (FINAL,) if make.spec.final.features == "ranking" else ()
+    for iteration in [*range(1, make.spec.validation.iterations + 1), *last]:
         tag = iteration if isinstance(iteration, str) else f"{iteration:04d}"
         own = {"iteration": iteration}
         yield make(f"select/{tag}", "select_features", "learn", params=own, needs=matrix)
@@ -213,6 +218,26 @@ def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
         if iteration != FINAL:
             needs = {**needs, "folds": _folds(make.spec, tag)}
             yield make(f"iteration/{tag}", "finish_iteration", "learn", params=own, needs=needs)
+
+
+def _consensus_folds(make: _Maker, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
+    """The consensus procedure without each set of folds; a subsample is a task where a fold is."""
+    matrix = _matrix(n_blocks)
+    for held in held_out_together(make.spec.validation):
+        params, tag = {"held": list(held)}, _tag(held)
+        needs: dict[str, tuple[str, ...]] = matrix
+        if by_fold:
+            numbers = range(1, make.spec.validation.iterations + 1)
+            subsamples = {f"subsample/{tag}/{number:04d}": number for number in numbers}
+            for name, number in subsamples.items():
+                own = {**params, "subsample": number}
+                yield make(name, "run_subsample", "learn", params=own, needs=matrix)
+            needs = {**matrix, "subsamples": tuple(subsamples)}
+        yield make(f"consensus/{tag}", "run_consensus_fold", "learn", params=params, needs=needs)
+
+
+def _tag(held: Iterable[int]) -> str:
+    return "-".join(f"{fold:02d}" for fold in held)
 
 
 def _folds(spec: TrainingSpec, tag: str) -> tuple[str, ...]:
@@ -227,9 +252,13 @@ def _ending(
     needs = {**matrix, "iterations": iterations}
     yield make("summary", "summarize_run", "summarise", needs=needs)
     needs = {**needs, "summary": ("summary",)}
+    is_consensus = make.spec.final.features == "consensus"
+    if is_consensus:
+        held = held_out_together(make.spec.validation)
+        needs |= {"consensus_folds": tuple(f"consensus/{_tag(own)}" for own in held)}
     yield make("performance", "judge_model", "summarise", needs=needs)
     needs = {**matrix, "summary": ("summary",), "performance": ("performance",)}
-    if by_fold:
+    if by_fold and not is_consensus:
         needs |= {"folds": _folds(make.spec, FINAL), "selection": (f"select/{FINAL}",)}
     yield make("model", "fit_final_model", "model", needs=needs)
     yield make("model-tests", "test_model", "model", needs={"model": ("model",)})

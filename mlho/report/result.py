@@ -222,6 +222,7 @@ class CandidateSummary(Part):
     """Test metrics over iterations: auroc, average_precision, brier, calibration_slope, ..."""
     wins: int
     is_final: bool
+    """Whether the final model is this candidate on ranked features; of one on the consensus it is none of them."""
 
 
 class Contribution(Part):
@@ -282,7 +283,7 @@ class TestSet(Part):
     """Patients on whom one model made like the final one was tested; neither its selection nor its fit had seen them."""
 
     name: str
-    """Such as ``iteration 3``."""
+    """``iteration 3``; of a final model on the consensus ``outer fold 2``."""
     classifier: str
     n_train_patients: int
     n_test_patients: int
@@ -346,7 +347,8 @@ class Result(Part):
     test_sets: list[TestSet]
     """On whom, one entry for each of ``headline_auroc`` and each line of ``curves``."""
     headline: dict[str, Spread]
-    """Test metrics of models made like the final one: mean over test sets with spread; calibration after calibration."""
+    """Test metrics of models made like the final one: mean over test sets with spread; calibration after calibration. Of a
+    model on the consensus ``mean`` is the figure of the pooled predictions; calibrators and thresholds are cross-fitted."""
     headline_auroc: list[Estimate]
     """Their AUROC on each test set with its own interval (DeLong, clustered by patient where patients repeat)."""
     winners: dict[str, Spread]

@@ -17,8 +17,10 @@ from mlho.steps.judge_model import JudgeModel
 from mlho.steps.merge_dictionary import MergeDictionary
 from mlho.steps.pack_features import PackFeatures
 from mlho.steps.pin_bundle import PinBundle
+from mlho.steps.run_consensus_fold import RunConsensusFold
 from mlho.steps.run_fold import RunFold
 from mlho.steps.run_iteration import RunIteration
+from mlho.steps.run_subsample import RunSubsample
 from mlho.steps.score_absent import ScoreAbsent
 from mlho.steps.score_partition import ScorePartition
 from mlho.steps.select_features import SelectFeatures
@@ -41,6 +43,8 @@ STEPS: Final[Mapping[str, Step]] = {
         RunFold(),
         FinishIteration(),
         RunIteration(),
+        RunSubsample(),
+        RunConsensusFold(),
         SummarizeRun(),
         JudgeModel(),
         FitFinalModel(),

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
-from mlho.steps.learning import read_folds, read_selection
+from mlho.steps.learning import read_cross_validation, read_folds, read_selection
 
 
 class FitFinalModel(Step):
@@ -26,7 +26,8 @@ class FitFinalModel(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``bundle/…`` and ``final.json``."""
-        from mlho.training.final import fit_final
+        from mlho.training.final import consensus_features, fit_final
+        from mlho.training.folds import cross_validate
         from mlho.training.iteration import select_and_run_folds
         from mlho.training.performance import PerformanceRecord
         from mlho.training.publish import pack_bundle
@@ -34,15 +35,21 @@ class FitFinalModel(Step):
         from mlho.training.summary import SummaryRecord
 
         problem = open_problem(work)
-        if work.inputs.get("folds"):
-            selection, folds = read_selection(work.one("selection")), read_folds(work)
-        else:
-            selection, folds = select_and_run_folds(problem, FINAL)
         summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
         performance = PerformanceRecord.model_validate(
             json.loads(work.one("performance").read("performance.json"))
         )
-        final = fit_final(problem, selection, folds, summary)
+        name = performance.classifier
+        cv = read_cross_validation(work, name)
+        if cv is not None:
+            features = consensus_features(problem, summary)
+        else:
+            if work.inputs.get("folds"):
+                selection, folds = read_selection(work.one("selection")), read_folds(work)
+            else:
+                selection, folds = select_and_run_folds(problem, FINAL)
+            features, cv = selection.features, cross_validate(problem, folds)[name]
+        final = fit_final(problem, name, features, cv)
         digest, record = pack_bundle(
             problem, final, performance, matrix_digest=matrix_digest(work), folder=work.out / "bundle"
         )

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
-from mlho.steps.learning import read_iterations
+from mlho.steps.learning import read_consensus_folds, read_iterations, write_cross_validation
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from mlho.training.problem import Problem
 
 
 class JudgeModel(Step):
@@ -29,17 +31,33 @@ class JudgeModel(Step):
     )
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``performance.json``."""
+        """Write ``performance.json``; for a model on the consensus ``cv.arr`` as well."""
         from mlho.training.performance import judge_by_iterations
         from mlho.training.summary import SummaryRecord, final_classifier
 
         problem = open_problem(work)
+        if work.inputs.get("consensus_folds"):
+            return _judge_consensus(work, problem)
         summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
         name = final_classifier(problem, summary)
         mean = _mean_probabilities(work, name, problem.cohort.n_samples)
         performance = judge_by_iterations(problem, read_iterations(work), name, mean)
         work.write_json("performance.json", performance.model_dump(mode="json"))
         return {"auroc": performance.headline["auroc"].mean, "classifier": name}
+
+
+def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
+    """Judge by the outer folds, whose pooled predictions the final model is calibrated on."""
+    from mlho.training.consensus_performance import judge_consensus
+
+    judged = judge_consensus(problem, read_consensus_folds(work), read_iterations(work))
+    write_cross_validation(work, judged.cv)
+    work.write_json("performance.json", judged.performance.model_dump(mode="json"))
+    return {
+        "auroc": judged.performance.headline["auroc"].mean,
+        "classifier": judged.performance.classifier,
+        "n_empty": sum(not own.n_features for own in judged.performance.test_sets),
+    }
 
 
 def _mean_probabilities(work: Work, classifier: str, n_samples: int) -> "NDArray[np.float64]":

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mlho.spec import TrainingSpec
 from mlho.steps.base import Artifact, Step, Work
+from mlho.steps.held_out import held_out_together
 
 if TYPE_CHECKING:
-    from mlho.training.folds import FoldScores
+    from mlho.training.consensus_folds import ConsensusFold, Held, Vote
+    from mlho.training.folds import CrossValidation, FoldScores
     from mlho.training.iteration import IterationOutcome
     from mlho.training.problem import Problem
     from mlho.training.records import IterationRecord
@@ -81,6 +83,75 @@ def read_folds(work: Work) -> "list[FoldScores]":
         samples = arrays.pop("samples")
         found.append(FoldScores(samples, arrays))
     return found
+
+
+def write_vote(path: Path, vote: "Vote") -> None:
+    """Write what one subsample says to one array file."""
+    from mlho.arrays import write_arrays
+
+    write_arrays(path, vars(vote))
+
+
+def read_votes(work: Work) -> "list[Vote]":
+    """What every subsample among the inputs says, in their order."""
+    from mlho.arrays import read_arrays
+    from mlho.training.consensus_folds import Vote
+
+    return [Vote(**read_arrays(artifact.path("vote.arr"))) for artifact in work.inputs["subsamples"]]
+
+
+def write_consensus_fold(path: Path, fold: "ConsensusFold") -> None:
+    """Write the consensus without some folds, and the scores of their samples, to one array file."""
+    from mlho.arrays import write_arrays
+
+    scores = fold.scores
+    write_arrays(path, {"features": fold.features, "samples": scores.samples, **scores.by_classifier})
+
+
+def read_consensus_folds(work: Work) -> "dict[Held, ConsensusFold]":
+    """Every set of folds held out, among the inputs."""
+    from mlho.arrays import read_arrays
+    from mlho.training.consensus_folds import ConsensusFold
+    from mlho.training.folds import FoldScores
+
+    held = held_out_together(work.spec.validation)
+    found = {}
+    for own, artifact in zip(held, work.inputs["consensus_folds"], strict=True):
+        arrays = read_arrays(artifact.path("fold.arr"))
+        features, samples = arrays.pop("features"), arrays.pop("samples")
+        found[own] = ConsensusFold(features, FoldScores(samples, arrays))
+    return found
+
+
+def write_cross_validation(work: Work, cv: "CrossValidation") -> None:
+    """Write the choice of a setting and the out-of-fold scores to ``cv.arr``; settings follow from the grid."""
+    import numpy as np
+
+    from mlho.arrays import write_arrays
+
+    chosen = np.array([cv.chosen], np.int64)
+    arrays = {"auroc": cv.auroc, "chosen": chosen, "samples": cv.samples, "scores": cv.scores}
+    write_arrays(work.out / "cv.arr", arrays)
+
+
+def read_cross_validation(work: Work, classifier: str) -> "CrossValidation | None":
+    """What the performance among the inputs says of the final model's setting; ``None`` for a model on ranked features."""
+    from mlho.arrays import read_arrays
+    from mlho.method.classifiers import classifier_named
+    from mlho.training.folds import CrossValidation
+
+    artifact = work.one("performance")
+    if "cv.arr" not in artifact.names:
+        return None
+    arrays = read_arrays(artifact.path("cv.arr"))
+    grid = next(own.grid for own in work.spec.candidates if own.classifier == classifier)
+    return CrossValidation(
+        settings=classifier_named(classifier).settings(grid),
+        auroc=arrays["auroc"],
+        chosen=int(arrays["chosen"][0]),
+        samples=arrays["samples"],
+        scores=arrays["scores"],
+    )
 
 
 def write_iteration(work: Work, problem: "Problem", outcome: "IterationOutcome") -> None:

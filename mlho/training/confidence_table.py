@@ -2,15 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlho.method.confidence import ConfidenceTable, confidence_scores
 from mlho.report.result import Confidence
-from mlho.training.records import IterationRecord
+from mlho.training.records import CoefficientRecord
 
 Key = int | str  # a feature's number, or a demographic's name
+
+
+class SelectedAndFitted(Protocol):
+    """A selection and the coefficients of a fit on it: an iteration, or a subsample."""
+
+    @property
+    def selected(self) -> list[int]:
+        """Feature numbers, in the order of the ranking."""
+
+    @property
+    def coefficients(self) -> CoefficientRecord:
+        """Of the consensus classifier."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class Returns:
         return float(np.median(picked)) if picked.size else None
 
 
-def count_returns(records: Sequence[IterationRecord], *, n_iterations_planned: int) -> Returns:
+def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned: int) -> Returns:
     """Count how features came back; odds ratios are per standard deviation, as in R MLHO."""
     features = sorted({feature for record in records for feature in record.selected})
     demographics = list(

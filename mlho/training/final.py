@@ -1,6 +1,5 @@
 """The final model: fitted on all samples, calibrated on out-of-fold scores."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +13,11 @@ from mlho.method.classifiers import FittedClassifier, classifier_named
 from mlho.method.metrics import Estimate
 from mlho.method.thresholds import Threshold
 from mlho.training.design import Design, learn_design
-from mlho.training.folds import CrossValidation, FoldScores, cross_validate
+from mlho.training.folds import CrossValidation
 from mlho.training.iteration import fit_chosen, thresholds_of
 from mlho.training.problem import Problem
-from mlho.training.selection import Selection
 from mlho.training.splits import FINAL
-from mlho.training.summary import SummaryRecord, final_classifier
+from mlho.training.summary import SummaryRecord
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class FinalModel:
     ----------
     classifier : str
     cv : CrossValidation
-        Over all samples.
+        Over all samples; of a model on the consensus the pooled predictions of its outer folds.
     cv_auroc : Estimate
         Out of fold, clustered by patient where patients repeat.
     design : Design
@@ -54,35 +52,27 @@ class FinalModel:
 
 
 def fit_final(
-    problem: Problem, selection: Selection, folds: Sequence[FoldScores], summary: SummaryRecord
+    problem: Problem, classifier: str, features: NDArray[np.int64], cv: CrossValidation
 ) -> FinalModel:
-    """Fit the final model.
+    """Fit the final model on all samples.
 
     Parameters
     ----------
     problem : Problem
-    selection : Selection
-        Made on all samples.
-    folds : sequence of FoldScores
-        Of the iteration ``final``, in which nobody tests.
-    summary : SummaryRecord
-
-    Raises
-    ------
-    DataError
-        ``final.features: consensus`` is asked for, and no feature has enough confidence.
+    classifier : str
+    features : int64, shape (n_features,)
+        The ranking's on all samples, or the consensus; none for a model of the demographics alone.
+    cv : CrossValidation
+        Its setting and out-of-fold scores.
     """
-    name = final_classifier(problem, summary)
-    cv = cross_validate(problem, folds)[name]
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
-    learned = learn_design(problem, _features(problem, selection, summary), everyone)
-    design = learned.with_absent(classifier_named(name).absent)
+    design = learn_design(problem, features, everyone).with_absent(classifier_named(classifier).absent)
     X = design.matrix(problem, everyone)
-    model = fit_chosen(problem, name, cv, design, X, everyone, FINAL)
+    model = fit_chosen(problem, classifier, cv, design, X, everyone, FINAL)
     calibrator = fit_calibrator(problem.y[cv.samples], cv.scores)
     calibrated = calibrator.apply(cv.scores)
     return FinalModel(
-        classifier=name,
+        classifier=classifier,
         cv=cv,
         cv_auroc=auroc_estimate(
             problem.y[cv.samples], cv.scores, groups=problem.cohort.patient_of[cv.samples]
@@ -95,15 +85,20 @@ def fit_final(
     )
 
 
-def _features(problem: Problem, selection: Selection, summary: SummaryRecord) -> NDArray[np.int64]:
-    if problem.spec.final.features == "ranking":
-        return selection.features
-    if not summary.consensus_features:
+def consensus_features(problem: Problem, summary: SummaryRecord) -> NDArray[np.int64]:
+    """Features of a final model on the consensus; none where its demographics can do without.
+
+    Raises
+    ------
+    DataError
+        No feature has enough confidence, and there are no demographics: nothing is left to fit.
+    """
+    if not summary.consensus_features and not problem.cohort.demographics:
         raise DataError(
             "final.features",
-            "no feature came back often enough",
+            "no feature came back often enough, and there are no demographics",
             expected=f"a feature with a confidence score of {problem.spec.consensus.min_confidence} or more",
             got="none",
-            remedy="Lower consensus.minConfidence, or set final.features: ranking.",
+            remedy="Lower consensus.minConfidence, set final.features: ranking, or give features.demographics.",
         )
     return np.array(summary.consensus_features, np.int64)

@@ -221,8 +221,9 @@ def assemble_result(
         )
         for own in summary.features
     ]
+    is_ranked = problem.spec.final.features == "ranking"
     candidates = [
-        own.model_copy(update={"is_final": own.classifier == final["classifier"]})
+        own.model_copy(update={"is_final": own.classifier == final["classifier"] and is_ranked})
         for own in summary.candidates
     ]
     model = {name: value for name, value in final.items() if name != "importance"}
@@ -286,6 +287,14 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
             "Features were ranked once before cross-validation (selection.scope: iteration): out-of-fold scores are "
             "flattered, and with them the choice of settings, the calibrators and the thresholds."
         )
+    n_empty, n_sets = sum(not own.n_features for own in performance.test_sets), len(performance.test_sets)
+    if n_empty:
+        found.append(
+            f"In {n_empty} of {n_sets} test sets no feature had enough confidence: the model tested there has no more than the "
+            "demographics."
+        )
+    if problem.spec.final.features == "consensus" and not summary.consensus_features:
+        found.append("No feature has enough confidence: the final model has the demographics only.")
     n_iterations = problem.spec.validation.iterations
     if n_iterations < 5:
         found.append(

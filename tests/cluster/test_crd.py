@@ -111,6 +111,11 @@ CREATE = [
         {"consensus.classifier": "elasticnet"},
         {"consensus.classifier": "glmboost"},
     ),
+    Case(
+        "final.features: consensus needs",
+        {"final.features": "consensus", "validation.folds": 2},
+        {"final.features": "consensus", "validation.folds": 3},
+    ),
     Case("final.classifier must be best", {"final.classifier": "ebm"}, {"final.classifier": "best"}),
     Case(
         "features.windows and cohort.lookBackDays both",

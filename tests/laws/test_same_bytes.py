@@ -36,6 +36,14 @@ SPECS = {
         "features.demographics": None,
         "cohort.lookBackDays": 500,
     },
+    "a model on the consensus": {
+        "final.features": "consensus",
+        "validation.folds": 3,
+        "candidates": [
+            {"classifier": "glmboost", "grid": {"nSteps": [10, 40]}},
+            {"classifier": "elasticnet"},
+        ],
+    },
     "three candidates": {
         "candidates": [
             {"classifier": "glmboost", "grid": {"nSteps": [20]}},
@@ -102,6 +110,7 @@ def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, plain, monkeypatc
 
     assert "run_fold" in fine.kinds()
     assert "run_fold" not in coarse.kinds()
+    assert ("run_subsample" in fine.kinds()) == ("run_consensus_fold" in coarse.kinds())
     assert facts(fine) == facts(coarse)
 
 

@@ -222,6 +222,10 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             "consensus.classifier must be a candidate. Got glmboost",
         ),
         ({"spec__final": {"classifier": "ebm"}}, "final.classifier must be best or a candidate. Got ebm"),
+        (
+            {"spec__final": {"features": "consensus"}, "spec__validation__folds": 2},
+            "final.features: consensus needs validation.folds",
+        ),
         ({"spec__selection__ranking": "mlho-r"}, "mlho-r is defined for one aggregate only"),
         ({"spec__selection__minPrevalence": 1}, "spec.selection.minPrevalence: Input should be less than 1"),
         ({"spec__validation__folds": 1}, "spec.validation.folds: Input should be greater than or equal to 2"),

@@ -43,3 +43,15 @@ def test_more_workers_take_less_time():
     assert "4 worker(s)" in shown(10**10, n_workers=4)
     assert "guesses" in shown(10**10)
     assert shown(10**10) != shown(10**10, n_workers=4)
+
+
+def test_a_model_on_the_consensus_is_counted_with_its_judging():
+    """Six sets of folds held out more, in the table of tasks and in its sum."""
+    folds = {"validation.folds": 3}
+    ranked, consensus = (shown(1000, {**folds, "final.features": own}) for own in ("ranking", "consensus"))
+
+    def n_tasks(text: str) -> int:
+        (line,) = [line for line in text.splitlines() if line.strip().startswith("all")]
+        return int(line.replace("│", "|").split("|")[1])
+
+    assert n_tasks(consensus) == n_tasks(ranked) + 6

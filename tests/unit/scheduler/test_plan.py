@@ -48,11 +48,15 @@ LEARNED = {"iteration/0001", "iteration/0002", "summary", "performance", "model"
 
 
 @pytest.mark.parametrize("n_samples", [100, 10**6], ids=["by iteration", "by fold"])
-@pytest.mark.parametrize("scope", ["fold", "iteration"])
-def test_every_task_comes_after_what_it_needs(n_samples, scope):
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"selection.scope": "iteration"}, {"final.features": "consensus", "validation.folds": 3}],
+    ids=["fold", "iteration", "consensus"],
+)
+def test_every_task_comes_after_what_it_needs(n_samples, changes):
     """The order is topological; each need is a task of the plan."""
     seen: set[str] = set()
-    for name, task in plan_of({"selection.scope": scope}, n_samples=n_samples).items():
+    for name, task in plan_of(changes, n_samples=n_samples).items():
         assert {need for needs in task.needs.values() for need in needs} <= seen, name
         seen.add(name)
 
@@ -105,6 +109,39 @@ def test_the_grain_follows_from_what_a_fold_costs(changes, n_samples, is_by_fold
     kinds = {task.kind for task in plan_of(changes, n_samples=n_samples).values()}
 
     assert ("run_fold" in kinds) == is_by_fold
+
+
+CONSENSUS = {"final.features": "consensus", "validation.folds": 3}
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_subsamples", "n_final_folds"), [(100, 0, 0), (10**6, 12, 0)], ids=["small", "large"]
+)
+def test_a_consensus_is_judged_by_tasks_of_its_own(n_samples, n_subsamples, n_final_folds):
+    """By hand: 3 outer folds and 3 pairs, of 2 subsamples each; the folds of a ranking's final model are not run."""
+    plan = plan_of(CONSENSUS, n_samples=n_samples)
+    kinds = [task.kind for task in plan.values()]
+
+    assert kinds.count("run_consensus_fold") == 6
+    assert kinds.count("run_subsample") == n_subsamples
+    assert sum(name.startswith("fold/final") for name in plan) == n_final_folds
+    assert plan["performance"].needs["consensus_folds"] == (
+        "consensus/00", "consensus/01", "consensus/02", "consensus/00-01", "consensus/00-02", "consensus/01-02",
+    )  # fmt: skip
+    assert not any(task.kind in ("run_subsample", "run_consensus_fold") for task in plan_of().values())
+
+
+def test_subsamples_serve_every_threshold_and_final_classifier():
+    """Which confidence is enough, and which classifier is final, changes what follows from the subsamples only."""
+    two = {**CONSENSUS, "candidates": [{"classifier": "glmboost"}, {"classifier": "xgboost"}]}
+    spec, n_samples = {**two, "final.classifier": "glmboost"}, 10**6
+    before = keys_of(plan_of(spec, n_samples=n_samples))
+    for change in ({"consensus.minConfidence": 50}, {"final.classifier": "xgboost"}):
+        redone = changed(before, keys_of(plan_of({**spec, **change}, n_samples=n_samples)))
+        assert {name for name in redone if name.startswith("consensus/")} == {
+            name for name in before if name.startswith("consensus/")
+        }
+        assert not any(name.startswith(("subsample/", "iteration/", "fold/")) for name in redone)
 
 
 def test_the_first_part_is_the_beginning_of_the_whole():
@@ -194,8 +231,8 @@ def test_changed_content_redoes_what_reads_it():
 
 def test_every_kind_of_the_plan_is_a_step():
     """And a step's narrowed specification is a fixed point, so that keys do not depend on how often it is narrowed."""
-    spec = make_spec().spec
-    for task in plan_of(n_samples=10**6).values():
+    spec = make_spec(CONSENSUS).spec
+    for task in [*plan_of(n_samples=10**6).values(), *plan_of(CONSENSUS, n_samples=10**6).values()]:
         step = STEPS[task.kind]
         narrowed = step.narrow(spec)
         assert narrowed is None or step.narrow(narrowed) == narrowed

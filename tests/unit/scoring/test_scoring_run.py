@@ -21,9 +21,9 @@ from mlho.steps.base import Work, _open_inputs
 from mlho.steps.inputs import open_problem
 from mlho.store.memory import MemoryStore
 from mlho.training.final import fit_final
+from mlho.training.folds import cross_validate
 from mlho.training.iteration import select_and_run_folds
 from mlho.training.splits import FINAL
-from mlho.training.summary import SummaryRecord
 from scheduler.cli import main
 from scheduler.runs import carry_out
 from tests.builders import Nobody, make_tables
@@ -74,8 +74,9 @@ def test_training_samples_get_their_probabilities_of_training(trained, tmp_path)
     task = next(own for own in trained.home.submitted if own.kind == "fit_final_model")
     work = Work(task, _open_inputs(task, trained.store), trained.folder, tmp_path)
     problem = open_problem(work)
-    summary = SummaryRecord.model_validate_json(work.one("summary").read("summary.json"))
-    final = fit_final(problem, *select_and_run_folds(problem, FINAL), summary)
+    name = work.one("performance").facts["classifier"]
+    selection, folds = select_and_run_folds(problem, FINAL)
+    final = fit_final(problem, name, selection.features, cross_validate(problem, folds)[name])
 
     table = score_inline(trained.folder, MemoryStore()).table()
 
