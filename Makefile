@@ -67,7 +67,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: attribution bench bench-encoding bench-levels bench-queue chaos mutations planted-truth proofs real-data
+.PHONY: attribution bench bench-encoding bench-levels bench-queue chaos false-features mutations planted-truth proofs real-data
 ATTRIBUTION_ARGS ?=
 attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
 	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
@@ -91,6 +91,9 @@ bench-queue: $(STAMP)  ## speed of the queue, its fits against joblib's, the sch
 
 planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no noise?
 	$(BIN)/python benchmarks/planted_truth.py --seeds 10
+
+false-features: $(STAMP)  ## twenty cohorts: do shadow features count the noise in the consensus?
+	$(BIN)/python benchmarks/false_features.py
 
 REAL_DATA_ARGS ?=
 real-data: $(STAMP)  ## 101,766 real hospital stays, readmission within 30 days: AUROC, minutes, memory

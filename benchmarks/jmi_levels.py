@@ -19,29 +19,22 @@ from statistics import fmean
 
 import numpy as np
 from _command import DATA, write_spec
+from _problem import prepare
 
 from mlho.method.auroc import auroc
 from mlho.method.classifiers import classifier_named
 from mlho.method.jmi import rank_columns
 from mlho.method.levels import ColumnBlock, cut_at_terciles
-from mlho.spec import load_spec
-from mlho.steps.base import Artifact, Work, execute
-from mlho.steps.inputs import open_problem
-from mlho.steps.records import Commit
-from mlho.store import open_store
 from mlho.training.design import learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import cells_of, select
 from mlho.training.splits import seed_of
-from scheduler.manifest import make_manifest
-from scheduler.plan import plan_cohort, plan_run
 
 N_COHORTS, N_SAMPLES, N_POSITIVE, N_NOISE = 20, 1_125, 99, 300
 PREVALENCES = (0.05, 0.1, 0.2, 0.3)
 #: AUROC, and within how many picks in how many cohorts.
 CLAIMS = ((0.66, 3, 20), (0.575, 25, 18))
 WORST_DIFFERENCE = -0.002
-PREPARATION = ("encode", "concepts", "dictionary", "pack", "ledger", "splits")
 
 
 def make_cohort(seed: int, area: float) -> tuple[np.ndarray, np.ndarray]:
@@ -98,25 +91,6 @@ def show_planted() -> bool:
     return all(kept)
 
 
-def prepare(spec_path: Path, store_path: Path) -> Problem:
-    """Carry out the tasks up to the packed matrix in this process, and open the problem that iterations see."""
-    spec, data, store = load_spec(spec_path), DATA / "uci_diabetes130", open_store(str(store_path))
-    manifest = make_manifest(spec.spec.data.tables, data)
-    commits: dict[str, Commit] = {}
-    (cohort,) = plan_cohort(spec.spec, manifest).values()
-    commits["cohort"] = execute(cohort.bind({}), store, data, scratch=store.scratch()).commit
-    facts = commits["cohort"].facts
-    plan = plan_run(spec.spec, manifest, n_blocks=facts["n_blocks"], n_samples=facts["n_samples"])
-    for name, planned in plan.items():
-        if name.split("/")[0] in PREPARATION:
-            commits[name] = execute(planned.bind(commits), store, data, scratch=store.scratch()).commit
-    planned = plan["select/0001"]
-    inputs = {
-        name: tuple(Artifact(store, commits[task]) for task in tasks) for name, tasks in planned.needs.items()
-    }
-    return open_problem(Work(planned.bind(commits), inputs, data, Path()))
-
-
 def select_uncorrected(problem: Problem, train: np.ndarray, screened: np.ndarray) -> np.ndarray:
     """The features that plain ``jmi`` picks of every distinct count and of quarters of values."""
     indptr, samples, levels = [0], [], []
@@ -141,7 +115,7 @@ def show_real(kind: str, iterations: int, store: Path) -> bool:
     """Print the paired differences of one specification; tell whether no candidate loses."""
     with tempfile.TemporaryDirectory() as scratch:
         spec = write_spec(f"uci_{kind}", DATA / "uci_diabetes130", Path(scratch), {})
-        problem = prepare(spec, store)
+        problem = prepare(spec, DATA / "uci_diabetes130", store)
     everything = problem.spec.selection.model_copy(update={"n_features": 10_000, "ranking": "mim"})
     whole = problem.spec.model_copy(update={"selection": everything})
     differences: dict[str, list[float]] = {}

@@ -235,6 +235,9 @@ class Consensus(SpecPart):
     """Whose coefficients make odds ratios and confidence scores. It must be a candidate."""
     min_confidence: Annotated[int, Field(ge=1, le=100)] = 80
     """Features with this confidence score or more are the consensus."""
+    max_false_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Choose the score instead: the lowest at which the expected share of features without effect, by shadow features, is
+    at most this. Such as 0.1."""
 
 
 class FinalModel(SpecPart):
@@ -308,6 +311,16 @@ class TrainingSpec(SpecPart):
             raise ValueError("features.demographics names columns, and data.tables.demographics is not given")
         if self.final.features == "consensus" and self.validation.folds < 3:
             raise ValueError("final.features: consensus needs validation.folds of 3 or more to be judged")
+        against = {
+            "consensus.minConfidence": self.consensus.min_confidence != Consensus().min_confidence,
+            "selection.ranking: mlho-r": self.selection.ranking == "mlho-r",
+            "final.features: consensus": self.final.features == "consensus",
+        }
+        if self.consensus.max_false_share is not None and any(against.values()):
+            named = " and ".join(name for name, is_asked in against.items() if is_asked)
+            raise ValueError(
+                f"consensus.maxFalseShare, which chooses the score, excludes {named}. Remove one"
+            )
         if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
             raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
         return self

@@ -206,6 +206,12 @@ _TRAINING: Final = (
     ),
     Rule(
         "spec",
+        "!has(self.consensus.maxFalseShare) || (self.consensus.minConfidence == 80 && self.selection.ranking != 'mlho-r' "
+        "&& self.final.features != 'consensus')",
+        "consensus.maxFalseShare, which chooses the score, excludes minConfidence, ranking: mlho-r and final.features: consensus",
+    ),
+    Rule(
+        "spec",
         "self.selection.ranking != 'mlho-r' || self.features.aggregates.size() == 1",
         "selection.ranking: mlho-r is defined for one aggregate only",
     ),

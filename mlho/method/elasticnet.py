@@ -112,6 +112,63 @@ def fit(X: Any, y: Any, *, c: float = 1.0, l1_ratio: float = 0.5) -> ElasticNetR
     )
 
 
+def first_steps(
+    y: Any, probabilities: Floats, newcomers: Any, *, c: float = 1.0, l1_ratio: float = 0.5
+) -> Floats:
+    """Return the first Newton step of each newcomer, if it alone were added to a fitted model.
+
+    At the minimum a new column keeps the coefficient 0 exactly if the slope of the loss along it is within the penalty's
+    (Karush–Kuhn–Tucker), so that the slopes tell for each whether the model would use it.
+
+    Parameters
+    ----------
+    y : array-like of 0 and 1, shape (n_samples,)
+    probabilities : float64, shape (n_samples,)
+        Of the fitted model on the training samples.
+    newcomers : dense or SciPy sparse, shape (n_samples, n_newcomers)
+        Columns that the model does not have.
+    c, l1_ratio : float
+        The setting of the fit.
+
+    Returns
+    -------
+    float64, shape (n_newcomers,)
+        Log odds ratio per standard deviation after that one step; 0 for one that the penalty keeps out.
+    """
+    others = as_csc(checked_matrix(newcomers, where="newcomers"))
+    labels = checked_labels(y, others.shape[0])
+    spread = moments(others)
+    data, centre = centred_where_full(others, spread.mean)
+    l1, l2 = l1_ratio / (c * labels.size), (1.0 - l1_ratio) / (c * labels.size)
+    steps: Floats = _slopes(
+        data, others.indices, others.indptr, centre, spread.sd, labels - probabilities, probabilities, l1, l2
+    )
+    return steps
+
+
+@njit(cache=True, nogil=True)
+def _slopes(
+    data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, residual: Any, p: Any, l1: float, l2: float
+) -> Any:  # pragma: no cover - compiled
+    n_rows, n_columns = residual.size, mean.size
+    steps = np.zeros(n_columns)
+    total, weight = 0.0, 0.0
+    for i in range(n_rows):
+        total += residual[i]
+        weight += p[i] * (1.0 - p[i])
+    for j in range(n_columns):
+        if sd[j] == 0.0:
+            continue
+        product = 0.0
+        for k in range(indptr[j], indptr[j + 1]):
+            product += data[k] * residual[indices[k]]
+        slope = (product - mean[j] * total) / (sd[j] * n_rows)
+        if abs(slope) > l1:
+            # The curvature along a standardised column, as if it did not depend on the row.
+            steps[j] = math.copysign(abs(slope) - l1, slope) / (weight / n_rows + l2)
+    return steps
+
+
 @njit(cache=True, nogil=True)
 def _newton(
     data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, y: Any, l1: float, l2: float

@@ -179,6 +179,50 @@ def fit(X: Any, y: Any, n_steps: int, learning_rate: float = 0.1) -> GLMBoostRes
     )
 
 
+def first_steps(
+    X: Any, y: Any, path: NDArray[np.int64], newcomers: Any, learning_rate: float = 0.1
+) -> Floats:
+    """Return what each newcomer, added alone to the columns, would have gained when it was first picked.
+
+    Up to that step boosting with the newcomer is boosting without it, so that following the path once tells for each
+    whether the model would use it.
+
+    Parameters
+    ----------
+    X : dense or SciPy sparse, shape (n_samples, n_features)
+        The training matrix.
+    y : array-like of 0 and 1, shape (n_samples,)
+    path : int64, shape (n_steps,)
+        The steps that :func:`fit` took on X and y.
+    newcomers : dense or SciPy sparse, shape (n_samples, n_newcomers)
+        Columns that the model does not have.
+    learning_rate : float in (0, 1]
+        That of the fit.
+
+    Returns
+    -------
+    float64, shape (n_newcomers,)
+        Log odds ratio per standard deviation after that one step; 0 for one that no step would have picked.
+    """
+    columns = as_csc(checked_matrix(X, where="training matrix"))
+    others = as_csc(checked_matrix(newcomers, where="newcomers"))
+    labels = checked_labels(y, columns.shape[0])
+    spread, spread_of_others = moments(columns), moments(others)
+    prevalence = int(labels.sum()) / labels.size
+    data, centre = centred_where_full(columns, spread.mean)
+    data_of_others, centre_of_others = centred_where_full(others, spread_of_others.mean)
+    gained: Floats = _first_steps(
+        (data, columns.indices, columns.indptr, centre, spread.sd),
+        (data_of_others, others.indices, others.indptr, centre_of_others, spread_of_others.sd),
+        2.0 * labels - 1.0,
+        0.5 * math.log(prevalence / (1.0 - prevalence)),
+        path,
+        float(learning_rate),
+        _TIE,
+    )
+    return gained
+
+
 def _result(
     path: NDArray[np.int64],
     increments: Floats,
@@ -262,6 +306,43 @@ def _boost(
         for k in range(indptr[pick], indptr[pick + 1]):
             own[indices[k]] += slope * data[k]
     return path, increments
+
+
+@njit(cache=True, nogil=True)
+def _first_steps(
+    columns: Any, others: Any, sign: Any, offset: float, path: Any, learning_rate: float, tie: float
+) -> Any:  # pragma: no cover - compiled
+    data, indices, indptr, mean, sd = columns
+    data2, indices2, indptr2, mean2, sd2 = others
+    n_rows = sign.size
+    gained = np.zeros(mean2.size)
+    gradient = np.empty(n_rows)
+    common = offset
+    own = np.zeros(n_rows)
+    norm, norm_intercept = math.sqrt(n_rows - 1.0), math.sqrt(float(n_rows))
+    for pick in path:
+        total = _gradient(sign, common, own, gradient)
+        if pick < 0:
+            explained = total / norm_intercept
+        else:
+            product = _dot(data, indices, indptr[pick], indptr[pick + 1], gradient)
+            explained = (product - mean[pick] * total) / (sd[pick] * norm)
+        for j in range(mean2.size):
+            if sd2[j] == 0.0 or gained[j] != 0.0:
+                continue
+            product = _dot(data2, indices2, indptr2[j], indptr2[j + 1], gradient)
+            t = (product - mean2[j] * total) / (sd2[j] * norm)
+            if abs(t) > abs(explained) * (1.0 + tie):
+                # Twice, because boosting counts in half log-odds.
+                gained[j] = 2.0 * learning_rate * (t / norm)
+        if pick < 0:
+            common += learning_rate * (explained / norm_intercept)
+            continue
+        slope = learning_rate * (explained / norm) / sd[pick]
+        common -= slope * mean[pick]
+        for k in range(indptr[pick], indptr[pick + 1]):
+            own[indices[k]] += slope * data[k]
+    return gained
 
 
 @njit(cache=True, nogil=True)

@@ -1,9 +1,9 @@
 """Joint mutual information: the order in which features are picked ("maximise relevance"), and its relatives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,10 +32,13 @@ class Ranking:
     scores : ndarray of float64, shape (n_picks,)
         The ranking's score of each pick at the moment it was picked, in nats. The first is I(X;Y). With ``jmi`` the
         second is I((X,W);Y) with the first pick W, and later ones are sums over all picks so far: they rise and fall.
+    shadows : ndarray of int32, shape (n_shadows_picked,)
+        Shadow columns that would be among the picks, each if it alone had been added; ascending.
     """
 
     order: NDArray[np.int32]
     scores: NDArray[np.float64]
+    shadows: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 def rank(
@@ -122,6 +125,7 @@ def rank_columns(
     ranking: RankingName = "jmi",
     n_patients_by_column: ArrayLike | None = None,
     correct_bias: bool = False,
+    shadows: ColumnBlock | None = None,
     n_threads: int = 1,
 ) -> Ranking:
     """Rank columns that are level codes already; otherwise as :func:`rank`.
@@ -137,6 +141,10 @@ def rank_columns(
         n samples, (L_x − 1) / 2n from I(X;Y), (L_x·L_w − 1) / 2n from I((X,W);Y) and (L_x − 1)(L_w − 1) / 2n from I(X;W).
         Otherwise columns of many levels come first whatever they hold. Where no column has more than two levels nothing
         is subtracted: these figures keep their digits, and for ``jmi``, ``mim`` and ``jmim`` it would shift all alike.
+    shadows : ColumnBlock, optional
+        Columns over the same samples that are never picked. Each is scored beside the columns that are left, and
+        reported if at some step it would have been the pick: exactly what adding it alone would do. They change neither the picks nor
+        the scores. Not for ``mlho-r``, which has no such steps.
 
     Returns
     -------
@@ -155,8 +163,15 @@ def rank_columns(
     layout = layout_of(y, mask, (columns.n_samples, columns.n_columns))
     with _threads(n_threads) as pool:
         workers = Workers(n_threads, pool)
-        packed = level_columns_from_block(columns, layout, workers)
-        return _rank(packed, n_features, ranking, n_patients_by_column, workers, correct_bias=correct_bias)
+        everything = columns if shadows is None else _side_by_side(columns, shadows)
+        packed = level_columns_from_block(everything, layout, workers)
+        if shadows is None:
+            return _rank(
+                packed, n_features, ranking, n_patients_by_column, workers, correct_bias=correct_bias
+            )
+        _check_choice("ranking", ranking, tuple(name for name in get_args(RankingName) if name != "mlho-r"))
+        informations = _Informations(packed, workers, correct_bias=correct_bias, n_columns=columns.n_columns)
+        return _pick_beside_shadows(informations, columns.n_columns, n_features, ranking)
 
 
 def cut_as_mlho_r(
@@ -222,15 +237,56 @@ def _rank(
     return cut_as_mlho_r(everything.order, everything.scores, n_patients, n_features)
 
 
-def _pick(informations: "_Informations", n_picks: int, ranking: RankingName) -> Ranking:
-    """Pick ``n_picks`` columns, one after another."""
+def _side_by_side(columns: ColumnBlock, shadows: ColumnBlock) -> ColumnBlock:
+    if shadows.n_samples != columns.n_samples:
+        raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{shadows.n_samples}")
+    return ColumnBlock(
+        columns.n_samples,
+        np.concatenate([columns.indptr, columns.indptr[-1] + shadows.indptr[1:]]),
+        np.concatenate([columns.indices, shadows.indices]),
+        np.concatenate([columns.values, shadows.values]),
+    )
+
+
+def _pick_beside_shadows(
+    informations: "_Informations", n_columns: int, n_features: int, ranking: RankingName
+) -> Ranking:
+    """Pick among the first ``n_columns``; the others are shadows."""
+    n_shadows = informations.relevance.size - n_columns
+    has_won = np.full(n_shadows, n_columns < n_features)  # then one column more is always picked
+
+    def watch(shadow_scores: NDArray[np.float64], best: float) -> None:
+        np.logical_or(has_won, shadow_scores > best + TIE, out=has_won)
+
+    picked = _pick(informations, min(n_features, n_columns), ranking, n_columns=n_columns, watch=watch)
+    return Ranking(picked.order, picked.scores, np.flatnonzero(has_won).astype(np.int32))
+
+
+def _pick(
+    informations: "_Informations",
+    n_picks: int,
+    ranking: RankingName,
+    *,
+    n_columns: int | None = None,
+    watch: Callable[[NDArray[np.float64], float], None] | None = None,
+) -> Ranking:
+    """Pick ``n_picks`` of the first ``n_columns`` columns (all by default), one after another.
+
+    Before each pick ``watch`` is told the scores of the columns behind them, and the best score of those that can be picked.
+    """
     order, scores = np.empty(n_picks, dtype=np.int32), np.empty(n_picks, dtype=np.float64)
     left = np.arange(informations.relevance.size, dtype=np.int32)
     score = informations.relevance
     # What a ranking remembers of each column that is left: a running sum or a running minimum over the picks.
     memory = _FIRST_MEMORY[ranking](informations.relevance)
+    n_columns = left.size if n_columns is None else n_columns
     for step in range(n_picks):
-        best = int(np.argmax(score >= score.max() - TIE))
+        # Columns stay in their order, so that those which can be picked come first.
+        own = score[: n_columns - step]
+        largest = own.max()
+        if watch is not None:
+            watch(score[n_columns - step :], float(largest))
+        best = int(np.argmax(own >= largest - TIE))
         pick = int(left[best])
         order[step], scores[step] = pick, score[best]
         left, memory, score = np.delete(left, best), np.delete(memory, best), np.delete(score, best)
@@ -268,7 +324,14 @@ class _Informations:
     Plug-in estimates are not below 0, as rounding would have it; corrected for their bias they may be.
     """
 
-    def __init__(self, columns: BitColumns | LevelColumns, workers: Workers, *, correct_bias: bool) -> None:
+    def __init__(
+        self,
+        columns: BitColumns | LevelColumns,
+        workers: Workers,
+        *,
+        correct_bias: bool,
+        n_columns: int | None = None,
+    ) -> None:
         layout = columns.layout
         self._columns, self._workers = columns, workers
         self._table, scale = entropy_table(layout.n_samples)
@@ -277,8 +340,11 @@ class _Informations:
         self._h_label = self._table[layout.n_by_class].sum()
         single = columns.single_sums(self._table)
         self._h_column = single[:, 1]
-        #: Levels of each column; None where nothing is corrected.
-        self._n_levels = columns.n_levels() if correct_bias and isinstance(columns, LevelColumns) else None
+        #: Levels of each column; None where nothing is corrected. Shadows, behind the first ``n_columns``, do not decide.
+        self._n_levels: NDArray[np.int64] | None = None
+        if correct_bias and isinstance(columns, LevelColumns):
+            n_levels = columns.n_levels()
+            self._n_levels = n_levels if (n_levels[:n_columns] > 2).any() else None
         self._bias = 1.0 / (2.0 * layout.n_samples)
         #: I(X;Y) of every column.
         self.relevance = self._nats(single[:, 0] - single[:, 1] - self._h_label + self._h_all)

@@ -38,6 +38,7 @@ def feature_row(feature: FeatureResult, n_iterations: int, min_cell: int) -> dic
         "code": feature.code if feature.code and feature.code not in feature.words else "",
         "score": DASH if c is None else str(c.score).replace("-", MINUS),
         "in_words": confidence_words(feature, n_iterations),
+        "note": feature.note or "",
         "picked": words.percent(feature.selection_frequency, 0) if feature.kind == "feature" else "always",
         "rank": DASH if feature.median_rank is None else f"{feature.median_rank:g}",
         "patients": _patients(feature, min_cell),

@@ -68,6 +68,7 @@ def render_html(result: Result) -> str:
         "features_left_out": words.count(n) if (n := len(result.features) - len(listed)) else "",
         "consensus_facts": sections.facts(result.consensus),
         "stability_facts": sections.stability_facts(result),
+        "confidence_levels": sections.confidence_levels(result),
         "candidates": sections.candidates(result),
         "error_notes": sections.error_notes(result),
         "model_facts": sections.model_facts(result),

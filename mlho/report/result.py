@@ -160,8 +160,35 @@ class FeatureResult(Part):
     in_consensus: bool = False
     odds_ratio: OddsRatio | None = None
     in_final_model: bool = False
+    note: str | None = None
+    """What a reader must know before quoting an odds ratio: that the two of this feature contradict each other."""
     final_importance: float | None = None
     """Mean absolute contribution to the log-odds in the final model."""
+
+
+class ConfidenceLevel(Part):
+    """What a threshold on the confidence score keeps, and how much of it is expected to be false."""
+
+    min_confidence: int
+    n_features: int
+    """Features with this score or more, demographics left out."""
+    expected_false: int
+    """Shadow features with this score or more: features without any effect on the outcome."""
+
+
+class FalseFeatures(Part):
+    """How many features of the consensus are expected to have no effect."""
+
+    min_confidence: int
+    """The threshold of the consensus: ``minConfidence``, or what ``maxFalseShare`` chose."""
+    max_share: float | None
+    """``maxFalseShare``, if it was asked for."""
+    expected: Estimate
+    """Expected number of false features at the threshold."""
+    share: float | None = None
+    """That number divided by the features at the threshold; ``null`` where there are none."""
+    levels: list[ConfidenceLevel] = Field(default_factory=list)
+    """By rising threshold."""
 
 
 class Stability(Part):
@@ -169,6 +196,10 @@ class Stability(Part):
 
     nogueira: Estimate
     """Nogueira, Sechidis and Brown 2018: 1 identical, 0 as by chance."""
+    permuted: Estimate = Estimate(value=None, reason="not measured")
+    """The same figure for the same selection on permuted labels, which say nothing. Splits share patients, so that it is not 0."""
+    false_features: FalseFeatures | None = None
+    """Error control by shadow features; ``null`` in results from before it."""
     expected_false: Estimate
     """Upper bound on falsely selected features, where its assumptions hold."""
     n_consensus: int

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mlho.report import cells, words
 from mlho.report.evaluations import tried_thresholds
-from mlho.report.result import CohortSummary, LedgerSummary, Result
+from mlho.report.result import CohortSummary, FalseFeatures, LedgerSummary, Result
 from mlho.report.words import DASH
 
 MIN_CELL: Final = 11  # where the specification does not say
@@ -17,6 +17,8 @@ UNREMARKABLE: Final = ("fitted", "converged")  # said only when it is not so
 FACT_NAMES: Final = {"n_samples": "Samples", "n_positive": "Samples with the outcome"}
 
 MAX_FILES: Final = 30  # of the table of inputs; all are in result.json
+
+LOWEST_SHOWN: Final = 20  # confidence score; below it chance is most of what comes back
 
 Rows = list[tuple[str, ...]]
 
@@ -65,8 +67,9 @@ def tiles(result: Result) -> list[dict[str, str]]:
             "value": words.ABSENT
             if stability.nogueira.value is None
             else words.number(stability.nogueira.value),
-            "more": _ends(stability.nogueira.low, stability.nogueira.high)
-            or (stability.nogueira.reason or "no interval"),
+            "more": f"on permuted labels {words.number(stability.permuted.value)}"
+            if stability.permuted.value is not None
+            else (stability.permuted.reason or words.ABSENT),
         },
         {
             "label": "Features in the consensus",
@@ -233,7 +236,9 @@ def consensus_words(result: Result) -> str:
     consensus = result.lineage.spec.get("consensus", {})
     if "minConfidence" not in consensus:
         return ""
-    return f"A score of {consensus['minConfidence']} or more (from {consensus.get('classifier', 'the consensus classifier')}) enters the consensus."
+    found = result.stability.false_features
+    threshold = consensus["minConfidence"] if found is None else found.min_confidence
+    return f"A score of {threshold} or more (from {consensus.get('classifier', 'the consensus classifier')}) enters the consensus."
 
 
 def facts(values: Mapping[str, Any]) -> Rows:
@@ -263,12 +268,43 @@ def _fact(value: Any) -> str:
 def stability_facts(result: Result) -> Rows:
     """Return how stable the selection was."""
     s = result.stability
-    band = "" if s.nogueira.value is None else f": {words.stability_band(s.nogueira.value)}"
-    return [
-        ("Stability (Nogueira 2018)", words.estimate(s.nogueira) + band),
+    rows: Rows = [
+        ("Stability (Nogueira 2018)", words.estimate(s.nogueira)),
+        ("The same on permuted labels", words.estimate(s.permuted)),
         ("Falsely selected, at most", words.estimate(s.expected_false, 1)),
         ("In the consensus", words.plural(s.n_consensus, "feature")),
         ("Picked at least once", words.plural(s.n_ever_selected, "feature")),
+    ]
+    if s.false_features is not None:
+        rows.append(("Expected to have no effect, of the consensus", expected_false(s.false_features)))
+    return rows
+
+
+def expected_false(found: FalseFeatures) -> str:
+    """Say how many features of the consensus are expected to be false, and at which score."""
+    if found.expected.value is None:
+        return words.estimate(found.expected)
+    share = "" if found.share is None else f" ({words.percent(found.share, 0)})"
+    chosen = (
+        ""
+        if found.max_share is None
+        else f", chosen for a share of at most {words.percent(found.max_share, 0)}"
+    )
+    return (
+        f"{words.count(found.expected.value)}{share} at a confidence score of {found.min_confidence}{chosen}; by shadow "
+        "features: the screened columns once more, permuted among patients"
+    )
+
+
+def confidence_levels(result: Result) -> Rows:
+    """Return what other thresholds on the confidence score would keep, the strictest first."""
+    found = result.stability.false_features
+    if found is None:
+        return []
+    return [
+        (str(own.min_confidence), words.count(own.n_features), words.count(own.expected_false))
+        for own in reversed(found.levels)
+        if own.min_confidence >= LOWEST_SHOWN
     ]
 
 

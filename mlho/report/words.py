@@ -88,8 +88,8 @@ POSSIBLE: Final[dict[str, tuple[float, float]]] = {
     "number_needed_to_evaluate": (1.0, float("inf")),
 }
 
-# Fleiss's benchmark, which Nogueira, Sechidis and Brown (2018) use for their measure.
-STABILITY_BANDS: Final = ((0.75, "excellent"), (0.4, "intermediate to good"), (-1.0, "poor"))
+# How much more stable a selection is than on permuted labels. Signposts of our own: the interval of the difference is not known.
+STABILITY_GAINS: Final = ((0.25, "clearly more"), (0.1, "somewhat more"), (-1.0, "hardly more"))
 
 
 def count(n: float) -> str:
@@ -204,9 +204,10 @@ def metric_order(keys: Sequence[str]) -> list[str]:
     return sorted(keys, key=lambda key: (known.index(key) if key in METRICS else len(known), key))
 
 
-def stability_band(value: float) -> str:
-    """Return what a stability of selection is commonly called."""
-    return next((word for bound, word in STABILITY_BANDS if value >= bound), STABILITY_BANDS[-1][1])
+def stability_gain(value: float, permuted: float) -> str:
+    """Return how much more stable a selection is than the same selection on permuted labels."""
+    gain = value - permuted
+    return next((word for bound, word in STABILITY_GAINS if gain >= bound), STABILITY_GAINS[-1][1])
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
@@ -242,7 +243,7 @@ def summary_sentences(
         _how_well(headline.get("auroc"), test_sets, final_classifier, cohort),
         _calibrated(headline.get("calibration_slope"), cohort),
         _how_stable(stability),
-        _which(features, stability.n_consensus),
+        _which(features, stability),
         *([] if rival is None or rival == headline.get("auroc") else [_winners(rival)]),
     ]
 
@@ -294,13 +295,25 @@ def _how_stable(stability: Stability) -> str:
     value = stability.nogueira.value
     if value is None:
         return f"Stability of the selection could not be measured ({stability.nogueira.reason or 'no reason given'})."
-    return f"The selection of features was of {stability_band(value)} stability ({estimate(stability.nogueira)}; 1 is identical)."
+    permuted = stability.permuted.value
+    figure = f"The stability of the selection was {estimate(stability.nogueira)} where 1 is identical"
+    if permuted is None:
+        return f"{figure}; on permuted labels it could not be measured, so that it cannot be judged."
+    return (
+        f"{figure}, and {number(permuted)} for the same selection on permuted labels, which say nothing: "
+        f"{stability_gain(value, permuted)} than by the shared patients alone."
+    )
 
 
-def _which(features: Sequence[FeatureResult], n_consensus: int) -> str:
+def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
+    n_consensus, found = stability.n_consensus, stability.false_features
     if n_consensus == 0:
         return "No feature came back often enough to enter the consensus."
     # Descriptions hold commas themselves.
     top = "; ".join([cut(f.description or f.words) for f in features if f.in_consensus][:3])
     entered = f"{plural(n_consensus, 'feature')} came back often enough to enter the consensus"
-    return f"{entered}, first {top}." if top else f"{entered}."
+    expected = ""
+    if found is not None and found.expected.value is not None:
+        n_false = count(found.expected.value) if found.expected.value else "none"
+        expected = f" By chance alone, without any effect, {n_false} would be expected."
+    return f"{entered}, first {top}.{expected}" if top else f"{entered}.{expected}"

@@ -11,7 +11,7 @@ class FinishIteration(LearningStep):
     """One iteration, its folds being done."""
 
     kind: ClassVar[str] = "finish_iteration"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``iteration.json`` and ``scores.arr``."""

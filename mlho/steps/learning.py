@@ -47,8 +47,14 @@ def write_selection(path: Path, selection: "Selection") -> None:
 
     from mlho.arrays import write_arrays
 
-    screened = np.array([selection.n_screened], np.int64)
-    write_arrays(path, {"features": selection.features, "scores": selection.scores, "n_screened": screened})
+    arrays = {
+        "features": selection.features,
+        "scores": selection.scores,
+        "n_screened": np.array([selection.n_screened], np.int64),
+        "shadows": selection.shadows,
+        "of_permuted": selection.of_permuted,
+    }
+    write_arrays(path, arrays)
 
 
 def read_selection(artifact: Artifact) -> "Selection":
@@ -57,7 +63,13 @@ def read_selection(artifact: Artifact) -> "Selection":
     from mlho.training.selection import Selection
 
     arrays = read_arrays(artifact.path("selection.arr"))
-    return Selection(arrays["features"], arrays["scores"], int(arrays["n_screened"][0]))
+    return Selection(
+        features=arrays["features"],
+        scores=arrays["scores"],
+        n_screened=int(arrays["n_screened"][0]),
+        shadows=arrays["shadows"],
+        of_permuted=arrays["of_permuted"],
+    )
 
 
 def given_selection(work: Work) -> "Selection | None":

@@ -11,7 +11,7 @@ class RunIteration(LearningStep):
     """The same bytes as selecting, running the folds and finishing in tasks of their own."""
 
     kind: ClassVar[str] = "run_iteration"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``iteration.json`` and ``scores.arr``."""

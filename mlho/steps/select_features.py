@@ -11,14 +11,15 @@ class SelectFeatures(LearningStep):
     """The features of an iteration's model."""
 
     kind: ClassVar[str] = "select_features"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``selection.arr``."""
         from mlho.training.selection import select
+        from mlho.training.splits import FINAL
 
-        problem = open_problem(work)
-        parts = problem.partition(work.params["iteration"])
-        selection = select(problem, problem.samples_of(parts.is_train))
+        problem, iteration = open_problem(work), work.params["iteration"]
+        train = problem.samples_of(problem.partition(iteration).is_train)
+        selection = select(problem, train, beside_chance=iteration != FINAL)
         write_selection(work.out / "selection.arr", selection)
         return {"n_screened": selection.n_screened, "n_selected": len(selection.features)}

@@ -11,7 +11,7 @@ class SummarizeRun(Step):
     """Confidence scores, stability, the consensus model, and the candidates compared."""
 
     kind: ClassVar[str] = "summarize_run"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",

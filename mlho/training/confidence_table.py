@@ -112,5 +112,15 @@ def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned:
     return Returns(keys, ~np.isnan(ranks), ranks, table)
 
 
+def sets_as_table(sets: Sequence[Sequence[int]], n_features: int) -> NDArray[np.bool_]:
+    """Which set holds which feature: bool, shape (n_sets, at least n_features); features in no set come last."""
+    distinct = sorted({feature for own in sets for feature in own})
+    place = {feature: number for number, feature in enumerate(distinct)}
+    table = np.zeros((len(sets), max(n_features, len(distinct))), np.bool_)
+    for row, own in enumerate(sets):
+        table[row, [place[feature] for feature in own]] = True
+    return table
+
+
 def _value(number: object) -> float | None:
     return None if number is np.ma.masked else float(number)  # type: ignore[arg-type] # masked is handled, the rest are floats

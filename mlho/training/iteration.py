@@ -15,7 +15,8 @@ from mlho.training.design import Design, learn_design
 from mlho.training.folds import CrossValidation, FoldScores, by_design, cross_validate, run_fold
 from mlho.training.problem import Problem
 from mlho.training.selection import Selection, select
-from mlho.training.splits import Iteration, seed_of
+from mlho.training.shadows import ShadowRecord, see_shadows
+from mlho.training.splits import FINAL, Iteration, seed_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class IterationOutcome:
     design: Design  # of linear models; trees take the same features
     test: NDArray[np.bool_]
     candidates: Mapping[str, CandidateOutcome]
+    shadows: ShadowRecord
 
     @property
     def winner(self) -> str:
@@ -85,13 +87,17 @@ def finish_iteration(
     learned = learn_design(problem, selection.features, train)
     compared = cross_validate(problem, folds)
     outcomes: dict[str, CandidateOutcome] = {}
+    shadows = ShadowRecord(features=[], log_odds=[])
     for design, candidates in by_design(problem, learned):
         X, X_test = design.matrix(problem, train), design.matrix(problem, test)
         for name in (own.classifier for own in candidates):
-            model = fit_chosen(problem, name, compared[name], design, X, train, iteration)
-            outcomes[name] = _judge(problem, compared[name], model, X_test, test, iteration)
+            cv = compared[name]
+            model = fit_chosen(problem, name, cv, design, X, train, iteration)
+            outcomes[name] = _judge(problem, cv, model, X_test, test, iteration)
+            if name == problem.spec.consensus.classifier:
+                shadows = see_shadows(problem, selection, train, X, model, cv.settings[cv.chosen])
     in_order = {name: outcomes[name] for name in compared}
-    return IterationOutcome(iteration, selection, learned, test, in_order)
+    return IterationOutcome(iteration, selection, learned, test, in_order, shadows)
 
 
 def fit_chosen(
@@ -150,7 +156,7 @@ def _judge(
 def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:
     """Select on all training patients of an iteration, and run every fold: a whole iteration but its end."""
     parts = problem.partition(iteration)
-    selection = select(problem, problem.samples_of(parts.is_train))
+    selection = select(problem, problem.samples_of(parts.is_train), beside_chance=iteration != FINAL)
     given = selection if problem.spec.selection.scope == "iteration" else None
     folds = range(problem.spec.validation.folds)
     return selection, [run_fold(problem, iteration, fold, selection=given) for fold in folds]

@@ -14,6 +14,7 @@ from mlho.report.result import CandidateIteration, IterationResult, SettingScore
 from mlho.training.folds import CrossValidation
 from mlho.training.iteration import CandidateOutcome, IterationOutcome
 from mlho.training.problem import Problem
+from mlho.training.shadows import ShadowRecord
 
 CURVES = ("roc", "pr", "decision", "errors")
 _N_HISTOGRAM = 50  # bins of the calibrated probabilities
@@ -41,8 +42,12 @@ class IterationRecord(BaseModel):
     result: IterationResult
     selected: list[int]
     """Feature numbers, in the order of the ranking."""
+    of_permuted: list[int]
+    """What the same selection picks for permuted labels, in the order of the ranking."""
     coefficients: CoefficientRecord
     """Of the consensus classifier."""
+    shadows: ShadowRecord
+    """Seen by the selection and the consensus classifier."""
     curves: dict[str, dict[str, Any]]
     """Of each candidate, on the test samples."""
 
@@ -69,6 +74,8 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
     return IterationRecord(
         result=result,
         selected=outcome.selection.features.tolist(),
+        of_permuted=outcome.selection.of_permuted.tolist(),
+        shadows=outcome.shadows,
         coefficients=_record_coefficients(problem, outcome),
         curves={
             name: record_curves(problem, candidate.evaluation, candidate.calibrated, outcome.test)

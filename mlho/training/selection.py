@@ -2,16 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
 from mlho.method.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
-from mlho.method.jmi import rank_columns
+from mlho.method.jmi import Ranking, rank_columns
 from mlho.method.levels import ColumnBlock
 from mlho.method.screen import screen_by_prevalence
+from mlho.training.permutation import permuted_labels, shadow_block, shadow_cells
 from mlho.training.problem import Problem
 
 
@@ -27,14 +28,20 @@ class Selection:
         In nats, at the moment of the pick.
     n_screened : int
         Features that passed the screen.
+    shadows : int64, shape (n_shadows,)
+        Features whose shadow would have been selected, had it alone been added; rising. Empty where none were looked at.
+    of_permuted : int64, shape (n_selected,)
+        What the same selection picks for permuted labels. Empty where that was not asked.
     """
 
     features: NDArray[np.int64]
     scores: NDArray[np.float64]
     n_screened: int
+    shadows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    of_permuted: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def select(problem: Problem, train: NDArray[np.bool_]) -> Selection:
+def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = False) -> Selection:
     """Screen and rank on training samples only.
 
     Parameters
@@ -42,6 +49,9 @@ def select(problem: Problem, train: NDArray[np.bool_]) -> Selection:
     problem : Problem
     train : bool, shape (n_samples,)
         The training samples.
+    beside_chance : bool
+        Look as well which shadows would have been selected, and what is picked for permuted labels. Neither changes the
+        features or their scores.
 
     Raises
     ------
@@ -58,16 +68,42 @@ def select(problem: Problem, train: NDArray[np.bool_]) -> Selection:
             got=f"none of {len(problem.codes) * problem.n_windows * len(problem.aggregates)} columns",
             remedy="Lower selection.minPrevalence, or widen the look-back.",
         )
-    block = _level_columns(problem, screened, train)
-    ranking = rank_columns(
-        block,
-        problem.y[train],
+    columns = _level_columns(problem, screened, train)
+    with_shadows = beside_chance and has_shadows(problem)
+    shadows = _level_columns(problem, screened, train, of_shadows=True) if with_shadows else None
+    ranking = _rank(problem, columns, n_patients, problem.y[train], shadows)
+    of_permuted = np.empty(0, np.int64)
+    if beside_chance:
+        labels = permuted_labels(problem)[train]
+        if 0 < np.count_nonzero(labels) < labels.size:
+            of_permuted = screened[_rank(problem, columns, n_patients, labels, None).order]
+    return Selection(
+        screened[ranking.order], ranking.scores, len(screened), screened[ranking.shadows], of_permuted
+    )
+
+
+def has_shadows(problem: Problem) -> bool:
+    """Whether the ranking can tell which shadows it would have picked: R's cut cannot."""
+    return not _ranks_as_r(problem)
+
+
+def _rank(
+    problem: Problem,
+    columns: ColumnBlock,
+    n_patients: NDArray[np.int64],
+    labels: NDArray[np.uint8],
+    shadows: ColumnBlock | None,
+) -> Ranking:
+    asked = problem.spec.selection
+    return rank_columns(
+        columns,
+        labels,
         asked.n_features,
         ranking=asked.ranking,
         n_patients_by_column=n_patients,
         correct_bias=not _ranks_as_r(problem),
+        shadows=shadows,
     )
-    return Selection(screened[ranking.order], ranking.scores, len(screened))
 
 
 def cells_of(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_] | None) -> list[Cells]:
@@ -89,10 +125,11 @@ def learn_encodings(
 ) -> list[Encoding]:
     """How each feature becomes a number, learned on training samples."""
     cells = cells_of(problem, problem.column_of(features), train)
-    return [_learn(problem, int(feature), own) for feature, own in zip(features, cells, strict=True)]
+    return [learn_feature(problem, int(feature), own) for feature, own in zip(features, cells, strict=True)]
 
 
-def _learn(problem: Problem, feature: int, cells: Cells) -> Encoding:
+def learn_feature(problem: Problem, feature: int, cells: Cells) -> Encoding:
+    """How one feature becomes a number, learned on these cells."""
     return learn_encoding(
         problem.aggregate_of(feature),
         cells,
@@ -116,19 +153,26 @@ def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int6
     return kept, n_patients[kept]
 
 
-def _level_columns(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> ColumnBlock:
-    """Discrete levels of the features on the training samples."""
+def _level_columns(
+    problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], *, of_shadows: bool = False
+) -> ColumnBlock:
+    """Discrete levels of the features, or of their shadows, on the training samples."""
     n_train = int(np.count_nonzero(train))
+    columns = problem.column_of(features)
     if problem.aggregates == ("presence",):
-        block = problem.matrix.column_block(features, train)
+        block = (
+            shadow_block(problem, columns, train)
+            if of_shadows
+            else problem.matrix.column_block(columns, train)
+        )
         return ColumnBlock(n_train, block.indptr, block.indices, np.ones(len(block.indices), np.uint8))
-    cells = cells_of(problem, problem.column_of(features), train)
+    cells = (shadow_cells if of_shadows else cells_of)(problem, columns, train)
     every_count = _ranks_as_r(problem)
-    columns = [
-        levels_for_ranking(_learn(problem, int(feature), own), own, every_count=every_count)
+    levels = [
+        levels_for_ranking(learn_feature(problem, int(feature), own), own, every_count=every_count)
         for feature, own in zip(features, cells, strict=True)
     ]
-    return _block_of(columns, n_train)
+    return _block_of(levels, n_train)
 
 
 def _ranks_as_r(problem: Problem) -> bool:

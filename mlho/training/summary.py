@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mlho.method.consensus import LogisticFit, fit_logistic, odds_ratios, profile_intervals
@@ -11,17 +12,20 @@ from mlho.method.stability import bound_false_selections, nogueira_stability
 from mlho.report.result import (
     CandidateSummary,
     Estimate,
+    FalseFeatures,
     FeatureResult,
     OddsRatio,
     Stability,
 )
-from mlho.training.confidence_table import Key, Returns, count_returns
+from mlho.training.confidence_table import Key, Returns, count_returns, sets_as_table
+from mlho.training.contradictions import contradiction
 from mlho.training.design import learn_design
 from mlho.training.iteration import best_of
 from mlho.training.performance import metrics_over, spread_over
 from mlho.training.problem import Problem
 from mlho.training.records import IterationRecord
 from mlho.training.sentinel import warn_of_leakage
+from mlho.training.shadows import expect_false, warn_of_share
 
 
 class SummaryRecord(BaseModel):
@@ -37,7 +41,7 @@ class SummaryRecord(BaseModel):
     candidates: list[CandidateSummary]
     best_candidate: str
     warnings: list[str]
-    """What the leakage sentinel found."""
+    """What the leakage sentinel found, and a share of false features that cannot be reached."""
 
 
 def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:
@@ -50,17 +54,22 @@ def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRe
         In the order of iterations.
     """
     returns = count_returns(records, n_iterations_planned=problem.spec.validation.iterations)
-    consensus = returns.consensus(problem.spec.consensus.min_confidence)
+    scores = returns.confidence.score[: returns.n_features]
+    false_features = expect_false(problem, scores, [record.shadows for record in records])
+    consensus = returns.consensus(false_features.min_confidence)
     fit, ratios = _fit_consensus(problem, consensus)
     candidates = _compare_candidates(problem, records)
     return SummaryRecord(
         features=_feature_results(problem, returns, consensus, ratios),
-        consensus=_describe(problem, fit),
+        consensus=_describe(problem, fit, false_features.min_confidence),
         consensus_features=[key for key in consensus if isinstance(key, int)],
-        stability=_stability(problem, returns, records, len(consensus)),
+        stability=_stability(problem, returns, records, len(consensus), false_features),
         candidates=candidates,
         best_candidate=best_of({own.classifier: own.cv_auroc.mean or 0.0 for own in candidates}),
-        warnings=warn_of_leakage(problem, [key for key in returns.keys if isinstance(key, int)]),
+        warnings=[
+            *warn_of_leakage(problem, [key for key in returns.keys if isinstance(key, int)]),
+            *warn_of_share(false_features),
+        ],
     )
 
 
@@ -87,31 +96,35 @@ def _compare_candidates(problem: Problem, records: Sequence[IterationRecord]) ->
 
 
 def _stability(
-    problem: Problem, returns: Returns, records: Sequence[IterationRecord], n_consensus: int
+    problem: Problem,
+    returns: Returns,
+    records: Sequence[IterationRecord],
+    n_consensus: int,
+    false_features: FalseFeatures,
 ) -> Stability:
-    n_eligible = max(record.result.n_screened for record in records)
-    chosen = np.zeros((len(records), max(n_eligible, returns.n_features)), np.bool_)
+    n_eligible = max(max(record.result.n_screened for record in records), returns.n_features)
+    chosen = np.zeros((len(records), n_eligible), np.bool_)
     chosen[:, : returns.n_features] = returns.selected
-    nogueira = nogueira_stability(chosen)
     validation = problem.spec.validation
     bounds = bound_false_selections(
         chosen,
-        threshold=max((problem.spec.consensus.min_confidence - 0.5) / 100, 0.505),
+        threshold=max((false_features.min_confidence - 0.5) / 100, 0.505),
         training_fraction=1 - validation.test_fraction,
     )
     bound = bounds.meinshausen_buhlmann
     return Stability(
-        nogueira=Estimate(
-            value=nogueira.value,
-            low=nogueira.low,
-            high=nogueira.high,
-            method="asymptotic",
-            reason=nogueira.reason,
-        ),
+        nogueira=_nogueira(chosen),
+        permuted=_nogueira(sets_as_table([record.of_permuted for record in records], n_eligible)),
+        false_features=false_features,
         expected_false=Estimate(value=bound.value, method=bound.assumptions, reason=bound.reason),
         n_consensus=n_consensus,
         n_ever_selected=returns.n_features,
     )
+
+
+def _nogueira(chosen: NDArray[np.bool_]) -> Estimate:
+    own = nogueira_stability(chosen)
+    return Estimate(value=own.value, low=own.low, high=own.high, method="asymptotic", reason=own.reason)
 
 
 def _fit_consensus(
@@ -152,8 +165,7 @@ def _odds_ratio(row: Any, reason: str | None) -> OddsRatio:
     )
 
 
-def _describe(problem: Problem, fit: LogisticFit | None) -> dict[str, Any]:
-    threshold = problem.spec.consensus.min_confidence
+def _describe(problem: Problem, fit: LogisticFit | None, threshold: int) -> dict[str, Any]:
     if fit is None:
         return {"fitted": False, "reason": f"no feature has a confidence score of {threshold} or more"}
     return {
@@ -177,8 +189,10 @@ def _feature_results(
     kept = set(consensus)
     features, demographics = [], []
     for position, key in enumerate(returns.keys):
+        confidence = returns.confidence_of(position)
         common: dict[str, Any] = {
-            "confidence": returns.confidence_of(position),
+            "confidence": confidence,
+            "note": contradiction(confidence, ratios.get(key)),
             "in_consensus": key in kept,
             "odds_ratio": ratios.get(key),
         }

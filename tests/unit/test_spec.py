@@ -112,7 +112,7 @@ def test_the_defaults_are_the_documented_ones():
             "sensitivity": 0.8,
         },
         "candidates": [{"classifier": "glmboost", "grid": {}}],
-        "consensus": {"classifier": "glmboost", "minConfidence": 80},
+        "consensus": {"classifier": "glmboost", "minConfidence": 80, "maxFalseShare": None},
         "final": {"classifier": "best", "features": "ranking"},
         "report": {"minCell": 11, "realProfiles": False},
     }
@@ -227,6 +227,18 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             "final.features: consensus needs validation.folds",
         ),
         ({"spec__selection__ranking": "mlho-r"}, "mlho-r is defined for one aggregate only"),
+        (
+            {"spec__consensus": {"maxFalseShare": 0.1, "minConfidence": 70}},
+            "consensus.maxFalseShare, which chooses the score, excludes consensus.minConfidence",
+        ),
+        (
+            {"spec__consensus": {"maxFalseShare": 0.1}, "spec__final": {"features": "consensus"}},
+            "excludes final.features: consensus",
+        ),
+        (
+            {"spec__consensus": {"maxFalseShare": 0.1}, "spec__selection__ranking": "mlho-r"},
+            "excludes selection.ranking: mlho-r",
+        ),
         ({"spec__selection__minPrevalence": 1}, "spec.selection.minPrevalence: Input should be less than 1"),
         ({"spec__validation__folds": 1}, "spec.validation.folds: Input should be greater than or equal to 2"),
         ({"spec__validation__seed": -1}, "spec.validation.seed: Input should be greater than or equal to 0"),
@@ -352,6 +364,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         "candidates": [{"classifier": "glmboost"}, {"classifier": "elasticnet"}],
     },
     "consensus.minConfidence": {"consensus.minConfidence": 90},
+    "consensus.maxFalseShare": {"consensus.maxFalseShare": 0.1},
     "final.classifier": {"final.classifier": "glmboost"},
     "final.features": {"final.features": "consensus"},
     "report.minCell": {"report.minCell": 5},

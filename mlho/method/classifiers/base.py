@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mlho.errors import DataError
+from mlho.errors import DataError, SpecError
 from mlho.grids import Parameter, Setting, setting_from, settings_from
 from mlho.method import linear
 from mlho.method.design_matrix import Floats, Matrix, checked_labels, checked_matrix, dense_floats
@@ -261,6 +261,29 @@ class Classifier(ABC):
             return checked_matrix(X, where=where)
         given = X if sp.issparse(X) else dense_floats(X, where)
         return tree_matrix(given, _value_columns(value_columns, given.shape[1]), where=where)
+
+    def first_steps(
+        self, model: FittedClassifier, X: Any, y: Any, setting: Mapping[str, Any], newcomers: Any
+    ) -> Floats:
+        """Return for each newcomer whether a fitted model would use it, were it alone added to the columns.
+
+        Only for classifiers that make coefficients and leave columns out.
+
+        Parameters
+        ----------
+        model : FittedClassifier
+            Fitted by this classifier on X and y with this setting.
+        X : dense or SciPy sparse, shape (n_samples, n_features)
+        y : array-like of 0 and 1, shape (n_samples,)
+        setting : Setting or mapping
+        newcomers : dense or SciPy sparse, shape (n_samples, n_newcomers)
+
+        Returns
+        -------
+        float64, shape (n_newcomers,)
+            A log odds ratio per standard deviation with the sign that the coefficient would have; 0 where it would be 0.
+        """
+        raise SpecError(f"{self._where}: it has no coefficients that say which columns it uses.")
 
     @abstractmethod
     def _fit_settings(

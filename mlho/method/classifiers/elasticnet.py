@@ -1,6 +1,6 @@
 """Elastic-net logistic regression as a classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from mlho.method import elasticnet
 from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
-from mlho.method.design_matrix import Matrix
+from mlho.method.design_matrix import Floats, Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,15 @@ class ElasticNet(Classifier):
     name = "elasticnet"
     parameters = GRIDS["elasticnet"]
     fitted = FittedElasticNet
+
+    def first_steps(
+        self, model: FittedClassifier, X: Any, y: Any, setting: Mapping[str, Any], newcomers: Any
+    ) -> Floats:
+        """Return each newcomer's first Newton step; see the base class."""
+        probabilities = model.predict_proba(X)
+        return elasticnet.first_steps(
+            y, probabilities, newcomers, c=setting["c"], l1_ratio=setting["l1Ratio"]
+        )
 
     def _fit_settings(
         self,

@@ -1,6 +1,6 @@
 """glmboost as a classifier: R MLHO's default, and ours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from mlho.method import glmboost
 from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels, prefix_groups, prefix_key
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
-from mlho.method.design_matrix import Matrix
+from mlho.method.design_matrix import Floats, Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,13 @@ class GLMBoost(Classifier):
     name = "glmboost"
     parameters = GRIDS["glmboost"]
     fitted = FittedGLMBoost
+
+    def first_steps(
+        self, model: FittedClassifier, X: Any, y: Any, setting: Mapping[str, Any], newcomers: Any
+    ) -> Floats:
+        """Return what each newcomer's first step would add; see the base class."""
+        assert isinstance(model, FittedGLMBoost)
+        return glmboost.first_steps(X, y, model.path, newcomers, learning_rate=model.learning_rate)
 
     def _fit_settings(
         self,

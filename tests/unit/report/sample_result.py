@@ -56,6 +56,18 @@ def sample_result(
         },
         "stability": {
             "nogueira": {"value": 0.71, "low": 0.66, "high": 0.76, "method": "asymptotic normal"},
+            "permuted": {"value": 0.64, "low": 0.6, "high": 0.68, "method": "asymptotic normal"},
+            "false_features": {
+                "min_confidence": 80,
+                "max_share": None,
+                "expected": {"value": 1.0, "method": "shadow features"},
+                "share": 0.125,
+                "levels": [
+                    {"min_confidence": 14, "n_features": 60, "expected_false": 41},
+                    {"min_confidence": 57, "n_features": 14, "expected_false": 5},
+                    {"min_confidence": 86, "n_features": 8, "expected_false": 1},
+                ],
+            },
             "expected_false": {
                 "value": None,
                 "reason": "the bound of stability selection holds for half-samples, and the test fraction is 0.3",

@@ -1,0 +1,80 @@
+"""What chance alone would select, in the report's words: beside the stability, and of the consensus."""
+
+import pytest
+
+from mlho.report.html import render_html
+from mlho.report.result import Estimate, Result
+from mlho.report.sections import confidence_levels, consensus_words, expected_false, stability_facts
+from mlho.report.words import stability_gain
+
+
+def with_stability(result: Result, **changes) -> Result:
+    return result.model_copy(update={"stability": result.stability.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize(
+    ("value", "permuted", "words"),
+    [
+        (0.71, 0.64, "hardly more"),
+        (0.71, 0.5, "somewhat more"),
+        (0.71, 0.2, "clearly more"),
+        (0.5, 0.87, "hardly more"),
+    ],
+)
+def test_a_stability_is_judged_by_that_on_permuted_labels(value, permuted, words):
+    """High agreement of splits that share patients is no merit of its own."""
+    assert stability_gain(value, permuted) == words
+
+
+def test_the_summary_names_both_stabilities_and_the_false_features(result: Result):
+    """One sentence each; neither is praised alone."""
+    text = " ".join(result.summary)
+
+    assert "The stability of the selection was 0.71" in text
+    assert "0.64 for the same selection on permuted labels" in text
+    assert "hardly more than by the shared patients alone" in text
+    assert "By chance alone, without any effect, 1 would be expected." in text
+    assert "excellent" not in text
+    assert "good stability" not in text
+
+
+def test_the_report_shows_what_chance_would_reach(result: Result):
+    """The figures, and the table of thresholds from the strictest down to where chance is most of it."""
+    facts = dict(stability_facts(result))
+
+    assert facts["The same on permuted labels"].startswith("0.64")
+    assert facts["Expected to have no effect, of the consensus"].startswith("1 (12")
+    assert confidence_levels(result) == [("86", "8", "1"), ("57", "14", "5")]
+    assert "Expected without effect" in render_html(result)
+
+
+def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
+    """Where a share was asked for, the report says which score it chose."""
+    found = result.stability.false_features
+    assert found is not None
+    chosen = found.model_copy(update={"min_confidence": 86, "max_share": 0.1})
+
+    assert consensus_words(with_stability(result, false_features=chosen)).startswith("A score of 86 or more")
+    assert "chosen for a share of at most 10" in expected_false(chosen)
+
+
+def test_absent_figures_are_said_to_be_absent(result: Result):
+    """A ranking without shadows, permuted labels of one class, a result from before both."""
+    reason = Estimate(value=None, reason="ranking: mlho-r has no order to look beside")
+    found = result.stability.false_features
+    assert found is not None
+
+    assert "mlho-r has no order" in expected_false(found.model_copy(update={"expected": reason}))
+    before = with_stability(result, false_features=None, permuted=Estimate(value=None, reason="not measured"))
+    assert dict(stability_facts(before))["The same on permuted labels"] == "not available (not measured)"
+    assert confidence_levels(before) == []
+    assert "Expected without effect" not in render_html(before)
+
+
+def test_a_contradiction_of_odds_ratios_stands_beside_its_feature(result: Result):
+    """Where a reader would quote one of them."""
+    first = result.features[0].model_copy(update={"note": "They lie on different sides of 1."})
+
+    page = render_html(result.model_copy(update={"features": [first, *result.features[1:]]}))
+
+    assert "They lie on different sides of 1." in page
