@@ -28,6 +28,7 @@ NAMESPACE: Final = "mlho"
 # Values that hold whatever Kubernetes takes there.
 _FREE: Final = {
     "podLabels", "podAnnotations", "nodeSelector", "annotations", "labels", "affinity", "resources",
+    "prefixes",
 }  # fmt: skip
 _VARIABLE: Final = {
     "type": "object",
@@ -105,6 +106,11 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.port": _PORT,
     "image.pullSecrets": {"type": "array", "items": _NAME},
     "store.uri": {"type": "string", "pattern": "^s3://[a-z0-9][-a-z0-9.]{2,62}(/.*)?$"},
+    "store.prefixes": {
+        "type": "object",
+        "propertyNames": _NAME,
+        "additionalProperties": {"type": "array", "items": {"type": "string", "pattern": "^s3://[a-z0-9]"}},
+    },
     "store.endpoint": {"type": "string", "pattern": "^(https?://.+)?$"},
     "store.addressing": {"enum": ["auto", "path", "virtual"]},
     "store.checksums": {"enum": ["when_required", "when_supported"]},

@@ -97,6 +97,8 @@ class ClusterConfig(SpecPart):
     """The Lease that its replicas compete for."""
     store: str
     """Where the artifacts are: ``s3://bucket/prefix``."""
+    prefixes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Addresses that the runs of a namespace may read, by namespace; without any, all that the credentials reach."""
     kueue_enabled: bool = False
     """Read Kueue's Workloads of the runs, for the reason of waiting."""
     secrets_folder: Path | None = None

@@ -7,7 +7,7 @@ in small frozen pictures, which the reconciler reads whenever it likes.
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,7 @@ from scheduler.reasons import failures_shown, reason_of
 from scheduler.remote import OTHER_KEY, QueueExecutor
 from scheduler.runs import Run, Undertaking
 from scheduler.scoring import ScoringRun, prepare_scoring
+from scheduler.tenancy import check_addresses
 
 _NOWHERE: Final = Path("/nonexistent")  # relative addresses count from a file; a resource is in none
 _RETRY_SECONDS: Final = (2.0, 5.0, 10.0, 30.0, 60.0)
@@ -81,6 +82,11 @@ class Home:
         """Address of a file of a run."""
         return f"{self.store_address.rstrip('/')}/{run_key(run_id, name)}"
 
+    def data_of(self, run_id: str) -> str | None:
+        """Where the tables of a run are that was carried out on a queue with this store; ``None`` if there is none."""
+        execution = read_execution(self.store(), run_id)
+        return execution.data if execution is not None else None
+
     def prepare(self, spec: RunSpec | ScoringRunSpec) -> Undertaking:
         """Check a run's store, data and bundle, and pin its inputs.
 
@@ -96,9 +102,15 @@ class Home:
         return Run(spec, make_manifest(spec.spec.data.tables, data), data, store)
 
 
-def check_run(home: Home, spec: RunSpec | ScoringRunSpec) -> tuple[Check, Undertaking | None]:
-    """Look whether a run may start; what is wrong becomes a reason and a message, never an exception."""
+def check_run(
+    home: Home, spec: RunSpec | ScoringRunSpec, *, allowed: Sequence[str] | None = None
+) -> tuple[Check, Undertaking | None]:
+    """Look whether a run may start; what is wrong becomes a reason and a message, never an exception.
+
+    ``allowed`` are the prefixes that the runs of its namespace may read; ``None`` for no limits.
+    """
     try:
+        check_addresses(spec, allowed, home.data_of)
         undertaking = home.prepare(spec)
         return Check(run_id=undertaking.run_id), undertaking
     except MlhoError as error:

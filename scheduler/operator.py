@@ -30,6 +30,7 @@ from scheduler.observation import Asked, Check, Quota, Seen, job_facts, pod_fact
 from scheduler.reconcile import Decision, decide
 from scheduler.resource import DesiredState, from_resource
 from scheduler.telling import Teller
+from scheduler.tenancy import prefixes_of
 from scheduler.turns import give_turns, learn_priority
 from scheduler.watching import Cache, Object, Watcher
 from scheduler.work_queue import WorkQueue
@@ -293,9 +294,10 @@ class Operator:
         known.is_checking, known.check_began_at = True, time.monotonic()
         self._queue.mark(uid, seconds=_PATIENCE_SECONDS)
         spec = known.spec
+        allowed = prefixes_of(known.asked.namespace if known.asked else "", self._config.prefixes)
 
         def check() -> None:
-            found, undertaking = check_run(self._home, spec)
+            found, undertaking = check_run(self._home, spec, allowed=allowed)
             if known.spec == spec:
                 known.check, known.undertaking = found, undertaking
             pause = _CHECK_AGAIN_SECONDS[min(known.n_checks, len(_CHECK_AGAIN_SECONDS) - 1)]

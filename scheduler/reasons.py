@@ -17,6 +17,7 @@ from scheduler.conditions import MAX_FAILURES, TASKS_QUARANTINED, Failure, cut
 from scheduler.leases import QueueUnavailable
 from scheduler.outages import StoreGivenUp
 from scheduler.task_errors import RemoteFailure
+from scheduler.tenancy import ForeignAddress
 
 _DEFECT: Final = "InternalError"
 _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
@@ -28,6 +29,7 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (BundleError, "InvalidBundle"),
     (InputChanged, "InputChanged"),
     (DataError, "InvalidData"),
+    (ForeignAddress, "ForeignAddress"),
     (SpecError, "InvalidSpec"),
 )
 _REASONS_OF_TASKS: Final[Mapping[FailureClass, str]] = {

@@ -72,5 +72,14 @@ def test_an_administrator_limits_buckets_and_workers(limits: None, kubectl: Kube
     assert "created (server dry run)" in answer("run", workers={})
     assert "this one asks for secret" in answer("nightly-scoring", bundle={"uri": "s3://secret/bundle"})
     assert "created (server dry run)" in answer("nightly-scoring")
+    assert "created (server dry run)" in answer("run", workers={"min": 1})
+    own = ["mlho.io/allowed-prefixes=s3://ehr/ward/", "mlho.io/max-idle-workers=0"]
+    kubectl("annotate", "namespace", kubectl.namespace, *own)
+    assert "may read what is below s3://ehr/ward/" in from_bucket("ehr")
+    ward = {"uri": "s3://ehr/ward/cohort/", "tables": TABLES}
+    idle = answer("run", data=ward, workers={"min": 1})
+    assert "may keep 0 idle workers (workers.min); this one asks for 1" in idle
+    assert "created (server dry run)" in answer("run", data=ward)
+    kubectl("annotate", "namespace", kubectl.namespace, "mlho.io/allowed-prefixes-")
     kubectl("annotate", "namespace", kubectl.namespace, "mlho.io/allowed-buckets-")
     assert "runs in this namespace may read none; this one asks for ehr" in from_bucket("ehr")

@@ -59,7 +59,11 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         },
         "networkPolicy": {"redis": {"cidrs": ["10.1.0.0/16"]}, "s3": {"cidrs": ["10.2.0.0/16"]}},
     },
-    "several namespaces": {"watchNamespaces": ["b", "a"], "kueue": {"enabled": True}},
+    "several namespaces": {
+        "watchNamespaces": ["b", "a"],
+        "kueue": {"enabled": True},
+        "store": {"prefixes": {"a": ["s3://ehr/a/"], "b": ["s3://ehr/b/", "s3://shared/"]}},
+    },
     "cluster-wide": {"rbac": {"clusterWide": True}, "crds": {"install": False}},
     "watched": {
         "metrics": {
@@ -387,7 +391,9 @@ def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str,
     assert not [own for own in objects if own["kind"].startswith("ClusterRole")]
     assert not [rule for rule in rules if "secrets" in rule["resources"] or "*" in str(rule)]
     assert [rule for rule in rules if rule["apiGroups"] == ["kueue.x-k8s.io"]]
-    assert config_of(objects, tmp_path).watch_namespaces == ("a", "b")
+    config = config_of(objects, tmp_path)
+    assert config.watch_namespaces == ("a", "b")
+    assert config.prefixes == {"a": ("s3://ehr/a/",), "b": ("s3://ehr/b/", "s3://shared/")}
     wide = render(helm, VALUE_SETS["cluster-wide"], tmp_path)
     assert {own["kind"] for own in wide} >= {"ClusterRole", "ClusterRoleBinding"}
     assert not [own for own in wide if own["kind"] == "CustomResourceDefinition"]
