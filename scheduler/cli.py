@@ -315,7 +315,7 @@ def _broker(options: argparse.Namespace) -> str | None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from scheduler.estimate import estimate
+    from scheduler.estimate import estimate, look_up_rows
 
     spec = load_checked(options.spec, parse_any_spec)
     if isinstance(spec, ScoringRunSpec):
@@ -328,7 +328,7 @@ def _plan(options: argparse.Namespace) -> int:
         return 0
     data = data_root(spec, options.spec)
     manifest = make_manifest(spec.spec.data.tables, data)
-    shown = estimate(spec, manifest, n_workers=options.workers)
+    shown = estimate(spec, manifest, look_up_rows(manifest, data), n_workers=options.workers)
     console.out.print(shown)
     tell_left_out(manifest)
     return 0

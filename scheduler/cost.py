@@ -9,6 +9,7 @@ from typing import Final
 
 from mlho.grids import GRIDS, Setting, settings_from
 from mlho.spec import Candidate, TrainingSpec
+from mlho.steps.held_out import held_out_together
 
 #: For each sample, whatever is asked: reading its cells, predicting, figures.
 _EACH: Final = 3e-6
@@ -16,18 +17,22 @@ _EACH: Final = 3e-6
 _PICK: Final = 5e-8
 # For each sample and feature, and each ...
 _STEP: Final = 1.1e-10  # step of glmboost
-_TREE_LEVEL: Final = 2.5e-10  # level of a tree
-_PENALTY: Final = 5e-7  # penalty of the elastic net: 6e-8 for strong ones, over 1e-6 for weak ones
-_BAG: Final = 9e-7  # bag of the EBM, which stops by itself before a thousand rounds
+_TREE_LEVEL: Final = 1.5e-10  # level of a tree
+_PENALTY: Final = 1e-7  # penalty of the elastic net
+_BAG: Final = 1.5e-6  # bag of the EBM, which stops by itself before a thousand rounds
 _EBM_ROUNDS: Final = 1_000
+# However few the samples are: for each level of a tree, and for each feature under a weak penalty, which needs many rounds.
+_LEVEL_SECONDS: Final = 1e-3
+_WEAK_SECONDS: Final = 1e-2
+_WEAK: Final = 0.05  # of the penalty's inverse, c
 
 
 def fold_seconds(spec: TrainingSpec, n_train: int) -> float:
     """Seconds of selecting and fitting every setting of every candidate on ``n_train`` samples."""
     n_features = spec.selection.n_features + len(spec.features.demographics)
     picks = spec.selection.n_features * len(spec.features.aggregates) if spec.selection.scope == "fold" else 0
-    fits = n_features * sum(_fits(candidate) for candidate in spec.candidates)
-    return n_train * (_EACH + _PICK * picks + fits)
+    fits = sum(_fits(candidate, n_features, n_train) for candidate in spec.candidates)
+    return n_train * (_EACH + _PICK * picks) + fits
 
 
 def final_fold_seconds(spec: TrainingSpec, n_samples: int) -> float:
@@ -49,19 +54,31 @@ def model_seconds(spec: TrainingSpec, n_samples: int) -> float:
     return spec.validation.folds * final_fold_seconds(spec, n_samples) + fold_seconds(spec, n_samples)
 
 
-def _fits(candidate: Candidate) -> float:
-    """Seconds for each sample and feature of fitting a candidate's grid."""
-    name = candidate.classifier
+def consensus_seconds(spec: TrainingSpec, n_samples: int) -> float:
+    """Seconds of a model on the consensus: for each set of folds held out, a subsample an iteration, and the fits."""
+    validation = spec.validation
+    n_train = round(n_samples * (1 - validation.test_fraction))
+    own = [one for one in spec.candidates if one.classifier == spec.consensus.classifier]
+    subsample = fold_seconds(spec.model_copy(update={"candidates": tuple(own)}), n_train)
+    judging = validation.iterations * subsample + fold_seconds(spec, n_samples)
+    return len(held_out_together(validation)) * judging
+
+
+def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:
+    """Seconds of fitting a candidate's grid."""
+    name, n_cells = candidate.classifier, n_features * n_train
     settings = settings_from(candidate.grid, GRIDS[name], name)
     if name == "elasticnet":
-        return _PENALTY * len(settings)
+        n_weak = sum(own["c"] >= _WEAK for own in settings)
+        return n_cells * _PENALTY * len(settings) + n_features * _WEAK_SECONDS * n_weak
     if name == "ebm":
         rounds = sum(own["nBags"] * min(own["maxRounds"], _EBM_ROUNDS) for own in settings)
-        return _BAG * rounds / _EBM_ROUNDS
+        return n_cells * _BAG * rounds / _EBM_ROUNDS
     if name == "glmboost":
-        return _STEP * sum(_longest(settings, "nSteps").values())
+        return n_cells * _STEP * sum(_longest(settings, "nSteps").values())
     longest = _longest(settings, "nRounds")
-    return _TREE_LEVEL * sum(dict(rest)["maxDepth"] * rounds for rest, rounds in longest.items())
+    n_levels = sum(dict(rest)["maxDepth"] * rounds for rest, rounds in longest.items())
+    return n_levels * (n_cells * _TREE_LEVEL + _LEVEL_SECONDS)
 
 
 def _longest(settings: list[Setting], length: str) -> Mapping[tuple[tuple[str, float], ...], float]:

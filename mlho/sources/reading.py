@@ -165,6 +165,20 @@ def _open_parquet(file: InputFile) -> TableFile:
     return _ParquetTable(file, schema)
 
 
+def parquet_rows(file: InputFile) -> int:
+    """Return the rows of a Parquet file, from its footer."""
+    import pyarrow.parquet as pq
+
+    with _read_errors(file, "Parquet"), pq.ParquetFile(_arrow_file(file)) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+def text_sample(file: InputFile, n_bytes: int) -> tuple[bytes, bool]:
+    """Return the beginning of a text file, decompressed, and whether that is all of it."""
+    with _read_errors(file, "CSV"), text_stream(file) as stream:
+        return stream.read(n_bytes), not stream.read(1)
+
+
 def _refuse_repeated(file: InputFile, names: Sequence[str], *, remedy: str) -> None:
     if len(set(names)) != len(names):
         raise DataError(

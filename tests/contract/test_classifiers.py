@@ -167,6 +167,19 @@ def test_a_constant_column_is_tolerated_and_has_no_part(classifier):
         assert (fitted.contributions(X)[:, CONSTANT] == 0.0).all()
 
 
+def test_a_column_that_no_training_row_has_is_tolerated_and_has_no_part(classifier):
+    """A rare level that is in no training row of a fold: no weight, and next to nothing of a row that has it."""
+    X, y = cohort()
+    empty = np.column_stack([X, np.zeros(600)])
+    has_it = np.column_stack([X, np.ones(600)])
+
+    fitted = classifier.fit(empty, y, classifier.settings(QUICK_GRIDS[classifier.name])[0], seed=7)
+
+    assert fitted.importance()[-1] == 0.0
+    assert np.abs(fitted.contributions(has_it)[:, -2]).max() < 1e-3  # a pair of the EBM may hold it
+    assert np.abs(fitted.log_odds(has_it) - fitted.log_odds(empty)).max() < 1e-3
+
+
 def test_coefficients_are_those_of_the_log_odds_or_absent(classifier):
     """Where there are coefficients, intercept + X·values is the log-odds, and per SD they are values times scale."""
     X, _ = cohort()

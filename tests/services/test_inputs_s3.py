@@ -12,6 +12,7 @@ from pyarrow import csv, parquet
 
 from mlho.errors import DataError, InputChanged, StoreAccessDenied, StoreUnavailable
 from mlho.sources import InputFile, iter_events, list_inputs, source_named
+from mlho.sources.counting import count_rows
 from mlho.sources.reading import open_table, read_columns
 from mlho.store.inputs import S3Root
 from mlho.store.s3 import Bucket
@@ -115,6 +116,22 @@ def test_equal_content_has_an_equal_version(root, put):
     put("a.csv", b"x\n1\n")
 
     assert list_inputs(root, "a.csv") == [first]
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "events.csv"])
+def test_rows_are_counted_by_ranges(root, put, proxy, tmp_path, name):
+    """For a plan: a footer, or the beginning of a text, and a part of the bytes; about as many rows as there are."""
+    n_rows = 60_000
+    data = write_forms(tmp_path, make_events(n_rows))[name]
+    put(name, data)
+    files = list_inputs(root, name)
+    asked = []
+    proxy.fate = lambda method, path: asked.append(method)
+
+    counted = count_rows(files)
+
+    assert abs(counted.n_rows - n_rows) < n_rows / 50
+    assert len(asked) <= 3 < len(data) / (1 << 20)
 
 
 @pytest.mark.parametrize("name", ["events.parquet", "events.csv", "events.csv.gz"])

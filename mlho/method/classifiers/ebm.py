@@ -217,6 +217,8 @@ def _fitted(
     with warnings.catch_warnings():
         # Of its own charts, which do not show the bin of what is missing: we have none of them.
         warnings.filterwarnings("ignore", message="Missing values detected", category=UserWarning)
+        # Of a column that no training row has: it gets no cut, and no part.
+        warnings.filterwarnings("ignore", message="All-NaN slice encountered", category=RuntimeWarning)
         model.fit(dense, labels)
     terms = tuple(_term(model, t) for t in range(len(model.term_features_)))
     return FittedEBM(

@@ -89,6 +89,7 @@ def test_a_plan_has_a_task_for_each_partition_block_iteration_and_fold():
     }
 
 
+QUICK_TREES = {"classifier": "xgboost", "grid": {"maxDepth": [2], "nRounds": [100]}}
 SLOW = {"candidates": [{"classifier": "glmboost"}, {"classifier": "ebm"}], "selection.nFeatures": 200}
 
 
@@ -100,7 +101,7 @@ SLOW = {"candidates": [{"classifier": "glmboost"}, {"classifier": "ebm"}], "sele
         (None, 10**6, True),
         (SLOW, 9_105, True),
         (SLOW, 300, False),
-        ({**SLOW, "candidates": [{"classifier": "glmboost"}, {"classifier": "xgboost"}]}, 9_105, False),
+        ({"candidates": [{"classifier": "glmboost"}, QUICK_TREES]}, 9_105, False),
     ],
     ids=["quick", "quick, many", "quick, very many", "slow", "slow, few", "moderate"],
 )

@@ -1,0 +1,85 @@
+"""How many rows a table has, without reading it: from the footers of Parquet, and from the beginning of text.
+
+For what is shown before a run. A run itself counts every row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from mlho.sources.files import InputFile
+from mlho.sources.reading import parquet_rows, text_sample
+
+#: Files of a table that are looked at; the others count by their size.
+MOST_FILES: Final = 20
+_SAMPLE_BYTES: Final = 1 << 20
+_USUAL_RATIO: Final = 5.0  # of text compressed by what Arrow has no codec for
+
+
+@dataclass(frozen=True)
+class RowCount:
+    """Rows of a table.
+
+    Attributes
+    ----------
+    n_rows : int
+    basis : str
+        In words, what the number rests on.
+    """
+
+    n_rows: int
+    basis: str
+
+
+def count_rows(files: Sequence[InputFile]) -> RowCount:
+    """Count the rows of a table's files, looking at some of them, spread evenly.
+
+    Parameters
+    ----------
+    files : sequence of InputFile
+        Of this machine or of object storage, where ranges are read.
+
+    Raises
+    ------
+    DataError
+        A file is not what its suffix says.
+    """
+    step = max(1, -(-len(files) // MOST_FILES))
+    looked_at = files[::step]
+    counts = [_count(file) for file in looked_at]
+    n_bytes = sum(file.size for file in looked_at)
+    n_rows = sum(n for n, _ in counts)
+    if len(looked_at) < len(files) and n_bytes:
+        n_rows = round(n_rows * sum(file.size for file in files) / n_bytes)
+    return RowCount(n_rows, _basis(counts, len(looked_at), len(files)))
+
+
+def _basis(counts: Sequence[tuple[int, bool]], n_looked_at: int, n_files: int) -> str:
+    n_exact = sum(is_exact for _, is_exact in counts)
+    what = "counted" if n_exact == len(counts) else "from size and a sample of rows"
+    return (
+        what if n_looked_at == n_files else f"{what}, in {n_looked_at} of {n_files} files, the others by size"
+    )
+
+
+def _count(file: InputFile) -> tuple[int, bool]:
+    """Rows of a file, and whether they are counted and not inferred from a part."""
+    if file.is_parquet:
+        return parquet_rows(file), True
+    sample, is_whole = text_sample(file, _SAMPLE_BYTES)
+    n_lines = sample.count(b"\n") + (is_whole and not sample.endswith(b"\n") and bool(sample))
+    if is_whole or not n_lines:
+        return max(0, n_lines - 1), is_whole
+    return round(file.size * n_lines / _stored_bytes(sample, file.format.compression)) - 1, False
+
+
+def _stored_bytes(sample: bytes, compression: str | None) -> float:
+    """Bytes that a piece of text takes in its file."""
+    if compression is None:
+        return len(sample)
+    try:
+        return len(pa.Codec(compression).compress(sample))
+    except (pa.ArrowException, ValueError, NotImplementedError):
+        return len(sample) / _USUAL_RATIO
