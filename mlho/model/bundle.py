@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.errors import BundleError, DataError, SpecError
+from mlho.errors import BundleError, DataError, MlhoError, SpecError
 from mlho.method.calibration import PlattCalibrator
 from mlho.method.classifiers import fitted_from_files
 from mlho.method.classifiers.base import FittedClassifier
@@ -405,6 +405,12 @@ def _classifier(document: BundleDocument, files: dict[str, bytes]) -> FittedClas
         raise BundleError(
             f"{DOCUMENT}: unknown classifier {document.classifier[:64]!r}. Use the version of mlho that wrote the bundle."
         ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        if isinstance(error, MlhoError):
+            raise
+        raise BundleError(
+            f"{_MODEL_FOLDER}: the model's files cannot be read. Expected what this version of mlho writes. Build the bundle anew."
+        ) from error
     if classifier.n_features != len(document.columns):
         raise BundleError(
             f"{DOCUMENT}: parts do not fit. Expected a model of {len(document.columns)} columns; got"
@@ -420,7 +426,7 @@ def _demographics(document: BundleDocument) -> "DemographicsEncoder | None":
 
     try:
         encoder = DemographicsEncoder.from_json(document.demographics)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BundleError(
             f"{DOCUMENT}: demographics cannot be read. Expected what this version of mlho writes. Build the bundle anew."
         ) from error

@@ -74,10 +74,8 @@ class BundleDocument(BundlePart):
             raise ValueError("columns: more than the features, and no demographics")
         if not (isfinite(self.calibrator.intercept) and 0 < self.calibrator.slope < inf):
             raise ValueError("calibrator: a finite intercept and a positive slope")
-        if any(
-            threshold.value is not None and not isfinite(threshold.value) for threshold in self.thresholds
-        ):
-            raise ValueError("thresholds: finite values, or null with a reason")
+        if any(own.value is not None and not 0 <= own.value <= 1 for own in self.thresholds):
+            raise ValueError("thresholds: values from 0 to 1, or null with a reason")
         bad = [name for name in self.files if not is_bundle_file(name)]
         if bad:
             raise ValueError(
@@ -182,9 +180,11 @@ def parse_document(content: bytes, *, where: str) -> BundleDocument:
         raise BundleError(f"{where}: expected a JSON object. Fetch the bundle again, or build it anew.")
     _refuse_other_versions(plain, where)
     try:
-        return BundleDocument.model_validate(plain)
+        return BundleDocument.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise BundleError(_problems(where, error)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BundleError(f"{where}: a field of a wrong type. Build the bundle anew.") from error
 
 
 def _problems(where: str, error: ValidationError) -> str:

@@ -125,7 +125,7 @@ class GoldenRows:
                 np.array([row[name] for row in rows], np.float64) for name in ("probability", "calibrated")
             ]
             return cls(tuple(str(row["kind"]) for row in rows), X, empty_row, *scores)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise BundleError(
                 f"tests/golden.json: not the golden rows of this bundle. Expected schema {GOLDEN_SCHEMA} with"
                 f" {n_columns} columns. Fetch or build the bundle again."

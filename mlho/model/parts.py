@@ -4,6 +4,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -18,6 +19,10 @@ from mlho.spec_types import PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
     from mlho.encoding.demographics import DemographicsEncoder
+
+
+_LARGEST_CUT = 2**31 - 1  # of a count
+_MAX_CUTS = 255
 
 
 class BundlePart(BaseModel):
@@ -52,15 +57,24 @@ def _encoding_from_json(value: Any) -> Any:
         return value
     if set(value) != {"aggregate", "centre", "levelCuts", "reference"}:
         raise ValueError("an encoding has aggregate, centre, levelCuts and reference")
-    if value["aggregate"] not in AGGREGATES:
+    if not isinstance(value["aggregate"], str) or value["aggregate"] not in AGGREGATES:
         raise ValueError(f"the aggregate must be one of {', '.join(AGGREGATES)}")
     bounds = value["reference"]
-    if bounds is not None and set(bounds) != {"low", "high"}:
+    if bounds is not None and (not isinstance(bounds, Mapping) or set(bounds) != {"low", "high"}):
         raise ValueError("a reference range has low and high")
     low, high = (None, None) if bounds is None else (bounds["low"], bounds["high"])
+    if low is not None and high is not None and _finite(low) > _finite(high):
+        raise ValueError("the low bound of a reference range is at most the high one")
+    cuts = value["levelCuts"]
+    if (
+        not isinstance(cuts, list | tuple)
+        or len(cuts) > _MAX_CUTS
+        or any(_whole(a) >= _whole(b) for a, b in pairwise(cuts))
+    ):
+        raise ValueError("level cuts are a list that ascends")
     return Encoding(
         aggregate=value["aggregate"],
-        level_cuts=tuple(_whole(cut) for cut in value["levelCuts"]),
+        level_cuts=tuple(_whole(cut) for cut in cuts),
         centre=_finite(value["centre"]),
         reference=None
         if bounds is None
@@ -82,7 +96,7 @@ def _finite(value: Any) -> float:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_CUT:
         raise ValueError("level cuts are whole numbers of at least 1")
     return value
 
