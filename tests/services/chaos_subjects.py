@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from mlho.steps.records import Commit
+from mlho.steps.records import parse_record
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
 from scheduler.runs import Undertaking, carry_out
@@ -102,7 +102,8 @@ def training_subject(folder: Path, store_address: str) -> Subject:
 
 def manifest_of(store: Store) -> dict[str, str]:
     """Task key to digest of its artifact, of all that a store holds; of a report that of its result, since it shows times."""
-    commits = (Commit.model_validate_json(store.get(key)) for key in store.keys("commits/"))
+    found = (parse_record(store.get(key), key.rsplit("/", 1)[1]) for key in store.keys("commits/"))
+    commits = [commit for commit in found if commit is not None]
     return {commit.task: str(commit.facts.get("result_digest", commit.digest)) for commit in commits}
 
 

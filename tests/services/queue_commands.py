@@ -11,7 +11,7 @@ from typing import Final
 
 from mlho.settings import BROKER, SIGNING_KEY
 from mlho.spec import load_spec
-from mlho.steps.records import Commit
+from mlho.steps.records import parse_record
 from mlho.store.base import Store
 from scheduler.manifest import make_manifest
 from scheduler.runs import Run
@@ -112,7 +112,8 @@ def ending(commands: Commands) -> Iterator[Commands]:
 def published(store: Store) -> dict[str, bytes]:
     """Files of the only run's bundle by name, and the digest of its result."""
     bundle = [key for key in store.keys("runs/") if "/bundle/" in key]
-    commits = (Commit.model_validate_json(store.get(key)) for key in store.keys("commits/"))
+    found = (parse_record(store.get(key), key.rsplit("/", 1)[1]) for key in store.keys("commits/"))
+    commits = [commit for commit in found if commit is not None]
     (report,) = [commit for commit in commits if commit.kind == "write_report"]
     files = {key.partition("/bundle/")[2]: store.get(key) for key in bundle}
     return {**files, "result_digest": str(report.facts["result_digest"]).encode()}
