@@ -245,7 +245,7 @@ def test_a_bundle_is_never_written_over(parts, tmp_path):
         ({"lineage": {}}, "no whole number 'seed'"),
         ({"statistics": ()}, "statistics of 0 columns"),
         ({"features": ()}, "classifier has 5 columns"),
-        ({"thresholds": (Threshold("youden", float("inf")),)}, "thresholds: finite values"),
+        ({"thresholds": (Threshold("youden", float("inf")),)}, "thresholds: values from 0 to 1"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, message, parts, tmp_path):
