@@ -4,6 +4,7 @@ The store is the truth. What is committed there is never done again, whoever did
 where it was, and a finished run that is started again does nothing.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -16,7 +17,7 @@ from typing import Final, Protocol
 import structlog
 import yaml
 
-from mlho.errors import ArtifactDamaged, CommitLost, MlhoError, StoreOutage
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreOutage
 from mlho.log import error_fields
 from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
@@ -344,11 +345,13 @@ def _count_attempt(state: State, planned: PlannedTask, error: MlhoError) -> None
 
 
 def _forget_damaged(run: Undertaking, state: State, error: ArtifactDamaged) -> None:
-    """Remove a damaged blob and the commits that name it, so that their tasks run again; once, though several tasks may have met it."""
+    """Remove a blob that is seen to be damaged here, too, and the commits that name it, so that their tasks run again."""
     if not error.sha256:
         raise error
+    if _is_whole(run.store, error.sha256):  # made again meanwhile, or the damage was not the store's
+        return
     damaged = state.commits.naming(error.sha256)
-    if error.sha256 in state.forgotten and (not damaged or _is_whole(run.store, error.sha256)):
+    if error.sha256 in state.forgotten and not damaged:  # several tasks met it, and it is being made again
         return
     state.forgotten.add(error.sha256)
     for name in damaged:
@@ -375,11 +378,11 @@ def _forget_lost(state: State, error: CommitLost) -> bool:
 
 
 def _is_whole(store: Store, sha256: str) -> bool:
+    """Whether the bytes in the store match a blob's digest; a copy on this machine says nothing of them."""
     try:
-        verified_blob(store, sha256)
-    except ArtifactDamaged:
+        return hashlib.sha256(store.get(blob_key(sha256))).hexdigest() == sha256
+    except ArtifactNotFound:
         return False
-    return True
 
 
 def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:

@@ -1,5 +1,6 @@
 """One run from its specification to its files, with tasks that run here or fail as they are told to."""
 
+import hashlib
 import json
 from concurrent.futures import Future
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlho.errors import DataError, StoreUnavailable
+from mlho.errors import ArtifactDamaged, DataError, StoreUnavailable
+from mlho.store.keys import blob_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.manifest import make_manifest
@@ -101,6 +103,19 @@ def test_trying_again_ends(data):
     with pytest.raises(StoreUnavailable, match="busy"):
         carry_out(run, executor, Nobody(), n_slots=2)
     assert executor.left == 99 - MAX_ATTEMPTS
+
+
+def test_whole_blob_is_not_deleted_though_a_worker_says_that_it_is_damaged(data):
+    """The one who deletes looks first, whoever asked; the task is tried again, and at last its error comes out."""
+    run = make_run(data)
+    other = "a blob of another run"
+    digest = hashlib.sha256(other.encode()).hexdigest()
+    run.store.put_if_absent(blob_key(digest), other.encode())
+    executor = Failing(run, "merge_dictionary", ArtifactDamaged("damaged", sha256=digest), MAX_ATTEMPTS - 1)
+    finished = carry_out(run, executor, Nobody(), n_slots=2)
+
+    assert finished.n_new == 14
+    assert run.store.get(blob_key(digest)) == other.encode()
 
 
 def test_work_of_another_run_is_found(data):
