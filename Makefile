@@ -117,6 +117,11 @@ MUTATIONS_ARGS ?=
 mutations: $(STAMP)  ## 5,000 specifications and 1,000 tables with faults: a clear error or a result that accounts for all (half an hour)
 	PYTHONPATH=. $(BIN)/python tests/failures/mutations.py $(MUTATIONS_ARGS)
 
+.PHONY: hostile
+HOSTILE_SHARE ?= 1
+hostile: $(STAMP)  ## 2,000 hostile items for a run's Redis: nothing is executed, deleted, quarantined or ended by them (ten minutes)
+	PYTHONPATH=. $(BIN)/python tests/services/proofs.py hostile --share $(HOSTILE_SHARE)
+
 ## Keep
 .PHONY: clean docs lock
 docs: $(STAMP)  ## write what is generated: docs/specification.md, docs/result.schema.json

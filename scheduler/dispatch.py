@@ -11,13 +11,12 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
 from kombu.utils.json import dumps
 
-from mlho.protocol.messages import TASK_NAME, TaskMessage, signed
+from mlho.protocol.messages import ID_SEPARATOR, TASK_NAME, TaskMessage, signed
 from mlho.protocol.names import KEEP_SECONDS, QUEUE, Names
 from mlho.protocol.outages import lost_words
 from mlho.protocol.transport import celery_settings
 from scheduler.leases import QueueUnavailable, Refusal, unavailable
 
-ID_SEPARATOR: Final = "."
 _LOST: Final = redis_transport.get_redis_error_classes().connection_errors
 
 

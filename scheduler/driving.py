@@ -32,9 +32,10 @@ from scheduler.leases import Leases, QueueUnavailable
 from scheduler.manifest import data_root, make_manifest
 from scheduler.observation import Check, Drive
 from scheduler.outages import StoreGivenUp, StoreHealth
+from scheduler.pending import OTHER_KEY, TAMPERED
 from scheduler.queued import Place, Stopped, cancel_run, carry_out_on_queue
 from scheduler.reasons import failures_shown, reason_of
-from scheduler.remote import OTHER_KEY, QueueExecutor
+from scheduler.remote import QueueExecutor
 from scheduler.runs import Run, Undertaking
 from scheduler.scoring import ScoringRun, prepare_scoring
 from scheduler.tenancy import check_addresses
@@ -319,6 +320,8 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
         )
     if executor is not None and executor.figures.forged:
         return "MessagesRefused", OTHER_KEY
+    if executor is not None and executor.figures.is_tampered:
+        return "QueueTampered", TAMPERED
     return None
 
 

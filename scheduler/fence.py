@@ -27,8 +27,10 @@ from scheduler.outages import StoreHealth
 
 _RENEW_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.25
-# A key that is gone is taken again: Redis was emptied, or nobody renewed it while this process was stopped.
+# A key that is gone is taken again: Redis was emptied, or nobody renewed it while this process was stopped. One of another type was made by nobody here.
 _HOLD: Final = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and kind ~= 'string' then redis.call('DEL', KEYS[1]) end
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

@@ -15,6 +15,7 @@ _COUNTERS: Final = {
     "retried": "Attempts made again after a failure",
     "lost": "Messages that were lost and sent again",
     "quarantined": "Tasks that used up their starts",
+    "dropped": "Items in Redis that no program of the run has written, and old answers",
 }
 
 
@@ -82,8 +83,10 @@ class MetricsPage(Collector):
         yield _gauge("running", "Tasks under way", {run: own.running for run, own in runs.items()})
         figures = {run: own.figures for run, own in runs.items()}
         yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in figures.items()})
-        degraded = {run: int(own.is_degraded) for run, own in figures.items()}
-        yield _gauge("degraded", "1 while Redis does not answer, or takes nothing", degraded)
+        degraded = {run: int(own.is_degraded or own.is_tampered) for run, own in figures.items()}
+        yield _gauge(
+            "degraded", "1 while Redis does not answer, takes nothing, or holds what others wrote", degraded
+        )
         away = {run: int(own.health.outage is not None) for run, own in figures.items()}
         yield _gauge("store_unavailable", "1 while object storage does not serve", away)
         for name, words in _COUNTERS.items():

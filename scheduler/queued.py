@@ -35,8 +35,8 @@ from scheduler.fence import leading, patiently
 from scheduler.leases import Leases, QueueUnavailable
 from scheduler.outages import StoreGivenUp, StoreHealth
 from scheduler.pace import current_stage, in_all, share
-from scheduler.pending import Figures
-from scheduler.remote import OTHER_KEY, QueueExecutor
+from scheduler.pending import OTHER_KEY, TAMPERED, Figures
+from scheduler.remote import QueueExecutor
 from scheduler.run_state import Observer
 from scheduler.runs import Finished, Undertaking, carry_out
 from scheduler.traces import RunTrace
@@ -105,7 +105,7 @@ def carry_out_on_queue(
         lead = stack.enter_context(leading(run.store, name, broker, health=health))
         execution, is_new = begin_execution(run.store, name, run.data, lead=lead)
         names = Names(execution.id)
-        leases = Leases(broker, names)
+        leases = Leases(broker, names, key=key)
         stack.callback(leases.close)
         sender = Sender(broker, names, key=key)
         stack.callback(sender.close)
@@ -172,7 +172,7 @@ class _Watched:
         self._tell = tell
         self._figures = figures
         self._warn = warn
-        self._has_warned = False
+        self._warned: set[str] = set()
         self._told: list[tuple[str, int, int]] = []
         self._next_word = 0.0
 
@@ -180,13 +180,19 @@ class _Watched:
         """Show the stages and how many tasks are under way."""
         if self._workers is not None:
             self._workers.replace_dead()
-        if self._figures.forged and not self._has_warned:
-            self._has_warned = True
-            self._warn(OTHER_KEY)
+        if self._figures.forged:
+            self._warn_once(OTHER_KEY)
+        elif self._figures.is_tampered:
+            self._warn_once(TAMPERED)
         if stages != self._told and time.monotonic() >= self._next_word:
             self._told, self._next_word = stages, time.monotonic() + _WORD_SECONDS
             self._tell(stages)
         self._observer.update(stages, running)
+
+    def _warn_once(self, words: str) -> None:
+        if words not in self._warned:
+            self._warned.add(words)
+            self._warn(words)
 
 
 def _tell(leases: Leases, lead: Callable[[], None], stages: list[tuple[str, int, int]]) -> None:
@@ -250,6 +256,7 @@ def _state_after(error: BaseException | None) -> State | None:
 def clean_up(leases: Leases, *, seconds: float = LEAVE_SECONDS) -> int:
     """Wait for an execution's workers to leave, then delete its keys; return how many there were."""
     until = time.monotonic() + seconds
+    leases.mend()
     while leases.look().slots and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
     return leases.remove_keys()

@@ -11,49 +11,49 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
 
 from mlho.errors import ArtifactDamaged, CommitLost, MlhoError, StoreOutage, StoreUnavailable
-from mlho.protocol.documents import Execution, cancel_key, place_in, write_task
+from mlho.protocol.documents import Execution, cancel_key, noted_attempts, place_in, write_task
+from mlho.protocol.events import Event, EventKind
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
 from mlho.protocol.messages import Refusal, TaskMessage, new_message
-from mlho.protocol.scripts import LEASE_MS
+from mlho.protocol.scripts import LEASE_MS, MAX_ATTEMPTS, MESSAGE_MS
 from mlho.steps.base import Outcome, Task
 from mlho.steps.proposals import adopt
 from mlho.steps.records import Commit, read_commit
 from mlho.store.base import Store
-from scheduler.dispatch import ID_SEPARATOR, Sender
-from scheduler.executions import Deposed, RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
+from scheduler.dispatch import Sender
+from scheduler.executions import RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
 from scheduler.fence import patiently
 from scheduler.leases import Leases, QueueUnavailable, Standing
+from scheduler.lost import LostMessages
 from scheduler.outages import StoreHealth, given_up
-from scheduler.pending import Figures
-from scheduler.pending import Pending as _Pending
+from scheduler.pending import Figures, Pending
 from scheduler.task_errors import LEASE_EXPIRED, failure_error, now_quarantined, outage_met, still_quarantined
 
-MESSAGE_MS: Final = 3_600_000
 _EVENT_SECONDS: Final = 0.5
 _GATHER_SECONDS: Final = 0.01
 _PLENTY: Final = 32  # tasks beyond those that run: more than workers end while events are gathered
 _SCAN_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 2.0
-_LOST_SECONDS: Final = 4.0  # a message is given this long to be in the queue or claimed
 _LOST_SCAN_SECONDS: Final = 2.0
 _GRACE_SECONDS: Final = LEASE_MS / 1000  # after an outage, for workers to renew what they still hold
 _PAUSE_SECONDS: Final = 0.25
 _STORE_PAUSE_SECONDS: Final = 1.0
-_MEMORY_SECONDS: Final = (
-    3.0  # for larger workers to be made: else all starts are used up in those that are too small
-)
-_BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_MEMORY_SECONDS: Final = 3.0  # for larger workers to be made: else all starts are used up in small ones
 _WINDOW_PER_SLOT: Final = 4
 _WINDOW: Final = 64
+_ITEMS_PER_TASK: Final = 4  # under way: a key of Redis that holds more was not filled by us
+_MORE_ITEMS: Final = 1_000
+_SILENCE_SECONDS: Final = 6.0  # three renewals of the record of a start that is under way
 _LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
 
+_DAMAGE: Final = {kind.__name__: kind for kind in (ArtifactDamaged, CommitLost)}
+
 log = structlog.get_logger()
-OTHER_KEY: Final = "Workers refuse the messages, as they are signed with another key. Give all workers the scheduler's MLHO_SIGNING_KEY."
 
 
 class QueueExecutor:
@@ -96,11 +96,11 @@ class QueueExecutor:
         self._lead = lead
         self._epoch = 1 if is_new else 2
         self._quarantined: frozenset[str] = frozenset()
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._lock = threading.RLock()
         self._closing = threading.Event()
         self._failed: MlhoError | None = None
-        self._suspects: set[str] = set()
+        self._lost = LostMessages()
         self._clock_offset_ms = 0.0
         self._next_scan = self._next_cancel_scan = self._next_lost_scan = self._no_judging_before = 0.0
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -108,6 +108,7 @@ class QueueExecutor:
     def __enter__(self) -> Self:
         self._leases.check()
         self._lead()
+        self._mend()
         self._leases.declare(self._epoch)
         self._quarantined = frozenset(quarantined_tasks(self._store, self._execution.run))
         self._see(self._leases.look())
@@ -139,7 +140,7 @@ class QueueExecutor:
         """
         patiently(self._lead)
         futures: list[Future[Outcome]] = []
-        fresh: list[tuple[_Pending, Task]] = []
+        fresh: list[tuple[Pending, Task]] = []
         try:
             for task in tasks:
                 future, pending = self._register(task)
@@ -159,7 +160,7 @@ class QueueExecutor:
                 pending.due_at = 0.0  # the watcher sends it once Redis is back
         return futures
 
-    def _register(self, task: Task) -> "tuple[Future[Outcome], _Pending | None]":
+    def _register(self, task: Task) -> "tuple[Future[Outcome], Pending | None]":
         """The future of a task, and what is to be sent for it, if anything is."""
         future: Future[Outcome] = Future()
         run, key = self._execution.run, task.key
@@ -173,12 +174,12 @@ class QueueExecutor:
                 future.set_exception(still_quarantined(run, task.kind, key, *known))
                 return future, None
             pending = self._pending.setdefault(
-                key, _Pending(key, task.kind, place_in(task.params), due_at=math.inf)
+                key, Pending(key, task.kind, place_in(task.params), due_at=math.inf)
             )
             pending.futures.append(future)
             return future, pending if len(pending.futures) == 1 else None
 
-    def _send(self, tasks: Sequence[_Pending]) -> None:
+    def _send(self, tasks: Sequence[Pending]) -> None:
         if not tasks:
             return
         self._sender.send([self._message(pending) for pending in tasks], lead=self._lead)
@@ -187,11 +188,13 @@ class QueueExecutor:
             pending.sent_at = now
         self.figures.sent += len(tasks)
 
-    def _message(self, pending: _Pending) -> TaskMessage:
+    def _message(self, pending: Pending) -> TaskMessage:
         expires = int(time.monotonic() * 1000 + self._clock_offset_ms) + MESSAGE_MS
-        return new_message(
+        message = new_message(
             run=self._execution.run, execution=self._execution.id, task=pending.task, expires=expires
         )
+        pending.nonces.add(message.nonce)
+        return message
 
     # What the watcher does, in its own thread.
 
@@ -203,17 +206,12 @@ class QueueExecutor:
             except QueueUnavailable as error:
                 self._degrade(error)
                 time.sleep(_PAUSE_SECONDS)
-            except (
-                StoreOutage
-            ):  # whoever asks for themselves says so: this thread looks again before the store is asked
+            except StoreOutage:  # said by its health: this thread looks again before the store is asked
                 time.sleep(_STORE_PAUSE_SECONDS)
             except (StoreUnavailable, OSError) as error:
                 log.warning("store_unavailable", error_kind=type(error).__name__)
                 time.sleep(_PAUSE_SECONDS)
-            except (Deposed, RunCancelled) as error:
-                self._fail_all(error)
-                return
-            except MlhoError as error:
+            except MlhoError as error:  # deposed or cancelled, most often
                 self._fail_all(error)
                 return
             except Exception as error:
@@ -226,6 +224,7 @@ class QueueExecutor:
     def _look(self) -> None:
         self._lead()
         if self.figures.is_degraded:
+            self._mend()
             self._leases.look()  # one that is full answers as well, but not to this
             self._come_back()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
@@ -254,36 +253,36 @@ class QueueExecutor:
         with self._lock:
             return len(self._pending) > self.figures.slots + _PLENTY
 
-    def _take_all(self, events: Sequence[dict[str, Any]]) -> None:
+    def _take_all(self, events: Sequence[Event]) -> None:
         with self._lock:
-            named = [(self._pending.get(event["task"]), event) for event in events]
+            named = [(self._pending.get(event.task), event) for event in events]
         known = [(pending, event) for pending, event in named if pending is not None]
         commits = self._store.each(self._find_commit, [pending.task for pending, _ in known])
         for (pending, event), commit in zip(known, commits, strict=True):
             if commit is not None:
-                self._settle(pending, commit, is_new=bool(event.get("new", True)))
-            elif self._is_under_way(pending):  # an earlier event may have ended it
+                self._settle(pending, commit, is_new=event.new or event.event is not EventKind.COMMITTED)
+            elif self._pending.get(pending.task) is pending:  # an earlier event may have ended it
                 self._take(pending, event)
 
-    def _is_under_way(self, pending: _Pending) -> bool:
-        with self._lock:
-            return self._pending.get(pending.task) is pending
-
-    def _take(self, pending: _Pending, event: dict[str, Any]) -> None:
+    def _take(self, pending: Pending, event: Event) -> None:
         """Take in an event about a task that is not committed."""
-        kind = event["event"]
-        if kind == "failed":
-            self.figures.memory_exceeded = max(self.figures.memory_exceeded, int(event.get("memory", 0)))
-            self._decide(pending, Failure.from_plain(event["failure"]), int(event["attempt"]))
-        elif kind == "exhausted":
-            self._quarantine(pending, pending.last_failure or LEASE_EXPIRED, int(event["attempt"]))
-        elif kind in ("released", "expired"):
-            self._again(pending)
-        elif kind == "committed":  # says a worker; the store knows nothing of it
-            self._leases.forget(pending.task)
-            self._again(pending)
+        if event.nonce not in pending.nonces:  # answered before, or sent by an earlier scheduler
+            self.figures.dropped += 1
+            return
+        pending.nonces.remove(event.nonce)
+        match event.event:
+            case EventKind.FAILED:
+                self.figures.memory_exceeded = max(self.figures.memory_exceeded, event.memory)
+                self._decide(pending, event.why, event.attempt)
+            case EventKind.EXHAUSTED:
+                self._ask(pending)
+            case EventKind.RELEASED | EventKind.EXPIRED:
+                self._again(pending)
+            case EventKind.COMMITTED:  # says a worker; the store knows nothing of it
+                self._forget(pending)
 
     def _scan(self) -> None:
+        self._mend()
         standing = self._leases.look()
         self._lead()  # after the look: what a scheduler sees that was stopped meanwhile is another one's to mend
         self._see(standing)
@@ -296,6 +295,7 @@ class QueueExecutor:
             self._no_judging_before = now + _GRACE_SECONDS
             self._next_lost_scan = 0.0
         self._send_what_is_due(now)
+        self._judge(now)
         if now < self._no_judging_before:
             return
         for reaped in self._leases.reap():
@@ -307,20 +307,28 @@ class QueueExecutor:
             self._next_lost_scan = now + _LOST_SCAN_SECONDS
             self._find_lost(standing, now)
 
+    def _mend(self) -> None:
+        """Delete keys that are not what they must be, or hold far more than the tasks under way can have filled them with."""
+        self._leases.mend(_ITEMS_PER_TASK * max(self.window, len(self._pending)) + _MORE_ITEMS)
+
     def _see(self, standing: Standing) -> None:
         self._clock_offset_ms = standing.now_ms - time.monotonic() * 1000
         self.figures.slots = standing.slots
+        if n_hostile := self._leases.take_dropped(standing):
+            self.figures.note_tampering(n_hostile)
 
     def _watch_for_cancel(self, standing: Standing, now: float) -> None:
-        is_cancelled = standing.is_cancelled
-        if not is_cancelled and (now >= self._next_cancel_scan or not standing.is_declared):
-            self._next_cancel_scan = now + _CANCEL_SECONDS
-            is_cancelled = self._store.exists(cancel_key(self._execution))
-        if is_cancelled:
+        """End if the execution is cancelled. The store says so; the flag in Redis is a reason to look there."""
+        if not (standing.has_flags or now >= self._next_cancel_scan or not standing.is_declared):
+            return
+        self._next_cancel_scan = now + _CANCEL_SECONDS
+        if self._store.exists(cancel_key(self._execution)):
             self._leases.cancel()
             raise RunCancelled(
                 f"run {self._execution.run}: cancelled. What was done is kept: run the same command to go on."
             )
+        if standing.has_flags:
+            self._leases.lower_flags()
 
     def _send_what_is_due(self, now: float) -> None:
         with self._lock:
@@ -328,32 +336,23 @@ class QueueExecutor:
         self._send(due)
 
     def _find_lost(self, standing: Standing, now: float) -> None:
-        """Send again what is neither leased nor in the queue nor committed, at two looks, though it was sent a while ago.
-
-        A single look may fall between a message's leaving the queue and its claim.
-        """
+        """Send again what was lost on its way."""
         with self._lock:
-            old = [
-                one
-                for one in self._pending.values()
-                if one.sent_at is not None
-                and now - one.sent_at > _LOST_SECONDS
-                and one.task not in standing.leased
-            ]
-        queued = {name.partition(ID_SEPARATOR)[0] for name in self._leases.queued()} if old else set()
-        missing = {one.task for one in old} - queued
-        suspects, self._suspects = self._suspects & missing, missing - self._suspects
-        for pending in old:
-            if pending.task in suspects and not self._resolve(pending, is_new=True):
+            under_way = [*self._pending.values()]
+        for pending in self._lost.find(under_way, standing.leased, self._leases.queued, now=now):
+            if not self._resolve(pending, is_new=True):
                 self.figures.lost += 1
                 log.warning("message_lost", task=pending.task[:12], step=pending.kind, **pending.place)
-                self._leases.forget(pending.task)
-                self._again(pending)
+                self._forget(pending)
                 self.figures.forged = self._leases.counters().get(Refusal.FORGED.counter, 0)
+
+    def _forget(self, pending: Pending) -> None:
+        self._leases.forget(pending.task)
+        self._again(pending)
 
     # What becomes of a task.
 
-    def _resolve(self, pending: _Pending, *, is_new: bool) -> bool:
+    def _resolve(self, pending: Pending, *, is_new: bool) -> bool:
         """Bring a task home if its commit record is there; tell whether it was."""
         commit = self._find_commit(pending.task)
         if commit is None:
@@ -367,19 +366,17 @@ class QueueExecutor:
             commit = adopt(self._store, task_key, lead=self._lead)
         return commit
 
-    def _settle(self, pending: _Pending, commit: Commit, *, is_new: bool) -> None:
+    def _settle(self, pending: Pending, commit: Commit, *, is_new: bool) -> None:
         self.figures.forged = 0
         for future in self._pop(pending):
             future.set_result(Outcome(commit, is_new=is_new))
 
-    def _decide(self, pending: _Pending, failure: Failure, attempts: int) -> None:
+    def _decide(self, pending: Pending, failure: Failure, attempts: int) -> None:
         """After a failed attempt: again, later, or never."""
         rule = RULES[failure.failure_class]
         pending.last_failure = failure
-        log_failure = (
-            log.info if outage_met(failure) else log.warning
-        )  # an outage is said once, by its health
-        log_failure(
+        say = log.info if outage_met(failure) else log.warning  # an outage is said once, by its health
+        say(
             "attempt_failed",
             task=pending.task[:12],
             step=pending.kind,
@@ -388,10 +385,8 @@ class QueueExecutor:
             outcome=failure.failure_class.value,
             error=failure.message,
         )
-        if failure.kind == ArtifactDamaged.__name__:
-            self._fail(pending, ArtifactDamaged(failure.message, sha256=failure.sha256))
-        elif failure.kind == CommitLost.__name__:
-            self._fail(pending, CommitLost(failure.message, sha256=failure.sha256))
+        if failure.kind in _DAMAGE:
+            self._fail(pending, _DAMAGE[failure.kind](failure.message, sha256=failure.sha256))
         elif failure.failure_class is FailureClass.INFRASTRUCTURE:
             self._wait_or_fail(pending, failure)
         elif attempts < rule.max_attempts:
@@ -401,36 +396,53 @@ class QueueExecutor:
             else:
                 self._again(pending)
         elif failure.failure_class in _LIMITED:
-            self._quarantine(pending, failure, attempts)
+            self._ask(pending)
         else:
             self._fail(pending, failure_error(failure))
 
-    def _wait_or_fail(self, pending: _Pending, failure: Failure) -> None:
-        now = time.monotonic()
+    def _ask(self, pending: Pending) -> None:
+        """Ask the store whether a task's starts are used up; if some may be under way, again when their records would have been renewed."""
+        noted = noted_attempts(self._store, self._execution.id, pending.task)
+        n_spent = pending.spent(noted)
+        if n_spent >= MAX_ATTEMPTS:
+            self._quarantine(pending, pending.last_failure or LEASE_EXPIRED, n_spent)
+        elif not pending.noted and 1 + len(noted) >= MAX_ATTEMPTS:
+            pending.noted, pending.judged_at = noted, time.monotonic() + _SILENCE_SECONDS
+            pending.sent_at, pending.due_at = None, math.inf
+        else:
+            self.figures.retried += 1
+            self._again(pending)
+
+    def _judge(self, now: float) -> None:
+        """Ask again about the tasks whose starts may be used up."""
+        with self._lock:
+            suspects = [one for one in self._pending.values() if one.judged_at <= now]
+        for pending in suspects:
+            if not self._resolve(pending, is_new=True):
+                self._ask(pending)
+
+    def _wait_or_fail(self, pending: Pending, failure: Failure) -> None:
         health, outage = self.figures.health, outage_met(failure)
-        pending.failing_since = pending.failing_since or now
         if outage is not None:
             health.failed(pending.task, outage)
-        if now - pending.failing_since > (health.patience if outage else INFRASTRUCTURE_SECONDS):
+        if pending.postpone(time.monotonic(), health.patience if outage else INFRASTRUCTURE_SECONDS):
+            self.figures.retried += 1
+        else:
             self._fail(pending, given_up(outage, health.patience) if outage else failure_error(failure))
-            return
-        pending.due_at = now + _BACKOFF_SECONDS[min(pending.n_waits, len(_BACKOFF_SECONDS) - 1)]
-        pending.sent_at = None
-        pending.n_waits += 1
-        self.figures.retried += 1
 
-    def _again(self, pending: _Pending) -> None:
+    def _again(self, pending: Pending) -> None:
         pending.sent_at, pending.due_at = None, 0.0
+        pending.judged_at, pending.noted = math.inf, {}
         self._send([pending])
 
-    def _quarantine(self, pending: _Pending, failure: Failure, attempts: int) -> None:
+    def _quarantine(self, pending: Pending, failure: Failure, attempts: int) -> None:
         run = self._execution.run
         self._lead()
         quarantine_task(self._store, run, pending.task, failure, step=pending.kind, attempts=attempts)
         self.figures.quarantined += 1
         self._fail(pending, now_quarantined(run, pending.kind, pending.task, failure, attempts))
 
-    def _fail(self, pending: _Pending, error: MlhoError) -> None:
+    def _fail(self, pending: Pending, error: MlhoError) -> None:
         for future in self._pop(pending):
             future.set_exception(error)
 
@@ -441,7 +453,7 @@ class QueueExecutor:
         for pending in everything:
             self._fail(pending, error)
 
-    def _pop(self, pending: _Pending) -> "Iterable[Future[Outcome]]":
+    def _pop(self, pending: Pending) -> "Iterable[Future[Outcome]]":
         self.figures.health.served(pending.task)
         with self._lock:
             found = self._pending.pop(pending.task, None)

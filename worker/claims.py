@@ -1,6 +1,5 @@
 """The worker's door to Redis: claim, heartbeat, complete, release. Each is one script on the server."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -21,16 +21,20 @@ from mlho.protocol.scripts import (
     COMPLETE,
     HEARTBEAT,
     LEASE_MS,
-    MAX_ATTEMPTS,
+    MEND_LUA,
     RELEASE,
+    WRONG_TYPE,
     Beat,
     Script,
     Verdict,
+    mend_arguments,
 )
 
-NOT_ASKED: Final = -1
 _PAUSE_SECONDS: Final = 0.25
 _ROOM_SECONDS: Final = 10
+_MENDED: Final = "mended"
+
+log = structlog.get_logger()
 
 
 class Unavailable(Exception):  # noqa: N818 - reads as the state
@@ -44,13 +48,15 @@ class Lease:
     task: str
     owner: str
     attempt: int
+    nonce: str = ""
+    """Of the message that asked for it."""
     since: int = field(default_factory=time.time_ns, compare=False)
     """When it was given, in nanoseconds since 1970 by the clock of this machine: for traces alone."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim came to, and which start of the task this is."""
+    """What a claim came to, and which start of the task this is, as far as Redis knows; 0: it does not."""
 
     verdict: Verdict
     attempt: int
@@ -74,16 +80,14 @@ class Claims:
         From every method, while Redis does not answer; :meth:`until_answered` waits.
     """
 
-    def __init__(
-        self, url: str, names: Names, *, lease_ms: int = LEASE_MS, budget: int = MAX_ATTEMPTS
-    ) -> None:
+    def __init__(self, url: str, names: Names, *, lease_ms: int = LEASE_MS) -> None:
         self.names = names
         self._lease_ms = lease_ms
-        self._budget = budget
         # No retries inside the client: every caller here knows better how long to go on.
         self._redis = redis.Redis.from_url(
             url,
             decode_responses=True,
+            encoding_errors="replace",
             socket_timeout=5,
             socket_connect_timeout=3,
             socket_keepalive=True,
@@ -94,6 +98,7 @@ class Claims:
             script: self._redis.register_script(script.lua)
             for script in (CLAIM, HEARTBEAT, COMPLETE, RELEASE)
         }
+        self._mend = self._redis.register_script(MEND_LUA)
 
     def check(self) -> bool:
         """Return true: Redis answers, takes what it is given, and keeps it.
@@ -103,7 +108,7 @@ class Claims:
         QueueError
             It refuses the password, or throws keys away.
         """
-        with _answering():
+        with _answering(at_start=True):
             self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
             try:
                 memory = cast(dict[str, object], self._redis.info("memory"))
@@ -114,17 +119,9 @@ class Claims:
             raise QueueError(f"broker: {words}")
         return True
 
-    def claim(self, message: TaskMessage, owner: str, *, stored: int = NOT_ASKED) -> Claim:
+    def claim(self, message: TaskMessage, owner: str) -> Claim:
         """Ask for the lease of a task; the attempt is counted with it."""
-        arguments = [
-            message.task,
-            owner,
-            self._lease_ms,
-            self._budget,
-            message.nonce,
-            message.expires,
-            stored,
-        ]
+        arguments = [message.task, owner, self._lease_ms, message.nonce, message.expires]
         verdict, attempt = cast(tuple[str, int], self._call(CLAIM, arguments))
         return Claim(Verdict(verdict), int(attempt))
 
@@ -136,34 +133,40 @@ class Claims:
         beat, *lost = cast(list[str], self._call(HEARTBEAT, arguments))
         return Pulse(Beat(beat), frozenset(lost))
 
-    def complete(self, lease: Lease, *, is_new: bool) -> None:
-        """Say that a task's commit record is in the store."""
-        event = {"event": "committed", "task": lease.task, "new": is_new, "attempt": lease.attempt}
-        self._call(COMPLETE, [lease.task, lease.owner, json.dumps(event)])
+    def complete(self, lease: Lease, event: str) -> None:
+        """Say that a task's commit record is in the store, with the event that tells the scheduler."""
+        self._call(COMPLETE, [lease.task, lease.owner, event])
 
-    def release(self, lease: Lease, event: dict[str, Any], *, counts: bool) -> bool:
-        """Give a lease back, saying why; tell whether it was still ours."""
-        event = {**event, "task": lease.task, "attempt": lease.attempt}
-        arguments = [lease.task, lease.owner, int(counts), json.dumps(event)]
-        return bool(self._call(RELEASE, arguments))
+    def release(self, lease: Lease, event: str, *, counts: bool) -> bool:
+        """Give a lease back with the event that says why; tell whether it was still ours."""
+        return bool(self._call(RELEASE, [lease.task, lease.owner, int(counts), event]))
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def tell(self, event: str) -> None:
         """Send the scheduler an event about a task that this worker holds no lease of."""
-        with _answering(), self._redis.pipeline() as pipe:
-            pipe.rpush(self.names.events, json.dumps(event))
+        with self._mending(), self._redis.pipeline() as pipe:
+            pipe.rpush(self.names.events, event)
             pipe.expire(self.names.events, KEEP_SECONDS)
             pipe.execute()
 
-    def count(self, name: str) -> None:
-        """Add one to a counter that the scheduler shows."""
-        with _answering(), self._redis.pipeline() as pipe:
-            pipe.hincrby(self.names.counters, name, 1)
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a counter that the scheduler shows."""
+        with self._mending(), self._redis.pipeline() as pipe:
+            pipe.hincrby(self.names.counters, name, number)
             pipe.expire(self.names.counters, KEEP_SECONDS)
             pipe.execute()
 
+    def mend(self) -> None:
+        """Delete the keys that have another type than they must: the scheduler derives them again from the store."""
+        with _answering():
+            n_mended = int(cast(int, self._mend(keys=self.names.lasting, args=mend_arguments())))
+            if n_mended:
+                self._redis.hincrby(self.names.counters, _MENDED, n_mended)
+        if n_mended:
+            log.warning("queue_mended", n_keys=n_mended)
+
     def leave(self, worker: str, slots: int) -> None:
         """Be no longer counted among the workers."""
-        with _answering():
+        with self._mending():
             self._redis.zrem(self.names.workers, f"{worker}/{slots}")
 
     def close(self) -> None:
@@ -181,21 +184,35 @@ class Claims:
                 time.sleep(_PAUSE_SECONDS)
 
     def _call(self, script: Script, arguments: list[Any]) -> Any:
-        with _answering():
+        with self._mending():
             return self._scripts[script](keys=script.keys_of(self.names), args=arguments)
+
+    @contextmanager
+    def _mending(self) -> Iterator[None]:
+        """Mend the keys if one of them has another type; the call itself is to be made again."""
+        try:
+            with _answering():
+                yield
+        except Unavailable as error:
+            if WRONG_TYPE in str(error.__cause__):
+                self.mend()
+            raise
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def _answering(*, at_start: bool = False) -> Iterator[None]:
+    """Turn what a Redis that does not serve raises into :class:`Unavailable`; at the start, a wrong password into ``QueueError``."""
     try:
         yield
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        if not at_start:
+            raise Unavailable from error
         raise QueueError(
             "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
         ) from error
     except redis.ResponseError as error:
         if outage_of(error) is None:
-            raise
+            log.warning("queue_refuses", error_kind=type(error).__name__)
         raise Unavailable from error
     except (redis.ConnectionError, redis.TimeoutError) as error:  # loading its file after a restart, too
         raise Unavailable from error

@@ -24,6 +24,7 @@ from worker.guard import Guard, Limits
 from worker.health import Watchdog
 from worker.lifecycle import Heart
 from worker.metrics import WorkerMetrics
+from worker.starts import Starts
 from worker.tasks import Desk
 from worker.traces import AttemptTraces
 
@@ -67,10 +68,12 @@ class Service:
         if options.metrics_port:
             metrics.serve(options.metrics_port, options.metrics_address)
         self._traces = AttemptTraces(open_traces("mlho-worker", execution.id), store)
+        self._starts = Starts(store, execution)
         self._desk = Desk(
             self._claims,
             self._children,
             self._heart,
+            self._starts,
             store,
             metrics,
             self._traces,
@@ -86,7 +89,7 @@ class Service:
         self._wait_for_redis()
         self._children.warm_up()
         signal.signal(LEAVE_SIGNAL, lambda *_: celery_app.stop())  # the pool waits for what runs
-        for thread in (self._heart, self._guard, self._watchdog):
+        for thread in (self._heart, self._guard, self._watchdog, self._starts):
             thread.start()
         log.info("worker_started", run_id=self._execution.run, workers=self._slots)
         try:
@@ -116,7 +119,7 @@ class Service:
             )
 
     def _end(self) -> None:
-        for thread in (self._heart, self._guard, self._watchdog):
+        for thread in (self._heart, self._guard, self._watchdog, self._starts):
             thread.stop()
         self._children.close()
         with suppress(Unavailable):  # it is forgotten by itself

@@ -4,15 +4,17 @@ import itertools
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
 from mlho.errors import MlhoError
-from mlho.protocol.documents import attempt_key, note_attempt, noted_attempts, place_of
+from mlho.protocol.documents import place_of
+from mlho.protocol.events import Event, EventKind, ToldFailure
 from mlho.protocol.failures import RULES, Failure, FailureClass
 from mlho.protocol.messages import MessageRefused, Refusal, TaskMessage, read_message
-from mlho.protocol.scripts import Verdict
+from mlho.protocol.scripts import MAX_ATTEMPTS, Verdict
 from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
 from worker.child import longer_words
@@ -21,9 +23,12 @@ from worker.claims import Claim, Claims, Lease, Unavailable
 from worker.envelope import genuine_envelope
 from worker.lifecycle import Heart
 from worker.metrics import WorkerMetrics
+from worker.starts import Starts
 from worker.traces import AttemptTraces
 
 _GIVE_UP: Final = {Verdict.EXPIRED: Refusal.EXPIRED, Verdict.REPLAYED: Refusal.REPLAYED}
+_TOLD: Final = {Verdict.COMMITTED: EventKind.COMMITTED, Verdict.EXPIRED: EventKind.EXPIRED}
+"""What the scheduler hears of a claim: it may have missed the first event, if there was one."""
 
 log = structlog.get_logger()
 
@@ -36,6 +41,7 @@ class Desk:
         claims: Claims,
         children: Children,
         heart: Heart,
+        starts: Starts,
         store: Store,
         metrics: WorkerMetrics,
         traces: AttemptTraces,
@@ -48,6 +54,7 @@ class Desk:
         self._claims = claims
         self._children = children
         self._heart = heart
+        self._starts = starts
         self._store = store
         self._metrics = metrics
         self._traces = traces
@@ -80,21 +87,21 @@ class Desk:
             self.refuse(refused.refusal)
             return
         if self._heart.is_closing.is_set():
-            self._give_back(message.task)
+            self._tell(message, EventKind.RELEASED)
             return
         owner = f"{self._worker}:{next(self._numbers)}"
         claim = self._claims.until_answered(
-            lambda: self._claim(message, owner), give_up=self._heart.is_closing.is_set
+            lambda: self._claims.claim(message, owner), give_up=self._heart.is_closing.is_set
         )
         if claim is None:
             return
         if claim.verdict is not Verdict.CLAIMED:
-            self._drop(claim)
+            self._drop(message, claim)
             return
         if not self._has_begun:
             self._has_begun = True
             log.info("first_task_taken", task=message.task[:12], attempt=claim.attempt)
-        self._run(Lease(message.task, owner, claim.attempt))
+        self._run(Lease(message.task, owner, claim.attempt, message.nonce))
 
     def admit(self, item: bytes) -> dict[str, Any] | None:
         """The envelope of an item from the queue, made again for Celery; ``None`` if the item is refused, which is counted."""
@@ -104,6 +111,11 @@ class Desk:
             self.refuse(refused.refusal)
             return None
 
+    def mend(self) -> None:
+        """Delete keys of this execution that have another type than they must."""
+        with suppress(Unavailable):
+            self._claims.mend()
+
     def refuse(self, refusal: Refusal) -> None:
         """Count a message that is not acted on."""
         self._metrics.refused.labels(refusal.value).inc()
@@ -111,15 +123,11 @@ class Desk:
         with suppress(Unavailable):
             self._claims.count(refusal.counter)
 
-    def _claim(self, message: TaskMessage, owner: str) -> Claim:
-        claim = self._claims.claim(message, owner)
-        if claim.verdict is Verdict.CONSULT:
-            stored = noted_attempts(self._store, self._execution, message.task)
-            claim = self._claims.claim(message, owner, stored=stored)
-        return claim
-
-    def _drop(self, claim: Claim) -> None:
+    def _drop(self, message: TaskMessage, claim: Claim) -> None:
         """Somebody else has it, or nobody should: nothing to do, which is no error."""
+        told = _TOLD.get(claim.verdict)
+        if told is not None:
+            self._tell(message, told)
         refusal = _GIVE_UP.get(claim.verdict)
         if refusal is not None:
             self.refuse(refusal)
@@ -128,53 +136,76 @@ class Desk:
         with suppress(Unavailable):
             self._claims.count(f"dropped:{claim.verdict.value}")
 
-    def _give_back(self, task: str) -> None:
+    def _tell(self, message: TaskMessage, kind: EventKind) -> None:
         with suppress(Unavailable):
-            self._claims.tell({"event": "released", "task": task})
+            self._claims.tell(self._event(message.task, message.nonce, kind))
+
+    def _event(self, task: str, nonce: str, kind: EventKind, **fields: Any) -> str:
+        event = Event(execution=self._execution, task=task, nonce=nonce, event=kind, **fields)
+        return event.signed(self._key)
 
     def _run(self, lease: Lease) -> None:
         with self._heart.holding(lease), self._metrics.busy.track_inprogress():
-            outcome = self._outcome(lease)
+            lease, outcome = self._outcome(lease)
         self._metrics.tasks.labels(outcome).inc()
         self._traces.add(lease, outcome)
 
-    def _outcome(self, lease: Lease) -> str:
-        """Run a task and say what became of it; the same in a word."""
+    def _outcome(self, lease: Lease) -> tuple[Lease, str]:
+        """Run a task and say what became of it: the lease with the number of its start, and the outcome in a word."""
         try:
-            if lease.attempt > 1:
-                note_attempt(self._store, self._execution, lease.task, lease.attempt)
+            if self._starts.is_quarantined(lease.task):
+                return lease, self._refuse_start(lease)
+            lease = replace(lease, attempt=self._starts.number_of(lease.task, lease.attempt))
+            if lease.attempt > MAX_ATTEMPTS:
+                self._release(lease, EventKind.EXHAUSTED, attempt=lease.attempt - 1)
+                return lease, "exhausted"
+            if not self._starts.note(lease):
+                return lease, self._refuse_start(lease)
             if self._heart.is_closing.is_set():
                 raise ChildDied(Ending.DRAINED, None)
             answer = self._children.run(lease.owner, lease.task)
         except ChildDied as death:
-            return self._report_death(lease, death)
+            return lease, self._report_death(lease, death)
         except (MlhoError, OSError) as error:
-            return self._fail(lease, Failure.of(error, step="a worker"))
-        return self._report(lease, answer)
+            return lease, self._fail(lease, Failure.of(error, step="a worker"))
+        return lease, self._report(lease, answer)
+
+    def _refuse_start(self, lease: Lease) -> str:
+        """An old message, though Redis does not know its nonce any more: the store knows better."""
+        self.refuse(Refusal.REPLAYED)
+        self._release(lease, EventKind.RELEASED, counts=False)
+        return Refusal.REPLAYED.value
 
     def _report(self, lease: Lease, answer: Answer) -> str:
         if answer.failure is not None:
             return self._fail(lease, answer.failure)
+        self._starts.end(lease, counts=True)
+        event = self._event(
+            lease.task, lease.nonce, EventKind.COMMITTED, attempt=lease.attempt, new=answer.is_new
+        )
         self._claims.until_answered(
-            lambda: self._claims.complete(lease, is_new=answer.is_new), give_up=self._heart.is_closing.is_set
+            lambda: self._claims.complete(lease, event), give_up=self._heart.is_closing.is_set
         )
         return "committed"
 
     def _report_death(self, lease: Lease, death: ChildDied) -> str:
         if death.ending in (Ending.DRAINED, Ending.CANCELLED):
-            self._release(lease, {"event": "released"}, counts=False)
+            self._starts.end(lease, counts=False)
+            self._release(lease, EventKind.RELEASED, counts=False)
             return "released"
         if death.ending is Ending.LEASE_LOST:
+            self._starts.end(lease, counts=False)  # whoever took the lease, the task is not to blame
             log.warning("lease_lost", **self._where(lease))
             return "lease_lost"
         return self._fail(lease, _failure_of_death(death))
 
     def _fail(self, lease: Lease, failure: Failure) -> str:
         rule = RULES[failure.failure_class]
-        event: dict[str, Any] = {"event": "failed", "failure": failure.plain()}
+        fields: dict[str, Any] = {"failure": ToldFailure.of(failure), "attempt": lease.attempt}
         if failure.failure_class is FailureClass.MEMORY:
-            event["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
-        self._release(lease, event, counts=rule.counts)
+            fields["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
+        self._starts.end(lease, counts=rule.counts)
+        self._release(lease, EventKind.FAILED, counts=rule.counts, **fields)
         log.warning(  # last, since it asks the store, which may not answer for long
             "task_failed",
             **self._where(lease),
@@ -187,13 +218,11 @@ class Desk:
     def _where(self, lease: Lease) -> dict[str, str | int]:
         return {"task": lease.task[:12], "attempt": lease.attempt, **place_of(self._store, lease.task)}
 
-    def _release(self, lease: Lease, event: dict[str, Any], *, counts: bool) -> None:
+    def _release(self, lease: Lease, kind: EventKind, *, counts: bool = True, **fields: Any) -> None:
+        event = self._event(lease.task, lease.nonce, kind, **fields)
         self._claims.until_answered(
             lambda: self._claims.release(lease, event, counts=counts), give_up=self._heart.is_closing.is_set
         )
-        if not counts and lease.attempt > 1:
-            with suppress(MlhoError, OSError):  # else an emptied Redis would cost this task a start
-                self._store.delete(attempt_key(self._execution, lease.task, lease.attempt))
 
 
 def _failure_of_death(death: ChildDied) -> Failure:

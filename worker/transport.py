@@ -56,7 +56,7 @@ class _Channel(redis_transport.Channel):
         """Take one item from the queue. Kombu's own parses it with decoders that a hostile item can make raise anything."""
         client = self.client
         try:
-            with _outage_is_a_lost_connection():
+            with self._refusal_is_a_lost_connection():
                 found = client.parse_response(client.connection, "BRPOP", **options)
             if not found:
                 raise Empty
@@ -70,8 +70,25 @@ class _Channel(redis_transport.Channel):
 
     @override
     def _queue_bind(self, *positional: Any, **named: Any) -> None:
-        with _outage_is_a_lost_connection():
-            super()._queue_bind(*positional, **named)
+        """Nothing is written: the queue is read by its name."""
+
+    @override
+    def _size(self, queue: str) -> int:
+        """Nothing is asked: Celery declares its queue when it connects, and a key of another type would end it there."""
+        return 0
+
+    @contextmanager
+    def _refusal_is_a_lost_connection(self) -> Iterator[None]:
+        """Have Celery connect again, once a second, to a Redis that refuses its command: its main loop would end by the answer."""
+        try:
+            yield
+        except self.connection_errors:
+            raise
+        except self.ResponseError as error:
+            self.connection.desk.mend()
+            log.warning("queue_unavailable", error=f"broker: {outage_of(error) or 'refuses a command.'}")
+            time.sleep(_PAUSE_SECONDS)
+            raise ConnectionResetError("closed, because the server refuses a command") from error
 
 
 class Connection(kombu.Connection):
@@ -80,20 +97,6 @@ class Connection(kombu.Connection):
     @override
     def ensure_connection(self, *positional: Any, **named: Any) -> Any:
         return super().ensure_connection(*positional, **{**named, **_RETRY_SECONDS})
-
-
-@contextmanager
-def _outage_is_a_lost_connection() -> Iterator[None]:
-    """Have Celery connect again, once a second, to a Redis that takes nothing now: its main loop would end by the answer."""
-    try:
-        yield
-    except Exception as error:
-        words = outage_of(error)
-        if words is None:
-            raise
-        log.warning("queue_unavailable", error=f"broker: {words}")
-        time.sleep(_PAUSE_SECONDS)
-        raise ConnectionResetError("closed, because the server takes nothing") from error
 
 
 class _Poller(redis_transport.MultiChannelPoller):

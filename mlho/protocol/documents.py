@@ -1,7 +1,7 @@
 """What scheduler and workers leave for each other in the store: tasks, starts, and the state of an execution."""
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final
 
@@ -167,17 +167,30 @@ def place_of(store: Store, task_key: str) -> dict[str, str | int]:
     return {"step": task.kind, **place_in(task.params)}
 
 
-def attempt_key(execution: str, task_key: str, attempt: int) -> str:
-    """Key of the record that a task was started for the n-th time."""
-    return f"{ATTEMPTS}/{execution}/{task_key}/{attempt}"
+def attempt_key(execution: str, task_key: str, nonce: str) -> str:
+    """Key of the record that a message has started a task again."""
+    return f"{ATTEMPTS}/{execution}/{task_key}/{nonce}"
 
 
-def note_attempt(store: Store, execution: str, task_key: str, attempt: int) -> None:
-    """Record a start outside Redis, before it happens."""
-    store.put_if_absent(attempt_key(execution, task_key, attempt), json.dumps({"attempt": attempt}).encode())
+class Start(BaseModel):
+    """The record of a start from the second on, which its worker renews."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempt: int
+    renewals: int = 0
+    is_over: bool = False
+    """Its worker has seen it end, by the task's own fault."""
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(self.model_dump())
 
 
-def noted_attempts(store: Store, execution: str, task_key: str) -> int:
-    """How many starts of a task the store knows of; the first is not noted."""
-    keys = store.keys(f"{ATTEMPTS}/{execution}/{task_key}/")
-    return max((int(key.rsplit("/", 1)[1]) for key in keys), default=0)
+def noted_attempts(store: Store, execution: str, task_key: str) -> dict[str, Start]:
+    """The records of a task's starts that stand, by the nonce of their message; the first start has none."""
+    found = {}
+    for key in store.keys(f"{ATTEMPTS}/{execution}/{task_key}/"):
+        with suppress(ArtifactNotFound, ValidationError):  # withdrawn meanwhile; what a power cut left of it
+            found[key.rpartition("/")[2]] = Start.model_validate_json(store.get(key))
+    return found

@@ -1,7 +1,7 @@
 """The message that starts a task: small, strict, signed, and free of data.
 
-It names a task; what the task is stands in the store, under a key that is the hash of its content. Whoever can write to
-the queue can therefore at most make a worker do, once more, what the run asked for anyway, and only with the key.
+It names a task; what the task is stands in the store, under a key that is the hash of its content. Who can write to the queue, but lacks the
+key, can at most send a copy: it has a worker do once more what the run asked for.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ TASK_NAME: Final = "mlho.run_task"  # the whole allow-list
 MAX_MESSAGE_BYTES: Final = 1024
 NONCE_BYTES: Final = 16
 SIGNATURE: Final = "signature"
+ID_SEPARATOR: Final = "."  # in the id of a message in the queue: task, nonce
 
 RunId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}$")]
 ExecutionId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}-[1-9][0-9]{{0,5}}$")]

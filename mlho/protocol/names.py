@@ -1,5 +1,6 @@
 """Names in Redis. All that an execution owns there begins with one prefix, and is deleted with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,22 +8,23 @@ PREFIX: Final = "mlho"
 QUEUE: Final = "tasks"
 KEEP_SECONDS: Final = 30
 """A key of an execution lasts this long after the last sign of life of its scheduler and workers: none of them may be there to delete it."""
-LASTING: Final = (
-    "epoch",
-    "cancelled",
-    "done",
-    "committed",
-    "attempts",
-    "leases",
-    "owners",
-    "nonces",
-    "quarantine",
-    "events",
-    "workers",
-    "counters",
-    "progress",
-    "queue",
-)
+TYPES: Final[Mapping[str, str]] = {
+    "epoch": "string",
+    "cancelled": "string",
+    "done": "string",
+    "committed": "set",
+    "attempts": "hash",
+    "leases": "zset",
+    "owners": "hash",
+    "nonces": "zset",
+    "events": "list",
+    "workers": "zset",
+    "counters": "hash",
+    "progress": "string",
+    "queue": "list",
+}
+"""What each key must be; anybody who can write to Redis can make it something else."""
+LASTING: Final = tuple(TYPES)
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,8 @@ class Names:
         return self._own("committed")
 
     @property
-    def quarantine(self) -> str:
-        """Hash: task key to attempts, for tasks whose budget is used up."""
-        return self._own("quarantine")
-
-    @property
     def attempts(self) -> str:
-        """Hash: task key to counted starts."""
+        """Hash: task key to counted starts; a hint, since the store has the records that decide."""
         return self._own("attempts")
 
     @property

@@ -1,9 +1,18 @@
 """A hostile client: it reads and writes all of an execution's Redis, and has no signing key."""
 
+import base64
 import copy
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
+
+import redis
+
+from mlho.protocol.failures import FailureClass
+from mlho.protocol.messages import TASK_NAME, new_message, signed
+from mlho.protocol.names import TYPES, Names
 
 VALUES: Final[tuple[Any, ...]] = (
     None,
@@ -33,6 +42,27 @@ PROPERTIES: Final = (
     "priority",
     "expiration",
 )
+STRANGE: Final = (
+    "",
+    "x",
+    "-1",
+    "0",
+    "1",
+    "3",
+    "999",
+    "1e308",
+    "nan",
+    "inf",
+    "-inf",
+    "9" * 400,
+    "[]",
+    "{}",
+    "\x00\x1b[2J",
+    b"\xff\xfe",
+)
+SCORES: Final = ("-inf", "0", "1", "1e15", "1e300", "+inf")
+WRONG_KEY: Final = b"a key that this client has made up"
+_YEARS_MS: Final = 10**13
 
 
 def hostile_copies(genuine: str) -> Iterator[str]:
@@ -43,3 +73,201 @@ def hostile_copies(genuine: str) -> Iterator[str]:
             item = copy.deepcopy(json.loads(genuine))
             item[part][name] = value
             yield json.dumps(item)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an attack aims at.
+
+    Attributes
+    ----------
+    names : Names
+        Keys of the execution.
+    never : str
+        Key of a task whose document is in the store, and which nobody asked for.
+    under_way : sequence of str
+        Keys of tasks of the run.
+    genuine : str
+        An item that was copied from the queue.
+    blob : str
+        Digest of a blob that another run has.
+    """
+
+    names: Names
+    never: str
+    under_way: Sequence[str]
+    genuine: str
+    blob: str
+
+
+type Attack = Callable[["redis.Redis"], object]
+
+
+def attacks(target: Target, n_items: int, dice: random.Random) -> list[tuple[str, Attack]]:
+    """So many hostile items by name, of each kind as many as there are in turn, in random order."""
+    kinds = [_messages(target), _events(target), _types(target), _values(target), _losses(target)]
+    found: list[tuple[str, Attack]] = []
+    pools = [list(kind) for kind in kinds]
+    for pool in pools:
+        dice.shuffle(pool)
+    while len(found) < n_items:
+        for pool in pools:
+            found.append(pool[len(found) // len(pools) % len(pool)])
+    dice.shuffle(found)
+    return found[:n_items]
+
+
+def _messages(target: Target) -> Iterator[tuple[str, Attack]]:
+    """Items of the queue: copies with hostile headers, forgeries, and what is no message."""
+    queue = target.names.queue
+
+    def put(item: str | bytes) -> Attack:
+        return lambda client: client.lpush(queue, item)
+
+    for item in hostile_copies(target.genuine):
+        yield "message: copied with a hostile header", put(item)
+    for item in _forgeries(target):
+        yield "message: forged", put(item)
+    for item in STRANGE:
+        yield "message: none", put(item)
+    for name in ("celery.chord_unlock", "celery.backend_cleanup", TASK_NAME + "2", "", None, 7):
+        changed = json.loads(target.genuine)
+        changed["headers"]["task"] = name
+        yield "message: of another name", put(json.dumps(changed))
+
+
+def _forgeries(target: Target) -> Iterator[str]:
+    envelope = json.loads(target.genuine)
+    run, execution = target.names.execution.rpartition("-")[0], target.names.execution
+    genuine = json.loads(base64.b64decode(envelope["body"]))[1]
+    made_up = signed(
+        new_message(run=run, execution=execution, task=target.never, expires=_YEARS_MS), key=WRONG_KEY
+    )
+    for arguments in (
+        made_up,
+        {**made_up, "signature": genuine["signature"]},
+        {**genuine, "task": target.never},
+        {**genuine, "expires": _YEARS_MS},
+        {**genuine, "nonce": "0" * 32},
+        {**genuine, "signature": ""},
+        {**genuine, "signature": None},
+        {name: value for name, value in genuine.items() if name != "signature"},
+        {**genuine, "padding": "x" * 6_000},
+    ):
+        for embedded in ({}, {"callbacks": [{"task": TASK_NAME, "kwargs": made_up}]}, {"chord": "x"}, None):
+            body = base64.b64encode(json.dumps([[], arguments, embedded]).encode()).decode()
+            yield json.dumps({**envelope, "body": body})
+    for encoding in ("application/x-python-serialize", "application/x-yaml", "application/data", None):
+        yield json.dumps({**envelope, "content-type": encoding})
+    yield '{"__type__": "decimal", "__value__": "x"}'
+    yield "[" * 100_000
+
+
+def _events(target: Target) -> Iterator[tuple[str, Attack]]:
+    """Events about tasks under way: of each kind and class of failure, unsigned, signed with another key, and cut."""
+    for task in (*target.under_way[:3], target.never):
+        for kind in ("committed", "failed", "released", "exhausted", "expired", "poison", ""):
+            for failure_class in FailureClass:
+                failure = {
+                    "class": failure_class.value,
+                    "kind": "ArtifactDamaged",
+                    "message": "m",
+                    "sha256": target.blob,
+                }
+                event = {"execution": target.names.execution, "task": task, "nonce": "0" * 32, "event": kind, "attempt": 3, "failure": failure}  # fmt: skip
+                text = json.dumps(event)
+                for item in (text, "0" * 64 + text, text[:40]):
+                    yield f"event: {kind}", _pushes(target.names.events, item)
+    for item in STRANGE:
+        yield "event: none", _pushes(target.names.events, item)
+
+
+def _pushes(key: str, item: str | bytes) -> Attack:
+    return lambda client: client.rpush(key, item)
+
+
+def _types(target: Target) -> Iterator[tuple[str, Attack]]:
+    """Each key as each type."""
+    puts: dict[str, Callable[[redis.Redis, str], object]] = {
+        "string": lambda client, key: client.set(key, "x"),
+        "list": lambda client, key: client.rpush(key, "x"),
+        "set": lambda client, key: client.sadd(key, "x"),
+        "hash": lambda client, key: client.hset(key, "x", "y"),
+        "zset": lambda client, key: client.zadd(key, {"x": 1}),
+        "stream": lambda client, key: client.xadd(key, {"x": "y"}),
+    }
+    for name in TYPES:
+        key = getattr(target.names, name)
+        for kind, put in puts.items():
+            yield f"key: {name} as {kind}", _replaces(key, put)
+
+
+def _replaces(key: str, put: "Callable[[redis.Redis, str], object]") -> Attack:
+    def replace(client: "redis.Redis") -> None:
+        pipe = client.pipeline()
+        pipe.delete(key)
+        put(pipe, key)
+        pipe.execute()
+
+    return replace
+
+
+def _values(target: Target) -> Iterator[tuple[str, Attack]]:
+    """Values of the right type and of any content: counts, owners, leases, flags, workers, marks of tasks that are done."""
+    names = target.names
+    for value in STRANGE:
+        for name in ("epoch", "cancelled", "done", "progress"):
+            yield f"value: {name}", _sets(getattr(names, name), value)
+        for task in target.under_way:
+            yield "value: attempts", _sets_field(names.attempts, task, value)
+            yield "value: owners", _sets_field(names.owners, task, value)
+        yield "value: counters", _sets_field(names.counters, "refused:forged", value)
+        yield "value: quarantine", _sets_field(f"{names.prefix}quarantine", target.under_way[0], value)
+    for score in SCORES:
+        for member in (*target.under_way, target.never, "", "x", "x/1", "x/99999999", b"\xff"):
+            for name in ("leases", "workers", "nonces"):
+                yield f"value: {name}", _scores(getattr(names, name), member, score)
+    for task in (*target.under_way, "x"):
+        yield "value: committed", _adds(names.committed, task)
+
+
+def _sets(key: str, value: str | bytes) -> Attack:
+    return lambda client: client.set(key, value)
+
+
+def _sets_field(key: str, field: str, value: str | bytes) -> Attack:
+    return lambda client: client.hset(key, field, value)
+
+
+def _scores(key: str, member: str | bytes, score: str) -> Attack:
+    return lambda client: client.zadd(key, {member: score})
+
+
+def _adds(key: str, member: str) -> Attack:
+    return lambda client: client.sadd(key, member)
+
+
+def _losses(target: Target) -> Iterator[tuple[str, Attack]]:
+    """What is there is gone, ends at once, or never ends."""
+    for name in TYPES:
+        key = getattr(target.names, name)
+        yield f"loss: {name}", _deletes(key)
+        yield f"loss: {name} lasts", _persists(key)
+        yield f"loss: {name} ends", _ends(key)
+    yield "loss: everything", lambda client: client.flushall()
+    yield "loss: scripts", lambda client: client.script_flush()
+    for name in ("queue", "events"):
+        key = getattr(target.names, name)
+        yield f"flood: {name}", lambda client, key=key: client.lpush(key, *["x"] * 20_000)  # type: ignore[misc]
+
+
+def _deletes(key: str) -> Attack:
+    return lambda client: client.delete(key)
+
+
+def _persists(key: str) -> Attack:
+    return lambda client: client.persist(key)
+
+
+def _ends(key: str) -> Attack:
+    return lambda client: client.pexpire(key, 1)

@@ -18,6 +18,7 @@ from typing import Final
 
 from mlho.log import configure
 from tests.services.chaos_proof import chaos, kill_schedulers
+from tests.services.hostile_proof import attack
 from tests.services.measured import Measured, table
 from tests.services.queue_home import Home
 from tests.services.redis_servers import durable
@@ -92,6 +93,11 @@ def _chaos(folder: Path, extent: Extent) -> list[Measured]:
     return chaos(folder, extent.seeds, n_tasks=extent.n_tasks, on_store=extent.on_store)
 
 
+def _hostile(folder: Path, extent: Extent) -> list[Measured]:
+    with Home(folder) as home:
+        return attack(home, extent.of(2_000), extent.dice)
+
+
 PROOFS: Final[Mapping[str, Proof]] = {
     "workers": _workers,
     "lock": _lock,
@@ -100,6 +106,7 @@ PROOFS: Final[Mapping[str, Proof]] = {
     "schedulers": _schedulers,
     "drain": _drain,
     "chaos": _chaos,
+    "hostile": _hostile,
 }
 
 

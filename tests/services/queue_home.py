@@ -111,7 +111,7 @@ class Home:
 
     @contextmanager
     def executor(self, *, lead: Callable[[], None] = lambda: None) -> Iterator[QueueExecutor]:
-        leases = Leases(self.server.url, self.names)
+        leases = Leases(self.server.url, self.names, key=KEY)
         sender = Sender(self.server.url, self.names, key=KEY)
         try:
             with QueueExecutor(

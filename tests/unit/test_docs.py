@@ -212,7 +212,7 @@ def test_the_operations_page_says_what_a_store_holds():
         keys_of.proposals_prefix("ab"),
         keys_of.run_key("ab", "result.json"),
         documents.task_document_key("ab"),
-        documents.attempt_key("ab-1", "task", 2),
+        documents.attempt_key("ab-1", "task", "nonce"),
         f"{probe._PROBES}/",
         f"{cleanup._UNDER_WAY}/",
         f"{local._TEMPORARY}/",

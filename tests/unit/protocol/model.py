@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 class Model:
     """The state of one execution in Redis."""
 
-    budget: int
     epoch: int = 0
     cancelled: bool = False
     committed: set[str] = field(default_factory=set)
@@ -16,43 +15,31 @@ class Model:
     live: set[str] = field(default_factory=set)  # tasks with a lease that has not expired
     expired: set[str] = field(default_factory=set)  # tasks with one that has
     nonces: set[str] = field(default_factory=set)
-    quarantine: set[str] = field(default_factory=set)
     events: list[tuple[str, str]] = field(default_factory=list)
 
-    def claim(self, task: str, owner: str, nonce: str, *, is_stale: bool, stored: int) -> tuple[str, int]:
+    def claim(self, task: str, owner: str, nonce: str, *, is_stale: bool) -> tuple[str, int]:
         if not self.epoch:
             return "unready", 0
         if self.cancelled:
             return "cancelled", 0
         if task in self.committed:
-            self.events.append(("committed", task))
             return "committed", 0
+        is_known = task in self.attempts
         attempts = self.attempts.get(task, 0)
         if self.owners.get(task) == owner:
             return "claimed", attempts
         if is_stale:
-            self.events.append(("expired", task))
             return "expired", attempts
         if nonce in self.nonces:
             return "replayed", attempts
-        if task in self.quarantine:
-            self.events.append(("exhausted", task))
-            return "exhausted", attempts
         if task in self.live:
             return "leased", attempts
-        if self.epoch > 1 and task not in self.attempts and stored < 0:
-            return "consult", 0
-        attempts = max(attempts, stored)
-        if attempts >= self.budget:
-            self.quarantine.add(task)
-            self.events.append(("exhausted", task))
-            return "exhausted", attempts
         self.attempts[task] = attempts + 1
         self.expired.discard(task)
         self.live.add(task)
         self.owners[task] = owner
         self.nonces.add(nonce)
-        return "claimed", attempts + 1
+        return "claimed", attempts + 1 if is_known or self.epoch == 1 else 0
 
     def heartbeat(self, leases: list[tuple[str, str, int]]) -> tuple[str, set[str]]:
         state = "cancelled" if self.cancelled else "go on" if self.epoch else "unready"
@@ -61,12 +48,13 @@ class Model:
         lost = set()
         for task, owner, attempt in leases:
             holder = self.owners.get(task)
-            is_over = task in self.committed or task in self.quarantine
+            is_over = task in self.committed
             if holder == owner or (holder is None and not is_over):
                 self.expired.discard(task)
                 self.live.add(task)
                 self.owners[task] = owner
-                self.attempts[task] = max(attempt, self.attempts.get(task, 0))
+                if attempt > self.attempts.get(task, 0):
+                    self.attempts[task] = attempt
             else:
                 lost.add(owner)
         return state, lost
@@ -99,7 +87,7 @@ class Model:
             self.expired.add(task)
 
     def flush(self) -> None:
-        self.__init__(self.budget)  # type: ignore[misc] - a model is emptied as a server is
+        self.__init__()  # type: ignore[misc] - a model is emptied as a server is
 
     def _end(self, task: str) -> None:
         self.owners.pop(task, None)

@@ -1,7 +1,7 @@
 """The scripts on a real server do, step for step, what their model in Python does."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from mlho.protocol.messages import TaskMessage
-from mlho.protocol.names import Names
+from mlho.protocol.names import TYPES, Names
+from mlho.protocol.scripts import LEASE_MS
 from scheduler.leases import Leases
 from tests.services.redis_servers import Server
 from tests.unit.protocol.model import Model
-from worker.claims import Claims, Lease
+from worker.claims import Claims, Lease, Unavailable
 
 RUN = "0123456789abcdef"
 EXECUTION = f"{RUN}-1"
-BUDGET = 3
+NAMES = Names(EXECUTION)
 TASKS = [letter * 64 for letter in "abc"]
 OWNERS = ["w1:1", "w1:2", "w2:1"]
 FAR_MS = 3_600_000
@@ -49,10 +50,10 @@ class Machine(RuleBasedStateMachine):
         self.raw = redis.Redis.from_url(self.server.url, decode_responses=True)
         self.raw.flushall()
         self.names = Names(EXECUTION)
-        self.claims = Claims(self.server.url, self.names, lease_ms=FAR_MS, budget=BUDGET)
-        self.leases = Leases(self.server.url, self.names)
+        self.claims = Claims(self.server.url, self.names, lease_ms=FAR_MS)
+        self.leases = Leases(self.server.url, self.names, lease_ms=FAR_MS)
         self.leases.declare(1)
-        self.model = Model(BUDGET, epoch=1)
+        self.model = Model(epoch=1)
         self.held: list[Lease] = []
 
     def teardown(self) -> None:
@@ -66,12 +67,11 @@ class Machine(RuleBasedStateMachine):
         owner=st.sampled_from(OWNERS),
         nonce=st.integers(0, 9),
         is_stale=st.booleans() | st.just(False),
-        stored=st.sampled_from([-1, 0, 2, 3]),
     )
-    def claim(self, task: str, owner: str, nonce: int, is_stale: bool, stored: int) -> None:
+    def claim(self, task: str, owner: str, nonce: int, is_stale: bool) -> None:
         expires = _now_ms() + (-1_000 if is_stale else FAR_MS)
-        found = self.claims.claim(_message(task, nonce, expires=expires), owner, stored=stored)
-        expected = self.model.claim(task, owner, f"{nonce:032x}", is_stale=is_stale, stored=stored)
+        found = self.claims.claim(_message(task, nonce, expires=expires), owner)
+        expected = self.model.claim(task, owner, f"{nonce:032x}", is_stale=is_stale)
         assert (found.verdict.value, found.attempt) == expected
         if expected[0] == "claimed":
             self.held.append(Lease(task, owner, found.attempt))
@@ -85,12 +85,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(task=st.sampled_from(TASKS), owner=st.sampled_from(OWNERS))
     def complete(self, task: str, owner: str) -> None:
-        self.claims.complete(Lease(task, owner, 1), is_new=True)
+        self.claims.complete(Lease(task, owner, 1), "an event")
         self.model.complete(task, owner)
 
     @rule(task=st.sampled_from(TASKS), owner=st.sampled_from(OWNERS), counts=st.booleans())
     def release(self, task: str, owner: str, counts: bool) -> None:
-        found = self.claims.release(Lease(task, owner, 1), {"event": "released"}, counts=counts)
+        found = self.claims.release(Lease(task, owner, 1), "an event", counts=counts)
         assert found == self.model.release(task, owner, counts=counts)
 
     @rule(task=st.sampled_from(TASKS))
@@ -131,16 +131,14 @@ class Machine(RuleBasedStateMachine):
         assert found == self.model.attempts
         assert raw.hgetall(names.owners) == self.model.owners
         assert set(raw.zrange(names.leases, 0, -1)) == self.model.live | self.model.expired
-        assert set(raw.hkeys(names.quarantine)) == self.model.quarantine
         assert set(raw.zrange(names.nonces, 0, -1)) == self.model.nonces
         assert raw.llen(names.events) == len(self.model.events)
 
     @invariant()
-    def one_holder_within_budget(self) -> None:
-        """A lease has exactly one owner, and no task was started more often than its budget."""
+    def one_holder(self) -> None:
+        """A lease has exactly one owner."""
         if hasattr(self, "raw"):
             assert set(self.model.owners) == self.model.live | self.model.expired
-            assert all(count <= BUDGET for count in self.model.attempts.values())
 
 
 def test_scripts_equal_their_model(server: Server) -> None:
@@ -154,23 +152,115 @@ def test_scripts_equal_their_model(server: Server) -> None:
     )
 
 
-def test_message_of_an_emptied_server_asks_the_store(server: Server) -> None:
-    """After FLUSHALL a task that the store knows of twice may start once more, and then never again."""
-    raw = redis.Redis.from_url(server.url)
-    raw.flushall()
-    claims, leases = Claims(server.url, Names(EXECUTION)), Leases(server.url, Names(EXECUTION))
+@pytest.fixture
+def raw(server: Server) -> Iterator["redis.Redis"]:
+    client = redis.Redis.from_url(server.url, decode_responses=True)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def claims(server: Server) -> Iterator[Claims]:
+    made = Claims(server.url, NAMES)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def leases(server: Server) -> Iterator[Leases]:
+    made = Leases(server.url, NAMES)
+    yield made
+    made.close()
+
+
+def test_emptied_server_does_not_know_which_start_it_is(
+    raw: "redis.Redis", claims: Claims, leases: Leases
+) -> None:
+    """After FLUSHALL the first claim is of an unknown start, which the store must number."""
     leases.declare(2)
     expires = _now_ms() + FAR_MS
-    asked = claims.claim(_message(TASKS[0], 1, expires=expires), "w:1")
-    assert (asked.verdict, asked.attempt) == ("consult", 0)
-    third = claims.claim(_message(TASKS[0], 1, expires=expires), "w:1", stored=2)
-    assert (third.verdict, third.attempt) == ("claimed", 3)
-    assert claims.release(Lease(TASKS[0], "w:1", 3), {"event": "failed"}, counts=True)
-    fourth = claims.claim(_message(TASKS[0], 2, expires=expires), "w:2")
-    assert fourth.verdict == "exhausted"
-    claims.close()
-    leases.close()
-    raw.close()
+    first = claims.claim(_message(TASKS[0], 1, expires=expires), "w:1")
+    assert (first.verdict, first.attempt) == ("claimed", 0)
+    assert claims.release(Lease(TASKS[0], "w:1", 1), "an event", counts=True)
+    second = claims.claim(_message(TASKS[0], 2, expires=expires), "w:2")
+    assert (second.verdict, second.attempt) == ("claimed", 2)
+
+
+@pytest.mark.parametrize(
+    "hint", ["many", "-1", "nan", "inf", "-inf", "1e308", "0x", "", "99999999999999999999"]
+)
+def test_count_that_is_none_is_an_unknown_start(
+    raw: "redis.Redis", claims: Claims, leases: Leases, hint: str
+) -> None:
+    """Whatever stands where a count should; it is a count again afterwards."""
+    leases.declare(1)
+    raw.hset(NAMES.attempts, TASKS[0], hint)
+    found = claims.claim(_message(TASKS[0], 1, expires=_now_ms() + FAR_MS), "w:1")
+    assert (found.verdict, found.attempt) == ("claimed", 0)
+    assert raw.hget(NAMES.attempts, TASKS[0]) == "1"
+    raw.zadd(NAMES.leases, {TASKS[0]: 1})
+    raw.hset(NAMES.attempts, TASKS[0], hint)
+    assert [reaped.attempts for reaped in leases.reap()] == [0]
+
+
+@pytest.mark.parametrize("score", ["+inf", "1e300", "9e15"])
+def test_lease_of_years_ends_within_two_leases(raw: "redis.Redis", leases: Leases, score: str) -> None:
+    """It is shortened, not ended: its worker may be alive, and the clock of Redis set back."""
+    raw.zadd(NAMES.leases, {TASKS[0]: score, TASKS[1]: _now_ms() + LEASE_MS})  # type: ignore[dict-item]
+    assert leases.reap() == []
+    assert leases.n_dropped == 1
+    assert raw.zscore(NAMES.leases, TASKS[0]) <= _now_ms() + 2 * LEASE_MS
+    assert leases.reap() == []
+    assert leases.n_dropped == 1
+
+
+def _put(raw: "redis.Redis", key: str, kind: str) -> None:
+    put = {"string": lambda: raw.set(key, "x"), "list": lambda: raw.rpush(key, "x"), "set": lambda: raw.sadd(key, "x"), "hash": lambda: raw.hset(key, "x", "y"), "zset": lambda: raw.zadd(key, {"x": 1}), "stream": lambda: raw.xadd(key, {"x": "y"})}  # fmt: skip
+    raw.delete(key)
+    put[kind]()
+
+
+@pytest.mark.parametrize("kind", ["string", "list", "set", "hash", "zset", "stream"])
+@pytest.mark.parametrize("name", TYPES)
+def test_key_of_another_type_is_deleted_and_the_next_call_goes_through(
+    raw: "redis.Redis", claims: Claims, leases: Leases, name: str, kind: str
+) -> None:
+    """Each key as each type, met by claim, heartbeat, complete and release: nothing half done, and nothing but Unavailable comes out."""
+    lease = Lease(TASKS[0], "w:1", 1)
+    calls: list[Callable[[], object]] = [
+        lambda: claims.claim(_message(TASKS[0], 1, expires=_now_ms() + FAR_MS), "w:1"),
+        lambda: claims.heartbeat("w", 1, [lease]),
+        lambda: claims.release(lease, "an event", counts=False),
+        lambda: claims.complete(lease, "an event"),
+        lambda: claims.tell("an event"),
+        lambda: claims.count("refused:forged"),
+    ]
+    for call in calls:
+        _put(raw, getattr(NAMES, name), kind)
+        is_met = False
+        try:
+            call()
+        except Unavailable:
+            is_met = True
+            call()
+        assert is_met <= (kind != TYPES[name])
+    leases.mend(1_000)
+    assert leases.mend(1_000) == 0
+    leases.look()
+    leases.reap()
+    leases.queued()
+    leases.wait_for_events(0.01)
+
+
+def test_flooded_key_is_deleted(raw: "redis.Redis", leases: Leases) -> None:
+    """What holds more than the tasks under way can have filled it with; nonces and commits may be as many as there were messages."""
+    for name in ("events", "queue"):
+        raw.rpush(getattr(NAMES, name), *["x"] * 101)
+    raw.zadd(NAMES.nonces, {f"x{n}": n for n in range(101)})
+    raw.sadd(NAMES.committed, *[f"x{n}" for n in range(101)])
+    assert leases.mend(100) == 2
+    assert sorted(raw.keys()) == sorted([NAMES.nonces, NAMES.committed])
 
 
 def test_keys_of_an_execution_are_removed_and_no_others(server: Server, tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None
         first.check()
 
 
+def test_key_of_another_type_is_taken_over(server: Server, raw: "redis.Redis") -> None:
+    """No scheduler has made it."""
+    with fence(server) as one:
+        raw.delete(KEY)
+        raw.rpush(KEY, "x")
+        one.check()
+        assert raw.type(KEY) == "string"
+
+
 def test_of_eight_schedulers_that_start_at_once_one_works(server: Server, raw: "redis.Redis") -> None:
     barrier, winners, losers = threading.Barrier(8), [], []
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from mlho.protocol.documents import State, is_over, read_execution
+from mlho.protocol.events import Event, EventKind, ToldFailure
+from mlho.protocol.failures import Failure, FailureClass
 from mlho.protocol.names import Names
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
@@ -28,6 +31,7 @@ from tests.services.redis_servers import Server
 
 RUN = "0123456789abcdef"
 NAMES = Names(f"{RUN}-1")
+KEY = b"0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def leases(server: Server) -> Iterator[Leases]:
-    found = Leases(server.url, NAMES)
+    found = Leases(server.url, NAMES, key=KEY)
     found.remove_keys()
     yield found
     found.close()
@@ -67,35 +71,74 @@ def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
     assert (before, leases.progress()) == ([], stages)
 
 
-def test_events_come_in_order_and_nonsense_is_skipped(leases: Leases, raw: "redis.Redis") -> None:
-    """Of any shape, bytes that are no text among them."""
-    failure = '{"class": "input", "kind": "DataError", "message": "no column"}'
+def _told(kind: EventKind, nonce: int, *, execution: str = NAMES.execution, **fields: Any) -> Event:
+    return Event(execution=execution, task="ab" * 32, nonce=f"{nonce:032x}", event=kind, **fields)
+
+
+FAILURE = ToldFailure.of(Failure(FailureClass.INPUT, "DataError", "no column", "cd" * 32))
+
+
+def test_signed_events_come_in_order_and_nothing_else_does(leases: Leases, raw: "redis.Redis") -> None:
+    """Of any shape, bytes that are no text among them; each that is refused is counted."""
+    first, last = (
+        _told(EventKind.COMMITTED, 1, new=True),
+        _told(EventKind.FAILED, 2, attempt=1, failure=FAILURE),
+    )
+    genuine = last.signed(KEY)
     nonsense = (
         "no json",
-        "[1]",
-        "7",
         b"\xff\xfe",
         "[" * 100_000,
-        '{"event": 3, "task": "x"}',
-        '{"event": "committed"}',
-        '{"event": "failed", "task": "x", "attempt": 1}',
-        '{"event": "failed", "task": "x", "attempt": 1, "failure": "all"}',
-        '{"event": "failed", "task": "x", "attempt": 1, "failure": {"class": "fate", "kind": "", "message": ""}}',
-        f'{{"event": "failed", "task": "x", "failure": {failure}}}',
-        f'{{"event": "failed", "task": "x", "attempt": "1", "failure": {failure}}}',
-        f'{{"event": "failed", "task": "x", "attempt": 1, "memory": null, "failure": {failure}}}',
-        '{"event": "exhausted", "task": "x"}',
+        '{"event": "committed", "task": "x"}',
+        genuine[64:],
+        "0" * 64 + genuine[64:],
+        genuine.replace('"attempt":1', '"attempt":3'),
+        genuine.replace("cdcd", "abab", 1),
+        last.signed(b"somebody else's key, long enough"),
+        _told(EventKind.COMMITTED, 1, execution=f"{RUN}-9").signed(KEY),
+        _told(EventKind.FAILED, 1).signed(KEY),
+        "x" * 200_000,
     )
-    raw.rpush(NAMES.events, '{"event": "a", "task": "1"}', *nonsense)
-    raw.rpush(NAMES.events, f'{{"event": "failed", "task": "2", "attempt": 1, "failure": {failure}}}')
-    assert [event["task"] for event in leases.wait_for_events(0.1)] == ["1", "2"]
+    raw.rpush(NAMES.events, first.signed(KEY), *nonsense, genuine)
+    assert leases.wait_for_events(0.1) == [first, last]
+    assert leases.n_dropped == len(nonsense)
     assert leases.wait_for_events(0.1) == []
+    assert last.why == Failure(FailureClass.INPUT, "DataError", "no column", "cd" * 32)
 
 
 def test_slots_of_workers_that_are_there(leases: Leases, raw: "redis.Redis") -> None:
+    """Those that beat a short while ago, and no name that no worker can have."""
     now = int(raw.time()[0]) * 1000
-    raw.zadd(NAMES.workers, {"w1/2": now + 60_000, "w2/3": now + 60_000, "gone/8": now - 1})
+    raw.zadd(
+        NAMES.workers, {"w1/2": now + 8_000, "w2/3": now + 8_000, "gone/8": now - 1, "liar/7": now + 99_000}
+    )
+    raw.zadd(
+        NAMES.workers,
+        dict.fromkeys(["x", "/5", "x/", "x/y", "x/-1", "x/0", "x/99999", "x/1e9", ""], now + 8_000),
+    )
     assert leases.look().slots == 5
+    raw.zadd(NAMES.workers, {f"many-{number}/9999": now + 8_000 for number in range(9)})
+    assert leases.look().slots == 4_096
+
+
+def test_counts_and_progress_that_are_none_are_not_shown(leases: Leases, raw: "redis.Redis") -> None:
+    raw.hset(
+        NAMES.counters, mapping={"refused:forged": "7", "refused:foreign": "many", "x": "-1", "y": "9" * 400}
+    )
+    assert leases.counters() == {"refused:forged": 7, "refused:foreign": 0, "x": 0, "y": 0}
+    assert leases.look().n_refused == 7
+    for text in (
+        "no json",
+        "[1]",
+        '[["a", 2, 1]]',
+        '[["a", "1", 2]]',
+        "[[1, 1, 1]]",
+        "{}",
+        "7",
+        "[" * 100_000,
+    ):
+        raw.set(NAMES.progress, text)
+        assert leases.progress() == []
 
 
 def test_queue_is_read_by_message_id(leases: Leases, raw: "redis.Redis") -> None:

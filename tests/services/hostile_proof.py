@@ -1,0 +1,86 @@
+"""The attack of a hostile client on a run that is under way: what it must not cause, and how soon the run goes on when it ends."""
+
+import hashlib
+import random
+import time
+from contextlib import suppress
+from typing import Final, cast
+
+import redis
+
+from mlho.protocol.documents import State, cancel_key, read_execution, write_task
+from mlho.store.keys import blob_key
+from scheduler.executions import quarantined_tasks
+from tests.services.hostile import Target, attacks
+from tests.services.measured import Measured
+from tests.services.queue_home import RUN, Home, result
+from tests.services.queue_steps import noted_starts, task
+
+GO_ON_SECONDS: Final = 15.0
+_ITEMS_A_ROUND: Final = 100
+_PAUSE_SECONDS: Final = 0.02
+_N_WORKERS: Final = 2
+_BYSTANDER: Final = b"a blob of another run"
+
+
+def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
+    """Attack a run with so many hostile items, in rounds, and look after each whether it goes on.
+
+    In each round two tasks are under way and two wait; all four must be done in the end, and a task that is sent after the round within 15 s.
+    """
+    digest = hashlib.sha256(_BYSTANDER).hexdigest()
+    home.store.put_if_absent(blob_key(digest), _BYSTANDER)
+    never = task("test_noted", "never", home.starts)
+    write_task(home.store, never, never.key)
+    waits: list[float] = []
+    n_lost_commits = 0
+    with home.executor() as executor, home.redis() as client:
+        first = executor.submit(task("test_noted", "first", home.starts))
+        (genuine,) = cast(list[str], client.lrange(home.names.queue, 0, -1))
+        workers = [home.start_worker() for _ in range(_N_WORKERS)]
+        result(first, seconds=60)
+        for turn, start in enumerate(range(0, n_items, _ITEMS_A_ROUND)):
+            tasks = [
+                task("test_sleep", f"t{turn}-{number}", home.starts, seconds=0.5 + number)
+                for number in range(4)
+            ]
+            futures = executor.submit_all(tasks)
+            before = set(home.store.keys("commits/"))
+            target = Target(home.names, never.key, [one.key for one in tasks], genuine, digest)
+            for _, act in attacks(target, min(_ITEMS_A_ROUND, n_items - start), dice):
+                with suppress(redis.ResponseError):  # an earlier item has made this key something else
+                    act(client)
+                time.sleep(_PAUSE_SECONDS)
+            ended_at = time.monotonic()
+            result(executor.submit(task("test_noted", f"after-{turn}", home.starts)), seconds=60)
+            waits.append(time.monotonic() - ended_at)
+            for future in futures:
+                result(future, seconds=60)
+            n_lost_commits += len(before - set(home.store.keys("commits/")))
+        n_dropped = executor.figures.dropped
+    execution = read_execution(home.store, RUN)
+    assert execution is not None
+    return [
+        Measured("the run goes on after a round of an attack", waits, GO_ON_SECONDS),
+        Measured(
+            "… starts of a task that nobody asked for",
+            [noted_starts(home.starts).count("never")],
+            0,
+            unit="starts",
+        ),
+        Measured("… tasks quarantined", [len(quarantined_tasks(home.store, RUN))], 0, unit="tasks"),
+        Measured("… commits deleted", [n_lost_commits], 0, unit="records"),
+        Measured(
+            "… blobs of others deleted", [int(not home.store.exists(blob_key(digest)))], 0, unit="blobs"
+        ),
+        Measured(
+            "… final states",
+            [int(execution.state is not State.OPEN) + int(home.store.exists(cancel_key(execution)))],
+            0,
+            unit="states",
+        ),
+        Measured(
+            "… workers that ended", [sum(worker.poll() is not None for worker in workers)], 0, unit="workers"
+        ),
+        Measured("… hostile items that were noticed", [n_dropped], 10**9, 1, unit="items"),
+    ]

@@ -1,0 +1,165 @@
+"""Who can write to Redis, but lacks the signing key, causes no execution, deletion, quarantine or final state: the short form of ``make hostile``."""
+
+import base64
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mlho.protocol.documents import Start, attempt_key, noted_attempts
+from mlho.protocol.events import Event, EventKind, ToldFailure
+from mlho.protocol.failures import Failure, FailureClass
+from scheduler.executions import quarantine_task, quarantined_tasks
+from scheduler.task_errors import LEASE_EXPIRED
+from tests.services.hostile_proof import attack
+from tests.services.measured import missed
+from tests.services.queue_home import KEY, RUN, Home, result, wait_until
+from tests.services.queue_steps import noted_starts, task
+
+GO_ON_SECONDS = 15.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+def test_hostile_items_cause_nothing_and_the_run_goes_on(home: Home) -> None:
+    """A sample of all kinds of items, while two workers are at work."""
+    assert missed(attack(home, 300, random.Random(1))) == []
+
+
+def _nonces(client: Any, home: Home) -> list[str]:
+    """Nonces of the messages in the queue, the oldest first."""
+    items = cast(list[str], client.lrange(home.names.queue, 0, -1))
+    bodies = [json.loads(base64.b64decode(json.loads(item)["body"])) for item in reversed(items)]
+    return [body[1]["nonce"] for body in bodies]
+
+
+@pytest.mark.parametrize("failure_class", FailureClass)
+def test_replayed_event_is_dropped(home: Home, failure_class: FailureClass) -> None:
+    """A genuine event, once more and again: the scheduler takes one answer to each message."""
+    one = task("test_noted", "one", home.starts)
+    with home.executor() as executor, home.redis() as client:
+        future = executor.submit(one)
+        (nonce,) = _nonces(client, home)
+        told = Event(execution=home.execution.id, task=one.key, nonce=nonce, event=EventKind.RELEASED)
+        client.rpush(home.names.events, told.signed(KEY))
+        wait_until(lambda: len(_nonces(client, home)) == 2, seconds=10, what="that the task is sent again")
+        failure = ToldFailure.of(Failure(failure_class, "X", "m", "ab" * 32))
+        replayed = Event(execution=home.execution.id, task=one.key, nonce=nonce, event=EventKind.FAILED, attempt=3, failure=failure)  # fmt: skip
+        client.rpush(home.names.events, *[replayed.signed(KEY)] * 20)
+        wait_until(lambda: executor.figures.dropped == 20, seconds=10, what="that all are dropped")
+        assert executor.figures.retried == 0
+        assert not future.done()
+
+
+@pytest.mark.parametrize("flag", ["cancelled", "done"])
+def test_flag_that_nobody_raised_ends_nothing(home: Home, flag: str) -> None:
+    """It is taken down, the worker stays, and the run goes on."""
+    worker = home.start_worker()
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(1)
+        for _ in range(40):
+            client.set(getattr(home.names, flag), 1)
+            time.sleep(0.1)
+        ended_at = time.monotonic()
+        result(executor.submit(task("test_noted", "next", home.starts)))
+        assert time.monotonic() - ended_at < GO_ON_SECONDS
+        assert executor.figures.is_tampered
+        assert worker.poll() is None
+
+
+def test_lease_until_the_end_of_time_is_shortened(home: Home) -> None:
+    """Of a task that waits, held by nobody."""
+    one = task("test_noted", "one", home.starts)
+    with home.executor() as executor, home.redis() as client:
+        client.zadd(home.names.leases, {one.key: 10**15})
+        client.hset(home.names.owners, one.key, "nobody")
+        future = executor.submit(one)
+        home.start_worker()
+        home.wait_for_slots(1)
+        attacked_at = time.monotonic()
+        result(future)
+        assert time.monotonic() - attacked_at < GO_ON_SECONDS
+
+
+def test_counts_of_starts_in_redis_quarantine_nothing(home: Home) -> None:
+    """A task that crashes once is done at its next start, whatever Redis says of how often it was started."""
+    one = task("test_crash_once", "one", home.starts)
+    with home.executor() as executor, home.redis() as client:
+        client.hset(home.names.attempts, one.key, 7)
+        client.hset(f"{home.names.prefix}quarantine", one.key, 7)
+        future = executor.submit(one)
+        home.start_worker()
+        result(future, seconds=60)
+    assert noted_starts(home.starts) == ["one", "one"]
+    assert quarantined_tasks(home.store, RUN) == []
+
+
+def test_leases_that_are_ended_again_and_again_quarantine_nothing(home: Home) -> None:
+    """Three workers, and whoever has the lease of a task loses it: no start counts, as none ended by the task's fault."""
+    one = task("test_sleep", "one", home.starts, seconds=4)
+    for _ in range(3):
+        home.start_worker()
+    with home.executor() as executor, home.redis() as client:
+        home.wait_for_slots(3)
+        future = executor.submit(one)
+        until = time.monotonic() + 15
+        while time.monotonic() < until and not future.done():
+            client.zadd(home.names.leases, {one.key: 1}, xx=True)
+            time.sleep(0.1)
+        ended_at = time.monotonic()
+        result(future, seconds=30)
+        assert time.monotonic() - ended_at < GO_ON_SECONDS
+    assert quarantined_tasks(home.store, RUN) == []
+
+
+def test_start_that_is_under_way_is_not_counted(home: Home) -> None:
+    """Two records stand; one of them is renewed between the two looks: the task is sent again, and done."""
+    one = task("test_noted", "one", home.starts)
+    keys = [attempt_key(home.execution.id, one.key, f"{number:032x}") for number in (1, 2)]
+    for key in keys:
+        home.store.put_if_absent(key, Start(attempt=2).to_bytes())
+    with home.executor() as executor, home.redis() as client:
+        client.hset(home.names.attempts, one.key, 2)
+        future = executor.submit(one)
+        home.start_worker()
+        for number in range(200):
+            old = noted_attempts(home.store, home.execution.id, one.key)
+            if len(old) < 2 or future.done():
+                break
+            record = old[f"{1:032x}"]
+            renewed = record.model_copy(update={"renewals": number + 1})
+            home.store.compare_and_swap(keys[0], renewed.to_bytes(), expected=record.to_bytes())
+            time.sleep(0.05)
+        assert quarantined_tasks(home.store, RUN) == []
+        home.store.delete(keys[0])  # its worker lost the lease
+        result(future, seconds=60)
+
+
+def test_old_message_of_a_quarantined_task_starts_nothing(home: Home) -> None:
+    """Though Redis has forgotten its nonce and its starts."""
+    with home.executor() as executor, home.redis() as client:
+        executor.submit(task("test_noted", "poison", home.starts))
+        (old,) = cast(list[str], client.lrange(home.names.queue, 0, -1))
+        client.delete(home.names.queue)
+        quarantine_task(
+            home.store,
+            RUN,
+            task("test_noted", "poison", home.starts).key,
+            LEASE_EXPIRED,
+            step="x",
+            attempts=3,
+        )
+        home.start_worker()
+        home.wait_for_slots(1)
+        client.lpush(home.names.queue, *[old] * 5)
+        result(executor.submit(task("test_noted", "next", home.starts)))
+        wait_until(lambda: not client.llen(home.names.queue), seconds=10, what="that all are refused")
+    assert noted_starts(home.starts) == ["next"]

@@ -1,0 +1,94 @@
+"""Records of starts in the store, from a task's second start on: what decides whether it has used up its starts.
+
+What Redis counts is a hint, since anybody who can write there can change it. A record is written before its start and renewed while that goes on, so that
+the scheduler can tell a start that came to nothing from one that is under way. It is withdrawn if the start ended for a reason that is not the task's.
+"""
+
+import threading
+from contextlib import suppress
+from typing import Final
+
+from mlho.errors import MlhoError
+from mlho.protocol.documents import Execution, Start, attempt_key, noted_attempts, quarantine_key
+from mlho.store.base import Store
+from worker.claims import Lease
+
+RENEW_SECONDS: Final = 2.0
+
+
+class Starts(threading.Thread):
+    """The records of what one worker has started again; the thread renews them."""
+
+    def __init__(self, store: Store, execution: Execution) -> None:
+        super().__init__(name="starts", daemon=True)
+        self._store = store
+        self._execution = execution
+        self._records: dict[str, Start] = {}
+        self._lock = threading.Lock()
+        self._stop_event = threading.Event()
+
+    def number_of(self, task: str, hint: int) -> int:
+        """Which start of a task the next one is.
+
+        Parameters
+        ----------
+        task : str
+        hint : int
+            What Redis says; 0: it does not know. Only 1 is taken at its word, as the first start has no record.
+        """
+        if hint == 1:
+            return 1
+        n_noted = len(noted_attempts(self._store, self._execution.id, task))
+        return 1 if hint == 0 and not n_noted else n_noted + 2
+
+    def is_quarantined(self, task: str) -> bool:
+        """Whether a task is quarantined: its message is an old one."""
+        return self._store.exists(quarantine_key(self._execution.run, task))
+
+    def note(self, lease: Lease) -> bool:
+        """Record a start before it happens; tell whether its message has started nothing before."""
+        if lease.attempt == 1:
+            return True
+        record = Start(attempt=lease.attempt)
+        if not self._store.put_if_absent(self._key(lease), record.to_bytes()):
+            return False
+        with self._lock:
+            self._records[self._key(lease)] = record
+        return True
+
+    def end(self, lease: Lease, *, counts: bool) -> None:
+        """Renew a record no more: withdraw it, or say in it that the start is over if that counts."""
+        key = self._key(lease)
+        with self._lock:
+            record = self._records.pop(key, None)
+        if record is None:
+            return
+        with suppress(MlhoError, OSError):  # then the record counts once it has been silent for a while
+            if counts:
+                self._replace(key, record, record.model_copy(update={"is_over": True}))
+            else:
+                self._store.delete(key)
+
+    def run(self) -> None:
+        """Renew until told to stop."""
+        while not self._stop_event.wait(RENEW_SECONDS):
+            self.renew()
+
+    def stop(self) -> None:
+        """Renew no more."""
+        self._stop_event.set()
+
+    def renew(self) -> None:
+        """Renew all records once."""
+        with self._lock:
+            for key, record in self._records.items():
+                renewed = record.model_copy(update={"renewals": record.renewals + 1})
+                with suppress(MlhoError, OSError):
+                    if self._replace(key, record, renewed):
+                        self._records[key] = renewed
+
+    def _replace(self, key: str, old: Start, new: Start) -> bool:
+        return self._store.compare_and_swap(key, new.to_bytes(), expected=old.to_bytes())
+
+    def _key(self, lease: Lease) -> str:
+        return attempt_key(self._execution.id, lease.task, lease.nonce)
