@@ -32,15 +32,19 @@ class Rule:
         CEL; true is well.
     message : str
         What the user reads when it is not.
+    field : str
+        Path of the field to name, below ``at``; empty is the node itself.
     """
 
     at: str
     rule: str
     message: str
+    field: str = ""
 
     def plain(self) -> dict[str, str]:
         """As it stands in the schema."""
-        return {"rule": self.rule, "message": self.message}
+        own = {"rule": self.rule, "message": self.message}
+        return own | ({"fieldPath": f".{self.field}"} if self.field else {})
 
 
 def _unique(at: str) -> Rule:
@@ -76,6 +80,7 @@ def _frozen(*parts: str, optional: Iterable[str] = ()) -> list[Rule]:
             ROOT,
             f"!({_ACCEPTED}) || ({holds})",
             f"spec.{part} cannot change once the run is accepted; create another run",
+            field=f"spec.{part}",
         )
         for part, holds in equal.items()
     ]

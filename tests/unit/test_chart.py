@@ -442,6 +442,27 @@ def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
     ]
 
 
+def test_labels_and_annotations_of_yours_stand_once(helm: str):
+    """An annotation wins over the chart's own; labels that selectors need do not change."""
+    given = ["--set-string", r"scheduler.podAnnotations.prometheus\.io/scrape=false"]
+    given += ["--set-string", r"worker.podAnnotations.prometheus\.io/scrape=false"]
+    given += ["--set-string", r"scheduler.podLabels.app\.kubernetes\.io/component=mine"]
+    command = [helm, "template", "mlho", str(CHART), "--show-only", "templates/scheduler.yaml", *given]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    config = subprocess.run(
+        [own.replace("scheduler.yaml", "configmap.yaml") for own in command],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    for rendered in (text, config):
+        assert rendered.count("prometheus.io/scrape") == 1
+        assert 'prometheus.io/scrape: "false"' in rendered
+        assert "prometheus.io/port" in rendered
+    assert "component: mine" not in text
+
+
 def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     """And none of its objects but Secrets ever holds a password."""
     assert not [

@@ -362,3 +362,11 @@ def test_workers_have_documented_defaults():
         "nodeSelector": {},
         "tolerations": (),
     }
+
+
+def test_a_rule_for_a_frozen_field_names_it():
+    """The API server shows the field's path, not the whole resource."""
+    frozen = [own for rules in RULES.values() for own in rules if "cannot change" in own.message]
+
+    assert frozen
+    assert all(own.plain()["fieldPath"] == f".{own.message.split()[0]}" for own in frozen)
