@@ -149,11 +149,11 @@ def _cells(table: Any, name: str, case: Case, rng: random.Random) -> Any:
     # Some rows of events are dropped by a rule anyway: of a few nothing can be told.
     if needs_word and (len(rows) > _ALWAYS_DROPPED or not name.startswith("events")):
         case.needs_word.append(fault)
-    values = _as_values(table.column(column), value)
+    place = table.column_names.index(column)
+    values = _as_values(table.column(place), value)
     for row in rows:
         values[row] = value
-    place = table.column_names.index(column)
-    return table.set_column(place, column, _made(values, table.schema.field(column).type))
+    return table.set_column(place, column, _made(values, table.schema.field(place).type))
 
 
 def _as_values(column: Any, value: Any) -> list[Any]:
@@ -210,7 +210,7 @@ def _column(table: Any, name: str, case: Case, rng: random.Random) -> Any:
     case.faults.append(f"{name}.{column} change {what}")
     match what:
         case 0:
-            return table.drop_columns(column)
+            return table.remove_column(place)
         case 1:
             return pa.Table.from_arrays(
                 [*table.columns, table.column(place)], names=[*table.column_names, column]

@@ -225,6 +225,8 @@ def judged(kind: str, seeds: range) -> tuple[Counter[str], dict[int, str]]:
         for seed in seeds:
             outcome, wrong = JUDGES[kind](seed, folder)
             outcomes[outcome] += 1
+            if sum(outcomes.values()) % 500 == 0:
+                print(f"{kind}: {sum(outcomes.values()):,} done", file=sys.stderr, flush=True)  # noqa: T201
             if wrong:
                 failures[seed] = wrong
                 print(f"{kind} {seed}: {wrong}\n", file=sys.stderr, flush=True)  # noqa: T201 - the command's output

@@ -227,3 +227,24 @@ def test_a_bundle_lost_from_the_store_is_put_there_again(trained):
 
     assert scored.table().equals(score_inline(trained.folder, MemoryStore(), later).table())
     assert task.key != scored.submitted[-1].key
+
+
+def test_an_index_date_of_another_age_is_refused(trained):
+    """As in training: the date for everybody before anything is read, one of a cohort table before anybody is scored."""
+    assert "index.date: expected a year from 1900 to 2299" in refused(
+        trained.folder, SpecError, {"index": {"date": "9999-12-31"}}
+    )
+
+
+def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
+    """Its rows are counted, and nobody is left out in silence."""
+    folder = beside()
+    ids = pq.read_table(folder / "labels.parquet").column("patient_id").slice(0, 3)
+    dates = pa.array([dt.date(2019, 1, 1), dt.date(9999, 12, 31), dt.date(1, 1, 1)])
+    pq.write_table(pa.table({"patient_id": ids, "when": dates}), folder / "cohort.parquet")
+    message = refused(
+        folder, DataError, {"index": {"column": "when"}, "data.tables.cohort": "cohort.parquet"}
+    )
+
+    assert "column 'when' holds implausible dates" in message
+    assert "got 2 other rows of 3" in message
