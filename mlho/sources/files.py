@@ -15,6 +15,7 @@ from mlho.sources.names import (
     Format,
     fixed_part,
     format_of,
+    has_glob,
     is_iceberg_file,
     is_lake_folder,
     is_worth_a_look,
@@ -113,6 +114,8 @@ def find_inputs(root: DataRoot, pattern: str) -> Found:
         return root.find(pattern)
     start = root.joinpath(*fixed_part(pattern))
     there = {*_marks_above(root, pattern), *_keys_there(root, start, pattern)}
+    if not there and not has_glob(pattern):  # else the key of the file, or an error that it is not there
+        raise nothing_there(pattern, is_folder=True)
     selection = select_keys(there, pattern)
     return Found(_opened(root, selection.found), selection.left_out)
 

@@ -248,3 +248,13 @@ def test_a_pattern_may_be_all(pattern, root):
     (root / "notes.txt").unlink()
 
     assert len(list_inputs(root, pattern)) == 4
+
+
+def test_an_empty_folder_is_told_from_none(tmp_path):
+    """The folder is right, and its files are elsewhere."""
+    (tmp_path / "events").mkdir()
+
+    with pytest.raises(DataError) as caught:
+        list_inputs(tmp_path, "events")
+
+    assert caught.value.rule == "the table has no file"
