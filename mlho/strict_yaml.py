@@ -16,6 +16,7 @@ from mlho.printable import has_control, shown
 
 MAX_BYTES: Final = 256 * 1024  # what kubectl apply can keep of a resource in its annotation
 MAX_DEPTH: Final = 32  # a specification has 6 levels
+_LONGEST_NUMBER: Final = 128  # characters
 INT64: Final = range(-(2**63), 2**63)
 
 # The same events, some twenty times as fast, where PyYAML was built with libyaml.
@@ -170,6 +171,12 @@ def _scalar(text: str, line: int) -> Any:
         return None
     if text in _TRUTHS:
         return _TRUTHS[text]
+    if (
+        len(text) > _LONGEST_NUMBER
+    ):  # what looks like a number takes the expressions time that grows with the square
+        if text[0] in "+-.0123456789":
+            raise YamlError(line, f"{shown(text)} is too long for a number. Quote it if it is a text")
+        return text
     if text.lower() in _TRUTHS_OF_11 or text in ("=", "<<") or _OTHER_NUMBERS.fullmatch(text):
         raise YamlError(line, _ambiguous(text))
     if _WHOLE.fullmatch(text):

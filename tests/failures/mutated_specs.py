@@ -35,6 +35,7 @@ FULL: Final[dict[str, Any]] = {
     "workers": {"min": 0, "max": 4, "resources": {"cpu": 1, "memory": "2Gi"}},
     "desiredState": "Running",
 }
+_LONG: Final = 20_000
 SCORING: Final[dict[str, Any]] = {
     "apiVersion": "mlho.io/v1alpha1",
     "kind": "ScoringRun",
@@ -92,8 +93,9 @@ def mutated_spec(seed: int) -> bytes:
 
 
 def _dumped(document: Any, rng: random.Random) -> str:
-    if rng.random() < 0.3:
-        return json.dumps(document, ensure_ascii=rng.random() < 0.5)
+    plain = json.dumps(document, ensure_ascii=rng.random() < 0.5)
+    if rng.random() < 0.3 or len(plain) > _LONG:  # PyYAML takes seconds to write much
+        return plain
     try:
         return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     except (yaml.YAMLError, UnicodeError, RecursionError):
