@@ -23,7 +23,7 @@ COPY scheduler /opt/mlho/lib/python3.13/site-packages/scheduler
 RUN find /opt/mlho/lib -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*/*' -exec rm -rf {} + \
     && find /opt/mlho/lib -name '*.pyi' -delete \
     && /opt/mlho/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/mlho/lib \
-    && printf '%s\n' '#!/opt/mlho/bin/python' 'import sys' 'from scheduler.cli import main' \
+    && printf '%s\n' '#!/opt/mlho/bin/python' 'import sys' 'from scheduler.cli.parser import main' \
       'if __name__ == "__main__":' '    sys.exit(main())' > /opt/mlho/bin/mlho \
     && chmod 755 /opt/mlho/bin/mlho
 ARG VERSION=0.1.0
@@ -47,7 +47,7 @@ COPY worker /opt/mlho/lib/python3.13/site-packages/worker
 ENV NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/mlho/numba-cache
 # A small run compiles every function that a run needs; it is also the first test of the image.
 RUN /opt/mlho/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/mlho/lib \
-    && printf '%s\n' '#!/opt/mlho/bin/python' 'import sys' 'from scheduler.cli import main' \
+    && printf '%s\n' '#!/opt/mlho/bin/python' 'import sys' 'from scheduler.cli.parser import main' \
       'if __name__ == "__main__":' '    sys.exit(main())' > /opt/mlho/bin/mlho \
     && chmod 755 /opt/mlho/bin/mlho
 ARG VERSION=0.1.0

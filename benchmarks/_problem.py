@@ -8,8 +8,8 @@ from mlho.steps.inputs import open_problem
 from mlho.steps.records import Commit
 from mlho.store import open_store
 from mlho.training.problem import Problem
-from scheduler.manifest import make_manifest
-from scheduler.plan import plan_cohort, plan_run
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.plan import plan_cohort, plan_run
 
 PREPARATION = ("encode", "concepts", "dictionary", "pack", "ledger", "splits")
 FIRST = ("iteration/0001", "select/0001")

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mlho.steps.records import Commit
 from mlho.store.base import Store
-from scheduler.plan import Manifest, Plan, PlannedTask
+from scheduler.engine.plan import Manifest, Plan, PlannedTask
 from tests.services import queue_steps  # noqa: F401 - with it the tests' steps are known
 
 N_WORKERS = 2

@@ -27,7 +27,7 @@ import yaml
 from mlho import load_bundle
 from mlho.method.auroc import auroc
 from mlho.synthetic import make_cohort
-from scheduler.cli import main as mlho
+from scheduler.cli.parser import main as mlho
 
 MAX_DISTANCE = 0.02
 CANDIDATES = [

@@ -29,7 +29,7 @@ from mlho.training.design import learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import select
 from mlho.training.shadows import choose_threshold, levels_of, see_shadows
-from scheduler.demo import make_demo
+from scheduler.cli.demo import make_demo
 
 N_PATIENTS, N_ITERATIONS, N_STEPS = 10_000, 20, 300
 MIN_CONFIDENCE, MAX_SHARE, MAX_DIFFERENCE = 80, 0.1, 0.5

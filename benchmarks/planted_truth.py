@@ -16,8 +16,8 @@ from rich.table import Table
 
 from mlho.synthetic import Truth, read_truth
 from mlho.synthetic.verdict import Verdict, judge
-from scheduler.cli import main as mlho
-from scheduler.demo import make_demo
+from scheduler.cli.demo import make_demo
+from scheduler.cli.parser import main as mlho
 
 N_PATIENTS = 10_000
 MAX_NOISE = 2

@@ -19,8 +19,8 @@ from _queueing import N_WORKERS, Nobody, Planned, how_many, peak_mb, show_load
 from mlho.spec import parse_spec
 from mlho.steps.base import InputFile
 from mlho.store.local import LocalStore
-from scheduler.plan import Manifest, Plan, plan_run
-from scheduler.runs import carry_out
+from scheduler.engine.loop import carry_out
+from scheduler.engine.plan import Manifest, Plan, plan_run
 from tests.services.queue_home import Home
 
 N_TASKS, N_SHORT = 100_000, 2_000

@@ -25,7 +25,7 @@ from mlho.store.cache import BlobCache
 from mlho.store.keys import commit_key
 from mlho.store.s3 import Bucket
 from mlho.store.s3_store import S3Store
-from scheduler.runs import carry_out
+from scheduler.engine.loop import carry_out
 from tests.services.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, client_of, seaweedfs_server
 
 N_TASKS, N_SHORT, N_TURNS = 2_000, 200, 3

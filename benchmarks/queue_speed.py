@@ -22,7 +22,7 @@ from _figures import show
 from _queueing import N_WORKERS, how_many, show_load
 
 from mlho.steps.base import Outcome, Task
-from scheduler.remote import QueueExecutor
+from scheduler.queue.executor import QueueExecutor
 from tests.services.queue_home import Home, result
 from tests.services.queue_steps import task
 

@@ -17,8 +17,8 @@ from _queueing import N_WORKERS, Nobody, Planned, how_many, planned, show_load
 from mlho.steps.records import Commit, read_commit
 from mlho.store.keys import commit_key
 from mlho.store.local import LocalStore
-from scheduler.plan import PlannedTask
-from scheduler.runs import carry_out
+from scheduler.engine.loop import carry_out
+from scheduler.engine.plan import PlannedTask
 from tests.services.queue_home import Home
 from tests.services.queue_steps import noted_times
 

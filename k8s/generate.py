@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import yaml
 
-from scheduler.crd import render_crds, structural
-from scheduler.placement import Affinity, Toleration
+from scheduler.api.crd import render_crds, structural
+from scheduler.api.placement import Affinity, Toleration
 
 REPO: Final = Path(__file__).resolve().parents[1]
 CHART: Final = REPO / "helm" / "mlho"

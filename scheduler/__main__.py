@@ -2,7 +2,7 @@
 
 import sys
 
-from scheduler.server import begin_server
+from scheduler.engine.forkserver import begin_server
 
 
 def main() -> int:
@@ -13,7 +13,7 @@ def main() -> int:
     """
     if sys.argv[1:2] == ["run"] and not any(word.startswith("--broker") for word in sys.argv):
         begin_server()
-    from scheduler.cli import main as command
+    from scheduler.cli.parser import main as command
 
     return command()
 

@@ -18,14 +18,14 @@ import structlog
 import yaml
 from pyarrow import csv, parquet
 
-import scheduler.cli
-import scheduler.local
+import scheduler.cli.parser
+import scheduler.engine.process_pool
 from mlho.spec import RunSpec, parse_spec
 from mlho.steps.base import Outcome, Task, execute
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
-from scheduler.manifest import make_manifest
-from scheduler.runs import Finished, Run, carry_out
+from scheduler.engine.loop import Finished, Run, carry_out
+from scheduler.engine.manifest import make_manifest
 
 DAY_US: Final = 86_400_000_000
 INFORMATIVE: Final = ("E11", "I10")  # codes that make the outcome likelier
@@ -373,7 +373,7 @@ class InlinePool:
             InlinePool.before(task)
         future: Future[Outcome] = Future()
         try:
-            future.set_result(scheduler.local._execute(task, *self._where))
+            future.set_result(scheduler.engine.process_pool._execute(task, *self._where))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -383,7 +383,7 @@ def call_command(arguments: Sequence[object], store: Path, capsys: pytest.Captur
     """Call the command; whatever it raises is a failed test, because a user would see a traceback."""
     capsys.readouterr()
     try:
-        code = scheduler.cli.main([*map(str, arguments), "--store", str(store)])
+        code = scheduler.cli.parser.main([*map(str, arguments), "--store", str(store)])
     finally:
         structlog.reset_defaults()  # the command's logs go to this test's stderr, which ends with it
     captured = capsys.readouterr()

@@ -48,7 +48,7 @@ def memory_store() -> MemoryStore:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> type[InlinePool]:
     """Replace the command's pool of processes by one that runs a task in this process when it is handed out."""
-    monkeypatch.setattr("scheduler.run_commands.LocalPool", InlinePool)
+    monkeypatch.setattr("scheduler.cli.run.LocalPool", InlinePool)
     monkeypatch.setattr(InlinePool, "before", None)
     return InlinePool
 

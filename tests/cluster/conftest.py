@@ -91,7 +91,7 @@ def namespace(kubectl: Kubectl) -> str:
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up cohort of 400 patients, and its specification."""
-    from scheduler.demo import make_demo
+    from scheduler.cli.demo import make_demo
 
     folder = tmp_path_factory.mktemp("cluster") / "cohort"
     make_demo(folder, n_patients=400)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from scheduler.conditions import ConditionType, Status, set_condition
-from scheduler.crd_rules import RULES
-from scheduler.resource import from_resource, to_resource
+from scheduler.api.cel_rules import RULES
+from scheduler.api.resource import from_resource, to_resource
+from scheduler.api.status import ConditionType, Status, set_condition
 from tests.cluster.conftest import Kubectl, Runs
 
 NOON = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import structlog
 
-import scheduler.cli
+import scheduler.cli.parser
 from mlho.errors import MlhoError
 from mlho.printable import has_control
 from mlho.scoring_spec import parse_any_spec
@@ -73,7 +73,7 @@ def call(arguments: list[str]) -> Said:
     began = time.monotonic()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = scheduler.cli.main(arguments)
+            code = scheduler.cli.parser.main(arguments)
     except _TooLong:
         failure = f"took more than {SECONDS:.0f} s"
     except Exception:
@@ -199,16 +199,16 @@ def write_good(case: Case) -> None:
 @contextlib.contextmanager
 def in_this_process() -> Iterator[Path]:
     """Run tasks here, one after the other; a folder with good tables."""
-    import scheduler.run_commands
+    import scheduler.cli.run
 
-    old = scheduler.run_commands.LocalPool
-    scheduler.run_commands.LocalPool = InlinePool  # type: ignore[assignment,misc]  # the fixture of the other tests does the same
+    old = scheduler.cli.run.LocalPool
+    scheduler.cli.run.LocalPool = InlinePool  # type: ignore[assignment,misc]  # the fixture of the other tests does the same
     try:
         with tempfile.TemporaryDirectory(prefix="mlho-mutations-") as name:
             write_good(Case(Path(name), ".parquet", 0, 0))
             yield Path(name)
     finally:
-        scheduler.run_commands.LocalPool = old  # type: ignore[misc]
+        scheduler.cli.run.LocalPool = old  # type: ignore[misc]
 
 
 JUDGES: Final[dict[str, Callable[[int, Path], tuple[str, str]]]] = {

@@ -19,7 +19,7 @@ import pytest
 from mlho.store.memory import MemoryStore
 from tests.builders import make_tables, run_inline, write_spec, write_tables
 
-COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli.parser import main; sys.exit(main())"]
 CHANGES = {"validation.iterations": 3}
 _LONGEST_SECONDS = 60
 TABLES = make_tables(200, seed=5)

@@ -11,7 +11,7 @@ import pytest
 from mlho.errors import CommitLost
 from mlho.store.keys import commit_key
 from mlho.store.local import LocalStore
-from scheduler.runs import Run, carry_out
+from scheduler.engine.loop import Run, carry_out
 from tests.builders import InlineExecutor, Nobody, make_tables, run_inline, write_spec, write_tables
 from tests.disks import enlarge, small_disk
 

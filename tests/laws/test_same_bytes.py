@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 import mlho.encoding.cohort
 import mlho.encoding.segments
-import scheduler.plan
+import scheduler.engine.plan
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
-from scheduler.local import LocalPool
-from scheduler.manifest import make_manifest
-from scheduler.runs import Run, carry_out
+from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.process_pool import LocalPool
 from tests.builders import Home, Nobody, make_spec, make_tables, run_inline, write_tables
 
 TABLES = make_tables(300, seed=3)
@@ -105,7 +105,7 @@ def test_any_cut_gives_the_same_bytes(partitions, shuffle, by_patient, plain, tm
 def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, plain, monkeypatch):
     """The plan may cut the learning by fold or by iteration: the grain cannot show."""
     coarse = run_inline(plain, MemoryStore(), changes)
-    monkeypatch.setattr(scheduler.plan, "FOLD_TASK_SECONDS", 0.0)
+    monkeypatch.setattr(scheduler.engine.plan, "FOLD_TASK_SECONDS", 0.0)
     fine = run_inline(plain, MemoryStore(), changes)
 
     assert "run_fold" in fine.kinds()

@@ -26,10 +26,10 @@ from mlho.store.base import Store
 from mlho.training.design import Design, learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import select
-from scheduler.local import LocalPool
-from scheduler.manifest import make_manifest
-from scheduler.plan import plan_cohort, plan_run
-from scheduler.runs import Run, carry_out
+from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.plan import plan_cohort, plan_run
+from scheduler.engine.process_pool import LocalPool
 from tests.builders import Nobody
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "mlho_it.yaml"

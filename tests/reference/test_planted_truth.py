@@ -8,8 +8,8 @@ import pytest
 
 from mlho.synthetic import read_truth
 from mlho.synthetic.verdict import judge
-from scheduler.cli import main
-from scheduler.demo import make_demo
+from scheduler.cli.demo import make_demo
+from scheduler.cli.parser import main
 
 # No MLHO_ name: tests start without the settings of the shell.
 N_SEEDS = int(os.environ.get("PLANTED_SEEDS", "2"))

@@ -15,9 +15,9 @@ import yaml
 
 from mlho.spec import RunSpec
 from mlho.store import open_store
-from scheduler.local import LocalPool
-from scheduler.manifest import make_manifest
-from scheduler.runs import Run, carry_out
+from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.process_pool import LocalPool
 from tests.builders import Nobody
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "uci_counts.yaml"

@@ -26,7 +26,7 @@ from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
 from mlho.settings import BROKER, SIGNING_KEY, STORE
 from mlho.store.base import Store
-from scheduler.executions import release_quarantine
+from scheduler.queue.executions import release_quarantine
 from tests.services.chaos_run import COMMIT, NOTES, START, fingerprint
 from tests.services.chaos_subjects import (
     CHILD,

@@ -26,7 +26,7 @@ from mlho.steps.records import Commit
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
-from scheduler.plan import STAGES, Manifest, Plan, PlannedTask
+from scheduler.engine.plan import STAGES, Manifest, Plan, PlannedTask
 
 NOTES: Final = "CHAOS_NOTES"
 """File of a line for each start and each commit; without it nothing is noted, and steps do not sleep."""
@@ -134,7 +134,7 @@ class _Nobody:
 
 def drive(arguments: list[str]) -> int:
     """Be the scheduler of a :class:`ChaosRun`, with the store, broker and key of the environment."""
-    from scheduler.queued import Place, carry_out_on_queue
+    from scheduler.queue.run import Place, carry_out_on_queue
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", type=int, required=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mlho.steps.records import parse_record
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
-from scheduler.runs import Undertaking, carry_out
+from scheduler.engine.loop import Undertaking, carry_out
 from tests.builders import InlineExecutor, Nobody, make_tables, run_inline, write_spec, write_tables
 from tests.services.chaos_run import ChaosRun
 

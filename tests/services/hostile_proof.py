@@ -10,7 +10,7 @@ import redis
 
 from mlho.protocol.documents import State, cancel_key, read_execution, write_task
 from mlho.store.keys import blob_key
-from scheduler.executions import quarantined_tasks
+from scheduler.queue.executions import quarantined_tasks
 from tests.services.hostile import Target, attacks
 from tests.services.measured import Measured
 from tests.services.queue_home import RUN, Home, result

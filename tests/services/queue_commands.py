@@ -13,8 +13,8 @@ from mlho.settings import BROKER, SIGNING_KEY
 from mlho.spec import load_spec
 from mlho.steps.records import parse_record
 from mlho.store.base import Store
-from scheduler.manifest import make_manifest
-from scheduler.runs import Run
+from scheduler.engine.loop import Run
+from scheduler.engine.manifest import make_manifest
 from tests.builders import make_tables, write_spec, write_tables
 from tests.services.queue_home import KEY, ROOT, kill_group
 

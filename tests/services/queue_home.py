@@ -19,10 +19,10 @@ from mlho.protocol.names import Names
 from mlho.settings import BROKER, SIGNING_KEY
 from mlho.steps.base import Outcome
 from mlho.store.local import LocalStore
-from scheduler.dispatch import Sender
-from scheduler.executions import begin_execution, end_execution
-from scheduler.leases import Leases
-from scheduler.remote import QueueExecutor
+from scheduler.queue.dispatch import Sender
+from scheduler.queue.executions import begin_execution, end_execution
+from scheduler.queue.executor import QueueExecutor
+from scheduler.queue.leases import Leases
 from tests.services.redis_servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]

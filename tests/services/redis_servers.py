@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from scheduler.embedded import LOOPBACK, free_port, server_binary
+from scheduler.queue.embedded_server import LOOPBACK, free_port, server_binary
 
 
 class Server:

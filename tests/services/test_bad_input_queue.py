@@ -15,7 +15,7 @@ import pytest
 from mlho.protocol.documents import State
 from mlho.spec import canonical_json
 from mlho.store.local import LocalStore
-from scheduler.executions import begin_execution, end_execution
+from scheduler.queue.executions import begin_execution, end_execution
 from tests.disks import enlarge, small_disk
 from tests.services.queue_commands import Commands, ending, published, write_small_run
 from tests.services.queue_home import RUN, Home, kill_group, result, wait_until

@@ -8,9 +8,9 @@ import pytest
 from mlho.protocol.documents import State, read_execution
 from mlho.protocol.names import Names
 from mlho.store.local import LocalStore
-from scheduler.executions import Leadership, begin_execution
-from scheduler.leases import Leases, QueueUnavailable
-from scheduler.queued import _Ending
+from scheduler.queue.executions import Leadership, begin_execution
+from scheduler.queue.leases import Leases, QueueUnavailable
+from scheduler.queue.run import _Ending
 from tests.services.chaos import FEW_SCHEDULERS, SHORT, TRAINING
 from tests.services.chaos_places import on_local, on_s3
 from tests.services.chaos_proof import kill_schedulers

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlho.protocol.documents import State, read_execution
-from scheduler.executions import (
+from scheduler.queue.executions import (
     AnotherScheduler,
     Deposed,
     Leadership,
@@ -20,7 +20,7 @@ from scheduler.executions import (
     begin_execution,
     cancel_execution,
 )
-from scheduler.queued import cancel_run
+from scheduler.queue.run import cancel_run
 from tests.services.measured import missed
 from tests.services.queue_home import ROOT, RUN, Home, result, wait_until
 from tests.services.queue_steps import noted_starts, noted_times, task
@@ -143,7 +143,7 @@ def test_next_scheduler_goes_on_with_the_same_execution(home: Home) -> None:
 _DRIVE = """
 import sys, time
 from pathlib import Path
-from scheduler.executions import Leadership
+from scheduler.queue.executions import Leadership
 from mlho.store.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 with Leadership(store, sys.argv[2]) as leader:

@@ -12,7 +12,7 @@ import pytest
 
 from mlho.errors import MlhoError
 from mlho.protocol.failures import Quarantined
-from scheduler.task_errors import RemoteFailure, RemoteInputFailure
+from scheduler.queue.errors import RemoteFailure, RemoteInputFailure
 from tests.services.measured import missed
 from tests.services.queue_home import Home, result, wait_until
 from tests.services.queue_steps import noted_starts, noted_times, task

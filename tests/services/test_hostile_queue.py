@@ -13,8 +13,8 @@ import pytest
 from mlho.protocol.documents import Start, attempt_key, noted_attempts
 from mlho.protocol.events import Event, EventKind, ToldFailure
 from mlho.protocol.failures import Failure, FailureClass
-from scheduler.executions import quarantine_task, quarantined_tasks
-from scheduler.task_errors import LEASE_EXPIRED
+from scheduler.queue.errors import LEASE_EXPIRED
+from scheduler.queue.executions import quarantine_task, quarantined_tasks
 from tests.services.hostile_proof import attack
 from tests.services.measured import missed
 from tests.services.queue_home import KEY, RUN, Home, result, wait_until

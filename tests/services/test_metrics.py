@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlho.store.local import LocalStore
-from scheduler.embedded import free_port
+from scheduler.queue.embedded_server import free_port
 from tests.builders import make_document, make_tables, write_tables
 from tests.services.queue_commands import Commands, ending
 from tests.services.queue_home import ROOT, wait_until

@@ -54,7 +54,7 @@ class Started:
         self.process = self.start()
 
     def start(self, **variables: str) -> "subprocess.Popen[bytes]":
-        program = "import sys; from scheduler.cli import main; sys.exit(main())"
+        program = "import sys; from scheduler.cli.parser import main; sys.exit(main())"
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, *self.arguments],

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from mlho.store.local import LocalStore
-from scheduler.embedded import free_port
+from scheduler.queue.embedded_server import free_port
 from tests.builders import Tables, make_tables, write_spec, write_tables
 from tests.services.queue_commands import Commands, ending
 from tests.services.redis_servers import Server

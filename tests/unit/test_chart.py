@@ -21,10 +21,10 @@ import pytest
 import yaml
 
 from mlho.spec import parse_spec
-from scheduler.cluster_config import ClusterConfig, load_cluster_config
-from scheduler.crd import render_crds
-from scheduler.objects import Workers, worker_job
-from scheduler.resource import WorkersSpec, from_resource
+from scheduler.api.config import ClusterConfig, load_cluster_config
+from scheduler.api.crd import render_crds
+from scheduler.api.objects import Workers, worker_job
+from scheduler.api.resource import WorkersSpec, from_resource
 
 REPO = Path(__file__).parents[2]
 CHART = REPO / "helm" / "mlho"

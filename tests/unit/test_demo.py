@@ -11,7 +11,7 @@ from rich.console import Console
 from mlho.errors import MlhoError
 from mlho.spec import load_spec
 from mlho.synthetic import Truth, read_truth
-from scheduler.demo import check_planted, make_demo
+from scheduler.cli.demo import check_planted, make_demo
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_check_tells_what_came_back_and_what_could_not(spec_path: Path) -> N
 
 def test_the_demo_module_needs_no_numpy() -> None:
     """The command starts at once."""
-    code = "import sys, scheduler.demo; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
+    code = "import sys, scheduler.cli.demo; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 

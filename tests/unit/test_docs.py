@@ -18,13 +18,14 @@ from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES
 from mlho.store import keys as keys_of
 from mlho.store import local, probe
 from mlho.tables import TABLES
-from scheduler import appearance, cleanup, crd_rules, driving, reasons
-from scheduler.appearance import EventReason
-from scheduler.cli import INTERRUPTED
-from scheduler.cluster import ClusterError
-from scheduler.cluster_commands import TIMED_OUT
-from scheduler.conditions import TASKS_QUARANTINED, ConditionType, Phase
-from scheduler.demo import make_demo
+from scheduler.api import cel_rules
+from scheduler.api.client import ClusterError
+from scheduler.api.status import TASKS_QUARANTINED, ConditionType, Phase
+from scheduler.cli.cluster import TIMED_OUT
+from scheduler.cli.demo import make_demo
+from scheduler.cli.parser import INTERRUPTED
+from scheduler.controller import cleanup, conditions, reasons, run_thread
+from scheduler.controller.conditions import EventReason
 from worker.__main__ import EX_CONFIG
 
 REPOSITORY = Path(__file__).parents[2]
@@ -106,11 +107,11 @@ def test_the_page_on_kubernetes_says_what_to_do_for_every_reason():
     said = {TASKS_QUARANTINED} | {
         word
         for own in (
-            appearance._why_no_worker,
-            appearance._whether_progressing,
-            appearance._trouble,
+            conditions._why_no_worker,
+            conditions._whether_progressing,
+            conditions._trouble,
             reasons,
-            driving,
+            run_thread,
         )
         for word in re.findall(r'"([A-Z][A-Za-z]+)"', inspect.getsource(own))
     }
@@ -127,7 +128,7 @@ def test_the_page_on_kubernetes_says_what_of_workers_may_not_be_changed():
     )
     frozen = re.findall(
         r"spec\.workers\.(\w+) cannot change",
-        "\n".join(own.message for own in crd_rules.RULES["TrainingRun"]),
+        "\n".join(own.message for own in cel_rules.RULES["TrainingRun"]),
     )
 
     assert set(re.findall(r"`(\w+)`", sentence)) == set(frozen)

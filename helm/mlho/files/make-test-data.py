@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from mlho.store import open_store
-from scheduler.demo import make_demo
+from scheduler.cli.demo import make_demo
 
 folder, patients = Path("/tmp/cohort"), int(sys.argv[1])  # noqa: S108 - the pod's own volume
 spec_path = make_demo(folder, n_patients=patients)

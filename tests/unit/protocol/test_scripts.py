@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import TYPES, Names
 from mlho.protocol.scripts import LEASE_MS
-from scheduler.leases import Leases
+from scheduler.queue.leases import Leases
 from tests.services.redis_servers import Server
 from tests.unit.protocol.model import Model
 from worker.claims import Claims, Lease, Unavailable

@@ -41,7 +41,7 @@ def test_whoever_names_no_collector_imports_nothing():
     """Neither program; and what they are given does nothing."""
     program = (
         "import sys\n"
-        "import scheduler.queued, worker.service\n"
+        "import scheduler.queue.run, worker.service\n"
         "from mlho.protocol.tracing import OFF, open_traces\n"
         "assert open_traces('mlho-worker', '0123456789abcdef-1', {}) is OFF\n"
         "assert not OFF.is_on\n"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from scheduler.cluster import Kind, Listed
-from scheduler.cluster_config import ClusterConfig
-from scheduler.driving import Home
-from scheduler.operator import Operator
+from scheduler.api.client import Kind, Listed
+from scheduler.api.config import ClusterConfig
+from scheduler.controller.controller import Operator
+from scheduler.controller.run_thread import Home
 
 RUN: Final = "0123456789abcdef"
 

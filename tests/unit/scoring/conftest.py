@@ -20,8 +20,8 @@ from mlho.scoring_spec import parse_scoring_spec
 from mlho.steps.base import Task
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
-from scheduler.runs import Finished, carry_out
-from scheduler.scoring import ScoringRun, prepare_scoring
+from scheduler.engine.loop import Finished, carry_out
+from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
 from tests.builders import Home, InlineExecutor, Nobody, Tables, make_tables, run_inline, write_tables
 
 CHANGES = {

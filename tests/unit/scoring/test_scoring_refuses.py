@@ -14,7 +14,7 @@ from mlho.errors import BundleError, DataError, InputChanged, MlhoError, SpecErr
 from mlho.model import selftests
 from mlho.store.keys import blob_key
 from mlho.store.memory import MemoryStore
-from scheduler.runs import carry_out
+from scheduler.engine.loop import carry_out
 from tests.builders import InlineExecutor, Nobody, make_tables
 from tests.unit.scoring.conftest import AS_OF, prepare, score_inline, train
 

@@ -24,8 +24,8 @@ from mlho.training.final import fit_final
 from mlho.training.folds import cross_validate
 from mlho.training.iteration import select_and_run_folds
 from mlho.training.splits import FINAL
-from scheduler.cli import main
-from scheduler.runs import carry_out
+from scheduler.cli.parser import main
+from scheduler.engine.loop import carry_out
 from tests.builders import Nobody, make_tables
 from tests.unit.scoring.conftest import (
     AS_OF,

@@ -8,7 +8,7 @@ import pytest
 from mlho.report.result import Result
 from mlho.results import Run
 from mlho.store.local import LocalStore
-from scheduler.driving import outcome_of
+from scheduler.controller.run_thread import outcome_of
 from tests.builders import make_tables, run_inline, write_tables
 
 TWO = {

@@ -9,7 +9,7 @@ import structlog
 from mlho.protocol.documents import State
 from mlho.settings import Settings
 from mlho.store.local import LocalStore
-from scheduler.executions import begin_execution, end_execution
+from scheduler.queue.executions import begin_execution, end_execution
 from worker.__main__ import EX_CONFIG, _parser, _time_limits, main
 
 RUN = "0123456789abcdef"

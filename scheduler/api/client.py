@@ -1,0 +1,278 @@
+"""The only door to the Kubernetes API: plain objects in, plain objects out, and errors of our own.
+
+Credentials, certificates and addresses are the ``kubernetes`` package's work. Every request has a time limit on this side,
+also a watch: one whose connection has died in silence would wait for ever.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import quote
+
+import urllib3
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
+
+from mlho.errors import MlhoError
+from scheduler.api.resource import GROUP, VERSION
+
+FIELD_MANAGER: Final = "mlho-scheduler"
+WATCH_SECONDS: Final = 50  # then the server ends a watch, and all is listed anew
+_SILENCE_SECONDS: Final = WATCH_SECONDS + 10
+_REQUEST_SECONDS: Final = (3.0, 10.0)  # to connect, and between two pieces of an answer
+_POOL: Final = 32
+_LIST_LIMIT: Final = 250
+_NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_MERGE: Final = "application/merge-patch+json"
+_APPLY: Final = "application/apply-patch+yaml"
+
+
+class ClusterError(MlhoError):
+    """The Kubernetes API refused: do what its answer says."""
+
+    exit_code: ClassVar[int] = 5
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotFound(ClusterError):  # noqa: N818 - says what is the case
+    """There is no such object, or no such kind."""
+
+
+class Conflict(ClusterError):  # noqa: N818 - says what is the case
+    """The object is there already, or is another one than was thought."""
+
+
+class Expired(ClusterError):  # noqa: N818 - says what is the case
+    """What was watched from is too old: list again."""
+
+
+class ClusterUnavailable(ClusterError):  # noqa: N818 - says what is the case
+    """Try again; the API server did not answer, or is overloaded."""
+
+    retryable: ClassVar[bool] = True
+
+
+class Kind(Enum):
+    """Kinds of objects that we deal with: the path of their API group, and their plural."""
+
+    TRAINING_RUN = (f"/apis/{GROUP}/{VERSION}", "trainingruns")
+    SCORING_RUN = (f"/apis/{GROUP}/{VERSION}", "scoringruns")
+    JOB = ("/apis/batch/v1", "jobs")
+    POD = ("/api/v1", "pods")
+    EVENT = ("/api/v1", "events")
+    LEASE = ("/apis/coordination.k8s.io/v1", "leases")
+    WORKLOAD = ("/apis/kueue.x-k8s.io/v1beta1", "workloads")
+
+    def path(self, namespace: str, name: str = "", part: str = "") -> str:
+        """Where an object is, or all of a namespace; an empty namespace stands for all."""
+        group, plural = self.value
+        place = f"/namespaces/{quote(namespace)}" if namespace else ""
+        return "/".join(filter(None, (f"{group}{place}/{plural}", quote(name), part)))
+
+
+RUN_KINDS: Final[Mapping[str, Kind]] = {"TrainingRun": Kind.TRAINING_RUN, "ScoringRun": Kind.SCORING_RUN}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list, and the version from which to watch."""
+
+    items: tuple[dict[str, Any], ...]
+    version: str
+
+
+class Cluster:
+    """One cluster, with the rights of whoever the configuration says. Safe to use from several threads."""
+
+    def __init__(self, configuration: Configuration, *, namespace: str) -> None:
+        configuration.connection_pool_maxsize = _POOL
+        self._api = ApiClient(configuration)
+        self.namespace = namespace
+        """The namespace that the configuration says."""
+
+    @classmethod
+    def of_pod(cls) -> Self:
+        """The cluster that this process runs in, by its service account."""
+        configuration = Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
+            namespace = _NAMESPACE_FILE.read_text(encoding="ascii").strip()
+        except (config.ConfigException, OSError) as error:
+            raise ClusterError(
+                "not in a pod with a service account's token. Outside of a cluster give --kubeconfig."
+            ) from error
+        return cls(configuration, namespace=namespace)
+
+    @classmethod
+    def of_user(cls, *, context: str | None = None, path: str | None = None) -> Self:
+        """The cluster of a context of the user's kubeconfig: the current one, unless named."""
+        configuration = Configuration()
+        try:
+            config.load_kube_config(path, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
+            contexts, current = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]  # theirs
+        except (config.ConfigException, OSError) as error:
+            named = f"has no context {context[:100]!r}" if context else "is missing or names none"
+            raise ClusterError(
+                f"no cluster: the kubeconfig {named}. Set KUBECONFIG, or give --context."
+            ) from error
+        chosen = next((own for own in contexts if own["name"] == context), current)
+        return cls(configuration, namespace=chosen["context"].get("namespace", "default"))
+
+    def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        """One object; ``NotFound`` if it is not there."""
+        return self._ask("GET", kind.path(namespace, name))
+
+    def list(self, kind: Kind, namespace: str, *, selector: str = "", fields: str = "") -> Listed:
+        """All objects of a namespace that selectors of labels and of fields choose, and the version of the list."""
+        query = {"limit": str(_LIST_LIMIT), "labelSelector": selector, "fieldSelector": fields}
+        query = {name: value for name, value in query.items() if value}
+        items: list[dict[str, Any]] = []
+        while True:
+            page = self._ask("GET", kind.path(namespace), query)
+            items.extend(page["items"])
+            metadata = page["metadata"]
+            if not metadata.get("continue"):
+                return Listed(tuple(items), metadata["resourceVersion"])
+            query["continue"] = metadata["continue"]
+
+    def watch(
+        self, kind: Kind, namespace: str, version: str, *, selector: str = ""
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Changes from a version on: ADDED, MODIFIED or DELETED, and the object. It ends after a minute, and is to be begun anew.
+
+        Raises
+        ------
+        Expired
+            The version is too old.
+        ClusterUnavailable
+            The connection broke, or was silent for too long.
+        """
+        query = {
+            "watch": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "allowWatchBookmarks": "true",
+            **({"labelSelector": selector} if selector else {}),
+        }
+        answer = self._send(
+            "GET", kind.path(namespace), query, timeout=(_REQUEST_SECONDS[0], _SILENCE_SECONDS)
+        )
+        try:
+            for line in answer.response:
+                if not line.strip():
+                    continue
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _refusal(int(event["object"].get("code", 500)), event["object"].get("message", ""))
+                if event["type"] != "BOOKMARK":
+                    yield event["type"], event["object"]
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _unavailable(error) from error
+        finally:
+            answer.response.close()
+
+    def create(self, kind: Kind, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object; ``Conflict`` if one of its name is there."""
+        return self._ask("POST", kind.path(obj["metadata"]["namespace"]), body=dict(obj))
+
+    def replace(self, kind: Kind, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """Write an object whole; ``Conflict`` if somebody else has written it since it was read."""
+        metadata = obj["metadata"]
+        return self._ask("PUT", kind.path(metadata["namespace"], metadata["name"]), body=dict(obj))
+
+    def apply(self, kind: Kind, obj: Mapping[str, Any], *, part: str = "") -> dict[str, Any]:
+        """Server-side apply under our one field manager: what we said before and say no longer goes."""
+        metadata = obj["metadata"]
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        path = kind.path(metadata["namespace"], metadata["name"], part)
+        return self._ask("PATCH", path, query, body=dict(obj), content=_APPLY)
+
+    def merge(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some fields of an object."""
+        return self._ask("PATCH", kind.path(namespace, name), body=dict(change), content=_MERGE)
+
+    def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        """Delete an object and, afterwards, what it owns; one that is gone is no error."""
+        try:
+            self._ask("DELETE", kind.path(namespace, name), {"propagationPolicy": "Background"})
+        except NotFound:
+            return
+
+    def log_of(self, namespace: str, pod: str, *, lines: int) -> str:
+        """The last lines that a pod wrote."""
+        answer = self._send("GET", Kind.POD.path(namespace, pod, "log"), {"tailLines": str(lines)})
+        return bytes(answer.read() or b"").decode(errors="replace")
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: dict[str, Any] | None = None,
+        content: str = "application/json",
+    ) -> dict[str, Any]:
+        answer = self._send(method, path, query, body=body, content=content)
+        try:
+            plain: dict[str, Any] = json.loads(answer.read())
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise _unavailable(error) from error
+        return plain
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: dict[str, Any] | None = None,
+        content: str = "application/json",
+        timeout: tuple[float, float] = _REQUEST_SECONDS,
+    ) -> Any:
+        headers = {"Accept": "application/json", "Content-Type": content}
+        asked = self._api.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            answer = self._api.call_api(*asked[:3], body=body, _request_timeout=timeout)
+            if 200 <= answer.status < 300:
+                return answer
+            said: bytes | None = answer.read()  # type: ignore[no-untyped-call]  # theirs
+        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _unavailable(error) from error
+        raise _refusal(answer.status, _message(said))
+
+
+def _message(said: bytes | None) -> str:
+    try:
+        return str(json.loads(said or b"{}").get("message", ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _refusal(status: int, message: str) -> ClusterError:
+    kinds: dict[int, type[ClusterError]] = {
+        404: NotFound,
+        409: Conflict,
+        410: Expired,
+        429: ClusterUnavailable,
+    }
+    kind = kinds.get(status, ClusterUnavailable if status >= 500 else ClusterError)
+    return kind(f"Kubernetes: {message or 'refused'} (status {status}).", status=status)
+
+
+def _unavailable(error: BaseException) -> ClusterUnavailable:
+    return ClusterUnavailable(
+        f"Kubernetes: the API server does not answer ({type(error).__name__}). Check that it can be reached."
+    )

@@ -1,0 +1,266 @@
+"""The CustomResourceDefinitions, rendered from the models: one source for file, schema and documentation.
+
+A structural schema is narrower than what pydantic writes: no references, no unions, no nulls, and a bound on every text
+and list, without which the API server refuses rules over them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+from pydantic import BaseModel
+
+from mlho.scoring_spec import ScoringSpec
+from mlho.spec import TrainingSpec
+from scheduler.api.cel_rules import RULES, add_rules
+from scheduler.api.resource import GROUP, VERSION, DesiredState, WorkersSpec
+from scheduler.api.status import Status
+
+MAX_TEXT: Final = 1024
+MAX_ITEMS: Final = 64
+MAX_PROPERTIES: Final = 16
+_EXACT_INT64: Final = 2**63 - 1
+HEADER: Final = "# Made from the models: mlho crd > k8s/crd.yaml\n"
+
+_KEPT: Final = (
+    "type", "format", "description", "enum", "default", "pattern",
+    "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
+    "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+)  # fmt: skip
+
+_DESIRED_STATE: Final = {
+    "type": "string",
+    "enum": [own.value for own in DesiredState],
+    "default": DesiredState.RUNNING.value,
+    "description": (
+        "What you want of the run. Running: carry it out. Suspended: start nothing and keep no workers; Running goes on "
+        "from there. Cancelled: stop for good; a new resource of the same specification goes on from what is committed."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of custom resource."""
+
+    name: str
+    plural: str
+    short: str
+    spec: type[BaseModel]
+    description: str
+    metric_title: str
+
+
+def kinds() -> tuple[Kind, ...]:
+    """The kinds that there are."""
+    training = "A training run: from events to a tested model and a report."
+    scoring = "A scoring run: a bundle's calibrated probabilities for the patients of some tables."
+    return (
+        Kind("TrainingRun", "trainingruns", "trun", TrainingSpec, training, "Metric"),
+        Kind("ScoringRun", "scoringruns", "srun", ScoringSpec, scoring, "Scored"),
+    )
+
+
+def render_crds() -> str:
+    """All CRDs as YAML: the content of ``k8s/crd.yaml``."""
+    documents = [
+        yaml.safe_dump(crd(kind), sort_keys=False, width=100, allow_unicode=True) for kind in kinds()
+    ]
+    return HEADER + "---\n".join(documents)
+
+
+def crd(kind: Kind) -> dict[str, Any]:
+    """The CustomResourceDefinition of a kind, as plain data."""
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": _columns(kind),
+        "schema": {"openAPIV3Schema": resource_schema(kind)},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{kind.plural}.{GROUP}",
+            "labels": {"app.kubernetes.io/part-of": "mlho-batch"},
+            "annotations": {"helm.sh/resource-policy": "keep"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short],
+                "categories": ["all", "mlho"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def resource_schema(kind: Kind) -> dict[str, Any]:
+    """The structural schema of a kind, with its rules."""
+    spec = structural(kind.spec)
+    spec["properties"]["desiredState"] = dict(_DESIRED_STATE)
+    workers = structural(WorkersSpec)
+    spec["properties"]["workers"] = {**workers, "default": full_default(workers)}
+    # A folder of the scheduler's own pod is nobody's data: in a cluster the address must be said.
+    data = spec["properties"]["data"]
+    data["properties"]["uri"].pop("default", None)
+    data["required"] = sorted({*data.get("required", ()), "uri"})
+    data["properties"]["uri"]["description"] = (
+        "Where the tables are: s3://bucket/prefix/. No part of the run id."
+    )
+    schema = {
+        "type": "object",
+        "description": kind.description,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": structural(Status, defaults=False),
+        },
+    }
+    add_rules(schema, RULES[kind.name])
+    return schema
+
+
+def structural(model: type[BaseModel], *, defaults: bool = True) -> dict[str, Any]:
+    """The structural schema of a model.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+    defaults : bool
+        Keep defaults. A status has none: what is not written is not there.
+    """
+    rendered = model.model_json_schema(by_alias=True)
+    return _Renderer(rendered.get("$defs", {}), defaults=defaults).node(rendered)
+
+
+def full_default(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of a node's fields: the API server asks the rules of a default before it fills in what is below."""
+    properties = node["properties"].items()
+    return {name: field["default"] for name, field in properties if "default" in field}
+
+
+class _Renderer:
+    """Turns JSON Schema as pydantic writes it into the subset that Kubernetes takes."""
+
+    def __init__(self, definitions: Mapping[str, Any], *, defaults: bool) -> None:
+        self._definitions = definitions
+        self._defaults = defaults
+
+    def node(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """One node, and all below it."""
+        plain = self._resolved(_merged_union(self._resolved(found)))
+        own: dict[str, Any] = {name: plain[name] for name in _KEPT if name in plain}
+        if "const" in plain:
+            own["enum"] = [plain["const"]]
+        _bound_numbers(own, plain)
+        if own.get("x-kubernetes-int-or-string"):
+            # The pattern still holds for texts; a number is taken as it is.
+            for name in ("type", "maxLength", "minLength"):
+                own.pop(name, None)
+        elif own.get("type") == "object":
+            self._object(own, plain)
+        elif own.get("type") == "array":
+            own.setdefault("maxItems", MAX_ITEMS)
+            own["items"] = self.node(plain["items"])
+            if "description" in own["items"]:
+                own.setdefault("description", own["items"]["description"])
+        elif own.get("type") == "string" and "enum" not in own and "format" not in own:
+            own.setdefault("maxLength", MAX_TEXT)
+        self._default(own)
+        if "description" in own:
+            own["description"] = _one_line(own["description"])
+        return own
+
+    def _resolved(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The node with its reference put in its place; what stands beside the reference wins."""
+        if "$ref" not in found:
+            return dict(found)
+        beside = {name: value for name, value in found.items() if name != "$ref"}
+        return {**self._resolved(self._definitions[found["$ref"].removeprefix("#/$defs/")]), **beside}
+
+    def _object(self, own: dict[str, Any], plain: Mapping[str, Any]) -> None:
+        if "properties" in plain:
+            own["properties"] = {name: self.node(value) for name, value in plain["properties"].items()}
+            if plain.get("required"):
+                own["required"] = sorted(plain["required"])
+        else:
+            values = plain.get("additionalProperties", {"type": "string"})
+            own["additionalProperties"] = self.node(
+                values if isinstance(values, dict) else {"type": "string"}
+            )
+            own.setdefault("maxProperties", MAX_PROPERTIES)
+
+    def _default(self, own: dict[str, Any]) -> None:
+        if "default" not in own:
+            return
+        if own["default"] is None or not self._defaults:
+            del own["default"]
+        elif "properties" in own:
+            own["default"] = full_default(own)
+
+
+def _merged_union(plain: dict[str, Any]) -> dict[str, Any]:
+    """A union as one node: of a type and null, the type; of enumerations, one of all; of numbers, number."""
+    branches = [own for own in plain.pop("anyOf", ()) if own.get("type") != "null"]
+    if not branches:
+        return plain
+    if len(branches) == 1:
+        return {**branches[0], **plain}
+    values = [
+        value for own in branches for value in own.get("enum", [own["const"]] if "const" in own else [])
+    ]
+    if values:
+        return {"type": "string", "enum": list(dict.fromkeys(values)), **plain}
+    types = {own.get("type") for own in branches}
+    if types <= {"integer", "number", "string", "boolean"} and "number" in types:
+        return {"type": "number", **plain}  # a grid: every setting that there is, is a number
+    raise TypeError(f"no structural schema for a union of {sorted(map(str, types))}")
+
+
+def _bound_numbers(own: dict[str, Any], plain: Mapping[str, Any]) -> None:
+    """Exclusive bounds as OpenAPI 3.0 has them, and no bound that a double cannot hold."""
+    for bound, name in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if name in plain:
+            own[bound] = plain[name]
+            own[name] = True
+    if own.get("type") == "integer":
+        own.setdefault("format", "int64")
+        if own.get("maximum", 0) >= _EXACT_INT64:
+            own.pop("maximum")
+            own.pop("exclusiveMaximum", None)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _columns(kind: Kind) -> list[dict[str, Any]]:
+    """What ``kubectl get`` shows; the last two with ``-o wide``."""
+    columns = [
+        ("Phase", "string", ".status.phase", 0),
+        ("Stage", "string", ".status.stage", 0),
+        ("Progress", "string", ".status.progress", 0),
+        ("Workers", "integer", ".status.workers.ready", 0),
+        (kind.metric_title, "string", ".status.headline", 0),
+        ("Reason", "string", ".status.reason", 0),
+        ("Age", "date", ".metadata.creationTimestamp", 0),
+        ("Run", "string", ".status.runId", 1),
+        ("Message", "string", ".status.message", 1),
+    ]
+    return [
+        {"name": name, "type": type_, "jsonPath": path, **({"priority": priority} if priority else {})}
+        for name, type_, path, priority in columns
+    ]

@@ -1,0 +1,304 @@
+"""Kubernetes objects of a run as plain data: what is asked of the cluster can be read and compared whole.
+
+A run's workers are Kubernetes Jobs in generations. Each is a work-queue Job: pods that take tasks from the run's queue
+and end when it is drained. More work, or a worker that ran out of memory, makes another generation; none is ever resized.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mlho.spec import API_VERSION
+from scheduler.api.config import WorkerTemplate
+from scheduler.api.names import label_value, worker_job_name
+from scheduler.api.placement import plain
+from scheduler.api.resource import WorkersSpec, as_number
+
+CONTAINER: Final = "worker"
+USER: Final = 65532  # as in the image; distroless images use it for "nonroot"
+EX_CONFIG: Final = 78  # the worker's exit code for a wrong configuration: trying again cannot help
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
+RUN_LABEL: Final = "mlho.io/run"
+GENERATION_LABEL: Final = "mlho.io/generation"
+RUN_ID_ANNOTATION: Final = "mlho.io/run-id"
+EXECUTION_ANNOTATION: Final = "mlho.io/execution"
+MEMORY_ANNOTATION: Final = "mlho.io/memory"
+SECRETS_ANNOTATION: Final = "mlho.io/secrets"
+LIVENESS_FILE: Final = "/tmp/alive"  # noqa: S108 - the pod's own volume
+CACHE_FOLDER: Final = "/var/cache/mlho"
+CA_FOLDER: Final = "/etc/mlho/ca"
+REDIS_CA_FOLDER: Final = "/etc/mlho/redis-ca"
+_MEBI: Final = 2**20
+_CACHE_SHARE: Final = 0.8  # of the volume: the rest is room for what is being fetched
+_MEMORY_TIERS: Final = 4  # without maxMemory: twice doubled
+_BEGIN_SECONDS: Final = 300  # images come late, and Redis may
+
+
+@dataclass(frozen=True)
+class Workers:
+    """One generation of a run's workers.
+
+    Attributes
+    ----------
+    kind, name, namespace, uid : str
+        The custom resource that owns them.
+    run_id, execution : str
+        What they serve.
+    generation : int
+        From 1.
+    parallelism : int
+        Pods.
+    memory : str
+        Of each pod; :func:`next_memory` after one ran out of it.
+    spec : WorkersSpec
+        What the run asks for.
+    """
+
+    kind: str
+    name: str
+    namespace: str
+    uid: str
+    run_id: str
+    execution: str
+    generation: int
+    parallelism: int
+    memory: str
+    spec: WorkersSpec
+
+    @property
+    def job_name(self) -> str:
+        """Name of the Kubernetes Job."""
+        return worker_job_name(self.name, self.uid, self.generation)
+
+
+def worker_job(workers: Workers, template: WorkerTemplate, *, secrets: str = "") -> dict[str, Any]:
+    """The Kubernetes Job of one generation of workers.
+
+    Parameters
+    ----------
+    workers : Workers
+    template : WorkerTemplate
+        What the operator decided.
+    secrets : str
+        Checksum of the Secrets that the pods are started with; empty if nobody looks.
+
+    Returns
+    -------
+    dict
+        A ``batch/v1`` Job, for server-side apply. It is not made suspended: where Kueue is, its webhook does that.
+    """
+    labels = _labels(workers, template)
+    metadata = {
+        "name": workers.job_name,
+        "namespace": workers.namespace,
+        "labels": {**labels, **_kueue_labels(workers.spec)},
+        "annotations": {**_annotations(workers), **({SECRETS_ANNOTATION: secrets} if secrets else {})},
+        "ownerReferences": [_owner(workers)],
+    }
+    spec = {
+        "parallelism": workers.parallelism,
+        # Lost pods are replaced after 10 s, 20 s, 40 s …; the scheduler counts attempts itself, and looks earlier.
+        "backoffLimit": max(6, 3 * workers.parallelism),
+        "activeDeadlineSeconds": workers.spec.deadline_seconds,
+        "ttlSecondsAfterFinished": workers.spec.ttl_seconds,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "template": {
+            "metadata": {"labels": labels, "annotations": {**template.annotations, **_annotations(workers)}},
+            "spec": _pod(workers, template),
+        },
+    }
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def next_memory(spec: WorkersSpec, memory: str) -> str | None:
+    """Memory of the next generation after a worker ran out of it: twice as much, up to the run's most; None at the most."""
+    most = spec.resources.max_memory
+    limit = as_number(most) if most else _MEMORY_TIERS * as_number(spec.resources.memory)
+    wanted = min(2 * as_number(memory), limit)
+    return f"{int(wanted // _MEBI)}Mi" if wanted > as_number(memory) else None
+
+
+def slots(spec: WorkersSpec) -> int:
+    """Tasks that one pod runs at a time: one for each whole core, and at least one."""
+    return max(1, int(as_number(spec.resources.cpu)))
+
+
+def run_selector(uid: str) -> str:
+    """Label selector of all that the scheduler made for a run."""
+    return f"{RUN_LABEL}={label_value(uid)}"
+
+
+def _labels(workers: Workers, template: WorkerTemplate) -> dict[str, str]:
+    return {
+        **template.labels,
+        "app.kubernetes.io/name": "mlho-batch",
+        "app.kubernetes.io/instance": label_value(template.instance),
+        "app.kubernetes.io/component": "worker",
+        "app.kubernetes.io/managed-by": "mlho-scheduler",
+        RUN_LABEL: label_value(workers.uid),
+        "mlho.io/run-name": label_value(workers.name),
+        GENERATION_LABEL: str(workers.generation),
+    }
+
+
+def _kueue_labels(spec: WorkersSpec) -> dict[str, str]:
+    """Kueue's labels belong on the Job: it does not know our custom resources."""
+    if spec.kueue_queue is None:
+        return {}
+    labels = {QUEUE_LABEL: spec.kueue_queue}
+    return labels | ({PRIORITY_LABEL: spec.priority_class} if spec.priority_class else {})
+
+
+def _annotations(workers: Workers) -> dict[str, str]:
+    return {
+        RUN_ID_ANNOTATION: workers.run_id,
+        EXECUTION_ANNOTATION: workers.execution,
+        MEMORY_ANNOTATION: workers.memory,
+    }
+
+
+def _owner(workers: Workers) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": workers.kind,
+        "name": workers.name,
+        "uid": workers.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _failure_rules() -> list[dict[str, Any]]:
+    """Preemption, drain and eviction are nobody's fault; a wrong configuration fails at once; the rest is counted."""
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [EX_CONFIG]},
+        },
+    ]
+
+
+def _pod(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "serviceAccountName": template.service_account,
+        # A worker asks nothing of Kubernetes, so that it holds no token.
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": workers.spec.drain_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {RUN_LABEL: label_value(workers.uid)}},
+            }
+        ],
+        "containers": [_container(workers, template)],
+        "volumes": _volumes(workers.spec, template),
+    }
+    optional = {
+        "imagePullSecrets": [{"name": name} for name in template.image_pull_secrets],
+        "nodeSelector": {**template.node_selector, **workers.spec.node_selector},
+        "tolerations": [*map(dict, template.tolerations), *map(plain, workers.spec.tolerations)],
+        "affinity": dict(template.affinity)
+        if workers.spec.affinity is None
+        else plain(workers.spec.affinity),
+        "priorityClassName": template.priority_class_name,
+    }
+    return pod | {name: value for name, value in optional.items() if value}
+
+
+def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
+    spec = workers.spec
+    return {
+        "name": CONTAINER,
+        "image": template.image,
+        "imagePullPolicy": template.image_pull_policy,
+        "args": [
+            f"--run={workers.run_id}",
+            f"--slots={slots(spec)}",
+            f"--wait={_BEGIN_SECONDS}",
+            f"--liveness-file={LIVENESS_FILE}",
+            f"--metrics-port={template.metrics_port}",
+            "--metrics-address=0.0.0.0",
+            "--verbose",
+        ],
+        "env": _environment(spec, template),
+        "ports": [{"name": "metrics", "containerPort": template.metrics_port, "protocol": "TCP"}],
+        "resources": _resources(spec, workers.memory),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # Until the run has begun and Redis answers there is no sign of life; afterwards one every five seconds.
+        "startupProbe": {
+            "exec": {"command": ["test", "-e", LIVENESS_FILE]},
+            "periodSeconds": 1,  # WORKERS in `kubectl get` counts what is ready
+            "failureThreshold": 2 * _BEGIN_SECONDS,
+        },
+        "livenessProbe": {
+            "exec": {"command": ["sh", "-c", f'test -n "$(find {LIVENESS_FILE} -mmin -2)"']},
+            "periodSeconds": 20,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "volumeMounts": _mounts(template),
+    }
+
+
+def _resources(spec: WorkersSpec, memory: str) -> dict[str, dict[str, str]]:
+    """Requests and limits. No limit of the processor unless asked for: a throttled worker misses its heartbeats."""
+    own = spec.resources
+    requests = {"cpu": own.cpu, "memory": memory, "ephemeral-storage": own.ephemeral_storage}
+    limits = {"cpu": own.limits.cpu, "memory": memory, "ephemeral-storage": own.limits.ephemeral_storage}
+    return {
+        "requests": {name: value for name, value in requests.items() if value is not None},
+        "limits": {name: value for name, value in limits.items() if value is not None},
+    }
+
+
+def _environment(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, Any]]:
+    cache_bytes = int(_CACHE_SHARE * as_number(spec.resources.scratch))
+    own = [
+        {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own volume
+        {"name": "MLHO_CACHE_DIR", "value": CACHE_FOLDER},
+        {"name": "MLHO_CACHE_BYTES", "value": str(cache_bytes)},
+    ]
+    if template.ca_config_map is not None:
+        own.append({"name": "MLHO_S3_CA_BUNDLE", "value": f"{CA_FOLDER}/ca.crt"})
+    if template.redis_ca_config_map is not None:
+        own.append({"name": "MLHO_REDIS_CA", "value": f"{REDIS_CA_FOLDER}/ca.crt"})
+    return own + [variable.plain() for variable in template.environment]
+
+
+def _volumes(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, Any]]:
+    size = {"emptyDir": {"sizeLimit": spec.resources.scratch}}
+    volumes: list[dict[str, Any]] = [{"name": "tmp", **size}, {"name": "cache", **size}]
+    if template.ca_config_map is not None:
+        volumes.append({"name": "ca", "configMap": {"name": template.ca_config_map}})
+    if template.redis_ca_config_map is not None:
+        volumes.append({"name": "redis-ca", "configMap": {"name": template.redis_ca_config_map}})
+    return volumes
+
+
+def _mounts(template: WorkerTemplate) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own volume
+        {"name": "cache", "mountPath": CACHE_FOLDER},
+    ]
+    if template.ca_config_map is not None:
+        mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+    if template.redis_ca_config_map is not None:
+        mounts.append({"name": "redis-ca", "mountPath": REDIS_CA_FOLDER, "readOnly": True})
+    return mounts

@@ -1,0 +1,327 @@
+"""What ``mlho`` does with runs in a cluster, by the user's kubeconfig: submit, wait, status, suspend, resume, cancel, logs, export.
+
+What it says of a run in a cluster it says in the words that it has for one on this machine.
+"""
+
+import argparse
+import datetime as dt
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mlho.errors import MlhoError, SpecError
+from mlho.printable import printable, printable_json
+from mlho.protocol.documents import NOT_ON_A_QUEUE, State
+from mlho.spec import API_VERSION
+from mlho.spec_reading import parse_mapping, read_text
+from mlho.store import open_store
+from scheduler.api.resource import DesiredState, dated, from_resource
+from scheduler.api.status import TASKS_QUARANTINED
+from scheduler.cli import terminal
+from scheduler.cli.export import export_run, output_lines, split_output
+from scheduler.cli.listing import find_run
+
+if TYPE_CHECKING:
+    from scheduler.api.client import Cluster, Kind
+
+_POLL_SECONDS: Final = 1.0
+_NAMES: Final = {
+    "trainingrun": "TrainingRun",
+    "trun": "TrainingRun",
+    "scoringrun": "ScoringRun",
+    "srun": "ScoringRun",
+}
+_ENDS: Final = {"Succeeded": 0, "Failed": 1, "Cancelled": 3}
+TIMED_OUT: Final = 124  # as timeout(1) has it
+
+
+def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the commands that need no more than a cluster."""
+    parser = commands.add_parser("submit", parents=[common], help="start a run in a Kubernetes cluster")
+    parser.add_argument("spec", type=Path, help="the specification or resource (YAML)")
+    parser.add_argument(
+        "--by-date", action="store_true", help="name it by today's date: made twice, it is the same run"
+    )
+    parser.add_argument("--wait", action="store_true", help="until it has ended")
+    _add_timeout(parser)
+    add_place(parser)
+    parser.set_defaults(command=_submit)
+    for name, command, words in (
+        ("wait", _wait_command, "wait for a run in a cluster to end"),
+        ("suspend", _suspend, "stop a run in a cluster for a while: it keeps no workers"),
+        ("resume", _resume, "let a suspended run go on"),
+        ("logs", _logs, "the last lines of a run's workers"),
+    ):
+        parser = commands.add_parser(name, parents=[common], help=words)
+        parser.add_argument("run", help="trainingrun/NAME or scoringrun/NAME")
+        if name == "wait":
+            _add_timeout(parser)
+        add_place(parser)
+        parser.set_defaults(command=command)
+
+
+def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command that copies what came out, from any store."""
+    parser = commands.add_parser(
+        "export",
+        parents=[common],
+        help="copy a run's report, result and bundle, or its scores, into a folder",
+    )
+    parser.add_argument(
+        "run",
+        nargs="?",
+        help="a run's id, the beginning of one, or its name (default: the only one); trainingrun/NAME in a cluster: "
+        "its store is reached with your credentials, at MLHO_S3_ENDPOINT if that is set",
+    )
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="a new folder (default: the run's id, in this folder)"
+    )
+    add_place(parser)
+    parser.set_defaults(command=_export)
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which cluster, and where in it."""
+    parser.add_argument("--context", help="of the kubeconfig (default: the current one)")
+    parser.add_argument("--namespace", "-n", help="(default: the context's)")
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=86_400,
+        metavar="SECONDS",
+        help="how long to wait, before exit code 124 (default: a day)",
+    )
+
+
+def is_in_cluster(run: str | None) -> bool:
+    """Whether a run is named as Kubernetes does: kind/name."""
+    return run is not None and run.partition("/")[0].lower() in _NAMES
+
+
+def _cluster(options: argparse.Namespace) -> "tuple[Cluster, str]":
+    from scheduler.api.client import Cluster, ClusterError
+
+    context = getattr(options, "context", None)
+    try:
+        cluster = Cluster.of_user(context=context)
+    except ClusterError as nowhere:
+        if context is not None:
+            raise
+        try:
+            cluster = Cluster.of_pod()
+        except ClusterError:
+            raise nowhere from None
+    return cluster, getattr(options, "namespace", None) or cluster.namespace
+
+
+def _named(run: str) -> "tuple[Kind, str]":
+    from scheduler.api.client import RUN_KINDS
+
+    kind, separator, name = run.partition("/")
+    if not separator or not name or kind.lower() not in _NAMES:
+        raise SpecError(f"run {run[:100]!r}: write trainingrun/NAME or scoringrun/NAME.")
+    return RUN_KINDS[_NAMES[kind.lower()]], name
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from scheduler.api.client import RUN_KINDS, Conflict
+
+    obj = _read(options.spec)
+    if options.by_date:
+        obj = dated(obj, dt.datetime.now().astimezone().date())
+    cluster, namespace = _cluster(options)
+    if options.namespace is None:
+        namespace = obj["metadata"].get("namespace") or namespace
+    obj["metadata"] = {**obj["metadata"], "namespace": namespace}
+    from_resource(obj)  # says what is wrong in our words, before the cluster does
+    shown = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
+    try:
+        cluster.create(RUN_KINDS[obj["kind"]], obj)
+        terminal.out.print(f"{shown} created", markup=False)
+    except Conflict:
+        if not options.by_date:
+            raise
+        terminal.out.print(f"{shown} is there already", markup=False)
+    return _wait(cluster, namespace, shown, options.timeout) if options.wait else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    obj = parse_mapping(read_text(path), where=str(path))
+    if (
+        obj.get("kind") not in _NAMES.values()
+        or "name" not in (obj.get("metadata") or {})
+        or not isinstance(obj.get("spec"), dict)
+    ):
+        raise SpecError(f"{path}: expected a TrainingRun or a ScoringRun with metadata.name and spec.")
+    return {"apiVersion": API_VERSION, **obj}
+
+
+def _wait_command(options: argparse.Namespace) -> int:
+    cluster, namespace = _cluster(options)
+    return _wait(cluster, namespace, options.run, options.timeout)
+
+
+def _wait(cluster: "Cluster", namespace: str, run: str, seconds: float) -> int:
+    """Wait for a run to end, showing what changes; the exit code says how."""
+    from scheduler.api.client import ClusterUnavailable
+
+    kind, name = _named(run)
+    until, shown = time.monotonic() + seconds, ""
+    while time.monotonic() < until:
+        try:
+            status = cluster.get(kind, namespace, name).get("status") or {}
+        except ClusterUnavailable:
+            status = {}
+        words = _line(status)
+        if words and words != shown:
+            terminal.err.print(f"{run}  {words}", markup=False)
+            shown = words
+        if status.get("phase") in _ENDS:
+            _print_outputs(status.get("runId", ""), status.get("outputs") or {})
+            return _ENDS[status["phase"]]
+        time.sleep(_POLL_SECONDS)
+    terminal.err.print(f"{run}: has not ended after {seconds:.0f} s.", markup=False)
+    return TIMED_OUT
+
+
+def _line(status: Mapping[str, Any]) -> str:
+    words = [status.get(name) for name in ("phase", "stage", "progress", "headline", "reason", "message")]
+    return "  ".join(str(own) for own in words if own)
+
+
+def _print_outputs(run: str, outputs: Mapping[str, str]) -> None:
+    for line in output_lines(run, outputs) if outputs else ():
+        terminal.out.print(line, markup=False, soft_wrap=True)
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """Print the status of a run in a cluster as JSON: what ``mlho status`` says of any run, and the resource's own status."""
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    status = cluster.get(kind, namespace, name).get("status") or {}
+    print(printable_json(shown_status(status)))  # noqa: T201 - the command's output
+    return 0
+
+
+def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The status of a resource, begun with what ``mlho status`` says of a run on a queue."""
+    tasks = status.get("tasks") or {}
+    states = {"Succeeded": State.FINISHED, "Failed": State.FAILED, "Cancelled": State.CANCELLED}
+    state = (
+        states.get(status.get("phase", ""), State.OPEN).value if status.get("execution") else NOT_ON_A_QUEUE
+    )
+    return {
+        "run": status.get("runId"),
+        "execution": status.get("execution"),
+        "state": state,
+        "quarantined": [
+            own["task"] for own in status.get("failures") or () if own["reason"] == TASKS_QUARANTINED
+        ],
+        "running": tasks.get("running", 0),
+        **status,
+    }
+
+
+def run_in_cluster(options: argparse.Namespace) -> str:
+    """Id of the run of a resource, for a command that reads its store."""
+    if not options.store.startswith("s3://"):
+        raise SpecError(
+            f"--store: expected the bucket of {options.run}; got a folder of this machine. Give --store s3://bucket/prefix, the chart's store.uri."
+        )
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    run: str | None = (cluster.get(kind, namespace, name).get("status") or {}).get("runId")
+    if run is None:
+        raise SpecError(
+            f"{options.run}: has no run yet, as it was not accepted. See: mlho status {options.run}"
+        )
+    return run
+
+
+def cancel_in_cluster(options: argparse.Namespace) -> int:
+    """Have a run cancelled."""
+    return _want(options, DesiredState.CANCELLED, "cancelled. Its workers and its queue go within seconds.")
+
+
+def _suspend(options: argparse.Namespace) -> int:
+    return _want(options, DesiredState.SUSPENDED, f"suspended. It goes on with: mlho resume {options.run}")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    return _want(options, DesiredState.RUNNING, "goes on from what is committed.")
+
+
+def _want(options: argparse.Namespace, desired: DesiredState, words: str) -> int:
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    cluster.merge(kind, namespace, name, {"spec": {"desiredState": desired.value}})
+    terminal.out.print(f"{options.run}: {words}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from scheduler.api.client import Kind
+    from scheduler.api.objects import run_selector
+
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    uid = cluster.get(kind, namespace, name)["metadata"]["uid"]
+    pods = cluster.list(Kind.POD, namespace, selector=run_selector(uid)).items
+    if not pods:
+        terminal.err.print(f"{options.run}: no worker pod is there.", markup=False)
+    for pod in pods:
+        own = pod["metadata"]["name"]
+        try:
+            lines = cluster.log_of(namespace, own, lines=50)
+        except MlhoError as error:
+            lines = f"{error}\n"
+        print(printable(f"--- {own}\n{lines}", lines=True), end="")  # noqa: T201 - the command's output
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
+    store = open_store(address)
+    run = run or find_run(store, options.run)
+    done = export_run(store, run, options.to or Path(run), expected_digest=digest)
+    _print_outputs(done.run, done.outputs)
+    words = f"{done.n_files} files, {terminal.size(done.n_bytes)}, digests verified"
+    terminal.err.print(f"{done.folder}: {words if done.is_new else 'is there already'}.", markup=False)
+    return 0
+
+
+def _exportable(options: argparse.Namespace) -> tuple[str, str, str | None]:
+    """Store, run id and result digest of a run in a cluster, as its status says."""
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    status = cluster.get(kind, namespace, name).get("status") or {}
+    outputs, run = status.get("outputs") or {}, status.get("runId", "")
+    address = outputs.get("result") or outputs.get("scores")
+    if not address:
+        raise SpecError(
+            f"{options.run}: has no results (phase {status.get('phase', 'Pending')}). Wait for it: mlho wait {options.run}"
+        )
+    return split_output(address, run), run, outputs.get("resultDigest")
+
+
+def add_operate(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command ``operate``."""
+    parser = commands.add_parser(
+        "operate", parents=[common], help="carry out the runs of a Kubernetes cluster; what the chart starts"
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the configuration that the chart writes")
+    parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="to run it outside of the cluster (default: the pod's own account)"
+    )
+    parser.set_defaults(command=_operate)
+
+
+def _operate(options: argparse.Namespace) -> int:
+    from scheduler.replica.program import operate  # brings the kubernetes client, which takes its time
+
+    return operate(options)

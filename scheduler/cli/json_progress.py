@@ -1,0 +1,117 @@
+"""Progress for programs: JSON lines on stderr, documented in docs/operations.md."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from scheduler.cli.terminal import Track
+from scheduler.engine.rate import Facts
+
+EVENT: Final = "progress"
+MIN_SECONDS: Final = 1.0  # between two lines of a run
+
+
+class JsonProgress:
+    """A display that writes a line when something has changed, at most one each second for each run, and one at the end."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def tracks(self, names: Mapping[str, str]) -> list[Track]:
+        """Lines for each run (id to name)."""
+        return [JsonTrack(name, run, self.write) for run, name in names.items()]
+
+    def write(self, line: str) -> None:
+        """Write one line, whole."""
+        with self._lock:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+class JsonTrack(Track):
+    """One run's lines."""
+
+    def __init__(
+        self,
+        name: str,
+        run: str,
+        write: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name, run)
+        self._write = write
+        self._clock = clock
+        self._shown = Facts()
+        self._latest = Facts()
+        self._next = -float("inf")
+
+    def show(self, facts: Facts) -> None:
+        """Write a line, unless nothing has changed or the last one was a moment ago."""
+        self._latest = facts
+        if _without_rate(facts) == _without_rate(self._shown) or self._clock() < self._next:
+            return
+        self._shown, self._next = facts, self._clock() + MIN_SECONDS
+        self._write(line_of(facts, name=self.name, run=self.run, state=state_of(facts)))
+
+    def end(self, state: str) -> None:
+        """Write the last line: how the run ended."""
+        facts = replace(self._latest, rate=None, seconds_left=None, running=0, is_degraded=False, outage=None)
+        self._write(line_of(facts, name=self.name, run=self.run, state=state))
+
+
+def state_of(facts: Facts) -> str:
+    """``degraded`` while the queue or the store does not answer, else ``running``."""
+    return "degraded" if facts.is_degraded or facts.outage else "running"
+
+
+def line_of(facts: Facts, *, name: str, run: str, state: str) -> str:
+    """The line for these facts."""
+    fields = {
+        "event": EVENT,
+        "timestamp": _moment(time.time()),
+        "run": run,
+        "name": name,
+        "state": state,
+        "reason": _reason_of(facts),
+        "since": _moment(facts.outage.since) if facts.outage else None,
+        "stage": facts.stage,
+        "done": facts.done,
+        "total": facts.total,
+        "running": facts.running,
+        "slots": facts.slots,
+        "retried": facts.retried,
+        "quarantined": facts.quarantined,
+        "rate": None if facts.rate is None else round(facts.rate, 3),
+        "seconds_left": None if facts.seconds_left is None else round(facts.seconds_left, 1),
+    }
+    return json.dumps(fields)
+
+
+def _reason_of(facts: Facts) -> str | None:
+    if facts.outage is not None:
+        return facts.outage.reason
+    return "QueueUnavailable" if facts.is_degraded else None
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _without_rate(facts: Facts) -> Facts:
+    return replace(facts, rate=None, seconds_left=None)

@@ -1,0 +1,401 @@
+"""The ``mlho`` command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mlho import __version__
+from mlho.errors import MlhoError, SpecError
+from mlho.log import configure
+from mlho.printable import printable_json
+from mlho.processes import usable_cpus
+from mlho.scoring_spec import ScoringRunSpec, parse_any_spec
+from mlho.settings import STORE, Settings
+from mlho.spec import load_spec
+from mlho.store import open_store
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.api.resource import load_checked
+from scheduler.cli import terminal
+from scheduler.cli.cluster import (
+    add_cluster_commands,
+    add_export,
+    add_operate,
+    add_place,
+    cancel_in_cluster,
+    is_in_cluster,
+    run_in_cluster,
+    show_status,
+)
+from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
+from scheduler.cli.listing import find_run, list_runs, result_of, runs_of
+from scheduler.cli.run import (
+    PROGRESS,
+    carry_out_one,
+    prepare,
+    print_finished,
+    run_command,
+    score_command,
+    tell_left_out,
+    usable_store,
+)
+from scheduler.engine.manifest import data_root, make_manifest
+
+DEFAULT_STORE: Final = "mlho-store"
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    configure(options.log, verbose=options.log == "json")
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        return _say_stopped()
+    except MlhoError as error:
+        terminal.err.print(f"[bold red]error:[/] {_escaped(error)}")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader has gone; say nothing more
+        return 0
+    except Exception as error:
+        if _is_interrupt(error):
+            return _say_stopped()
+        raise
+
+
+def _say_stopped() -> int:
+    terminal.err.print("\nStopped. What was done is kept: run the same command to go on.")
+    return INTERRUPTED
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: it came while compiled code called ours, which wraps what it catches."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _escaped(error: BaseException) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    said = argparse.ArgumentParser(add_help=False)
+    said.add_argument(
+        "--log", choices=("text", "json"), default="text", help="json: one line an event on stderr"
+    )
+    common = argparse.ArgumentParser(add_help=False, parents=[said])
+    common.add_argument(
+        "--store",
+        default=os.environ.get(STORE) or DEFAULT_STORE,
+        help=f"folder of the artifacts, or s3://bucket/prefix (default: {STORE}, else ./{DEFAULT_STORE})",
+    )
+    parser = argparse.ArgumentParser(
+        prog="mlho", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"mlho {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands, common)
+    _add_score(commands, common)
+    _add_plan(commands, common)
+    _add_show(commands, common)
+    _add_demo(commands, common)
+    _add_queue_commands(commands, common)
+    add_cluster_commands(commands, said)
+    add_export(commands, common)
+    add_operate(commands, common)
+    version = commands.add_parser(
+        "version", parents=[common], help="versions of this program and its libraries"
+    )
+    version.set_defaults(command=_version)
+    crd = commands.add_parser(
+        "crd", parents=[common], help="the CustomResourceDefinitions of this version, for kubectl apply"
+    )
+    crd.set_defaults(command=_crd)
+    return parser
+
+
+def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
+    run = commands.add_parser(
+        "run",
+        parents=[common],
+        help="carry out a run",
+        description=RUN_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "spec", type=Path, nargs="+", help="the specification (YAML); several go on at once (needs --broker)"
+    )
+    _add_workers(run, default=None)
+    _add_broker(run)
+    _add_metrics(run)
+    _add_progress(run)
+    run.set_defaults(command=run_command)
+
+
+def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
+    score = commands.add_parser(
+        "score",
+        parents=[common],
+        help="score patients with a bundle",
+        description=SCORE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    score.add_argument("spec", type=Path, help="the specification of a scoring run (YAML)")
+    _add_workers(score, default=None)
+    _add_broker(score)
+    _add_metrics(score)
+    _add_progress(score)
+    score.set_defaults(command=score_command)
+
+
+def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) -> None:
+    """``--workers``; with a ``default`` of ``None`` it may be 0, and depends on the broker if it is not given."""
+    parser.add_argument(
+        "--workers",
+        type=_positive if default is not None else _not_negative,
+        default=default and usable_cpus(),
+        metavar="N",
+        help=f"worker processes on this machine (default: usable cores, {usable_cpus()}; with --broker redis://…: 0)",
+    )
+
+
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--broker",
+        metavar="ADDRESS",
+        help="share the run over a queue: redis://HOST:PORT/0 (password in MLHO_BROKER), or embedded: a queue and workers "
+        "on this machine, for this command",
+    )
+
+
+def _add_progress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--progress",
+        choices=PROGRESS,
+        default="auto",
+        help="auto: bars on a terminal, nothing in a pipe; json: a line a second on stderr (default: %(default)s)",
+    )
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metrics-port", type=int, help="with --broker: serve Prometheus metrics here")
+    parser.add_argument(
+        "--metrics-address", default="127.0.0.1", help="where to serve them (default: %(default)s)"
+    )
+
+
+def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    for name, command, words in (
+        ("status", _status, "who works on a run, and what is quarantined, as JSON"),
+        ("cancel", _cancel, "stop a run on a queue: nothing more of it starts"),
+        ("retry", _retry, "give a run's quarantined tasks new starts"),
+    ):
+        parser = commands.add_parser(name, parents=[common], help=words)
+        parser.add_argument(
+            "run",
+            nargs="?",
+            help="a run's id, the beginning of one, or its name (default: the only one); trainingrun/NAME in a cluster",
+        )
+        if name != "retry":
+            parser.add_argument(
+                "--broker",
+                metavar="ADDRESS",
+                help="its queue, for more to tell and to be quicker: redis://HOST:PORT/0 (default: MLHO_BROKER)",
+            )
+        add_place(parser)
+        parser.set_defaults(command=command)
+
+
+def _add_plan(commands: Any, common: argparse.ArgumentParser) -> None:
+    plan = commands.add_parser(
+        "plan", parents=[common], help="check a specification, and show what would run"
+    )
+    plan.add_argument("spec", type=Path, help="the specification (YAML)")
+    _add_workers(plan)
+    plan.set_defaults(command=_plan)
+
+
+def _add_show(commands: Any, common: argparse.ArgumentParser) -> None:
+    show = commands.add_parser("show", parents=[common], help="the runs of a store, or one run's result")
+    show.add_argument("run", nargs="?", help="a run's id, the beginning of one, or its name")
+    show.add_argument("--json", action="store_true", help="the whole result as JSON")
+    show.set_defaults(command=_show)
+    report = commands.add_parser("report", parents=[common], help="where a run's report is")
+    report.add_argument(
+        "run", nargs="?", help="a run's id, the beginning of one, or its name (default: the only one)"
+    )
+    report.set_defaults(command=_report)
+
+
+def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
+    demo = commands.add_parser(
+        "demo", parents=[common], help="make a cohort with known effects, run on it, and check what came back"
+    )
+    demo.add_argument(
+        "--folder", type=Path, default=Path("demo"), help="where the cohort goes (default: ./%(default)s)"
+    )
+    demo.add_argument(
+        "--patients", type=_positive, default=10_000, help="patients to make (default: %(default)s)"
+    )
+    _add_workers(demo)
+    _add_progress(demo)
+    demo.set_defaults(command=_demo, broker=None)
+
+
+def _positive(text: str) -> int:
+    return _whole_number(text, at_least=1)
+
+
+def _not_negative(text: str) -> int:
+    return _whole_number(text, at_least=0)
+
+
+def _whole_number(text: str, *, at_least: int) -> int:
+    if not text.isdecimal() or int(text) < at_least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {at_least} or more")
+    return int(text)
+
+
+def _status(options: argparse.Namespace) -> int:
+    if is_in_cluster(options.run):
+        return show_status(options)
+    from scheduler.queue.run import status_of
+
+    store = _store_there(options)
+    found = status_of(store, find_run(store, options.run), _broker(options))
+    print(printable_json(found))  # noqa: T201 - the command's output
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    if is_in_cluster(options.run):
+        return cancel_in_cluster(options)
+    from scheduler.queue.run import cancel_run
+
+    store = _store_there(options)
+    terminal.out.print(cancel_run(store, find_run(store, options.run), _broker(options)), markup=False)
+    return 0
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from scheduler.queue.run import retry_run
+
+    run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
+    store = _store_there(options)
+    terminal.out.print(retry_run(store, find_run(store, run)), markup=False)
+    return 0
+
+
+def _store_there(options: argparse.Namespace) -> Store:
+    """The store, for a command that only reads: a folder that is not there is none, and is not made."""
+    if "://" not in options.store and not Path(options.store).is_dir():
+        raise SpecError(
+            f"--store {options.store}: no such folder, so it has no runs. Give the folder or the bucket of yours (--store, or "
+            f"{STORE}), or start one: mlho run spec.yaml."
+        )
+    return open_store(options.store)
+
+
+def _broker(options: argparse.Namespace) -> str | None:
+    """The broker of the command line or the environment, if there is one that others can reach."""
+    from scheduler.queue.embedded_server import EMBEDDED
+
+    broker = Settings.from_environment().broker_at(options.broker)
+    return None if broker == EMBEDDED else broker
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from scheduler.cli.estimate import estimate, look_up_rows
+
+    spec = load_checked(options.spec, parse_any_spec)
+    if isinstance(spec, ScoringRunSpec):
+        from scheduler.cli.show_scores import plan_table
+        from scheduler.engine.scoring_run import prepare_scoring
+
+        run = prepare_scoring(spec, options.spec, open_store(options.store))
+        terminal.out.print(plan_table(run, n_workers=options.workers))
+        tell_left_out(run.manifest)
+        return 0
+    data = data_root(spec, options.spec)
+    manifest = make_manifest(spec.spec.data.tables, data)
+    shown = estimate(spec, manifest, look_up_rows(manifest, data), n_workers=options.workers)
+    terminal.out.print(shown)
+    tell_left_out(manifest)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    store = _store_there(options)
+    if options.run is None:
+        list_runs(store, options.store)
+        return 0
+    run = find_run(store, options.run)
+    if run in runs_of(store, kind="ScoringRun"):
+        from scheduler.cli.show_scores import read_manifest, show_scores
+
+        if options.json:
+            print(printable_json(read_manifest(store, run)))  # noqa: T201 - the output
+        else:
+            show_scores(store, run)
+        return 0
+    result = result_of(store, run)
+    if options.json:
+        print(printable_json(result))  # noqa: T201 - the command's output
+        return 0
+    for sentence in terminal.result_sentences(result):
+        terminal.out.print(sentence, markup=False)
+    for table in (
+        terminal.attrition_table(result["cohort"]),
+        terminal.ledger_table(result["ledger"]),
+        terminal.features_table(result["features"], most=20),
+    ):
+        terminal.out.print()
+        terminal.out.print(table)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    store = _store_there(options)
+    run = find_run(store, options.run, kind="TrainingRun")
+    result_of(store, run)  # says so if it is not finished
+    terminal.out.print(str(store.path(run_key(run, "report.html"))), markup=False)
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from scheduler.cli.demo import check_planted, make_demo
+
+    terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")
+    spec_path = make_demo(options.folder, n_patients=options.patients)
+    run = prepare(load_spec(spec_path), spec_path, usable_store(options))
+    finished = carry_out_one(run, run.spec.metadata.name, options)
+    print_finished(run, finished, options.store)
+    terminal.out.print()
+    terminal.out.print(check_planted(options.folder, result_of(run.store, finished.run_id)))
+    return 0
+
+
+def _crd(_options: argparse.Namespace) -> int:
+    from scheduler.api.crd import render_crds
+
+    print(render_crds(), end="")  # noqa: T201 - the command's output
+    return 0
+
+
+def _version(_options: argparse.Namespace) -> int:
+    from mlho.steps.write_report import versions
+
+    for name, version in versions().items():
+        terminal.out.print(f"{name:<16}{version}", markup=False)
+    terminal.out.print(f"{'python':<16}{sys.version.split()[0]}", markup=False)
+    return 0

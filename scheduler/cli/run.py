@@ -1,0 +1,331 @@
+"""What ``mlho run`` and ``mlho score`` do: prepare, carry out here or on a queue, one or several, and say what came out."""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mlho.errors import MlhoError, SpecError
+from mlho.processes import usable_cpus
+from mlho.scoring_spec import parse_scoring_spec
+from mlho.settings import store_patience
+from mlho.spec import RunSpec, parse_spec
+from mlho.steps.base import Outcome, Task
+from mlho.store import open_store
+from mlho.store.base import Store
+from mlho.store.keys import RUNS
+from mlho.store.probe import COMPAT_WORDS, probe_store
+from scheduler.api.resource import load_checked
+from scheduler.cli import terminal
+from scheduler.cli.json_progress import JsonProgress
+from scheduler.cli.listing import result_of
+from scheduler.engine.loop import Executor, Finished, Run, Undertaking, carry_out
+from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.outages import StoreHealth
+from scheduler.engine.plan import Manifest
+from scheduler.engine.process_pool import LocalPool
+from scheduler.engine.rate import LocalCounts
+
+if TYPE_CHECKING:
+    from mlho.protocol.documents import Execution
+    from scheduler.queue.executor import QueueExecutor
+    from scheduler.queue.metrics import MetricsPage, RunMetrics
+    from scheduler.queue.multi_run import Ended
+    from scheduler.queue.run import Place
+
+PROGRESS: Final = ("auto", "json", "none")
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def tracks(self, names: Mapping[str, str]) -> list[terminal.Track]:
+        """A place for each run (id to name)."""
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """``mlho run``: one specification, or several at once."""
+    _refuse_what_needs_a_queue(options)
+    if len(options.spec) > 1:
+        return _run_several(options)
+    (path,) = options.spec
+    run = prepare(load_checked(path, parse_spec), path, usable_store(options))
+    finished = carry_out_one(run, run.spec.metadata.name, options)
+    print_finished(run, finished, options.store)
+    return 0
+
+
+def score_command(options: argparse.Namespace) -> int:
+    """``mlho score``."""
+    from scheduler.cli.show_scores import show_scores
+    from scheduler.engine.scoring_run import prepare_scoring
+
+    _refuse_what_needs_a_queue(options)
+    spec = load_checked(options.spec, parse_scoring_spec)
+    run = prepare_scoring(spec, options.spec, usable_store(options))
+    tell_left_out(run.manifest)
+    finished = carry_out_one(run, spec.metadata.name, options)
+    show_scores(run.store, finished.run_id)
+    terminal.out.print()
+    terminal.out.print(f"run      {finished.run_id} ({_done_words(finished)})", markup=False)
+    root = _shown_address(options.store)
+    terminal.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
+    return 0
+
+
+def _refuse_what_needs_a_queue(options: argparse.Namespace) -> None:
+    if options.metrics_port is not None and options.broker is None:
+        raise SpecError(
+            "--metrics-port: only a run on a queue serves metrics. Add --broker, or leave it out."
+        )
+
+
+def usable_store(options: argparse.Namespace) -> Store:
+    """The store, once it has shown what it can do; said once if it is used in compat mode."""
+    store = open_store(options.store)
+    probe_store(store)
+    if not store.has_one_winner and options.log == "text":
+        _tell(COMPAT_WORDS)
+    return store
+
+
+def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
+    """A training run, once its tables are found."""
+    data = data_root(spec, spec_path)
+    manifest = make_manifest(spec.spec.data.tables, data)
+    tell_left_out(manifest)
+    return Run(spec, manifest, data, store)
+
+
+def tell_left_out(manifest: Manifest) -> None:
+    """Warn before the work begins of files that are not read; the result says it again."""
+    for sentence in terminal.left_out_sentences(manifest.left_out_facts()):
+        _tell(f"Warning: {sentence}")
+
+
+def carry_out_one(run: Undertaking, name: str, options: argparse.Namespace) -> Finished:
+    """Carry a run out as the options say, and show how far it is."""
+    with _display(options) as display:
+        (track,) = display.tracks({run.run_id: name})
+        state = "failed"
+        try:
+            finished = (
+                _carry_out(run, options, track)
+                if options.broker is None
+                else _carry_out_on_queue(run, options, track)
+            )
+            state = "finished"
+        except KeyboardInterrupt:
+            state = "stopped"
+            raise
+        finally:
+            track.end(state)
+        return finished
+
+
+def _display(options: argparse.Namespace) -> Any:
+    if options.progress == "json":
+        return JsonProgress()
+    return terminal.ProgressBars(enabled=options.progress == "auto" and options.log == "text")
+
+
+def _carry_out(run: Undertaking, options: argparse.Namespace, track: terminal.Track) -> Finished:
+    n_workers = options.workers or usable_cpus()
+    health = StoreHealth(patience=store_patience(), tell=_tell if options.log == "text" else _tell_nobody)
+    counts = LocalCounts(slots=n_workers, health=health)
+    track.follow(counts)
+    with LocalPool(options.store, run.data, n_workers=n_workers) as pool:
+        return carry_out(run, _Counting(pool, counts), track, n_slots=n_workers, health=health)
+
+
+class _Counting:
+    """An executor that counts the tasks that it is given again."""
+
+    def __init__(self, executor: Executor, counts: LocalCounts) -> None:
+        self._executor = executor
+        self._counts = counts
+        self._seen: set[str] = set()
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Start tasks."""
+        keys = [task.key for task in tasks]
+        self._counts.retried += sum(key in self._seen for key in keys)
+        self._seen.update(keys)
+        return self._executor.submit_all(tasks)
+
+
+def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace, track: terminal.Track) -> Finished:
+    from scheduler.queue.run import carry_out_on_queue, settings_for  # Celery takes its time to import
+
+    broker, settings = settings_for(options.broker)
+    with _metrics_page(options) as page:
+        watch = _Watch(run.run_id, track, page)
+        place = _place(broker, options)
+        return carry_out_on_queue(run, place, settings, watch, tell=_tell, begun=watch.begun)
+
+
+class _Watch:
+    """Passes on what becomes of a run on a queue: to the display and to Prometheus."""
+
+    def __init__(self, run: str, track: terminal.Track, page: "MetricsPage | None") -> None:
+        self.track = track
+        self._run = run
+        self._page = page
+        self._metrics: RunMetrics | None = None
+
+    def begun(self, _execution: "Execution", executor: "QueueExecutor") -> None:
+        """Take in what counts the run's tasks."""
+        self.track.follow(executor.figures)
+        if self._page is not None:
+            self._metrics = self._page.add(self._run, executor.figures)
+
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """Pass on where the run is."""
+        if self._metrics is not None:
+            self._metrics.update(stages, running)
+        self.track.update(stages, running)
+
+    def end(self, state: str) -> None:
+        """Show that the run is over; its series end."""
+        self.track.end(state)
+        if self._page is not None:
+            self._page.remove(self._run)
+
+
+@contextmanager
+def _metrics_page(options: argparse.Namespace) -> "Iterator[MetricsPage | None]":
+    if options.metrics_port is None:
+        yield None
+        return
+    from scheduler.queue.metrics import MetricsPage
+
+    page = MetricsPage()
+    page.serve(options.metrics_port, options.metrics_address)
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+def _place(broker: str, options: argparse.Namespace) -> "Place":
+    from scheduler.queue.embedded_server import EMBEDDED
+    from scheduler.queue.run import Place
+
+    n_workers = options.workers
+    if broker == EMBEDDED:
+        n_workers = n_workers or usable_cpus()
+    return Place(broker, options.store, n_workers or 0)
+
+
+def _run_several(options: argparse.Namespace) -> int:
+    """Check all, then carry out all; the exit code is the highest of theirs."""
+    if options.broker is None:
+        raise SpecError(
+            f"mlho run: {len(options.spec)} specifications share the workers of a queue, and none is given. Add "
+            "--broker embedded, or the address of a Redis: --broker redis://HOST:PORT/0."
+        )
+    from scheduler.queue.multi_run import carry_out_several
+    from scheduler.queue.run import settings_for
+
+    broker, settings = settings_for(options.broker)
+    runs = _prepare_several(options.spec, usable_store(options))
+    names = {run: own.spec.metadata.name for run, own in runs.items()}
+    with ExitStack() as stack:
+        page = stack.enter_context(_metrics_page(options))
+        display: Display = stack.enter_context(_display(options))
+        watches = {track.run: _Watch(track.run, track, page) for track in display.tracks(names)}
+
+        def on_end(ended: "Ended") -> None:
+            watches[ended.run.run_id].end(_state_of(ended))
+
+        watched = {name: (runs[name], watch) for name, watch in watches.items()}
+        all_ended = carry_out_several(watched, _place(broker, options), settings, tell=_tell, on_end=on_end)
+    return max(_print_ended(runs[own.run.run_id], own, options.store) for own in all_ended)
+
+
+def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, Run]:
+    """The runs by their ids; specifications that ask for the same are one run."""
+    runs: dict[str, Run] = {}
+    paths_of: dict[str, Path] = {}
+    for path in paths:
+        try:
+            run = prepare(load_checked(path, parse_spec), path, store)
+        except MlhoError:
+            terminal.err.print(f"{path}: cannot be started, so none is:", markup=False)
+            raise
+        name = run.run_id
+        if name in runs:
+            _tell(f"{path}: asks for the same run as {paths_of[name]} ({name}). It is carried out once.")
+            continue
+        runs[name], paths_of[name] = run, path
+    return runs
+
+
+def _state_of(ended: "Ended") -> str:
+    from scheduler.queue.run import Stopped
+
+    if ended.error is None:
+        return "finished"
+    return "stopped" if isinstance(ended.error, Stopped) else "failed"
+
+
+def _print_ended(run: Run, ended: "Ended", store_address: str) -> int:
+    """Say in a few lines what became of one run of several; return its exit code."""
+    name = run.spec.metadata.name
+    if ended.finished is None:
+        error = ended.error
+        words = (
+            str(error)
+            if isinstance(error, MlhoError)
+            else f"{type(error).__name__}. Report this as a defect."
+        )
+        terminal.err.print(f"{name} ({run.run_id}): failed: {words}", markup=False)
+        return error.exit_code if isinstance(error, MlhoError) else 1
+    terminal.out.print(f"{name}", markup=False, style="bold")
+    for sentence in result_of(run.store, run.run_id)["summary"][:2]:
+        terminal.out.print(f"  {sentence}", markup=False)
+    _print_places(run, ended.finished, store_address, indent="  ")
+    return 0
+
+
+def _tell(words: str) -> None:
+    terminal.err.print(words, markup=False)
+
+
+def _tell_nobody(_: str) -> None:
+    """The log says it."""
+
+
+def print_finished(run: Run, finished: Finished, store_address: str) -> None:
+    """Say what came out of a training run, and where it is."""
+    result = result_of(run.store, finished.run_id)
+    for sentence in terminal.result_sentences(result):
+        terminal.out.print(sentence, markup=False)
+    terminal.out.print()
+    terminal.out.print(terminal.attrition_table(result["cohort"]))
+    terminal.out.print()
+    terminal.out.print(terminal.ledger_table(result["ledger"]))
+    terminal.out.print()
+    _print_places(run, finished, store_address)
+
+
+def _print_places(run: Run, finished: Finished, store_address: str, *, indent: str = "") -> None:
+    folder = f"{_shown_address(store_address)}/{RUNS}/{run.run_id}"
+    lines = {
+        "run": f"{finished.run_id} ({_done_words(finished)})",
+        "result": finished.report.facts["result_digest"],
+        "bundle": f"{folder}/bundle",
+        "report": f"{folder}/report.html",
+    }
+    for name, words in lines.items():
+        terminal.out.print(f"{indent}{name:<8} {words}", markup=False)
+
+
+def _done_words(finished: Finished) -> str:
+    return f"{finished.n_tasks} tasks, {finished.n_new} of them new, {terminal.duration(finished.seconds)}"
+
+
+def _shown_address(store_address: str) -> str:
+    return store_address.rstrip("/") if "://" in store_address else str(Path(store_address))

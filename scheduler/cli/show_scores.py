@@ -1,0 +1,117 @@
+"""What the command shows of a scoring run: its plan, and its scores as counts. Never a patient."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+from rich.table import Table
+
+from mlho.errors import ArtifactNotFound, SpecError
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.cli import terminal
+from scheduler.engine.plan import Manifest
+from scheduler.engine.ready_tasks import Progress
+from scheduler.engine.scoring_run import SCORES_MANIFEST, ScoringRun
+
+# Measured on two shared cores with glmboost and five reasons; an estimate says "about".
+_EVENT_BYTES_A_SECOND: Final = 8e6
+_START_SECONDS: Final = 3.0
+
+
+def read_manifest(store: Store, run: str) -> dict[str, Any]:
+    """The manifest of a finished scoring run.
+
+    Raises
+    ------
+    SpecError
+        It is not finished.
+    """
+    spec = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
+    prefix = spec.get("output", {}).get("prefix", "scores")
+    try:
+        manifest: dict[str, Any] = json.loads(store.get(run_key(run, f"{prefix}/{SCORES_MANIFEST}")))
+    except ArtifactNotFound:
+        raise SpecError(
+            f"run {run}: not finished. Run its specification again: it goes on where it was."
+        ) from None
+    return manifest
+
+
+def sentences(scores: dict[str, Any]) -> Iterator[str]:
+    """The scores in words, the most important first."""
+    kind = "risk" if scores["predictive"] else "association (no index date: this is no prediction)"
+    who = f"{scores['samples']:,} scores of {scores['patients']:,} patients"
+    yield f"{who}: {kind} of {scores['outcome']}."
+    if scores["patients_without_events"]:
+        yield f"{scores['patients_without_events']:,} patients of the cohort have no event; they are scored too."
+    spread = scores["distribution"]
+    if spread["deciles"] is not None:
+        low, middle, high = (spread["deciles"][place] for place in (0, 4, 8))
+        yield (
+            f"Mean probability {spread['mean']:.3f}; a tenth of the scores are at most {low:.3f}, half at most "
+            f"{middle:.3f}, and a tenth are above {high:.3f}."
+        )
+    unknown = scores["unknown"]
+    if unknown["rows"]:
+        yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; ignored."
+
+
+def tables(scores: dict[str, Any]) -> Iterator[Table]:
+    """Alerts by threshold, and the ledger."""
+    yield alerts_table(scores)
+    yield terminal.ledger_table(scores["ledger"])
+
+
+def alerts_table(scores: dict[str, Any]) -> Table:
+    """How many samples each threshold of the bundle flags."""
+    table = Table(title="Alerts", title_justify="left", show_edge=False)
+    table.add_column("threshold")
+    for name in ("probability at least", "alerts", "of all"):
+        table.add_column(name, justify="right")
+    for alert in scores["alerts"]:
+        if alert["value"] is None:
+            table.add_row(alert["rule"], f"absent: {alert['reason']}", "", "")
+            continue
+        share = alert["alerts"] / scores["samples"]
+        table.add_row(alert["rule"], f"{alert['value']:.3f}", f"{alert['alerts']:,}", f"{share:.1%}")
+    return table
+
+
+def show_scores(store: Store, run: str) -> None:
+    """Print the scores of a finished run, as counts."""
+    manifest = read_manifest(store, run)
+    scores, left_out = manifest["scores"], terminal.left_out_sentences(manifest.get("left_out", {}))
+    for sentence in [*sentences(scores), *(f"Warning: {own}" for own in left_out)]:
+        terminal.out.print(sentence, markup=False)
+    for table in tables(scores):
+        terminal.out.print()
+        terminal.out.print(table)
+
+
+def plan_table(run: ScoringRun, *, n_workers: int) -> Table:
+    """Tasks by stage with bytes and a rough time, from the specification and the manifest alone."""
+    events = sum(file.size for file in run.manifest.tables["events"])
+    table = Table(title=f"Plan of {run.spec.metadata.name}", title_justify="left", show_edge=False)
+    table.add_column("stage")
+    for name in ("tasks", "reads", "about"):
+        table.add_column(name, justify="right")
+    plan = run.first_plan()
+    seconds = {"score": events / _EVENT_BYTES_A_SECOND / n_workers}
+    for stage, _, total in Progress(plan, {}).by_stage():
+        about = terminal.duration(seconds.get(stage, 1.0))
+        table.add_row(terminal.STAGE_WORDS[stage], str(total), _reads(run.manifest, stage), about)
+    table.add_section()
+    total_seconds = _START_SECONDS + seconds["score"]
+    size = terminal.size(run.manifest.n_bytes)
+    table.add_row("all", str(len(plan)), size, terminal.duration(total_seconds), style="bold")
+    table.caption = f"{n_workers} worker(s); bundle {run.bundle.digest[:12]}; run {run.run_id}. Times are guesses from the bytes."
+    table.caption_justify = "left"
+    return table
+
+
+def _reads(manifest: Manifest, stage: str) -> str:
+    names = {"cohort": ("cohort", "demographics"), "score": ("events",)}.get(stage, ())
+    n_bytes = sum(file.size for name in names for file in manifest.tables.get(name, ()))
+    return terminal.size(n_bytes) if names else ""

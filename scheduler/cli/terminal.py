@@ -1,0 +1,222 @@
+"""What the command shows on a terminal: a progress bar while it works, and tables in words. Quiet in a pipe."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from mlho.printable import printable
+from scheduler.engine.rate import Counts, Facts, LocalCounts, Pace
+
+STAGE_WORDS: Final = {
+    "cohort": "cohort",
+    "encode": "reading events",
+    "pack": "packing features",
+    "learn": "selecting and fitting",
+    "summarise": "summing up",
+    "model": "final model",
+    "report": "report",
+    "bundle": "testing the bundle",
+    "score": "scoring",
+    "commit": "account and manifest",
+}
+
+
+class SafeConsole(Console):
+    """A console that shows control characters of the data as signs; its own styles are its own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the pieces to be written, those of text without control characters."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text, lines=True), segment.style)
+
+
+out = SafeConsole(highlight=False, soft_wrap=True)
+err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Track:
+    """One run on a display; this one shows nothing."""
+
+    def __init__(self, name: str, run: str = "") -> None:
+        self.name = name
+        self.run = run
+        self.pace = Pace(LocalCounts())
+
+    def follow(self, counts: Counts) -> None:
+        """Take retries and the like from here."""
+        self.pace.counts = counts
+
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """Show where the run is."""
+        self.show(self.pace.take(stages, running))
+
+    def show(self, facts: Facts) -> None:
+        """Show these facts."""
+
+    def end(self, state: str) -> None:
+        """Show that the run is over: ``finished``, ``failed`` or ``stopped``."""
+
+
+class ProgressBars:
+    """A display with a bar for each run: stage, tasks done, what is under way, rate and time left; nothing in a pipe."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._bars = Progress(
+            TextColumn("{task.fields[label]}{task.description:<22}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}", markup=False),
+            TimeElapsedColumn(),
+            console=err,
+            disable=not (enabled and sys.stderr.isatty()),
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def tracks(self, names: Mapping[str, str]) -> list[Track]:
+        """A bar for each run (id to name), with its name if there are several."""
+        return [_Bar(self._bars, name if len(names) > 1 else "", run) for run, name in names.items()]
+
+
+class _Bar(Track):
+    def __init__(self, bars: Progress, name: str, run: str = "") -> None:
+        super().__init__(name, run)
+        self._bars = bars
+        label = f"{name[:20]:<20}  " if name else ""
+        self._task: TaskID = bars.add_task("starting", total=None, label=label, words="")
+
+    def show(self, facts: Facts) -> None:
+        self._bars.update(
+            self._task,
+            completed=facts.done,
+            total=facts.total,
+            description=STAGE_WORDS.get(facts.stage, facts.stage),
+            words=words_of(facts),
+        )
+
+    def end(self, state: str) -> None:
+        self._bars.update(self._task, words=state)
+        self._bars.stop_task(self._task)
+
+
+def words_of(facts: Facts) -> str:
+    """The facts that a bar does not show by itself: ``2 running, 1 retried, 0.8/s, 41 s left``."""
+    words = [f"{facts.running} running"]
+    words += [f"{facts.slots} slots"] if facts.slots else []
+    words += [f"{facts.retried} retried"] if facts.retried else []
+    words += [f"{facts.quarantined} quarantined"] if facts.quarantined else []
+    words += [f"{facts.rate:.1f}/s"] if facts.rate else []
+    words += [f"{duration(facts.seconds_left)} left"] if facts.seconds_left is not None else []
+    words += ["queue does not serve"] if facts.is_degraded else []
+    words += [facts.outage.short] if facts.outage else []
+    return ", ".join(words)
+
+
+def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
+    """Say which files of the tables' folders are not read, from :meth:`scheduler.engine.plan.Manifest.left_out_facts`."""
+    sentences = []
+    for table, facts in left_out.items():
+        more = facts["files"] - len(facts["first"])
+        names = ", ".join(facts["first"]) + (f", and {more:,} more" if more else "")
+        sentences.append(f"{facts['files']:,} file(s) in the folder of {table} are not read: {names}.")
+    return sentences
+
+
+def result_sentences(result: Mapping[str, Any]) -> list[str]:
+    """What a result says first: its summary, its warnings, and what was not read."""
+    warnings = [*result["warnings"], *left_out_sentences(result["inputs"].get("left_out", {}))]
+    return [*result["summary"], *(f"Warning: {own}" for own in warnings)]
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it: ``41 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size(n_bytes: float) -> str:
+    """A size as people say it: ``3.1 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def ledger_table(ledger: dict[str, Any]) -> Table:
+    """The ledger of a result: every row used, or dropped by a named rule."""
+    table = Table(title="Event rows", title_justify="left", show_edge=False)
+    table.add_column("rule")
+    table.add_column("rows", justify="right")
+    table.add_row("read", f"{ledger['rows_in']:,}")
+    for rule in ledger["rules"]:
+        if rule["rows"]:
+            table.add_row(f"dropped: {rule['rule']}", f"{rule['rows']:,}")
+    table.add_row("used", f"{ledger['rows_used']:,}", style="bold")
+    return table
+
+
+def attrition_table(cohort: dict[str, Any]) -> Table:
+    """Patients and samples left after each rule."""
+    table = Table(title="Cohort", title_justify="left", show_edge=False)
+    for name in ("step", "patients", "samples"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for step in cohort["attrition"]:
+        table.add_row(step["rule"], _shown(step["patients"]), _shown(step["samples"]))
+    return table
+
+
+def _shown(n: int | None) -> str:
+    """A count; one that would tell of a few patients is not in the result."""
+    return "not shown" if n is None else f"{n:,}"
+
+
+def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
+    """The surest features with their confidence scores and odds ratios."""
+    table = Table(title="Features that come back", title_justify="left", show_edge=False)
+    table.add_column("feature")
+    for name in ("confidence", "seen in", "odds ratio (95 % interval)"):
+        table.add_column(name, justify="right")
+    for feature in features[:most]:
+        confidence = feature["confidence"]
+        table.add_row(
+            Text(printable(feature["words"])),
+            str(confidence["score"]),
+            str(confidence["n_seen"]),
+            _odds_words(feature),
+        )
+    return table
+
+
+def _odds_words(feature: dict[str, Any]) -> str:
+    # The schema of a result takes a moment to build, and most commands do without.
+    from mlho.report.odds import shown_odds
+    from mlho.report.result import OddsRatio
+    from mlho.report.words import odds as odds_words
+
+    odds = feature["odds_ratio"]
+    shown = shown_odds(OddsRatio.model_validate(odds)) if odds else None
+    if shown is None:
+        return ""
+    return " ".join(part for part in (odds_words(shown.value, shown.low, shown.high), shown.unit) if part)

@@ -1,0 +1,98 @@
+"""What outlives the resource of a run, in store and queue: notes of what is under way, and how it is brought to an end.
+
+All in threads, and again until it is done: while store or queue do not answer, no other run has to wait.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import structlog
+
+from mlho.errors import ArtifactNotFound, MlhoError
+from mlho.log import error_fields
+from scheduler.controller.run_thread import Home, cancel
+
+_THREADS: Final = 8
+_PAUSE_SECONDS: Final = 2.0
+_UNDER_WAY: Final = "operator/runs"
+
+log = structlog.get_logger()
+
+
+class Cleaner:
+    """Notes which runs are under way, for a scheduler that takes over after a resource was deleted, and cleans up.
+
+    Parameters
+    ----------
+    home : Home
+    owner : str
+        Tells releases that share a store apart.
+    """
+
+    def __init__(self, home: Home, owner: str) -> None:
+        self._home = home
+        self._folder = f"{_UNDER_WAY}/{owner}/"
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="clean")
+
+    def stop(self) -> None:
+        """Try nothing again."""
+        self._stop.set()
+
+    def note(self, uid: str, run_id: str) -> None:
+        """Remember that the run of a resource is under way; the one thing that its caller waits for."""
+        self._home.store().put_if_absent(self._folder + uid, json.dumps({"run": run_id}).encode())
+
+    def forget(self, uid: str) -> None:
+        """Remember it no longer."""
+        self._begin("note_not_deleted", lambda: self._forget(uid))
+
+    def hand_over(self, uid: str, heir: str, run_id: str) -> None:
+        """Remember a run as that of another resource."""
+
+        def act() -> None:
+            self.note(heir, run_id)
+            self._forget(uid)
+
+        self._begin("note_not_handed_over", act)
+
+    def cancel(self, uid: str, run_id: str, *, flagged: Callable[[], None] = lambda: None) -> None:
+        """Have nothing of a run start any more, say so, delete its queue once its workers have left, and forget it."""
+
+        def act() -> None:
+            cancel(self._home, run_id, flagged=flagged)
+            self._forget(uid)
+            log.info("run_cancelled", run_id=run_id)
+
+        self._begin("not_cancelled", act)
+
+    def find(self, found: Callable[[Mapping[str, str]], None]) -> None:
+        """Tell which runs are remembered: their ids by uid of the resource."""
+        self._begin("notes_not_read", lambda: found(self._read()))
+
+    def _forget(self, uid: str) -> None:
+        self._home.store().delete(self._folder + uid)
+
+    def _read(self) -> dict[str, str]:
+        store, noted = self._home.store(), {}
+        for key in store.keys(self._folder):
+            try:
+                noted[key.rsplit("/", 1)[1]] = str(json.loads(store.get(key))["run"])
+            except (ArtifactNotFound, ValueError):
+                continue
+        return noted
+
+    def _begin(self, failure: str, act: Callable[[], None]) -> None:
+        def until_done() -> None:
+            while not self._stop.is_set():
+                try:
+                    act()
+                    return
+                except (MlhoError, OSError) as error:
+                    log.warning(failure, **error_fields(error))
+                    self._stop.wait(_PAUSE_SECONDS)
+
+        self._pool.submit(until_done)

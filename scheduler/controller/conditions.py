@@ -1,0 +1,363 @@
+"""How a run looks to its people: conditions, phase, counts and Events, worked out from what is known of it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from scheduler.api.objects import Workers, next_memory
+from scheduler.api.resource import DesiredState, as_number
+from scheduler.api.status import (
+    MAX_MESSAGE,
+    TASKS_QUARANTINED,
+    Condition,
+    ConditionType,
+    Phase,
+    Status,
+    TaskCounts,
+    WorkerCounts,
+    cut,
+    get_condition,
+    is_true,
+    set_condition,
+    timestamp,
+)
+from scheduler.controller.observation import Drive, Quota, Seen
+from scheduler.engine.rate import current_stage, in_all, share
+
+ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
+WORKERS_REFUSED: Final = "WorkersRefused"  # a reason
+_NO_MORE_MEMORY: Final = (
+    "A worker ran out of the most memory that workers may have. Cancel the run, and apply it under a new name with a larger "
+    "workers.resources.maxMemory; what is committed stays."
+)
+
+
+class EventReason(StrEnum):
+    """Reasons of the Events that a run can have."""
+
+    ACCEPTED = "Accepted"
+    """The specification is valid, and its store and data are there."""
+    NOT_ACCEPTED = "NotAccepted"
+    """It is not; the message says why, and what to do."""
+    STARTED = "Started"
+    """The first worker took a task."""
+    SUSPENDED = "Suspended"
+    """``desiredState: Suspended`` was obeyed."""
+    RESUMED = "Resumed"
+    """``desiredState: Running`` was obeyed."""
+    WORKERS_CREATED = "WorkersCreated"
+    """A generation of workers was asked for."""
+    MEMORY_RAISED = "MemoryRaised"
+    """Workers ran out of memory; the next have more."""
+    DEGRADED = "Degraded"
+    """It goes on, but something is wrong."""
+    RECOVERED = "Recovered"
+    """What was wrong is not any more."""
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+@dataclass(frozen=True)
+class Event:
+    """An Event to be shown with ``kubectl describe``."""
+
+    reason: EventReason
+    message: str
+    is_warning: bool = False
+
+
+def has_ended(status: Status) -> bool:
+    """Whether a run has succeeded, failed or been cancelled: it stays so."""
+    return any(is_true(status.conditions, kind) for kind in ENDED)
+
+
+# How it looks.
+
+
+def _set(
+    seen: Seen, status: Status, kind: ConditionType, holds: bool | None, reason: str, message: str = ""
+) -> Status:
+    conditions = set_condition(
+        status.conditions,
+        kind,
+        status=holds,
+        reason=reason,
+        message=message,
+        now=seen.now,
+        generation=seen.resource.generation,
+    )
+    return status.model_copy(update={"conditions": conditions})
+
+
+def cancelled(seen: Seen) -> Status:
+    """A run that was cancelled."""
+    status = _set(seen, seen.status, ConditionType.CANCELLED, True, "Cancelled", "As desiredState says.")
+    if seen.drive is not None:
+        status = _with_progress(status, seen.drive)
+    return _closed(seen, status)
+
+
+def refused(seen: Seen) -> Status:
+    """A run that may not start, and why."""
+    assert seen.check is not None
+    return _set(seen, seen.status, ConditionType.ACCEPTED, False, seen.check.reason, seen.check.message)
+
+
+def ended(seen: Seen, drive: Drive) -> Status:
+    """A run that has ended, with what came out."""
+    assert drive.end is not None
+    status = _with_progress(_accepted(seen), drive)
+    status = _set(seen, status, drive.end, True, drive.end_reason or drive.end.value, drive.end_message)
+    update = {
+        "outputs": drive.outputs or status.outputs,
+        "metrics": dict(drive.metrics) if drive.metrics else status.metrics,
+        "headline": drive.headline or status.headline,
+        "failures": drive.failures or status.failures,
+    }
+    return _closed(seen, status.model_copy(update=update))
+
+
+def _closed(seen: Seen, status: Status) -> Status:
+    """Nothing goes on any more."""
+    for kind in (ConditionType.PROGRESSING, ConditionType.WORKERS_READY, ConditionType.DEGRADED):
+        if is_true(status.conditions, kind):
+            status = _set(seen, status, kind, False, "Ended")
+    return status.model_copy(
+        update={"finished_at": timestamp(seen.now), "workers": _worker_counts(seen, status, 0, None)}
+    )
+
+
+def _accepted(seen: Seen) -> Status:
+    if seen.check is None or not seen.check.is_accepted:
+        return seen.status
+    message = seen.check.message or "The specification is valid, and its store and data are there."
+    status = _set(seen, seen.status, ConditionType.ACCEPTED, True, seen.check.reason, message)
+    return status.model_copy(update={"run_id": seen.check.run_id})
+
+
+def under_way(seen: Seen, *, target: int, made: Workers | None = None) -> Status:
+    """A run that goes on, waits or is suspended."""
+    status, drive = _accepted(seen), seen.drive
+    ready = sum(pod.is_ready for pod in seen.pods)
+    status = _with_quota(seen, status)
+    if drive is not None:
+        status = _with_progress(status, drive)
+    is_working = _is_working(seen, ready)
+    if is_working and status.started_at is None:
+        status = status.model_copy(update={"started_at": timestamp(seen.now)})
+    status = status.model_copy(update={"workers": _worker_counts(seen, status, target, made)})
+    if is_working:
+        status = _set(seen, status, ConditionType.WORKERS_READY, True, "Ready")
+    else:
+        status = _set(seen, status, ConditionType.WORKERS_READY, False, *_why_no_worker(seen, target))
+    status = _set(seen, status, ConditionType.PROGRESSING, *_whether_progressing(seen, is_working))
+    trouble = _trouble(seen, status)
+    if trouble is not None:
+        return _set(seen, status, ConditionType.DEGRADED, True, *trouble)
+    if get_condition(status.conditions, ConditionType.DEGRADED) is not None:
+        return _set(seen, status, ConditionType.DEGRADED, False, "Well")
+    return status
+
+
+def _with_quota(seen: Seen, status: Status) -> Status:
+    if seen.resource.workers.kueue_queue is None or not seen.jobs:
+        return status
+    if seen.quota is not None:
+        quota = seen.quota
+    else:
+        latest = max(seen.jobs, key=lambda job: job.generation)
+        quota = (
+            Quota(False, "WaitingForQuota", "The workers' Kubernetes Job is suspended.")
+            if latest.is_suspended
+            else Quota(True, "QuotaReserved")
+        )
+    return _set(seen, status, ConditionType.QUOTA_RESERVED, quota.is_reserved, quota.reason, quota.message)
+
+
+def _with_progress(status: Status, drive: Drive) -> Status:
+    done, total = in_all(drive.stages)
+    if not total:
+        return status
+    counts = TaskCounts(
+        total=total,
+        done=done,
+        running=0 if drive.end else min(drive.running, drive.slots),
+        retried=drive.retried,
+        quarantined=drive.quarantined,
+    )
+    update = {
+        "execution": drive.execution or status.execution,
+        "stage": current_stage(drive.stages),
+        "progress": share(done, total),
+        "tasks": counts,
+    }
+    return status.model_copy(update=update)
+
+
+def _worker_counts(seen: Seen, status: Status, target: int, made: Workers | None) -> WorkerCounts:
+    old = status.workers or WorkerCounts()
+    latest = max(seen.jobs, key=lambda job: job.generation, default=None)
+    if made is not None:
+        generation, memory = made.generation, made.memory
+    elif latest is not None and latest.generation >= old.generation:
+        generation, memory = latest.generation, latest.memory
+    else:
+        generation, memory = old.generation, old.memory or ""
+    ready = 0 if target == 0 else sum(pod.is_ready for pod in seen.pods)
+    return WorkerCounts(desired=target, ready=ready, generation=generation, memory=memory or None)
+
+
+def _why_no_worker(seen: Seen, target: int) -> tuple[str, str]:
+    if seen.resource.desired is DesiredState.SUSPENDED:
+        return "Suspended", "A suspended run keeps no workers."
+    if any(job.is_suspended for job in seen.jobs if not job.is_over):
+        return "WaitingForQuota", ""
+    if seen.refusal:
+        return WORKERS_REFUSED, ""
+    if target == 0 or not seen.jobs:
+        return "NoneWanted", "No task is ready."
+    return "Starting", ""
+
+
+def _is_working(seen: Seen, ready: int) -> bool:
+    """Whether there are workers: those that take tasks are seen in the queue, often long before their pods count as ready.
+
+    The queue alone may speak of workers that are no more: for some seconds, and as long as Redis is away.
+    """
+    is_in_queue = seen.drive is not None and seen.drive.slots > 0
+    return bool(ready) or (is_in_queue and any(job.active for job in seen.jobs))
+
+
+def _whether_progressing(seen: Seen, is_working: bool) -> tuple[bool, str, str]:
+    if seen.resource.desired is DesiredState.SUSPENDED:
+        return False, "Suspended", "desiredState: Running goes on from here."
+    if seen.is_waiting_for_turn:
+        return (
+            False,
+            "WaitingForTurn",
+            "Other runs, or the same run under another name, are carried out first.",
+        )
+    is_begun = (
+        bool(seen.drive.execution) if seen.drive is not None else any(not job.is_over for job in seen.jobs)
+    )
+    if not is_begun:
+        return False, "Beginning", ""
+    return (True, "Working", "") if is_working else (False, "WaitingForWorkers", "")
+
+
+def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
+    """What is wrong though it goes on; the first of several."""
+    if seen.resource.desired is DesiredState.SUSPENDED:
+        return None
+    if seen.drive is not None and seen.drive.trouble is not None:
+        return seen.drive.trouble
+    if seen.refusal:
+        return WORKERS_REFUSED, cut(seen.refusal, MAX_MESSAGE)
+    exhausted = any(
+        seen.ran_out(job) and next_memory(seen.resource.workers, job.memory) is None for job in seen.jobs
+    )
+    if exhausted:
+        return "OutOfMemory", _NO_MORE_MEMORY
+    for pod in seen.pods:
+        if pod.image_problem:
+            return "WorkerCannotStart", pod.image_problem
+        if pod.unschedulable:
+            return "Unschedulable", pod.unschedulable
+    last = max(seen.jobs, key=lambda job: job.generation, default=None)
+    if last is not None and last.failure:
+        return "WorkersFailed", f"Kubernetes Job {last.name}: {last.failure}"
+    if status.tasks is not None and status.tasks.quarantined:
+        return TASKS_QUARANTINED, f"{status.tasks.quarantined} tasks are given up; the others go on."
+    return None
+
+
+def with_phase(seen: Seen, status: Status) -> Status:
+    """A status with its phase, and with the reason and the message that people see first."""
+    phase, kind = _phase(seen, status)
+    said = get_condition(status.conditions, kind)
+    update: dict[str, Any] = {
+        "phase": phase,
+        "observed_generation": seen.resource.generation,
+        "reason": said.reason if said else None,
+        "message": said.message or None if said else None,
+    }
+    if phase in (Phase.RUNNING, Phase.SUCCEEDED):
+        # A column that says what is wrong should be empty when nothing is.
+        update["reason"] = update["message"] = None
+        trouble = get_condition(status.conditions, ConditionType.DEGRADED)
+        if trouble is not None and trouble.status == "True":
+            update |= {"reason": trouble.reason, "message": trouble.message or None}
+    return status.model_copy(update=update)
+
+
+def _phase(seen: Seen, status: Status) -> tuple[Phase, ConditionType]:
+    """The phase, and the condition that says why."""
+    for kind, phase in zip(ENDED, (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED), strict=True):
+        if is_true(status.conditions, kind):
+            return phase, kind
+    if not is_true(status.conditions, ConditionType.ACCEPTED):
+        return Phase.PENDING, ConditionType.ACCEPTED
+    if seen.resource.desired is DesiredState.SUSPENDED:
+        return Phase.SUSPENDED, ConditionType.PROGRESSING
+    if is_true(status.conditions, ConditionType.PROGRESSING):
+        return Phase.RUNNING, ConditionType.PROGRESSING
+    for kind in (ConditionType.DEGRADED,):
+        if is_true(status.conditions, kind):
+            return Phase.WAITING, kind
+    quota = get_condition(status.conditions, ConditionType.QUOTA_RESERVED)
+    if quota is not None and quota.status == "False":
+        return Phase.WAITING, ConditionType.QUOTA_RESERVED
+    return Phase.WAITING, ConditionType.PROGRESSING
+
+
+_FLIPS: Final[Mapping[tuple[ConditionType, str], EventReason]] = {
+    (ConditionType.ACCEPTED, "True"): EventReason.ACCEPTED,
+    (ConditionType.ACCEPTED, "False"): EventReason.NOT_ACCEPTED,
+    (ConditionType.DEGRADED, "True"): EventReason.DEGRADED,
+    (ConditionType.DEGRADED, "False"): EventReason.RECOVERED,
+    (ConditionType.SUCCEEDED, "True"): EventReason.SUCCEEDED,
+    (ConditionType.FAILED, "True"): EventReason.FAILED,
+    (ConditionType.CANCELLED, "True"): EventReason.CANCELLED,
+}
+_WARNINGS: Final = (EventReason.NOT_ACCEPTED, EventReason.DEGRADED, EventReason.FAILED)
+
+
+def events_of(seen: Seen, status: Status, made: Workers | None) -> tuple[Event, ...]:
+    """The Events that a change of the status and new workers are worth."""
+    events = []
+    for condition in status.conditions:
+        reason = _FLIPS.get((ConditionType(condition.type), condition.status))
+        old = get_condition(seen.status.conditions, ConditionType(condition.type))
+        if reason is not None and _says_more(old, condition) and not _is_mere_end(status, reason):
+            words = condition.message or condition.reason
+            events.append(Event(reason, words, is_warning=reason in _WARNINGS))
+    if status.started_at and not seen.status.started_at:
+        events.append(Event(EventReason.STARTED, "The first worker is there."))
+    if status.phase is Phase.SUSPENDED and seen.status.phase is not Phase.SUSPENDED:
+        events.append(Event(EventReason.SUSPENDED, "It keeps no workers; what is done is kept."))
+    if seen.status.phase is Phase.SUSPENDED and status.phase in (Phase.WAITING, Phase.RUNNING):
+        events.append(Event(EventReason.RESUMED, "It goes on where it was."))
+    if made is not None:
+        before = seen.status.workers.memory if seen.status.workers else None
+        if before and as_number(made.memory) > as_number(before):
+            words = f"Workers ran out of {before} of memory; the next have {made.memory}."
+            events.append(Event(EventReason.MEMORY_RAISED, words, is_warning=True))
+        words = f"Kubernetes Job {made.job_name}: {made.parallelism} pods of {made.memory}."
+        events.append(Event(EventReason.WORKERS_CREATED, words))
+    return tuple(events)
+
+
+def _says_more(old: Condition | None, new: Condition) -> bool:
+    """Whether a condition is news: it has flipped, or what is wrong is something else."""
+    kind = (ConditionType(new.type), new.status)
+    if old is None:
+        return kind != (ConditionType.DEGRADED, "False")
+    is_wrong = kind in ((ConditionType.ACCEPTED, "False"), (ConditionType.DEGRADED, "True"))
+    return old.status != new.status or (is_wrong and old.reason != new.reason)
+
+
+def _is_mere_end(status: Status, reason: EventReason) -> bool:
+    """Whether something is not wrong any more only because the run has ended."""
+    return reason is EventReason.RECOVERED and has_ended(status)

@@ -1,0 +1,470 @@
+"""The control loop of a leading scheduler: observe, decide, act, for each run that has changed, and for all again and again.
+
+What is to be done is decided in :mod:`scheduler.controller.reconcile`; how a run is carried out is in :mod:`scheduler.controller.run_thread`. Here the
+two meet the cluster. One thread reconciles; runs, checks and cancellations have threads of their own, and tell it when
+there is news.
+"""
+
+import datetime as dt
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from mlho.errors import SpecError
+from mlho.log import error_fields
+from scheduler.api.client import (
+    RUN_KINDS,
+    Cluster,
+    ClusterError,
+    ClusterUnavailable,
+    Conflict,
+    Kind,
+    NotFound,
+)
+from scheduler.api.config import ClusterConfig
+from scheduler.api.resource import DesiredState, from_resource
+from scheduler.api.status import Status
+from scheduler.api.tenancy import prefixes_of
+from scheduler.controller.cleanup import Cleaner
+from scheduler.controller.conditions import Event, EventReason, has_ended
+from scheduler.controller.event_recorder import Teller
+from scheduler.controller.informer import Cache, Object, Watcher
+from scheduler.controller.metrics import run_figures
+from scheduler.controller.observation import Asked, Check, Quota, Seen, job_facts, pod_facts, quota_of
+from scheduler.controller.reconcile import Decision, decide
+from scheduler.controller.run_thread import Driver, Home, check_run
+from scheduler.controller.tracked_run import (
+    Counts,
+    Known,
+    asked_of_invalid,
+    owner_of,
+    part_for,
+    run_of,
+    status_of,
+)
+from scheduler.controller.turns import give_turns, learn_priority
+from scheduler.controller.work_queue import WorkQueue
+from scheduler.controller.worker_jobs import WorkerJobs
+
+STATUS_SECONDS: Final = 2.0  # between two writes of one run's status
+_TICK_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 1.0  # at a run that is carried out
+_LOOK_AT_ALL_SECONDS: Final = 15.0
+_CHECKERS: Final = 8
+_PATIENCE_SECONDS: Final = 10.0  # with a store that does not answer, until the run's status says so
+_CHECK_AGAIN_SECONDS: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
+_STOP_SECONDS: Final = 20.0
+_WORKERS: Final = "app.kubernetes.io/managed-by=mlho-scheduler"
+_AT_ONCE: Final = (EventReason.WORKERS_CREATED, EventReason.MEMORY_RAISED)
+
+log = structlog.get_logger()
+
+
+class Operator:
+    """Carries out the runs of a cluster.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    config : ClusterConfig
+    home : Home
+    identity : str
+        Of this replica, for Events.
+    secrets : str
+        Checksum of the Secrets that it was started with.
+    now : callable
+        The time of day.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: ClusterConfig,
+        home: Home,
+        *,
+        identity: str,
+        secrets: str = "",
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._home = home
+        self._secrets = secrets
+        self._now = now
+        self._teller = Teller(cluster, identity)
+        self._workers = WorkerJobs(cluster, config.worker, secrets=secrets)
+        self._known: dict[str, Known] = {}
+        self._queue = WorkQueue()
+        self._stop = threading.Event()
+        self._runs = Cache(self._run_changed)
+        self._jobs = Cache(self._owned_changed)
+        self._pods = Cache(self._owned_changed)
+        self._workloads = Cache(self._workload_changed)
+        self._watchers = self._make_watchers()
+        self._checked_at = 0.0
+        self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
+        self._cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
+        self._former: Mapping[str, str] | None = None
+        self._turns: frozenset[str] = frozenset()
+        self._priorities: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
+        self.counts = Counts()
+        self.looked_at = time.monotonic()
+        """When the loop last went round."""
+
+    def start(self) -> None:
+        """Begin to watch and to reconcile."""
+        for watcher in self._watchers:
+            watcher.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop all threads that carry out runs, leaving the runs as they are for the next leader."""
+        self._stop.set()
+        self._cleaner.stop()
+        self._queue.wake()
+        self._thread.join(_STOP_SECONDS)
+        drivers = [known.driver for known in self._known.values() if known.driver is not None]
+        for driver in drivers:
+            driver.stop()
+        until = time.monotonic() + _STOP_SECONDS
+        for driver in drivers:
+            driver.join(max(0.0, until - time.monotonic()))
+        for watcher in self._watchers:
+            watcher.stop()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all has been listed once."""
+        return all(watcher.synced.is_set() for watcher in self._watchers)
+
+    def figures(self) -> dict[str, float]:
+        """Series for Prometheus."""
+        counts = self.counts
+        return {
+            **run_figures(self._runs.all(), dt.datetime.now(dt.UTC)),
+            **{f'mlho_scheduler_runs_ended_total{{phase="{own}"}}': n for own, n in counts.ended.items()},
+            "mlho_scheduler_driven": sum(known.driver is not None for known in list(self._known.values())),
+            "mlho_scheduler_status_writes_total": counts.status_writes,
+            "mlho_scheduler_worker_jobs_total": counts.jobs_created,
+            "mlho_scheduler_events_total": self._teller.n_told,
+            "mlho_scheduler_looks_total": counts.looks,
+            "mlho_scheduler_api_errors_total": counts.api_errors,
+            "mlho_scheduler_errors_total": counts.errors,
+        }
+
+    # What wakes it.
+
+    def _make_watchers(self) -> list[Watcher]:
+        kinds = [(Kind.TRAINING_RUN, self._runs, ""), (Kind.SCORING_RUN, self._runs, "")]
+        kinds += [(Kind.JOB, self._jobs, _WORKERS), (Kind.POD, self._pods, _WORKERS)]
+        if self._config.kueue_enabled:
+            kinds.append((Kind.WORKLOAD, self._workloads, ""))
+        return [
+            Watcher(self._cluster, kind, namespace, part_for(cache, kind), selector=selector)
+            for namespace in self._config.watch_namespaces
+            for kind, cache, selector in kinds
+        ]
+
+    def _run_changed(self, old: Object | None, new: Object | None) -> None:
+        self._queue.mark(((new or old) or {})["metadata"]["uid"])
+
+    def _owned_changed(self, old: Object | None, new: Object | None) -> None:
+        uid = run_of((new or old) or {})
+        if uid:
+            self._queue.mark(uid)
+
+    def _workload_changed(self, old: Object | None, new: Object | None) -> None:
+        learn_priority(self._priorities, new or {})
+        job = self._jobs.get(owner_of((new or old) or {}))
+        if job is not None:
+            self._owned_changed(None, job)
+
+    def _give_turns(self) -> None:
+        """Choose the runs that are carried out, and look at each whose turn begins or ends."""
+        known = {uid: own for uid, own in self._known.items() if own.wants_turn or own.driver is not None}
+        priorities = self._priorities if self._config.kueue_enabled else None
+        self._turns = give_turns(own.contender(uid, priorities) for uid, own in known.items())
+        for uid, own in known.items():
+            if (uid in self._turns) != (own.driver is not None):
+                self._queue.mark(uid)
+
+    # The loop.
+
+    def _reconcile_for_ever(self) -> None:
+        while not self.is_synced and not self._stop.wait(_TICK_SECONDS):
+            self.looked_at = time.monotonic()
+        self._cleaner.find(self._found_former)
+        look_at_all_at = 0.0
+        while not self._stop.is_set():
+            now = time.monotonic()
+            self.looked_at = now
+            self._take_over()
+            if now >= look_at_all_at:
+                look_at_all_at = now + _LOOK_AT_ALL_SECONDS
+                for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._known.keys():
+                    self._queue.mark(uid)
+            self._give_turns()
+            for uid in self._queue.take_due(now):
+                if self._stop.is_set():
+                    return
+                self.looked_at = time.monotonic()
+                self._look(uid)
+            self._queue.wait(_TICK_SECONDS)
+
+    def _look(self, uid: str) -> None:
+        """Look at one run; whatever goes wrong is tried again and stops no other run."""
+        self.counts.looks += 1
+        try:
+            obj = self._runs.get(uid)
+            if obj is None:
+                self._gone(uid)
+            else:
+                self._reconcile(uid, obj)
+        except (Conflict, NotFound):
+            self._queue.mark(uid, seconds=1.0)  # it has changed under our hands
+        except ClusterError as error:
+            self.counts.api_errors += 1
+            log.warning("not_reconciled", task=uid, **error_fields(error))
+            self._queue.mark(uid, seconds=2.0 if isinstance(error, ClusterUnavailable) else 10.0)
+        except Exception as error:
+            self.counts.errors += 1
+            log.exception("not_reconciled", task=uid, error_kind=type(error).__name__)
+            self._queue.mark(uid, seconds=10.0)
+
+    def _reconcile(self, uid: str, obj: Object) -> None:
+        known = self._known.setdefault(uid, Known())
+        status = status_of(obj)
+        self._read(known, obj, status)
+        assert known.asked is not None
+        driver = known.driver
+        if driver is not None and not driver.is_alive and (has_ended(status) or not driver.has_ended):
+            known.driver = None
+        self._check(uid, known, status)
+        seen = self._seen(uid, known, status)
+        self._act(uid, obj, known, seen, decide(seen))
+
+    def _seen(self, uid: str, known: Known, status: Status) -> Seen:
+        assert known.asked is not None
+        jobs = tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid)
+        pods = tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid)
+        drive, now = known.drive_shown(status), self._now()
+        refusal = self._workers.refusal(uid, known.asked.namespace, jobs, now)
+        known.note_workers(jobs, pods, drive)
+        known.is_hindered = bool(refusal or (drive is not None and drive.trouble))
+        is_wanted = known.asked.desired is DesiredState.RUNNING and not has_ended(status)
+        known.wants_turn = is_wanted and known.undertaking is not None
+        if known.wants_turn and known.driver is None and uid not in self._turns:
+            self._give_turns()
+        has_turn = known.driver is not None or uid in self._turns
+        return Seen(
+            resource=known.asked,
+            status=status,
+            now=now,
+            jobs=jobs,
+            pods=pods,
+            quota=self._quota(uid, known.asked),
+            check=known.check_shown(status, self._checked_at, patience=_PATIENCE_SECONDS),
+            drive=drive,
+            # One whose workers are not admitted waits for them, and not for its turn.
+            refusal=refusal,
+            may_ask=self._workers.may_ask(uid),
+            secrets=self._secrets,
+            is_waiting_for_turn=known.wants_turn
+            and not has_turn
+            and (known.has_workers or not known.has_jobs),
+        )
+
+    def _read(self, known: Known, obj: Object, status: Status) -> None:
+        """Read what the resource asks for, if it has changed."""
+        metadata = obj["metadata"]
+        is_new = known.generation != metadata.get("generation", 0)
+        if not is_new and (known.asked is None or not metadata.get("deletionTimestamp")):
+            return
+        try:
+            resource = from_resource(obj)
+        except SpecError as error:
+            known.asked = asked_of_invalid(obj)
+            known.check, known.spec = Check(reason="InvalidSpec", message=str(error)), None
+        else:
+            known.asked = Asked.of(resource)
+            if known.spec != resource.spec:
+                known.spec, known.check, known.undertaking, known.n_checks = resource.spec, None, None, 0
+                known.check_again_at = 0.0
+        known.generation, known.created = metadata.get("generation", 0), metadata.get("creationTimestamp", "")
+
+    # Is it as it must be?
+
+    def _check(self, uid: str, known: Known, status: Status) -> None:
+        """Have store and data looked at, unless that is known."""
+        if has_ended(status) or known.spec is None or known.is_checking or known.undertaking is not None:
+            return
+        if time.monotonic() < known.check_again_at or self._stop.is_set():
+            return
+        known.is_checking, known.check_began_at = True, time.monotonic()
+        self._queue.mark(uid, seconds=_PATIENCE_SECONDS)
+        spec = known.spec
+        allowed = prefixes_of(known.asked.namespace if known.asked else "", self._config.prefixes)
+
+        def check() -> None:
+            found, undertaking = check_run(self._home, spec, allowed=allowed)
+            if known.spec == spec:
+                known.check, known.undertaking = found, undertaking
+            pause = _CHECK_AGAIN_SECONDS[min(known.n_checks, len(_CHECK_AGAIN_SECONDS) - 1)]
+            known.n_checks += 1
+            known.check_again_at = time.monotonic() + pause
+            known.is_checking, known.check_began_at = False, math.inf
+            self._checked_at = time.monotonic()
+            self._queue.mark(uid)
+            if undertaking is None:
+                self._queue.mark(uid, seconds=pause)
+
+        self._checkers.submit(check)
+
+    def _quota(self, uid: str, asked: Asked) -> Quota | None:
+        if asked.workers.kueue_queue is None or not self._config.kueue_enabled:
+            return None
+        jobs = [own for own in self._jobs.all() if run_of(own) == uid and not job_facts(own).is_over]
+        latest = max(jobs, key=lambda own: job_facts(own).generation, default=None)
+        if latest is None:
+            return None
+        workloads = (own for own in self._workloads.all() if owner_of(own) == latest["metadata"]["uid"])
+        found = next(workloads, None)
+        return quota_of(found) if found is not None else None
+
+    # What is done.
+
+    def _act(self, uid: str, obj: Object, known: Known, seen: Seen, decision: Decision) -> None:
+        namespace = seen.resource.namespace
+        if decision.is_cancelled and not self._is_cancelled(uid, known, seen):
+            decision = replace(decision, status=seen.status, events=())
+        for name in decision.delete:
+            self._cluster.delete(Kind.JOB, namespace, name)
+        if not has_ended(seen.status):
+            self._drive(uid, known, decision)
+        if decision.make is not None:
+            made = self._workers.ask(decision.make)
+            if made is None:
+                refusal = self._workers.refusal(uid, namespace, seen.jobs, seen.now)
+                seen = replace(seen, refusal=refusal, may_ask=False)
+                decision = decide(seen)
+            else:
+                self._jobs.put(made)
+                self.counts.jobs_created += 1
+        for event in decision.events if decision.make is not None else ():
+            if event.reason in _AT_ONCE:
+                self._teller.tell(obj, event)
+        if decision.status != seen.status:
+            later = [own for own in decision.events if own.reason not in _AT_ONCE]
+            self._write(uid, obj, known, decision.status, later)
+        if known.driver is not None or decision.is_driven:
+            self._queue.mark(uid, seconds=_LOOK_SECONDS)
+        elif has_ended(decision.status):
+            self._close(uid, known, seen)
+
+    def _write(self, uid: str, obj: Object, known: Known, status: Status, events: list[Event]) -> None:
+        wait = known.written_at + STATUS_SECONDS - time.monotonic()
+        if wait > 0:
+            self._queue.mark(uid, seconds=wait)
+            return
+        metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
+        wanted = {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "metadata": metadata,
+            "status": status.plain(),
+        }
+        self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], wanted, part="status"))
+        known.written_at = time.monotonic()
+        self.counts.status_writes += 1
+        if has_ended(status) and not has_ended(status_of(obj)) and status.phase is not None:
+            self.counts.ended[status.phase] += 1
+        for event in events:
+            self._teller.tell(obj, event)
+
+    def _drive(self, uid: str, known: Known, decision: Decision) -> None:
+        """Start the thread that carries the run out, or stop it."""
+        driver = known.driver
+        has_turn = uid in self._turns
+        if driver is not None and not (decision.is_driven and has_turn) and not decision.is_cancelled:
+            if driver.has_ended:
+                return
+            if decision.is_driven:
+                known.parked_at = time.monotonic()
+            driver.stop()
+            return
+        run = known.undertaking
+        if decision.is_driven and driver is None and run is not None and has_turn:
+            known.noted, known.busy_at = run.run_id, time.monotonic()
+            known.driver = Driver(
+                self._home,
+                run,
+                lambda: self._queue.mark(uid),
+                note=lambda: self._cleaner.note(uid, run.run_id),
+            )
+            known.driver.start()
+
+    def _is_cancelled(self, uid: str, known: Known, seen: Seen) -> bool:
+        """Have a run cancelled; tell whether the durable flag stands, or is not needed."""
+        run_id = seen.status.run_id or (known.undertaking.run_id if known.undertaking else "")
+        if not run_id or (known.driver is None and not seen.status.execution):
+            return True
+        if not known.cancelling:
+            known.cancelling = "asked"
+            self._cleaner.cancel(uid, run_id, flagged=lambda: self._flagged(uid, known))
+        return known.cancelling == "flagged"
+
+    def _flagged(self, uid: str, known: Known) -> None:
+        known.cancelling = "flagged"
+        self._queue.mark(uid)
+
+    def _close(self, uid: str, known: Known, seen: Seen) -> None:
+        """Nothing is left to do for a run, but to see its workers go."""
+        known.undertaking = None
+        if known.noted and not known.cancelling:
+            self._cleaner.forget(uid)
+            known.noted = ""
+        if any(not job.is_over for job in seen.jobs):
+            self._queue.mark(uid, seconds=5.0)
+
+    def _gone(self, uid: str) -> None:
+        """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
+        self._workers.forget(uid)
+        known = self._known.pop(uid, None)
+        if known is None:
+            return
+        if known.driver is not None:
+            known.driver.stop()
+        if known.noted and not known.cancelling:
+            self._lay_down(uid, known.noted)
+
+    def _lay_down(self, uid: str, run_id: str) -> None:
+        """End what a resource that is gone has left, unless another one asks for the same run: that goes on with it."""
+        known = self._known.items()
+        heir = next((other for other, own in known if run_id in (own.noted, own.run_id)), None)
+        if heir is None:
+            self._cleaner.cancel(uid, run_id)
+        else:
+            self._known[heir].noted = run_id
+            self._cleaner.hand_over(uid, heir, run_id)
+
+    def _found_former(self, noted: Mapping[str, str]) -> None:
+        self._former = noted
+        self._queue.wake()
+
+    def _take_over(self) -> None:
+        """Bring to an end what a former leader carried out for resources that were deleted meanwhile."""
+        if self._former is None:
+            return
+        noted, self._former = self._former, None
+        under_way = [own["metadata"]["uid"] for own in self._runs.all() if not has_ended(status_of(own))]
+        for uid in noted.keys() & set(under_way):
+            self._known.setdefault(uid, Known()).noted = noted[uid]
+        for uid in noted.keys() - set(under_way):
+            self._lay_down(uid, noted[uid])

@@ -1,0 +1,81 @@
+"""Events of runs, for ``kubectl describe``: few, and with the documented reasons of :class:`scheduler.controller.conditions.EventReason`."""
+
+import datetime as dt
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from scheduler.api.client import Cluster, ClusterError, Kind
+from scheduler.api.status import cut, timestamp
+from scheduler.controller.conditions import Event
+
+BURST: Final = 20
+REFILL_SECONDS: Final = 15.0  # one more Event of a run
+_REMEMBERED: Final = 5_000
+_MESSAGE: Final = 1_000
+
+log = structlog.get_logger()
+
+
+class Teller:
+    """Creates Events, no more than so many for each run; one that cannot be created is not worth a second try."""
+
+    def __init__(self, cluster: Cluster, identity: str) -> None:
+        self._cluster = cluster
+        self._identity = identity
+        self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self.n_told = 0
+        """Events that were created."""
+
+    def tell(self, obj: Mapping[str, Any], event: Event) -> None:
+        """Create an Event about a resource, unless it has had too many."""
+        if not self._may(obj["metadata"]["uid"]):
+            return
+        try:
+            self._cluster.create(
+                Kind.EVENT, event_object(obj, event, self._identity, dt.datetime.now(dt.UTC))
+            )
+            self.n_told += 1
+        except ClusterError as error:
+            log.warning("event_not_told", error_kind=type(error).__name__, error=str(error))
+
+    def _may(self, uid: str) -> bool:
+        now = time.monotonic()
+        left, at = self._budgets.pop(uid, (float(BURST), now))
+        left = min(float(BURST), left + (now - at) / REFILL_SECONDS)
+        self._budgets[uid] = (max(left - 1, 0.0), now)
+        if len(self._budgets) > _REMEMBERED:
+            self._budgets.popitem(last=False)
+        return left >= 1
+
+
+def event_object(obj: Mapping[str, Any], event: Event, identity: str, now: dt.datetime) -> dict[str, Any]:
+    """An Event as the API server takes it."""
+    metadata = obj["metadata"]
+    mark = hashlib.sha256(f"{metadata['uid']}{event.reason}{now.isoformat()}".encode()).hexdigest()[:16]
+    moment = timestamp(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name'][:200]}.{mark}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "type": "Warning" if event.is_warning else "Normal",
+        "reason": event.reason.value,
+        "message": cut(event.message, _MESSAGE),
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+        "source": {"component": "mlho-scheduler", "host": identity},
+        "reportingComponent": "mlho-scheduler",
+        "reportingInstance": identity,
+    }

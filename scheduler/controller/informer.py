@@ -1,0 +1,136 @@
+"""What the cluster holds of ours, kept up to date: one thread lists and watches each kind in each namespace.
+
+Whatever is missed is found again: each watch ends after a minute and all is listed anew.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from scheduler.api.client import Cluster, ClusterError, Expired, Kind, NotFound
+
+_PAUSES: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
+_ABSENT_SECONDS: Final = 60.0  # a kind that the cluster does not know, such as Kueue's
+
+log = structlog.get_logger()
+
+Object = dict[str, Any]
+
+
+class Cache:
+    """Objects of one kind by uid. Safe to use from several threads.
+
+    Parameters
+    ----------
+    on_change : callable
+        Called with the old and the new object, of which one may be ``None``.
+    """
+
+    def __init__(self, on_change: Callable[[Object | None, Object | None], None]) -> None:
+        self._on_change = on_change
+        self._objects: dict[str, Object] = {}
+        self._lock = threading.Lock()
+
+    def get(self, uid: str) -> Object | None:
+        """One object."""
+        return self._objects.get(uid)
+
+    def all(self) -> list[Object]:
+        """All objects, as they are now."""
+        with self._lock:
+            return list(self._objects.values())
+
+    def put(self, obj: Object) -> None:
+        """Take in an object, unless a later version is there: an answer and a watch may overtake each other."""
+        uid = obj["metadata"]["uid"]
+        with self._lock:
+            old = self._objects.get(uid)
+            if old is not None and _version(old) >= _version(obj):
+                return
+            self._objects[uid] = obj
+        self._on_change(old, obj)
+
+    def remove(self, obj: Object) -> None:
+        """Take in that an object is gone."""
+        with self._lock:
+            old = self._objects.pop(obj["metadata"]["uid"], None)
+        if old is not None:
+            self._on_change(old, None)
+
+    def replace(self, namespace: str, objects: Mapping[str, Object]) -> None:
+        """Take in all that there is in a namespace; an empty one stands for all."""
+        with self._lock:
+            known = [
+                own
+                for own in self._objects.values()
+                if not namespace or own["metadata"]["namespace"] == namespace
+            ]
+        for obj in known:
+            if obj["metadata"]["uid"] not in objects:
+                self.remove(obj)
+        for obj in objects.values():
+            self.put(obj)
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"]["resourceVersion"])
+
+
+class Watcher(threading.Thread):
+    """Keeps one kind in one namespace in a cache."""
+
+    def __init__(
+        self, cluster: Cluster, kind: Kind, namespace: str, cache: Cache, *, selector: str = ""
+    ) -> None:
+        super().__init__(name=f"watch-{kind.value[1]}", daemon=True)
+        self._cluster = cluster
+        self._kind = kind
+        self._namespace = namespace
+        self._cache = cache
+        self._selector = selector
+        self._stop_event = threading.Event()
+        self.synced = threading.Event()
+        """Set once all has been listed."""
+        self.answered_at = time.monotonic()
+        """When the API server last answered, by the monotonic clock."""
+
+    def stop(self) -> None:
+        """Watch no more; a request that waits ends by itself."""
+        self._stop_event.set()
+
+    def run(self) -> None:
+        """List and watch until told to stop."""
+        n_failures = 0
+        while not self._stop_event.is_set():
+            try:
+                self._once()
+                n_failures = 0
+            except Expired:
+                continue
+            except NotFound:
+                self.synced.set()
+                self._stop_event.wait(_ABSENT_SECONDS if self._kind is Kind.WORKLOAD else _PAUSES[-1])
+            except ClusterError as error:
+                log.warning(
+                    "watch_broken",
+                    step=self._kind.value[1],
+                    error_kind=type(error).__name__,
+                    error=str(error),
+                )
+                self._stop_event.wait(_PAUSES[min(n_failures, len(_PAUSES) - 1)])
+                n_failures += 1
+
+    def _once(self) -> None:
+        listed = self._cluster.list(self._kind, self._namespace, selector=self._selector)
+        self.answered_at = time.monotonic()
+        self._cache.replace(self._namespace, {own["metadata"]["uid"]: own for own in listed.items})
+        self.synced.set()
+        changes = self._cluster.watch(self._kind, self._namespace, listed.version, selector=self._selector)
+        for change, obj in changes:
+            if self._stop_event.is_set():
+                return
+            self.answered_at = time.monotonic()
+            (self._cache.remove if change == "DELETED" else self._cache.put)(obj)

@@ -1,0 +1,288 @@
+"""What is known of a run at one moment: what it asks for, what the cluster has of it, and how far it is. Plain facts, no decisions."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from scheduler.api.objects import (
+    EXECUTION_ANNOTATION,
+    GENERATION_LABEL,
+    MEMORY_ANNOTATION,
+    SECRETS_ANNOTATION,
+)
+from scheduler.api.resource import DesiredState, Resource, WorkersSpec, as_number
+from scheduler.api.status import ConditionType, Failure, Outputs, Status
+
+_ROUNDING: Final = 1.01  # the kernel counts whole pages
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """One generation of workers, as the cluster has it.
+
+    Attributes
+    ----------
+    name, execution, memory, secrets : str
+        ``secrets`` is the checksum of those that its pods were started with.
+    generation, parallelism : int
+    active, succeeded, failed, ready : int
+        Pods by what became of them.
+    is_suspended, is_over, is_being_deleted : bool
+    failure : str
+        Why it failed, in Kubernetes' words; empty if it did not.
+    seconds : float or None
+        How long it lived; ``None`` as long as it lives.
+    began_at, ended_at : datetime or None
+    """
+
+    name: str
+    generation: int
+    execution: str
+    memory: str
+    parallelism: int
+    active: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    ready: int = 0
+    is_suspended: bool = False
+    is_over: bool = False
+    is_being_deleted: bool = False
+    failure: str = ""
+    seconds: float | None = None
+    began_at: dt.datetime | None = None
+    ended_at: dt.datetime | None = None
+    secrets: str = ""
+
+    @property
+    def capacity(self) -> int:
+        """Pods that it has or will have: after the first pod has ended well, no other is replaced."""
+        if self.is_over or self.is_being_deleted:
+            return 0
+        return self.active if self.succeeded and not self.is_suspended else self.parallelism
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """One worker pod: its generation, and what matters of its state."""
+
+    name: str
+    generation: int
+    is_placed: bool = False
+    """A node has it, and nothing keeps its container from starting."""
+    is_ready: bool = False
+    is_out_of_memory: bool = False
+    unschedulable: str = ""
+    """Why no node takes it, in Kubernetes' words."""
+    image_problem: str = ""
+    """Why its container cannot start."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What Kueue says of the latest workers."""
+
+    is_reserved: bool
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the look at specification, store and data found."""
+
+    run_id: str = ""
+    reason: str = "Valid"
+    message: str = ""
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the run may start."""
+        return bool(self.run_id)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """How far a run has come, as the thread knows that carries it out.
+
+    Attributes
+    ----------
+    execution : str
+        Empty until it has begun.
+    stages : tuple of (name, done, all)
+    running, slots, retried, quarantined : int
+    trouble : (reason, message) or None
+        Something is wrong, and it goes on or will be tried again.
+    end : ConditionType or None
+        How it ended.
+    end_reason, end_message, remedy : str
+    outputs, metrics, headline
+        What came out.
+    failures : tuple of Failure
+    idle_seconds : float
+        For how long no task was under way.
+    memory_exceeded : int
+        Bytes of the largest worker in which a task ran out of memory, as workers say themselves; 0: none did.
+    """
+
+    execution: str = ""
+    stages: tuple[tuple[str, int, int], ...] = ()
+    running: int = 0
+    slots: int = 0
+    retried: int = 0
+    quarantined: int = 0
+    trouble: tuple[str, str] | None = None
+    end: ConditionType | None = None
+    end_reason: str = ""
+    end_message: str = ""
+    outputs: Outputs | None = None
+    metrics: Mapping[str, str] | None = None
+    headline: str | None = None
+    failures: tuple[Failure, ...] = ()
+    idle_seconds: float = 0.0
+    memory_exceeded: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a resource asks for beside the run itself; also of one whose specification is not valid."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    workers: WorkersSpec
+    desired: DesiredState
+
+    @classmethod
+    def of(cls, resource: Resource) -> Self:
+        """What a resource asks for; one that is being deleted asks to be cancelled."""
+        return cls(
+            kind=resource.kind,
+            namespace=resource.namespace,
+            name=resource.name,
+            uid=resource.uid,
+            generation=resource.generation,
+            workers=resource.workers,
+            desired=DesiredState.CANCELLED if resource.is_deleted else resource.desired,
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that is known of a run at one moment."""
+
+    resource: Asked
+    status: Status
+    now: dt.datetime
+    jobs: tuple[JobFacts, ...] = ()
+    pods: tuple[PodFacts, ...] = ()
+    quota: Quota | None = None
+    check: Check | None = None
+    drive: Drive | None = None
+    is_waiting_for_turn: bool = False
+    """Others are carried out first, or it is the same run as another that is under way."""
+    refusal: str = ""
+    """Why the API server does not take its workers' Kubernetes Job or their pods, in its words."""
+    may_ask: bool = True
+    """Workers may be asked for: the last were not refused a moment ago."""
+    secrets: str = ""
+    """Checksum of the Secrets as they are now; empty if nobody looks."""
+
+    def has_old_secrets(self, job: JobFacts) -> bool:
+        """Whether workers were started with Secrets that have been replaced; pods to come get the new ones."""
+        is_known = bool(self.secrets and job.secrets)
+        return is_known and job.secrets != self.secrets and job.active > 0
+
+    def ran_out(self, job: JobFacts) -> bool:
+        """Whether workers of a generation had too little memory: the kernel ended one, or a worker stopped a task before it did."""
+        ended = any(pod.generation == job.generation and pod.is_out_of_memory for pod in self.pods)
+        return ended or self.was_exceeded(job.memory)
+
+    def was_exceeded(self, memory: str) -> bool:
+        """Whether a task was stopped in a worker with so much memory, or with more.
+
+        Workers say how much they had, so that larger ones are not blamed, however often this is asked.
+        """
+        return self.drive is not None and as_number(memory) <= _ROUNDING * self.drive.memory_exceeded
+
+
+# What the cluster says, as facts.
+
+
+def parsed(moment: str) -> dt.datetime:
+    """A moment as Kubernetes writes it."""
+    return dt.datetime.fromisoformat(moment.replace("Z", "+00:00"))
+
+
+def job_facts(obj: Mapping[str, Any]) -> JobFacts:
+    """What matters of a ``batch/v1`` Job."""
+    metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status", {})
+    annotations, labels = metadata.get("annotations", {}), metadata.get("labels", {})
+    conditions = {own["type"]: own for own in status.get("conditions", ()) if own["status"] == "True"}
+    over = conditions.get("Complete") or conditions.get("Failed")
+    began = status.get("startTime") or metadata["creationTimestamp"]
+    ended_at = parsed(over["lastTransitionTime"]) if over else None
+    failed = conditions.get("Failed") or conditions.get("FailureTarget")
+    return JobFacts(
+        name=metadata["name"],
+        generation=int(labels.get(GENERATION_LABEL, 0)),
+        execution=annotations.get(EXECUTION_ANNOTATION, ""),
+        memory=annotations.get(MEMORY_ANNOTATION, "0"),
+        parallelism=spec.get("parallelism", 1),
+        active=status.get("active", 0),
+        succeeded=status.get("succeeded", 0),
+        failed=status.get("failed", 0),
+        ready=status.get("ready", 0),
+        is_suspended=bool(spec.get("suspend")),
+        is_over=over is not None,
+        is_being_deleted=metadata.get("deletionTimestamp") is not None,
+        failure=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",
+        seconds=(ended_at - parsed(began)).total_seconds() if ended_at else None,
+        began_at=parsed(began),
+        ended_at=ended_at,
+        secrets=annotations.get(SECRETS_ANNOTATION, ""),
+    )
+
+
+_IMAGE_REASONS: Final = (
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+)
+
+
+def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
+    """What matters of a worker pod."""
+    metadata, status = obj["metadata"], obj.get("status", {})
+    conditions = {own["type"]: own for own in status.get("conditions", ())}
+    states = [own.get("state", {}) for own in status.get("containerStatuses", ())]
+    waiting: Mapping[str, str] = next((own["waiting"] for own in states if "waiting" in own), {})
+    scheduled = conditions.get("PodScheduled", {})
+    is_alive = metadata.get("deletionTimestamp") is None and status.get("phase") in ("Pending", "Running")
+    is_unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    cannot_start = waiting.get("reason") in _IMAGE_REASONS
+    return PodFacts(
+        name=metadata["name"],
+        generation=int(metadata.get("labels", {}).get(GENERATION_LABEL, 0)),
+        is_placed=is_alive and scheduled.get("status") == "True" and not cannot_start,
+        is_ready=is_alive and conditions.get("Ready", {}).get("status") == "True",
+        is_out_of_memory=any(own.get("terminated", {}).get("reason") == "OOMKilled" for own in states),
+        unschedulable=scheduled.get("message", "") if is_alive and is_unschedulable else "",
+        image_problem=(
+            f"{waiting['reason']}: {waiting.get('message', '')}" if is_alive and cannot_start else ""
+        ),
+    )
+
+
+def quota_of(workload: Mapping[str, Any]) -> Quota:
+    """What a Kueue Workload says of its quota."""
+    conditions = {own["type"]: own for own in workload.get("status", {}).get("conditions", ())}
+    said = conditions.get("QuotaReserved", {"status": "False", "reason": "Pending", "message": ""})
+    admitted = conditions.get("Admitted", {"status": said["status"]})
+    holds = said["status"] == "True" and admitted["status"] == "True"
+    return Quota(holds, said.get("reason") or "Pending", said.get("message", ""))

@@ -1,0 +1,133 @@
+"""Asks the cluster for workers, and remembers what it refuses: a Kubernetes Job by its answer, pods by the Events of their Job."""
+
+import datetime as dt
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound
+from scheduler.api.config import WorkerTemplate
+from scheduler.api.objects import Workers, worker_job
+from scheduler.controller.informer import Object
+from scheduler.controller.observation import JobFacts, parsed
+
+_ASK_AGAIN_SECONDS: Final = (5.0, 10.0, 30.0, 60.0)
+_POD_SECONDS: Final = 3.0  # for the Job controller to create pods
+_LOOK_SECONDS: Final = 5.0  # between two looks at a Job's Events
+_NO_RIGHT_SECONDS: Final = 600.0  # without the right to read Events
+_RECENT_SECONDS: Final = 120.0  # the Job controller tries again at least each minute
+_OVERLOADED: Final = (429, 502, 503, 504)
+
+log = structlog.get_logger()
+
+
+@dataclass
+class _Refused:
+    """What is known of one run's workers that the cluster does not take."""
+
+    job: str = ""
+    n_times: int = 0
+    ask_again_at: float = 0.0
+    pods: str = ""
+    look_again_at: float = 0.0
+
+
+class WorkerJobs:
+    """The Kubernetes Jobs of workers of all runs, as far as they are asked for.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    template : WorkerTemplate
+    secrets : str
+        Checksum of the Secrets that workers are started with.
+    """
+
+    def __init__(self, cluster: Cluster, template: WorkerTemplate, *, secrets: str = "") -> None:
+        self._cluster = cluster
+        self._template = template
+        self._secrets = secrets
+        self._refused: dict[str, _Refused] = {}
+
+    def ask(self, workers: Workers) -> Object | None:
+        """Create a generation of workers; ``None`` if the API server refuses it, which :meth:`refusal` then tells.
+
+        Raises
+        ------
+        ClusterError
+            The API server does not answer, or the run has changed meanwhile.
+        """
+        try:
+            made = self._cluster.apply(Kind.JOB, worker_job(workers, self._template, secrets=self._secrets))
+        except (Conflict, NotFound):
+            raise
+        except ClusterError as error:
+            if not error.status or error.status in _OVERLOADED:
+                raise
+            own = self._refused.setdefault(workers.uid, _Refused())
+            pause = _ASK_AGAIN_SECONDS[min(own.n_times, len(_ASK_AGAIN_SECONDS) - 1)]
+            own.job, own.n_times, own.ask_again_at = str(error), own.n_times + 1, time.monotonic() + pause
+            log.warning("workers_refused", run_id=workers.run_id, error=str(error))
+            return None
+        self.forget(workers.uid)
+        log.info("workers_created", run_id=workers.run_id, workers=workers.parallelism)
+        return made
+
+    def may_ask(self, uid: str) -> bool:
+        """Whether enough time has passed since a run's workers were refused."""
+        own = self._refused.get(uid)
+        return own is None or time.monotonic() >= own.ask_again_at
+
+    def refusal(self, uid: str, namespace: str, jobs: Iterable[JobFacts], now: dt.datetime) -> str:
+        """Why the API server does not take a run's Kubernetes Job, or its pods; empty if it does."""
+        short = next((job for job in jobs if _lacks_pods(job, now)), None)
+        own = self._refused.get(uid)
+        if short is None:
+            if own is not None:
+                own.pods = ""
+            return own.job if own is not None else ""
+        own = own or self._refused.setdefault(uid, _Refused())
+        if not own.pods and time.monotonic() >= own.look_again_at:
+            own.look_again_at = time.monotonic() + _LOOK_SECONDS
+            own.pods = self._said_of_pods(own, namespace, short.name, now)
+        return own.job or own.pods
+
+    def forget(self, uid: str) -> None:
+        """Drop what is known of a run."""
+        self._refused.pop(uid, None)
+
+    def _said_of_pods(self, own: _Refused, namespace: str, job: str, now: dt.datetime) -> str:
+        fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
+        try:
+            events = self._cluster.list(Kind.EVENT, namespace, fields=fields).items
+        except ClusterError as error:
+            if error.status == 403:  # roles that were made for an earlier version
+                own.look_again_at = time.monotonic() + _NO_RIGHT_SECONDS
+            log.warning("events_not_read", error_kind=type(error).__name__, error=str(error))
+            return ""
+        recent = [event for event in events if _age(event, now) <= _RECENT_SECONDS]
+        latest = min(recent, key=lambda event: _age(event, now), default=None)
+        return f"Kubernetes Job {job}: {latest.get('message', '')}" if latest is not None else ""
+
+
+def _lacks_pods(job: JobFacts, now: dt.datetime) -> bool:
+    """Whether a Job should have more pods than it has, for longer than their creation takes."""
+    if job.is_over or job.is_being_deleted or job.is_suspended or job.succeeded:
+        return False
+    age = (now - job.began_at).total_seconds() if job.began_at is not None else 0.0
+    return job.active < job.parallelism and age >= _POD_SECONDS
+
+
+def _age(event: Mapping[str, Any], now: dt.datetime) -> float:
+    series = event.get("series") or {}
+    moment = (
+        series.get("lastObservedTime")
+        or event.get("lastTimestamp")
+        or event.get("eventTime")
+        or event["metadata"].get("creationTimestamp")
+    )
+    return (now - parsed(moment)).total_seconds() if moment else math.inf

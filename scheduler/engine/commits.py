@@ -1,0 +1,72 @@
+"""What is committed of a plan, as small as a run's loop needs it.
+
+A plan of a hundred thousand tasks has as many commit records, of some kilobytes each in memory. All that later tasks are made from is the key and the
+digest of each; whoever wants more than that wants few, and reads them again.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import override
+
+from mlho.errors import CommitLost
+from mlho.steps.records import Commit, read_commit
+from mlho.store.base import Store
+from scheduler.engine.plan import Committed
+
+
+class Commits(MutableMapping[str, Commit]):
+    """Commits by task name, each read from the store when it is asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, Committed] = {}
+
+    @property
+    def known(self) -> Mapping[str, Committed]:
+        """Key and digest of each by name; no request to the store."""
+        return self._known
+
+    @override
+    def __getitem__(self, name: str) -> Commit:
+        known = self._known[name]
+        commit = read_commit(self._store, known.task)
+        if commit is None:
+            raise CommitLost(
+                f"commit {known.task[:12]}…: it was there, and is gone from the store or damaged. Run the same command again.",
+                sha256=known.task,
+            )
+        return commit
+
+    @override
+    def __setitem__(self, name: str, commit: Commit) -> None:
+        self._known[name] = Committed(commit.task, commit.digest)
+
+    @override
+    def __delitem__(self, name: str) -> None:
+        del self._known[name]
+
+    @override
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def lost(self, task_key: str) -> str | None:
+        """Name of the task with this key, if it was committed and its record is gone or damaged."""
+        name = next((name for name, own in self._known.items() if own.task == task_key), None)
+        return name if name is not None and read_commit(self._store, task_key) is None else None
+
+    def naming(self, sha256: str) -> list[str]:
+        """Names of the tasks with a file of this digest; all records are read."""
+        names = list(self._known)
+        found = self._store.each(lambda name: self._names(name, sha256), names)
+        return [name for name, is_found in zip(names, found, strict=True) if is_found]
+
+    def _names(self, name: str, sha256: str) -> bool:
+        commit = read_commit(self._store, self._known[name].task)
+        return commit is not None and any(file.sha256 == sha256 for file in commit.files.values())

@@ -1,0 +1,420 @@
+"""One run, from its specification to its files: plan, hand out what is ready, bring it home, publish.
+
+The store is the truth. What is committed there is never done again, whoever did it: a run that was stopped goes on
+where it was, and a finished run that is started again does nothing.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+import yaml
+
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreOutage
+from mlho.log import error_fields
+from mlho.protocol.documents import place_in
+from mlho.protocol.failures import Quarantined
+from mlho.scoring_spec import ScoringRunSpec
+from mlho.spec import RunSpec, canonical_json, run_id
+from mlho.steps.base import Outcome, Task, verified_blob
+from mlho.steps.proposals import adopt, adopt_late, discard
+from mlho.steps.records import Commit, read_commit
+from mlho.store.base import Store
+from mlho.store.keys import blob_key, commit_key, run_key
+from scheduler.engine.commits import Commits
+from scheduler.engine.outages import StoreHealth, watching
+from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, PlannedTask, plan_cohort, plan_run
+from scheduler.engine.process_pool import worker_lost
+from scheduler.engine.ready_tasks import Progress
+from scheduler.engine.run_state import Observer, Shown, State
+
+MAX_ATTEMPTS: Final = 3
+MAX_LOSSES: Final = 10  # of one commit record: a store that loses it again and again is an error
+_POLL_SECONDS: Final = 0.5
+_HAND_OUT: Final = "hand out"
+
+log = structlog.get_logger()
+
+
+class Executor(Protocol):
+    """Whatever runs tasks: a pool of processes here, workers on a queue elsewhere (``scheduler/queue/executor.py``)."""
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Start tasks, in this order."""
+
+
+class Undertaking(Protocol):
+    """What is carried out: a training run here, a scoring run in ``scheduler/engine/scoring_run.py``."""
+
+    @property
+    def run_id(self) -> str:
+        """Identity: the hash of what is asked and of the inputs."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The inputs, pinned."""
+
+    @property
+    def data(self) -> Path | str:
+        """Folder of the tables."""
+
+    @property
+    def store(self) -> Store:
+        """Where everything goes."""
+
+    def describe(self) -> None:
+        """Write what it is, before it starts."""
+
+    def first_plan(self) -> Plan:
+        """The tasks that tell what the others are."""
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """All tasks, the first ones among them."""
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Give the files that people look for a name, last the one that means done; return the commit that tells the result."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is about to start: what is asked, on which inputs, from where, into which store."""
+
+    spec: RunSpec
+    manifest: Manifest
+    data: Path | str
+    store: Store
+
+    @property
+    def run_id(self) -> str:
+        """Identity: the hash of what is asked and of the inputs."""
+        return run_id(self.spec, self.manifest.plain())
+
+    def describe(self) -> None:
+        """Write the specification and the manifest."""
+        write_description(self.store, self.run_id, self.spec, self.manifest)
+
+    def first_plan(self) -> Plan:
+        """Who is in the cohort: how many they are decides the rest."""
+        return plan_cohort(self.spec.spec, self.manifest)
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """All tasks, once the cohort is known."""
+        facts = commits[COHORT_TASK].facts
+        return plan_run(
+            self.spec.spec, self.manifest, n_blocks=facts["n_blocks"], n_samples=facts["n_samples"]
+        )
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Name the bundle and the report; ``result.json`` comes last and means done."""
+        _publish(self, self.run_id, commits)
+        return commits["report"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is home."""
+
+    run_id: str
+    n_tasks: int
+    n_new: int
+    seconds: float
+    report: Commit
+
+
+def carry_out(
+    run: Undertaking,
+    executor: Executor,
+    observer: Observer,
+    *,
+    n_slots: int | Callable[[], int],
+    lead: Callable[[], None] = lambda: None,
+    health: StoreHealth | None = None,
+) -> Finished:
+    """Carry out a run.
+
+    Parameters
+    ----------
+    run : Undertaking
+    executor : Executor
+    observer : Observer
+    n_slots : int or callable
+        Tasks to keep under way at once; a callable is asked each time, as workers come and go.
+    lead : callable
+        Called before anything is published; raises if another scheduler has taken the run over.
+    health : StoreHealth, optional
+        Shows outages of the store, and says for how long they are waited for.
+
+    Raises
+    ------
+    MlhoError
+        The first failure that trying again cannot mend. Tasks under way are given up; what is committed stays.
+    """
+    slots = n_slots if callable(n_slots) else lambda: n_slots
+    health = health or StoreHealth()
+    with (
+        structlog.contextvars.bound_contextvars(run_id=run.run_id),
+        watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
+    ):
+        return _carry_out(run, executor, Shown(observer), slots, lead, health)
+
+
+def _carry_out(
+    run: Undertaking,
+    executor: Executor,
+    observer: Shown,
+    slots: Callable[[], int],
+    lead: Callable[[], None],
+    health: StoreHealth,
+) -> Finished:
+    def served[T](do: Callable[[], T]) -> T:
+        return health.until_served(do, meanwhile=observer.again)
+
+    started = time.monotonic()
+    served(run.describe)
+    state = State(served(run.first_plan), Commits(run.store), health)
+    log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
+    _bring_home(run, state, executor, observer, slots)
+    state.plan = _mending(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
+    _bring_home(run, state, executor, observer, slots)
+    if not run.store.has_one_winner:
+        served(lambda: adopt_late(run.store, [commit.task for commit in state.commits.known.values()]))
+
+    def publish() -> Commit:
+        lead()
+        return run.publish(state.commits)
+
+    report = _mending(publish, run, state, executor, observer, slots)
+    seconds = round(time.monotonic() - started, 3)
+    log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
+    return Finished(run.run_id, len(state.plan), state.n_new, seconds, report)
+
+
+def _mending[T](
+    do: Callable[[], T],
+    run: Undertaking,
+    state: State,
+    executor: Executor,
+    observer: Shown,
+    slots: Callable[[], int],
+) -> T:
+    """What a call returns that reads commits and blobs; what turns out to be damaged or lost is made again first."""
+    for _ in range(MAX_ATTEMPTS - 1):
+        try:
+            return state.health.until_served(do, meanwhile=observer.again)
+        except ArtifactDamaged as error:
+            _forget_damaged(run, state, error)
+        except CommitLost as error:
+            _forget_lost(state, error)
+        _bring_home(run, state, executor, observer, slots)
+    return state.health.until_served(do, meanwhile=observer.again)
+
+
+def _bring_home(
+    run: Undertaking, state: State, executor: Executor, observer: Observer, slots: Callable[[], int]
+) -> None:
+    """Hand out ready tasks and take in their commits until the plan is done, or only what is quarantined holds it up."""
+    progress = state.look_again()
+    while len(state.commits) < len(state.plan):
+        state.health.check()
+        if time.monotonic() >= state.again_at:
+            progress = _hand_out_if_served(run, state, progress, executor, slots())
+        observer.update(progress.by_stage(), len(state.running))
+        if not state.running and not state.is_waiting and len(state.commits) < len(state.plan):
+            raise _held_up(state)
+        for future in _ended(state):
+            progress = _take_in(run, state, progress, future)
+    observer.update(progress.by_stage(), 0)
+
+
+def _ended(state: State) -> "Collection[Future[Outcome]]":
+    """What has ended by now, or within a moment."""
+    if not state.running and state.is_waiting:
+        time.sleep(_POLL_SECONDS)
+    return wait(state.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done
+
+
+def _hand_out_if_served(
+    run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int
+) -> Progress:
+    """Start ready tasks, or wait for the store; return the progress from here on."""
+    try:
+        for name in state.rested():
+            progress.put_back(name)
+        _hand_out(run, state, progress, executor, n_slots)
+    except StoreOutage as error:
+        state.again_at = time.monotonic() + state.health.failed(_HAND_OUT, error)
+        return state.look_again()
+    state.health.served(_HAND_OUT)
+    return progress
+
+
+def _hand_out(run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int) -> None:
+    """Start ready tasks up to the number of slots; those that are done already are taken in on the way."""
+    while ready := progress.next_ready(n_slots - len(state.running)):
+        tasks = [planned.bind(state.commits.known) for planned in ready]
+        commits = run.store.each(lambda task: read_commit(run.store, task.key), tasks)
+        missing = []
+        for planned, task, commit in zip(ready, tasks, commits, strict=True):
+            if commit is None:
+                missing.append((planned, task))
+            else:
+                state.commits[planned.name] = commit
+                progress.take_in(planned.name)
+        futures = executor.submit_all([task for _, task in missing])
+        state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
+
+
+def _take_in(run: Undertaking, state: State, progress: Progress, future: "Future[Outcome]") -> Progress:
+    """Take in what became of a task; return the progress from here on."""
+    planned = state.running.pop(future)
+    if not isinstance(future.exception(), StoreOutage):
+        state.health.served(planned.name)
+        state.again_at = 0.0
+    try:
+        outcome = _settled(run.store, future.result())
+    except BrokenProcessPool as error:
+        raise worker_lost() from error
+    except Quarantined as error:
+        log.error("task_quarantined", **_where(planned), **error_fields(error))
+        state.quarantined[planned.name] = error
+    except StoreOutage as error:
+        state.rest(planned, error)
+    except CommitLost as error:
+        is_lost = state.health.until_served(partial(_forget_lost, state, error))
+        if not is_lost and state.has_needs_of(planned):
+            _count_attempt(state, planned, error)
+        return state.look_again()
+    except ArtifactDamaged as error:
+        _count_attempt(state, planned, error)
+        state.health.until_served(partial(_forget_damaged, run, state, error))
+        return state.look_again()
+    except MlhoError as error:
+        log.error("task_failed", **_where(planned), **error_fields(error))
+        if state.has_needs_of(planned):
+            _count_attempt(state, planned, error)
+        return state.look_again()
+    else:
+        state.commits[planned.name] = outcome.commit
+        progress.take_in(planned.name)
+        state.n_new += outcome.is_new
+        log.info("task_finished", **_where(planned), stage=planned.stage, seconds=outcome.commit.seconds)
+    return progress
+
+
+def _where(planned: PlannedTask) -> dict[str, str | int]:
+    return {"task": planned.name, "step": planned.kind, **place_in(planned.params)}
+
+
+def _settled(store: Store, outcome: Outcome) -> Outcome:
+    """An outcome that is committed: a pool's worker in compat mode only proposes."""
+    if not outcome.is_proposed:
+        return outcome
+    commit = adopt(store, outcome.commit.task)
+    if commit is None:
+        raise MlhoError(
+            f"{outcome.commit.kind}: its proposal is gone from the store. Run the same command again."
+        )
+    return Outcome(commit, is_new=outcome.is_new)
+
+
+def _held_up(state: State) -> MlhoError:
+    """The error of a run in which everything is done that could be."""
+    if not state.quarantined:
+        return MlhoError(
+            "nothing runs and nothing is ready, but the plan is not done. Report this as a defect."
+        )
+    words = str(next(iter(state.quarantined.values())))
+    if len(state.quarantined) > 1:
+        names = ", ".join(list(state.quarantined)[:10])
+        words = f"{len(state.quarantined)} tasks are quarantined ({names}). The first: {words}"
+    return Quarantined(words, tasks=state.quarantined)
+
+
+def _count_attempt(state: State, planned: PlannedTask, error: MlhoError) -> None:
+    state.attempts[planned.name] += 1
+    if not error.retryable or state.attempts[planned.name] >= MAX_ATTEMPTS:
+        error.task = planned.name
+        raise error
+
+
+def _forget_damaged(run: Undertaking, state: State, error: ArtifactDamaged) -> None:
+    """Remove a blob that is seen to be damaged here, too, and the commits that name it, so that their tasks run again."""
+    if not error.sha256:
+        raise error
+    if _is_whole(run.store, error.sha256):  # made again meanwhile, or the damage was not the store's
+        return
+    damaged = state.commits.naming(error.sha256)
+    if error.sha256 in state.forgotten and not damaged:  # several tasks met it, and it is being made again
+        return
+    state.forgotten.add(error.sha256)
+    for name in damaged:
+        if not run.store.has_one_winner:
+            discard(run.store, state.commits.known[name].task)  # a late one may name the damaged blob
+        run.store.delete(commit_key(state.commits.known[name].task))
+        del state.commits[name]
+    run.store.delete(blob_key(error.sha256))
+    if not damaged:
+        raise error
+
+
+def _forget_lost(state: State, error: CommitLost) -> bool:
+    """Have a task run again whose commit record is gone or damaged; tell whether it is."""
+    name = state.commits.lost(error.sha256)
+    if name is None:
+        return False
+    state.n_lost[name] += 1
+    if state.n_lost[name] > MAX_LOSSES:
+        raise error
+    log.warning("commit_lost", task=name)
+    del state.commits[name]
+    return True
+
+
+def _is_whole(store: Store, sha256: str) -> bool:
+    """Whether the bytes in the store match a blob's digest; a copy on this machine says nothing of them."""
+    try:
+        return hashlib.sha256(store.get(blob_key(sha256))).hexdigest() == sha256
+    except ArtifactNotFound:
+        return False
+
+
+def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:
+    """Write what a run is, before it starts: the specification and the manifest."""
+    document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    document |= {"apiVersion": spec.api_version, "kind": spec.kind}
+    store.put_if_absent(run_key(name, "spec.yaml"), yaml.safe_dump(document, sort_keys=False).encode())
+    store.put_if_absent(run_key(name, "manifest.json"), canonical_json(manifest.plain()))
+
+
+def _publish(run: Run, name: str, commits: Mapping[str, Commit]) -> None:
+    """Give the files that people look for a name in the run's folder; ``result.json`` comes last and means done."""
+    model = commits["model"].files
+    published = {file: stored for file, stored in model.items() if file.startswith("bundle/")}
+    report = commits["report"].files
+    published |= {file: stored for file, stored in report.items() if file != "result.json"}
+    published["result.json"] = report["result.json"]
+    for file, stored in published.items():
+        publish_blob(run.store, stored.sha256, run_key(name, file))
+
+
+def publish_blob(store: Store, sha256: str, key: str) -> None:
+    """Give a blob a name that people look for, once its bytes are verified; a damaged one loses the name.
+
+    Raises
+    ------
+    ArtifactDamaged
+        Its bytes do not match its digest.
+    """
+    try:
+        verified_blob(store, sha256)
+    except ArtifactDamaged:
+        store.delete(key)
+        raise
+    store.copy_if_absent(blob_key(sha256), key)

@@ -1,0 +1,280 @@
+"""The plan: which tasks a run is made of, and what each needs. Pure: specification and manifest in, tasks out.
+
+It is made in two parts. How many blocks the cohort fills, and how fine the learning is cut, follow from the number of
+patients and samples, which only the cohort task knows; its commit record says so, and the rest follows from that.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mlho.spec import TrainingSpec
+from mlho.steps import STEPS
+from mlho.steps.base import InputFile, Task
+from mlho.steps.held_out import held_out_together
+from scheduler.engine.cost import final_fold_seconds
+
+# A fold that takes longer than this is worth a task of its own; a task costs some hundredths of a second.
+FOLD_TASK_SECONDS: Final = 1.0
+FINAL: Final = "final"
+LEFT_OUT_NAMED: Final = 20  # of the files of a table that are not read; the others are counted
+STAGES: Final = (
+    "bundle",
+    "cohort",
+    "encode",
+    "pack",
+    "learn",
+    "summarise",
+    "model",
+    "report",
+    "score",
+    "commit",
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The inputs of a run, pinned: key relative to the data's URI, size and content hash of each file by table.
+
+    Attributes
+    ----------
+    tables : mapping of table name to its files
+    left_out : mapping of table name to names
+        Files in a table's folder that are not read; only tables that have some.
+    """
+
+    tables: Mapping[str, tuple[InputFile, ...]]
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for the run id and for the store."""
+        tables = {name: [file.plain() for file in files] for name, files in sorted(self.tables.items())}
+        return {**tables, "leftOut": self.left_out_facts()} if self.left_out else tables
+
+    def left_out_facts(self) -> dict[str, Any]:
+        """By table how many files are left out, and the first of their names."""
+        return {
+            name: {"files": len(names), "first": list(names[:LEFT_OUT_NAMED])}
+            for name, names in sorted(self.left_out.items())
+        }
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all inputs."""
+        return sum(file.size for files in self.tables.values() for file in files)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What later tasks are made from of a commit."""
+
+    task: str
+    """Key of the task."""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """A task before its inputs are there: named by what it does, needing other tasks by their names."""
+
+    name: str
+    kind: str
+    stage: str
+    spec: TrainingSpec | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[InputFile, ...] = ()
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def bind(self, commits: Mapping[str, Committed]) -> Task:
+        """The task itself, once everything that it needs is committed."""
+        return Task(
+            kind=self.kind,
+            spec=self.spec,
+            params=dict(self.params),
+            sources=self.sources,
+            inputs={name: tuple(commits[task].task for task in tasks) for name, tasks in self.needs.items()},
+            digests={
+                name: tuple(commits[task].digest for task in tasks) for name, tasks in self.needs.items()
+            },
+        )
+
+
+Plan = Mapping[str, PlannedTask]
+Needs = Mapping[str, tuple[str, ...]]
+COHORT_TASK: Final = "cohort"
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class _Maker:
+    """Makes the tasks of one specification. Each kind's part of it is worked out once: a plan has few kinds and many tasks."""
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        self.spec = spec
+        self._narrowed: dict[str, TrainingSpec | None] = {}
+
+    def __call__(
+        self,
+        name: str,
+        kind: str,
+        stage: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        sources: tuple[InputFile, ...] = (),
+        needs: Needs | None = None,
+    ) -> PlannedTask:
+        """A task that reads no more of the specification than its kind does."""
+        if kind not in self._narrowed:
+            self._narrowed[kind] = STEPS[kind].narrow(self.spec)
+        return PlannedTask(
+            name, kind, stage, self._narrowed[kind], params or _NOTHING, sources, needs or _NOTHING
+        )
+
+
+def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
+    """The first task: who is in the cohort."""
+    tables = [manifest.tables.get(name, ()) for name in ("labels", "demographics")]
+    sources = tuple(file for files in tables for file in files)
+    return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
+
+
+def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples: int) -> Plan:
+    """Every task of a run, in an order in which each comes after what it needs.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        What is asked.
+    manifest : Manifest
+        The inputs.
+    n_blocks, n_samples : int
+        Facts of the cohort's commit record.
+    """
+    make = _Maker(spec)
+    encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))
+    tasks = [*plan_cohort(spec, manifest).values()]
+    tasks += _encoding(make, manifest, encoded, n_blocks)
+    by_fold = final_fold_seconds(spec, n_samples) >= FOLD_TASK_SECONDS
+    tasks += _learning_by_fold(make, n_blocks) if by_fold else _learning_by_iteration(make, n_blocks)
+    if spec.final.features == "consensus":
+        tasks += _consensus_folds(make, n_blocks, by_fold=by_fold)
+    tasks += _ending(make, manifest, encoded, n_blocks, by_fold=by_fold)
+    return _by_name(tasks)
+
+
+def _encoding(
+    make: _Maker, manifest: Manifest, encoded: tuple[str, ...], n_blocks: int
+) -> Iterator[PlannedTask]:
+    events = manifest.tables["events"]
+    cohort: Needs = {"cohort": (COHORT_TASK,)}
+    for name, file in zip(encoded, events, strict=True):
+        yield make(name, "encode_partition", "encode", sources=(file,), needs=cohort)
+    concepts = manifest.tables.get("concepts", ())
+    yield make("concepts", "describe_codes", "encode", sources=concepts or events)
+    yield make("dictionary", "merge_dictionary", "pack", needs={"partitions": encoded})
+    for block in range(n_blocks):
+        needs = {**cohort, "dictionary": ("dictionary",), "partitions": encoded}
+        yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)
+    ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
+    yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
+    yield make("splits", "check_splits", "learn", needs=cohort)
+
+
+def _blocks(n_blocks: int) -> tuple[str, ...]:
+    return tuple(f"pack/{block:05d}" for block in range(n_blocks))
+
+
+def _matrix(n_blocks: int) -> dict[str, tuple[str, ...]]:
+    """What every learning task needs; the ledger and the splits must hold before anything is fitted."""
+    return {
+        "cohort": (COHORT_TASK,),
+        "dictionary": ("dictionary",),
+        "blocks": _blocks(n_blocks),
+        "concepts": ("concepts",),
+        "ledger": ("ledger",),
+        "splits": ("splits",),
+    }
+
+
+def _learning_by_iteration(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
+    matrix = _matrix(n_blocks)
+    for iteration in range(1, make.spec.validation.iterations + 1):
+        params = {"iteration": iteration}
+        yield make(f"iteration/{iteration:04d}", "run_iteration", "learn", params=params, needs=matrix)
+
+
+def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
+    matrix = _matrix(n_blocks)
+    # A model on the consensus has folds of its own.
+    last = (FINAL,) if make.spec.final.features == "ranking" else ()
+    for iteration in [*range(1, make.spec.validation.iterations + 1), *last]:
+        tag = iteration if isinstance(iteration, str) else f"{iteration:04d}"
+        own = {"iteration": iteration}
+        yield make(f"select/{tag}", "select_features", "learn", params=own, needs=matrix)
+        needs = {**matrix, "selection": (f"select/{tag}",)}
+        by_fold = needs if make.spec.selection.scope == "iteration" else matrix
+        for fold in range(make.spec.validation.folds):
+            params = {"fold": fold, **own}
+            yield make(f"fold/{tag}/{fold:02d}", "run_fold", "learn", params=params, needs=by_fold)
+        if iteration != FINAL:
+            needs = {**needs, "folds": _folds(make.spec, tag)}
+            yield make(f"iteration/{tag}", "finish_iteration", "learn", params=own, needs=needs)
+
+
+def _consensus_folds(make: _Maker, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
+    """The consensus procedure without each set of folds; a subsample is a task where a fold is."""
+    matrix = _matrix(n_blocks)
+    for held in held_out_together(make.spec.validation):
+        params, tag = {"held": list(held)}, _tag(held)
+        needs: dict[str, tuple[str, ...]] = matrix
+        if by_fold:
+            numbers = range(1, make.spec.validation.iterations + 1)
+            subsamples = {f"subsample/{tag}/{number:04d}": number for number in numbers}
+            for name, number in subsamples.items():
+                own = {**params, "subsample": number}
+                yield make(name, "run_subsample", "learn", params=own, needs=matrix)
+            needs = {**matrix, "subsamples": tuple(subsamples)}
+        yield make(f"consensus/{tag}", "run_consensus_fold", "learn", params=params, needs=needs)
+
+
+def _tag(held: Iterable[int]) -> str:
+    return "-".join(f"{fold:02d}" for fold in held)
+
+
+def _folds(spec: TrainingSpec, tag: str) -> tuple[str, ...]:
+    return tuple(f"fold/{tag}/{fold:02d}" for fold in range(spec.validation.folds))
+
+
+def _ending(
+    make: _Maker, manifest: Manifest, encoded: tuple[str, ...], n_blocks: int, *, by_fold: bool
+) -> Iterator[PlannedTask]:
+    iterations = tuple(f"iteration/{number:04d}" for number in range(1, make.spec.validation.iterations + 1))
+    matrix = _matrix(n_blocks)
+    needs = {**matrix, "iterations": iterations}
+    yield make("summary", "summarize_run", "summarise", needs=needs)
+    needs = {**needs, "summary": ("summary",)}
+    is_consensus = make.spec.final.features == "consensus"
+    if is_consensus:
+        held = held_out_together(make.spec.validation)
+        needs |= {"consensus_folds": tuple(f"consensus/{_tag(own)}" for own in held)}
+    yield make("performance", "judge_model", "summarise", needs=needs)
+    needs = {**matrix, "summary": ("summary",), "performance": ("performance",)}
+    if by_fold and not is_consensus:
+        needs |= {"folds": _folds(make.spec, FINAL), "selection": (f"select/{FINAL}",)}
+    yield make("model", "fit_final_model", "model", needs=needs)
+    yield make("model-tests", "test_model", "model", needs={"model": ("model",)})
+    needs = {
+        **matrix,
+        "partitions": encoded,
+        "iterations": iterations,
+        "summary": ("summary",),
+        "performance": ("performance",),
+        "model": ("model",),
+        "tests": ("model-tests",),
+    }
+    sources = tuple(file for files in manifest.tables.values() for file in files)
+    params = {"left_out": manifest.left_out_facts()} if manifest.left_out else None
+    yield make("report", "write_report", "report", params=params, sources=sources, needs=needs)
+
+
+def _by_name(tasks: Iterable[PlannedTask]) -> Plan:
+    return {task.name: task for task in tasks}

@@ -1,0 +1,116 @@
+"""The embedded executor: a pool of processes on this machine, sharing memory-mapped artifacts.
+
+The processes are forked from a server that has imported what the steps need (``scheduler/engine/forkserver.py``), so that a worker starts
+at once and the command itself needs none of it. Each worker computes with one thread: parallelism is over tasks, and
+the number of threads can change no bit of a result.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mlho.errors import MlhoError
+from mlho.steps.base import Outcome, Task, execute
+from mlho.store import open_store
+from scheduler.engine.forkserver import begin_server
+
+
+class WorkerLost(MlhoError):  # noqa: N818 - says what happened
+    """A worker process ended without an answer, most often because the machine ran out of memory."""
+
+    retryable = False
+
+
+class LocalPool:
+    """Runs tasks in worker processes; they start when the first task comes."""
+
+    def __init__(self, store_address: str, data: Path | str, *, n_workers: int) -> None:
+        self._store_address = store_address
+        self._data = data
+        self._n_workers = n_workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        if error is None:
+            self._pool.shutdown(wait=True)
+        else:
+            _terminate(self._pool)
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Run tasks in workers, as :meth:`submit` does."""
+        return [self.submit(task) for task in tasks]
+
+    def submit(self, task: Task) -> "Future[Outcome]":
+        """Run a task in a worker; its future raises what the step raised."""
+        if self._pool is None:
+            self._pool = _start_pool(self._n_workers)
+        try:
+            return self._pool.submit(_execute, task, self._store_address, self._data)
+        except BrokenProcessPool as error:
+            raise worker_lost() from error
+
+
+def worker_lost() -> WorkerLost:
+    """Say what to do about a worker that ended without an answer."""
+    return WorkerLost(
+        "a worker process was killed before it finished, most often because memory ran out. What is done is kept: run the "
+        "same command again with fewer --workers."
+    )
+
+
+def _start_pool(n_workers: int) -> ProcessPoolExecutor:
+    begin_server()
+    context = multiprocessing.get_context("forkserver")
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin_worker)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to answer; it ends its workers
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+def _end_with_the_command() -> None:
+    """End this worker when the command is gone: killed, it can tell nobody, and a worker would wait for ever."""
+    command = multiprocessing.parent_process()
+    assert command is not None
+    command.join()
+    os._exit(1)
+
+
+def _terminate(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once: what they had not committed is made again."""
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _execute(task: Task, store_address: str, data: Path | str) -> Outcome:
+    store = open_store(store_address)
+    try:
+        return execute(task, store, data, scratch=store.scratch())
+    except MlhoError:
+        raise
+    except Exception as error:
+        # A foreign message may quote a patient's values: only its kind and place leave the worker.
+        raise MlhoError(f"{task.kind}: {_kind_and_place(error)}. Report this as a defect.") from None
+
+
+def _kind_and_place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "mlho" in frame.filename] or frames
+    return f"{type(error).__name__} in {Path(ours[-1].filename).name}, line {ours[-1].lineno}"

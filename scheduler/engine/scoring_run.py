@@ -1,0 +1,271 @@
+"""A scoring run: the bundle pinned in the store, one task a partition, and one manifest that commits them all."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mlho.errors import ArtifactNotFound, BundleError, SpecError
+from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
+from mlho.scoring_spec import (
+    RUN_BUNDLE,
+    BundleSource,
+    ScoringRunSpec,
+    ScoringSpec,
+    check_fits,
+    scoring_run_id,
+)
+from mlho.steps.base import Task
+from mlho.steps.records import Commit, StoredFile, write_commit
+from mlho.store import open_store
+from mlho.store.base import Store
+from mlho.store.keys import blob_key, run_key
+from scheduler.engine.loop import publish_blob, write_description
+from scheduler.engine.manifest import data_root, local_folder, make_manifest
+from scheduler.engine.plan import Manifest, Plan, PlannedTask
+
+BUNDLE_TASK: Final = "bundle"
+SCORES_TASK: Final = "scores"
+SCORES_FILE: Final = "scores.json"
+SCORES_MANIFEST: Final = "manifest.json"
+_BUNDLE_FOLDER: Final = "bundle/"
+_MAX_FILES: Final = 1000  # a bundle has about five
+
+
+@dataclass(frozen=True)
+class PinnedBundle:
+    """A bundle as bytes, verified: what the store is given.
+
+    Attributes
+    ----------
+    files : mapping of name to bytes
+    digest : str
+        SHA-256 of ``bundle.json``.
+    """
+
+    files: Mapping[str, bytes]
+    digest: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """``bundle.json`` as plain values; its schema is checked where it is loaded."""
+        plain: dict[str, Any] = json.loads(self.files[DOCUMENT])
+        return plain
+
+    @property
+    def task(self) -> Task:
+        """The task whose artifact it is."""
+        return Task(kind="pin_bundle", params={"digest": self.digest})
+
+    def pin(self, store: Store) -> None:
+        """Put it into a store, the commit record last; what is there is not written again."""
+        stored = {}
+        for name, content in sorted(self.files.items()):
+            facts = facts_of(content)
+            store.put_if_absent(blob_key(facts.sha256), content)
+            stored[_BUNDLE_FOLDER + name] = StoredFile(sha256=facts.sha256, size=facts.n_bytes)
+        task = self.task
+        facts_of_commit = {"bundle_digest": self.digest}
+        commit = Commit(task=task.key, kind=task.kind, files=stored, facts=facts_of_commit, seconds=0.0)
+        write_commit(store, commit)
+
+
+def read_bundle(source: BundleSource, spec_path: Path, store: Store) -> PinnedBundle:
+    """Read the bundle that a specification names, and verify every file of it.
+
+    Parameters
+    ----------
+    source : BundleSource
+    spec_path : Path
+        From which a relative address counts.
+    store : Store
+        Where ``run:<id>`` looks.
+
+    Raises
+    ------
+    BundleError
+        There is none, it is damaged, or it is not the one whose digest the specification says.
+    SpecError
+        The address is of no known form.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
+        folder = _local_folder(source.uri, spec_path, store, Path(scratch) / "bundle")
+        try:
+            content = read_document(folder)
+            listed = read_files(folder, _listed(content, source.uri))
+            digest_file = (folder / DIGEST).read_bytes()
+        except BundleError as error:
+            raise BundleError(str(error).replace(str(folder), source.uri)) from error
+    bundle = PinnedBundle({DOCUMENT: content, DIGEST: digest_file, **listed}, digest=facts_of(content).sha256)
+    if source.digest is not None and source.digest != bundle.digest:
+        raise BundleError(
+            f"{source.uri}: another bundle. Expected digest {source.digest}; got {bundle.digest}. Correct bundle.uri, or "
+            "bundle.digest if the model was meant to change."
+        )
+    return bundle
+
+
+def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Path:
+    """Folder with the bundle's files: its own, or one to which they were fetched."""
+    if uri.startswith(RUN_BUNDLE):
+        return _fetch(store, run_key(uri.removeprefix(RUN_BUNDLE), _BUNDLE_FOLDER), scratch, where=uri)
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return local_folder(uri, spec_path)
+    if scheme == "file":
+        return Path(rest)
+    if scheme == "s3":
+        return _fetch(open_store(uri.rstrip("/")), "", scratch, where=uri)
+    raise SpecError(
+        f"bundle.uri {uri[:100]!r}: expected a folder, an address in object storage (s3://…), or run:<run id>."
+    )
+
+
+def _fetch(store: Store, prefix: str, folder: Path, *, where: str) -> Path:
+    """Copy the bundle's listed files from a store to a folder; they are verified where they are read."""
+    try:
+        document = store.get(prefix + DOCUMENT)
+        names = [DIGEST, *_listed(document, where)]
+        files = {DOCUMENT: document, **{name: store.get(prefix + name) for name in names}}
+    except ArtifactNotFound as error:
+        raise BundleError(
+            f"{where}: no whole bundle there. Expected {DOCUMENT} and the files that it lists. Correct bundle.uri; a run has "
+            "its bundle once it is finished."
+        ) from error
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def _listed(document: bytes, where: str) -> dict[str, FileFacts]:
+    """The files that a ``bundle.json`` lists; only names that may stand in a bundle."""
+    try:
+        entries = json.loads(document)["files"]
+        facts = {str(name): FileFacts(own["sha256"], own["bytes"]) for name, own in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(
+            f"{where}: {DOCUMENT} does not list the bundle's files. Fetch it again, or build it anew."
+        ) from error
+    if len(facts) > _MAX_FILES or not all(is_bundle_file(name) for name in facts):
+        raise BundleError(
+            f"{where}: {DOCUMENT} lists files that are not allowed in a bundle. Do not use it; build it anew."
+        )
+    return facts
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    """A scoring run that is about to start: what is asked, with which bundle, on which inputs."""
+
+    spec: ScoringRunSpec
+    bundle: PinnedBundle
+    manifest: Manifest
+    data: Path | str
+    store: Store
+
+    @property
+    def run_id(self) -> str:
+        """Identity: the hash of what is asked, of the inputs and of the bundle."""
+        return scoring_run_id(self.spec.spec, self.manifest.plain(), self.bundle.digest)
+
+    def describe(self) -> None:
+        """Write the specification, the manifest of the inputs, and the bundle."""
+        write_description(self.store, self.run_id, self.spec, self.manifest)
+        self.bundle.pin(self.store)
+
+    def first_plan(self) -> Plan:
+        """All tasks: they follow from the specification and the manifest alone."""
+        return plan_scoring(self.spec.spec, self.manifest, self.bundle.digest)
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """The same tasks."""
+        return self.first_plan()
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Name the parts and their summary; the manifest comes last, so that readers see all scores or none."""
+        commit = commits[SCORES_TASK]
+        manifest = json.loads(self.store.get(blob_key(commit.files[SCORES_MANIFEST].sha256)))
+        for part in manifest["parts"]:
+            self._publish(part["sha256"], part["name"])
+        for name in (SCORES_FILE, SCORES_MANIFEST):
+            self._publish(commit.files[name].sha256, name)
+        return commit
+
+    def key(self, name: str) -> str:
+        """Key of a published file."""
+        return run_key(self.run_id, f"{self.spec.spec.output.prefix}/{name}")
+
+    def _publish(self, sha256: str, name: str) -> None:
+        publish_blob(self.store, sha256, self.key(name))
+
+
+def prepare_scoring(spec: ScoringRunSpec, spec_path: Path, store: Store) -> ScoringRun:
+    """Read the bundle, check that the specification fits it, and pin the inputs.
+
+    Raises
+    ------
+    BundleError, SpecError, DataError
+        Before anything is written.
+    """
+    bundle = read_bundle(spec.spec.bundle, spec_path, store)
+    _check_document(bundle, spec.spec)
+    data = data_root(spec, spec_path)
+    return ScoringRun(spec, bundle, make_manifest(spec.spec.data.tables, data), data, store)
+
+
+def _check_document(bundle: PinnedBundle, spec: ScoringSpec) -> None:
+    """Check the index and the demographics; a document of another shape is refused by its own tests, with its reason."""
+    document = bundle.document
+    scoring = document.get("scoring")
+    if (
+        isinstance(scoring, dict)
+        and "indexKind" in scoring
+        and isinstance(document.get("demographics"), list | None)
+    ):
+        check_fits(spec, document)
+
+
+def plan_scoring(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Plan:
+    """Every task of a scoring run, in an order in which each comes after what it needs. Pure.
+
+    Parameters
+    ----------
+    spec : ScoringSpec
+    manifest : Manifest
+    bundle_digest : str
+    """
+    return {task.name: task for task in _tasks(spec, manifest, bundle_digest)}
+
+
+def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterator[PlannedTask]:
+    tables, events = spec.data.tables, manifest.tables["events"]
+    index = spec.index.model_dump(mode="json")
+    asked = {"index": index, "source": spec.data.source, "top_reasons": spec.explain.top_reasons}
+    bundle = {"bundle": (BUNDLE_TASK,)}
+    yield PlannedTask(BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": bundle_digest})
+    yield PlannedTask("bundle-tests", "test_bundle", "bundle", needs=bundle)
+    tested = {**bundle, "tests": ("bundle-tests",)}
+    known: dict[str, tuple[str, ...]] = {}
+    if tables.cohort is not None or tables.demographics is not None:
+        sources = (*manifest.tables.get("cohort", ()), *manifest.tables.get("demographics", ()))
+        named = {"cohort": tables.cohort, "demographics": tables.demographics}
+        params = {"index": index, "source": spec.data.source, **named}
+        yield PlannedTask("scored", "define_scored", "cohort", params=params, sources=sources, needs=tested)
+        known = {"scored": ("scored",)}
+    parts = tuple(f"score/{number:05d}" for number in range(len(events)))
+    for name, file in zip(parts, events, strict=True):
+        yield PlannedTask(
+            name, "score_partition", "score", params=asked, sources=(file,), needs={**tested, **known}
+        )
+    every = {**tested, **known, "parts": parts}
+    if tables.cohort is not None:
+        yield PlannedTask("score/absent", "score_absent", "score", params=asked, needs=every)
+        every = {**every, "absent": ("score/absent",)}  # a new one: the task above keeps its own
+    committed: dict[str, Any] = {"index": index}
+    if manifest.left_out:
+        committed["left_out"] = manifest.left_out_facts()
+    yield PlannedTask(SCORES_TASK, "commit_scores", "commit", params=committed, sources=events, needs=every)

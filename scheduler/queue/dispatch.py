@@ -1,0 +1,131 @@
+"""The Celery side of the scheduler: puts signed messages on an execution's queue, by name."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, override
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as redis_transport
+from kombu.utils.json import dumps
+
+from mlho.protocol.messages import ID_SEPARATOR, TASK_NAME, TaskMessage, signed
+from mlho.protocol.names import KEEP_SECONDS, QUEUE, Names
+from mlho.protocol.outages import lost_words
+from mlho.protocol.transport import celery_settings
+from scheduler.queue.leases import QueueUnavailable, Refusal, unavailable
+
+_LOST: Final = redis_transport.get_redis_error_classes().connection_errors
+
+
+class _Channel(redis_transport.Channel):
+    """Kombu's channel with one client for all commands, and one command for many messages: a command costs as much as making a message."""
+
+    _shared: Any = None
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self._waiting: list[str] = []
+
+    @override
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        """Keep a message for :meth:`flush`."""
+        self._waiting.append(dumps(message))
+
+    def flush(self, queue: str) -> None:
+        """Put what was kept on the queue, and give that its time in the same breath: whoever is killed between two leaves it for ever."""
+        messages, self._waiting = self._waiting, []
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.lpush(queue, *messages)
+            pipe.expire(f"{self.global_keyprefix}{queue}", KEEP_SECONDS)
+            pipe.execute()
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous)
+        if self._shared is None or self._shared.connection_pool is not self.pool:
+            self._shared = super()._create_client()
+        return self._shared
+
+
+class _Transport(redis_transport.Transport):
+    Channel = _Channel
+
+
+class Sender:
+    """Sends messages of one execution; safe to use from several threads."""
+
+    def __init__(self, broker: str, names: Names, *, key: bytes) -> None:
+        for scheme in ("redis", "rediss"):
+            TRANSPORT_ALIASES[scheme] = lambda: _Transport
+        self._app = Celery("mlho", broker=broker, backend=None, set_as_current=False, fixups=[])
+        self._app.conf.update(celery_settings(names))
+        self._key = key
+        self._lock = threading.Lock()
+        self._producer: Any = None
+
+    def send(self, messages: Sequence[TaskMessage], *, lead: Callable[[], None]) -> None:
+        """Put messages on the queue, in this order.
+
+        Parameters
+        ----------
+        messages : sequence of TaskMessage
+        lead : callable
+            Called when they are made and before any is sent; what it raises comes out, and none is.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis does not answer, and the messages may or may not be there; or it takes nothing now.
+        """
+        with self._lock:
+            try:
+                self._send(messages, lead)
+            except Refusal as error:
+                raise unavailable(error) from error
+            except (OperationalError, *_LOST) as error:
+                raise QueueUnavailable(f"broker: {lost_words(error)}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._close()
+
+    def _send(self, messages: Sequence[TaskMessage], lead: Callable[[], None]) -> None:
+        if self._producer is None:
+            connection = self._app.connection_for_write()
+            connection.connect()
+            self._producer = self._app.amqp.Producer(connection, auto_declare=False)
+        try:
+            for message in messages:
+                self._write(message)
+            lead()  # at the last moment: a scheduler may be stopped at any, and woken after another's end
+            self._producer.channel.flush(QUEUE)
+        except BaseException:
+            self._close()  # with what its channel keeps
+            raise
+
+    def _write(self, message: TaskMessage) -> None:
+        self._app.send_task(
+            TASK_NAME,
+            kwargs=signed(message, key=self._key),
+            task_id=f"{message.task}{ID_SEPARATOR}{message.nonce}",
+            producer=self._producer,
+            exchange="",
+            routing_key=QUEUE,
+            declare=[],
+            retry=False,
+            ignore_result=True,
+            argsrepr="",  # else Celery writes the arguments once more, for people to read
+            kwargsrepr="",
+        )
+
+    def _close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(
+                OSError, OperationalError
+            ):  # it may be broken, which is why it is closed
+                producer.connection.close()

@@ -1,0 +1,276 @@
+"""Who drives a run, and which try at it this is: two pointers in the store, moved by compare-and-swap.
+
+A scheduler leads as long as it goes on renewing its pointer. A rival watches the pointer by its own clock, since no two
+clocks need agree: unchanged for ``LEASE_SECONDS``, it is taken over. Whoever was stopped meanwhile finds that out before
+it sends or publishes anything, because it must renew first.
+"""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from mlho.errors import ArtifactNotFound, MlhoError, StoreOutage, StoreUnavailable
+from mlho.protocol.documents import (
+    Execution,
+    State,
+    cancel_key,
+    committer_of,
+    execution_key,
+    leader_key,
+    quarantine_key,
+    read_execution,
+)
+from mlho.protocol.failures import Failure
+from mlho.spec import canonical_json
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.engine.outages import StoreHealth
+
+LEASE_SECONDS: Final = 10.0
+_RENEW_SECONDS: Final = 2.0
+_TRUST_SECONDS: Final = 4.0  # how old a renewal may be to act on it without another look
+_SAFE_SHARE: Final = 0.8  # of a lease: how old the renewal that a look has made may be, since this process may have been stopped in its midst
+_POLL_SECONDS: Final = 0.5
+_LEADER: Final = "leader"
+_NOBODY: Final = canonical_json({"token": ""})
+
+log = structlog.get_logger()
+
+
+class AnotherScheduler(MlhoError):  # noqa: N818 - says what is the case
+    """Another scheduler drives this run: wait for it, or stop it."""
+
+
+class Deposed(MlhoError):  # noqa: N818 - says what happened
+    """Another scheduler took over while this one was stopped: nothing to do, it goes on there."""
+
+
+class RunCancelled(MlhoError):  # noqa: N818 - says what happened
+    """The run was cancelled: run the same command to go on."""
+
+
+class Leadership:
+    """The right to drive a run, as a context.
+
+    Raises
+    ------
+    AnotherScheduler
+        On entering, when somebody else has it and keeps it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run: str,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        health: StoreHealth | None = None,
+    ) -> None:
+        self._health = health or StoreHealth()
+        self._store = store
+        self._run = run
+        self._key = leader_key(run)
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._identity: dict[str, Any] = {
+            "token": secrets.token_hex(16),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _start_of(os.getpid()),
+        }
+        self._renewals = 0
+        self._current = b""
+        self._renewed_at = 0.0
+        self._is_deposed = False
+        self._lock = threading.Lock()
+        self._stop_event = threading.Event()
+        self._thread = threading.Thread(target=self._renew_for_ever, name="leader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_event.set()
+        self._thread.join()
+        # A store that does not serve is no reason to hide why the run ended: the right expires.
+        with self._lock, suppress(StoreUnavailable):
+            if not self._is_deposed:
+                self._store.compare_and_swap(self._key, _NOBODY, expected=self._current)
+
+    def check(self) -> None:
+        """Return if this scheduler still leads.
+
+        Raises
+        ------
+        Deposed
+            Another one does.
+        StoreUnavailable
+            It cannot be known now.
+        """
+        oldest = _TRUST_SECONDS
+        while self._is_deposed or self._clock() - self._renewed_at > oldest:
+            self._renew()
+            oldest = _SAFE_SHARE * self._lease_seconds
+
+    def _take(self) -> None:
+        seen, since = self._read(), self._clock()
+        while not self._is_free(seen):
+            if self._clock() - since >= self._lease_seconds:
+                break
+            time.sleep(_POLL_SECONDS)
+            found = self._read()
+            if found != seen and not self._is_free(found):
+                raise AnotherScheduler(
+                    f"run {self._run}: another scheduler drives it ({_whose(found)}). Wait for it, or stop it and run again."
+                )
+            seen = found
+        asked_at, mine = self._clock(), self._next()
+        if not self._store.compare_and_swap(self._key, mine, expected=seen):
+            raise AnotherScheduler(
+                f"run {self._run}: another scheduler has just taken it. Wait for it, or stop it and run again."
+            )
+        self._current, self._renewed_at = mine, asked_at
+
+    def _is_free(self, found: bytes | None) -> bool:
+        if found is None:
+            return True
+        holder = json.loads(found)
+        if not holder["token"]:
+            return True
+        # A crashed scheduler on this very host need not be waited for.
+        if holder["host"] != self._identity["host"] or holder["started"] is None:
+            return False
+        return bool(_start_of(holder["pid"]) != holder["started"] or holder["pid"] == os.getpid())
+
+    def _renew_for_ever(self) -> None:
+        while not self._stop_event.wait(_RENEW_SECONDS):
+            try:
+                self._renew()
+                self._health.served(_LEADER)
+            except Deposed:
+                return
+            except StoreOutage as error:
+                self._health.failed(_LEADER, error)
+            except (StoreUnavailable, OSError) as error:
+                log.warning("leadership_not_renewed", error_kind=type(error).__name__)
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._is_deposed:
+                raise _deposed(self._run)
+            asked_at, mine = self._clock(), self._next()
+            if not self._store.compare_and_swap(self._key, mine, expected=self._current):
+                found = self._read()
+                # A reply that was lost on its way makes our own write look like somebody else's.
+                if found is None or json.loads(found)["token"] != self._identity["token"]:
+                    self._is_deposed = True
+                    raise _deposed(self._run)
+                mine = found
+            self._current, self._renewed_at = mine, asked_at
+
+    def _next(self) -> bytes:
+        self._renewals += 1
+        return canonical_json({**self._identity, "renewal": self._renewals})
+
+    def _read(self) -> bytes | None:
+        try:
+            return self._store.get(self._key)
+        except ArtifactNotFound:
+            return None
+
+
+def begin_execution(
+    store: Store, run: str, data: Path | str, *, lead: Callable[[], None] = lambda: None
+) -> tuple[Execution, bool]:
+    """Open the run's next execution, or go on with one that is open; tell whether it is new."""
+    latest = read_execution(store, run)
+    expected = latest.to_bytes() if latest is not None else None
+    committer = committer_of(store)  # workers that were told otherwise must not go on
+    goes_on = (
+        latest is not None
+        and latest.state is State.OPEN
+        and latest.committer is committer
+        and not store.exists(cancel_key(latest))
+    )
+    number = latest.number if latest is not None and goes_on else (latest.number if latest else 0) + 1
+    execution = Execution(run=run, number=number, state=State.OPEN, data=str(data), committer=committer)
+    lead()  # between the look and the swap: what another leader did since makes the swap fail
+    if execution != latest and not store.compare_and_swap(
+        execution_key(run), execution.to_bytes(), expected=expected
+    ):
+        raise AnotherScheduler(f"run {run}: another scheduler has just begun it. Wait for it, or run again.")
+    return execution, not goes_on
+
+
+def end_execution(store: Store, execution: Execution, state: State) -> None:
+    """Close an execution; its workers end."""
+    closed = execution.model_copy(update={"state": state})
+    store.compare_and_swap(execution_key(execution.run), closed.to_bytes(), expected=execution.to_bytes())
+
+
+def cancel_execution(store: Store, execution: Execution) -> None:
+    """Raise the durable flag that nothing of an execution may start any more."""
+    store.put_if_absent(cancel_key(execution), b"{}")
+
+
+def quarantined_tasks(store: Store, run: str) -> list[str]:
+    """Keys of the tasks of a run that are quarantined."""
+    return [key.rsplit("/", 1)[1] for key in store.keys(run_key(run, "quarantine/"))]
+
+
+def quarantine_task(
+    store: Store, run: str, task_key: str, failure: Failure, *, step: str, attempts: int
+) -> None:
+    """Record that a task used up its budget, and why; it stays so until :func:`release_quarantine`."""
+    record = {"attempts": attempts, "step": step, **failure.plain()}
+    store.put_if_absent(quarantine_key(run, task_key), canonical_json(record))
+
+
+def quarantined_for(store: Store, run: str, task_key: str) -> tuple[Failure, int] | None:
+    """Why a task is quarantined, and after how many starts; ``None`` if it is not, or not any more."""
+    try:
+        record = json.loads(store.get(quarantine_key(run, task_key)))
+    except ArtifactNotFound:
+        return None
+    return Failure.from_plain(record), int(record["attempts"])
+
+
+def release_quarantine(store: Store, run: str) -> int:
+    """Give every quarantined task of a run a new budget; return how many there were."""
+    tasks = quarantined_tasks(store, run)
+    for task_key in tasks:
+        store.delete(quarantine_key(run, task_key))
+    return len(tasks)
+
+
+def _deposed(run: str) -> Deposed:
+    return Deposed(f"run {run}: another scheduler took over. It goes on there; nothing was lost.")
+
+
+def _whose(found: bytes | None) -> str:
+    holder = json.loads(found) if found else {}
+    return f"process {holder.get('pid')} on {holder.get('host')}"
+
+
+def _start_of(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did; ``None`` if there is no such process, or no way to know."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(text.rsplit(")", 1)[1].split()[19])

@@ -1,0 +1,466 @@
+"""The queue's executor: sends ready tasks to workers, and brings home what they commit, whatever dies meanwhile.
+
+Events from workers wake it; what it believes is the store. One thread watches: events, leases that expired, messages that
+were lost, a Redis that was emptied, the cancel flag. Each of these ends in one of three ways: the commit record is there, the task is sent again,
+or its future fails.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from mlho.errors import ArtifactDamaged, CommitLost, MlhoError, StoreOutage, StoreUnavailable
+from mlho.protocol.documents import Execution, cancel_key, noted_attempts, place_in, write_task
+from mlho.protocol.events import Event, EventKind
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
+from mlho.protocol.messages import Refusal, TaskMessage, new_message
+from mlho.protocol.scripts import LEASE_MS, MAX_ATTEMPTS, MESSAGE_MS
+from mlho.steps.base import Outcome, Task
+from mlho.steps.proposals import adopt
+from mlho.steps.records import Commit, read_commit
+from mlho.store.base import Store
+from scheduler.engine.outages import StoreHealth, given_up
+from scheduler.queue.dispatch import Sender
+from scheduler.queue.errors import (
+    LEASE_EXPIRED,
+    failure_error,
+    now_quarantined,
+    outage_met,
+    still_quarantined,
+)
+from scheduler.queue.executions import RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
+from scheduler.queue.leadership import patiently
+from scheduler.queue.leases import Leases, QueueUnavailable, Standing
+from scheduler.queue.lost import LostMessages
+from scheduler.queue.pending import Figures, Pending
+
+_EVENT_SECONDS: Final = 0.5
+_GATHER_SECONDS: Final = 0.01
+_PLENTY: Final = 32  # tasks beyond those that run: more than workers end while events are gathered
+_SCAN_SECONDS: Final = 0.5
+_CANCEL_SECONDS: Final = 2.0
+_LOST_SCAN_SECONDS: Final = 2.0
+_GRACE_SECONDS: Final = LEASE_MS / 1000  # after an outage, for workers to renew what they still hold
+_PAUSE_SECONDS: Final = 0.25
+_STORE_PAUSE_SECONDS: Final = 1.0
+_MEMORY_SECONDS: Final = 3.0  # for larger workers to be made: else all starts are used up in small ones
+_WINDOW_PER_SLOT: Final = 4
+_WINDOW: Final = 64
+_ITEMS_PER_TASK: Final = 4  # under way: a key of Redis that holds more was not filled by us
+_MORE_ITEMS: Final = 1_000
+_SILENCE_SECONDS: Final = 6.0  # three renewals of the record of a start that is under way
+_LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
+
+_DAMAGE: Final = {kind.__name__: kind for kind in (ArtifactDamaged, CommitLost)}
+
+log = structlog.get_logger()
+
+
+class QueueExecutor:
+    """Runs tasks on the workers of one execution.
+
+    Parameters
+    ----------
+    store : Store
+        Where tasks are written and commits are read.
+    execution : Execution
+        The try at the run that this is.
+    leases : Leases
+        Redis.
+    sender : Sender
+        The queue.
+    lead : callable
+        Returns while this scheduler leads the run, and raises ``Deposed`` once it does not.
+    is_new : bool
+        Whether nothing of the execution can have run yet.
+    health : StoreHealth, optional
+        Told of outages of the store that workers meet.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        execution: Execution,
+        leases: Leases,
+        sender: Sender,
+        *,
+        lead: Callable[[], None],
+        is_new: bool,
+        health: StoreHealth | None = None,
+    ) -> None:
+        self.figures = Figures(health=health or StoreHealth())
+        self._store = store
+        self._execution = execution
+        self._leases = leases
+        self._sender = sender
+        self._lead = lead
+        self._epoch = 1 if is_new else 2
+        self._quarantined: frozenset[str] = frozenset()
+        self._pending: dict[str, Pending] = {}
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._failed: MlhoError | None = None
+        self._lost = LostMessages()
+        self._clock_offset_ms = 0.0
+        self._next_scan = self._next_cancel_scan = self._next_lost_scan = self._no_judging_before = 0.0
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._leases.check()
+        self._lead()
+        self._mend()
+        self._leases.declare(self._epoch)
+        self._quarantined = frozenset(quarantined_tasks(self._store, self._execution.run))
+        self._see(self._leases.look())
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    @property
+    def window(self) -> int:
+        """How many tasks to keep under way: enough to keep all workers busy, few enough to forget nothing."""
+        return _WINDOW_PER_SLOT * self.figures.slots + _WINDOW
+
+    def submit(self, task: Task) -> "Future[Outcome]":
+        """Send one task to the workers, as :meth:`submit_all` does."""
+        return self.submit_all([task])[0]
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Send tasks to the workers, in one go; the future of each raises what became of it.
+
+        Raises
+        ------
+        Deposed
+            Another scheduler leads.
+        """
+        patiently(self._lead)
+        futures: list[Future[Outcome]] = []
+        fresh: list[tuple[Pending, Task]] = []
+        try:
+            for task in tasks:
+                future, pending = self._register(task)
+                futures.append(future)
+                if pending is not None:
+                    fresh.append((pending, task))
+            self._store.each(lambda one: write_task(self._store, one[1], one[0].task), fresh)
+        except StoreOutage:
+            for pending, _ in fresh:
+                self._pop(pending)  # they are handed out again, and would count as sent
+            raise
+        try:
+            self._send([pending for pending, _ in fresh])
+        except QueueUnavailable as error:
+            self._degrade(error)
+            for pending, _ in fresh:
+                pending.due_at = 0.0  # the watcher sends it once Redis is back
+        return futures
+
+    def _register(self, task: Task) -> "tuple[Future[Outcome], Pending | None]":
+        """The future of a task, and what is to be sent for it, if anything is."""
+        future: Future[Outcome] = Future()
+        run, key = self._execution.run, task.key
+        with self._lock:
+            if self._failed is not None:
+                future.set_exception(self._failed)
+                return future, None
+            known = quarantined_for(self._store, run, key) if key in self._quarantined else None
+            if known is not None:
+                self.figures.quarantined += 1
+                future.set_exception(still_quarantined(run, task.kind, key, *known))
+                return future, None
+            pending = self._pending.setdefault(
+                key, Pending(key, task.kind, place_in(task.params), due_at=math.inf)
+            )
+            pending.futures.append(future)
+            return future, pending if len(pending.futures) == 1 else None
+
+    def _send(self, tasks: Sequence[Pending]) -> None:
+        if not tasks:
+            return
+        self._sender.send([self._message(pending) for pending in tasks], lead=self._lead)
+        now = time.monotonic()
+        for pending in tasks:
+            pending.sent_at = now
+        self.figures.sent += len(tasks)
+
+    def _message(self, pending: Pending) -> TaskMessage:
+        expires = int(time.monotonic() * 1000 + self._clock_offset_ms) + MESSAGE_MS
+        message = new_message(
+            run=self._execution.run, execution=self._execution.id, task=pending.task, expires=expires
+        )
+        pending.nonces.add(message.nonce)
+        return message
+
+    # What the watcher does, in its own thread.
+
+    def _watch(self) -> None:
+        structlog.contextvars.bind_contextvars(run_id=self._execution.run)  # of this thread alone
+        while not self._closing.is_set():
+            try:
+                self._look()
+            except QueueUnavailable as error:
+                self._degrade(error)
+                time.sleep(_PAUSE_SECONDS)
+            except StoreOutage:  # said by its health: this thread looks again before the store is asked
+                time.sleep(_STORE_PAUSE_SECONDS)
+            except (StoreUnavailable, OSError) as error:
+                log.warning("store_unavailable", error_kind=type(error).__name__)
+                time.sleep(_PAUSE_SECONDS)
+            except MlhoError as error:  # deposed or cancelled, most often
+                self._fail_all(error)
+                return
+            except Exception as error:
+                log.error("watcher_failed", error_kind=type(error).__name__)
+                self._fail_all(
+                    MlhoError(f"the scheduler's watcher failed: {type(error).__name__}. Run again.")
+                )
+                return
+
+    def _look(self) -> None:
+        self._lead()
+        if self.figures.is_degraded:
+            self._mend()
+            self._leases.look()  # one that is full answers as well, but not to this
+            self._come_back()
+        events = self._leases.wait_for_events(_EVENT_SECONDS)
+        self._lead()  # a scheduler that was stopped is woken here most often
+        self._take_all(events)
+        if len(events) and self._has_plenty():
+            self._closing.wait(_GATHER_SECONDS)  # one look at many events costs little more than at one
+        if time.monotonic() >= self._next_scan:
+            self._next_scan = time.monotonic() + _SCAN_SECONDS
+            self._scan()
+
+    def _degrade(self, error: QueueUnavailable) -> None:
+        """Redis does not serve: go on without, and say so."""
+        if not self.figures.is_degraded:
+            log.warning("queue_unavailable", error=str(error))
+        self.figures.outage, self.figures.is_degraded = str(error), True
+
+    def _come_back(self) -> None:
+        """Redis answers again: let workers renew their leases before any is judged."""
+        self.figures.is_degraded = False
+        self._no_judging_before = time.monotonic() + _GRACE_SECONDS
+        self._next_scan = 0.0
+
+    def _has_plenty(self) -> bool:
+        """Whether workers have enough to do for a while."""
+        with self._lock:
+            return len(self._pending) > self.figures.slots + _PLENTY
+
+    def _take_all(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            named = [(self._pending.get(event.task), event) for event in events]
+        known = [(pending, event) for pending, event in named if pending is not None]
+        commits = self._store.each(self._find_commit, [pending.task for pending, _ in known])
+        for (pending, event), commit in zip(known, commits, strict=True):
+            if commit is not None:
+                self._settle(pending, commit, is_new=event.new or event.event is not EventKind.COMMITTED)
+            elif self._pending.get(pending.task) is pending:  # an earlier event may have ended it
+                self._take(pending, event)
+
+    def _take(self, pending: Pending, event: Event) -> None:
+        """Take in an event about a task that is not committed."""
+        if event.nonce not in pending.nonces:  # answered before, or sent by an earlier scheduler
+            self.figures.dropped += 1
+            return
+        pending.nonces.remove(event.nonce)
+        match event.event:
+            case EventKind.FAILED:
+                self.figures.memory_exceeded = max(self.figures.memory_exceeded, event.memory)
+                self._decide(pending, event.why, event.attempt)
+            case EventKind.EXHAUSTED:
+                self._ask(pending)
+            case EventKind.RELEASED | EventKind.EXPIRED:
+                self._again(pending)
+            case EventKind.COMMITTED:  # says a worker; the store knows nothing of it
+                self._forget(pending)
+
+    def _scan(self) -> None:
+        self._mend()
+        standing = self._leases.look()
+        self._lead()  # after the look: what a scheduler sees that was stopped meanwhile is another one's to mend
+        self._see(standing)
+        now = time.monotonic()
+        self._watch_for_cancel(standing, now)
+        if not standing.is_declared:
+            log.warning("queue_emptied")
+            self._epoch = 2
+            self._leases.declare(self._epoch)
+            self._no_judging_before = now + _GRACE_SECONDS
+            self._next_lost_scan = 0.0
+        self._send_what_is_due(now)
+        self._judge(now)
+        if now < self._no_judging_before:
+            return
+        for reaped in self._leases.reap():
+            with self._lock:
+                pending = self._pending.get(reaped.task)
+            if pending is not None and not self._resolve(pending, is_new=True):
+                self._decide(pending, LEASE_EXPIRED, reaped.attempts)
+        if now >= self._next_lost_scan:
+            self._next_lost_scan = now + _LOST_SCAN_SECONDS
+            self._find_lost(standing, now)
+
+    def _mend(self) -> None:
+        """Delete keys that are not what they must be, or hold far more than the tasks under way can have filled them with."""
+        self._leases.mend(_ITEMS_PER_TASK * max(self.window, len(self._pending)) + _MORE_ITEMS)
+
+    def _see(self, standing: Standing) -> None:
+        self._clock_offset_ms = standing.now_ms - time.monotonic() * 1000
+        self.figures.slots = standing.slots
+        if n_hostile := self._leases.take_dropped(standing):
+            self.figures.note_tampering(n_hostile)
+
+    def _watch_for_cancel(self, standing: Standing, now: float) -> None:
+        """End if the execution is cancelled. The store says so; the flag in Redis is a reason to look there."""
+        if not (standing.has_flags or now >= self._next_cancel_scan or not standing.is_declared):
+            return
+        self._next_cancel_scan = now + _CANCEL_SECONDS
+        if self._store.exists(cancel_key(self._execution)):
+            self._leases.cancel()
+            raise RunCancelled(
+                f"run {self._execution.run}: cancelled. What was done is kept: run the same command to go on."
+            )
+        if standing.has_flags:
+            self._leases.lower_flags()
+
+    def _send_what_is_due(self, now: float) -> None:
+        with self._lock:
+            due = [one for one in self._pending.values() if one.sent_at is None and one.due_at <= now]
+        self._send(due)
+
+    def _find_lost(self, standing: Standing, now: float) -> None:
+        """Send again what was lost on its way."""
+        with self._lock:
+            under_way = [*self._pending.values()]
+        for pending in self._lost.find(under_way, standing.leased, self._leases.queued, now=now):
+            if not self._resolve(pending, is_new=True):
+                self.figures.lost += 1
+                log.warning("message_lost", task=pending.task[:12], step=pending.kind, **pending.place)
+                self._forget(pending)
+                self.figures.forged = self._leases.counters().get(Refusal.FORGED.counter, 0)
+
+    def _forget(self, pending: Pending) -> None:
+        self._leases.forget(pending.task)
+        self._again(pending)
+
+    # What becomes of a task.
+
+    def _resolve(self, pending: Pending, *, is_new: bool) -> bool:
+        """Bring a task home if its commit record is there; tell whether it was."""
+        commit = self._find_commit(pending.task)
+        if commit is None:
+            return False
+        self._settle(pending, commit, is_new=is_new)
+        return True
+
+    def _find_commit(self, task_key: str) -> Commit | None:
+        commit = read_commit(self._store, task_key)
+        if commit is None and not self._store.has_one_winner:
+            commit = adopt(self._store, task_key, lead=self._lead)
+        return commit
+
+    def _settle(self, pending: Pending, commit: Commit, *, is_new: bool) -> None:
+        self.figures.forged = 0
+        for future in self._pop(pending):
+            future.set_result(Outcome(commit, is_new=is_new))
+
+    def _decide(self, pending: Pending, failure: Failure, attempts: int) -> None:
+        """After a failed attempt: again, later, or never."""
+        rule = RULES[failure.failure_class]
+        pending.last_failure = failure
+        say = log.info if outage_met(failure) else log.warning  # an outage is said once, by its health
+        say(
+            "attempt_failed",
+            task=pending.task[:12],
+            step=pending.kind,
+            **pending.place,
+            attempt=attempts,
+            outcome=failure.failure_class.value,
+            error=failure.message,
+        )
+        if failure.kind in _DAMAGE:
+            self._fail(pending, _DAMAGE[failure.kind](failure.message, sha256=failure.sha256))
+        elif failure.failure_class is FailureClass.INFRASTRUCTURE:
+            self._wait_or_fail(pending, failure)
+        elif attempts < rule.max_attempts:
+            self.figures.retried += 1
+            if failure.failure_class is FailureClass.MEMORY:
+                pending.sent_at, pending.due_at = None, time.monotonic() + _MEMORY_SECONDS
+            else:
+                self._again(pending)
+        elif failure.failure_class in _LIMITED:
+            self._ask(pending)
+        else:
+            self._fail(pending, failure_error(failure))
+
+    def _ask(self, pending: Pending) -> None:
+        """Ask the store whether a task's starts are used up; if some may be under way, again when their records would have been renewed."""
+        noted = noted_attempts(self._store, self._execution.id, pending.task)
+        n_spent = pending.spent(noted)
+        if n_spent >= MAX_ATTEMPTS:
+            self._quarantine(pending, pending.last_failure or LEASE_EXPIRED, n_spent)
+        elif not pending.noted and 1 + len(noted) >= MAX_ATTEMPTS:
+            pending.noted, pending.judged_at = noted, time.monotonic() + _SILENCE_SECONDS
+            pending.sent_at, pending.due_at = None, math.inf
+        else:
+            self.figures.retried += 1
+            self._again(pending)
+
+    def _judge(self, now: float) -> None:
+        """Ask again about the tasks whose starts may be used up."""
+        with self._lock:
+            suspects = [one for one in self._pending.values() if one.judged_at <= now]
+        for pending in suspects:
+            if not self._resolve(pending, is_new=True):
+                self._ask(pending)
+
+    def _wait_or_fail(self, pending: Pending, failure: Failure) -> None:
+        health, outage = self.figures.health, outage_met(failure)
+        if outage is not None:
+            health.failed(pending.task, outage)
+        if pending.postpone(time.monotonic(), health.patience if outage else INFRASTRUCTURE_SECONDS):
+            self.figures.retried += 1
+        else:
+            self._fail(pending, given_up(outage, health.patience) if outage else failure_error(failure))
+
+    def _again(self, pending: Pending) -> None:
+        pending.sent_at, pending.due_at = None, 0.0
+        pending.judged_at, pending.noted = math.inf, {}
+        self._send([pending])
+
+    def _quarantine(self, pending: Pending, failure: Failure, attempts: int) -> None:
+        run = self._execution.run
+        self._lead()
+        quarantine_task(self._store, run, pending.task, failure, step=pending.kind, attempts=attempts)
+        self.figures.quarantined += 1
+        self._fail(pending, now_quarantined(run, pending.kind, pending.task, failure, attempts))
+
+    def _fail(self, pending: Pending, error: MlhoError) -> None:
+        for future in self._pop(pending):
+            future.set_exception(error)
+
+    def _fail_all(self, error: MlhoError) -> None:
+        with self._lock:
+            self._failed = error
+            everything = list(self._pending.values())
+        for pending in everything:
+            self._fail(pending, error)
+
+    def _pop(self, pending: Pending) -> "Iterable[Future[Outcome]]":
+        self.figures.health.served(pending.task)
+        with self._lock:
+            found = self._pending.pop(pending.task, None)
+            return list(found.futures) if found is not None else []

@@ -1,0 +1,113 @@
+"""What a scheduler tells Prometheus about the runs that it drives. A handful of series each, no patients."""
+
+import threading
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from mlho.processes import serving_metrics
+from scheduler.queue.pending import Figures
+
+_COUNTERS: Final = {
+    "sent": "Messages sent",
+    "retried": "Attempts made again after a failure",
+    "lost": "Messages that were lost and sent again",
+    "quarantined": "Tasks that used up their starts",
+    "dropped": "Items in Redis that no program of the run has written, and old answers",
+}
+
+
+class RunMetrics:
+    """The series of one run.
+
+    Parameters
+    ----------
+    figures : Figures
+        What the executor counts; read when Prometheus asks.
+    """
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+        self.stages: tuple[tuple[str, int, int], ...] = ()
+        self.running = 0
+
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """Take in the run's progress."""
+        self.stages, self.running = tuple(stages), running
+
+
+class MetricsPage(Collector):
+    """The page that Prometheus reads: the series of the runs that are under way; they end with their run."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self._runs: dict[str, RunMetrics] = {}
+        self._lock = threading.Lock()
+        self._server: Any = None
+
+    def serve(self, port: int, address: str) -> None:
+        """Answer Prometheus on this port until :meth:`close`.
+
+        Raises
+        ------
+        SpecError
+            Nothing can be served there.
+        """
+        with serving_metrics(port, address):
+            self._server, _ = start_http_server(port, address, registry=self.registry)
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def add(self, run: str, figures: Figures) -> RunMetrics:
+        """Show a run from now on."""
+        with self._lock:
+            return self._runs.setdefault(run, RunMetrics(figures))
+
+    def remove(self, run: str) -> None:
+        """Show a run no more."""
+        with self._lock:
+            self._runs.pop(run, None)
+
+    def collect(self) -> Any:
+        """All series, as Prometheus has them."""
+        with self._lock:
+            runs = dict(self._runs)
+        yield _tasks(runs)
+        yield _gauge("running", "Tasks under way", {run: own.running for run, own in runs.items()})
+        figures = {run: own.figures for run, own in runs.items()}
+        yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in figures.items()})
+        degraded = {run: int(own.is_degraded or own.is_tampered) for run, own in figures.items()}
+        yield _gauge(
+            "degraded", "1 while Redis does not answer, takes nothing, or holds what others wrote", degraded
+        )
+        away = {run: int(own.health.outage is not None) for run, own in figures.items()}
+        yield _gauge("store_unavailable", "1 while object storage does not serve", away)
+        for name, words in _COUNTERS.items():
+            counter = CounterMetricFamily(f"mlho_run_{name}", words, labels=["run"])
+            for run, own in figures.items():
+                counter.add_metric([run], getattr(own, name))
+            yield counter
+
+
+def _tasks(runs: dict[str, RunMetrics]) -> GaugeMetricFamily:
+    labels = ["run", "stage", "state"]
+    family = GaugeMetricFamily("mlho_run_tasks", "Tasks of the run, done and in all", labels=labels)
+    for run, own in runs.items():
+        for stage, done, total in own.stages:
+            family.add_metric([run, stage, "done"], done)
+            family.add_metric([run, stage, "all"], total)
+    return family
+
+
+def _gauge(name: str, words: str, values: dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"mlho_run_{name}", words, labels=["run"])
+    for run, value in values.items():
+        family.add_metric([run], value)
+    return family

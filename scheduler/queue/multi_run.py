@@ -1,0 +1,259 @@
+"""Several runs at once: each in a thread of its own with a queue of its own, and the workers of this machine shared out among them.
+
+The thread that calls starts and ends worker processes, as :mod:`scheduler.queue.worker_shares` decides; it is the one that Ctrl-C interrupts.
+"""
+
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from mlho.errors import MlhoError
+from mlho.log import error_fields
+from mlho.processes import LEAVE_SIGNAL
+from mlho.protocol.documents import Execution
+from mlho.protocol.failures import QueueError
+from mlho.settings import Settings
+from scheduler.engine.loop import Finished, Undertaking
+from scheduler.engine.outages import StoreHealth
+from scheduler.engine.run_state import Observer
+from scheduler.queue.embedded_server import WorkerEnds, end_workers, start_worker, worker_environment
+from scheduler.queue.executor import QueueExecutor
+from scheduler.queue.run import (
+    Place,
+    Stopped,
+    carry_out_on_queue,
+    open_queue,
+    worker_arguments,
+    worker_command,
+)
+from scheduler.queue.worker_shares import Need, Seat, moves
+
+_POLL_SECONDS: Final = 0.25
+_SETTLE_SECONDS: Final = 4.0  # what a run could use lately, it can use again: stages end and begin
+
+log = structlog.get_logger()
+
+
+class Watch(Observer, Protocol):
+    """Whoever watches one run, from its beginning to its end."""
+
+    def begun(self, execution: Execution, executor: QueueExecutor) -> None:
+        """Take in which execution it is, and what counts its tasks."""
+
+
+@dataclass
+class Ended:
+    """A run that is over: done, failed, or stopped."""
+
+    run: Undertaking
+    finished: Finished | None = None
+    error: BaseException | None = None
+
+
+def carry_out_several(
+    watched: Mapping[str, tuple[Undertaking, Watch]],
+    place: Place,
+    settings: Settings,
+    *,
+    tell: Callable[[str], None],
+    on_end: Callable[[Ended], None] = lambda ended: None,
+) -> list[Ended]:
+    """Carry several runs out at once; what becomes of one changes nothing for the others.
+
+    Parameters
+    ----------
+    watched : mapping of run id to its Undertaking and Watch
+    place : Place
+        Where the queue is, and how many workers this machine has for all of them.
+    settings : Settings
+        With the signing key, unless the queue is embedded.
+    tell : callable
+        Says a sentence to whoever started the command, such as how to start a worker.
+    on_end : callable
+        Told of each run that is over, at once, by its own thread.
+
+    Raises
+    ------
+    MlhoError
+        The queue cannot be used by any of them.
+    KeyboardInterrupt
+        Once all of them have stopped; the same command goes on with them.
+    """
+    with open_queue(place, settings) as (broker, key):
+        own = replace(settings, broker=broker, signing_key=key)
+        threads = [
+            _RunThread(run, watch, Place(broker, place.store, 0), own, on_end, tell)
+            for run, watch in watched.values()
+        ]
+        if not place.n_workers:
+            for thread in threads:
+                tell(worker_command(thread.name, place.store, broker))
+        with _seats(place, worker_environment(broker, key), tell) as seats:
+            try:
+                for thread in threads:
+                    thread.start()
+                while any(thread.is_alive() for thread in threads):
+                    _share_out(seats, threads)
+                    time.sleep(_POLL_SECONDS)
+            finally:
+                for thread in threads:
+                    thread.stop()
+                for thread in threads:
+                    thread.join()
+    return [thread.ended for thread in threads]
+
+
+class _RunThread(threading.Thread):
+    """Carries one run out; an observer of it, too: that is where it can be stopped."""
+
+    def __init__(
+        self,
+        run: Undertaking,
+        watch: Watch,
+        place: Place,
+        settings: Settings,
+        on_end: Callable[[Ended], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        super().__init__(name=run.run_id, daemon=True)
+        self._run = run
+        self._watch = watch
+        self._place = place
+        self._settings = settings
+        self._on_end = on_end
+        self._health = StoreHealth(patience=settings.store_patience, tell=tell)
+        self._stop_error: BaseException | None = None
+        self._under_way: list[tuple[float, int]] = []
+        self.has_begun = False
+        self.ended = Ended(run)
+
+    def run(self) -> None:
+        """Carry the run out, and keep what became of it."""
+        try:
+            self.ended.finished = carry_out_on_queue(
+                self._run,
+                self._place,
+                self._settings,
+                self,
+                tell=lambda _: None,
+                begun=self._begun,
+                health=self._health,
+            )
+        except (MlhoError, Stopped) as error:
+            self.ended.error = error
+        except Exception as error:
+            log.exception("run_failed", run_id=self.name, **error_fields(error))
+            self.ended.error = error
+        self._on_end(self.ended)
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Make the run stop at its next look around: with an error, or so that the same command goes on."""
+        self._stop_error = self._stop_error or error or Stopped()
+
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """Take in where the run is."""
+        if self._stop_error is not None:
+            raise self._stop_error
+        now = time.monotonic()
+        recent = [one for one in self._under_way if now - one[0] < _SETTLE_SECONDS]
+        self._under_way = [*recent, (now, running)]
+        self._watch.update(stages, running)
+
+    def wants(self) -> int:
+        """How many workers it could keep busy."""
+        if not self.has_begun or not self.is_alive():
+            return 0
+        return max((running for _, running in self._under_way), default=1)
+
+    def _begun(self, execution: Execution, executor: QueueExecutor) -> None:
+        self._watch.begun(execution, executor)
+        self.has_begun = True
+
+
+@dataclass
+class _Worker:
+    """A worker process of ours."""
+
+    process: "subprocess.Popen[bytes]"
+    run: str
+    since: float
+    is_leaving: bool = False
+
+
+@dataclass
+class _Seats:
+    """The worker processes of this machine, by their numbers."""
+
+    place: Place
+    environment: Mapping[str, str]
+    log: Path
+    ends: WorkerEnds
+    workers: dict[int, _Worker] = field(default_factory=dict)
+    last_start: dict[str, float] = field(default_factory=dict)
+    n_started: int = 0
+
+    def start(self, run: str) -> None:
+        process = start_worker(worker_arguments(run, self.place.store), self.environment, self.log)
+        self.workers[self.n_started] = _Worker(process, run, time.monotonic())
+        self.last_start[run] = time.monotonic()
+        self.n_started += 1
+
+    def ask_to_leave(self, number: int) -> None:
+        worker = self.workers[number]
+        worker.is_leaving = True
+        with suppress(ProcessLookupError):
+            worker.process.send_signal(LEAVE_SIGNAL)
+
+    def clear_ended(self) -> Iterator[tuple[str, QueueError]]:
+        """Forget the workers that have ended; yield the runs whose worker said that no other will do better."""
+        for number, worker in list(self.workers.items()):
+            if worker.process.poll() is not None:
+                del self.workers[number]
+                seconds = time.monotonic() - worker.since
+                refusal = self.ends.refusal(worker.process.returncode, seconds)
+                if refusal is not None:
+                    yield worker.run, refusal
+
+    def seats(self) -> list[Seat]:
+        now = time.monotonic()
+        return [
+            Seat(number, worker.run, now - worker.since, worker.is_leaving)
+            for number, worker in self.workers.items()
+        ]
+
+
+@contextmanager
+def _seats(place: Place, environment: Mapping[str, str], tell: Callable[[str], None]) -> Iterator[_Seats]:
+    with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
+        said = Path(folder) / "workers.log"
+        seats = _Seats(place, environment, said, WorkerEnds(said, tell))
+        try:
+            yield seats
+        finally:
+            end_workers([worker.process for worker in seats.workers.values()])
+
+
+def _share_out(seats: _Seats, threads: Sequence[_RunThread]) -> None:
+    """Start and send away workers so that each run comes to its share; one that ended badly is followed by another."""
+    by_name = {thread.name: thread for thread in threads}
+    for run, refusal in seats.clear_ended():
+        by_name[run].stop(refusal)
+    now = time.monotonic()
+    needs = [
+        Need(thread.name, thread.wants(), now - seats.last_start.get(thread.name, -float("inf")))
+        for thread in threads
+        if thread.is_alive()
+    ]
+    step = moves(needs, seats.seats(), seats.place.n_workers)
+    for number in step.leave:
+        seats.ask_to_leave(number)
+    for run in step.start:
+        seats.start(run)

@@ -1,0 +1,378 @@
+"""A run on a queue, from taking the lead to cleaning up; and what the commands status, cancel and retry do."""
+
+import secrets
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable
+from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
+from mlho.protocol.names import Names
+from mlho.protocol.tracing import open_traces
+from mlho.settings import BROKER, SIGNING_KEY, Settings, without_password
+from mlho.store.base import Store
+from scheduler.engine.loop import Finished, Undertaking, carry_out
+from scheduler.engine.outages import StoreGivenUp, StoreHealth
+from scheduler.engine.rate import current_stage, in_all, share
+from scheduler.engine.run_state import Observer
+from scheduler.queue.dispatch import Sender
+from scheduler.queue.embedded_server import EMBEDDED, EmbeddedServer, WorkerProcesses, worker_environment
+from scheduler.queue.executions import (
+    Deposed,
+    RunCancelled,
+    begin_execution,
+    cancel_execution,
+    end_execution,
+    quarantined_tasks,
+    release_quarantine,
+)
+from scheduler.queue.executor import QueueExecutor
+from scheduler.queue.leadership import leading, patiently
+from scheduler.queue.leases import Leases, QueueUnavailable
+from scheduler.queue.pending import OTHER_KEY, TAMPERED, Figures
+from scheduler.queue.tracing import RunTrace
+
+LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
+_POLL_SECONDS: Final = 0.25
+_WORD_SECONDS: Final = 1.0  # between two words of how far a run is
+_REDIS_SECONDS: Final = 60.0  # for Redis to say at the end of a run in compat mode who leads
+_KEY_BYTES: Final = 32
+
+log = structlog.get_logger()
+
+
+class Stopped(Exception):  # noqa: N818 - says what happened
+    """A run was told to stop, by its observer: its execution stays open, and goes on from here."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run's queue is, and who works on it."""
+
+    broker: str
+    """Address of Redis, or ``embedded``."""
+    store: str
+    """Address of the store, for the workers."""
+    n_workers: int
+    """Worker processes to start on this machine."""
+
+
+def carry_out_on_queue(
+    run: Undertaking,
+    place: Place,
+    settings: Settings,
+    observer: Observer,
+    *,
+    tell: Callable[[str], None],
+    begun: Callable[[Execution, QueueExecutor], None] = lambda execution, executor: None,
+    health: StoreHealth | None = None,
+) -> Finished:
+    """Carry out a run with workers on a queue.
+
+    Parameters
+    ----------
+    run : Undertaking
+    place : Place
+    settings : Settings
+        With the signing key, unless the queue is embedded.
+    observer : Observer
+    tell : callable
+        Says a sentence to whoever started the command, such as how to start a worker.
+    begun : callable
+        Told the execution and the executor before the first task is handed out.
+    health : StoreHealth, optional
+        Shows outages of the store, and says for how long they are waited for.
+
+    Raises
+    ------
+    MlhoError
+        As :func:`scheduler.engine.loop.carry_out`; besides: the queue cannot be used, another scheduler drives the run, or it
+        was cancelled.
+    """
+    name = run.run_id
+    health = health or StoreHealth(patience=settings.store_patience, tell=tell)
+    with ExitStack() as stack:
+        broker, key = stack.enter_context(open_queue(place, settings))
+        lead = stack.enter_context(leading(run.store, name, broker, health=health))
+        execution, is_new = begin_execution(run.store, name, run.data, lead=lead)
+        names = Names(execution.id)
+        leases = Leases(broker, names, key=key)
+        stack.callback(leases.close)
+        sender = Sender(broker, names, key=key)
+        stack.callback(sender.close)
+        workers = stack.enter_context(_workers(place, name, broker, key, tell))
+        if not place.n_workers:
+            tell(worker_command(name, place.store, broker))
+        executor = QueueExecutor(
+            run.store,
+            execution,
+            leases,
+            sender,
+            lead=lead,
+            is_new=is_new,
+            health=health,
+        )
+        ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
+        watched = _Watched(observer, workers, partial(_tell, leases, lead), executor.figures, tell)
+        traces = open_traces("mlho-scheduler", execution.id)
+        stack.callback(traces.close)
+        begun(execution, executor)
+        with ending, executor, RunTrace(traces, _state_after) as trace:
+            return carry_out(
+                run,
+                trace.following(executor),
+                watched,
+                n_slots=lambda: executor.window,
+                lead=partial(patiently, lead),
+                health=health,
+            )
+
+
+@contextmanager
+def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """Address of the queue and the signing key, once the queue has shown that it can be used; an embedded one lasts as long as this.
+
+    Raises
+    ------
+    MlhoError
+        There is no key, or the queue cannot be used.
+    """
+    with ExitStack() as stack:
+        if place.broker == EMBEDDED:
+            broker = stack.enter_context(EmbeddedServer()).url
+            key = settings.signing_key or secrets.token_hex(_KEY_BYTES).encode()
+        else:
+            broker, key = place.broker, settings.require_signing_key()
+        _check_queue(broker)
+        yield broker, key
+
+
+class _Watched:
+    """The observer; with each update go a look at the worker processes, and now and then a word for ``mlho status``."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        workers: WorkerProcesses | None,
+        tell: Callable[[list[tuple[str, int, int]]], None],
+        figures: Figures,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._observer = observer
+        self._workers = workers
+        self._tell = tell
+        self._figures = figures
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._told: list[tuple[str, int, int]] = []
+        self._next_word = 0.0
+
+    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+        """Show the stages and how many tasks are under way."""
+        if self._workers is not None:
+            self._workers.replace_dead()
+        if self._figures.forged:
+            self._warn_once(OTHER_KEY)
+        elif self._figures.is_tampered:
+            self._warn_once(TAMPERED)
+        if stages != self._told and time.monotonic() >= self._next_word:
+            self._told, self._next_word = stages, time.monotonic() + _WORD_SECONDS
+            self._tell(stages)
+        self._observer.update(stages, running)
+
+    def _warn_once(self, words: str) -> None:
+        if words not in self._warned:
+            self._warned.add(words)
+            self._warn(words)
+
+
+def _tell(leases: Leases, lead: Callable[[], None], stages: list[tuple[str, int, int]]) -> None:
+    """Leave word of how far the run is, if this scheduler leads it, which the store must tell, and Redis takes it."""
+    with suppress(QueueUnavailable, StoreUnavailable, OSError):
+        lead()
+        leases.tell_progress(stages)
+
+
+def _check_queue(broker: str) -> None:
+    """Refuse a queue that cannot be used, before the run is anybody's."""
+    leases = Leases(broker, Names("-"))
+    try:
+        leases.check()
+    finally:
+        leases.close()
+
+
+class _Ending:
+    """Closes the execution in the way that fits how the run ended."""
+
+    def __init__(
+        self, store: Store, execution: Execution, leases: Leases, lead: Callable[[], None], *, cleans_up: bool
+    ) -> None:
+        self._store = store
+        self._execution = execution
+        self._leases = leases
+        self._lead = lead
+        self._cleans_up = cleans_up
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        state = _state_after(error)
+        if state is None:
+            return
+        patiently(self._lead, seconds=_REDIS_SECONDS)
+        end_execution(self._store, self._execution, state)
+        try:
+            (self._leases.cancel if state is State.CANCELLED else self._leases.finish)()
+            if self._cleans_up:
+                clean_up(self._leases)
+        except QueueUnavailable:
+            log.warning("queue_not_cleaned")
+
+
+def _state_after(error: BaseException | None) -> State | None:
+    if error is None:
+        return State.FINISHED
+    if isinstance(error, RunCancelled):
+        return State.CANCELLED
+    # A queue or a store that is away is no failure of the run: its workers wait, and so does what they do.
+    if isinstance(error, MlhoError) and not isinstance(
+        error, Deposed | QueueUnavailable | StoreOutage | StoreGivenUp
+    ):
+        return State.FAILED
+    return None  # stopped: the same command goes on with this execution
+
+
+def clean_up(leases: Leases, *, seconds: float = LEAVE_SECONDS) -> int:
+    """Wait for an execution's workers to leave, then delete its keys; return how many there were."""
+    until = time.monotonic() + seconds
+    leases.mend()
+    while leases.look().slots and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+    return leases.remove_keys()
+
+
+def worker_command(run: str, store: str, broker: str) -> str:
+    """The command that starts a worker; the password is not in it."""
+    shown = without_password(broker)
+    secret = "" if shown == broker else f" and {BROKER}"
+    command = [sys.executable, "-m", "worker", "--run", run, "--store", _address(store), "--broker", shown]
+    return (
+        f"Start workers, as many as you like, with the same {SIGNING_KEY}{secret}:\n  {shlex.join(command)}"
+    )
+
+
+def worker_arguments(run: str, store: str) -> list[str]:
+    """Arguments of a worker on this machine; secrets are in its environment."""
+    return ["--run", run, "--store", _address(store)]
+
+
+def _address(store: str) -> str:
+    """A store's address that means the same from any folder."""
+    return store if "://" in store else str(Path(store).absolute())
+
+
+def cancel_run(store: Store, run: str, broker: str | None) -> str:
+    """Cancel a run's execution; return what was done, in words."""
+    execution = _open_execution(store, run)
+    if execution is None:
+        return f"run {run}: nothing is under way."
+    cancel_execution(store, execution)
+    if broker is None:
+        return f"run {run}: cancelled. Its workers and its scheduler end within seconds."
+    leases = Leases(broker, Names(execution.id))
+    try:
+        leases.cancel()
+        clean_up(leases)
+    finally:
+        leases.close()
+    return f"run {run}: cancelled; its workers have ended and its queue is gone."
+
+
+def retry_run(store: Store, run: str) -> str:
+    """Give a run's quarantined tasks new starts; return what was done, in words."""
+    n_tasks = release_quarantine(store, run)
+    if not n_tasks:
+        return f"run {run}: no task of it is quarantined. mlho status {run} says how it is."
+    return f"run {run}: {n_tasks} quarantined tasks may start again. Run its specification again."
+
+
+def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
+    """What is known of a run on a queue: its execution, its quarantined tasks, and, with a broker, its progress and workers."""
+    execution = read_execution(store, run)
+    found: dict[str, Any] = {
+        "run": run,
+        "execution": execution.id if execution else None,
+        "state": execution.state.value if execution else NOT_ON_A_QUEUE,
+        "quarantined": quarantined_tasks(store, run),
+    }
+    if broker is not None and execution is not None and execution.state is State.OPEN:
+        leases = Leases(broker, Names(execution.id))
+        try:
+            standing = leases.look()
+            found |= _progress(leases.progress())
+            found |= {
+                "slots": standing.slots,
+                "running": len(standing.leased),
+                "queued": len(leases.queued()),
+                "counters": leases.counters(),
+            }
+        finally:
+            leases.close()
+    return found
+
+
+def _progress(stages: list[tuple[str, int, int]]) -> dict[str, Any]:
+    """How far a run is, by the names that the status of a resource has."""
+    if not stages:
+        return {}
+    done, total = in_all(stages)
+    return {
+        "stage": current_stage(stages),
+        "progress": share(done, total),
+        "tasks": {"total": total, "done": done},
+    }
+
+
+def _open_execution(store: Store, run: str) -> Execution | None:
+    execution = read_execution(store, run)
+    return execution if execution is not None and execution.state is State.OPEN else None
+
+
+@contextmanager
+def _workers(
+    place: Place, run: str, broker: str, key: bytes, tell: Callable[[str], None]
+) -> Iterator[WorkerProcesses | None]:
+    """Worker processes on this machine, if any were asked for; what they said is shown if one refuses to work."""
+    if not place.n_workers:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
+        arguments = worker_arguments(run, place.store)
+        with WorkerProcesses(
+            arguments,
+            worker_environment(broker, key),
+            n_workers=place.n_workers,
+            log=Path(folder) / "workers.log",
+            tell=tell,
+        ) as workers:
+            yield workers
+
+
+def settings_for(broker: str | None) -> tuple[str, Settings]:
+    """The broker to use and the settings, from the command line and the environment."""
+    settings = Settings.from_environment()
+    chosen = settings.broker_at(broker)
+    if chosen is None:
+        raise SpecError("--broker: needs an address, or MLHO_BROKER.")
+    return chosen, settings

@@ -1,0 +1,57 @@
+"""What a scheduler in a cluster answers over HTTP: whether it lives, whether it is ready, and its figures for Prometheus."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from scheduler.controller.metrics import exposition
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is asked at the moment of a request.
+
+    Attributes
+    ----------
+    is_alive, is_ready : callable
+    figures : callable
+        Series by name and labels, as Prometheus writes them.
+    """
+
+    is_alive: Callable[[], bool]
+    is_ready: Callable[[], bool]
+    figures: Callable[[], Mapping[str, float]]
+
+
+def serve_health(health: Health, *, port: int) -> ThreadingHTTPServer:
+    """Answer ``/healthz``, ``/readyz`` and ``/metrics`` on a port, in threads of its own."""
+
+    class _Handler(BaseHTTPRequestHandler):
+        server_version = "mlho"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, exposition(health.figures()))
+            elif self.path in ("/healthz", "/readyz"):
+                is_well = health.is_alive() if self.path == "/healthz" else health.is_ready()
+                self._answer(200 if is_well else 503, "ok\n" if is_well else "no\n")
+            else:
+                self._answer(404, "not found\n")
+
+        def _answer(self, status: int, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing: probes come every few seconds."""
+
+    server = ThreadingHTTPServer(("", port), _Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+    return server

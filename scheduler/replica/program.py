@@ -1,0 +1,145 @@
+"""``python -m scheduler operate``: compete for the Lease, and while it is ours carry out the runs of the cluster."""
+
+import argparse
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from mlho.log import configure
+from mlho.settings import Settings
+from scheduler.api.client import Cluster, Conflict, Kind, NotFound
+from scheduler.api.config import ClusterConfig, load_cluster_config
+from scheduler.replica.health import Health, serve_health
+from scheduler.replica.leader_election import Elector
+from scheduler.replica.rotation import checksum_of, end_on_rotation
+
+_ALIVE_SECONDS: Final = 60.0
+
+log = structlog.get_logger()
+
+
+class ClusterLease:
+    """The Lease in the cluster."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+
+    def read(self) -> dict[str, Any] | None:
+        """The Lease, or ``None`` if there is none."""
+        try:
+            return self._cluster.get(Kind.LEASE, self._namespace, self._name)
+        except NotFound:
+            return None
+
+    def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
+        """Write it, if it is still what was found; tell whether it was."""
+        metadata: dict[str, Any] = {"name": self._name, "namespace": self._namespace}
+        if found is not None:
+            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata,
+            "spec": dict(spec),
+        }
+        try:
+            (self._cluster.create if found is None else self._cluster.replace)(Kind.LEASE, lease)
+        except Conflict:
+            return False
+        return True
+
+
+def operate(options: argparse.Namespace) -> int:
+    """Run until told to stop, or until another leads; return the exit code."""
+    configure("json", verbose=True)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    config = load_cluster_config(options.config)
+    cluster = Cluster.of_user(path=str(options.kubeconfig)) if options.kubeconfig else Cluster.of_pod()
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
+    elector = Elector(ClusterLease(cluster, config.namespace, config.lease_name), identity)
+    secrets = checksum_of(config.secrets_folder)
+    if config.secrets_folder is not None and secrets:
+        threading.Thread(
+            target=end_on_rotation, args=(config.secrets_folder, secrets, stop), name="rotation", daemon=True
+        ).start()
+    code = _Replica(cluster, config, elector, identity, port=options.port, secrets=secrets).run(stop)
+    # Threads that wait for an answer would hold the process up; whatever they do now is refused by the store.
+    os._exit(code)
+
+
+class _Replica:
+    """One scheduler: stands by, then leads."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: ClusterConfig,
+        elector: Elector,
+        identity: str,
+        *,
+        port: int,
+        secrets: str,
+    ) -> None:
+        self._secrets = secrets
+        self._cluster = cluster
+        self._config = config
+        self._elector = elector
+        self._identity = identity
+        self._port = port
+        self._operator: Any = None
+        self._began_at = time.monotonic()
+
+    def run(self, stop: threading.Event) -> int:
+        """Stand by, lead, and give the Lease up; return the exit code."""
+        serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self._port)
+        # What carries out runs is imported while standing by, so that taking over is quick.
+        from scheduler.controller.controller import Operator
+        from scheduler.controller.run_thread import Home
+
+        home = Home(self._config.store, Settings.from_environment())
+        log.info("standing_by", outcome=self._identity)
+        if not self._elector.wait_to_lead(stop):
+            return 0
+        log.info("leading", outcome=self._identity)
+        self._operator = Operator(
+            self._cluster, self._config, home, identity=self._identity, secrets=self._secrets
+        )
+        self._operator.start()
+        if not self._elector.lead(stop):
+            return 1
+        renewing, released = threading.Event(), threading.Thread(target=self._keep, daemon=True)
+        self._renewing = renewing
+        released.start()
+        self._operator.stop()
+        renewing.set()
+        released.join(5)
+        self._elector.release()
+        log.info("lease_released", outcome=self._identity)
+        return 0
+
+    def _keep(self) -> None:
+        """Keep the Lease while the runs are laid down: until then nobody else should take them up."""
+        self._elector.lead(self._renewing)
+
+    def _is_alive(self) -> bool:
+        operator = self._operator
+        return operator is None or time.monotonic() - operator.looked_at < _ALIVE_SECONDS
+
+    def _is_ready(self) -> bool:
+        operator = self._operator
+        return operator is None or bool(operator.is_synced)
+
+    def _figures(self) -> Mapping[str, float]:
+        operator = self._operator
+        own = {"mlho_scheduler_leader": float(operator is not None)}
+        return own | (operator.figures() if operator is not None else {})

@@ -1,0 +1,372 @@
+"""Custom resources: read, written, their status, and the CRDs that are rendered from the models."""
+
+import copy
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlho.errors import SpecError
+from mlho.scoring_spec import _RESERVED, parse_any_spec, parse_scoring_spec
+from mlho.spec import parse_spec
+from scheduler.api.cel_rules import RESERVED_FOLDERS, RULES
+from scheduler.api.crd import kinds, render_crds, resource_schema, structural
+from scheduler.api.resource import (
+    DesiredState,
+    WorkersSpec,
+    as_number,
+    dated,
+    from_resource,
+    load_checked,
+    to_resource,
+)
+from scheduler.api.status import (
+    MAX_STATUS_BYTES,
+    Condition,
+    ConditionType,
+    Failure,
+    Status,
+    fitted,
+    get_condition,
+    is_true,
+    read_status,
+    set_condition,
+    timestamp,
+)
+from scheduler.cli.parser import main
+
+REPO = Path(__file__).parents[4]
+NOON = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+TRAINING: dict[str, Any] = {
+    "apiVersion": "mlho.io/v1alpha1",
+    "kind": "TrainingRun",
+    "metadata": {"name": "small", "namespace": "ehr", "uid": "5f9bdc05-b6b2", "generation": 3},
+    "spec": {
+        "data": {"uri": "s3://ehr/cohort/", "tables": {"events": "events/", "labels": "labels.parquet"}},
+        "cohort": {"index": {"date": "2026-01-01"}},
+        "workers": {"max": 8, "resources": {"cpu": 2, "memory": "4Gi"}},
+        "desiredState": "Suspended",
+    },
+}
+SCORING: dict[str, Any] = {
+    "apiVersion": "mlho.io/v1alpha1",
+    "kind": "ScoringRun",
+    "metadata": {"name": "nightly-2026-11-24", "namespace": "ehr"},
+    "spec": {
+        "bundle": {"uri": "run:0123456789abcdef"},
+        "data": {"uri": "s3://ehr/today/", "tables": {"events": "events/"}, "partitionedBy": "patient"},
+        "index": {"date": "2026-11-24"},
+    },
+}
+
+
+def test_a_resource_is_a_specification_with_workers_and_a_wish():
+    """What only a cluster needs is taken off; the rest is the document of a file."""
+    read = from_resource(TRAINING)
+
+    assert (read.kind, read.namespace, read.name, read.generation) == ("TrainingRun", "ehr", "small", 3)
+    assert read.desired is DesiredState.SUSPENDED
+    assert (read.workers.max, read.workers.resources.cpu, read.workers.resources.memory) == (8, "2", "4Gi")
+    assert str(read.spec.spec.cohort.index.date) == "2026-01-01"
+    assert not read.is_deleted
+
+
+@pytest.mark.parametrize("obj", [TRAINING, SCORING], ids=["training", "scoring"])
+def test_there_and_back_is_the_same_run(obj: dict[str, Any]):
+    """What ``mlho submit`` creates reads back as the specification, whose defaults are left out."""
+    read = from_resource(obj)
+    made = to_resource(read.spec, namespace=read.namespace, workers=read.workers, desired=read.desired)
+    again = from_resource(made)
+
+    assert (again.spec, again.workers, again.desired) == (read.spec, read.workers, read.desired)
+    assert made["metadata"] == {"name": obj["metadata"]["name"], "namespace": "ehr"}
+
+
+def test_a_template_becomes_the_run_of_a_day():
+    """What the chart's schedules make each night: the same day, the same name, the same run."""
+    template = copy.deepcopy(SCORING)
+    template["metadata"]["name"] = "nightly"
+    template["spec"]["data"]["uri"] = "s3://ehr/{date}/"
+    template["spec"]["index"]["date"] = "{date}"
+    made = dated(template, dt.date(2026, 11, 24))
+
+    assert made["metadata"]["name"] == "nightly-2026-11-24"
+    assert made["spec"]["data"]["uri"] == "s3://ehr/2026-11-24/"
+    assert str(from_resource(made).spec.spec.index.date) == "2026-11-24"
+    assert template["metadata"]["name"] == "nightly"
+
+
+def test_workers_and_desired_state_are_no_part_of_the_run():
+    """The same work with more workers is the same run."""
+    other = copy.deepcopy(TRAINING)
+    other["spec"] |= {"workers": {"max": 1}, "desiredState": "Running"}
+
+    assert from_resource(other).spec.digest == from_resource(TRAINING).spec.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cohort": {"index": {}}}, "spec.cohort.index: give exactly one"),
+        ({"workers": {"min": 9, "max": 2}}, "workers: min must not be more than max"),
+        ({"workers": {"priorityClass": "high"}}, "kueueQueue is not given"),
+        ({"workers": {"resources": {"memory": "1Mi"}}}, "resources.memory must be 512Mi or more"),
+        ({"workers": {"resources": {"cpu": "1m"}}}, "resources.cpu must be 100m or more"),
+        ({"workers": {"resources": {"maxMemory": "1Gi"}}}, "resources.maxMemory must not be less"),
+        ({"workers": {"resources": {"memory": "much"}}}, "workers.resources.memory"),
+        (
+            {"workers": {"resources": {"cpu": 2, "limits": {"cpu": 1}}}},
+            "limits.cpu must not be less than cpu",
+        ),
+        ({"workers": {"tolerations": [{"effect": "Never"}]}}, "workers.tolerations.0.effect"),
+        ({"workers": {"affinity": {"nodeAfinity": {}}}}, "workers.affinity.nodeAfinity: unknown field"),
+        ({"workers": {"maximum": 2}}, "workers.maximum: unknown field. Did you mean 'max'?"),
+        ({"workers": 3}, "workers: Input should be a mapping"),
+        ({"desiredState": "Stopped"}, "desiredState: Input should be 'Running', 'Suspended' or 'Cancelled'"),
+        ({"workers": {"min": True}}, "workers.min: Input should be a valid integer"),
+        ({"workers": {"max": "8"}}, "workers.max: Input should be a valid integer"),
+        ({"workers": {"resources": {"cpu": True}}}, "workers.resources.cpu"),
+        ({"report": {"minCell": True}}, "spec.report.minCell: Input should be a valid integer"),
+        ({"report": {"realProfiles": 1}}, "spec.report.realProfiles: Input should be a valid boolean"),
+        ({"cohort": {"index": {"date": 20260101}}}, "spec.cohort.index.date: Input should be a valid date"),
+        ({"validation": {"seed": 2**70}}, "a number is too large"),
+        ({"cohort": {"index": {"column": "a\x1b[2J"}}}, "holds a control character"),
+        ({"candidates": [{"classifier": "glmboost", "grid": {"nSteps": []}}]}, "the grid of nSteps is empty"),
+        ({"desiredState": 5}, "desiredState: Input should be 'Running', 'Suspended' or 'Cancelled'"),
+    ],
+)
+def test_what_the_schema_let_through_the_models_refuse(change: dict[str, Any], said: str):
+    """The message names the object and the field; the controller puts it into the condition ``Accepted``."""
+    with pytest.raises(SpecError, match="TrainingRun ehr/small") as error:
+        from_resource({**TRAINING, "spec": {**TRAINING["spec"], **change}})
+
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("obj", "parse"),
+    [
+        (TRAINING, parse_spec),
+        (SCORING, parse_scoring_spec),
+        (TRAINING, parse_any_spec),
+        (SCORING, parse_any_spec),
+    ],
+)
+def test_a_file_is_checked_in_every_place_with_what_only_a_cluster_reads(obj, parse, tmp_path: Path):
+    """Which is then left out of it; a mistake there does not wait for a cluster to be found."""
+    path = tmp_path / "spec.yaml"
+    document = {**obj, "metadata": {"name": "small"}}
+    path.write_text(yaml.safe_dump(document))
+    assert load_checked(path, parse) == parse(yaml.safe_dump(document))
+
+    wrong = {"workers": {"maxx": 3}, "desiredState": "Bogus"}
+    path.write_text(yaml.safe_dump({**document, "spec": {**obj["spec"], **wrong}}))
+    with pytest.raises(SpecError, match=r"spec\.yaml: 2 problem") as error:
+        load_checked(path, parse)
+    assert "workers.maxx: unknown field. Did you mean 'max'?" in str(error.value)
+    assert "desiredState: Input should be" in str(error.value)
+
+
+def test_the_rendered_file_is_the_one_under_k8s(capsys: pytest.CaptureFixture[str]):
+    """``k8s/crd.yaml`` is what ``mlho crd`` prints: make crd."""
+    assert main(["crd"]) == 0
+    printed = capsys.readouterr().out
+
+    assert printed == render_crds()
+    assert printed == (REPO / "k8s" / "crd.yaml").read_text(encoding="utf-8")
+
+
+def nodes(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """All nodes of a schema with their paths."""
+    found = [(path, schema)]
+    for name, node in schema.get("properties", {}).items():
+        found += nodes(node, f"{path}.{name}")
+    for name in ("items", "additionalProperties"):
+        if name in schema:
+            found += nodes(schema[name], f"{path}[]")
+    return found
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+def test_every_node_is_typed_described_and_bounded(kind: Any):
+    """Without bounds the API server refuses rules; without a description ``kubectl explain`` says nothing."""
+    for path, node in nodes(resource_schema(kind)):
+        if node.get("x-kubernetes-int-or-string"):
+            continue
+        assert "type" in node, path
+        assert node["type"] != "array" or "maxItems" in node, path
+        if node["type"] == "string" and path not in (".apiVersion", ".kind"):
+            assert {"maxLength", "enum", "format"} & set(node), path
+        if path.startswith((".spec.", ".status.")) and "[]" not in path.rsplit(".", 1)[-1]:
+            assert node.get("description"), path
+        assert not {"$ref", "anyOf", "title", "const", "additionalProperties"} <= set(node)
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+def test_the_schema_has_the_fields_and_defaults_of_the_models(kind: Any):
+    """A default in the schema is the model's: the run id of a resource is that of the file."""
+    spec = resource_schema(kind)["properties"]["spec"]
+    own = {name: node.get("default") for name, node in spec["properties"].items()}
+    model = {field.alias or name: field for name, field in kind.spec.model_fields.items()}
+
+    assert set(own) == {*model, "workers", "desiredState"}
+    for name, default in own.items():
+        if name in model and default is not None:
+            whole = model[name].annotation
+            plain = (
+                whole.model_validate(default).model_dump(mode="json")
+                if hasattr(whole, "model_validate")
+                else None
+            )
+            assert plain is None or plain == model[name].default.model_dump(mode="json"), name
+
+
+def test_rules_speak_of_nodes_that_are_there_and_of_names_that_the_models_reserve():
+    """Rendering fails when models and rules part; the reserved folders are those of the scoring specification."""
+    assert set(RULES) == {kind.name for kind in kinds()}
+    assert set(RESERVED_FOLDERS) == _RESERVED
+    assert len(RULES["TrainingRun"]) >= 25
+    assert len({(rule.at, rule.rule) for rule in RULES["TrainingRun"]}) == len(RULES["TrainingRun"])
+
+
+def test_the_crds_are_kept_when_the_chart_goes_and_name_what_kubectl_shows():
+    """Removing the chart removes no run; columns, short names and categories are there."""
+    training, scoring = yaml.safe_load_all(render_crds())
+
+    assert training["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert training["spec"]["names"]["shortNames"] == ["trun"]
+    assert scoring["spec"]["names"]["shortNames"] == ["srun"]
+    assert scoring["spec"]["names"]["categories"] == ["all", "mlho"]
+    columns = [own["name"] for own in training["spec"]["versions"][0]["additionalPrinterColumns"]]
+    assert columns[:5] == ["Phase", "Stage", "Progress", "Workers", "Metric"]
+
+
+def test_a_union_that_no_structural_schema_can_say_is_refused():
+    """A model with a field that is an object or a text is told at once, and not found by a user."""
+    from mlho.spec import Metadata, SpecPart
+
+    class Odd(SpecPart):
+        field: Metadata | str
+
+    with pytest.raises(TypeError, match="no structural schema"):
+        structural(Odd)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("500m", 0.5), ("2", 2), ("1.5", 1.5), ("512Mi", 2**29), ("4G", 4e9), ("1Ti", 2**40)]
+)
+def test_quantities_are_numbers(text: str, number: float):
+    """As Kubernetes reads them."""
+    assert as_number(text) == number
+
+
+def test_a_condition_keeps_its_time_until_it_flips():
+    """``lastTransitionTime`` says since when it holds, not when somebody last looked."""
+    later, latest = NOON + dt.timedelta(hours=1), NOON + dt.timedelta(hours=2)
+    first = set_condition((), ConditionType.ACCEPTED, status=False, reason="NoData", message="a", now=NOON)
+    same = set_condition(
+        first, ConditionType.ACCEPTED, status=False, reason="NoStore", message="b", now=later
+    )
+    flipped = set_condition(
+        same, ConditionType.ACCEPTED, status=True, reason="Valid", now=latest, generation=2
+    )
+
+    assert [own.last_transition_time for own in (first[0], same[0], flipped[0])] == [
+        "2026-11-24T12:00:00Z",
+        "2026-11-24T12:00:00Z",
+        "2026-11-24T14:00:00Z",
+    ]
+    assert same[0].reason == "NoStore"
+    assert flipped == (
+        Condition(
+            type="Accepted",
+            status="True",
+            reason="Valid",
+            observed_generation=2,
+            last_transition_time="2026-11-24T14:00:00Z",
+        ),
+    )
+    assert is_true(flipped, ConditionType.ACCEPTED)
+    assert not is_true(flipped, ConditionType.FAILED)
+
+
+def test_conditions_stand_in_one_order_whatever_was_set_first():
+    """Equal states are equal objects, so that nothing is written when nothing changed."""
+    kinds_ = [ConditionType.FAILED, ConditionType.ACCEPTED, ConditionType.PROGRESSING]
+
+    def build(order: list[ConditionType]) -> tuple[Condition, ...]:
+        conditions: tuple[Condition, ...] = ()
+        for kind in order:
+            conditions = set_condition(conditions, kind, status=None, reason="Unknown", now=NOON)
+        return conditions
+
+    assert build(kinds_) == build(kinds_[::-1])
+    assert [own.type for own in build(kinds_)] == ["Accepted", "Progressing", "Failed"]
+    found = get_condition(build(kinds_), ConditionType.FAILED)
+    assert found is not None
+    assert found.status == "Unknown"
+
+
+@given(
+    n_failures=st.integers(0, 10),
+    text=st.text(alphabet="é–x", min_size=400, max_size=512),
+)
+def test_a_status_always_fits(n_failures: int, text: str):
+    """Ten failures and eight conditions of the longest messages stay below 16 KiB; the newest failures stay."""
+    conditions: tuple[Condition, ...] = ()
+    for kind in ConditionType:
+        conditions = set_condition(conditions, kind, status=True, reason="R" * 64, message=text, now=NOON)
+    failure = Failure(task="t" * 128, reason="poison", message=text, remedy=text)
+    plain = Status(conditions=conditions, failures=(failure,) * n_failures).plain()
+
+    import json
+
+    assert len(json.dumps(plain, ensure_ascii=False).encode()) <= MAX_STATUS_BYTES
+    assert len(plain["conditions"]) == 8
+
+
+def test_failures_go_before_conditions_and_the_newest_stay():
+    """The list is newest first."""
+    failures = [{"task": f"task/{number}", "message": "m" * 3000} for number in range(10)]
+    small = fitted({"failures": failures, "conditions": []})
+
+    assert [own["task"] for own in small["failures"]] == ["task/0", "task/1", "task/2", "task/3", "task/4"]
+
+
+def test_a_status_of_a_newer_version_is_read_without_what_is_new():
+    """An older scheduler does not stumble during an upgrade."""
+    assert read_status({"status": {"phase": "Running", "newField": 1}}).phase == "Running"
+    assert read_status({}) == Status()
+
+
+def test_instants_are_utc_in_whole_seconds():
+    """As Kubernetes writes them."""
+    paris = dt.timezone(dt.timedelta(hours=1))
+
+    assert timestamp(dt.datetime(2026, 11, 24, 13, 0, 0, 999, tzinfo=paris)) == "2026-11-24T12:00:00Z"
+
+
+def test_workers_have_documented_defaults():
+    """Without a word about workers: at most four, none when idle."""
+    assert WorkersSpec().model_dump(by_alias=True, exclude_none=True) == {
+        "min": 0,
+        "max": 4,
+        "resources": {"cpu": "1", "memory": "2Gi", "scratch": "4Gi", "limits": {}},
+        "deadlineSeconds": 86_400,
+        "drainSeconds": 60,
+        "ttlSeconds": 600,
+        "nodeSelector": {},
+        "tolerations": (),
+    }
+
+
+def test_a_rule_for_a_frozen_field_names_it():
+    """The API server shows the field's path, not the whole resource."""
+    frozen = [own for rules in RULES.values() for own in rules if "cannot change" in own.message]
+
+    assert frozen
+    assert all(own.plain()["fieldPath"] == f".{own.message.split()[0]}" for own in frozen)

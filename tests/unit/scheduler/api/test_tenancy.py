@@ -1,0 +1,61 @@
+"""Namespaces that share a release: each reads below its own prefixes, and scores with models of its own runs."""
+
+from typing import Final
+
+import pytest
+
+from mlho.scoring_spec import ScoringRunSpec, parse_scoring_spec
+from scheduler.api.tenancy import ForeignAddress, check_addresses, prefixes_of
+from scheduler.controller.reasons import reason_of
+
+PREFIXES: Final = {"ward": ["s3://ehr/ward/"], "other": ["s3://ehr/other/"]}
+RUNS: Final = {"a" * 16: "s3://ehr/ward/cohort/", "b" * 16: "s3://ehr/other/cohort/"}
+
+
+def scoring(data: str, bundle: str) -> ScoringRunSpec:
+    """A scoring run."""
+    return parse_scoring_spec(
+        f"""
+apiVersion: mlho.io/v1alpha1
+kind: ScoringRun
+metadata: {{name: nightly}}
+spec:
+  bundle: {{uri: "{bundle}"}}
+  data: {{uri: "{data}", tables: {{events: events/}}, partitionedBy: patient}}
+  index: {{date: "2026-01-01"}}
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "bundle", "refused"),
+    [
+        ("s3://ehr/ward/new/", "run:" + "a" * 16, None),
+        ("s3://ehr/ward", "s3://ehr/ward/bundle", None),
+        ("s3://ehr/ward/new/", "run:" + "b" * 16, "bundle.uri"),
+        ("s3://ehr/ward/new/", "run:" + "c" * 16, "bundle.uri"),
+        ("s3://ehr/ward/new/", "s3://ehr/other/bundle", "bundle.uri"),
+        ("s3://ehr/wards/new/", "run:" + "a" * 16, "data.uri"),
+        ("s3://ehr/ward/../other/", "run:" + "a" * 16, "data.uri"),
+    ],
+)
+def test_a_namespace_reads_below_its_prefixes_only(data: str, bundle: str, refused: str | None):
+    """Another's run, and one that is not there, are refused in the same words."""
+    spec, allowed = scoring(data, bundle), prefixes_of("ward", PREFIXES)
+    if refused is None:
+        check_addresses(spec, allowed, RUNS.get)
+        return
+    with pytest.raises(
+        ForeignAddress, match=f"^{refused}: runs in this namespace may use .* s3://ehr/ward/"
+    ) as error:
+        check_addresses(spec, allowed, RUNS.get)
+    assert reason_of(error.value) == "ForeignAddress"
+
+
+def test_without_prefixes_there_are_no_limits():
+    """And with some, a namespace that is not named may read nothing."""
+    spec = scoring("s3://any/where/", "run:" + "b" * 16)
+
+    check_addresses(spec, prefixes_of("ward", {}), RUNS.get)
+    with pytest.raises(ForeignAddress, match="below no address"):
+        check_addresses(spec, prefixes_of("third", PREFIXES), RUNS.get)

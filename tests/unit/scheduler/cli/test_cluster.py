@@ -1,0 +1,103 @@
+"""Commands that speak to a cluster: what they send there, and what they refuse before."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import scheduler.cli.parser
+from scheduler.api.client import Cluster
+from tests.builders import make_tables, write_spec, write_tables
+
+RUN = "0123456789abcdef"
+
+
+class UsersCluster:
+    """A cluster that a kubeconfig names: it keeps what is made, and knows one run."""
+
+    namespace = "of-the-context"
+
+    def __init__(self) -> None:
+        self.made: list[dict[str, Any]] = []
+        self.status: dict[str, Any] = {"runId": RUN}
+
+    def create(self, kind: object, obj: dict[str, Any]) -> dict[str, Any]:
+        """Take an object in."""
+        self.made.append(obj)
+        return obj
+
+    def get(self, kind: object, namespace: str, name: str) -> dict[str, Any]:
+        """The run."""
+        return {"status": self.status}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> UsersCluster:
+    """The cluster that commands find."""
+    found = UsersCluster()
+    monkeypatch.setattr(Cluster, "of_user", lambda context: found)
+    return found
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    """A specification, in a file."""
+    return write_spec(write_tables(tmp_path / "data", make_tables(20, seed=2)))
+
+
+@pytest.mark.parametrize(
+    ("in_file", "option", "namespace"),
+    [
+        (None, None, "of-the-context"),
+        ("of-the-file", None, "of-the-file"),
+        ("of-the-file", "of-the-option", "of-the-option"),
+    ],
+)
+def test_a_run_goes_into_the_namespace_that_is_named(
+    cluster: UsersCluster, spec: Path, in_file: str | None, option: str | None, namespace: str
+):
+    """As kubectl does it: by the option, else by the file, else by the context."""
+    document = yaml.safe_load(spec.read_text())
+    document["metadata"] |= {"namespace": in_file} if in_file else {}
+    spec.write_text(yaml.safe_dump(document))
+
+    assert (
+        scheduler.cli.parser.main(["submit", str(spec), *([f"--namespace={option}"] if option else [])]) == 0
+    )
+
+    assert [own["metadata"]["namespace"] for own in cluster.made] == [namespace]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file or directory"),
+        ("a: [1", "not valid YAML at line"),
+        ("apiVersion: mlho.io/v1alpha1\nkind: Job\n", "expected a TrainingRun or a ScoringRun"),
+    ],
+)
+def test_a_file_that_is_no_run_is_refused(
+    cluster: UsersCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str
+):
+    """With what is wrong with it; nothing is sent."""
+    path = tmp_path / "run.yaml"
+    if text is not None:
+        path.write_text(text)
+
+    assert scheduler.cli.parser.main(["submit", str(path)]) == 2
+
+    assert words in capsys.readouterr().err
+    assert cluster.made == []
+
+
+def test_retry_of_a_run_in_a_cluster_needs_its_store(
+    cluster: UsersCluster, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """Quarantines stand there; a run that was not accepted has none."""
+    assert scheduler.cli.parser.main(["retry", "trainingrun/first", f"--store={tmp_path}"]) == 2
+    assert "Give --store s3://bucket/prefix" in capsys.readouterr().err
+
+    cluster.status = {}
+    assert scheduler.cli.parser.main(["retry", "trainingrun/first", "--store=s3://bucket/store"]) == 2
+    assert "mlho status trainingrun/first" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""The estimate: what a plan costs, from the specification, the manifest and the rows of labels and events."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from mlho.sources.counting import RowCount
+from mlho.steps.base import InputFile
+from scheduler.cli.estimate import Rows, estimate, look_up_rows
+from scheduler.engine.cost import learning_seconds, model_seconds
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.plan import Manifest
+from tests.builders import make_spec, make_tables, write_tables
+
+SLOW = {"candidates": [{"classifier": "glmboost"}, {"classifier": "ebm"}], "selection.nFeatures": 200}
+
+
+def shown(n_samples: int, n_events: int = 100_000, changes=None, *, n_workers: int = 1) -> str:
+    tables = {name: (InputFile(key=name, size=1000, version="0"),) for name in ("events", "labels")}
+    rows = Rows(RowCount(n_samples, "counted"), RowCount(n_events, "from size and a sample of rows"))
+    out = io.StringIO()
+    table = estimate(make_spec(changes), Manifest(tables), rows, n_workers=n_workers)
+    Console(file=out, width=120).print(table)
+    return out.getvalue()
+
+
+def total_of(text: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("all")]
+    return [cell.strip() for cell in line.replace("│", "|").split("|")]
+
+
+def test_a_small_run_is_seconds():
+    """Three hundred samples: every stage is there, and the total is seconds."""
+    text = shown(300)
+
+    for words in ("cohort", "reading events", "packing features", "selecting and fitting", "report", "all"):
+        assert words in text
+    assert total_of(text)[2:] == ["2.0 kB", "7 s"]
+
+
+def test_it_says_what_it_rests_on():
+    """Rows of labels and events, and how they are known."""
+    text = " ".join(shown(9_105, 2_000_000, n_workers=4).split())
+
+    assert "4 worker(s). Rests on 9,105 rows of labels (counted)" in text
+    assert "2,000,000 of events (from size and a sample of rows)" in text
+
+
+def test_slow_classifiers_on_few_samples_take_minutes():
+    """9,105 samples, an EBM with its defaults: minutes in tasks by fold, whatever the bytes of the events."""
+    _, n_tasks, _, about = total_of(shown(9_105, changes={**SLOW, "validation.iterations": 20}))
+
+    assert "min" in about
+    assert int(n_tasks) > int(total_of(shown(9_105))[1])
+
+
+def test_a_model_on_the_consensus_is_counted_with_its_judging():
+    """Six sets of folds held out more, in the table of tasks and in its sum."""
+    ranked, consensus = (
+        total_of(shown(300, changes={"validation.folds": 3, "final.features": own}))
+        for own in ("ranking", "consensus")
+    )
+
+    assert int(consensus[1]) == int(ranked[1]) + 6
+
+
+def test_more_workers_take_less_time():
+    """Except where there is one task."""
+    assert shown(10**6) != shown(10**6, n_workers=4)
+    assert total_of(shown(300, n_workers=4)) == total_of(shown(300, n_workers=8))
+
+
+def test_a_grid_costs_what_its_longest_fits_cost():
+    """Shorter boosts are beginnings of longer ones and cost nothing; deeper trees, penalties and samples cost more."""
+
+    def seconds(grid, name="glmboost", n=10_000):
+        candidates = [{"classifier": "glmboost", "grid": {"nSteps": [1]}}] if name != "glmboost" else []
+        spec = make_spec({"candidates": [*candidates, {"classifier": name, "grid": grid}]}).spec
+        return learning_seconds(spec, n) + model_seconds(spec, n)
+
+    assert seconds({"nSteps": [50, 100, 150]}) == seconds({"nSteps": [150]}) > seconds({"nSteps": [50]})
+    assert seconds({"maxDepth": [4]}, "xgboost") > seconds({"maxDepth": [2]}, "xgboost")
+    assert seconds({"c": [0.1, 1.0]}, "elasticnet") > seconds({"c": [0.1]}, "elasticnet")
+    assert seconds({"nBags": [8]}, "ebm") > seconds({"nBags": [4]}, "ebm")
+    assert seconds({}, n=20_000) == pytest.approx(2 * seconds({}), rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
+def test_rows_are_looked_up_in_the_files(suffix, tmp_path):
+    """Labels and events of a folder, in every format; small files are counted."""
+    tables = make_tables(200, seed=1)
+    write_tables(tmp_path, tables, partitions=3, suffix=suffix)
+    names = {f"data.tables.{name}": f"{name}{suffix}" for name in ("labels", "demographics", "concepts")}
+    manifest = make_manifest(make_spec(names).spec.data.tables, tmp_path)
+
+    assert look_up_rows(manifest, tmp_path) == Rows(
+        RowCount(tables.labels.num_rows, "counted"), RowCount(tables.events.num_rows, "counted")
+    )

@@ -1,0 +1,216 @@
+"""A run's files in a folder: all that people look for, verified, and there whole or not at all."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import scheduler.cli.export
+from mlho.errors import ArtifactDamaged, SpecError
+from mlho.report.result import result_digest
+from mlho.store.keys import blob_key, run_key
+from mlho.store.local import LocalStore
+from scheduler.cli.cluster import shown_status
+from scheduler.cli.export import export_run, output_lines, split_output
+
+TRAINED, SCORED = "0a1b2c3d4e5f6071", "ffeeddccbbaa0099"
+RESULT = {"headline": {"auroc": 0.8}, "timing": {"seconds": 1.0}, "inputs": {}}
+TRAINING_FILES = {
+    "result.json": json.dumps(RESULT).encode(),
+    "report.html": b"<html>",
+    "bundle/bundle.json": b"{}",
+    "bundle/model/model.json": b"[1]",
+}
+
+
+def commit(store: LocalStore, run: str, name: str, content: bytes) -> None:
+    """Publish a file as runs do: a blob, and its name in the run's folder."""
+    blob = blob_key(hashlib.sha256(content).hexdigest())
+    store.put_if_absent(blob, content)
+    store.copy_if_absent(blob, run_key(run, name))
+
+
+def describe(store: LocalStore, run: str, kind: str, **spec: object) -> None:
+    document = {"kind": kind, "metadata": {"name": "own"}, "spec": spec}
+    store.put_if_absent(run_key(run, "spec.yaml"), yaml.safe_dump(document).encode())
+
+
+@pytest.fixture
+def store(local_store: LocalStore) -> LocalStore:
+    """A store with a finished training run and a finished scoring run."""
+    describe(local_store, TRAINED, "TrainingRun")
+    for name, content in TRAINING_FILES.items():
+        commit(local_store, TRAINED, name, content)
+    part = b"PAR1 rows PAR1"
+    listed = [{"name": "part-00000.parquet", "sha256": hashlib.sha256(part).hexdigest()}]
+    describe(local_store, SCORED, "ScoringRun", output={"prefix": "nightly/scores"})
+    for name, content in {
+        "part-00000.parquet": part,
+        "scores.json": b"{}",
+        "manifest.json": json.dumps({"parts": listed}).encode(),
+    }.items():
+        commit(local_store, SCORED, f"nightly/scores/{name}", content)
+    return local_store
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        own.relative_to(folder).as_posix(): own.read_bytes() for own in folder.rglob("*") if own.is_file()
+    }
+
+
+def test_a_training_run_leaves_its_report_result_and_bundle(store, tmp_path):
+    """Byte for byte as they are in the store, and nothing beside them."""
+    done = export_run(store, TRAINED, tmp_path / "out")
+
+    assert files_in(tmp_path / "out") == TRAINING_FILES
+    assert (done.is_new, done.n_files) == (True, 4)
+    assert done.outputs["resultDigest"] == result_digest(RESULT)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_scoring_run_leaves_its_scores(store, tmp_path):
+    """Under the prefix that its specification gives, with every part that the manifest names."""
+    done = export_run(store, SCORED, tmp_path / "out")
+
+    assert set(files_in(tmp_path / "out")) == {
+        f"nightly/scores/{name}" for name in ("manifest.json", "scores.json", "part-00000.parquet")
+    }
+    assert done.outputs == {"scores": f"{tmp_path}/out/nightly/scores/manifest.json"}
+
+
+def test_the_second_export_writes_nothing(store, tmp_path):
+    """It says that all is there; another content is never written over."""
+    export_run(store, TRAINED, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+
+    assert not export_run(store, TRAINED, tmp_path / "out").is_new
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+    (tmp_path / "out" / "report.html").write_bytes(b"mine")
+    with pytest.raises(SpecError, match=r"does not hold just these files.*--to"):
+        export_run(store, TRAINED, tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["report.html", "result.json", "bundle/model/model.json"])
+def test_a_damaged_file_is_not_exported(store, tmp_path, name):
+    """Its bytes are no blob of the store; no folder appears."""
+    path = store.root / run_key(TRAINED, name)
+    path.unlink()
+    path.write_bytes(TRAINING_FILES[name].replace(b"1", b"2") + b" ")
+
+    with pytest.raises(ArtifactDamaged, match=rf"{name}: its bytes are not those"):
+        export_run(store, TRAINED, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_part_is_not_exported(store, tmp_path):
+    """Parts are read by the digest that the manifest has for them."""
+    digest = hashlib.sha256(b"PAR1 rows PAR1").hexdigest()
+    blob = store.root / blob_key(digest)
+    blob.unlink()
+    blob.write_bytes(b"PAR1 other PAR1")
+
+    with pytest.raises(ArtifactDamaged, match=digest[:12]):
+        export_run(store, SCORED, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_result_than_was_told_is_refused(store, tmp_path):
+    """A port-forward to the wrong cluster's storage would export another run's result without a word."""
+    with pytest.raises(ArtifactDamaged, match=r"another result.*endpoint"):
+        export_run(store, TRAINED, tmp_path / "out", expected_digest="0" * 64)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_has_not_ended_is_refused(store, tmp_path):
+    """The result is what is published last."""
+    store.delete(run_key(TRAINED, "result.json"))
+
+    with pytest.raises(SpecError, match="not finished"):
+        export_run(store, TRAINED, tmp_path / "out")
+
+
+def test_nothing_is_left_of_an_export_that_fails(store, tmp_path, monkeypatch):
+    """The disk fills up at the second file: neither a folder nor a part of one stays."""
+    written = []
+
+    def full(path: Path, content: object) -> None:
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+
+    monkeypatch.setattr(scheduler.cli.export, "_write_one", full)
+    with pytest.raises(SpecError, match=r"No space left on device.*--to"):
+        export_run(store, TRAINED, tmp_path / "fresh" / "out")
+
+    assert written
+    assert list((tmp_path / "fresh").iterdir()) == []
+
+
+def test_a_manifest_that_names_a_file_elsewhere_writes_nothing_there(store, tmp_path):
+    """Whoever may write to the store may not write outside of the folder."""
+    part = b"PAR1 rows PAR1"
+    listed = [{"name": "../../../escaped", "sha256": hashlib.sha256(part).hexdigest()}]
+    store.delete(run_key(SCORED, "nightly/scores/manifest.json"))
+    commit(store, SCORED, "nightly/scores/manifest.json", json.dumps({"parts": listed}).encode())
+
+    with pytest.raises(SpecError, match="relative path of plain names"):
+        export_run(store, SCORED, tmp_path / "deep" / "out")
+    assert not (tmp_path / "escaped").exists()
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_the_command_exports_by_name(command, store, tmp_path):
+    """The first lines are those that a run ends with; the folder is named by the run unless the user names one."""
+    said = command("export", TRAINED, "--to", tmp_path / "mine", store=store.root)
+
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        f"run      {TRAINED}",
+        f"result   {result_digest(RESULT)}",
+        f"bundle   {tmp_path}/mine/bundle",
+        f"report   {tmp_path}/mine/report.html",
+    ]
+    assert "4 files" in said.err
+
+
+def test_outputs_of_a_cluster_are_said_like_those_of_a_run_here():
+    """What the status of a custom resource holds becomes the same lines."""
+    outputs = {"report": "s3://b/r", "result": "s3://b/j", "bundle": "s3://b/m", "resultDigest": "0f"}
+
+    assert list(output_lines("0a", outputs)) == [
+        "run      0a",
+        "result   0f",
+        "bundle   s3://b/m",
+        "report   s3://b/r",
+    ]
+
+
+def test_an_output_that_is_not_in_the_runs_folder_is_refused():
+    """Its store cannot be told from it."""
+    with pytest.raises(SpecError, match="--store"):
+        split_output("s3://bucket/elsewhere/report.html", "0a1b")
+
+
+def test_the_status_of_a_resource_begins_like_that_of_a_run_on_a_queue():
+    """A program reads run, execution, state and running of either; what only a cluster knows follows."""
+    status = {"phase": "Running", "runId": "0a", "execution": "e1", "tasks": {"running": 3}}
+    failures = [{"task": "fit 3", "reason": "TasksQuarantined"}, {"task": "fit 4", "reason": "InvalidData"}]
+
+    assert shown_status(status) == {
+        "run": "0a",
+        "execution": "e1",
+        "state": "open",
+        "quarantined": [],
+        "running": 3,
+        **status,
+    }
+    assert shown_status({"phase": "Pending"})["state"] == "not on a queue"
+    assert shown_status({**status, "phase": "Succeeded"})["state"] == "finished"
+    assert shown_status({**status, "failures": failures})["quarantined"] == ["fit 3"]

@@ -1,0 +1,271 @@
+"""The command: help that teaches, plan, show, report, version; what it prints and what it does not."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import scheduler.cli.parser
+from mlho import __version__
+from tests.builders import make_tables, write_spec, write_tables
+
+COMMANDS = ("run", "plan", "show", "report", "demo", "version")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    return write_spec(write_tables(tmp_path / "data", make_tables(200, seed=2)))
+
+
+@pytest.mark.parametrize("command_name", ["", *COMMANDS])
+def test_help_teaches(command_name, capsys):
+    """Every command says in words what it is for and what each option means."""
+    with pytest.raises(SystemExit) as ended:
+        scheduler.cli.parser.main([command_name, "--help"] if command_name else ["--help"])
+    text = capsys.readouterr().out
+
+    assert ended.value.code == 0
+    assert f"usage: mlho {command_name}".strip() in text
+    undocumented = re.findall(r"^  (-{1,2}[a-z-]+(?: [A-Z]+)?)$(?!\n {10,})", text, re.MULTILINE)
+    assert undocumented == []
+    if not command_name:
+        assert all(
+            f"mlho {name}" in text for name in ("demo", "plan spec.yaml", "run spec.yaml", "show", "report")
+        )
+
+
+def test_help_of_run_says_that_it_resumes(capsys):
+    """The most important thing to know about it."""
+    with pytest.raises(SystemExit):
+        scheduler.cli.parser.main(["run", "--help"])
+
+    assert "the same command goes on" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["run"], ["plan", "x.yaml", "--workers", "0"], ["run", "x", "--log", "xml"]]
+)
+def test_wrong_usage_is_refused(arguments, capsys):
+    """Exit code 2 and a line of usage."""
+    with pytest.raises(SystemExit) as ended:
+        scheduler.cli.parser.main(arguments)
+
+    assert ended.value.code == 2
+    assert "usage: mlho" in capsys.readouterr().err
+
+
+def test_metrics_without_a_queue_are_refused(command, spec):
+    """Nobody would serve them."""
+    said = command("run", spec, "--metrics-port", "9464")
+
+    assert said.code == 2
+    assert "--metrics-port: only a run on a queue serves metrics" in said.err
+
+
+def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
+    """By stage and in total; nothing is written anywhere."""
+    said = command("plan", spec)
+
+    assert (said.code, said.err) == (0, "")
+    assert "Plan of small" in said.out
+    assert re.search(r"reading events +[│|] +3 +[│|] +[\d.]+ kB", said.out), said.out
+    assert re.search(r"all +[│|] +15 +[│|] +[\d.]+ kB", said.out)
+    assert not said.store.exists()
+
+
+@pytest.mark.parametrize("command_name", ["plan", "run"])
+def test_what_a_cluster_would_refuse_is_refused_here(command_name, command, spec):
+    """A slip in ``workers`` or ``desiredState`` is found at the desk, though only a cluster reads them."""
+    document = yaml.safe_load(spec.read_text())
+    document["spec"] |= {"workers": {"maxx": 3}, "desiredState": "Bogus"}
+    spec.write_text(yaml.safe_dump(document))
+
+    said = command(command_name, spec)
+
+    assert said.code == 2
+    assert "'max'" in said.err
+    assert "desiredState" in said.err
+
+
+def test_plan_refuses_what_run_would(command, spec):
+    """A table that is not there is told before anything runs."""
+    (spec.parent / "labels.parquet").unlink()
+    said = command("plan", spec)
+
+    assert said.code == 3
+    assert "labels.parquet: no such file or folder" in said.err
+
+
+def test_run_says_what_came_out_and_where_it_is(command, spec):
+    """Sentences, attrition, ledger, and the paths; the paths exist."""
+    said = command("run", spec)
+
+    assert (said.code, said.err) == (0, "")
+    assert "AUROC" in said.out
+    assert "Event rows" in said.out
+    assert "dropped: no code" in said.out
+    for name in ("bundle", "report"):
+        (path,) = re.findall(rf"^{name} +(.+)$", said.out, re.MULTILINE)
+        assert Path(path).exists()
+    assert re.search(r"^run +[0-9a-f]{16} \(15 tasks, 15 of them new, ", said.out, re.MULTILINE)
+    assert "15 tasks, 0 of them new" in command("run", spec).out
+
+
+def test_output_in_a_pipe_has_no_control_characters(command, spec):
+    """No bar, no colour, nothing that a file would not want."""
+    said = command("run", spec)
+
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said.out + said.err)
+
+
+def test_a_json_log_is_json_in_every_line(command, spec):
+    """From the start to the end, with a line for each task."""
+    said = command("run", spec, "--log", "json")
+    events = [json.loads(line) for line in said.err.splitlines()]
+
+    assert [event["event"] for event in events] == ["run_started", *["task_finished"] * 15, "run_finished"]
+    assert {event["level"] for event in events} == {"info"}
+    assert events[-1]["n_new"] == 15
+
+
+def test_show_lists_the_runs(command, spec):
+    """Name, state and outcome of each."""
+    command("run", spec)
+    other = write_spec(spec.parent, {"validation.seed": 8}, name="other")
+    command("run", other)
+    said = command("show")
+
+    assert said.code == 0
+    assert re.search(r"[0-9a-f]{16} +[│|] small +[│|] finished +[│|] label +[│|] 0\.\d{3}", said.out), (
+        said.out
+    )
+    assert "other" in said.out
+
+
+def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
+    """A run that failed half-way is there, without a result; showing it says how to go on."""
+
+    def stop(task):
+        if task.kind == "summarize_run":
+            raise KeyboardInterrupt
+
+    inline.before = stop
+    stopped = command("run", spec)
+
+    assert stopped.code == 130
+    assert "run the same command to go on" in stopped.err
+    assert "not finished" in command("show").out
+    for command_name in ("show", "report"):
+        said = command(command_name, "small")
+        assert said.code == 2
+        assert "it goes on where it was" in said.err
+
+
+def test_show_json_is_the_result(command, spec):
+    """By id, by its beginning or by name: equal to result.json."""
+    run = command("run", spec)
+    result = json.loads(run.results[0].read_text())
+    run_id = run.results[0].parent.name
+
+    for wanted in (run_id, run_id[:5], "small"):
+        assert json.loads(command("show", wanted, "--json").out) == result
+
+
+def test_show_tells_a_run(command, spec):
+    """Summary, cohort, ledger and the surest features, as in the report."""
+    command("run", spec)
+    said = command("show", "small")
+
+    assert "Features that come back" in said.out
+    assert "Type 2 diabetes" in said.out
+
+
+@pytest.mark.parametrize("command_name", ["show", "report", "status", "cancel", "retry"])
+def test_a_store_that_is_not_there_is_not_made(command_name, command):
+    """Most often it is a slip of the pen; the error says how to start."""
+    said = command(command_name)
+
+    assert said.code == 2
+    assert re.search(r"--store .*store: no such folder.*mlho run spec.yaml", said.err)
+    assert not said.store.exists()
+
+
+def test_retry_of_a_run_in_which_nothing_is_quarantined_says_so(command, spec):
+    """No reason to run anything again."""
+    command("run", spec)
+
+    assert "no task of it is quarantined" in command("retry").out
+
+
+def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypatch):
+    """One that is embedded belongs to the command that started it."""
+    command("run", spec)
+    monkeypatch.setenv("MLHO_BROKER", "embedded")
+
+    assert json.loads(command("status").out)["state"] == "not on a queue"
+
+
+@pytest.mark.parametrize("command_name", ["show", "report"])
+def test_a_run_that_is_not_there_is_refused(command_name, command, spec):
+    """The error lists the runs that are."""
+    command("run", spec)
+    said = command(command_name, "nothing")
+
+    assert said.code == 2
+    assert re.search(r"no run matches nothing\. The store has: [0-9a-f]{16} \(small\)", said.err)
+
+
+def test_an_ambiguous_run_is_refused(command, spec):
+    """Two runs of one name: the ids must tell."""
+    command("run", spec)
+    command("run", write_spec(spec.parent, {"validation.seed": 8}))
+    said = command("report", "small")
+
+    assert said.code == 2
+    assert "2 runs match small" in said.err
+
+
+def test_report_prints_the_path_alone(command, spec):
+    """For use in a script."""
+    run = command("run", spec)
+    said = command("report")
+
+    assert said.out == f"{run.results[0].parent / 'report.html'}\n"
+
+
+def test_version_names_what_computes(command):
+    """Ours and the libraries' versions."""
+    said = command("version")
+
+    assert re.search(rf"^mlho-batch +{re.escape(__version__)}$", said.out, re.MULTILINE)
+    assert re.search(r"^python +3\.", said.out, re.MULTILINE)
+
+
+def test_the_command_starts_without_heavy_libraries():
+    """Checking a specification needs none of them, and must be quick."""
+    code = (
+        "import sys, scheduler.cli.parser; "
+        "print([name for name in ('numpy', 'pandas', 'pyarrow', 'numba', 'sklearn', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
+    """Ctrl-C that another library wraps in an error of its own still says how to go on, with exit code 130."""
+
+    def wrapped(_options):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling function") from error
+
+    monkeypatch.setattr("scheduler.cli.parser._version", wrapped)
+
+    assert scheduler.cli.parser.main(["version"]) == 130
+    assert "run the same command to go on" in capsys.readouterr().err

@@ -1,0 +1,106 @@
+"""What the command shows on a terminal."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from scheduler.cli.terminal import ProgressBars, SafeConsole, duration, features_table, size, words_of
+from scheduler.engine.rate import Facts, LocalCounts
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (41.4, "41 s"), (89, "89 s"), (90, "2 min"), (180, "3 min"), (9000, "2.5 h")],
+)
+def test_a_duration_is_said_as_people_do(seconds, words):
+    """Seconds below a minute and a half, then minutes, then hours."""
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_141_592, "3.1 MB"), (2e9, "2.0 GB"), (5e13, "50.0 TB")],
+)
+def test_a_size_is_said_as_people_do(n_bytes, words):
+    """In powers of a thousand."""
+    assert size(n_bytes) == words
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_progress_bars_are_quiet_in_a_pipe(enabled, capsys):
+    """Nothing at all is written where nobody looks."""
+    with ProgressBars(enabled=enabled) as bars:
+        (track,) = bars.tracks({"0123456789abcdef": "demo"})
+        track.update([("cohort", 1, 1), ("learn", 2, 5)], 3)
+        track.end("finished")
+
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_a_bar_on_a_terminal_says_stage_tasks_and_how_the_run_ended(monkeypatch):
+    """Each of several runs has its name; what is counted is there in words."""
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("scheduler.cli.terminal.err", Console(file=terminal, force_terminal=True, width=140))
+    with ProgressBars(enabled=True) as bars:
+        first, second = bars.tracks({"0" * 16: "long", "1" * 16: "short"})
+        first.follow(LocalCounts(retried=2, quarantined=1, slots=4))
+        first.update([("cohort", 1, 1), ("learn", 2, 5)], 3)
+        second.end("failed")
+
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert re.search(
+        r"long +selecting and fitting .* 3/6 3 running, 4 slots, 2 retried, 1 quarantined 0:00:00", shown
+    )
+    assert re.search(r"short +starting .* failed", shown)
+
+
+def test_facts_are_said_in_words():
+    """Zeros are not said, and neither is what is unknown."""
+    assert words_of(Facts(running=2)) == "2 running"
+    full = Facts(running=2, slots=4, retried=1, quarantined=3, rate=0.84, seconds_left=41.2, is_degraded=True)
+    assert (
+        words_of(full)
+        == "2 running, 4 slots, 1 retried, 3 quarantined, 0.8/s, 41 s left, queue does not serve"
+    )
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+_EVIL = "E11 \x1b[2J\x1b]0;title\x07 \x9b31m \u202e [red]bold[/red]"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_control_characters_of_a_code_do_not_reach_the_terminal(is_terminal):
+    """In a table and in a sentence; the console's own styles still work, and square brackets are no markup."""
+    stream = io.StringIO()
+    console = SafeConsole(file=stream, force_terminal=is_terminal, width=160, highlight=False)
+    feature = {"words": _EVIL, "confidence": {"score": 100, "n_seen": 3}, "odds_ratio": None}
+
+    console.print(features_table([feature], most=1))
+    console.print(f"First: {_EVIL}.", markup=False, style="bold")
+
+    written = stream.getvalue()
+    own = re.sub(r"\x1b\[[0-9;]*m", "", written)
+    assert all(c.isprintable() or c == "\n" for c in own)
+    assert own.count("E11 ␛[2J␛]0;title") == 2
+    assert own.count("[red]bold[/red]") == 2
+    assert not is_terminal or "\x1b[1m" in written
+
+
+def test_an_odds_ratio_of_a_small_unit_is_shown_per_standard_deviation():
+    """1.00 (1.00–1.00) says nothing."""
+    stream = io.StringIO()
+    odds = {"per_unit": 1.0001, "profile_low": 1.00005, "profile_high": 1.00015, "sd": 4000.0}
+    odds |= {"per_sd": 1.49, "per_sd_low": 1.22, "per_sd_high": 1.82}
+    feature = {"words": "platelets", "confidence": {"score": 100, "n_seen": 3}, "odds_ratio": odds}
+
+    SafeConsole(file=stream, width=120).print(features_table([feature], most=1))
+
+    assert "1.49 (1.22–1.82) per SD of 4,000" in stream.getvalue()

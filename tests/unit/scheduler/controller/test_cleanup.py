@@ -1,0 +1,122 @@
+"""What a deleted resource leaves is brought to an end, also by a scheduler that has never seen it."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from mlho.protocol.documents import Execution, State, cancel_key, execution_key
+from mlho.settings import Settings
+from mlho.store.base import Store
+from scheduler.controller.cleanup import Cleaner
+from scheduler.controller.run_thread import Home
+from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
+
+OWNER: Final = "ehr.mlho-scheduler"
+NOWHERE: Final = (
+    "redis://127.0.0.1:1/0"  # what is asked of here needs no Redis, but for the last step of a cancellation
+)
+
+
+def home_in(folder: Path) -> Home:
+    """A store in a folder."""
+    return Home(str(folder), Settings(broker=NOWHERE, signing_key=b"k" * 32))
+
+
+def note(store: Store, uid: str, run_id: str = RUN) -> None:
+    """A former leader's note."""
+    store.put_if_absent(f"operator/runs/{OWNER}/{uid}", json.dumps({"run": run_id}).encode())
+
+
+def notes(store: Store) -> list[str]:
+    """Whose runs are noted as being under way."""
+    return [key.rsplit("/", 1)[1] for key in store.keys("operator/runs/")]
+
+
+def execution(store: Store, state: State) -> Execution:
+    """The run's execution, as a former leader left it."""
+    made = Execution(run=RUN, number=1, state=state, data="s3://ehr/cohort/")
+    store.compare_and_swap(execution_key(RUN), made.to_bytes(), expected=None)
+    return made
+
+
+def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
+    """By release: another one that shares the store has notes of its own."""
+    home = home_in(tmp_path)
+    cleaner, other = Cleaner(home, OWNER), Cleaner(home, "other.mlho-scheduler")
+    cleaner.note("a", RUN)
+    other.note("b", RUN)
+    found: list[Any] = []
+
+    cleaner.find(found.append)
+    wait_until(lambda: bool(found))
+    cleaner.forget("a")
+    wait_until(lambda: notes(home.store()) == ["b"])
+
+    assert found == [{"a": RUN}]
+
+
+def test_what_cannot_be_done_now_is_done_later(tmp_path: Path):
+    """A cancellation whose Redis does not answer leaves the flag and the note, which the next scheduler finds."""
+    home = home_in(tmp_path)
+    store, cleaner = home.store(), Cleaner(home, OWNER)
+    open_one = execution(store, State.OPEN)
+    cleaner.note("a", RUN)
+    flagged = threading.Event()
+
+    cleaner.cancel("a", RUN, flagged=flagged.set)
+    assert flagged.wait(10)
+    cleaner.stop()
+
+    assert store.exists(cancel_key(open_one))
+    assert notes(store) == ["a"]
+
+
+def test_what_was_deleted_before_a_scheduler_led_is_cancelled(tmp_path: Path):
+    """Its note tells; nothing of the run starts any more."""
+    home = home_in(tmp_path)
+    left = execution(home.store(), State.OPEN)
+    note(home.store(), "gone")
+
+    with leading(OneCluster(), home):
+        wait_until(lambda: home.store().exists(cancel_key(left)))
+
+
+def test_what_is_deleted_later_is_cancelled_though_this_scheduler_never_drove_it(tmp_path: Path):
+    """A suspended run of a former leader: the new one has only read its note."""
+    home = home_in(tmp_path)
+    left = execution(home.store(), State.OPEN)
+    note(home.store(), "asleep")
+    cluster = OneCluster(resource("asleep", is_accepted=True))
+
+    with leading(cluster, home):
+        time.sleep(1)
+        assert not home.store().exists(cancel_key(left))
+        cluster.deleted.set()
+        wait_until(lambda: home.store().exists(cancel_key(left)))
+
+
+def test_a_run_that_another_resource_asks_for_is_handed_over(tmp_path: Path):
+    """The deleted resource's note goes; nobody cancels what the other goes on with."""
+    home = home_in(tmp_path)
+    left = execution(home.store(), State.OPEN)
+    for uid in ("gone", "heir"):
+        note(home.store(), uid)
+
+    with leading(OneCluster(resource("heir", is_accepted=True)), home):
+        wait_until(lambda: notes(home.store()) == ["heir"])
+
+    assert not home.store().exists(cancel_key(left))
+
+
+def test_the_note_of_a_run_that_has_ended_is_forgotten(tmp_path: Path):
+    """Whoever ended it was killed before it could."""
+    home = home_in(tmp_path)
+    left = execution(home.store(), State.FINISHED)
+    note(home.store(), "gone")
+
+    with leading(OneCluster(), home):
+        wait_until(lambda: not notes(home.store()))
+
+    assert not home.store().exists(cancel_key(left))

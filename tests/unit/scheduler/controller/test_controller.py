@@ -1,0 +1,220 @@
+"""The operator's parts that need no cluster: the Lease, the cache of a watch, Events and health."""
+
+import datetime as dt
+import itertools
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from mlho.errors import SpecError
+from mlho.settings import Settings
+from scheduler.controller import controller
+from scheduler.controller.conditions import Event, EventReason
+from scheduler.controller.event_recorder import event_object
+from scheduler.controller.informer import Cache
+from scheduler.controller.run_thread import Home
+from scheduler.replica.health import Health, serve_health
+from scheduler.replica.leader_election import GIVE_UP_SECONDS, LEASE_SECONDS, Elector
+from tests.unit.scheduler.in_memory import OneCluster, leading, resource, wait_until
+
+NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
+
+
+class OneLease:
+    """A Lease in memory; ``rival`` writes it before the next writer does."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] | None = None
+        self.versions = itertools.count(1)
+        self.rival: Mapping[str, Any] | None = None
+
+    def read(self) -> dict[str, Any] | None:
+        """The Lease."""
+        return self.found
+
+    def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
+        """Write it, if it is what was found."""
+        if self.rival is not None:
+            self.found, self.rival = {"spec": dict(self.rival), "version": next(self.versions)}, None
+        if found is not self.found:
+            return False
+        self.found = {"spec": dict(spec), "version": next(self.versions)}
+        return True
+
+
+class Clock:
+    """A clock that stands until it is told."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.seconds
+
+
+def elector(door: OneLease, name: str, clock: Clock) -> Elector:
+    """A replica."""
+    return Elector(door, name, clock=clock, now=lambda: NOW + dt.timedelta(seconds=clock.seconds))
+
+
+def test_one_leads_and_the_other_takes_over_when_it_is_silent():
+    """By the rival's own clock: from its first look, the Lease has to stand unchanged for its whole time."""
+    door, clock = OneLease(), Clock()
+    first, second = elector(door, "a", clock), elector(door, "b", clock)
+
+    assert first.try_once()
+    assert not second.try_once()
+    clock.seconds += LEASE_SECONDS - 1
+    assert first.try_once()
+    clock.seconds += LEASE_SECONDS - 1
+    assert not second.try_once()
+    clock.seconds += LEASE_SECONDS
+    assert second.try_once()
+    assert door.found is not None
+    assert door.found["spec"]["leaseTransitions"] == 2
+
+
+def test_a_leader_that_cannot_renew_gives_up_before_another_may_take_over():
+    """It counts from the moment at which it asked."""
+    door, clock = OneLease(), Clock()
+    first = elector(door, "a", clock)
+    first.try_once()
+
+    clock.seconds += GIVE_UP_SECONDS - 0.1
+    assert first.is_leading
+    clock.seconds += 0.2
+    assert not first.is_leading
+    assert GIVE_UP_SECONDS < LEASE_SECONDS
+
+
+def test_of_two_at_the_same_moment_one_wins():
+    """The API server refuses the second write."""
+    door, clock = OneLease(), Clock()
+    door.rival = {"holderIdentity": "b", "leaseDurationSeconds": LEASE_SECONDS}
+
+    assert not elector(door, "a", clock).try_once()
+
+
+def test_a_lease_that_was_released_is_free_at_once():
+    """Nobody waits after an orderly end."""
+    door, clock = OneLease(), Clock()
+    first, second = elector(door, "a", clock), elector(door, "b", clock)
+    first.try_once()
+    assert not second.try_once()
+
+    first.release()
+
+    assert second.try_once()
+
+
+def thing(uid: str, version: int, namespace: str = "ehr") -> dict[str, Any]:
+    """An object as a watch gives it."""
+    return {"metadata": {"uid": uid, "resourceVersion": str(version), "namespace": namespace}}
+
+
+def test_a_cache_never_goes_back():
+    """An answer and a watch may overtake each other; an equal version is no news."""
+    seen: list[tuple[Any, Any]] = []
+    cache = Cache(lambda old, new: seen.append((old, new)))
+
+    for version in (2, 3, 2, 3):
+        cache.put(thing("a", version))
+
+    assert cache.get("a") == thing("a", 3)
+    assert seen == [(None, thing("a", 2)), (thing("a", 2), thing("a", 3))]
+
+
+def test_a_list_removes_what_is_gone_in_its_namespace_only():
+    """Each namespace has a list of its own."""
+    cache = Cache(lambda old, new: None)
+    for obj in (thing("a", 1), thing("b", 1), thing("c", 1, "other")):
+        cache.put(obj)
+
+    cache.replace("ehr", {"b": thing("b", 4)})
+
+    assert sorted(own["metadata"]["uid"] for own in cache.all()) == ["b", "c"]
+
+
+def test_an_event_names_its_run_and_its_reason():
+    """Valid for any name of a run."""
+    obj = {
+        "apiVersion": "mlho.io/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": "a" * 253, "namespace": "ehr", "uid": "u"},
+    }
+
+    made = event_object(obj, Event(EventReason.FAILED, "x" * 5000, is_warning=True), "pod-1", NOW)
+
+    assert (made["type"], made["reason"], len(made["message"])) == ("Warning", "Failed", 1000)
+    assert made["involvedObject"]["uid"] == "u"
+    assert len(made["metadata"]["name"]) <= 253
+
+
+@pytest.mark.parametrize(("is_well", "status"), [(True, 200), (False, 503)])
+def test_health_is_told_over_http(is_well: bool, status: int):
+    """Probes read the status; Prometheus reads the figures."""
+    server = serve_health(
+        Health(lambda: True, lambda: is_well, lambda: {'mlho_scheduler_runs{phase="Running"}': 2}), port=0
+    )
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+
+    with urlopen(f"{address}/metrics") as answer:
+        assert answer.read().splitlines()[-1] == b'mlho_scheduler_runs{phase="Running"} 2'
+    try:
+        with urlopen(f"{address}/readyz") as answer:
+            found = answer.status
+    except HTTPError as error:
+        found = error.code
+        error.close()
+    server.shutdown()
+    server.server_close()
+
+    assert found == status
+
+
+class SilentHome(Home):
+    """One whose store does not answer until it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
+        self.answers = threading.Event()
+
+    def prepare(self, spec: Any) -> Any:
+        """Wait, then say that nothing is there."""
+        self.answers.wait(10)
+        raise SpecError("data.uri: of another kind. Give a folder.")
+
+
+def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever looks at it learns what is waited for; the answer replaces that."""
+    monkeypatch.setattr(controller, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(controller, "STATUS_SECONDS", 0.1)
+    home, cluster = SilentHome(tmp_path), OneCluster(resource("new", is_accepted=False))
+
+    def reasons() -> list[str]:
+        return [own["conditions"][0]["reason"] for own in cluster.statuses]
+
+    with leading(cluster, home):
+        wait_until(lambda: reasons() == ["StoreUnavailable"])
+        home.answers.set()
+        wait_until(lambda: reasons() == ["StoreUnavailable", "InvalidSpec"])
+
+
+def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also those for which nobody is free to ask it."""
+    monkeypatch.setattr(controller, "_PATIENCE_SECONDS", 0.1)
+    home = SilentHome(tmp_path)
+    cluster = OneCluster(*(resource(f"run-{number}", is_accepted=False) for number in range(20)))
+
+    with leading(cluster, home):
+        wait_until(lambda: len(cluster.statuses) >= 20)
+        home.answers.set()
+
+    reasons = [own["conditions"][0]["reason"] for own in cluster.statuses[:20]]
+    assert reasons == ["StoreUnavailable"] * 20

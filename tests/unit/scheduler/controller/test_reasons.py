@@ -1,0 +1,83 @@
+"""What a status says of a failure: its task, the reason in one word, and the remedy."""
+
+import pytest
+
+from mlho.errors import (
+    BundleError,
+    DataError,
+    MlhoError,
+    SpecError,
+    StoreAccessDenied,
+    StoreOutage,
+    StoreUnavailable,
+)
+from mlho.protocol.failures import Failure, FailureClass, Quarantined
+from scheduler.controller.reasons import failures_shown, reason_of
+from scheduler.queue.errors import LEASE_EXPIRED, failure_error, now_quarantined, still_quarantined
+from scheduler.queue.leases import QueueUnavailable
+
+RUN = "0123456789abcdef"
+RETRY = f"mlho retry {RUN} --store s3://bucket/store"
+BAD_TABLE = DataError("events/2.csv", "no column", expected="code", got="2 columns", remedy="Add it.")
+
+
+def remote(which: FailureClass) -> MlhoError:
+    """What a worker said, as the scheduler raises it."""
+    return failure_error(Failure(which, "Kind", "events/2.csv: no column."))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StoreUnavailable("no answer"), "StoreUnavailable"),
+        (StoreOutage("no answer"), "StoreUnavailable"),
+        (StoreAccessDenied("refused"), "StoreAccessDenied"),
+        (QueueUnavailable("no answer"), "QueueUnavailable"),
+        (Quarantined("3 tasks"), "TasksQuarantined"),
+        (BundleError("damaged"), "InvalidBundle"),
+        (BAD_TABLE, "InvalidData"),
+        (SpecError("no such field"), "InvalidSpec"),
+        (remote(FailureClass.INPUT), "InvalidData"),
+        (remote(FailureClass.SPEC), "InvalidSpec"),
+        (remote(FailureClass.INFRASTRUCTURE), "StoreUnavailable"),
+        (remote(FailureClass.INTERNAL), "InternalError"),
+    ],
+)
+def test_an_error_has_its_reason_wherever_it_was_raised(error: MlhoError, reason: str):
+    """The same word from the scheduler's own look and from a worker, and always something to do."""
+    (failure,) = failures_shown(error, retry=RETRY)
+
+    assert reason_of(error) == failure.reason == reason
+    assert failure.message == str(error)
+    assert failure.remedy.endswith(".")
+
+
+def test_each_quarantined_task_is_shown_with_its_starts_and_its_cause():
+    """The first ten; the command that releases them names the run."""
+    tasks = {
+        f"learn/{number}": now_quarantined(RUN, "fit", "ab" * 32, LEASE_EXPIRED, 3) for number in range(12)
+    }
+
+    failures = failures_shown(Quarantined("12 tasks are quarantined", tasks=tasks), retry=RETRY)
+
+    assert [own.task for own in failures] == list(tasks)[:10]
+    assert {own.attempts for own in failures} == {3}
+    assert all("its worker died" in own.message for own in failures)
+    assert all(RETRY in own.remedy for own in failures)
+
+
+def test_a_failed_task_is_named_where_it_is_known():
+    """Else what the error is about stands in its place."""
+    named = remote(FailureClass.INPUT)
+    named.task = "encode/2"
+
+    assert failures_shown(named, retry=RETRY)[0].task == "encode/2"
+    assert failures_shown(BAD_TABLE, retry=RETRY)[0].task == "events/2.csv"
+
+
+def test_a_task_that_was_quarantined_before_still_says_why():
+    """After how many starts, and what went wrong at the last."""
+    error = still_quarantined(RUN, "fit", "ab" * 32, LEASE_EXPIRED, 3)
+
+    assert "by an earlier try, after 3 starts. Last: its worker died" in str(error)
+    assert error.attempts == 3

@@ -1,0 +1,390 @@
+"""What is decided for a run in a cluster: workers made and ended, conditions, phases and Events; from plain facts."""
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scheduler.api.cel_rules import RULES
+from scheduler.api.resource import DesiredState, WorkersSpec
+from scheduler.api.status import ConditionType, Phase, Status, get_condition, is_true
+from scheduler.controller.conditions import EventReason
+from scheduler.controller.observation import (
+    Asked,
+    Check,
+    Drive,
+    JobFacts,
+    PodFacts,
+    Quota,
+    Seen,
+    job_facts,
+    pod_facts,
+    quota_of,
+)
+from scheduler.controller.reconcile import Decision, decide
+
+NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
+RUN = "0123456789abcdef"
+EXECUTION = f"{RUN}-1"
+ASKED = Asked(
+    kind="TrainingRun",
+    namespace="ehr",
+    name="prediabetes",
+    uid="5f9bdc05-b6b2-4289-8746-c1b51198d1a5",
+    generation=1,
+    workers=WorkersSpec(max=4),
+    desired=DesiredState.RUNNING,
+)
+BUSY = Drive(execution=EXECUTION, stages=(("learn", 3, 10),), running=7, slots=2)
+SEEN = Seen(resource=ASKED, status=Status(), now=NOW, check=Check(run_id=RUN), drive=BUSY)
+
+
+def job(generation: int, parallelism: int, **more: Any) -> JobFacts:
+    """One generation of workers."""
+    facts = {"execution": EXECUTION, "memory": "2Gi", "active": parallelism}
+    return JobFacts(name=f"w{generation}", generation=generation, parallelism=parallelism, **(facts | more))
+
+
+def wanted(state: DesiredState) -> Asked:
+    """The same run, of which something else is wanted."""
+    return replace(ASKED, desired=state)
+
+
+def again(seen: Seen, decision: Decision) -> Seen:
+    """The next look, after what was decided was written."""
+    return replace(seen, status=decision.status)
+
+
+@pytest.mark.parametrize(
+    ("running", "minimum", "jobs", "pods"),
+    [
+        pytest.param(7, 0, (), 4, id="as many as there is work for, up to the maximum"),
+        pytest.param(2, 0, (), 2, id="no more than there is work for"),
+        pytest.param(7, 0, (job(1, 1),), 3, id="what is missing, as another generation"),
+        pytest.param(7, 0, (job(1, 4),), None, id="nothing, when all are there"),
+        pytest.param(
+            7, 0, (job(1, 4, is_suspended=True, active=0),), None, id="what Kueue holds back is counted"
+        ),
+        pytest.param(
+            7,
+            0,
+            (job(1, 4, active=3, succeeded=1),),
+            1,
+            id="a pod that was drained is not replaced by its Job",
+        ),
+        pytest.param(7, 0, (job(1, 4, is_over=True),), 4, id="a generation that has ended"),
+        pytest.param(1, 3, (), 3, id="the minimum stays"),
+    ],
+)
+def test_workers_follow_the_work(running: int, minimum: int, jobs: tuple[JobFacts, ...], pods: int | None):
+    """Generations are made for what is missing, between the run's bounds."""
+    asked = replace(ASKED, workers=WorkersSpec(min=minimum, max=4))
+    seen = replace(SEEN, resource=asked, drive=replace(BUSY, running=running), jobs=jobs)
+
+    made = decide(seen).make
+
+    assert (made.parallelism if made else None) == pods
+
+
+def test_a_generation_has_a_number_that_no_other_had():
+    """Also when the Job of the latest is gone: the status remembers."""
+    first = decide(SEEN)
+    assert first.make is not None
+    assert first.make.generation == 1
+
+    second = decide(again(SEEN, first))
+
+    assert second.make is not None
+    assert second.make.generation == 2
+
+
+def test_a_run_without_work_keeps_no_worker():
+    """After a while in which no task was under way."""
+    idle = replace(SEEN, drive=replace(BUSY, running=0, idle_seconds=60), jobs=(job(1, 2),))
+
+    assert decide(idle).delete == ("w1",)
+    assert decide(replace(idle, drive=replace(BUSY, running=0, idle_seconds=1))).delete == ()
+
+
+def test_workers_that_ran_out_of_memory_are_replaced_by_larger_ones():
+    """All of the generation, so that the task cannot meet a small one again; the Event says so."""
+    pods = (PodFacts("p", 1, is_out_of_memory=True),)
+    first = decide(SEEN)
+    seen = replace(again(SEEN, first), jobs=(job(1, 4),), pods=pods)
+
+    decision = decide(seen)
+
+    assert decision.delete == ("w1",)
+    assert decision.make is not None
+    assert (decision.make.memory, decision.make.parallelism) == ("4096Mi", 4)
+    assert EventReason.MEMORY_RAISED in {event.reason for event in decision.events}
+
+
+def test_a_task_that_a_worker_stopped_in_time_raises_the_memory_too():
+    """The kernel need not end a worker first: the worker says how much it had, and only smaller ones are replaced."""
+    first = decide(SEEN)
+    stopped = replace(BUSY, memory_exceeded=2 * 2**30)
+    seen = replace(again(SEEN, first), jobs=(job(1, 4),), drive=stopped)
+
+    decision = decide(seen)
+
+    assert decision.delete == ("w1",)
+    assert decision.make is not None
+    assert (decision.make.memory, decision.make.parallelism) == ("4096Mi", 4)
+    assert EventReason.MEMORY_RAISED in {event.reason for event in decision.events}
+
+    after = replace(again(seen, decision), jobs=(job(2, 4, memory="4096Mi"),))
+    assert (decide(after).delete, decide(after).make) == ((), None)  # the same figure says nothing of them
+    worse = replace(after, drive=replace(BUSY, memory_exceeded=4 * 2**30))
+    more = decide(worse)
+    assert (more.delete, more.make.memory if more.make else "") == (("w2",), "8192Mi")
+
+
+def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
+    """It has not heard the workers say so, and the Job is gone; the status remembers."""
+    stopped = replace(SEEN, jobs=(job(1, 4),), drive=replace(BUSY, memory_exceeded=2 * 2**30))
+
+    taken_over = decide(replace(again(stopped, decide(stopped)), jobs=(), drive=BUSY))
+
+    assert taken_over.make is not None
+    assert taken_over.make.memory == "4096Mi"
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["by the kernel", "by its worker"])
+def test_memory_has_an_end_and_the_status_says_what_to_do(stopped: bool):
+    """At the most memory nothing is replaced; the accepted run cannot be given more, but another one can."""
+    seen = replace(SEEN, jobs=(job(3, 4, memory="8192Mi"),), pods=(PodFacts("p", 3, is_out_of_memory=True),))
+    if stopped:
+        seen = replace(seen, pods=(PodFacts("p", 3),), drive=replace(BUSY, memory_exceeded=8 * 2**30))
+
+    decision = decide(seen)
+
+    assert (decision.make, decision.delete) == (None, ())
+    found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
+    assert found is not None
+    assert (found.status, found.reason) == ("True", "OutOfMemory")
+    assert (
+        "Cancel the run, and apply it under a new name with a larger workers.resources.maxMemory"
+        in found.message
+    )
+    frozen = {rule.message.split()[0] for rule in RULES["TrainingRun"] if "cannot change" in rule.message}
+    assert "spec.workers.resources" in frozen
+
+
+def test_workers_that_end_at_once_come_back_slowly():
+    """No storm of Jobs when a worker cannot work."""
+    failed = [
+        job(n, 4, is_over=True, active=0, failure="PodFailurePolicy: exit code 78", seconds=2.0, ended_at=NOW)
+        for n in range(1, 5)
+    ]
+    seen = replace(SEEN, jobs=tuple(failed))
+
+    assert decide(seen).make is None
+    later = decide(replace(seen, now=NOW + dt.timedelta(seconds=17)))
+    assert later.make is not None
+    assert later.make.generation == 5
+
+
+def test_a_lower_maximum_ends_the_latest_workers():
+    """And the next look makes up for what was too much."""
+    seen = replace(SEEN, resource=replace(ASKED, workers=WorkersSpec(max=2)), jobs=(job(1, 2), job(2, 2)))
+
+    assert decide(seen).delete == ("w2",)
+
+
+def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
+    """One Event for each cause; the same cause is told once."""
+    lost = replace(SEEN, drive=replace(BUSY, trouble=("QueueUnavailable", "Redis is away.")))
+    first = decide(lost)
+    then = replace(again(lost, first), drive=replace(BUSY, trouble=("StoreUnavailable", "No answer.")))
+
+    second = decide(then)
+
+    told = [own.message for own in second.events if own.reason is EventReason.DEGRADED]
+    assert told == ["No answer."]
+    assert EventReason.DEGRADED not in {own.reason for own in decide(again(then, second)).events}
+
+
+def test_workers_that_were_asked_for_stay_while_nobody_carries_the_run_out():
+    """It gave its slot up to another run: its Kubernetes Job stays to be admitted, and the status says what it waits for."""
+    waiting = job(1, 4, active=0, is_suspended=True)
+    decision = decide(replace(SEEN, jobs=(waiting,), drive=None))
+
+    assert (decision.make, decision.delete, decision.is_driven) == (None, (), True)
+    assert decision.status.workers is not None
+    assert decision.status.workers.desired == 4
+    assert decision.status.reason == "WaitingForWorkers"
+
+
+def test_workers_of_another_execution_are_ended():
+    """They serve a queue that is gone."""
+    seen = replace(SEEN, jobs=(job(1, 2, execution=f"{RUN}-0"),))
+
+    assert decide(seen).delete == ("w1",)
+
+
+def test_a_suspended_run_keeps_nothing_and_goes_on():
+    """Its thread is stopped; Running starts it again."""
+    seen = replace(SEEN, resource=wanted(DesiredState.SUSPENDED), jobs=(job(1, 4),))
+
+    decision = decide(seen)
+
+    assert (decision.is_driven, decision.delete, decision.status.phase) == (False, ("w1",), Phase.SUSPENDED)
+    assert EventReason.SUSPENDED in {event.reason for event in decision.events}
+    resumed = decide(replace(again(seen, decision), resource=ASKED, jobs=()))
+    assert resumed.is_driven
+    assert EventReason.RESUMED in {event.reason for event in resumed.events}
+
+
+def test_a_cancelled_run_ends_for_good():
+    """Whatever is wanted afterwards."""
+    decision = decide(replace(SEEN, resource=wanted(DesiredState.CANCELLED), jobs=(job(1, 4),)))
+
+    assert (decision.is_cancelled, decision.delete, decision.status.phase) == (True, ("w1",), Phase.CANCELLED)
+    after = decide(replace(again(SEEN, decision), jobs=(job(1, 4),)))
+    assert not after.is_driven
+    assert after.make is None
+    assert after.delete == ("w1",)
+
+
+def test_what_is_refused_is_said_and_not_carried_out():
+    """With reason and message, as a warning, once."""
+    seen = replace(
+        SEEN, drive=None, check=Check(reason="InvalidData", message="events/: no file. Correct it.")
+    )
+
+    decision = decide(seen)
+
+    assert (decision.is_driven, decision.status.phase, decision.status.reason) == (
+        False,
+        Phase.PENDING,
+        "InvalidData",
+    )
+    assert [(event.reason, event.is_warning) for event in decision.events] == [
+        (EventReason.NOT_ACCEPTED, True)
+    ]
+    assert decide(again(seen, decision)).events == ()
+
+
+def test_a_finished_run_says_what_came_out():
+    """And its workers have a moment to end by themselves."""
+    drive = replace(
+        BUSY, end=ConditionType.SUCCEEDED, stages=(("report", 10, 10),), headline="auroc 0.81", running=0
+    )
+    seen = replace(SEEN, drive=drive, jobs=(job(1, 4),))
+
+    decision = decide(seen)
+
+    assert decision.status.phase is Phase.SUCCEEDED
+    assert (decision.status.progress, decision.status.headline) == ("100%", "auroc 0.81")
+    assert not is_true(decision.status.conditions, ConditionType.PROGRESSING)
+    after = again(seen, decision)
+    assert decide(after).delete == ()
+    assert decide(replace(after, now=NOW + dt.timedelta(seconds=30))).delete == ("w1",)
+
+
+def test_equal_facts_make_an_equal_status():
+    """Nothing changes, nothing is written."""
+    seen = replace(SEEN, jobs=(job(1, 4),), pods=(PodFacts("p", 1, is_ready=True),))
+    first = decide(seen)
+
+    second = decide(replace(again(seen, first), now=NOW + dt.timedelta(minutes=5)))
+
+    assert second.status == first.status
+    assert second.events == ()
+
+
+def test_waiting_for_quota_is_said_in_kueues_words():
+    """In the condition, and as the reason that people see."""
+    asked = replace(ASKED, workers=WorkersSpec(max=4, kueue_queue="batch"))
+    quota = Quota(False, "Pending", "insufficient unused quota for cpu")
+    jobs = (job(1, 4, is_suspended=True, active=0),)
+    seen = replace(SEEN, resource=asked, jobs=jobs, quota=quota)  # though the queue still knows of two slots
+
+    status = decide(seen).status
+
+    assert (status.phase, status.reason, status.message) == (Phase.WAITING, "Pending", quota.message)
+
+
+@pytest.mark.parametrize(
+    ("slots", "ready", "phase"), [(0, 0, "Waiting"), (2, 0, "Running"), (0, 1, "Running")]
+)
+def test_a_run_is_running_once_workers_take_its_tasks(slots: int, ready: int, phase: str):
+    """Which the queue knows before the cluster calls their pods ready."""
+    pods = tuple(PodFacts(f"p{number}", 1, is_ready=True) for number in range(ready))
+    seen = replace(SEEN, jobs=(job(1, 4),), pods=pods, drive=replace(BUSY, slots=slots))
+
+    decision = decide(seen)
+
+    assert decision.status.phase == phase
+    assert (EventReason.STARTED in {event.reason for event in decision.events}) == (phase == "Running")
+
+
+def test_a_status_fits_whatever_happens():
+    """Sixteen kibibytes, and a progress in per cent."""
+    status = decide(SEEN).status
+
+    assert len(str(status.plain())) < 16 * 1024
+    assert (status.stage, status.progress) == ("learn", "30%")
+    assert status.tasks is not None
+    assert (status.tasks.done, status.tasks.running) == (3, 2)
+
+
+def test_facts_of_a_job():
+    """Read from the object of the API server."""
+    obj = {
+        "metadata": {
+            "name": "w1",
+            "creationTimestamp": "2026-11-24T11:59:00Z",
+            "labels": {"mlho.io/generation": "3"},
+            "annotations": {"mlho.io/execution": EXECUTION, "mlho.io/memory": "2Gi"},
+        },
+        "spec": {"parallelism": 2, "suspend": False},
+        "status": {
+            "startTime": "2026-11-24T11:59:30Z",
+            "failed": 2,
+            "conditions": [
+                {
+                    "type": "Failed",
+                    "status": "True",
+                    "reason": "BackoffLimitExceeded",
+                    "message": "too often",
+                    "lastTransitionTime": "2026-11-24T12:00:00Z",
+                }
+            ],
+        },
+    }
+
+    assert job_facts(obj) == JobFacts(
+        name="w1",
+        generation=3,
+        execution=EXECUTION,
+        memory="2Gi",
+        parallelism=2,
+        failed=2,
+        is_over=True,
+        failure="BackoffLimitExceeded: too often",
+        seconds=30.0,
+        began_at=NOW - dt.timedelta(seconds=30),
+        ended_at=NOW,
+    )
+
+
+def test_facts_of_a_pod_that_was_killed_for_its_memory():
+    """The container's state says so."""
+    state = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    obj = {
+        "metadata": {"name": "p", "labels": {"mlho.io/generation": "2"}},
+        "status": {"phase": "Failed", "containerStatuses": [{"state": state}]},
+    }
+
+    assert pod_facts(obj) == PodFacts("p", 2, is_out_of_memory=True)
+
+
+def test_quota_of_a_workload():
+    """Reserved and admitted."""
+    held = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved", "message": ""}
+
+    assert quota_of({"status": {"conditions": [held]}}).is_reserved
+    assert not quota_of({}).is_reserved

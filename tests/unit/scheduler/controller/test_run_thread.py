@@ -1,0 +1,61 @@
+"""The thread that carries a run out: how soon it looks again after what may pass."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlho.errors import MlhoError, StoreAccessDenied
+from mlho.settings import Settings
+from scheduler.api.status import ConditionType
+from scheduler.controller import run_thread
+from scheduler.queue.executions import AnotherScheduler, RunCancelled
+
+
+def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Most often it is a former leader's: the pauses do not grow, as they do for a store that does not answer."""
+    answers: Iterator[MlhoError] = iter([*[AnotherScheduler("not yet")] * 4, RunCancelled("enough")])
+
+    def carry_out(*_: Any, **__: Any) -> None:
+        raise next(answers)
+
+    monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
+    monkeypatch.setattr(run_thread, "_RETRY_SECONDS", (0.01, 600.0))
+    home = run_thread.Home(str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
+    driver = run_thread.Driver(home, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
+
+    driver.start()
+
+    assert driver.join(20)
+    assert driver.picture().end is ConditionType.CANCELLED
+
+
+def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Tried again and shown with its reason, since when and the remedy, until patience is over: then failed, with the same reason."""
+    shown: list[tuple[str, str] | None] = []
+
+    def carry_out(*_: Any, **__: Any) -> None:
+        shown.append(driver.picture().trouble)
+        raise StoreAccessDenied("s3://b: access denied. Grant it.")
+
+    monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
+    monkeypatch.setattr(run_thread, "_RETRY_SECONDS", (0.05,))
+    settings = Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32, store_patience=0.5)
+    home = run_thread.Home(str(tmp_path), settings)
+    driver = run_thread.Driver(home, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
+
+    driver.start()
+
+    assert driver.join(20)
+    assert shown[0] is None
+    reason, message = shown[-1] or ("", "")
+    assert reason == "StoreAccessDenied"
+    assert "Store refuses access since" in message
+    assert "Grant it" in message
+    picture = driver.picture()
+    assert (picture.end, picture.end_reason) == (ConditionType.FAILED, "StoreAccessDenied")
+    assert "same command goes on" in picture.end_message

@@ -1,0 +1,141 @@
+"""Whose turn it is: runs without admitted workers hold no slot; the others go by priority, then by age."""
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from scheduler.controller.turns import (
+    ADMIT_SECONDS,
+    ASK_SECONDS,
+    HINDERED_SECONDS,
+    N_SLOTS,
+    N_STARTERS,
+    REST_SECONDS,
+    UNKNOWN_PRIORITY,
+    Contender,
+    give_turns,
+    learn_priority,
+)
+
+NEW: Final = Contender(uid="new", run_id="new", created="2026-11-24T12:00:00Z")
+WORKING: Final = Contender(uid="", run_id="", is_driven=True, has_workers=True, has_jobs=True)
+WAITING: Final = replace(WORKING, has_workers=False, waited_seconds=ADMIT_SECONDS)
+
+
+def many(n: int, like: Contender) -> list[Contender]:
+    """Runs that differ in nothing but who they are."""
+    return [replace(like, uid=f"run-{number:03d}", run_id=f"run-{number:03d}") for number in range(n)]
+
+
+def test_two_hundred_runs_that_wait_hold_no_slot():
+    """The one that is new has its turn at once, and one of those that wait gives its place up."""
+    parked = many(200, replace(WAITING, is_driven=False))
+    waiting = [replace(own, is_driven=number < N_SLOTS) for number, own in enumerate(parked)]
+
+    chosen = give_turns([*waiting, NEW])
+
+    assert NEW.uid in chosen
+    assert len(chosen) == N_SLOTS
+    assert chosen - {NEW.uid} < {own.uid for own in waiting if own.is_driven}
+
+
+def test_a_run_that_was_let_in_comes_before_all_without_workers():
+    """Its workers hold quota, and wait for tasks."""
+    waiting = many(N_SLOTS, WAITING)
+    admitted = replace(WAITING, uid="in", run_id="in", is_driven=False, has_workers=True)
+    rivals = [replace(own, uid=f"new-{own.uid}", run_id=f"new-{own.uid}") for own in many(N_SLOTS, NEW)]
+
+    chosen = give_turns([*waiting, *rivals, replace(NEW, priority=9), admitted])
+
+    assert admitted.uid in chosen
+
+
+def test_slots_are_not_taken_from_runs_that_have_workers():
+    """Whatever the priority of the one that waits."""
+    working = many(N_SLOTS, WORKING)
+
+    assert give_turns([*working, replace(NEW, priority=1000)]) == {own.uid for own in working}
+
+
+def test_turns_go_by_priority_and_then_by_age():
+    """All new at once, and more than there are slots."""
+    runs = many(N_SLOTS + 8, NEW)
+    late_but_high = replace(NEW, priority=10, created="2026-11-24T13:00:00Z")
+    early = replace(NEW, uid="zz", run_id="zz", created="2026-11-24T11:00:00Z")
+
+    chosen = give_turns([*runs, late_but_high, early])
+
+    assert {late_but_high.uid, early.uid} < chosen
+    assert chosen - {late_but_high.uid, early.uid} == {own.uid for own in runs[: N_SLOTS - 2]}
+
+
+def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
+    """Only then can Kueue preempt others for it; a few at a time, the highest first."""
+    working = many(N_SLOTS, WORKING)
+    queued = [
+        replace(own, uid=f"q{own.uid}", run_id=f"q{own.uid}", needs_workload=True, priority=number)
+        for number, own in enumerate(many(10, NEW))
+    ]
+
+    chosen = give_turns([*working, *queued])
+
+    assert chosen == {own.uid for own in (*working, *queued[-N_STARTERS:])}
+    with_workload = replace(queued[-1], is_driven=True, has_jobs=True, waited_seconds=ADMIT_SECONDS)
+    assert with_workload.uid not in give_turns([*working, with_workload])  # it is Kueue's turn
+
+
+@pytest.mark.parametrize(
+    ("run", "holds"),
+    [
+        pytest.param(WORKING, True, id="has workers"),
+        pytest.param(WAITING, False, id="asked for workers, and has none"),
+        pytest.param(replace(WAITING, waited_seconds=0.0), True, id="has just asked for them"),
+        pytest.param(replace(WAITING, has_jobs=False), True, id="is about to ask"),
+        pytest.param(replace(WAITING, has_jobs=False, waited_seconds=ASK_SECONDS), False, id="never asks"),
+        pytest.param(
+            replace(WAITING, has_jobs=False, waited_seconds=HINDERED_SECONDS), True, id="takes its time"
+        ),
+        pytest.param(
+            replace(WAITING, has_jobs=False, waited_seconds=HINDERED_SECONDS, is_hindered=True),
+            False,
+            id="cannot ask",
+        ),
+        pytest.param(replace(WORKING, is_driven=False), False, id="is not carried out"),
+    ],
+)
+def test_who_holds_a_slot(run: Contender, holds: bool):
+    """Who has workers, and for a moment who may soon have some."""
+    assert run.holds_slot is holds
+
+
+def test_who_could_not_ask_for_workers_rests_before_the_next_try():
+    """So that forty runs whose Jobs are refused do not push each other out all the time."""
+    resting = replace(NEW, rested_seconds=REST_SECONDS - 1)
+    waiting = many(N_SLOTS, replace(WAITING, has_jobs=False, waited_seconds=ASK_SECONDS))
+
+    assert resting.uid not in give_turns([*waiting, resting])
+    assert resting.uid in give_turns([*waiting, replace(resting, rested_seconds=REST_SECONDS)])
+
+
+def test_one_of_two_resources_that_ask_for_the_same_run_has_a_turn():
+    """The one that is carried out; else the earlier."""
+    twin = replace(NEW, uid="twin", created="2026-11-24T12:00:01Z")
+
+    assert give_turns([twin, NEW]) == {NEW.uid}
+    assert give_turns([replace(twin, is_driven=True), NEW]) == {twin.uid}
+
+
+def test_priorities_are_learnt_from_workloads():
+    """A class that none has told yet goes first, since only its Workload can tell."""
+    known: dict[str, int] = {}
+    spec = {"priorityClassName": "high", "priority": 1000}
+
+    learn_priority(known, {"spec": {**spec, "priorityClassSource": "kueue.x-k8s.io/workloadpriorityclass"}})
+    learn_priority(
+        known, {"spec": {**spec, "priorityClassSource": "scheduling.k8s.io/priorityclass", "priority": 1}}
+    )
+    learn_priority(known, {})
+
+    assert known == {"high": 1000}
+    assert replace(NEW, priority=UNKNOWN_PRIORITY).rank < replace(NEW, priority=1000).rank

@@ -1,0 +1,147 @@
+"""What the cluster refuses of a run's workers is known, and said in its words; it is not asked again at once."""
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.scheduler.test_objects import WORKERS
+from tests.unit.scheduler.test_reconcile import ASKED, NOW, SEEN, again, job
+
+from scheduler.api.client import ClusterError, ClusterUnavailable, Kind, Listed
+from scheduler.api.config import WorkerTemplate
+from scheduler.api.status import ConditionType, Phase, get_condition
+from scheduler.controller import worker_jobs
+from scheduler.controller.conditions import EventReason
+from scheduler.controller.observation import JobFacts
+from scheduler.controller.reconcile import decide
+from scheduler.controller.worker_jobs import WorkerJobs
+
+QUOTA = 'Kubernetes: jobs.batch "x" is forbidden: exceeded quota: few, used: count/jobs.batch=1 (status 403).'
+NO_LIMIT = 'Error creating: pods "w1-abcde" is forbidden: failed quota: cpu: must specify limits.cpu'
+UID = WORKERS.uid
+
+
+class Refusing:
+    """An API server that refuses Jobs, and has Events of Jobs whose pods were refused."""
+
+    def __init__(self, error: ClusterError | None = None, *, events: tuple[dict[str, Any], ...] = ()) -> None:
+        self.error = error
+        self.events = events
+        self.asked: list[str] = []
+
+    def apply(self, kind: Kind, obj: dict[str, Any], *, part: str = "") -> dict[str, Any]:
+        """Refuse a Job, or take it."""
+        if self.error is not None:
+            raise self.error
+        return obj
+
+    def list(self, kind: Kind, namespace: str, *, selector: str = "", fields: str = "") -> Listed:
+        """The Events."""
+        self.asked.append(fields)
+        if self.error is not None:
+            raise self.error
+        return Listed(self.events, "1")
+
+
+def jobs_of(cluster: Refusing) -> WorkerJobs:
+    return WorkerJobs(cluster, WorkerTemplate(image="localhost/worker:1"))  # type: ignore[arg-type]  # as much of it as is needed
+
+
+def event(message: str, seconds_ago: float) -> dict[str, Any]:
+    moment = (NOW - dt.timedelta(seconds=seconds_ago)).isoformat()
+    return {"metadata": {}, "reason": "FailedCreate", "message": message, "lastTimestamp": moment}
+
+
+def short_job(seconds: float = 60, **more: Any) -> JobFacts:
+    """A Job that wants two pods and has one."""
+    return job(1, 2, **{"active": 1, "began_at": NOW - dt.timedelta(seconds=seconds), **more})
+
+
+@pytest.mark.parametrize("status", [400, 403, 422, 500])
+def test_a_job_that_is_refused_is_told_and_asked_for_again_later(
+    status: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Quotas, webhooks, and objects that the API server cannot read, which it answers with status 500."""
+    cluster = Refusing(ClusterError(QUOTA, status=status))
+    jobs = jobs_of(cluster)
+
+    assert jobs.ask(WORKERS) is None
+    assert jobs.refusal(UID, "ehr", (), NOW) == QUOTA
+    assert not jobs.may_ask(UID)
+
+    monkeypatch.setattr(worker_jobs, "_ASK_AGAIN_SECONDS", (0.0,))
+    jobs.ask(WORKERS)
+    assert jobs.may_ask(UID)
+    cluster.error = None
+    assert jobs.ask(WORKERS)
+    assert (jobs.refusal(UID, "ehr", (), NOW), jobs.may_ask(UID)) == ("", True)
+
+
+@pytest.mark.parametrize("status", [0, 429, 503])
+def test_an_api_server_that_does_not_answer_refuses_nothing(status: int):
+    """That is a matter of the cluster, not of the run."""
+    jobs = jobs_of(Refusing(ClusterUnavailable("Kubernetes: does not answer.", status=status)))
+
+    with pytest.raises(ClusterUnavailable):
+        jobs.ask(WORKERS)
+    assert jobs.refusal(UID, "ehr", (), NOW) == ""
+
+
+def test_pods_that_are_refused_are_told_by_the_events_of_their_job():
+    """The latest, asked for once; it stays until the Job has its pods."""
+    cluster = Refusing(events=(event("older", 50), event(NO_LIMIT, 5), event("of another time", 500)))
+    jobs = jobs_of(cluster)
+
+    assert jobs.refusal(UID, "ehr", (short_job(),), NOW) == f"Kubernetes Job w1: {NO_LIMIT}"
+    assert jobs.refusal(UID, "ehr", (short_job(),), NOW) == f"Kubernetes Job w1: {NO_LIMIT}"
+    assert cluster.asked == ["involvedObject.kind=Job,involvedObject.name=w1,reason=FailedCreate"]
+    assert jobs.refusal(UID, "ehr", (short_job(active=2),), NOW) == ""
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(short_job(1), id="it is new"),
+        pytest.param(short_job(is_suspended=True, active=0), id="Kueue holds it back"),
+        pytest.param(short_job(succeeded=1), id="its workers were drained"),
+        pytest.param(short_job(is_over=True), id="it has ended"),
+        pytest.param(short_job(is_being_deleted=True), id="it is deleted"),
+    ],
+)
+def test_a_job_with_fewer_pods_for_another_reason_is_not_asked_about(found: JobFacts):
+    """No request to the API server for it."""
+    cluster = Refusing(events=(event(NO_LIMIT, 5),))
+
+    assert jobs_of(cluster).refusal(UID, "ehr", (found,), NOW) == ""
+    assert cluster.asked == []
+
+
+def test_a_scheduler_that_may_not_read_events_goes_on():
+    """With roles that were made for an earlier version."""
+    cluster = Refusing(ClusterError("Kubernetes: events is forbidden (status 403).", status=403))
+    jobs = jobs_of(cluster)
+
+    assert jobs.refusal(UID, "ehr", (short_job(),), NOW) == ""
+    jobs.refusal(UID, "ehr", (short_job(),), NOW)
+    assert len(cluster.asked) == 1
+
+
+def test_a_refusal_is_a_condition_and_one_event():
+    """With the words of the API server; no further Job is asked for meanwhile."""
+    seen = replace(SEEN, refusal=QUOTA, may_ask=False)
+
+    decision = decide(seen)
+
+    found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
+    assert found is not None
+    assert (found.status, found.reason, found.message) == ("True", "WorkersRefused", QUOTA)
+    assert (decision.make, decision.status.phase, decision.status.reason) == (
+        None,
+        Phase.WAITING,
+        "WorkersRefused",
+    )
+    assert [own.message for own in decision.events if own.reason is EventReason.DEGRADED] == [QUOTA]
+    assert decide(again(seen, decision)).events == ()
+    assert decide(replace(again(seen, decision), may_ask=True)).make is not None
+    assert ASKED.workers.max == 4

@@ -1,0 +1,64 @@
+"""The commits of a plan, kept small."""
+
+import pytest
+
+from mlho.errors import CommitLost
+from mlho.steps.records import Commit, StoredFile
+from mlho.store.keys import commit_key
+from mlho.store.memory import MemoryStore
+from scheduler.engine.commits import Commits
+from scheduler.engine.plan import Committed
+
+
+def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
+    """A commit record that is in the store."""
+    files = {f"file{number}": StoredFile(sha256=digest, size=1) for number, digest in enumerate(digests)}
+    commit = Commit(task=task, kind="x", files=files, seconds=0)
+    store.put_if_absent(commit_key(task), commit.model_dump_json().encode())
+    return commit
+
+
+def test_key_and_digest_are_known_and_the_record_is_read_when_asked_for():
+    """All that a mapping does, by name."""
+    store = MemoryStore()
+    first, second = committed(store, "aa", "1"), committed(store, "bb", "2")
+    commits = Commits(store)
+    commits["first"] = first
+    commits["second"] = second
+
+    assert dict(commits) == {"first": first, "second": second}
+    assert commits.known["second"] == Committed("bb", second.digest)
+    del commits["first"]
+    assert list(commits) == ["second"]
+    assert len(commits) == 1
+    assert "first" not in commits
+    with pytest.raises(KeyError):
+        commits["first"]
+
+
+def test_a_record_that_has_gone_is_said():
+    """Somebody removed it: the command knows it again when it is run again."""
+    store = MemoryStore()
+    commits = Commits(store)
+    commits["first"] = committed(store, "aa")
+    store.delete(commit_key("aa"))
+
+    assert "first" in commits
+    with pytest.raises(
+        CommitLost, match=r"gone from the store or damaged\. Run the same command again"
+    ) as caught:
+        commits["first"]
+    assert caught.value.sha256 == "aa"
+    assert commits.lost("aa") == "first"
+
+
+def test_tasks_are_found_by_the_digest_of_a_file():
+    """All of them that have it; one whose record has gone has none."""
+    store = MemoryStore()
+    commits = Commits(store)
+    for name, digests in {"aa": "12", "bb": "3", "cc": "24", "dd": "2"}.items():
+        commits[name] = committed(store, name, *digests)
+    store.delete(commit_key("dd"))
+
+    assert commits.naming("2") == ["aa", "cc"]
+    assert commits.naming("9") == []

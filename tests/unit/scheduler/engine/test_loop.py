@@ -1,0 +1,174 @@
+"""One run from its specification to its files, with tasks that run here or fail as they are told to."""
+
+import hashlib
+import json
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlho.errors import ArtifactDamaged, DataError, StoreUnavailable
+from mlho.store.keys import blob_key
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+from scheduler.engine.loop import MAX_ATTEMPTS, Run, carry_out
+from scheduler.engine.manifest import make_manifest
+from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, run_inline, write_tables
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tables(tmp_path_factory.mktemp("data"), make_tables(200, seed=4))
+
+
+def make_run(data: Path, store=None) -> Run:
+    spec = make_spec()
+    return Run(spec, make_manifest(spec.spec.data.tables, data), data, store or MemoryStore())
+
+
+class Failing(InlineExecutor):
+    """Fails tasks of one kind so many times, then does them."""
+
+    def __init__(self, run: Run, kind: str, error: Exception, times: int) -> None:
+        super().__init__(run.store, run.data)
+        self.kind, self.error, self.left = kind, error, times
+
+    def submit(self, task):
+        if task.kind != self.kind or self.left == 0:
+            return super().submit(task)
+        self.left -= 1
+        self.submitted.append(task)
+        future: Future = Future()
+        future.set_exception(self.error)
+        return future
+
+
+class Watching:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def update(self, stages, running) -> None:
+        self.seen.append((sum(done for _, done, _ in stages), running))
+
+
+@pytest.mark.parametrize("n_slots", [1, 4])
+def test_no_more_tasks_are_under_way_than_slots(n_slots, data):
+    """And every task that is done is counted, up to all of them."""
+    run, watch = make_run(data), Watching()
+    finished = carry_out(run, InlineExecutor(run.store, data), watch, n_slots=n_slots)
+
+    assert max(running for _, running in watch.seen) <= n_slots
+    done = [own for own, _ in watch.seen]
+    assert done == sorted(done)
+    assert done[-1] == finished.n_tasks == finished.n_new == 15
+
+
+def test_a_failed_task_fails_the_run(data):
+    """The step's own error comes out; what was committed stays; no result is published."""
+    run = make_run(data)
+    error = DataError("a", "b", expected="c", got="d", remedy="e")
+
+    with pytest.raises(DataError, match="a: b"):
+        carry_out(run, Failing(run, "summarize_run", error, 1), Nobody(), n_slots=2)
+    assert not run.store.exists(f"runs/{run.run_id}/result.json")
+    again = InlineExecutor(run.store, data)
+    carry_out(run, again, Nobody(), n_slots=2)
+    assert [task.kind for task in again.submitted] == [
+        "summarize_run",
+        "judge_model",
+        "fit_final_model",
+        "test_model",
+        "write_report",
+    ]
+
+
+def test_what_trying_again_mends_is_tried_again(data):
+    """A store that did not answer twice is no failure of the run."""
+    run = make_run(data)
+    executor = Failing(run, "merge_dictionary", StoreUnavailable("busy"), MAX_ATTEMPTS - 1)
+    finished = carry_out(run, executor, Nobody(), n_slots=2)
+
+    assert finished.n_new == 15
+    assert [task.kind for task in executor.submitted].count("merge_dictionary") == MAX_ATTEMPTS
+
+
+def test_trying_again_ends(data):
+    """After the last attempt the error comes out."""
+    run = make_run(data)
+    executor = Failing(run, "merge_dictionary", StoreUnavailable("busy"), 99)
+
+    with pytest.raises(StoreUnavailable, match="busy"):
+        carry_out(run, executor, Nobody(), n_slots=2)
+    assert executor.left == 99 - MAX_ATTEMPTS
+
+
+def test_whole_blob_is_not_deleted_though_a_worker_says_that_it_is_damaged(data):
+    """The one who deletes looks first, whoever asked; the task is tried again, and at last its error comes out."""
+    run = make_run(data)
+    other = "a blob of another run"
+    digest = hashlib.sha256(other.encode()).hexdigest()
+    run.store.put_if_absent(blob_key(digest), other.encode())
+    executor = Failing(run, "merge_dictionary", ArtifactDamaged("damaged", sha256=digest), MAX_ATTEMPTS - 1)
+    finished = carry_out(run, executor, Nobody(), n_slots=2)
+
+    assert finished.n_new == finished.n_tasks
+    assert run.store.get(blob_key(digest)) == other.encode()
+
+
+def test_work_of_another_run_is_found(data):
+    """Runs share tasks by what determines them, not by who asked."""
+    store = MemoryStore()
+    run_inline(data, store)
+    again = run_inline(data, store, {"selection.nFeatures": 3})
+
+    assert {"encode_partition", "pack_features", "define_cohort"}.isdisjoint(again.kinds())
+    assert "run_iteration" in again.kinds()
+
+
+def test_a_finished_run_does_nothing_again(data):
+    """The same command once more: no task, and the same report."""
+    store = MemoryStore()
+    first = run_inline(data, store)
+    run = make_run(data, store)
+    finished = carry_out(run, InlineExecutor(store, data), Nobody(), n_slots=2)
+    assert (finished.n_new, finished.report) == (0, first.finished.report)
+
+
+def test_the_run_id_counts_what_is_asked_and_the_data(data, tmp_path):
+    """Not the names, nor where the data are; any other field and any other byte."""
+    run = make_run(data)
+    other = Run(run.spec, run.manifest, tmp_path, run.store)
+    renamed = run.spec.model_copy(update={"metadata": run.spec.metadata.model_copy(update={"name": "else"})})
+
+    assert other.run_id == run.run_id
+    assert Run(renamed, run.manifest, data, run.store).run_id == run.run_id
+    assert Run(make_spec({"validation.seed": 8}), run.manifest, data, run.store).run_id != run.run_id
+
+
+def test_a_run_is_described_before_it_starts_and_published_at_its_end(data, tmp_path):
+    """Specification and manifest first; then the bundle, the report and, last, the result."""
+    store = LocalStore(tmp_path)
+    home = run_inline(data, store)
+    folder = tmp_path / "runs" / home.finished.run_id
+
+    assert (
+        make_spec().spec
+        == type(make_spec()).model_validate(yaml.safe_load((folder / "spec.yaml").read_text())).spec
+    )
+    assert set(json.loads((folder / "manifest.json").read_text())) == {
+        "events",
+        "labels",
+        "demographics",
+        "concepts",
+    }
+    assert {path.name for path in folder.iterdir()} >= {"bundle", "report.html", "result.json"}
+    commit = home.finished.report
+    assert (
+        store.get(
+            f"blobs/sha256/{commit.files['result.json'].sha256[:2]}/{commit.files['result.json'].sha256}"
+        )
+        == (folder / "result.json").read_bytes()
+    )

@@ -1,0 +1,240 @@
+"""Outages of the store: waited for in every place where a run asks it, shown meanwhile, and ended after a stated time."""
+
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import SpecError, StoreAccessDenied, StoreOutage
+from mlho.settings import Settings, store_patience
+from mlho.store.memory import MemoryStore
+from scheduler.controller.reasons import failures_shown, reason_of
+from scheduler.engine import outages
+from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.outages import StoreGivenUp, StoreHealth, watching
+from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, run_inline, write_tables
+from tests.unit.scheduler.in_memory import wait_until
+
+DENIED = StoreAccessDenied("s3://b: access denied.")
+AWAY = StoreOutage("s3://b: no answer.")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "_BACKOFF_SECONDS", (0.01, 0.02))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tables(tmp_path_factory.mktemp("data"), make_tables(200, seed=4))
+
+
+class Faulty(MemoryStore):
+    """Refuses five requests in a row from the n-th on."""
+
+    def __init__(self, error: StoreOutage, *, begins: int) -> None:
+        super().__init__()
+        self.error, self.begins = error, begins
+        self.n_requests = self.n_refused = 0
+
+    def _may_refuse(self) -> None:
+        self.n_requests += 1
+        if self.begins <= self.n_requests < self.begins + 5:
+            self.n_refused += 1
+            raise self.error
+
+    def get(self, key):
+        self._may_refuse()
+        return super().get(key)
+
+    def compare_and_swap(self, key, data, *, expected):
+        self._may_refuse()
+        return super().compare_and_swap(key, data, expected=expected)
+
+    def exists(self, key):
+        self._may_refuse()
+        return super().exists(key)
+
+
+def make_run(data: Path, store: MemoryStore) -> Run:
+    spec = make_spec()
+    return Run(spec, make_manifest(spec.spec.data.tables, data), data, store)
+
+
+def test_an_outage_goes_on_until_all_have_been_served():
+    """One place that is served says nothing of another that was refused; begin and end are told once each."""
+    told: list[str] = []
+    health = StoreHealth(tell=told.append)
+
+    health.failed("run", AWAY)
+    health.failed("leader", AWAY)
+    health.failed("run", AWAY)
+    health.served("run")
+    assert health.outage is not None
+    assert health.outage.reason == "StoreUnavailable"
+    health.served("leader")
+
+    assert health.outage is None
+    assert [words.split(" since")[0].split(",")[0] for words in told] == [
+        "Store unavailable",
+        "The store serves again",
+    ]
+    assert "no answer" in told[0]
+    assert "gives up after 24 h (MLHO_STORE_PATIENCE)" in told[0]
+
+
+def test_refused_access_is_said_rather_than_silence():
+    """Of several causes that which a person must mend; since when stays what it was."""
+    health = StoreHealth()
+    health.failed("watch", AWAY)
+    since = health.outage.since
+    health.failed("task", DENIED)
+    health.failed("watch", AWAY)
+
+    assert (health.outage.reason, health.outage.since) == ("StoreAccessDenied", since)
+    assert "access denied" in health.outage.words
+
+
+def test_the_pauses_grow_and_begin_anew_once_served():
+    """Of each place by itself."""
+    health = StoreHealth()
+
+    assert [health.failed("a", AWAY) for _ in range(3)] == [0.01, 0.02, 0.02]
+    assert health.failed("b", AWAY) == 0.01
+    health.served("a")
+    assert health.failed("a", AWAY) == 0.01
+
+
+def test_patience_ends():
+    """After the stated time from the first refusal on, with the reason of the last."""
+    clock = Clock()
+    health = StoreHealth(patience=3600, clock=clock)
+    health.failed("run", AWAY)
+    clock.now += 3600
+    health.failed("run", DENIED)
+    health.check()
+    clock.now += 1
+
+    with pytest.raises(
+        StoreGivenUp, match=r"has not served for 60 min .*same command goes on.*access denied"
+    ) as caught:
+        health.check()
+    assert reason_of(caught.value) == "StoreAccessDenied"
+    (failure,) = failures_shown(caught.value, retry="mlho retry")
+    assert "credentials" in failure.remedy
+
+
+@pytest.mark.parametrize("error", [AWAY, DENIED], ids=["no answer", "denied"])
+@pytest.mark.parametrize("begins", [1, 4, 12, 30, 60, 90, 130])
+def test_a_run_gets_through_an_outage_wherever_it_begins(error, begins, data):
+    """Wherever it happens to be refused: planning, handing out, tasks, publishing. No task is blamed, and the result is the same."""
+    store = Faulty(error, begins=begins)
+    health = StoreHealth()
+    finished = carry_out(
+        make_run(data, store), InlineExecutor(store, data), Nobody(), n_slots=3, health=health
+    )
+    whole = run_inline(data, MemoryStore())
+
+    assert store.n_refused == 5
+    assert health.outage is None
+    assert finished.report.facts["result_digest"] == whole.digest
+
+
+class Denied(InlineExecutor):
+    """Meets refusals in all tasks of one kind until it is let through."""
+
+    def __init__(self, run: Run, kind: str) -> None:
+        super().__init__(run.store, run.data)
+        self.kind, self.is_denied = kind, True
+
+    def submit(self, task):
+        if task.kind != self.kind or not self.is_denied:
+            return super().submit(task)
+        future: Future = Future()
+        future.set_exception(DENIED)
+        return future
+
+
+def test_a_refused_task_waits_while_others_go_on(data):
+    """A right that is missing for one kind of task holds up that kind, and shows; once it is granted the run ends well."""
+    run = make_run(data, MemoryStore())
+    executor, health = Denied(run, "define_cohort"), StoreHealth()
+    seen: list[str] = []
+
+    class Granting(Nobody):
+        def update(self, stages, running):
+            seen.append(health.outage.reason if health.outage else "")
+            if seen.count("StoreAccessDenied") > 5:
+                executor.is_denied = False
+
+    finished = carry_out(run, executor, Granting(), n_slots=2, health=health)
+
+    assert finished.n_new == finished.n_tasks
+    assert seen[-1] == ""
+
+
+def test_a_run_that_waits_can_be_stopped_and_goes_on(data):
+    """The observer is asked while the store is waited for; patience that is over ends it, and the same run goes on."""
+    store = MemoryStore()
+    run = make_run(data, store)
+    executor = Denied(run, "run_iteration")
+
+    class StopError(Exception):
+        pass
+
+    class Stopping(Nobody):
+        n = 0
+
+        def update(self, stages, running):
+            self.n += health.outage is not None
+            if self.n > 3:
+                raise StopError
+
+    health = StoreHealth()
+    with pytest.raises(StopError):
+        carry_out(run, executor, Stopping(), n_slots=2, health=health)
+    with pytest.raises(StoreGivenUp, match="access denied"):
+        carry_out(run, executor, Nobody(), n_slots=2, health=StoreHealth(patience=0.3))
+    executor.is_denied = False
+    assert carry_out(run, executor, Nobody(), n_slots=2).report.facts["result_digest"]
+
+
+def test_a_store_that_may_be_away_is_asked_all_the_time(monkeypatch):
+    """An outage shows though nobody else asks, and so does its end."""
+    monkeypatch.setattr(outages, "_LOOK_SECONDS", 0.02)
+
+    class Remote(MemoryStore):
+        may_be_away = True
+        is_away = True
+
+        def ping(self, key):
+            assert key == "runs/r/spec.yaml"
+            if self.is_away:
+                raise AWAY
+
+    store, health = Remote(), StoreHealth()
+    with watching(store, "runs/r/spec.yaml", health, run="r"):
+        wait_until(lambda: health.outage is not None)
+        store.is_away = False
+        wait_until(lambda: health.outage is None)
+    store.is_away = True
+    time.sleep(0.1)
+    assert health.outage is None
+
+
+def test_the_patience_is_a_setting():
+    """A day unless ``MLHO_STORE_PATIENCE`` says otherwise."""
+    assert Settings.from_environment({}).store_patience == store_patience({}) == 86_400
+    assert Settings.from_environment({"MLHO_STORE_PATIENCE": "60"}).store_patience == 60
+    with pytest.raises(SpecError, match="MLHO_STORE_PATIENCE"):
+        store_patience({"MLHO_STORE_PATIENCE": "soon"})

@@ -1,0 +1,75 @@
+"""The embedded executor: real worker processes."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from mlho.errors import ArtifactNotFound, DataError
+from mlho.steps.base import Task
+from mlho.store.local import LocalStore
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.plan import plan_cohort
+from scheduler.engine.process_pool import LocalPool
+from tests.builders import make_spec, make_tables, write_tables
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tables(tmp_path / "data", make_tables(100))
+
+
+def cohort_task(data: Path) -> Task:
+    spec = make_spec().spec
+    return plan_cohort(spec, make_manifest(spec.data.tables, data))["cohort"].bind({})
+
+
+def test_a_pool_starts_nothing_until_it_is_needed(data, tmp_path):
+    """A finished run needs no worker."""
+    before = multiprocessing.active_children()
+    with LocalPool(str(tmp_path / "store"), data, n_workers=2):
+        pass
+
+    assert multiprocessing.active_children() == before
+
+
+def test_a_worker_commits_and_answers(data, tmp_path):
+    """The outcome comes back, the artifact is in the store, no scratch is left, and the workers end with the pool."""
+    store = LocalStore(tmp_path / "store")
+    task = cohort_task(data)
+    with LocalPool(str(store.root), data, n_workers=1) as pool:
+        outcome = pool.submit(task).result(timeout=60)
+        again = pool.submit(task).result(timeout=60)
+
+    assert (outcome.is_new, again.is_new) == (True, False)
+    assert outcome.commit.facts["n_patients"] == 100
+    assert list(store.keys("commits/")) == [f"commits/{task.key[:2]}/{task.key}"]
+    assert list(store.scratch().iterdir()) == []
+    assert multiprocessing.active_children() == []
+
+
+def test_an_error_of_ours_comes_back_whole(data, tmp_path):
+    """With its kind and its parts; nothing is committed."""
+    store = LocalStore(tmp_path / "store")
+    task = cohort_task(data)
+    (data / "labels.parquet").unlink()
+    with LocalPool(str(store.root), data, n_workers=1) as pool:
+        error = pool.submit(task).exception(timeout=60)
+
+    assert isinstance(error, DataError)
+    assert (error.where, error.got) == ("labels.parquet", "no file")
+    assert list(store.keys("commits/")) == []
+    assert list(store.scratch().iterdir()) == []
+
+
+def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
+    """At once, whatever they do."""
+
+    def leave() -> None:
+        with LocalPool(str(tmp_path / "store"), data, n_workers=2) as pool:
+            pool.submit(cohort_task(data))
+            raise ArtifactNotFound("x")
+
+    with pytest.raises(ArtifactNotFound):
+        leave()
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,98 @@
+"""Progress: what is ready and what is done, from plan and commits alone."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlho.steps.records import Commit
+from scheduler.engine.plan import Manifest, PlannedTask, plan_run
+from scheduler.engine.ready_tasks import MOST_NEEDS, Progress
+from tests.builders import make_spec
+
+PLAN = {
+    "a": PlannedTask("a", "define_cohort", "cohort"),
+    "b": PlannedTask("b", "check_splits", "learn", needs={"cohort": ("a",)}),
+    "c": PlannedTask("c", "run_fold", "learn", needs={"cohort": ("a",), "splits": ("b",)}),
+}
+
+
+def committed(*names: str) -> dict[str, Commit]:
+    return {name: Commit(task=name, kind="x", files={}, seconds=0) for name in names}
+
+
+def all_ready(progress: Progress) -> list[str]:
+    return [task.name for ready in iter(lambda: progress.next_ready(100), []) for task in ready]
+
+
+def ready(done, taken=()):
+    return all_ready(Progress(PLAN, committed(*done), taken))
+
+
+def test_a_task_is_ready_when_all_that_it_needs_is_there():
+    """Not before, and not again when it is taken or done."""
+    assert ready([]) == ["a"]
+    assert ready([], taken=["a"]) == []
+    assert ready(["a"]) == ["b"]
+    assert ready(["a", "b"]) == ["c"]
+    assert ready(["a", "b", "c"]) == []
+
+
+def test_a_lost_commit_makes_its_task_ready_again():
+    """And what needs it waits."""
+    assert ready(["b", "c"]) == ["a"]
+
+
+def test_done_is_counted_by_stage_in_order():
+    """Stages that a plan does not have are left out; commits of other plans do not count."""
+    assert Progress(PLAN, committed("a", "b", "other")).by_stage() == [("cohort", 1, 1), ("learn", 1, 2)]
+
+
+def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
+    """And counts it; a task that is put back is handed out again, once."""
+    progress = Progress(PLAN, {})
+
+    assert all_ready(progress) == ["a"]
+    progress.take_in("a")
+    assert progress.by_stage() == [("cohort", 1, 1), ("learn", 0, 2)]
+    assert all_ready(progress) == ["b"]
+    progress.put_back("b")
+    assert all_ready(progress) == ["b"]
+    progress.take_in("b")
+    assert all_ready(progress) == ["c"]
+
+
+def test_no_more_are_handed_out_than_there_is_room_for():
+    """The first of the plan's order come first, the others next time; a window that shrank has no room at all."""
+    plan = {name: PlannedTask(name, "check_splits", "learn") for name in "abc"}
+    progress = Progress(plan, {})
+
+    assert [task.name for task in progress.next_ready(2)] == ["a", "b"]
+    assert progress.next_ready(0) == progress.next_ready(-1) == []
+    assert all_ready(progress) == ["c"]
+
+
+def test_tasks_that_need_very_many_others_are_handed_out_a_few_at_a_time():
+    """Each holds the keys of all that it reads, and the scheduler's memory is small."""
+    wide = tuple(f"part{number}" for number in range(MOST_NEEDS))
+    plan = {name: PlannedTask(name, "encode_partition", "encode") for name in wide}
+    plan |= {name: PlannedTask(name, "merge_dictionary", "pack", needs={"all": wide}) for name in "ab"}
+    progress = Progress(plan, {name: Commit(task=name, kind="x", files={}, seconds=0) for name in wide})
+
+    assert [task.name for task in progress.next_ready(9)] == ["a"]
+    assert [task.name for task in progress.next_ready(9)] == ["b"]
+    assert progress.next_ready(9) == []
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 3))
+def test_every_order_of_commits_ends_the_plan(random, n_blocks):
+    """Whichever ready task is done next, all are done in the end, each once."""
+    manifest = Manifest({"events": (), "labels": ()})
+    plan = plan_run(make_spec().spec, manifest, n_blocks=n_blocks, n_samples=10**6)
+    progress, done = Progress(plan, {}), []
+    ready_now = all_ready(progress)
+    while ready_now:
+        name = ready_now.pop(random.randrange(len(ready_now)))
+        progress.take_in(name)
+        done.append(name)
+        ready_now += all_ready(progress)
+
+    assert sorted(done) == sorted(plan)

@@ -1,0 +1,58 @@
+"""Workers of this machine that end: what is made of it."""
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mlho.settings import BROKER
+from scheduler.queue.embedded_server import WorkerEnds
+from scheduler.queue.run import worker_command
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """What the workers said."""
+    path = tmp_path / "workers.log"
+    path.write_text(
+        "".join(f"line {number}\n" for number in range(40)) + "error: the store does not answer.\n"
+    )
+    return path
+
+
+def test_a_worker_that_refuses_its_configuration_is_quoted(log: Path):
+    """No other will do better, and its log goes with the command."""
+    refusal = WorkerEnds(log, lambda _: None).refusal(os.EX_CONFIG, 0.5)
+
+    assert str(refusal).endswith("  error: the store does not answer.")
+    assert "line 5\n" not in str(refusal)  # the last words are enough
+
+
+def test_workers_that_end_at_once_again_and_again_are_told_of(log: Path):
+    """Not each of them; one that was killed, or worked for a while, is no sign of it."""
+    told: list[str] = []
+    ends = WorkerEnds(log, told.append)
+
+    for returncode, seconds in [(1, 0.5), (1, 0.5), (1, 0.5), (-9, 0.5), (1, 0.5), (1, 60), *[(1, 0.5)] * 3]:
+        assert ends.refusal(returncode, seconds) is None
+    assert told == []
+    assert ends.refusal(1, 0.5) is None
+
+    assert len(told) == 1
+    assert "as soon as they are started" in told[0]
+    assert told[0].endswith("error: the store does not answer.")
+
+
+def test_the_command_for_workers_can_be_pasted(tmp_path: Path):
+    """Quoted where it must be, without the password, of which it says where it belongs."""
+    store = tmp_path / "my store"
+
+    words = worker_command("0123456789abcdef", str(store), "redis://:secret@queue:6379/0")
+
+    first, command = words.split(":\n  ")
+    assert BROKER in first
+    assert "secret" not in words
+    arguments = shlex.split(command)
+    assert arguments[arguments.index("--store") + 1] == str(store)
+    assert arguments[arguments.index("--broker") + 1] == "redis://queue:6379/0"

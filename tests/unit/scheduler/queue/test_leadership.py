@@ -1,0 +1,174 @@
+"""Who drives a run whose store cannot say, on a real Redis: of two schedulers one works, and a commit comes from the one that leads."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from mlho.errors import MlhoError
+from mlho.store.keys import commit_key
+from mlho.store.memory import MemoryStore
+from scheduler.queue.executions import AnotherScheduler, Deposed
+from scheduler.queue.leadership import Fence, leading, patiently
+from scheduler.queue.leases import QueueUnavailable
+from tests.services.redis_servers import Server
+
+RUN = "0123456789abcdef"
+KEY = f"mlho:{RUN}:leader"
+LEASE_SECONDS = 1.0
+
+
+class Loose(MemoryStore):
+    """A store whose server has no conditional writes."""
+
+    has_one_winner = False
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture
+def raw(server: Server) -> Iterator["redis.Redis"]:
+    client = redis.Redis.from_url(server.url, decode_responses=True)
+    client.flushall()
+    yield client
+    client.close()
+
+
+def fence(server: Server) -> Fence:
+    return Fence(server.url, RUN, lease_seconds=LEASE_SECONDS)
+
+
+def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None:
+    """The second gives up once the first has been seen to renew; the first goes on."""
+    with Fence(server.url, RUN, lease_seconds=2.5) as first:
+        with pytest.raises(AnotherScheduler, match="as the queue says"), fence(server):
+            pass
+        first.check()
+
+
+def test_key_of_another_type_is_taken_over(server: Server, raw: "redis.Redis") -> None:
+    """No scheduler has made it."""
+    with fence(server) as one:
+        raw.delete(KEY)
+        raw.rpush(KEY, "x")
+        one.check()
+        assert raw.type(KEY) == "string"
+
+
+def test_of_eight_schedulers_that_start_at_once_one_works(server: Server, raw: "redis.Redis") -> None:
+    barrier, winners, losers = threading.Barrier(8), [], []
+
+    def start() -> None:
+        barrier.wait()
+        try:
+            with Fence(server.url, RUN, lease_seconds=2.5) as own:
+                time.sleep(4)
+                own.check()
+                winners.append(own)
+        except AnotherScheduler:
+            losers.append(1)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(winners), len(losers)) == (1, 7)
+
+
+def test_a_scheduler_that_left_need_not_be_waited_for(server: Server, raw: "redis.Redis") -> None:
+    """Its key is gone with it."""
+    with fence(server):
+        assert raw.exists(KEY)
+    assert not raw.exists(KEY)
+    began = time.monotonic()
+    with fence(server) as second:
+        second.check()
+    assert time.monotonic() - began < LEASE_SECONDS
+
+
+def test_a_scheduler_that_died_is_waited_for_until_its_right_expires(
+    server: Server, raw: "redis.Redis"
+) -> None:
+    raw.set(KEY, "of one that was killed", px=700)
+    with fence(server) as own:
+        own.check()
+
+
+def test_whoever_was_stopped_meanwhile_may_not_commit(server: Server, raw: "redis.Redis") -> None:
+    """The look before each commit raises, and leaving does not take the other's right away."""
+    with fence(server) as old:
+        raw.set(KEY, "of the new one")
+        with pytest.raises(Deposed, match="took over"):
+            old.check()
+    assert raw.get(KEY) == "of the new one"
+
+
+def test_an_emptied_redis_costs_nobody_the_lead(server: Server, raw: "redis.Redis") -> None:
+    """The next look takes the right again; a rival that comes later is refused."""
+    with Fence(server.url, RUN, lease_seconds=2.5) as own:
+        raw.flushall()
+        own.check()
+        with pytest.raises(AnotherScheduler), fence(server):
+            pass
+
+
+def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
+    """The look cannot be answered; patience waits for Redis and then goes on, or gives up after its time."""
+    server = Server(tmp_path)
+    server.start()
+    try:
+        with fence(server) as own:
+            server.kill()
+            with pytest.raises(QueueUnavailable):
+                own.check()
+            with pytest.raises(QueueUnavailable):
+                patiently(own.check, seconds=0.5)
+            back = threading.Timer(0.7, server.start)
+            back.start()
+            patiently(own.check)
+            back.join()
+    finally:
+        server.kill()
+
+
+def test_in_a_store_that_has_one_winner_redis_is_not_asked() -> None:
+    """The pointer in the store is enough."""
+    with leading(MemoryStore(), RUN, "redis://127.0.0.1:1/0") as lead:
+        lead()
+
+
+def test_in_compat_mode_both_pointer_and_redis_are_asked(server: Server, raw: "redis.Redis") -> None:
+    store = Loose()
+    with leading(store, RUN, server.url) as lead:
+        lead()
+        assert raw.exists(KEY)
+        raw.set(KEY, "of another")
+        with pytest.raises(Deposed):
+            lead()
+
+
+def test_a_deposed_scheduler_leaves_no_commit_record(server: Server, raw: "redis.Redis") -> None:
+    """From the proposal to the record, with the look between them: the new leader's to write."""
+    from mlho.steps.proposals import adopt, propose
+    from mlho.steps.records import Commit, StoredFile
+
+    store = Loose()
+    file = StoredFile(sha256="a" * 64, size=1)
+    commit = Commit(task="b" * 64, kind="merge_dictionary", files={"out": file}, facts={}, seconds=1.0)
+    with leading(store, RUN, server.url) as lead:
+        propose(store, commit)
+        raw.set(KEY, "of another")
+        with pytest.raises(MlhoError, match="took over"):
+            adopt(store, commit.task, lead=lead)
+        assert not store.exists(commit_key(commit.task))
+        raw.delete(KEY)
+        assert adopt(store, commit.task, lead=lead) == commit

@@ -1,0 +1,83 @@
+"""What a scheduler tells Prometheus: the names of the manual, few series, and none of a run that is over."""
+
+import re
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlho.errors import SpecError
+from scheduler.engine.plan import STAGES
+from scheduler.queue.embedded_server import free_port
+from scheduler.queue.metrics import MetricsPage
+from scheduler.queue.pending import Figures
+
+MANUAL = Path(__file__).parents[4] / "docs/operations.md"
+ONE, OTHER = "a" * 16, "b" * 16
+MOST_SERIES = 40
+
+
+def samples_of(text):
+    return [one for family in text_string_to_metric_families(text) for one in family.samples]
+
+
+@pytest.fixture
+def page():
+    page = MetricsPage()
+    for run in (ONE, OTHER):
+        page.add(run, Figures(sent=7, retried=2, slots=4, is_degraded=True)).update(
+            [(stage, 1, 2) for stage in STAGES], 3
+        )
+    yield page
+    page.close()
+
+
+def test_names_and_labels_are_those_of_the_manual(page):
+    """No more, no fewer."""
+    documented = {
+        name: frozenset(re.findall(r"`(\w+)`", labels.split(" (")[0]))
+        for name, labels in re.findall(r"^\| `(mlho_run_\w+)` \| (.*?) \|", MANUAL.read_text(), re.MULTILINE)
+    }
+    exposed = {one.name: frozenset(one.labels) for one in samples_of(generate_latest(page.registry).decode())}
+    assert exposed == documented
+
+
+def test_a_run_has_few_series_though_it_has_all_stages(page):
+    """At most 40; each run has as many as any other."""
+    samples = samples_of(generate_latest(page.registry).decode())
+    counts = {run: sum(one.labels["run"] == run for one in samples) for run in (ONE, OTHER)}
+    assert counts[ONE] == counts[OTHER] <= MOST_SERIES
+    assert sum(counts.values()) == len(samples)
+
+
+def test_a_run_that_is_over_has_no_series(page):
+    """They end with it; the other run's stay."""
+    page.remove(ONE)
+    samples = samples_of(generate_latest(page.registry).decode())
+    assert {one.labels["run"] for one in samples} == {OTHER}
+    page.remove(OTHER)
+    assert samples_of(generate_latest(page.registry).decode()) == []
+
+
+def test_figures_are_read_when_prometheus_asks(page):
+    """Over HTTP, as it does."""
+    figures = Figures(sent=1)
+    page.add("c" * 16, figures)
+    figures.sent = 12
+    port = free_port()
+    page.serve(port, "127.0.0.1")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        samples = samples_of(answer.read().decode())
+    assert [
+        one.value for one in samples if one.name == "mlho_run_sent_total" and one.labels["run"] == "c" * 16
+    ] == [12.0]
+
+
+def test_a_port_that_is_taken_is_refused_with_the_remedy(page):
+    """Not with a stack trace."""
+    port = free_port()
+    page.serve(port, "127.0.0.1")
+    with pytest.raises(SpecError, match=rf"--metrics-port {port} on 127\.0\.0\.1.*Choose a free port"):
+        MetricsPage().serve(port, "127.0.0.1")

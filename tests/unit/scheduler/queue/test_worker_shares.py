@@ -1,0 +1,106 @@
+"""The workers of a machine are shared out evenly over the runs that can use them."""
+
+import math
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.queue.worker_shares import TURN_SECONDS, Moves, Need, Seat, moves, shares
+
+RUNS = "abcde"
+needs_of = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 60)), min_size=1, max_size=5).map(
+    lambda drawn: [Need(run, wants, float(waited)) for run, (wants, waited) in zip(RUNS, drawn, strict=False)]
+)
+seats_of = st.lists(st.tuples(st.sampled_from(RUNS), st.integers(0, 60), st.booleans()), max_size=8).map(
+    lambda drawn: [
+        Seat(number, run, float(seconds), leaves) for number, (run, seconds, leaves) in enumerate(drawn)
+    ]
+)
+
+
+@given(needs=needs_of, seats=seats_of, n_workers=st.integers(1, 8))
+def test_no_worker_is_idle_while_a_run_wants_one(needs, seats, n_workers):
+    """All places are dealt out, unless there is not that much to do; nobody gets more than it can use."""
+    given_to = shares(needs, seats, n_workers)
+    assert sum(given_to.values()) == min(n_workers, sum(need.wants for need in needs))
+    assert all(given_to[need.run] <= need.wants for need in needs)
+
+
+@given(needs=needs_of, seats=seats_of, n_workers=st.integers(1, 8))
+def test_nobody_has_two_more_than_another_that_wants_more(needs, seats, n_workers):
+    """A run that did not get all that it wants is at most one worker behind any other."""
+    given_to = shares(needs, seats, n_workers)
+    hungry = [given_to[need.run] for need in needs if given_to[need.run] < need.wants]
+    assert all(most - least <= 1 for least in hungry for most in given_to.values())
+
+
+@given(needs=needs_of, seats=seats_of, n_workers=st.integers(1, 8))
+def test_there_are_never_more_workers_than_places(needs, seats, n_workers):
+    """A worker that was asked to leave keeps its place until it has left."""
+    step = moves(needs, seats, n_workers)
+    assert len(step.start) <= max(0, n_workers - len(seats))
+    leaving = {seat.number for seat in seats if seat.is_leaving}
+    assert not leaving & set(step.leave)
+
+
+@given(needs=needs_of, n_workers=st.integers(1, 8))
+def test_what_was_shared_out_stays_so(needs, n_workers):
+    """Once the workers are there, nothing moves as long as nothing changes."""
+    seats = []
+    first = moves(needs, seats, n_workers)
+    seats = [Seat(number, run, 0.0) for number, run in enumerate(first.start)]
+    settled = [replace(need, waited=1.0) for need in needs]
+    step = moves(settled, seats, n_workers)
+    assert (step.start, step.leave) == ((), ())
+
+
+def test_a_short_run_gets_a_worker_of_the_long_one_that_was_there_first():
+    """Two workers serve the long run; the one that came last leaves, and its place goes to the short one."""
+    needs = [Need("long", 30), Need("short", 2)]
+    seats = [Seat(0, "long", 60.0), Seat(1, "long", 50.0)]
+    assert moves(needs, seats, 2).leave == (1,)
+    one_left = [Seat(0, "long", 60.0), Seat(1, "long", 50.0, is_leaving=True)]
+    assert moves(needs, one_left, 2) == Moves()
+    assert moves(needs, seats[:1], 2).start == ("short",)
+
+
+def test_runs_take_turns_when_there_are_more_of_them_than_workers():
+    """One worker, three runs that always have work: simulated for ten turns, each gets at least three."""
+    turns = _simulate([Need(run, 5, math.inf) for run in "abc"], n_workers=1, seconds=10 * TURN_SECONDS)
+    assert set(turns) == set("abc")
+    assert min(turns.values()) >= 2 * TURN_SECONDS
+    assert max(turns.values()) - min(turns.values()) <= 2 * TURN_SECONDS
+
+
+def test_an_odd_place_goes_round():
+    """Three workers, two runs: over ten turns neither has much more than half."""
+    turns = _simulate([Need("a", 9), Need("b", 9)], n_workers=3, seconds=10 * TURN_SECONDS)
+    assert abs(turns["a"] - turns["b"]) <= 2 * TURN_SECONDS
+
+
+def test_a_run_without_work_gives_its_workers_up_only_if_somebody_waits():
+    """A stage that ends is followed by another one, soon."""
+    seats = [Seat(0, "a", 9.0), Seat(1, "b", 9.0)]
+    idle = Need("b", 0)
+    assert moves([Need("a", 1), idle], seats, 2).leave == ()
+    assert moves([Need("a", 2), idle], seats, 2).leave == (1,)
+
+
+def _simulate(needs, *, n_workers, seconds):
+    """Seconds that workers served each run, when leaving takes one second and starting none."""
+    seats, next_number = [], 0
+    served = {need.run: 0.0 for need in needs}
+    waited = {need.run: need.waited for need in needs}
+    for _ in range(int(seconds)):
+        seats = [replace(seat, seconds=seat.seconds + 1) for seat in seats if not seat.is_leaving]
+        waited = {run: time + 1 for run, time in waited.items()}
+        for seat in seats:
+            served[seat.run] += 1
+        step = moves([replace(need, waited=waited[need.run]) for need in needs], seats, n_workers)
+        seats = [replace(seat, is_leaving=seat.number in step.leave) for seat in seats]
+        for run in step.start:
+            seats.append(Seat(next_number, run, 0.0))
+            waited[run] = 0.0
+            next_number += 1
+    return served

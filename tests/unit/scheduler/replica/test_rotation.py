@@ -1,0 +1,82 @@
+"""Secrets that are replaced: the scheduler ends to be started with the new ones, and workers with old ones are replaced."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.unit.scheduler.test_objects import TEMPLATE, WORKERS
+from tests.unit.scheduler.test_reconcile import SEEN, job
+
+from scheduler.api.objects import worker_job
+from scheduler.controller.observation import Seen, job_facts
+from scheduler.controller.reconcile import decide
+from scheduler.replica.rotation import checksum_of, end_on_rotation
+
+
+def mounted(folder: Path, version: str, **entries: str) -> None:
+    """Write entries of a Secret as Kubernetes mounts them: links by way of a folder that is swapped."""
+    real = folder / f"..{version}"
+    real.mkdir()
+    for name, value in entries.items():
+        (real / name).write_text(value, encoding="utf-8")
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(Path("..data") / name)
+    (folder / "..new").symlink_to(real.name)
+    (folder / "..new").rename(folder / "..data")
+
+
+def test_a_checksum_changes_with_any_entry_and_tells_none(tmp_path: Path):
+    """Eight digits of all entries together."""
+    mounted(tmp_path, "1", broker="redis://:old@redis", key="k" * 48)
+    first = checksum_of(tmp_path)
+    mounted(tmp_path, "2", broker="redis://:old@redis", key="n" * 48)
+
+    assert len(first) == 8
+    assert checksum_of(tmp_path) != first
+    mounted(tmp_path, "3", broker="redis://:old@redis", key="k" * 48)
+    assert checksum_of(tmp_path) == first
+
+
+def test_without_files_there_is_nothing_to_compare(tmp_path: Path):
+    """No folder, or an empty one: nobody looks, and nothing ends."""
+    assert checksum_of(None) == checksum_of(tmp_path) == checksum_of(tmp_path / "missing") == ""
+
+
+def test_a_scheduler_ends_once_its_secrets_are_replaced(tmp_path: Path):
+    """And not before."""
+    mounted(tmp_path, "1", key="k" * 48)
+    stop = threading.Event()
+    arguments = (tmp_path, checksum_of(tmp_path), stop)
+    thread = threading.Thread(target=end_on_rotation, args=arguments, kwargs={"seconds": 0.02})
+    thread.start()
+
+    assert not stop.wait(0.2)
+    mounted(tmp_path, "2", key="n" * 48)
+    assert stop.wait(5)
+    thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("seen", "deleted"),
+    [
+        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets="old"),)), ("w1",)),
+        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets="new"),)), ()),
+        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets=""),)), ()),
+        (replace(SEEN, secrets="", jobs=(job(1, 4, secrets="old"),)), ()),
+        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets="old", active=0, is_suspended=True),)), ()),
+    ],
+    ids=["other", "equal", "of an earlier version", "nobody looks", "no pod yet: it gets the new ones"],
+)
+def test_workers_with_replaced_secrets_are_replaced(seen: Seen, deleted: tuple[str, ...]):
+    """They drain; the next look makes others."""
+    assert decide(seen).delete == deleted
+
+
+def test_a_generation_knows_its_secrets():
+    """By an annotation of the Kubernetes Job, none where nobody looks."""
+    made = worker_job(WORKERS, TEMPLATE, secrets="0123abcd")
+    made["metadata"]["creationTimestamp"] = "2026-11-24T12:00:00Z"
+
+    assert job_facts(made).secrets == "0123abcd"
+    assert "mlho.io/secrets" not in worker_job(WORKERS, TEMPLATE)["metadata"]["annotations"]
