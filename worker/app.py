@@ -19,7 +19,7 @@ from celery.worker.request import Request
 from mlho.protocol.messages import TASK_NAME, Refusal
 from mlho.protocol.names import QUEUE, Names
 from mlho.protocol.transport import celery_settings
-from worker.tasks import Desk
+from worker.task_handler import Desk
 from worker.transport import Connection, use_transport
 
 _TICK_SECONDS: Final = 1.0

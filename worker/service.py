@@ -18,15 +18,15 @@ from mlho.protocol.tracing import open_traces
 from mlho.settings import Settings
 from mlho.store.base import Store
 from worker import app as celery_app
-from worker.children import Children, Ending
+from worker.child_processes import Children, Ending
 from worker.claims import Claims, Unavailable
-from worker.guard import Guard, Limits
-from worker.health import Watchdog
-from worker.lifecycle import Heart
+from worker.heartbeat import Heart
+from worker.memory_guard import Guard, Limits
 from worker.metrics import WorkerMetrics
 from worker.starts import Starts
-from worker.tasks import Desk
+from worker.task_handler import Desk
 from worker.traces import AttemptTraces
+from worker.watchdog import Watchdog
 
 _REDIS_SECONDS: Final = 60.0
 

@@ -18,7 +18,7 @@ from kombu.transport.virtual import QoS
 
 from mlho.protocol.names import QUEUE
 from mlho.protocol.outages import outage_of
-from worker.tasks import Desk
+from worker.task_handler import Desk
 
 _PAUSE_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = {"interval_start": 1, "interval_step": 1, "interval_max": 2}

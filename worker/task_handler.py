@@ -18,10 +18,10 @@ from mlho.protocol.scripts import MAX_ATTEMPTS, Verdict
 from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
 from worker.child import longer_words
-from worker.children import Answer, ChildDied, Children, Ending, death_words
+from worker.child_processes import Answer, ChildDied, Children, Ending, death_words
 from worker.claims import Claim, Claims, Lease, Unavailable
 from worker.envelope import genuine_envelope
-from worker.lifecycle import Heart
+from worker.heartbeat import Heart
 from worker.metrics import WorkerMetrics
 from worker.starts import Starts
 from worker.traces import AttemptTraces

@@ -16,7 +16,7 @@ from mlho.errors import MlhoError
 from mlho.protocol.documents import Execution, is_over
 from mlho.protocol.scripts import HEARTBEAT_SECONDS, Beat
 from mlho.store.base import Store
-from worker.children import Children, Ending
+from worker.child_processes import Children, Ending
 from worker.claims import Claims, Lease, Unavailable
 
 _STORE_EVERY_BEATS: Final = 2  # the durable flag is read at half the pace: it costs a request to the store

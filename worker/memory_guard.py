@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mlho.processes import own_memory
-from worker.children import Children, Ending
+from worker.child_processes import Children, Ending
 
 _EVERY_SECONDS: Final = 0.5
 _CEILING: Final = 0.9  # of the limit: what one sample to the next may add, and what is not ours

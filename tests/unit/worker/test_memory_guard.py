@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from worker import guard
-from worker.children import Busy, Ending
-from worker.guard import Guard, Limits
+from worker import memory_guard
+from worker.child_processes import Busy, Ending
+from worker.memory_guard import Guard, Limits
 
 
 @dataclass
@@ -55,7 +55,7 @@ def test_hard_limit_ends() -> None:
 def test_largest_is_ended_when_memory_runs_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limit 100: ceiling 90. 30 + 50 of the children and 11 of the worker pass it; the child with 50 goes."""
     sizes = {1: 30, 2: 50, os.getpid(): 11}
-    monkeypatch.setattr(guard, "own_memory", lambda pid: sizes[pid])
+    monkeypatch.setattr(memory_guard, "own_memory", lambda pid: sizes[pid])
     children = Children([Busy("small", 1, 0), Busy("large", 2, 0)])
     _guard(children, memory_bytes=100).look()
     assert children.done == [("large", "memory")]
