@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from mlho import load_bundle
-from mlho.method.auroc import auroc
+from mlho.method.evaluation.auroc import auroc
 from mlho.synthetic import make_cohort
 from scheduler.cli.parser import main as mlho
 

@@ -22,7 +22,7 @@ import numpy as np
 from _problem import prepare
 
 from mlho.method.classifiers import classifier_named
-from mlho.method.confidence import confidence_scores
+from mlho.method.stability.confidence import confidence_scores
 from mlho.synthetic import Truth, read_truth
 from mlho.synthetic.verdict import is_expected
 from mlho.training.design import learn_design

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from _figures import best_seconds, show
 
-from mlho.method.jmi import rank
+from mlho.method.selection.jmi import rank
 
 
 def read_matrix(reference: Path) -> tuple[np.ndarray, np.ndarray]:

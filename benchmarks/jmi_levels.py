@@ -21,10 +21,10 @@ import numpy as np
 from _command import DATA, write_spec
 from _problem import prepare
 
-from mlho.method.auroc import auroc
 from mlho.method.classifiers import classifier_named
-from mlho.method.jmi import rank_columns
-from mlho.method.levels import ColumnBlock, cut_at_terciles
+from mlho.method.evaluation.auroc import auroc
+from mlho.method.selection.jmi import rank_columns
+from mlho.method.selection.levels import ColumnBlock, cut_at_terciles
 from mlho.training.design import learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import cells_of, select

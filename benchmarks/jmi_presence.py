@@ -10,7 +10,7 @@ import numpy as np
 from _figures import best_seconds, peak_extra_mb, show
 from scipy import sparse
 
-from mlho.method.jmi import rank
+from mlho.method.selection.jmi import rank
 
 N_SAMPLES, N_COLUMNS, N_PICKS, N_THREADS = 56_000, 5_000, 200, 2
 

@@ -14,9 +14,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlho.errors import DataError
-from mlho.method import glmboost, jmi
-from mlho.method.matrix import Mode
-from mlho.method.screen import ScreenRule, screen_by_prevalence
+from mlho.method.classifiers import boosting
+from mlho.method.selection import jmi
+from mlho.method.selection.matrix import Mode
+from mlho.method.selection.screen import ScreenRule, screen_by_prevalence
 
 
 class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -37,9 +38,9 @@ class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         distinct count, which favours columns of many levels as R does. The last two refuse values that are not whole
         numbers from 0 on.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}, default="jmi"
-        See :func:`mlho.method.jmi.rank`.
+        See :func:`mlho.method.selection.jmi.rank`.
     screen : {"at-least", "mlho-r"}, default="at-least"
-        See :func:`mlho.method.screen.min_patients`.
+        See :func:`mlho.method.selection.screen.min_patients`.
 
     Attributes
     ----------
@@ -146,7 +147,7 @@ class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         Log odds ratio per unit of X.
     intercept_ : float64 array, shape (1,)
         Log-odds of a row of zeros.
-    result_ : mlho.method.glmboost.GLMBoostResult
+    result_ : mlho.method.classifiers.boosting.GLMBoostResult
         All of the model: the path, the scale, the columns that were constant.
     n_features_in_ : int
         Columns seen in ``fit``.
@@ -181,7 +182,7 @@ class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         X, y = validate_data(self, X, y, accept_sparse=["csc", "csr"], dtype=np.float64)
         labels, self.classes_ = _two_classes(y)
-        self.result_ = glmboost.fit(X, labels, self.n_steps, learning_rate=self.learning_rate)
+        self.result_ = boosting.fit(X, labels, self.n_steps, learning_rate=self.learning_rate)
         self.coef_ = self.result_.coefficients[np.newaxis]
         self.intercept_ = np.array([self.result_.intercept])
         return self

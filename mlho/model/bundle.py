@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import BundleError, DataError, MlhoError, SpecError
-from mlho.method.calibration import PlattCalibrator
 from mlho.method.classifiers import fitted_from_files
 from mlho.method.classifiers.base import FittedClassifier
-from mlho.method.thresholds import Threshold
+from mlho.method.evaluation.calibration import PlattCalibrator
+from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.card import model_card
 from mlho.model.document import BundleDocument, document_bytes, parse_document
 from mlho.model.files import DIGEST, DOCUMENT, digest_line, facts_of, read_document, read_files, write_folder
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlho.encoding.demographics import DemographicsEncoder
-    from mlho.method.features import Cells, Encoding
+    from mlho.method.selection.features import Cells, Encoding
     from mlho.report.result import BundleTest
 
 CARD: Final = "model_card.md"

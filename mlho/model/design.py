@@ -1,6 +1,6 @@
 """The design matrix: features in their order, then the demographics, as training and scoring both build it.
 
-Linear models take one in which absent is zero, trees one in which it is missing: see :mod:`mlho.method.tree_matrix`.
+Linear models take one in which absent is zero, trees one in which it is missing: see :mod:`mlho.method.classifiers.tree_matrix`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.demographics import DemographicsEncoder
-from mlho.method.features import Cells, Encoding
+from mlho.method.selection.features import Cells, Encoding
 
 _Column = tuple[NDArray[np.int32], NDArray[np.float64]]
 
@@ -80,14 +80,14 @@ def build_tree_design(
     Returns
     -------
     scipy.sparse.csr_array of float32, shape (n_samples, n_features + k)
-        As :func:`mlho.method.tree_matrix.tree_matrix` gives it.
+        As :func:`mlho.method.classifiers.tree_matrix.tree_matrix` gives it.
 
     Raises
     ------
     DataError
         A number is beyond float32; the error names its column.
     """
-    from mlho.method.tree_matrix import tree_matrix
+    from mlho.method.classifiers.tree_matrix import tree_matrix
 
     columns = [encoding.stored(column_cells) for encoding, column_cells in zip(encodings, cells, strict=True)]
     columns += _dense_columns(extra, is_value[len(columns) :], n_samples)

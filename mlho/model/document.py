@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from mlho.errors import BundleError
-from mlho.method.calibration import PlattCalibrator
-from mlho.method.thresholds import Threshold
+from mlho.method.evaluation.calibration import PlattCalibrator
+from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.files import FileFacts, is_bundle_file
 from mlho.model.parts import BundleFeature, BundlePart, BundleParts, BundlePerformance, Scoring
 

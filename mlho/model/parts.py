@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from mlho.method.calibration import PlattCalibrator
 from mlho.method.classifiers.base import FittedClassifier
-from mlho.method.features import AGGREGATES, Encoding, Range
-from mlho.method.thresholds import Threshold
+from mlho.method.evaluation.calibration import PlattCalibrator
+from mlho.method.evaluation.thresholds import Threshold
+from mlho.method.selection.features import AGGREGATES, Encoding, Range
 from mlho.model.golden import ColumnStatistics
 from mlho.spec_types import PLAUSIBLE_YEARS
 
@@ -126,7 +126,7 @@ class BundleFeature(BundlePart):
 
     @property
     def aggregate(self) -> str:
-        """One of ``mlho.method.features.AGGREGATES``."""
+        """One of ``mlho.method.selection.features.AGGREGATES``."""
         return self.encoding.aggregate
 
 

@@ -15,7 +15,7 @@ from mlho.encoding.ledger import Ledger
 from mlho.encoding.matrix import Matrix
 from mlho.encoding.partition import encode_partition
 from mlho.errors import DataError
-from mlho.method.features import OF_VALUES, Cells
+from mlho.method.selection.features import OF_VALUES, Cells
 from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
 from mlho.model.document import BundleDocument
 from mlho.model.frames import (

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from mlho.encoding.demographics import DemographicsEncoder, NumberCode
-from mlho.method.features import Encoding
+from mlho.method.selection.features import Encoding
 
 YES, NO, NONE = "yes", "no", "none"
 _MINUS = "\N{MINUS SIGN}"

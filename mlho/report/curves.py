@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from mlho.method.student_t import t_quantile
+from mlho.method.stability.student_t import t_quantile
 from mlho.report.canvas import Frame, legend, line, marker, polyline, rect, svg, text
 
 N_GRID: Final = 101

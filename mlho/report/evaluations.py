@@ -1,4 +1,4 @@
-"""Reading the evaluations of a result: the JSON of ``mlho.method.evaluation.Evaluation``, one per iteration and candidate."""
+"""Reading the evaluations of a result: the JSON of ``mlho.method.evaluation.evaluation.Evaluation``, one per iteration and candidate."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

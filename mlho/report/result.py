@@ -223,7 +223,7 @@ class CandidateIteration(Part):
     """Index into ``settings``."""
     evaluation: dict[str, Any]
     """On the test set: figures of the probabilities as the classifier gives them, calibration raw and calibrated, and
-    what each threshold on the calibrated probability does; ``mlho.method.evaluation.Evaluation`` without its curves."""
+    what each threshold on the calibrated probability does; ``mlho.method.evaluation.evaluation.Evaluation`` without its curves."""
     calibrator: dict[str, Any]
     """Fitted on out-of-fold scores."""
 

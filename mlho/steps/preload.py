@@ -17,7 +17,7 @@ import mlho.sources.dbmart
 import mlho.training.final
 import mlho.training.publish
 import mlho.training.summary  # noqa: F401 - importing is the purpose
-from mlho.method.cholesky import factor
+from mlho.method.consensus.cholesky import factor
 
 factor(np.eye(1))
 

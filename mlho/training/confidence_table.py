@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.method.confidence import ConfidenceTable, confidence_scores
+from mlho.method.stability.confidence import ConfidenceTable, confidence_scores
 from mlho.report.result import Confidence
 from mlho.training.records import CoefficientRecord
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
-from mlho.method.auroc import auroc
 from mlho.method.classifiers import Setting, choose_setting, classifier_named
+from mlho.method.evaluation.auroc import auroc
 from mlho.method.splits import test_patients
 from mlho.training.confidence_table import count_returns
 from mlho.training.design import Design, learn_design

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.method.bootstrap import bootstrap_by_patient
-from mlho.method.calibration import fit_calibrator
 from mlho.method.classifiers import classifier_named
-from mlho.method.evaluation import Evaluation, evaluate
-from mlho.method.figures import threshold_figures
+from mlho.method.evaluation.bootstrap import bootstrap_by_patient
+from mlho.method.evaluation.calibration import fit_calibrator
+from mlho.method.evaluation.evaluation import Evaluation, evaluate
+from mlho.method.evaluation.figures import threshold_figures
 from mlho.report.result import Estimate, Spread, TestSet
 from mlho.report.words import possible
 from mlho.training.consensus_folds import Choice, ConsensusFold, Held, choose

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.demographics import DemographicsEncoder, encode_demographics
-from mlho.method.features import Encoding
-from mlho.method.tree_matrix import Absent
+from mlho.method.classifiers.tree_matrix import Absent
+from mlho.method.selection.features import Encoding
 from mlho.model.design import build_design, build_tree_design, value_columns
 from mlho.training.problem import Problem
 from mlho.training.selection import cells_of, learn_encodings

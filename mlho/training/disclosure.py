@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort import CategoricalColumn, Cohort, NumericColumn
 from mlho.encoding.define import USED
-from mlho.method.suppression import hidden_cells
+from mlho.method.evaluation.suppression import hidden_cells
 from mlho.report.result import AttritionStep, Characteristic
 
 _MIN_SD = 2  # values that a standard deviation needs

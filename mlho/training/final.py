@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
-from mlho.method.auroc import auroc_estimate
-from mlho.method.calibration import PlattCalibrator, fit_calibrator
 from mlho.method.classifiers import FittedClassifier, classifier_named
-from mlho.method.metrics import Estimate
-from mlho.method.thresholds import Threshold
+from mlho.method.evaluation.auroc import auroc_estimate
+from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
+from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.thresholds import Threshold
 from mlho.training.design import Design, learn_design
 from mlho.training.folds import CrossValidation
 from mlho.training.iteration import fit_chosen, thresholds_of

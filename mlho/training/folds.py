@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.method.auroc import auroc
 from mlho.method.classifiers import Setting, choose_setting, classifier_named
-from mlho.method.tree_matrix import ABSENT
+from mlho.method.classifiers.tree_matrix import ABSENT
+from mlho.method.evaluation.auroc import auroc
 from mlho.spec import Candidate
 from mlho.training.design import Design, learn_design
 from mlho.training.problem import Problem

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.method.calibration import PlattCalibrator, fit_calibrator
 from mlho.method.classifiers import FittedClassifier, classifier_named
-from mlho.method.evaluation import Evaluation, evaluate
-from mlho.method.thresholds import Threshold, fixed_alert_rate, fixed_sensitivity, youden
+from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
+from mlho.method.evaluation.evaluation import Evaluation, evaluate
+from mlho.method.evaluation.thresholds import Threshold, fixed_alert_rate, fixed_sensitivity, youden
 from mlho.training.design import Design, learn_design
 from mlho.training.folds import CrossValidation, FoldScores, by_design, cross_validate, run_fold
 from mlho.training.problem import Problem

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mlho.method.metrics import error_distribution
-from mlho.method.spread import mean_with_spread
+from mlho.method.evaluation.metrics import error_distribution
+from mlho.method.stability.spread import mean_with_spread
 from mlho.report.result import CandidateIteration, Curves, Estimate, Spread, TestSet
 from mlho.report.words import plural, possible
 from mlho.training.problem import Problem

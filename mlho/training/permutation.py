@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.matrix import ColumnBlock
-from mlho.method.features import Cells
+from mlho.method.selection.features import Cells
 from mlho.method.splits import patient_order
 from mlho.training.problem import Problem
 

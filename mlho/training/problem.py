@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort import Cohort
 from mlho.encoding.concepts import Concepts
 from mlho.encoding.matrix import Matrix
-from mlho.method.features import AGGREGATES, Range
+from mlho.method.selection.features import AGGREGATES, Range
 from mlho.spec import TrainingSpec
 from mlho.training.splits import Iteration, Partition, partition
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.fates import lost_sentence
 from mlho.encoding.ledger import Ledger, Rule
-from mlho.method.tree_matrix import dense_rows
+from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring

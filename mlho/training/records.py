@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mlho.method.evaluation import Evaluation
-from mlho.method.reliability import pooled_bins
-from mlho.method.suppression import shown_counts
+from mlho.method.evaluation.evaluation import Evaluation
+from mlho.method.evaluation.reliability import pooled_bins
+from mlho.method.evaluation.suppression import shown_counts
 from mlho.report.result import CandidateIteration, IterationResult, SettingScore
 from mlho.training.folds import CrossValidation
 from mlho.training.iteration import CandidateOutcome, IterationOutcome

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
-from mlho.method.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
-from mlho.method.jmi import Ranking, rank_columns
-from mlho.method.levels import ColumnBlock
-from mlho.method.screen import screen_by_prevalence
+from mlho.method.selection.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
+from mlho.method.selection.jmi import Ranking, rank_columns
+from mlho.method.selection.levels import ColumnBlock
+from mlho.method.selection.screen import screen_by_prevalence
 from mlho.training.permutation import permuted_labels, shadow_block, shadow_cells
 from mlho.training.problem import Problem
 

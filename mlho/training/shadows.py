@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mlho.method.classifiers import FittedClassifier, classifier_named
-from mlho.method.confidence import confidence_scores
+from mlho.method.stability.confidence import confidence_scores
 from mlho.model.design import build_design
 from mlho.report.result import ConfidenceLevel, Estimate, FalseFeatures
 from mlho.training.permutation import shadow_cells

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mlho.method.consensus import LogisticFit, fit_logistic, odds_ratios, profile_intervals
-from mlho.method.stability import bound_false_selections, nogueira_stability
+from mlho.method.consensus.regression import LogisticFit, fit_logistic, odds_ratios, profile_intervals
+from mlho.method.stability.agreement import bound_false_selections, nogueira_stability
 from mlho.report.result import (
     CandidateSummary,
     Estimate,

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mlho.method.auroc import auroc
+from mlho.method.evaluation.auroc import auroc
 from mlho.model.bundle import load_bundle
 from mlho.store.local import LocalStore
 from tests.builders import DAY_US, Tables, run_inline, write_tables

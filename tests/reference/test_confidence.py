@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlho.method.confidence import confidence_scores
+from mlho.method.stability.confidence import confidence_scores
 
 
 @pytest.mark.parametrize("run", ["dems", "nodems"])

@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlho.method.consensus import LogisticFit, OddsRatio, fit_logistic, odds_ratios, profile_intervals
+from mlho.method.consensus.regression import (
+    LogisticFit,
+    OddsRatio,
+    fit_logistic,
+    odds_ratios,
+    profile_intervals,
+)
 
 Matrix = tuple[np.ndarray, np.ndarray, list[str]]
 

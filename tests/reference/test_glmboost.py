@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlho.method import glmboost
-from mlho.method.auroc import auroc
-from mlho.method.classifiers import choose_setting, classifier_named
+from mlho.method.classifiers import boosting, choose_setting, classifier_named
+from mlho.method.evaluation.auroc import auroc
 
 DEMOGRAPHICS = ("white", "black", "hispanic", "sex_cd")
 TOLERANCE = 1e-9
@@ -79,10 +78,10 @@ def case(request, reference: Path, data: Path) -> Case:
 
 
 @pytest.fixture(scope="module")
-def chosen(case: Case) -> glmboost.GLMBoostResult:
+def chosen(case: Case) -> boosting.GLMBoostResult:
     n_steps = int(case.table("bestTune")[0]["mstop"])
     assert n_steps == 100
-    return glmboost.fit(case.X, case.y, n_steps)
+    return boosting.fit(case.X, case.y, n_steps)
 
 
 def test_columns_are_scaled_as_r_scales_them(case, chosen):
@@ -97,7 +96,7 @@ def test_each_step_picks_the_column_that_r_picks(case, chosen):
     """All 100 steps of the boosting path, in order."""
     path = [plain(r["term"]) for r in case.table("boostpath")]
 
-    assert [case.features[j] if j != glmboost.INTERCEPT else "(Intercept)" for j in chosen.path] == path
+    assert [case.features[j] if j != boosting.INTERCEPT else "(Intercept)" for j in chosen.path] == path
 
 
 def test_coefficients_are_those_of_r(case, chosen):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlho.method.auroc import auroc
-from mlho.method.metrics import brier
-from mlho.method.precision_recall import pr_davis_goadrich, pr_integral
-from mlho.method.reliability import caliber_mlho_r
-from mlho.method.thresholds import at_threshold, youden_mlho_r
+from mlho.method.evaluation.auroc import auroc
+from mlho.method.evaluation.metrics import brier
+from mlho.method.evaluation.precision_recall import pr_davis_goadrich, pr_integral
+from mlho.method.evaluation.reliability import caliber_mlho_r
+from mlho.method.evaluation.thresholds import at_threshold, youden_mlho_r
 
 MODELS = ("glmboost", "glmboost_nodems")
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
-from mlho.method.auroc import auroc
 from mlho.method.classifiers import choose_setting, classifier_named
-from mlho.method.glmboost import GLMBoostResult, fit
+from mlho.method.classifiers.boosting import GLMBoostResult, fit
+from mlho.method.evaluation.auroc import auroc
 from mlho.spec import RunSpec
 from mlho.steps.base import Artifact, Work, execute
 from mlho.steps.inputs import open_problem

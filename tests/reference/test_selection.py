@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlho.method.jmi import cut_as_mlho_r, rank
-from mlho.method.screen import screen_by_prevalence
+from mlho.method.selection.jmi import cut_as_mlho_r, rank
+from mlho.method.selection.screen import screen_by_prevalence
 
 TAG = "sp0.005_top200_binFALSE"
 

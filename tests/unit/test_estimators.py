@@ -11,7 +11,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mlho.errors import DataError, SpecError
 from mlho.estimators import GLMBoostClassifier, MSMRSelector
-from mlho.method import glmboost, jmi
+from mlho.method.classifiers import boosting
+from mlho.method.selection import jmi
 
 
 @parametrize_with_checks(
@@ -90,7 +91,7 @@ def test_parameters_out_of_range_are_refused_in_fit(wrong):
 def test_the_classifier_is_glmboost():
     """Coefficients, intercept and probabilities are those of ``glmboost.fit``; dense, sparse and pandas agree to the bit."""
     X, y = cohort()
-    expected = glmboost.fit(X.to_numpy(), y == "well", 30, learning_rate=0.2)
+    expected = boosting.fit(X.to_numpy(), y == "well", 30, learning_rate=0.2)
 
     for form in (X, X.to_numpy(), sp.csr_matrix(X.to_numpy()), sp.csc_array(X.to_numpy())):
         model = GLMBoostClassifier(30, learning_rate=0.2).fit(form, y)

@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).parents[2]
 PUBLIC = [
     ("mlho", "open_run", ("store", "run")),
     ("mlho", "load_bundle", ("path",)),
-    ("mlho.method.jmi", "rank", ("X", "y", "n_features", "mode", "mask")),
-    ("mlho.method.glmboost", "fit", ("X", "y", "n_steps", "learning_rate")),
+    ("mlho.method.selection.jmi", "rank", ("X", "y", "n_features", "mode", "mask")),
+    ("mlho.method.classifiers.boosting", "fit", ("X", "y", "n_steps", "learning_rate")),
     ("mlho.estimators", "MSMRSelector", ()),
     ("mlho.estimators", "GLMBoostClassifier", ()),
     ("mlho.spec", "load_spec", ("path",)),

@@ -6,7 +6,7 @@ predicting gives a row the same bits alone, in any batch, sparse or dense, and a
 files.
 
 Linear models take a matrix in which an absent cell is the number zero; trees one in which it is missing
-(:mod:`mlho.method.tree_matrix`).
+(:mod:`mlho.method.classifiers.tree_matrix`).
 """
 
 from abc import ABC, abstractmethod
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from mlho.errors import DataError, SpecError
 from mlho.grids import Parameter, Setting, setting_from, settings_from
-from mlho.method import linear
-from mlho.method.design_matrix import Floats, Matrix, checked_labels, checked_matrix, dense_floats
-from mlho.method.tree_matrix import Absent, tree_matrix
+from mlho.method.classifiers import log_odds
+from mlho.method.classifiers.design_matrix import Floats, Matrix, checked_labels, checked_matrix, dense_floats
+from mlho.method.classifiers.tree_matrix import Absent, tree_matrix
 
 Labels = NDArray[np.int8]
 
@@ -144,7 +144,7 @@ class FittedClassifier(ABC):
         DataError
             Another number of columns, or a cell that is not a finite number, or NaN in a column of values.
         """
-        return linear.probabilities(self.log_odds(X))
+        return log_odds.probabilities(self.log_odds(X))
 
     def contributions(self, X: Any) -> Floats:
         """Return what each feature adds to the log-odds of each row.
@@ -230,7 +230,7 @@ class Classifier(ABC):
             May make it faster, never different.
         value_columns : bool, shape (n_features,), optional
             Where :attr:`absent` is missing: the columns in which zero is a value and NaN (or, in a sparse matrix, a cell
-            that is not stored) is missing; see :mod:`mlho.method.tree_matrix`. Without it there are none.
+            that is not stored) is missing; see :mod:`mlho.method.classifiers.tree_matrix`. Without it there are none.
 
         Returns
         -------

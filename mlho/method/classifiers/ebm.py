@@ -3,7 +3,7 @@
 interpret fits it; what is kept is the model's meaning, in our own JSON: for each term its cut points and a
 score for each bin. It is predicted from that alone, so a model in use needs no interpret.
 
-It is fitted on the matrix of trees (:mod:`mlho.method.tree_matrix`): what is missing has a bin of its own, before the
+It is fitted on the matrix of trees (:mod:`mlho.method.classifiers.tree_matrix`): what is missing has a bin of its own, before the
 others. Models written before that was so are still read: they have no such bin, and compute with zeros.
 """
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier, Labels
+from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
-from mlho.method.design_matrix import Floats, Matrix
-from mlho.method.tree_matrix import dense_rows
+from mlho.method.classifiers.tree_matrix import dense_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
-from mlho.method import elasticnet
+from mlho.method.classifiers import coordinate_descent
 from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels
+from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
-from mlho.method.design_matrix import Floats, Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class ElasticNet(Classifier):
     ) -> Floats:
         """Return each newcomer's first Newton step; see the base class."""
         probabilities = model.predict_proba(X)
-        return elasticnet.first_steps(
+        return coordinate_descent.first_steps(
             y, probabilities, newcomers, c=setting["c"], l1_ratio=setting["l1Ratio"]
         )
 
@@ -74,7 +74,7 @@ class ElasticNet(Classifier):
 
 
 def _fitted(matrix: Matrix, labels: Labels, setting: Setting) -> FittedElasticNet:
-    result = elasticnet.fit(matrix, labels, c=setting["c"], l1_ratio=setting["l1Ratio"])
+    result = coordinate_descent.fit(matrix, labels, c=setting["c"], l1_ratio=setting["l1Ratio"])
     return FittedElasticNet(
         values=result.coefficients,
         mean=result.mean,

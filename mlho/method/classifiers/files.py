@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import BundleError
-from mlho.method.design_matrix import Floats
+from mlho.method.classifiers.design_matrix import Floats
 
 #: The JSON file that every classifier writes.
 MODEL_JSON = "model.json"

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
-from mlho.method import glmboost
+from mlho.method.classifiers import boosting
 from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels, prefix_groups, prefix_key
+from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
-from mlho.method.design_matrix import Floats, Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class FittedGLMBoost(FittedLinear):
     dropped: NDArray[np.int64]
 
     @classmethod
-    def of(cls, result: glmboost.GLMBoostResult) -> "FittedGLMBoost":
+    def of(cls, result: boosting.GLMBoostResult) -> "FittedGLMBoost":
         """Return the classifier that predicts what the boosted model predicts."""
         return cls(
             values=result.coefficients,
@@ -55,7 +55,7 @@ class FittedGLMBoost(FittedLinear):
     def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
         return {
             "learning_rate": fields.number("learningRate", low=0.0),
-            "path": fields.integers("path", low=glmboost.INTERCEPT, high=n_features - 1),
+            "path": fields.integers("path", low=boosting.INTERCEPT, high=n_features - 1),
             "dropped": fields.integers("dropped", low=0, high=n_features - 1),
         }
 
@@ -72,7 +72,7 @@ class GLMBoost(Classifier):
     ) -> Floats:
         """Return what each newcomer's first step would add; see the base class."""
         assert isinstance(model, FittedGLMBoost)
-        return glmboost.first_steps(X, y, model.path, newcomers, learning_rate=model.learning_rate)
+        return boosting.first_steps(X, y, model.path, newcomers, learning_rate=model.learning_rate)
 
     def _fit_settings(
         self,
@@ -86,7 +86,7 @@ class GLMBoost(Classifier):
     ) -> list[FittedClassifier]:
         # Nothing is drawn and one thread is enough: seed and threads cannot show.
         longest = {
-            key: glmboost.fit(matrix, labels, n_steps, learning_rate=dict(key)["learningRate"])
+            key: boosting.fit(matrix, labels, n_steps, learning_rate=dict(key)["learningRate"])
             for key, n_steps in prefix_groups(settings, "nSteps").items()
         }
         return [

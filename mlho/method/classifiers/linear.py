@@ -6,11 +6,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from mlho.method import linear
+from mlho.method.classifiers import log_odds
 from mlho.method.classifiers.base import Coefficients, FittedClassifier
+from mlho.method.classifiers.boosting import intercept_at_zero
+from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
-from mlho.method.design_matrix import Floats, Matrix
-from mlho.method.glmboost import intercept_at_zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,10 @@ class FittedLinear(FittedClassifier):
         return self.values.size
 
     def _log_odds(self, matrix: Matrix) -> Floats:
-        return linear.log_odds(matrix, self.values, self.mean, self.base)
+        return log_odds.log_odds(matrix, self.values, self.mean, self.base)
 
     def _contributions(self, matrix: Matrix) -> Floats:
-        return linear.contributions(matrix, self.values, self.mean, self.base)
+        return log_odds.contributions(matrix, self.values, self.mean, self.base)
 
     def coefficients(self) -> Coefficients:
         """Return intercept, log odds ratios per original unit, and the scale for those per standard deviation."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mlho.errors import SpecError
-from mlho.method.design_matrix import Floats
+from mlho.method.classifiers.design_matrix import Floats
 
 
 def choose_setting(scores: Floats, *, rule: Literal["best", "one-se"] = "best") -> int:

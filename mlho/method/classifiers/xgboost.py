@@ -3,7 +3,7 @@
 The model is its UBJSON bytes: training and a later process predict from the same bytes with the same library,
 so to the same bits. xgboost is imported where it is used, because that takes seconds.
 
-It is fitted on the matrix of trees (:mod:`mlho.method.tree_matrix`), in which what is absent is missing. Models written
+It is fitted on the matrix of trees (:mod:`mlho.method.classifiers.tree_matrix`), in which what is absent is missing. Models written
 before that was so are still read: they compute with dense rows, in which what is absent is zero.
 """
 
@@ -27,8 +27,8 @@ from mlho.method.classifiers.base import (
     prefix_groups,
     prefix_key,
 )
+from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
-from mlho.method.design_matrix import Floats, Matrix
 
 #: The trees, in xgboost's own binary JSON.
 MODEL_UBJ = "model.ubj"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from mlho.method.calibration import PlattCalibrator
 from mlho.method.classifiers import classifier_named
-from mlho.method.features import Encoding, Range
-from mlho.method.thresholds import Threshold
+from mlho.method.evaluation.calibration import PlattCalibrator
+from mlho.method.evaluation.thresholds import Threshold
+from mlho.method.selection.features import Encoding, Range
 from mlho.model.bundle import write_bundle
 from mlho.model.design import value_columns
 from mlho.model.golden import column_statistics

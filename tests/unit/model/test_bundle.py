@@ -17,7 +17,7 @@ from scipy.sparse import csc_array
 
 from mlho.errors import BundleError, DataError
 from mlho.method.classifiers import CLASSIFIERS
-from mlho.method.thresholds import Threshold
+from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.bundle import load_bundle, write_bundle
 
 SMALL = {"xgboost": {"nRounds": 20, "maxDepth": 2}}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlho.method.design_matrix import checked_matrix
-from mlho.method.features import Cells, Encoding, Range
+from mlho.method.classifiers.design_matrix import checked_matrix
+from mlho.method.selection.features import Cells, Encoding, Range
 from mlho.model.design import build_design, build_tree_design
 
 A1C = Cells(np.array([0, 2, 3], np.int32), np.array([1, 5, 2], np.int32), np.array([6.5, np.nan, 9.0]))

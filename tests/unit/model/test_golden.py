@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csc_array
 
 from mlho.errors import BundleError
-from mlho.method.tree_matrix import tree_matrix
+from mlho.method.classifiers.tree_matrix import tree_matrix
 from mlho.model.golden import (
     MAX_EDGES,
     ColumnStatistics,

@@ -15,8 +15,8 @@ from mlho.encoding.matrix import Matrix
 from mlho.encoding.partition import encode_partition
 from mlho.errors import DataError
 from mlho.method.classifiers import classifier_named
-from mlho.method.features import Cells, Encoding
-from mlho.method.tree_matrix import dense_rows
+from mlho.method.classifiers.tree_matrix import dense_rows
+from mlho.method.selection.features import Cells, Encoding
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.design import build_design, build_tree_design, value_columns
 from mlho.model.golden import column_statistics

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlho.errors import DataError
-from mlho.method.auroc import auroc
+from mlho.method.evaluation.auroc import auroc
 from mlho.spec import Validation
 from mlho.steps.held_out import held_out_together
 from mlho.store.memory import MemoryStore

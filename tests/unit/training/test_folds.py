@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlho.method.auroc import auroc
+from mlho.method.evaluation.auroc import auroc
 from mlho.training.confidence_table import count_returns
 from mlho.training.folds import cross_validate
 from mlho.training.iteration import best_of, finish_iteration, select_and_run_folds

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlho.encoding.matrix import ColumnBlock
-from mlho.method.jmi import rank
+from mlho.method.selection.jmi import rank
 from mlho.spec import RunSpec
 from mlho.training.problem import Problem
 from mlho.training.selection import select

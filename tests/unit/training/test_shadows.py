@@ -130,7 +130,7 @@ class AddedShadow:
 
 def select_of(problem, screened, added, train):
     """Whether the ranking of the screened features and one more picks that one."""
-    from mlho.method.jmi import rank_columns
+    from mlho.method.selection.jmi import rank_columns
     from mlho.training.selection import _level_columns
 
     features = np.append(screened, added)

@@ -1,0 +1,196 @@
+"""The profile of a logistic likelihood along one coefficient: its limits and the likelihood-ratio statistic."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlho.method.consensus import likelihood
+from mlho.method.consensus.cholesky import dot, solve
+from mlho.method.consensus.likelihood import FloatArray, Groups, Pair, Point
+
+# Of the squared Newton decrement: what is then left to gain is added by the quadratic model, to about its
+# power 3/2. Fisher scoring has not quite that model's curvature, so that the penalised likelihood goes
+# nearer.
+_DECREMENT, _PENALISED_DECREMENT = 1e-6, 1e-9
+_MAX_CLIMBS = 100
+# Newton's last correction squares this, relative to the critical value.
+_ROOT_TOLERANCE = 1e-4
+_MAX_ROOT_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Limits on the log odds ratio of one column; a limit that was not found is ``None``."""
+
+    name: str
+    low: float | None
+    high: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields as plain numbers."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class ProfileInterval(Interval):
+    """Limits where the profile of the likelihood falls to its critical height, and the test of no effect."""
+
+    lr_statistic: float | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """The best that the other coefficients can do with one of them held: a point of the profile.
+
+    ``slope`` is the profile's derivative: the score of the held coefficient, all other scores being zero
+    here.
+    """
+
+    point: Point
+    height: float
+    slope: float
+
+
+def profile_interval(
+    groups: Groups, top: Point, column: int, *, name: str, error: float, critical: float, penalised: bool
+) -> ProfileInterval:
+    """Find both limits and test the coefficient against zero; the parameters are those of :func:`profile_limit`."""
+    low, high = (
+        profile_limit(groups, top, column, error=error, critical=critical, upward=upward, penalised=penalised)
+        for upward in (False, True)
+    )
+    statistic = likelihood_ratio(groups, top, column, penalised=penalised)
+    # A chi-square with one degree of freedom is a squared normal.
+    p_value = None if statistic is None else math.erfc(math.sqrt(statistic / 2))
+    return ProfileInterval(name, low, high, statistic, p_value)
+
+
+def profile_limit(
+    groups: Groups, top: Point, column: int, *, error: float, critical: float, upward: bool, penalised: bool
+) -> float | None:
+    """Find where the signed root of twice the drop of the profile reaches ``critical``.
+
+    Parameters
+    ----------
+    groups : Groups
+    top : Point
+        The maximum.
+    column : int
+        0 is the intercept.
+    error : float
+        Standard error of the coefficient: the search starts at Wald's limit.
+    critical : float
+        Normal quantile, 1.96 for 95 %.
+    upward, penalised : bool
+
+    Returns
+    -------
+    float or None
+        The coefficient at the limit; ``None`` where the profile does not fall that far within the reach of
+        floats.
+    """
+    middle = float(top.beta[column])
+    value = middle + (1 if upward else -1) * min(critical * error, _first_reach(groups, top, column))
+    inside, outside = middle, None
+    point = top
+    for _ in range(_MAX_ROOT_STEPS):
+        ridge = _hold(groups, point, column, value, penalised=penalised)
+        guess = None
+        if ridge is None:
+            outside = value
+        else:
+            point = ridge.point
+            root = math.sqrt(max(0.0, 2 * (top.objective - ridge.height)))
+            descends = ridge.slope < 0 if upward else ridge.slope > 0
+            if root > 0 and descends:
+                guess = value + (root - critical) * root / ridge.slope
+                if abs(root - critical) < _ROOT_TOLERANCE * critical:
+                    return guess
+            inside, outside = (value, outside) if root < critical else (inside, value)
+        value = _next_value(guess, middle, inside, outside)
+    return None
+
+
+def likelihood_ratio(groups: Groups, top: Point, column: int, *, penalised: bool) -> float | None:
+    """Compute twice the log-likelihood lost when the coefficient is zero; ``None`` where that fit fails."""
+    ridge = _hold(groups, top, column, 0.0, penalised=penalised)
+    return None if ridge is None else max(0.0, 2 * (top.objective - ridge.height))
+
+
+def _first_reach(groups: Groups, top: Point, column: int) -> float:
+    """How far the coefficient can go along the tangent before some group's log odds change by five.
+
+    Wald's limit is far beyond that where labels are nearly separated, and the tangent leads nowhere there.
+    """
+    along = _tangent(top, column, 1.0, _others(groups, column))
+    if along is None:
+        return math.inf
+    along[column] = 1.0
+    return 5.0 / float(np.max(np.abs(likelihood.linear_predictor(groups, along))))
+
+
+def _next_value(guess: float | None, middle: float, inside: float, outside: float | None) -> float:
+    """Take Newton's guess where it lies in the bracket, else halve the bracket, or double the reach."""
+    if outside is not None:
+        low, high = min(inside, outside), max(inside, outside)
+        return guess if guess is not None and low < guess < high else (low + high) / 2
+    farthest = middle + 3 * (inside - middle)
+    if guess is None or abs(guess - middle) > abs(farthest - middle) or guess == inside:
+        return farthest
+    return guess
+
+
+def _hold(groups: Groups, point: Point, column: int, value: float, *, penalised: bool) -> Ridge | None:
+    """Maximise over the others with one coefficient at ``value``, starting along the tangent of the ridge."""
+    free = _others(groups, column)
+    moved = _move(groups, point, column, value, free, penalised=penalised)
+    pairs: list[Pair] = []
+    for _ in range(_MAX_CLIMBS):
+        if moved is None:
+            return None
+        step = likelihood.ascent_direction(moved, free, pairs)
+        if step is None:
+            return None
+        gain = dot(step, moved.gradient)
+        if gain < (_PENALISED_DECREMENT if penalised else _DECREMENT):
+            slope = float(moved.gradient[column]) - dot(moved.curvature[column], step)
+            return Ridge(moved, moved.objective + gain / 2, slope)
+        following = likelihood.climb(groups, moved, step, penalised=penalised)
+        if following is None:
+            # Rounding ends a climb just below the top; anywhere else it is lost.
+            return Ridge(moved, moved.objective, float(moved.gradient[column])) if gain < 1e-4 else None
+        if penalised:
+            likelihood.remember(pairs, moved, following, free)
+        moved = following
+    return None
+
+
+def _move(
+    groups: Groups, point: Point, column: int, value: float, free: npt.NDArray[np.intp], *, penalised: bool
+) -> Point | None:
+    """Bring one coefficient to ``value``, the others along with it as the quadratic model has them."""
+    along = _tangent(point, column, value - float(point.beta[column]), free)
+    if along is None:
+        return None
+    straight = point.beta.copy()
+    straight[column] = value
+    tangent = likelihood.evaluate(groups, straight + along, penalised=penalised)
+    # Over a long way the tangent can leave the ridge farther than a straight line does.
+    if abs(tangent.objective - point.objective) < 10:
+        return tangent
+    alone = likelihood.evaluate(groups, straight, penalised=penalised)
+    return tangent if tangent.objective >= alone.objective else alone
+
+
+def _tangent(point: Point, column: int, distance: float, free: npt.NDArray[np.intp]) -> FloatArray | None:
+    """Best move of the others, by the quadratic model, when one coefficient moves by ``distance``."""
+    right = point.gradient[free] - distance * point.curvature[column, free]
+    along = solve(point.curvature[np.ix_(free, free)], right)
+    return None if along is None else likelihood.spread(along, free, len(point.beta))
+
+
+def _others(groups: Groups, column: int) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(np.arange(groups.n_columns) != column)

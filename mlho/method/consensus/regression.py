@@ -1,0 +1,455 @@
+"""The consensus model: logistic regression with odds ratios and intervals that a clinician can quote.
+
+Fitted after selection on the same patients: its intervals and p values are conditional on the selected
+features and too optimistic ("post-selection"); the report says so. Samples are taken as independent.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from mlho.errors import DataError, SpecError
+from mlho.method.consensus import likelihood
+from mlho.method.consensus.cholesky import invert
+from mlho.method.consensus.likelihood import FloatArray, Groups, IntArray, Maximum
+from mlho.method.consensus.profile import Interval, ProfileInterval, profile_interval
+
+Penalty = Literal["none", "firth"]
+
+# Squared Newton decrement (about twice what the log-likelihood may still gain) and largest move of a linear
+# predictor.
+_DECREMENT, _MOVE = 1e-12, 1e-6
+_MAX_ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class DroppedColumn:
+    """A column without a coefficient, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """A fitted logistic regression.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The columns kept, in their order, without the intercept.
+    kept : int64, shape (n_kept,)
+        Their indices in ``X``.
+    dropped : tuple of DroppedColumn
+        Constant columns, and the later one of two aliased ones (R's ``NA``).
+    intercept, coef : float, float64 of shape (n_kept,)
+        Log odds ratios per unit of the column.
+    covariance : float64, shape (n_kept + 1, n_kept + 1)
+        Inverse Fisher information at the estimate, intercept first.
+    log_likelihood, objective : float
+        Without, and with Firth's penalty where it was used.
+    converged : bool
+        When false, read nothing into the numbers.
+    separated : bool
+        The unpenalised likelihood has no maximum: some combination of columns tells the labels apart.
+    penalty, method : str
+        What was maximised, and the same in words.
+    """
+
+    names: tuple[str, ...]
+    kept: IntArray
+    dropped: tuple[DroppedColumn, ...]
+    intercept: float
+    coef: FloatArray
+    covariance: FloatArray
+    log_likelihood: float
+    objective: float
+    converged: bool
+    n_iterations: int
+    separated: bool
+    penalty: Penalty
+    method: str
+    n_samples: int
+    n_positive: int
+
+    @property
+    def standard_errors(self) -> FloatArray:
+        """Of ``coef``, shape (n_kept,)."""
+        return np.sqrt(np.diag(self.covariance)[1:])
+
+    def to_json(self) -> dict[str, object]:
+        """Give plain numbers, lists and text; the covariance stays out."""
+        plain = {name: value for name, value in vars(self).items() if name != "covariance"}
+        plain["dropped"] = [dict(vars(column)) for column in self.dropped]
+        return {
+            name: value.tolist()
+            if isinstance(value, np.ndarray)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
+            for name, value in plain.items()
+        }
+
+
+@dataclass(frozen=True)
+class OddsRatio:
+    """One row of the table of odds ratios; fields named ``_per_sd`` are for one standard deviation."""
+
+    name: str
+    odds_ratio: float
+    wald_low: float | None
+    wald_high: float | None
+    profile_low: float | None
+    profile_high: float | None
+    sd: float
+    odds_ratio_per_sd: float
+    wald_low_per_sd: float | None
+    wald_high_per_sd: float | None
+    profile_low_per_sd: float | None
+    profile_high_per_sd: float | None
+    z: float | None
+    p_wald: float | None
+    p_lr: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields as plain numbers."""
+        return dict(vars(self))
+
+
+def fit_logistic(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    names: Sequence[str] | None = None,
+    penalty: Penalty = "none",
+) -> LogisticFit:
+    """Fit a logistic regression with intercept by Newton's method; by Firth's where the labels are separated.
+
+    Parameters
+    ----------
+    X : array of numbers, shape (n_samples, n_features)
+        Finite. Any unit: nothing is scaled.
+    y : array, shape (n_samples,)
+        0 or 1 (or bool), both present.
+    names : sequence of str, optional
+        Of the columns; ``x0, x1, …`` without.
+    penalty : {"none", "firth"}
+        ``none`` is maximum likelihood, and switches to Firth's penalty (said in ``method``) when the labels
+        are separated, where no maximum exists.
+
+    Returns
+    -------
+    LogisticFit
+        The same to the last bit for any order of the samples.
+
+    Raises
+    ------
+    DataError
+        For shapes that do not fit, values that are not finite, or labels other than both 0 and 1.
+
+    Notes
+    -----
+    Separation is found without a linear programme: where it exists Newton's step converges to a direction
+    that raises positive samples, lowers negative ones and moves no others, and such a direction is its
+    definition.
+
+    References
+    ----------
+    Albert and Anderson 1984, Biometrika 71:1. Firth 1993, Biometrika 80:27. Heinze and Schemper 2002, Stat
+    Med 21:2409. Unpenalised, the same as R's ``glm(family = binomial)``; penalised, as ``logistf``.
+
+    Examples
+    --------
+    >>> fit = fit_logistic([[0], [0], [0], [1], [1], [1]], [0, 0, 1, 0, 1, 1])
+    >>> round(math.exp(fit.coef[0]), 6)
+    4.0
+    """
+    matrix, labels = _checked(X, y)
+    if penalty not in ("none", "firth"):
+        raise SpecError(f"penalty: expected none or firth; got {penalty!r}.")
+    columns = _named(names, matrix.shape[1])
+    groups = likelihood.group_rows(matrix, labels)
+    kept, dropped = _drop_aliased(groups, matrix, columns)
+    if dropped:
+        groups = likelihood.group_rows(matrix[:, kept], labels)
+    start = likelihood.null_coefficients(groups)
+    plain = _climb(groups, start, "none")
+    used: Penalty = "firth" if plain.separated else penalty
+    maximum = plain if used == "none" else _climb(groups, start, "firth")
+    point = maximum.point
+    covariance = invert(point.information)
+    return LogisticFit(
+        names=tuple(columns[at] for at in kept.tolist()),
+        kept=kept,
+        dropped=dropped,
+        intercept=float(point.beta[0]),
+        coef=point.beta[1:].copy(),
+        covariance=np.zeros_like(point.information) if covariance is None else covariance,
+        log_likelihood=point.log_likelihood,
+        objective=point.objective,
+        converged=maximum.converged and covariance is not None,
+        n_iterations=maximum.n_iterations,
+        separated=plain.separated,
+        penalty=used,
+        method=_in_words(used, plain.separated),
+        n_samples=matrix.shape[0],
+        n_positive=int(np.count_nonzero(labels)),
+    )
+
+
+def wald_intervals(fit: LogisticFit, *, level: float = 0.95) -> tuple[Interval, ...]:
+    """Give coef ± z · standard error for each kept column.
+
+    Parameters
+    ----------
+    fit : LogisticFit
+    level : float in (0, 1)
+
+    Returns
+    -------
+    tuple of Interval
+        On the log odds ratio per unit, in the order of ``fit.names``; without limits where the fit has not
+        converged.
+    """
+    z = _normal_quantile(level)
+    if not fit.converged:
+        return tuple(Interval(name, None, None) for name in fit.names)
+    return tuple(
+        Interval(name, coef - z * error, coef + z * error)
+        for name, coef, error in zip(fit.names, fit.coef.tolist(), fit.standard_errors.tolist(), strict=True)
+    )
+
+
+def profile_intervals(
+    fit: LogisticFit,
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    which: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> tuple[ProfileInterval, ...]:
+    """Give the limits at which twice the drop of the profiled log-likelihood is the chi-square quantile.
+
+    Parameters
+    ----------
+    fit : LogisticFit
+        Its penalty is the profile's: for Firth the penalised likelihood is profiled, as Heinze and Schemper
+        advise.
+    X, y : arrays
+        What the fit was made on.
+    which : sequence of str, optional
+        Names of kept columns; all of them without.
+    level : float in (0, 1)
+
+    Returns
+    -------
+    tuple of ProfileInterval
+        On the log odds ratio per unit, and the likelihood-ratio test of no effect (one degree of freedom; its
+        p value in [0, 1]). Limits are exact to about 1e-8 of a standard error; R interpolates a spline
+        through the profile. A limit is ``None`` where the fit has not converged or the profile never falls
+        that far.
+
+    References
+    ----------
+    Venzon and Moolgavkar 1988, Applied Statistics 37:87 (the problem); the signed root of the drop is nearly
+    linear in the coefficient, so that Newton's method on it needs two or three steps.
+    """
+    matrix, labels = _checked(X, y)
+    if matrix.shape[0] != fit.n_samples:
+        raise DataError(
+            "profile intervals",
+            "the data must be those of the fit",
+            expected=f"{fit.n_samples} samples",
+            got=f"{matrix.shape[0]}",
+            remedy="Give the matrix and labels that were fitted.",
+        )
+    wanted = fit.names if which is None else tuple(which)
+    unknown = sorted(set(wanted) - set(fit.names))
+    if unknown:
+        raise SpecError(f"profile intervals: no coefficient is named {', '.join(unknown)}.")
+    if not fit.converged:
+        return tuple(ProfileInterval(name, None, None, None, None) for name in wanted)
+    groups = likelihood.group_rows(matrix[:, fit.kept], labels)
+    beta = np.concatenate([[fit.intercept], fit.coef])
+    top = likelihood.evaluate(groups, beta, penalised=fit.penalty == "firth")
+    critical = _normal_quantile(level)
+    return tuple(
+        profile_interval(
+            groups,
+            top,
+            1 + fit.names.index(name),
+            name=name,
+            error=float(fit.standard_errors[fit.names.index(name)]),
+            critical=critical,
+            penalised=fit.penalty == "firth",
+        )
+        for name in wanted
+    )
+
+
+def odds_ratios(
+    fit: LogisticFit,
+    sd: npt.ArrayLike,
+    *,
+    profile: Sequence[ProfileInterval] = (),
+    level: float = 0.95,
+) -> tuple[OddsRatio, ...]:
+    """Tabulate odds ratios per unit and per standard deviation with their intervals and p values.
+
+    Parameters
+    ----------
+    fit : LogisticFit
+    sd : array, shape (n_features,)
+        Standard deviation (ddof 1) of every column of ``X``, dropped ones included.
+    profile : sequence of ProfileInterval
+        From :func:`profile_intervals` at the same ``level``; columns without one have ``None``.
+    level : float in (0, 1)
+        Of the Wald intervals.
+
+    Returns
+    -------
+    tuple of OddsRatio
+        One per kept column. ``z`` and ``p_wald`` are Wald's, ``None`` where the fit has not converged;
+        ``p_lr`` is the likelihood ratio's. A value beyond a float is cut to 1e±300.
+    """
+    scale = np.asarray(sd, dtype=np.float64)
+    if scale.ndim != 1 or (len(fit.kept) and int(fit.kept[-1]) >= len(scale)):
+        raise DataError(
+            "odds ratios",
+            "one standard deviation per column",
+            expected="shape (n_features,)",
+            got=f"{scale.shape}",
+            remedy="Give them for all columns of the matrix, dropped ones included.",
+        )
+    by_name = {interval.name: interval for interval in profile}
+    nothing = ProfileInterval("", None, None, None, None)
+    return tuple(
+        _odds_ratio(wald, by_name.get(wald.name, nothing), coef, error, width)
+        for wald, coef, error, width in zip(
+            wald_intervals(fit, level=level),
+            fit.coef.tolist(),
+            fit.standard_errors.tolist(),
+            scale[fit.kept].tolist(),
+            strict=True,
+        )
+    )
+
+
+def _odds_ratio(wald: Interval, profile: ProfileInterval, coef: float, error: float, sd: float) -> OddsRatio:
+    z = None if wald.low is None else coef / error
+    return OddsRatio(
+        name=wald.name,
+        odds_ratio=_exp(coef),
+        wald_low=_limit(wald.low),
+        wald_high=_limit(wald.high),
+        profile_low=_limit(profile.low),
+        profile_high=_limit(profile.high),
+        sd=sd,
+        odds_ratio_per_sd=_exp(coef * sd),
+        wald_low_per_sd=_limit(wald.low, sd),
+        wald_high_per_sd=_limit(wald.high, sd),
+        profile_low_per_sd=_limit(profile.low, sd),
+        profile_high_per_sd=_limit(profile.high, sd),
+        z=z,
+        p_wald=None if z is None else math.erfc(abs(z) / math.sqrt(2)),
+        p_lr=profile.p_value,
+    )
+
+
+def _limit(log_odds: float | None, units: float = 1.0) -> float | None:
+    return None if log_odds is None else _exp(log_odds * units)
+
+
+def _climb(groups: Groups, start: FloatArray, penalty: Penalty) -> Maximum:
+    penalised = penalty == "firth"
+    return likelihood.maximise(
+        groups,
+        likelihood.evaluate(groups, start, penalised=penalised),
+        penalised=penalised,
+        max_iterations=_MAX_ITERATIONS,
+        decrement=_DECREMENT,
+        move=_MOVE,
+    )
+
+
+def _drop_aliased(
+    groups: Groups, matrix: FloatArray, columns: tuple[str, ...]
+) -> tuple[IntArray, tuple[DroppedColumn, ...]]:
+    aliased = likelihood.find_aliased(groups)[1:]
+    dropped = tuple(
+        DroppedColumn(
+            columns[at],
+            "constant" if np.all(matrix[:, at] == matrix[0, at]) else "a combination of earlier columns",
+        )
+        for at in np.flatnonzero(aliased).tolist()
+    )
+    return np.flatnonzero(~aliased).astype(np.int64), dropped
+
+
+def _in_words(penalty: Penalty, separated: bool) -> str:
+    if penalty == "none":
+        return "maximum likelihood"
+    return "Firth's penalised likelihood" + (", because the labels are separated" if separated else "")
+
+
+def _normal_quantile(level: float) -> float:
+    if not 0 < level < 1:
+        raise SpecError(f"level: expected a number in (0, 1); got {level}.")
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _exp(value: float) -> float:
+    """Exponentiate within what a float, and JSON, can hold."""
+    return math.exp(min(max(value, -690.0), 690.0))
+
+
+def _named(names: Sequence[str] | None, n_features: int) -> tuple[str, ...]:
+    columns = tuple(f"x{at}" for at in range(n_features)) if names is None else tuple(names)
+    if len(columns) != n_features or len(set(columns)) != n_features:
+        raise DataError(
+            "consensus model",
+            "one name per column",
+            expected=f"{n_features} distinct names",
+            got=f"{len(columns)}, {len(set(columns))} of them distinct",
+            remedy="Name each column of the matrix once.",
+        )
+    return columns
+
+
+def _checked(X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.int8]]:
+    matrix = np.asarray(X, dtype=np.float64)
+    labels = np.asarray(y)
+    if matrix.ndim != 2 or labels.shape != matrix.shape[:1]:
+        _refuse(
+            "shapes must fit",
+            "X of shape (n_samples, n_features) and y of shape (n_samples,)",
+            f"{matrix.shape} and {labels.shape}",
+            "Give one label per row.",
+        )
+    n_bad = int(np.count_nonzero(~np.isfinite(matrix)))
+    if n_bad:
+        _refuse(
+            "values must be finite",
+            "no missing or infinite value",
+            f"{n_bad}",
+            "Impute before the consensus model.",
+        )
+    n_positive = int(np.count_nonzero(labels == 1))
+    n_negative = int(np.count_nonzero(labels == 0))
+    if not (n_positive and n_negative and n_positive + n_negative == len(labels)):
+        _refuse(
+            "labels must be 0 and 1, both present",
+            "two classes",
+            f"{n_negative} zeros, {n_positive} ones, {len(labels) - n_positive - n_negative} others",
+            "Check the outcome of the cohort.",
+        )
+    return matrix, (labels == 1).astype(np.int8)
+
+
+def _refuse(rule: str, expected: str, got: str, remedy: str) -> NoReturn:
+    raise DataError("consensus model", rule, expected=expected, got=got, remedy=remedy)

@@ -1,0 +1,158 @@
+"""Intervals by drawing patients, with all their samples, again and again."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, tally
+
+Statistics = Callable[[Tally], Mapping[str, float | FloatArray | None]]
+
+# With more replicates without a value than this share, the rest no longer stands for all.
+MAX_ABSENT_SHARE = 0.1
+
+
+def bootstrap_by_patient(
+    y: ArrayLike,
+    p: ArrayLike,
+    groups: ArrayLike | None,
+    statistics: Statistics,
+    *,
+    n_replicates: int = 200,
+    seed: int | Sequence[int],
+    level: float = 0.95,
+) -> dict[str, Estimate]:
+    """Return figures with percentile intervals over bootstrap samples of patients.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+    groups : array of int, shape (n_samples,), or None
+        Patient of each sample; None: each sample is a patient.
+    statistics : callable
+        Given a :class:`~mlho.method.evaluation.tally.Tally` (whose counts are the weights of a replicate), returns figures by name;
+        None where one does not exist.
+    n_replicates : int
+    seed : int ≥ 0, or several
+        Patients are numbered in the order of their codes, so that the order of rows cannot show.
+    level : float in (0, 1)
+
+    Returns
+    -------
+    dict of str to Estimate
+        The value is that of the data themselves. An interval is absent, with the reason, when over 10 % of the
+        replicates have no value or there are fewer than two patients. Figures that are arrays are left out.
+
+    References
+    ----------
+    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13; Field & Welsh (2007), JRSS B 69 (clusters).
+
+    Examples
+    --------
+    >>> from mlho.method.evaluation.metrics import brier_of
+    >>> y, p = [0, 1] * 50, [0.2, 0.7] * 50
+    >>> figures = bootstrap_by_patient(y, p, None, lambda t: {"brier": brier_of(t)}, seed=1)
+    >>> round(figures["brier"].value, 4)
+    0.065
+    """
+    t = tally(y, p)
+    positive = (np.asarray(y) == 1).astype(np.float64)
+    patient = checked_groups(groups, t.cell.size)
+    drawn = replicates(t, positive, patient, statistics, n_replicates=n_replicates, seed=seed)
+    point = {name: value for name, value in statistics(t).items() if not isinstance(value, np.ndarray)}
+    return {name: percentile_estimate(value, drawn.get(name), level=level) for name, value in point.items()}
+
+
+def replicates(
+    t: Tally,
+    positive: FloatArray,
+    patient: IntArray,
+    statistics: Statistics,
+    *,
+    n_replicates: int,
+    seed: int | Sequence[int],
+) -> dict[str, FloatArray]:
+    """Return every figure in every replicate; NaN, here only, where a replicate has none.
+
+    Parameters
+    ----------
+    t : Tally
+    positive : float64 array of 0/1, shape (n_samples,)
+    patient : int64 array, shape (n_samples,)
+        0-based, every number used.
+    statistics, n_replicates, seed
+        As in ``bootstrap_by_patient``.
+
+    Returns
+    -------
+    dict of str to float64 array, shape (n_replicates, ...)
+        Empty with fewer than two patients.
+    """
+    n_patients = int(patient.max()) + 1
+    if n_patients < 2:
+        return {}
+    rng = np.random.Generator(np.random.PCG64(seed))
+    drawn: dict[str, list[float | FloatArray]] = {}
+    for _ in range(n_replicates):
+        # Multinomial counts: how often each patient was drawn.
+        times = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
+        weights = times[patient].astype(np.float64)
+        for name, value in statistics(t.reweighted(weights, weights * positive)).items():
+            drawn.setdefault(name, []).append(math.nan if value is None else value)
+    return {name: np.array(values, dtype=np.float64) for name, values in drawn.items()}
+
+
+def percentile_estimate(
+    value: float | None, drawn: FloatArray | None, *, level: float = 0.95, reason: str | None = None
+) -> Estimate:
+    """Return a figure with the percentile interval of its replicates.
+
+    Parameters
+    ----------
+    value : float or None
+        The figure of the data themselves.
+    drawn : float64 array, shape (n_replicates,), or None
+        NaN where a replicate has no value; None when nothing could be drawn.
+    level : float in (0, 1)
+    reason : str or None
+        Why ``value`` is None.
+    """
+    if value is None:
+        return Estimate.absent(reason or "does not exist for these samples", "")
+    if drawn is None or not drawn.size:
+        return Estimate(value, None, None, None, "", "no interval: fewer than two patients, or no replicates")
+    method = f"percentile bootstrap by patient, {drawn.size} replicates"
+    present = drawn[~np.isnan(drawn)]
+    n_absent = drawn.size - present.size
+    if n_absent > MAX_ABSENT_SHARE * drawn.size or present.size < 2:
+        why = f"no interval: the figure does not exist in {n_absent} of {drawn.size} replicates"
+        return Estimate(value, None, None, None, method, why)
+    if n_absent:
+        method += f" ({n_absent} without a value)"
+    low, high = np.quantile(present, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    if low == high:
+        return Estimate(value, None, None, None, method, "no interval: the replicates are equal")
+    return Estimate(value, float(low), float(high), float(present.std(ddof=1)), method)
+
+
+def percentile_band(
+    drawn: FloatArray | None, *, level: float = 0.95
+) -> tuple[list[float | None], list[float | None]]:
+    """Return pointwise (low, high) of a curve's replicates; None where over 10 % have no value there.
+
+    Parameters
+    ----------
+    drawn : float64 array, shape (n_replicates, n_points), or None
+    """
+    if drawn is None or drawn.ndim != 2 or not drawn.size:
+        return [], []
+    usable = np.isnan(drawn).mean(axis=0) <= MAX_ABSENT_SHARE
+    ends = np.full((2, drawn.shape[1]), np.nan)
+    if usable.any():
+        ends[:, usable] = np.nanquantile(drawn[:, usable], [0.5 - level / 2.0, 0.5 + level / 2.0], axis=0)
+    low, high = ([float(v) if ok else None for v, ok in zip(end, usable, strict=True)] for end in ends)
+    return low, high

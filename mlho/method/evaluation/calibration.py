@@ -1,0 +1,321 @@
+"""Whether probabilities mean what they say: intercept and slope; and the calibrator that mends them."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike
+
+from mlho.errors import DataError
+from mlho.method.evaluation.metrics import PROBABILITY_CLIP, Estimate
+from mlho.method.evaluation.tally import FloatArray, Tally, class_reason, tally
+
+MAX_NEWTON_STEPS = 50
+# Relative size of a Newton step at which we stop: the next one would be about its square.
+TOLERANCE = 1e-9
+# The largest probability below one: a calibrated probability is never certain.
+LARGEST_PROBABILITY = 1.0 - 2.0**-53
+SMALLEST_PROBABILITY = 2.0**-1022
+
+
+@dataclass(frozen=True)
+class LineFit:
+    """Logistic regression of the outcome on one variable x: logit P(y = 1) = intercept + slope · x.
+
+    Attributes
+    ----------
+    intercept, slope : float
+        Meaningless unless ``reason`` is None.
+    intercept_se, slope_se : float
+        From the inverse information; ``slope_se`` is 0 when the slope was fixed.
+    reason : str or None
+        Why the fit does not exist.
+    """
+
+    intercept: float
+    slope: float
+    intercept_se: float
+    slope_se: float
+    reason: str | None
+
+
+def fit_line_of(
+    t: Tally, x: FloatArray, *, fixed_slope: bool = False, start: LineFit | None = None
+) -> LineFit:
+    """Fit the line to counted predictions by Newton's method.
+
+    Parameters
+    ----------
+    t : Tally
+    x : float64 array, shape (n_cells,)
+        Logit of each distinct prediction, ascending.
+    fixed_slope : bool
+        True fits the intercept alone, with slope 1 (calibration in the large).
+    start : LineFit or None
+        Where to start from; it changes the number of steps, not what is converged to.
+
+    Notes
+    -----
+    The likelihood is concave, so that a step is too long when it passes the maximum along its own direction and
+    the slope behind it is steeper than the one in front: it then is halved. Separation is decided exactly (one
+    variable separates the classes when their ranges do not overlap) before anything is fitted.
+    """
+    reason = _line_reason(t, fixed_slope)
+    if reason is not None:
+        return LineFit(0.0, 1.0, 0.0, 0.0, reason)
+    if start is None or start.reason is not None:
+        start = LineFit(0.0, 1.0, 0.0, 0.0, None)
+    held = np.flatnonzero(t.n)
+    n = t.n[held].astype(np.float64, copy=False)
+    n_positive = t.n_positive[held].astype(np.float64, copy=False)
+    # In the large, the intercept starts from zero; Newton needs no better start for one parameter.
+    a, b = (start.intercept, 1.0) if fixed_slope else (start.intercept, start.slope)
+    a, b, converged, h00, h01, h11 = _newton_line(x[held], n, n_positive, a, b, not fixed_slope)
+    if not converged:
+        return LineFit(0.0, 1.0, 0.0, 0.0, "the logistic regression on the logit did not converge")
+    if fixed_slope:
+        return LineFit(a, 1.0, math.sqrt(1.0 / h00), 0.0, None)
+    determinant = h00 * h11 - h01 * h01
+    return LineFit(a, b, math.sqrt(h11 / determinant), math.sqrt(h00 / determinant), None)
+
+
+def logit_of(t: Tally) -> FloatArray:
+    """Return log(p / (1 − p)) of each distinct prediction, p clipped to [1e-15, 1 − 1e-15]."""
+    p = np.clip(t.p, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
+    logit: FloatArray = np.log(p) - np.log1p(-p)
+    return logit
+
+
+def _line_reason(t: Tally, fixed_slope: bool) -> str | None:
+    reason = class_reason(t.n_positive_total, t.n_negative_total)
+    if reason is not None or fixed_slope:
+        return reason
+    if np.count_nonzero(t.n) < 2:
+        return "all predictions are equal"
+    positive = np.flatnonzero(t.n_positive)
+    negative = np.flatnonzero(t.n - t.n_positive)
+    if negative[-1] <= positive[0] or positive[-1] <= negative[0]:
+        return "the predictions separate the classes"
+    return None
+
+
+@njit(cache=True, nogil=True)
+def _newton_line(
+    x: FloatArray, n: FloatArray, n_positive: FloatArray, a: float, b: float, fit_slope: bool
+) -> tuple[float, float, bool, float, float, float]:
+    da = 0.0
+    db = 0.0
+    ahead = 0.0
+    halvings = 0
+    converged = False
+    h00 = 0.0
+    h01 = 0.0
+    h11 = 0.0
+    for _ in range(MAX_NEWTON_STEPS):
+        g0 = 0.0
+        g1 = 0.0
+        h00 = 0.0
+        h01 = 0.0
+        h11 = 0.0
+        for i in range(x.size):
+            eta = a + b * x[i]
+            if eta >= 0.0:
+                pi = 1.0 / (1.0 + math.exp(-eta))
+            else:
+                e = math.exp(eta)
+                pi = e / (1.0 + e)
+            residual = n_positive[i] - n[i] * pi
+            weight = n[i] * pi * (1.0 - pi)
+            g0 += residual
+            h00 += weight
+            if fit_slope:
+                g1 += residual * x[i]
+                h01 += weight * x[i]
+                h11 += weight * x[i] * x[i]
+        behind = g0 * da + g1 * db
+        if -behind > ahead and halvings < 30:
+            # Too far: the way back is steeper than the way here was.
+            da *= 0.5
+            db *= 0.5
+            ahead *= 0.5
+            a -= da
+            b -= db
+            halvings += 1
+            continue
+        if converged:
+            break
+        if fit_slope:
+            determinant = h00 * h11 - h01 * h01
+            if not determinant > 1e-13 * h00 * h11:
+                return a, b, False, h00, h01, h11
+            da = (h11 * g0 - h01 * g1) / determinant
+            db = (h00 * g1 - h01 * g0) / determinant
+        else:
+            if not h00 > 0.0:
+                return a, b, False, h00, h01, h11
+            da = g0 / h00
+            db = 0.0
+        ahead = g0 * da + g1 * db
+        halvings = 0
+        a += da
+        b += db
+        # One more pass at the end gives the information at the maximum itself.
+        converged = abs(da) <= TOLERANCE * (1.0 + abs(a)) and abs(db) <= TOLERANCE * (1.0 + abs(b))
+    return a, b, converged, h00, h01, h11
+
+
+@dataclass(frozen=True)
+class CalibrationLine:
+    """Calibration in the large, and the line of the outcome on the logit of the prediction.
+
+    Attributes
+    ----------
+    in_the_large : Estimate
+        Intercept with the slope fixed at 1: 0 is right on average, above 0 the predictions are too low.
+    intercept : Estimate
+        Intercept of the line, 0 is right.
+    slope : Estimate
+        1 is right; below 1 the predictions are too extreme (overfitting), above 1 too timid.
+    """
+
+    in_the_large: Estimate
+    intercept: Estimate
+    slope: Estimate
+
+
+def calibration_intercept_slope(y: ArrayLike, p: ArrayLike, *, level: float = 0.95) -> CalibrationLine:
+    """Return calibration intercept and slope with Wald intervals (samples taken as independent).
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+        Clipped to [1e-15, 1 − 1e-15] before the logit.
+    level : float in (0, 1)
+
+    Returns
+    -------
+    CalibrationLine
+        Figures are absent, with the reason, for one class, constant predictions or separated classes.
+
+    References
+    ----------
+    Cox (1958), Biometrika 45; Van Calster et al. (2019), BMC Medicine 17.
+    """
+    t = tally(y, p)
+    x = logit_of(t)
+    line = fit_line_of(t, x)
+    large = fit_line_of(t, x, fixed_slope=True)
+    return CalibrationLine(
+        in_the_large=_wald(large.intercept, large.intercept_se, large.reason, level),
+        intercept=_wald(line.intercept, line.intercept_se, line.reason, level),
+        slope=_wald(line.slope, line.slope_se, line.reason, level),
+    )
+
+
+def _wald(value: float, standard_error: float, reason: str | None, level: float) -> Estimate:
+    if reason is not None:
+        return Estimate.absent(reason, "Wald")
+    half = NormalDist().inv_cdf(0.5 + level / 2.0) * standard_error
+    return Estimate(value, value - half, value + half, standard_error, "Wald")
+
+
+@dataclass(frozen=True)
+class PlattCalibrator:
+    """Logistic calibration on the logit: P = 1 / (1 + exp(−(intercept + slope · logit p))).
+
+    Attributes
+    ----------
+    intercept, slope : float
+        The slope is positive, so that the order of patients never changes.
+    reason : str or None
+        Why this is the identity (0, 1), when it could not be fitted.
+    """
+
+    intercept: float
+    slope: float
+    reason: str | None = None
+
+    def apply(self, p: ArrayLike) -> FloatArray:
+        """Return calibrated probabilities, each a function of its own prediction alone.
+
+        Parameters
+        ----------
+        p : array of float in [0, 1], any shape
+            Clipped to [1e-15, 1 − 1e-15] before the logit. A single number counts as shape (1,).
+
+        Returns
+        -------
+        float64 array of the same shape, strictly between 0 and 1, non-decreasing in p
+            Bit by bit the same in any batches: one scalar computation per value, no vector instructions.
+
+        Raises
+        ------
+        DataError
+            When a value is missing or out of range.
+        """
+        # A copy: read-only input (mapped memory) would be another type to numba, compiled anew.
+        values = np.array(p, dtype=np.float64, order="C", ndmin=1)
+        n_invalid = int(np.count_nonzero(~((values >= 0.0) & (values <= 1.0))))
+        if n_invalid:
+            raise DataError(
+                "calibrator",
+                "predictions are probabilities",
+                expected="numbers from 0 to 1",
+                got=f"{n_invalid} that are not",
+                remedy="Pass what the classifier's predict_proba gave for the positive class.",
+            )
+        _apply_line(values.reshape(-1), float(self.intercept), float(self.slope))
+        return values
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {"intercept": self.intercept, "slope": self.slope, "reason": self.reason}
+
+
+@njit(cache=True, nogil=True)
+def _apply_line(values: FloatArray, a: float, b: float) -> None:
+    identity = a == 0.0 and b == 1.0
+    for i in range(values.size):
+        clipped = min(max(values[i], PROBABILITY_CLIP), 1.0 - PROBABILITY_CLIP)
+        if identity:
+            values[i] = clipped
+            continue
+        eta = a + b * (math.log(clipped) - math.log1p(-clipped))
+        if eta >= 0.0:
+            value = 1.0 / (1.0 + math.exp(-eta))
+        else:
+            # exp would overflow the other way round.
+            e = math.exp(eta)
+            value = e / (1.0 + e)
+        values[i] = min(max(value, SMALLEST_PROBABILITY), LARGEST_PROBABILITY)
+
+
+def fit_calibrator(y: ArrayLike, p: ArrayLike) -> PlattCalibrator:
+    """Fit the calibrator on out-of-fold predictions.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+
+    Returns
+    -------
+    PlattCalibrator
+        The identity, with the reason, for one class, constant predictions, separated classes or a slope that is not
+        positive (which would turn the ranking round).
+
+    References
+    ----------
+    Platt (1999), with the logit of a probability in place of a margin.
+    """
+    t = tally(y, p)
+    line = fit_line_of(t, logit_of(t))
+    if line.reason is not None:
+        return PlattCalibrator(0.0, 1.0, f"not calibrated: {line.reason}")
+    if line.slope <= 0.0:
+        return PlattCalibrator(0.0, 1.0, "not calibrated: the outcome falls as the prediction rises")
+    return PlattCalibrator(line.intercept, line.slope)

@@ -1,0 +1,364 @@
+"""Everything that is reported about one set of predictions, in one call."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlho.method.evaluation.auroc import RocCurve, auroc_estimate, roc_curve_of
+from mlho.method.evaluation.bootstrap import percentile_band, percentile_estimate, replicates
+from mlho.method.evaluation.figures import (
+    BAND_AT,
+    CALIBRATION_FIGURES,
+    N_BINS,
+    THRESHOLD_FIGURES,
+    CalibrationFigures,
+    Figure,
+    accuracy_figures,
+    decision_figures,
+    discrimination_figures,
+    operating_figures,
+)
+from mlho.method.evaluation.metrics import ErrorDistribution, Estimate, error_distribution
+from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve, decision_curve_of
+from mlho.method.evaluation.precision_recall import NO_POSITIVE, PrCurve, pr_curve_of, pr_davis_goadrich_of
+from mlho.method.evaluation.reliability import ReliabilityBin, reliability_bins
+from mlho.method.evaluation.tally import FloatArray, Tally, checked_groups, class_reason, tally
+from mlho.method.evaluation.thresholds import ThresholdPerformance, at_threshold
+
+# Decimals of a curve's coordinates in JSON: a drawing needs no more, and results stay small.
+CURVE_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Band:
+    """Pointwise percentile interval of a curve; empty when it could not be drawn."""
+
+    at: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationReport:
+    """Calibration of one version of the predictions.
+
+    Attributes
+    ----------
+    figures : dict of str to Estimate
+        Those of ``CALIBRATION_FIGURES``. Distances are never negative, so that their intervals lie too high when
+        calibration is good.
+    bins : dict of str to tuple of ReliabilityBin
+        "equal-count" and "equal-width", ten each, empty ones left out.
+    predicted, observed : float64 arrays
+        The smooth curve.
+    band : Band
+        Of ``observed``.
+    """
+
+    figures: dict[str, Estimate]
+    bins: dict[str, tuple[ReliabilityBin, ...]]
+    predicted: FloatArray
+    observed: FloatArray
+    band: Band
+
+
+@dataclass(frozen=True)
+class ThresholdReport:
+    """What one threshold does: counts, and rates with intervals.
+
+    Attributes
+    ----------
+    threshold : float or None
+    performance : ThresholdPerformance or None
+    figures : dict of str to Estimate
+        sensitivity, specificity, ppv, npv, accuracy, alerts_per_100, number_needed_to_evaluate.
+    reason : str or None
+        Why there is no threshold.
+    """
+
+    threshold: float | None
+    performance: ThresholdPerformance | None
+    figures: dict[str, Estimate]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that is reported about one set of predictions.
+
+    Attributes
+    ----------
+    n_samples, n_positive, n_patients : int
+    figures : dict of str to Estimate
+        auroc, average_precision, pr_integral, pr_davis_goadrich, brier, scaled_brier, log_loss, mean_absolute_error; of
+        the raw predictions.
+    calibration : dict of str to CalibrationReport
+        "raw", and "calibrated" when calibrated probabilities were passed.
+    thresholds : dict of str to ThresholdReport
+        Of the calibrated probabilities when there are any, as ``decision``.
+    roc, pr : curve or None
+        None when the classes that they need are not there.
+    roc_band, pr_band : Band
+        Of the true positive rate over the false positive rate, and of precision over recall.
+    decision : DecisionCurve
+        Of the calibrated probabilities when there are any (``decision_on`` says which).
+    decision_band : Band
+    decision_on : str
+    errors : dict of str to ErrorDistribution
+    """
+
+    n_samples: int
+    n_positive: int
+    n_patients: int
+    figures: dict[str, Estimate]
+    calibration: dict[str, CalibrationReport]
+    thresholds: dict[str, ThresholdReport]
+    roc: RocCurve | None
+    roc_band: Band
+    pr: PrCurve | None
+    pr_band: Band
+    decision: DecisionCurve
+    decision_band: Band
+    decision_on: str
+    errors: dict[str, ErrorDistribution]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types without NaN; coordinates of curves are rounded to six decimals."""
+        return {
+            "n_samples": self.n_samples,
+            "n_positive": self.n_positive,
+            "n_patients": self.n_patients,
+            "figures": _figures_json(self.figures),
+            "calibration": {name: _calibration_json(report) for name, report in self.calibration.items()},
+            "thresholds": {name: _threshold_json(report) for name, report in self.thresholds.items()},
+            "roc": self.roc
+            and {
+                "false_positive_rate": _rounded(self.roc.false_positive_rate),
+                "true_positive_rate": _rounded(self.roc.true_positive_rate),
+                "band": _band_json(self.roc_band),
+            },
+            "pr": self.pr
+            and {
+                "recall": _rounded(self.pr.recall),
+                "precision": _rounded(self.pr.precision),
+                "band": _band_json(self.pr_band),
+            },
+            "decision": {
+                "on": self.decision_on,
+                "thresholds": _rounded(self.decision.thresholds),
+                "model": _rounded(self.decision.model),
+                "treat_all": _rounded(self.decision.treat_all),
+                "n_true_positive": self.decision.n_true_positive.tolist(),
+                "n_false_positive": self.decision.n_false_positive.tolist(),
+                "band": _band_json(self.decision_band),
+            },
+            "errors": {name: distribution.to_json() for name, distribution in self.errors.items()},
+        }
+
+
+def evaluate(
+    y: ArrayLike,
+    p: ArrayLike,
+    *,
+    groups: ArrayLike | None,
+    thresholds: Mapping[str, float | None],
+    seed: int | Sequence[int],
+    n_replicates: int = 200,
+    calibrated: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Evaluation:
+    """Return everything that is reported about one set of predictions.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+        Predictions as the classifier gave them.
+    groups : array of int, shape (n_samples,), or None
+        Patient of each sample: AUROC is clustered and the bootstrap draws patients. None: each sample is a patient.
+    thresholds : mapping of str to float or None
+        On the scale of ``calibrated`` where it is given, else of ``p``, and chosen on other data; None makes an entry
+        that says that there is no threshold.
+    seed : int ≥ 0, or several
+        Of the bootstrap; the same draws serve raw and calibrated predictions.
+    n_replicates : int
+        0 leaves the intervals out (AUROC's needs no bootstrap).
+    calibrated : array of float in [0, 1], shape (n_samples,), or None
+        The predictions after the calibrator.
+    level : float in (0, 1)
+
+    Raises
+    ------
+    DataError
+        When shapes differ or values are out of range. One class only is no error: what needs both is absent.
+    """
+    t = tally(y, p)
+    positive = (np.asarray(y) == 1).astype(np.float64)
+    patient = checked_groups(groups, t.cell.size)
+    chosen = {name: value for name, value in thresholds.items() if value is not None}
+
+    def summarised(of: Tally, statistics: Callable[[Tally], Mapping[str, Figure]]) -> "_Summary":
+        drawn = replicates(of, positive, patient, statistics, n_replicates=n_replicates, seed=seed)
+        return _Summary(statistics(of), drawn, level)
+
+    calibrated_too = calibrated is not None
+    raw_line = CalibrationFigures.prepare(t)
+    raw = summarised(
+        t,
+        lambda of: {
+            **discrimination_figures(of),
+            **accuracy_figures(of),
+            **raw_line(of),
+            **({} if calibrated_too else {**decision_figures(of), **operating_figures(of, chosen)}),
+        },
+    )
+    calibration = {"raw": _calibration_report(y, p, t, raw_line, raw)}
+    final_p, final_t, final = p, t, raw
+    if calibrated is not None:
+        final_p, final_t = calibrated, tally(y, calibrated)
+        final_line = CalibrationFigures.prepare(final_t)
+        final = summarised(
+            final_t,
+            lambda of: {
+                **accuracy_figures(of),
+                **final_line(of),
+                **decision_figures(of),
+                **operating_figures(of, chosen),
+            },
+        )
+        calibration["calibrated"] = _calibration_report(y, calibrated, final_t, final_line, final)
+    return Evaluation(
+        n_samples=t.cell.size,
+        n_positive=int(t.n_positive_total),
+        n_patients=int(patient.max()) + 1,
+        figures={
+            "auroc": auroc_estimate(y, p, groups=groups, level=level),
+            **{name: raw.estimate(name, reason) for name, reason in _reasons(t).items()},
+            "pr_davis_goadrich": _davis_goadrich_estimate(t),
+        },
+        calibration=calibration,
+        thresholds={
+            name: _threshold_report(y, final_p, name, value, final) for name, value in thresholds.items()
+        },
+        roc=roc_curve_of(t),
+        roc_band=raw.band("roc", BAND_AT),
+        pr=pr_curve_of(t),
+        pr_band=raw.band("pr", BAND_AT),
+        decision=decision_curve_of(final_t, thresholds=np.array(DEFAULT_THRESHOLDS)),
+        decision_band=final.band("net_benefit", np.array(DEFAULT_THRESHOLDS)),
+        decision_on="calibrated" if calibrated_too else "raw",
+        errors=error_distribution(y, p),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Summary:
+    point: Mapping[str, Figure]
+    drawn: dict[str, FloatArray]
+    level: float
+
+    def estimate(self, name: str, reason: str | None) -> Estimate:
+        value = self.point[name]
+        assert not isinstance(value, np.ndarray)
+        return percentile_estimate(value, self.drawn.get(name), level=self.level, reason=reason)
+
+    def band(self, name: str, at: FloatArray) -> Band:
+        low, high = percentile_band(self.drawn.get(name), level=self.level)
+        return Band(at=tuple(float(v) for v in at) if low else (), low=tuple(low), high=tuple(high))
+
+
+def _davis_goadrich_estimate(t: Tally) -> Estimate:
+    method = "no interval: for comparison with R"
+    value = pr_davis_goadrich_of(t)
+    if value is None:
+        return Estimate.absent(NO_POSITIVE, method)
+    return Estimate(value, None, None, None, method)
+
+
+def _reasons(t: Tally) -> dict[str, str | None]:
+    return {
+        "average_precision": NO_POSITIVE,
+        "pr_integral": NO_POSITIVE,
+        "brier": None,
+        "scaled_brier": class_reason(t.n_positive_total, t.n_negative_total),
+        "log_loss": None,
+        "mean_absolute_error": None,
+    }
+
+
+def _calibration_report(
+    y: ArrayLike, p: ArrayLike, t: Tally, statistics: CalibrationFigures, summary: _Summary
+) -> CalibrationReport:
+    reasons = {
+        "in_the_large": statistics.in_the_large.reason,
+        "intercept": statistics.line.reason,
+        "slope": statistics.line.reason,
+        "scaled_brier": class_reason(t.n_positive_total, t.n_negative_total),
+    }
+    curve = summary.point["curve"]
+    assert isinstance(curve, np.ndarray)
+    return CalibrationReport(
+        figures={name: summary.estimate(name, reasons.get(name)) for name in CALIBRATION_FIGURES},
+        bins={
+            "equal-count": reliability_bins(y, p, n_bins=N_BINS, how="equal-count"),
+            "equal-width": reliability_bins(y, p, n_bins=N_BINS, how="equal-width"),
+        },
+        predicted=statistics.smoother.grid,
+        observed=curve,
+        band=summary.band("curve", statistics.smoother.grid),
+    )
+
+
+def _threshold_report(
+    y: ArrayLike, p: ArrayLike, name: str, threshold: float | None, summary: _Summary
+) -> ThresholdReport:
+    if threshold is None:
+        return ThresholdReport(None, None, {}, "the training predictions gave no threshold")
+    performance = at_threshold(y, p, threshold)
+    figures = {
+        figure: summary.estimate(f"{name}/{figure}", performance.reasons.get(figure))
+        for figure in THRESHOLD_FIGURES
+    }
+    return ThresholdReport(float(threshold), performance, figures)
+
+
+def _figures_json(figures: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.to_json() for name, estimate in figures.items()}
+
+
+def _calibration_json(report: CalibrationReport) -> dict[str, Any]:
+    return {
+        "figures": _figures_json(report.figures),
+        "bins": {how: [asdict(b) for b in bins] for how, bins in report.bins.items()},
+        "curve": {
+            "predicted": _rounded(report.predicted),
+            "observed": _rounded(report.observed),
+            "band": _band_json(report.band),
+        },
+    }
+
+
+def _threshold_json(report: ThresholdReport) -> dict[str, Any]:
+    return {
+        "threshold": report.threshold,
+        "counts": report.performance
+        and {
+            "true_positive": report.performance.n_true_positive,
+            "false_positive": report.performance.n_false_positive,
+            "false_negative": report.performance.n_false_negative,
+            "true_negative": report.performance.n_true_negative,
+        },
+        "figures": _figures_json(report.figures),
+        "reason": report.reason,
+    }
+
+
+def _band_json(band: Band) -> dict[str, Any]:
+    return {"at": _rounded(band.at), "low": _rounded(band.low), "high": _rounded(band.high)}
+
+
+def _rounded(values: Any) -> list[float | None]:
+    return [None if v is None else round(float(v), CURVE_DECIMALS) for v in values]

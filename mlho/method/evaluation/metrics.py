@@ -1,0 +1,248 @@
+"""Figures that do not exist are None with a reason; overall accuracy: Brier score, log loss, error per patient."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlho.method.evaluation.suppression import shown_counts
+from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, tally
+
+# A probability of exactly 0 or 1 that is wrong would cost an infinite log loss; it costs 34.5 instead.
+PROBABILITY_CLIP = 1e-15
+
+# Cells with fewer patients are not shown: the limit of the US Centers for Medicare & Medicaid Services.
+MIN_CELL = 11
+
+ERROR_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+N_ERROR_BINS = 20
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its uncertainty, or the reason why it is absent.
+
+    Attributes
+    ----------
+    value : float or None
+        None when the figure does not exist for these data; never NaN.
+    low, high : float or None
+        Ends of the interval; None when the figure or its interval does not exist.
+    standard_error : float or None
+    method : str
+        How the interval was made, in words.
+    reason : str or None
+        Why the value, or its interval, is absent.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    standard_error: float | None
+    method: str
+    reason: str | None = None
+
+    @classmethod
+    def absent(cls, reason: str, method: str = "") -> "Estimate":
+        """Return a figure that does not exist, and why."""
+        return cls(None, None, None, None, method, reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "standard_error": self.standard_error,
+            "method": self.method,
+            "reason": self.reason,
+        }
+
+
+def brier(y: ArrayLike, p: ArrayLike) -> float:
+    """Return the mean squared difference of outcome and probability, 0 (best) to 1.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+
+    References
+    ----------
+    Brier (1950), Monthly Weather Review 78.
+
+    Examples
+    --------
+    >>> brier([0, 1], [0.5, 1.0])
+    0.125
+    """
+    return brier_of(tally(y, p))
+
+
+def brier_of(t: Tally) -> float:
+    """Return the Brier score of counted predictions."""
+    squared = t.n_positive * (1.0 - t.p) ** 2 + (t.n - t.n_positive) * t.p**2
+    return float(squared.sum() / t.n_total)
+
+
+def scaled_brier(y: ArrayLike, p: ArrayLike) -> float | None:
+    """Return 1 − Brier / Brier of the prevalence: 1 is perfect, 0 no better than the prevalence, below 0 worse.
+
+    None when there is one class only: the prevalence then is a perfect prediction.
+
+    References
+    ----------
+    Steyerberg et al. (2010), Epidemiology 21.
+    """
+    return scaled_brier_of(tally(y, p))
+
+
+def scaled_brier_of(t: Tally) -> float | None:
+    """Return the scaled Brier score of counted predictions; None with one class."""
+    prevalence = t.n_positive_total / t.n_total
+    reference = prevalence * (1.0 - prevalence)
+    return 1.0 - brier_of(t) / reference if reference > 0.0 else None
+
+
+def log_loss(y: ArrayLike, p: ArrayLike) -> float:
+    """Return the mean negative log likelihood in natural units, 0 (best) upwards.
+
+    Probabilities are clipped to [1e-15, 1 − 1e-15]: a wrong certainty costs 34.5, not infinity.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+
+    Examples
+    --------
+    >>> round(log_loss([0, 1], [0.5, 0.5]), 6)
+    0.693147
+    """
+    return log_loss_of(tally(y, p))
+
+
+def log_loss_of(t: Tally) -> float:
+    """Return the log loss of counted predictions."""
+    clipped = np.clip(t.p, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
+    loss = -(t.n_positive * np.log(clipped) + (t.n - t.n_positive) * np.log1p(-clipped))
+    return float(loss.sum() / t.n_total)
+
+
+def mean_absolute_error(y: ArrayLike, p: ArrayLike) -> float:
+    """Return the mean of |y − p| over samples (the mean of the R package's ``absErr``), 0 (best) to 1."""
+    return mean_absolute_error_of(tally(y, p))
+
+
+def mean_absolute_error_of(t: Tally) -> float:
+    """Return the mean absolute error of counted predictions."""
+    error = t.n_positive * (1.0 - t.p) + (t.n - t.n_positive) * t.p
+    return float(error.sum() / t.n_total)
+
+
+@dataclass(frozen=True)
+class ErrorDistribution:
+    """How |y − p| is spread within one class, without showing a patient.
+
+    Attributes
+    ----------
+    n : int
+        Samples of the class.
+    quantiles : dict of float to float, or None
+        |y − p| at 5, 25, 50, 75 and 95 %; None when the class has fewer than ``min_cell`` patients.
+    bin_edges : tuple of float
+        20 bins of width 0.05 over [0, 1]; each holds its lower edge, the last both.
+    counts : tuple of int or None
+        Samples per bin; None where there are some but of fewer than ``min_cell`` patients, and where the total would give such a
+        bin away.
+    reason : str or None
+        Why quantiles are absent or counts hidden.
+    """
+
+    n: int
+    quantiles: dict[float, float] | None
+    bin_edges: tuple[float, ...]
+    counts: tuple[int | None, ...]
+    reason: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {
+            "n": self.n,
+            "quantiles": None if self.quantiles is None else {f"{q:g}": v for q, v in self.quantiles.items()},
+            "bin_edges": list(self.bin_edges),
+            "counts": list(self.counts),
+            "reason": self.reason,
+        }
+
+
+def error_distribution(
+    y: ArrayLike, p: ArrayLike, *, groups: ArrayLike | None = None, min_cell: int = MIN_CELL
+) -> dict[str, ErrorDistribution]:
+    """Return the distribution of |y − p| among positives and among negatives.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+    groups : array of int, shape (n_samples,), or None
+        Patient of each sample. None: each sample is a patient.
+    min_cell : int
+        Bins with 1 to ``min_cell`` − 1 patients are not shown.
+
+    Returns
+    -------
+    dict with the keys "positive" and "negative".
+
+    References
+    ----------
+    hestiri/mlho, ``absErr``.
+    """
+    t = tally(y, p)
+    patient = checked_groups(groups, t.cell.size)
+    positive = np.asarray(y) == 1
+    return {
+        "positive": _error_distribution(
+            1.0 - t.p, t.n_positive, _patients_by_bin((1.0 - t.p)[t.cell], patient, positive), min_cell
+        ),
+        "negative": _error_distribution(
+            t.p, t.n - t.n_positive, _patients_by_bin(t.p[t.cell], patient, ~positive), min_cell
+        ),
+    }
+
+
+def _bin_of(error: FloatArray) -> IntArray:
+    edges = np.arange(1, N_ERROR_BINS) / N_ERROR_BINS
+    return np.searchsorted(edges, error, side="right").astype(np.int64, copy=False)
+
+
+def _patients_by_bin(error: FloatArray, patient: IntArray, in_class: NDArray[np.bool_]) -> list[int]:
+    """Distinct patients of each bin, and in a last entry those of the class."""
+    pairs = np.unique(np.stack([_bin_of(error[in_class]), patient[in_class]]), axis=1)
+    return [*np.bincount(pairs[0], minlength=N_ERROR_BINS).tolist(), np.unique(pairs[1]).size]
+
+
+def _error_distribution(
+    error: FloatArray, n: FloatArray, n_patients: list[int], min_cell: int
+) -> ErrorDistribution:
+    edges = np.arange(N_ERROR_BINS + 1) / N_ERROR_BINS
+    counts = np.bincount(_bin_of(error), n, N_ERROR_BINS).astype(int)
+    shown = shown_counts([int(c) for c in counts], min_cell, n_patients=n_patients[:-1])
+    total = int(n.sum())
+    reasons = []
+    quantiles = None
+    if n_patients[-1] < max(min_cell, 1):
+        reasons.append(f"fewer than {max(min_cell, 1)} patients of this class")
+    else:
+        at = np.quantile(np.repeat(error, n.astype(np.int64)), ERROR_QUANTILES)
+        quantiles = {q: float(value) for q, value in zip(ERROR_QUANTILES, at, strict=True)}
+    if None in shown:
+        reasons.append(f"counts below {min_cell}, and those that would give them away, are not shown")
+    return ErrorDistribution(
+        n=total,
+        quantiles=quantiles,
+        bin_edges=tuple(float(e) for e in edges),
+        counts=tuple(shown),
+        reason="; ".join(reasons) or None,
+    )

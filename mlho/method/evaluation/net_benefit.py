@@ -1,0 +1,78 @@
+"""Net benefit: what acting on the model gives, compared with acting on everybody or on nobody."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlho.errors import SpecError
+from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, tally
+
+# Risks at which somebody might act, 1 % to 50 %; above, few interventions wait that long.
+DEFAULT_THRESHOLDS = tuple(i / 100 for i in range(1, 51))
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionCurve:
+    """Net benefit over the risk from which one would act.
+
+    Attributes
+    ----------
+    thresholds : float64 array, shape (n_thresholds,), in (0, 1)
+    model, treat_all : float64 arrays, shape (n_thresholds,)
+        True positives per sample, less false positives per sample weighted by threshold / (1 − threshold). Acting on
+        nobody has net benefit 0.
+    n_true_positive, n_false_positive : int64 arrays, shape (n_thresholds,)
+        Among those with p ≥ threshold.
+    n : int
+        Samples.
+    """
+
+    thresholds: FloatArray
+    model: FloatArray
+    treat_all: FloatArray
+    n_true_positive: IntArray
+    n_false_positive: IntArray
+    n: int
+
+
+def decision_curve(
+    y: ArrayLike, p: ArrayLike, *, thresholds: ArrayLike = DEFAULT_THRESHOLDS
+) -> DecisionCurve:
+    """Return the decision curve of a model whose predictions are calibrated risks.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+        A threshold is a risk: pass calibrated probabilities.
+    thresholds : array of float in (0, 1)
+
+    References
+    ----------
+    Vickers & Elkin (2006), Medical Decision Making 26.
+
+    Examples
+    --------
+    >>> decision_curve([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9], thresholds=[0.2]).model.tolist()
+    [0.4375]
+    """
+    return decision_curve_of(tally(y, p), thresholds=np.asarray(thresholds, dtype=np.float64))
+
+
+def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:
+    """Return the decision curve of counted predictions."""
+    if not np.all((thresholds > 0.0) & (thresholds < 1.0)):
+        raise SpecError("decision curve: a threshold is a risk above 0 and below 1.")
+    alerted_cells = t.p.size - np.searchsorted(t.p, thresholds, side="left")
+    tp, fp = (counts[alerted_cells] for counts in t.operating_points)
+    weight = thresholds / (1.0 - thresholds)
+    n, n_positive, n_negative = t.n_total, t.n_positive_total, t.n_negative_total
+    return DecisionCurve(
+        thresholds=thresholds,
+        model=tp / n - fp / n * weight,
+        treat_all=n_positive / n - n_negative / n * weight,
+        n_true_positive=tp.astype(np.int64),
+        n_false_positive=fp.astype(np.int64),
+        n=int(n),
+    )

@@ -1,0 +1,164 @@
+"""Precision and recall: average precision, the exact integral, R's two figures, and the curve."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlho.method.evaluation.auroc import MAX_CURVE_POINTS, thinned
+from mlho.method.evaluation.tally import FloatArray, Tally, tally
+
+# Why all of these are absent.
+NO_POSITIVE = "no sample is positive"
+
+
+def average_precision(y: ArrayLike, p: ArrayLike) -> float | None:
+    """Return the precision averaged over the positives: Σ (R_k − R_{k−1}) · P_k over distinct thresholds.
+
+    No interpolation: the curve is a staircase. None when no sample is positive.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+
+    Examples
+    --------
+    >>> average_precision([0, 1, 1], [0.5, 0.4, 0.9])
+    0.8333333333333333
+    """
+    return average_precision_of(tally(y, p))
+
+
+def average_precision_of(t: Tally) -> float | None:
+    """Return the average precision of counted predictions; None without positives."""
+    if not t.n_positive_total:
+        return None
+    tp, fp = t.operating_points
+    gained = np.diff(tp)
+    some = gained > 0
+    precision = tp[1:][some] / (tp[1:][some] + fp[1:][some])
+    return float((gained[some] * precision).sum() / t.n_positive_total)
+
+
+def pr_integral(y: ArrayLike, p: ArrayLike) -> float | None:
+    """Return the exact area under the precision–recall curve (``pr.integral`` of R's PRROC).
+
+    Between two thresholds true and false positives grow in proportion, so that precision is a hyperbola of recall; its
+    integral is in closed form. None when no sample is positive.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+
+    References
+    ----------
+    Davis & Goadrich (2006), ICML; Keilwagen, Grosse & Grau (2014), PLoS ONE 9.
+    """
+    return pr_integral_of(tally(y, p))
+
+
+def pr_integral_of(t: Tally) -> float | None:
+    """Return the exact PR integral of counted predictions; None without positives."""
+    if not t.n_positive_total:
+        return None
+    tp, fp = t.operating_points
+    gained = np.diff(tp)
+    some = gained > 0
+    gained, tp_from, fp_from, tp_to, fp_to = (
+        gained[some],
+        tp[:-1][some],
+        fp[:-1][some],
+        tp[1:][some],
+        fp[1:][some],
+    )
+    # With FP = fp_from + h · (TP − tp_from): alerts are a · TP + b.
+    h = (fp_to - fp_from) / gained
+    a = 1.0 + h
+    b = fp_from - h * tp_from
+    alerts_from = tp_from + fp_from
+    # From (0, 0) the precision is constant: b is zero, and the logarithm is not needed.
+    grown = np.where(alerts_from > 0.0, (tp_to + fp_to) / np.where(alerts_from > 0.0, alerts_from, 1.0), 1.0)
+    area = (gained - b / a * np.log(grown)) / a
+    return float(area.sum() / t.n_positive_total)
+
+
+def pr_davis_goadrich(y: ArrayLike, p: ArrayLike) -> float | None:
+    """Return R's ``pr.davis.goadrich``: straight lines between the points at every whole true positive.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+
+    References
+    ----------
+    Davis & Goadrich (2006), ICML.
+    """
+    return pr_davis_goadrich_of(tally(y, p))
+
+
+def pr_davis_goadrich_of(t: Tally) -> float | None:
+    """Return the Davis–Goadrich area of counted predictions (whole counts); None without positives."""
+    if not t.n_positive_total:
+        return None
+    tp, fp = t.operating_points
+    gained = np.diff(tp)
+    some = np.flatnonzero(gained > 0)
+    steps = gained[some].astype(np.int64)
+    segment = np.repeat(some, steps)
+    # The true positives 0, 1, … at the start of each step; a step lies within one segment.
+    before = np.arange(int(t.n_positive_total), dtype=np.float64)
+    h = (fp[segment + 1] - fp[segment]) / gained[segment]
+
+    def precision(true_positive: FloatArray) -> FloatArray:
+        alerts = true_positive + fp[segment] + h * (true_positive - tp[segment])
+        ratio: FloatArray = true_positive / np.where(alerts > 0.0, alerts, 1.0)
+        return ratio
+
+    at_start, at_end = precision(before), precision(before + 1.0)
+    # At (0, 0) precision is 0/0: the line starts level.
+    if before[0] + fp[segment[0]] == 0.0:
+        at_start[0] = at_end[0]
+    return float(((at_start + at_end) / 2.0).sum() / t.n_positive_total)
+
+
+@dataclass(frozen=True, eq=False)
+class PrCurve:
+    """Points of the precision–recall curve, by increasing recall.
+
+    Attributes
+    ----------
+    recall, precision : float64 arrays, shape (n_points,)
+        One point per distinct threshold before thinning; between points precision is not linear.
+    """
+
+    recall: FloatArray
+    precision: FloatArray
+
+
+def pr_curve(y: ArrayLike, p: ArrayLike, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:
+    """Return the precision–recall curve, thinned to what an eye can see; None when no sample is positive.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+    max_points : int or None
+        At most this many points, ends included; None keeps one per distinct prediction.
+    """
+    return pr_curve_of(tally(y, p), max_points=max_points)
+
+
+def pr_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:
+    """Return the precision–recall curve of counted predictions; None without positives."""
+    if not t.n_positive_total:
+        return None
+    tp, fp = t.operating_points
+    alerts = tp[1:] + fp[1:]
+    some = alerts > 0
+    recall = tp[1:][some] / t.n_positive_total
+    precision = tp[1:][some] / alerts[some]
+    kept = thinned(recall, precision, max_points)
+    return PrCurve(recall=recall[kept], precision=precision[kept])

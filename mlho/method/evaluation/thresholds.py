@@ -1,0 +1,235 @@
+"""Thresholds chosen on out-of-fold training predictions, and what they do on a test set.
+
+Our rule everywhere: alert if and only if p ≥ threshold.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlho.errors import SpecError
+from mlho.method.evaluation.tally import Tally, class_reason, tally
+
+# A rate times a number of samples may miss a whole number by rounding (0.29 · 100 = 28.999…): this much is forgiven.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold and the rule that chose it.
+
+    Attributes
+    ----------
+    rule : str
+        "youden", "fixed-alert-rate:0.1", "fixed-sensitivity:0.9" or "youden-mlho-r".
+    value : float or None
+        Alert if and only if p ≥ value (``youden_mlho_r``: p > value, and possibly infinite).
+    reason : str or None
+        Why it is absent, or in what it falls short of the rule.
+    """
+
+    rule: str
+    value: float | None
+    reason: str | None = None
+
+
+def youden(y: ArrayLike, p: ArrayLike) -> Threshold:
+    """Return the threshold of the largest sensitivity + specificity − 1.
+
+    Only predictions that occur are candidates; of several maxima the lowest threshold, which is the more sensitive.
+    Compared in integers, so that ties are exact.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+
+    References
+    ----------
+    Youden (1950), Cancer 3.
+
+    Examples
+    --------
+    >>> youden([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9]).value
+    0.6
+    """
+    t = tally(y, p)
+    reason = class_reason(t.n_positive_total, t.n_negative_total)
+    if reason is not None:
+        return Threshold("youden", None, reason)
+    true_positive, alerts = _at_or_above(t)
+    advantage = _youden_numerator(t, true_positive, alerts)
+    return Threshold("youden", float(t.p[int(np.argmax(advantage))]))
+
+
+def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> Threshold:
+    """Return R MLHO's threshold: the first maximum of J among −∞, the midpoints and +∞, where an alert is p > t.
+
+    R chooses it on the test set that it reports on. Only for comparison with R.
+
+    References
+    ----------
+    pROC ``coords(x = "best")`` as called by hestiri/mlho, R/mlearn.R.
+    """
+    rule = "youden-mlho-r"
+    t = tally(y, p)
+    reason = class_reason(t.n_positive_total, t.n_negative_total)
+    if reason is not None:
+        return Threshold(rule, None, reason)
+    true_positive, alerts = _at_or_above(t)
+    # Above −∞ are all; above the midpoint after p[i] are those at or above p[i + 1]; above +∞ none, where J is 0.
+    advantage = np.append(_youden_numerator(t, true_positive, alerts), 0)
+    candidates = np.concatenate([[-math.inf], (t.p[:-1] + t.p[1:]) / 2.0, [math.inf]])
+    return Threshold(rule, float(candidates[int(np.argmax(advantage))]))
+
+
+def fixed_alert_rate(p: ArrayLike, rate: float) -> Threshold:
+    """Return the lowest threshold at which at most this fraction of samples is alerted.
+
+    When so many samples share the highest prediction that even they exceed the rate, it is that prediction, with the
+    rate reached as the reason.
+
+    Parameters
+    ----------
+    p : array of float in [0, 1], shape (n_samples,)
+    rate : float in (0, 1]
+        Alerts per sample.
+    """
+    _check_fraction("alert rate", rate)
+    rule = f"fixed-alert-rate:{rate:g}"
+    prediction = np.asarray(p, dtype=np.float64)
+    t = tally(np.zeros(prediction.shape, dtype=np.int64), prediction)
+    _, alerts = _at_or_above(t)
+    allowed = math.floor(rate * t.n_total + ROUNDING)
+    within = np.flatnonzero(alerts <= allowed)
+    if within.size:
+        return Threshold(rule, float(t.p[int(within[0])]))
+    reached = float(alerts[-1]) / t.n_total
+    return Threshold(rule, float(t.p[-1]), f"ties at the highest prediction: the alert rate is {reached:.4g}")
+
+
+def fixed_sensitivity(y: ArrayLike, p: ArrayLike, sensitivity: float) -> Threshold:
+    """Return the highest threshold that still alerts at least this fraction of the positives.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+    sensitivity : float in (0, 1]
+    """
+    _check_fraction("sensitivity", sensitivity)
+    rule = f"fixed-sensitivity:{sensitivity:g}"
+    t = tally(y, p)
+    if not t.n_positive_total:
+        return Threshold(rule, None, class_reason(t.n_positive_total, t.n_negative_total))
+    true_positive, _ = _at_or_above(t)
+    needed = math.ceil(sensitivity * t.n_positive_total - ROUNDING)
+    return Threshold(rule, float(t.p[int(np.flatnonzero(true_positive >= needed)[-1])]))
+
+
+@dataclass(frozen=True)
+class ThresholdPerformance:
+    """What a threshold does on a set of samples.
+
+    Attributes
+    ----------
+    threshold : float
+    n_true_positive, n_false_positive, n_false_negative, n_true_negative : int
+    sensitivity, specificity, ppv, npv, accuracy : float in [0, 1], or None
+    alerts_per_100 : float
+        Alerts per 100 samples.
+    number_needed_to_evaluate : float or None
+        Alerts per true positive, 1 / ppv.
+    reasons : dict of str to str
+        Why a figure that is None does not exist, by its name.
+    """
+
+    threshold: float
+    n_true_positive: int
+    n_false_positive: int
+    n_false_negative: int
+    n_true_negative: int
+    sensitivity: float | None
+    specificity: float | None
+    ppv: float | None
+    npv: float | None
+    accuracy: float | None
+    alerts_per_100: float
+    number_needed_to_evaluate: float | None
+    reasons: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def at_threshold(y: ArrayLike, p: ArrayLike, threshold: float) -> ThresholdPerformance:
+    """Return counts and rates when samples with p ≥ threshold are alerted.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,)
+    p : array of float in [0, 1], shape (n_samples,)
+    threshold : float
+
+    Examples
+    --------
+    >>> result = at_threshold([0, 1, 1, 0], [0.2, 0.6, 0.4, 0.9], 0.5)
+    >>> result.sensitivity, result.ppv, result.alerts_per_100
+    (0.5, 0.5, 50.0)
+    """
+    t = tally(y, p)
+    tp, fp, fn, tn = confusion_of(t, threshold)
+    reasons: dict[str, str] = {}
+
+    def ratio(name: str, part: float, whole: float, why_absent: str) -> float | None:
+        if whole:
+            return part / whole
+        reasons[name] = why_absent
+        return None
+
+    return ThresholdPerformance(
+        threshold=float(threshold),
+        n_true_positive=int(tp),
+        n_false_positive=int(fp),
+        n_false_negative=int(fn),
+        n_true_negative=int(tn),
+        sensitivity=ratio("sensitivity", tp, tp + fn, "no sample is positive"),
+        specificity=ratio("specificity", tn, tn + fp, "no sample is negative"),
+        ppv=ratio("ppv", tp, tp + fp, "no sample is alerted"),
+        npv=ratio("npv", tn, tn + fn, "every sample is alerted"),
+        accuracy=(tp + tn) / t.n_total,
+        alerts_per_100=100.0 * (tp + fp) / t.n_total,
+        number_needed_to_evaluate=ratio(
+            "number_needed_to_evaluate", tp + fp, tp, "no alert is a true positive"
+        ),
+        reasons=reasons,
+    )
+
+
+def confusion_of(t: Tally, threshold: float) -> tuple[float, float, float, float]:
+    """Return (true positives, false positives, false negatives, true negatives) of counted predictions."""
+    first = int(np.searchsorted(t.p, threshold, side="left"))
+    tp = float(t.n_positive[first:].sum())
+    fp = float(t.n[first:].sum()) - tp
+    return tp, fp, t.n_positive_total - tp, t.n_negative_total - fp
+
+
+def _at_or_above(t: Tally) -> tuple[Any, Any]:
+    """Return true positives and alerts when each distinct prediction is the threshold."""
+    return np.cumsum(t.n_positive[::-1])[::-1], np.cumsum(t.n[::-1])[::-1]
+
+
+def _youden_numerator(t: Tally, true_positive: Any, alerts: Any) -> Any:
+    # J · n₁ · n₀ = TP · n₀ − FP · n₁, in integers.
+    n_positive = int(t.n_positive_total)
+    n_negative = int(t.n_negative_total)
+    return true_positive * n_negative - (alerts - true_positive) * n_positive
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise SpecError(f"thresholds: the {name} is a fraction above 0 and up to 1, not {value:g}.")

@@ -1,0 +1,420 @@
+"""Contingency tables of one picked feature with all others, reduced to the sums that informations are made of.
+
+With h(c) = c · ln c, every information here is a difference of sums of h over the cells of a table: for n samples
+I((X,W);Y) = [Σ h(n_xwy) − Σ h(n_xw) − Σ h(n_y) + h(n)] / n, and alike for I(X;W). All counts and sums are whole numbers
+(``bits.entropy_table``), so that neither threads nor the order of rows can change a digit.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.method.selection import bits as bitwise
+from mlho.method.selection.bits import SampleLayout
+from mlho.method.selection.levels import ColumnBlock, frozen
+
+# A thread costs about 50 µs a call; below about this many elementary operations it does not pay.
+_WORTH_A_THREAD = 400_000
+# More pieces than threads, so that a thread with light columns takes another piece.
+_PIECES_PER_THREAD = 4
+# Above this, level codes are renumbered first: the counting sort of a column scans up to its largest code.
+_LARGEST_CODE = 1 << 16
+
+
+class Workers:
+    """Runs a compiled loop over ranges of columns, on this thread or on several.
+
+    The loops write each column's result in its own place, in whole numbers: how they were shared out cannot show.
+    """
+
+    def __init__(self, n_threads: int, pool: ThreadPoolExecutor | None) -> None:
+        self._n_threads = n_threads
+        self._pool = pool
+
+    def run(self, loop: Callable[[int, int], None], n_items: int, n_operations: int) -> None:
+        """Call ``loop(start, stop)`` so that [0, n_items) is covered once."""
+        if self._pool is None or n_operations < _WORTH_A_THREAD:
+            loop(0, n_items)
+            return
+        bounds = np.linspace(0, n_items, self._n_threads * _PIECES_PER_THREAD + 1).astype(int).tolist()
+        pieces = deque(pairwise(bounds))
+
+        def work() -> None:
+            while True:
+                try:
+                    start, stop = pieces.popleft()
+                except IndexError:
+                    return
+                loop(start, stop)
+
+        # This thread takes pieces too: one hand-over fewer per call, of which a ranking makes hundreds.
+        helpers = [self._pool.submit(work) for _ in range(self._n_threads - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
+
+
+@dataclass(frozen=True, eq=False)
+class BitColumns:
+    """Columns of two levels.
+
+    Attributes
+    ----------
+    layout : SampleLayout
+        Where the samples are.
+    bits : ndarray of uint64, shape (n_columns, n_words)
+        One row per column.
+    ones : ndarray of int64, shape (n_columns, 2)
+        Samples of class 0 and class 1 that have the feature.
+    """
+
+    layout: SampleLayout
+    bits: NDArray[np.uint64]
+    ones: NDArray[np.int64]
+
+    @property
+    def n_columns(self) -> int:
+        """Columns."""
+        return int(self.bits.shape[0])
+
+    def n_with_feature(self) -> NDArray[np.int64]:
+        """Return how many samples under the mask have each feature: int64, shape (n_columns,)."""
+        return self.ones.sum(axis=1)
+
+    def single_sums(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
+        absent = self.layout.n_by_class - self.ones
+        of_class = table[self.ones].sum(axis=1) + table[absent].sum(axis=1)
+        of_column = table[self.ones.sum(axis=1)] + table[absent.sum(axis=1)]
+        return np.stack([of_class, of_column], axis=1)
+
+    def pair_sums(
+        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: Workers
+    ) -> NDArray[np.int64]:
+        """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
+        sums = np.empty((columns.size, 2), dtype=np.int64)
+
+        def loop(start: int, stop: int) -> None:
+            bitwise.bit_pair_sums(
+                self.bits,
+                self.ones,
+                columns,
+                start,
+                stop,
+                pick,
+                self.layout.n_positive_words,
+                self.layout.n_by_class,
+                table,
+                sums,
+            )
+
+        workers.run(loop, columns.size, columns.size * self.layout.n_words)
+        return sums
+
+
+@dataclass(frozen=True, eq=False)
+class LevelColumns:
+    """Columns of any number of levels; those of two are held as bits as well.
+
+    Attributes
+    ----------
+    layout : SampleLayout
+        Where the samples are.
+    positions : ndarray of int32, shape (n_stored,)
+        Positions of the samples above level 0, column by column, within a column level by level.
+    group_start : ndarray of int64, shape (n_groups + 1,)
+        Where each level of each column begins in ``positions``; level 0 has no group.
+    group_ptr : ndarray of int64, shape (n_columns + 1,)
+        Where each column's levels begin in ``group_start``.
+    bit_row : ndarray of int32, shape (n_columns,)
+        The column's row in ``binary``; −1 with more than two levels.
+    binary : BitColumns
+        The columns of two levels.
+    """
+
+    layout: SampleLayout
+    positions: NDArray[np.int32]
+    group_start: NDArray[np.int64]
+    group_ptr: NDArray[np.int64]
+    bit_row: NDArray[np.int32]
+    binary: BitColumns
+
+    @property
+    def n_columns(self) -> int:
+        """Columns."""
+        return int(self.bit_row.size)
+
+    def n_with_feature(self) -> NDArray[np.int64]:
+        """Return how many samples under the mask are above level 0 in each column: int64, shape (n_columns,)."""
+        return np.diff(self.group_start[self.group_ptr])
+
+    def n_levels(self) -> NDArray[np.int64]:
+        """Return how many levels each column takes under the mask, level 0 included: int64, shape (n_columns,)."""
+        has_absent = self.n_with_feature() < self.layout.n_samples
+        return np.diff(self.group_ptr) + has_absent
+
+    def single_sums(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
+        columns = np.arange(self.n_columns, dtype=np.int32)
+        # A pick of one level, the same for every sample, adds nothing to a table.
+        return self._walk(columns, self.layout.base_codes(), self.layout.n_by_class, table, Workers(1, None))
+
+    def pair_sums(
+        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: Workers
+    ) -> NDArray[np.int64]:
+        """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
+        row = int(self.bit_row[pick])
+        has_bits = self.bit_row[columns] >= 0 if row >= 0 else np.zeros(columns.size, dtype=np.bool_)
+        sums = np.empty((columns.size, 2), dtype=np.int64)
+        if has_bits.any():
+            sums[has_bits] = self.binary.pair_sums(row, self.bit_row[columns[has_bits]], table, workers)
+        if not has_bits.all():
+            codes, margins = self._codes_of(pick)
+            sums[~has_bits] = self._walk(columns[~has_bits], codes, margins, table, workers)
+        return sums
+
+    def _codes_of(self, pick: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Code 2 · level + class at every position, and how many samples have each code."""
+        first, last = self.group_ptr[pick], self.group_ptr[pick + 1]
+        starts = self.group_start[first : last + 1]
+        members = self.positions[starts[0] : starts[-1]]
+        codes = self.layout.base_codes()
+        codes[members] += 2 * np.repeat(np.arange(1, starts.size, dtype=np.int32), np.diff(starts))
+        margins = np.bincount(codes[members], minlength=2 * starts.size)
+        margins[:2] = self.layout.n_by_class - margins.reshape(-1, 2).sum(axis=0)
+        return codes, margins
+
+    def _walk(
+        self,
+        columns: NDArray[np.int32],
+        codes: NDArray[np.int32],
+        margins: NDArray[np.int64],
+        table: NDArray[np.int64],
+        workers: Workers,
+    ) -> NDArray[np.int64]:
+        sums = np.empty((columns.size, 2), dtype=np.int64)
+
+        def loop(start: int, stop: int) -> None:
+            _level_pair_sums(
+                columns,
+                start,
+                stop,
+                self.positions,
+                self.group_start,
+                self.group_ptr,
+                codes,
+                margins,
+                table,
+                sums,
+            )
+
+        mean_stored = self.positions.size // max(1, self.n_columns)
+        workers.run(loop, columns.size, columns.size * (2 * mean_stored + margins.size))
+        return sums
+
+
+def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout, workers: Workers) -> BitColumns:
+    """Return columns as bits: set where the level code is not 0."""
+    # Bytes are used as they are: any that is not 0 sets the bit.
+    values = columns.values
+    is_set: NDArray[np.uint8] = frozen(values if values.dtype == np.uint8 else values != 0, np.uint8)
+    packed = np.zeros((columns.n_columns, layout.n_words), dtype=np.uint64)
+
+    def loop(start: int, stop: int) -> None:
+        bitwise.pack_columns(columns.indptr, columns.indices, is_set, layout.position, start, stop, packed)
+
+    workers.run(loop, columns.n_columns, 4 * columns.indices.size)
+    return with_ones(packed, layout, workers)
+
+
+def bit_columns_from_rows(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    is_set: NDArray[np.uint8],
+    n_columns: int,
+    layout: SampleLayout,
+    workers: Workers,
+) -> BitColumns:
+    """Return the columns of a matrix that is stored by row (CSR) as bits."""
+    packed = np.zeros((n_columns, layout.n_words), dtype=np.uint64)
+    bitwise.pack_rows(
+        frozen(indptr, np.int64), frozen(indices, np.int32), frozen(is_set, np.uint8), layout.position, packed
+    )
+    return with_ones(packed, layout, workers)
+
+
+def with_ones(packed: NDArray[np.uint64], layout: SampleLayout, workers: Workers) -> BitColumns:
+    """Return packed rows with their counts by class."""
+    ones = np.zeros((packed.shape[0], 2), dtype=np.int64)
+
+    def loop(start: int, stop: int) -> None:
+        bitwise.count_ones(packed, layout.n_positive_words, start, stop, ones)
+
+    workers.run(loop, packed.shape[0], packed.size)
+    return BitColumns(layout, packed, ones)
+
+
+def level_columns_from_block(
+    columns: ColumnBlock, layout: SampleLayout, workers: Workers
+) -> LevelColumns | BitColumns:
+    """Return columns grouped by level under the mask, or as bits alone where none has more than two levels."""
+    values = _small_codes(columns)
+    largest = int(values.max(initial=0))
+    n_columns = columns.n_columns
+    n_kept, n_groups = np.zeros(n_columns, dtype=np.int64), np.zeros(n_columns, dtype=np.int64)
+    _count_groups(columns.indptr, columns.indices, values, layout.position, largest, n_kept, n_groups)
+    if (n_groups <= 1).all():
+        return bit_columns_from_block(columns, layout, workers)
+    first = np.concatenate([[0], np.cumsum(n_kept)]).astype(np.int64)
+    group_ptr = np.concatenate([[0], np.cumsum(n_groups)]).astype(np.int64)
+    positions = np.empty(first[-1], dtype=np.int32)
+    group_start = np.full(group_ptr[-1] + 1, first[-1], dtype=np.int64)
+    _group_by_level(
+        columns.indptr,
+        columns.indices,
+        values,
+        layout.position,
+        largest,
+        first,
+        group_ptr,
+        positions,
+        group_start,
+    )
+    bit_row, binary = _bits_of_binary(first, n_groups <= 1, positions, layout, workers)
+    return LevelColumns(layout, positions, group_start, group_ptr, bit_row, binary)
+
+
+def _bits_of_binary(
+    first: NDArray[np.int64],
+    is_binary: NDArray[np.bool_],
+    positions: NDArray[np.int32],
+    layout: SampleLayout,
+    workers: Workers,
+) -> tuple[NDArray[np.int32], BitColumns]:
+    bit_row = np.full(is_binary.size, -1, dtype=np.int32)
+    bit_row[is_binary] = np.arange(is_binary.sum())
+    packed = np.zeros((int(is_binary.sum()), layout.n_words), dtype=np.uint64)
+    bitwise.pack_positions(first[:-1][is_binary], first[1:][is_binary], positions, packed)
+    return bit_row, with_ones(packed, layout, workers)
+
+
+def _small_codes(columns: ColumnBlock) -> NDArray[np.int32]:
+    """Level codes as int32, renumbered in their order where they are large."""
+    values = columns.values
+    if values.size and int(values.max()) >= _LARGEST_CODE:
+        distinct, codes = np.unique(values, return_inverse=True)
+        # Level 0 keeps its code whether or not a 0 is stored.
+        return frozen(codes + (0 if distinct[0] == 0 else 1), np.int32)
+    return frozen(values, np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _count_groups(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.int32],
+    position: NDArray[np.int32],
+    largest: int,
+    n_kept: NDArray[np.int64],
+    n_groups: NDArray[np.int64],
+) -> None:
+    """Count for each column the entries above level 0 under the mask, and their distinct levels."""
+    last_seen_in = np.full(largest + 1, -1, np.int64)
+    for j in range(indptr.size - 1):
+        for p in range(indptr[j], indptr[j + 1]):
+            code = values[p]
+            if code > 0 and position[indices[p]] >= 0:
+                n_kept[j] += 1
+                if last_seen_in[code] != j:
+                    last_seen_in[code] = j
+                    n_groups[j] += 1
+
+
+@njit(cache=True, nogil=True)
+def _group_by_level(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.int32],
+    position: NDArray[np.int32],
+    largest: int,
+    first: NDArray[np.int64],
+    group_ptr: NDArray[np.int64],
+    positions: NDArray[np.int32],
+    group_start: NDArray[np.int64],
+) -> None:
+    """Sort each column's entries by level (a counting sort)."""
+    slot = np.zeros(largest + 1, np.int64)
+    for j in range(indptr.size - 1):
+        top = 0
+        for p in range(indptr[j], indptr[j + 1]):
+            code = values[p]
+            if code > 0 and position[indices[p]] >= 0:
+                slot[code] += 1
+                top = max(top, code)
+        free, group = first[j], group_ptr[j]
+        for code in range(1, top + 1):
+            size = slot[code]
+            if size > 0:
+                group_start[group] = free
+                group += 1
+                slot[code] = free
+                free += size
+        for p in range(indptr[j], indptr[j + 1]):
+            code, at = values[p], position[indices[p]]
+            if code > 0 and at >= 0:
+                positions[slot[code]] = at
+                slot[code] += 1
+        slot[: top + 1] = 0
+
+
+@njit(cache=True, nogil=True)
+def _level_pair_sums(
+    columns: NDArray[np.int32],
+    start: int,
+    stop: int,
+    positions: NDArray[np.int32],
+    group_start: NDArray[np.int64],
+    group_ptr: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    margins: NDArray[np.int64],
+    table: NDArray[np.int64],
+    sums: NDArray[np.int64],
+) -> None:
+    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns[start:stop]``.
+
+    One level of X at a time: its samples are walked, their codes (2 · level of W + class) counted, and the counts taken
+    off W's margins; what is left of the margins at the end is level 0 of X, whose samples are never walked.
+    """
+    n_codes = margins.size
+    cells = np.zeros(n_codes, np.int64)
+    for i in range(start, stop):
+        rest = margins.copy()
+        of_three, of_two = np.int64(0), np.int64(0)
+        for group in range(group_ptr[columns[i]], group_ptr[columns[i] + 1]):
+            first, last = group_start[group], group_start[group + 1]
+            for p in range(first, last):
+                cells[codes[positions[p]]] += 1
+            # Read the counts where they are: by the samples again when they are fewer than the levels.
+            n_reads = min(last - first, n_codes // 2)
+            by_sample = n_reads == last - first
+            for k in range(n_reads):
+                c = (codes[positions[first + k]] >> 1) << 1 if by_sample else 2 * k
+                n0, n1 = cells[c], cells[c + 1]
+                if n0 + n1 > 0:
+                    of_three += table[n0] + table[n1]
+                    of_two += table[n0 + n1]
+                    rest[c] -= n0
+                    rest[c + 1] -= n1
+                    cells[c] = 0
+                    cells[c + 1] = 0
+        for c in range(0, n_codes, 2):
+            of_three += table[rest[c]] + table[rest[c + 1]]
+            of_two += table[rest[c] + rest[c + 1]]
+        sums[i, 0] = of_three
+        sums[i, 1] = of_two

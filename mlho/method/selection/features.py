@@ -1,0 +1,175 @@
+"""Features: what a column's counts and values become, for the ranking and for the model.
+
+A *column* is code × window; a *feature* is a column × an aggregate. The matrix keeps, per sample and column, the number
+of events and the latest numeric value; aggregates are views of these two, so one packed matrix serves them all.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.selection.levels import cut_at_terciles, cut_levels
+
+AGGREGATES: Final = ("count", "last", "levels", "outOfRange", "presence")  # their order within a column
+OF_VALUES: Final = frozenset({"last", "outOfRange"})
+TUKEY_REACH: Final = 1.5  # Tukey 1977: fences at 1.5 interquartile ranges beyond the quartiles
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Non-zeros of one column: the samples that have it, how often, and their latest value.
+
+    Attributes
+    ----------
+    samples : int32, shape (n_cells,)
+        Rising.
+    counts : int32, shape (n_cells,)
+        1 or more.
+    values : float64, shape (n_cells,), or None
+        ``NaN`` where the events carry no value.
+    """
+
+    samples: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    values: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Range:
+    """A reference range: a value below ``low`` or above ``high`` is out of it."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How one feature's cells become numbers, learned from training cells only.
+
+    Attributes
+    ----------
+    aggregate : str
+        One of ``AGGREGATES``.
+    level_cuts : tuple of int
+        For ``levels``.
+    centre : float
+        For ``last`` in a linear model: the training median, which is taken off. A sample without a value counts as the
+        median: 0. Trees see the value itself: 0.
+    reference : Range or None
+        For ``outOfRange``.
+    """
+
+    aggregate: str
+    level_cuts: tuple[int, ...] = ()
+    centre: float = 0.0
+    reference: Range | None = None
+
+    def encode(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Samples whose number is not zero, and these numbers; all others are zero.
+
+        Returns
+        -------
+        samples : int32, shape (n_non_zero,)
+        numbers : float64, shape (n_non_zero,)
+        """
+        if self.aggregate == "presence":
+            return cells.samples, np.ones(len(cells.samples))
+        if self.aggregate == "count":
+            return cells.samples, cells.counts.astype(np.float64)
+        if self.aggregate == "levels":
+            return _non_zero(cells.samples, cut_levels(cells.counts, self.level_cuts).astype(np.float64))
+        samples, values = _with_value(cells)
+        if self.aggregate == "last":
+            return _non_zero(samples, values - self.centre)
+        reference = self.reference or Range(-np.inf, np.inf)
+        return _non_zero(samples, ((values < reference.low) | (values > reference.high)).astype(np.float64))
+
+    @property
+    def is_value(self) -> bool:
+        """Whether zero is a number like any other: a column of values in :mod:`mlho.method.classifiers.tree_matrix`."""
+        return self.aggregate == "last"
+
+    def stored(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Samples and numbers that the matrix of trees stores: all known values as they are, else as :meth:`encode`."""
+        return _with_value(cells) if self.is_value else self.encode(cells)
+
+
+def learn_encoding(
+    aggregate: str, cells: Cells, *, level_cuts: tuple[int, ...] = (), known_range: Range | None = None
+) -> Encoding:
+    """Learn how a feature becomes a number from the training samples' cells.
+
+    Parameters
+    ----------
+    aggregate : str
+        One of ``AGGREGATES``.
+    cells : Cells
+        Of training samples only, so that nothing of a test sample enters the centre or the fences.
+    level_cuts : tuple of int
+        Cut points of ``levels``.
+    known_range : Range, optional
+        The code's reference range. Without it Tukey's fences of the training values serve.
+    """
+    if aggregate == "levels":
+        return Encoding(aggregate, level_cuts=level_cuts)
+    if aggregate not in OF_VALUES:
+        return Encoding(aggregate)
+    _, values = _with_value(cells)
+    if aggregate == "last":
+        return Encoding(aggregate, centre=float(np.median(values)) if values.size else 0.0)
+    return Encoding(aggregate, reference=known_range or _tukey_fences(values))
+
+
+def levels_for_ranking(
+    encoding: Encoding, cells: Cells, *, every_count: bool = False
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Discrete levels of a feature for the ranking; samples that are not listed have level 0.
+
+    ``presence`` and ``outOfRange`` have levels 0 and 1, ``levels`` its cuts, ``count`` and ``last`` the terciles of the
+    numbers present. Terciles are few levels, because plug-in information grows with the number of levels.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    cells : Cells
+        Of training samples only: the terciles are learned from them.
+    every_count : bool
+        Makes every distinct count a level, as R MLHO does.
+
+    Returns
+    -------
+    samples, levels : int32, shape (n_non_zero,)
+    """
+    if encoding.aggregate == "count":
+        if every_count:
+            return cells.samples, cells.counts
+        return cells.samples, cut_at_terciles(cells.counts).astype(np.int32)
+    if encoding.aggregate == "last":
+        samples, values = _with_value(cells)
+        return samples, cut_at_terciles(values).astype(np.int32)
+    samples, numbers = encoding.encode(cells)
+    return samples, numbers.astype(np.int32)
+
+
+def _with_value(cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    if cells.values is None:
+        return cells.samples[:0], np.empty(0)
+    known = ~np.isnan(cells.values)
+    return cells.samples[known], cells.values[known]
+
+
+def _non_zero(
+    samples: NDArray[np.int32], numbers: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    kept = numbers != 0
+    return samples[kept], numbers[kept]
+
+
+def _tukey_fences(values: NDArray[np.float64]) -> Range:
+    if not values.size:
+        return Range(-np.inf, np.inf)
+    lower, upper = np.percentile(values, [25, 75])
+    reach = TUKEY_REACH * (upper - lower)
+    return Range(float(lower - reach), float(upper + reach))

@@ -1,0 +1,198 @@
+"""Confidence scores: how often, and how consistently in sign, a feature came back over the iterations."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlho.errors import DataError
+from mlho.method.stability.student_t import t_quantile
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+MaskedFloats = np.ma.MaskedArray[tuple[int, ...], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class ConfidenceTable:
+    """One entry per feature; an odds ratio that does not exist is masked, never NaN.
+
+    Attributes
+    ----------
+    n_iterations_planned : int
+        The denominator of the score. R divides by the largest iteration that survived.
+    n_seen, n_positive, n_negative : int64, shape (n_features,)
+        Iterations in which the coefficient was not zero; those with odds ratio above and below one.
+    mean_odds_ratio : masked float64, shape (n_features,)
+        exp(mean log odds ratio) over the iterations that saw the feature; masked where none did.
+    adjusted_count : int64, shape (n_features,)
+        Iterations that agree with the mean's direction less twice those that do not; zero where the mean is
+        one.
+    score : int64, shape (n_features,)
+        round(100 · adjusted_count / n_iterations_planned), half to even as R rounds. At most 100, above -200;
+        negative where few large effects outweigh more small ones of the other sign.
+    low95, high95, low99, high99 : masked float64, shape (n_features,)
+        t-intervals of the mean log odds ratio, as odds ratios; masked where seen fewer than twice, or where
+        the limit is beyond a float (two iterations that hardly agree).
+    """
+
+    n_iterations_planned: int
+    n_seen: IntArray
+    n_positive: IntArray
+    n_negative: IntArray
+    mean_odds_ratio: MaskedFloats
+    adjusted_count: IntArray
+    score: IntArray
+    low95: MaskedFloats
+    high95: MaskedFloats
+    low99: MaskedFloats
+    high99: MaskedFloats
+
+    def to_json(self) -> dict[str, object]:
+        """Give plain lists and numbers; masked entries become ``None``."""
+        arrays = {name: value for name, value in vars(self).items() if name != "n_iterations_planned"}
+        return {
+            "n_iterations_planned": self.n_iterations_planned,
+            **{name: value.tolist() for name, value in arrays.items()},
+        }
+
+
+def confidence_scores(
+    log_odds_ratios: FloatArray, seen: npt.NDArray[np.bool_] | None = None, *, n_iterations_planned: int
+) -> ConfidenceTable:
+    """Score each feature by the iterations in which its coefficient came back with one sign.
+
+    Parameters
+    ----------
+    log_odds_ratios : float64, shape (n_iterations, n_features)
+        One row per iteration that finished. NaN, and zero, mean not seen.
+    seen : bool, same shape, optional
+        Where the iteration knew the feature; without it every entry that is not NaN counts. A coefficient of
+        exactly zero is not seen even where this is true.
+    n_iterations_planned : int
+        At least the rows given. Iterations that failed count against every feature.
+
+    Returns
+    -------
+    ConfidenceTable
+        Sums are correctly rounded (``math.fsum``): the order of the iterations cannot show.
+
+    Raises
+    ------
+    DataError
+        For shapes that do not fit, an infinite log odds ratio, or fewer iterations planned than given.
+
+    Notes
+    -----
+    MLHO's papers keep features with a score of at least 80 (above 80 in the PASC paper). A mean of exactly
+    one, which mirrored coefficients make, has no direction and scores zero.
+
+    References
+    ----------
+    Estiri et al. 2021, MLHO; hestiri/mlho, ``R/mlho.cs.R`` (adjusted count and score), intervals as
+    ``Rmisc::CI``.
+
+    Examples
+    --------
+    >>> table = confidence_scores(np.log([[2.0, 1.2], [2.0, 0.9]]), n_iterations_planned=2)
+    >>> table.score.tolist()
+    [100, -50]
+    """
+    values, is_seen = _checked(log_odds_ratios, seen, n_iterations_planned)
+    n_features = values.shape[1]
+    mean = np.zeros(n_features)
+    standard_error = np.zeros(n_features)
+    n_seen = np.count_nonzero(is_seen, axis=0)
+    for feature in range(n_features):
+        mean[feature], standard_error[feature] = _mean_and_error(
+            values[is_seen[:, feature], feature].tolist()
+        )
+    n_positive = np.count_nonzero(is_seen & (values > 0), axis=0)
+    n_negative = n_seen - n_positive
+    mean_odds_ratio = _odds(mean, n_seen < 1)
+    adjusted = np.where(mean_odds_ratio.data > 1, n_positive - 2 * n_negative, n_negative - 2 * n_positive)
+    adjusted = np.where(mean_odds_ratio.data == 1, 0, adjusted)
+    low95, high95 = _interval(mean, standard_error, n_seen, level=0.95)
+    low99, high99 = _interval(mean, standard_error, n_seen, level=0.99)
+    return ConfidenceTable(
+        n_iterations_planned=n_iterations_planned,
+        n_seen=n_seen.astype(np.int64),
+        n_positive=n_positive.astype(np.int64),
+        n_negative=n_negative.astype(np.int64),
+        mean_odds_ratio=mean_odds_ratio,
+        adjusted_count=adjusted.astype(np.int64),
+        # rint rounds half to even, and a half is exact here: 100 · count / n has it only where it is a
+        # float's half.
+        score=np.rint(100 * adjusted / n_iterations_planned).astype(np.int64),
+        low95=low95,
+        high95=high95,
+        low99=low99,
+        high99=high99,
+    )
+
+
+def _checked(
+    log_odds_ratios: FloatArray, seen: npt.NDArray[np.bool_] | None, n_iterations_planned: int
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    values = np.asarray(log_odds_ratios, dtype=np.float64)
+    where = "confidence scores"
+    if values.ndim != 2 or (seen is not None and np.shape(seen) != values.shape):
+        raise DataError(
+            where,
+            "shapes must fit",
+            expected="log odds ratios of shape (n_iterations, n_features), and seen alike",
+            got=f"{values.shape} and {None if seen is None else np.shape(seen)}",
+            remedy="Give one row per iteration and one column per feature.",
+        )
+    if not (n_iterations_planned >= 1 and values.shape[0] <= n_iterations_planned):
+        raise DataError(
+            where,
+            "no more iterations than planned",
+            expected=f"{values.shape[0]} or more planned",
+            got=f"{n_iterations_planned}",
+            remedy="Give the number of iterations of the specification.",
+        )
+    is_seen = ~np.isnan(values) & (values != 0)
+    if seen is not None:
+        is_seen &= np.asarray(seen, dtype=bool)
+    if np.any(np.isinf(values[is_seen])):
+        raise DataError(
+            where,
+            "odds ratios must be finite",
+            expected="finite logarithms",
+            got=f"{int(np.count_nonzero(np.isinf(values[is_seen])))} infinite",
+            remedy="The classifier of the consensus diverged: look at its iterations.",
+        )
+    return np.where(is_seen, values, 0.0), is_seen
+
+
+def _mean_and_error(values: list[float]) -> tuple[float, float]:
+    """Mean, and its standard error (zero, and not to be used, for fewer than two or for equal ones)."""
+    n = len(values)
+    if n == 0:
+        return 0.0, 0.0
+    mean = math.fsum(values) / n
+    if n == 1 or max(values) == min(values):
+        return mean, 0.0
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
+
+
+def _interval(
+    mean: FloatArray, standard_error: FloatArray, n_seen: npt.NDArray[np.intp], *, level: float
+) -> tuple[MaskedFloats, MaskedFloats]:
+    quantiles = np.array(
+        [t_quantile(0.5 + level / 2, n - 1) if n > 1 else 0.0 for n in n_seen.tolist()], dtype=np.float64
+    )
+    half_width = quantiles * standard_error
+    # Of equal values the interval would have no width, as if the odds ratio were known exactly.
+    absent = (n_seen < 2) | (standard_error == 0)
+    return _odds(mean - half_width, absent), _odds(mean + half_width, absent)
+
+
+def _odds(log_odds: FloatArray, absent: npt.NDArray[np.bool_]) -> MaskedFloats:
+    """Exponentiate, masking what is absent or beyond a float (there, one stands for it)."""
+    beyond = np.abs(log_odds) > 700.0
+    # Python's exp rather than numpy's, whose vectorised kernels differ between CPUs in the last bit.
+    odds = np.array([math.exp(value) for value in np.where(beyond, 0.0, log_odds).tolist()], dtype=np.float64)
+    return np.ma.MaskedArray(odds, mask=absent | beyond, fill_value=1.0)

@@ -1,0 +1,108 @@
+"""A figure over iterations: its mean and how much it moves."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mlho.errors import SpecError
+from mlho.method.stability.student_t import t_quantile
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of a figure over iterations, with its spread.
+
+    Attributes
+    ----------
+    mean, sd : float or None
+        ``sd`` with n − 1; None with fewer than two values.
+    low, high : float or None
+        Corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two
+        values, or where all are equal.
+    percentile_low, percentile_high : float or None
+        2.5 and 97.5 % of the values themselves (for a level of 0.95): where a single split falls, not how well the mean
+        is known.
+    minimum, maximum : float or None
+    n, n_absent : int
+        Iterations with and without a value.
+    reason : str or None
+        Why mean or interval is absent.
+    """
+
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    percentile_low: float | None
+    percentile_high: float | None
+    minimum: float | None
+    maximum: float | None
+    n: int
+    n_absent: int
+    reason: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def mean_with_spread(
+    values: Sequence[float | None], *, test_fraction: float | None = None, level: float = 0.95
+) -> Spread:
+    """Return the mean of a figure over iterations, which share patients and so are not independent.
+
+    Parameters
+    ----------
+    values : sequence of float or None
+        One per iteration.
+    test_fraction : float in (0, 1), or None
+        Share of patients in each test set; needed for ``low`` and ``high``.
+    level : float in (0, 1)
+
+    Notes
+    -----
+    The variance of the mean is taken as (1/n + n_test/n_train) · sd²: the second term stands for the overlap of the
+    training sets and does not shrink with more iterations. The plain sd/√n would go to zero, as if repeating the
+    split made new patients.
+
+    References
+    ----------
+    Nadeau & Bengio (2003), Machine Learning 52.
+    """
+    if test_fraction is not None and not 0.0 < test_fraction < 1.0:
+        raise SpecError(f"spread: the test fraction is above 0 and below 1, not {test_fraction:g}.")
+    present = [float(v) for v in values if v is not None]
+    n, n_absent = len(present), len(values) - len(present)
+    if not present:
+        return Spread(None, None, None, None, None, None, None, None, 0, n_absent, "no iteration has a value")
+    mean = math.fsum(present) / n
+    ends = np.quantile(present, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    sd = low = high = None
+    reason = "one iteration has a value: no interval" if n == 1 else None
+    if n > 1:
+        sd = math.sqrt(math.fsum((v - mean) ** 2 for v in present) / (n - 1))
+        if max(present) == min(present):
+            # The t-interval would have no width, as if the figure were known exactly.
+            sd, reason = 0.0, "no interval: all values are equal"
+        elif test_fraction is None:
+            reason = "no interval: the test fraction was not given"
+        else:
+            ratio = test_fraction / (1.0 - test_fraction)
+            half = t_quantile(0.5 + level / 2.0, n - 1) * sd * math.sqrt(1.0 / n + ratio)
+            low, high = mean - half, mean + half
+    return Spread(
+        mean=mean,
+        sd=sd,
+        low=low,
+        high=high,
+        percentile_low=float(ends[0]),
+        percentile_high=float(ends[1]),
+        minimum=min(present),
+        maximum=max(present),
+        n=n,
+        n_absent=n_absent,
+        reason=reason,
+    )

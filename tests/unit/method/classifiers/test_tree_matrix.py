@@ -1,0 +1,87 @@
+"""The matrix of trees: what is known is stored, and nothing else, whatever the form of the input."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mlho.errors import DataError
+from mlho.method.classifiers.tree_matrix import dense_rows, tree_matrix
+
+SODIUM_AND_CODE = np.array([True, False])
+
+
+def cells(matrix):
+    return matrix.indptr.tolist(), matrix.indices.tolist(), matrix.data.tolist()
+
+
+def test_zero_is_a_value_where_values_are_and_absent_elsewhere():
+    """A sodium of 0 is stored, an unknown one is not; a code that is absent is not, however it is written."""
+    rows = [[0.0, 0.0], [np.nan, 1.0], [140.0, 2.0], [np.nan, 0.0]]
+
+    matrix = tree_matrix(rows, SODIUM_AND_CODE)
+
+    assert (matrix.format, matrix.dtype, matrix.shape) == ("csr", np.float32, (4, 2))
+    assert cells(matrix) == ([0, 1, 2, 4, 4], [0, 1, 0, 1], [0.0, 1.0, 140.0, 2.0])
+
+
+def test_stored_zeros_of_a_sparse_matrix_are_values_only_where_values_are():
+    """A sparse matrix says "not known" by not storing; NaN that is stored says it too."""
+    rows, columns = [0, 0, 1, 2, 2], [0, 1, 0, 1, 0]
+    given = sp.coo_array(([0.0, 0.0, np.nan, 3.0, 5.0], (rows, columns)), shape=(3, 2))
+
+    for form in (given.tocsr(), given.tocsc(), given):
+        assert cells(tree_matrix(form, SODIUM_AND_CODE)) == ([0, 1, 1, 3], [0, 0, 1], [0.0, 5.0, 3.0])
+
+
+numbers = st.one_of(st.just(0.0), st.floats(-1e6, 1e6, width=32))
+
+
+@given(hnp.arrays(np.float64, (5, 4), elements=numbers), hnp.arrays(np.bool_, 4), st.randoms())
+def test_every_form_gives_the_same_arrays(X, is_value, random):
+    """Dense, CSC and CSR of known cells, the matrix itself, and each row alone: the same cells to the bit."""
+    X[:, is_value] = np.where(X[:, is_value] > 1e5, np.nan, X[:, is_value])
+    matrix = tree_matrix(X, is_value)
+    empty_row = np.where(is_value, np.nan, 0.0)
+
+    assert cells(tree_matrix(matrix, is_value)) == cells(matrix)
+    assert cells(tree_matrix(matrix.tocsc(), is_value)) == cells(matrix)
+    assert cells(sp.vstack([tree_matrix(row[None], is_value) for row in X], format="csr")) == cells(matrix)
+    assert np.array_equal(dense_rows(matrix, empty_row), X.astype(np.float32), equal_nan=True)
+    assert np.isfinite(matrix.data).all()
+
+
+def test_a_matrix_that_is_right_is_not_copied():
+    """What the builder gave is taken as it is: checking costs a look at its cells."""
+    matrix = tree_matrix([[1.0, 0.0], [0.0, 2.0]], SODIUM_AND_CODE)
+
+    assert np.shares_memory(tree_matrix(matrix, SODIUM_AND_CODE).data, matrix.data)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array, sp.csc_array])
+def test_numbers_beyond_float32_name_their_column(form):
+    """1e39 is a float64, and infinite as float32: refused with the code, and without the value."""
+    X = np.array([[1e39, 1.0], [2.0, 0.0], [-1e39, 0.0]])
+
+    with pytest.raises(DataError, match=r"beyond float32.*got 2 larger values in 'NA\|all\|last'") as caught:
+        tree_matrix(form(X), SODIUM_AND_CODE, names=["NA|all|last", "I10|all|presence"])
+    assert "e+39" not in str(caught.value)
+    with pytest.raises(DataError, match="larger values in column 0"):
+        tree_matrix(form(X), SODIUM_AND_CODE)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_what_is_no_number_is_refused_with_its_column(form):
+    """Infinity everywhere, and NaN where a code is or is not: the two columns are named."""
+    X = np.array([[np.inf, np.nan], [np.nan, 1.0]])
+
+    with pytest.raises(DataError, match="got 2 NaN or infinite values in 'NA', 'I10'"):
+        tree_matrix(form(X), SODIUM_AND_CODE, names=["NA", "I10"])
+
+
+def test_another_width_is_refused():
+    """A matrix of other columns is not taken."""
+    with pytest.raises(DataError, match=r"2 columns.*got 3"):
+        tree_matrix(np.zeros((1, 3)), SODIUM_AND_CODE)

@@ -1,0 +1,179 @@
+"""Bootstrap by patient."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+
+from mlho.method.evaluation.bootstrap import bootstrap_by_patient, percentile_band, percentile_estimate
+from mlho.method.evaluation.figures import (
+    CalibrationFigures,
+    accuracy_figures,
+    decision_figures,
+    discrimination_figures,
+    operating_figures,
+)
+from mlho.method.evaluation.metrics import brier, brier_of
+from mlho.method.evaluation.precision_recall import average_precision_of
+from mlho.method.evaluation.tally import tally
+from mlho.method.evaluation.thresholds import confusion_of
+
+
+def make_predictions(seed: int, n: int = 300):
+    rng = np.random.default_rng(seed)
+    risk = rng.beta(1, 4, n)
+    return (rng.random(n) < risk).astype(int), risk
+
+
+def figures_of(t):
+    return {"brier": brier_of(t), "average_precision": average_precision_of(t)}
+
+
+def sensitivity_of(t):
+    tp, _, fn, _ = confusion_of(t, 0.5)
+    return {"sensitivity": tp / (tp + fn) if tp + fn else None}
+
+
+def test_the_value_is_that_of_the_data():
+    """Only the interval comes from replicates, and it says how it was made."""
+    y, p = make_predictions(0)
+    estimate = bootstrap_by_patient(y, p, None, figures_of, seed=1)["brier"]
+
+    assert estimate.value == brier(y, p)
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.method == "percentile bootstrap by patient, 200 replicates"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_replicate_is_the_repeated_rows(seed):
+    """Every figure of weighted samples is that of the table with its rows repeated and left out."""
+    y, p = make_predictions(seed)
+    p = np.round(p, 2)
+    times = np.random.default_rng(seed).poisson(1.0, y.size)
+    weighted = tally(y, p).reweighted(times.astype(float), times * y.astype(float))
+    repeated = tally(np.repeat(y, times), np.repeat(p, times))
+
+    at_threshold = partial(operating_figures, thresholds={"a": 0.3})
+    for figures in (accuracy_figures, decision_figures, discrimination_figures, at_threshold):
+        expected = figures(repeated)
+        for name, value in figures(weighted).items():
+            assert value == pytest.approx(expected[name], abs=1e-12), name
+
+
+def test_calibration_of_a_replicate_is_that_of_the_repeated_rows():
+    """Intercepts and slope started from the data's own converge to the replicate's."""
+    y, p = make_predictions(4)
+    times = np.random.default_rng(4).poisson(1.0, y.size)
+    figures = CalibrationFigures.prepare(tally(y, p))
+    replicate = figures(tally(y, p).reweighted(times.astype(float), times * y.astype(float)))
+    alone = tally(np.repeat(y, times), np.repeat(p, times))
+    expected = CalibrationFigures.prepare(alone)(alone)
+
+    for name in ("in_the_large", "intercept", "slope", "ece_equal_width", "mce_equal_width"):
+        assert replicate[name] == pytest.approx(expected[name], abs=1e-9), name
+
+
+def test_standard_error_of_a_mean_is_the_textbook_one():
+    """A Brier score is a mean of squares: sd/√n, within 10 % with 2,000 replicates."""
+    y, p = make_predictions(1)
+    estimate = bootstrap_by_patient(y, p, None, figures_of, n_replicates=2000, seed=2)["brier"]
+
+    assert estimate.standard_error == pytest.approx(((y - p) ** 2).std() / math.sqrt(y.size), rel=0.1)
+
+
+def test_order_of_rows_does_not_show():
+    """Patients are drawn by the order of their codes: the same bits in any order of rows."""
+    y, p = make_predictions(2)
+    patient = np.arange(y.size) // 2
+    order = np.random.default_rng(0).permutation(y.size)
+
+    assert bootstrap_by_patient(y, p, patient, figures_of, seed=3) == bootstrap_by_patient(
+        y[order], p[order], patient[order], figures_of, seed=3
+    )
+
+
+def test_the_seed_decides():
+    """The same seed, the same interval; another seed, another."""
+    y, p = make_predictions(2)
+    first, again, other = (
+        bootstrap_by_patient(y, p, None, figures_of, seed=s) for s in ([7, 1], [7, 1], [7, 2])
+    )
+
+    assert first == again
+    assert first != other
+
+
+def test_rows_repeated_within_the_patient_add_no_certainty():
+    """Each row three times under its patient: the interval of the rows once."""
+    y, p = make_predictions(3)
+    once = bootstrap_by_patient(y, p, np.arange(y.size), figures_of, seed=4)["brier"]
+    thrice = bootstrap_by_patient(
+        np.repeat(y, 3), np.repeat(p, 3), np.repeat(np.arange(y.size), 3), figures_of, seed=4
+    )["brier"]
+
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-12)
+
+
+def test_a_figure_that_often_does_not_exist_has_no_interval():
+    """One positive of 40: about 37 % of the replicates miss it."""
+    y = np.arange(40) == 0
+    estimate = bootstrap_by_patient(y, np.full(40, 0.6), None, sensitivity_of, seed=5)["sensitivity"]
+
+    assert (estimate.value, estimate.low) == (1.0, None)
+    assert estimate.reason.startswith("no interval: the figure does not exist in ")
+
+
+def test_a_few_replicates_without_the_figure_are_told():
+    """Four positives of 40: about 2 % miss them all; the interval stands and says how many."""
+    y = np.isin(np.arange(40), [0, 12, 27, 39])
+    estimate = bootstrap_by_patient(
+        y, np.linspace(0.1, 0.9, 40), None, sensitivity_of, n_replicates=500, seed=6
+    )
+
+    assert estimate["sensitivity"].low is not None
+    assert "without a value)" in estimate["sensitivity"].method
+
+
+def test_a_figure_that_does_not_exist_is_absent():
+    """No positive at all."""
+    estimate = bootstrap_by_patient([0, 0], [0.1, 0.2], None, sensitivity_of, seed=1)["sensitivity"]
+
+    assert (estimate.value, estimate.reason) == (None, "does not exist for these samples")
+
+
+def test_one_patient_has_no_interval():
+    """Nothing varies between patients."""
+    estimate = bootstrap_by_patient([0, 1], [0.1, 0.2], [5, 5], figures_of, seed=1)["brier"]
+
+    assert estimate.value is not None
+    assert estimate.reason == "no interval: fewer than two patients, or no replicates"
+
+
+def test_interval_covers_the_truth():
+    """The expected Brier score of calibrated risks, E r(1 − r) = 2/15, is in 90–99 % of 150 intervals."""
+    rng = np.random.default_rng(8)
+    covered = []
+    for i in range(150):
+        risk = rng.beta(1, 4, 120)
+        estimate = bootstrap_by_patient(
+            rng.random(120) < risk, risk, None, lambda t: {"brier": brier_of(t)}, seed=[9, i]
+        )["brier"]
+        covered.append(estimate.low <= 2 / 15 <= estimate.high)
+
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_percentiles_of_known_replicates():
+    """0 … 100: 2.5 and 97.5."""
+    estimate = percentile_estimate(50.0, np.arange(101.0))
+
+    assert (estimate.low, estimate.high) == pytest.approx((2.5, 97.5))
+
+
+def test_a_band_is_absent_where_the_curve_is():
+    """Second point missing in half of the replicates: None there, numbers elsewhere."""
+    drawn = np.column_stack([np.arange(100.0), np.where(np.arange(100) % 2, np.nan, 1.0)])
+
+    assert percentile_band(drawn) == ([pytest.approx(2.475), None], [pytest.approx(96.525), None])
+    assert percentile_band(None) == ([], [])

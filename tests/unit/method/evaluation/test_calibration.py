@@ -1,0 +1,283 @@
+"""Calibration line, calibrator, bins and the smooth curve."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from mlho.errors import DataError
+from mlho.method.evaluation.calibration import (
+    PlattCalibrator,
+    calibration_intercept_slope,
+    fit_calibrator,
+)
+from mlho.method.evaluation.calibration_curve import SPAN, calibration_curve, smoother_of
+from mlho.method.evaluation.tally import tally
+
+
+def logit(p):
+    return np.log(p / (1 - p))
+
+
+def expit(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def make_predictions(seed: int, n: int = 400, *, intercept: float = 0.0, slope: float = 1.0):
+    """Draw outcomes whose risk has this intercept and slope on the logit of the prediction."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(-1.0, 1.2, n)
+    return (rng.random(n) < expit(intercept + slope * x)).astype(int), expit(x)
+
+
+def two_groups():
+    """20 samples predicted 0.2 with 3 events, 30 predicted 0.8 with 21 events."""
+    y = np.repeat([1, 0, 1, 0], [3, 17, 21, 9])
+    return y, np.repeat([0.2, 0.8], [20, 30])
+
+
+def test_line_through_two_predictions_has_a_closed_form():
+    """Two predictions: the line meets both observed rates; its standard error is that of a log odds ratio."""
+    line = calibration_intercept_slope(*two_groups())
+    observed = logit(np.array([3 / 20, 21 / 30]))
+    slope = (observed[1] - observed[0]) / (logit(0.8) - logit(0.2))
+    standard_error = math.sqrt(1 / 3 + 1 / 17 + 1 / 21 + 1 / 9) / (logit(0.8) - logit(0.2))
+
+    assert line.slope.value == pytest.approx(slope, abs=1e-12)
+    assert line.intercept.value == pytest.approx(observed[0] - slope * logit(0.2), abs=1e-12)
+    assert line.slope.standard_error == pytest.approx(standard_error, abs=1e-12)
+    assert line.slope.high == pytest.approx(slope + 1.959963984540054 * standard_error, abs=1e-12)
+
+
+def test_calibration_in_the_large_makes_the_mean_right():
+    """Shifting every logit by it makes the mean prediction the prevalence."""
+    y, p = make_predictions(1, intercept=0.7)
+    large = calibration_intercept_slope(y, p).in_the_large
+
+    shifted = expit(logit(p) + large.value)
+    assert shifted.mean() == pytest.approx(y.mean(), abs=1e-12)
+    assert large.standard_error == pytest.approx(1 / math.sqrt((shifted * (1 - shifted)).sum()), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_line_equals_an_unpenalised_logistic_regression(seed):
+    """scikit-learn finds the same line."""
+    y, p = make_predictions(seed, slope=0.6)
+    model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logit(p)[:, None], y)
+    line = calibration_intercept_slope(y, p)
+
+    assert line.slope.value == pytest.approx(model.coef_[0, 0], abs=1e-5)
+    assert line.intercept.value == pytest.approx(model.intercept_[0], abs=1e-5)
+
+
+def test_planted_intercept_and_slope_come_back():
+    """Overconfident predictions: slope 0.5, intercept −0.25, within three standard errors, of 50,000 samples."""
+    line = calibration_intercept_slope(*make_predictions(5, 50_000, intercept=-0.25, slope=0.5))
+
+    assert abs(line.slope.value - 0.5) < 3 * line.slope.standard_error < 0.05
+    assert abs(line.intercept.value + 0.25) < 3 * line.intercept.standard_error < 0.06
+
+
+def test_extreme_predictions_still_converge():
+    """Predictions of 1e-12 and of exactly 0 and 1 among others: Newton's step is halved, not lost."""
+    y = np.array([0, 1] * 10 + [0, 1, 1, 0])
+    p = np.array([0.3, 0.6] * 10 + [0.0, 1.0, 1e-12, 1 - 1e-12])
+    line = calibration_intercept_slope(y, p)
+
+    x = np.log(np.clip(p, 1e-15, 1)) - np.log1p(-np.clip(p, 0, 1 - 1e-15))
+    residual = y - expit(line.intercept.value + line.slope.value * x)
+    assert residual.sum() == pytest.approx(0, abs=1e-9)
+    assert (residual * x).sum() == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("y", "p", "reason"),
+    [
+        pytest.param([1, 1], [0.2, 0.4], "one class only: 2 of 2 samples are positive", id="one class"),
+        pytest.param([0, 1], [0.4, 0.4], "all predictions are equal", id="constant"),
+        pytest.param([0, 0, 1], [0.1, 0.2, 0.3], "the predictions separate the classes", id="separated"),
+        pytest.param(
+            [0, 0, 1, 1], [0.1, 0.2, 0.2, 0.3], "the predictions separate the classes", id="touching"
+        ),
+        pytest.param(
+            [1, 0, 0], [0.1, 0.2, 0.3], "the predictions separate the classes", id="separated backwards"
+        ),
+    ],
+)
+def test_line_that_does_not_exist_says_why(y, p, reason):
+    """No huge slope and no NaN: absent with the reason; the calibrator is the identity and says the same."""
+    line = calibration_intercept_slope(y, p)
+
+    assert (line.slope.value, line.slope.reason) == (None, reason)
+    assert fit_calibrator(y, p) == PlattCalibrator(0.0, 1.0, f"not calibrated: {reason}")
+
+
+def test_constant_predictions_have_calibration_in_the_large():
+    """Its intercept needs no spread: logit(1/2) − logit(0.2)."""
+
+    assert calibration_intercept_slope([0, 1], [0.2, 0.2]).in_the_large.value == pytest.approx(
+        math.log(4), abs=1e-12
+    )
+
+
+def test_calibrated_predictions_have_intercept_0_and_slope_1():
+    """On the data of the fit, to rounding."""
+    y, p = make_predictions(2, intercept=0.4, slope=0.7)
+    line = calibration_intercept_slope(y, fit_calibrator(y, p).apply(p))
+
+    assert line.intercept.value == pytest.approx(0.0, abs=1e-9)
+    assert line.slope.value == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_backward_model_is_not_turned_round():
+    """A negative slope would reverse the ranking: identity with the reason."""
+    y, p = make_predictions(3, slope=-1.0)
+
+    assert fit_calibrator(y, p) == PlattCalibrator(
+        0.0, 1.0, "not calibrated: the outcome falls as the prediction rises"
+    )
+
+
+def test_order_of_rows_does_not_show_in_the_calibrator():
+    """The same bits in any order of rows."""
+    y, p = make_predictions(4)
+    order = np.random.default_rng(0).permutation(y.size)
+
+    assert fit_calibrator(y, p) == fit_calibrator(y[order], p[order])
+
+
+CALIBRATORS = st.builds(PlattCalibrator, intercept=st.floats(-20, 20), slope=st.floats(0.01, 20))
+PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=50)
+
+
+@given(CALIBRATORS, PROBABILITIES)
+def test_calibrated_values_do_not_depend_on_their_batch(calibrator, p):
+    """One by one, in any slice, strided: the same bits."""
+    together = calibrator.apply(p)
+
+    assert together.tolist() == [calibrator.apply([value])[0] for value in p]
+    assert together[1:].tolist() == calibrator.apply(p[1:]).tolist()
+    assert together[::2].tolist() == calibrator.apply(np.array(p)[::2]).tolist()
+
+
+@given(CALIBRATORS, PROBABILITIES)
+def test_calibration_keeps_the_order_and_is_never_certain(calibrator, p):
+    """Non-decreasing, strictly between 0 and 1, whatever the intercept and slope."""
+    calibrated = calibrator.apply(sorted(p))
+
+    assert (np.diff(calibrated) >= 0).all()
+    assert ((calibrated > 0) & (calibrated < 1)).all()
+
+
+def test_identity_gives_back_what_came():
+    """No round trip through the logit; only 0 and 1 move."""
+
+    assert PlattCalibrator(0.0, 1.0).apply([0.1, 0.3, 0.0]).tolist() == [0.1, 0.3, 1e-15]
+
+
+@pytest.mark.parametrize("value", [math.nan, -0.1, 1.1])
+def test_calibrator_refuses_what_is_no_probability(value):
+    """Missing or out of range: an error with counts, never a NaN."""
+    with pytest.raises(DataError, match="got 1 that are not"):
+        PlattCalibrator(0.1, 1.1).apply([0.5, value])
+
+
+def test_calibrator_takes_mapped_memory_and_leaves_its_input_alone():
+    """Read-only input, any shape; the input keeps its values."""
+    p = np.array([[0.2, 0.4], [0.6, 0.8]])
+    p.flags.writeable = False
+
+    assert PlattCalibrator(1.0, 2.0).apply(p).shape == (2, 2)
+    assert p.tolist() == [[0.2, 0.4], [0.6, 0.8]]
+
+
+def test_calibrator_of_known_values():
+    """Intercept 1 and slope 2 at p = 0.5 and 0.8: 1/(1+e⁻¹) and 16e/(1+16e)."""
+    calibrated = PlattCalibrator(1.0, 2.0).apply([0.5, 0.8])
+
+    assert calibrated.tolist() == pytest.approx(
+        [1 / (1 + math.exp(-1)), 16 * math.e / (1 + 16 * math.e)], abs=1e-15
+    )
+
+
+def test_curve_follows_any_straight_line():
+    """A local line reproduces observed risk 0.2 + 0.5·p exactly; the distances are those of the line."""
+    p = np.repeat(np.arange(1, 10) / 10, 1000)
+    y = np.concatenate([np.repeat([1, 0], [200 + 50 * i, 800 - 50 * i]) for i in range(1, 10)])
+    curve = calibration_curve(y, p)
+    distance = np.abs(0.2 - 0.5 * p)
+
+    assert curve.observed == pytest.approx(0.2 + 0.5 * curve.predicted, abs=1e-12)
+    assert curve.ici == pytest.approx(distance.mean(), abs=1e-12)
+    assert (curve.e50, curve.e90) == pytest.approx(
+        (np.quantile(distance, 0.5), np.quantile(distance, 0.9)), abs=1e-12
+    )
+    assert curve.emax == pytest.approx(0.25, abs=1e-12)
+
+
+def local_line(y, p, at):
+    """Tricube weights over the nearest 75 %, least squares by lstsq, cut to [0, 1]."""
+    distance = np.abs(p - at)
+    bandwidth = np.sort(distance)[math.ceil(SPAN * p.size) - 1] * (1 + 1e-6)
+    weight = np.sqrt(np.clip(1 - (distance / bandwidth) ** 3, 0, 1) ** 3)
+    design = np.column_stack([np.ones(p.size), p - at]) * weight[:, None]
+    return min(max(np.linalg.lstsq(design, y * weight)[0][0], 0), 1)
+
+
+def test_curve_equals_a_weighted_regression_at_each_point():
+    """Brute force at every grid point."""
+    y, p = make_predictions(6, n=60)
+    curve = calibration_curve(y, p)
+
+    assert curve.observed == pytest.approx([local_line(y, p, at) for at in curve.predicted], abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_curve_of_weighted_samples_is_that_of_repeated_ones(seed):
+    """A bootstrap replicate: some samples twice, a third not at all, on the grid of the data."""
+    y, p = make_predictions(seed, n=80)
+    t = tally(y, p)
+    times = np.random.default_rng(seed).poisson(1.0, y.size)
+    smoother = smoother_of(t)
+    curve = smoother.curve(t.reweighted(times.astype(float), times * y.astype(float)))
+
+    repeated_y, repeated_p = np.repeat(y, times), np.repeat(p, times)
+    assert curve == pytest.approx([local_line(repeated_y, repeated_p, at) for at in smoother.grid], abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [400, 20_000])
+def test_curve_has_at_most_50_points_from_end_to_end(n):
+    """Also with more distinct predictions than smoothing cells."""
+    y, p = make_predictions(7, n=n)
+    curve = calibration_curve(y, p)
+
+    assert curve.predicted.size <= 50
+    assert (curve.predicted[0], curve.predicted[-1]) == (p.min(), p.max())
+    assert ((curve.observed >= 0) & (curve.observed <= 1)).all()
+
+
+def test_ici_tells_calibrated_from_miscalibrated():
+    """20,000 samples: below 0.01 when calibrated, about 0.1 when the logits are shifted by 0.7."""
+
+    assert calibration_curve(*make_predictions(8, 20_000)).ici < 0.01
+    assert 0.08 < calibration_curve(*make_predictions(8, 20_000, intercept=0.7)).ici < 0.15
+
+
+def test_joining_neighbours_changes_little(monkeypatch):
+    """5,000 distinct predictions in 500 cells: the ICI of the fit without joining, to 1e-4."""
+    y, p = make_predictions(9, n=5000)
+    joined = calibration_curve(y, p).ici
+    monkeypatch.setattr("mlho.method.evaluation.calibration_curve.MAX_CELLS", 10_000)
+
+    assert joined == pytest.approx(calibration_curve(y, p).ici, abs=1e-4)
+
+
+def test_constant_predictions_are_as_far_off_as_the_prevalence():
+    """One grid point: |0.5 − 0.2|."""
+    curve = calibration_curve([0, 1], [0.2, 0.2])
+
+    assert (curve.predicted.tolist(), curve.observed.tolist()) == ([0.2], [0.5])
+    assert curve.ici == pytest.approx(0.3)

@@ -1,0 +1,159 @@
+"""Everything about one set of predictions."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlho.errors import DataError
+from mlho.method.evaluation.auroc import auroc_estimate
+from mlho.method.evaluation.calibration import calibration_intercept_slope
+from mlho.method.evaluation.calibration_curve import calibration_curve
+from mlho.method.evaluation.evaluation import evaluate
+from mlho.method.evaluation.figures import CALIBRATION_FIGURES
+from mlho.method.evaluation.metrics import brier
+from mlho.method.evaluation.precision_recall import average_precision, pr_davis_goadrich
+from mlho.method.evaluation.thresholds import at_threshold
+
+
+def make_predictions(seed: int = 0, n: int = 240):
+    rng = np.random.default_rng(seed)
+    risk = rng.beta(1, 3, n)
+    return (rng.random(n) < risk).astype(int), risk, np.arange(n) // 2
+
+
+def absent_values(node, path=""):
+    """Yield the path of every estimate without a value."""
+    if isinstance(node, dict):
+        if "value" in node and node["value"] is None:
+            yield path, node["reason"]
+        for key, child in node.items():
+            yield from absent_values(child, f"{path}/{key}")
+
+
+def test_evaluation_says_what_the_single_functions_say():
+    """One call, the same figures."""
+    y, p, patient = make_predictions()
+    result = evaluate(y, p, groups=patient, thresholds={"youden": 0.3}, seed=1, n_replicates=20)
+
+    assert (result.n_samples, result.n_positive, result.n_patients) == (240, y.sum(), 120)
+    assert result.figures["auroc"] == auroc_estimate(y, p, groups=patient)
+    assert result.figures["average_precision"].value == average_precision(y, p)
+    assert result.figures["pr_davis_goadrich"].value == pr_davis_goadrich(y, p)
+    assert result.figures["brier"].value == brier(y, p)
+    assert result.thresholds["youden"].performance == at_threshold(y, p, 0.3)
+    assert result.thresholds["youden"].figures["ppv"].value == at_threshold(y, p, 0.3).ppv
+    raw = result.calibration["raw"].figures
+    assert set(raw) == set(CALIBRATION_FIGURES)
+    assert raw["slope"].value == pytest.approx(calibration_intercept_slope(y, p).slope.value, abs=1e-9)
+    assert raw["ici"].value == calibration_curve(y, p).ici
+    without_interval = {name for name, e in {**result.figures, **raw}.items() if e.low is None}
+    assert without_interval == {"pr_davis_goadrich"}
+
+
+def test_thresholds_are_on_the_scale_of_the_calibrated_probability():
+    """One scale for alerts, the decision curve and what a bundle gives: with a calibrator, the calibrated one."""
+    y, p, patient = make_predictions()
+    calibrated = p**2
+    result = evaluate(
+        y, p, groups=patient, thresholds={"a": 0.09}, calibrated=calibrated, seed=1, n_replicates=20
+    )
+    report = result.thresholds["a"]
+
+    assert report.performance == at_threshold(y, calibrated, 0.09)
+    assert report.performance.n_true_positive == at_threshold(y, p, 0.3).n_true_positive
+    assert report.figures["ppv"].low < report.figures["ppv"].value == report.performance.ppv
+
+
+def test_json_is_plain_and_complete():
+    """Serialises without NaN; the curves and their bands have the lengths that they say."""
+    y, p, patient = make_predictions()
+    result = evaluate(y, p, groups=patient, thresholds={"a": 0.2}, calibrated=p**1.2, seed=1, n_replicates=20)
+    plain = result.to_json()
+
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert set(plain["calibration"]) == {"raw", "calibrated"}
+    assert plain["decision"]["on"] == "calibrated"
+    for band in (plain["roc"]["band"], plain["pr"]["band"], plain["decision"]["band"]):
+        assert len(band["at"]) == len(band["low"]) == len(band["high"]) > 0
+    curve = plain["calibration"]["raw"]["curve"]
+    assert len(curve["predicted"]) == len(curve["observed"]) == len(curve["band"]["low"])
+    assert len(json.dumps(plain)) < 45_000
+
+
+def test_order_of_rows_does_not_show():
+    """The same JSON, byte by byte, in any order of rows."""
+    y, p, patient = make_predictions()
+    order = np.random.default_rng(3).permutation(y.size)
+    first, second = (
+        evaluate(
+            y[o],
+            p[o],
+            groups=patient[o],
+            thresholds={"a": 0.2},
+            calibrated=p[o] ** 1.2,
+            seed=1,
+            n_replicates=10,
+        )
+        for o in (np.arange(y.size), order)
+    )
+
+    assert json.dumps(first.to_json()) == json.dumps(second.to_json())
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_is_absent_everywhere_with_reasons(label):
+    """No error, no NaN: what needs two classes is absent and says why; Brier score and log loss are there."""
+    _, p, patient = make_predictions()
+    result = evaluate(np.full(240, label), p, groups=patient, thresholds={"a": 0.2}, seed=1, n_replicates=10)
+    plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    absent = dict(absent_values(plain))
+
+    assert absent["/figures/auroc"] == f"one class only: {240 * label} of 240 samples are positive"
+    assert absent["/calibration/raw/figures/slope"] == absent["/figures/auroc"]
+    assert all(reason and reason != "does not exist for these samples" for reason in absent.values())
+    assert ("/figures/average_precision" in absent) == (label == 0)
+    assert plain["roc"] is None
+    assert result.figures["brier"].low is not None
+
+
+def test_intervals_can_be_left_out():
+    """No replicates: values with AUROC's interval only, bands empty."""
+    y, p, patient = make_predictions()
+    result = evaluate(y, p, groups=patient, thresholds={}, seed=1, n_replicates=0)
+
+    assert result.figures["auroc"].low is not None
+    assert (result.figures["brier"].value, result.figures["brier"].low) == (brier(y, p), None)
+    assert result.roc_band.at == ()
+
+
+def test_a_threshold_that_does_not_exist_is_told():
+    """None as threshold: an entry with the reason, no figures."""
+    y, p, patient = make_predictions()
+    report = evaluate(y, p, groups=patient, thresholds={"a": None}, seed=1, n_replicates=2).thresholds["a"]
+
+    assert (report.performance, report.figures) == (None, {})
+    assert report.reason == "the training predictions gave no threshold"
+
+
+def test_calibrated_predictions_are_drawn_with_the_same_patients():
+    """The identity as calibrator gives the raw figures, intervals included."""
+    y, p, patient = make_predictions()
+    result = evaluate(y, p, groups=patient, thresholds={}, calibrated=p, seed=1, n_replicates=10)
+
+    assert result.calibration["raw"].figures == result.calibration["calibrated"].figures
+
+
+def test_one_patient_has_values_without_intervals():
+    """Two samples of one patient."""
+    plain = evaluate([0, 1], [0.2, 0.7], groups=[3, 3], thresholds={"a": 0.5}, seed=1).to_json()
+
+    assert plain["figures"]["auroc"]["value"] == 1.0
+    assert plain["figures"]["brier"]["low"] is None
+    json.dumps(plain, allow_nan=False)
+
+
+def test_calibrated_predictions_out_of_range_are_refused():
+    """As the raw ones."""
+    with pytest.raises(DataError, match="predictions are probabilities"):
+        evaluate([0, 1], [0.2, 0.7], groups=None, thresholds={}, calibrated=[0.2, 1.7], seed=1)

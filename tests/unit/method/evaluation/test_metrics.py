@@ -1,0 +1,144 @@
+"""Overall accuracy and the error per patient."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss
+from sklearn.metrics import log_loss as sklearn_log_loss
+
+from mlho.errors import DataError
+from mlho.method.evaluation.metrics import (
+    Estimate,
+    brier,
+    error_distribution,
+    log_loss,
+    mean_absolute_error,
+    scaled_brier,
+)
+
+
+def make_predictions(seed: int, n: int = 300):
+    rng = np.random.default_rng(seed)
+    risk = rng.beta(1, 4, n)
+    return (rng.random(n) < risk).astype(int), risk
+
+
+def test_figures_of_a_worked_example():
+    """y = (0, 1, 1), p = (0.2, 0.5, 0.9): squares 0.04 + 0.25 + 0.01, distances 0.2 + 0.5 + 0.1."""
+    y, p = [0, 1, 1], [0.2, 0.5, 0.9]
+
+    assert brier(y, p) == pytest.approx(0.1, abs=1e-15)
+    assert scaled_brier(y, p) == pytest.approx(1 - 0.1 / (2 / 9), abs=1e-15)
+    assert log_loss(y, p) == pytest.approx(-(math.log(0.8) + math.log(0.5) + math.log(0.9)) / 3, abs=1e-15)
+    assert mean_absolute_error(y, p) == pytest.approx(0.8 / 3, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_equal_scikit_learn(seed):
+    """Brier and log loss as elsewhere."""
+    y, p = make_predictions(seed)
+
+    assert brier(y, p) == pytest.approx(brier_score_loss(y, p), abs=1e-14)
+    assert log_loss(y, p) == pytest.approx(sklearn_log_loss(y, p), abs=1e-14)
+
+
+def test_a_wrong_certainty_costs_34_5():
+    """p = 1 for a negative: clipped at 1e-15, finite."""
+
+    assert log_loss([0], [1.0]) == pytest.approx(-math.log(1e-15), abs=0.2)
+
+
+def test_scaled_brier_of_the_prevalence_is_zero():
+    """Predicting the prevalence for everybody is the reference."""
+
+    assert scaled_brier([0, 0, 0, 1], [0.25] * 4) == pytest.approx(0.0, abs=1e-15)
+
+
+def test_scaled_brier_of_one_class_is_absent():
+    """The reference itself would be perfect."""
+
+    assert scaled_brier([1, 1], [0.2, 0.4]) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30), st.randoms())
+def test_order_of_rows_does_not_show(samples, random):
+    """The same bits in any order of rows."""
+    shuffled = list(samples)
+    random.shuffle(shuffled)
+    for figure in (brier, log_loss, mean_absolute_error):
+        assert figure(*zip(*samples, strict=True)) == figure(*zip(*shuffled, strict=True))
+
+
+@pytest.mark.parametrize("p", [[-0.1], [1.1], [math.inf], [math.nan]])
+def test_what_is_no_probability_is_refused(p):
+    """Out of range, infinite or missing, and the error does not show the value."""
+    with pytest.raises(DataError, match="numbers from 0 to 1; got 1 samples that are not"):
+        brier([1], p)
+
+
+def test_error_distribution_counts_by_class():
+    """Positives at 0.9 and 0.4 are 0.1 and 0.6 off; negatives at 0.3 are 0.3 off."""
+    y = [1] * 30 + [0] * 15
+    p = [0.9] * 15 + [0.4] * 15 + [0.3] * 15
+    distribution = error_distribution(y, p)
+
+    positive = distribution["positive"]
+    assert positive.n == 30
+    assert {e: c for e, c in zip(positive.bin_edges, positive.counts, strict=False) if c} == {
+        0.05: 15,
+        0.6: 15,
+    }
+    assert positive.quantiles[0.25] == pytest.approx(0.1)
+    assert positive.quantiles[0.95] == pytest.approx(0.6)
+    assert positive.reason is None
+    assert distribution["negative"].quantiles[0.5] == 0.3
+
+
+def test_small_bins_are_not_shown():
+    """Two bins of 5 and 7 patients are None, empty ones are 0, large ones a number."""
+    y = np.zeros(62, dtype=int)
+    p = np.repeat([0.02, 0.52, 0.92], [50, 5, 7])
+    counts = error_distribution(y, p)["negative"].counts
+
+    assert (counts[0], counts[10], counts[18]) == (50, None, None)
+    assert sum(c == 0 for c in counts) == 17
+
+
+def test_bins_of_errors_are_small_by_their_patients():
+    """Twenty samples of three patients are hidden, and the next smallest bin with them."""
+    p = np.repeat([0.02, 0.22, 0.52], [50, 30, 20])
+    groups = np.r_[np.arange(80), np.arange(20) % 3]
+    counts = error_distribution(np.zeros(100, dtype=int), p, groups=groups)["negative"].counts
+
+    assert (counts[0], counts[4], counts[10]) == (50, None, None)
+
+
+def test_a_single_small_bin_takes_another_with_it():
+    """Otherwise total minus the shown ones would be the hidden count."""
+    p = np.repeat([0.02, 0.22, 0.52], [50, 20, 3])
+    result = error_distribution(np.zeros(73, dtype=int), p)["negative"]
+
+    assert (result.counts[0], result.counts[4], result.counts[10]) == (50, None, None)
+    assert result.reason == "counts below 11, and those that would give them away, are not shown"
+
+
+def test_a_small_class_shows_no_quantiles():
+    """Ten positives: their errors could be read off."""
+    result = error_distribution([1] * 10 + [0] * 20, [0.4] * 30)["positive"]
+
+    assert result.quantiles is None
+    assert "fewer than 11 patients of this class" in result.reason
+
+
+def test_results_are_plain_json():
+    """No NaN, no numpy."""
+    distribution = error_distribution(*make_predictions(0))["negative"]
+
+    assert json.loads(json.dumps(distribution.to_json(), allow_nan=False))["n"] == distribution.n
+    assert Estimate.absent("why").to_json() == {
+        "value": None, "low": None, "high": None, "standard_error": None, "method": "", "reason": "why",
+    }  # fmt: skip

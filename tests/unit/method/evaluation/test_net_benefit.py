@@ -1,0 +1,44 @@
+"""Decision curves."""
+
+import numpy as np
+import pytest
+
+from mlho.errors import SpecError
+from mlho.method.evaluation.net_benefit import decision_curve
+
+
+def test_net_benefit_of_a_worked_example():
+    """At 0.2: 2 true and 1 false positive of 4, weight 1/4: 0.5 − 0.0625; acting on all: 0.5 − 0.125."""
+    curve = decision_curve([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9], thresholds=[0.2])
+
+    assert (curve.model.tolist(), curve.treat_all.tolist()) == ([0.4375], [0.375])
+    assert (curve.n_true_positive.tolist(), curve.n_false_positive.tolist(), curve.n) == ([2], [1], 4)
+
+
+def test_a_prediction_at_the_threshold_is_acted_on():
+    """p ≥ threshold, as everywhere."""
+
+    assert decision_curve([1], [0.2], thresholds=[0.2]).n_true_positive.tolist() == [1]
+
+
+def test_below_every_prediction_the_model_acts_on_all_and_above_on_nobody():
+    """Equal to treat-all at the one end, zero at the other."""
+    curve = decision_curve([0, 1, 0, 1], [0.2, 0.3, 0.3, 0.4], thresholds=[0.1, 0.5])
+
+    assert curve.model[0] == pytest.approx(curve.treat_all[0], abs=1e-15)
+    assert curve.model[1] == 0.0
+
+
+def test_default_thresholds_are_1_to_50_percent():
+    """Fifty risks; acting on all loses its benefit at the prevalence."""
+    curve = decision_curve([0] * 9 + [1], np.linspace(0.01, 0.9, 10))
+
+    assert curve.thresholds.tolist() == [i / 100 for i in range(1, 51)]
+    assert curve.treat_all[9] == pytest.approx(0.0, abs=1e-15)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, float("nan")])
+def test_a_threshold_that_is_no_risk_is_refused(threshold):
+    """At 1 the weight of a false positive is infinite."""
+    with pytest.raises(SpecError, match="above 0 and below 1"):
+        decision_curve([0, 1], [0.1, 0.2], thresholds=[threshold])

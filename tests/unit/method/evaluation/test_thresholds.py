@@ -1,0 +1,136 @@
+"""Thresholds and what they do."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlho.errors import SpecError
+from mlho.method.evaluation.thresholds import (
+    Threshold,
+    at_threshold,
+    fixed_alert_rate,
+    fixed_sensitivity,
+    youden,
+    youden_mlho_r,
+)
+
+SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10)), min_size=1, max_size=40)
+
+
+def test_youden_of_a_worked_example():
+    """At 0.6 both positives and no negative are alerted."""
+
+    assert youden([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9]) == Threshold("youden", 0.6)
+
+
+def test_youden_takes_the_lowest_of_equal_maxima():
+    """J = 1/2 at 0.4 and at 0.8: the more sensitive one."""
+
+    assert youden([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8]).value == 0.4
+
+
+@given(SAMPLES)
+def test_youden_is_the_best_of_all_thresholds(samples):
+    """No prediction as threshold has a larger J."""
+    y, p = [s[0] for s in samples], [s[1] / 10 for s in samples]
+    if len(set(y)) < 2:
+        return
+
+    def j(t):
+        result = at_threshold(y, p, t)
+        return result.sensitivity + result.specificity - 1
+
+    assert j(youden(y, p).value) == pytest.approx(max(j(t) for t in p), abs=1e-12)
+
+
+def test_youden_as_in_r_is_a_midpoint_with_strict_inequality():
+    """The midpoint of 0.3 and 0.6; −∞ when nothing is better than alerting all."""
+
+    assert youden_mlho_r([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9]).value == pytest.approx(0.45)
+    assert youden_mlho_r([1, 1, 0, 0], [0.1, 0.3, 0.6, 0.9]).value == -math.inf
+
+
+@pytest.mark.parametrize("rule", [youden, youden_mlho_r])
+def test_one_class_has_no_youden_threshold(rule):
+    """Absent with the reason."""
+    threshold = rule([1, 1], [0.1, 0.2])
+
+    assert threshold.value is None
+    assert threshold.reason == "one class only: 2 of 2 samples are positive"
+
+
+@pytest.mark.parametrize(
+    ("rate", "threshold"), [(0.1, 0.91), (0.29, 0.72), (0.295, 0.72), (0.3, 0.71), (1.0, 0.01)]
+)
+def test_alert_rate_is_not_exceeded(rate, threshold):
+    """Of predictions 0.01 … 1.00 at most this share is alerted; 0.29 · 100 = 28.999… counts as 29."""
+    p = np.arange(1, 101) / 100
+
+    assert fixed_alert_rate(p, rate).value == threshold
+
+
+def test_alert_rate_that_ties_exceed_says_so():
+    """Four of five samples share the highest prediction: the rate is 0.8, not 0.2."""
+
+    assert fixed_alert_rate([0.1, 0.5, 0.5, 0.5, 0.5], 0.2) == Threshold(
+        "fixed-alert-rate:0.2", 0.5, "ties at the highest prediction: the alert rate is 0.8"
+    )
+
+
+@given(SAMPLES, st.sampled_from([0.1, 0.5, 0.7, 0.9, 1.0]))
+def test_sensitivity_is_reached_by_the_highest_threshold(samples, sensitivity):
+    """The threshold reaches it; the next higher prediction does not."""
+    y, p = [s[0] for s in samples], [s[1] / 10 for s in samples]
+    if not any(y):
+        return
+    value = fixed_sensitivity(y, p, sensitivity).value
+    higher = [t for t in p if t > value]
+
+    assert at_threshold(y, p, value).sensitivity >= sensitivity - 1e-9
+    assert all(at_threshold(y, p, t).sensitivity < sensitivity for t in higher)
+
+
+def test_no_positive_has_no_sensitivity_threshold():
+    """Absent with the reason."""
+
+    assert fixed_sensitivity([0, 0], [0.1, 0.2], 0.9).value is None
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 1.5, math.nan])
+def test_a_rate_that_is_no_fraction_is_refused(value):
+    """Percentages are refused with the reason."""
+    with pytest.raises(SpecError, match="a fraction above 0 and up to 1"):
+        fixed_alert_rate([0.1], value)
+    with pytest.raises(SpecError, match="a fraction above 0 and up to 1"):
+        fixed_sensitivity([1], [0.1], value)
+
+
+def test_performance_of_a_worked_example():
+    """Two of three positives found with one false alarm among five: all figures by hand."""
+    result = at_threshold([1, 1, 1, 0, 0, 0, 0, 0], [0.9, 0.5, 0.4, 0.8, 0.1, 0.1, 0.2, 0.3], 0.5)
+
+    assert (result.n_true_positive, result.n_false_positive) == (2, 1)
+    assert (result.n_false_negative, result.n_true_negative) == (1, 4)
+    assert result.sensitivity == pytest.approx(2 / 3)
+    assert result.specificity == 0.8
+    assert result.ppv == pytest.approx(2 / 3)
+    assert result.npv == 0.8
+    assert result.accuracy == 0.75
+    assert result.alerts_per_100 == 37.5
+    assert result.number_needed_to_evaluate == 1.5
+    assert result.reasons == {}
+
+
+def test_figures_that_do_not_exist_say_why():
+    """No alert: no ppv; no negative: no specificity."""
+    result = at_threshold([1, 1], [0.1, 0.2], 0.5)
+
+    assert (result.ppv, result.number_needed_to_evaluate, result.specificity) == (None, None, None)
+    assert result.reasons == {
+        "ppv": "no sample is alerted",
+        "specificity": "no sample is negative",
+        "number_needed_to_evaluate": "no alert is a true positive",
+    }

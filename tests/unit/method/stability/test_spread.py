@@ -1,0 +1,70 @@
+"""Mean over iterations with its spread."""
+
+import math
+
+import pytest
+
+from mlho.errors import SpecError
+from mlho.method.stability.spread import Spread, mean_with_spread
+
+
+def test_spread_of_a_worked_example():
+    """0.7, 0.8, 0.9 with 30 % test: sd 0.1; half width t₂ · 0.1 · √(1/3 + 3/7) = 0.3756."""
+    spread = mean_with_spread([0.7, 0.8, 0.9], test_fraction=0.3)
+    half = 4.302652729749464 * 0.1 * math.sqrt(1 / 3 + 3 / 7)
+
+    assert (spread.mean, spread.sd) == pytest.approx((0.8, 0.1))
+    assert (spread.low, spread.high) == pytest.approx((0.8 - half, 0.8 + half), abs=1e-12)
+    assert (spread.percentile_low, spread.percentile_high) == pytest.approx((0.705, 0.895))
+    assert (spread.minimum, spread.maximum, spread.n, spread.n_absent) == (0.7, 0.9, 3, 0)
+    assert spread.reason is None
+
+
+def test_more_iterations_do_not_make_more_patients():
+    """A thousand iterations: the interval stays at least √(3/7) · 1.96 sd wide."""
+    spread = mean_with_spread([0.7, 0.9] * 500, test_fraction=0.3)
+
+    assert spread.high - spread.mean > 1.96 * 0.1 * math.sqrt(3 / 7)
+
+
+def test_absent_values_are_counted():
+    """They do not enter the mean."""
+    spread = mean_with_spread([0.7, None, 0.9], test_fraction=0.3)
+
+    assert (spread.mean, spread.n, spread.n_absent) == (pytest.approx(0.8), 2, 1)
+
+
+def test_nothing_to_average_is_absent():
+    """None with the reason."""
+
+    assert mean_with_spread([None, None]) == Spread(
+        None, None, None, None, None, None, None, None, 0, 2, "no iteration has a value"
+    )
+
+
+def test_one_iteration_has_no_interval():
+    """Its own value as mean, nothing about spread."""
+    spread = mean_with_spread([0.8], test_fraction=0.3)
+
+    assert (spread.mean, spread.sd, spread.low) == (0.8, None, None)
+    assert spread.reason == "one iteration has a value: no interval"
+
+
+def test_equal_values_have_no_interval():
+    """Two equal iterations do not make a figure known exactly."""
+    spread = mean_with_spread([0.8, 0.8], test_fraction=0.3)
+
+    assert (spread.mean, spread.sd, spread.low, spread.high) == (0.8, 0.0, None, None)
+    assert spread.reason == "no interval: all values are equal"
+
+
+def test_without_test_fraction_there_is_no_interval():
+    """The overlap of the training sets is not known."""
+
+    assert mean_with_spread([0.7, 0.8]).reason == "no interval: the test fraction was not given"
+
+
+def test_a_percentage_is_refused():
+    """R's test.sample is a percentage; this is a fraction."""
+    with pytest.raises(SpecError, match="above 0 and below 1, not 30"):
+        mean_with_spread([0.7, 0.8], test_fraction=30)
