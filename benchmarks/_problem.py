@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlho.spec import load_spec
+from mlho.spec.training import load_spec
 from mlho.steps.base import Artifact, Work, execute
 from mlho.steps.inputs import open_problem
 from mlho.steps.records import Commit

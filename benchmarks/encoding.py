@@ -31,7 +31,7 @@ from mlho.encoding.partition import EncodedPartition, encode_partition
 from mlho.encoding.patients import PatientFinder, check_partitioned_by_patient
 from mlho.encoding.windows import needs_values
 from mlho.sources import InputFile, iter_events, list_inputs, source_named
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 from mlho.synthetic import make_cohort
 
 PROMISED_ROWS_PER_SECOND = 8e6

@@ -16,7 +16,7 @@ from pathlib import Path
 from _figures import show
 from _queueing import N_WORKERS, Nobody, Planned, how_many, peak_mb, show_load
 
-from mlho.spec import parse_spec
+from mlho.spec.training import parse_spec
 from mlho.steps.base import InputFile
 from mlho.store.local import LocalStore
 from scheduler.engine.loop import carry_out

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound
 from mlho.printable import printable
-from mlho.report.evaluations import tidy_figures
+from mlho.report.figures.evaluations import tidy_figures
 from mlho.report.result import IterationResult, Result, Spread
 
 if TYPE_CHECKING:  # importing pandas takes half a second, which the command need not wait for
     import pandas as pd
 
-    from mlho.report.figure import Figure
+    from mlho.report.figures.figure import Figure
 
 RESULT_FILE: Final = "result.json"
 MAX_LISTED: Final = 10
@@ -266,8 +266,8 @@ class Run:
 
     @cached_property
     def figures(self) -> "dict[str, Figure]":
-        """The report's figures by name (see ``mlho.report.figures.figures_of``); each shows itself and can ``save``."""
-        from mlho.report.figures import figures_of
+        """The report's figures by name (see ``mlho.report.figures.catalogue.figures_of``); each shows itself and can ``save``."""
+        from mlho.report.figures.catalogue import figures_of
 
         return figures_of(self.result)
 

@@ -20,7 +20,7 @@ from pyarrow import csv, parquet
 
 import scheduler.cli.parser
 import scheduler.engine.process_pool
-from mlho.spec import RunSpec, parse_spec
+from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Outcome, Task, execute
 from mlho.store.base import Store
 from mlho.store.local import LocalStore

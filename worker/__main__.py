@@ -18,7 +18,7 @@ from mlho.log import configure
 from mlho.protocol.documents import Execution, check_committer, is_over, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.settings import HARD_LIMIT, SOFT_LIMIT, Settings
-from mlho.spec import RUN_ID_LENGTH
+from mlho.spec.training import RUN_ID_LENGTH
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.probe import probe_store

@@ -21,7 +21,7 @@ from mlho.encoding.patients import frozen
 from mlho.encoding.rows import UsedRows
 from mlho.encoding.segments import Segments
 from mlho.encoding.windows import DAY_US, SampleWindows, needs_values, sample_windows
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 
 @dataclass(frozen=True)

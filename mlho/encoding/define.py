@@ -19,7 +19,7 @@ from mlho.errors import DataError
 from mlho.sources import source_named
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.files import DataRoot
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
 # In this order; the first that matches names the row. The sentences are shown in the report.

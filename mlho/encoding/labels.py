@@ -17,7 +17,7 @@ from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
-from mlho.spec import Cohort
+from mlho.spec.training import Cohort
 from mlho.tables import LABELS, Kind, check_type, is_text, require_columns
 
 MISSING: Final = -1  # no patient, or no outcome

@@ -15,7 +15,7 @@ from mlho.encoding.ledger import Ledger
 from mlho.encoding.patients import PatientFinder
 from mlho.encoding.rows import RowRules
 from mlho.encoding.segments import SegmentWriter
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 #: Rows in a segment: 6 to 22 bytes each, so that a worker's buffers stay below 30 MB whatever the partition's size.
 SEGMENT_ROWS: Final = 1 << 19

@@ -18,7 +18,7 @@ from mlho.sources.events import refuse_huge
 from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import cast_or_null
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, Kind, check_type, is_text, require_columns
 
 NO_DATE: Final = np.iinfo(np.int64).min  # numpy's NaT as an integer

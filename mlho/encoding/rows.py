@@ -19,7 +19,7 @@ from mlho.encoding.patients import NO_PATIENT, UNKNOWN_PATIENT, PatientFinder, b
 from mlho.encoding.windows import DAY_US, needs_times, needs_values, sample_windows, year_bounds
 from mlho.printable import CONTROL_CHARACTERS
 from mlho.sources.arrow import as_numpy, is_given
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 from mlho.tables import MAX_CODE_CHARACTERS
 
 BIRTH_SLACK_US: Final = 31 * DAY_US  # birth dates are often cut to the month

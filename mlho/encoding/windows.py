@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort import NO_BOUND, Cohort
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 DAY_US: Final = 86_400_000_000
 NO_LOWER_BOUND: Final = np.iinfo(np.int64).min

@@ -22,7 +22,7 @@ from mlho.model.document import BundleDocument, document_bytes, parse_document
 from mlho.model.files import DIGEST, DOCUMENT, digest_line, facts_of, read_document, read_files, write_folder
 from mlho.model.golden import GoldenRows, golden_inputs
 from mlho.model.parts import BundleParts
-from mlho.spec import canonical_json
+from mlho.spec.training import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import AGGREGATES, Encoding, Range
 from mlho.model.golden import ColumnStatistics
-from mlho.spec_types import PLAUSIBLE_YEARS
+from mlho.spec.types import PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
     from mlho.encoding.demographics import DemographicsEncoder

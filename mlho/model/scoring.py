@@ -26,7 +26,7 @@ from mlho.model.frames import (
     samples_of,
     samples_of_frame,
 )
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 if TYPE_CHECKING:
     import pandas as pd

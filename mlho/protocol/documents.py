@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlho.errors import ArtifactNotFound, MlhoError, SpecError
-from mlho.spec import canonical_json
+from mlho.spec.training import canonical_json
 from mlho.steps.base import Task
 from mlho.store.base import Store
 from mlho.store.keys import run_key

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from mlho.spec import RUN_ID_LENGTH, canonical_json
+from mlho.spec.training import RUN_ID_LENGTH, canonical_json
 
 TASK_NAME: Final = "mlho.run_task"  # the whole allow-list
 MAX_MESSAGE_BYTES: Final = 1024

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlho.spec import digest_of
+from mlho.spec.training import digest_of
 
 RESULT_SCHEMA: Final = "mlho.io/result/v1"
 NOT_COMPARED: Final = frozenset({"timing", "inputs"})

@@ -19,7 +19,7 @@ from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, scoring_spec
 from mlho.scoring.persons import KnownPersons
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 # Contributions are dense: so many numbers at a time (64 MB) bound the memory whatever the bundle's width.
 _CONTRIBUTIONS_AT_ONCE: Final = 1 << 23

@@ -17,13 +17,13 @@ from mlho.encoding.persons import AGE, BIRTH_COLUMNS, NO_DATE, Persons, RawColum
 from mlho.errors import DataError
 from mlho.model.frames import Samples
 from mlho.scoring.roster import mapped_texts, text_array
-from mlho.scoring_spec import ScoringIndex
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.files import DataRoot
 from mlho.sources.reading import open_table
 from mlho.sources.times import DAY_US
-from mlho.spec import TrainingSpec
+from mlho.spec.scoring import ScoringIndex
+from mlho.spec.training import TrainingSpec
 from mlho.tables import require_columns
 
 _NO_ROW: Final = -1

@@ -17,14 +17,14 @@ from mlho.encoding.labels import encode_patients, read_index, read_patients
 from mlho.encoding.windows import year_bounds
 from mlho.errors import DataError
 from mlho.model.frames import NO_DATE, Samples
-from mlho.scoring_spec import ScoringIndex
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, InputFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
-from mlho.spec_types import PLAUSIBLE_YEARS
+from mlho.spec.scoring import ScoringIndex
+from mlho.spec.types import PLAUSIBLE_YEARS
 from mlho.tables import EVENTS, LABELS, Kind, check_type, is_text, require_columns
 
 _EPOCH: Final = dt.date(1970, 1, 1)

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreUnavailable
-from mlho.spec import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
-from mlho.spec_types import PLAUSIBLE_YEARS
+from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
+from mlho.spec.types import PLAUSIBLE_YEARS
 from mlho.steps.records import Commit, StoredFile, read_commit, write_commit
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import blob_key

@@ -11,7 +11,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlho.errors import ArtifactNotFound, MlhoError, StoreUnavailable
-from mlho.spec import digest_of
+from mlho.spec.training import digest_of
 from mlho.store.base import Store
 from mlho.store.keys import commit_key
 

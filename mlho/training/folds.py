@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mlho.method.classifiers import Setting, choose_setting, classifier_named
 from mlho.method.classifiers.tree_matrix import ABSENT
 from mlho.method.evaluation.auroc import auroc
-from mlho.spec import Candidate
+from mlho.spec.training import Candidate
 from mlho.training.design import Design, learn_design
 from mlho.training.problem import Problem
 from mlho.training.selection import Selection, select

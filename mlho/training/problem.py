@@ -11,7 +11,7 @@ from mlho.encoding.cohort import Cohort
 from mlho.encoding.concepts import Concepts
 from mlho.encoding.matrix import Matrix
 from mlho.method.selection.features import AGGREGATES, Range
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 from mlho.training.splits import Iteration, Partition, partition
 
 _WORDS = {

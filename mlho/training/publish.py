@@ -28,7 +28,7 @@ from mlho.report.result import (
     ThresholdResult,
 )
 from mlho.report.words import plural, summary_sentences
-from mlho.spec import TrainingSpec, digest_of
+from mlho.spec.training import TrainingSpec, digest_of
 from mlho.training.disclosure import characteristics, shown_attrition
 from mlho.training.explanation import (
     ExplainedColumn,

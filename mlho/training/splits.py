@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort import Cohort
 from mlho.errors import DataError
 from mlho.method.splits import OneClassPart, fold_of_patients, one_class_folds, test_patients
-from mlho.spec import Validation
+from mlho.spec.training import Validation
 
 FINAL: Final = "final"
 Iteration = int | str

@@ -16,7 +16,7 @@ _ACCEPTED: Final = (
 )
 _UNIQUE: Final = "self.all(a, self.exists_one(b, b == a))"
 ROOT: Final = ""
-# As in mlho.scoring_spec, whose own check says the same after the fact (a test compares).
+# As in mlho.spec.scoring, whose own check says the same after the fact (a test compares).
 RESERVED_FOLDERS: Final = ("bundle", "cancel", "execution", "leader", "quarantine")
 
 

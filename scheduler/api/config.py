@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mlho.errors import SpecError
-from mlho.spec_types import SpecPart
+from mlho.spec.types import SpecPart
 
 
 class SecretKey(SpecPart):

@@ -11,8 +11,8 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel
 
-from mlho.scoring_spec import ScoringSpec
-from mlho.spec import TrainingSpec
+from mlho.spec.scoring import ScoringSpec
+from mlho.spec.training import TrainingSpec
 from scheduler.api.cel_rules import RULES, add_rules
 from scheduler.api.resource import GROUP, VERSION, DesiredState, WorkersSpec
 from scheduler.api.status import Status

@@ -7,7 +7,7 @@ and end when it is drained. More work, or a worker that ran out of memory, makes
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mlho.spec import API_VERSION
+from mlho.spec.training import API_VERSION
 from scheduler.api.config import WorkerTemplate
 from scheduler.api.names import label_value, worker_job_name
 from scheduler.api.placement import plain

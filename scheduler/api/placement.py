@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from mlho.spec_types import SpecPart
+from mlho.spec.types import SpecPart
 
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]  # a DNS name, a slash, a name
 Label = Annotated[str, StringConstraints(max_length=63)]

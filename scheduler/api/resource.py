@@ -15,10 +15,10 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
-from mlho.scoring_spec import ScoringRunSpec
-from mlho.spec import API_VERSION, RunSpec
-from mlho.spec_reading import CLUSTER_ONLY, parse_mapping, read_text, validate, validate_document
-from mlho.spec_types import SpecPart
+from mlho.spec.reading import CLUSTER_ONLY, parse_mapping, read_text, validate, validate_document
+from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.training import API_VERSION, RunSpec
+from mlho.spec.types import SpecPart
 from scheduler.api.names import nightly_name
 from scheduler.api.placement import Affinity, NodeLabels, Toleration
 
@@ -216,7 +216,7 @@ def load_checked[Spec: RunSpec | ScoringRunSpec](path: Path, parse: Callable[...
     path : Path
         Read once: it may be a pipe.
     parse : callable
-        :func:`mlho.spec.parse_spec`, or what parses the other kind, or either.
+        :func:`mlho.spec.training.parse_spec`, or what parses the other kind, or either.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from mlho.spec_types import SpecPart
+from mlho.spec.types import SpecPart
 
 MAX_STATUS_BYTES: Final = 16 * 1024
 MAX_FAILURES: Final = 10

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from mlho.errors import SpecError
-from mlho.scoring_spec import ScoringRunSpec
-from mlho.spec import RunSpec
+from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.training import RunSpec
 
 _RUN: Final = "run:"
 

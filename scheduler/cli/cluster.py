@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mlho.errors import MlhoError, SpecError
 from mlho.printable import printable, printable_json
 from mlho.protocol.documents import NOT_ON_A_QUEUE, State
-from mlho.spec import API_VERSION
-from mlho.spec_reading import parse_mapping, read_text
+from mlho.spec.reading import parse_mapping, read_text
+from mlho.spec.training import API_VERSION
 from mlho.store import open_store
 from scheduler.api.resource import DesiredState, dated, from_resource
 from scheduler.api.status import TASKS_QUARANTINED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
-from mlho.spec import RunSpec
+from mlho.spec.training import RunSpec
 from scheduler.cli.terminal import STAGE_WORDS, duration, size
 from scheduler.engine.cost import consensus_seconds, learning_seconds, model_seconds
 from scheduler.engine.plan import Manifest, plan_run

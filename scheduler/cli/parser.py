@@ -12,9 +12,9 @@ from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
-from mlho.scoring_spec import ScoringRunSpec, parse_any_spec
 from mlho.settings import STORE, Settings
-from mlho.spec import load_spec
+from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
+from mlho.spec.training import load_spec
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
@@ -393,7 +393,7 @@ def _crd(_options: argparse.Namespace) -> int:
 
 
 def _version(_options: argparse.Namespace) -> int:
-    from mlho.steps.write_report import versions
+    from mlho.steps.publish.write_report import versions
 
     for name, version in versions().items():
         terminal.out.print(f"{name:<16}{version}", markup=False)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlho.errors import MlhoError, SpecError
 from mlho.processes import usable_cpus
-from mlho.scoring_spec import parse_scoring_spec
 from mlho.settings import store_patience
-from mlho.spec import RunSpec, parse_spec
+from mlho.spec.scoring import parse_scoring_spec
+from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Outcome, Task
 from mlho.store import open_store
 from mlho.store.base import Store

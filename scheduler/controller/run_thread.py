@@ -19,9 +19,9 @@ from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
-from mlho.scoring_spec import ScoringRunSpec
 from mlho.settings import Settings
-from mlho.spec import RunSpec
+from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.training import RunSpec
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key

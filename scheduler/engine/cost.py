@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from mlho.grids import GRIDS, Setting, settings_from
-from mlho.spec import Candidate, TrainingSpec
-from mlho.steps.held_out import held_out_together
+from mlho.spec.training import Candidate, TrainingSpec
+from mlho.steps.learn.held_out import held_out_together
 
 #: For each sample, whatever is asked: reading its cells, predicting, figures.
 _EACH: Final = 3e-6

@@ -21,8 +21,8 @@ from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError
 from mlho.log import error_fields
 from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
-from mlho.scoring_spec import ScoringRunSpec
-from mlho.spec import RunSpec, canonical_json, run_id
+from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.training import RunSpec, canonical_json, run_id
 from mlho.steps.base import Outcome, Task, verified_blob
 from mlho.steps.proposals import adopt, adopt_late, discard
 from mlho.steps.records import Commit, read_commit

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mlho.errors import SpecError
 from mlho.printable import shown
-from mlho.scoring_spec import ScoringRunSpec, ScoringTables
 from mlho.sources.files import DataRoot, find_inputs
 from mlho.sources.files import InputFile as FoundFile
-from mlho.spec import RunSpec, Tables
+from mlho.spec.scoring import ScoringRunSpec, ScoringTables
+from mlho.spec.training import RunSpec, Tables
 from mlho.steps.base import InputFile
 from mlho.store.base import file_digest
 from mlho.store.inputs import open_data

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 from mlho.steps import STEPS
 from mlho.steps.base import InputFile, Task
-from mlho.steps.held_out import held_out_together
+from mlho.steps.learn.held_out import held_out_together
 from scheduler.engine.cost import final_fold_seconds
 
 # A fold that takes longer than this is worth a task of its own; a task costs some hundredths of a second.

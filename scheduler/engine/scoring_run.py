@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
-from mlho.scoring_spec import (
+from mlho.spec.scoring import (
     RUN_BUNDLE,
     BundleSource,
     ScoringRunSpec,

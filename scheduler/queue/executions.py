@@ -31,7 +31,7 @@ from mlho.protocol.documents import (
     read_execution,
 )
 from mlho.protocol.failures import Failure
-from mlho.spec import canonical_json
+from mlho.spec.training import canonical_json
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.outages import StoreHealth

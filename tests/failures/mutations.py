@@ -26,8 +26,8 @@ import structlog
 import scheduler.cli.parser
 from mlho.errors import MlhoError
 from mlho.printable import has_control
-from mlho.scoring_spec import parse_any_spec
-from mlho.spec import RunSpec
+from mlho.spec.scoring import parse_any_spec
+from mlho.spec.training import RunSpec
 from tests.builders import InlinePool, write_spec
 from tests.failures.mutated_specs import mutated_spec
 from tests.failures.mutated_tables import TABLES, Case, write, write_mutated

@@ -17,7 +17,7 @@ import yaml
 from mlho.method.classifiers import choose_setting, classifier_named
 from mlho.method.classifiers.boosting import GLMBoostResult, fit
 from mlho.method.evaluation.auroc import auroc
-from mlho.spec import RunSpec
+from mlho.spec.training import RunSpec
 from mlho.steps.base import Artifact, Work, execute
 from mlho.steps.inputs import open_problem
 from mlho.steps.records import Commit

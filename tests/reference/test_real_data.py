@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mlho.spec import RunSpec
+from mlho.spec.training import RunSpec
 from mlho.store import open_store
 from scheduler.engine.loop import Run, carry_out
 from scheduler.engine.manifest import make_manifest

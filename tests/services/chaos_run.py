@@ -19,7 +19,7 @@ import mlho.steps.base as base
 from mlho.errors import MlhoError
 from mlho.log import configure
 from mlho.settings import Settings
-from mlho.spec import digest_of
+from mlho.spec.training import digest_of
 from mlho.steps import STEPS
 from mlho.steps.base import Outcome, Step, Work
 from mlho.steps.records import Commit

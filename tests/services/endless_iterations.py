@@ -6,7 +6,7 @@ from typing import cast, override
 
 from mlho.steps import STEPS
 from mlho.steps.base import Step, Work
-from mlho.steps.run_iteration import RunIteration
+from mlho.steps.learn.run_iteration import RunIteration
 
 
 class Endless(RunIteration):

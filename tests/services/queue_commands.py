@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mlho.settings import BROKER, SIGNING_KEY
-from mlho.spec import load_spec
+from mlho.spec.training import load_spec
 from mlho.steps.records import parse_record
 from mlho.store.base import Store
 from scheduler.engine.loop import Run

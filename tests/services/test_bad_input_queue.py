@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from mlho.protocol.documents import State
-from mlho.spec import canonical_json
+from mlho.spec.training import canonical_json
 from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
 from tests.disks import enlarge, small_disk

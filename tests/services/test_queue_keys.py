@@ -9,7 +9,7 @@ import redis
 
 from mlho.protocol.names import KEEP_SECONDS, LASTING
 from mlho.settings import Settings
-from mlho.spec import load_spec
+from mlho.spec.training import load_spec
 from mlho.store.local import LocalStore
 from scheduler.controller.run_thread import Driver, cancel
 from scheduler.controller.run_thread import Home as OperatorHome

@@ -20,7 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mlho.spec import parse_spec
+from mlho.spec.training import parse_spec
 from scheduler.api.config import ClusterConfig, load_cluster_config
 from scheduler.api.crd import render_crds
 from scheduler.api.objects import Workers, worker_job

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mlho.errors import MlhoError
-from mlho.spec import load_spec
+from mlho.spec.training import load_spec
 from mlho.synthetic import Truth, read_truth
 from scheduler.cli.demo import check_planted, make_demo
 

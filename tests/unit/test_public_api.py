@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlho.report.result import Result
-from mlho.spec import RunSpec
+from mlho.spec.training import RunSpec
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ PUBLIC = [
     ("mlho.method.classifiers.boosting", "fit", ("X", "y", "n_steps", "learning_rate")),
     ("mlho.estimators", "MSMRSelector", ()),
     ("mlho.estimators", "GLMBoostClassifier", ()),
-    ("mlho.spec", "load_spec", ("path",)),
+    ("mlho.spec.training", "load_spec", ("path",)),
 ]
 
 

@@ -11,7 +11,7 @@ from mlho.encoding.blocks import pack_block
 from mlho.encoding.cohort import Cohort
 from mlho.encoding.dictionary import merge_dictionary
 from mlho.encoding.partition import encode_partition
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 
 def _make_spec(*, duplicates="keep", aggregates=("presence",), windows=(), gap=0, look_back=None, index=True):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mlho.encoding.cohort import NO_BOUND, CategoricalColumn, Cohort, NumericColumn
 from mlho.encoding.define import USED, CohortResult, define_cohort
 from mlho.errors import DataError, SpecError
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 DAY_US = 86_400_000_000
 JAN_31_US = 18_292 * DAY_US  # 2020-01-31
@@ -559,7 +559,7 @@ def test_defining_a_cohort_does_not_import_pandas(tmp_path):
     program = (
         "import sys, pathlib\n"
         "from mlho.encoding.define import define_cohort\n"
-        "from mlho.spec import TrainingSpec\n"
+        "from mlho.spec.training import TrainingSpec\n"
         "tables = {'events': 'e', 'labels': 'labels.csv', 'demographics': 'dems.csv'}\n"
         "spec = TrainingSpec(data={'tables': tables}, cohort={'index': {'column': 'index_date'}},"
         " features={'demographics': ['sex', 'age']})\n"

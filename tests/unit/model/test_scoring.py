@@ -24,7 +24,7 @@ from mlho.model.parts import BundleFeature, Scoring
 from mlho.model.scoring import encode_events
 from mlho.sources import list_inputs, source_named
 from mlho.sources.events import iter_events
-from mlho.spec import TrainingSpec
+from mlho.spec.training import TrainingSpec
 
 EVENTS = pd.DataFrame(
     [

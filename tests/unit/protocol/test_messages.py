@@ -15,7 +15,7 @@ from mlho.protocol.messages import (
     read_message,
     signed,
 )
-from mlho.spec import canonical_json
+from mlho.spec.training import canonical_json
 
 KEY = b"0123456789abcdef0123456789abcdef"
 RUN = "0123456789abcdef"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlho.report.html import render_html
+from mlho.report.page.html import render_html
 from mlho.report.result import Result
 
 _SPEC = importlib.util.spec_from_file_location("sample_result", Path(__file__).with_name("sample_result.py"))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mlho.report.html import render_html
+from mlho.report.page.html import render_html
+from mlho.report.page.sections import confidence_levels, consensus_words, expected_false, stability_facts
 from mlho.report.result import Estimate, Result
-from mlho.report.sections import confidence_levels, consensus_words, expected_false, stability_facts
 from mlho.report.words import stability_gain
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from mlho.model.bundle import Bundle, load_bundle
-from mlho.scoring_spec import parse_scoring_spec
+from mlho.spec.scoring import parse_scoring_spec
 from mlho.steps.base import Task
 from mlho.store.base import Store
 from mlho.store.local import LocalStore

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, DataError, MlhoError
-from mlho.spec import digest_of
+from mlho.spec.training import digest_of
 from mlho.steps import STEPS
 from mlho.steps.base import Artifact, InputFile, Task, execute
 from mlho.steps.records import Commit, StoredFile

@@ -8,8 +8,8 @@ import pytest
 
 from mlho.errors import DataError
 from mlho.method.evaluation.auroc import auroc
-from mlho.spec import Validation
-from mlho.steps.held_out import held_out_together
+from mlho.spec.training import Validation
+from mlho.steps.learn.held_out import held_out_together
 from mlho.store.memory import MemoryStore
 from mlho.training.consensus_folds import choose, consensus_of, others, run_consensus_fold, vote
 from mlho.training.consensus_performance import judge_consensus

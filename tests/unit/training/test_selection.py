@@ -7,7 +7,7 @@ import pytest
 
 from mlho.encoding.matrix import ColumnBlock
 from mlho.method.selection.jmi import rank
-from mlho.spec import RunSpec
+from mlho.spec.training import RunSpec
 from mlho.training.problem import Problem
 from mlho.training.selection import select
 

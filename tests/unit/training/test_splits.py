@@ -7,7 +7,7 @@ import pytest
 
 from mlho.encoding.cohort import Cohort
 from mlho.errors import DataError
-from mlho.spec import Validation
+from mlho.spec.training import Validation
 from mlho.training.splits import FINAL, check_splits, partition, seed_of
 
 

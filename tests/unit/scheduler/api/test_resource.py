@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlho.errors import SpecError
-from mlho.scoring_spec import _RESERVED, parse_any_spec, parse_scoring_spec
-from mlho.spec import parse_spec
+from mlho.spec.scoring import _RESERVED, parse_any_spec, parse_scoring_spec
+from mlho.spec.training import parse_spec
 from scheduler.api.cel_rules import RESERVED_FOLDERS, RULES
 from scheduler.api.crd import kinds, render_crds, resource_schema, structural
 from scheduler.api.resource import (
@@ -247,7 +247,7 @@ def test_the_crds_are_kept_when_the_chart_goes_and_name_what_kubectl_shows():
 
 def test_a_union_that_no_structural_schema_can_say_is_refused():
     """A model with a field that is an object or a text is told at once, and not found by a user."""
-    from mlho.spec import Metadata, SpecPart
+    from mlho.spec.training import Metadata, SpecPart
 
     class Odd(SpecPart):
         field: Metadata | str

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from mlho.scoring_spec import ScoringRunSpec, parse_scoring_spec
+from mlho.spec.scoring import ScoringRunSpec, parse_scoring_spec
 from scheduler.api.tenancy import ForeignAddress, check_addresses, prefixes_of
 from scheduler.controller.reasons import reason_of
 

@@ -1,0 +1,34 @@
+"""The figures of a result, by name. Report and notebook share them."""
+
+from collections.abc import Callable, Sequence
+
+from mlho.report.figures import findings, performance
+from mlho.report.figures.figure import Figure
+from mlho.report.result import Result
+
+
+def figures_of(result: Result) -> dict[str, Figure]:
+    """Return every figure for which the result has data, by name.
+
+    ``roc``, ``precision_recall``, ``calibration``, ``decision``, ``auroc``, ``candidates``, ``consensus``, ``confidence``,
+    ``frequency``, ``errors``, ``importance`` and ``profile_1``, ``profile_2``, …
+    """
+    makers: Sequence[Callable[[Result], Figure | None]] = (
+        performance.roc,
+        performance.precision_recall,
+        performance.calibration,
+        performance.decision,
+        performance.auroc_by_test_set,
+        performance.candidates,
+        findings.consensus_forest,
+        findings.confidence_forest,
+        findings.frequency,
+        performance.errors,
+        findings.importance,
+    )
+    made = [figure for make in makers if (figure := make(result)) is not None]
+    made += [
+        findings.profile(i, profile, result.features)
+        for i, profile in enumerate(result.final_model.profiles, start=1)
+    ]
+    return {figure.name: figure for figure in made}

@@ -1,0 +1,313 @@
+"""Figures of how well the run predicts: curves, test sets, candidates and errors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from mlho.report import words
+from mlho.report.figures.evaluations import figure_value
+from mlho.report.figures.figure import Figure, both
+from mlho.report.result import CandidateSummary, Result
+from mlho.report.svg import charts, curves
+from mlho.report.svg.charts import Row
+
+
+def roc(result: Result) -> Figure | None:
+    """Return the ROC curves of the test sets and their mean."""
+    lines = [line for line in result.curves.roc if len(line["x"]) > 1]
+    if not lines:
+        return None
+    mean = curves.mean_curve(lines, curves.unit_grid(), _overlap(result))
+    return Figure(
+        "roc",
+        "ROC curve",
+        "The nearer a line comes to the upper left corner the better; on the diagonal the model knows nothing.",
+        curves.roc(lines, mean),
+        None,
+        ("1 − specificity", "Sensitivity", "95 % interval"),
+        _curve_rows(mean),
+    )
+
+
+def precision_recall(result: Result) -> Figure | None:
+    """Return the precision–recall curves of the test sets and their mean."""
+    lines = [line for line in result.curves.precision_recall if len(line["x"]) > 1]
+    if not lines:
+        return None
+    prevalence = _prevalence(result)
+    mean = curves.mean_curve(lines, curves.unit_grid()[1:], _overlap(result))
+    return Figure(
+        "precision_recall",
+        "Precision–recall curve",
+        f"At each share of cases found, the share of alerts that are right; chance gives the dashed level ({words.percent(prevalence)}).",
+        curves.precision_recall(lines, mean, prevalence),
+        None,
+        ("Recall", "Precision", "95 % interval"),
+        _curve_rows(mean),
+    )
+
+
+def _prevalence(result: Result) -> float:
+    return result.cohort.n_positive_samples / result.cohort.n_samples if result.cohort.n_samples else 0.0
+
+
+def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
+    """Return the mean curve at every 0.05."""
+    rows = []
+    for i, x in enumerate(mean.x):
+        if round(100 * x) % 5 == 0:
+            ends = words.DASH
+            if mean.low is not None and mean.high is not None and mean.low[i] < mean.high[i]:
+                ends = words.between(words.number(mean.low[i], 3), words.number(mean.high[i], 3))
+            rows.append((words.number(x), words.number(mean.mean[i], 3), ends))
+    return tuple(rows)
+
+
+def calibration(result: Result) -> Figure | None:
+    """Return smoothed calibration curves, the bins of one typical test set, and how often each probability is given."""
+    smallest = result.lineage.spec.get("report", {}).get("minCell", 0)
+    items = [_calibration_item(item, smallest) for item in result.curves.calibration]
+    lines = [item for item in items if len(item["x"]) > 1]
+    typical = _typical_test_set(result)
+    bins = items[typical]["bins"] if typical < len(items) else []
+    if not lines and not bins:
+        return None
+    top = _calibration_top(lines, bins)
+    mean = _calibration_mean(lines, result)
+    histogram = _histogram(items)
+    return Figure(
+        "calibration",
+        "Calibration",
+        "On the diagonal, of 100 patients given 20 % twenty have the outcome; below it the model says too much, above it too little. "
+        f"Points with intervals (Wilson) are bins of one test set, the one with the median AUROC ({_test_set_name(result, typical)})."
+        + (" The small bars show how often each probability is given." if histogram else ""),
+        curves.calibration(lines, mean, bins, histogram, top),
+        None,
+        ("Mean probability", "Observed", "95 % interval", "Samples"),
+        tuple(
+            (
+                words.number(b["mean"], 3),
+                words.number(b["observed"], 3),
+                words.between(words.number(b["low"], 3), words.number(b["high"], 3)),
+                words.count(b["n"]),
+            )
+            for b in bins
+        ),
+    )
+
+
+def _calibration_item(item: dict[str, Any], smallest: int) -> dict[str, Any]:
+    """Return one test set's calibration with the names used here; bins too small to show are left out."""
+    bins = [{**b, "mean": b.get("mean", b.get("mean_predicted"))} for b in item.get("bins", [])]
+    return {
+        "x": item.get("x", []),
+        "y": item.get("y", []),
+        "bins": [b for b in bins if b["n"] >= smallest],
+        "histogram": item.get("histogram"),
+    }
+
+
+def _test_set_name(result: Result, place: int) -> str:
+    return result.test_sets[place].name if place < len(result.test_sets) else f"test set {place + 1}"
+
+
+def _typical_test_set(result: Result) -> int:
+    """Return the position of the test set with the median AUROC (the lower of two)."""
+    known = sorted((e.value, i) for i, e in enumerate(result.headline_auroc) if e.value is not None)
+    return known[(len(known) - 1) // 2][1] if known else 0
+
+
+def _calibration_top(lines: Sequence[dict[str, Any]], bins: Sequence[dict[str, float]]) -> float:
+    """Return where both axes end: the next tenth above all that is drawn, so that a rare outcome fills the picture."""
+    reached = [v for line in lines for v in (*line["x"], *line["y"])]
+    reached += [v for b in bins for v in (b["mean"], b["high"])]
+    return min(1.0, max(1, -int(-max(reached) * 10 // 1)) / 10)
+
+
+def _calibration_mean(lines: Sequence[dict[str, Any]], result: Result) -> curves.MeanCurve | None:
+    if not lines:
+        return None
+    low, high = max(min(line["x"]) for line in lines), min(max(line["x"]) for line in lines)
+    if not high > low:
+        return None
+    grid = [low + (high - low) * i / 50 for i in range(51)]
+    return curves.mean_curve(lines, grid, _overlap(result))
+
+
+def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
+    """Return the share of predictions by probability, over all test sets; ``None`` where any of them is hidden."""
+    given = [item["histogram"] for item in items if item["histogram"]]
+    if not given or any(h["edges"] != given[0]["edges"] for h in given):
+        return None
+    columns = list(zip(*(h["counts"] for h in given), strict=True))
+    sums = [None if all(n is None for n in column) else sum(n or 0 for n in column) for column in columns]
+    total = sum(n for n in sums if n is not None) or 1
+    return given[0]["edges"], [None if n is None else n / total for n in sums]
+
+
+def decision(result: Result) -> Figure | None:
+    """Return the decision curve of the model beside treating all and none."""
+    curve = result.curves.decision
+    if not curve.get("threshold"):
+        return None
+    model = curve["model"]
+    low, high = (
+        model.get("low") or [None] * len(model["mean"]),
+        model.get("high") or [None] * len(model["mean"]),
+    )
+    rows = [
+        (
+            words.percent(t, 0),
+            words.number(mean, 4),
+            words.DASH if a is None or b is None else words.between(words.number(a, 4), words.number(b, 4)),
+            words.number(everybody, 4),
+        )
+        for i, (t, mean, a, b, everybody) in enumerate(
+            zip(curve["threshold"], model["mean"], low, high, curve["all"], strict=True)
+        )
+        if i % 5 == 4 or len(model["mean"]) <= 20
+    ]
+    return Figure(
+        "decision",
+        "Decision curve (net benefit)",
+        "At the probability from which one would act, the model is useful where its line lies above both others; shaded: from the lowest test set to the highest.",
+        curves.decision(curve),
+        None,
+        ("Threshold", "Model", "Lowest to highest", "Treat all"),
+        tuple(rows),
+    )
+
+
+def auroc_by_test_set(result: Result) -> Figure | None:
+    """Return the AUROC on each test set with its own interval, and that of the headline."""
+    named = list(zip(result.test_sets, result.headline_auroc, strict=False))
+    known = [(own, e) for own, e in named if e.value is not None]
+    if not known:
+        return None
+    rows = [
+        Row(f"{own.name.capitalize()} ({own.classifier})", words.brief(e), _triple(e.value, e.low, e.high))
+        for own, e in known
+        if e.value is not None
+    ]
+    overall = result.headline.get("auroc")
+    if overall is not None and overall.mean is not None:
+        rows.insert(
+            0,
+            Row("Headline", words.brief(overall), _triple(overall.mean, overall.low, overall.high), "chosen"),
+        )
+    lowest = min(row.values[1] for row in rows)
+
+    def draw(width: float) -> Markup:
+        return charts.intervals(
+            "auroc",
+            "AUROC on each test set",
+            f"AUROC with 95 % interval on each of {len(known)} test sets, and the headline.",
+            rows,
+            "AUROC on the test set",
+            reference=0.5 if lowest < 0.6 else None,
+            width=width,
+        )
+
+    wide, narrow = both(draw)
+    return Figure(
+        "auroc",
+        "AUROC on each test set",
+        f"Each square is one test set with its own 95 % interval{_method(result)}; the diamond is the headline.",
+        wide,
+        narrow,
+        ("Test set", "AUROC (95 % CI)", "Interval"),
+        tuple((own.name, words.estimate(e, 3), e.method or words.DASH) for own, e in named),
+    )
+
+
+def _method(result: Result) -> str:
+    methods = {e.method for e in result.headline_auroc if e.method}
+    return f" ({methods.pop()})" if len(methods) == 1 else ""
+
+
+def _triple(value: float, low: float | None, high: float | None) -> tuple[float, ...]:
+    return (value, value if low is None else low, value if high is None else high)
+
+
+def candidates(result: Result) -> Figure | None:
+    """Return the test AUROC of each candidate."""
+    rows = [row for c in result.candidates if (row := _candidate_row(c, result)) is not None]
+    if not rows:
+        return None
+
+    def draw(width: float) -> Markup:
+        return charts.intervals(
+            "candidates",
+            "Candidates compared",
+            "Mean test AUROC of each candidate with its interval, and its single iterations as rings.",
+            rows,
+            "AUROC on the test set",
+            reference=None,
+            width=width,
+        )
+
+    wide, narrow = both(draw)
+    return Figure(
+        "candidates",
+        "Test AUROC of the candidates",
+        "Filled: the mean over iterations with its 95 % interval (diamond: the final model's classifier); rings: single iterations.",
+        wide,
+        narrow,
+        ("Candidate", "Test AUROC", "Lowest", "Highest", "Wins"),
+        tuple(_candidate_numbers(c) for c in result.candidates),
+    )
+
+
+def _candidate_row(candidate: CandidateSummary, result: Result) -> Row | None:
+    auroc = candidate.test.get("auroc")
+    if auroc is None or auroc.mean is None:
+        return None
+    single = [
+        value
+        for iteration in result.iterations
+        for c in iteration.candidates
+        if c.classifier == candidate.classifier and (value := figure_value(c.evaluation, "auroc")) is not None
+    ]
+    values = (*_triple(auroc.mean, auroc.low, auroc.high), *single)
+    return Row(candidate.classifier, words.brief(auroc), values, "chosen" if candidate.is_final else "")
+
+
+def _candidate_numbers(candidate: CandidateSummary) -> tuple[str, ...]:
+    auroc = candidate.test.get("auroc")
+    if auroc is None or auroc.mean is None:
+        return (candidate.classifier, words.ABSENT, words.DASH, words.DASH, words.count(candidate.wins))
+    ends = [words.DASH if v is None else words.number(v, 3) for v in (auroc.minimum, auroc.maximum)]
+    return (candidate.classifier, words.spread(auroc, 3), *ends, words.count(candidate.wins))
+
+
+def errors(result: Result) -> Figure | None:
+    """Return the distribution of the error per patient, by outcome."""
+    names = {"negative": "Without the outcome", "positive": "With the outcome"}
+    groups = [(key, label, result.errors[key]) for key, label in names.items() if result.errors.get(key)]
+    if not groups:
+        return None
+    return Figure(
+        "errors",
+        "Distribution of the error, by outcome",
+        "Mass at the left: right and sure; at the right: wrong and sure. The box holds the middle half, the whiskers 5 % to 95 %. "
+        "When the outcome is rare, errors of those with it are large even for a good model.",
+        charts.errors([(f"{label} (n = {words.count(group['n'])})", group) for _, label, group in groups]),
+        None,
+        ("Group", "Samples", "5 %", "25 %", "Median", "75 %", "95 %"),
+        tuple(_error_row(label, group) for _, label, group in groups),
+    )
+
+
+def _error_row(label: str, group: dict[str, Any]) -> tuple[str, ...]:
+    quantiles = {float(q): value for q, value in (group.get("quantiles") or {}).items()}
+    shown = [
+        words.number(quantiles[q], 3) if q in quantiles else words.DASH for q in (0.05, 0.25, 0.5, 0.75, 0.95)
+    ]
+    return (label, words.count(group["n"]), *shown)
+
+
+def _overlap(result: Result) -> float:
+    """Return test patients per training patient, for the interval of a mean over test sets."""
+    n_train = sum(own.n_train_patients for own in result.test_sets)
+    return sum(own.n_test_patients for own in result.test_sets) / n_train if n_train else 0.0

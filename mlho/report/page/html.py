@@ -1,0 +1,110 @@
+"""The report of a training run: one self-contained HTML page, made of nothing but its Result."""
+
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mlho.printable import printable
+from mlho.report import words
+from mlho.report.figures.catalogue import figures_of
+from mlho.report.page import cells, sections
+from mlho.report.result import Result
+from mlho.report.svg.canvas import chart_style
+
+SECTIONS: Final = {
+    "cohort": "Cohort",
+    "ledger": "Data ledger",
+    "performance": "Performance",
+    "features": "Features",
+    "stability": "Stability",
+    "candidates": "Candidates",
+    "errors": "Errors per patient",
+    "model": "Final model",
+    "limits": "Limits",
+    "lineage": "Lineage",
+}
+
+
+def render_html(result: Result) -> str:
+    """Return the whole page: equal results give equal bytes.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    str
+        HTML with style, script and pictures inside; it fetches nothing, and works without its script.
+    """
+    figures = figures_of(result)
+    min_cell = sections.min_cell_of(result)
+    listed = result.features[: sections.MAX_FEATURES]
+    context: dict[str, Any] = {
+        "result": result,
+        "cohort": result.cohort,
+        "sections": SECTIONS,
+        "not_predictive": words.NOT_PREDICTIVE,
+        "min_cell": min_cell,
+        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - our own file
+        "script": _asset("report.js"),
+        "figures": figures,
+        "profiles": [figure for name, figure in figures.items() if name.startswith("profile_")],
+        "tiles": sections.tiles(result),
+        "attrition": sections.attrition(result.cohort),
+        "share_patients": sections.share(result.cohort.n_positive_patients, result.cohort.n_patients),
+        "share_samples": sections.share(result.cohort.n_positive_samples, result.cohort.n_samples),
+        "characteristics": sections.characteristics(result.cohort),
+        "label_ledger": sections.label_ledger(result.cohort),
+        "ledger": sections.ledger(result.ledger),
+        "headline": sections.headline(result),
+        "winners": sections.winners(result),
+        "operating": sections.operating_points(result),
+        "consensus_words": sections.consensus_words(result),
+        "features": [cells.feature_row(feature, len(result.iterations), min_cell) for feature in listed],
+        "features_left_out": words.count(n) if (n := len(result.features) - len(listed)) else "",
+        "consensus_facts": sections.facts(result.consensus),
+        "stability_facts": sections.stability_facts(result),
+        "confidence_levels": sections.confidence_levels(result),
+        "candidates": sections.candidates(result),
+        "error_notes": sections.error_notes(result),
+        "model_facts": sections.model_facts(result),
+        "thresholds": sections.thresholds(result),
+        "tests": [
+            (test.name, "passed" if test.passed else "FAILED", test.detail)
+            for test in result.final_model.tests
+        ],
+        "limits": sections.limits(result),
+        "input_files": sections.input_files(result),
+        "left_out": sections.left_out(result),
+        "lineage_facts": sections.lineage_facts(result),
+        "spec_text": yaml.safe_dump(result.lineage.spec, sort_keys=True, allow_unicode=True, width=100),
+        "iteration_rows": sections.iteration_rows(result),
+    }
+    # Once, over the whole page: no path from the data to it can be forgotten.
+    return printable(_environment().get_template("report.html.j2").render(context), lines=True)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mlho.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["count"] = words.count
+    return environment
+
+
+@cache
+def _asset(name: str) -> Markup:
+    """Return one of our own files, to stand in the page as it is."""
+    text = resources.files("mlho.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 - our own file

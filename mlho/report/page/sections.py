@@ -1,0 +1,444 @@
+"""What each section of the report says: from a Result to words and rows ready to print. Pure."""
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Final
+
+from mlho.report import words
+from mlho.report.figures.evaluations import tried_thresholds
+from mlho.report.page import cells
+from mlho.report.result import CohortSummary, FalseFeatures, LedgerSummary, Result
+from mlho.report.words import DASH
+
+MIN_CELL: Final = 11  # where the specification does not say
+MAX_FEATURES: Final = 2000  # of the table: more would break the promise of 2 MB; all are in result.json
+
+UNREMARKABLE: Final = ("fitted", "converged")  # said only when it is not so
+FACT_NAMES: Final = {"n_samples": "Samples", "n_positive": "Samples with the outcome"}
+
+MAX_FILES: Final = 30  # of the table of inputs; all are in result.json
+
+LOWEST_SHOWN: Final = 20  # confidence score; below it chance is most of what comes back
+
+Rows = list[tuple[str, ...]]
+
+OPERATING: Final = (
+    ("sensitivity", 2),
+    ("specificity", 2),
+    ("ppv", 2),
+    ("npv", 2),
+    ("alerts_per_100", 1),
+    ("number_needed_to_evaluate", 1),
+)
+COMPARED: Final = (
+    "auroc",
+    "average_precision",
+    "brier",
+    "log_loss",
+    "calibration_slope",
+    "calibration_ici",
+)  # of the candidates
+
+
+def min_cell_of(result: Result) -> int:
+    """Return the smallest number of patients that is shown."""
+    value = result.lineage.spec.get("report", {}).get("minCell", MIN_CELL)
+    return int(value)
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share as a percentage; in words when there is nothing to share."""
+    return words.percent(part / whole) if whole else words.ABSENT
+
+
+def tiles(result: Result) -> list[dict[str, str]]:
+    """Return the figures of the first screen: label, value, and what bounds it."""
+    cohort, stability = result.cohort, result.stability
+    return [
+        {
+            "label": "Patients",
+            "value": words.count(cohort.n_patients),
+            "more": f"{share(cohort.n_positive_patients, cohort.n_patients)} with the outcome",
+        },
+        _spread_tile(result, "auroc", "AUROC on test patients"),
+        _spread_tile(result, "calibration_slope", "Calibration slope (1 is ideal)"),
+        {
+            "label": "Stability of selection (0 to 1)",
+            "value": words.ABSENT
+            if stability.nogueira.value is None
+            else words.number(stability.nogueira.value),
+            "more": f"on permuted labels {words.number(stability.permuted.value)}"
+            if stability.permuted.value is not None
+            else (stability.permuted.reason or words.ABSENT),
+        },
+        {
+            "label": "Features in the consensus",
+            "value": words.count(stability.n_consensus),
+            "more": f"of {words.count(stability.n_ever_selected)} ever picked",
+        },
+    ]
+
+
+def _spread_tile(result: Result, metric: str, label: str) -> dict[str, str]:
+    figure = result.headline.get(metric)
+    if figure is None or figure.mean is None:
+        return {"label": label, "value": words.ABSENT, "more": "no test set has a value"}
+    more = _ends(figure.low, figure.high) or f"no interval: {words.plural(figure.n, 'test set')}"
+    return {"label": label, "value": words.number(figure.mean), "more": more}
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return f"95{words.THIN}% CI {words.between(words.number(low), words.number(high))}"
+
+
+def attrition(cohort: CohortSummary) -> list[dict[str, Any]]:
+    """Return the boxes of the attrition diagram, with who left on the way to each."""
+    steps = cohort.attrition
+    boxes: list[dict[str, Any]] = [
+        {
+            "is_first": i == 0,
+            "rule": s.rule,
+            "patients": _counted(s.patients, "patient"),
+            "samples": _counted(s.samples, "sample"),
+        }
+        for i, s in enumerate(steps)
+    ]
+    for box, (before, after) in zip(boxes[1:], pairwise(steps), strict=True):
+        box["patients_out"] = _counted(_difference(before.patients, after.patients), "patient")
+        box["samples_out"] = _counted(_difference(before.samples, after.samples), "sample")
+    return boxes
+
+
+def _counted(n: int | None, noun: str) -> str:
+    return f"{noun}s {words.HIDDEN}" if n is None else words.plural(n, noun)
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else before - after
+
+
+def characteristics(cohort: CohortSummary) -> Rows:
+    """Return the table of baseline characteristics."""
+    return [
+        (
+            f"{c.name}: {c.level}" if c.level is not None else c.name,
+            words.HIDDEN if c.without_outcome is None else c.without_outcome,
+            words.HIDDEN if c.with_outcome is None else c.with_outcome,
+        )
+        for c in cohort.characteristics
+    ]
+
+
+def label_ledger(cohort: CohortSummary) -> Rows:
+    """Return what happened to the rows of the labels, the most frequent first, those not shown before those without rows."""
+    ordered = sorted(
+        cohort.label_ledger.items(), key=lambda item: (-(0.5 if item[1] is None else item[1]), item[0])
+    )
+    return [(name, words.HIDDEN if n is None else words.count(n)) for name, n in ordered]
+
+
+def ledger(summary: LedgerSummary) -> dict[str, Any]:
+    """Return the ledger of event rows with shares, bars and its sum."""
+    total = sum(rule.rows for rule in summary.rules) + summary.rows_used
+    lines = [("used", "", summary.rows_used), *((r.rule, r.meaning, r.rows) for r in summary.rules)]
+    adds_up = total == summary.rows_in
+    notes = [f"{name}: {words.count(n)}" for name, n in sorted(summary.notes.items())]
+    return {
+        "rows": [
+            {
+                "name": name.replace("-", " ").replace("_", " "),
+                "meaning": meaning,
+                "n": words.count(n),
+                "share": share(n, summary.rows_in),
+                "width": f"{100 * n / summary.rows_in if summary.rows_in else 0:.2f}",
+            }
+            for name, meaning, n in lines
+        ],
+        "total": words.count(summary.rows_in),
+        "total_share": words.percent(1, 0) if summary.rows_in else words.ABSENT,
+        "check": "adds up" if adds_up else f"does NOT add up: the parts sum to {words.count(total)}",
+        "notes": "; ".join(notes),
+    }
+
+
+def headline(result: Result) -> Rows:
+    """Return the test figures of models made like the final one, in a reader's order."""
+    rows = []
+    for key in words.metric_order([key for key in result.headline if "/" not in key]):
+        s = result.headline[key]
+        name = cells.with_note(words.metric_name(key), words.metric_meaning(key))
+        ends = [DASH if v is None else words.number(v, 3) for v in (s.minimum, s.maximum, s.sd)]
+        counted = words.count(s.n) + (f" ({words.count(s.n_absent)} without)" if s.n_absent else "")
+        rows.append((name, cells.spread_cell(key, s), *ends, counted))
+    return rows
+
+
+def winners(result: Result) -> Rows:
+    """Return the AUROC and calibration of the best candidate of each iteration, which is another procedure."""
+    return [
+        (words.metric_name(key), cells.spread_cell(key, result.winners[key]))
+        for key in ("auroc", "average_precision", "brier", "calibration_slope")
+        if key in result.winners
+    ]
+
+
+def operating_points(result: Result) -> dict[str, Any] | None:
+    """Return what the thresholds did on the test sets; None when no threshold was tried."""
+    rules = sorted({key.partition("/")[0] for key in result.headline if "/" in key})
+    if not rules:
+        return None
+    tried = tried_thresholds(result)
+    rows = [
+        (
+            rule_words(rule),
+            _range_cell(tried.get(rule, [])),
+            *(
+                cells.spread_cell(metric, result.headline.get(f"{rule}/{metric}"), digits)
+                for metric, digits in OPERATING
+            ),
+        )
+        for rule in rules
+    ]
+    return {"columns": ("Rule", "Threshold", *(words.metric_name(m) for m, _ in OPERATING)), "rows": rows}
+
+
+def _range_cell(values: list[float]) -> str:
+    """Return the mean of single values, and the lowest and highest below it."""
+    if not values:
+        return words.ABSENT
+    ends = (
+        words.between(words.number(min(values), 3), words.number(max(values), 3)) if len(values) > 1 else ""
+    )
+    return cells.with_note(words.number(math.fsum(values) / len(values), 3), ends)
+
+
+def rule_words(rule: str) -> str:
+    """Return a threshold's rule in words."""
+    name, _, value = rule.replace("_", "-").partition(":")
+    try:
+        share_of = words.percent(float(value), 0) if value else ""
+    except ValueError:
+        share_of = value
+    known = {
+        "youden": "Youden: largest sensitivity + specificity",
+        "fixed-alert-rate": f"alert for {share_of or 'a fixed share'} of samples",
+        "alert-rate": f"alert for {share_of or 'a fixed share'} of samples",
+        "fixed-sensitivity": f"find {share_of or 'a fixed share'} of cases",
+        "sensitivity": f"find {share_of or 'a fixed share'} of cases",
+    }
+    return known.get(name, rule)
+
+
+def consensus_words(result: Result) -> str:
+    """Say from which classifier and score the consensus comes."""
+    consensus = result.lineage.spec.get("consensus", {})
+    if "minConfidence" not in consensus:
+        return ""
+    found = result.stability.false_features
+    threshold = consensus["minConfidence"] if found is None else found.min_confidence
+    return f"A score of {threshold} or more (from {consensus.get('classifier', 'the consensus classifier')}) enters the consensus."
+
+
+def facts(values: Mapping[str, Any]) -> Rows:
+    """Return names and values of a flat mapping in words; lists of text are joined, what is nested is left to result.json."""
+    rows: Rows = []
+    for name, value in sorted(values.items()):
+        shown = "" if name in UNREMARKABLE and value is True else _fact(value)
+        if shown:
+            rows.append((FACT_NAMES.get(name, name.replace("_", " ").capitalize()), shown))
+    return rows
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return words.count(value)
+    if isinstance(value, float):
+        return words.number(value, 3 if abs(value) < 100 else 1)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return " ".join(value)
+    return ""
+
+
+def stability_facts(result: Result) -> Rows:
+    """Return how stable the selection was."""
+    s = result.stability
+    rows: Rows = [
+        ("Stability (Nogueira 2018)", words.estimate(s.nogueira)),
+        ("The same on permuted labels", words.estimate(s.permuted)),
+        ("Falsely selected, at most", words.estimate(s.expected_false, 1)),
+        ("In the consensus", words.plural(s.n_consensus, "feature")),
+        ("Picked at least once", words.plural(s.n_ever_selected, "feature")),
+    ]
+    if s.false_features is not None:
+        rows.append(("Expected to have no effect, of the consensus", expected_false(s.false_features)))
+    return rows
+
+
+def expected_false(found: FalseFeatures) -> str:
+    """Say how many features of the consensus are expected to be false, and at which score."""
+    if found.expected.value is None:
+        return words.estimate(found.expected)
+    share = "" if found.share is None else f" ({words.percent(found.share, 0)})"
+    chosen = (
+        ""
+        if found.max_share is None
+        else f", chosen for a share of at most {words.percent(found.max_share, 0)}"
+    )
+    return (
+        f"{words.count(found.expected.value)}{share} at a confidence score of {found.min_confidence}{chosen}; by shadow "
+        "features: the screened columns once more, permuted among patients"
+    )
+
+
+def confidence_levels(result: Result) -> Rows:
+    """Return what other thresholds on the confidence score would keep, the strictest first."""
+    found = result.stability.false_features
+    if found is None:
+        return []
+    return [
+        (str(own.min_confidence), words.count(own.n_features), words.count(own.expected_false))
+        for own in reversed(found.levels)
+        if own.min_confidence >= LOWEST_SHOWN
+    ]
+
+
+def candidates(result: Result) -> dict[str, Any]:
+    """Return the table of candidates with every test metric that any of them has."""
+    metrics = [m for m in COMPARED if any(m in c.test for c in result.candidates)]
+    rows = []
+    for c in result.candidates:
+        figures = [cells.spread_cell(m, c.test.get(m)) for m in metrics]
+        name = f"{c.classifier} (final model)" if c.is_final else c.classifier
+        rows.append((name, words.count(c.wins), cells.spread_cell("auroc", c.cv_auroc), *figures))
+    return {
+        "columns": ("Candidate", "Wins", "Out-of-fold AUROC", *map(words.metric_name, metrics)),
+        "rows": rows,
+    }
+
+
+def error_notes(result: Result) -> str:
+    """Return why parts of the error distribution are not shown."""
+    reasons = {
+        group["reason"] for group in result.errors.values() if isinstance(group, dict) and group.get("reason")
+    }
+    return "; ".join(sorted(reasons)).capitalize() + "." if reasons else ""
+
+
+def model_facts(result: Result) -> Rows:
+    """Return what the final model is."""
+    m = result.final_model
+    setting = ", ".join(f"{name} {value}" for name, value in sorted(m.setting.items())) or "defaults"
+    return [
+        ("Classifier", f"{m.classifier} ({setting})"),
+        (
+            "Columns",
+            f"{words.plural(m.n_features, 'feature')} and {words.plural(m.n_demographics, 'demographic column')}",
+        ),
+        ("Out-of-fold AUROC", words.estimate(m.cv_auroc, 3)),
+        ("Calibrator", _calibrator_words(m.calibrator)),
+        ("Bundle", m.bundle_digest),
+    ]
+
+
+def _calibrator_words(calibrator: Mapping[str, Any]) -> str:
+    if calibrator.get("reason"):
+        return f"none ({calibrator['reason']})"
+    if "slope" in calibrator and "intercept" in calibrator:
+        return f"logistic on the logit: intercept {words.number(calibrator['intercept'], 3)}, slope {words.number(calibrator['slope'], 3)}"
+    return "; ".join(f"{name} {value}" for name, value in facts(calibrator)) or "none"
+
+
+def thresholds(result: Result) -> Rows:
+    """Return the thresholds of the final model."""
+    return [
+        (
+            rule_words(t.rule),
+            words.number(t.value, 4)
+            if t.value is not None
+            else f"{words.ABSENT} ({t.reason or 'no reason given'})",
+        )
+        for t in result.final_model.thresholds
+    ]
+
+
+def limits(result: Result) -> list[str]:
+    """Return what the figures cannot say."""
+    said = [
+        "Validation is internal: test patients come from the same source as training patients. Other hospitals and later years may differ.",
+        "Records show what was written down, not what was so: that a test was ordered can say more than its result.",
+        "Odds ratios are associations. The consensus model is fitted on the patients that chose its features, so that its intervals are too narrow and its p values too small.",
+        "Iterations share patients; the intervals of means allow for it approximately (Nadeau and Bengio 2003).",
+        "The final model is fitted on everybody; its test figures are those of models made in the same way without the test patients.",
+    ]
+    if not result.predictive:
+        said.insert(
+            0,
+            "There is no index date: events after the outcome count as well. Nothing here foretells anything.",
+        )
+    if len(result.iterations) < 10:
+        said.append(
+            f"With {words.plural(len(result.iterations), 'iteration')} the confidence scores move in steps of {words.number(100 / max(1, len(result.iterations)), 0)}."
+        )
+    return said
+
+
+def lineage_facts(result: Result) -> Rows:
+    """Return what the result came from."""
+    lineage = result.lineage
+    rows: Rows = [
+        ("Specification", lineage.spec_digest),
+        ("Matrix", lineage.matrix_digest),
+        ("Result", result.result_digest),
+        ("Seed", str(lineage.seed)),
+        ("Method", lineage.method),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(lineage.versions.items()))),
+    ]
+    seconds = math.fsum(
+        stage.get("seconds", 0.0) for stage in result.timing.values() if isinstance(stage, dict)
+    )
+    if seconds:
+        rows.append(("Time", f"{words.number(seconds, 1)} s of work in all its tasks"))
+    return rows
+
+
+def left_out(result: Result) -> list[str]:
+    """Return a sentence for each table in whose folder there are files that are not read."""
+    return [
+        f"{words.count(facts['files'])} file(s) in the folder of {table} were not read: {', '.join(facts['first'])}"
+        + (", and others." if facts["files"] > len(facts["first"]) else ".")
+        for table, facts in result.inputs.get("left_out", {}).items()
+    ]
+
+
+def input_files(result: Result) -> tuple[Rows, int]:
+    """Return the files that were read (key, bytes, version token), and how many more there are in result.json."""
+    files = result.inputs.get("files", [])
+    rows: Rows = [
+        (str(f.get("key", "")), words.count(f.get("size", 0)), str(f.get("version", "")))
+        for f in files[:MAX_FILES]
+    ]
+    return rows, max(0, len(files) - MAX_FILES)
+
+
+def iteration_rows(result: Result) -> Rows:
+    """Return the sizes of the iterations and what each chose."""
+    return [
+        (
+            str(i.iteration),
+            words.count(i.n_train_patients),
+            words.count(i.n_test_patients),
+            words.count(i.n_train_samples),
+            words.count(i.n_test_samples),
+            words.count(i.n_screened),
+            words.count(i.n_selected),
+            i.winner,
+        )
+        for i in result.iterations
+    ]

@@ -1,0 +1,347 @@
+"""Charts made of labelled rows, as SVG: forest plot, selection frequency, importance, waterfall, candidates; and errors.
+
+Each is drawn for a wide page (labels beside the marks) or for a phone (labels above them).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from mlho.report.svg.canvas import (
+    Scale,
+    element,
+    fitted_text,
+    line,
+    marker,
+    rect,
+    svg,
+    text,
+    text_width,
+    tick_label,
+)
+
+WIDE: Final = 900.0
+NARROW: Final = 400.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a chart: its label, its figures in words, and what to draw; a heading has no values.
+
+    Attributes
+    ----------
+    label, note : str
+    values : tuple of float
+        What the chart's own drawing function reads.
+    kind : str
+        Which look the mark has; the chart says what it means.
+    """
+
+    label: str
+    note: str = ""
+    values: tuple[float, ...] = ()
+    kind: str = ""
+    is_heading: bool = False
+
+
+Draw = Callable[[Row, Scale, float], str]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    width: float
+    start: float
+    end: float
+    row_height: float
+    mark_offset: float
+    is_wide: bool
+
+
+def _layout(width: float, note_room: float, rows: Sequence[Row]) -> _Layout:
+    if width >= 600:
+        longest = max((text_width(row.label) for row in rows if not row.is_heading), default=0.0)
+        lane = min(width * 0.42, longest + 24)
+        return _Layout(width, lane, width - note_room - 14, 24.0, 0.0, is_wide=True)
+    return _Layout(width, 8.0, width - note_room * 0.92 - 12, 46.0, 10.0, is_wide=False)
+
+
+def _rows_chart(
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[Row],
+    draw: Draw,
+    *,
+    bounds: tuple[float, float],
+    axis_title: str,
+    width: float,
+    note_room: float = 130.0,
+    is_log: bool = False,
+    reference: float | None = None,
+) -> Markup:
+    """Draw labelled rows over one horizontal axis."""
+    layout = _layout(width, note_room, rows)
+    scale = Scale(*bounds, layout.start, layout.end, is_log)
+    heights = [28.0 if row.is_heading else layout.row_height for row in rows]
+    bottom = sum(heights) + 6
+    parts = [_axis(scale, bottom, axis_title)]
+    if reference is not None:
+        at = scale.at(reference)
+        parts.append(line(at, 4, at, bottom, "reference"))
+    y = 4.0
+    for row, height in zip(rows, heights, strict=True):
+        parts.append(_heading(row, y) if row.is_heading else _row(row, scale, y + height / 2, layout, draw))
+        y += height
+    suffix = "" if layout.is_wide else "-narrow"
+    return svg(name + suffix, title, description, width, bottom + 42, "".join(parts))
+
+
+def _axis(scale: Scale, bottom: float, title: str) -> str:
+    parts = [line(scale.start, bottom, scale.end, bottom, "axis")]
+    for tick in scale.ticks():
+        at = scale.at(tick)
+        parts += [
+            line(at, 4, at, bottom, "grid"),
+            text(at, bottom + 16, tick_label(tick), class_="tick", anchor="middle"),
+        ]
+    parts.append(text((scale.start + scale.end) / 2, bottom + 34, title, class_="t", anchor="middle"))
+    return "".join(parts)
+
+
+def _heading(row: Row, y: float) -> str:
+    return text(4, y + 19, row.label, class_="heading")
+
+
+def _row(row: Row, scale: Scale, middle: float, layout: _Layout, draw: Draw) -> str:
+    at = middle + layout.mark_offset
+    note = text(layout.width - 4, at + 4, row.note, class_="tick", anchor="end") if row.note else ""
+    if layout.is_wide:
+        label = fitted_text(layout.start - 12, at + 4, row.label, layout.start - 16, anchor="end")
+    else:
+        label = fitted_text(4, middle - 6, row.label, layout.width - 8)
+    return label + draw(row, scale, at) + note
+
+
+def forest(
+    name: str,
+    title: str,
+    rows: Sequence[Row],
+    bounds: tuple[float, float],
+    axis_title: str,
+    *,
+    width: float = WIDE,
+) -> Markup:
+    """Draw a forest plot: odds ratio and interval on a logarithmic axis.
+
+    Parameters
+    ----------
+    name, title : str
+    rows : sequence of Row
+        ``values`` are odds ratio, low, high; ``kind`` is ``up``, ``down`` (the shapes differ, not the colours alone).
+    bounds : (low, high)
+        Ends of the axis; an interval that leaves it ends in an arrow.
+    """
+    n = sum(not row.is_heading for row in rows)
+    return _rows_chart(
+        name,
+        title,
+        f"Odds ratios with 95 % intervals of {n} features on a logarithmic axis; right of 1 means higher odds of the outcome.",
+        rows,
+        _forest_mark,
+        bounds=bounds,
+        axis_title=axis_title,
+        width=width,
+        is_log=True,
+        reference=1.0,
+    )
+
+
+def _forest_mark(row: Row, scale: Scale, y: float) -> str:
+    value = row.values[0]
+    shape, class_ = ("square", "up") if row.kind == "up" else ("diamond", "down")
+    whisker = ""
+    if len(row.values) == 3:
+        low, high = row.values[1:]
+        whisker = line(scale.at(low), y, scale.at(high), y, f"whisker {class_}")
+        whisker += _arrow(scale.start, y, -1) if low < scale.low else ""
+        whisker += _arrow(scale.end, y, 1) if high > scale.high else ""
+    # A mark at the edge would be read as the value there.
+    is_inside = scale.low <= value <= scale.high
+    return whisker + (marker(scale.at(value), y, shape, class_) if is_inside else "")
+
+
+def _arrow(x: float, y: float, direction: int) -> str:
+    return element(
+        "path",
+        d=f"M{x - 5 * direction:.1f} {y - 4:.1f}L{x:.1f} {y:.1f}L{x - 5 * direction:.1f} {y + 4:.1f}",
+        class_="arrow",
+    )
+
+
+def importance(rows: Sequence[Row], *, width: float = WIDE) -> Markup:
+    """Draw what features add to the log-odds on average (``values``: one number from 0)."""
+    top = max((row.values[0] for row in rows), default=0.0) or 1.0
+    return _rows_chart(
+        "importance",
+        "Features of the final model by importance",
+        f"Mean absolute contribution to the log-odds of the {len(rows)} most important features.",
+        rows,
+        lambda row, scale, y: rect(scale.start, y - 6, scale.at(row.values[0]) - scale.start, 12, "bar"),
+        bounds=(0, top),
+        axis_title="Mean absolute contribution (log-odds)",
+        width=width,
+        note_room=60.0,
+    )
+
+
+def waterfall(number: int, title: str, rows: Sequence[Row], *, width: float = WIDE) -> Markup:
+    """Draw how contributions add up to a log-odds.
+
+    Parameters
+    ----------
+    number : int
+        Tells pictures of one page apart.
+    rows : sequence of Row
+        ``values`` are where the bar starts and ends; ``kind`` is ``total``, ``up`` or ``down``.
+    """
+    reached = [v for row in rows for v in row.values] + [0.0]
+    low, high = min(reached), max(reached)
+    margin = 0.04 * (high - low or 1.0)
+    return _rows_chart(
+        f"profile-{number}",
+        f"Contributions: {title}",
+        "Bars from the base to the log-odds of the profile; each starts where the one above ends.",
+        rows,
+        _fall,
+        bounds=(low - margin, high + margin),
+        axis_title="Log-odds of the outcome",
+        width=width,
+        note_room=64.0,
+        reference=0.0,
+    )
+
+
+def _fall(row: Row, scale: Scale, y: float) -> str:
+    start, end = (scale.at(v) for v in row.values)
+    left, wide = min(start, end), max(abs(end - start), 1.0)
+    link = line(end, y + 6, end, y + 18, "link") if row.kind != "last" else ""
+    if row.kind in ("total", "last"):
+        return rect(left, y - 6, wide, 12, "total") + link
+    return (
+        rect(left, y - 6, wide, 12, f"fill-{row.kind}") + _arrow(end, y, 1 if row.kind == "up" else -1) + link
+    )
+
+
+def intervals(
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[Row],
+    axis_title: str,
+    *,
+    reference: float | None,
+    width: float = WIDE,
+) -> Markup:
+    """Draw figures with intervals and, beside them, the single iterations.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        ``values`` are value, low, high and then any number of single values, drawn as small rings above; low = high where
+        there is no interval; ``kind`` is ``chosen`` for the one that was taken.
+    """
+    reached = [v for row in rows for v in row.values] + ([] if reference is None else [reference])
+    low, high = min(reached), max(reached)
+    margin = 0.06 * (high - low or 1.0)
+    return _rows_chart(
+        name,
+        title,
+        description,
+        rows,
+        _interval,
+        bounds=(low - margin, high + margin),
+        axis_title=axis_title,
+        width=width,
+        reference=reference,
+    )
+
+
+def _interval(row: Row, scale: Scale, y: float) -> str:
+    value, low, high, *single = row.values
+    rings = "".join(marker(scale.at(v), y - 7, "circle", "ring", 2.6) for v in single)
+    whisker = line(scale.at(low), y, scale.at(high), y, "whisker") if high > low else ""
+    return (
+        rings
+        + whisker
+        + marker(scale.at(value), y, "diamond" if row.kind == "chosen" else "square", "point", 4.0)
+    )
+
+
+def errors(groups: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
+    """Draw the distribution of |y − p|, one panel a group, as shares of the group.
+
+    Parameters
+    ----------
+    groups : sequence of (label, distribution)
+        ``bin_edges``, ``counts`` (``None``: too few to show), ``n``, and ``quantiles`` or ``None``.
+    """
+    width, panel = 440.0, 150.0
+    scale = Scale(0.0, 1.0, 20.0, width - 14)
+    parts = [
+        _panel(scale, 8 + i * panel, label, group, f"bar g{i}") for i, (label, group) in enumerate(groups)
+    ]
+    bottom = 8 + panel * len(groups)
+    ticks = "".join(
+        text(scale.at(t), bottom + 10, tick_label(t), class_="tick", anchor="middle") for t in scale.ticks()
+    )
+    title = text(
+        (scale.start + scale.end) / 2,
+        bottom + 29,
+        "Error |y − p| (0 right and sure, 1 wrong and sure)",
+        anchor="middle",
+    )
+    return svg(
+        "errors",
+        "Error per patient, by outcome",
+        "Histograms of the absolute difference between outcome and probability: "
+        + "; ".join(label for label, _ in groups)
+        + ".",
+        width,
+        bottom + 38,
+        "".join(parts) + ticks + title,
+    )
+
+
+def _panel(scale: Scale, top: float, label: str, group: Mapping[str, Any], class_: str) -> str:
+    base, room = top + 112.0, 78.0
+    counts: Sequence[int | None] = group["counts"]
+    largest = max((c for c in counts if c is not None), default=0) or 1
+    parts = [text(scale.start, top + 14, label, class_="heading")]
+    for (left, right), n in zip(pairwise(group["bin_edges"]), counts, strict=True):
+        x0, x1 = scale.at(left), scale.at(right)
+        if n is None:
+            parts.append(rect(x0 + 1, base - 3, x1 - x0 - 2, 3, "hidden", "too few to show"))
+        elif n > 0:
+            height = max(1.0, room * n / largest)
+            parts.append(
+                rect(x0 + 1, base - height, x1 - x0 - 2, height, class_, f"{left:g} to {right:g}: {n:,}")
+            )
+    parts.append(line(scale.start, base, scale.end, base, "axis"))
+    quantiles = group.get("quantiles")
+    if quantiles:
+        parts.append(_box(scale, base + 12, quantiles))
+    return "".join(parts)
+
+
+def _box(scale: Scale, y: float, quantiles: Mapping[str, float]) -> str:
+    """Return a box plot: whiskers at 5 and 95 %, box at 25 and 75 %, a mark at the median."""
+    q = {float(key): scale.at(value) for key, value in quantiles.items()}
+    whisker = line(q[0.05], y, q[0.95], y, "whisker")
+    return (
+        whisker
+        + rect(q[0.25], y - 5, q[0.75] - q[0.25], 10, "box")
+        + line(q[0.5], y - 7, q[0.5], y + 7, "median")
+    )

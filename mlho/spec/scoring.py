@@ -1,0 +1,187 @@
+"""ScoringRunSpec and its parts: whom to score, with which bundle, and what to write. As strict as :mod:`mlho.spec.training`."""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from mlho.errors import SpecError
+from mlho.spec.reading import parse_document, parse_mapping
+from mlho.spec.training import RUN_ID_LENGTH, Index, Metadata, RunSpec, digest_of
+from mlho.spec.types import PLAUSIBLE_YEARS, Address, ColumnName, Day, SpecPart, TablePattern, Yes
+
+#: How a bundle of a run in the same store is named: ``run:<run id>``.
+RUN_BUNDLE: Final = "run:"
+# What else stands in a run's folder, so that scores cannot hide it.
+_RESERVED: Final = frozenset({"bundle", "cancel", "execution", "leader", "quarantine"})
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+FolderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+
+
+class BundleSource(SpecPart):
+    """Which model scores."""
+
+    uri: Address
+    """Folder of the bundle (a relative one counts from the specification file), its address in object storage, or
+    ``run:<run id>`` for the bundle of a training run in the same store. No part of the run id: the bundle's digest is."""
+    digest: Digest | None = None
+    """SHA-256 that the bundle must have, as ``mlho run`` and ``bundle.sha256`` say it. Another bundle is refused."""
+
+
+class ScoringTables(SpecPart):
+    """Where each table is, relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
+
+    events: TablePattern
+    """Events: patient, time, code, and a numeric value where the bundle uses values. One file is one partition."""
+    cohort: TablePattern | None = None
+    """Whom to score: patient and, with ``index.column``, an index date. Without it everybody with an event is scored."""
+    demographics: TablePattern | None = None
+    """Demographics: one row a patient, with the columns that the bundle uses."""
+
+
+class ScoringData(SpecPart):
+    """What to read."""
+
+    source: Literal["native", "dbmart"] = "native"
+    """``native``: our own column names. ``dbmart``: R MLHO's tables and names."""
+    uri: Address = "."
+    """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
+    tables: ScoringTables
+    partitioned_by: Literal["patient"]
+    """``patient``, said aloud: all events of a patient are in one partition, because each partition is scored by itself.
+    It is verified exactly before anything is published."""
+
+
+class ScoringIndex(Index):
+    """Up to when data may be used: exactly one of the three, and it must fit the bundle."""
+
+    column: ColumnName | None = None
+    """A column of the cohort table. A date includes its whole day; a timestamp means up to and including that instant."""
+    date: Day | None = None
+    """The as-of date, one for everybody; the whole day is included."""
+    none: Yes | None = None
+    """For a bundle that was trained without index date: everything that a patient has counts. In a file, ``index: none``
+    is short for ``{none: true}``."""
+
+
+class Explain(SpecPart):
+    """What is said about each score."""
+
+    top_reasons: Annotated[int, Field(ge=0, le=50)] = 5
+    """How many features to name for each score: those that move its log-odds most, up or down. 0 names none and is
+    faster."""
+
+
+class Output(SpecPart):
+    """Where the scores go."""
+
+    prefix: FolderName = "scores"
+    """Folder of the parts and their manifest, under ``runs/<run id>/`` of the store. Lower-case letters, digits, ``-``."""
+
+    @model_validator(mode="after")
+    def _leave_room(self) -> Self:
+        if self.prefix in _RESERVED:
+            raise ValueError(
+                f"prefix may not be {', '.join(sorted(_RESERVED))}: a run keeps its own files there"
+            )
+        return self
+
+
+class ScoringSpec(SpecPart):
+    """A scoring run: from a bundle and new events to a calibrated probability for each sample."""
+
+    bundle: BundleSource
+    data: ScoringData
+    index: ScoringIndex
+    """Up to when data may be used: ``{date: 2026-11-24}``, ``{column: index_date}`` of the cohort table, or ``none`` said
+    aloud. A bundle that was trained with index dates needs one, and one that was trained without takes none."""
+    explain: Explain = Explain()
+    output: Output = Output()
+
+    @model_validator(mode="after")
+    def _column_needs_a_cohort(self) -> Self:
+        if self.index.column is not None and self.data.tables.cohort is None:
+            raise ValueError(
+                "index.column is a column of the cohort table, and data.tables.cohort is not given. Give the table, or one "
+                "date for everybody: index: {date: 2026-11-24}"
+            )
+        return self
+
+
+class ScoringRunSpec(SpecPart):
+    """The whole document."""
+
+    api_version: Literal["mlho.io/v1alpha1"]
+    kind: Literal["ScoringRun"]
+    metadata: Metadata
+    spec: ScoringSpec
+
+
+def normalised(spec: ScoringSpec) -> dict[str, Any]:
+    """Plain values of a spec with every default filled in, without where the bundle and the data are."""
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    del plain["bundle"], plain["data"]["uri"]
+    return plain
+
+
+def scoring_run_id(spec: ScoringSpec, manifest: object, bundle_digest: str) -> str:
+    """Identity of a scoring run: the hash of what is asked, of the data manifest and of the bundle."""
+    asked = {"bundle": bundle_digest, "kind": "ScoringRun", "manifest": manifest, "spec": normalised(spec)}
+    return digest_of(asked)[:RUN_ID_LENGTH]
+
+
+def parse_scoring_spec(text: str, *, where: str = "spec") -> ScoringRunSpec:
+    """Parse the specification of a scoring run from YAML text.
+
+    Raises
+    ------
+    SpecError
+        As :func:`mlho.spec.training.parse_spec`.
+    """
+    return parse_document(text, ScoringRunSpec, where=where)
+
+
+def parse_any_spec(text: str, *, where: str = "spec") -> RunSpec | ScoringRunSpec:
+    """Parse a specification of either kind from YAML text; see :func:`mlho.spec.training.parse_spec`."""
+    if parse_mapping(text, where=where).get("kind") == "ScoringRun":
+        return parse_document(text, ScoringRunSpec, where=where)
+    return parse_document(text, RunSpec, where=where)
+
+
+def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
+    """Refuse a specification that does not fit the bundle.
+
+    Parameters
+    ----------
+    spec : ScoringSpec
+    document : dict
+        The bundle's ``bundle.json`` as plain values.
+
+    Raises
+    ------
+    SpecError
+        The index is of another kind than in training, or the bundle uses demographics and no table is named.
+    """
+    kind = document["scoring"]["indexKind"]
+    if kind == "none" and spec.index.none is None:
+        raise SpecError(
+            "index: the bundle was trained with index: none, and everything that a patient has counts. Expected index: none; "
+            f"got {'a date' if spec.index.date else 'a column'}. Correct index, or use a bundle with index dates."
+        )
+    if kind != "none" and spec.index.none is not None:
+        raise SpecError(
+            f"index: the bundle was trained with an index {kind}. Expected {{date: 2026-11-24}} or a column of the cohort "
+            "table; got none. Say up to when data may be used."
+        )
+    first, last = document["scoring"].get("plausibleYears", PLAUSIBLE_YEARS)
+    if spec.index.date is not None and not first <= spec.index.date.year <= last:
+        raise SpecError(
+            f"index.date: expected a year from {first} to {last}, as in training (data.plausibleYears); got {spec.index.date}. "
+            "Correct it."
+        )
+    names = [str(entry["name"]) for entry in document["demographics"] or ()]
+    if names and spec.data.tables.demographics is None:
+        raise SpecError(
+            f"data.tables.demographics: the bundle uses demographics. Expected a table of patient_id, {', '.join(names)}; got "
+            "none. Name it; single values may be empty in it."
+        )

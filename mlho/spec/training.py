@@ -1,0 +1,444 @@
+"""RunSpec and its parts: what the user asks for. Frozen, strict, and hashed to the run id.
+
+One YAML document serves every place. Field names are camelCase there and snake_case here; the text under a field is
+its documentation. Fields that say *where* (the data's URI) are not part of the hash: the same data elsewhere is the
+same work.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import batched
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from mlho.grids import GRIDS, settings_from
+from mlho.spec.reading import API_VERSION as API_VERSION
+from mlho.spec.reading import R_NAMES as R_NAMES
+from mlho.spec.reading import parse_document, read_text
+from mlho.spec.types import (
+    PLAUSIBLE_YEARS,
+    Address,
+    ColumnName,
+    Day,
+    Number,
+    ShortName,
+    SpecPart,
+    TablePattern,
+    Year,
+    Yes,
+)
+
+RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
+_ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
+
+
+class Tables(SpecPart):
+    """Where each table is, relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
+
+    events: TablePattern
+    """Events: patient, time, code, and optionally a numeric value."""
+    labels: TablePattern
+    """Labels: patient, outcome columns, and optionally an index date, a fold or a site."""
+    demographics: TablePattern | None = None
+    """Demographics: one row a patient."""
+    concepts: TablePattern | None = None
+    """Concepts: code, description, optional reference range (low, high) and parent."""
+
+
+class Data(SpecPart):
+    """What to read."""
+
+    source: Literal["native", "dbmart"] = "native"
+    """``native``: our own column names. ``dbmart``: R MLHO's three tables and names."""
+    uri: Address = "."
+    """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
+    tables: Tables
+    partitioned_by: Literal["nothing", "patient"] = "nothing"
+    """``patient`` promises that a patient's events are in one partition; it is verified, and errors if it does not hold."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """``drop`` counts one code of one patient on one day once. ``keep``, as R MLHO does, counts raw rows."""
+    plausible_years: Annotated[tuple[Year, ...], Field(min_length=2, max_length=2)] = PLAUSIBLE_YEARS
+    """First and last year in which an event or an index date can be; others are dropped by a named rule. Dates that were
+    shifted into the future to protect patients, up to 2299, are normal."""
+
+    @model_validator(mode="after")
+    def _years_rise(self) -> Self:
+        if self.plausible_years[0] > self.plausible_years[1]:
+            raise ValueError("plausibleYears must be the first and the last year, such as [1900, 2299]")
+        return self
+
+
+class Index(SpecPart):
+    """Up to when data may be used: exactly one of the three."""
+
+    column: ColumnName | None = None
+    """A column of the labels. A date includes its whole day; a timestamp means up to and including that instant."""
+    date: Day | None = None
+    """One date for everybody; the whole day is included."""
+    none: Yes | None = None
+    """Said aloud: everything that a patient has counts. In a file, ``index: none`` is short for ``{none: true}``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_shorthand(cls, value: Any) -> Any:
+        return {"none": True} if value == "none" else value
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    @model_validator(mode="after")
+    def _say_one(self) -> Self:
+        if sum(own is not None for own in (self.column, self.date, self.none)) != 1:
+            raise ValueError("give exactly one: {column: index_date}, {date: 2020-01-01}, or none")
+        return self
+
+
+class Cohort(SpecPart):
+    """Who is studied, when, and for which outcome."""
+
+    outcome: ColumnName = "label"
+    """The outcome: a column of the labels holding 0 and 1."""
+    index: Index
+    """Up to when data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or ``none`` said aloud: then
+    everything that a patient has counts, and every report says "not predictive: association only"."""
+    look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
+    """Days before the index date that features see; without it, all history."""
+    gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
+    """Days just before the index date that features do not see, so that the outcome's own work-up cannot leak."""
+    conflicting_labels: Literal["error", "drop", "any"] = "error"
+    """One sample with outcomes 0 and 1: refuse, drop the sample, or count it as positive."""
+    unknown_patients: Literal["error", "keep", "drop"] = "error"
+    """A labelled patient whom the demographics do not know: refuse, keep with unknown demographics, or drop. Without a
+    demographics table every labelled patient is kept: no events is an answer too."""
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is an index date, so that the run predicts."""
+        return self.index.none is None
+
+    @model_validator(mode="after")
+    def _windows_need_an_index(self) -> Self:
+        if not self.has_index and (self.look_back_days is not None or self.gap_days):
+            raise ValueError(
+                "lookBackDays and gapDays count from an index date, and index is none. Remove them, or give an index"
+            )
+        if self.look_back_days is not None and self.gap_days >= self.look_back_days:
+            raise ValueError(
+                f"gapDays must be less than lookBackDays. Got {self.gap_days} and {self.look_back_days}"
+            )
+        return self
+
+
+Aggregate = Literal["presence", "count", "levels", "last", "outOfRange"]
+
+
+class Features(SpecPart):
+    """What a column of the matrix is: code × window × aggregate, and the demographics beside them."""
+
+    aggregates: Annotated[tuple[Aggregate, ...], Field(min_length=1)] = ("presence",)
+    """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``last``: the latest
+    numeric value. ``outOfRange``: whether that value is outside its reference range (from the concepts, else outside
+    Tukey's fences of the training values)."""
+    windows: Annotated[tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(max_length=32)] = ()
+    """Look-back windows in days, each a set of columns. Without them one window: ``cohort.lookBackDays``, or all history."""
+    level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
+    """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
+    demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
+    """Columns of the demographics that enter every candidate. An absent ``age`` is computed from ``birth_date``."""
+    categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
+    """Demographics whose numbers are names, such as a ward's code: categories, as text is in any case."""
+
+    @model_validator(mode="after")
+    def _lists_are_sets(self) -> Self:
+        for name in ("aggregates", "windows", "demographics", "categorical"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{to_camel(name)} names something twice")
+        if unknown := [name for name in self.categorical if name not in self.demographics]:
+            raise ValueError(f"categorical names what demographics does not: {', '.join(unknown)}")
+        if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
+            raise ValueError("levelCuts must rise from 1 or more, such as [1, 2, 3]")
+        return self
+
+
+class Selection(SpecPart):
+    """Which columns survive: the screen, then the ranking."""
+
+    min_prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """Keep a column that at least this fraction of the training patients have."""
+    screen: Literal["at-least", "mlho-r"] = "at-least"
+    """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
+    ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
+    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison. All but ``mlho-r``
+    see ``count`` and ``last`` by the terciles of the training values, corrected for the number of levels."""
+    n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """How many columns the ranking keeps. Demographics do not count."""
+    scope: Literal["fold", "iteration"] = "fold"
+    """``fold``: screen and rank inside every fold. ``iteration``: once before them, as in R, which flatters the folds."""
+
+
+class Validation(SpecPart):
+    """How often, and on whom, the run checks itself."""
+
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Train/test splits, each with a selection of its own. Confidence scores count over them."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Fraction of the patients (of each stratum) held out in an iteration."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Folds of the cross-validation inside an iteration, which chooses settings and fits calibrators and thresholds."""
+    split: Literal["random", "stratified"] = "stratified"
+    """``stratified`` keeps the share of patients with the outcome equal in all parts."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """All that is drawn comes from it."""
+    choice: Literal["best", "one-se"] = "best"
+    """Of a grid: the best mean out-of-fold AUROC, or the simplest setting within one standard error of it."""
+    bootstrap_replicates: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """Patients' bootstrap replicates for the intervals that have no formula. 0: no such intervals."""
+    alert_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The share of samples that the fixed-alert-rate threshold flags."""
+    sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """What the fixed-sensitivity threshold reaches on the out-of-fold scores."""
+
+
+ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm"]
+
+
+class Candidate(SpecPart):
+    """One classifier and the grid of settings to try."""
+
+    classifier: ClassifierName
+    """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting)."""
+    grid: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
+    """Values to try of each setting; their cross product is tried, at most 1,000 combinations. Without it, the
+    classifier's documented defaults."""
+
+    @model_validator(mode="after")
+    def _grid_can_be_tried(self) -> Self:
+        settings_from(self.grid, GRIDS[self.classifier], self.classifier)
+        return self
+
+
+class Consensus(SpecPart):
+    """What counts as a feature that comes back."""
+
+    classifier: Literal["glmboost", "elasticnet"] = "glmboost"
+    """Whose coefficients make odds ratios and confidence scores. It must be a candidate."""
+    min_confidence: Annotated[int, Field(ge=1, le=100)] = 80
+    """Features with this confidence score or more are the consensus."""
+    max_false_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Choose the score instead: the lowest at which the expected share of features without effect, by shadow features, is
+    at most this. Such as 0.1."""
+
+
+class FinalModel(SpecPart):
+    """The model that leaves the run, fitted on all samples."""
+
+    classifier: Literal["best"] | ClassifierName = "best"
+    """``best``: the candidate with the best mean out-of-fold AUROC."""
+    features: Literal["ranking", "consensus"] = "ranking"
+    """``ranking``: screened and ranked on all samples. ``consensus``: those with enough confidence; it takes longer to judge."""
+
+
+class Report(SpecPart):
+    """What the report shows."""
+
+    min_cell: Annotated[int, Field(ge=0, le=100)] = 11
+    """Groups and bins with fewer patients are suppressed, with others from which they could be computed, and levels of a
+    demographic with fewer count as ``other``. 0 suppresses nothing."""
+    real_profiles: bool = False
+    """Explain the model on real patients (no id, no dates) instead of synthetic profiles."""
+
+
+class TrainingSpec(SpecPart):
+    """A training run: from events to a tested model and a report."""
+
+    data: Data
+    """What to read."""
+    cohort: Cohort
+    """Who is studied, when, and for which outcome."""
+    features: Features = Features()
+    """What the columns are."""
+    selection: Selection = Selection()
+    """Which of them survive."""
+    validation: Validation = Validation()
+    """How often, and on whom, the run checks itself."""
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, max_length=16)] = (
+        Candidate(classifier="glmboost"),
+    )
+    """Classifiers to compare, each with a grid; the one that does best out of fold becomes the final model."""
+    consensus: Consensus = Consensus()
+    """What counts as a feature that comes back."""
+    final: FinalModel = FinalModel()
+    """The model that leaves the run."""
+    report: Report = Report()
+    """What the report shows."""
+
+    @model_validator(mode="after")
+    def _index_is_plausible(self) -> Self:
+        day, (first, last) = self.cohort.index.date, self.data.plausible_years
+        if day is not None and not first <= day.year <= last:
+            raise ValueError(f"cohort.index.date must be within data.plausibleYears ({first} to {last})")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        names = [candidate.classifier for candidate in self.candidates]
+        if len(set(names)) != len(names):
+            raise ValueError("candidates: each classifier once; widen its grid instead of naming it twice")
+        if self.consensus.classifier not in names:
+            raise ValueError(
+                f"consensus.classifier must be a candidate. Got {self.consensus.classifier}; candidates are {', '.join(names)}"
+            )
+        if self.final.classifier not in ("best", *names):
+            raise ValueError(f"final.classifier must be best or a candidate. Got {self.final.classifier}")
+        if self.features.windows and self.cohort.look_back_days is not None:
+            raise ValueError("features.windows and cohort.lookBackDays both say the window. Give one of them")
+        if self.features.windows and not self.cohort.has_index:
+            raise ValueError("features.windows count from an index date, and cohort.index is none")
+        if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
+            raise ValueError("features.windows must each be longer than cohort.gapDays")
+        if self.features.demographics and self.data.tables.demographics is None:
+            raise ValueError("features.demographics names columns, and data.tables.demographics is not given")
+        if self.final.features == "consensus" and self.validation.folds < 3:
+            raise ValueError("final.features: consensus needs validation.folds of 3 or more to be judged")
+        against = {
+            "consensus.minConfidence": self.consensus.min_confidence != Consensus().min_confidence,
+            "selection.ranking: mlho-r": self.selection.ranking == "mlho-r",
+            "final.features: consensus": self.final.features == "consensus",
+        }
+        if self.consensus.max_false_share is not None and any(against.values()):
+            named = " and ".join(name for name, is_asked in against.items() if is_asked)
+            raise ValueError(
+                f"consensus.maxFalseShare, which chooses the score, excludes {named}. Remove one"
+            )
+        if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
+            raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
+        return self
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Look-back windows in days, ascending; ``None`` is all history and is alone."""
+        return tuple(sorted(self.features.windows)) or (self.cohort.look_back_days,)
+
+
+class Metadata(SpecPart):
+    """Names; no part of the run id."""
+
+    name: ShortName
+    """Lower-case letters, digits, ``-`` and ``.``."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Free labels."""
+
+
+class RunSpec(SpecPart):
+    """The whole document."""
+
+    api_version: Literal["mlho.io/v1alpha1"]
+    kind: Literal["TrainingRun"]
+    metadata: Metadata
+    spec: TrainingSpec
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the user asks for: the normalised ``spec`` without the data's URI."""
+        return digest_of(normalised(self.spec))
+
+
+def normalised(spec: TrainingSpec) -> dict[str, Any]:
+    """Plain values of a spec with every default filled in and the data's URI left out."""
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    del plain["data"]["uri"]
+    return plain
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes. NaN and infinity are refused."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 (hexadecimal) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def digest_of_fields(fields: Mapping[str, object]) -> str:
+    """SHA-256 (hexadecimal) of the canonical JSON of an object, of which the whole is never in memory.
+
+    Examples
+    --------
+    >>> digest_of_fields({"b": iter([1, 2]), "a": "x"}) == digest_of({"a": "x", "b": [1, 2]})
+    True
+    """
+    if not any(map(_has_iterator, fields.values())):
+        return digest_of(fields)
+    digest = hashlib.sha256()
+    for part in canonical_parts(fields):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def canonical_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
+    """The canonical JSON of an object, part by part; an iterator in it, or in an object in it, stands for the list of its items.
+
+    Examples
+    --------
+    >>> b"".join(canonical_parts({"b": {"c": iter([1, 2])}, "a": "x"}))
+    b'{"a":"x","b":{"c":[1,2]}}'
+    """
+    yield b"{"
+    for place, name in enumerate(sorted(fields)):
+        yield (b"," if place else b"") + canonical_json(name) + b":"
+        yield from _parts(fields[name])
+    yield b"}"
+
+
+def _parts(value: object) -> Iterator[bytes]:
+    if isinstance(value, Iterator):
+        yield b"["
+        for place, items in enumerate(batched(value, _ITEMS_AT_ONCE)):
+            yield (b"," if place else b"") + canonical_json(items)[1:-1]
+        yield b"]"
+    elif isinstance(value, Mapping) and _has_iterator(value):
+        yield from canonical_parts(value)
+    else:
+        yield canonical_json(value)
+
+
+def _has_iterator(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(isinstance(own, Iterator) for own in value.values())
+    return isinstance(value, Iterator)
+
+
+def run_id(spec: RunSpec, manifest: object) -> str:
+    """Identity of a run: the hash of what is asked and of the data manifest."""
+    return digest_of({"manifest": manifest, "spec": spec.digest})[:RUN_ID_LENGTH]
+
+
+def load_spec(path: Path) -> RunSpec:
+    """Read a specification file.
+
+    Raises
+    ------
+    SpecError
+        The file is missing, is no YAML, or asks for something that does not exist; the message names the field, what
+        was expected and the nearest valid name.
+    """
+    return parse_spec(read_text(path), where=str(path))
+
+
+def parse_spec(text: str, *, where: str = "spec") -> RunSpec:
+    """Parse a specification from YAML text; see :func:`load_spec`."""
+    return parse_document(text, RunSpec, where=where)

@@ -1,0 +1,40 @@
+"""Step: who is in the cohort, from labels and demographics."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_root
+
+
+class DefineCohort(Step):
+    """Patients, samples, index dates, outcomes and demographics in one canonical order."""
+
+    kind: ClassVar[str] = "define_cohort"
+    version: ClassVar[int] = 3
+    sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Of the features only the demographics count here, of the report only which of their levels are rare."""
+        narrowed = super().narrow(spec)
+        assert narrowed is not None
+        features = type(spec.features)(
+            demographics=spec.features.demographics, categorical=spec.features.categorical
+        )
+        report = type(spec.report)(min_cell=spec.report.min_cell)
+        return narrowed.model_copy(update={"features": features, "report": report})
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``cohort.arr`` and ``labels.json``."""
+        from mlho.encoding.define import define_cohort
+
+        result = define_cohort(work.spec, checked_root(work))
+        result.cohort.write(work.out / "cohort.arr")
+        work.write_json("labels.json", dict(result.label_ledger))
+        return {
+            "n_blocks": result.cohort.n_blocks,
+            "n_patients": result.cohort.n_patients,
+            "n_positive": int(result.cohort.outcome.sum()),
+            "n_samples": result.cohort.n_samples,
+        }

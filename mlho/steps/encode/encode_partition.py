@@ -1,0 +1,45 @@
+"""Step: rule every row of one partition, and keep the used ones by block."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_source, open_cohort
+
+
+class EncodePartition(Step):
+    """The ledger and the used rows of one partition."""
+
+    kind: ClassVar[str] = "encode_partition"
+    version: ClassVar[int] = 2
+    sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    tables: ClassVar[tuple[str, ...]] = ("events",)
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Which demographics the model takes does not matter here, nor does the promise about patients."""
+        return without_demographics(super().narrow(spec))
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``segments.arr`` and ``partition.arr``."""
+        from mlho.encoding.partition import encode_partition
+        from mlho.encoding.windows import needs_values
+        from mlho.sources import source_named
+        from mlho.sources.events import iter_events
+        from mlho.sources.files import InputFile
+
+        (source,) = work.task.sources
+        file = InputFile(source.key, checked_source(work, source), source.size)
+        batches = iter_events(source_named(work.spec.data.source), file, values=needs_values(work.spec))
+        encoded = encode_partition(
+            work.spec, open_cohort(work), batches, work.out / "segments.arr", where=source.key
+        )
+        encoded.write(work.out / "partition.arr")
+        return {"ledger": encoded.ledger.to_json(), "n_rows": encoded.ledger.rows_in}
+
+
+def without_demographics(spec: TrainingSpec | None) -> TrainingSpec | None:
+    """A specification without the demographics, for steps that see events only."""
+    if spec is None:
+        return None
+    features = spec.features.model_copy(update={"demographics": (), "categorical": ()})
+    return spec.model_copy(update={"features": features})

@@ -1,0 +1,37 @@
+"""Step: pack the columns of one block of patients."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.encode.encode_partition import without_demographics
+from mlho.steps.inputs import open_cohort
+
+
+class PackFeatures(Step):
+    """Counts and latest values of every column for one block of patients; the bytes depend on the data alone."""
+
+    kind: ClassVar[str] = "pack_features"
+    sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Which demographics the model takes does not matter here."""
+        return without_demographics(super().narrow(spec))
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``block.arr``."""
+        from mlho.encoding.blocks import pack_block
+        from mlho.encoding.dictionary import Dictionary
+        from mlho.encoding.partition import EncodedPartition
+
+        dictionary = Dictionary.read(work.one("dictionary").path("dictionary.arr"))
+        parts = work.inputs["partitions"]
+        codes = [EncodedPartition.read(part.path("partition.arr")).codes for part in parts]
+        segments = [
+            (part.path("segments.arr"), dictionary.ids_of(own))
+            for part, own in zip(parts, codes, strict=True)
+        ]
+        packed = pack_block(
+            work.spec, open_cohort(work), work.params["block"], segments, dictionary, work.out / "block.arr"
+        )
+        return {"duplicates": list(packed.duplicates), "n_cells": packed.n_cells, "n_rows": packed.n_rows}

@@ -1,0 +1,188 @@
+"""What the learning steps share: how selections and fold scores are written and read."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Artifact, Step, Work
+from mlho.steps.learn.held_out import held_out_together
+
+if TYPE_CHECKING:
+    from mlho.training.consensus_folds import ConsensusFold, Held, Vote
+    from mlho.training.folds import CrossValidation, FoldScores
+    from mlho.training.iteration import IterationOutcome
+    from mlho.training.problem import Problem
+    from mlho.training.records import IterationRecord
+    from mlho.training.selection import Selection
+
+
+class LearningStep(Step):
+    """A step of one iteration: what it asks does not depend on how many iterations there are."""
+
+    sections: ClassVar[tuple[str, ...]] = (
+        "cohort",
+        "features",
+        "selection",
+        "validation",
+        "candidates",
+        "consensus",
+    )
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """More iterations later keep these; the threshold of the consensus counts in the summary only."""
+        narrowed = super().narrow(spec)
+        assert narrowed is not None
+        validation = narrowed.validation.model_copy(update={"iterations": 1})
+        consensus = type(spec.consensus)(classifier=spec.consensus.classifier)
+        report = type(spec.report)(min_cell=spec.report.min_cell)
+        return narrowed.model_copy(
+            update={"validation": validation, "consensus": consensus, "report": report}
+        )
+
+
+def write_selection(path: Path, selection: "Selection") -> None:
+    """Write a selection to one array file."""
+    import numpy as np
+
+    from mlho.arrays import write_arrays
+
+    arrays = {
+        "features": selection.features,
+        "scores": selection.scores,
+        "n_screened": np.array([selection.n_screened], np.int64),
+        "shadows": selection.shadows,
+        "of_permuted": selection.of_permuted,
+    }
+    write_arrays(path, arrays)
+
+
+def read_selection(artifact: Artifact) -> "Selection":
+    """Read what :func:`write_selection` wrote."""
+    from mlho.arrays import read_arrays
+    from mlho.training.selection import Selection
+
+    arrays = read_arrays(artifact.path("selection.arr"))
+    return Selection(
+        features=arrays["features"],
+        scores=arrays["scores"],
+        n_screened=int(arrays["n_screened"][0]),
+        shadows=arrays["shadows"],
+        of_permuted=arrays["of_permuted"],
+    )
+
+
+def given_selection(work: Work) -> "Selection | None":
+    """The selection among the inputs, if there is one."""
+    return read_selection(work.one("selection")) if work.inputs.get("selection") else None
+
+
+def write_fold(path: Path, fold: "FoldScores") -> None:
+    """Write the scores of one fold to one array file."""
+    from mlho.arrays import write_arrays
+
+    write_arrays(path, {"samples": fold.samples, **fold.by_classifier})
+
+
+def read_folds(work: Work) -> "list[FoldScores]":
+    """Scores of every fold among the inputs, in their order."""
+    from mlho.arrays import read_arrays
+    from mlho.training.folds import FoldScores
+
+    found = []
+    for artifact in work.inputs["folds"]:
+        arrays = read_arrays(artifact.path("fold.arr"))
+        samples = arrays.pop("samples")
+        found.append(FoldScores(samples, arrays))
+    return found
+
+
+def write_vote(path: Path, vote: "Vote") -> None:
+    """Write what one subsample says to one array file."""
+    from mlho.arrays import write_arrays
+
+    write_arrays(path, vars(vote))
+
+
+def read_votes(work: Work) -> "list[Vote]":
+    """What every subsample among the inputs says, in their order."""
+    from mlho.arrays import read_arrays
+    from mlho.training.consensus_folds import Vote
+
+    return [Vote(**read_arrays(artifact.path("vote.arr"))) for artifact in work.inputs["subsamples"]]
+
+
+def write_consensus_fold(path: Path, fold: "ConsensusFold") -> None:
+    """Write the consensus without some folds, and the scores of their samples, to one array file."""
+    from mlho.arrays import write_arrays
+
+    scores = fold.scores
+    write_arrays(path, {"features": fold.features, "samples": scores.samples, **scores.by_classifier})
+
+
+def read_consensus_folds(work: Work) -> "dict[Held, ConsensusFold]":
+    """Every set of folds held out, among the inputs."""
+    from mlho.arrays import read_arrays
+    from mlho.training.consensus_folds import ConsensusFold
+    from mlho.training.folds import FoldScores
+
+    held = held_out_together(work.spec.validation)
+    found = {}
+    for own, artifact in zip(held, work.inputs["consensus_folds"], strict=True):
+        arrays = read_arrays(artifact.path("fold.arr"))
+        features, samples = arrays.pop("features"), arrays.pop("samples")
+        found[own] = ConsensusFold(features, FoldScores(samples, arrays))
+    return found
+
+
+def write_cross_validation(work: Work, cv: "CrossValidation") -> None:
+    """Write the choice of a setting and the out-of-fold scores to ``cv.arr``; settings follow from the grid."""
+    import numpy as np
+
+    from mlho.arrays import write_arrays
+
+    chosen = np.array([cv.chosen], np.int64)
+    arrays = {"auroc": cv.auroc, "chosen": chosen, "samples": cv.samples, "scores": cv.scores}
+    write_arrays(work.out / "cv.arr", arrays)
+
+
+def read_cross_validation(work: Work, classifier: str) -> "CrossValidation | None":
+    """What the performance among the inputs says of the final model's setting; ``None`` for a model on ranked features."""
+    from mlho.arrays import read_arrays
+    from mlho.method.classifiers import classifier_named
+    from mlho.training.folds import CrossValidation
+
+    artifact = work.one("performance")
+    if "cv.arr" not in artifact.names:
+        return None
+    arrays = read_arrays(artifact.path("cv.arr"))
+    grid = next(own.grid for own in work.spec.candidates if own.classifier == classifier)
+    return CrossValidation(
+        settings=classifier_named(classifier).settings(grid),
+        auroc=arrays["auroc"],
+        chosen=int(arrays["chosen"][0]),
+        samples=arrays["samples"],
+        scores=arrays["scores"],
+    )
+
+
+def write_iteration(work: Work, problem: "Problem", outcome: "IterationOutcome") -> None:
+    """Write an iteration's record, and each candidate's calibrated probabilities on the test samples."""
+    import numpy as np
+
+    from mlho.arrays import write_arrays
+    from mlho.training.records import record_iteration
+
+    work.write_json("iteration.json", record_iteration(problem, outcome).model_dump(mode="json"))
+    calibrated = {name: candidate.calibrated for name, candidate in outcome.candidates.items()}
+    write_arrays(work.out / "scores.arr", {"samples": np.flatnonzero(outcome.test), **calibrated})
+
+
+def read_iterations(work: Work) -> "list[IterationRecord]":
+    """Records of the iterations among the inputs."""
+    from mlho.training.records import IterationRecord
+
+    return [
+        IterationRecord.model_validate(json.loads(artifact.read("iteration.json")))
+        for artifact in work.inputs["iterations"]
+    ]

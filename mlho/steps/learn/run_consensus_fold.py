@@ -1,0 +1,47 @@
+"""Step: the consensus of the patients outside the folds held out, and models on it."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_problem
+from mlho.steps.learn.artifacts import read_votes, write_consensus_fold
+
+
+class RunConsensusFold(Step):
+    """Scores of the samples held out, by every setting of each classifier that may be the final one."""
+
+    kind: ClassVar[str] = "run_consensus_fold"
+    sections: ClassVar[tuple[str, ...]] = (
+        "cohort",
+        "features",
+        "selection",
+        "validation",
+        "candidates",
+        "consensus",
+        "final",
+    )
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Candidates that cannot be the final one count only where they make the consensus."""
+        narrowed = super().narrow(spec)
+        assert narrowed is not None
+        asked, consensus = spec.final.classifier, spec.consensus.classifier
+        kept = tuple(
+            own for own in spec.candidates if asked == "best" or own.classifier in (asked, consensus)
+        )
+        return narrowed.model_copy(update={"candidates": kept})
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``fold.arr``."""
+        from mlho.training.consensus_folds import run_consensus_fold, vote
+
+        problem, held = open_problem(work), tuple(work.params["held"])
+        if work.inputs.get("subsamples"):
+            votes = read_votes(work)
+        else:
+            n_subsamples = problem.spec.validation.iterations
+            votes = [vote(problem, held, number) for number in range(1, n_subsamples + 1)]
+        fold = run_consensus_fold(problem, held, votes)
+        write_consensus_fold(work.out / "fold.arr", fold)
+        return {"n_features": len(fold.features), "n_samples": len(fold.scores.samples)}

@@ -1,0 +1,21 @@
+"""Step: one subsample of the patients outside the folds held out, for cohorts where it is worth a task of its own."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Work
+from mlho.steps.inputs import open_problem
+from mlho.steps.learn.artifacts import LearningStep, write_vote
+
+
+class RunSubsample(LearningStep):
+    """Screen, rank and fit the consensus classifier; its features and coefficients."""
+
+    kind: ClassVar[str] = "run_subsample"
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``vote.arr``."""
+        from mlho.training.consensus_folds import vote
+
+        own = vote(open_problem(work), tuple(work.params["held"]), work.params["subsample"])
+        write_vote(work.out / "vote.arr", own)
+        return {"n_selected": len(own.features)}

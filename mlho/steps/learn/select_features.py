@@ -1,0 +1,25 @@
+"""Step: screen and rank on all training patients of an iteration."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Work
+from mlho.steps.inputs import open_problem
+from mlho.steps.learn.artifacts import LearningStep, write_selection
+
+
+class SelectFeatures(LearningStep):
+    """The features of an iteration's model."""
+
+    kind: ClassVar[str] = "select_features"
+    version: ClassVar[int] = 3
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``selection.arr``."""
+        from mlho.training.selection import select
+        from mlho.training.splits import FINAL
+
+        problem, iteration = open_problem(work), work.params["iteration"]
+        train = problem.samples_of(problem.partition(iteration).is_train)
+        selection = select(problem, train, beside_chance=iteration != FINAL)
+        write_selection(work.out / "selection.arr", selection)
+        return {"n_screened": selection.n_screened, "n_selected": len(selection.features)}

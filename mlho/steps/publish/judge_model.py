@@ -1,0 +1,76 @@
+"""Step: how well the model that is shipped predicts."""
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_problem
+from mlho.steps.learn.artifacts import read_consensus_folds, read_iterations, write_cross_validation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mlho.training.problem import Problem
+
+
+class JudgeModel(Step):
+    """Test figures of models made like the final one, on patients that they had not seen."""
+
+    kind: ClassVar[str] = "judge_model"
+    version: ClassVar[int] = 3
+    sections: ClassVar[tuple[str, ...]] = (
+        "cohort",
+        "features",
+        "selection",
+        "validation",
+        "candidates",
+        "consensus",
+        "final",
+        "report",
+    )
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``performance.json``; for a model on the consensus ``cv.arr`` as well."""
+        from mlho.training.performance import judge_by_iterations
+        from mlho.training.summary import SummaryRecord, final_classifier
+
+        problem = open_problem(work)
+        if work.inputs.get("consensus_folds"):
+            return _judge_consensus(work, problem)
+        summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
+        name = final_classifier(problem, summary)
+        mean = _mean_probabilities(work, name, problem.cohort.n_samples)
+        performance = judge_by_iterations(problem, read_iterations(work), name, mean)
+        work.write_json("performance.json", performance.model_dump(mode="json"))
+        return {"auroc": performance.headline["auroc"].mean, "classifier": name}
+
+
+def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
+    """Judge by the outer folds, whose pooled predictions the final model is calibrated on."""
+    from mlho.training.consensus_performance import judge_consensus
+
+    judged = judge_consensus(problem, read_consensus_folds(work), read_iterations(work))
+    write_cross_validation(work, judged.cv)
+    work.write_json("performance.json", judged.performance.model_dump(mode="json"))
+    return {
+        "auroc": judged.performance.headline["auroc"].mean,
+        "classifier": judged.performance.classifier,
+        "n_empty": sum(not own.n_features for own in judged.performance.test_sets),
+    }
+
+
+def _mean_probabilities(work: Work, classifier: str, n_samples: int) -> "NDArray[np.float64]":
+    """Mean calibrated probability of each sample over the iterations that tested it; NaN where none did."""
+    import numpy as np
+
+    from mlho.arrays import read_arrays
+
+    total, times = np.zeros(n_samples), np.zeros(n_samples)
+    for artifact in work.inputs["iterations"]:
+        arrays = read_arrays(artifact.path("scores.arr"))
+        total[arrays["samples"]] += arrays[classifier]
+        times[arrays["samples"]] += 1
+    mean = np.full(n_samples, np.nan)
+    np.divide(total, times, out=mean, where=times > 0)
+    return mean

@@ -1,0 +1,109 @@
+"""Step: the result as numbers and as a page."""
+
+import json
+from importlib import metadata
+from typing import Any, ClassVar, Final
+
+from mlho.spec.training import TrainingSpec, digest_of
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_problem
+from mlho.steps.learn.artifacts import read_iterations
+from mlho.steps.publish.fit_final_model import matrix_digest
+
+_VERSIONS_OF: Final = (
+    "mlho-batch",
+    "numpy",
+    "scipy",
+    "numba",
+    "pyarrow",
+    "scikit-learn",
+    "xgboost-cpu",
+    "interpret-core",
+)
+_WHERE: Final = ("tables", "uri", "partitionedBy")  # of the data: where they are and how they are cut
+
+
+class WriteReport(Step):
+    """``result.json`` and ``report.html``."""
+
+    kind: ClassVar[str] = "write_report"
+    version: ClassVar[int] = 10
+    sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
+    tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
+    reads_promise: ClassVar[bool] = True
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write both, and give the result's digest."""
+        from mlho.report.page.html import render_html
+        from mlho.training.performance import PerformanceRecord
+        from mlho.training.publish import assemble_result
+        from mlho.training.summary import SummaryRecord
+
+        problem = open_problem(work)
+        summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
+        performance = PerformanceRecord.model_validate(
+            json.loads(work.one("performance").read("performance.json"))
+        )
+        result = assemble_result(
+            problem,
+            summary,
+            performance,
+            [record.result for record in read_iterations(work)],
+            final=json.loads(work.one("model").read("final.json")),
+            tests=json.loads(work.one("tests").read("tests.json")),
+            ledger=json.loads(work.one("ledger").read("ledger.json")),
+            label_ledger=json.loads(work.one("cohort").read("labels.json")),
+            lineage=_lineage(work),
+            timing=_timing(work),
+            inputs=_inputs(work),
+        )
+        work.write_json("result.json", result.model_dump(mode="json"))
+        (work.out / "report.html").write_text(render_html(result), encoding="utf-8")
+        return {"result_digest": result.result_digest}
+
+
+def _lineage(work: Work) -> dict[str, Any]:
+    plain = work.spec.model_dump(mode="json", by_alias=True)
+    plain["data"] = {name: value for name, value in plain["data"].items() if name not in _WHERE}
+    return {
+        "matrix_digest": matrix_digest(work),
+        "method": str(WriteReport.version),
+        "seed": work.spec.validation.seed,
+        "spec": plain,
+        "spec_digest": digest_of(plain),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the result, those that are installed."""
+    found = {}
+    for name in _VERSIONS_OF:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _timing(work: Work) -> dict[str, Any]:
+    """Seconds and tasks by kind, of the tasks that this one reads; from their commit records, written once."""
+    timing: dict[str, dict[str, float]] = {}
+    for artifacts in work.inputs.values():
+        for artifact in artifacts:
+            own = timing.setdefault(artifact.commit.kind, {"seconds": 0.0, "tasks": 0})
+            own["seconds"] = round(own["seconds"] + artifact.commit.seconds, 3)
+            own["tasks"] += 1
+    return dict(sorted(timing.items()))
+
+
+def _inputs(work: Work) -> dict[str, Any]:
+    plain = work.spec.model_dump(mode="json", by_alias=True)["data"]
+    partitions = [artifact.facts["ledger"] for artifact in work.inputs["partitions"]]
+    files = [source.plain() for source in work.task.sources]
+    inputs = {
+        "data": {name: plain[name] for name in _WHERE if name != "uri"},
+        "files": files,
+        "ledger_by_partition": partitions,
+    }
+    return inputs | ({"left_out": work.params["left_out"]} if "left_out" in work.params else {})

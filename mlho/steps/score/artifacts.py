@@ -1,0 +1,102 @@
+"""What the steps of a scoring run share: the bundle, whom to score, and writing a part."""
+
+import shutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from mlho.spec.scoring import ScoringIndex
+from mlho.steps.base import Work
+
+if TYPE_CHECKING:
+    from mlho.model.bundle import Bundle
+    from mlho.model.frames import Samples
+    from mlho.scoring.persons import KnownPersons
+    from mlho.scoring.roster import Roster
+
+BUNDLE_FOLDER: Final = "bundle/"
+ROSTER_FILE: Final = "roster.arr"
+PERSONS_FILE: Final = "persons.arr"
+PATIENTS_FILE: Final = "patients.arr"
+UNKNOWN_FILE: Final = "unknown.json"
+
+
+def open_bundle(work: Work) -> "Bundle":
+    """The bundle among the inputs, verified as a user's would be."""
+    from mlho.model.bundle import load_bundle
+
+    artifact, folder = work.one("bundle"), work.out / "bundle"
+    for name in artifact.names:
+        target = folder / name.removeprefix(BUNDLE_FOLDER)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path(name), target)
+    bundle = load_bundle(folder, digest=artifact.facts["bundle_digest"])
+    shutil.rmtree(folder)
+    return bundle
+
+
+def index_of(work: Work) -> ScoringIndex:
+    """Up to when data may be used, from the task's parameters."""
+    return ScoringIndex.model_validate(work.params["index"])
+
+
+def open_roster(work: Work) -> "Roster | None":
+    """Whom to score, if there is a cohort table."""
+    from mlho.scoring.roster import Roster
+
+    known = work.inputs.get("scored")
+    return Roster.read(known[0].path(ROSTER_FILE)) if known and ROSTER_FILE in known[0].names else None
+
+
+def open_persons(work: Work) -> "KnownPersons | None":
+    """The demographics, if there is a table of them."""
+    from mlho.scoring.persons import KnownPersons
+
+    known = work.inputs.get("scored")
+    if not known or PERSONS_FILE not in known[0].names:
+        return None
+    return KnownPersons.read(known[0].path(PERSONS_FILE))
+
+
+def write_part(
+    work: Work,
+    bundle: "Bundle",
+    samples: "Samples",
+    batches: Iterable[Any],
+    *,
+    where: str,
+    numbers: Any = None,
+) -> dict[str, Any]:
+    """Score samples from their events and write the part; return its facts.
+
+    Parameters
+    ----------
+    work : Work
+    bundle : Bundle
+    samples : Samples
+    batches : iterable of RecordBatch
+        Their events, and any others'.
+    where : str
+        What errors call the partition.
+    numbers : int64 array, optional
+        The patients' numbers in the roster.
+    """
+    from mlho.arrays import write_arrays
+    from mlho.scoring.partition import encode_samples
+    from mlho.scoring.parts import PART_FILE, PartWriter
+
+    folder, top_reasons = work.out / "scratch", work.params["top_reasons"]
+    folder.mkdir()
+    scored = encode_samples(bundle, samples, open_persons(work), batches, folder, where=where)
+    with PartWriter(work.out / PART_FILE, bundle, has_reasons=top_reasons > 0) as part:
+        for block in scored.blocks(top_reasons=top_reasons):
+            part.write(block)
+    shutil.rmtree(folder)
+    arrays = {"hashes": part.hashes()} | ({} if numbers is None else {"numbers": numbers})
+    write_arrays(work.out / PATIENTS_FILE, arrays)
+    work.write_json(UNKNOWN_FILE, scored.unknown_rows)
+    return {
+        "alerts": part.n_alerts,
+        "ledger": scored.account().to_json(),
+        "n_patients": len(samples.patient_ids),
+        "n_rows": part.n_rows,
+    }

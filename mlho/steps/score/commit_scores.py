@@ -1,0 +1,121 @@
+"""Step: the account of all parts, and the one manifest that makes them the run's scores."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mlho.errors import DataError, MlhoError
+from mlho.steps.base import Artifact, Step, Work
+from mlho.steps.score.artifacts import PATIENTS_FILE, UNKNOWN_FILE, open_bundle
+
+if TYPE_CHECKING:
+    from mlho.model.bundle import Bundle
+    from mlho.scoring.account import PartEntry, Scores
+
+SCORES_FILE: Final = "scores.json"
+MANIFEST_FILE: Final = "manifest.json"
+
+
+class CommitScores(Step):
+    """Nobody twice, nobody left out, every row accounted for; then the manifest."""
+
+    kind: ClassVar[str] = "commit_scores"
+    version: ClassVar[int] = 3
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``scores.json`` and ``manifest.json``."""
+        from mlho.scoring.account import ScoresManifest
+
+        bundle, parts = open_bundle(work), work.inputs["parts"]
+        absent = work.inputs.get("absent", ())
+        _check_patients(work, bundle, parts, absent)
+        scores = _scores(work, bundle, parts, absent)
+        entries = _entries(work, parts, absent)
+        manifest = ScoresManifest(
+            bundle_digest=bundle.digest,
+            parts=entries,
+            rows=sum(own.rows for own in entries),
+            left_out=work.params.get("left_out", {}),
+            scores=scores,
+        )
+        work.write_json(SCORES_FILE, scores.model_dump(mode="json", by_alias=True))
+        work.write_json(MANIFEST_FILE, manifest.model_dump(mode="json", by_alias=True))
+        return {"n_patients": scores.patients, "n_samples": scores.samples}
+
+
+def _check_patients(
+    work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]
+) -> None:
+    from mlho.arrays import read_arrays
+    from mlho.scoring.account import refuse_shared_patients
+    from mlho.scoring.parts import PART_FILE
+
+    refuse_shared_patients(
+        [source.key for source in work.task.sources],
+        [read_arrays(part.path(PATIENTS_FILE))["hashes"] for part in parts],
+        [part.path(PART_FILE) for part in parts],
+        bytes.fromhex(bundle.digest),
+    )
+    n_scored = sum(part.facts["n_rows"] for part in (*parts, *absent))
+    if not n_scored:
+        raise DataError(
+            "events",
+            "there is nobody to score",
+            expected="a patient with an event, or a cohort table",
+            got=f"{len(parts)} partitions that name no patient",
+            remedy="Check data.uri and data.tables.events.",
+        )
+    for scored in work.inputs.get("scored", ()):
+        if scored.facts.get("n_samples", n_scored) != n_scored:
+            raise MlhoError(
+                f"scores: {n_scored} for {scored.facts['n_samples']} samples of the cohort table. Each must be scored once. "
+                "This is an error of the program: report it. Nothing is published."
+            )
+
+
+def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
+    from mlho.scoring.account import AlertSummary, Scores, distribution, total_ledger, unknown_codes
+    from mlho.scoring.parts import PART_FILE
+
+    every = (*parts, *absent)
+    return Scores(
+        outcome=bundle.document.outcome,
+        predictive=bundle.document.predictive,
+        bundle_digest=bundle.digest,
+        index=work.params["index"],
+        patients=sum(part.facts["n_patients"] for part in every),
+        samples=sum(part.facts["n_rows"] for part in every),
+        patients_without_events=sum(part.facts["n_patients"] for part in absent),
+        ledger=total_ledger(part.facts["ledger"] for part in parts),
+        unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
+        distribution=distribution([part.path(PART_FILE) for part in every]),
+        alerts=[
+            AlertSummary(
+                rule=own.rule,
+                value=own.value,
+                alerts=None if own.value is None else sum(part.facts["alerts"][own.rule] for part in every),
+                reason=own.reason,
+            )
+            for own in bundle.thresholds
+        ],
+    )
+
+
+def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "list[PartEntry]":
+    """What the manifest says of each part; patients without events are a part of their own, if there are any."""
+    from mlho.scoring.account import PartEntry
+    from mlho.scoring.parts import PART_FILE
+
+    sources: list[str | None] = [source.key for source in work.task.sources]
+    listed = [*zip(parts, sources, strict=True), *((part, None) for part in absent if part.facts["n_rows"])]
+    return [
+        PartEntry(
+            name=f"part-{number:05d}.parquet",
+            sha256=part.commit.files[PART_FILE].sha256,
+            size=part.commit.files[PART_FILE].size,
+            rows=part.facts["n_rows"],
+            source=source,
+            ledger=part.facts["ledger"] if source is not None else None,
+        )
+        for number, (part, source) in enumerate(listed)
+    ]

@@ -1,0 +1,35 @@
+"""Step: whom to score by the cohort table, and what the demographics know of them."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_root
+from mlho.steps.score.artifacts import PERSONS_FILE, ROSTER_FILE, index_of, open_bundle
+
+
+class DefineScored(Step):
+    """The two small tables, read once for all partitions."""
+
+    kind: ClassVar[str] = "define_scored"
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``roster.arr`` and ``persons.arr``, those whose table is given."""
+        from mlho.scoring.persons import read_known_persons
+        from mlho.scoring.roster import read_roster
+        from mlho.sources import source_named
+
+        root = checked_root(work)
+        source, index = source_named(work.params["source"]), index_of(work)
+        facts: dict[str, Any] = {}
+        cohort, demographics = work.params["cohort"], work.params["demographics"]
+        if cohort is not None:
+            years = open_bundle(work).document.scoring.plausible_years
+            roster = read_roster(index, source, root, cohort, years=years)
+            roster.write(work.out / ROSTER_FILE)
+            facts |= {"n_patients": roster.n_patients, "n_samples": roster.n_samples}
+        if demographics is not None:
+            encoder = open_bundle(work).demographics
+            persons = read_known_persons(encoder, index, source, root, demographics)
+            persons.write(work.out / PERSONS_FILE)
+            facts["n_known"] = len(persons.patient_ids)
+        return facts

@@ -1,0 +1,27 @@
+"""Step: score the patients of the cohort table whom no partition names: no event is an answer too."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.score.artifacts import PATIENTS_FILE, open_bundle, open_roster, write_part
+
+
+class ScoreAbsent(Step):
+    """A part of their own, once all partitions are scored."""
+
+    kind: ClassVar[str] = "score_absent"
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``part.parquet``, ``patients.arr`` and ``unknown.json``."""
+        import numpy as np
+
+        from mlho.arrays import read_arrays
+
+        roster = open_roster(work)
+        assert roster is not None  # the task is planned with a cohort table only
+        is_absent = np.ones(roster.n_patients, np.bool_)
+        for part in work.inputs["parts"]:
+            is_absent[read_arrays(part.path(PATIENTS_FILE))["numbers"]] = False
+        numbers = np.flatnonzero(is_absent)
+        samples = roster.samples_of(numbers)
+        return write_part(work, open_bundle(work), samples, [], where="no events", numbers=numbers)

@@ -1,0 +1,48 @@
+"""Step: score the patients of one partition."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_source
+from mlho.steps.score.artifacts import index_of, open_bundle, open_roster, write_part
+
+
+class ScorePartition(Step):
+    """Encode with the bundle's dictionary, score, calibrate, explain, and write the part."""
+
+    kind: ClassVar[str] = "score_partition"
+    version: ClassVar[int] = 2
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``part.parquet``, ``patients.arr`` and ``unknown.json``."""
+        from mlho.model.scoring import scoring_spec
+        from mlho.scoring.roster import everybody, patients_in
+        from mlho.sources import source_named
+        from mlho.sources.events import iter_events
+        from mlho.sources.files import InputFile
+
+        (pinned,) = work.task.sources
+        file = InputFile(pinned.key, checked_source(work, pinned), pinned.size)
+        source, bundle, roster = source_named(work.params["source"]), open_bundle(work), open_roster(work)
+        values = _needs_values(scoring_spec(bundle.document), source, file)
+        named, numbers = patients_in(source, file), None
+        if roster is None:
+            samples = everybody(named, index_of(work))
+        else:
+            numbers = roster.find(named)
+            samples = roster.samples_of(numbers)
+        batches = iter_events(source, file, values=values)
+        return write_part(work, bundle, samples, batches, where=pinned.key, numbers=numbers)
+
+
+def _needs_values(spec: Any, source: Any, file: Any) -> bool:
+    """Whether the bundle reads numbers; a partition without them is then refused, not scored as if all were missing."""
+    from mlho.encoding.windows import needs_values
+    from mlho.sources.reading import open_table
+    from mlho.tables import EVENTS
+
+    if not needs_values(spec):
+        return False
+    have = open_table(file, missing_texts=source.missing_texts).column_names
+    source.require(EVENTS, file.key, have, extra=[source.column(EVENTS, "numeric_value")])
+    return True

@@ -1,0 +1,25 @@
+"""Step: run the tests that a bundle carries, before anything is scored with it."""
+
+from typing import Any, ClassVar
+
+from mlho.errors import BundleError
+from mlho.steps.base import Step, Work
+from mlho.steps.score.artifacts import open_bundle
+
+
+class TestBundle(Step):
+    """Every score waits for this: a bundle that fails its own tests scores nobody."""
+
+    kind: ClassVar[str] = "test_bundle"
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``tests.json``."""
+        results = open_bundle(work).run_tests()
+        failed = [result for result in results if not result.passed]
+        if failed:
+            raise BundleError(
+                f"bundle: {len(failed)} of its {len(results)} own tests failed, the first: {failed[0].name} ({failed[0].detail}). "
+                "Nobody is scored. Use the version of mlho that wrote the bundle, or build it anew."
+            )
+        work.write_json("tests.json", [result.model_dump(mode="json") for result in results])
+        return {"n_tests": len(results)}

@@ -1,0 +1,285 @@
+import re
+import time
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+
+from mlho.report.figures.catalogue import figures_of
+from mlho.report.page.html import SECTIONS, render_html
+from mlho.report.result import Result
+
+MAX_BYTES = 2_000_000
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+SVG_NAMESPACE = "http://www.w3.org/2000/svg"
+
+
+class Page(HTMLParser):
+    """What a checker of accessibility looks at."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.stack: list[str] = []
+        self.tables: list[set[str]] = []
+        self.pictures: list[tuple[dict[str, str | None], set[str]]] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.heads_without_scope = 0
+        self.labels: set[str] = set()
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if values.get("id"):
+            self.ids.append(values["id"])
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "table":
+            self.tables.append(set())
+        if tag == "caption":
+            self.tables[-1].add("caption")
+        if tag == "th" and values.get("scope") not in ("col", "row"):
+            self.heads_without_scope += 1
+        if tag == "svg":
+            self.pictures.append((values, set()))
+        if tag in ("title", "desc") and "svg" in self.stack:
+            self.pictures[-1][1].add(tag)
+        if tag == "label":
+            self.labels.add(values["for"])
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.stack):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="session")
+def parsed(page):
+    return Page(page)
+
+
+def test_equal_results_give_equal_bytes(result, page):
+    """Rendering is a pure function of the result, also of one that went through JSON."""
+    again = Result.model_validate_json(result.model_dump_json())
+
+    assert render_html(result) == page
+    assert render_html(again) == page
+
+
+def test_the_order_of_keys_does_not_show(result, page):
+    """result.json has sorted keys; a result in memory need not."""
+    shuffled = {
+        "headline": dict(reversed(result.headline.items())),
+        "cohort": result.cohort.model_copy(
+            update={"label_ledger": dict(reversed(result.cohort.label_ledger.items()))}
+        ),
+        "consensus": dict(reversed(result.consensus.items())),
+    }
+
+    assert render_html(result.model_copy(update=shuffled)) == page
+
+
+def test_a_large_run_stays_small_and_renders_at_once(make_result):
+    """2,000 features and 20 iterations: under 2 MB, and within half a second on an idle machine (two here)."""
+    large = make_result(n_features=2_000, n_iterations=20)
+    start = time.perf_counter()
+
+    page = render_html(large)
+
+    assert time.perf_counter() - start < 2.0
+    assert len(page.encode()) < MAX_BYTES
+
+
+def test_more_features_than_the_table_holds_are_announced(make_result):
+    """Beyond 2,000 the rest is in result.json, and the report says how many."""
+    page = render_html(make_result(n_features=3_000))
+
+    assert len(page.encode()) < MAX_BYTES
+    assert "The first 2000 are listed; 1,002 more are in result.json." in page
+
+
+def test_tags_are_balanced_and_ids_unique(parsed):
+    """Assistive technology follows ids; the parser asserts the nesting."""
+    assert parsed.stack == []
+    assert [i for i, n in Counter(parsed.ids).items() if n > 1] == []
+
+
+def test_every_reference_within_the_page_has_its_target(parsed):
+    """Contents, skip link, labels and descriptions lead somewhere."""
+    references = [value[1:] for _, name, value in parsed.attributes if name == "href" and value]
+    for _, name, value in parsed.attributes:
+        if name in ("aria-labelledby", "for", "data-filter") and value:
+            references += value.split()
+
+    assert set(references) <= set(parsed.ids)
+    assert set(SECTIONS) <= set(references)
+
+
+def test_headings_nest_in_order(parsed):
+    """One h1, and no level is skipped on the way down."""
+    assert parsed.headings.count(1) == 1
+    assert all(
+        after - before <= 1 for before, after in zip(parsed.headings, parsed.headings[1:], strict=False)
+    )
+
+
+def test_every_table_has_a_caption_and_every_head_a_scope(parsed):
+    """A table read aloud says what it is and which head a cell belongs to."""
+    assert len(parsed.tables) > 15
+    assert all("caption" in table for table in parsed.tables)
+    assert parsed.heads_without_scope == 0
+
+
+def test_every_picture_is_an_image_with_title_and_description(parsed):
+    """Each inline SVG is one image to a screen reader."""
+    assert len(parsed.pictures) > 15
+    for attributes, children in parsed.pictures:
+        assert attributes["role"] == "img"
+        assert {"title", "desc"} <= children
+
+
+def test_inputs_are_labelled_and_scrolling_regions_can_be_focused(parsed):
+    """The filter has a label; who has no mouse can scroll a table."""
+    inputs = {value for tag, name, value in parsed.attributes if tag == "input" and name == "id"}
+    regions = sum(name == "role" and value == "region" for _, name, value in parsed.attributes)
+    focusable = sum(name == "tabindex" and value == "0" for _, name, value in parsed.attributes)
+
+    assert inputs <= parsed.labels
+    assert focusable >= regions > 10
+
+
+def test_nothing_is_fetched(page, parsed):
+    """No address but the SVG namespace; no source, import or link; and a policy that forbids all of it."""
+    assert set(re.findall(r"https?://[^\"'\s<)]+", page)) == {SVG_NAMESPACE}
+    assert not [name for _, name, _ in parsed.attributes if name in ("src", "srcset", "data")]
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "default-src 'none'" in page
+
+
+def test_the_language_and_the_viewport_are_declared(page):
+    """A screen reader knows how to pronounce, a phone how wide it is."""
+    assert '<html lang="en">' in page
+    assert 'name="viewport"' in page
+
+
+def test_a_run_without_index_date_says_so_in_every_heading(make_result):
+    """A reader who lands anywhere sees that it is association only."""
+    page = render_html(make_result(predictive=False))
+
+    headings = re.findall(r"<h2 id=\"\w+-heading\">(.*?)</h2>", page)
+    assert len(headings) == len(SECTIONS)
+    assert all("not predictive: association only" in heading for heading in headings)
+    assert re.search(r"<title>.*not predictive.*</title>", page)
+
+
+def test_a_predictive_run_does_not(page):
+    """The flag appears only where it is true."""
+    assert "not predictive" not in page
+
+
+def test_the_ledger_shows_that_it_adds_up_or_does_not(result, page):
+    """The sum is computed for the reader, not trusted."""
+    wrong = result.ledger.model_copy(update={"rows_in": result.ledger.rows_in + 1})
+
+    assert ">adds up<" in page
+    assert "does NOT add up" in render_html(result.model_copy(update={"ledger": wrong}))
+
+
+def test_suppressed_cells_are_words(page):
+    """A group that is too small is said to be, never blank or zero."""
+    assert page.count("fewer than 11") > 2
+
+
+def test_absent_values_carry_their_reason(page):
+    """No empty cell, no NaN, no None."""
+    assert "never reached" in page
+    assert "the bound of stability selection holds for half-samples" in page
+    visible = " ".join(Page(page).text)
+    assert not re.search(r"\b(nan|None|undefined|inf)\b", visible)
+
+
+def test_words_of_the_data_are_escaped(make_result):
+    """A description, a warning or an outcome is text, whatever it holds."""
+    page = render_html(make_result(warnings=["<img src=x onerror=alert(1)> & more"]))
+
+    assert "<img" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; more" in page
+
+
+def test_control_characters_of_the_data_are_signs_in_page_and_pictures(result):
+    """An escape sequence, a NUL, a reversed direction: none of them is in the page or in a picture saved by itself."""
+    evil = "E11\x00 \x1b[31m\x9b \u202e end"
+    first = result.features[0].model_copy(update={"words": evil, "description": evil, "code": evil})
+    marked = result.model_copy(
+        update={"warnings": [evil], "outcome": evil, "features": [first, *result.features[1:]]}
+    )
+
+    texts = [render_html(marked), *(figure.svg for figure in figures_of(marked).values())]
+
+    for text in texts:
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+    assert "E11␀ ␛[31m� � end" in texts[0]
+
+
+def test_the_report_holds_nothing_but_its_result(result):
+    """Canary: what is planted in the machine's surroundings does not reach the page; what is in the result does."""
+    marked = result.model_copy(update={"warnings": ["CANARY-IN-RESULT"]})
+
+    page = render_html(marked)
+
+    assert page.count("CANARY-IN-RESULT") == 1
+    for trace in ("/home/", "/tmp/", "/root/", ".py", "localhost"):
+        assert trace not in page
+
+
+def test_input_files_are_listed_with_their_digests_up_to_a_limit(page):
+    """Lineage names the data read; a thousand partitions must not fill the page."""
+    assert "events/part-0029.parquet" in page
+    assert f"{29:064x}" in page
+    assert "part-0030" not in page
+    assert "10 more are listed in result.json." in page
+
+
+def test_a_minimal_result_renders(result):
+    """One iteration, no curves, no profiles, no features: sections say what is not available and nothing breaks."""
+    empty = result.curves.model_copy(
+        update={"roc": [], "precision_recall": [], "calibration": [], "decision": {}}
+    )
+    bare = result.model_copy(
+        update={
+            "features": [],
+            "curves": empty,
+            "errors": {},
+            "headline": {},
+            "headline_auroc": [],
+            "test_sets": [],
+            "winners": {},
+            "iterations": [],
+            "candidates": [],
+            "summary": [],
+            "warnings": [],
+            "consensus": {},
+            "final_model": result.final_model.model_copy(
+                update={"profiles": [], "tests": [], "thresholds": []}
+            ),
+        }
+    )
+
+    parsed = Page(render_html(bare))
+
+    assert parsed.stack == []
+    assert "not available" in " ".join(parsed.text)

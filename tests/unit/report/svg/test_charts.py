@@ -1,0 +1,212 @@
+import re
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from mlho.report.figures.catalogue import figures_of
+from mlho.report.page.cells import feature_row
+from mlho.report.result import OddsRatio
+from mlho.report.svg import charts, curves
+from mlho.report.svg.canvas import WIDE_WIDTH, Scale, fitted_text, linear_ticks, log_ticks, text_width
+from mlho.report.svg.charts import Row
+from mlho.report.svg.curves import mean_curve, value_at
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_log_scale_puts_one_in_the_middle_of_its_inverse_bounds():
+    """0.5 and 2 are equally far from 1 on a logarithmic axis."""
+    scale = Scale(0.5, 2.0, 0.0, 100.0, is_log=True)
+
+    assert scale.at(1.0) == pytest.approx(50.0)
+    assert scale.at(100.0) == 100.0
+
+
+def test_ticks_are_round_and_within_the_bounds():
+    """Steps of 1, 2 or 5; never outside."""
+    assert linear_ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert log_ticks(0.4, 2.5) == [0.5, 0.7, 1.0, 1.5, 2.0]
+    assert log_ticks(0.04, 21.0) == [0.1, 1.0, 10.0]
+
+
+def test_a_curve_is_read_at_the_upper_end_of_a_jump():
+    """ROC curves rise vertically: sensitivity there is what can be had for that price."""
+    xs, ys = [0.0, 0.0, 0.5, 1.0], [0.0, 0.4, 0.8, 1.0]
+
+    assert value_at(xs, ys, 0.0) == 0.4
+    assert value_at(xs, ys, 0.25) == pytest.approx(0.6)
+    assert value_at(xs, ys, 2.0) == 1.0
+
+
+def test_the_mean_curve_lies_between_its_curves_and_one_curve_has_no_interval():
+    """Vertical averaging; a single iteration has no spread to speak of."""
+    low, high = {"x": [0, 1], "y": [0.0, 0.5]}, {"x": [0, 1], "y": [0.5, 1.0]}
+
+    both = mean_curve([low, high], [0.0, 0.5, 1.0], overlap=0.4)
+
+    assert both.mean == [0.25, 0.5, 0.75]
+    assert both.low is not None
+    assert all(0.0 <= v <= 1.0 for v in both.low)
+    assert mean_curve([low], [0.0, 1.0], overlap=0.4).low is None
+
+
+def test_overlap_widens_the_interval():
+    """Nadeau and Bengio: shared patients add variance that more iterations do not remove."""
+    lines = [{"x": [0, 1], "y": [v, v]} for v in (0.49, 0.5, 0.51)]
+
+    independent, shared = (mean_curve(lines, [0.5], overlap=o) for o in (0.0, 0.43))
+
+    # t(2 df) = 4.303, sd = 0.01: 4.303 · 0.01 · sqrt(1/3) and 4.303 · 0.01 · sqrt(1/3 + 0.43)
+    assert independent.high == [pytest.approx(0.5 + 0.024843, abs=1e-5)]
+    assert shared.high == [pytest.approx(0.5 + 0.037597, abs=1e-5)]
+
+
+def test_a_forest_puts_marks_on_their_side_of_one():
+    """An odds ratio above 1 lies right of the line at 1, one below it left; an interval beyond the axis ends in an arrow."""
+    rows = [Row("up", values=(2.0, 1.5, 90.0), kind="up"), Row("down", values=(0.5, 0.4, 0.6), kind="down")]
+
+    picture = ET.fromstring(charts.forest("f", "Forest", rows, (0.25, 4.0), "OR"))
+
+    at_one = next(float(e.attrib["x1"]) for e in picture.iter(f"{SVG}line") if e.get("class") == "reference")
+    middle = {e.attrib["class"]: _middle(e) for e in picture.iter(f"{SVG}polygon")}
+    assert middle["down"] < at_one < middle["up"]
+    assert sum(e.get("class") == "arrow" for e in picture.iter(f"{SVG}path")) == 1
+
+
+def _middle(polygon: ET.Element) -> float:
+    xs = [float(pair.split(",")[0]) for pair in polygon.attrib["points"].split()]
+    return sum(xs) / len(xs)
+
+
+def test_an_odds_ratio_beyond_the_axis_is_an_arrow_not_a_mark():
+    """A mark at the edge would be read as a value there."""
+    rows = [Row("far", values=(900.0, 800.0, 1_000.0), kind="up")]
+
+    picture = ET.fromstring(charts.forest("f", "Forest", rows, (0.25, 4.0), "OR"))
+
+    assert not list(picture.iter(f"{SVG}polygon"))
+    assert [e.get("class") for e in picture.iter(f"{SVG}path")] == ["arrow"]
+
+
+def test_long_labels_are_cut_to_their_lane_with_the_whole_as_tooltip():
+    """Capitals and digits are wide: drug names must not run out of the picture."""
+    label = "24 HR METFORMIN HYDROCHLORIDE 500 MG EXTENDED RELEASE ORAL TABLET"
+
+    picture = ET.fromstring(charts.importance([Row(label, "0.5", (0.5,))]))
+
+    (shown,) = [e for e in picture.iter(f"{SVG}text") if (e.text or "").startswith("24 HR")]
+    assert shown.text.endswith("…")
+    assert shown.find(f"{SVG}title").text == label
+
+
+def test_selection_frequency_falls_and_marks_the_consensus():
+    """Equal neighbours share a step; each feature of the consensus has its dot (one more is in the legend)."""
+    picture = ET.fromstring(curves.frequency([1.0, 1.0, 0.5], [True, False, True]))
+
+    dots = [e for e in picture.iter(f"{SVG}circle") if e.get("class") == "accent"]
+    steps = next(e for e in picture.iter(f"{SVG}polyline") if e.get("class") == "bold")
+    assert len(dots) == 3
+    assert len(steps.attrib["points"].split()) == 4
+
+
+def test_a_decision_curve_is_cut_where_it_leaves_the_picture():
+    """Treat-all falls without bound; its line stops at the lower edge instead of lying along it."""
+    curve = {"threshold": [0.1, 0.5, 0.9], "model": {"mean": [0.1, 0.05, 0.0]}, "all": [0.1, -1.0, -9.0]}
+
+    picture = ET.fromstring(curves.decision(curve))
+
+    treat_all = next(e for e in picture.iter(f"{SVG}polyline") if e.get("class") == "second")
+    assert len(treat_all.attrib["points"].split()) == 2
+
+
+def test_a_waterfall_adds_up_exactly(result):
+    """Base, contributions and the rest sum to the log-odds whose logistic is the probability."""
+    for profile in result.final_model.profiles:
+        rows = figures_of(result)[f"profile_{result.final_model.profiles.index(profile) + 1}"].rows
+        parts = [float(row[2].replace("−", "-")) for row in rows]
+        assert sum(parts[:-1]) == pytest.approx(parts[-1], abs=0.001 * len(parts))
+
+
+def test_every_figure_is_drawn_with_title_and_description(result):
+    """Pictures speak to who cannot see them; the numbers are under each."""
+    figures = figures_of(result)
+
+    assert list(figures) == [
+        "roc", "precision_recall", "calibration", "decision", "auroc", "candidates", "consensus", "confidence",
+        "frequency", "errors", "importance", "profile_1", "profile_2", "profile_3",
+    ]  # fmt: skip
+    for figure in figures.values():
+        for picture in (figure.wide, figure.narrow or figure.wide):
+            root = ET.fromstring(picture)
+            assert root.get("role") == "img"
+            assert [child.tag for child in list(root)[:2]] == [f"{SVG}title", f"{SVG}desc"]
+        assert all(len(row) == len(figure.columns) for row in figure.rows)
+
+
+def test_no_mark_lies_outside_its_picture(result):
+    """Whatever the values, nothing is drawn where it cannot be seen."""
+    for figure in figures_of(result).values():
+        width = float(re.search(r'viewBox="0 0 ([\d.]+) ', figure.wide)[1])
+        xs = [float(x) for x in re.findall(r' (?:x|cx|x1|x2)="(-?[\d.]+)"', figure.wide)]
+        assert min(xs) >= 0.0
+        assert max(xs) <= width, figure.name
+
+
+def test_text_from_data_is_escaped_in_pictures():
+    """A description is data: it is never markup."""
+    picture = charts.importance([Row('<script>alert("x")</script>', "0.5", (0.5,))])
+
+    assert "<script>" not in picture
+    assert "&lt;script&gt;" in picture
+
+
+def test_a_figure_alone_carries_its_style_and_can_be_saved(result, tmp_path):
+    """In a notebook or a file there is no page to style it."""
+    figure = figures_of(result)["roc"]
+
+    path = figure.save(tmp_path / "roc.svg")
+
+    assert ET.fromstring(path.read_text(encoding="utf-8")).find(f"{SVG}style") is not None
+    assert figure._repr_svg_() == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("words", ["i" * 100, "Wide Words With Many Capitals", "abcdefghijklmnopqrstuvw"])
+def test_a_cut_text_is_the_longest_beginning_that_fits(words):
+    """One character more would not fit beside the sign that it was cut; the whole text is the tooltip."""
+    room = text_width(words) / 2
+
+    mark = ET.fromstring(fitted_text(0, 0, words, room))
+
+    kept = mark.text.removesuffix("…")
+    assert text_width(kept) <= room - WIDE_WIDTH < text_width(words[: len(kept) + 1])
+    assert mark.find("title").text == words
+
+
+def test_cutting_a_long_text_takes_time_in_proportion_to_its_length():
+    """A code of 50,000 characters is cut in some milliseconds; measured again and again it took minutes."""
+    before = time.process_time()
+
+    fitted_text(0, 0, "x" * 50_000, 300.0)
+
+    assert time.process_time() - before < 1.0
+
+
+def test_forest_and_table_give_odds_ratios_of_small_units_per_standard_deviation(result):
+    """A value counted in thousands: the mark is at 1.49, and label and cell say per how much."""
+    odds = OddsRatio(
+        per_unit=1.0001,
+        wald_low=1.00005,
+        wald_high=1.00015,
+        sd=4000.0,
+        per_sd=1.49,
+        per_sd_low=1.22,
+        per_sd_high=1.82,
+    )
+    first = result.features[0].model_copy(update={"odds_ratio": odds})
+    changed = result.model_copy(update={"features": [first, *result.features[1:]]})
+
+    figure = figures_of(changed)["consensus"]
+
+    assert any("(per SD of 4,000)" in row[0] and row[1] == "1.49 (1.22–1.82)" for row in figure.rows)
+    assert "per SD of 4,000" in feature_row(first, 7, 11)["odds"]

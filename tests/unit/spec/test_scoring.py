@@ -1,0 +1,141 @@
+"""What a scoring specification accepts, refuses and is identified by."""
+
+import copy
+import datetime as dt
+from typing import Any
+
+import pytest
+import yaml
+
+from mlho.errors import SpecError
+from mlho.spec.scoring import (
+    ScoringRunSpec,
+    normalised,
+    parse_any_spec,
+    parse_scoring_spec,
+    scoring_run_id,
+)
+from mlho.spec.training import RunSpec, parse_spec
+
+FULL = """
+apiVersion: mlho.io/v1alpha1
+kind: ScoringRun
+metadata: {name: nightly}
+spec:
+  bundle: {uri: ./mlho-store/runs/0123456789abcdef/bundle}
+  data:
+    source: dbmart
+    uri: s3://ehr/2026
+    tables: {events: events/, cohort: cohort.parquet, demographics: dems.csv}
+    partitionedBy: patient
+  index: {column: index_date}
+  explain: {topReasons: 3}
+  output: {prefix: nightly}
+"""
+TRAINING = """
+apiVersion: mlho.io/v1alpha1
+kind: TrainingRun
+metadata: {name: small}
+spec:
+  data: {tables: {events: events, labels: labels.csv}}
+  cohort: {index: none}
+"""
+
+
+def changed(path: str, value: Any) -> str:
+    document = copy.deepcopy(yaml.safe_load(FULL))
+    *parents, last = path.split(".")
+    place = document["spec"]
+    for part in parents:
+        place = place[part]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return yaml.safe_dump(document)
+
+
+def test_a_full_document_is_read():
+    """Every field has its value; defaults are filled in."""
+    spec = parse_scoring_spec(FULL).spec
+
+    assert (spec.index.column, spec.explain.top_reasons, spec.output.prefix) == ("index_date", 3, "nightly")
+    assert (spec.data.source, spec.data.partitioned_by, spec.bundle.digest) == ("dbmart", "patient", None)
+
+
+@pytest.mark.parametrize(
+    ("index", "date", "none"), [({"date": "2026-11-24"}, dt.date(2026, 11, 24), None), ("none", None, True)]
+)
+def test_an_index_is_one_of_three(index, date, none):
+    """A column of the cohort, one date, or none said aloud."""
+    spec = parse_scoring_spec(changed("index", index)).spec
+
+    assert (spec.index.column, spec.index.date, spec.index.none) == (None, date, none)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("data.partitionedBy", None, "spec.data.partitionedBy: Field required"),
+        ("data.partitionedBy", "nothing", "spec.data.partitionedBy: Input should be 'patient'"),
+        ("index", None, "spec.index: Field required"),
+        ("index", {}, "give exactly one"),
+        ("index", {"column": "t", "date": "2026-01-01"}, "give exactly one"),
+        ("data.tables.cohort", None, "data.tables.cohort is not given"),
+        ("explain.topReasons", 51, "less than or equal to 50"),
+        ("explain.topReason", 5, "Did you mean 'topReasons'?"),
+        ("output.prefix", "bundle", "prefix may not be"),
+        ("output.prefix", "a/b", "should match pattern"),
+        ("output.prefix", "../up", "should match pattern"),
+        ("bundle.digest", "abc", "should match pattern"),
+        ("bundle.url", "x", "Did you mean 'uri'?"),
+        ("data.tables.dbmart", "x", "R MLHO's name 'dbmart' is here data.tables.events"),
+        ("validation", {"folds": 3}, "unknown field"),
+    ],
+)
+def test_what_is_wrong_is_named(path, value, words):
+    """The field, what was expected, and the nearest valid name."""
+    with pytest.raises(SpecError, match="problem") as caught:
+        parse_scoring_spec(changed(path, value))
+    assert words in str(caught.value)
+
+
+def test_the_run_id_is_what_is_asked_not_where_it_is():
+    """The bundle's and the data's addresses and the name do not count; the bundle's digest and all else do."""
+    first = parse_scoring_spec(FULL).spec
+    elsewhere = parse_scoring_spec(changed("bundle.uri", "/mnt/bundle")).spec
+    pinned = parse_scoring_spec(changed("bundle.digest", "ab" * 32)).spec
+    other = parse_scoring_spec(changed("explain.topReasons", 4)).spec
+    identity = scoring_run_id(first, {"events": []}, "d1")
+
+    assert [scoring_run_id(own, {"events": []}, "d1") == identity for own in (elsewhere, pinned, other)] == [
+        True,
+        True,
+        False,
+    ]
+    assert scoring_run_id(first, {"events": []}, "d2") != identity
+    assert scoring_run_id(first, {"events": [1]}, "d1") != identity
+    assert "uri" not in str(normalised(first))
+
+
+def test_each_command_takes_its_own_kind():
+    """A document of the other kind is told where it belongs; ``mlho plan`` takes both."""
+    assert isinstance(parse_any_spec(FULL), ScoringRunSpec)
+    assert isinstance(parse_any_spec(TRAINING), RunSpec)
+    with pytest.raises(SpecError, match="mlho run"):
+        parse_scoring_spec(TRAINING)
+    with pytest.raises(SpecError, match="mlho score"):
+        parse_spec(FULL)
+
+
+def test_every_field_is_documented():
+    """The text under a field is its documentation, in the CRD too."""
+    schema = ScoringRunSpec.model_json_schema()
+
+    for name, part in schema["$defs"].items():
+        for field, facts in part["properties"].items():
+            if name == "ScoringSpec" and field in ("bundle", "data", "explain", "output"):
+                continue  # a part describes itself
+            if name == "ScoringData" and field == "tables":
+                continue
+            assert facts.get("description"), (name, field)

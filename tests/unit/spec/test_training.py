@@ -1,0 +1,535 @@
+"""What a specification accepts, refuses and is identified by."""
+
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlho.errors import SpecError
+from mlho.grids import GRIDS, settings_from
+from mlho.spec.training import (
+    R_NAMES,
+    RunSpec,
+    TrainingSpec,
+    canonical_json,
+    digest_of,
+    load_spec,
+    normalised,
+    parse_spec,
+    run_id,
+)
+
+FULL = """
+apiVersion: mlho.io/v1alpha1
+kind: TrainingRun
+metadata: {name: prediabetes}
+spec:
+  data: {source: dbmart, uri: cohort-2026, tables: {events: events/, labels: labels.parquet, demographics: dems.csv}}
+  cohort: {outcome: readmit, index: {column: index_date}, gapDays: 1, lookBackDays: 730}
+  features: {aggregates: [presence, last], demographics: [age, sex]}
+  candidates:
+    - {classifier: glmboost, grid: {nSteps: [50, 100]}}
+    - {classifier: xgboost}
+"""
+MINIMAL = """
+apiVersion: mlho.io/v1alpha1
+kind: TrainingRun
+metadata: {name: small}
+spec:
+  data: {tables: {events: events, labels: labels.csv}}
+  cohort: {index: none}
+"""
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """The full document with some parts replaced, by dotted path written with two underscores."""
+    parsed: dict[str, Any] = yaml.safe_load(FULL)
+    for path, value in changes.items():
+        _set(parsed, path.split("__"), value)
+    return parsed
+
+
+def _set(plain: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        plain = plain.setdefault(part, {})
+    plain[path[-1]] = value
+
+
+def parsed(**changes: Any) -> RunSpec:
+    return parse_spec(yaml.safe_dump(document(**changes)))
+
+
+def problem(**changes: Any) -> str:
+    with pytest.raises(SpecError) as caught:
+        parsed(**changes)
+    return str(caught.value)
+
+
+def test_the_defaults_are_the_documented_ones():
+    """Every default is a choice: a change of one is a change of what runs mean."""
+    assert normalised(parse_spec(MINIMAL).spec) == {
+        "data": {
+            "source": "native",
+            "tables": {"events": "events", "labels": "labels.csv", "demographics": None, "concepts": None},
+            "partitionedBy": "nothing",
+            "duplicates": "keep",
+            "plausibleYears": [1900, 2299],
+        },
+        "cohort": {
+            "outcome": "label",
+            "index": {"none": True},
+            "lookBackDays": None,
+            "gapDays": 0,
+            "conflictingLabels": "error",
+            "unknownPatients": "error",
+        },
+        "features": {
+            "aggregates": ["presence"],
+            "windows": [],
+            "levelCuts": [1, 2, 3],
+            "demographics": [],
+            "categorical": [],
+        },
+        "selection": {
+            "minPrevalence": 0.005,
+            "screen": "at-least",
+            "ranking": "jmi",
+            "nFeatures": 200,
+            "scope": "fold",
+        },
+        "validation": {
+            "iterations": 20,
+            "testFraction": 0.3,
+            "folds": 5,
+            "split": "stratified",
+            "seed": 0,
+            "choice": "best",
+            "bootstrapReplicates": 200,
+            "alertRate": 0.1,
+            "sensitivity": 0.8,
+        },
+        "candidates": [{"classifier": "glmboost", "grid": {}}],
+        "consensus": {"classifier": "glmboost", "minConfidence": 80, "maxFalseShare": None},
+        "final": {"classifier": "best", "features": "ranking"},
+        "report": {"minCell": 11, "realProfiles": False},
+    }
+
+
+def test_windows_are_the_look_back_or_given_or_all_history():
+    """Ascending; None is all history."""
+    assert parsed().spec.windows == (730,)
+    assert parse_spec(MINIMAL).spec.windows == (None,)
+    assert parsed(spec__cohort__lookBackDays=None, spec__features__windows=[365, 30]).spec.windows == (
+        30,
+        365,
+    )
+
+
+def test_a_spec_cannot_be_changed():
+    """It is hashed: what was asked stays what was asked."""
+    spec = parsed()
+
+    with pytest.raises(ValueError, match="frozen"):
+        spec.spec.data.uri = "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("spec__selecton", "selection"),
+        ("spec__selection__minPrevalance", "minPrevalence"),
+        ("spec__validation__itertions", "iterations"),
+        ("spec__data__tables__label", "labels"),
+        ("spec__cohort__lookback_days", "lookBackDays"),
+        ("spec__cohort__minPrevalence", "minPrevalence"),
+        ("metadata__nam", "name"),
+        ("specs", "spec"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_name(path, near):
+    """With its place, the nearest name, and what is known there."""
+    message = problem(**{path: 1})
+
+    assert f"{path.replace('__', '.')}: unknown field. Did you mean {near!r}" in message
+    assert "Known here: " in message
+
+
+def test_an_unknown_field_of_a_candidate_is_refused():
+    """Inside a list its position is named."""
+    message = problem(spec__candidates=[{"classifier": "glmboost", "gird": {}}])
+
+    assert (
+        "spec.candidates.0.gird: unknown field. Did you mean 'grid'? Known here: classifier, grid." in message
+    )
+
+
+@pytest.mark.parametrize("name", R_NAMES)
+def test_names_of_r_are_refused_with_ours(name):
+    """Units differ too, so that they are never mapped silently."""
+    plain = document()
+    plain["spec"][name] = 1
+
+    with pytest.raises(SpecError) as caught:
+        parse_spec(yaml.safe_dump(plain))
+
+    assert f"R MLHO's name {name!r} is here {R_NAMES[name]}" in str(caught.value)
+
+
+def test_a_percentage_of_r_is_refused_with_its_unit():
+    """test.sample: 30 is 30 %; testFraction is 0.3."""
+    assert "a fraction, where R has a percentage" in problem(**{"spec__validation__test.sample": 30})
+    assert "spec.validation.testFraction: Input should be less than 1" in problem(
+        spec__validation__testFraction=30
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"spec__cohort__index": "none"},
+            "lookBackDays and gapDays count from an index date, and index is none",
+        ),
+        ({"spec__cohort__gapDays": 730}, "gapDays must be less than lookBackDays. Got 730 and 730"),
+        ({"spec__features__windows": [30]}, "features.windows and cohort.lookBackDays both say the window"),
+        (
+            {"spec__cohort": {"index": "none"}, "spec__features__windows": [30]},
+            "features.windows count from an index date, and cohort.index is none",
+        ),
+        (
+            {
+                "spec__cohort__lookBackDays": None,
+                "spec__cohort__gapDays": 30,
+                "spec__features__windows": [30, 90],
+            },
+            "features.windows must each be longer than cohort.gapDays",
+        ),
+        ({"spec__features__demographics": ["age", "age"]}, "demographics names something twice"),
+        ({"spec__features__categorical": ["ward"]}, "categorical names what demographics does not: ward"),
+        ({"spec__features__aggregates": ["count", "count"]}, "aggregates names something twice"),
+        ({"spec__features__levelCuts": [2, 1]}, "levelCuts must rise from 1 or more"),
+        ({"spec__features__levelCuts": [0, 1]}, "levelCuts must rise from 1 or more"),
+        ({"spec__data__tables__demographics": None}, "data.tables.demographics is not given"),
+        (
+            {"spec__candidates": [{"classifier": "glmboost"}, {"classifier": "glmboost"}]},
+            "each classifier once; widen its grid",
+        ),
+        (
+            {"spec__candidates": [{"classifier": "xgboost"}]},
+            "consensus.classifier must be a candidate. Got glmboost",
+        ),
+        ({"spec__final": {"classifier": "ebm"}}, "final.classifier must be best or a candidate. Got ebm"),
+        (
+            {"spec__final": {"features": "consensus"}, "spec__validation__folds": 2},
+            "final.features: consensus needs validation.folds",
+        ),
+        ({"spec__selection__ranking": "mlho-r"}, "mlho-r is defined for one aggregate only"),
+        (
+            {"spec__consensus": {"maxFalseShare": 0.1, "minConfidence": 70}},
+            "consensus.maxFalseShare, which chooses the score, excludes consensus.minConfidence",
+        ),
+        (
+            {"spec__consensus": {"maxFalseShare": 0.1}, "spec__final": {"features": "consensus"}},
+            "excludes final.features: consensus",
+        ),
+        (
+            {"spec__consensus": {"maxFalseShare": 0.1}, "spec__selection__ranking": "mlho-r"},
+            "excludes selection.ranking: mlho-r",
+        ),
+        ({"spec__selection__minPrevalence": 1}, "spec.selection.minPrevalence: Input should be less than 1"),
+        ({"spec__validation__folds": 1}, "spec.validation.folds: Input should be greater than or equal to 2"),
+        ({"spec__validation__seed": -1}, "spec.validation.seed: Input should be greater than or equal to 0"),
+        ({"spec__selection__nFeatures": "many"}, "spec.selection.nFeatures: Input should be a valid integer"),
+        ({"spec__candidates": []}, "spec.candidates: Tuple should have at least 1 item"),
+        (
+            {"spec__candidates": [{"classifier": "rf"}]},
+            "spec.candidates.0.classifier: Input should be 'glmboost'",
+        ),
+        ({"spec__data__source": "omop"}, "spec.data.source: Input should be 'native' or 'dbmart'"),
+        ({"spec__cohort": {}}, "spec.cohort.index: Field required"),
+        ({"spec__cohort__conflictingLabels": "keep"}, "spec.cohort.conflictingLabels: Input should be"),
+        ({"metadata__name": "Not A Name"}, "metadata.name: String should match pattern"),
+        ({"kind": "Run"}, "kind: Input should be 'TrainingRun'"),
+        ({"apiVersion": "mlho.io/v2"}, "apiVersion is 'mlho.io/v2'; this program reads mlho.io/v1alpha1"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes, message):
+    """Field, what was expected, and what was given."""
+    assert message in problem(**changes)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"column": "visit"},
+        {"column": "visit", "gap": 1},
+        {"date": "2020-01-31"},
+        {"date": "soon"},
+        {},
+        "none",
+        "no",
+    ],
+)
+def test_an_index_is_a_column_a_date_or_none_said_aloud(index):
+    """Anything else is refused at its place."""
+    plain = document(spec__cohort={"index": index})
+    is_valid = index in ({"column": "visit"}, {"date": "2020-01-31"}, "none")
+
+    if is_valid:
+        assert parse_spec(yaml.safe_dump(plain)).spec.cohort.index is not None
+    else:
+        with pytest.raises(SpecError, match=r"spec\.cohort\.index"):
+            parse_spec(yaml.safe_dump(plain))
+
+
+def test_several_problems_are_told_at_once():
+    """Nobody corrects a specification one message at a time."""
+    message = problem(spec__selection__sparsity=0.1, spec__validation__folds=1)
+
+    assert message.startswith("spec: 2 problem(s) in the specification:")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML at line"),
+        ("- a", "expected a mapping"),
+        ("", "expected a mapping"),
+        ("!!python/object/apply:os.getcwd []", "not valid YAML at line"),
+    ],
+)
+def test_text_that_is_no_specification_is_refused(text, message):
+    """And nothing in it is ever executed."""
+    with pytest.raises(SpecError, match=message):
+        parse_spec(text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    """Missing, or no text."""
+    with pytest.raises(SpecError, match=r"gone\.yaml: cannot be read"):
+        load_spec(tmp_path / "gone.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecError, match=r"binary\.yaml: is not UTF-8 text"):
+        load_spec(tmp_path / "binary.yaml")
+
+
+def test_a_file_is_read_as_its_text(tmp_path):
+    """One document for every place."""
+    (tmp_path / "spec.yaml").write_text(FULL)
+
+    assert load_spec(tmp_path / "spec.yaml") == parse_spec(FULL)
+
+
+# Another valid value for each field. What is named together is changed together, because it must agree.
+OTHER_VALUES: dict[str, dict[str, Any]] = {
+    "data.source": {"data.source": "native"},
+    "data.tables.events": {"data.tables.events": "more"},
+    "data.tables.labels": {"data.tables.labels": "other.csv"},
+    "data.tables.demographics": {"data.tables.demographics": "other.csv"},
+    "data.tables.concepts": {"data.tables.concepts": "concepts.csv"},
+    "data.partitionedBy": {"data.partitionedBy": "patient"},
+    "data.duplicates": {"data.duplicates": "drop"},
+    "data.plausibleYears": {"data.plausibleYears": [1950, 2299]},
+    "cohort.outcome": {"cohort.outcome": "death"},
+    "cohort.index": {"cohort.index": {"column": "visit"}},
+    "cohort.lookBackDays": {"cohort.lookBackDays": 365},
+    "cohort.gapDays": {"cohort.gapDays": 2},
+    "cohort.conflictingLabels": {"cohort.conflictingLabels": "drop"},
+    "cohort.unknownPatients": {"cohort.unknownPatients": "drop"},
+    "features.aggregates": {"features.aggregates": ["last", "presence"]},
+    "features.windows": {"features.windows": [730], "cohort.lookBackDays": None},
+    "features.levelCuts": {"features.levelCuts": [1, 2]},
+    "features.categorical": {"features.categorical": ["age"]},
+    "features.demographics": {"features.demographics": ["sex", "age"]},
+    "selection.minPrevalence": {"selection.minPrevalence": 0.01},
+    "selection.screen": {"selection.screen": "mlho-r"},
+    "selection.ranking": {"selection.ranking": "mim"},
+    "selection.nFeatures": {"selection.nFeatures": 100},
+    "selection.scope": {"selection.scope": "iteration"},
+    "validation.iterations": {"validation.iterations": 7},
+    "validation.testFraction": {"validation.testFraction": 0.2},
+    "validation.folds": {"validation.folds": 10},
+    "validation.split": {"validation.split": "random"},
+    "validation.seed": {"validation.seed": 1},
+    "validation.choice": {"validation.choice": "one-se"},
+    "validation.bootstrapReplicates": {"validation.bootstrapReplicates": 0},
+    "validation.alertRate": {"validation.alertRate": 0.2},
+    "validation.sensitivity": {"validation.sensitivity": 0.9},
+    "candidates": {"candidates": [{"classifier": "glmboost"}, {"classifier": "xgboost"}]},
+    "consensus.classifier": {
+        "consensus.classifier": "elasticnet",
+        "candidates": [{"classifier": "glmboost"}, {"classifier": "elasticnet"}],
+    },
+    "consensus.minConfidence": {"consensus.minConfidence": 90},
+    "consensus.maxFalseShare": {"consensus.maxFalseShare": 0.1},
+    "final.classifier": {"final.classifier": "glmboost"},
+    "final.features": {"final.features": "consensus"},
+    "report.minCell": {"report.minCell": 5},
+    "report.realProfiles": {"report.realProfiles": True},
+}
+
+
+def leaves(plain: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for name, value in plain.items():
+        is_part = isinstance(value, dict) and name not in ("index",)
+        found += leaves(value, f"{prefix}{name}.") if is_part else [f"{prefix}{name}"]
+    return found
+
+
+def test_another_value_is_known_for_every_field():
+    """So that a new field cannot be forgotten in the run id: add it to the table above."""
+    assert sorted(OTHER_VALUES) == sorted(leaves(normalised(parsed().spec)))
+
+
+@pytest.mark.parametrize("field", OTHER_VALUES)
+def test_every_field_changes_the_digest(field):
+    """What is asked is what is hashed."""
+    plain = document()
+    for path, value in OTHER_VALUES[field].items():
+        _set(plain["spec"], path.split("."), value)
+
+    assert parse_spec(yaml.safe_dump(plain)).digest != parsed().digest
+
+
+def test_where_the_data_are_and_names_do_not_change_the_digest():
+    """The same data elsewhere is the same work."""
+    elsewhere = parsed(
+        spec__data__uri="s3://elsewhere", metadata__name="another", metadata__labels={"owner": "clinic"}
+    )
+
+    assert elsewhere.digest == parsed().digest
+    assert elsewhere.spec.data.uri == "s3://elsewhere"
+
+
+def test_a_default_written_out_does_not_change_the_digest():
+    """Nor do the order of fields and the spelling of names."""
+    plain = document(spec__validation={"folds": 5, "iterations": 20}, spec__data__duplicates="keep")
+    by_name = copy.deepcopy(plain)
+    by_name["spec"]["cohort"]["look_back_days"] = by_name["spec"]["cohort"].pop("lookBackDays")
+
+    assert parse_spec(yaml.safe_dump(plain)).digest == parsed().digest
+    assert parse_spec(yaml.safe_dump(by_name)).digest == parsed().digest
+
+
+def test_a_run_is_its_spec_and_its_data():
+    """Sixteen hexadecimal digits; another manifest or another spec is another run."""
+    first = run_id(parsed(), [{"key": "a", "size": 1}])
+
+    assert len(first) == 16
+    assert int(first, 16) >= 0
+    assert first == run_id(parsed(spec__data__uri="elsewhere"), [{"size": 1, "key": "a"}])
+    assert first != run_id(parsed(), [{"key": "a", "size": 2}])
+    assert first != run_id(parsed(spec__validation__seed=1), [{"key": "a", "size": 1}])
+
+
+def test_canonical_json_is_one_form_of_a_value():
+    """Sorted keys, no spaces, UTF-8; NaN is refused because it has no form."""
+    assert canonical_json({"b": 1.5, "a": "é"}) == '{"a":"é","b":1.5}'.encode()
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json(float("nan"))
+
+
+def test_a_spec_can_be_made_in_python():
+    """With snake_case names, for notebooks."""
+    spec = TrainingSpec(
+        data={"tables": {"events": "e", "labels": "l"}},
+        cohort={"index": {"column": "index_date"}, "look_back_days": 30},
+    )
+
+    assert spec.windows == (30,)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("report__minCell", True, "spec.report.minCell: Input should be a valid integer"),
+        ("report__minCell", "11", "spec.report.minCell: Input should be a valid integer"),
+        ("report__realProfiles", 1, "spec.report.realProfiles: Input should be a valid boolean"),
+        ("report__realProfiles", "true", "spec.report.realProfiles: Input should be a valid boolean"),
+        ("validation__iterations", True, "spec.validation.iterations: Input should be a valid integer"),
+        ("validation__iterations", 20.0, "spec.validation.iterations: Input should be a valid integer"),
+        ("validation__testFraction", "0.3", "spec.validation.testFraction: Input should be a valid number"),
+        ("validation__testFraction", True, "spec.validation.testFraction: Input should be a valid number"),
+        ("cohort__outcome", 1, "spec.cohort.outcome: Input should be a valid string"),
+        ("cohort__index", {"date": "20200101"}, "spec.cohort.index.date: a date is written YYYY-MM-DD"),
+        ("cohort__index", {"date": 20200101}, "spec.cohort.index.date: Input should be a valid date"),
+        ("cohort__index", {"date": "2020-02-30"}, "spec.cohort.index.date: there is no such day"),
+        ("cohort__index", {"none": 1}, "spec.cohort.index.none: Input should be true"),
+        ("features__windows", [30, True], "spec.features.windows.1: Input should be a valid integer"),
+        ("features__aggregates", "presence", "spec.features.aggregates: Input should be a list"),
+        ("selection", [], "spec.selection: Input should be a mapping"),
+        ("data__tables__events", "", "spec.data.tables.events"),
+        ("data__tables__events", "x" * 600, "spec.data.tables.events"),
+        ("candidates", [{"classifier": "glmboost", "grid": {"nSteps": [True]}}], "spec.candidates.0.grid.nSteps.0"),
+        ("candidates", [{"classifier": "glmboost", "grid": {"nSteps": ["50"]}}], "spec.candidates.0.grid.nSteps.0"),
+    ],
+)  # fmt: skip
+def test_types_are_strict(path, value, says):
+    """A truth value is no number, a text is no number, a number is no truth value and no text."""
+    with pytest.raises(SpecError) as caught:
+        parsed(**{f"spec__{path}": value})
+
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "grid", "says"),
+    [
+        ("glmboost", {"steps": [1]}, "unknown parameter 'steps'. Did you mean 'nSteps'?"),
+        ("glmboost", {"nSteps": []}, "the grid of nSteps is empty"),
+        ("glmboost", {"nSteps": [0]}, "nSteps must be a whole number of at least 1"),
+        ("glmboost", {"nSteps": [1.5]}, "nSteps must be a whole number"),
+        ("glmboost", {"nSteps": [50, 50]}, "names a value twice"),
+        ("glmboost", {"learningRate": [2]}, "learningRate must be a number above 0 and at most 1"),
+        ("elasticnet", {"c": [1e300]}, "c must be a number of at least 1e-09 and at most 1e+09"),
+        ("xgboost", {"nSteps": [50]}, "unknown parameter 'nSteps'"),
+        (
+            "xgboost",
+            {"maxDepth": list(range(1, 17)), "nRounds": list(range(1, 101))},
+            "the grid has 1,600 combinations; at most 1,000 are tried",
+        ),
+        (
+            "xgboost",
+            {name: [n / 100 for n in range(1, 101)] for name in ("learningRate", "subsample", "colsample")}
+            | {"nRounds": list(range(1, 5_001))},
+            "the grid has 10,000,000,000 combinations",
+        ),
+    ],
+)
+def test_a_grid_is_checked_with_the_specification(classifier, grid, says):
+    """Names, ranges, empty lists and sizes, before anything is read."""
+    with pytest.raises(SpecError) as caught:
+        parsed(spec__candidates=[{"classifier": classifier, "grid": grid}])
+
+    assert says in str(caught.value)
+
+
+def test_every_default_grid_is_within_its_own_rules():
+    """What is tried without a grid could be asked for."""
+    for classifier, parameters in GRIDS.items():
+        grid = {own.name: list(own.default) for own in parameters}
+        assert settings_from(grid, parameters, classifier) == settings_from({}, parameters, classifier)
+
+
+def test_thousands_of_problems_are_told_within_seconds():
+    """The first of them, and how many more there are."""
+    extra = {f"field{number}": number for number in range(10_000)}
+    began = time.monotonic()
+
+    with pytest.raises(SpecError, match=r"and 9,950 more") as caught:
+        parsed(spec__selection=extra)
+
+    assert time.monotonic() - began < 10
+    assert len(str(caught.value)) < 20_000
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "/dev/zero", "/"])
+def test_a_path_that_cannot_be_read_is_refused(path):
+    """Too long, no path, without an end, a folder: an error at once."""
+    with pytest.raises(SpecError, match=r"cannot be read|longer than"):
+        load_spec(Path(path))
