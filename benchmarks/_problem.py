@@ -7,7 +7,7 @@ from mlho.steps.base import Artifact, Work, execute
 from mlho.steps.inputs import open_problem
 from mlho.steps.records import Commit
 from mlho.store import open_store
-from mlho.training.problem import Problem
+from mlho.training.iterations.problem import Problem
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort, plan_run
 

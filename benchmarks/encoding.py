@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from mlho.encoding.blocks import PackedBlock, pack_block
-from mlho.encoding.cohort import Cohort
-from mlho.encoding.dictionary import Dictionary, merge_dictionary
-from mlho.encoding.ledger import Ledger
-from mlho.encoding.matrix import Matrix
-from mlho.encoding.partition import EncodedPartition, encode_partition
-from mlho.encoding.patients import PatientFinder, check_partitioned_by_patient
-from mlho.encoding.windows import needs_values
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.windows import needs_values
+from mlho.encoding.events.blocks import PackedBlock, pack_block
+from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
+from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.events.matrix import Matrix
+from mlho.encoding.events.partition import EncodedPartition, encode_partition
+from mlho.encoding.events.patients import PatientFinder, check_partitioned_by_patient
 from mlho.sources import InputFile, iter_events, list_inputs, source_named
 from mlho.spec.training import TrainingSpec
 from mlho.synthetic import make_cohort

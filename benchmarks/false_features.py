@@ -25,10 +25,10 @@ from mlho.method.classifiers import classifier_named
 from mlho.method.stability.confidence import confidence_scores
 from mlho.synthetic import Truth, read_truth
 from mlho.synthetic.verdict import is_expected
-from mlho.training.design import learn_design
-from mlho.training.problem import Problem
-from mlho.training.selection import select
-from mlho.training.shadows import choose_threshold, levels_of, see_shadows
+from mlho.training.iterations.design import learn_design
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import select
+from mlho.training.iterations.shadows import choose_threshold, levels_of, see_shadows
 from scheduler.cli.demo import make_demo
 
 N_PATIENTS, N_ITERATIONS, N_STEPS = 10_000, 20, 300

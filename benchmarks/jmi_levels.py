@@ -25,10 +25,10 @@ from mlho.method.classifiers import classifier_named
 from mlho.method.evaluation.auroc import auroc
 from mlho.method.selection.jmi import rank_columns
 from mlho.method.selection.levels import ColumnBlock, cut_at_terciles
-from mlho.training.design import learn_design
-from mlho.training.problem import Problem
-from mlho.training.selection import cells_of, select
-from mlho.training.splits import seed_of
+from mlho.training.iterations.design import learn_design
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import cells_of, select
+from mlho.training.iterations.splits import seed_of
 
 N_COHORTS, N_SAMPLES, N_POSITIVE, N_NOISE = 20, 1_125, 99, 300
 PREVALENCES = (0.05, 0.1, 0.2, 0.3)

@@ -18,8 +18,8 @@ from pathlib import Path
 from _figures import show
 from _queueing import Nobody, Planned, how_many, planned, show_load
 
-from mlho.steps.base import Outcome, Task
-from mlho.steps.records import Commit, read_commit
+from mlho.steps.base import Task
+from mlho.steps.records import Commit, Outcome, read_commit
 from mlho.store.base import Store
 from mlho.store.cache import BlobCache
 from mlho.store.keys import commit_key

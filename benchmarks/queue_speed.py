@@ -21,7 +21,8 @@ from _command import processes_below
 from _figures import show
 from _queueing import N_WORKERS, how_many, show_load
 
-from mlho.steps.base import Outcome, Task
+from mlho.steps.base import Task
+from mlho.steps.records import Outcome
 from scheduler.queue.executor import QueueExecutor
 from tests.services.queue_home import Home, result
 from tests.services.queue_steps import task

@@ -1,1 +1,1 @@
-"""Program 1: splits a run into tasks and brings them home."""
+"""Program 1: splits a run into tasks and collects their results."""

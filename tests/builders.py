@@ -21,7 +21,8 @@ from pyarrow import csv, parquet
 import scheduler.cli.parser
 import scheduler.engine.process_pool
 from mlho.spec.training import RunSpec, parse_spec
-from mlho.steps.base import Outcome, Task, execute
+from mlho.steps.base import Task, execute
+from mlho.steps.records import Outcome
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
 from scheduler.engine.loop import Finished, Run, carry_out

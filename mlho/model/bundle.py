@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mlho.encoding.demographics import DemographicsEncoder
+    from mlho.encoding.cohort.demographics import DemographicsEncoder
     from mlho.method.selection.features import Cells, Encoding
     from mlho.report.result import BundleTest
 
@@ -422,7 +422,7 @@ def _classifier(document: BundleDocument, files: dict[str, bytes]) -> FittedClas
 def _demographics(document: BundleDocument) -> "DemographicsEncoder | None":
     if document.demographics is None:
         return None
-    from mlho.encoding.demographics import DemographicsEncoder
+    from mlho.encoding.cohort.demographics import DemographicsEncoder
 
     try:
         encoder = DemographicsEncoder.from_json(document.demographics)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.encoding.demographics import DemographicsEncoder
-from mlho.encoding.join import DAYS_PER_YEAR
-from mlho.encoding.labels import read_births
-from mlho.encoding.persons import AGE, BIRTH_COLUMNS
+from mlho.encoding.cohort.demographics import DemographicsEncoder
+from mlho.encoding.cohort.join import DAYS_PER_YEAR
+from mlho.encoding.cohort.labels import read_births
+from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
 from mlho.errors import DataError
 from mlho.model.frames import NO_DATE, Samples, arrow_column, index_bounds, patient_texts
 from mlho.sources.times import DAY_US

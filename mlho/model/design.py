@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.encoding.demographics import DemographicsEncoder
+from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.method.selection.features import Cells, Encoding
 
 _Column = tuple[NDArray[np.int32], NDArray[np.float64]]

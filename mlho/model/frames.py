@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.encoding.cohort import NO_BOUND
+from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.errors import DataError
 from mlho.sources.events import number_column, patient_column, text_column
 from mlho.sources.times import DAY_US, read_times

@@ -18,7 +18,7 @@ from mlho.model.golden import ColumnStatistics
 from mlho.spec.types import PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
-    from mlho.encoding.demographics import DemographicsEncoder
+    from mlho.encoding.cohort.demographics import DemographicsEncoder
 
 
 _LARGEST_CUT = 2**31 - 1  # of a count

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlho.encoding.blocks import pack_block
-from mlho.encoding.cohort import Cohort
-from mlho.encoding.dictionary import Dictionary, merge_dictionary
-from mlho.encoding.ledger import Ledger
-from mlho.encoding.matrix import Matrix
-from mlho.encoding.partition import encode_partition
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.blocks import pack_block
+from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
+from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.events.matrix import Matrix
+from mlho.encoding.events.partition import encode_partition
 from mlho.errors import DataError
 from mlho.method.selection.features import OF_VALUES, Cells
 from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
@@ -26,12 +26,11 @@ from mlho.model.frames import (
     samples_of,
     samples_of_frame,
 )
+from mlho.model.scorer import Scorer
 from mlho.spec.training import TrainingSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mlho.model.bundle import Bundle
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,7 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
 
 
 def encode_events(
-    bundle: "Bundle",
+    bundle: Scorer,
     events: "pd.DataFrame",
     index: "pd.DataFrame | dt.date | None",
     demographics: "pd.DataFrame | None",
@@ -171,7 +170,7 @@ def cells_of_features(
     return cells
 
 
-def score_table(bundle: "Bundle", encoded: EncodedEvents) -> "pd.DataFrame":
+def score_table(bundle: Scorer, encoded: EncodedEvents) -> "pd.DataFrame":
     """Return one row a sample: its score, as the classifier gives it and calibrated, and the alerts."""
     import pandas as pd
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.model.scorer import Scorer
 from mlho.report.result import BundleTest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlho.model.bundle import Bundle
 
 MAX_BUNDLE_BYTES: Final = 20 * 1024**2  # what a pod fetches at start without anybody noticing
 _N_SINGLE_ROWS = 64  # scored one by one; xgboost takes about a millisecond each
@@ -25,7 +25,7 @@ _INDEX_DATE = dt.date(2020, 1, 1)  # any day; only differences count
 _FOREIGN_CODE = "mlho:self-test:no such code"
 
 
-def run_all(bundle: "Bundle") -> list[BundleTest]:
+def run_all(bundle: Scorer) -> list[BundleTest]:
     """Return the outcome of every test, in a fixed order; a test that raises has failed."""
     results = []
     for name, test in TESTS.items():
@@ -41,7 +41,7 @@ def run_all(bundle: "Bundle") -> list[BundleTest]:
 Outcome = tuple[bool, str] | None  # None: the test does not apply to this bundle
 
 
-def golden_rows(bundle: "Bundle") -> Outcome:
+def golden_rows(bundle: Scorer) -> Outcome:
     """Synthetic rows get the very scores that they got when the bundle was built."""
     golden = bundle.golden
     raw = bundle.predict_proba(golden.X, calibrated=False)
@@ -52,7 +52,7 @@ def golden_rows(bundle: "Bundle") -> Outcome:
     ), f"{n_equal} of {len(raw)} synthetic rows have their stored scores, to the last bit"
 
 
-def batch_invariance(bundle: "Bundle") -> Outcome:
+def batch_invariance(bundle: Scorer) -> Outcome:
     """A row's score does not depend on what it is scored with, on the order, or on the form of the matrix."""
     X = bundle.golden.X
     scores = bundle.predict_proba(X)
@@ -65,27 +65,27 @@ def batch_invariance(bundle: "Bundle") -> Outcome:
     return _all_hold(checks, "same bits")
 
 
-def _as_sparse(bundle: "Bundle", X: NDArray[np.float64]) -> Any:
+def _as_sparse(bundle: Scorer, X: NDArray[np.float64]) -> Any:
     """The rows as columns of known cells: a conversion would lose the zeros that are values, and keep NaN."""
     from scipy.sparse import csc_array
 
     return csc_array(X if bundle.classifier.absent == "zero" else bundle.classifier.checked(X))
 
 
-def score_range(bundle: "Bundle") -> Outcome:
+def score_range(bundle: Scorer) -> Outcome:
     """Every score is a probability strictly between 0 and 1."""
     scores = bundle.predict_proba(bundle.golden.X)
     n_inside = int(np.count_nonzero((scores > 0) & (scores < 1)))
     return n_inside == len(scores), f"{n_inside} of {len(scores)} scores are strictly between 0 and 1"
 
 
-def missing_features(bundle: "Bundle") -> Outcome:
+def missing_features(bundle: Scorer) -> Outcome:
     """Someone with none of the features still gets a score."""
     score = float(bundle.predict_proba(bundle.classifier.empty_row[np.newaxis])[0])
     return 0 < score < 1, f"a row without any feature scores {score:.6g}"
 
 
-def directions(bundle: "Bundle") -> Outcome:
+def directions(bundle: Scorer) -> Outcome:
     """More of a feature moves the score where its coefficient points; for linear models."""
     coefficients = bundle.classifier.coefficients()
     if coefficients is None:
@@ -104,14 +104,14 @@ def directions(bundle: "Bundle") -> Outcome:
     return n_right == n_columns, f"{n_right} of {n_columns} columns move the score as their coefficient says"
 
 
-def calibration_order(bundle: "Bundle") -> Outcome:
+def calibration_order(bundle: Scorer) -> Outcome:
     """Calibration never changes who has the higher score."""
     order = np.argsort(bundle.golden.probability, kind="stable")
     calibrated = bundle.calibrator.apply(bundle.golden.probability[order])
     return bool(np.all(np.diff(calibrated) >= 0)), "calibrated scores rise with the classifier's"
 
 
-def id_relabelling(bundle: "Bundle") -> Outcome:
+def id_relabelling(bundle: Scorer) -> Outcome:
     """Who the patients are, and in which order their events come, does not show in the scores."""
     events = _synthetic_events(bundle)
     if events is None:
@@ -127,7 +127,7 @@ def id_relabelling(bundle: "Bundle") -> Outcome:
     )
 
 
-def unknown_code(bundle: "Bundle") -> Outcome:
+def unknown_code(bundle: Scorer) -> Outcome:
     """A code that the bundle does not know is ignored and counted."""
     events = _synthetic_events(bundle)
     if events is None:
@@ -142,7 +142,7 @@ def unknown_code(bundle: "Bundle") -> Outcome:
     return found == scores and is_counted, f"{len(foreign)} rows of an unknown code are ignored and counted"
 
 
-def size_budget(bundle: "Bundle") -> Outcome:
+def size_budget(bundle: Scorer) -> Outcome:
     """The bundle is small enough to be fetched at every start."""
     return (
         bundle.n_bytes <= MAX_BUNDLE_BYTES,
@@ -152,7 +152,7 @@ def size_budget(bundle: "Bundle") -> Outcome:
     )
 
 
-TESTS: Final[dict[str, Callable[["Bundle"], Outcome]]] = {
+TESTS: Final[dict[str, Callable[[Scorer], Outcome]]] = {
     "golden rows": golden_rows,
     "batches": batch_invariance,
     "score range": score_range,
@@ -170,7 +170,7 @@ def _all_hold(checks: dict[str, bool], words: str) -> tuple[bool, str]:
     return not failed, f"{words}: " + (", ".join(checks) if not failed else "not " + ", not ".join(failed))
 
 
-def _synthetic_events(bundle: "Bundle") -> "pd.DataFrame | None":
+def _synthetic_events(bundle: Scorer) -> "pd.DataFrame | None":
     """Events of invented patients with the bundle's codes: the first has all, the next every second one, and so on."""
     import pandas as pd
 
@@ -187,12 +187,12 @@ def _synthetic_events(bundle: "Bundle") -> "pd.DataFrame | None":
     return pd.DataFrame(rows, columns=["patient_id", "time", "code", "numeric_value"])
 
 
-def _score_table(bundle: "Bundle", events: "pd.DataFrame") -> "pd.DataFrame":
+def _score_table(bundle: Scorer, events: "pd.DataFrame") -> "pd.DataFrame":
     has_index = bundle.document.scoring.index_kind != "none"
     return bundle.predict_events(events, _INDEX_DATE if has_index else None, _nothing_known(bundle))
 
 
-def _nothing_known(bundle: "Bundle") -> "pd.DataFrame | None":
+def _nothing_known(bundle: Scorer) -> "pd.DataFrame | None":
     """Demographics of nobody, with the columns that the bundle uses."""
     import pandas as pd
 
@@ -203,6 +203,6 @@ def _nothing_known(bundle: "Bundle") -> "pd.DataFrame | None":
     )
 
 
-def _scores(bundle: "Bundle", events: "pd.DataFrame") -> dict[Any, float]:
+def _scores(bundle: Scorer, events: "pd.DataFrame") -> dict[Any, float]:
     table = _score_table(bundle, events)
     return dict(zip(table["patient_id"], table["probability"].tolist(), strict=True))

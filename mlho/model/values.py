@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from mlho.encoding.demographics import DemographicsEncoder, NumberCode
+from mlho.encoding.cohort.demographics import DemographicsEncoder, NumberCode
 from mlho.method.selection.features import Encoding
 
 YES, NO, NONE = "yes", "no", "none"

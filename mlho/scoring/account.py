@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mlho.encoding.ledger import Ledger, Rule
+from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.errors import DataError
 from mlho.report.result import LedgerRule, LedgerSummary, Part
 from mlho.scoring.parts import hashes_of, read_part

@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.encoding.blocks import pack_block
-from mlho.encoding.cohort import Cohort
-from mlho.encoding.dictionary import Dictionary, merge_dictionary
-from mlho.encoding.ledger import Ledger
-from mlho.encoding.matrix import Matrix
-from mlho.encoding.partition import encode_partition
-from mlho.encoding.persons import NO_DATE
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.persons import NO_DATE
+from mlho.encoding.events.blocks import pack_block
+from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
+from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.events.matrix import Matrix
+from mlho.encoding.events.partition import encode_partition
 from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, scoring_spec

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.arrays import pack_texts, read_arrays, write_arrays
-from mlho.encoding.demographics import CategoryCode, DemographicsEncoder
-from mlho.encoding.join import DAYS_PER_YEAR
-from mlho.encoding.persons import AGE, BIRTH_COLUMNS, NO_DATE, Persons, RawColumn, read_persons
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
+from mlho.encoding.cohort.join import DAYS_PER_YEAR
+from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS, NO_DATE, Persons, RawColumn, read_persons
 from mlho.errors import DataError
 from mlho.model.frames import Samples
 from mlho.scoring.roster import mapped_texts, text_array

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.arrays import pack_texts, read_arrays, write_arrays
-from mlho.encoding.cohort import NO_BOUND
-from mlho.encoding.labels import encode_patients, read_index, read_patients
-from mlho.encoding.windows import year_bounds
+from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.labels import encode_patients, read_index, read_patients
+from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError
 from mlho.model.frames import NO_DATE, Samples
 from mlho.sources import Source, list_inputs

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What the user asks for: training and scoring specifications, frozen and hashed."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mlho.steps.base import Step
+from mlho.steps.base import Step, register
 from mlho.steps.encode.balance_ledger import BalanceLedger
 from mlho.steps.encode.check_splits import CheckSplits
 from mlho.steps.encode.define_cohort import DefineCohort
@@ -29,9 +29,8 @@ from mlho.steps.score.score_absent import ScoreAbsent
 from mlho.steps.score.score_partition import ScorePartition
 from mlho.steps.score.verify_bundle import TestBundle
 
-STEPS: Final[Mapping[str, Step]] = {
-    step.kind: step
-    for step in (
+STEPS: Final[Mapping[str, Step]] = register(
+    (
         DefineCohort(),
         EncodePartition(),
         DescribeCodes(),
@@ -57,4 +56,4 @@ STEPS: Final[Mapping[str, Step]] = {
         ScoreAbsent(),
         CommitScores(),
     )
-}
+)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,11 +23,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreUnavailable
 from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
 from mlho.spec.types import PLAUSIBLE_YEARS
-from mlho.steps.records import Commit, StoredFile, read_commit, write_commit
+from mlho.steps.proposals import find_proposal, propose
+from mlho.steps.records import Commit, Outcome, StoredFile, different_bytes, read_commit, write_commit
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import blob_key
 
 _MANY: Final = 1_000
+_REGISTRY: Final[dict[str, "Step"]] = {}
 UNREAD: Final = "-"  # stands for a table that a step does not read
 
 
@@ -229,16 +231,6 @@ class Step(ABC):
         """Read the inputs, write files to ``work.out``, and return the facts for the commit record."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A task that is done, and whether this execution did it."""
-
-    commit: Commit
-    is_new: bool
-    is_proposed: bool = False
-    """In compat mode: the record is not in the store yet, the scheduler is to adopt it (``mlho/steps/proposals.py``)."""
-
-
 def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None = None) -> Outcome:
     """Do a task unless it is done: blobs first, the commit record last; in compat mode a proposal in its place.
 
@@ -268,8 +260,6 @@ def _make(task: Task, store: Store, data: Path | str, scratch: Path | None) -> C
 
 
 def _propose(task: Task, store: Store, data: Path | str, scratch: Path | None) -> Outcome:
-    from mlho.steps.proposals import find_proposal, propose  # which imports this module
-
     return find_proposal(store, task.key) or propose(store, _make(task, store, data, scratch))
 
 
@@ -293,9 +283,13 @@ def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
 
 def step_named(kind: str) -> Step:
     """The step of this kind."""
-    from mlho.steps import STEPS  # the steps import this module
+    return _REGISTRY[kind]
 
-    return STEPS[kind]
+
+def register(steps: Iterable[Step]) -> Mapping[str, Step]:
+    """Make steps known by their kind. The package does so when it is imported, which is before this module can be."""
+    _REGISTRY.update({step.kind: step for step in steps})
+    return _REGISTRY
 
 
 def _open_inputs(task: Task, store: Store) -> dict[str, tuple[Artifact, ...]]:
@@ -327,11 +321,3 @@ def _commit(store: Store, commit: Commit) -> Outcome:
     if first.digest != commit.digest:
         raise different_bytes(commit)
     return Outcome(first, is_new=False)
-
-
-def different_bytes(commit: Commit) -> MlhoError:
-    """The error of a task whose output depends on chance."""
-    return MlhoError(
-        f"{commit.kind}: two attempts of task {commit.task[:12]}… gave different bytes. The run stops, because its "
-        "result would depend on chance. Report this as a defect."
-    )

@@ -10,9 +10,9 @@ from mlho.steps.base import InputFile, Work
 from mlho.store.base import file_digest
 
 if TYPE_CHECKING:
-    from mlho.encoding.cohort import Cohort
+    from mlho.encoding.cohort.cohort import Cohort
     from mlho.sources.files import DataRoot, RemoteFile
-    from mlho.training.problem import Problem
+    from mlho.training.iterations.problem import Problem
 
 
 def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
@@ -63,17 +63,17 @@ def checked_root(work: Work) -> "DataRoot":
 
 def open_cohort(work: Work) -> "Cohort":
     """The cohort among the inputs."""
-    from mlho.encoding.cohort import Cohort
+    from mlho.encoding.cohort.cohort import Cohort
 
     return Cohort.read(work.one("cohort").path("cohort.arr"))
 
 
 def open_problem(work: Work) -> "Problem":
     """The learning problem, from the cohort, the dictionary, the packed blocks and the concepts among the inputs."""
-    from mlho.encoding.concepts import Concepts
-    from mlho.encoding.dictionary import Dictionary
-    from mlho.encoding.matrix import Matrix
-    from mlho.training.problem import Problem
+    from mlho.encoding.events.concepts import Concepts
+    from mlho.encoding.events.dictionary import Dictionary
+    from mlho.encoding.events.matrix import Matrix
+    from mlho.training.iterations.problem import Problem
 
     cohort = open_cohort(work)
     codes = Dictionary.read(work.one("dictionary").path("dictionary.arr")).codes

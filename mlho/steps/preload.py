@@ -10,13 +10,13 @@ import sys
 
 import numpy as np
 
-import mlho.encoding.blocks
-import mlho.encoding.define
-import mlho.encoding.partition
+import mlho.encoding.cohort.define
+import mlho.encoding.events.blocks
+import mlho.encoding.events.partition
 import mlho.sources.dbmart
-import mlho.training.final
-import mlho.training.publish
-import mlho.training.summary  # noqa: F401 - importing is the purpose
+import mlho.training.results.final
+import mlho.training.results.publish
+import mlho.training.results.summary  # noqa: F401 - importing is the purpose
 from mlho.method.consensus.cholesky import factor
 
 factor(np.eye(1))

@@ -10,8 +10,7 @@ wrote it, and attempts that gave different bytes never pass unnoticed, without a
 from collections.abc import Callable, Iterable, Iterator
 
 from mlho.errors import ArtifactNotFound
-from mlho.steps.base import Outcome, different_bytes
-from mlho.steps.records import Commit, parse_record, read_commit, write_commit
+from mlho.steps.records import Commit, Outcome, different_bytes, parse_record, read_commit, write_commit
 from mlho.store.base import Store
 from mlho.store.keys import PROPOSALS, proposal_key, proposals_prefix
 

@@ -5,6 +5,7 @@ again, and the new record replaces exactly those damaged bytes, by a conditional
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -117,4 +118,22 @@ def write_commit(store: Store, commit: Commit) -> Commit | None:
             return None
     raise StoreUnavailable(
         f"commit {commit.task[:12]}…: it was damaged, and changed each time that it was to be replaced. Run the same command again."
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A task that is done, and whether this execution did it."""
+
+    commit: Commit
+    is_new: bool
+    is_proposed: bool = False
+    """In compat mode: the record is not in the store yet, the scheduler is to adopt it (``mlho/steps/proposals.py``)."""
+
+
+def different_bytes(commit: Commit) -> MlhoError:
+    """The error of a task whose output depends on chance."""
+    return MlhoError(
+        f"{commit.kind}: two attempts of task {commit.task[:12]}… gave different bytes. The run stops, because its "
+        "result would depend on chance. Report this as a defect."
     )

@@ -12,7 +12,8 @@ from mlho.processes import usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import parse_scoring_spec
 from mlho.spec.training import RunSpec, parse_spec
-from mlho.steps.base import Outcome, Task
+from mlho.steps.base import Task
+from mlho.steps.records import Outcome
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import RUNS

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Carries out a run anywhere: plan, ready tasks, run loop, process pool."""

@@ -23,9 +23,9 @@ from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec, canonical_json, run_id
-from mlho.steps.base import Outcome, Task, verified_blob
+from mlho.steps.base import Task, verified_blob
 from mlho.steps.proposals import adopt, adopt_late, discard
-from mlho.steps.records import Commit, read_commit
+from mlho.steps.records import Commit, Outcome, read_commit
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, commit_key, run_key
 from scheduler.engine.commits import Commits

@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from mlho.errors import MlhoError
-from mlho.steps.base import Outcome, Task, execute
+from mlho.steps.base import Task, execute
+from mlho.steps.records import Outcome
 from mlho.store import open_store
 from scheduler.engine.forkserver import begin_server
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mlho.errors import StoreOutage
 from mlho.protocol.failures import Quarantined
-from mlho.steps.base import Outcome
+from mlho.steps.records import Outcome
 from scheduler.engine.commits import Commits
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Plan, PlannedTask

@@ -21,9 +21,9 @@ from mlho.protocol.events import Event, EventKind
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
 from mlho.protocol.messages import Refusal, TaskMessage, new_message
 from mlho.protocol.scripts import LEASE_MS, MAX_ATTEMPTS, MESSAGE_MS
-from mlho.steps.base import Outcome, Task
+from mlho.steps.base import Task
 from mlho.steps.proposals import adopt
-from mlho.steps.records import Commit, read_commit
+from mlho.steps.records import Commit, Outcome, read_commit
 from mlho.store.base import Store
 from scheduler.engine.outages import StoreHealth, given_up
 from scheduler.queue.dispatch import Sender

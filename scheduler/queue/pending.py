@@ -11,7 +11,7 @@ import structlog
 
 from mlho.protocol.documents import Start
 from mlho.protocol.failures import Failure
-from mlho.steps.base import Outcome
+from mlho.steps.records import Outcome
 from scheduler.engine.outages import StoreHealth
 
 OTHER_KEY: Final = "Workers refuse the messages, as they are signed with another key. Give all workers the scheduler's MLHO_SIGNING_KEY."

@@ -10,7 +10,8 @@ from typing import Self
 
 from mlho.protocol.documents import State
 from mlho.protocol.tracing import RUN, Span, Traces, step_part
-from mlho.steps.base import Outcome, Task
+from mlho.steps.base import Task
+from mlho.steps.records import Outcome
 from scheduler.engine.loop import Executor
 
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A scheduler process in a cluster: leader election, health over HTTP, rotated Secrets, start and end."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import parquet
 
-import mlho.encoding.define
+import mlho.encoding.cohort.define
 from tests.builders import Tables, make_tables, write_spec, write_tables
 
 CANARY = "Jane-Q-Canary-"
@@ -288,7 +288,7 @@ def test_a_foreign_error_shows_its_kind_and_place_only(command, inline, tmp_path
     def fail(*_: object) -> None:
         raise KeyError(f"{CANARY}1234")
 
-    monkeypatch.setattr(mlho.encoding.define, "define_cohort", fail)
+    monkeypatch.setattr(mlho.encoding.cohort.define, "define_cohort", fail)
     write_tables(tmp_path, TABLES)
 
     said = command("run", write_spec(tmp_path), "--log", "json")

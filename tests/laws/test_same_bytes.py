@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import mlho.encoding.cohort
-import mlho.encoding.segments
+import mlho.encoding.cohort.cohort
+import mlho.encoding.events.segments
 import scheduler.engine.plan
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
@@ -118,7 +118,7 @@ def test_blocks_of_patients_do_not_change_the_numbers(plain, monkeypatch):
     """How many patients a block holds changes how the matrix is stored, and no figure."""
     changes = SPECS["values and their ranges, duplicates dropped"]
     one = run_inline(plain, MemoryStore(), changes)
-    for module in (mlho.encoding.cohort, mlho.encoding.segments):
+    for module in (mlho.encoding.cohort.cohort, mlho.encoding.events.segments):
         monkeypatch.setattr(module, "BLOCK_PATIENTS", 64)
     many = run_inline(plain, MemoryStore(), changes)
 

@@ -23,9 +23,9 @@ from mlho.steps.inputs import open_problem
 from mlho.steps.records import Commit
 from mlho.store import open_store
 from mlho.store.base import Store
-from mlho.training.design import Design, learn_design
-from mlho.training.problem import Problem
-from mlho.training.selection import select
+from mlho.training.iterations.design import Design, learn_design
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import select
 from scheduler.engine.loop import Run, carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort, plan_run

@@ -21,8 +21,8 @@ from mlho.log import configure
 from mlho.settings import Settings
 from mlho.spec.training import digest_of
 from mlho.steps import STEPS
-from mlho.steps.base import Outcome, Step, Work
-from mlho.steps.records import Commit
+from mlho.steps.base import Step, Work
+from mlho.steps.records import Commit, Outcome
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key

@@ -17,7 +17,7 @@ import redis
 from mlho.protocol.documents import Execution, State
 from mlho.protocol.names import Names
 from mlho.settings import BROKER, SIGNING_KEY
-from mlho.steps.base import Outcome
+from mlho.steps.records import Outcome
 from mlho.store.local import LocalStore
 from scheduler.queue.dispatch import Sender
 from scheduler.queue.executions import begin_execution, end_execution

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from mlho.steps.base import Outcome
+from mlho.steps.records import Outcome
 from scheduler.queue.executor import QueueExecutor
 from tests.services.queue_home import Home, result, wait_until
 from tests.services.queue_steps import noted_pid, noted_starts, task

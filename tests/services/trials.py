@@ -15,7 +15,7 @@ import redis
 
 from mlho.protocol.failures import Quarantined
 from mlho.protocol.scripts import HEARTBEAT_SECONDS
-from mlho.steps.base import Outcome
+from mlho.steps.records import Outcome
 from scheduler.queue.executor import QueueExecutor
 from tests.services.measured import Measured
 from tests.services.queue_home import Home, result, wait_until

@@ -125,7 +125,7 @@ def test_an_attempt_that_failed_is_none_of_those_that_the_alert_leaves_out():
     """The alert counts every failure class, and no other end of an attempt."""
     (alert,) = (own for own in expressions() if "outcome!~" in own)
     left_out = set(re.findall(r'outcome!~"(.*?)"', alert)[0].split("|"))
-    source = (REPO / "worker" / "tasks.py").read_text(encoding="utf-8")
+    source = (REPO / "worker" / "task_handler.py").read_text(encoding="utf-8")
 
     assert left_out == set(re.findall(r'return "(\w+)"', source))
     assert not left_out & {own.value for own in FailureClass}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlho.encoding.ledger import Rule
+from mlho.encoding.events.ledger import Rule
 from mlho.errors import MlhoError
 from mlho.protocol import documents
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES

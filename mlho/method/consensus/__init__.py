@@ -1,1 +1,1 @@
-"""TODO."""
+"""The consensus model: unpenalised logistic regression with odds ratios and intervals."""

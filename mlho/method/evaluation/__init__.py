@@ -1,1 +1,1 @@
-"""TODO."""
+"""How well predictions do: discrimination, calibration, thresholds, net benefit, with intervals."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Which features to learn from: prevalence screen, then joint mutual information."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How much iterations agree: confidence scores, stability of selected sets, spread of a figure."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Figures of a result: one picture with its numbers and its reading."""

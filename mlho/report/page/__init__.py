@@ -1,1 +1,1 @@
-"""TODO."""
+"""The report as one self-contained HTML page."""

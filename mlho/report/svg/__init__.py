@@ -1,1 +1,1 @@
-"""TODO."""
+"""Charts as SVG text: canvas, charts of rows, curves."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Steps from events to the packed matrix, and the ledger that balances them."""

@@ -19,10 +19,10 @@ class BalanceLedger(Step):
         """Write ``ledger.json``: the total, which does not depend on the partitions."""
         import numpy as np
 
-        from mlho.encoding.fates import join_fates, samples_lost
-        from mlho.encoding.ledger import Ledger
-        from mlho.encoding.partition import EncodedPartition
-        from mlho.encoding.patients import check_partitioned_by_patient
+        from mlho.encoding.events.fates import join_fates, samples_lost
+        from mlho.encoding.events.ledger import Ledger
+        from mlho.encoding.events.partition import EncodedPartition
+        from mlho.encoding.events.patients import check_partitioned_by_patient
 
         parts = [EncodedPartition.read(part.path("partition.arr")) for part in work.inputs["partitions"]]
         if work.spec.data.partitioned_by == "patient":

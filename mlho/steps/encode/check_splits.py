@@ -21,7 +21,7 @@ class CheckSplits(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``splits.json``, which says only that all is well: what depends on it stays when iterations are added."""
-        from mlho.training.splits import check_splits
+        from mlho.training.iterations.splits import check_splits
 
         check_splits(work.spec.validation, open_cohort(work))
         work.write_json("splits.json", {"checked": True})

@@ -27,7 +27,7 @@ class DefineCohort(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``cohort.arr`` and ``labels.json``."""
-        from mlho.encoding.define import define_cohort
+        from mlho.encoding.cohort.define import define_cohort
 
         result = define_cohort(work.spec, checked_root(work))
         result.cohort.write(work.out / "cohort.arr")

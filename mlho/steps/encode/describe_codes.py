@@ -15,7 +15,7 @@ class DescribeCodes(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``concepts.json``."""
-        from mlho.encoding.concepts import Concepts, harvest_descriptions, read_concepts
+        from mlho.encoding.events.concepts import Concepts, harvest_descriptions, read_concepts
         from mlho.sources import source_named
         from mlho.sources.files import InputFile
 

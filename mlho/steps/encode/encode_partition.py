@@ -21,8 +21,8 @@ class EncodePartition(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``segments.arr`` and ``partition.arr``."""
-        from mlho.encoding.partition import encode_partition
-        from mlho.encoding.windows import needs_values
+        from mlho.encoding.cohort.windows import needs_values
+        from mlho.encoding.events.partition import encode_partition
         from mlho.sources import source_named
         from mlho.sources.events import iter_events
         from mlho.sources.files import InputFile

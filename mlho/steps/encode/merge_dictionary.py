@@ -13,8 +13,8 @@ class MergeDictionary(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``dictionary.arr``."""
-        from mlho.encoding.dictionary import merge_dictionary
-        from mlho.encoding.partition import EncodedPartition
+        from mlho.encoding.events.dictionary import merge_dictionary
+        from mlho.encoding.events.partition import EncodedPartition
 
         partitions = [EncodedPartition.read(part.path("partition.arr")) for part in work.inputs["partitions"]]
         dictionary, _ = merge_dictionary(partitions)
@@ -25,7 +25,7 @@ class MergeDictionary(Step):
 
 
 def _no_row_used(partitions: list[Any]) -> DataError:
-    from mlho.encoding.ledger import Ledger, Rule
+    from mlho.encoding.events.ledger import Ledger, Rule
 
     total = Ledger.total(partition.ledger for partition in partitions)
     dropped = [f"{total.n_dropped(rule)} {rule.words}" for rule in Rule if total.n_dropped(rule)]

@@ -20,9 +20,9 @@ class PackFeatures(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``block.arr``."""
-        from mlho.encoding.blocks import pack_block
-        from mlho.encoding.dictionary import Dictionary
-        from mlho.encoding.partition import EncodedPartition
+        from mlho.encoding.events.blocks import pack_block
+        from mlho.encoding.events.dictionary import Dictionary
+        from mlho.encoding.events.partition import EncodedPartition
 
         dictionary = Dictionary.read(work.one("dictionary").path("dictionary.arr"))
         parts = work.inputs["partitions"]

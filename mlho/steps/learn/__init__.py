@@ -1,1 +1,1 @@
-"""TODO."""
+"""Steps that select, fit and evaluate, per iteration and fold."""

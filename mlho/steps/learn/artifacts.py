@@ -9,12 +9,12 @@ from mlho.steps.base import Artifact, Step, Work
 from mlho.steps.learn.held_out import held_out_together
 
 if TYPE_CHECKING:
-    from mlho.training.consensus_folds import ConsensusFold, Held, Vote
-    from mlho.training.folds import CrossValidation, FoldScores
-    from mlho.training.iteration import IterationOutcome
-    from mlho.training.problem import Problem
-    from mlho.training.records import IterationRecord
-    from mlho.training.selection import Selection
+    from mlho.training.iterations.folds import CrossValidation, FoldScores
+    from mlho.training.iterations.iteration import IterationOutcome
+    from mlho.training.iterations.problem import Problem
+    from mlho.training.iterations.selection import Selection
+    from mlho.training.results.consensus_folds import ConsensusFold, Held, Vote
+    from mlho.training.results.records import IterationRecord
 
 
 class LearningStep(Step):
@@ -60,7 +60,7 @@ def write_selection(path: Path, selection: "Selection") -> None:
 def read_selection(artifact: Artifact) -> "Selection":
     """Read what :func:`write_selection` wrote."""
     from mlho.arrays import read_arrays
-    from mlho.training.selection import Selection
+    from mlho.training.iterations.selection import Selection
 
     arrays = read_arrays(artifact.path("selection.arr"))
     return Selection(
@@ -87,7 +87,7 @@ def write_fold(path: Path, fold: "FoldScores") -> None:
 def read_folds(work: Work) -> "list[FoldScores]":
     """Scores of every fold among the inputs, in their order."""
     from mlho.arrays import read_arrays
-    from mlho.training.folds import FoldScores
+    from mlho.training.iterations.folds import FoldScores
 
     found = []
     for artifact in work.inputs["folds"]:
@@ -107,7 +107,7 @@ def write_vote(path: Path, vote: "Vote") -> None:
 def read_votes(work: Work) -> "list[Vote]":
     """What every subsample among the inputs says, in their order."""
     from mlho.arrays import read_arrays
-    from mlho.training.consensus_folds import Vote
+    from mlho.training.results.consensus_folds import Vote
 
     return [Vote(**read_arrays(artifact.path("vote.arr"))) for artifact in work.inputs["subsamples"]]
 
@@ -123,8 +123,8 @@ def write_consensus_fold(path: Path, fold: "ConsensusFold") -> None:
 def read_consensus_folds(work: Work) -> "dict[Held, ConsensusFold]":
     """Every set of folds held out, among the inputs."""
     from mlho.arrays import read_arrays
-    from mlho.training.consensus_folds import ConsensusFold
-    from mlho.training.folds import FoldScores
+    from mlho.training.iterations.folds import FoldScores
+    from mlho.training.results.consensus_folds import ConsensusFold
 
     held = held_out_together(work.spec.validation)
     found = {}
@@ -150,7 +150,7 @@ def read_cross_validation(work: Work, classifier: str) -> "CrossValidation | Non
     """What the performance among the inputs says of the final model's setting; ``None`` for a model on ranked features."""
     from mlho.arrays import read_arrays
     from mlho.method.classifiers import classifier_named
-    from mlho.training.folds import CrossValidation
+    from mlho.training.iterations.folds import CrossValidation
 
     artifact = work.one("performance")
     if "cv.arr" not in artifact.names:
@@ -171,7 +171,7 @@ def write_iteration(work: Work, problem: "Problem", outcome: "IterationOutcome")
     import numpy as np
 
     from mlho.arrays import write_arrays
-    from mlho.training.records import record_iteration
+    from mlho.training.results.records import record_iteration
 
     work.write_json("iteration.json", record_iteration(problem, outcome).model_dump(mode="json"))
     calibrated = {name: candidate.calibrated for name, candidate in outcome.candidates.items()}
@@ -180,7 +180,7 @@ def write_iteration(work: Work, problem: "Problem", outcome: "IterationOutcome")
 
 def read_iterations(work: Work) -> "list[IterationRecord]":
     """Records of the iterations among the inputs."""
-    from mlho.training.records import IterationRecord
+    from mlho.training.results.records import IterationRecord
 
     return [
         IterationRecord.model_validate(json.loads(artifact.read("iteration.json")))

@@ -15,7 +15,7 @@ class FinishIteration(LearningStep):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``iteration.json`` and ``scores.arr``."""
-        from mlho.training.iteration import finish_iteration
+        from mlho.training.iterations.iteration import finish_iteration
 
         problem = open_problem(work)
         selection = read_selection(work.one("selection"))

@@ -34,7 +34,7 @@ class RunConsensusFold(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``fold.arr``."""
-        from mlho.training.consensus_folds import run_consensus_fold, vote
+        from mlho.training.results.consensus_folds import run_consensus_fold, vote
 
         problem, held = open_problem(work), tuple(work.params["held"])
         if work.inputs.get("subsamples"):

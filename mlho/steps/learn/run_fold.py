@@ -15,7 +15,7 @@ class RunFold(LearningStep):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``fold.arr``."""
-        from mlho.training.folds import run_fold
+        from mlho.training.iterations.folds import run_fold
 
         problem = open_problem(work)
         fold = run_fold(

@@ -15,7 +15,7 @@ class RunIteration(LearningStep):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``iteration.json`` and ``scores.arr``."""
-        from mlho.training.iteration import finish_iteration, select_and_run_folds
+        from mlho.training.iterations.iteration import finish_iteration, select_and_run_folds
 
         problem, iteration = open_problem(work), work.params["iteration"]
         selection, folds = select_and_run_folds(problem, iteration)

@@ -14,7 +14,7 @@ class RunSubsample(LearningStep):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``vote.arr``."""
-        from mlho.training.consensus_folds import vote
+        from mlho.training.results.consensus_folds import vote
 
         own = vote(open_problem(work), tuple(work.params["held"]), work.params["subsample"])
         write_vote(work.out / "vote.arr", own)

@@ -15,8 +15,8 @@ class SelectFeatures(LearningStep):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``selection.arr``."""
-        from mlho.training.selection import select
-        from mlho.training.splits import FINAL
+        from mlho.training.iterations.selection import select
+        from mlho.training.iterations.splits import FINAL
 
         problem, iteration = open_problem(work), work.params["iteration"]
         train = problem.samples_of(problem.partition(iteration).is_train)

@@ -24,7 +24,7 @@ class SummarizeRun(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``summary.json``."""
-        from mlho.training.summary import summarize
+        from mlho.training.results.summary import summarize
 
         problem = open_problem(work)
         summary = summarize(problem, read_iterations(work))

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Steps that fit, verify and report the final model."""

@@ -26,13 +26,13 @@ class FitFinalModel(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``bundle/…`` and ``final.json``."""
-        from mlho.training.final import consensus_features, fit_final
-        from mlho.training.folds import cross_validate
-        from mlho.training.iteration import select_and_run_folds
-        from mlho.training.performance import PerformanceRecord
-        from mlho.training.publish import pack_bundle
-        from mlho.training.splits import FINAL
-        from mlho.training.summary import SummaryRecord
+        from mlho.training.iterations.folds import cross_validate
+        from mlho.training.iterations.iteration import select_and_run_folds
+        from mlho.training.iterations.splits import FINAL
+        from mlho.training.results.final import consensus_features, fit_final
+        from mlho.training.results.performance import PerformanceRecord
+        from mlho.training.results.publish import pack_bundle
+        from mlho.training.results.summary import SummaryRecord
 
         problem = open_problem(work)
         summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))

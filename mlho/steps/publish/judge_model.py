@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mlho.training.problem import Problem
+    from mlho.training.iterations.problem import Problem
 
 
 class JudgeModel(Step):
@@ -32,8 +32,8 @@ class JudgeModel(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``performance.json``; for a model on the consensus ``cv.arr`` as well."""
-        from mlho.training.performance import judge_by_iterations
-        from mlho.training.summary import SummaryRecord, final_classifier
+        from mlho.training.results.performance import judge_by_iterations
+        from mlho.training.results.summary import SummaryRecord, final_classifier
 
         problem = open_problem(work)
         if work.inputs.get("consensus_folds"):
@@ -48,7 +48,7 @@ class JudgeModel(Step):
 
 def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
     """Judge by the outer folds, whose pooled predictions the final model is calibrated on."""
-    from mlho.training.consensus_performance import judge_consensus
+    from mlho.training.results.consensus_performance import judge_consensus
 
     judged = judge_consensus(problem, read_consensus_folds(work), read_iterations(work))
     write_cross_validation(work, judged.cv)

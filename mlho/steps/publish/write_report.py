@@ -35,9 +35,9 @@ class WriteReport(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write both, and give the result's digest."""
         from mlho.report.page.html import render_html
-        from mlho.training.performance import PerformanceRecord
-        from mlho.training.publish import assemble_result
-        from mlho.training.summary import SummaryRecord
+        from mlho.training.results.performance import PerformanceRecord
+        from mlho.training.results.publish import assemble_result
+        from mlho.training.results.summary import SummaryRecord
 
         problem = open_problem(work)
         summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))

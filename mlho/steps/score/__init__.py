@@ -1,1 +1,1 @@
-"""TODO."""
+"""Steps of a scoring run."""

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlho.encoding.blocks import pack_block
-from mlho.encoding.cohort import Cohort
-from mlho.encoding.dictionary import merge_dictionary
-from mlho.encoding.partition import encode_partition
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.blocks import pack_block
+from mlho.encoding.events.dictionary import merge_dictionary
+from mlho.encoding.events.partition import encode_partition
 from mlho.spec.training import TrainingSpec
 
 

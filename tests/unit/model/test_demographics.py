@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlho.encoding.demographics import CategoryCode, DemographicsEncoder, NumberCode
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode
 from mlho.errors import DataError
 from mlho.model.demographics import demographics_block
 from mlho.model.frames import NO_DATE, samples_of, samples_of_frame

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlho.encoding.blocks import pack_block
-from mlho.encoding.define import define_cohort
-from mlho.encoding.demographics import encode_demographics
-from mlho.encoding.dictionary import merge_dictionary
-from mlho.encoding.matrix import Matrix
-from mlho.encoding.partition import encode_partition
+from mlho.encoding.cohort.define import define_cohort
+from mlho.encoding.cohort.demographics import encode_demographics
+from mlho.encoding.events.blocks import pack_block
+from mlho.encoding.events.dictionary import merge_dictionary
+from mlho.encoding.events.matrix import Matrix
+from mlho.encoding.events.partition import encode_partition
 from mlho.errors import DataError
 from mlho.method.classifiers import classifier_named
 from mlho.method.classifiers.tree_matrix import dense_rows

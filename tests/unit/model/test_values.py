@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlho.encoding.demographics import CategoryCode, DemographicsEncoder, NumberCode
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode
 from mlho.method.selection.features import Encoding
 from mlho.model.values import demographic_in_words, value_in_words
 

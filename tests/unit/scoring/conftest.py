@@ -29,6 +29,7 @@ CHANGES = {
     "features.windows": [365, 900],
     "cohort.gapDays": 5,
     "data.duplicates": "drop",
+    "selection.nFeatures": 16,  # enough for values to be among them
 }
 SCORE = {
     "apiVersion": "mlho.io/v1alpha1",

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-import mlho.encoding.cohort
-import mlho.encoding.segments
+import mlho.encoding.cohort.cohort
+import mlho.encoding.events.segments
 import mlho.scoring.partition
 from mlho.model.bundle import load_bundle
 from mlho.steps.base import Work, _open_inputs
 from mlho.steps.inputs import open_problem
 from mlho.store.memory import MemoryStore
-from mlho.training.final import fit_final
-from mlho.training.folds import cross_validate
-from mlho.training.iteration import select_and_run_folds
-from mlho.training.splits import FINAL
+from mlho.training.iterations.folds import cross_validate
+from mlho.training.iterations.iteration import select_and_run_folds
+from mlho.training.iterations.splits import FINAL
+from mlho.training.results.final import fit_final
 from scheduler.cli.parser import main
 from scheduler.engine.loop import carry_out
 from tests.builders import Nobody, make_tables
@@ -244,7 +244,7 @@ def test_another_cut_gives_the_same_scores(partitions, trained, beside):
 def test_blocks_do_not_show(trained, monkeypatch):
     """A partition is scored in blocks of patients and explained in blocks of samples: the same rows."""
     expected = score_inline(trained.folder, MemoryStore())
-    for module in (mlho.encoding.cohort, mlho.encoding.segments):
+    for module in (mlho.encoding.cohort.cohort, mlho.encoding.events.segments):
         monkeypatch.setattr(module, "BLOCK_PATIENTS", 16)
     monkeypatch.setattr(mlho.scoring.partition, "_CONTRIBUTIONS_AT_ONCE", 100)
 

@@ -9,7 +9,7 @@ import pytest
 from mlho.steps.base import Work, _open_inputs
 from mlho.steps.inputs import open_problem
 from mlho.store.local import LocalStore
-from mlho.training.problem import Problem
+from mlho.training.iterations.problem import Problem
 from tests.builders import Tables, make_tables, run_inline, write_tables
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlho.encoding.cohort import CategoricalColumn, NumericColumn
-from mlho.training.design import learn_design
-from mlho.training.folds import run_fold
-from mlho.training.iteration import finish_iteration, select_and_run_folds
-from mlho.training.selection import select
-from mlho.training.splits import partition
+from mlho.encoding.cohort.cohort import CategoricalColumn, NumericColumn
+from mlho.training.iterations.design import learn_design
+from mlho.training.iterations.folds import run_fold
+from mlho.training.iterations.iteration import finish_iteration, select_and_run_folds
+from mlho.training.iterations.selection import select
+from mlho.training.iterations.splits import partition
 from tests.builders import make_tables
 
 VALUES = {"features.aggregates": ["presence", "last", "outOfRange"], "data.tables.concepts": None}

@@ -5,8 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.scheduler.test_objects import WORKERS
-from tests.unit.scheduler.test_reconcile import ASKED, NOW, SEEN, again, job
 
 from scheduler.api.client import ClusterError, ClusterUnavailable, Kind, Listed
 from scheduler.api.config import WorkerTemplate
@@ -16,6 +14,8 @@ from scheduler.controller.conditions import EventReason
 from scheduler.controller.observation import JobFacts
 from scheduler.controller.reconcile import decide
 from scheduler.controller.worker_jobs import WorkerJobs
+from tests.unit.scheduler.api.test_objects import WORKERS
+from tests.unit.scheduler.controller.test_reconcile import ASKED, NOW, SEEN, again, job
 
 QUOTA = 'Kubernetes: jobs.batch "x" is forbidden: exceeded quota: few, used: count/jobs.batch=1 (status 403).'
 NO_LIMIT = 'Error creating: pods "w1-abcde" is forbidden: failed quota: cpu: must specify limits.cpu'

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.scheduler.test_objects import TEMPLATE, WORKERS
-from tests.unit.scheduler.test_reconcile import SEEN, job
 
 from scheduler.api.objects import worker_job
 from scheduler.controller.observation import Seen, job_facts
 from scheduler.controller.reconcile import decide
 from scheduler.replica.rotation import checksum_of, end_on_rotation
+from tests.unit.scheduler.api.test_objects import TEMPLATE, WORKERS
+from tests.unit.scheduler.controller.test_reconcile import SEEN, job
 
 
 def mounted(folder: Path, version: str, **entries: str) -> None:

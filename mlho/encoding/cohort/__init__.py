@@ -1,0 +1,1 @@
+"""Who is in the cohort, from labels and demographics."""

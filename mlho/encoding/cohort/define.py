@@ -1,0 +1,314 @@
+"""Define the cohort: from label rows and demographics to samples in one canonical order, each step accounted for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
+from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons
+from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
+from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
+from mlho.encoding.cohort.windows import year_bounds
+from mlho.errors import DataError
+from mlho.sources import source_named
+from mlho.sources.arrow import as_numpy, int64_array, is_given
+from mlho.sources.files import DataRoot
+from mlho.spec.training import TrainingSpec
+
+USED: Final = "used"
+# In this order; the first that matches names the row. The sentences are shown in the report.
+LABEL_RULES: Final[Mapping[str, str]] = {
+    "no patient": "The label row has no patient id.",
+    "no index date": "The label row has no index date.",
+    "implausible index date": "The year of the index date is not within data.plausibleYears.",
+    "outcome missing": "The label row has no outcome.",
+    "unknown patient": "The demographics do not know the patient (cohort.unknownPatients: drop).",
+    "conflicting labels": "Another row of the same sample has the other outcome (cohort.conflictingLabels).",
+    "equal labels": "Another row of the same sample says the same.",
+}
+_FEW: Final = 20  # fewer patients than this with, or without, the outcome make a warning
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """The cohort, and what became of each label row.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        Patients and samples in canonical order.
+    label_ledger : mapping of rule to rows
+        The rules of ``LABEL_RULES`` and ``used``; their sum is the number of label rows.
+    """
+
+    cohort: Cohort
+    label_ledger: Mapping[str, int]
+
+
+@dataclass
+class _Selection:
+    """Label rows still in, and the account of those that are out."""
+
+    labels: LabelRows
+    is_in: NDArray[np.bool_]
+    ledger: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABEL_RULES, 0))
+    attrition: list[dict[str, Any]] = field(default_factory=list)
+
+    def drop(self, rule: str, is_out: NDArray[np.bool_]) -> None:
+        """Take rows out by a rule; a step of the attrition only if it took any."""
+        is_out = is_out & self.is_in
+        self.ledger[rule] += int(is_out.sum())
+        self.is_in = self.is_in & ~is_out
+        if is_out.any():
+            self.note(rule)
+
+    def note(self, rule: str) -> None:
+        """Add a step: what is left now."""
+        n_patients = _n_distinct(self.labels.patient[self.is_in])
+        self.attrition.append({"rule": rule, "patients": n_patients, "samples": int(self.is_in.sum())})
+
+
+def _n_distinct(patients: NDArray[np.int64]) -> int:
+    """Distinct patients; rows without one do not count."""
+    return int(np.count_nonzero(np.bincount(patients[patients != MISSING])))
+
+
+def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
+    """Cohort that a specification asks for, from the labels and the demographics.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Its parts ``data``, ``cohort``, ``features.demographics`` and ``report.minCell`` count here.
+    root : Path or RemoteRoot
+        The folder, or the place elsewhere, that ``data.uri`` names.
+
+    Returns
+    -------
+    CohortResult
+        Patients sorted by id, samples by (patient, index date), outcomes, demographics, attrition and warnings.
+        The attrition counts label rows as samples until equal ones collapse.
+
+    Raises
+    ------
+    DataError
+        A table is missing, empty or unreadable; a column is missing or of a wrong type; outcomes are of one class or
+        conflict; labelled patients are unknown to the demographics. Counts only.
+    SpecError
+        ``age`` from the birth date is asked for without an index date.
+    """
+    source = source_named(spec.data.source)
+    labels = read_labels(spec.cohort, source, root, spec.data.tables.labels)
+    persons = read_persons(spec, source, root)
+    selection = _Selection(labels, np.ones(len(labels.patient), np.bool_))
+    selection.note("label rows")
+    selection.drop("no patient", labels.patient == MISSING)
+    selection.drop("no index date", ~labels.has_index)
+    selection.drop("implausible index date", _is_implausible(labels, spec))
+    selection.drop("outcome missing", labels.outcome == MISSING)
+    warnings = _drop_unknown(selection, persons, spec)
+    outcome = _one_row_a_sample(selection, spec, warnings)
+    _refuse_one_class(selection, outcome, spec)
+    return CohortResult(
+        _assemble(selection, outcome, persons, spec, warnings),
+        {**selection.ledger, USED: int(selection.is_in.sum())},
+    )
+
+
+def _birth_warnings(birth_us: NDArray[np.int64], spec: TrainingSpec) -> list[str]:
+    """Say how many patients have a birth date that nobody has; it is used as it is."""
+    first, last = spec.data.plausible_years
+    earliest, latest = year_bounds((max(1, first - OLDEST_YEARS), last))
+    n = int(((birth_us != NO_DATE) & ((birth_us < earliest) | (birth_us > latest))).sum())
+    if not n:
+        return []
+    patients = shown_count(n, "patient", spec.report.min_cell)
+    return [
+        capitalized(
+            f"{patients} born more than {OLDEST_YEARS} years before data.plausibleYears, or after them: used as it is."
+        )
+    ]
+
+
+def _is_implausible(labels: LabelRows, spec: TrainingSpec) -> NDArray[np.bool_]:
+    """Label rows whose own index date is in no plausible year."""
+    if spec.cohort.index.column is None:
+        return np.zeros(len(labels.patient), np.bool_)
+    first, last = year_bounds(spec.data.plausible_years)
+    return labels.has_index & ((labels.index_us < first) | (labels.index_us > last))
+
+
+def _drop_unknown(selection: _Selection, persons: Persons | None, spec: TrainingSpec) -> list[str]:
+    """Apply ``cohort.unknownPatients``; warnings so far."""
+    warnings = []
+    if not spec.cohort.has_index:
+        warnings.append("No index date: not predictive, association only.")
+    if persons is None:
+        return warnings
+    if persons.n_without_patient:
+        warnings.append(
+            f"{persons.n_without_patient} rows of the demographics have no patient and are ignored."
+        )
+    patient = selection.labels.patient
+    person_of = _person_of(persons, selection.labels.patient_ids)
+    is_unknown = selection.is_in & (person_of[patient] == MISSING)
+    n_unknown = _n_distinct(patient[is_unknown])
+    policy = spec.cohort.unknown_patients
+    if n_unknown and policy == "error":
+        raise DataError(
+            spec.data.tables.labels,
+            "labelled patients are unknown to the demographics",
+            expected="a row of the demographics for each labelled patient",
+            got=f"{n_unknown} patients without one, of {_n_distinct(patient[selection.is_in])}",
+            remedy="Complete the demographics, check that both tables write ids alike, or set cohort.unknownPatients "
+            "to keep or drop.",
+        )
+    if policy == "drop":
+        selection.drop("unknown patient", is_unknown)
+    elif n_unknown:
+        patients = shown_count(n_unknown, "labelled patient", spec.report.min_cell)
+        are = "is" if is_one(n_unknown, spec.report.min_cell) else "are"
+        warnings.append(capitalized(f"{patients} unknown to the demographics {are} kept."))
+    return warnings
+
+
+def _person_of(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:
+    """Position in the demographics of each patient id, ``MISSING`` where it has none."""
+    found = pc.index_in(patient_ids, value_set=persons.patient_ids)
+    return np.where(is_given(found), as_numpy(found).astype(np.int64), MISSING)
+
+
+def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[str]) -> NDArray[np.int8]:
+    """Collapse the rows of one sample by ``cohort.conflictingLabels``; outcome of each label row."""
+    labels = selection.labels
+    rows = np.flatnonzero(selection.is_in)
+    rows = rows[np.lexsort((labels.index_us[rows], labels.patient[rows]))]
+    if not len(rows):
+        return labels.outcome
+    starts = np.flatnonzero(_is_new_sample(labels, rows))
+    lowest = np.minimum.reduceat(labels.outcome[rows], starts)
+    highest = np.maximum.reduceat(labels.outcome[rows], starts)
+    sample = np.zeros(len(rows), np.int64)
+    sample[starts[1:]] = 1
+    sample = np.cumsum(sample)
+    is_conflict = lowest != highest
+    if is_conflict.any():
+        n_patients = _n_distinct(labels.patient[rows[starts[is_conflict]]])
+        _judge_conflicts(spec, int(is_conflict.sum()), n_patients, warnings)
+    conflicting, later = np.zeros_like(selection.is_in), np.zeros_like(selection.is_in)
+    conflicting[rows] = is_conflict[sample]
+    later[rows] = True
+    later[rows[starts]] = False
+    drops_all = spec.cohort.conflicting_labels == "drop"
+    selection.drop("conflicting labels", conflicting if drops_all else conflicting & later)
+    selection.drop("equal labels", later)
+    outcome = labels.outcome.copy()
+    outcome[rows] = highest[sample]
+    return outcome
+
+
+def _is_new_sample(labels: LabelRows, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    patient, index_us = labels.patient[rows], labels.index_us[rows]
+    changes = (patient[1:] != patient[:-1]) | (index_us[1:] != index_us[:-1])
+    return np.concatenate([np.ones(1, np.bool_), changes])
+
+
+def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnings: list[str]) -> None:
+    policy = spec.cohort.conflicting_labels
+    if policy == "error":
+        sample = "patient" if not spec.cohort.has_index else "patient and index date"
+        raise DataError(
+            spec.data.tables.labels,
+            f"a sample has conflicting outcomes in column {spec.cohort.outcome!r}",
+            expected=f"one outcome for each {sample}",
+            got=f"{n_samples} samples of {n_patients} patients with both 0 and 1",
+            remedy="Correct the labels, or set cohort.conflictingLabels to drop (leave these samples out) or any "
+            "(count them as positive).",
+        )
+    if policy == "drop":  # without a number: that of the rows is in the label ledger, or suppressed there
+        warnings.append("Samples with conflicting outcomes are left out; the label ledger counts their rows.")
+        return
+    smallest = spec.report.min_cell
+    which = f"{shown_count(n_samples, 'sample', smallest)} of {shown_count(n_patients, 'patient', smallest)}"
+    have = (
+        "has conflicting outcomes and counts"
+        if is_one(n_samples, smallest)
+        else "have conflicting outcomes and count"
+    )
+    warnings.append(capitalized(f"{which} {have} as positive."))
+
+
+def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: TrainingSpec) -> None:
+    kept = outcome[selection.is_in]
+    n_positive = int((kept == 1).sum())
+    if 0 < n_positive < len(kept):
+        return
+    dropped = ", ".join(f"{n} {rule}" for rule, n in selection.ledger.items() if n) or "none"
+    raise DataError(
+        spec.data.tables.labels,
+        f"outcome column {spec.cohort.outcome!r} has one class"
+        if len(kept)
+        else "no sample is left of the labels",
+        expected="samples with outcome 0 and samples with outcome 1",
+        got=f"{len(kept) - n_positive} with 0 and {n_positive} with 1 (rows dropped: {dropped})",
+        remedy="Check cohort.outcome and the rules by which rows were dropped.",
+    )
+
+
+def _assemble(
+    selection: _Selection,
+    outcome: NDArray[np.int8],
+    persons: Persons | None,
+    spec: TrainingSpec,
+    warnings: list[str],
+) -> Cohort:
+    """Number the patients that are left, sort the samples, and join the demographics."""
+    labels = selection.labels
+    rows = np.flatnonzero(selection.is_in)
+    rows = rows[np.lexsort((labels.index_us[rows], labels.patient[rows]))]
+    kept, patient_of = np.unique(labels.patient[rows], return_inverse=True)
+    patient_ids = labels.patient_ids.take(int64_array(kept))
+    birth_us = np.full(len(kept), NO_DATE, np.int64)
+    columns: tuple[Any, ...] = ()
+    if persons is not None:
+        person_of = _person_of(persons, patient_ids)
+        birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
+        warnings = [*warnings, *_birth_warnings(birth_us, spec)]
+        where = spec.data.tables.demographics or "demographics"
+        columns, more = join_persons(
+            persons,
+            spec.features.demographics,
+            person_of[patient_of],
+            labels.index_us[rows],
+            patient_of=patient_of,
+            min_cell=spec.report.min_cell,
+            where=where,
+        )
+        warnings = [*warnings, *more]
+    cohort = Cohort(
+        patient_ids=tuple(patient_ids.cast(pa.string()).to_pylist()),
+        birth_us=birth_us,
+        patient_of=patient_of.astype(np.int32),
+        index_us=labels.index_us[rows],
+        outcome=outcome[rows].astype(np.uint8),
+        demographics=columns,
+        attrition=tuple(selection.attrition),
+    )
+    return _with_warnings(cohort, warnings)
+
+
+def _with_warnings(cohort: Cohort, warnings: list[str]) -> Cohort:
+    n_positive = int(cohort.positive_patients().sum())
+    for n, which in ((n_positive, "with"), (cohort.n_patients - n_positive, "without")):
+        if n < _FEW:
+            warnings = [
+                *warnings,
+                f"Only {shown_count(n, 'patient')} {which} the outcome: estimates will be very uncertain.",
+            ]
+    return replace(cohort, warnings=tuple(warnings))

@@ -1,0 +1,168 @@
+"""Join the demographics table to the samples of a cohort."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import CategoricalColumn, NumericColumn
+from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
+from mlho.encoding.cohort.labels import MISSING
+from mlho.encoding.cohort.levels import OTHER, UNKNOWN, merge_rare_levels, renumbered
+from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn
+from mlho.errors import DataError
+from mlho.sources.times import DAY_US
+
+DAYS_PER_YEAR: Final = 365.25
+OLDEST_YEARS: Final = 150  # nobody was older
+# A category with more levels than this is an identifier or free text; every level would become a column, by its name.
+MAX_LEVELS: Final = 100
+
+
+def join_persons(
+    persons: Persons,
+    names: Sequence[str],
+    person_of: NDArray[np.int64],
+    index_us: NDArray[np.int64],
+    *,
+    patient_of: NDArray[np.integer[Any]],
+    min_cell: int,
+    where: str,
+) -> tuple[tuple[NumericColumn | CategoricalColumn, ...], tuple[str, ...]]:
+    """Demographic columns of the samples, and warnings.
+
+    Parameters
+    ----------
+    persons : Persons
+        The table.
+    names : sequence of str
+        Columns in the order of the specification.
+    person_of : int64, shape (n_samples,)
+        Position of each sample's patient in ``persons.patient_ids``; ``MISSING`` where the table lacks the patient.
+    index_us : int64, shape (n_samples,)
+        Index date of each sample.
+    patient_of : int, shape (n_samples,)
+        Each sample's patient in the cohort.
+    min_cell : int
+        Levels with fewer patients are merged (:mod:`mlho.encoding.cohort.levels`).
+    where : str
+        The table, for messages.
+    """
+    row = _rows_of(persons, person_of, index_us)
+    warnings: list[str] = []
+    columns: dict[str, NumericColumn | CategoricalColumn] = {
+        raw.name: _sample_column(raw, row, where) for raw in persons.columns
+    }
+    if persons.age_from_birth:
+        ages, n_before = _ages(persons.birth_us, person_of, index_us)
+        _refuse_empty(AGE, np.isnan(ages), where)
+        columns[AGE] = NumericColumn(AGE, ages)
+        if n_before:
+            samples = shown_count(n_before, "sample", min_cell)
+            warnings.append(
+                capitalized(f"{samples} with an index date before birth: the age counts as missing there.")
+            )
+    warnings += _age_warnings(columns.get(AGE), patient_of, min_cell)
+    ordered = _merged([columns[name] for name in names], patient_of, min_cell, warnings)
+    return ordered, tuple(warnings)
+
+
+def _age_warnings(
+    age: NumericColumn | CategoricalColumn | None, patient_of: NDArray[np.integer[Any]], min_cell: int
+) -> list[str]:
+    """Say how many patients have an age that nobody has; it is used as it is, as ages above 89 may be shifted."""
+    if not isinstance(age, NumericColumn):
+        return []
+    with np.errstate(invalid="ignore"):
+        is_odd = (age.values < 0) | (age.values > OLDEST_YEARS)
+    n = len(np.unique(patient_of[is_odd]))
+    if not n:
+        return []
+    patients = shown_count(n, "patient", min_cell)
+    return [
+        capitalized(f"{patients} with an age below 0 or above {OLDEST_YEARS} years: it is used as it is.")
+    ]
+
+
+def _rows_of(
+    persons: Persons, person_of: NDArray[np.int64], index_us: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Row of the table for each sample, ``MISSING`` where there is none."""
+    if persons.index_us is None:  # then rows and patients are one to one
+        return person_of
+    dates = np.unique(np.concatenate([persons.index_us, index_us]))
+    have = persons.patient * len(dates) + np.searchsorted(dates, persons.index_us)
+    want = person_of * len(dates) + np.searchsorted(dates, index_us)
+    at = np.minimum(np.searchsorted(have, want), len(have) - 1)
+    return np.where((have[at] == want) & (person_of != MISSING), at, MISSING)
+
+
+def _sample_column(raw: RawColumn, row: NDArray[np.int64], where: str) -> NumericColumn | CategoricalColumn:
+    if raw.levels is None:
+        numbers = np.where(row == MISSING, np.nan, raw.values[row])
+        _refuse_empty(raw.name, np.isnan(numbers), where)
+        return NumericColumn(raw.name, numbers)
+    codes = np.where(row == MISSING, MISSING, raw.values[row])
+    _refuse_empty(raw.name, codes == MISSING, where)
+    return _categorical(raw.name, raw.levels, codes, where)
+
+
+def _refuse_empty(name: str, is_missing: NDArray[np.bool_], where: str) -> None:
+    if is_missing.all():
+        raise DataError(
+            where,
+            f"column {name!r} is empty for the whole cohort",
+            expected="a value for at least one sample",
+            got=f"{len(is_missing)} samples without one",
+            remedy="Fill it, or leave it out of features.demographics.",
+        )
+
+
+def _categorical(name: str, levels: Sequence[str], codes: NDArray[np.int64], where: str) -> CategoricalColumn:
+    """A category of the samples, a missing one as ``unknown``; unused levels are gone."""
+    column = renumbered(name, [*levels, UNKNOWN], np.where(codes == MISSING, len(levels), codes))
+    if len(column.levels) > MAX_LEVELS:
+        raise DataError(
+            where,
+            f"column {name!r} has too many levels for a category",
+            expected=f"at most {MAX_LEVELS}",
+            got=f"{len(column.levels)}",
+            remedy="Group them, write numbers as numbers, or leave the column out of features.demographics.",
+        )
+    return column
+
+
+def _merged(
+    columns: Sequence[NumericColumn | CategoricalColumn],
+    patient_of: NDArray[np.integer[Any]],
+    min_cell: int,
+    warnings: list[str],
+) -> tuple[NumericColumn | CategoricalColumn, ...]:
+    """The columns without rare levels; adds a warning with the count for each that had some."""
+    merged: list[NumericColumn | CategoricalColumn] = []
+    for column in columns:
+        if isinstance(column, NumericColumn):
+            merged.append(column)
+            continue
+        result = merge_rare_levels(column, patient_of, min_cell=min_cell)
+        merged.append(result.column)
+        if result.n_levels:
+            target = f"{result.into!r}" if result.into in (OTHER, UNKNOWN) else "the reference level"
+            counts = "counts" if is_one(result.n_levels) else "each count"
+            warnings.append(
+                f"{shown_count(result.n_levels, 'level')} of {column.name!r} with fewer than {min_cell} patients {counts} "
+                f"as {target}."
+            )
+    return tuple(merged)
+
+
+def _ages(
+    birth_us: NDArray[np.int64], person_of: NDArray[np.int64], index_us: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], int]:
+    """Ages in years at the index date, in whole days over 365.25; NaN where not known, and how many are negative."""
+    births = np.where(person_of == MISSING, NO_DATE, birth_us[person_of])
+    days = index_us // DAY_US - births // DAY_US
+    is_known = births != NO_DATE
+    ages = np.where(is_known & (days >= 0), days / DAYS_PER_YEAR, np.nan)
+    return ages, int((is_known & (days < 0)).sum())

@@ -1,0 +1,220 @@
+"""Label rows as arrays: whose, up to when, and which outcome; nothing is dropped here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.errors import DataError
+from mlho.sources import Source, list_inputs
+from mlho.sources.arrow import as_numpy, blank_texts, is_given
+from mlho.sources.events import patient_column
+from mlho.sources.files import DataRoot, InputFile
+from mlho.sources.reading import TableFile, open_table, read_columns
+from mlho.sources.times import DAY_US, read_times
+from mlho.spec.training import Cohort
+from mlho.tables import LABELS, Kind, check_type, is_text, require_columns
+
+MISSING: Final = -1  # no patient, or no outcome
+_OUTCOME_OF_TEXT: Final = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """All rows of the label files, in their order.
+
+    Attributes
+    ----------
+    patient_ids : Arrow string array, shape (n_patients,)
+        Distinct patients, sorted by their UTF-8 bytes.
+    patient : int64, shape (n_rows,)
+        Position in ``patient_ids``; ``MISSING`` where the row has none.
+    index_us : int64, shape (n_rows,)
+        Last microsecond that may be used; ``NO_BOUND`` for everything.
+    has_index : bool, shape (n_rows,)
+        Whether the row has an index date; always true where the specification gives it.
+    outcome : int8, shape (n_rows,)
+        0, 1, or ``MISSING``.
+    """
+
+    patient_ids: Any
+    patient: NDArray[np.int64]
+    index_us: NDArray[np.int64]
+    has_index: NDArray[np.bool_]
+    outcome: NDArray[np.int8]
+
+
+def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) -> LabelRows:
+    """Read the label files.
+
+    Raises
+    ------
+    DataError
+        A file or column is missing, has a wrong type, or holds outcomes other than 0 and 1 or index dates that cannot
+        be read; or there is no row.
+    """
+    parts = [_read_file(cohort, source, file) for file in list_inputs(root, pattern)]
+    patient_ids, patient = encode_patients([part[0] for part in parts])
+    if not len(patient):
+        raise DataError(
+            pattern,
+            "the labels are empty",
+            expected="a row for each sample",
+            got="no row",
+            remedy="Write the labels, or correct data.tables.labels.",
+        )
+    if not len(patient_ids):
+        raise DataError(
+            pattern,
+            "no row of the labels has a patient",
+            expected="a patient in each row",
+            got=f"{len(patient)} rows without",
+            remedy="Write the patients' ids.",
+        )
+    return LabelRows(
+        patient_ids=patient_ids,
+        patient=patient,
+        index_us=np.concatenate([part[1] for part in parts]),
+        has_index=np.concatenate([part[2] for part in parts]),
+        outcome=np.concatenate([part[3] for part in parts]),
+    )
+
+
+def encode_patients(texts: Sequence[Any]) -> tuple[Any, NDArray[np.int64]]:
+    """Distinct ids sorted by their UTF-8 bytes, and each row's position among them (``MISSING`` where null)."""
+    encoded = pa.concat_arrays(list(texts)).dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    rank = np.empty(len(order), np.int64)
+    rank[as_numpy(order).astype(np.int64)] = np.arange(len(order))
+    given = is_given(encoded)
+    position = np.full(len(encoded), MISSING, np.int64)
+    position[given] = rank[as_numpy(encoded.indices)[given]]
+    return encoded.dictionary.take(order), position
+
+
+def read_patients(array: Any, *, where: str, name: str) -> Any:
+    """Patient ids as an Arrow string array; blank ones are null."""
+    return patient_column(array, where=where, name=name).cast(pa.string())
+
+
+def read_index(array: Any, *, where: str, name: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Last microsecond that an index date includes, and which rows have one.
+
+    Raises
+    ------
+    DataError
+        Some dates cannot be read.
+    """
+    times = read_times(array)
+    if times.is_bad is not None:
+        raise _unreadable_times(where, name, int(as_numpy(times.is_bad).sum()))
+    given = is_given(times.microseconds)
+    whole_day = np.where(as_numpy(times.is_date), DAY_US - 1, 0)
+    return np.where(given, as_numpy(times.microseconds) + whole_day, 0), given
+
+
+def read_births(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
+    """Birth dates in microseconds since 1970, ``NaT`` (the smallest int64) where there is none.
+
+    Raises
+    ------
+    DataError
+        Some dates cannot be read.
+    """
+    times = read_times(array)
+    if times.is_bad is not None:
+        raise _unreadable_times(where, name, int(as_numpy(times.is_bad).sum()))
+    return np.where(is_given(times.microseconds), as_numpy(times.microseconds), np.iinfo(np.int64).min)
+
+
+def _unreadable_times(where: str, name: str, n_bad: int) -> DataError:
+    return DataError(
+        where,
+        f"column {name!r} holds dates that cannot be read",
+        expected=Kind.TIME.value,
+        got=f"{n_bad} such rows",
+        remedy="Write them so; leave the field empty where there is no date.",
+    )
+
+
+_Part = tuple[Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]]
+
+
+def _read_file(cohort: Cohort, source: Source, file: InputFile) -> _Part:
+    table = open_table(file, missing_texts=source.missing_texts)
+    patient = source.column(LABELS, "patient_id")
+    _check_columns(cohort, source, table, file, patient)
+    index = cohort.index.column
+    wanted = list(dict.fromkeys([patient, cohort.outcome, *([index] if index else [])]))
+    columns = read_columns(table, wanted)
+    n_rows = len(columns[patient])
+    if index:
+        index_us, has_index = read_index(columns[index], where=file.key, name=index)
+    else:
+        index_us, has_index = np.full(n_rows, _common_index(cohort), np.int64), np.ones(n_rows, np.bool_)
+    texts = read_patients(columns[patient], where=file.key, name=patient)
+    return texts, index_us, has_index, _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
+
+
+def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: InputFile, patient: str) -> None:
+    """Refuse a label file that lacks the patient, the outcome or the index date, or has them in a wrong type."""
+    have = table.column_names
+    require_columns(file.key, have, [patient], remedy=source.remedy(have))
+    require_columns(
+        file.key, have, [cohort.outcome], remedy="Set cohort.outcome to the column that holds the outcome."
+    )
+    check_type(file.key, patient, table.type_of(patient), Kind.PATIENT)
+    check_type(file.key, cohort.outcome, table.type_of(cohort.outcome), Kind.OUTCOME)
+    name = cohort.index.column
+    if name is not None:
+        remedy = (
+            "Add an index date and name it in cohort.index.column, or give one date for all (cohort.index.date). "
+            "cohort.index: none says aloud that everything counts; the result is then an association, no prediction."
+        )
+        require_columns(file.key, have, [name], remedy=remedy)
+        check_type(file.key, name, table.type_of(name), Kind.TIME)
+
+
+def _common_index(cohort: Cohort) -> int:
+    if cohort.index.date is not None:
+        return (cohort.index.date.toordinal() - _EPOCH_ORDINAL + 1) * DAY_US - 1
+    return int(NO_BOUND)
+
+
+def _outcomes(array: Any, where: str, name: str) -> NDArray[np.int8]:
+    if pa.types.is_null(array.type):
+        return np.full(len(array), MISSING, np.int8)
+    numbers = _outcome_numbers(array)
+    is_missing = np.isnan(numbers)
+    n_other = int((~is_missing & (numbers != 0) & (numbers != 1)).sum())
+    if n_other:
+        raise DataError(
+            where,
+            f"outcome column {name!r} holds something else than an outcome",
+            expected=Kind.OUTCOME.value,
+            got=f"{n_other} other rows of {len(numbers)}",
+            remedy="Code the outcome as 0 and 1, and leave the field empty where it is not known.",
+        )
+    return np.where(is_missing, MISSING, numbers).astype(np.int8)
+
+
+def _outcome_numbers(array: Any) -> NDArray[np.float64]:
+    """Outcomes as floats: NaN = missing, 2 = a text that is no outcome."""
+    if not is_text(array.type):
+        numbers = as_numpy(array.cast(pa.float64(), safe=False)).copy()
+        numbers[~is_given(array)] = np.nan
+        return numbers
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    texts = encoded.dictionary.cast(pa.string())
+    read = [_OUTCOME_OF_TEXT.get((text or "").strip().lower(), 2) for text in texts.to_pylist()]
+    by_text = np.where(blank_texts(texts), np.nan, np.array(read, np.float64))
+    given = is_given(encoded)
+    numbers = np.full(len(encoded), np.nan)
+    numbers[given] = by_text[as_numpy(encoded.indices)[given]]
+    return numbers

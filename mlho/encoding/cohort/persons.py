@@ -1,0 +1,345 @@
+"""The demographics table: read and checked, one row a patient (or a patient and index date)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, read_index, read_patients
+from mlho.errors import DataError, SpecError
+from mlho.printable import has_control
+from mlho.sources import Source, list_inputs
+from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
+from mlho.sources.events import refuse_huge
+from mlho.sources.files import DataRoot, InputFile
+from mlho.sources.reading import TableFile, open_table, read_columns
+from mlho.sources.times import cast_or_null
+from mlho.spec.training import TrainingSpec
+from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, Kind, check_type, is_text, require_columns
+
+NO_DATE: Final = np.iinfo(np.int64).min  # numpy's NaT as an integer
+AGE: Final = "age"
+BIRTH_COLUMNS: Final = ("birth_date", "birth")
+_Form = Literal["number", "category", "csv text"]
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """A demographic column as the table has it: numbers (NaN missing), or positions in ``levels`` (-1 missing)."""
+
+    name: str
+    values: NDArray[Any]
+    levels: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Persons:
+    """The demographics table.
+
+    Attributes
+    ----------
+    patient_ids : Arrow string array
+        Distinct patients, sorted by their UTF-8 bytes.
+    patient : int64, shape (n_rows,)
+        Position in ``patient_ids``; never falls.
+    index_us : int64, shape (n_rows,), or None
+        Index date of each row, when the table has the labels' index column and is joined by both.
+    birth_us : int64, shape (n_patients,)
+        ``NO_DATE`` where it is not known.
+    columns : one for each demographic that the table holds itself
+    age_from_birth : bool
+        Whether ``age`` is asked for and computed from the birth date.
+    n_without_patient : int
+        Rows that no patient can be told for; they are left out.
+    """
+
+    patient_ids: Any
+    patient: NDArray[np.int64]
+    index_us: NDArray[np.int64] | None
+    birth_us: NDArray[np.int64]
+    columns: tuple[RawColumn, ...]
+    age_from_birth: bool
+    n_without_patient: int
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Names in the file of what is read from it."""
+
+    patient: str
+    index: str | None
+    birth: str | None
+    wanted: tuple[str, ...]
+    categorical: frozenset[str]
+    age_from_birth: bool
+
+
+def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons | None:
+    """Read the demographics table; ``None`` when the specification names none.
+
+    Raises
+    ------
+    DataError
+        A file or column is missing or has a wrong type, there is no row, or a patient's rows differ.
+    SpecError
+        ``age`` would come from the birth date, and there is no index date to count it at.
+    """
+    pattern = spec.data.tables.demographics
+    if pattern is None:
+        return None
+    tables = [
+        (file, open_table(file, missing_texts=source.missing_texts)) for file in list_inputs(root, pattern)
+    ]
+    layout = _layout(spec, source, tables)
+    parts = [_read_file(file, table, layout) for file, table in tables]
+    patient_ids, patient = encode_patients([part[0] for part in parts])
+    index_us = np.concatenate([part[1] for part in parts]) if layout.index else None
+    births = np.concatenate([part[2] for part in parts])
+    columns = tuple(
+        _join_parts(pattern, name, [part[3][number] for part in parts])
+        for number, name in enumerate(layout.wanted)
+    )
+    known = patient != MISSING
+    if not known.any():
+        raise _empty(pattern, len(patient))
+    order = np.flatnonzero(known)
+    order = order[np.lexsort((index_us[order] if index_us is not None else order * 0, patient[order]))]
+    patient, births = patient[order], births[order]
+    index_us = index_us[order] if index_us is not None else None
+    columns = tuple(RawColumn(c.name, c.values[order], c.levels) for c in columns)
+    keep = _one_row_each(pattern, patient, index_us, columns)
+    return Persons(
+        patient_ids=patient_ids,
+        patient=patient[keep],
+        index_us=index_us[keep] if index_us is not None else None,
+        birth_us=_one_birth_each(pattern, patient, births, layout.birth),
+        columns=tuple(RawColumn(c.name, c.values[keep], c.levels) for c in columns),
+        age_from_birth=layout.age_from_birth,
+        n_without_patient=int((~known).sum()),
+    )
+
+
+def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile, TableFile]]) -> _Layout:
+    """Decide from the first file what is read, and check that every file has it."""
+    patient = source.column(DEMOGRAPHICS, "patient_id")
+    have = tables[0][1].column_names
+    birth = next((name for name in BIRTH_COLUMNS if name in have), None)
+    index = spec.cohort.index.column
+    wanted = list(spec.features.demographics)
+    age_from_birth = AGE in wanted and AGE not in have and birth is not None
+    if age_from_birth:
+        wanted.remove(AGE)
+    if age_from_birth and not spec.cohort.has_index:
+        raise SpecError(
+            "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
+            "none. Give an index date, add a column 'age' to the demographics, or leave age out."
+        )
+    if patient in wanted:
+        raise SpecError(f"features.demographics: {patient!r} tells patients apart. Leave it out.")
+    categorical = frozenset(spec.features.categorical)
+    if age_from_birth and AGE in categorical:
+        raise SpecError(
+            "features.categorical: age is counted from the birth date, and is a number. Leave it out."
+        )
+    index = index if index in have else None
+    layout = _Layout(patient, index, birth, tuple(wanted), categorical, age_from_birth)
+    for file, table in tables:
+        _check_file(file, table, layout, source)
+    return layout
+
+
+def _check_file(file: InputFile, table: TableFile, layout: _Layout, source: Source) -> None:
+    have = table.column_names
+    require_columns(file.key, have, [layout.patient], remedy=source.remedy(have))
+    require_columns(file.key, have, layout.wanted, remedy="Add it, or correct features.demographics.")
+    kinds = {layout.patient: Kind.PATIENT, **dict.fromkeys(layout.wanted, Kind.DEMOGRAPHIC)}
+    for name in (layout.index, layout.birth):
+        if name is not None:
+            require_columns(file.key, have, [name], remedy="Other files of the table have it.")
+            kinds.setdefault(name, Kind.TIME)
+    for name, kind in kinds.items():
+        check_type(file.key, name, table.type_of(name), kind)
+
+
+_Piece = tuple[_Form, Any, str]  # form, Arrow float64 or string array, file key
+_Part = tuple[Any, NDArray[np.int64], NDArray[np.int64], list[_Piece]]
+
+
+def _read_file(file: InputFile, table: TableFile, layout: _Layout) -> _Part:
+    names = dict.fromkeys([layout.patient, layout.index, layout.birth, *layout.wanted])
+    columns = read_columns(table, [name for name in names if name is not None])
+    patients = read_patients(columns[layout.patient], where=file.key, name=layout.patient)
+    index_us = births = np.full(len(patients), NO_DATE, np.int64)
+    if layout.index:
+        read, given = read_index(columns[layout.index], where=file.key, name=layout.index)
+        index_us = np.where(given, read, NO_DATE)
+    if layout.birth:
+        births = read_births(columns[layout.birth], where=file.key, name=layout.birth)
+    pieces = [
+        _category(columns[name], file, name)
+        if name in layout.categorical
+        else _piece(columns[name], file, name)
+        for name in layout.wanted
+    ]
+    return patients, index_us, births, pieces
+
+
+def _piece(array: Any, file: InputFile, name: str) -> _Piece:
+    """One file's part of a column: numbers, or texts in which blank ones are null."""
+    if pa.types.is_null(array.type):
+        return "csv text", array.cast(pa.string()), file.key
+    if pa.types.is_boolean(array.type):
+        return "category", array.cast(pa.string()), file.key
+    if is_text(array.type):
+        texts = array.cast(pa.string())
+        form: _Form = "category" if file.is_parquet else "csv text"
+        return form, null_where(blank_texts(texts), texts), file.key
+    numbers = array.cast(pa.float64(), safe=False)
+    _refuse_infinite(numbers, file.key, name)
+    return "number", numbers, file.key
+
+
+def _category(array: Any, file: InputFile, name: str) -> _Piece:
+    """One file's part of a column that is declared categorical: numbers by their shortest text, text as it is."""
+    _, piece, key = _piece(array, file, name)
+    if not pa.types.is_floating(piece.type):
+        return "category", piece, key
+    numbers = np.where(is_given(piece), as_numpy(piece), np.nan)
+    distinct, place = np.unique(numbers, return_inverse=True)
+    texts = pa.array([number_text(number) for number in distinct.tolist()], pa.string())
+    return "category", texts.take(int64_array(place)), key
+
+
+def number_text(number: float) -> str | None:
+    """Text of a number that is a name: 3.0 is ``3``; None for NaN.
+
+    Examples
+    --------
+    >>> number_text(3.0), number_text(2.5), number_text(float("nan"))
+    ('3', '2.5', None)
+    """
+    if math.isnan(number):
+        return None
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def _join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
+    """One column of all files; text in CSV is a number when all of it is."""
+    forms = {form for form, _, _ in pieces} - {"csv text"}
+    if len(forms) == 2:
+        raise DataError(
+            where,
+            f"column {name!r} is a number in some files and a category in others",
+            expected="one type in all files of the table",
+            got=f"{sum(p[0] == 'number' for p in pieces)} files with numbers of {len(pieces)}",
+            remedy="Write it with one type.",
+        )
+    if "category" not in forms:
+        parts = [cast_or_null(array, pa.float64()) for _, array, _ in pieces]
+        read_all = all(p.null_count == piece[1].null_count for p, piece in zip(parts, pieces, strict=True))
+        if read_all:
+            for part, (_, _, key) in zip(parts, pieces, strict=True):
+                _refuse_infinite(part, key, name)
+            numbers = pa.concat_arrays(parts)
+            return RawColumn(name, np.where(is_given(numbers), as_numpy(numbers), np.nan), None)
+        if forms:
+            raise DataError(
+                where,
+                f"column {name!r} is a number in some files and text in others",
+                expected="one type in all files of the table",
+                got="text that is no number",
+                remedy="Write it with one type.",
+            )
+    levels, codes = encode_patients([array for _, array, _ in pieces])
+    _refuse_unusable(where, name, levels.to_pylist())
+    return RawColumn(name, codes, tuple(levels.to_pylist()))
+
+
+def _refuse_unusable(where: str, name: str, levels: Sequence[str]) -> None:
+    """Refuse categories that would garble or flood what shows them."""
+    n_bad = sum(len(level) > MAX_CODE_CHARACTERS or has_control(level) for level in levels)
+    if n_bad:
+        raise DataError(
+            where,
+            f"column {name!r} holds categories that cannot be shown",
+            expected=f"at most {MAX_CODE_CHARACTERS:,} characters, none of them a control character",
+            got=f"{n_bad} others among {len(levels)}",
+            remedy="Write short names, or leave the column out of features.demographics.",
+        )
+
+
+def _refuse_infinite(numbers: Any, where: str, name: str) -> None:
+    n_infinite = int((np.isinf(as_numpy(numbers)) & is_given(numbers)).sum())
+    if n_infinite:
+        raise DataError(
+            where,
+            f"column {name!r} holds infinite numbers",
+            expected="finite numbers",
+            got=f"{n_infinite} infinite ones",
+            remedy="Leave the field empty where the number is not known.",
+        )
+    refuse_huge(numbers, where=where, name=name)
+
+
+def _empty(where: str, n_rows: int) -> DataError:
+    return DataError(
+        where,
+        "the demographics are empty",
+        expected="a row for each patient",
+        got=f"{n_rows} rows, none with a patient",
+        remedy="Write the demographics, or leave out data.tables.demographics.",
+    )
+
+
+def _one_row_each(
+    where: str,
+    patient: NDArray[np.int64],
+    index_us: NDArray[np.int64] | None,
+    columns: Sequence[RawColumn],
+) -> NDArray[np.bool_]:
+    """First row of each key; the rows are sorted by it. Differing rows of one key are refused."""
+    is_first = _changes(patient) if index_us is None else _changes(patient) | _changes(index_us)
+    first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+    differs = np.zeros(len(patient), np.bool_)
+    guilty = []
+    for column in columns:
+        is_other = column.values != column.values[first]
+        if column.levels is None:
+            is_other &= ~(np.isnan(column.values) & np.isnan(column.values[first]))
+        if is_other.any():
+            guilty.append(column.name)
+        differs |= is_other
+    if guilty:
+        raise DataError(
+            where,
+            "a patient has differing rows" + ("" if index_us is None else " at one index date"),
+            expected="one row for each " + ("patient" if index_us is None else "patient and index date"),
+            got=f"{len(np.unique(patient[differs]))} patients whose rows differ in {', '.join(map(repr, guilty))}",
+            remedy="Keep one row, or add the labels' index column so that rows are joined by patient and index date.",
+        )
+    return is_first
+
+
+def _one_birth_each(
+    where: str, patient: NDArray[np.int64], births: NDArray[np.int64], name: str | None
+) -> NDArray[np.int64]:
+    is_first = _changes(patient)
+    first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+    differs = births != births[first]
+    if differs.any():
+        raise DataError(
+            where,
+            "a patient has differing birth dates",
+            expected="one birth date for each patient",
+            got=f"{len(np.unique(patient[differs]))} patients whose rows differ in {name!r}",
+            remedy="Keep one.",
+        )
+    return births[is_first]
+
+
+def _changes(values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.concatenate([np.ones(1, np.bool_), values[1:] != values[:-1]])

@@ -1,0 +1,95 @@
+"""Look-back windows: which times each sample may see, to the microsecond.
+
+For a sample with index date t, a gap of g days and a window of w days, a time is in the window when
+
+    t - w days < time <= t - g days.
+
+A date as index date stands for the last microsecond of its day, so that a window of w days without a gap is exactly w
+calendar days, the index day being the last of them. Without a window all history up to the gap counts; without an
+index date everything does. Windows nest: a time in one is in every longer one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
+from mlho.spec.training import TrainingSpec
+
+DAY_US: Final = 86_400_000_000
+NO_LOWER_BOUND: Final = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, eq=False)
+class SampleWindows:
+    """Bounds of every window of a range of samples.
+
+    Attributes
+    ----------
+    starts : int64, shape (n_patients + 1,)
+        First sample of each patient, counted within the range.
+    index_us : int64, shape (n_samples,)
+        Index date: the last microsecond that is not after it.
+    upper_us : int64, shape (n_samples,)
+        Last microsecond that every window sees.
+    lower_us : int64, shape (n_windows, n_samples)
+        Last microsecond before each window, the shortest window first.
+    """
+
+    starts: NDArray[np.int64]
+    index_us: NDArray[np.int64]
+    upper_us: NDArray[np.int64]
+    lower_us: NDArray[np.int64]
+
+    @property
+    def n_windows(self) -> int:
+        """Windows per sample."""
+        return len(self.lower_us)
+
+
+def sample_windows(
+    spec: TrainingSpec, cohort: Cohort, patients: tuple[int, int] | None = None
+) -> SampleWindows:
+    """Bounds of the specification's windows for a range of patients (all of them unless given)."""
+    first, stop = patients or (0, cohort.n_patients)
+    starts = cohort.sample_starts()[first : stop + 1]
+    index_us = np.asarray(cohort.index_us[starts[0] : starts[-1]])
+    upper = _days_before(index_us, spec.cohort.gap_days, unbounded=NO_BOUND)
+    lower = [
+        np.full(len(index_us), NO_LOWER_BOUND)
+        if days is None
+        else _days_before(index_us, days, unbounded=NO_LOWER_BOUND)
+        for days in spec.windows
+    ]
+    return SampleWindows(starts - starts[0], index_us, upper, np.stack(lower))
+
+
+def year_bounds(years: Sequence[int]) -> tuple[int, int]:
+    """First and last microsecond of a range of years, such as ``data.plausibleYears``.
+
+    Examples
+    --------
+    >>> year_bounds((1970, 1970))
+    (0, 31535999999999)
+    """
+    first, last = years
+    start, stop = (np.datetime64(year - 1970, "Y").astype("datetime64[us]") for year in (first, last + 1))
+    return int(start.astype(np.int64)), int(stop.astype(np.int64)) - 1
+
+
+def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
+    """Tell whether the times of used rows still matter: with one window of one sample, being used says it all."""
+    return needs_values(spec) or spec.data.duplicates == "drop" or len(spec.windows) > 1 or cohort.has_repeats
+
+
+def needs_values(spec: TrainingSpec) -> bool:
+    """Tell whether an aggregate reads the numbers that codes carry."""
+    return bool({"last", "outOfRange"} & set(spec.features.aggregates))
+
+
+def _days_before(index_us: NDArray[np.int64], days: int, *, unbounded: int) -> NDArray[np.int64]:
+    """Shift index dates back by whole days; those without a bound stay without one."""
+    return np.where(index_us == NO_BOUND, unbounded, index_us - days * DAY_US)

@@ -1,0 +1,1 @@
+"""From event rows to packed blocks: ledger, dictionary, matrix."""

@@ -1,0 +1,260 @@
+"""Packed blocks: for a range of patients, the cells of every column (code × window) that are not zero.
+
+The rows of a block are put in the order (code, patient) by counting, and each sample of the patient then takes from each
+group of rows what its windows contain: how many, and the latest number. Counting and comparing do not depend on the
+order of rows, so that the bytes depend on the data alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.arrays import write_arrays
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.windows import DAY_US, SampleWindows, needs_values, sample_windows
+from mlho.encoding.events.dictionary import Dictionary
+from mlho.encoding.events.patients import frozen
+from mlho.encoding.events.rows import UsedRows
+from mlho.encoding.events.segments import Segments
+from mlho.spec.training import TrainingSpec
+
+
+@dataclass(frozen=True)
+class PackedBlock:
+    """What is known of a block once it is packed.
+
+    Attributes
+    ----------
+    n_rows : int
+        Used rows that went in, duplicates of one day included.
+    n_cells : int
+        Cells that are not zero.
+    duplicates : tuple of int, one a partition
+        Rows dropped as duplicates of one day. Of such rows in several partitions the first partition's stays.
+    """
+
+    n_rows: int
+    n_cells: int
+    duplicates: tuple[int, ...]
+
+
+def pack_block(
+    spec: TrainingSpec,
+    cohort: Cohort,
+    block: int,
+    partitions: Sequence[tuple[Path, NDArray[np.int32]]],
+    dictionary: Dictionary,
+    out: Path,
+) -> PackedBlock:
+    """Pack one block of patients from the segments of all partitions.
+
+    Writes the arrays ``indptr`` (int64, shape (n_columns + 1,)), ``indices`` (int32: sample within the block, rising in
+    each column), ``count`` (int32: events in the window, or days with one when duplicates are dropped) and, when an
+    aggregate reads numbers, ``last`` (float64: the number of the latest event that has one, the largest of those at the
+    same microsecond; ``NaN`` without). Column = code id × number of windows + window, the shortest window first.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+    cohort : Cohort
+    block : int
+        Which patients: ``cohort.block_patients(block)``.
+    partitions : sequence of (path, code_ids)
+        Each partition's segments, and the dictionary id of each of its codes (from ``merge_dictionary``).
+    dictionary : Dictionary
+    out : Path
+    """
+    rows, partition = _rows_of_block(block, partitions)
+    patients = cohort.block_patients(block)
+    order, code_starts = _order_rows(
+        frozen(rows.code), frozen(rows.patient), len(dictionary), patients[1] - patients[0]
+    )
+    rows = rows.take(order)
+    is_daily = spec.data.duplicates == "drop"
+    duplicates = np.zeros(len(partitions), np.int64)
+    if is_daily:
+        _find_duplicates(code_starts, rows.patient, rows.time, rows.value, partition[order], duplicates)
+    arrays = _cells(
+        rows,
+        frozen(code_starts),
+        sample_windows(spec, cohort, patients),
+        has_values=needs_values(spec),
+        is_daily=is_daily,
+    )
+    write_arrays(out, arrays)
+    return PackedBlock(len(rows), len(arrays["indices"]), tuple(duplicates.tolist()))
+
+
+def _rows_of_block(
+    block: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]]
+) -> tuple[UsedRows, NDArray[np.int32]]:
+    """Rows of a block from all partitions, their codes as dictionary ids, and each row's partition."""
+    no_ids = np.empty(0, np.int32)
+    pieces, numbers = [UsedRows(no_ids, no_ids, np.empty(0, np.int64), np.empty(0, np.float64))], [no_ids]
+    for number, (path, code_ids) in enumerate(partitions):
+        for rows in Segments.open(path).rows(block):
+            patient = rows.patient.astype(np.int32)
+            pieces.append(UsedRows(patient, code_ids[rows.code], rows.time, rows.value))
+            numbers.append(np.full(len(rows), number, np.int32))
+    names = ("patient", "code", "time", "value")
+    joined = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in names]
+    return UsedRows(*joined), np.concatenate(numbers)
+
+
+def _cells(
+    rows: UsedRows,
+    code_starts: NDArray[np.int64],
+    windows: SampleWindows,
+    *,
+    has_values: bool,
+    is_daily: bool,
+) -> dict[str, NDArray[Any]]:
+    """The block's arrays: one pass counts the cells of each column, a second one fills them."""
+    given = (
+        code_starts,
+        frozen(rows.patient),
+        frozen(rows.time),
+        frozen(rows.value),
+        frozen(windows.starts),
+        frozen(windows.upper_us),
+        frozen(windows.lower_us),
+        is_daily,
+    )
+    filled = np.zeros((len(code_starts) - 1) * windows.n_windows, np.int64)
+    nothing, no_values = np.empty(0, np.int32), np.empty(0, np.float64)
+    _fill_cells(*given, filled, nothing, nothing, no_values)
+    indptr = np.concatenate([[0], np.cumsum(filled)])
+    n_cells = int(indptr[-1])
+    indices, count = np.empty(n_cells, np.int32), np.empty(n_cells, np.int32)
+    last = np.empty(n_cells if has_values else 0, np.float64)
+    _fill_cells(*given, indptr[:-1].copy(), indices, count, last)
+    arrays: dict[str, NDArray[Any]] = {"indptr": indptr, "indices": indices, "count": count}
+    return arrays | ({"last": last} if has_values else {})
+
+
+@njit(cache=True, nogil=True)
+def _order_rows(code: Any, patient: Any, n_codes: Any, n_patients: Any) -> Any:  # pragma: no cover - compiled
+    """Stable order of rows by (code, patient), by counting twice, and where each code starts in it."""
+    by_patient = np.empty(code.size, np.int32)
+    place = np.zeros(n_patients + 1, np.int64)
+    for i in range(patient.size):
+        place[patient[i] + 1] += 1
+    for p in range(n_patients):
+        place[p + 1] += place[p]
+    for i in range(patient.size):
+        by_patient[place[patient[i]]] = i
+        place[patient[i]] += 1
+    code_starts = np.zeros(n_codes + 1, np.int64)
+    for i in range(code.size):
+        code_starts[code[i] + 1] += 1
+    for c in range(n_codes):
+        code_starts[c + 1] += code_starts[c]
+    order = np.empty(code.size, np.int32)
+    place = code_starts.copy()
+    for i in by_patient:
+        order[place[code[i]]] = i
+        place[code[i]] += 1
+    return order, code_starts
+
+
+@njit(cache=True, nogil=True)
+def _find_duplicates(
+    code_starts: Any, patient: Any, time: Any, value: Any, partition: Any, duplicates: Any
+) -> None:  # pragma: no cover - compiled
+    """Sort the rows of each code and patient by time, in place; count per partition those beside one of each day."""
+    for c in range(code_starts.size - 1):
+        start = code_starts[c]
+        while start < code_starts[c + 1]:
+            stop = start + 1
+            is_sorted = True
+            while stop < code_starts[c + 1] and patient[stop] == patient[start]:
+                is_sorted = is_sorted and time[stop - 1] <= time[stop]
+                stop += 1
+            if not is_sorted:
+                order = np.argsort(time[start:stop])
+                time[start:stop] = time[start:stop][order]
+                partition[start:stop] = partition[start:stop][order]
+                if value.size:
+                    value[start:stop] = value[start:stop][order]
+            while start < stop:
+                day, first = time[start] // DAY_US, partition[start]
+                while start < stop and time[start] // DAY_US == day:
+                    duplicates[partition[start]] += 1
+                    first = min(first, partition[start])
+                    start += 1
+                duplicates[first] -= 1
+
+
+@njit(cache=True, nogil=True)
+def _fill_cells(
+    code_starts: Any,
+    patient: Any,
+    time: Any,
+    value: Any,
+    sample_starts: Any,
+    upper_us: Any,
+    lower_us: Any,
+    is_daily: Any,
+    place: Any,
+    indices: Any,
+    count: Any,
+    last: Any,
+) -> None:  # pragma: no cover - compiled
+    """Write each cell at its column's ``place`` and advance it; with empty arrays, only count the cells.
+
+    One loop nest and no helper: passing these arrays on costs more than the work on a group, which is a few rows.
+    """
+    n_windows = lower_us.shape[0]
+    n, last_time, last_value = (
+        np.zeros(n_windows, np.int32),
+        np.zeros(n_windows, np.int64),
+        np.zeros(n_windows),
+    )
+    for c in range(code_starts.size - 1):
+        start = code_starts[c]
+        while start < code_starts[c + 1]:
+            p = patient[start]
+            stop = start + 1
+            while stop < code_starts[c + 1] and patient[stop] == p:
+                stop += 1
+            for s in range(sample_starts[p], sample_starts[p + 1]):
+                for k in range(n_windows):
+                    n[k] = 0
+                    last_value[k] = np.nan
+                if time.size == 0:  # one window of one sample, which every used row is in
+                    n[0] = stop - start
+                day_before = np.int64(0)
+                for i in range(start, stop if time.size else start):
+                    t = time[i]
+                    if t > upper_us[s]:
+                        continue
+                    day = t // DAY_US if is_daily else np.int64(0)
+                    for k in range(n_windows - 1, -1, -1):
+                        if t <= lower_us[k, s]:
+                            break  # shorter windows begin later
+                        # Days rise here when they count, and a window once begun has all later rows.
+                        if not is_daily or n[k] == 0 or day != day_before:
+                            n[k] += 1
+                        if last.size == 0 or np.isnan(value[i]):
+                            continue
+                        is_tied = t == last_time[k] and value[i] > last_value[k]
+                        if np.isnan(last_value[k]) or t > last_time[k] or is_tied:
+                            last_time[k] = t
+                            last_value[k] = value[i]
+                    day_before = day
+                for k in range(n_windows):
+                    if n[k] == 0:
+                        continue
+                    at = place[c * n_windows + k]
+                    place[c * n_windows + k] = at + 1
+                    if indices.size:
+                        indices[at] = s
+                        count[at] = n[k]
+                    if last.size:
+                        last[at] = last_value[k]
+            start = stop

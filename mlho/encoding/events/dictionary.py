@@ -1,0 +1,82 @@
+"""The dictionary: all codes of the used rows, sorted, and so a column number for each code and window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.encoding.events.partition import EncodedPartition
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """Codes by id. Ids follow the codes' UTF-8 bytes, so that neither rows nor partitions can change them.
+
+    Attributes
+    ----------
+    codes : tuple of str, shape (n_codes,)
+        Sorted.
+    rows_by_code : int64, shape (n_codes,)
+        Used rows of each code, at least 1; duplicates of one day included.
+    """
+
+    codes: tuple[str, ...]
+    rows_by_code: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def ids_of(self, codes: Sequence[str]) -> NDArray[np.int32]:
+        """Id of each code; -1 for a code that the dictionary does not have."""
+        ids = {code: number for number, code in enumerate(self.codes)}
+        return np.array([ids.get(code, -1) for code in codes], np.int32)
+
+    def write(self, path: Path) -> None:
+        """Write to one array file; equal dictionaries give equal bytes."""
+        texts = pack_texts(self.codes)
+        arrays: dict[str, NDArray[Any]] = {
+            "code_bytes": texts["bytes"],
+            "code_offsets": texts["offsets"],
+            "rows_by_code": self.rows_by_code,
+        }
+        write_arrays(path, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> "Dictionary":
+        """Read what :meth:`write` wrote."""
+        arrays = read_arrays(path)
+        codes = tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"]))
+        return cls(codes, arrays["rows_by_code"])
+
+
+def merge_dictionary(
+    partitions: Sequence[EncodedPartition],
+) -> tuple[Dictionary, tuple[NDArray[np.int32], ...]]:
+    """Merge the codes of all partitions.
+
+    Returns
+    -------
+    dictionary : Dictionary
+        The same for every cut of the rows into partitions.
+    code_ids : tuple of int32 arrays, one a partition
+        Dictionary id of each local code; -1 for a code that no used row has.
+
+    Examples
+    --------
+    >>> dictionary, code_ids = merge_dictionary([first, second])  # codes ("B", "A") and ("C", "B")
+    >>> dictionary.codes, code_ids[1].tolist()
+    (('A', 'B', 'C'), [2, 1])
+    """
+    rows: dict[str, int] = {}
+    for partition in partitions:
+        for code, n_rows in zip(partition.codes, partition.rows_by_code.tolist(), strict=True):
+            if n_rows:
+                rows[code] = rows.get(code, 0) + n_rows
+    codes = tuple(sorted(rows))  # by code point, which is the order of UTF-8 bytes
+    ids = {code: number for number, code in enumerate(codes)}
+    code_ids = tuple(np.array([ids.get(code, -1) for code in part.codes], np.int32) for part in partitions)
+    return Dictionary(codes, np.array([rows[code] for code in codes], np.int64)), code_ids

@@ -1,0 +1,265 @@
+"""The matrix: samples × columns (code × window), mapped from packed blocks and read a few columns at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.arrays import read_arrays
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.patients import frozen
+from mlho.errors import ArtifactDamaged
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnBlock:
+    """Some columns in compressed form: the cells of column j are ``indptr[j]`` to ``indptr[j + 1]``.
+
+    It unpacks in the order of its attributes.
+
+    Attributes
+    ----------
+    indptr : int64, shape (n_columns + 1,)
+    indices : int32, shape (n_cells,)
+        Samples, rising in each column.
+    count : int32, shape (n_cells,)
+        Events in the window (days with one when duplicates are dropped), at least 1.
+    last : float64, shape (n_cells,), or None
+        Latest number, ``NaN`` without one; None when the blocks hold no numbers.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    count: NDArray[np.int32]
+    last: NDArray[np.float64] | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.indptr, self.indices, self.count, self.last))
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    first_sample: int
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    count: NDArray[np.int32]
+    last: NDArray[np.float64]  # empty when the block holds no numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Cells of all blocks, mapped; every method touches only what it returns or counts.
+
+    Attributes
+    ----------
+    n_samples, n_columns : int
+        Shape. Column = code id × ``n_windows`` + window, the shortest window first.
+    n_windows : int
+        Windows per code.
+    has_values : bool
+        Whether the cells carry numbers.
+    """
+
+    n_samples: int
+    n_columns: int
+    n_windows: int
+    has_values: bool
+    _patient_of: NDArray[np.int32]
+    _blocks: tuple[_Block, ...]
+
+    @classmethod
+    def open(cls, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int, n_windows: int) -> "Matrix":
+        """Map the packed blocks of a cohort.
+
+        Parameters
+        ----------
+        block_paths : sequence of Path, shape (n_blocks,)
+            In the order of blocks.
+        cohort : Cohort
+        n_codes : int
+            Codes of the dictionary.
+        n_windows : int
+            Windows of the specification.
+
+        Raises
+        ------
+        ArtifactDamaged
+            A block is no array file, or is not of this dictionary and these windows.
+        """
+        starts = cohort.sample_starts()
+        blocks, has_values = [], True
+        for number, path in enumerate(block_paths):
+            arrays = read_arrays(path)
+            if len(arrays.get("indptr", ())) != n_codes * n_windows + 1:
+                raise ArtifactDamaged(
+                    f"{path.name}: not a block of this dictionary and these windows. Run again: its task makes it anew."
+                )
+            first = int(starts[cohort.block_patients(number)[0]])
+            has_values = has_values and "last" in arrays
+            last = arrays.get("last", frozen(np.empty(0, np.float64)))
+            blocks.append(_Block(first, arrays["indptr"], arrays["indices"], arrays["count"], last))
+        return cls(
+            n_samples=cohort.n_samples,
+            n_columns=n_codes * n_windows,
+            n_windows=n_windows,
+            has_values=has_values,
+            _patient_of=frozen(cohort.patient_of),
+            _blocks=tuple(blocks),
+        )
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that are not zero."""
+        return sum(len(block.indices) for block in self._blocks)
+
+    def patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Distinct patients with any event of each column, among the samples of a mask (all unless given).
+
+        A patient with several samples counts once.
+
+        Returns
+        -------
+        int64, shape (n_columns,)
+        """
+        return self._count_patients(sample_mask, needs_value=False)
+
+    def value_patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Distinct patients with a number in each column, among the samples of a mask; see `patients_per_column`."""
+        return self._count_patients(sample_mask, needs_value=True)
+
+    def column_block(
+        self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
+    ) -> ColumnBlock:
+        """Cells of some columns, in the order given.
+
+        Parameters
+        ----------
+        columns : integers
+            Column numbers; any order.
+        sample_mask : bool, shape (n_samples,), optional
+            Keep these samples only and renumber them 0, 1, … in their order; without it samples keep their numbers.
+        """
+        wanted = frozen(np.asarray(columns, np.int64))
+        new_index = self._new_index(sample_mask)
+        place = np.zeros(len(wanted), np.int64)
+        nothing, no_values = np.empty(0, np.int32), np.empty(0, np.float64)
+        self._copy_cells(wanted, new_index, place, nothing, nothing, no_values)
+        indptr = np.concatenate([[0], np.cumsum(place)])
+        indices, count = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
+        last = np.empty(indptr[-1] if self.has_values else 0, np.float64)
+        self._copy_cells(wanted, new_index, indptr[:-1].copy(), indices, count, last)
+        return ColumnBlock(indptr, indices, count, last if self.has_values else None)
+
+    def _copy_cells(
+        self, wanted: NDArray[np.int64], new_index: NDArray[np.int32], place: Any, *out: Any
+    ) -> None:
+        for block in self._blocks:
+            _copy_cells(
+                block.indptr,
+                block.indices,
+                block.count,
+                block.last,
+                block.first_sample,
+                wanted,
+                new_index,
+                place,
+                *out,
+            )
+
+    def _count_patients(
+        self, sample_mask: NDArray[np.bool_] | None, *, needs_value: bool
+    ) -> NDArray[np.int64]:
+        mask = np.ones(self.n_samples, np.bool_) if sample_mask is None else self._checked(sample_mask)
+        n_patients = np.zeros(self.n_columns, np.int64)
+        if needs_value and not self.has_values:
+            return n_patients
+        for block in self._blocks:
+            _count_patients(
+                block.indptr,
+                block.indices,
+                block.last,
+                block.first_sample,
+                frozen(mask),
+                self._patient_of,
+                needs_value,
+                n_patients,
+            )
+        return n_patients
+
+    def _new_index(self, sample_mask: NDArray[np.bool_] | None) -> NDArray[np.int32]:
+        """Number of each sample among the masked ones, -1 outside the mask; empty without a mask."""
+        if sample_mask is None:
+            return frozen(np.empty(0, np.int32))
+        mask = self._checked(sample_mask)
+        return frozen(np.where(mask, np.cumsum(mask) - 1, -1).astype(np.int32))
+
+    def _checked(self, sample_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if sample_mask.dtype != np.bool_ or sample_mask.shape != (self.n_samples,):
+            raise ValueError(
+                f"sample_mask: expected {self.n_samples} Booleans; got {sample_mask.dtype}, shape {sample_mask.shape}"
+            )
+        return sample_mask
+
+
+@njit(cache=True, nogil=True)
+def _count_patients(
+    indptr: Any,
+    indices: Any,
+    last: Any,
+    first_sample: Any,
+    mask: Any,
+    patient_of: Any,
+    needs_value: Any,
+    n_patients: Any,
+) -> None:  # pragma: no cover - compiled
+    """Add a block's distinct masked patients of each column; a patient's samples stand together."""
+    for column in range(indptr.size - 1):
+        patient_before = -1
+        for at in range(indptr[column], indptr[column + 1]):
+            sample = first_sample + indices[at]
+            if not mask[sample] or patient_of[sample] == patient_before:
+                continue
+            if needs_value and np.isnan(last[at]):
+                continue
+            patient_before = patient_of[sample]
+            n_patients[column] += 1
+
+
+@njit(cache=True, nogil=True)
+def _copy_cells(
+    indptr: Any,
+    indices: Any,
+    count: Any,
+    last: Any,
+    first_sample: Any,
+    wanted: Any,
+    new_index: Any,
+    place: Any,
+    out_indices: Any,
+    out_count: Any,
+    out_last: Any,
+) -> None:  # pragma: no cover - compiled
+    """Copy a block's cells of the wanted columns to their ``place`` and advance it; empty arrays: only count."""
+    for j in range(wanted.size):
+        at_out = place[j]
+        start, stop = indptr[wanted[j]], indptr[wanted[j] + 1]
+        if new_index.size == 0 and out_indices.size == 0:
+            place[j] += stop - start
+            continue
+        for at in range(start, stop):
+            sample = first_sample + indices[at]
+            if new_index.size:
+                sample = np.int64(new_index[sample])
+                if sample < 0:
+                    continue
+            if out_indices.size:
+                out_indices[at_out] = sample
+                out_count[at_out] = count[at]
+            if out_last.size:
+                out_last[at_out] = last[at]
+            at_out += 1
+        place[j] = at_out

@@ -1,0 +1,124 @@
+"""One encoded partition: its used rows in segments, and the facts that the rest of the run needs of it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.events.patients import PatientFinder
+from mlho.encoding.events.rows import RowRules
+from mlho.encoding.events.segments import SegmentWriter
+from mlho.spec.training import TrainingSpec
+
+#: Rows in a segment: 6 to 22 bytes each, so that a worker's buffers stay below 30 MB whatever the partition's size.
+SEGMENT_ROWS: Final = 1 << 19
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPartition:
+    """What is known of a partition once its rows are ruled.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        Every row's account; duplicates of one day are found when blocks are packed.
+    codes : tuple of str, shape (n_codes,)
+        The partition's codes by local id, in order of appearance.
+    rows_by_code : int64, shape (n_codes,)
+        Used rows; 0 for a code that only dropped rows have.
+    patients : int32
+        Patients of the cohort that any row names, used or not, ascending.
+    fates : uint16
+        What became of the rows of each of them; see :mod:`mlho.encoding.events.fates`.
+    """
+
+    ledger: Ledger
+    codes: tuple[str, ...]
+    rows_by_code: NDArray[np.int64]
+    patients: NDArray[np.int32]
+    fates: NDArray[np.uint16]
+
+    def write(self, path: Path) -> None:
+        """Write the facts to one array file."""
+        texts = pack_texts(self.codes)
+        arrays: dict[str, NDArray[Any]] = {
+            "code_bytes": texts["bytes"],
+            "code_offsets": texts["offsets"],
+            "rows_by_code": self.rows_by_code,
+            "patients": self.patients,
+            "fates": self.fates,
+            "ledger": np.frombuffer(json.dumps(self.ledger.to_json()).encode(), np.uint8),
+        }
+        write_arrays(path, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> "EncodedPartition":
+        """Read what :meth:`write` wrote."""
+        arrays = read_arrays(path)
+        return cls(
+            ledger=Ledger.from_json(json.loads(arrays["ledger"].tobytes())),
+            codes=tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"])),
+            rows_by_code=arrays["rows_by_code"],
+            patients=arrays["patients"],
+            fates=arrays["fates"],
+        )
+
+
+def encode_partition(
+    spec: TrainingSpec,
+    cohort: Cohort,
+    batches: Iterable[Any],
+    out: Path,
+    *,
+    where: str = "events",
+    finder: PatientFinder | None = None,
+) -> EncodedPartition:
+    """Rule every row of a partition, write the used ones to ``out`` in segments, and return the facts.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+    cohort : Cohort
+    batches : iterable of pyarrow RecordBatch
+        ``patient`` (integers or text), ``time`` (microseconds since 1970), ``code`` (text), optionally ``time_bad`` (the
+        time could not be read) and ``value`` (a number); null is missing, and so are an empty id, an empty code and a
+        number that is not finite.
+    out : Path
+        The file of segments; removed again after an error.
+    where : str
+        What errors call the partition.
+    finder : PatientFinder, optional
+        Of the same cohort, to be shared between partitions.
+
+    Raises
+    ------
+    MlhoError
+        The ledger does not add up.
+    """
+    rules = RowRules(spec, cohort, finder or PatientFinder(cohort), SEGMENT_ROWS)
+    with SegmentWriter(out, cohort.n_blocks) as segments:
+        for batch in batches:
+            _apply(rules, batch, segments)
+        segments.write(rules.drain())
+        ledger = rules.ledger().check(where)
+    return EncodedPartition(
+        ledger, rules.codes.texts(), rules.rows_by_code(), rules.patients_seen(), rules.fates()
+    )
+
+
+def _apply(rules: RowRules, batch: Any, segments: SegmentWriter) -> None:
+    """Rule a batch in slices that fit the buffer, writing it out each time that it is full."""
+    start = 0
+    while start < batch.num_rows:
+        piece = batch.slice(start, rules.room)
+        rules.apply(piece)
+        start += piece.num_rows
+        if rules.room == 0:
+            segments.write(rules.drain())

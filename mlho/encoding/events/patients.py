@@ -1,0 +1,218 @@
+"""Patients of the cohort, found by the id that an event carries, and the promise that each is in one partition.
+
+A patient is known by the text of the id, however it is stored: the number 17 and the text "17" are one patient, "017" is
+another.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.errors import DataError
+from mlho.sources.arrow import as_numpy, is_given, text_array
+
+NO_PATIENT: Final = -2
+UNKNOWN_PATIENT: Final = -1
+_CANONICAL_INTEGER: Final = r"^(0|-?[1-9][0-9]*)$"
+_LONGEST_INT64: Final = 20  # characters of the smallest int64
+_MULTIPLIER: Final = np.uint64(
+    0x9E3779B97F4A7C15
+)  # 2**64 / golden ratio: spreads consecutive ids (Knuth 6.4)
+
+
+class PatientFinder:
+    """Patient numbers by id. Made once for a cohort, used for any number of batches.
+
+    Examples
+    --------
+    >>> finder.find(pa.array([17, None, 99], pa.int64())).tolist()  # a cohort of "17" and "2"
+    [0, -2, -1]
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        self._ids = cohort.patient_ids
+        self._texts: Any = None
+        self._table: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
+        self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
+
+    def find(self, ids: Any) -> NDArray[np.int32]:
+        """Patient number of each row; ``NO_PATIENT`` without an id, ``UNKNOWN_PATIENT`` outside the cohort.
+
+        Parameters
+        ----------
+        ids : pyarrow Array
+            Integers, or text (dictionary-encoded or plain).
+
+        Raises
+        ------
+        DataError
+            Another type.
+        """
+        if pa.types.is_integer(ids.type):
+            return self._find_integers(ids)
+        if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
+            ids = ids.dictionary_encode()
+        if not pa.types.is_dictionary(ids.type):
+            raise DataError(
+                "events",
+                "patient ids of a type that names nobody",
+                expected="integers or text",
+                got=str(ids.type),
+                remedy="Write the patient's id as text or as a whole number.",
+            )
+        return take_ids(ids, self._numbers_of(ids.dictionary), missing=NO_PATIENT)
+
+    def _find_integers(self, ids: Any) -> NDArray[np.int32]:
+        if self._table is None:
+            self._table = _integer_table(self._ids)
+        keys, numbers = self._table
+        values, validity, offset = buffers_of(ids.cast(pa.int64()), np.int64)
+        return np.asarray(_find_integers(values, validity, offset, keys, numbers))
+
+    def _numbers_of(self, dictionary: Any) -> NDArray[np.int32]:
+        """Patient number of each value of a batch's dictionary; batches of a row group share one."""
+        if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
+            if self._texts is None:
+                self._texts = text_array(self._ids)
+            texts = dictionary.cast(pa.large_string())
+            found = pc.index_in(texts, value_set=self._texts)
+            numbers = np.where(is_given(found), as_numpy(found), UNKNOWN_PATIENT)
+            is_empty = ~is_given(texts) | (as_numpy(pc.binary_length(texts)) == 0)
+            self._dictionary = dictionary, np.where(is_empty, NO_PATIENT, numbers).astype(np.int32)
+        return self._dictionary[1]
+
+
+def check_partitioned_by_patient(
+    patients_by_partition: Mapping[str, NDArray[np.int32]], n_patients: int
+) -> None:
+    """Verify, exactly, that no patient of the cohort has rows in two partitions.
+
+    Parameters
+    ----------
+    patients_by_partition : mapping of key to int32 array
+        Distinct patients whose rows (used or not) each partition holds.
+    n_patients : int
+        Patients in the cohort.
+
+    Raises
+    ------
+    DataError
+        Names two partitions that share patients, and how many patients are in more than one.
+    """
+    owner = np.full(n_patients, -1, np.int32)
+    is_shared = np.zeros(n_patients, np.bool_)
+    keys = list(patients_by_partition)
+    first_pair: tuple[str, str] | None = None
+    for number, patients in enumerate(patients_by_partition.values()):
+        owners = owner[patients]
+        shared = patients[owners >= 0]
+        is_shared[shared] = True
+        if len(shared) and first_pair is None:
+            first_pair = keys[int(owner[shared[0]])], keys[number]
+        owner[patients[owners < 0]] = number
+    if first_pair is not None:
+        raise DataError(
+            f"{first_pair[0]} and {first_pair[1]}",
+            "data.partitionedBy is patient, and a patient is in two partitions",
+            expected="all rows of a patient in one partition",
+            got=f"{int(is_shared.sum())} patients in more than one of {len(keys)} partitions",
+            remedy="Set partitionedBy: nothing, or write the events partitioned by patient.",
+        )
+
+
+def buffers_of(array: Any, dtype: Any) -> tuple[NDArray[Any], NDArray[np.uint8], int]:
+    """Values, validity bits (empty: all valid) and the bits' offset of a fixed-width Arrow array; nothing is copied."""
+    validity, data = array.buffers()[:2]
+    if data is None:  # an array of no rows may have no buffer
+        return frozen(np.empty(0, dtype)), frozen(np.empty(0, np.uint8)), 0
+    values = np.frombuffer(data, dtype, count=array.offset + len(array))[array.offset :]
+    has_nulls = validity is not None and array.null_count > 0
+    bits = np.frombuffer(validity, np.uint8) if has_nulls else np.empty(0, np.uint8)
+    return frozen(values), frozen(bits), array.offset
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view: mapped and computed arrays are then of one compiled type."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def take_ids(array: Any, ids: NDArray[np.int32], *, missing: int) -> NDArray[np.int32]:
+    """Id of each row of a dictionary-encoded Arrow array, given the id of each dictionary value."""
+    indices, validity, offset = buffers_of(array.indices.cast(pa.int32()), np.int32)
+    return np.asarray(_take_ids(indices, validity, offset, frozen(ids), missing))
+
+
+def _integer_table(ids: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Open-addressing table of the ids that are int64 in canonical decimal text; others can match no integer."""
+    texts = pa.array(ids, pa.string())
+    is_short = pc.less_equal(pc.utf8_length(texts), _LONGEST_INT64)
+    is_candidate = pc.and_(pc.match_substring_regex(texts, _CANONICAL_INTEGER), is_short)
+    numbers = np.flatnonzero(is_candidate.to_numpy(zero_copy_only=False)).astype(np.int32)
+    # 19 and 20 characters may be beyond int64, where Arrow's cast would refuse the whole array.
+    limits = np.iinfo(np.int64)
+    fits = [
+        len(ids[n]) < _LONGEST_INT64 - 1 or limits.min <= int(ids[n]) <= limits.max for n in numbers.tolist()
+    ]
+    numbers = numbers[np.array(fits, np.bool_)]
+    keys = texts.take(pa.array(numbers)).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    bits = max(4, int(2 * len(keys)).bit_length())
+    table_keys, table_numbers = np.zeros(1 << bits, np.int64), np.full(1 << bits, UNKNOWN_PATIENT, np.int32)
+    _fill_table(frozen(keys), frozen(numbers), table_keys, table_numbers)
+    return frozen(table_keys), frozen(table_numbers)
+
+
+@njit(cache=True, nogil=True)
+def _slot(key: Any, n_slots: Any) -> Any:  # pragma: no cover - compiled
+    mixed = np.uint64(key) * _MULTIPLIER
+    return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(n_slots - 1))
+
+
+@njit(cache=True, nogil=True)
+def _fill_table(keys: Any, numbers: Any, table_keys: Any, table_numbers: Any) -> None:  # pragma: no cover
+    n_slots = table_keys.size
+    for i in range(keys.size):
+        slot = _slot(keys[i], n_slots)
+        while table_numbers[slot] >= 0:
+            slot = (slot + 1) & (n_slots - 1)
+        table_keys[slot] = keys[i]
+        table_numbers[slot] = numbers[i]
+
+
+@njit(cache=True, nogil=True)
+def _find_integers(
+    ids: Any, validity: Any, offset: Any, table_keys: Any, table_numbers: Any
+) -> Any:  # pragma: no cover - compiled
+    found = np.empty(ids.size, np.int32)
+    n_slots = table_keys.size
+    # Rows of one patient often stand together: the last answer is the likeliest one.
+    last_id, last_number, is_known = np.int64(0), np.int32(0), False
+    for i in range(ids.size):
+        if validity.size and not (validity[(i + offset) >> 3] >> ((i + offset) & 7)) & 1:
+            found[i] = NO_PATIENT
+            continue
+        if not is_known or ids[i] != last_id:
+            slot = _slot(ids[i], n_slots)
+            while table_numbers[slot] >= 0 and table_keys[slot] != ids[i]:
+                slot = (slot + 1) & (n_slots - 1)
+            last_id, last_number, is_known = ids[i], table_numbers[slot], True
+        found[i] = last_number
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _take_ids(indices: Any, validity: Any, offset: Any, ids: Any, missing: Any) -> Any:  # pragma: no cover
+    taken = np.empty(indices.size, np.int32)
+    for i in range(indices.size):
+        if validity.size and not (validity[(i + offset) >> 3] >> ((i + offset) & 7)) & 1:
+            taken[i] = missing
+        else:
+            taken[i] = ids[indices[i]]
+    return taken

@@ -1,0 +1,320 @@
+"""Rows of events, ruled: each is used or dropped by the first rule that matches, and the used ones are gathered.
+
+One pass over a batch applies all rules of the ledger but the last (duplicates need rows of other batches beside them;
+see ``blocks``). What is used is written to buffers of a fixed size, so that memory does not grow with the partition.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.windows import DAY_US, needs_times, needs_values, sample_windows, year_bounds
+from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.encoding.events.patients import (
+    NO_PATIENT,
+    UNKNOWN_PATIENT,
+    PatientFinder,
+    buffers_of,
+    frozen,
+    take_ids,
+)
+from mlho.printable import CONTROL_CHARACTERS
+from mlho.sources.arrow import as_numpy, is_given
+from mlho.spec.training import TrainingSpec
+from mlho.tables import MAX_CODE_CHARACTERS
+
+BIRTH_SLACK_US: Final = 31 * DAY_US  # birth dates are often cut to the month
+_CONTROL: Final = f"[{CONTROL_CHARACTERS}]"
+NO_BIRTH: Final = np.iinfo(np.int64).min  # NaT
+
+NO_CODE: Final = -1
+UNUSABLE_CODE: Final = -2
+_N_RULES: Final = len(Rule)
+# Compiled code takes plain integers as constants; members of an enumeration it would look up.
+_NO_PATIENT, _NO_CODE, _UNUSABLE = int(Rule.NO_PATIENT), int(Rule.NO_CODE), int(Rule.UNUSABLE_CODE)
+_UNREADABLE = int(Rule.UNREADABLE_TIME)
+_NO_TIME, _UNKNOWN, _IMPLAUSIBLE = int(Rule.NO_TIME), int(Rule.UNKNOWN_PATIENT), int(Rule.IMPLAUSIBLE_DATE)
+_AFTER, _GAP, _BEFORE = int(Rule.AFTER_INDEX), int(Rule.IN_GAP), int(Rule.BEFORE_LOOK_BACK)
+_USED: Final = -1
+
+
+class LocalCodes:
+    """The codes of one partition, numbered as they appear; batches bring dictionaries of their own."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def texts(self) -> tuple[str, ...]:
+        """Codes by id."""
+        return tuple(self._ids)
+
+    def find(self, codes: Any) -> NDArray[np.int32]:
+        """Id of each row's code; ``NO_CODE`` where it is missing or empty, ``UNUSABLE_CODE`` where it cannot be used."""
+        encoded = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
+        return take_ids(encoded, self._ids_of(encoded.dictionary), missing=NO_CODE)
+
+    def _ids_of(self, dictionary: Any) -> NDArray[np.int32]:
+        if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
+            ids = self._ids
+            unusable = _is_unusable(dictionary).tolist()
+            texts = zip(dictionary.to_pylist(), unusable, strict=True)
+            found = [
+                UNUSABLE_CODE if out else ids.setdefault(text, len(ids)) if text else NO_CODE
+                for text, out in texts
+            ]
+            self._dictionary = dictionary, np.array(found, np.int32)
+        return self._dictionary[1]
+
+
+def _is_unusable(codes: Any) -> NDArray[np.bool_]:
+    """Codes that are too long or hold a control character, shape (n_codes,)."""
+    is_long = pc.greater(pc.utf8_length(codes), MAX_CODE_CHARACTERS)
+    found = pc.or_(is_long, pc.match_substring_regex(codes, _CONTROL))
+    return np.asarray(as_numpy(found) & is_given(found))
+
+
+@dataclass(frozen=True, eq=False)
+class UsedRows:
+    """Rows that some sample sees, in the order of reading.
+
+    Attributes
+    ----------
+    patient, code : int32, shape (n_rows,)
+        Patient number in the cohort, code id in the partition.
+    time : int64, shape (n_rows,)
+        Microseconds since 1970; empty unless times still matter.
+    value : float64, shape (n_rows,)
+        The number, ``NaN`` without one; empty unless values are asked for.
+    """
+
+    patient: NDArray[np.int32]
+    code: NDArray[np.int32]
+    time: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    def take(self, rows: Any) -> "UsedRows":
+        """Rows by position or slice."""
+        time = self.time[rows] if self.time.size else self.time
+        value = self.value[rows] if self.value.size else self.value
+        return UsedRows(self.patient[rows], self.code[rows], time, value)
+
+
+@dataclass(eq=False)
+class RowRules:
+    """The rules for one partition, and what they have counted so far: batches go in, used rows come out."""
+
+    spec: TrainingSpec
+    cohort: Cohort
+    finder: PatientFinder
+    capacity: int
+    codes: LocalCodes = field(default_factory=LocalCodes)
+    rows_in: int = 0
+    n_buffered: int = 0
+    rows_used: int = 0
+    rows_with_value: int = 0
+
+    def __post_init__(self) -> None:
+        windows = sample_windows(self.spec, self.cohort)
+        # Windows nest, so that the longest one decides whether a row is used at all.
+        self._bounds = (
+            frozen(windows.starts),
+            frozen(windows.index_us),
+            frozen(windows.upper_us),
+            frozen(windows.lower_us[-1]),
+            frozen(self.cohort.birth_us),
+        )
+        self._dropped = np.zeros(_N_RULES, np.int64)
+        self._years = year_bounds(self.spec.data.plausible_years)
+        self._fates = np.zeros(self.cohort.n_patients, np.uint16)
+        self._rows_by_code = np.zeros(0, np.int64)
+        n_times = self.capacity if needs_times(self.spec, self.cohort) else 0
+        n_values = self.capacity if needs_values(self.spec) else 0
+        self._buffer = UsedRows(
+            np.empty(self.capacity, np.int32),
+            np.empty(self.capacity, np.int32),
+            np.empty(n_times, np.int64),
+            np.empty(n_values, np.float64),
+        )
+
+    def apply(self, batch: Any) -> None:
+        """Rule the rows of one record batch, which must fit into what is left of the buffer."""
+        patient = self.finder.find(batch.column("patient"))
+        code = self.codes.find(batch.column("code"))
+        self._rows_by_code = _grown(self._rows_by_code, len(self.codes))
+        before = self.n_buffered
+        self.n_buffered, n_valued = _apply_rules(
+            frozen(patient),
+            frozen(code),
+            *buffers_of(batch.column("time"), np.int64),
+            _flags(batch, "time_bad"),
+            *_values(batch, "value"),
+            *self._bounds,
+            *self._years,
+            self._dropped,
+            self._fates,
+            self._rows_by_code,
+            *(self._buffer.patient, self._buffer.code, self._buffer.time, self._buffer.value),
+            before,
+        )
+        self.rows_in += batch.num_rows
+        self.rows_used += self.n_buffered - before
+        self.rows_with_value += n_valued
+
+    @property
+    def room(self) -> int:
+        """Rows that the buffer still takes."""
+        return self.capacity - self.n_buffered
+
+    def drain(self) -> UsedRows:
+        """The buffered rows, valid until the next :meth:`apply`; the buffer is empty afterwards."""
+        rows = self._buffer.take(slice(0, self.n_buffered))
+        self.n_buffered = 0
+        return rows
+
+    def ledger(self) -> Ledger:
+        """The account so far, duplicates of one day not yet looked for."""
+        dropped = {rule: int(self._dropped[rule]) for rule in Rule}
+        return Ledger(self.rows_in, self.rows_used, dropped, self.rows_with_value)
+
+    def rows_by_code(self) -> NDArray[np.int64]:
+        """Used rows of each code, duplicates of one day included."""
+        return self._rows_by_code.copy()
+
+    def patients_seen(self) -> NDArray[np.int32]:
+        """Patients of the cohort that any row names, used or not, ascending."""
+        return np.flatnonzero(self._fates).astype(np.int32)
+
+    def fates(self) -> NDArray[np.uint16]:
+        """What became of the rows of each of :meth:`patients_seen`; see :mod:`mlho.encoding.events.fates`."""
+        return np.asarray(self._fates[self._fates != 0])
+
+
+def _grown(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    return np.concatenate([counts, np.zeros(size - len(counts), np.int64)]) if size > len(counts) else counts
+
+
+def _flags(batch: Any, name: str) -> NDArray[np.uint8]:
+    """A Boolean column as bytes; empty where it is absent or false throughout."""
+    if name in batch.schema.names:
+        flags = batch.column(name).fill_null(False)
+        if flags.true_count:
+            return frozen(flags.to_numpy(zero_copy_only=False).view(np.uint8))
+    return frozen(np.empty(0, np.uint8))
+
+
+def _values(batch: Any, name: str) -> tuple[NDArray[Any], NDArray[np.uint8], int]:
+    """A column of numbers as float64 with its validity; no values where it is absent."""
+    if name not in batch.schema.names:
+        return frozen(np.empty(0, np.float64)), frozen(np.empty(0, np.uint8)), 0
+    return buffers_of(batch.column(name).cast(pa.float64()), np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _is_valid(validity: Any, position: Any) -> Any:  # pragma: no cover - compiled
+    return validity.size == 0 or (validity[position >> 3] >> (position & 7)) & 1 != 0
+
+
+@njit(cache=True, nogil=True)
+def _is_plausible(
+    time: Any, first_us: Any, last_us: Any, birth_us: Any
+) -> Any:  # pragma: no cover - compiled
+    is_in_range = first_us <= time <= last_us
+    return is_in_range and (birth_us == NO_BIRTH or time >= birth_us - BIRTH_SLACK_US)
+
+
+@njit(cache=True, nogil=True)
+def _rule_of_time(
+    time: Any, first: Any, stop: Any, index_us: Any, upper_us: Any, lower_us: Any
+) -> Any:  # pragma: no cover - compiled
+    """Rule that a plausible time of a known patient falls under, whose samples are first to stop."""
+    is_after, is_in_gap = True, False
+    for s in range(first, stop):
+        if time <= index_us[s]:
+            is_after = False
+            if time > upper_us[s]:
+                is_in_gap = True
+            elif time > lower_us[s]:
+                return _USED
+    if is_after:
+        return _AFTER
+    return _GAP if is_in_gap else _BEFORE
+
+
+@njit(cache=True, nogil=True)
+def _apply_rules(
+    patient: Any,
+    code: Any,
+    time: Any,
+    time_validity: Any,
+    time_offset: Any,
+    is_unreadable: Any,
+    value: Any,
+    value_validity: Any,
+    value_offset: Any,
+    starts: Any,
+    index_us: Any,
+    upper_us: Any,
+    lower_us: Any,
+    birth_us: Any,
+    first_us: Any,
+    last_us: Any,
+    dropped: Any,
+    fates: Any,
+    rows_by_code: Any,
+    out_patient: Any,
+    out_code: Any,
+    out_time: Any,
+    out_value: Any,
+    n_out: Any,
+) -> Any:  # pragma: no cover - compiled
+    """Count what each rule drops, append what is used; return the buffer's new fill and the used rows with a value."""
+    n_valued = 0
+    for i in range(patient.size):
+        p = patient[i]
+        if p == NO_PATIENT:
+            rule = _NO_PATIENT
+        elif code[i] == NO_CODE:
+            rule = _NO_CODE
+        elif code[i] == UNUSABLE_CODE:
+            rule = _UNUSABLE
+        elif is_unreadable.size and is_unreadable[i]:
+            rule = _UNREADABLE
+        elif not _is_valid(time_validity, i + time_offset):
+            rule = _NO_TIME
+        elif p == UNKNOWN_PATIENT or starts[p] == starts[p + 1]:
+            rule = _UNKNOWN
+        elif not _is_plausible(time[i], first_us, last_us, birth_us[p]):
+            rule = _IMPLAUSIBLE
+        else:
+            rule = _rule_of_time(time[i], starts[p], starts[p + 1], index_us, upper_us, lower_us)
+        if p >= 0:
+            fates[p] |= 1 << (rule + 1)
+        if rule != _USED:
+            dropped[rule] += 1
+            continue
+        number = np.nan
+        if value.size and _is_valid(value_validity, i + value_offset) and np.isfinite(value[i]):
+            number = value[i] + 0.0  # one zero: between -0.0 and 0.0 the order of rows would decide
+            n_valued += 1
+        rows_by_code[code[i]] += 1
+        out_patient[n_out] = p
+        out_code[n_out] = code[i]
+        if out_time.size:
+            out_time[n_out] = time[i]
+        if out_value.size:
+            out_value[n_out] = number
+        n_out += 1
+    return n_out, n_valued

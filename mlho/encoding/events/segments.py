@@ -1,0 +1,163 @@
+"""Segments: the used rows of one partition in one file, grouped by block, written and read a piece at a time.
+
+A segment is a bounded number of rows, each column grouped by block. The file is the segments' columns as raw bytes, a
+JSON index of where they are, and its length. The packing of a block maps the file and touches its own rows only.
+"""
+
+import json
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import BLOCK_PATIENTS
+from mlho.encoding.events.rows import UsedRows
+from mlho.errors import ArtifactDamaged
+
+MAGIC: Final = b"MLHOSEG1"
+_ALIGNMENT: Final = 64
+_LENGTH_BYTES: Final = 8
+# A patient is stored by the number within the block, which 16 bits hold.
+_DTYPES: Final = {"patient": "<u2", "code": "<i4", "time": "<i8", "value": "<f8"}
+assert BLOCK_PATIENTS <= 1 << 16
+
+
+class SegmentWriter:
+    """Appends segments to a file; leaving the context writes the index, or removes the file after an error."""
+
+    def __init__(self, path: Path, n_blocks: int) -> None:
+        self._path = path
+        self._n_blocks = n_blocks
+        self._segments: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            facts = {"n_blocks": self._n_blocks, "n_bytes": self._file.tell(), "segments": self._segments}
+            index = json.dumps(facts, sort_keys=True).encode()
+            self._file.write(index + len(index).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
+        self._file.close()
+        if kind is not None:
+            self._path.unlink(missing_ok=True)
+
+    def write(self, rows: UsedRows) -> None:
+        """Append rows as one segment."""
+        if not len(rows):
+            return
+        order, starts = _block_order(rows.patient, self._n_blocks, BLOCK_PATIENTS)
+        columns: dict[str, NDArray[Any]] = {
+            "patient": (rows.patient % BLOCK_PATIENTS).astype(np.uint16),
+            "code": rows.code,
+            **({"time": rows.time} if rows.time.size else {}),
+            **({"value": rows.value} if rows.value.size else {}),
+        }
+        entry: dict[str, Any] = {"rows": len(rows), "starts": self._append(starts)}
+        for name, column in columns.items():
+            entry[name] = self._append(column[order] if order.size else column)
+        self._segments.append(entry)
+
+    def _append(self, column: NDArray[Any]) -> int:
+        """Write one column; return where it begins."""
+        self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
+        offset = self._file.tell()
+        self._file.write(np.ascontiguousarray(column).view(np.uint8).data)
+        return offset
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """A mapped file of segments."""
+
+    n_blocks: int
+    _buffer: memoryview
+    _index: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def open(cls, path: Path) -> "Segments":
+        """Map a file that :class:`SegmentWriter` made.
+
+        Raises
+        ------
+        ArtifactDamaged
+            It is no such file, or was cut short.
+        """
+        tail = len(MAGIC) + _LENGTH_BYTES
+        buffer = _mapped(path)
+        if bytes(buffer[-len(MAGIC) :]) != MAGIC:
+            raise ArtifactDamaged(f"{path.name}: not a file of segments. Run again: its task makes it anew.")
+        length = int.from_bytes(buffer[-tail : -len(MAGIC)], "little")
+        try:
+            index = json.loads(bytes(buffer[-tail - length : -tail]))
+            if index["n_bytes"] != len(buffer) - tail - length:
+                raise ValueError("cut short")
+            return cls(index["n_blocks"], buffer, tuple(index["segments"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactDamaged(
+                f"{path.name}: damaged segments. Run again: its task makes it anew."
+            ) from error
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all blocks."""
+        return sum(int(entry["rows"]) for entry in self._index)
+
+    def rows(self, block: int) -> Iterator[UsedRows]:
+        """Rows of one block, a segment at a time; ``patient`` counts within the block."""
+        for entry in self._index:
+            starts = self._column(entry["starts"], "<i8", 0, self.n_blocks + 1)
+            first, stop = int(starts[block]), int(starts[block + 1])
+            if first < stop:
+                yield UsedRows(**{name: self._slice(entry, name, first, stop) for name in _DTYPES})
+
+    def _slice(self, entry: dict[str, Any], name: str, first: int, stop: int) -> NDArray[Any]:
+        if name not in entry:
+            return np.empty(0, _DTYPES[name])
+        return self._column(entry[name], _DTYPES[name], first, stop)
+
+    def _column(self, offset: int, dtype: str, first: int, stop: int) -> NDArray[Any]:
+        item = np.dtype(dtype).itemsize
+        return np.frombuffer(self._buffer, dtype, count=stop - first, offset=offset + first * item)
+
+
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        if file.seek(0, 2) == 0:  # which cannot be mapped
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _block_order(
+    patient: NDArray[np.int32], n_blocks: int, block_patients: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Stable order of rows by block (empty: they are in it), and where each block starts."""
+    if n_blocks == 1:
+        return np.empty(0, np.int32), np.array([0, len(patient)], np.int64)
+    order, starts = _order_by_block(patient, n_blocks, block_patients)
+    return order, starts
+
+
+@njit(cache=True, nogil=True)
+def _order_by_block(patient: Any, n_blocks: Any, block_patients: Any) -> Any:  # pragma: no cover - compiled
+    starts = np.zeros(n_blocks + 1, np.int64)
+    for i in range(patient.size):
+        starts[patient[i] // block_patients + 1] += 1
+    for b in range(n_blocks):
+        starts[b + 1] += starts[b]
+    place = starts[:-1].copy()
+    order = np.empty(patient.size, np.int32)
+    for i in range(patient.size):
+        b = patient[i] // block_patients
+        order[place[b]] = i
+        place[b] += 1
+    return order, starts

@@ -1,0 +1,1 @@
+"""Select and fit inside an iteration or a fold."""

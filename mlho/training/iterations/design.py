@@ -1,0 +1,89 @@
+"""The design of a fit: which features and demographics a classifier sees, and how they become numbers."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.demographics import DemographicsEncoder, encode_demographics
+from mlho.method.classifiers.tree_matrix import Absent
+from mlho.method.selection.features import Encoding
+from mlho.model.design import build_design, build_tree_design, value_columns
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import cells_of, learn_encodings
+
+
+@dataclass(frozen=True)
+class Design:
+    """Learned on training samples; gives the matrix of any samples.
+
+    Attributes
+    ----------
+    features : int64, shape (n_features,)
+        In the order of the matrix's columns.
+    encodings : list of Encoding
+    demographics : DemographicsEncoder or None
+        Its columns follow the features.
+    absent : "zero" or "missing"
+        ``zero``: for linear models, with medians and indicators. ``missing``: for trees, with nothing imputed.
+    """
+
+    features: NDArray[np.int64]
+    encodings: list[Encoding]
+    demographics: DemographicsEncoder | None
+    absent: Absent = "zero"
+
+    def with_absent(self, absent: Absent) -> "Design":
+        """Return the design for classifiers of this kind; what was learned for the other is left out."""
+        if absent == self.absent:
+            return self
+        if absent == "zero":
+            raise ValueError("a design for trees has no medians: start from the one that was learned")
+        encodings = [replace(encoding, centre=0.0) for encoding in self.encodings]
+        demographics = self.demographics.for_trees() if self.demographics else None
+        return Design(self.features, encodings, demographics, absent)
+
+    @property
+    def value_columns(self) -> NDArray[np.bool_] | None:
+        """Columns of values of a design for trees, bool, shape (n_columns,); None for linear models."""
+        return None if self.absent == "zero" else value_columns(self.encodings, self.demographics)
+
+    @property
+    def demographic_names(self) -> tuple[str, ...]:
+        """Columns after the features, in words."""
+        return self.demographics.names if self.demographics else ()
+
+    def matrix(self, problem: Problem, samples: NDArray[np.bool_]) -> Any:
+        """Matrix of these samples, in their order, as a classifier takes it: CSC, or CSR of float32 for trees."""
+        cells = cells_of(problem, problem.column_of(self.features), samples)
+        extra = None
+        if self.demographics:
+            extra = self.demographics.transform(problem.cohort.demographics)[samples]
+        n_samples, is_value = int(np.count_nonzero(samples)), self.value_columns
+        if is_value is None:
+            return build_design(self.encodings, cells, n_samples, extra)
+        names = [problem.name_of(feature).id for feature in self.features.tolist()]
+        names += self.demographic_names
+        return build_tree_design(self.encodings, cells, n_samples, extra, is_value=is_value, names=names)
+
+
+def learn_design(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> Design:
+    """Learn centres, fences, medians and levels on training samples; the design is one for linear models.
+
+    Parameters
+    ----------
+    problem : Problem
+    features : int64, shape (n_features,)
+        The selected features; the design has them in rising order, whatever the ranking said.
+    train : bool, shape (n_samples,)
+    """
+    ordered = np.sort(features)
+    columns = problem.cohort.demographics
+    return Design(
+        ordered,
+        learn_encodings(problem, ordered, train),
+        encode_demographics(columns, train, categorical=problem.spec.features.categorical)
+        if columns
+        else None,
+    )

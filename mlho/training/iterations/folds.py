@@ -1,0 +1,138 @@
+"""Cross-validation inside an iteration: what each candidate says about samples that it has not seen."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.classifiers import Setting, choose_setting, classifier_named
+from mlho.method.classifiers.tree_matrix import ABSENT
+from mlho.method.evaluation.auroc import auroc
+from mlho.spec.training import Candidate
+from mlho.training.iterations.design import Design, learn_design
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import Selection, select
+from mlho.training.iterations.splits import Iteration, seed_of
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """Probabilities of the samples that one fold holds out.
+
+    Attributes
+    ----------
+    samples : int64, shape (n_held,)
+        Rising.
+    by_classifier : mapping of classifier to float64, shape (n_settings, n_held)
+        In the order of the classifier's settings.
+    """
+
+    samples: NDArray[np.int64]
+    by_classifier: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """One candidate over all folds of an iteration.
+
+    Attributes
+    ----------
+    settings : list of Setting
+        Simplest first.
+    auroc : float64, shape (n_settings, n_folds)
+        Out of fold.
+    chosen : int
+        Index of the setting that the rule chose.
+    samples : int64, shape (n_train,)
+        Training samples, rising.
+    scores : float64, shape (n_train,)
+        Out-of-fold probabilities of the chosen setting.
+    """
+
+    settings: list[Setting]
+    auroc: NDArray[np.float64]
+    chosen: int
+    samples: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        """Mean out-of-fold AUROC of the chosen setting."""
+        return float(self.auroc[self.chosen].mean())
+
+    def standard_error(self, setting: int) -> float:
+        """Standard error of a setting's mean over the folds."""
+        return float(self.auroc[setting].std(ddof=1) / np.sqrt(self.auroc.shape[1]))
+
+
+def run_fold(
+    problem: Problem, iteration: Iteration, fold: int, *, selection: Selection | None = None
+) -> FoldScores:
+    """Select and fit on the other folds; predict this one with every setting of every candidate.
+
+    Parameters
+    ----------
+    problem : Problem
+    iteration : int or "final"
+    fold : int
+        From 0.
+    selection : Selection, optional
+        Made on all training samples of the iteration (``selection.scope: iteration``). By default it is made here, on
+        the training samples of the fold.
+    """
+    parts = problem.partition(iteration)
+    held = problem.samples_of(parts.fold == fold)
+    train = problem.samples_of(parts.is_train & (parts.fold != fold))
+    chosen = selection or select(problem, train)
+    learned = learn_design(problem, chosen.features, train)
+    by_classifier: dict[str, NDArray[np.float64]] = {}
+    for design, candidates in by_design(problem, learned):
+        X, X_held = design.matrix(problem, train), design.matrix(problem, held)
+        for candidate in candidates:
+            classifier = classifier_named(candidate.classifier)
+            fitted = classifier.fit_settings(
+                X,
+                problem.y[train],
+                classifier.settings(candidate.grid),
+                seed=seed_of(problem.spec.validation.seed, candidate.classifier, iteration, fold),
+                value_columns=design.value_columns,
+            )
+            by_classifier[candidate.classifier] = np.stack([model.predict_proba(X_held) for model in fitted])
+    names: list[str] = [own.classifier for own in problem.spec.candidates]
+    return FoldScores(np.flatnonzero(held), {name: by_classifier[name] for name in names})
+
+
+def by_design(problem: Problem, learned: Design) -> Iterator[tuple[Design, list[Candidate]]]:
+    """Give the design of linear models and that of trees, each with the candidates that take it, if there are any."""
+    for absent in ABSENT:
+        candidates = [
+            own for own in problem.spec.candidates if classifier_named(own.classifier).absent == absent
+        ]
+        if candidates:
+            yield learned.with_absent(absent), candidates
+
+
+def cross_validate(problem: Problem, folds: Sequence[FoldScores]) -> dict[str, CrossValidation]:
+    """Compare the settings of each candidate over the folds, and choose one."""
+    return {
+        candidate.classifier: _compare(problem, candidate.classifier, candidate.grid, folds)
+        for candidate in problem.spec.candidates
+    }
+
+
+def _compare(
+    problem: Problem, name: str, grid: Mapping[str, object], folds: Sequence[FoldScores]
+) -> CrossValidation:
+    by_fold = [
+        [auroc(problem.y[fold.samples], scores) for scores in fold.by_classifier[name]] for fold in folds
+    ]
+    table = np.array(by_fold, dtype=np.float64).T
+    rule = problem.spec.validation.choice
+    chosen = choose_setting(table, rule=rule)
+    samples = np.concatenate([fold.samples for fold in folds])
+    scores = np.concatenate([fold.by_classifier[name][chosen] for fold in folds])
+    order = np.argsort(samples)
+    return CrossValidation(
+        classifier_named(name).settings(grid), table, chosen, samples[order], scores[order]
+    )

@@ -1,0 +1,162 @@
+"""One iteration: select on the training patients, refit each candidate's chosen setting, judge it on the test patients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.classifiers import FittedClassifier, classifier_named
+from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
+from mlho.method.evaluation.evaluation import Evaluation, evaluate
+from mlho.method.evaluation.thresholds import Threshold, fixed_alert_rate, fixed_sensitivity, youden
+from mlho.training.iterations.design import Design, learn_design
+from mlho.training.iterations.folds import CrossValidation, FoldScores, by_design, cross_validate, run_fold
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import Selection, select
+from mlho.training.iterations.shadows import ShadowRecord, see_shadows
+from mlho.training.iterations.splits import FINAL, Iteration, seed_of
+
+
+@dataclass(frozen=True)
+class CandidateOutcome:
+    """One candidate in one iteration.
+
+    Attributes
+    ----------
+    cv : CrossValidation
+    calibrator : PlattCalibrator
+        Fitted on the out-of-fold probabilities.
+    model : FittedClassifier
+        The chosen setting, fitted on all training samples.
+    probabilities : float64, shape (n_test_samples,)
+        As the classifier gives them.
+    calibrated : float64, shape (n_test_samples,)
+        After the calibrator.
+    evaluation : Evaluation
+        On the test samples, raw and calibrated.
+    """
+
+    cv: CrossValidation
+    calibrator: PlattCalibrator
+    model: FittedClassifier
+    probabilities: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class IterationOutcome:
+    """One iteration."""
+
+    iteration: Iteration
+    selection: Selection
+    design: Design  # of linear models; trees take the same features
+    test: NDArray[np.bool_]
+    candidates: Mapping[str, CandidateOutcome]
+    shadows: ShadowRecord
+
+    @property
+    def winner(self) -> str:
+        """The classifier with the best out-of-fold AUROC; the earlier one of equals."""
+        return best_of({name: outcome.cv.mean for name, outcome in self.candidates.items()})
+
+
+def best_of(auroc_by_classifier: Mapping[str, float]) -> str:
+    """Name with the largest value; the first of equals."""
+    return max(auroc_by_classifier, key=lambda name: auroc_by_classifier[name])
+
+
+def finish_iteration(
+    problem: Problem, iteration: Iteration, selection: Selection, folds: Sequence[FoldScores]
+) -> IterationOutcome:
+    """Choose settings by the folds, refit on all training samples, judge on the test samples.
+
+    Parameters
+    ----------
+    problem : Problem
+    iteration : int
+    selection : Selection
+        Made on all training samples of the iteration.
+    folds : sequence of FoldScores
+        Of this iteration, one a fold.
+    """
+    parts = problem.partition(iteration)
+    train, test = problem.samples_of(parts.is_train), problem.samples_of(parts.is_test)
+    learned = learn_design(problem, selection.features, train)
+    compared = cross_validate(problem, folds)
+    outcomes: dict[str, CandidateOutcome] = {}
+    shadows = ShadowRecord(features=[], log_odds=[])
+    for design, candidates in by_design(problem, learned):
+        X, X_test = design.matrix(problem, train), design.matrix(problem, test)
+        for name in (own.classifier for own in candidates):
+            cv = compared[name]
+            model = fit_chosen(problem, name, cv, design, X, train, iteration)
+            outcomes[name] = _judge(problem, cv, model, X_test, test, iteration)
+            if name == problem.spec.consensus.classifier:
+                shadows = see_shadows(problem, selection, train, X, model, cv.settings[cv.chosen])
+    in_order = {name: outcomes[name] for name in compared}
+    return IterationOutcome(iteration, selection, learned, test, in_order, shadows)
+
+
+def fit_chosen(
+    problem: Problem,
+    name: str,
+    cv: CrossValidation,
+    design: Design,
+    X: Any,
+    train: NDArray[np.bool_],
+    iteration: Iteration,
+) -> FittedClassifier:
+    """Fit a candidate's chosen setting on the design's matrix of the training samples."""
+    return classifier_named(name).fit(
+        X,
+        problem.y[train],
+        cv.settings[cv.chosen],
+        seed=seed_of(problem.spec.validation.seed, name, iteration),
+        value_columns=design.value_columns,
+    )
+
+
+def thresholds_of(problem: Problem, y: NDArray[np.uint8], scores: NDArray[np.float64]) -> list[Threshold]:
+    """The thresholds that the specification asks for, chosen on calibrated out-of-fold probabilities."""
+    asked = problem.spec.validation
+    return [
+        youden(y, scores),
+        fixed_alert_rate(scores, asked.alert_rate),
+        fixed_sensitivity(y, scores, asked.sensitivity),
+    ]
+
+
+def _judge(
+    problem: Problem,
+    cv: CrossValidation,
+    model: FittedClassifier,
+    X_test: Any,
+    test: NDArray[np.bool_],
+    iteration: Iteration,
+) -> CandidateOutcome:
+    y_train = problem.y[cv.samples]
+    calibrator = fit_calibrator(y_train, cv.scores)
+    probabilities = model.predict_proba(X_test)
+    calibrated = calibrator.apply(probabilities)
+    evaluation = evaluate(
+        problem.y[test],
+        probabilities,
+        groups=np.unique(problem.cohort.patient_of[test], return_inverse=True)[1],
+        thresholds={t.rule: t.value for t in thresholds_of(problem, y_train, calibrator.apply(cv.scores))},
+        seed=seed_of(problem.spec.validation.seed, "bootstrap", iteration),
+        n_replicates=problem.spec.validation.bootstrap_replicates,
+        calibrated=calibrated,
+    )
+    return CandidateOutcome(cv, calibrator, model, probabilities, calibrated, evaluation)
+
+
+def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:
+    """Select on all training patients of an iteration, and run every fold: a whole iteration but its end."""
+    parts = problem.partition(iteration)
+    selection = select(problem, problem.samples_of(parts.is_train), beside_chance=iteration != FINAL)
+    given = selection if problem.spec.selection.scope == "iteration" else None
+    folds = range(problem.spec.validation.folds)
+    return selection, [run_fold(problem, iteration, fold, selection=given) for fold in folds]

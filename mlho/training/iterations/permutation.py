@@ -1,0 +1,90 @@
+"""Permutations of the cohort by a hash: labels that say nothing, and shadow columns that say nothing.
+
+The samples are laid on a ring: patients in the order of a hash of seed and patient, each patient's samples together and in
+their order. With one sample a patient, what moves along the ring is a permutation of patients. Where patients repeat, a
+patient's samples stay neighbours: they land on those of another patient, or of two where the numbers of samples differ. To permute only
+among patients with equally many samples would keep what the number of samples says about the outcome.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.events.matrix import ColumnBlock
+from mlho.method.selection.features import Cells
+from mlho.method.splits import patient_order
+from mlho.training.iterations.problem import Problem
+
+
+def sample_ring(problem: Problem, purpose: str) -> NDArray[np.int64]:
+    """Samples in the order of the ring: int64, shape (n_samples,)."""
+    cohort = problem.cohort
+    ids = np.array(cohort.patient_ids, dtype=object)
+    order = patient_order(ids, seed=problem.spec.validation.seed, purpose=purpose, iteration="all")
+    place = np.empty(len(ids), np.int64)
+    place[order] = np.arange(len(ids))
+    return np.argsort(place[cohort.patient_of], kind="stable").astype(np.int64)
+
+
+def permuted_labels(problem: Problem) -> NDArray[np.uint8]:
+    """Outcomes in the order of the ring, given to the samples in theirs: uint8, shape (n_samples,).
+
+    The same for every iteration of a run.
+    """
+    labels: NDArray[np.uint8] = problem.y[sample_ring(problem, "permuted-labels")]
+    return labels
+
+
+def shadow_block(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_]) -> ColumnBlock:
+    """Cells of the columns' shadows on some samples, which are renumbered from 0 in their order.
+
+    A code's cells all move along the ring by one distance, a hash of seed and code: the windows and aggregates of a code stay
+    together, those of two codes do not. So shadows are independent of the outcome and of each other's code, and a run has
+    the same ones in every iteration. The cells of a column do not rise.
+
+    Parameters
+    ----------
+    problem : Problem
+    columns : int64, shape (n_columns,)
+    samples : bool, shape (n_samples,)
+    """
+    ring = sample_ring(problem, "shadow")
+    place = np.empty(ring.size, np.int64)
+    place[ring] = np.arange(ring.size)
+    block = problem.matrix.column_block(columns)
+    n_cells = np.diff(block.indptr)
+    moves = np.repeat(_distances(problem, columns), n_cells)
+    target = ring[(place[block.indices] + moves) % ring.size]
+    kept = samples[target]
+    column = np.repeat(np.arange(len(columns)), n_cells)[kept]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=len(columns)))]).astype(np.int64)
+    number = np.cumsum(samples) - 1
+    return ColumnBlock(
+        indptr,
+        number[target[kept]].astype(np.int32),
+        block.count[kept],
+        None if block.last is None else block.last[kept],
+    )
+
+
+def shadow_cells(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_]) -> list[Cells]:
+    """Non-zeros of the columns' shadows on these samples, rising; see :func:`shadow_block`."""
+    block = shadow_block(problem, columns, samples)
+    found = []
+    for start, stop in zip(block.indptr[:-1].tolist(), block.indptr[1:].tolist(), strict=True):
+        order = start + np.argsort(block.indices[start:stop])
+        values = None if block.last is None else block.last[order]
+        found.append(Cells(block.indices[order], block.count[order], values))
+    return found
+
+
+def _distances(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How far each column's cells move: at least the samples of the patient with most, so that nobody keeps a cell of its own."""
+    n_samples = problem.cohort.n_samples
+    least = int(np.bincount(problem.cohort.patient_of).max())
+    n_distances = max(1, n_samples - 2 * least + 1)
+    seed = problem.spec.validation.seed
+    texts = (f"{seed}|shadow|{problem.codes[column // problem.n_windows]}" for column in columns.tolist())
+    hashes = (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts)
+    return np.array([least + own % n_distances for own in hashes], np.int64)

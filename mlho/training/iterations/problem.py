@@ -1,0 +1,117 @@
+"""The problem that every learning task sees: specification, cohort, matrix, and what the columns are called."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.concepts import Concepts
+from mlho.encoding.events.matrix import Matrix
+from mlho.method.selection.features import AGGREGATES, Range
+from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.splits import Iteration, Partition, partition
+
+_WORDS = {
+    "presence": "ever recorded",
+    "count": "number of times recorded",
+    "levels": "number of times recorded, in levels",
+    "last": "latest value",
+    "outOfRange": "latest value out of range",
+}
+
+
+@dataclass(frozen=True)
+class FeatureName:
+    """What one feature is: a code, a look-back window and an aggregate."""
+
+    code: str
+    window_days: int | None
+    aggregate: str
+    description: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Unique in a run, such as ``E11.9|730d|presence``."""
+        window = "all" if self.window_days is None else f"{self.window_days}d"
+        return f"{self.code}|{window}|{self.aggregate}"
+
+    @property
+    def code_words(self) -> str:
+        """The code for people: its description, if there is one, and itself."""
+        return f"{self.description} ({self.code})" if self.description else self.code
+
+    @property
+    def words(self) -> str:
+        """For people: what it is, and over which time."""
+        when = "" if self.window_days is None else f", in the {self.window_days} days before the index date"
+        return f"{self.code_words}: {_WORDS[self.aggregate]}{when}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a learning task works on.
+
+    A *feature* is numbered ``column * n_aggregates + aggregate``, so that features are in the order (code, window,
+    aggregate), which decides ties.
+    """
+
+    spec: TrainingSpec
+    cohort: Cohort
+    matrix: Matrix
+    codes: Sequence[str]
+    concepts: Concepts
+
+    @cached_property
+    def aggregates(self) -> tuple[str, ...]:
+        """The aggregates asked for, in their canonical order."""
+        return tuple(name for name in AGGREGATES if name in self.spec.features.aggregates)
+
+    @property
+    def n_windows(self) -> int:
+        """Columns of each code."""
+        return len(self.spec.windows)
+
+    @property
+    def y(self) -> NDArray[np.uint8]:
+        """Outcome of each sample."""
+        return self.cohort.outcome
+
+    def column_of(self, features: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Matrix column of each feature."""
+        return features // len(self.aggregates)
+
+    def aggregate_of(self, feature: int) -> str:
+        """Aggregate of a feature."""
+        return self.aggregates[feature % len(self.aggregates)]
+
+    def name_of(self, feature: int) -> FeatureName:
+        """What a feature is."""
+        column = feature // len(self.aggregates)
+        code = self.codes[column // self.n_windows]
+        window = self.spec.windows[column % self.n_windows]
+        return FeatureName(code, window, self.aggregate_of(feature), self.concepts.descriptions.get(code))
+
+    def known_range_of(self, column: int) -> Range | None:
+        """Reference range of a column's code, if the concepts give one; a missing bound is infinite."""
+        code = self.codes[column // self.n_windows]
+        low, high = self.concepts.low.get(code), self.concepts.high.get(code)
+        if low is None and high is None:
+            return None
+        return Range(-np.inf if low is None else low, np.inf if high is None else high)
+
+    def partition(self, iteration: Iteration) -> Partition:
+        """Who trains and who tests in an iteration; worked out once, for it hashes every patient."""
+        if iteration not in self._partitions:
+            self._partitions[iteration] = partition(self.spec.validation, self.cohort, iteration)
+        return self._partitions[iteration]
+
+    @cached_property
+    def _partitions(self) -> dict[Iteration, Partition]:
+        return {}
+
+    def samples_of(self, patients: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which samples belong to these patients."""
+        return patients[self.cohort.patient_of]

@@ -1,0 +1,187 @@
+"""Selection on the training samples of one iteration or fold: the screen, then the ranking."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.errors import DataError
+from mlho.method.selection.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
+from mlho.method.selection.jmi import Ranking, rank_columns
+from mlho.method.selection.levels import ColumnBlock
+from mlho.method.selection.screen import screen_by_prevalence
+from mlho.training.iterations.permutation import permuted_labels, shadow_block, shadow_cells
+from mlho.training.iterations.problem import Problem
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Features in the order in which the ranking picked them.
+
+    Attributes
+    ----------
+    features : int64, shape (n_selected,)
+        Feature numbers; see :class:`mlho.training.iterations.problem.Problem`.
+    scores : float64, shape (n_selected,)
+        In nats, at the moment of the pick.
+    n_screened : int
+        Features that passed the screen.
+    shadows : int64, shape (n_shadows,)
+        Features whose shadow would have been selected, had it alone been added; rising. Empty where none were looked at.
+    of_permuted : int64, shape (n_selected,)
+        What the same selection picks for permuted labels. Empty where that was not asked.
+    """
+
+    features: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    n_screened: int
+    shadows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    of_permuted: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = False) -> Selection:
+    """Screen and rank on training samples only.
+
+    Parameters
+    ----------
+    problem : Problem
+    train : bool, shape (n_samples,)
+        The training samples.
+    beside_chance : bool
+        Look as well which shadows would have been selected, and what is picked for permuted labels. Neither changes the
+        features or their scores.
+
+    Raises
+    ------
+    DataError
+        No feature passes the screen.
+    """
+    asked = problem.spec.selection
+    screened, n_patients = _screen(problem, train)
+    if not screened.size:
+        raise DataError(
+            "selection.minPrevalence",
+            "no feature passes the screen",
+            expected=f"a feature that a share of {asked.min_prevalence:g} of the training patients have",
+            got=f"none of {len(problem.codes) * problem.n_windows * len(problem.aggregates)} columns",
+            remedy="Lower selection.minPrevalence, or widen the look-back.",
+        )
+    columns = _level_columns(problem, screened, train)
+    with_shadows = beside_chance and has_shadows(problem)
+    shadows = _level_columns(problem, screened, train, of_shadows=True) if with_shadows else None
+    ranking = _rank(problem, columns, n_patients, problem.y[train], shadows)
+    of_permuted = np.empty(0, np.int64)
+    if beside_chance:
+        labels = permuted_labels(problem)[train]
+        if 0 < np.count_nonzero(labels) < labels.size:
+            of_permuted = screened[_rank(problem, columns, n_patients, labels, None).order]
+    return Selection(
+        screened[ranking.order], ranking.scores, len(screened), screened[ranking.shadows], of_permuted
+    )
+
+
+def has_shadows(problem: Problem) -> bool:
+    """Whether the ranking can tell which shadows it would have picked: R's cut cannot."""
+    return not _ranks_as_r(problem)
+
+
+def _rank(
+    problem: Problem,
+    columns: ColumnBlock,
+    n_patients: NDArray[np.int64],
+    labels: NDArray[np.uint8],
+    shadows: ColumnBlock | None,
+) -> Ranking:
+    asked = problem.spec.selection
+    return rank_columns(
+        columns,
+        labels,
+        asked.n_features,
+        ranking=asked.ranking,
+        n_patients_by_column=n_patients,
+        correct_bias=not _ranks_as_r(problem),
+        shadows=shadows,
+    )
+
+
+def cells_of(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_] | None) -> list[Cells]:
+    """Non-zeros of these columns on these samples, which are renumbered from 0 in their order."""
+    block = problem.matrix.column_block(columns, samples)
+    bounds = block.indptr.tolist()
+    return [
+        Cells(
+            block.indices[start:stop],
+            block.count[start:stop],
+            None if block.last is None else block.last[start:stop],
+        )
+        for start, stop in itertools.pairwise(bounds)
+    ]
+
+
+def learn_encodings(
+    problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]
+) -> list[Encoding]:
+    """How each feature becomes a number, learned on training samples."""
+    cells = cells_of(problem, problem.column_of(features), train)
+    return [learn_feature(problem, int(feature), own) for feature, own in zip(features, cells, strict=True)]
+
+
+def learn_feature(problem: Problem, feature: int, cells: Cells) -> Encoding:
+    """How one feature becomes a number, learned on these cells."""
+    return learn_encoding(
+        problem.aggregate_of(feature),
+        cells,
+        level_cuts=problem.spec.features.level_cuts,
+        known_range=problem.known_range_of(feature // len(problem.aggregates)),
+    )
+
+
+def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Features that enough training patients have, and how many patients that is."""
+    asked, n_aggregates = problem.spec.selection, len(problem.aggregates)
+    n_train = int(np.unique(problem.cohort.patient_of[train]).size)
+    with_event = problem.matrix.patients_per_column(train)
+    by_aggregate = [
+        problem.matrix.value_patients_per_column(train) if aggregate in OF_VALUES else with_event
+        for aggregate in problem.aggregates
+    ]
+    n_patients = np.stack(by_aggregate, axis=1).reshape(-1) if n_aggregates > 1 else by_aggregate[0]
+    kept = screen_by_prevalence(n_patients, n_train, asked.min_prevalence, rule=asked.screen)
+    kept = kept[n_patients[kept] > 0]  # at a bound of 0 a column that no training patient has says nothing
+    return kept, n_patients[kept]
+
+
+def _level_columns(
+    problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], *, of_shadows: bool = False
+) -> ColumnBlock:
+    """Discrete levels of the features, or of their shadows, on the training samples."""
+    n_train = int(np.count_nonzero(train))
+    columns = problem.column_of(features)
+    if problem.aggregates == ("presence",):
+        block = (
+            shadow_block(problem, columns, train)
+            if of_shadows
+            else problem.matrix.column_block(columns, train)
+        )
+        return ColumnBlock(n_train, block.indptr, block.indices, np.ones(len(block.indices), np.uint8))
+    cells = (shadow_cells if of_shadows else cells_of)(problem, columns, train)
+    every_count = _ranks_as_r(problem)
+    levels = [
+        levels_for_ranking(learn_feature(problem, int(feature), own), own, every_count=every_count)
+        for feature, own in zip(features, cells, strict=True)
+    ]
+    return _block_of(levels, n_train)
+
+
+def _ranks_as_r(problem: Problem) -> bool:
+    """Whether every distinct count is a level and nothing is corrected, as in R MLHO."""
+    return problem.spec.selection.ranking == "mlho-r"
+
+
+def _block_of(columns: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_samples: int) -> ColumnBlock:
+    indptr = np.zeros(len(columns) + 1, np.int64)
+    np.cumsum([len(samples) for samples, _ in columns], out=indptr[1:])
+    indices = np.concatenate([samples for samples, _ in columns])
+    return ColumnBlock(n_samples, indptr, indices, np.concatenate([levels for _, levels in columns]))

@@ -1,0 +1,160 @@
+"""Shadow features: how many features without any effect would have each confidence score.
+
+A shadow is a screened column once more, its rows permuted (:mod:`mlho.training.iterations.permutation`): it has the column's prevalence and
+levels and says nothing about the outcome. It is looked at beside every selection and every fit of the consensus
+classifier, and enters neither: an iteration *sees* it if the ranking would have picked it and the model would have used it, were it alone
+added to the data. So it counts as a real feature without an effect does, and changes no model.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from mlho.method.classifiers import FittedClassifier, classifier_named
+from mlho.method.stability.confidence import confidence_scores
+from mlho.model.design import build_design
+from mlho.report.result import ConfidenceLevel, Estimate, FalseFeatures
+from mlho.training.iterations.permutation import shadow_cells
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import Selection, has_shadows, learn_feature
+
+METHOD = "shadow features: each screened column once more, its rows permuted"
+
+
+class ShadowRecord(BaseModel):
+    """The shadows that one iteration saw: the numbers of their features, rising, and a log odds ratio per standard deviation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: list[int]
+    log_odds: list[float]
+
+
+def see_shadows(
+    problem: Problem,
+    selection: Selection,
+    train: NDArray[np.bool_],
+    X: Any,
+    model: FittedClassifier,
+    setting: Mapping[str, Any],
+) -> ShadowRecord:
+    """Tell which of the shadows that would have been selected the consensus classifier would have used.
+
+    Parameters
+    ----------
+    problem : Problem
+    selection : Selection
+        Made beside shadows.
+    train : bool, shape (n_samples,)
+    X : CSC, shape (n_train, n_columns)
+        The matrix that the model was fitted on; shadows are no part of it.
+    model : FittedClassifier
+        Of the consensus classifier.
+    setting : mapping
+        The one that it was fitted with.
+    """
+    features = selection.shadows
+    if not features.size:
+        return ShadowRecord(features=[], log_odds=[])
+    cells = shadow_cells(problem, problem.column_of(features), train)
+    encodings = [
+        learn_feature(problem, feature, own) for feature, own in zip(features.tolist(), cells, strict=True)
+    ]
+    newcomers = build_design(encodings, cells, int(np.count_nonzero(train)))
+    classifier = classifier_named(problem.spec.consensus.classifier)
+    steps = classifier.first_steps(model, X, problem.y[train], setting, newcomers)
+    is_seen = steps != 0
+    return ShadowRecord(features=features[is_seen].tolist(), log_odds=steps[is_seen].tolist())
+
+
+def expect_false(
+    problem: Problem, scores: NDArray[np.int64], records: Sequence[ShadowRecord]
+) -> FalseFeatures:
+    """Give the expected number of features without effect at each confidence score, and the consensus's threshold.
+
+    Parameters
+    ----------
+    problem : Problem
+    scores : int64, shape (n_features,)
+        Confidence scores of the real features.
+    records : sequence of ShadowRecord
+        One an iteration.
+    """
+    asked = problem.spec.consensus
+    if not has_shadows(problem):
+        return FalseFeatures(
+            min_confidence=asked.min_confidence,
+            max_share=None,
+            expected=Estimate(
+                value=None, method=METHOD, reason="ranking: mlho-r has no order to look beside"
+            ),
+        )
+    levels = levels_of(scores, shadow_scores(records, problem.spec.validation.iterations))
+    threshold = asked.min_confidence
+    if asked.max_false_share is not None:
+        threshold = choose_threshold(levels, asked.max_false_share)
+    n_false = max((level.expected_false for level in levels if level.min_confidence >= threshold), default=0)
+    n_features = int(np.count_nonzero(scores >= threshold))
+    return FalseFeatures(
+        min_confidence=threshold,
+        max_share=asked.max_false_share,
+        expected=Estimate(value=float(n_false), method=METHOD),
+        share=min(1.0, n_false / n_features) if n_features else None,
+        levels=levels,
+    )
+
+
+def warn_of_share(found: FalseFeatures) -> list[str]:
+    """Say that no threshold reaches the share that was asked for, if so."""
+    if found.max_share is None or found.share is None or found.share <= found.max_share:
+        return []
+    return [
+        f"No confidence score keeps the expected share of features without effect at {found.max_share:g} (consensus.maxFalseShare): at "
+        f"{found.min_confidence}, the best of them, it is {found.share:.2f}."
+    ]
+
+
+def shadow_scores(records: Sequence[ShadowRecord], n_iterations: int) -> NDArray[np.int64]:
+    """Confidence scores of the shadows that any iteration saw: int64, shape (n_shadows,)."""
+    features = sorted({feature for record in records for feature in record.features})
+    place = {feature: number for number, feature in enumerate(features)}
+    log_odds = np.full((len(records), len(features)), np.nan)
+    for row, record in enumerate(records):
+        log_odds[row, [place[feature] for feature in record.features]] = record.log_odds
+    return confidence_scores(log_odds, n_iterations_planned=n_iterations).score
+
+
+def levels_of(scores: NDArray[np.int64], of_shadows: NDArray[np.int64]) -> list[ConfidenceLevel]:
+    """Features and shadows at or above each score that any of them has, from 1 to 100.
+
+    Examples
+    --------
+    >>> [(own.min_confidence, own.n_features, own.expected_false) for own in levels_of(np.array([100, 40]), np.array([40]))]
+    [(40, 2, 1), (100, 1, 0)]
+    """
+    thresholds = np.unique(np.concatenate([scores, of_shadows]))
+    return [
+        ConfidenceLevel(
+            min_confidence=threshold,
+            n_features=int(np.count_nonzero(scores >= threshold)),
+            expected_false=int(np.count_nonzero(of_shadows >= threshold)),
+        )
+        for threshold in thresholds[thresholds >= 1].tolist()
+    ]
+
+
+def choose_threshold(levels: Sequence[ConfidenceLevel], max_share: float) -> int:
+    """Return the lowest confidence score at which the expected share of false features is at most ``max_share``.
+
+    Where no score reaches that, the one with the smallest share, the highest of equals; 100 where no feature has a score.
+    """
+    shares = {
+        level.min_confidence: level.expected_false / level.n_features for level in levels if level.n_features
+    }
+    kept = [threshold for threshold, share in shares.items() if share <= max_share]
+    if kept:
+        return min(kept)
+    return min(shares, key=lambda threshold: (shares[threshold], -threshold), default=100)

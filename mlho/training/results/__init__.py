@@ -1,0 +1,1 @@
+"""What all iterations say together: performance, summary, final model, what is published."""

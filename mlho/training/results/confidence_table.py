@@ -1,0 +1,126 @@
+"""Which features came back: confidence scores and selection over the iterations, by feature and demographic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.stability.confidence import ConfidenceTable, confidence_scores
+from mlho.report.result import Confidence
+from mlho.training.results.records import CoefficientRecord
+
+Key = int | str  # a feature's number, or a demographic's name
+
+
+class SelectedAndFitted(Protocol):
+    """A selection and the coefficients of a fit on it: an iteration, or a subsample."""
+
+    @property
+    def selected(self) -> list[int]:
+        """Feature numbers, in the order of the ranking."""
+
+    @property
+    def coefficients(self) -> CoefficientRecord:
+        """Of the consensus classifier."""
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What the iterations say of each feature.
+
+    Attributes
+    ----------
+    keys : list of int or str
+        Feature numbers that any iteration selected, rising; then the demographics' names.
+    selected : bool, shape (n_iterations, n_features)
+        Of the features only: whether the ranking picked them.
+    ranks : float64, shape (n_iterations, n_features)
+        Position in the ranking, from 1; ``NaN`` where not selected.
+    confidence : ConfidenceTable
+        One entry a key.
+    """
+
+    keys: list[Key]
+    selected: NDArray[np.bool_]
+    ranks: NDArray[np.float64]
+    confidence: ConfidenceTable
+
+    @property
+    def n_features(self) -> int:
+        """Keys that are features."""
+        return int(self.selected.shape[1])
+
+    def consensus(self, min_confidence: int) -> list[Key]:
+        """Keys with enough confidence."""
+        return [
+            key
+            for key, score in zip(self.keys, self.confidence.score, strict=True)
+            if score >= min_confidence
+        ]
+
+    def confidence_of(self, position: int) -> Confidence:
+        """The confidence of one key, for the result."""
+        table = self.confidence
+        numbers = {
+            name: _value(getattr(table, name)[position])
+            for name in ("mean_odds_ratio", "low95", "high95", "low99", "high99")
+        }
+        n_seen = int(table.n_seen[position])
+        reasons = {0: "never with a coefficient", 1: "seen once: no interval"}
+        return Confidence(
+            score=int(table.score[position]),
+            n_seen=n_seen,
+            n_positive=int(table.n_positive[position]),
+            n_negative=int(table.n_negative[position]),
+            reason=reasons.get(n_seen)
+            or (
+                "all odds ratios are equal, or beyond a float: no interval"
+                if numbers["low95"] is None
+                else None
+            ),
+            **numbers,
+        )
+
+    def median_rank(self, position: int) -> float | None:
+        """Median position in the ranking over the iterations that picked a feature."""
+        ranks = self.ranks[:, position]
+        picked = ranks[~np.isnan(ranks)]
+        return float(np.median(picked)) if picked.size else None
+
+
+def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned: int) -> Returns:
+    """Count how features came back; odds ratios are per standard deviation, as in R MLHO."""
+    features = sorted({feature for record in records for feature in record.selected})
+    demographics = list(
+        dict.fromkeys(name for record in records for name in record.coefficients.demographics)
+    )
+    keys: list[Key] = [*features, *demographics]
+    place = {key: number for number, key in enumerate(keys)}
+    ranks = np.full((len(records), len(features)), np.nan)
+    log_odds = np.full((len(records), len(keys)), np.nan)
+    for row, record in enumerate(records):
+        for rank, feature in enumerate(record.selected, start=1):
+            ranks[row, place[feature]] = rank
+        fit = record.coefficients
+        per_sd = np.array(fit.log_odds) * np.array(fit.scale)
+        own: list[Key] = [*fit.features, *fit.demographics]
+        for key, value in zip(own, per_sd, strict=True):
+            log_odds[row, place[key]] = value
+    table = confidence_scores(log_odds, n_iterations_planned=n_iterations_planned)
+    return Returns(keys, ~np.isnan(ranks), ranks, table)
+
+
+def sets_as_table(sets: Sequence[Sequence[int]], n_features: int) -> NDArray[np.bool_]:
+    """Which set holds which feature: bool, shape (n_sets, at least n_features); features in no set come last."""
+    distinct = sorted({feature for own in sets for feature in own})
+    place = {feature: number for number, feature in enumerate(distinct)}
+    table = np.zeros((len(sets), max(n_features, len(distinct))), np.bool_)
+    for row, own in enumerate(sets):
+        table[row, [place[feature] for feature in own]] = True
+    return table
+
+
+def _value(number: object) -> float | None:
+    return None if number is np.ma.masked else float(number)  # type: ignore[arg-type] # masked is handled, the rest are floats

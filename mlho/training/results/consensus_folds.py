@@ -1,0 +1,277 @@
+"""The consensus procedure without some folds: the features that other patients agree on, and models on them.
+
+What ``final.features: consensus`` ships is judged as a procedure of its own, because its features come from all patients.
+Each outer fold, and each pair of an outer and an inner fold, is left out of the whole: subsamples, selection, confidence
+scores, fits. No step sees an outcome or an event of a patient who is held out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.errors import DataError
+from mlho.method.classifiers import Setting, choose_setting, classifier_named
+from mlho.method.evaluation.auroc import auroc
+from mlho.method.splits import test_patients
+from mlho.training.iterations.design import Design, learn_design
+from mlho.training.iterations.folds import FoldScores, by_design
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import select
+from mlho.training.iterations.splits import FINAL, seed_of
+from mlho.training.results.confidence_table import count_returns
+from mlho.training.results.records import CoefficientRecord
+
+Held = tuple[int, ...]  # one outer fold, or it and an inner one
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one subsample says: its features, and their coefficients by each setting of the consensus classifier.
+
+    The demographics are in every fit, and no matter of a vote.
+
+    Attributes
+    ----------
+    features : int64, shape (n_selected,)
+        Rising.
+    log_odds : float64, shape (n_settings, n_selected)
+        Per original unit.
+    scale : float64, shape (n_selected,)
+        Standard deviations.
+    auroc : float64, shape (n_settings,)
+        On the patients whom the subsample left out; none of them is held out.
+    """
+
+    features: NDArray[np.int64]
+    log_odds: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    auroc: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A vote with one setting, as the confidence table reads it."""
+
+    selected: list[int]
+    coefficients: CoefficientRecord
+
+
+@dataclass(frozen=True)
+class ConsensusFold:
+    """Models on the consensus of the patients who are not held out.
+
+    Attributes
+    ----------
+    features : int64, shape (n_features,)
+        The consensus; empty for a model of the demographics alone.
+    scores : FoldScores
+        Of the samples held out, by every setting of each classifier that may be the final one.
+    """
+
+    features: NDArray[np.int64]
+    scores: FoldScores
+
+
+def others(problem: Problem, held: Held) -> NDArray[np.bool_]:
+    """Patients who are not in the folds held out."""
+    return ~np.isin(problem.partition(FINAL).fold, held)
+
+
+def vote(problem: Problem, held: Held, subsample: int) -> Vote:
+    """Screen, rank and fit the consensus classifier on a subsample of the patients who are not held out.
+
+    Parameters
+    ----------
+    problem : Problem
+    held : tuple of int
+        Folds of the final iteration that are held out.
+    subsample : int
+        From 1.
+
+    Raises
+    ------
+    DataError
+        The subsample, or what it leaves out, has one class only.
+    """
+    patients = others(problem, held)
+    left_out = _left_out(problem, patients, held, subsample)
+    train = problem.samples_of(patients & ~left_out)
+    test = problem.samples_of(patients & left_out)
+    _check_classes(problem, train, test)
+    selection = select(problem, train)
+    design = learn_design(problem, selection.features, train)
+    name = problem.spec.consensus.classifier
+    classifier = classifier_named(name)
+    grid = next(own.grid for own in problem.spec.candidates if own.classifier == name)
+    seed = seed_of(problem.spec.validation.seed, name, _place(held), subsample)
+    X = design.matrix(problem, train)
+    fitted = classifier.fit_settings(X, problem.y[train], classifier.settings(grid), seed=seed)
+    X_test = design.matrix(problem, test)
+    coefficients = [own for model in fitted if (own := model.coefficients()) is not None]
+    n_features = len(design.features)
+    return Vote(
+        features=design.features,
+        log_odds=np.stack([own.values[:n_features] for own in coefficients]),
+        scale=coefficients[0].scale[:n_features],
+        auroc=np.array([auroc(problem.y[test], model.predict_proba(X_test)) for model in fitted]),
+    )
+
+
+def _place(held: Held) -> str:
+    return "without " + "+".join(map(str, held))
+
+
+def _left_out(problem: Problem, patients: NDArray[np.bool_], held: Held, subsample: int) -> NDArray[np.bool_]:
+    asked = problem.spec.validation
+    left_out = np.zeros(len(patients), np.bool_)
+    left_out[patients] = test_patients(
+        np.array(problem.cohort.patient_ids, dtype=object)[patients],
+        problem.cohort.positive_patients()[patients],
+        seed=asked.seed,
+        iteration=f"{_place(held)}, {subsample}",
+        test_fraction=asked.test_fraction,
+        split=asked.split,
+    )
+    return left_out
+
+
+def _check_classes(problem: Problem, *parts: NDArray[np.bool_]) -> None:
+    if any(np.unique(problem.y[samples]).size < 2 for samples in parts):
+        raise DataError(
+            "final.features",
+            "a subsample for the consensus has one class only",
+            expected="samples with and without the outcome in every subsample of the patients outside two folds",
+            got="one class",
+            remedy="Use validation.split: stratified, more folds, final.features: ranking, or a larger cohort.",
+        )
+
+
+def consensus_of(problem: Problem, votes: Sequence[Vote]) -> NDArray[np.int64]:
+    """Features with enough confidence over the subsamples, rising.
+
+    The setting is the one whose AUROC on the patients left out of the subsamples is best on average.
+    """
+    table = np.stack([own.auroc for own in votes], axis=1)
+    setting = choose_setting(table, rule=problem.spec.validation.choice)
+    returns = count_returns([_with(own, setting) for own in votes], n_iterations_planned=len(votes))
+    kept = returns.consensus(problem.spec.consensus.min_confidence)
+    return np.array(sorted(key for key in kept if isinstance(key, int)), np.int64)
+
+
+def _with(own: Vote, setting: int) -> _Chosen:
+    features = own.features.tolist()
+    coefficients = CoefficientRecord(
+        features=features,
+        demographics=[],
+        log_odds=own.log_odds[setting].tolist(),
+        scale=own.scale.tolist(),
+    )
+    return _Chosen(features, coefficients)
+
+
+def run_consensus_fold(problem: Problem, held: Held, votes: Sequence[Vote]) -> ConsensusFold:
+    """Fit on the consensus of the patients who are not held out; predict those who are.
+
+    Without a feature and without demographics every sample is given the share of the outcome in training.
+
+    Parameters
+    ----------
+    problem : Problem
+    held : tuple of int
+    votes : sequence of Vote
+        One for each subsample, in their order.
+    """
+    features = consensus_of(problem, votes)
+    patients = others(problem, held)
+    train, test = problem.samples_of(patients), problem.samples_of(~patients)
+    learned, names = learn_design(problem, features, train), eligible(problem)
+    by_classifier: dict[str, NDArray[np.float64]] = {}
+    for design, candidates in by_design(problem, learned):
+        X, X_test = design.matrix(problem, train), design.matrix(problem, test)
+        for candidate in candidates:
+            name = candidate.classifier
+            if name in names:
+                settings = classifier_named(name).settings(candidate.grid)
+                by_classifier[name] = _scores(problem, held, name, settings, design, X, X_test)
+    return ConsensusFold(
+        features, FoldScores(np.flatnonzero(test), {name: by_classifier[name] for name in names})
+    )
+
+
+def _scores(
+    problem: Problem,
+    held: Held,
+    name: str,
+    settings: Sequence[Setting],
+    design: Design,
+    X: Any,
+    X_test: Any,
+) -> NDArray[np.float64]:
+    """Probabilities of the samples held out by every setting, shape (n_settings, n_held)."""
+    y = problem.y[problem.samples_of(others(problem, held))]
+    if not X.shape[1]:
+        return np.full((len(settings), X_test.shape[0]), np.count_nonzero(y) / len(y))
+    seed = seed_of(problem.spec.validation.seed, name, _place(held))
+    fitted = classifier_named(name).fit_settings(
+        X, y, settings, seed=seed, value_columns=design.value_columns
+    )
+    return np.stack([model.predict_proba(X_test) for model in fitted])
+
+
+def eligible(problem: Problem) -> list[str]:
+    """Classifiers that may be the final one: the one asked for, or all candidates."""
+    asked = problem.spec.final.classifier
+    return [own.classifier for own in problem.spec.candidates if asked in ("best", own.classifier)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A classifier and a setting, chosen by held-out AUROC.
+
+    Attributes
+    ----------
+    classifier : str
+    chosen : int
+        Index of the setting.
+    auroc : float64, shape (n_settings, n_folds)
+        Of the classifier's settings.
+    """
+
+    classifier: str
+    chosen: int
+    auroc: NDArray[np.float64]
+
+
+def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | None) -> Choice:
+    """Choose classifier and setting by the folds that are held out beside an outer one, or by the outer ones.
+
+    Parameters
+    ----------
+    problem : Problem
+    folds : mapping of held folds to ConsensusFold
+    outer : int or None
+        The outer fold whose patients must not count. ``None``: the choice of the final model.
+    """
+    inner: dict[int, Held] = {}
+    for held in folds:
+        apart = [fold for fold in held if fold != outer]
+        if len(apart) == 1 and len(held) == (1 if outer is None else 2):
+            inner[apart[0]] = held
+    choices = []
+    for name in eligible(problem):
+        columns = [_auroc_in(problem, folds[inner[fold]], fold, name) for fold in sorted(inner)]
+        table = np.array(columns, dtype=np.float64).T
+        chosen = choose_setting(table, rule=problem.spec.validation.choice)
+        choices.append(Choice(name, chosen, table))
+    return max(choices, key=lambda own: float(own.auroc[own.chosen].mean()))  # the first of equals
+
+
+def _auroc_in(problem: Problem, own: ConsensusFold, fold: int, name: str) -> list[float]:
+    """AUROC of each setting on the samples of one of the folds held out."""
+    samples = own.scores.samples
+    inside = problem.partition(FINAL).fold[problem.cohort.patient_of[samples]] == fold
+    y = problem.y[samples[inside]]
+    return [auroc(y, scores[inside]) for scores in own.scores.by_classifier[name]]

@@ -1,0 +1,268 @@
+"""How well a model on the consensus features predicts: every patient once, by a procedure that never saw them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.classifiers import classifier_named
+from mlho.method.evaluation.bootstrap import bootstrap_by_patient
+from mlho.method.evaluation.calibration import fit_calibrator
+from mlho.method.evaluation.evaluation import Evaluation, evaluate
+from mlho.method.evaluation.figures import threshold_figures
+from mlho.report.result import Estimate, Spread, TestSet
+from mlho.report.words import possible
+from mlho.training.iterations.folds import CrossValidation
+from mlho.training.iterations.iteration import thresholds_of
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.splits import FINAL, seed_of
+from mlho.training.results.consensus_folds import Choice, ConsensusFold, Held, choose
+from mlho.training.results.performance import (
+    OPERATING,
+    PerformanceRecord,
+    curves_over,
+    errors_of,
+    estimate_of,
+    figures_of,
+    winners_of,
+)
+from mlho.training.results.records import IterationRecord, record_curves
+
+_ALERT = 0.5  # between no alert (0) and an alert (1)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The patients of one outer fold, predicted by the procedure without them.
+
+    Attributes
+    ----------
+    choice : Choice
+        Made by the inner folds.
+    samples : int64, shape (n_held,)
+        Rising.
+    scores : float64, shape (n_held,)
+        As the classifier gives them.
+    calibrated : float64, shape (n_held,)
+        By a calibrator that was fitted on the other outer folds.
+    thresholds : mapping of rule to float or None
+        On the calibrated probability, chosen on the other outer folds.
+    n_features : int
+    """
+
+    choice: Choice
+    samples: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
+    thresholds: Mapping[str, float | None]
+    n_features: int
+
+
+@dataclass(frozen=True)
+class ConsensusJudgement:
+    """What the outer folds say: the performance, and what the final model needs of it.
+
+    Attributes
+    ----------
+    performance : PerformanceRecord
+    cv : CrossValidation
+        Settings and choice of the final model; scores are the pooled predictions of the outer folds, to which the final
+        calibrator and thresholds are fitted.
+    """
+
+    performance: PerformanceRecord
+    cv: CrossValidation
+
+
+def judge_consensus(
+    problem: Problem, folds: Mapping[Held, ConsensusFold], records: Sequence[IterationRecord]
+) -> ConsensusJudgement:
+    """Judge the consensus procedure by its outer folds.
+
+    Parameters
+    ----------
+    problem : Problem
+    folds : mapping of held folds to ConsensusFold
+    records : sequence of IterationRecord
+        For the winners of the iterations, which are another procedure.
+    """
+    final = choose(problem, folds, None)
+    held = _hold_out(problem, folds)
+    pooled = _pooled(problem, held)
+    single = [_evaluate(problem, own.samples, own.scores, own.calibrated, own.thresholds, 0) for own in held]
+    headline = _headline(problem, held, pooled, single)
+    curves = curves_over(
+        [
+            record_curves(problem, evaluation, own.calibrated, _mask(problem, own.samples))
+            for own, evaluation in zip(held, single, strict=True)
+        ]
+    )
+    decision = pooled.to_json()["decision"]
+    model = {**curves.decision["model"], "mean": decision["model"]}
+    n_outer = len(held)
+    performance = PerformanceRecord(
+        classifier=final.classifier,
+        procedure=f"{final.classifier} on the consensus features, found again without each of {n_outer} outer folds; "
+        "pooled predictions of the folds held out",
+        test_sets=[_test_set(problem, fold, own) for fold, own in enumerate(held)],
+        headline=headline,
+        headline_auroc=[estimate_of(own.figures["auroc"].to_json()) for own in single],
+        curves=curves.model_copy(
+            update={"decision": {**curves.decision, "model": model, "all": decision["treat_all"]}}
+        ),
+        errors=errors_of(problem, _in_order(problem, held, [own.calibrated for own in held])),
+        winners=winners_of(problem, records),
+    )
+    scores = _in_order(problem, held, [own.scores for own in held])
+    grid = next(own.grid for own in problem.spec.candidates if own.classifier == final.classifier)
+    cv = CrossValidation(
+        settings=classifier_named(final.classifier).settings(grid),
+        auroc=final.auroc,
+        chosen=final.chosen,
+        samples=np.arange(problem.cohort.n_samples, dtype=np.int64),
+        scores=scores,
+    )
+    return ConsensusJudgement(performance, cv)
+
+
+def _hold_out(problem: Problem, folds: Mapping[Held, ConsensusFold]) -> list[HeldOut]:
+    """Each outer fold with the choice of its inner folds, calibrated by the other outer folds."""
+    outer = [fold for held in sorted(folds) if len(held) == 1 for fold in held]
+    choices = [choose(problem, folds, fold) for fold in outer]
+    scores = [
+        folds[(fold,)].scores.by_classifier[own.classifier][own.chosen]
+        for fold, own in zip(outer, choices, strict=True)
+    ]
+    samples = [folds[(fold,)].scores.samples for fold in outer]
+    found = []
+    for place, fold in enumerate(outer):
+        rest = [other for other in range(len(outer)) if other != place]
+        y, p = (
+            problem.y[np.concatenate([samples[i] for i in rest])],
+            np.concatenate([scores[i] for i in rest]),
+        )
+        calibrator = fit_calibrator(y, p)
+        found.append(
+            HeldOut(
+                choice=choices[place],
+                samples=samples[place],
+                scores=scores[place],
+                calibrated=calibrator.apply(scores[place]),
+                thresholds={t.rule: t.value for t in thresholds_of(problem, y, calibrator.apply(p))},
+                n_features=len(folds[(fold,)].features),
+            )
+        )
+    return found
+
+
+def _evaluate(
+    problem: Problem,
+    samples: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    calibrated: NDArray[np.float64],
+    thresholds: Mapping[str, float | None],
+    n_replicates: int,
+) -> Evaluation:
+    return evaluate(
+        problem.y[samples],
+        scores,
+        groups=np.unique(problem.cohort.patient_of[samples], return_inverse=True)[1],
+        thresholds=thresholds,
+        seed=_seed(problem),
+        n_replicates=n_replicates,
+        calibrated=calibrated,
+    )
+
+
+def _seed(problem: Problem) -> int:
+    return seed_of(problem.spec.validation.seed, "bootstrap", FINAL)
+
+
+def _pooled(problem: Problem, held: Sequence[HeldOut]) -> Evaluation:
+    """All samples at once; thresholds differ between the outer folds, so that they are not evaluated here."""
+    scores, calibrated = (
+        _in_order(problem, held, [getattr(own, name) for own in held]) for name in ("scores", "calibrated")
+    )
+    samples = np.arange(problem.cohort.n_samples, dtype=np.int64)
+    return _evaluate(problem, samples, scores, calibrated, {}, problem.spec.validation.bootstrap_replicates)
+
+
+def _in_order(
+    problem: Problem, held: Sequence[HeldOut], values: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Values of the outer folds in the order of the samples; each sample is in one outer fold."""
+    found = np.full(problem.cohort.n_samples, np.nan)
+    for own, part in zip(held, values, strict=True):
+        found[own.samples] = part
+    return found
+
+
+def _mask(problem: Problem, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+    mask = np.zeros(problem.cohort.n_samples, np.bool_)
+    mask[samples] = True
+    return mask
+
+
+def _headline(
+    problem: Problem, held: Sequence[HeldOut], pooled: Evaluation, single: Sequence[Evaluation]
+) -> dict[str, Spread]:
+    """Pooled figures with their intervals; lowest, highest and deviation are those of the outer folds."""
+    figures = {**figures_of(pooled.to_json()), **_at_thresholds(problem, held)}
+    flat = [figures_of(evaluation.to_json()) for evaluation in single]
+    return {
+        name: _spread(name, own, [one.get(name, {}).get("value") for one in flat])
+        for name, own in figures.items()
+    }
+
+
+def _at_thresholds(problem: Problem, held: Sequence[HeldOut]) -> dict[str, dict[str, Any]]:
+    """Rates of the alerts that each sample's own outer fold gives, by rule; none where a fold has no threshold."""
+    found: dict[str, dict[str, Any]] = {}
+    for rule in held[0].thresholds:
+        alerts = []
+        for own in held:
+            threshold = own.thresholds[rule]
+            if threshold is not None:
+                alerts.append((own.calibrated >= threshold).astype(np.float64))
+        if len(alerts) < len(held):
+            continue
+        figures = bootstrap_by_patient(
+            problem.y,
+            _in_order(problem, held, alerts),
+            problem.cohort.patient_of,
+            lambda t: threshold_figures(t, _ALERT),
+            n_replicates=problem.spec.validation.bootstrap_replicates,
+            seed=_seed(problem),
+        )
+        found |= {f"{rule}/{name}": figures[name].to_json() for name in OPERATING}
+    return found
+
+
+def _spread(name: str, pooled: dict[str, Any], values: Sequence[float | None]) -> Spread:
+    own: Estimate = estimate_of(pooled)
+    known = [value for value in values if value is not None]
+    spread = Spread(
+        mean=own.value,
+        sd=float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        low=own.low,
+        high=own.high,
+        minimum=min(known, default=None),
+        maximum=max(known, default=None),
+        n=len(known),
+        n_absent=len(values) - len(known),
+    )
+    return possible(name, spread)
+
+
+def _test_set(problem: Problem, fold: int, own: HeldOut) -> TestSet:
+    n_test = int(np.unique(problem.cohort.patient_of[own.samples]).size)
+    return TestSet(
+        name=f"outer fold {fold + 1}",
+        classifier=own.choice.classifier,
+        n_train_patients=problem.cohort.n_patients - n_test,
+        n_test_patients=n_test,
+        n_features=own.n_features,
+        thresholds=dict(own.thresholds),
+    )

@@ -1,0 +1,104 @@
+"""The final model: fitted on all samples, calibrated on out-of-fold scores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.errors import DataError
+from mlho.method.classifiers import FittedClassifier, classifier_named
+from mlho.method.evaluation.auroc import auroc_estimate
+from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
+from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.thresholds import Threshold
+from mlho.training.iterations.design import Design, learn_design
+from mlho.training.iterations.folds import CrossValidation
+from mlho.training.iterations.iteration import fit_chosen, thresholds_of
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.splits import FINAL
+from mlho.training.results.summary import SummaryRecord
+
+
+@dataclass(frozen=True)
+class FinalModel:
+    """What leaves the run.
+
+    Attributes
+    ----------
+    classifier : str
+    cv : CrossValidation
+        Over all samples; of a model on the consensus the pooled predictions of its outer folds.
+    cv_auroc : Estimate
+        Out of fold, clustered by patient where patients repeat.
+    design : Design
+    X : CSC, or CSR for trees, shape (n_samples, n_features + n_demographics)
+        The training matrix.
+    model : FittedClassifier
+    calibrator : PlattCalibrator
+        Fitted on the out-of-fold scores.
+    thresholds : list of Threshold
+        On the calibrated probability.
+    """
+
+    classifier: str
+    cv: CrossValidation
+    cv_auroc: Estimate
+    design: Design
+    X: Any
+    model: FittedClassifier
+    calibrator: PlattCalibrator
+    thresholds: list[Threshold]
+
+
+def fit_final(
+    problem: Problem, classifier: str, features: NDArray[np.int64], cv: CrossValidation
+) -> FinalModel:
+    """Fit the final model on all samples.
+
+    Parameters
+    ----------
+    problem : Problem
+    classifier : str
+    features : int64, shape (n_features,)
+        The ranking's on all samples, or the consensus; none for a model of the demographics alone.
+    cv : CrossValidation
+        Its setting and out-of-fold scores.
+    """
+    everyone = np.ones(problem.cohort.n_samples, np.bool_)
+    design = learn_design(problem, features, everyone).with_absent(classifier_named(classifier).absent)
+    X = design.matrix(problem, everyone)
+    model = fit_chosen(problem, classifier, cv, design, X, everyone, FINAL)
+    calibrator = fit_calibrator(problem.y[cv.samples], cv.scores)
+    calibrated = calibrator.apply(cv.scores)
+    return FinalModel(
+        classifier=classifier,
+        cv=cv,
+        cv_auroc=auroc_estimate(
+            problem.y[cv.samples], cv.scores, groups=problem.cohort.patient_of[cv.samples]
+        ),
+        design=design,
+        X=X,
+        model=model,
+        calibrator=calibrator,
+        thresholds=thresholds_of(problem, problem.y[cv.samples], calibrated),
+    )
+
+
+def consensus_features(problem: Problem, summary: SummaryRecord) -> NDArray[np.int64]:
+    """Features of a final model on the consensus; none where its demographics can do without.
+
+    Raises
+    ------
+    DataError
+        No feature has enough confidence, and there are no demographics: nothing is left to fit.
+    """
+    if not summary.consensus_features and not problem.cohort.demographics:
+        raise DataError(
+            "final.features",
+            "no feature came back often enough, and there are no demographics",
+            expected=f"a feature with a confidence score of {problem.spec.consensus.min_confidence} or more",
+            got="none",
+            remedy="Lower consensus.minConfidence, set final.features: ranking, or give features.demographics.",
+        )
+    return np.array(summary.consensus_features, np.int64)

@@ -1,0 +1,190 @@
+"""How well the model that is shipped predicts: test figures of models made like it, on patients that they had not seen."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from mlho.method.evaluation.metrics import error_distribution
+from mlho.method.stability.spread import mean_with_spread
+from mlho.report.result import CandidateIteration, Curves, Estimate, Spread, TestSet
+from mlho.report.words import plural, possible
+from mlho.training.iterations.problem import Problem
+from mlho.training.results.records import IterationRecord
+
+DISCRIMINATION: Final = ("auroc", "average_precision", "pr_integral", "brier", "scaled_brier", "log_loss")
+CALIBRATION: Final = ("in_the_large", "intercept", "slope", "ici", "ece_equal_count", "brier")
+OPERATING: Final = (
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "alerts_per_100",
+    "number_needed_to_evaluate",
+)
+
+
+class PerformanceRecord(BaseModel):
+    """The performance as numbers; :class:`mlho.report.result.Result` holds its parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classifier: str
+    """Of the final model."""
+    procedure: str
+    test_sets: list[TestSet]
+    headline: dict[str, Spread]
+    headline_auroc: list[Estimate]
+    curves: Curves
+    errors: dict[str, Any]
+    winners: dict[str, Spread]
+
+
+def judge_by_iterations(
+    problem: Problem,
+    records: Sequence[IterationRecord],
+    classifier: str,
+    mean_probabilities: NDArray[np.float64],
+) -> PerformanceRecord:
+    """Judge a classifier on ranked features by the test sets of the iterations.
+
+    Parameters
+    ----------
+    problem : Problem
+    records : sequence of IterationRecord
+        In the order of iterations.
+    classifier : str
+        Of the final model.
+    mean_probabilities : float64, shape (n_samples,)
+        Each sample's mean calibrated test probability by this classifier; ``NaN`` if it never was in a test set.
+    """
+    own = [_candidate(record, classifier) for record in records]
+    fraction = problem.spec.validation.test_fraction
+    return PerformanceRecord(
+        classifier=classifier,
+        procedure=f"{classifier} on the features ranked in each iteration, mean over the test sets of {plural(len(records), 'iteration')}",
+        test_sets=[_test_set(record, candidate) for record, candidate in zip(records, own, strict=True)],
+        headline=metrics_over([candidate.evaluation for candidate in own], fraction),
+        headline_auroc=[estimate_of(candidate.evaluation["figures"]["auroc"]) for candidate in own],
+        curves=curves_over([record.curves[classifier] for record in records]),
+        errors=errors_of(problem, mean_probabilities),
+        winners=winners_of(problem, records),
+    )
+
+
+def winners_of(problem: Problem, records: Sequence[IterationRecord]) -> dict[str, Spread]:
+    """Test figures of another procedure: the candidate with the best out-of-fold AUROC of each iteration."""
+    winners = [_candidate(record, record.result.winner).evaluation for record in records]
+    return metrics_over(winners, problem.spec.validation.test_fraction)
+
+
+def errors_of(problem: Problem, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Distribution of |y − p| by outcome, over the samples that have a probability."""
+    tested = ~np.isnan(probabilities)
+    errors = error_distribution(
+        problem.y[tested],
+        probabilities[tested],
+        groups=problem.cohort.patient_of[tested],
+        min_cell=problem.spec.report.min_cell,
+    )
+    return {name: distribution.to_json() for name, distribution in errors.items()}
+
+
+def _candidate(record: IterationRecord, classifier: str) -> CandidateIteration:
+    return next(own for own in record.result.candidates if own.classifier == classifier)
+
+
+def _test_set(record: IterationRecord, candidate: CandidateIteration) -> TestSet:
+    result = record.result
+    return TestSet(
+        name=f"iteration {result.iteration}",
+        classifier=candidate.classifier,
+        n_train_patients=result.n_train_patients,
+        n_test_patients=result.n_test_patients,
+        n_features=result.n_selected,
+        thresholds={rule: report["threshold"] for rule, report in candidate.evaluation["thresholds"].items()},
+    )
+
+
+def estimate_of(plain: dict[str, Any]) -> Estimate:
+    """An estimate of an evaluation's JSON, for the result."""
+    return Estimate(**{name: plain[name] for name in ("value", "low", "high", "method", "reason")})
+
+
+def spread_over(values: Iterable[float | None], test_fraction: float, metric: str) -> Spread:
+    """Mean of one figure over test sets, and its spread, its interval cut to what the metric can be."""
+    spread = mean_with_spread(list(values), test_fraction=test_fraction)
+    return possible(metric, Spread(**{name: getattr(spread, name) for name in Spread.model_fields}))
+
+
+def metrics_over(evaluations: Sequence[dict[str, Any]], test_fraction: float) -> dict[str, Spread]:
+    """Test metrics over evaluations; calibration is that of the calibrated probabilities."""
+    rules = evaluations[0]["thresholds"]
+    names = [
+        *DISCRIMINATION,
+        *(f"calibration_{name}" for name in CALIBRATION),
+        *(f"{rule}/{name}" for rule in rules for name in OPERATING),
+    ]
+    flat = [figures_of(evaluation) for evaluation in evaluations]
+    return {name: spread_over((_value(own.get(name)) for own in flat), test_fraction, name) for name in names}
+
+
+def figures_of(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The estimates of an evaluation under the names of the headline."""
+    calibrated = evaluation["calibration"]["calibrated"]["figures"]
+    return {
+        **{name: evaluation["figures"][name] for name in DISCRIMINATION},
+        **{f"calibration_{name}": calibrated[name] for name in CALIBRATION},
+        **{
+            f"{rule}/{name}": report["figures"][name]
+            for rule, report in evaluation["thresholds"].items()
+            for name in OPERATING
+            if name in report["figures"]
+        },
+    }
+
+
+def _value(figure: dict[str, Any] | None) -> float | None:
+    return None if figure is None else figure["value"]
+
+
+def curves_over(curves: Sequence[dict[str, Any]]) -> Curves:
+    """One line for each test set; the decision curve as mean, lowest and highest.
+
+    Parameters
+    ----------
+    curves : sequence of dict
+        What :func:`mlho.training.results.records.record_curves` gives.
+    """
+    models = np.array([own["decision"]["model"] for own in curves], dtype=np.float64)
+    everyone = np.array([own["decision"]["treat_all"] for own in curves], dtype=np.float64)
+    return Curves(
+        roc=[
+            {"x": own["roc"]["false_positive_rate"], "y": own["roc"]["true_positive_rate"]} for own in curves
+        ],
+        precision_recall=[{"x": own["pr"]["recall"], "y": own["pr"]["precision"]} for own in curves],
+        calibration=[
+            {
+                "bins": own["calibration"]["bins"],
+                "x": own["calibration"]["curve"]["predicted"],
+                "y": own["calibration"]["curve"]["observed"],
+                "histogram": own["calibration"]["histogram"],
+            }
+            for own in curves
+        ],
+        decision={
+            "threshold": curves[0]["decision"]["thresholds"],
+            "model": {
+                "mean": _rounded(models.mean(axis=0)),
+                "low": _rounded(models.min(axis=0)),
+                "high": _rounded(models.max(axis=0)),
+            },
+            "all": _rounded(everyone.mean(axis=0)),
+        },
+    )
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [round(float(value), 6) for value in values]

@@ -1,0 +1,331 @@
+"""What leaves a run: the bundle's parts, and the result put together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.events.fates import lost_sentence
+from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.method.classifiers.tree_matrix import dense_rows
+from mlho.model.bundle import load_bundle, write_bundle
+from mlho.model.golden import column_statistics
+from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
+from mlho.report.result import (
+    BundleTest,
+    CohortSummary,
+    Estimate,
+    FinalModelResult,
+    IterationResult,
+    LedgerRule,
+    LedgerSummary,
+    Lineage,
+    Profile,
+    Result,
+    Spread,
+    ThresholdResult,
+)
+from mlho.report.words import plural, summary_sentences
+from mlho.spec.training import TrainingSpec, digest_of
+from mlho.training.iterations.problem import Problem
+from mlho.training.results.disclosure import characteristics, shown_attrition
+from mlho.training.results.explanation import (
+    ExplainedColumn,
+    drawn_samples,
+    explain_rows,
+    explained_columns,
+    mean_contributions,
+    typical_rows,
+)
+from mlho.training.results.final import FinalModel
+from mlho.training.results.performance import PerformanceRecord
+from mlho.training.results.summary import SummaryRecord
+
+LEAKAGE_AUROC: Final = 0.95  # above this a clinical prediction is more often leakage than success
+
+
+def pack_bundle(
+    problem: Problem, final: FinalModel, performance: PerformanceRecord, *, matrix_digest: str, folder: Path
+) -> tuple[str, dict[str, Any]]:
+    """Write the bundle; return its digest, and what the result says of the final model.
+
+    Parameters
+    ----------
+    problem : Problem
+    final : FinalModel
+    performance : PerformanceRecord
+        Of models made like it.
+    matrix_digest : str
+    folder : Path
+        Where the bundle goes.
+    """
+    samples = drawn_samples(problem.cohort, seed=problem.spec.validation.seed)
+    importance = mean_contributions(final.model, final.X, samples)
+    parts = _bundle_parts(problem, final, performance, importance, matrix_digest)
+    digest = write_bundle(folder, parts)
+    columns = explained_columns(final, parts.features)
+    record = {
+        "bundle_digest": digest,
+        "classifier": final.classifier,
+        "setting": dict(final.cv.settings[final.cv.chosen]),
+        "n_features": len(parts.features),
+        "n_demographics": len(final.design.demographic_names),
+        "cv_auroc": _estimate(final.cv_auroc).model_dump(mode="json"),
+        "calibrator": final.calibrator.to_json(),
+        "thresholds": [
+            ThresholdResult(rule=own.rule, value=own.value, reason=own.reason).model_dump(mode="json")
+            for own in final.thresholds
+        ],
+        "profiles": [own.model_dump(mode="json") for own in _profiles(problem, final, folder, columns)],
+        "importance": dict(zip((own.id for own in columns), importance.tolist(), strict=True)),
+    }
+    return digest, record
+
+
+def _estimate(own: Any) -> Estimate:
+    return Estimate(value=own.value, low=own.low, high=own.high, method=own.method, reason=own.reason)
+
+
+def _bundle_parts(
+    problem: Problem,
+    final: FinalModel,
+    performance: PerformanceRecord,
+    importance: NDArray[np.float64],
+    matrix_digest: str,
+) -> BundleParts:
+    coefficients = final.model.coefficients()
+    features = []
+    for place, (feature, encoding) in enumerate(
+        zip(final.design.features.tolist(), final.design.encodings, strict=True)
+    ):
+        name = problem.name_of(feature)
+        features.append(
+            BundleFeature(
+                id=name.id,
+                code=name.code,
+                description=name.description,
+                window_days=name.window_days,
+                encoding=encoding,
+                words=name.words,
+                importance=float(importance[place]),
+                coefficient=None if coefficients is None else float(coefficients.values[place]),
+            )
+        )
+    return BundleParts(
+        classifier=final.model,
+        features=tuple(features),
+        calibrator=final.calibrator,
+        thresholds=tuple(final.thresholds),
+        outcome=problem.spec.cohort.outcome,
+        predictive=problem.spec.cohort.has_index,
+        scoring=_scoring(problem.spec),
+        statistics=column_statistics(
+            final.X, problem.cohort.patient_of, min_cell=problem.spec.report.min_cell
+        ),
+        lineage={
+            "matrix_digest": matrix_digest,
+            "method_digest": digest_of(_method_of(problem.spec)),
+            "seed": problem.spec.validation.seed,
+        },
+        demographics=final.design.demographics,
+        metrics=_known(performance.headline),
+        performance=BundlePerformance(
+            procedure=performance.procedure,
+            n_test_sets=len(performance.test_sets),
+            decision_curve=performance.curves.decision,
+            winner_per_iteration=_known(performance.winners),
+        ),
+    )
+
+
+def _known(figures: Mapping[str, Spread]) -> dict[str, Any]:
+    return {
+        name: spread.model_dump(mode="json") for name, spread in figures.items() if spread.mean is not None
+    }
+
+
+def _method_of(spec: TrainingSpec) -> dict[str, Any]:
+    """The specification without the data, whose cut into partitions must not show in a bundle."""
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    plain["data"] = {"duplicates": plain["data"]["duplicates"]}
+    return plain
+
+
+def _scoring(spec: TrainingSpec) -> Scoring:
+    index = spec.cohort.index
+    return Scoring(
+        index_kind="column" if index.column else "date" if index.date else "none",
+        index_date=index.date,
+        gap_days=spec.cohort.gap_days,
+        duplicates=spec.data.duplicates,
+        plausible_years=spec.data.plausible_years,
+    )
+
+
+def _profiles(
+    problem: Problem, final: FinalModel, folder: Path, columns: Sequence[ExplainedColumn]
+) -> list[Profile]:
+    """Examples explained: synthetic rows of the bundle, or real samples when the specification asks for them."""
+    if problem.spec.report.real_profiles:
+        chosen = typical_rows(final.cv.scores, range(len(final.cv.scores)))
+        samples = [int(final.cv.samples[row]) for row, _ in chosen]
+        rows = dense_rows(final.X[samples], final.model.empty_row)
+    else:
+        golden = load_bundle(folder).golden
+        drawn = [row for row, kind in enumerate(golden.kinds) if kind == "drawn"]
+        chosen = typical_rows(golden.calibrated, drawn[::2])  # every other one is far denser than a patient
+        rows = golden.X[[row for row, _ in chosen]]
+    titles = [title for _, title in chosen]
+    return explain_rows(final, rows, titles, columns, synthetic=not problem.spec.report.real_profiles)
+
+
+def assemble_result(
+    problem: Problem,
+    summary: SummaryRecord,
+    performance: PerformanceRecord,
+    iterations: Sequence[IterationResult],
+    *,
+    final: Mapping[str, Any],
+    tests: Sequence[Mapping[str, Any]],
+    ledger: Mapping[str, Any],
+    label_ledger: Mapping[str, int],
+    lineage: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+) -> Result:
+    """Put the result together from what the steps left.
+
+    Parameters
+    ----------
+    problem : Problem
+    summary : SummaryRecord
+    performance : PerformanceRecord
+    iterations : sequence of IterationResult
+    final : mapping
+        What :func:`pack_bundle` said.
+    tests : sequence of mapping
+        Outcomes of the bundle's own tests.
+    ledger, label_ledger : mapping
+        Total ledgers of event rows and of label rows.
+    lineage, timing, inputs : mapping
+        As the schema has them.
+    """
+    importance = final["importance"]
+    predictive = problem.spec.cohort.has_index
+    cohort = _cohort_summary(problem, label_ledger)
+    features = [
+        own.model_copy(
+            update={"in_final_model": own.id in importance, "final_importance": importance.get(own.id)}
+        )
+        for own in summary.features
+    ]
+    is_ranked = problem.spec.final.features == "ranking"
+    candidates = [
+        own.model_copy(update={"is_final": own.classifier == final["classifier"] and is_ranked})
+        for own in summary.candidates
+    ]
+    model = {name: value for name, value in final.items() if name != "importance"}
+    return Result(
+        outcome=problem.spec.cohort.outcome,
+        predictive=predictive,
+        summary=summary_sentences(
+            outcome=problem.spec.cohort.outcome,
+            predictive=predictive,
+            test_sets=performance.test_sets,
+            cohort=cohort,
+            headline=performance.headline,
+            winners=performance.winners,
+            stability=summary.stability,
+            features=features,
+            final_classifier=final["classifier"],
+        ),
+        warnings=[
+            *problem.cohort.warnings,
+            *_lost(problem, ledger),
+            *summary.warnings,
+            *_warnings(problem, summary, performance),
+        ],
+        cohort=cohort,
+        ledger=_ledger_summary(ledger),
+        features=features,
+        consensus=summary.consensus,
+        stability=summary.stability,
+        iterations=list(iterations),
+        candidates=candidates,
+        procedure=performance.procedure,
+        test_sets=performance.test_sets,
+        headline=performance.headline,
+        headline_auroc=performance.headline_auroc,
+        winners=performance.winners,
+        curves=performance.curves,
+        errors=performance.errors,
+        final_model=FinalModelResult(**model, tests=[BundleTest(**test) for test in tests]),
+        lineage=Lineage(**lineage),
+        timing=dict(timing),
+        inputs=dict(inputs),
+    )
+
+
+def _lost(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
+    lost = ledger["samples_lost"]
+    return [lost_sentence(lost, problem.spec.report.min_cell)] if lost else []
+
+
+def _warnings(problem: Problem, summary: SummaryRecord, performance: PerformanceRecord) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    found = []
+    auroc = performance.headline["auroc"].mean
+    if auroc is not None and auroc > LEAKAGE_AUROC:
+        found.append(
+            f"The test AUROC is {auroc:.3f}. Above {LEAKAGE_AUROC} a clinical prediction is more often leakage than success: "
+            "look for features that are recorded because of the outcome, and set an index date or a gap."
+        )
+    if problem.spec.selection.scope == "iteration":
+        found.append(
+            "Features were ranked once before cross-validation (selection.scope: iteration): out-of-fold scores are "
+            "flattered, and with them the choice of settings, the calibrators and the thresholds."
+        )
+    n_empty, n_sets = sum(not own.n_features for own in performance.test_sets), len(performance.test_sets)
+    if n_empty:
+        found.append(
+            f"In {n_empty} of {n_sets} test sets no feature had enough confidence: the model tested there has no more than the "
+            "demographics."
+        )
+    if problem.spec.final.features == "consensus" and not summary.consensus_features:
+        found.append("No feature has enough confidence: the final model has the demographics only.")
+    n_iterations = problem.spec.validation.iterations
+    if n_iterations < 5:
+        found.append(
+            f"Only {plural(n_iterations, 'iteration')}: confidence scores and spreads say little below five."
+        )
+    if not summary.consensus.get("converged", True):
+        found.append("The consensus model did not converge: its odds ratios are not to be trusted.")
+    return found
+
+
+def _cohort_summary(problem: Problem, label_ledger: Mapping[str, int]) -> CohortSummary:
+    cohort, min_cell = problem.cohort, problem.spec.report.min_cell
+    shown = shown_attrition(cohort.attrition, label_ledger, min_cell)
+    return CohortSummary(
+        n_patients=cohort.n_patients,
+        n_samples=cohort.n_samples,
+        n_positive_patients=int(cohort.positive_patients().sum()),
+        n_positive_samples=int(cohort.outcome.sum()),
+        attrition=shown.steps,
+        label_ledger=shown.label_ledger,
+        characteristics=characteristics(cohort, min_cell),
+    )
+
+
+def _ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:
+    ledger = Ledger.from_json(plain)
+    return LedgerSummary(
+        rows_in=ledger.rows_in,
+        rows_used=ledger.rows_used,
+        rules=[
+            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=ledger.n_dropped(rule)) for rule in Rule
+        ],
+        notes={"rows with a value": ledger.rows_with_value},
+    )

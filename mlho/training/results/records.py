@@ -1,0 +1,185 @@
+"""Records: what an iteration leaves behind as plain numbers, for the summary and the report."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from mlho.method.evaluation.evaluation import Evaluation
+from mlho.method.evaluation.reliability import pooled_bins
+from mlho.method.evaluation.suppression import shown_counts
+from mlho.report.result import CandidateIteration, IterationResult, SettingScore
+from mlho.training.iterations.folds import CrossValidation
+from mlho.training.iterations.iteration import CandidateOutcome, IterationOutcome
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.shadows import ShadowRecord
+
+CURVES = ("roc", "pr", "decision", "errors")
+_N_HISTOGRAM = 50  # bins of the calibrated probabilities
+
+
+class CoefficientRecord(BaseModel):
+    """Coefficients of one linear fit, features in the order of the design, then the demographics.
+
+    ``log_odds`` is per original unit; ``scale`` the training standard deviation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: list[int]
+    demographics: list[str]
+    log_odds: list[float]
+    scale: list[float]
+
+
+class IterationRecord(BaseModel):
+    """One iteration as numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    result: IterationResult
+    selected: list[int]
+    """Feature numbers, in the order of the ranking."""
+    of_permuted: list[int]
+    """What the same selection picks for permuted labels, in the order of the ranking."""
+    coefficients: CoefficientRecord
+    """Of the consensus classifier."""
+    shadows: ShadowRecord
+    """Seen by the selection and the consensus classifier."""
+    curves: dict[str, dict[str, Any]]
+    """Of each candidate, on the test samples."""
+
+
+def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
+    """Plain numbers of an iteration."""
+    parts = problem.partition(outcome.iteration)
+    n_test = int(np.count_nonzero(outcome.test))
+    evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
+    result = IterationResult(
+        iteration=int(outcome.iteration),
+        n_train_patients=int(np.count_nonzero(parts.is_train)),
+        n_test_patients=int(np.count_nonzero(parts.is_test)),
+        n_train_samples=problem.cohort.n_samples - n_test,
+        n_test_samples=n_test,
+        n_screened=outcome.selection.n_screened,
+        n_selected=len(outcome.selection.features),
+        winner=outcome.winner,
+        candidates=[
+            _record_candidate(name, candidate, evaluations[name])
+            for name, candidate in outcome.candidates.items()
+        ],
+    )
+    return IterationRecord(
+        result=result,
+        selected=outcome.selection.features.tolist(),
+        of_permuted=outcome.selection.of_permuted.tolist(),
+        shadows=outcome.shadows,
+        coefficients=_record_coefficients(problem, outcome),
+        curves={
+            name: record_curves(problem, candidate.evaluation, candidate.calibrated, outcome.test)
+            for name, candidate in outcome.candidates.items()
+        },
+    )
+
+
+def record_curves(
+    problem: Problem,
+    evaluation: Evaluation,
+    calibrated: NDArray[np.float64],
+    samples: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Curves of one evaluation, as far as the report draws them.
+
+    Parameters
+    ----------
+    problem : Problem
+    evaluation : Evaluation
+    calibrated : float64, shape (n_test_samples,)
+    samples : bool, shape (n_samples,)
+        Those that were evaluated.
+    """
+    plain = evaluation.to_json()
+    return {
+        **{name: plain[name] for name in ("roc", "pr", "decision")},
+        "calibration": {
+            "bins": _bins(problem, evaluation, calibrated, samples),
+            "curve": plain["calibration"]["calibrated"]["curve"],
+            "histogram": _histogram(problem, calibrated, samples),
+        },
+    }
+
+
+def score_settings(cv: CrossValidation) -> list[SettingScore]:
+    """Out-of-fold AUROC of every setting."""
+    return [
+        SettingScore(
+            setting=dict(setting),
+            mean=float(cv.auroc[number].mean()),
+            standard_error=cv.standard_error(number),
+        )
+        for number, setting in enumerate(cv.settings)
+    ]
+
+
+def _record_candidate(name: str, outcome: CandidateOutcome, evaluation: dict[str, Any]) -> CandidateIteration:
+    numbers = {key: value for key, value in evaluation.items() if key not in CURVES}
+    numbers["calibration"] = {
+        version: {"figures": report["figures"]} for version, report in evaluation["calibration"].items()
+    }
+    return CandidateIteration(
+        classifier=name,
+        settings=score_settings(outcome.cv),
+        chosen=outcome.cv.chosen,
+        evaluation=numbers,
+        calibrator=outcome.calibrator.to_json(),
+    )
+
+
+def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> CoefficientRecord:
+    model = outcome.candidates[problem.spec.consensus.classifier].model
+    coefficients = model.coefficients()
+    assert coefficients is not None  # the specification lets only linear classifiers make the consensus
+    return CoefficientRecord(
+        features=outcome.design.features.tolist(),
+        demographics=list(outcome.design.demographic_names),
+        log_odds=coefficients.values.tolist(),
+        scale=coefficients.scale.tolist(),
+    )
+
+
+def _histogram(
+    problem: Problem, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """How many test samples have which calibrated probability; small bins, and what would give them away, are ``None``."""
+    edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
+    counts = np.histogram(calibrated, bins=edges)[0]
+    patients = problem.cohort.patient_of[samples]
+    place = np.clip(np.searchsorted(edges, calibrated, side="right") - 1, 0, _N_HISTOGRAM - 1)
+    pairs = np.unique(np.stack([place, patients]), axis=1)
+    shown = shown_counts(
+        counts.tolist(),
+        problem.spec.report.min_cell,
+        n_patients=np.bincount(pairs[0], minlength=_N_HISTOGRAM).tolist(),
+    )
+    return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}
+
+
+def _bins(
+    problem: Problem, evaluation: Evaluation, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Reliability bins of the calibrated probabilities, those of few patients joined with their neighbours."""
+    bins = evaluation.calibration["calibrated"].bins["equal-count"]
+    # Bins hold samples in the order of their predictions, and never part equal ones.
+    order = np.argsort(calibrated, kind="stable")
+    patients, is_positive = problem.cohort.patient_of[samples][order], problem.y[samples][order] == 1
+    ends = np.cumsum([0, *(own.n for own in bins)])
+
+    def patients_of(start: int, stop: int) -> tuple[int, int]:
+        own = slice(ends[start], ends[stop])
+        of, positive = patients[own], is_positive[own]
+        return np.unique(of[positive]).size, np.unique(of[~positive]).size
+
+    pooled = pooled_bins(bins, problem.spec.report.min_cell, patients_of=patients_of)
+    return [asdict(own) for own in pooled]

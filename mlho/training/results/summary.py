@@ -1,0 +1,233 @@
+"""The summary over all iterations: what came back, how well the candidates did, and the consensus model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from mlho.method.consensus.regression import LogisticFit, fit_logistic, odds_ratios, profile_intervals
+from mlho.method.stability.agreement import bound_false_selections, nogueira_stability
+from mlho.report.result import (
+    CandidateSummary,
+    Estimate,
+    FalseFeatures,
+    FeatureResult,
+    OddsRatio,
+    Stability,
+)
+from mlho.training.iterations.design import learn_design
+from mlho.training.iterations.iteration import best_of
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.shadows import expect_false, warn_of_share
+from mlho.training.results.confidence_table import Key, Returns, count_returns, sets_as_table
+from mlho.training.results.contradictions import contradiction
+from mlho.training.results.performance import metrics_over, spread_over
+from mlho.training.results.records import IterationRecord
+from mlho.training.results.sentinel import warn_of_leakage
+
+
+class SummaryRecord(BaseModel):
+    """The summary as numbers; :class:`mlho.report.result.Result` holds its parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: list[FeatureResult]
+    consensus: dict[str, Any]
+    consensus_features: list[int]
+    """Feature numbers with enough confidence, demographics left out."""
+    stability: Stability
+    candidates: list[CandidateSummary]
+    best_candidate: str
+    warnings: list[str]
+    """What the leakage sentinel found, and a share of false features that cannot be reached."""
+
+
+def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:
+    """Sum up the iterations.
+
+    Parameters
+    ----------
+    problem : Problem
+    records : sequence of IterationRecord
+        In the order of iterations.
+    """
+    returns = count_returns(records, n_iterations_planned=problem.spec.validation.iterations)
+    scores = returns.confidence.score[: returns.n_features]
+    false_features = expect_false(problem, scores, [record.shadows for record in records])
+    consensus = returns.consensus(false_features.min_confidence)
+    fit, ratios = _fit_consensus(problem, consensus)
+    candidates = _compare_candidates(problem, records)
+    return SummaryRecord(
+        features=_feature_results(problem, returns, consensus, ratios),
+        consensus=_describe(problem, fit, false_features.min_confidence),
+        consensus_features=[key for key in consensus if isinstance(key, int)],
+        stability=_stability(problem, returns, records, len(consensus), false_features),
+        candidates=candidates,
+        best_candidate=best_of({own.classifier: own.cv_auroc.mean or 0.0 for own in candidates}),
+        warnings=[
+            *warn_of_leakage(problem, [key for key in returns.keys if isinstance(key, int)]),
+            *warn_of_share(false_features),
+        ],
+    )
+
+
+def final_classifier(problem: Problem, summary: SummaryRecord) -> str:
+    """The classifier of the final model: the one asked for, or the best candidate."""
+    asked = problem.spec.final.classifier
+    return summary.best_candidate if asked == "best" else asked
+
+
+def _compare_candidates(problem: Problem, records: Sequence[IterationRecord]) -> list[CandidateSummary]:
+    summaries, fraction = [], problem.spec.validation.test_fraction
+    for number, candidate in enumerate(problem.spec.candidates):
+        own = [record.result.candidates[number] for record in records]
+        summaries.append(
+            CandidateSummary(
+                classifier=candidate.classifier,
+                cv_auroc=spread_over((one.settings[one.chosen].mean for one in own), fraction, "auroc"),
+                test=metrics_over([one.evaluation for one in own], fraction),
+                wins=sum(record.result.winner == candidate.classifier for record in records),
+                is_final=False,
+            )
+        )
+    return summaries
+
+
+def _stability(
+    problem: Problem,
+    returns: Returns,
+    records: Sequence[IterationRecord],
+    n_consensus: int,
+    false_features: FalseFeatures,
+) -> Stability:
+    n_eligible = max(max(record.result.n_screened for record in records), returns.n_features)
+    chosen = np.zeros((len(records), n_eligible), np.bool_)
+    chosen[:, : returns.n_features] = returns.selected
+    validation = problem.spec.validation
+    bounds = bound_false_selections(
+        chosen,
+        threshold=max((false_features.min_confidence - 0.5) / 100, 0.505),
+        training_fraction=1 - validation.test_fraction,
+    )
+    bound = bounds.meinshausen_buhlmann
+    return Stability(
+        nogueira=_nogueira(chosen),
+        permuted=_nogueira(sets_as_table([record.of_permuted for record in records], n_eligible)),
+        false_features=false_features,
+        expected_false=Estimate(value=bound.value, method=bound.assumptions, reason=bound.reason),
+        n_consensus=n_consensus,
+        n_ever_selected=returns.n_features,
+    )
+
+
+def _nogueira(chosen: NDArray[np.bool_]) -> Estimate:
+    own = nogueira_stability(chosen)
+    return Estimate(value=own.value, low=own.low, high=own.high, method="asymptotic", reason=own.reason)
+
+
+def _fit_consensus(
+    problem: Problem, consensus: Sequence[Key]
+) -> tuple[LogisticFit | None, dict[Key, OddsRatio]]:
+    """Unpenalised logistic regression on the consensus features and the demographics, on all samples."""
+    features = np.array([key for key in consensus if isinstance(key, int)], np.int64)
+    everyone = np.ones(problem.cohort.n_samples, np.bool_)
+    design = learn_design(problem, features, everyone)
+    keys: list[Key] = [*features.tolist(), *design.demographic_names]
+    if not len(features):
+        return None, {}
+    X = design.matrix(problem, everyone).toarray()
+    names = [str(key) for key in keys]
+    fit = fit_logistic(X, problem.y, names=names)
+    table = odds_ratios(fit, X.std(axis=0, ddof=1), profile=profile_intervals(fit, X, problem.y))
+    by_name = {row.name: row for row in table}
+    dropped = {column.name: column.reason for column in fit.dropped}
+    return fit, {
+        key: _odds_ratio(by_name.get(name), dropped.get(name)) for key, name in zip(keys, names, strict=True)
+    }
+
+
+def _odds_ratio(row: Any, reason: str | None) -> OddsRatio:
+    if row is None:
+        return OddsRatio(per_unit=None, reason=reason or "not in the model")
+    return OddsRatio(
+        per_unit=row.odds_ratio,
+        wald_low=row.wald_low,
+        wald_high=row.wald_high,
+        profile_low=row.profile_low,
+        profile_high=row.profile_high,
+        p_value=row.p_lr if row.p_lr is not None else row.p_wald,
+        sd=row.sd,
+        per_sd=row.odds_ratio_per_sd,
+        per_sd_low=row.profile_low_per_sd if row.profile_low_per_sd is not None else row.wald_low_per_sd,
+        per_sd_high=row.profile_high_per_sd if row.profile_high_per_sd is not None else row.wald_high_per_sd,
+    )
+
+
+def _describe(problem: Problem, fit: LogisticFit | None, threshold: int) -> dict[str, Any]:
+    if fit is None:
+        return {"fitted": False, "reason": f"no feature has a confidence score of {threshold} or more"}
+    return {
+        "fitted": True,
+        "converged": fit.converged,
+        "intercept": fit.intercept,
+        "log_likelihood": fit.log_likelihood,
+        "method": fit.method,
+        "n_positive": fit.n_positive,
+        "n_samples": fit.n_samples,
+        "note": "The features were selected on the same patients: intervals and p values are post-selection, and too narrow."
+        + (" Samples of one patient are taken as independent." if problem.cohort.has_repeats else ""),
+    }
+
+
+def _feature_results(
+    problem: Problem, returns: Returns, consensus: Sequence[Key], ratios: dict[Key, OddsRatio]
+) -> list[FeatureResult]:
+    n_patients = problem.matrix.patients_per_column()
+    frequency = returns.selected.mean(axis=0) if returns.n_features else np.empty(0)
+    kept = set(consensus)
+    features, demographics = [], []
+    for position, key in enumerate(returns.keys):
+        confidence = returns.confidence_of(position)
+        common: dict[str, Any] = {
+            "confidence": confidence,
+            "note": contradiction(confidence, ratios.get(key)),
+            "in_consensus": key in kept,
+            "odds_ratio": ratios.get(key),
+        }
+        if isinstance(key, str):
+            demographics.append(
+                FeatureResult(id=key, words=key, kind="demographic", selection_frequency=1.0, **common)
+            )
+            continue
+        name = problem.name_of(key)
+        n = int(n_patients[key // len(problem.aggregates)])
+        shown = n if n >= problem.spec.report.min_cell else None
+        features.append(
+            FeatureResult(
+                id=name.id,
+                words=name.words,
+                kind="feature",
+                code=name.code,
+                description=name.description,
+                window_days=name.window_days,
+                aggregate=name.aggregate,
+                n_patients=shown,
+                prevalence=None if shown is None else shown / problem.cohort.n_patients,
+                selection_frequency=float(frequency[position]),
+                median_rank=returns.median_rank(position),
+                **common,
+            )
+        )
+    return [*sorted(features, key=_surest_first), *demographics]
+
+
+def _surest_first(feature: FeatureResult) -> tuple[int, int, float, str]:
+    assert feature.confidence is not None
+    return (
+        -feature.confidence.score,
+        -feature.confidence.n_seen,
+        -feature.selection_frequency,
+        feature.id,
+    )

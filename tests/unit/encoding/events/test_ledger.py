@@ -1,0 +1,74 @@
+"""The ledger adds up, or says so."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.errors import MlhoError
+
+
+@st.composite
+def sound_ledgers(draw):
+    counts = st.integers(0, 10**12)
+    dropped = draw(st.dictionaries(st.sampled_from(Rule), counts))
+    used = draw(counts)
+    return Ledger(used + sum(dropped.values()), used, dropped, draw(st.integers(0, used)))
+
+
+def test_the_published_order_of_rules():
+    """Documentation and reports list the rules in this order, and the first that matches names a row."""
+    assert [rule.words for rule in Rule] == [
+        "no patient",
+        "no code",
+        "unusable code",
+        "unreadable time",
+        "no time",
+        "unknown patient",
+        "implausible date",
+        "after index",
+        "in gap",
+        "before look-back",
+        "duplicate of one day",
+    ]
+    assert all(rule.meaning.endswith(".") for rule in Rule)
+
+
+@given(st.lists(sound_ledgers(), max_size=5))
+def test_the_sum_of_sound_ledgers_is_sound(ledgers):
+    """Partitions that add up make a total that adds up, rule by rule."""
+    total = Ledger.total(ledgers).check()
+    assert total.rows_in == sum(ledger.rows_in for ledger in ledgers)
+    assert all(total.n_dropped(rule) == sum(ledger.n_dropped(rule) for ledger in ledgers) for rule in Rule)
+
+
+@given(sound_ledgers())
+def test_a_ledger_comes_back_from_json(ledger):
+    """What is stored is what was counted; rules without rows are written as 0."""
+    back = Ledger.from_json(ledger.to_json())
+    assert back.to_json() == ledger.to_json()
+    assert list(ledger.to_json()["dropped"]) == [rule.words for rule in Rule]
+
+
+@given(sound_ledgers(), st.integers(0, 100))
+def test_duplicates_move_rows_from_used_to_dropped(ledger, n):
+    """Rows in stay what they were."""
+    n = min(n, ledger.rows_used)
+    after = ledger.with_duplicates(n).check()
+    assert after.rows_used == ledger.rows_used - n
+    assert after.n_dropped(Rule.DUPLICATE) == ledger.n_dropped(Rule.DUPLICATE) + n
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        Ledger(rows_in=3, rows_used=1, dropped={Rule.NO_CODE: 1}),
+        Ledger(rows_in=3, rows_used=3, dropped={Rule.NO_CODE: 1}),
+        Ledger(rows_in=0, rows_used=-1, dropped={Rule.NO_CODE: 1}),
+    ],
+    ids=["a row lost", "a row counted twice", "a negative count"],
+)
+def test_a_ledger_that_does_not_add_up_fails(ledger):
+    """A run in which rows are lost must not end well."""
+    with pytest.raises(MlhoError, match=r"part-3\.parquet: the ledger does not add up"):
+        ledger.check("part-3.parquet")

@@ -1,0 +1,108 @@
+"""Cross-validation, an iteration's end, and what comes back over iterations."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mlho.method.evaluation.auroc import auroc
+from mlho.training.iterations.folds import cross_validate
+from mlho.training.iterations.iteration import best_of, finish_iteration, select_and_run_folds
+from mlho.training.iterations.problem import FeatureName
+from mlho.training.iterations.splits import partition
+from mlho.training.results.confidence_table import count_returns
+from mlho.training.results.records import record_iteration
+
+
+def test_cross_validation_scores_every_training_sample_once(make_problem):
+    """In the order of samples, with the chosen setting's own score; the AUROCs are those of the folds."""
+    problem = make_problem()
+    _, folds = select_and_run_folds(problem, 1)
+    cv = cross_validate(problem, folds)["glmboost"]
+    train = problem.samples_of(partition(problem.spec.validation, problem.cohort, 1).is_train)
+
+    assert cv.samples.tolist() == np.flatnonzero(train).tolist()
+    assert cv.auroc.shape == (2, 3)
+    fold = folds[1]
+    assert cv.auroc[0, 1] == auroc(problem.y[fold.samples], fold.by_classifier["glmboost"][0])
+    place = np.searchsorted(cv.samples, fold.samples)
+    assert cv.scores[place].tolist() == fold.by_classifier["glmboost"][cv.chosen].tolist()
+    assert cv.mean == cv.auroc.mean(axis=1).max()
+
+
+def test_folds_in_another_order_choose_the_same(make_problem):
+    """The order in which they came home cannot show in the scores."""
+    problem = make_problem()
+    _, folds = select_and_run_folds(problem, 1)
+    first, second = (cross_validate(problem, own)["glmboost"] for own in (folds, folds[::-1]))
+
+    assert first.scores.tolist() == second.scores.tolist()
+    assert first.chosen == second.chosen
+
+
+def test_an_iteration_is_recorded_as_plain_numbers(make_problem):
+    """Counts add up; JSON takes it; the planted codes have odds ratios above one."""
+    problem = make_problem()
+    record = record_iteration(problem, finish_iteration(problem, 1, *select_and_run_folds(problem, 1)))
+    result = record.result
+
+    assert result.n_train_samples + result.n_test_samples == problem.cohort.n_samples
+    assert result.n_train_patients + result.n_test_patients == 300
+    assert type(record).model_validate_json(record.model_dump_json()) == record
+    by_code = {
+        problem.name_of(feature).code: value
+        # The demographics' coefficients follow the features'.
+        for feature, value in zip(record.coefficients.features, record.coefficients.log_odds, strict=False)
+    }
+    assert by_code["E11"] > 0.3
+    assert by_code["I10"] > 0.3
+
+
+def test_the_first_of_equals_is_best():
+    """So that the order of candidates decides, and not chance."""
+    assert best_of({"b": 0.7, "a": 0.7, "c": 0.6}) == "b"
+
+
+def record_of(selected, features, log_odds, demographics=()):
+    fit = SimpleNamespace(
+        features=features, demographics=list(demographics), log_odds=log_odds, scale=[1.0] * len(log_odds)
+    )
+    return SimpleNamespace(selected=selected, coefficients=fit)
+
+
+def test_what_comes_back_is_counted_over_the_planned_iterations():
+    """Counted by hand: two of four iterations with an odds ratio above one, and one below."""
+    records = [
+        record_of([5, 2], [2, 5], [0.5, 0.2, 0.1], ["age"]),
+        record_of([5], [5], [0.4, 0.1], ["age"]),
+        record_of([2, 5], [2, 5], [0.0, -0.1, 0.0], ["age"]),
+    ]
+    returns = count_returns(records, n_iterations_planned=4)
+
+    assert returns.keys == [2, 5, "age"]
+    assert returns.n_features == 2
+    assert returns.selected.tolist() == [[True, True], [False, True], [True, True]]
+    confidence = returns.confidence_of(1)
+    assert (confidence.n_seen, confidence.n_positive, confidence.n_negative) == (3, 2, 1)
+    assert confidence.score == 0  # 100 · (2 − 2 · 1) / 4
+    assert returns.confidence_of(0).n_seen == 1
+    assert returns.confidence_of(0).reason == "seen once: no interval"
+    assert returns.confidence_of(2).score == 50
+    assert (returns.median_rank(0), returns.median_rank(1)) == (1.5, 1.0)
+    assert returns.consensus(50) == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("name", "id_", "words"),
+    [
+        (FeatureName("E11", None, "presence"), "E11|all|presence", "E11: ever recorded"),
+        (
+            FeatureName("E11", 730, "count", "Type 2 diabetes"),
+            "E11|730d|count",
+            "Type 2 diabetes (E11): number of times recorded, in the 730 days before the index date",
+        ),
+    ],
+)
+def test_a_feature_is_named_in_words(name, id_, words):
+    """Code, window and aggregate; the description where there is one."""
+    assert (name.id, name.words) == (id_, words)

@@ -1,0 +1,184 @@
+"""A model on the consensus is judged by its own procedure, and nothing of it has seen whom it is judged on."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mlho.errors import DataError
+from mlho.method.evaluation.auroc import auroc
+from mlho.spec.training import Validation
+from mlho.steps.learn.held_out import held_out_together
+from mlho.store.memory import MemoryStore
+from mlho.training.iterations.iteration import finish_iteration, select_and_run_folds
+from mlho.training.iterations.splits import FINAL
+from mlho.training.results.consensus_folds import choose, consensus_of, others, run_consensus_fold, vote
+from mlho.training.results.consensus_performance import judge_consensus
+from mlho.training.results.records import record_iteration
+from tests.builders import make_tables, run_inline, write_tables
+
+CONSENSUS = {
+    "final.features": "consensus",
+    "validation.folds": 3,
+    "validation.iterations": 4,
+    "candidates": [
+        {"classifier": "glmboost", "grid": {"nSteps": [5, 50]}},
+        {"classifier": "elasticnet"},
+    ],
+}
+
+
+@pytest.fixture
+def problem(make_problem):
+    """Judged by three folds, with two classifiers to choose from."""
+    return make_problem(CONSENSUS)
+
+
+def folds_of(problem, n_subsamples=4):
+    found = {}
+    for held in held_out_together(problem.spec.validation):
+        votes = [vote(problem, held, number) for number in range(1, n_subsamples + 1)]
+        found[held] = run_consensus_fold(problem, held, votes)
+    return found
+
+
+@pytest.mark.parametrize(("n_folds", "n_pairs"), [(3, 3), (4, 6), (5, 10), (10, 20), (20, 40)])
+def test_every_fold_is_held_out_alone_and_with_at_most_four_others(n_folds, n_pairs):
+    """Each pair once; the work is at most three times the folds, however many there are."""
+    held = held_out_together(Validation(folds=n_folds))
+    pairs = [own for own in held if len(own) == 2]
+
+    assert [own for own in held if len(own) == 1] == [(fold,) for fold in range(n_folds)]
+    assert len(pairs) == len(set(pairs)) == n_pairs
+    for fold in range(n_folds):
+        assert sum(fold in pair for pair in pairs) == min(n_folds - 1, 4)
+
+
+@pytest.mark.parametrize("held", [(0,), (0, 2)], ids=["outer", "outer and inner"])
+def test_who_is_held_out_is_not_seen(held, problem):
+    """The outcomes of the patients held out turned round: the same votes, consensus and scores, bit by bit."""
+    hidden = problem.samples_of(~others(problem, held))
+    outcome = np.where(hidden, 1 - problem.y, problem.y).astype(np.uint8)
+    other = replace(problem, cohort=replace(problem.cohort, outcome=outcome))
+    first, second = ([vote(own, held, number) for number in (1, 2, 3)] for own in (problem, other))
+    fold, same = run_consensus_fold(problem, held, first), run_consensus_fold(other, held, second)
+
+    assert hidden.any()
+    for a, b in zip(first, second, strict=True):
+        assert all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+    assert fold.features.tolist() == same.features.tolist()
+    assert fold.scores.samples.tolist() == np.flatnonzero(hidden).tolist()
+    for name, scores in fold.scores.by_classifier.items():
+        assert np.array_equal(scores, same.scores.by_classifier[name])
+
+
+def test_subsamples_differ_and_are_of_the_others(problem):
+    """Each is another draw; its patients come from outside the folds held out."""
+    votes = [vote(problem, (1,), number) for number in (1, 2)]
+
+    assert not np.array_equal(votes[0].log_odds, votes[1].log_odds)
+    assert np.array_equal(vote(problem, (1,), 2).log_odds, votes[1].log_odds)
+
+
+def test_the_choice_for_an_outer_fold_ignores_its_patients(problem):
+    """Turning round the outcomes of an outer fold changes the final choice's table and not that of the fold itself."""
+    folds = folds_of(problem)
+    hidden = problem.samples_of(~others(problem, (0,)))
+    outcome = np.where(hidden, 1 - problem.y, problem.y).astype(np.uint8)
+    other = replace(problem, cohort=replace(problem.cohort, outcome=outcome))
+
+    mine, same = choose(problem, folds, 0), choose(other, folds, 0)
+    assert (mine.classifier, mine.chosen) == (same.classifier, same.chosen)
+    assert np.array_equal(mine.auroc, same.auroc)
+    assert mine.auroc.shape[1] == 2
+    assert not np.array_equal(choose(problem, folds, None).auroc, choose(other, folds, None).auroc)
+
+
+def test_the_pooled_predictions_are_those_of_the_folds_held_out(problem):
+    """Every sample once, by its own outer fold's choice; the headline's AUROC is theirs; calibration is cross-fitted."""
+    folds = folds_of(problem)
+    record = record_iteration(problem, finish_iteration(problem, 1, *select_and_run_folds(problem, 1)))
+    judged = judge_consensus(problem, folds, [record])
+    performance, cv = judged.performance, judged.cv
+
+    assert cv.samples.tolist() == list(range(problem.cohort.n_samples))
+    for fold in range(3):
+        own, choice = folds[(fold,)].scores, choose(problem, folds, fold)
+        expected = own.by_classifier[choice.classifier][choice.chosen]
+        assert np.array_equal(cv.scores[own.samples], expected)
+        assert performance.headline_auroc[fold].value == auroc(problem.y[own.samples], expected)
+    assert performance.headline["auroc"].mean == auroc(problem.y, cv.scores)
+    assert performance.headline["auroc"].low < performance.headline["auroc"].mean
+    alerts = performance.headline["fixed-alert-rate:0.1/alerts_per_100"]
+    assert alerts.mean == pytest.approx(10, abs=4)
+    assert alerts.mean != 10.0  # it would be, were thresholds chosen on the samples that they are judged on
+    assert [own.name for own in performance.test_sets] == ["outer fold 1", "outer fold 2", "outer fold 3"]
+
+
+def test_without_a_confident_feature_the_demographics_remain(make_problem):
+    """An empty consensus is a model of the demographics alone; without them everybody is given the share of the outcome."""
+    strict = {**CONSENSUS, "consensus.minConfidence": 100}
+    problem = make_problem(strict)
+    nobody = [replace(vote(problem, (0,), n), log_odds=np.zeros((2, 6))) for n in (1, 2)]
+    fold = run_consensus_fold(problem, (0,), nobody)
+    alone = replace(problem, cohort=replace(problem.cohort, demographics=()))
+    constant = run_consensus_fold(alone, (0,), nobody)
+
+    assert consensus_of(problem, nobody).size == 0
+    assert np.unique(fold.scores.by_classifier["glmboost"]).size > 10
+    train = ~problem.samples_of(problem.partition(FINAL).fold == 0)
+    assert np.unique(constant.scores.by_classifier["elasticnet"]).tolist() == [problem.y[train].mean()]
+
+
+def by_chance(tables):
+    """The tables with outcomes that nothing explains."""
+    labels = tables.labels
+    shuffled = np.random.default_rng(4).permutation(labels.column("label").to_numpy())
+    place = labels.column_names.index("label")
+    return replace(tables, labels=labels.set_column(place, "label", [shuffled]))
+
+
+def test_empty_consensus_models_are_counted(tmp_path):
+    """The warning counts them; the bundle has the demographics only, and passes its own tests."""
+    data = write_tables(tmp_path, by_chance(make_tables(300, seed=5)))
+    strict = {**CONSENSUS, "consensus.minConfidence": 100, "selection.nFeatures": 1}
+    home = run_inline(data, MemoryStore(), strict)
+    result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+
+    empty = [own for own in result["test_sets"] if own["n_features"] == 0]
+    assert result["final_model"]["n_features"] == 0
+    assert result["final_model"]["n_demographics"] > 0
+    assert any(own.startswith(f"In {len(empty)} of 3 test sets no feature") for own in result["warnings"])
+    assert any(own.startswith("No feature has enough confidence") for own in result["warnings"])
+    assert all(test["passed"] for test in result["final_model"]["tests"])
+
+
+def test_a_subsample_with_one_class_is_refused(problem):
+    """In words that say what to change, before anything is fitted."""
+    cohort = replace(problem.cohort, outcome=np.zeros_like(problem.y))
+
+    with pytest.raises(DataError, match=r"final\.features: a subsample .* one class only"):
+        vote(replace(problem, cohort=cohort), (0,), 1)
+
+
+def test_result_and_bundle_are_of_the_consensus_procedure(tmp_path):
+    """Headline, thresholds, calibrator and ``cv_auroc`` come from the outer folds, and no candidate is called final."""
+    tables = make_tables(300, seed=5)
+    data, store = write_tables(tmp_path, tables), MemoryStore()
+    home, ranked = (
+        run_inline(data, store, CONSENSUS),
+        run_inline(data, store, {**CONSENSUS, "final.features": "ranking"}),
+    )
+    one, other = (json.loads(store.get(f"runs/{own.finished.run_id}/result.json")) for own in (home, ranked))
+
+    assert one["headline"]["auroc"]["mean"] == one["final_model"]["cv_auroc"]["value"]
+    assert one["final_model"]["n_features"] == sum(
+        own["in_consensus"] for own in one["features"] if own["kind"] == "feature"
+    )
+    assert one["final_model"]["calibrator"] != other["final_model"]["calibrator"]
+    assert one["final_model"]["thresholds"] != other["final_model"]["thresholds"]
+    assert one["winners"] == other["winners"]
+    assert not any(own["is_final"] for own in one["candidates"])
+    assert [own["is_final"] for own in other["candidates"]].count(True) == 1
+    assert "outer fold" in one["summary"][1]

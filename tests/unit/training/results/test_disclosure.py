@@ -1,0 +1,121 @@
+"""Tables of the cohort without small cells, and without what would give them away."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
+from mlho.training.results.disclosure import characteristics, shown_attrition
+
+RULES = ("no patient", "outcome missing", "unknown patient", "equal labels")
+
+
+def attrition_of(drops, n_used=300):
+    """Steps and ledger of rules that drop (rows, patients) each, before 300 rows of 300 patients that are used."""
+    rows, patients = (n_used + sum(drop[i] for drop in drops) for i in (0, 1))
+    steps = [{"rule": "label rows", "patients": patients, "samples": rows}]
+    ledger = dict.fromkeys(RULES, 0) | {"used": n_used}
+    for rule, (n_rows, n_patients) in zip(RULES, drops, strict=False):
+        if n_rows:
+            rows, patients = rows - n_rows, patients - n_patients
+            steps.append({"rule": rule, "patients": patients, "samples": rows})
+            ledger[rule] = n_rows
+    return steps, ledger
+
+
+def test_attrition_without_small_drops_is_shown_whole():
+    """Eleven patients are enough."""
+    steps, ledger = attrition_of([(11, 11), (0, 0), (50, 20)])
+
+    shown = shown_attrition(steps, ledger, 11)
+
+    assert [step.model_dump() for step in shown.steps] == steps
+    assert shown.label_ledger == ledger
+
+
+def test_a_small_drop_is_hidden_in_attrition_and_ledger_with_the_next_smallest():
+    """Neither the difference of two steps nor the ledger's sum gives the two rows away."""
+    steps, ledger = attrition_of([(80, 70), (2, 2), (30, 25)])
+
+    shown = shown_attrition(steps, ledger, 11)
+
+    assert [(step.patients, step.samples) for step in shown.steps] == [
+        (397, 412),
+        (327, 332),
+        (None, None),
+        (300, 300),
+    ]
+    assert shown.label_ledger == ledger | {"outcome missing": None, "unknown patient": None}
+
+
+def test_a_small_drop_alone_hides_where_the_attrition_starts():
+    """From the rows that are used nobody can tell how many there were."""
+    steps, ledger = attrition_of([(0, 0), (2, 2)])
+
+    shown = shown_attrition(steps, ledger, 11)
+
+    assert [(step.patients, step.samples) for step in shown.steps] == [(None, None), (300, 300)]
+    assert shown.label_ledger == ledger | {"outcome missing": None}
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda n: (n[0], min(n))), max_size=4))
+def test_what_is_shown_of_the_attrition_does_not_tell_a_small_drop(drops):
+    """Between two steps that are shown: no hidden drop, or several whose sum leaves a choice; never a few patients."""
+    steps, ledger = attrition_of(drops)
+
+    shown = shown_attrition(steps, ledger, 11)
+
+    places = [place for place, step in enumerate(shown.steps) if step.samples is not None]
+    for before, after in itertools.pairwise(places):
+        rules = [step["rule"] for step in steps[before + 1 : after + 1]]
+        hidden = [ledger[rule] for rule in rules if shown.label_ledger[rule] is None]
+        patients = steps[before]["patients"] - steps[after]["patients"]
+        assert not hidden or (len(hidden) > 1 and sum(hidden) - len(hidden) + 1 >= 11)
+        assert patients == 0 or patients >= 11
+    assert all(n is None or n == 0 or n >= 11 for n in shown.label_ledger.values())
+    assert shown.steps[-1].samples == 300
+    # Without the first step the sum of the ledger is not known; with it the rules add up to it.
+    if shown.steps[0].samples is None:
+        assert all(n is None or n == 0 for rule, n in shown.label_ledger.items() if rule != "used")
+
+
+def cohort_of(*columns, outcome, patient_of=None):
+    n = len(outcome)
+    patients = np.arange(n, dtype=np.int32) if patient_of is None else np.array(patient_of, np.int32)
+    return Cohort(
+        patient_ids=tuple(f"{i:04d}" for i in range(int(patients.max()) + 1)),
+        birth_us=np.zeros(n, np.int64),
+        patient_of=patients,
+        index_us=np.arange(n),
+        outcome=np.array(outcome, np.uint8),
+        demographics=columns,
+    )
+
+
+def test_a_small_level_hides_the_smallest_other_one_in_its_column():
+    """With the outcome 4 of 60 have level c, so that b (16) is hidden as well; without it nothing is."""
+    codes = np.repeat([0, 1, 2, 0, 1, 2], [40, 16, 4, 100, 50, 50])
+    column = CategoricalColumn("site", ("a", "b", "c"), codes.astype(np.int16))
+
+    rows = characteristics(cohort_of(column, outcome=[1] * 60 + [0] * 200), 11)
+
+    assert [(row.level, row.without_outcome, row.with_outcome) for row in rows] == [
+        ("a", "100 (50.0 %)", "40 (66.7 %)"),
+        ("b", "50 (25.0 %)", None),
+        ("c", "50 (25.0 %)", None),
+    ]
+
+
+@pytest.mark.parametrize(("n_patients", "is_shown"), [(10, False), (11, True)])
+def test_a_mean_is_of_enough_patients(n_patients, is_shown):
+    """Thirty samples of ten patients are ten patients."""
+    values = NumericColumn("bmi", np.linspace(20, 30, 30))
+    patients = np.sort(np.arange(30) % n_patients)
+
+    (row,) = characteristics(cohort_of(values, outcome=[1] * 30, patient_of=patients), 11)
+
+    assert (row.with_outcome is not None) is is_shown
+    assert row.without_outcome is None
