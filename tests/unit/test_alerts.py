@@ -1,6 +1,7 @@
 """Alerts and dashboard: each asks for series that are there, by labels that they have, and for values that occur."""
 
 import datetime as dt
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from mlho.protocol.failures import FailureClass
 from scheduler.api.status import Phase
 from scheduler.controller.controller import Operator
 from scheduler.controller.metrics import COUNTER, SERIES, exposition, run_figures
+from scheduler.controller.run_thread import _trouble_of
 from worker.metrics import WorkerMetrics
 
 REPO = Path(__file__).parents[2]
@@ -23,7 +25,7 @@ DASHBOARD = REPO / "helm" / "mlho" / "files" / "dashboard.json"
 MANUAL = REPO / "docs" / "kubernetes.md"
 OF_PROMETHEUS = {"up": {"job", "namespace"}}
 OF_EVERY_SERIES = {"namespace", "job", "pod", "instance"}  # Prometheus adds them
-FUNCTIONS = {"sum", "by", "increase", "rate", "absent", "max", "time", "filled"}
+FUNCTIONS = {"sum", "by", "increase", "rate", "absent", "max", "max_over_time", "time", "filled"}
 COUNTED = re.compile(r"(?:increase|rate)\((\w+)")
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 NIGHTLY = {"labels": {"mlho.io/schedule": "nightly"}}
@@ -129,6 +131,30 @@ def test_an_attempt_that_failed_is_none_of_those_that_the_alert_leaves_out():
 
     assert left_out == set(re.findall(r'return "(\w+)"', source))
     assert not left_out & {own.value for own in FailureClass}
+
+
+def test_every_trouble_of_store_and_queue_has_an_alert():
+    """Each reason that a run under way shows is asked for, and nothing is asked for that has no meaning in the manual."""
+    asked = {
+        reason
+        for own in expressions()
+        for found in re.findall(r'\breason=~?"([\w|]+)"', own)
+        for reason in found.split("|")
+    }
+    shown = set(re.findall(r'return "(\w+)"', inspect.getsource(_trouble_of)))
+    listed = set(re.findall(r"`([A-Z]\w+)`", MANUAL.read_text(encoding="utf-8")))
+
+    assert "QueueTampered" in shown
+    assert shown <= asked <= listed
+
+
+def test_a_queue_that_was_tampered_with_is_an_alert_longer_than_a_run_shows_it():
+    """A run shows it for 30 s: an alert that waits, or looks only at the present, would miss it."""
+    text = RULES.read_text(encoding="utf-8")
+    (alert,) = (own for own in re.split(r"^ +- alert: ", text, flags=re.MULTILINE) if "QueueTampered" in own)
+
+    assert re.search(r"max_over_time\(mlho_scheduler_runs_in_trouble\{[^[]*\}\[15m\]\)", alert)
+    assert "for:" not in alert
 
 
 def test_every_alert_says_what_it_means_and_how_grave_it_is():
