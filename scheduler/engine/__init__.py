@@ -1,1 +1,1 @@
-"""Carries out a run anywhere: plan, ready tasks, run loop, process pool."""
+"""Execution of a run on any backend: plan, ready tasks, run loop, process pool."""

@@ -1,7 +1,8 @@
-"""What is committed of a plan, as small as a run's loop needs it.
+"""The commits of a plan, held in as little memory as the run loop needs.
 
-A plan of a hundred thousand tasks has as many commit records, of some kilobytes each in memory. All that later tasks are made from is the key and the
-digest of each; whoever wants more than that wants few, and reads them again.
+A plan can have a hundred thousand tasks, and a commit record takes some kilobytes of memory. Later tasks need
+only the key and the digest of each commit. The few callers that need a whole record read it from the store
+again.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -14,7 +15,7 @@ from scheduler.engine.plan import Committed
 
 
 class Commits(MutableMapping[str, Commit]):
-    """Commits by task name, each read from the store when it is asked for."""
+    """Commits by task name. Each record is read from the store on access."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -22,7 +23,7 @@ class Commits(MutableMapping[str, Commit]):
 
     @property
     def known(self) -> Mapping[str, Committed]:
-        """Key and digest of each by name; no request to the store."""
+        """Return the key and the digest of each commit by task name, without a request to the store."""
         return self._known
 
     @override
@@ -57,12 +58,12 @@ class Commits(MutableMapping[str, Commit]):
         return len(self._known)
 
     def lost(self, task_key: str) -> str | None:
-        """Name of the task with this key, if it was committed and its record is gone or damaged."""
+        """Return the name of the task with this key if it was committed and its record is now missing or damaged."""
         name = next((name for name, own in self._known.items() if own.task == task_key), None)
         return name if name is not None and read_commit(self._store, task_key) is None else None
 
     def naming(self, sha256: str) -> list[str]:
-        """Names of the tasks with a file of this digest; all records are read."""
+        """Return the names of the tasks with a file of this digest. All commit records are read."""
         names = list(self._known)
         found = self._store.each(lambda name: self._names(name, sha256), names)
         return [name for name, is_found in zip(names, found, strict=True) if is_found]

@@ -1,7 +1,8 @@
-"""What learning costs: estimated seconds on one core, from the specification and the number of samples alone.
+"""Cost of learning: estimated seconds on one core, from the specification and the number of samples alone.
 
-Pure arithmetic, so that a plan that depends on it is the same everywhere. The figures are CPU seconds on 300 counts of
-``uci_diabetes130``, 8 % of the cells stored; half or twice as much is common.
+Pure arithmetic, so that a plan that depends on it is the same on every machine. The constants are CPU seconds
+measured on 300 count features of ``uci_diabetes130`` with 8 % of the cells stored. Expect a factor of two in
+either direction.
 """
 
 from collections.abc import Mapping
@@ -11,24 +12,25 @@ from mlho.grids import GRIDS, Setting, settings_from
 from mlho.spec.training import Candidate, TrainingSpec
 from mlho.steps.learn.held_out import held_out_together
 
-#: For each sample, whatever is asked: reading its cells, predicting, figures.
+# Per sample, independent of the specification: reading cells, predicting, computing metrics.
 _EACH: Final = 3e-6
-#: For each sample and pick of the ranking: counting with the columns that are left.
+# Per sample and pick of the ranking: counting against the remaining columns.
 _PICK: Final = 5e-8
-# For each sample and feature, and each ...
+# Per sample and feature, and per ...
 _STEP: Final = 1.1e-10  # step of glmboost
 _TREE_LEVEL: Final = 1.5e-10  # level of a tree
 _PENALTY: Final = 1e-7  # penalty of the elastic net
-_BAG: Final = 1.5e-6  # bag of the EBM, which stops by itself before a thousand rounds
+_BAG: Final = 1.5e-6  # bag of the EBM, which stops early, before a thousand rounds
 _EBM_ROUNDS: Final = 1_000
-# However few the samples are: for each level of a tree, and for each feature under a weak penalty, which needs many rounds.
+# Fixed costs, independent of the number of samples: per level of a tree, and per feature under a weak penalty,
+# which needs many rounds.
 _LEVEL_SECONDS: Final = 1e-3
 _WEAK_SECONDS: Final = 1e-2
-_WEAK: Final = 0.05  # of the penalty's inverse, c
+_WEAK: Final = 0.05  # inverse penalty c from which a penalty counts as weak
 
 
 def fold_seconds(spec: TrainingSpec, n_train: int) -> float:
-    """Seconds of selecting and fitting every setting of every candidate on ``n_train`` samples."""
+    """Return the seconds to select features and fit every setting of every candidate on ``n_train`` samples."""
     n_features = spec.selection.n_features + len(spec.features.demographics)
     picks = spec.selection.n_features * len(spec.features.aggregates) if spec.selection.scope == "fold" else 0
     fits = sum(_fits(candidate, n_features, n_train) for candidate in spec.candidates)
@@ -36,13 +38,17 @@ def fold_seconds(spec: TrainingSpec, n_train: int) -> float:
 
 
 def final_fold_seconds(spec: TrainingSpec, n_samples: int) -> float:
-    """Seconds of one fold of the final model, in which every sample trains or is held out: the longest of a run."""
+    """Return the seconds of one fold of the final model, the longest fold of a run: every sample trains
+    or is held out.
+    """
     folds = spec.validation.folds
     return fold_seconds(spec, n_samples * (folds - 1) // folds)
 
 
 def learning_seconds(spec: TrainingSpec, n_samples: int) -> float:
-    """Seconds of all iterations: their folds, and the fits of the chosen settings, which cost at most a fold."""
+    """Return the seconds of all iterations: their folds, and the fits of the chosen settings, which cost at
+    most one fold.
+    """
     validation = spec.validation
     n_train = round(n_samples * (1 - validation.test_fraction))
     of_folds = validation.folds * fold_seconds(spec, n_train * (validation.folds - 1) // validation.folds)
@@ -50,12 +56,14 @@ def learning_seconds(spec: TrainingSpec, n_samples: int) -> float:
 
 
 def model_seconds(spec: TrainingSpec, n_samples: int) -> float:
-    """Seconds of the final model: its folds and its fit."""
+    """Return the seconds of the final model: its folds and its fit."""
     return spec.validation.folds * final_fold_seconds(spec, n_samples) + fold_seconds(spec, n_samples)
 
 
 def consensus_seconds(spec: TrainingSpec, n_samples: int) -> float:
-    """Seconds of a model on the consensus: for each set of folds held out, a subsample an iteration, and the fits."""
+    """Return the seconds of a consensus model: for each set of held-out folds, one subsample per iteration,
+    and the fits.
+    """
     validation = spec.validation
     n_train = round(n_samples * (1 - validation.test_fraction))
     own = [one for one in spec.candidates if one.classifier == spec.consensus.classifier]
@@ -65,7 +73,7 @@ def consensus_seconds(spec: TrainingSpec, n_samples: int) -> float:
 
 
 def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:
-    """Seconds of fitting a candidate's grid."""
+    """Return the seconds of fitting a candidate's grid."""
     name, n_cells = candidate.classifier, n_features * n_train
     settings = settings_from(candidate.grid, GRIDS[name], name)
     if name == "elasticnet":
@@ -82,7 +90,7 @@ def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:
 
 
 def _longest(settings: list[Setting], length: str) -> Mapping[tuple[tuple[str, float], ...], float]:
-    """The longest fit for each choice of the other parameters: the shorter ones are its beginnings."""
+    """Return the longest fit for each combination of the other parameters. It contains the shorter fits as prefixes."""
     longest: dict[tuple[tuple[str, float], ...], float] = {}
     for setting in settings:
         rest = tuple((name, value) for name, value in setting.items() if name != length)

@@ -1,4 +1,4 @@
-"""The server from which worker processes are forked; it can begin to import before the command itself does."""
+"""The fork server for worker processes. It can start its imports before the command has finished its own."""
 
 import os
 from multiprocessing import forkserver
@@ -10,7 +10,7 @@ ONE_THREAD: Final = dict.fromkeys(
 
 
 def begin_server() -> None:
-    """Start the server unless it runs; it imports what steps need while its parent goes on."""
+    """Start the server if it is not running. It imports the modules of the steps in the background."""
     os.environ.update(ONE_THREAD)
     forkserver.set_forkserver_preload(["mlho.steps.preload"])
     forkserver.ensure_running()

@@ -1,7 +1,8 @@
-"""One run, from its specification to its files: plan, hand out what is ready, bring it home, publish.
+"""The run loop: plan, hand out ready tasks, collect their commits, publish.
 
-The store is the truth. What is committed there is never done again, whoever did it: a run that was stopped goes on
-where it was, and a finished run that is started again does nothing.
+The store is the source of truth. A committed task is never executed again, even if another scheduler
+committed it: a stopped run resumes at its last commits, and a finished run that is started again does
+nothing.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ from scheduler.engine.ready_tasks import Progress
 from scheduler.engine.run_state import Observer, Shown, State
 
 MAX_ATTEMPTS: Final = 3
-MAX_LOSSES: Final = 10  # of one commit record: a store that loses it again and again is an error
+MAX_LOSSES: Final = 10  # per commit record; a store that loses the same record repeatedly is an error
 _POLL_SECONDS: Final = 0.5
 _HAND_OUT: Final = "hand out"
 
@@ -44,47 +45,50 @@ log = structlog.get_logger()
 
 
 class Executor(Protocol):
-    """Whatever runs tasks: a pool of processes here, workers on a queue elsewhere (``scheduler/queue/executor.py``)."""
+    """Runs tasks: a local process pool, or workers on a queue (``scheduler/queue/executor.py``)."""
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Start tasks, in this order."""
+        """Start tasks in the given order."""
 
 
 class Undertaking(Protocol):
-    """What is carried out: a training run here, a scoring run in ``scheduler/engine/scoring_run.py``."""
+    """Work for the run loop: a training run here, or a scoring run in ``scheduler/engine/scoring_run.py``."""
 
     @property
     def run_id(self) -> str:
-        """Identity: the hash of what is asked and of the inputs."""
+        """Return the identity: the hash of the specification and the inputs."""
 
     @property
     def manifest(self) -> Manifest:
-        """The inputs, pinned."""
+        """Return the pinned inputs."""
 
     @property
     def data(self) -> Path | str:
-        """Folder of the tables."""
+        """Return the folder of the tables."""
 
     @property
     def store(self) -> Store:
-        """Where everything goes."""
+        """Return the store for artifacts, commits and published files."""
 
     def describe(self) -> None:
-        """Write what it is, before it starts."""
+        """Write the description of the run before it starts."""
 
     def first_plan(self) -> Plan:
-        """The tasks that tell what the others are."""
+        """Return the tasks whose results determine the rest of the plan."""
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
-        """All tasks, the first ones among them."""
+        """Return all tasks, including those of the first plan."""
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
-        """Give the files that people look for a name, last the one that means done; return the commit that tells the result."""
+        """Publish the files under readable names, the completion marker last.
+
+        Return the commit that holds the result.
+        """
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is about to start: what is asked, on which inputs, from where, into which store."""
+    """A training run before its start: specification, pinned inputs, data address and store."""
 
     spec: RunSpec
     manifest: Manifest
@@ -93,7 +97,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """Identity: the hash of what is asked and of the inputs."""
+        """Return the identity: the hash of the specification and the inputs."""
         return run_id(self.spec, self.manifest.plain())
 
     def describe(self) -> None:
@@ -101,25 +105,25 @@ class Run:
         write_description(self.store, self.run_id, self.spec, self.manifest)
 
     def first_plan(self) -> Plan:
-        """Who is in the cohort: how many they are decides the rest."""
+        """Return the cohort task. The size of the cohort determines the rest of the plan."""
         return plan_cohort(self.spec.spec, self.manifest)
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
-        """All tasks, once the cohort is known."""
+        """Return all tasks, once the cohort is committed."""
         facts = commits[COHORT_TASK].facts
         return plan_run(
             self.spec.spec, self.manifest, n_blocks=facts["n_blocks"], n_samples=facts["n_samples"]
         )
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
-        """Name the bundle and the report; ``result.json`` comes last and means done."""
+        """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""
         _publish(self, self.run_id, commits)
         return commits["report"]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that is home."""
+    """A completed run."""
 
     run_id: str
     n_tasks: int
@@ -145,16 +149,16 @@ def carry_out(
     executor : Executor
     observer : Observer
     n_slots : int or callable
-        Tasks to keep under way at once; a callable is asked each time, as workers come and go.
+        Maximum number of tasks in flight. A callable is evaluated each time, because workers come and go.
     lead : callable
-        Called before anything is published; raises if another scheduler has taken the run over.
+        Called before anything is published. Raises if another scheduler has taken over the run.
     health : StoreHealth, optional
-        Shows outages of the store, and says for how long they are waited for.
+        Reports outages of the store and limits how long the run waits for it.
 
     Raises
     ------
     MlhoError
-        The first failure that trying again cannot mend. Tasks under way are given up; what is committed stays.
+        The first failure that a retry cannot fix. Tasks in flight are abandoned; commits stay.
     """
     slots = n_slots if callable(n_slots) else lambda: n_slots
     health = health or StoreHealth()
@@ -204,7 +208,7 @@ def _mending[T](
     observer: Shown,
     slots: Callable[[], int],
 ) -> T:
-    """What a call returns that reads commits and blobs; what turns out to be damaged or lost is made again first."""
+    """Return the result of a call that reads commits and blobs. Rebuild damaged or lost artifacts and retry."""
     for _ in range(MAX_ATTEMPTS - 1):
         try:
             return state.health.until_served(do, meanwhile=observer.again)
@@ -219,7 +223,7 @@ def _mending[T](
 def _bring_home(
     run: Undertaking, state: State, executor: Executor, observer: Observer, slots: Callable[[], int]
 ) -> None:
-    """Hand out ready tasks and take in their commits until the plan is done, or only what is quarantined holds it up."""
+    """Hand out ready tasks and collect their commits until the plan is complete or only quarantined tasks block it."""
     progress = state.look_again()
     while len(state.commits) < len(state.plan):
         state.health.check()
@@ -234,7 +238,7 @@ def _bring_home(
 
 
 def _ended(state: State) -> "Collection[Future[Outcome]]":
-    """What has ended by now, or within a moment."""
+    """Return the futures that have completed, waiting at most one poll interval."""
     if not state.running and state.is_waiting:
         time.sleep(_POLL_SECONDS)
     return wait(state.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done
@@ -243,7 +247,7 @@ def _ended(state: State) -> "Collection[Future[Outcome]]":
 def _hand_out_if_served(
     run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int
 ) -> Progress:
-    """Start ready tasks, or wait for the store; return the progress from here on."""
+    """Start ready tasks, or wait for the store. Return the updated progress."""
     try:
         for name in state.rested():
             progress.put_back(name)
@@ -256,7 +260,10 @@ def _hand_out_if_served(
 
 
 def _hand_out(run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int) -> None:
-    """Start ready tasks up to the number of slots; those that are done already are taken in on the way."""
+    """Start ready tasks up to the number of slots.
+
+    Tasks that are already committed are counted as done without a start.
+    """
     while ready := progress.next_ready(n_slots - len(state.running)):
         tasks = [planned.bind(state.commits.known) for planned in ready]
         commits = run.store.each(lambda task: read_commit(run.store, task.key), tasks)
@@ -272,7 +279,7 @@ def _hand_out(run: Undertaking, state: State, progress: Progress, executor: Exec
 
 
 def _take_in(run: Undertaking, state: State, progress: Progress, future: "Future[Outcome]") -> Progress:
-    """Take in what became of a task; return the progress from here on."""
+    """Record the outcome of a task. Return the updated progress."""
     planned = state.running.pop(future)
     if not isinstance(future.exception(), StoreOutage):
         state.health.served(planned.name)
@@ -313,7 +320,7 @@ def _where(planned: PlannedTask) -> dict[str, str | int]:
 
 
 def _settled(store: Store, outcome: Outcome) -> Outcome:
-    """An outcome that is committed: a pool's worker in compat mode only proposes."""
+    """Return a committed outcome. In compat mode a pool's worker only proposes a commit, which is adopted here."""
     if not outcome.is_proposed:
         return outcome
     commit = adopt(store, outcome.commit.task)
@@ -325,7 +332,7 @@ def _settled(store: Store, outcome: Outcome) -> Outcome:
 
 
 def _held_up(state: State) -> MlhoError:
-    """The error of a run in which everything is done that could be."""
+    """Return the error of a run that can make no further progress."""
     if not state.quarantined:
         return MlhoError(
             "nothing runs and nothing is ready, but the plan is not done. Report this as a defect."
@@ -345,18 +352,21 @@ def _count_attempt(state: State, planned: PlannedTask, error: MlhoError) -> None
 
 
 def _forget_damaged(run: Undertaking, state: State, error: ArtifactDamaged) -> None:
-    """Remove a blob that is seen to be damaged here, too, and the commits that name it, so that their tasks run again."""
+    """Remove a blob and the commits that name it, so that their tasks run again.
+
+    Verify here first that it is damaged.
+    """
     if not error.sha256:
         raise error
-    if _is_whole(run.store, error.sha256):  # made again meanwhile, or the damage was not the store's
+    if _is_whole(run.store, error.sha256):  # rebuilt in the meantime, or the damage was outside the store
         return
     damaged = state.commits.naming(error.sha256)
-    if error.sha256 in state.forgotten and not damaged:  # several tasks met it, and it is being made again
+    if error.sha256 in state.forgotten and not damaged:  # several tasks reported it, and it is being rebuilt
         return
     state.forgotten.add(error.sha256)
     for name in damaged:
         if not run.store.has_one_winner:
-            discard(run.store, state.commits.known[name].task)  # a late one may name the damaged blob
+            discard(run.store, state.commits.known[name].task)  # a late proposal may name the damaged blob
         run.store.delete(commit_key(state.commits.known[name].task))
         del state.commits[name]
     run.store.delete(blob_key(error.sha256))
@@ -365,7 +375,7 @@ def _forget_damaged(run: Undertaking, state: State, error: ArtifactDamaged) -> N
 
 
 def _forget_lost(state: State, error: CommitLost) -> bool:
-    """Have a task run again whose commit record is gone or damaged; tell whether it is."""
+    """Schedule a task to run again if its commit record is missing or damaged. Return whether it was."""
     name = state.commits.lost(error.sha256)
     if name is None:
         return False
@@ -378,7 +388,7 @@ def _forget_lost(state: State, error: CommitLost) -> bool:
 
 
 def _is_whole(store: Store, sha256: str) -> bool:
-    """Whether the bytes in the store match a blob's digest; a copy on this machine says nothing of them."""
+    """Return whether the bytes in the store match a blob's digest. A local copy is no evidence of that."""
     try:
         return hashlib.sha256(store.get(blob_key(sha256))).hexdigest() == sha256
     except ArtifactNotFound:
@@ -386,7 +396,7 @@ def _is_whole(store: Store, sha256: str) -> bool:
 
 
 def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:
-    """Write what a run is, before it starts: the specification and the manifest."""
+    """Write the specification and the manifest of a run before it starts."""
     document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     document |= {"apiVersion": spec.api_version, "kind": spec.kind}
     store.put_if_absent(run_key(name, "spec.yaml"), yaml.safe_dump(document, sort_keys=False).encode())
@@ -394,7 +404,10 @@ def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, m
 
 
 def _publish(run: Run, name: str, commits: Mapping[str, Commit]) -> None:
-    """Give the files that people look for a name in the run's folder; ``result.json`` comes last and means done."""
+    """Publish the bundle and the report in the run's folder.
+
+    ``result.json`` comes last and marks the run as complete.
+    """
     model = commits["model"].files
     published = {file: stored for file, stored in model.items() if file.startswith("bundle/")}
     report = commits["report"].files
@@ -405,7 +418,7 @@ def _publish(run: Run, name: str, commits: Mapping[str, Commit]) -> None:
 
 
 def publish_blob(store: Store, sha256: str, key: str) -> None:
-    """Give a blob a name that people look for, once its bytes are verified; a damaged one loses the name.
+    """Verify a blob and publish it under a readable key. If it is damaged, delete that key.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""The manifest: every input of a run, pinned by size and content before anything is read.
+"""The manifest: every input of a run, pinned by size and content before any of it is parsed.
 
-Files are hashed with two threads (hashing releases the interpreter's lock); what is read later is compared with it.
-Objects of a bucket are listed, and their ETags taken: of the first one alone a byte is read here.
+Local files are hashed with two threads (hashing releases the interpreter's lock), and later reads are
+verified against the manifest. Objects of a bucket are listed and pinned by ETag; only one byte of the first
+object is read here.
 """
 
 from collections.abc import Sequence
@@ -23,27 +24,27 @@ _HASHING_THREADS = 2
 
 
 def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
-    """Address of the tables: a folder, of which a relative one counts from the specification file, or ``s3://…``.
+    """Return the address of the tables: a folder (relative paths start at the specification file) or ``s3://…``.
 
     Raises
     ------
     SpecError
-        ``data.uri`` is of another kind.
+        ``data.uri`` has another scheme.
     """
     uri = spec.spec.data.uri.removeprefix("file://")
     if "://" in uri:
-        open_data(uri)  # refuses what it does not know
+        open_data(uri)  # raises for an unknown scheme
         return uri
     return local_folder(uri, spec_path)
 
 
 def local_folder(uri: str, spec_path: Path) -> Path:
-    """A folder of this machine, of which a relative one counts from the specification file.
+    """Return a local folder. A relative path starts at the specification file.
 
     Raises
     ------
     SpecError
-        It begins with the home of a user whom this machine does not know.
+        The path begins with the home directory of a user that does not exist on this machine.
     """
     try:
         return (spec_path.parent / Path(uri).expanduser()).absolute()
@@ -59,7 +60,7 @@ def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manif
     tables : Tables
         File, folder or pattern of each table.
     data : Path, str or RemoteRoot
-        Where they are, as :func:`data_root` says.
+        Location of the tables, as returned by :func:`data_root`.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manif
 
 
 def _try_to_read(files: Sequence[FoundFile]) -> None:
-    """Read a byte from a bucket, so that a missing right is an error now and not one that a run waits for."""
+    """Read one byte from a bucket, so that missing read permission fails now instead of stalling the run."""
     objects = (own.path for own in files if not isinstance(own.path, Path))
     first = next(objects, None)
     if first is not None:

@@ -1,8 +1,9 @@
-"""Outages of the store while a run goes on: what for, since when, and how long they are waited for.
+"""Outages of the store during a run: the reason, the start, and how long the run waits.
 
-A run asks its store in several places. Each tells a :class:`StoreHealth` what came of it, under a name of its own: there is an outage as long as
-one of them has failed since it was last served. :func:`watching` adds a place that asks every few seconds and for seconds only, so that an outage shows
-soon though all others still wait for their answers.
+A run accesses its store from several threads and functions. Each reports its result to a :class:`StoreHealth`
+under its own name. An outage lasts as long as at least one of them has failed since its last success.
+:func:`watching` adds a probe with a short timeout every few seconds, so that an outage is detected quickly
+even while other requests are still waiting.
 """
 
 import threading
@@ -22,7 +23,7 @@ from mlho.store.base import Store
 ACCESS_DENIED: Final = "StoreAccessDenied"  # reasons, as in a resource's status
 UNAVAILABLE: Final = "StoreUnavailable"
 _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-_LOOK_SECONDS: Final = 3.0  # with the seconds that a silent server takes: an outage shows within 15
+_LOOK_SECONDS: Final = 3.0  # plus the timeout for a silent server: an outage is detected within 15 seconds
 _POLL_SECONDS: Final = 0.5
 _WATCH: Final = "watch"
 _RUN: Final = "run"
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 
 class StoreGivenUp(MlhoError):  # noqa: N818 - says what happened
-    """The store did not serve for as long as a run waits for it: look after it, and run the same command again."""
+    """The store was unavailable for longer than a run waits. Restore it and run the same command again."""
 
     def __init__(self, message: str, *, reason: str = UNAVAILABLE) -> None:
         super().__init__(message)
@@ -40,29 +41,29 @@ class StoreGivenUp(MlhoError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True)
 class Outage:
-    """An outage that goes on."""
+    """A current outage."""
 
     reason: str
-    """``StoreAccessDenied``, or ``StoreUnavailable``."""
+    """``StoreAccessDenied`` or ``StoreUnavailable``."""
     since: float
     """Seconds since 1970."""
     message: str = field(default="", compare=False)
 
     @property
     def short(self) -> str:
-        """What a progress bar has room for."""
+        """Return a description that fits into a progress bar."""
         what = "store refuses access" if self.reason == ACCESS_DENIED else "store unavailable"
         return f"{what} since {datetime.fromtimestamp(self.since, UTC):%H:%M:%S} UTC"
 
     @property
     def words(self) -> str:
-        """What a person is told, with the remedy."""
+        """Return a full description for the user, with the remedy."""
         return f"{self.short[0].upper()}{self.short[1:]}: {self.message}"
 
 
 @dataclass
 class _Trouble:
-    """What one place has met since it was last served."""
+    """The failures of one caller since its last success."""
 
     since: float
     error: StoreOutage
@@ -70,14 +71,14 @@ class _Trouble:
 
 
 class StoreHealth:
-    """What all places that ask a run's store know of it together. Safe to use from several threads.
+    """The combined health of a run's store as seen by all callers. Thread-safe.
 
     Parameters
     ----------
     patience : float
         Seconds after which an outage ends the run.
     tell : callable
-        Says a sentence to whoever started the command: when an outage begins, and when it is over.
+        Prints a sentence for the user of the command when an outage begins and when it ends.
     clock : callable
         Monotonic seconds.
     """
@@ -98,11 +99,11 @@ class StoreHealth:
 
     @property
     def outage(self) -> Outage | None:
-        """The outage that goes on, if there is one."""
+        """Return the current outage, if any."""
         return self._outage
 
     def failed(self, who: str, error: StoreOutage) -> float:
-        """Take in that the store did not serve somebody; return the seconds until they should ask again."""
+        """Record a failure of a caller. Return the seconds until it should retry."""
         with self._lock:
             trouble = self._troubles.setdefault(who, _Trouble(self._clock(), error))
             trouble.error = error
@@ -112,19 +113,19 @@ class StoreHealth:
         return pause
 
     def served(self, who: str) -> None:
-        """Take in that the store served somebody."""
+        """Record a success of a caller."""
         if who in self._troubles:
             with self._lock:
                 self._troubles.pop(who, None)
                 self._look()
 
     def only(self, who: str) -> None:
-        """Forget what everybody else has met: they are no more."""
+        """Clear the failures of all other callers, which no longer exist."""
         for other in self._troubles.keys() - {who}:
             self.served(other)
 
     def given_up(self) -> StoreGivenUp | None:
-        """The error that ends the run, once somebody has waited for too long."""
+        """Return the error that ends the run if a caller has waited for too long."""
         with self._lock:
             first = min(self._troubles.values(), key=lambda own: own.since, default=None)
         if first is None or self._clock() - first.since <= self.patience:
@@ -132,24 +133,26 @@ class StoreHealth:
         return given_up(first.error, self.patience)
 
     def check(self) -> None:
-        """Return if the run is to go on, or to wait.
+        """Return if the run may continue or keep waiting.
 
         Raises
         ------
         StoreGivenUp
-            Somebody has waited for too long.
+            A caller has waited for too long.
         """
         error = self.given_up()
         if error is not None:
             raise error
 
     def until_served[T](self, do: Callable[[], T], *, meanwhile: Callable[[], None] = lambda: None) -> T:
-        """What a call returns, which is made again until the store serves it; ``meanwhile`` is called twice a second.
+        """Retry a call until the store serves it and return its result.
+
+        Call ``meanwhile`` twice a second while waiting.
 
         Raises
         ------
         StoreGivenUp
-            It was made for too long.
+            The store did not serve within the patience.
         """
         while True:
             try:
@@ -165,7 +168,7 @@ class StoreHealth:
                 time.sleep(min(_POLL_SECONDS, left))
 
     def _look(self) -> None:
-        """Say that an outage has begun or ended, or is another one now."""
+        """Update the outage. Report when it begins or ends, or when its reason changes."""
         before, troubles = self._outage, list(self._troubles.values())
         if not troubles:
             self._outage = None
@@ -190,7 +193,7 @@ class StoreHealth:
 
 
 def given_up(error: StoreOutage, patience: float) -> StoreGivenUp:
-    """The error of a run that has waited for its store for too long."""
+    """Return the error of a run that has waited for its store for too long."""
     reason = ACCESS_DENIED if isinstance(error, StoreAccessDenied) else UNAVAILABLE
     return StoreGivenUp(
         f"the store has not served for {_duration(patience)} ({STORE_PATIENCE}), and the run ends. What is done is kept, and the same "
@@ -208,14 +211,14 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> Iterator[None]:
-    """Ask a store that may be away for an object every few seconds, as long as the block runs."""
+    """Probe a remote store for an object every few seconds while the block runs."""
     if not store.may_be_away:
         yield
         return
     ends = threading.Event()
 
     def look() -> None:
-        structlog.contextvars.bind_contextvars(run_id=run)  # of this thread alone
+        structlog.contextvars.bind_contextvars(run_id=run)  # for this thread only
         while not ends.wait(_LOOK_SECONDS):
             try:
                 store.ping(key)
@@ -223,7 +226,7 @@ def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> I
                 if not ends.is_set():
                     health.failed(_WATCH, error)
             except MlhoError:
-                continue  # an answer, though no good one: those who need the store say so
+                continue  # the store answered; callers that need a valid answer report the error themselves
             else:
                 health.served(_WATCH)
 

@@ -1,7 +1,8 @@
-"""The plan: which tasks a run is made of, and what each needs. Pure: specification and manifest in, tasks out.
+"""The plan: the tasks of a run and their dependencies. Pure: specification and manifest in, tasks out.
 
-It is made in two parts. How many blocks the cohort fills, and how fine the learning is cut, follow from the number of
-patients and samples, which only the cohort task knows; its commit record says so, and the rest follows from that.
+The plan is made in two parts. The number of blocks and the granularity of the learning tasks depend on the
+number of patients and samples. Both are known only from the commit record of the cohort task, so that the
+second part follows that commit.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,10 +15,12 @@ from mlho.steps.base import InputFile, Task
 from mlho.steps.learn.held_out import held_out_together
 from scheduler.engine.cost import final_fold_seconds
 
-# A fold that takes longer than this is worth a task of its own; a task costs some hundredths of a second.
+# A fold that takes longer than this gets a task of its own; a task costs some hundredths of a second.
 FOLD_TASK_SECONDS: Final = 1.0
 FINAL: Final = "final"
-LEFT_OUT_NAMED: Final = 20  # of the files of a table that are not read; the others are counted
+LEFT_OUT_NAMED: Final = (
+    20  # names listed per table of the files that are not read; the others are only counted
+)
 STAGES: Final = (
     "bundle",
     "cohort",
@@ -34,7 +37,7 @@ STAGES: Final = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """The inputs of a run, pinned: key relative to the data's URI, size and content hash of each file by table.
+    """The pinned inputs of a run: key relative to the data's URI, size and content hash of each file by table.
 
     Attributes
     ----------
@@ -47,12 +50,12 @@ class Manifest:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """Plain values, for the run id and for the store."""
+        """Return plain values, for the run id and for the store."""
         tables = {name: [file.plain() for file in files] for name, files in sorted(self.tables.items())}
         return {**tables, "leftOut": self.left_out_facts()} if self.left_out else tables
 
     def left_out_facts(self) -> dict[str, Any]:
-        """By table how many files are left out, and the first of their names."""
+        """Return by table the number of files that are left out, and the first of their names."""
         return {
             name: {"files": len(names), "first": list(names[:LEFT_OUT_NAMED])}
             for name, names in sorted(self.left_out.items())
@@ -60,13 +63,13 @@ class Manifest:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all inputs."""
+        """Return the total size of all inputs in bytes."""
         return sum(file.size for files in self.tables.values() for file in files)
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What later tasks are made from of a commit."""
+    """The part of a commit from which later tasks are built."""
 
     task: str
     """Key of the task."""
@@ -75,7 +78,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """A task before its inputs are there: named by what it does, needing other tasks by their names."""
+    """A task before its inputs are committed. It refers to other tasks by name."""
 
     name: str
     kind: str
@@ -86,7 +89,7 @@ class PlannedTask:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def bind(self, commits: Mapping[str, Committed]) -> Task:
-        """The task itself, once everything that it needs is committed."""
+        """Return the concrete task, once all of its dependencies are committed."""
         return Task(
             kind=self.kind,
             spec=self.spec,
@@ -106,7 +109,11 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class _Maker:
-    """Makes the tasks of one specification. Each kind's part of it is worked out once: a plan has few kinds and many tasks."""
+    """Makes the tasks of one specification.
+
+    The part of the specification that a kind reads is computed once per kind: a plan has few kinds and many
+    tasks.
+    """
 
     def __init__(self, spec: TrainingSpec) -> None:
         self.spec = spec
@@ -122,7 +129,7 @@ class _Maker:
         sources: tuple[InputFile, ...] = (),
         needs: Needs | None = None,
     ) -> PlannedTask:
-        """A task that reads no more of the specification than its kind does."""
+        """Return a task that carries only the part of the specification that its kind reads."""
         if kind not in self._narrowed:
             self._narrowed[kind] = STEPS[kind].narrow(self.spec)
         return PlannedTask(
@@ -131,19 +138,19 @@ class _Maker:
 
 
 def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
-    """The first task: who is in the cohort."""
+    """Return the plan with the first task, which defines the cohort."""
     tables = [manifest.tables.get(name, ()) for name in ("labels", "demographics")]
     sources = tuple(file for files in tables for file in files)
     return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
 
 
 def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples: int) -> Plan:
-    """Every task of a run, in an order in which each comes after what it needs.
+    """Return every task of a run in topological order.
 
     Parameters
     ----------
     spec : TrainingSpec
-        What is asked.
+        The specification.
     manifest : Manifest
         The inputs.
     n_blocks, n_samples : int
@@ -184,7 +191,7 @@ def _blocks(n_blocks: int) -> tuple[str, ...]:
 
 
 def _matrix(n_blocks: int) -> dict[str, tuple[str, ...]]:
-    """What every learning task needs; the ledger and the splits must hold before anything is fitted."""
+    """Return the inputs of every learning task. The ledger and the split checks must pass before anything is fitted."""
     return {
         "cohort": (COHORT_TASK,),
         "dictionary": ("dictionary",),
@@ -204,7 +211,7 @@ def _learning_by_iteration(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]
 
 def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
     matrix = _matrix(n_blocks)
-    # A model on the consensus has folds of its own.
+    # A consensus model has its own folds.
     last = (FINAL,) if make.spec.final.features == "ranking" else ()
     for iteration in [*range(1, make.spec.validation.iterations + 1), *last]:
         tag = iteration if isinstance(iteration, str) else f"{iteration:04d}"
@@ -221,7 +228,7 @@ def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
 
 
 def _consensus_folds(make: _Maker, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
-    """The consensus procedure without each set of folds; a subsample is a task where a fold is."""
+    """Yield the consensus procedure for each set of held-out folds. Where a fold is a task, so is a subsample."""
     matrix = _matrix(n_blocks)
     for held in held_out_together(make.spec.validation):
         params, tag = {"held": list(held)}, _tag(held)

@@ -1,8 +1,9 @@
 """The embedded executor: a pool of processes on this machine, sharing memory-mapped artifacts.
 
-The processes are forked from a server that has imported what the steps need (``scheduler/engine/forkserver.py``), so that a worker starts
-at once and the command itself needs none of it. Each worker computes with one thread: parallelism is over tasks, and
-the number of threads can change no bit of a result.
+The processes are forked from a server that has imported the modules of the steps
+(``scheduler/engine/forkserver.py``). Workers therefore start at once, and the command itself does not import
+those modules. Each worker computes with one thread: parallelism is over tasks, and the number of threads
+cannot change a bit of a result.
 """
 
 import multiprocessing
@@ -25,13 +26,13 @@ from scheduler.engine.forkserver import begin_server
 
 
 class WorkerLost(MlhoError):  # noqa: N818 - says what happened
-    """A worker process ended without an answer, most often because the machine ran out of memory."""
+    """A worker process exited without a result, most often because the machine ran out of memory."""
 
     retryable = False
 
 
 class LocalPool:
-    """Runs tasks in worker processes; they start when the first task comes."""
+    """Runs tasks in worker processes, which start with the first task."""
 
     def __init__(self, store_address: str, data: Path | str, *, n_workers: int) -> None:
         self._store_address = store_address
@@ -57,7 +58,7 @@ class LocalPool:
         return [self.submit(task) for task in tasks]
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Run a task in a worker; its future raises what the step raised."""
+        """Run a task in a worker. Its future raises the exception of the step."""
         if self._pool is None:
             self._pool = _start_pool(self._n_workers)
         try:
@@ -67,7 +68,7 @@ class LocalPool:
 
 
 def worker_lost() -> WorkerLost:
-    """Say what to do about a worker that ended without an answer."""
+    """Return the error for a worker that exited without a result, with the remedy."""
     return WorkerLost(
         "a worker process was killed before it finished, most often because memory ran out. What is done is kept: run the "
         "same command again with fewer --workers."
@@ -81,12 +82,12 @@ def _start_pool(n_workers: int) -> ProcessPoolExecutor:
 
 
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to answer; it ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and terminates its workers
     threading.Thread(target=_end_with_the_command, daemon=True).start()
 
 
 def _end_with_the_command() -> None:
-    """End this worker when the command is gone: killed, it can tell nobody, and a worker would wait for ever."""
+    """Exit this worker when the command is gone. A killed command cannot stop its workers, which would wait forever."""
     command = multiprocessing.parent_process()
     assert command is not None
     command.join()
@@ -94,7 +95,7 @@ def _end_with_the_command() -> None:
 
 
 def _terminate(pool: ProcessPoolExecutor) -> None:
-    """End the workers at once: what they had not committed is made again."""
+    """Terminate the workers at once. Uncommitted tasks run again on the next start."""
     for worker in multiprocessing.active_children():
         worker.terminate()
     pool.shutdown(wait=True, cancel_futures=True)
@@ -107,7 +108,7 @@ def _execute(task: Task, store_address: str, data: Path | str) -> Outcome:
     except MlhoError:
         raise
     except Exception as error:
-        # A foreign message may quote a patient's values: only its kind and place leave the worker.
+        # A foreign message may quote a patient's values: only its type and location leave the worker.
         raise MlhoError(f"{task.kind}: {_kind_and_place(error)}. Report this as a defect.") from None
 
 

@@ -1,4 +1,4 @@
-"""How far a run is, how fast it goes, and how long it will take: the facts that every display of progress shows."""
+"""Progress, rate and remaining time of a run: the facts that every progress display shows."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ WINDOW_SECONDS: Final = 30.0  # the rate is that of the last half minute
 
 
 class Counts(Protocol):
-    """What is counted while a run goes on; the queue's executor has more."""
+    """Counters of a run in progress. The queue's executor has more."""
 
     retried: int
     quarantined: int
@@ -22,7 +22,7 @@ class Counts(Protocol):
 
 @dataclass
 class LocalCounts:
-    """Counts of a run without a queue."""
+    """Counters of a run without a queue."""
 
     retried: int = 0
     quarantined: int = 0
@@ -33,7 +33,7 @@ class LocalCounts:
 
 @dataclass(frozen=True)
 class Facts:
-    """A run's progress at one moment."""
+    """A snapshot of a run's progress."""
 
     stage: str = "starting"
     done: int = 0
@@ -44,14 +44,14 @@ class Facts:
     slots: int = 0
     is_degraded: bool = False
     outage: Outage | None = None
-    """Of the store, if it does not serve."""
+    """Current outage of the store, if any."""
     rate: float | None = None
-    """Tasks done a second; ``None`` until it is known."""
+    """Completed tasks per second; ``None`` until it is known."""
     seconds_left: float | None = None
 
 
 class Pace:
-    """Makes facts of what a run reports, and remembers the last half minute for the rate."""
+    """Computes facts from progress updates. It keeps the updates of the last half minute for the rate."""
 
     def __init__(self, counts: Counts, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts = counts
@@ -59,7 +59,7 @@ class Pace:
         self._seen: list[tuple[float, int]] = []
 
     def take(self, stages: Sequence[tuple[str, int, int]], running: int) -> Facts:
-        """Take in the stages (name, done, all) and how many tasks are under way."""
+        """Record the stages (name, done, total) and the number of running tasks. Return the current facts."""
         done, total = in_all(stages)
         now = self._clock()
         self._seen = [one for one in self._seen if now - one[0] < WINDOW_SECONDS] + [(now, done)]
@@ -80,7 +80,7 @@ class Pace:
 
 
 def current_stage(stages: Sequence[tuple[str, int, int]]) -> str:
-    """The first stage that is not done; the last one if all are.
+    """Return the first stage that is not done, or the last stage if all are done.
 
     Examples
     --------
@@ -91,12 +91,12 @@ def current_stage(stages: Sequence[tuple[str, int, int]]) -> str:
 
 
 def in_all(stages: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
-    """Tasks done and tasks in all, of all stages together."""
+    """Return the number of completed tasks and of all tasks, summed over the stages."""
     return sum(done for _, done, _ in stages), sum(total for _, _, total in stages)
 
 
 def share(done: int, total: int) -> str:
-    """What is done of all, in words.
+    """Return the completed share as text, rounded down.
 
     Examples
     --------

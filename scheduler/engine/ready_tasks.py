@@ -1,7 +1,7 @@
-"""Progress: what of a plan is ready, and how far each stage is.
+"""Ready tasks of a plan and progress by stage.
 
-A commit is taken in once, and looks only at what waits for it: a plan of a hundred thousand tasks costs no more a task
-than one of ten.
+A commit is counted once and touches only the tasks that depend on it, so that the cost per task does not grow
+with the plan, from ten tasks to a hundred thousand.
 """
 
 import heapq
@@ -18,27 +18,27 @@ MOST_NEEDS: Final = 20_000
 
 @dataclass(slots=True)
 class _Need:
-    """What tasks wait for together. A plan has many tasks that need the same long list, and few lists."""
+    """A dependency list shared by tasks. Many tasks of a plan need the same long list, and there are few lists."""
 
     n_missing: int = 0
     waiting: list[int] = field(default_factory=list)
-    """Places in the plan of the tasks that wait."""
+    """Indices in the plan of the waiting tasks."""
 
 
 type _Needs = tuple[_Need, ...]
 
 
 class Progress:
-    """A plan under way.
+    """A plan in progress.
 
     Parameters
     ----------
     plan : Plan
-        In an order in which each task comes after what it needs.
+        Tasks in topological order.
     commits : mapping of task name to Commit
-        What is done already.
+        Tasks that are already committed.
     taken : collection of task names
-        What is not to be handed out: under way, or given up.
+        Tasks that must not be handed out: in flight, quarantined, or waiting for the store.
     """
 
     def __init__(self, plan: Plan, commits: Mapping[str, Commit], taken: Collection[str] = ()) -> None:
@@ -56,7 +56,7 @@ class Progress:
                 self._add(place, [need for own in task.needs.values() if (need := needs[id(own)]).n_missing])
 
     def _make_needs(self, commits: Mapping[str, Commit]) -> dict[int, _Need]:
-        """What is needed, by the identity of the list that says so; each task learns what it is part of."""
+        """Return the dependency lists by identity. Record for each task the lists that contain it."""
         lists = {id(own): own for task in self._plan.values() for own in task.needs.values()}
         needs = {key: _Need() for key in lists}
         same: dict[tuple[int, int], tuple[_Needs, _Needs]] = {}
@@ -65,7 +65,8 @@ class Progress:
             for place in (self._place[name] for name in names if name not in commits):
                 need.n_missing += 1
                 before = self._part_of[place]
-                # One tuple for all that are part of the same; the one before is kept, so that its identity stays its own.
+                # All tasks in the same lists share one tuple. Keep the previous tuple alive, so that its id
+                # is not reused.
                 _, self._part_of[place] = same.setdefault((id(before), key), (before, (*before, need)))
         return needs
 
@@ -78,12 +79,15 @@ class Progress:
             heapq.heappush(self._ready, place)
 
     def next_ready(self, most: int) -> list[PlannedTask]:
-        """The first tasks in the plan's order whose needs are all committed; each is handed out once.
+        """Return the first tasks in plan order whose dependencies are all committed.
+
+        Each task is handed out once.
 
         Parameters
         ----------
         most : int
-            How many at most. They are fewer where they need very many others, for whose keys a task has to have room; ask again.
+            Maximum number of tasks. Fewer are returned if they have very many dependencies, because a task holds the keys of
+            all of them; call again for the rest.
         """
         ready: list[PlannedTask] = []
         n_needs = 0
@@ -98,7 +102,7 @@ class Progress:
         heapq.heappush(self._ready, self._place[name])
 
     def take_in(self, name: str) -> None:
-        """Count a task as done, and make ready what waited for it alone."""
+        """Count a task as done. Make the tasks ready that waited only for this one."""
         self._done[self._plan[name].stage] += 1
         place = self._place[name]
         needs, self._part_of[place] = self._part_of[place], ()
@@ -114,5 +118,5 @@ class Progress:
                 heapq.heappush(self._ready, place)
 
     def by_stage(self) -> list[tuple[str, int, int]]:
-        """Stage, tasks done and tasks in all, for the stages that the plan has."""
+        """Return stage, completed tasks and total tasks for each stage of the plan."""
         return [(stage, self._done[stage], self._total[stage]) for stage in STAGES if self._total[stage]]

@@ -1,4 +1,4 @@
-"""What a run's loop knows: what is committed, under way, given up, and what waits for the store."""
+"""State of the run loop: tasks committed, in flight, quarantined, and waiting for the store."""
 
 import time
 from collections import Counter
@@ -16,33 +16,36 @@ from scheduler.engine.ready_tasks import Progress
 
 
 class Observer(Protocol):
-    """Whoever watches a run, such as a progress bar."""
+    """Observes the progress of a run, for example a progress bar."""
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show the stages (name, done, all) and how many tasks run."""
+        """Show the stages (name, done, total) and the number of running tasks."""
 
 
 class Shown:
-    """The observer, which can be shown the same again while the store is waited for: that is where a run is stopped."""
+    """An observer wrapper that can repeat the last update while the run waits for the store.
+
+    The update is also the point at which a run is stopped, so that a waiting run can still be stopped.
+    """
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._shown: tuple[list[tuple[str, int, int]], int] | None = None
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show it."""
+        """Show an update and remember it."""
         self._shown = (stages, running)
         self._observer.update(stages, running)
 
     def again(self) -> None:
-        """Show the same once more."""
+        """Repeat the last update."""
         if self._shown is not None:
             self._observer.update(*self._shown)
 
 
 @dataclass
 class State:
-    """Commits by task name, tasks under way, attempts."""
+    """Commits by task name, tasks in flight, attempts."""
 
     plan: Plan
     commits: Commits
@@ -50,47 +53,52 @@ class State:
     running: "dict[Future[Outcome], PlannedTask]" = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
     n_lost: Counter[str] = field(default_factory=Counter)
-    """How often the commit record of a task was found lost, by its name."""
+    """Number of times the commit record of a task was found missing or damaged, by task name."""
 
     n_new: int = 0
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
-    """Tasks that used up their starts, by name; the others go on."""
+    """Tasks that used up their attempts, by name. The other tasks go on."""
 
     forgotten: set[str] = field(default_factory=set)
-    """Digests of the blobs that were damaged, and are made again."""
+    """Digests of the damaged blobs that are being rebuilt."""
 
     resting: dict[str, float] = field(default_factory=dict)
-    """Tasks that the store did not serve, by name: when each may start again, by the monotonic clock."""
+    """Tasks that failed during an outage of the store, by name: monotonic time of the next attempt."""
 
     again_at: float = 0.0
-    """Nothing is handed out before."""
+    """Monotonic time before which no task is handed out."""
 
     def has_needs_of(self, task: PlannedTask) -> bool:
-        """Whether all that a task reads is there; one of its inputs may be made again meanwhile, which is no fault of its own."""
+        """Return whether all inputs of a task are committed.
+
+        An input that is being rebuilt is not an error of the task.
+        """
         return all(need in self.commits for needs in task.needs.values() for need in needs)
 
     def taken(self) -> set[str]:
-        """Names of the tasks that are not to be handed out: under way, quarantined, or at rest."""
+        """Return the names of the tasks that must not be handed out: in flight, quarantined, or waiting
+        for the store.
+        """
         under_way = {task.name for task in self.running.values()}
         return under_way | self.quarantined.keys() | self.resting.keys()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is only the store that is waited for."""
+        """Return whether the loop waits for the store alone."""
         return bool(self.resting) or time.monotonic() < self.again_at
 
     def rest(self, planned: PlannedTask, error: StoreOutage) -> None:
-        """Have a task, and all that is not handed out yet, wait for the store."""
+        """Delay a task, and all tasks that are not yet handed out, until the store may serve again."""
         self.again_at = time.monotonic() + self.health.failed(planned.name, error)
         self.resting[planned.name] = self.again_at
 
     def rested(self) -> list[str]:
-        """Names of the tasks that have waited long enough; they are ready again."""
+        """Return the names of the tasks whose delay has ended. They are ready again."""
         names = [name for name, until in self.resting.items() if until <= time.monotonic()]
         for name in names:
             del self.resting[name]
         return names
 
     def look_again(self) -> Progress:
-        """Work out anew what is ready, when commits were lost or the plan has grown."""
+        """Recompute the ready tasks after commits were lost or the plan has grown."""
         return Progress(self.plan, self.commits, self.taken())

@@ -1,4 +1,4 @@
-"""A scoring run: the bundle pinned in the store, one task a partition, and one manifest that commits them all."""
+"""A scoring run: a bundle pinned in the store, one task per partition, and one manifest that commits all scores."""
 
 import json
 import tempfile
@@ -36,7 +36,7 @@ _MAX_FILES: Final = 1000  # a bundle has about five
 
 @dataclass(frozen=True)
 class PinnedBundle:
-    """A bundle as bytes, verified: what the store is given.
+    """The verified files of a bundle in memory, ready to be written to a store.
 
     Attributes
     ----------
@@ -50,17 +50,17 @@ class PinnedBundle:
 
     @property
     def document(self) -> dict[str, Any]:
-        """``bundle.json`` as plain values; its schema is checked where it is loaded."""
+        """Return ``bundle.json`` as plain values. Its schema is checked where the model is loaded."""
         plain: dict[str, Any] = json.loads(self.files[DOCUMENT])
         return plain
 
     @property
     def task(self) -> Task:
-        """The task whose artifact it is."""
+        """Return the task whose artifact is this bundle."""
         return Task(kind="pin_bundle", params={"digest": self.digest})
 
     def pin(self, store: Store) -> None:
-        """Put it into a store, the commit record last; what is there is not written again."""
+        """Write the bundle to a store, the commit record last. Existing objects are not overwritten."""
         stored = {}
         for name, content in sorted(self.files.items()):
             facts = facts_of(content)
@@ -73,22 +73,22 @@ class PinnedBundle:
 
 
 def read_bundle(source: BundleSource, spec_path: Path, store: Store) -> PinnedBundle:
-    """Read the bundle that a specification names, and verify every file of it.
+    """Read the bundle that a specification names, and verify each of its files.
 
     Parameters
     ----------
     source : BundleSource
     spec_path : Path
-        From which a relative address counts.
+        Base of a relative address.
     store : Store
-        Where ``run:<id>`` looks.
+        Store in which ``run:<id>`` is looked up.
 
     Raises
     ------
     BundleError
-        There is none, it is damaged, or it is not the one whose digest the specification says.
+        The bundle is missing or damaged, or its digest differs from the one in the specification.
     SpecError
-        The address is of no known form.
+        The address has an unknown form.
     """
     with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
         folder = _local_folder(source.uri, spec_path, store, Path(scratch) / "bundle")
@@ -108,7 +108,7 @@ def read_bundle(source: BundleSource, spec_path: Path, store: Store) -> PinnedBu
 
 
 def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Path:
-    """Folder with the bundle's files: its own, or one to which they were fetched."""
+    """Return a local folder with the bundle's files. Fetch them to the scratch folder if they are in a store."""
     if uri.startswith(RUN_BUNDLE):
         return _fetch(store, run_key(uri.removeprefix(RUN_BUNDLE), _BUNDLE_FOLDER), scratch, where=uri)
     scheme, separator, rest = uri.partition("://")
@@ -124,7 +124,7 @@ def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Pat
 
 
 def _fetch(store: Store, prefix: str, folder: Path, *, where: str) -> Path:
-    """Copy the bundle's listed files from a store to a folder; they are verified where they are read."""
+    """Copy the listed files of a bundle from a store to a folder. They are verified when they are read."""
     try:
         document = store.get(prefix + DOCUMENT)
         names = [DIGEST, *_listed(document, where)]
@@ -142,7 +142,7 @@ def _fetch(store: Store, prefix: str, folder: Path, *, where: str) -> Path:
 
 
 def _listed(document: bytes, where: str) -> dict[str, FileFacts]:
-    """The files that a ``bundle.json`` lists; only names that may stand in a bundle."""
+    """Return the files that a ``bundle.json`` lists. Reject names that are not allowed in a bundle."""
     try:
         entries = json.loads(document)["files"]
         facts = {str(name): FileFacts(own["sha256"], own["bytes"]) for name, own in entries.items()}
@@ -159,7 +159,7 @@ def _listed(document: bytes, where: str) -> dict[str, FileFacts]:
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """A scoring run that is about to start: what is asked, with which bundle, on which inputs."""
+    """A scoring run before its start: specification, bundle and pinned inputs."""
 
     spec: ScoringRunSpec
     bundle: PinnedBundle
@@ -169,7 +169,7 @@ class ScoringRun:
 
     @property
     def run_id(self) -> str:
-        """Identity: the hash of what is asked, of the inputs and of the bundle."""
+        """Return the identity: the hash of the specification, the inputs and the bundle."""
         return scoring_run_id(self.spec.spec, self.manifest.plain(), self.bundle.digest)
 
     def describe(self) -> None:
@@ -178,15 +178,15 @@ class ScoringRun:
         self.bundle.pin(self.store)
 
     def first_plan(self) -> Plan:
-        """All tasks: they follow from the specification and the manifest alone."""
+        """Return all tasks. They follow from the specification and the manifest alone."""
         return plan_scoring(self.spec.spec, self.manifest, self.bundle.digest)
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
-        """The same tasks."""
+        """Return the same tasks as the first plan."""
         return self.first_plan()
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
-        """Name the parts and their summary; the manifest comes last, so that readers see all scores or none."""
+        """Publish the parts and their summary. The manifest comes last, so that readers see all scores or none."""
         commit = commits[SCORES_TASK]
         manifest = json.loads(self.store.get(blob_key(commit.files[SCORES_MANIFEST].sha256)))
         for part in manifest["parts"]:
@@ -196,7 +196,7 @@ class ScoringRun:
         return commit
 
     def key(self, name: str) -> str:
-        """Key of a published file."""
+        """Return the key of a published file."""
         return run_key(self.run_id, f"{self.spec.spec.output.prefix}/{name}")
 
     def _publish(self, sha256: str, name: str) -> None:
@@ -209,7 +209,7 @@ def prepare_scoring(spec: ScoringRunSpec, spec_path: Path, store: Store) -> Scor
     Raises
     ------
     BundleError, SpecError, DataError
-        Before anything is written.
+        Raised before anything is written.
     """
     bundle = read_bundle(spec.spec.bundle, spec_path, store)
     _check_document(bundle, spec.spec)
@@ -218,7 +218,10 @@ def prepare_scoring(spec: ScoringRunSpec, spec_path: Path, store: Store) -> Scor
 
 
 def _check_document(bundle: PinnedBundle, spec: ScoringSpec) -> None:
-    """Check the index and the demographics; a document of another shape is refused by its own tests, with its reason."""
+    """Check the index and the demographics.
+
+    A document of another shape is rejected later by the bundle tests, with a reason.
+    """
     document = bundle.document
     scoring = document.get("scoring")
     if (
@@ -230,7 +233,7 @@ def _check_document(bundle: PinnedBundle, spec: ScoringSpec) -> None:
 
 
 def plan_scoring(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Plan:
-    """Every task of a scoring run, in an order in which each comes after what it needs. Pure.
+    """Return every task of a scoring run in topological order. Pure.
 
     Parameters
     ----------
@@ -264,7 +267,7 @@ def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterato
     every = {**tested, **known, "parts": parts}
     if tables.cohort is not None:
         yield PlannedTask("score/absent", "score_absent", "score", params=asked, needs=every)
-        every = {**every, "absent": ("score/absent",)}  # a new one: the task above keeps its own
+        every = {**every, "absent": ("score/absent",)}  # a new mapping: the task above keeps its own
     committed: dict[str, Any] = {"index": index}
     if manifest.left_out:
         committed["left_out"] = manifest.left_out_facts()
