@@ -1,4 +1,4 @@
-"""The Celery side of the scheduler: puts signed messages on an execution's queue, by name."""
+"""The Celery side of the scheduler: sends signed messages to an execution's queue, by task name."""
 
 import contextlib
 import threading
@@ -21,7 +21,10 @@ _LOST: Final = redis_transport.get_redis_error_classes().connection_errors
 
 
 class _Channel(redis_transport.Channel):
-    """Kombu's channel with one client for all commands, and one command for many messages: a command costs as much as making a message."""
+    """A Kombu channel that uses one client for all commands and one command for many messages.
+
+    A command costs as much as building a message.
+    """
 
     _shared: Any = None
 
@@ -31,11 +34,13 @@ class _Channel(redis_transport.Channel):
 
     @override
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Keep a message for :meth:`flush`."""
+        """Buffer a message for :meth:`flush`."""
         self._waiting.append(dumps(message))
 
     def flush(self, queue: str) -> None:
-        """Put what was kept on the queue, and give that its time in the same breath: whoever is killed between two leaves it for ever."""
+        """Push the buffered messages and set the TTL in one transaction, so that a crash cannot leave a key
+        without a TTL.
+        """
         messages, self._waiting = self._waiting, []
         with self.conn_or_acquire() as client, client.pipeline() as pipe:
             pipe.lpush(queue, *messages)
@@ -55,7 +60,7 @@ class _Transport(redis_transport.Transport):
 
 
 class Sender:
-    """Sends messages of one execution; safe to use from several threads."""
+    """Sends the messages of one execution. Thread-safe."""
 
     def __init__(self, broker: str, names: Names, *, key: bytes) -> None:
         for scheme in ("redis", "rediss"):
@@ -67,18 +72,19 @@ class Sender:
         self._producer: Any = None
 
     def send(self, messages: Sequence[TaskMessage], *, lead: Callable[[], None]) -> None:
-        """Put messages on the queue, in this order.
+        """Put messages on the queue in the given order.
 
         Parameters
         ----------
         messages : sequence of TaskMessage
         lead : callable
-            Called when they are made and before any is sent; what it raises comes out, and none is.
+            Called after the messages are built and before any is sent. If it raises, the exception propagates and nothing is
+            sent.
 
         Raises
         ------
         QueueUnavailable
-            Redis does not answer, and the messages may or may not be there; or it takes nothing now.
+            Redis does not answer, and the messages may or may not have been sent; or it rejects writes.
         """
         with self._lock:
             try:
@@ -101,10 +107,10 @@ class Sender:
         try:
             for message in messages:
                 self._write(message)
-            lead()  # at the last moment: a scheduler may be stopped at any, and woken after another's end
+            lead()  # as late as possible: this process may have been suspended and resumed after another scheduler took over
             self._producer.channel.flush(QUEUE)
         except BaseException:
-            self._close()  # with what its channel keeps
+            self._close()  # discards the buffered messages of its channel
             raise
 
     def _write(self, message: TaskMessage) -> None:
@@ -118,7 +124,7 @@ class Sender:
             declare=[],
             retry=False,
             ignore_result=True,
-            argsrepr="",  # else Celery writes the arguments once more, for people to read
+            argsrepr="",  # otherwise Celery writes the arguments a second time, as readable text
             kwargsrepr="",
         )
 
@@ -127,5 +133,5 @@ class Sender:
         if producer is not None:
             with contextlib.suppress(
                 OSError, OperationalError
-            ):  # it may be broken, which is why it is closed
+            ):  # the connection may be broken, which is why it is closed
                 producer.connection.close()

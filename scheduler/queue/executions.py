@@ -1,8 +1,9 @@
-"""Who drives a run, and which try at it this is: two pointers in the store, moved by compare-and-swap.
+"""Leadership of a run and its executions: two pointers in the store, updated by compare-and-swap.
 
-A scheduler leads as long as it goes on renewing its pointer. A rival watches the pointer by its own clock, since no two
-clocks need agree: unchanged for ``LEASE_SECONDS``, it is taken over. Whoever was stopped meanwhile finds that out before
-it sends or publishes anything, because it must renew first.
+A scheduler leads as long as it renews its pointer. A rival watches the pointer by its own clock, because
+clocks of different hosts may differ, and takes over if the pointer is unchanged for ``LEASE_SECONDS``. A
+scheduler that was suspended in the meantime detects this before it sends or publishes anything, because it
+must renew first.
 """
 
 import json
@@ -38,8 +39,8 @@ from scheduler.engine.outages import StoreHealth
 
 LEASE_SECONDS: Final = 10.0
 _RENEW_SECONDS: Final = 2.0
-_TRUST_SECONDS: Final = 4.0  # how old a renewal may be to act on it without another look
-_SAFE_SHARE: Final = 0.8  # of a lease: how old the renewal that a look has made may be, since this process may have been stopped in its midst
+_TRUST_SECONDS: Final = 4.0  # maximum age of a renewal that is trusted without another request
+_SAFE_SHARE: Final = 0.8  # of a lease: maximum age of the renewal just made, because this process may have been suspended during the request
 _POLL_SECONDS: Final = 0.5
 _LEADER: Final = "leader"
 _NOBODY: Final = canonical_json({"token": ""})
@@ -48,24 +49,24 @@ log = structlog.get_logger()
 
 
 class AnotherScheduler(MlhoError):  # noqa: N818 - says what is the case
-    """Another scheduler drives this run: wait for it, or stop it."""
+    """Another scheduler leads this run: wait for it, or stop it."""
 
 
 class Deposed(MlhoError):  # noqa: N818 - says what happened
-    """Another scheduler took over while this one was stopped: nothing to do, it goes on there."""
+    """Another scheduler took over while this one was suspended. The run continues there; no action is needed."""
 
 
 class RunCancelled(MlhoError):  # noqa: N818 - says what happened
-    """The run was cancelled: run the same command to go on."""
+    """The run was cancelled: run the same command to continue."""
 
 
 class Leadership:
-    """The right to drive a run, as a context.
+    """The right to drive a run, as a context manager.
 
     Raises
     ------
     AnotherScheduler
-        On entering, when somebody else has it and keeps it.
+        On entering, when another scheduler holds and renews it.
     """
 
     def __init__(
@@ -107,20 +108,20 @@ class Leadership:
     ) -> None:
         self._stop_event.set()
         self._thread.join()
-        # A store that does not serve is no reason to hide why the run ended: the right expires.
+        # An outage of the store must not hide why the run ended. The lease expires in that case.
         with self._lock, suppress(StoreUnavailable):
             if not self._is_deposed:
                 self._store.compare_and_swap(self._key, _NOBODY, expected=self._current)
 
     def check(self) -> None:
-        """Return if this scheduler still leads.
+        """Return if this scheduler is still the leader.
 
         Raises
         ------
         Deposed
-            Another one does.
+            Another scheduler is the leader.
         StoreUnavailable
-            It cannot be known now.
+            The leader cannot be determined now.
         """
         oldest = _TRUST_SECONDS
         while self._is_deposed or self._clock() - self._renewed_at > oldest:
@@ -152,7 +153,7 @@ class Leadership:
         holder = json.loads(found)
         if not holder["token"]:
             return True
-        # A crashed scheduler on this very host need not be waited for.
+        # Do not wait for the lease of a scheduler that crashed on this host.
         if holder["host"] != self._identity["host"] or holder["started"] is None:
             return False
         return bool(_start_of(holder["pid"]) != holder["started"] or holder["pid"] == os.getpid())
@@ -176,7 +177,7 @@ class Leadership:
             asked_at, mine = self._clock(), self._next()
             if not self._store.compare_and_swap(self._key, mine, expected=self._current):
                 found = self._read()
-                # A reply that was lost on its way makes our own write look like somebody else's.
+                # If the reply was lost, our own write looks like another scheduler's.
                 if found is None or json.loads(found)["token"] != self._identity["token"]:
                     self._is_deposed = True
                     raise _deposed(self._run)
@@ -197,10 +198,12 @@ class Leadership:
 def begin_execution(
     store: Store, run: str, data: Path | str, *, lead: Callable[[], None] = lambda: None
 ) -> tuple[Execution, bool]:
-    """Open the run's next execution, or go on with one that is open; tell whether it is new."""
+    """Open the run's next execution, or continue the open one. Return it and whether it is new."""
     latest = read_execution(store, run)
     expected = latest.to_bytes() if latest is not None else None
-    committer = committer_of(store)  # workers that were told otherwise must not go on
+    committer = committer_of(
+        store
+    )  # an execution whose workers were given another committer must not continue
     goes_on = (
         latest is not None
         and latest.state is State.OPEN
@@ -209,7 +212,7 @@ def begin_execution(
     )
     number = latest.number if latest is not None and goes_on else (latest.number if latest else 0) + 1
     execution = Execution(run=run, number=number, state=State.OPEN, data=str(data), committer=committer)
-    lead()  # between the look and the swap: what another leader did since makes the swap fail
+    lead()  # between the read and the swap: an update by another leader since then makes the swap fail
     if execution != latest and not store.compare_and_swap(
         execution_key(run), execution.to_bytes(), expected=expected
     ):
@@ -218,31 +221,31 @@ def begin_execution(
 
 
 def end_execution(store: Store, execution: Execution, state: State) -> None:
-    """Close an execution; its workers end."""
+    """Close an execution. Its workers exit."""
     closed = execution.model_copy(update={"state": state})
     store.compare_and_swap(execution_key(execution.run), closed.to_bytes(), expected=execution.to_bytes())
 
 
 def cancel_execution(store: Store, execution: Execution) -> None:
-    """Raise the durable flag that nothing of an execution may start any more."""
+    """Write the durable flag that stops all further tasks of an execution."""
     store.put_if_absent(cancel_key(execution), b"{}")
 
 
 def quarantined_tasks(store: Store, run: str) -> list[str]:
-    """Keys of the tasks of a run that are quarantined."""
+    """Return the keys of the quarantined tasks of a run."""
     return [key.rsplit("/", 1)[1] for key in store.keys(run_key(run, "quarantine/"))]
 
 
 def quarantine_task(
     store: Store, run: str, task_key: str, failure: Failure, *, step: str, attempts: int
 ) -> None:
-    """Record that a task used up its budget, and why; it stays so until :func:`release_quarantine`."""
+    """Record that a task used up its attempts, and why. The record stays until :func:`release_quarantine`."""
     record = {"attempts": attempts, "step": step, **failure.plain()}
     store.put_if_absent(quarantine_key(run, task_key), canonical_json(record))
 
 
 def quarantined_for(store: Store, run: str, task_key: str) -> tuple[Failure, int] | None:
-    """Why a task is quarantined, and after how many starts; ``None`` if it is not, or not any more."""
+    """Return why a task is quarantined and after how many attempts, or ``None`` if it is not quarantined."""
     try:
         record = json.loads(store.get(quarantine_key(run, task_key)))
     except ArtifactNotFound:
@@ -251,7 +254,7 @@ def quarantined_for(store: Store, run: str, task_key: str) -> tuple[Failure, int
 
 
 def release_quarantine(store: Store, run: str) -> int:
-    """Give every quarantined task of a run a new budget; return how many there were."""
+    """Give every quarantined task of a run new attempts. Return the number of tasks."""
     tasks = quarantined_tasks(store, run)
     for task_key in tasks:
         store.delete(quarantine_key(run, task_key))
@@ -268,7 +271,7 @@ def _whose(found: bytes | None) -> str:
 
 
 def _start_of(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; ``None`` if there is no such process, or no way to know."""
+    """Return the start time of a process in ticks since boot, or ``None`` if it does not exist or cannot be read."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,8 +1,8 @@
-"""The queue's executor: sends ready tasks to workers, and brings home what they commit, whatever dies meanwhile.
+"""The queue's executor: sends ready tasks to workers and collects committed results.
 
-Events from workers wake it; what it believes is the store. One thread watches: events, leases that expired, messages that
-were lost, a Redis that was emptied, the cancel flag. Each of these ends in one of three ways: the commit record is there, the task is sent again,
-or its future fails.
+Events from workers only wake it; the store is the source of truth. One thread watches for events, expired
+leases, lost messages, an emptied Redis, and the cancel flag. Each case ends in one of three ways: the commit
+record exists, the task is sent again, or its future fails.
 """
 
 import math
@@ -42,19 +42,21 @@ from scheduler.queue.pending import Figures, Pending
 
 _EVENT_SECONDS: Final = 0.5
 _GATHER_SECONDS: Final = 0.01
-_PLENTY: Final = 32  # tasks beyond those that run: more than workers end while events are gathered
+_PLENTY: Final = 32  # tasks beyond the running ones: more than workers complete while events are gathered
 _SCAN_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 2.0
 _LOST_SCAN_SECONDS: Final = 2.0
-_GRACE_SECONDS: Final = LEASE_MS / 1000  # after an outage, for workers to renew what they still hold
+_GRACE_SECONDS: Final = (
+    LEASE_MS / 1000
+)  # after an outage, for workers to renew the leases that they still hold
 _PAUSE_SECONDS: Final = 0.25
 _STORE_PAUSE_SECONDS: Final = 1.0
-_MEMORY_SECONDS: Final = 3.0  # for larger workers to be made: else all starts are used up in small ones
+_MEMORY_SECONDS: Final = 3.0  # for larger workers to start; otherwise all attempts are used up in small ones
 _WINDOW_PER_SLOT: Final = 4
 _WINDOW: Final = 64
-_ITEMS_PER_TASK: Final = 4  # under way: a key of Redis that holds more was not filled by us
+_ITEMS_PER_TASK: Final = 4  # per task in flight; a Redis key with more items was not filled by this run
 _MORE_ITEMS: Final = 1_000
-_SILENCE_SECONDS: Final = 6.0  # three renewals of the record of a start that is under way
+_SILENCE_SECONDS: Final = 6.0  # three renewals of the record of an attempt in progress
 _LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
 
 _DAMAGE: Final = {kind.__name__: kind for kind in (ArtifactDamaged, CommitLost)}
@@ -68,19 +70,19 @@ class QueueExecutor:
     Parameters
     ----------
     store : Store
-        Where tasks are written and commits are read.
+        Store for tasks and commits.
     execution : Execution
-        The try at the run that this is.
+        The current execution of the run.
     leases : Leases
-        Redis.
+        Redis client of the execution.
     sender : Sender
-        The queue.
+        Sends messages to the queue.
     lead : callable
-        Returns while this scheduler leads the run, and raises ``Deposed`` once it does not.
+        Returns while this scheduler is the leader, and raises ``Deposed`` otherwise.
     is_new : bool
-        Whether nothing of the execution can have run yet.
+        Whether no task of the execution can have run yet.
     health : StoreHealth, optional
-        Told of outages of the store that workers meet.
+        Receives outages of the store that workers report.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class QueueExecutor:
 
     @property
     def window(self) -> int:
-        """How many tasks to keep under way: enough to keep all workers busy, few enough to forget nothing."""
+        """Return the maximum number of tasks in flight: enough to keep all workers busy, few enough to track."""
         return _WINDOW_PER_SLOT * self.figures.slots + _WINDOW
 
     def submit(self, task: Task) -> "Future[Outcome]":
@@ -137,12 +139,14 @@ class QueueExecutor:
         return self.submit_all([task])[0]
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Send tasks to the workers, in one go; the future of each raises what became of it.
+        """Send tasks to the workers in one batch.
+
+        The future of each task returns its outcome or raises its error.
 
         Raises
         ------
         Deposed
-            Another scheduler leads.
+            Another scheduler is the leader.
         """
         patiently(self._lead)
         futures: list[Future[Outcome]] = []
@@ -156,18 +160,18 @@ class QueueExecutor:
             self._store.each(lambda one: write_task(self._store, one[1], one[0].task), fresh)
         except StoreOutage:
             for pending, _ in fresh:
-                self._pop(pending)  # they are handed out again, and would count as sent
+                self._pop(pending)  # the loop hands them out again, and they must not count as sent
             raise
         try:
             self._send([pending for pending, _ in fresh])
         except QueueUnavailable as error:
             self._degrade(error)
             for pending, _ in fresh:
-                pending.due_at = 0.0  # the watcher sends it once Redis is back
+                pending.due_at = 0.0  # the watcher sends it when Redis is back
         return futures
 
     def _register(self, task: Task) -> "tuple[Future[Outcome], Pending | None]":
-        """The future of a task, and what is to be sent for it, if anything is."""
+        """Return the future of a task, and the pending entry to send if the task is not yet in flight."""
         future: Future[Outcome] = Future()
         run, key = self._execution.run, task.key
         with self._lock:
@@ -202,17 +206,19 @@ class QueueExecutor:
         pending.nonces.add(message.nonce)
         return message
 
-    # What the watcher does, in its own thread.
+    # The methods below run in the watcher's thread.
 
     def _watch(self) -> None:
-        structlog.contextvars.bind_contextvars(run_id=self._execution.run)  # of this thread alone
+        structlog.contextvars.bind_contextvars(run_id=self._execution.run)  # for this thread only
         while not self._closing.is_set():
             try:
                 self._look()
             except QueueUnavailable as error:
                 self._degrade(error)
                 time.sleep(_PAUSE_SECONDS)
-            except StoreOutage:  # said by its health: this thread looks again before the store is asked
+            except (
+                StoreOutage
+            ):  # reported by the health object; this thread looks again before the store is asked
                 time.sleep(_STORE_PAUSE_SECONDS)
             except (StoreUnavailable, OSError) as error:
                 log.warning("store_unavailable", error_kind=type(error).__name__)
@@ -231,31 +237,31 @@ class QueueExecutor:
         self._lead()
         if self.figures.is_degraded:
             self._mend()
-            self._leases.look()  # one that is full answers as well, but not to this
+            self._leases.look()  # a full Redis answers other commands, but rejects this one
             self._come_back()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
-        self._lead()  # a scheduler that was stopped is woken here most often
+        self._lead()  # a suspended scheduler is most often resumed here
         self._take_all(events)
         if len(events) and self._has_plenty():
-            self._closing.wait(_GATHER_SECONDS)  # one look at many events costs little more than at one
+            self._closing.wait(_GATHER_SECONDS)  # one pass over many events costs little more than over one
         if time.monotonic() >= self._next_scan:
             self._next_scan = time.monotonic() + _SCAN_SECONDS
             self._scan()
 
     def _degrade(self, error: QueueUnavailable) -> None:
-        """Redis does not serve: go on without, and say so."""
+        """Record that Redis is unavailable, and log the first occurrence. The run continues without it."""
         if not self.figures.is_degraded:
             log.warning("queue_unavailable", error=str(error))
         self.figures.outage, self.figures.is_degraded = str(error), True
 
     def _come_back(self) -> None:
-        """Redis answers again: let workers renew their leases before any is judged."""
+        """Record that Redis is back. Give workers time to renew their leases before any is expired."""
         self.figures.is_degraded = False
         self._no_judging_before = time.monotonic() + _GRACE_SECONDS
         self._next_scan = 0.0
 
     def _has_plenty(self) -> bool:
-        """Whether workers have enough to do for a while."""
+        """Return whether workers have enough tasks for a while."""
         with self._lock:
             return len(self._pending) > self.figures.slots + _PLENTY
 
@@ -267,11 +273,11 @@ class QueueExecutor:
         for (pending, event), commit in zip(known, commits, strict=True):
             if commit is not None:
                 self._settle(pending, commit, is_new=event.new or event.event is not EventKind.COMMITTED)
-            elif self._pending.get(pending.task) is pending:  # an earlier event may have ended it
+            elif self._pending.get(pending.task) is pending:  # an earlier event may have settled it
                 self._take(pending, event)
 
     def _take(self, pending: Pending, event: Event) -> None:
-        """Take in an event about a task that is not committed."""
+        """Handle an event about a task that is not committed."""
         if event.nonce not in pending.nonces:  # answered before, or sent by an earlier scheduler
             self.figures.dropped += 1
             return
@@ -284,13 +290,13 @@ class QueueExecutor:
                 self._ask(pending)
             case EventKind.RELEASED | EventKind.EXPIRED:
                 self._again(pending)
-            case EventKind.COMMITTED:  # says a worker; the store knows nothing of it
+            case EventKind.COMMITTED:  # reported by a worker, but not in the store
                 self._forget(pending)
 
     def _scan(self) -> None:
         self._mend()
         standing = self._leases.look()
-        self._lead()  # after the look: what a scheduler sees that was stopped meanwhile is another one's to mend
+        self._lead()  # after the look: if this scheduler was suspended in between, the new leader acts on the result
         self._see(standing)
         now = time.monotonic()
         self._watch_for_cancel(standing, now)
@@ -314,7 +320,7 @@ class QueueExecutor:
             self._find_lost(standing, now)
 
     def _mend(self) -> None:
-        """Delete keys that are not what they must be, or hold far more than the tasks under way can have filled them with."""
+        """Delete keys of the wrong type, and keys with far more items than the tasks in flight can account for."""
         self._leases.mend(_ITEMS_PER_TASK * max(self.window, len(self._pending)) + _MORE_ITEMS)
 
     def _see(self, standing: Standing) -> None:
@@ -324,7 +330,7 @@ class QueueExecutor:
             self.figures.note_tampering(n_hostile)
 
     def _watch_for_cancel(self, standing: Standing, now: float) -> None:
-        """End if the execution is cancelled. The store says so; the flag in Redis is a reason to look there."""
+        """Raise if the execution is cancelled. The store decides; the flag in Redis only triggers the check."""
         if not (standing.has_flags or now >= self._next_cancel_scan or not standing.is_declared):
             return
         self._next_cancel_scan = now + _CANCEL_SECONDS
@@ -342,7 +348,7 @@ class QueueExecutor:
         self._send(due)
 
     def _find_lost(self, standing: Standing, now: float) -> None:
-        """Send again what was lost on its way."""
+        """Send lost messages again."""
         with self._lock:
             under_way = [*self._pending.values()]
         for pending in self._lost.find(under_way, standing.leased, self._leases.queued, now=now):
@@ -356,10 +362,10 @@ class QueueExecutor:
         self._leases.forget(pending.task)
         self._again(pending)
 
-    # What becomes of a task.
+    # The methods below settle tasks.
 
     def _resolve(self, pending: Pending, *, is_new: bool) -> bool:
-        """Bring a task home if its commit record is there; tell whether it was."""
+        """Settle a task if its commit record exists. Return whether it does."""
         commit = self._find_commit(pending.task)
         if commit is None:
             return False
@@ -378,10 +384,10 @@ class QueueExecutor:
             future.set_result(Outcome(commit, is_new=is_new))
 
     def _decide(self, pending: Pending, failure: Failure, attempts: int) -> None:
-        """After a failed attempt: again, later, or never."""
+        """Decide after a failed attempt whether to retry now, retry later, or fail."""
         rule = RULES[failure.failure_class]
         pending.last_failure = failure
-        say = log.info if outage_met(failure) else log.warning  # an outage is said once, by its health
+        say = log.info if outage_met(failure) else log.warning  # the health object reports each outage once
         say(
             "attempt_failed",
             task=pending.task[:12],
@@ -407,7 +413,10 @@ class QueueExecutor:
             self._fail(pending, failure_error(failure))
 
     def _ask(self, pending: Pending) -> None:
-        """Ask the store whether a task's starts are used up; if some may be under way, again when their records would have been renewed."""
+        """Quarantine or retry a task by its attempts in the store.
+
+        If some may still be in progress, check again after their records would have been renewed.
+        """
         noted = noted_attempts(self._store, self._execution.id, pending.task)
         n_spent = pending.spent(noted)
         if n_spent >= MAX_ATTEMPTS:
@@ -420,7 +429,7 @@ class QueueExecutor:
             self._again(pending)
 
     def _judge(self, now: float) -> None:
-        """Ask again about the tasks whose starts may be used up."""
+        """Check the tasks again whose attempts may be used up."""
         with self._lock:
             suspects = [one for one in self._pending.values() if one.judged_at <= now]
         for pending in suspects:

@@ -1,7 +1,8 @@
-"""Who drives a run whose store cannot say: in compat mode its compare-and-swap has gaps, so Redis holds the right as well.
+"""Leadership of a run in compat mode, where the store's compare-and-swap has gaps: Redis holds a lease as well.
 
-The pointer of :class:`~scheduler.queue.executions.Leadership` is kept in both modes; in compat mode it only makes a second scheduler
-visible soon. What counts there is one key in Redis, set if absent, with an expiry, and looked at before each commit.
+The pointer of :class:`~scheduler.queue.executions.Leadership` is kept in both modes. In compat mode it only
+helps to detect a second scheduler early. The lease is one key in Redis, set if absent, with an expiry, and
+checked before each commit.
 """
 
 import math
@@ -27,7 +28,8 @@ from scheduler.queue.leases import QueueUnavailable, unavailable
 
 _RENEW_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.25
-# A key that is gone is taken again: Redis was emptied, or nobody renewed it while this process was stopped. One of another type was made by nobody here.
+# Take a missing key again: Redis was emptied, or the lease expired while this process was suspended. Delete a
+# key of another type, which no scheduler writes.
 _HOLD: Final = """
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'string' then redis.call('DEL', KEYS[1]) end
@@ -42,12 +44,12 @@ log = structlog.get_logger()
 
 
 class Fence:
-    """The right to drive a run, as a context: one key in Redis that expires unless it is renewed.
+    """The right to drive a run, as a context manager: one key in Redis that expires unless it is renewed.
 
     Raises
     ------
     AnotherScheduler
-        On entering, when somebody else goes on renewing it.
+        On entering, when another scheduler keeps renewing it.
     QueueUnavailable
         Redis does not answer.
     """
@@ -84,19 +86,19 @@ class Fence:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        with suppress(redis.RedisError):  # then it expires
+        with suppress(redis.RedisError):  # the key then expires
             self._redis.eval(_LET_GO, 1, self._key, self._token)
         self._redis.close()
 
     def check(self) -> None:
-        """Return if this scheduler drives the run, and renew the right.
+        """Return if this scheduler is the leader, and renew the lease.
 
         Raises
         ------
         Deposed
-            Another one does.
+            Another scheduler is the leader.
         QueueUnavailable
-            It cannot be known now.
+            The leader cannot be determined now.
         """
         if not self._is_ours():
             raise Deposed(
@@ -125,12 +127,12 @@ class Fence:
 def leading(
     store: Store, run: str, broker: str, *, health: StoreHealth | None = None
 ) -> Iterator[Callable[[], None]]:
-    """The right to drive a run; yields the look whether it still stands.
+    """Hold the right to drive a run. Yield the check whether it is still held.
 
     Raises
     ------
     AnotherScheduler
-        Somebody else has it.
+        Another scheduler holds it.
     """
     with Leadership(store, run, health=health) as leader:
         if store.has_one_winner:
@@ -146,7 +148,7 @@ def leading(
 
 
 def patiently(lead: Callable[[], None], *, seconds: float = math.inf) -> None:
-    """Look whether this scheduler leads; where Redis knows and does not answer, wait for it."""
+    """Check whether this scheduler is the leader. Wait while Redis is needed for the answer and unavailable."""
     until = time.monotonic() + seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The scheduler's door to Redis: declare an execution, read events, end expired leases, look around, clean up."""
+"""The scheduler's Redis client: declare an execution, read events, expire leases, take snapshots, clean up."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from mlho.protocol.scripts import LEASE_MS, MEND_LUA, REAP, TELL, mend_arguments
 _EVENTS_AT_ONCE: Final = 500
 _REAPED_AT_ONCE: Final = 1_000
 _ROOM_SECONDS: Final = 10
-_MOST_SLOTS: Final = 4_096  # of all workers together: what is more, nobody can have
+_MOST_SLOTS: Final = 4_096  # of all workers together; a larger number is not plausible
 _WORKER: Final = re.compile(r".{1,300}/([1-9][0-9]{0,3})")
 _MAX_COUNT: Final = 2**53
 _MAX_NAME: Final = 64
@@ -38,28 +38,28 @@ _HOSTILE: Final = [
         MessageRefusal.UNKNOWN,
     )
 ]
-"""Counts of items that no scheduler of ours can have sent."""
+"""Counters of items that no scheduler of this run can have sent."""
 
 log = structlog.get_logger()
 
 
 class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
-    """Redis does not answer, or takes nothing: try again; a run that is under way waits."""
+    """Redis does not answer, or rejects writes. Try again; a run in progress waits."""
 
 
 Refusal = redis.ResponseError
-"""What a command raises that Redis does not carry out."""
+"""Exception of a command that Redis rejects."""
 
 
 def unavailable(error: redis.ResponseError) -> QueueUnavailable:
-    """The error of a Redis that refuses a command."""
+    """Return the error for a Redis that rejects a command."""
     words = outage_of(error) or "refuses a command, as a key is not what it must be."
     return QueueUnavailable(f"broker: {words} A run that is under way goes on then.")
 
 
 @dataclass(frozen=True)
 class Reaped:
-    """A task whose lease has expired, and how often it was started."""
+    """A task whose lease has expired, and the number of its attempts."""
 
     task: str
     attempts: int
@@ -67,23 +67,25 @@ class Reaped:
 
 @dataclass(frozen=True)
 class Standing:
-    """What stands in Redis now."""
+    """A snapshot of an execution's state in Redis."""
 
     now_ms: int
     """By the clock of Redis."""
     is_declared: bool
     """False: Redis was emptied."""
     has_flags: bool
-    """Whether it says that the execution is cancelled or done, which only the store can know."""
+    """Whether Redis marks the execution as cancelled or done. Only the store can confirm it."""
     leased: frozenset[str]
     slots: int
-    """Slots of all workers that are there."""
+    """Slots of all active workers."""
     n_refused: int
-    """Items of the queue that workers have refused, and no scheduler of ours can have sent."""
+    """Items of the queue that workers have rejected and that no scheduler of this run can have sent."""
 
 
 class Leases:
-    """What a scheduler does in Redis for one execution. All that it finds there is checked: anybody may have written it.
+    """Redis operations of a scheduler for one execution.
+
+    All content is validated, because any client may have written it.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ class Leases:
     def __init__(self, url: str, names: Names, *, key: bytes = b"", lease_ms: int = LEASE_MS) -> None:
         self.names = names
         self.n_dropped = 0
-        """What was found here, was not ours, and was dropped: events, keys, leases, flags."""
+        """Foreign items that were found and dropped: events, keys, leases, flags."""
         self._n_refused = 0
         self._key = key
         self._lease_ms = lease_ms
@@ -111,7 +113,7 @@ class Leases:
             self._redis = redis.Redis.from_url(
                 url,
                 decode_responses=True,
-                encoding_errors="replace",  # what is no text is no message and no event
+                encoding_errors="replace",  # undecodable bytes are neither a message nor an event
                 socket_timeout=5,
                 socket_connect_timeout=3,
                 socket_keepalive=True,
@@ -127,7 +129,7 @@ class Leases:
         self._mend = self._redis.register_script(MEND_LUA)
 
     def check(self) -> None:
-        """Refuse a Redis that does not answer, does not let us in, or throws keys away.
+        """Check that Redis answers, accepts the credentials, and does not evict keys.
 
         Raises
         ------
@@ -139,7 +141,7 @@ class Leases:
             self._redis.delete(self.names.room)
             try:
                 memory = cast(dict[str, object], self._redis.info("memory"))
-            except redis.ResponseError:  # this user may not ask
+            except redis.ResponseError:  # this user lacks the permission
                 log.warning("queue_policy_unknown")
                 return
         words = eviction_words(memory)
@@ -147,24 +149,24 @@ class Leases:
             raise QueueError(f"broker: {words}")
 
     def declare(self, epoch: int) -> None:
-        """Say that this execution is on, unless that stands.
+        """Declare this execution as active, unless it already is.
 
         Parameters
         ----------
         epoch : int
-            1 when nothing of it can have run yet; more tells workers to ask the store how often a task was started,
-            because what Redis knew of it is lost.
+            1 if no task of it can have run yet. A higher number tells workers to read the number of attempts from the store,
+            because the counts in Redis are lost.
         """
         with _answering():
             self._redis.set(self.names.epoch, epoch, nx=True, ex=KEEP_SECONDS)
 
     def forget(self, task: str) -> None:
-        """Take back the mark that a task is committed: its commit record is not in the store."""
+        """Remove the mark that a task is committed, because its commit record is missing from the store."""
         with _answering():
             self._redis.srem(self.names.committed, task)
 
     def wait_for_events(self, seconds: float) -> list[Event]:
-        """Events since the last call, at once if there are any, else the first that comes."""
+        """Return the events since the last call. If there are none, wait for the first."""
         with _answering():
             found = cast(list[str] | None, self._redis.lpop(self.names.events, _EVENTS_AT_ONCE))
             if not found:
@@ -180,14 +182,17 @@ class Leases:
         return events
 
     def _event(self, text: str) -> Event | None:
-        """What a worker said; ``None`` if no worker can have said it."""
+        """Return the parsed event, or ``None`` if no worker can have sent it."""
         try:
             return read_event(text, key=self._key, execution=self.names.execution)
         except MessageRefused:
             return None
 
     def mend(self, most: int | None = None) -> int:
-        """Delete keys that have another type than they must, or more items than this; return how many. Their content is derived again from the store."""
+        """Delete keys of the wrong type or with more items than ``most``. Return the number of deleted keys.
+
+        Their content is rebuilt from the store.
+        """
         with _answering():
             n_deleted = int(cast(int, self._mend(keys=self.names.lasting, args=mend_arguments(most))))
         if n_deleted:
@@ -196,18 +201,18 @@ class Leases:
         return n_deleted
 
     def take_dropped(self, standing: Standing) -> int:
-        """How many items that are not ours were dropped since the last call, here and by workers."""
+        """Return the number of foreign items dropped since the last call, here and by workers."""
         n_new = self.n_dropped + max(0, standing.n_refused - self._n_refused)
         self.n_dropped, self._n_refused = 0, standing.n_refused
         return n_new
 
     def lower_flags(self) -> None:
-        """Take back the flags that say that the execution is over, which it is not."""
+        """Delete the flags that mark the execution as over while it is open."""
         with _answering():
             self.n_dropped += int(cast(int, self._redis.delete(self.names.cancelled, self.names.done)))
 
     def reap(self) -> list[Reaped]:
-        """End the leases that have expired."""
+        """Expire the leases that are overdue."""
         with _answering():
             answer = cast(
                 list[Any],
@@ -219,7 +224,9 @@ class Leases:
         return [Reaped(str(task), int(attempts)) for task, attempts in pairs]
 
     def look(self) -> Standing:
-        """What stands in Redis now, in one round trip; a sign of life, for which the execution's keys are kept."""
+        """Return a snapshot of Redis in one round trip, and extend the TTL of the execution's keys as a
+        sign of life.
+        """
         with _answering():
             pipe = self._redis.pipeline(transaction=False)
             pipe.set(self.names.room, 1, ex=_ROOM_SECONDS)
@@ -239,46 +246,49 @@ class Leases:
         )
 
     def _slots(self, workers: Sequence[tuple[str, float]], now: int) -> int:
-        """Slots of the workers that beat a short while ago, by the clock of Redis, and do not say that they will in an hour."""
+        """Return the slots of the workers with a recent heartbeat, by the clock of Redis.
+
+        Heartbeats that expire implausibly late are ignored.
+        """
         last = now + 4 * self._lease_ms
         present = [_WORKER.fullmatch(name) for name, until in workers if now < until <= last]
         return min(sum(int(found[1]) for found in present if found), _MOST_SLOTS)
 
     def queued(self) -> list[str]:
-        """Ids of the messages in the queue, as they were given when sent."""
+        """Return the ids of the messages in the queue, as assigned when they were sent."""
         with _answering():
             messages = cast(list[str], self._redis.lrange(self.names.queue, 0, -1))
         return [found for found in map(_message_id, messages) if found]
 
     def counters(self) -> dict[str, int]:
-        """What workers counted."""
+        """Return the counters of the workers."""
         with _answering():
             found = cast(dict[str, str], self._redis.hgetall(self.names.counters))
         return {name[:_MAX_NAME]: _count(number) for name, number in found.items()}
 
     def tell_progress(self, stages: Sequence[tuple[str, int, int]]) -> None:
-        """Leave word of how far the run is, where it is declared: stage, tasks done, tasks in all."""
+        """Publish the progress of a declared execution: stage, completed tasks, total tasks."""
         with _answering():
             self._tell(keys=TELL.keys_of(self.names), args=[json.dumps(stages)])
 
     def progress(self) -> list[tuple[str, int, int]]:
-        """How far the scheduler last said the run to be; empty if it has not, or Redis was emptied."""
+        """Return the last published progress, or an empty list if there is none or Redis was emptied."""
         with _answering():
             found = cast(str | None, self._redis.get(self.names.progress))
         return _stages(found or "[]")
 
     def cancel(self) -> None:
-        """Raise the cancel flag, which workers read at each claim and heartbeat."""
+        """Set the cancel flag, which workers read at each claim and heartbeat."""
         with _answering():
             self._redis.set(self.names.cancelled, 1, ex=KEEP_SECONDS)
 
     def finish(self) -> None:
-        """Raise the flag that nothing is left to do."""
+        """Set the flag that no tasks are left."""
         with _answering():
             self._redis.set(self.names.done, 1, ex=KEEP_SECONDS)
 
     def remove_keys(self) -> int:
-        """Delete all that this execution has in Redis; return how many keys that were."""
+        """Delete all keys of this execution in Redis. Return their number."""
         removed = 0
         with _answering():
             for key in self._redis.scan_iter(match=f"{self.names.prefix}*", count=500):
@@ -291,12 +301,12 @@ class Leases:
 
 
 def _count(text: str) -> int:
-    """A count; 0 if it is none."""
+    """Return a parsed count, or 0 if the text is not a count."""
     return min(int(text), _MAX_COUNT) if text.isdecimal() and len(text) <= len(str(_MAX_COUNT)) else 0
 
 
 def _stages(text: str) -> list[tuple[str, int, int]]:
-    """Stages as a scheduler told them; none if no scheduler can have told them so."""
+    """Return the published stages, or an empty list if no scheduler can have written the text."""
     try:
         stages = [(name, done, total) for name, done, total in json.loads(text)]
     except (RecursionError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Lost messages: which tasks must be sent again, though nobody said so. Pure; knows no client."""
+"""Lost messages: finds the tasks to send again although no event reported them. Pure, without a client."""
 
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final
@@ -6,13 +6,13 @@ from typing import Final
 from mlho.protocol.messages import ID_SEPARATOR
 from scheduler.queue.pending import Pending
 
-LOST_SECONDS: Final = 4.0  # a message is given this long to be in the queue or claimed
+LOST_SECONDS: Final = 4.0  # time for a message to appear in the queue or be claimed
 
 
 class LostMessages:
-    """Finds what is neither leased nor in the queue, at two looks, though it was sent a while ago.
+    """Finds tasks that were sent a while ago and, in two scans, were neither leased nor in the queue.
 
-    A single look may fall between a message's leaving the queue and its claim.
+    A single scan may fall between the moment a message leaves the queue and its claim.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class LostMessages:
         *,
         now: float,
     ) -> list[Pending]:
-        """The tasks whose message is lost.
+        """Return the tasks whose message is lost.
 
         Parameters
         ----------
@@ -34,7 +34,7 @@ class LostMessages:
         leased : set of str
             Keys of tasks with a lease.
         queued : callable
-            Ids of the messages in the queue, which begin with the task's key; asked only if it matters.
+            Returns the ids of the messages in the queue, which begin with the task's key; called only if needed.
         now : float
             By the monotonic clock.
         """

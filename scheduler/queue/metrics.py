@@ -1,4 +1,4 @@
-"""What a scheduler tells Prometheus about the runs that it drives. A handful of series each, no patients."""
+"""Prometheus metrics of a scheduler about the runs that it drives. A few series per run, never patient data."""
 
 import threading
 from typing import Any, Final
@@ -25,7 +25,7 @@ class RunMetrics:
     Parameters
     ----------
     figures : Figures
-        What the executor counts; read when Prometheus asks.
+        The executor's counters, read at each scrape.
     """
 
     def __init__(self, figures: Figures) -> None:
@@ -34,12 +34,12 @@ class RunMetrics:
         self.running = 0
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Take in the run's progress."""
+        """Record the run's progress."""
         self.stages, self.running = tuple(stages), running
 
 
 class MetricsPage(Collector):
-    """The page that Prometheus reads: the series of the runs that are under way; they end with their run."""
+    """The metrics endpoint: the series of the active runs. They disappear when their run ends."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -49,34 +49,34 @@ class MetricsPage(Collector):
         self._server: Any = None
 
     def serve(self, port: int, address: str) -> None:
-        """Answer Prometheus on this port until :meth:`close`.
+        """Serve metrics on this port until :meth:`close`.
 
         Raises
         ------
         SpecError
-            Nothing can be served there.
+            The address or port cannot be used.
         """
         with serving_metrics(port, address):
             self._server, _ = start_http_server(port, address, registry=self.registry)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop serving metrics."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
 
     def add(self, run: str, figures: Figures) -> RunMetrics:
-        """Show a run from now on."""
+        """Add the series of a run."""
         with self._lock:
             return self._runs.setdefault(run, RunMetrics(figures))
 
     def remove(self, run: str) -> None:
-        """Show a run no more."""
+        """Remove the series of a run."""
         with self._lock:
             self._runs.pop(run, None)
 
     def collect(self) -> Any:
-        """All series, as Prometheus has them."""
+        """Yield all series as metric families."""
         with self._lock:
             runs = dict(self._runs)
         yield _tasks(runs)

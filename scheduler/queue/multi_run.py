@@ -1,6 +1,7 @@
-"""Several runs at once: each in a thread of its own with a queue of its own, and the workers of this machine shared out among them.
+"""Several runs at once: each has its own thread and its own queue, and the local workers are shared among them.
 
-The thread that calls starts and ends worker processes, as :mod:`scheduler.queue.worker_shares` decides; it is the one that Ctrl-C interrupts.
+The calling thread starts and stops worker processes, as :mod:`scheduler.queue.worker_shares` decides. It is
+also the thread that Ctrl-C interrupts.
 """
 
 import subprocess
@@ -37,21 +38,23 @@ from scheduler.queue.run import (
 from scheduler.queue.worker_shares import Need, Seat, moves
 
 _POLL_SECONDS: Final = 0.25
-_SETTLE_SECONDS: Final = 4.0  # what a run could use lately, it can use again: stages end and begin
+_SETTLE_SECONDS: Final = (
+    4.0  # a run can use again the number of workers that it used recently: stages end and begin
+)
 
 log = structlog.get_logger()
 
 
 class Watch(Observer, Protocol):
-    """Whoever watches one run, from its beginning to its end."""
+    """Observes one run from its start to its end."""
 
     def begun(self, execution: Execution, executor: QueueExecutor) -> None:
-        """Take in which execution it is, and what counts its tasks."""
+        """Receive the execution and the executor, which counts the tasks."""
 
 
 @dataclass
 class Ended:
-    """A run that is over: done, failed, or stopped."""
+    """A run that has ended: finished, failed, or stopped."""
 
     run: Undertaking
     finished: Finished | None = None
@@ -66,26 +69,26 @@ def carry_out_several(
     tell: Callable[[str], None],
     on_end: Callable[[Ended], None] = lambda ended: None,
 ) -> list[Ended]:
-    """Carry several runs out at once; what becomes of one changes nothing for the others.
+    """Carry out several runs at once. The outcome of one does not affect the others.
 
     Parameters
     ----------
     watched : mapping of run id to its Undertaking and Watch
     place : Place
-        Where the queue is, and how many workers this machine has for all of them.
+        Address of the queue, and the number of local workers for all runs together.
     settings : Settings
         With the signing key, unless the queue is embedded.
     tell : callable
-        Says a sentence to whoever started the command, such as how to start a worker.
+        Prints a sentence for the user of the command, such as how to start a worker.
     on_end : callable
-        Told of each run that is over, at once, by its own thread.
+        Called by the thread of each run when that run ends.
 
     Raises
     ------
     MlhoError
         The queue cannot be used by any of them.
     KeyboardInterrupt
-        Once all of them have stopped; the same command goes on with them.
+        Once all of them have stopped; the same command continues them.
     """
     with open_queue(place, settings) as (broker, key):
         own = replace(settings, broker=broker, signing_key=key)
@@ -112,7 +115,7 @@ def carry_out_several(
 
 
 class _RunThread(threading.Thread):
-    """Carries one run out; an observer of it, too: that is where it can be stopped."""
+    """Carries out one run. It is also the run's observer, because the run can be stopped at each update."""
 
     def __init__(
         self,
@@ -136,7 +139,7 @@ class _RunThread(threading.Thread):
         self.ended = Ended(run)
 
     def run(self) -> None:
-        """Carry the run out, and keep what became of it."""
+        """Carry out the run, and keep its result or error."""
         try:
             self.ended.finished = carry_out_on_queue(
                 self._run,
@@ -155,11 +158,11 @@ class _RunThread(threading.Thread):
         self._on_end(self.ended)
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Make the run stop at its next look around: with an error, or so that the same command goes on."""
+        """Stop the run at its next update. Without an error, the same command can continue it."""
         self._stop_error = self._stop_error or error or Stopped()
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Take in where the run is."""
+        """Record the progress of the run."""
         if self._stop_error is not None:
             raise self._stop_error
         now = time.monotonic()
@@ -168,7 +171,7 @@ class _RunThread(threading.Thread):
         self._watch.update(stages, running)
 
     def wants(self) -> int:
-        """How many workers it could keep busy."""
+        """Return the number of workers that the run could keep busy."""
         if not self.has_begun or not self.is_alive():
             return 0
         return max((running for _, running in self._under_way), default=1)
@@ -180,7 +183,7 @@ class _RunThread(threading.Thread):
 
 @dataclass
 class _Worker:
-    """A worker process of ours."""
+    """A local worker process."""
 
     process: "subprocess.Popen[bytes]"
     run: str
@@ -190,7 +193,7 @@ class _Worker:
 
 @dataclass
 class _Seats:
-    """The worker processes of this machine, by their numbers."""
+    """The local worker processes by number."""
 
     place: Place
     environment: Mapping[str, str]
@@ -213,7 +216,7 @@ class _Seats:
             worker.process.send_signal(LEAVE_SIGNAL)
 
     def clear_ended(self) -> Iterator[tuple[str, QueueError]]:
-        """Forget the workers that have ended; yield the runs whose worker said that no other will do better."""
+        """Remove the workers that have exited. Yield the runs whose worker cannot start, with the error."""
         for number, worker in list(self.workers.items()):
             if worker.process.poll() is not None:
                 del self.workers[number]
@@ -242,7 +245,7 @@ def _seats(place: Place, environment: Mapping[str, str], tell: Callable[[str], N
 
 
 def _share_out(seats: _Seats, threads: Sequence[_RunThread]) -> None:
-    """Start and send away workers so that each run comes to its share; one that ended badly is followed by another."""
+    """Start and release workers so that each run reaches its share. Replace a worker that failed."""
     by_name = {thread.name: thread for thread in threads}
     for run, refusal in seats.clear_ended():
         by_name[run].stop(refusal)

@@ -1,4 +1,4 @@
-"""What the queue's executor keeps of an execution: figures, and the tasks under way."""
+"""State of the queue's executor: the counters of an execution, and the tasks in flight."""
 
 import math
 import time
@@ -27,35 +27,35 @@ log = structlog.get_logger()
 
 @dataclass
 class Figures:
-    """What an execution has come to so far."""
+    """The counters of an execution so far."""
 
     sent: int = 0
     retried: int = 0
     quarantined: int = 0
     lost: int = 0
     forged: int = 0
-    """Messages that workers refused for their signature, as long as tasks are not done for it."""
+    """Messages that workers rejected for their signature since the last task was settled."""
     dropped: int = 0
-    """Items in Redis that no program of this execution can have written, and old answers: none was acted on."""
+    """Items in Redis that no program of this execution can have written, and outdated answers. None was acted on."""
     tampered_at: float = -math.inf
     """When such items were last found, by the monotonic clock."""
     is_degraded: bool = False
-    """Redis does not serve."""
+    """Redis is unavailable."""
     outage: str = ""
-    """What is wrong with it then, and what helps."""
+    """Reason and remedy while Redis is unavailable."""
     slots: int = 0
     health: StoreHealth = field(default_factory=StoreHealth)
-    """Whether the store serves."""
+    """Health of the store."""
     memory_exceeded: int = 0
-    """Bytes of the largest worker in which a task ran out of memory; 0: none did."""
+    """Memory in bytes of the largest worker in which a task ran out of memory; 0 if there was none."""
 
     @property
     def is_tampered(self) -> bool:
-        """Whether items were found a short while ago that somebody else must have written."""
+        """Return whether foreign items were found recently."""
         return time.monotonic() - self.tampered_at < _TAMPERED_SECONDS
 
     def note_tampering(self, n_items: int) -> None:
-        """Count items that somebody else must have written, and say so when it begins."""
+        """Count foreign items, and log when tampering begins."""
         if not self.is_tampered:
             log.warning("queue_tampered", n_items=n_items)
         self.dropped += n_items
@@ -64,28 +64,28 @@ class Figures:
 
 @dataclass
 class Pending:
-    """A task under way."""
+    """A task in flight."""
 
     task: str
     kind: str
     place: Mapping[str, str | int]
     futures: "list[Future[Outcome]]" = field(default_factory=list)
     sent_at: float | None = None
-    """By the monotonic clock; ``None``: to be sent."""
+    """By the monotonic clock; ``None`` if it is still to be sent."""
     due_at: float = 0.0
-    """Not before."""
+    """Earliest time to send it, by the monotonic clock."""
     failing_since: float | None = None
     n_waits: int = 0
     last_failure: Failure | None = None
     nonces: set[str] = field(default_factory=set)
-    """Of the messages that were sent for it and have no answer yet."""
+    """Nonces of the messages that were sent for it and are not yet answered."""
     judged_at: float = math.inf
-    """When the store is asked again whether its starts are used up."""
+    """When to check again whether its attempts are used up, by the monotonic clock."""
     noted: Mapping[str, Start] = field(default_factory=dict)
-    """The records of its starts when the store was asked first."""
+    """The records of its attempts at the first check of the store."""
 
     def postpone(self, now: float, patience: float) -> bool:
-        """Have it sent later, each time after a longer pause; tell whether that may still be, or it has failed for longer than this."""
+        """Schedule a retry with backoff. Return false if the task has been failing for longer than ``patience``."""
         self.failing_since = self.failing_since or now
         if now - self.failing_since > patience:
             return False
@@ -95,7 +95,11 @@ class Pending:
         return True
 
     def spent(self, noted: Mapping[str, Start]) -> int:
-        """How many starts have come to nothing: the first, which has no record, those that are over, and those that nobody has renewed since."""
+        """Return the number of failed attempts.
+
+        It counts the first attempt, which has no record, the attempts that are over, and those whose records
+        were not renewed.
+        """
         is_silent_for_long = time.monotonic() >= self.judged_at
         return 1 + sum(
             start.is_over or (is_silent_for_long and self.noted.get(nonce) == start)

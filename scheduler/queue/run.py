@@ -1,4 +1,4 @@
-"""A run on a queue, from taking the lead to cleaning up; and what the commands status, cancel and retry do."""
+"""A run on a queue, from leader election to cleanup, and the commands status, cancel and retry."""
 
 import secrets
 import shlex
@@ -43,20 +43,20 @@ from scheduler.queue.tracing import RunTrace
 
 LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
 _POLL_SECONDS: Final = 0.25
-_WORD_SECONDS: Final = 1.0  # between two words of how far a run is
-_REDIS_SECONDS: Final = 60.0  # for Redis to say at the end of a run in compat mode who leads
+_WORD_SECONDS: Final = 1.0  # between two publications of the progress
+_REDIS_SECONDS: Final = 60.0  # for Redis to confirm the leader at the end of a run in compat mode
 _KEY_BYTES: Final = 32
 
 log = structlog.get_logger()
 
 
 class Stopped(Exception):  # noqa: N818 - says what happened
-    """A run was told to stop, by its observer: its execution stays open, and goes on from here."""
+    """The observer stopped the run. Its execution stays open, and the run can continue from there."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run's queue is, and who works on it."""
+    """Location of a run's queue and store, and its local workers."""
 
     broker: str
     """Address of Redis, or ``embedded``."""
@@ -86,17 +86,17 @@ def carry_out_on_queue(
         With the signing key, unless the queue is embedded.
     observer : Observer
     tell : callable
-        Says a sentence to whoever started the command, such as how to start a worker.
+        Prints a sentence for the user of the command, such as how to start a worker.
     begun : callable
-        Told the execution and the executor before the first task is handed out.
+        Called with the execution and the executor before the first task is handed out.
     health : StoreHealth, optional
-        Shows outages of the store, and says for how long they are waited for.
+        Reports outages of the store and limits how long the run waits for it.
 
     Raises
     ------
     MlhoError
-        As :func:`scheduler.engine.loop.carry_out`; besides: the queue cannot be used, another scheduler drives the run, or it
-        was cancelled.
+        As :func:`scheduler.engine.loop.carry_out`. In addition: the queue cannot be used, another scheduler leads the run,
+        or it was cancelled.
     """
     name = run.run_id
     health = health or StoreHealth(patience=settings.store_patience, tell=tell)
@@ -139,7 +139,9 @@ def carry_out_on_queue(
 
 @contextmanager
 def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """Address of the queue and the signing key, once the queue has shown that it can be used; an embedded one lasts as long as this.
+    """Yield the address of a usable queue and the signing key.
+
+    An embedded queue lives as long as the context.
 
     Raises
     ------
@@ -157,7 +159,10 @@ def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
 
 
 class _Watched:
-    """The observer; with each update go a look at the worker processes, and now and then a word for ``mlho status``."""
+    """The observer.
+
+    Each update also restarts dead workers and, at intervals, publishes progress for ``mlho status``.
+    """
 
     def __init__(
         self,
@@ -177,7 +182,7 @@ class _Watched:
         self._next_word = 0.0
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show the stages and how many tasks are under way."""
+        """Show the stages and the number of running tasks."""
         if self._workers is not None:
             self._workers.replace_dead()
         if self._figures.forged:
@@ -196,14 +201,14 @@ class _Watched:
 
 
 def _tell(leases: Leases, lead: Callable[[], None], stages: list[tuple[str, int, int]]) -> None:
-    """Leave word of how far the run is, if this scheduler leads it, which the store must tell, and Redis takes it."""
+    """Publish progress while this scheduler is the leader. Ignore outages of Redis and the store."""
     with suppress(QueueUnavailable, StoreUnavailable, OSError):
         lead()
         leases.tell_progress(stages)
 
 
 def _check_queue(broker: str) -> None:
-    """Refuse a queue that cannot be used, before the run is anybody's."""
+    """Check that the queue can be used, before leadership of the run is acquired."""
     leases = Leases(broker, Names("-"))
     try:
         leases.check()
@@ -212,7 +217,7 @@ def _check_queue(broker: str) -> None:
 
 
 class _Ending:
-    """Closes the execution in the way that fits how the run ended."""
+    """Closes the execution with the state that matches how the run ended."""
 
     def __init__(
         self, store: Store, execution: Execution, leases: Leases, lead: Callable[[], None], *, cleans_up: bool
@@ -245,16 +250,17 @@ def _state_after(error: BaseException | None) -> State | None:
         return State.FINISHED
     if isinstance(error, RunCancelled):
         return State.CANCELLED
-    # A queue or a store that is away is no failure of the run: its workers wait, and so does what they do.
+    # An unavailable queue or store is not a failure of the run: the execution stays open, and its workers
+    # wait.
     if isinstance(error, MlhoError) and not isinstance(
         error, Deposed | QueueUnavailable | StoreOutage | StoreGivenUp
     ):
         return State.FAILED
-    return None  # stopped: the same command goes on with this execution
+    return None  # stopped: the same command continues this execution
 
 
 def clean_up(leases: Leases, *, seconds: float = LEAVE_SECONDS) -> int:
-    """Wait for an execution's workers to leave, then delete its keys; return how many there were."""
+    """Wait for an execution's workers to leave, then delete its keys. Return the number of keys."""
     until = time.monotonic() + seconds
     leases.mend()
     while leases.look().slots and time.monotonic() < until:
@@ -263,7 +269,7 @@ def clean_up(leases: Leases, *, seconds: float = LEAVE_SECONDS) -> int:
 
 
 def worker_command(run: str, store: str, broker: str) -> str:
-    """The command that starts a worker; the password is not in it."""
+    """Return the command that starts a worker, without the password."""
     shown = without_password(broker)
     secret = "" if shown == broker else f" and {BROKER}"
     command = [sys.executable, "-m", "worker", "--run", run, "--store", _address(store), "--broker", shown]
@@ -273,17 +279,17 @@ def worker_command(run: str, store: str, broker: str) -> str:
 
 
 def worker_arguments(run: str, store: str) -> list[str]:
-    """Arguments of a worker on this machine; secrets are in its environment."""
+    """Return the arguments of a local worker. Its secrets are passed in the environment."""
     return ["--run", run, "--store", _address(store)]
 
 
 def _address(store: str) -> str:
-    """A store's address that means the same from any folder."""
+    """Return a store address that is valid from any working directory."""
     return store if "://" in store else str(Path(store).absolute())
 
 
 def cancel_run(store: Store, run: str, broker: str | None) -> str:
-    """Cancel a run's execution; return what was done, in words."""
+    """Cancel a run's execution. Return a sentence about the result."""
     execution = _open_execution(store, run)
     if execution is None:
         return f"run {run}: nothing is under way."
@@ -300,7 +306,7 @@ def cancel_run(store: Store, run: str, broker: str | None) -> str:
 
 
 def retry_run(store: Store, run: str) -> str:
-    """Give a run's quarantined tasks new starts; return what was done, in words."""
+    """Give a run's quarantined tasks new attempts. Return a sentence about the result."""
     n_tasks = release_quarantine(store, run)
     if not n_tasks:
         return f"run {run}: no task of it is quarantined. mlho status {run} says how it is."
@@ -308,7 +314,7 @@ def retry_run(store: Store, run: str) -> str:
 
 
 def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
-    """What is known of a run on a queue: its execution, its quarantined tasks, and, with a broker, its progress and workers."""
+    """Return the status of a run on a queue: execution, quarantined tasks and, with a broker, progress and workers."""
     execution = read_execution(store, run)
     found: dict[str, Any] = {
         "run": run,
@@ -333,7 +339,7 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
 
 
 def _progress(stages: list[tuple[str, int, int]]) -> dict[str, Any]:
-    """How far a run is, by the names that the status of a resource has."""
+    """Return the progress of a run under the field names of a resource's status."""
     if not stages:
         return {}
     done, total = in_all(stages)
@@ -353,7 +359,7 @@ def _open_execution(store: Store, run: str) -> Execution | None:
 def _workers(
     place: Place, run: str, broker: str, key: bytes, tell: Callable[[str], None]
 ) -> Iterator[WorkerProcesses | None]:
-    """Worker processes on this machine, if any were asked for; what they said is shown if one refuses to work."""
+    """Start the requested worker processes on this machine, if any. Show their output if one cannot start."""
     if not place.n_workers:
         yield None
         return
@@ -370,7 +376,7 @@ def _workers(
 
 
 def settings_for(broker: str | None) -> tuple[str, Settings]:
-    """The broker to use and the settings, from the command line and the environment."""
+    """Return the broker and the settings, from the command line and the environment."""
     settings = Settings.from_environment()
     chosen = settings.broker_at(broker)
     if chosen is None:

@@ -1,4 +1,4 @@
-"""What a scheduler tells of a run to a collector of traces: one span for the run, and one for each kind of step in it."""
+"""Traces of a run for a collector: one span for the run, and one for each kind of step."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from scheduler.engine.loop import Executor
 
 @dataclass
 class _Step:
-    """From the first task of a kind that was handed out to the last one that came home."""
+    """Time from the first task of a kind that was handed out to the last one that ended."""
 
     began: int
     ended: int
@@ -25,13 +25,15 @@ class _Step:
 
 
 class RunTrace:
-    """A run as a context; its spans are sent when it ends, unless it only stops: whoever goes on with it sends them then.
+    """Traces a run, as a context manager. Its spans are sent when the run ends.
+
+    A run that only stops sends none: the scheduler that continues it sends them.
 
     Parameters
     ----------
     traces : Traces
     state_after : callable
-        The state in which the run ends by an exception, or by none; ``None``: it only stops.
+        Returns the state in which the run ends for an exception or ``None``; ``None`` if the run only stops.
     """
 
     def __init__(self, traces: Traces, state_after: Callable[[BaseException | None], State | None]) -> None:
@@ -42,17 +44,17 @@ class RunTrace:
         self._lock = threading.Lock()
 
     def following(self, executor: Executor) -> Executor:
-        """The executor, followed if anybody wants to know."""
+        """Return the executor, wrapped for tracing if traces are on."""
         return _Followed(executor, self) if self._traces.is_on else executor
 
     def task_began(self, kind: str) -> None:
-        """Take in that a task is handed out."""
+        """Record that a task is handed out."""
         now = time.time_ns()
         with self._lock:
             self._steps.setdefault(kind, _Step(now, now)).n_tasks += 1
 
     def task_ended(self, kind: str) -> None:
-        """Take in that a task is home, whatever became of it."""
+        """Record that a task has ended, with any outcome."""
         with self._lock:
             self._steps[kind].ended = time.time_ns()
 
@@ -85,7 +87,7 @@ class RunTrace:
 
 
 class _Followed:
-    """An executor of whose tasks a trace is kept."""
+    """An executor whose tasks are traced."""
 
     def __init__(self, executor: Executor, trace: RunTrace) -> None:
         self._executor = executor

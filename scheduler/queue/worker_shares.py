@@ -1,8 +1,9 @@
-"""How the workers of one machine are shared out over several runs. Pure: what is wanted and what is there in, moves out.
+"""Sharing of one machine's workers among several runs. Pure: demand and current workers in, moves out.
 
-A worker serves one run, and is never taken from a task: it is asked to leave, finishes what it runs, and its place goes to
-another run. Every run that has work gets as many workers as any other, as long as it can use them. Places that cannot be dealt out
-evenly go round: each of them changes hands when its turn is over, to the run that has waited longest.
+A worker serves one run, and its task is never interrupted: it is asked to leave, finishes its task, and its
+seat goes to another run. All runs with work get the same number of workers, as far as they can use them.
+Seats that cannot be divided evenly rotate: when a turn is over, the seat goes to the run that has waited
+longest.
 """
 
 import math
@@ -15,52 +16,52 @@ TURN_SECONDS: Final = 20.0  # a worker takes about two seconds to start
 
 @dataclass(frozen=True)
 class Need:
-    """What a run can use now."""
+    """The current demand of a run."""
 
     run: str
     wants: int
-    """Tasks under way: more workers than that would have nothing to do."""
+    """Tasks in flight; more workers than that would be idle."""
     waited: float = math.inf
     """Seconds since a worker was last started for it."""
 
 
 @dataclass(frozen=True)
 class Seat:
-    """A worker process, and the run that it serves."""
+    """A worker process and the run that it serves."""
 
     number: int
     run: str
     seconds: float
-    """How long it has served."""
+    """Seconds that it has served."""
     is_leaving: bool = False
-    """It was asked to end after its present task."""
+    """It was asked to exit after its current task."""
 
 
 @dataclass(frozen=True)
 class Moves:
-    """What to do now."""
+    """Changes to make now."""
 
     start: tuple[str, ...] = ()
-    """Runs that get a new worker, once for each."""
+    """Runs that get a new worker, listed once per worker."""
     leave: tuple[int, ...] = ()
-    """Numbers of the workers that are to end after their present task."""
+    """Numbers of the workers that are to exit after their current task."""
 
 
 def shares(
     needs: Sequence[Need], seats: Sequence[Seat], n_workers: int, *, turn: float = TURN_SECONDS
 ) -> dict[str, int]:
-    """How many workers each run is to have.
+    """Return the number of workers for each run.
 
     Parameters
     ----------
     needs : sequence of Need
-        Of all runs that are not over, each named once.
+        All active runs, each once.
     seats : sequence of Seat
-        The workers that there are.
+        The current workers.
     n_workers : int
-        How many there may be.
+        Maximum number of workers.
     turn : float
-        Seconds that a place belongs to a run when there are not enough for all.
+        Seconds that a seat belongs to a run when there are not enough for all.
 
     Examples
     --------
@@ -84,9 +85,9 @@ def shares(
 def moves(
     needs: Sequence[Need], seats: Sequence[Seat], n_workers: int, *, turn: float = TURN_SECONDS
 ) -> Moves:
-    """The workers to start and those to send away, so that each run comes to its share.
+    """Return the workers to start and to release, so that each run reaches its share.
 
-    Nobody is sent away unless another run is waiting for that place. Parameters as for :func:`shares`.
+    A worker is released only if another run is waiting for its seat. Parameters as for :func:`shares`.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def moves(
 
 
 def _serving(run: str, seats: Sequence[Seat]) -> list[Seat]:
-    """The workers of a run that stay, the longest there first."""
+    """Return the workers of a run that are not leaving, the longest-serving first."""
     found = [seat for seat in seats if seat.run == run and not seat.is_leaving]
     return sorted(found, key=lambda seat: (-seat.seconds, seat.number))
 
@@ -112,13 +113,16 @@ def _serving(run: str, seats: Sequence[Seat]) -> list[Seat]:
 def _rank(
     need: Need, seats: Sequence[Seat], given: Mapping[str, int], *, turn: float
 ) -> tuple[bool, float, int]:
-    """Where a run stands in the line for the places that go round: whose turn is not over stays, then who has waited longest."""
+    """Return the sort key of a run for the rotating seats.
+
+    Runs whose turn is not over come first, then those that have waited longest.
+    """
     serving = _serving(need.run, seats)
     has_its_turn = len(serving) > given[need.run] and serving[-1].seconds < turn
     return not has_its_turn, -need.waited, len(serving)
 
 
 def _turnabout(missing: Mapping[str, int]) -> list[str]:
-    """Runs by the workers that they lack: the first of each, then the second of each."""
+    """Return the runs by missing workers: the first of each run, then the second of each."""
     rounds = range(max(missing.values(), default=0))
     return [run for number in rounds for run, lacks in missing.items() if lacks > number]
