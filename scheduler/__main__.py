@@ -1,4 +1,4 @@
-"""``python -m scheduler``, which is also the ``mlho`` command: a start that costs little, then the command."""
+"""``python -m scheduler``, which is also the ``mlho`` command: a cheap start, then the command."""
 
 import sys
 
@@ -6,10 +6,10 @@ from scheduler.engine.forkserver import begin_server
 
 
 def main() -> int:
-    """Run the command; return its exit code.
+    """Run the command. Return its exit code.
 
-    Worker processes import the module that started the program, so that this one imports nothing of the command before
-    it is called. Their server imports what they need while the command itself still does.
+    Worker processes import the module that started the program, so this module imports nothing of the command
+    before it is called. The fork server does its imports while the command still does its own.
     """
     if sys.argv[1:2] == ["run"] and not any(word.startswith("--broker") for word in sys.argv):
         begin_server()

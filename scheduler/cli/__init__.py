@@ -1,1 +1,1 @@
-"""The ``mlho`` command: its parser, its sub-commands, and what it shows on a terminal."""
+"""The ``mlho`` command: its parser, its subcommands, and its terminal output."""

@@ -1,6 +1,6 @@
-"""What ``mlho`` does with runs in a cluster, by the user's kubeconfig: submit, wait, status, suspend, resume, cancel, logs, export.
+"""Cluster commands of ``mlho``, by the user's kubeconfig: submit, wait, status, suspend, resume, cancel, logs, export.
 
-What it says of a run in a cluster it says in the words that it has for one on this machine.
+The output for a run in a cluster uses the same terms as for a local run.
 """
 
 import argparse
@@ -33,11 +33,11 @@ _NAMES: Final = {
     "srun": "ScoringRun",
 }
 _ENDS: Final = {"Succeeded": 0, "Failed": 1, "Cancelled": 3}
-TIMED_OUT: Final = 124  # as timeout(1) has it
+TIMED_OUT: Final = 124  # exit code of timeout(1)
 
 
 def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the commands that need no more than a cluster."""
+    """Add the commands that work on a cluster only."""
     parser = commands.add_parser("submit", parents=[common], help="start a run in a Kubernetes cluster")
     parser.add_argument("spec", type=Path, help="the specification or resource (YAML)")
     parser.add_argument(
@@ -62,7 +62,7 @@ def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None
 
 
 def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command that copies what came out, from any store."""
+    """Add the command that copies the outputs of a run from any store."""
     parser = commands.add_parser(
         "export",
         parents=[common],
@@ -82,7 +82,7 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which cluster, and where in it."""
+    """Add the options that select the cluster and the namespace."""
     parser.add_argument("--context", help="of the kubeconfig (default: the current one)")
     parser.add_argument("--namespace", "-n", help="(default: the context's)")
 
@@ -98,7 +98,7 @@ def _add_timeout(parser: argparse.ArgumentParser) -> None:
 
 
 def is_in_cluster(run: str | None) -> bool:
-    """Whether a run is named as Kubernetes does: kind/name."""
+    """Return whether a run is named as in Kubernetes: kind/name."""
     return run is not None and run.partition("/")[0].lower() in _NAMES
 
 
@@ -137,7 +137,7 @@ def _submit(options: argparse.Namespace) -> int:
     if options.namespace is None:
         namespace = obj["metadata"].get("namespace") or namespace
     obj["metadata"] = {**obj["metadata"], "namespace": namespace}
-    from_resource(obj)  # says what is wrong in our words, before the cluster does
+    from_resource(obj)  # reports errors in our own terms, before the cluster rejects the resource
     shown = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
     try:
         cluster.create(RUN_KINDS[obj["kind"]], obj)
@@ -166,7 +166,7 @@ def _wait_command(options: argparse.Namespace) -> int:
 
 
 def _wait(cluster: "Cluster", namespace: str, run: str, seconds: float) -> int:
-    """Wait for a run to end, showing what changes; the exit code says how."""
+    """Wait for a run to end and print its changes. Return the exit code for its phase."""
     from scheduler.api.client import ClusterUnavailable
 
     kind, name = _named(run)
@@ -199,7 +199,7 @@ def _print_outputs(run: str, outputs: Mapping[str, str]) -> None:
 
 
 def show_status(options: argparse.Namespace) -> int:
-    """Print the status of a run in a cluster as JSON: what ``mlho status`` says of any run, and the resource's own status."""
+    """Print the status of a run in a cluster as JSON: the fields of ``mlho status``, then the resource's own status."""
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     status = cluster.get(kind, namespace, name).get("status") or {}
@@ -208,7 +208,7 @@ def show_status(options: argparse.Namespace) -> int:
 
 
 def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
-    """The status of a resource, begun with what ``mlho status`` says of a run on a queue."""
+    """Return a resource's status, preceded by the fields that ``mlho status`` prints for a run on a queue."""
     tasks = status.get("tasks") or {}
     states = {"Succeeded": State.FINISHED, "Failed": State.FAILED, "Cancelled": State.CANCELLED}
     state = (
@@ -227,7 +227,7 @@ def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_in_cluster(options: argparse.Namespace) -> str:
-    """Id of the run of a resource, for a command that reads its store."""
+    """Return the run id of a resource, for a command that reads its store."""
     if not options.store.startswith("s3://"):
         raise SpecError(
             f"--store: expected the bucket of {options.run}; got a folder of this machine. Give --store s3://bucket/prefix, the chart's store.uri."
@@ -243,7 +243,7 @@ def run_in_cluster(options: argparse.Namespace) -> str:
 
 
 def cancel_in_cluster(options: argparse.Namespace) -> int:
-    """Have a run cancelled."""
+    """Request the cancellation of a run."""
     return _want(options, DesiredState.CANCELLED, "cancelled. Its workers and its queue go within seconds.")
 
 
@@ -295,7 +295,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _exportable(options: argparse.Namespace) -> tuple[str, str, str | None]:
-    """Store, run id and result digest of a run in a cluster, as its status says."""
+    """Return store address, run id and result digest of a run in a cluster, from its status."""
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     status = cluster.get(kind, namespace, name).get("status") or {}
@@ -322,6 +322,6 @@ def add_operate(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _operate(options: argparse.Namespace) -> int:
-    from scheduler.replica.program import operate  # brings the kubernetes client, which takes its time
+    from scheduler.replica.program import operate  # imports the kubernetes client, which is slow
 
     return operate(options)

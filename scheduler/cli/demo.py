@@ -1,6 +1,6 @@
-"""``mlho demo``: a cohort in which it is known what matters, a specification for it, and the check of what came back.
+"""``mlho demo``: a cohort with known effects, a specification for it, and a check of the result.
 
-The cohort is made in a process of its own: this one stays free of numpy, as all of the scheduler does.
+The cohort is generated in a separate process, because the scheduler does not import numpy.
 """
 
 import subprocess
@@ -58,23 +58,23 @@ _RIVAL: Final = """\
 
 
 def make_demo(folder: Path, *, n_patients: int, seed: int = _SEED, with_rival: bool = True) -> Path:
-    """Write the demo's cohort and specification; return the path of the specification.
+    """Write the demo's cohort and specification. Return the path of the specification.
 
-    A cohort that is there already, whole and of this size, is kept. A specification is written again each time.
+    A complete cohort of this size that already exists is kept. The specification is always rewritten.
 
     Parameters
     ----------
     folder : Path
     n_patients : int
     seed : int
-        Of the cohort and of the run.
+        Seed of the cohort and of the run.
     with_rival : bool
-        Whether xgboost is compared with glmboost; the consensus is glmboost's either way.
+        Whether xgboost is compared with glmboost. The consensus model is glmboost in both cases.
 
     Raises
     ------
     MlhoError
-        The cohort cannot be made; the message says why.
+        The cohort cannot be generated; the message gives the reason.
     """
     arguments = {
         "n_patients": n_patients,
@@ -91,19 +91,19 @@ def make_demo(folder: Path, *, n_patients: int, seed: int = _SEED, with_rival: b
 
 
 def check_planted(folder: Path, result: dict[str, Any]) -> Group:
-    """Tell which planted effects a run found.
+    """Show which planted effects a run found.
 
     Parameters
     ----------
     folder : Path
-        Of the demo's cohort, with ``truth.json``.
+        Folder of the demo's cohort, with ``truth.json``.
     result : dict
         The run's ``result.json``.
 
     Returns
     -------
     Group
-        A table with a row for each planted code, and a last line that counts.
+        A table with a row for each planted code, and a last line with the counts.
     """
     truth = read_truth(folder)
     features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}

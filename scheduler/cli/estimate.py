@@ -1,6 +1,7 @@
-"""What a run would do: tasks, bytes, and a rough time, from the specification, the manifest and the rows of two tables.
+"""Estimate of a run: tasks, bytes, and approximate time, from the specification, the manifest and two row counts.
 
-The rows are looked up by ``mlho plan`` alone: reading a footer takes pyarrow, which the scheduler starts without.
+Only ``mlho plan`` counts rows: reading a file footer needs pyarrow, which the scheduler does not import at
+start.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from scheduler.engine.ready_tasks import Progress
 if TYPE_CHECKING:
     from mlho.sources.counting import RowCount
 
-# Measured on two shared cores; an estimate says "about", and the progress bar knows better after a minute.
+# Measured on two shared cores. The estimate is approximate; the progress bar is more precise after a minute.
 _READ_ROWS_A_SECOND: Final = 600_000
 _PACKED_ROWS_A_SECOND: Final = 3_000_000
 _STAGE_SECONDS: Final = 1.0  # of any other stage
@@ -28,19 +29,19 @@ _BLOCK_PATIENTS: Final = 16_384
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of the labels, which are the samples but for those that a rule drops, and of the events."""
+    """Row counts of the labels, which equal the samples except for those that a rule drops, and of the events."""
 
     labels: "RowCount"
     events: "RowCount"
 
 
 def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
-    """Rows of the labels and the events, from footers and samples; of objects by ranges.
+    """Return the row counts of labels and events, from footers and samples. Objects are read by byte ranges.
 
     Raises
     ------
     DataError
-        A file is not what its suffix says.
+        The content of a file does not match its suffix.
     """
     from mlho.sources.counting import count_rows
     from mlho.sources.files import InputFile
@@ -59,7 +60,7 @@ def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
 
 
 def estimate(spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int) -> Table:
-    """Tasks by stage with bytes and time, and what they rest on."""
+    """Return a table of tasks, bytes and time by stage, with the basis of the estimate."""
     events = sum(file.size for file in manifest.tables["events"])
     n_samples = max(1, rows.labels.n_rows)
     plan = plan_run(spec.spec, manifest, n_blocks=-(-n_samples // _BLOCK_PATIENTS), n_samples=n_samples)
@@ -94,7 +95,7 @@ def _seconds(spec: RunSpec, rows: Rows, *, is_by_fold: bool) -> dict[str, float]
     return {
         "encode": rows.events.n_rows / _READ_ROWS_A_SECOND,
         "pack": rows.events.n_rows / _PACKED_ROWS_A_SECOND,
-        # Folds of the final model that are tasks are learned beside the others.
+        # Folds of the final model that are tasks run in parallel with those of the iterations.
         "learn": learning + (model if is_beside else 0.0) + _STAGE_SECONDS,
         "model": (0.0 if is_beside else model) + _STAGE_SECONDS,
     }

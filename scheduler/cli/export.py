@@ -1,4 +1,6 @@
-"""A finished run's files in a folder: fetched from its store, verified, and there whole or not at all."""
+"""Export of a finished run's files to a folder: fetched from its store, verified, and written
+completely or not at all.
+"""
 
 import hashlib
 import json
@@ -27,7 +29,7 @@ Content = bytes | Path
 
 @dataclass(frozen=True)
 class Exported:
-    """What is in the folder now.
+    """The contents of the folder after an export.
 
     Attributes
     ----------
@@ -35,9 +37,9 @@ class Exported:
     folder : Path
     n_files, n_bytes : int
     is_new : bool
-        Whether this call wrote it; an equal folder is left as it is.
+        Whether this call wrote the folder; a folder with equal content is left unchanged.
     outputs : dict
-        What people look for, in the words of a custom resource's ``status.outputs``.
+        The main outputs, under the field names of a custom resource's ``status.outputs``.
     """
 
     run: str
@@ -57,22 +59,22 @@ def export_run(store: Store, run: str, folder: Path, *, expected_digest: str | N
     run : str
         The run's id.
     folder : Path
-        New; or it holds these very files, and is left as it is. It appears only when it is whole.
+        A new folder, or one with exactly these files, which is left unchanged. It appears only when it is complete.
     expected_digest : str, optional
-        The ``resultDigest`` that whoever names the run was told.
+        The ``resultDigest`` that the caller knows, such as from a resource's status.
 
     Raises
     ------
     SpecError
-        The run is not in the store or not finished, or the folder holds something else.
+        The run is not in the store or not finished, or the folder has other content.
     ArtifactDamaged
-        Bytes are not those that were committed.
+        The bytes differ from those that were committed.
     """
     kind, prefix = _kind_of(store, run)
     if kind == "ScoringRun":
         files, outputs = _scores(store, run, prefix), {"scores": f"{prefix}/{_MANIFEST}"}
     else:
-        result = _committed(store, run, RESULT)  # published last: it means that the run has ended
+        result = _committed(store, run, RESULT)  # published last: it marks the run as finished
         digest = _result_digest(result, expected_digest, run)
         files = {RESULT: result, **_beside_the_result(store, run)}
         outputs = {"resultDigest": digest, "bundle": BUNDLE, "report": REPORT}
@@ -82,7 +84,10 @@ def export_run(store: Store, run: str, folder: Path, *, expected_digest: str | N
 
 
 def output_lines(run: str, outputs: Mapping[str, str]) -> Iterator[str]:
-    """What came out of a run, one line each: the same of a run here, of one in a cluster, and of an exported one."""
+    """Yield the outputs of a run, one line each.
+
+    A local run, a run in a cluster and an exported run print the same lines.
+    """
     yield f"run      {run}"
     for name, key in (("result", "resultDigest"), *((own, own) for own in ("bundle", "report", "scores"))):
         if outputs.get(key):
@@ -90,7 +95,7 @@ def output_lines(run: str, outputs: Mapping[str, str]) -> Iterator[str]:
 
 
 def split_output(address: str, run: str) -> str:
-    """The address of the store in which an output of a run is.
+    """Return the address of the store that contains an output of a run.
 
     Examples
     --------
@@ -122,7 +127,10 @@ def _beside_the_result(store: Store, run: str) -> dict[str, Content]:
 
 
 def _scores(store: Store, run: str, prefix: str) -> dict[str, Content]:
-    """The manifest, which is published last, and what it names; parts stay in files, for they may be large."""
+    """Return the manifest, which is published last, and the files that it names.
+
+    Parts stay in files, because they may be large.
+    """
     content = _committed(store, run, f"{prefix}/{_MANIFEST}")
     files: dict[str, Content] = {f"{prefix}/{_MANIFEST}": content}
     files[f"{prefix}/scores.json"] = _committed(store, run, f"{prefix}/scores.json")
@@ -132,7 +140,7 @@ def _scores(store: Store, run: str, prefix: str) -> dict[str, Content]:
 
 
 def _committed(store: Store, run: str, name: str) -> bytes:
-    """A published file, verified: it is the copy of a blob, whose name is the digest of its bytes."""
+    """Return a published file after verification: it is a copy of a blob, whose name is the digest of its bytes."""
     try:
         content = store.get(run_key(run, name))
     except ArtifactNotFound:
@@ -150,7 +158,7 @@ def _committed(store: Store, run: str, name: str) -> bytes:
 
 
 def _result_digest(content: bytes, expected: str | None, run: str) -> str:
-    # Importing its models takes a fifth of a second, which other commands need not wait for.
+    # Importing its models takes a fifth of a second, which other commands do not need.
     from mlho.report.result import result_digest
 
     found = result_digest(json.loads(content))
@@ -163,7 +171,7 @@ def _result_digest(content: bytes, expected: str | None, run: str) -> str:
 
 
 def _write(folder: Path, files: Mapping[str, Content]) -> bool:
-    """Write all files, or none; tell whether there was anything to write."""
+    """Write all files or none. Return whether the folder was written."""
     if folder.exists() or folder.is_symlink():
         if _holds(folder, files):
             return False

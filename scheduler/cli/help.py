@@ -1,4 +1,4 @@
-"""What ``mlho --help`` says."""
+"""Help texts of the ``mlho`` command."""
 
 from typing import Final
 

@@ -18,7 +18,7 @@ MIN_SECONDS: Final = 1.0  # between two lines of a run
 
 
 class JsonProgress:
-    """A display that writes a line when something has changed, at most one each second for each run, and one at the end."""
+    """A display that writes a line on each change, at most one per second and run, and one at the end."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -33,18 +33,18 @@ class JsonProgress:
         pass
 
     def tracks(self, names: Mapping[str, str]) -> list[Track]:
-        """Lines for each run (id to name)."""
+        """Return a track for each run (id to name)."""
         return [JsonTrack(name, run, self.write) for run, name in names.items()]
 
     def write(self, line: str) -> None:
-        """Write one line, whole."""
+        """Write one complete line."""
         with self._lock:
             self._stream.write(line + "\n")
             self._stream.flush()
 
 
 class JsonTrack(Track):
-    """One run's lines."""
+    """The JSON lines of one run."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class JsonTrack(Track):
         self._next = -float("inf")
 
     def show(self, facts: Facts) -> None:
-        """Write a line, unless nothing has changed or the last one was a moment ago."""
+        """Write a line, unless nothing has changed or the last line is less than a second old."""
         self._latest = facts
         if _without_rate(facts) == _without_rate(self._shown) or self._clock() < self._next:
             return
@@ -70,18 +70,18 @@ class JsonTrack(Track):
         self._write(line_of(facts, name=self.name, run=self.run, state=state_of(facts)))
 
     def end(self, state: str) -> None:
-        """Write the last line: how the run ended."""
+        """Write the last line, with the final state of the run."""
         facts = replace(self._latest, rate=None, seconds_left=None, running=0, is_degraded=False, outage=None)
         self._write(line_of(facts, name=self.name, run=self.run, state=state))
 
 
 def state_of(facts: Facts) -> str:
-    """``degraded`` while the queue or the store does not answer, else ``running``."""
+    """Return ``degraded`` while the queue or the store is unavailable, else ``running``."""
     return "degraded" if facts.is_degraded or facts.outage else "running"
 
 
 def line_of(facts: Facts, *, name: str, run: str, state: str) -> str:
-    """The line for these facts."""
+    """Return the JSON line for these facts."""
     fields = {
         "event": EVENT,
         "timestamp": _moment(time.time()),

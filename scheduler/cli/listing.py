@@ -48,7 +48,7 @@ def _state_of_scoring(store: Store, run: str) -> tuple[str, str]:
 
 
 def runs_of(store: Store, *, kind: str | None = None) -> dict[str, str]:
-    """Runs of a store, of one kind or of all: id to name."""
+    """Return the runs of a store, of one kind or of all kinds: id to name."""
     found = {}
     for key in store.keys(f"{RUNS}/"):
         parts = key.split("/")
@@ -60,12 +60,12 @@ def runs_of(store: Store, *, kind: str | None = None) -> dict[str, str]:
 
 
 def find_run(store: Store, wanted: str | None, *, kind: str | None = None) -> str:
-    """Id of the run with a name, an id or the beginning of one; the only one where nothing is wanted.
+    """Return the id of the run with this name, id or id prefix. Without one, return the only run.
 
     Raises
     ------
     SpecError
-        None or several match.
+        No run matches, or several do.
     """
     runs = runs_of(store, kind=kind)
     matches = [
@@ -79,12 +79,12 @@ def find_run(store: Store, wanted: str | None, *, kind: str | None = None) -> st
 
 
 def result_of(store: Store, run: str) -> dict[str, Any]:
-    """``result.json`` of a training run.
+    """Return ``result.json`` of a training run.
 
     Raises
     ------
     SpecError
-        It is not finished.
+        The run is not finished.
     """
     try:
         result: dict[str, Any] = json.loads(store.get(run_key(run, "result.json")))

@@ -45,11 +45,11 @@ from scheduler.cli.run import (
 from scheduler.engine.manifest import data_root, make_manifest
 
 DEFAULT_STORE: Final = "mlho-store"
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
+INTERRUPTED: Final = 130  # 128 + SIGINT, the shell convention
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
+    """Run the command. Return its exit code."""
     options = _parser().parse_args(arguments)
     configure(options.log, verbose=options.log == "json")
     try:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader has gone; say nothing more
+        )  # the reader has closed the pipe; write nothing more
         return 0
     except Exception as error:
         if _is_interrupt(error):
@@ -76,7 +76,7 @@ def _say_stopped() -> int:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Tell whether Ctrl-C is behind an error: it came while compiled code called ours, which wraps what it catches."""
+    """Return whether Ctrl-C caused an error: compiled code wraps exceptions from its callbacks."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -159,7 +159,7 @@ def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) -> None:
-    """``--workers``; with a ``default`` of ``None`` it may be 0, and depends on the broker if it is not given."""
+    """Add ``--workers``. With a ``default`` of ``None``, 0 is allowed and the default depends on the broker."""
     parser.add_argument(
         "--workers",
         type=_positive if default is not None else _not_negative,
@@ -297,7 +297,7 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _store_there(options: argparse.Namespace) -> Store:
-    """The store, for a command that only reads: a folder that is not there is none, and is not made."""
+    """Return the store for a read-only command. A folder that does not exist is an error and is not created."""
     if "://" not in options.store and not Path(options.store).is_dir():
         raise SpecError(
             f"--store {options.store}: no such folder, so it has no runs. Give the folder or the bucket of yours (--store, or "
@@ -307,7 +307,9 @@ def _store_there(options: argparse.Namespace) -> Store:
 
 
 def _broker(options: argparse.Namespace) -> str | None:
-    """The broker of the command line or the environment, if there is one that others can reach."""
+    """Return the broker of the command line or the environment, unless it is embedded and only its own
+    command can reach it.
+    """
     from scheduler.queue.embedded_server import EMBEDDED
 
     broker = Settings.from_environment().broker_at(options.broker)
@@ -367,7 +369,7 @@ def _show(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     store = _store_there(options)
     run = find_run(store, options.run, kind="TrainingRun")
-    result_of(store, run)  # says so if it is not finished
+    result_of(store, run)  # raises if it is not finished
     terminal.out.print(str(store.path(run_key(run, "report.html"))), markup=False)
     return 0
 

@@ -1,4 +1,4 @@
-"""What ``mlho run`` and ``mlho score`` do: prepare, carry out here or on a queue, one or several, and say what came out."""
+"""The commands ``mlho run`` and ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,14 +40,14 @@ PROGRESS: Final = ("auto", "json", "none")
 
 
 class Display(Protocol):
-    """Where progress is shown."""
+    """A display of progress."""
 
     def tracks(self, names: Mapping[str, str]) -> list[terminal.Track]:
-        """A place for each run (id to name)."""
+        """Return a track for each run (id to name)."""
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """``mlho run``: one specification, or several at once."""
+    """Run ``mlho run`` with one specification, or with several at once."""
     _refuse_what_needs_a_queue(options)
     if len(options.spec) > 1:
         return _run_several(options)
@@ -59,7 +59,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 
 def score_command(options: argparse.Namespace) -> int:
-    """``mlho score``."""
+    """Run ``mlho score``."""
     from scheduler.cli.show_scores import show_scores
     from scheduler.engine.scoring_run import prepare_scoring
 
@@ -84,7 +84,7 @@ def _refuse_what_needs_a_queue(options: argparse.Namespace) -> None:
 
 
 def usable_store(options: argparse.Namespace) -> Store:
-    """The store, once it has shown what it can do; said once if it is used in compat mode."""
+    """Return the store after probing its capabilities. Print a note if it is used in compat mode."""
     store = open_store(options.store)
     probe_store(store)
     if not store.has_one_winner and options.log == "text":
@@ -93,7 +93,7 @@ def usable_store(options: argparse.Namespace) -> Store:
 
 
 def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
-    """A training run, once its tables are found."""
+    """Return a training run with its tables located and pinned."""
     data = data_root(spec, spec_path)
     manifest = make_manifest(spec.spec.data.tables, data)
     tell_left_out(manifest)
@@ -101,13 +101,13 @@ def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
 
 
 def tell_left_out(manifest: Manifest) -> None:
-    """Warn before the work begins of files that are not read; the result says it again."""
+    """Warn before the start about files that are not read. The result repeats the warning."""
     for sentence in terminal.left_out_sentences(manifest.left_out_facts()):
         _tell(f"Warning: {sentence}")
 
 
 def carry_out_one(run: Undertaking, name: str, options: argparse.Namespace) -> Finished:
-    """Carry a run out as the options say, and show how far it is."""
+    """Carry out a run with the given options, and show its progress."""
     with _display(options) as display:
         (track,) = display.tracks({run.run_id: name})
         state = "failed"
@@ -142,7 +142,7 @@ def _carry_out(run: Undertaking, options: argparse.Namespace, track: terminal.Tr
 
 
 class _Counting:
-    """An executor that counts the tasks that it is given again."""
+    """An executor wrapper that counts the tasks that are submitted again."""
 
     def __init__(self, executor: Executor, counts: LocalCounts) -> None:
         self._executor = executor
@@ -158,7 +158,7 @@ class _Counting:
 
 
 def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace, track: terminal.Track) -> Finished:
-    from scheduler.queue.run import carry_out_on_queue, settings_for  # Celery takes its time to import
+    from scheduler.queue.run import carry_out_on_queue, settings_for  # importing Celery is slow
 
     broker, settings = settings_for(options.broker)
     with _metrics_page(options) as page:
@@ -168,7 +168,7 @@ def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace, track: te
 
 
 class _Watch:
-    """Passes on what becomes of a run on a queue: to the display and to Prometheus."""
+    """Forwards the progress of a run on a queue to the display and to Prometheus."""
 
     def __init__(self, run: str, track: terminal.Track, page: "MetricsPage | None") -> None:
         self.track = track
@@ -177,19 +177,19 @@ class _Watch:
         self._metrics: RunMetrics | None = None
 
     def begun(self, _execution: "Execution", executor: "QueueExecutor") -> None:
-        """Take in what counts the run's tasks."""
+        """Connect the run's counters."""
         self.track.follow(executor.figures)
         if self._page is not None:
             self._metrics = self._page.add(self._run, executor.figures)
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Pass on where the run is."""
+        """Forward the progress of the run."""
         if self._metrics is not None:
             self._metrics.update(stages, running)
         self.track.update(stages, running)
 
     def end(self, state: str) -> None:
-        """Show that the run is over; its series end."""
+        """Show that the run has ended, and remove its metrics."""
         self.track.end(state)
         if self._page is not None:
             self._page.remove(self._run)
@@ -221,7 +221,7 @@ def _place(broker: str, options: argparse.Namespace) -> "Place":
 
 
 def _run_several(options: argparse.Namespace) -> int:
-    """Check all, then carry out all; the exit code is the highest of theirs."""
+    """Check all specifications, then carry out all runs. Return the highest exit code."""
     if options.broker is None:
         raise SpecError(
             f"mlho run: {len(options.spec)} specifications share the workers of a queue, and none is given. Add "
@@ -247,7 +247,7 @@ def _run_several(options: argparse.Namespace) -> int:
 
 
 def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, Run]:
-    """The runs by their ids; specifications that ask for the same are one run."""
+    """Return the runs by id. Specifications that define the same run are merged."""
     runs: dict[str, Run] = {}
     paths_of: dict[str, Path] = {}
     for path in paths:
@@ -273,7 +273,7 @@ def _state_of(ended: "Ended") -> str:
 
 
 def _print_ended(run: Run, ended: "Ended", store_address: str) -> int:
-    """Say in a few lines what became of one run of several; return its exit code."""
+    """Print the result of one of several runs. Return its exit code."""
     name = run.spec.metadata.name
     if ended.finished is None:
         error = ended.error
@@ -296,11 +296,11 @@ def _tell(words: str) -> None:
 
 
 def _tell_nobody(_: str) -> None:
-    """The log says it."""
+    """Ignore the sentence: the log has it."""
 
 
 def print_finished(run: Run, finished: Finished, store_address: str) -> None:
-    """Say what came out of a training run, and where it is."""
+    """Print the results of a training run, and where they are."""
     result = result_of(run.store, finished.run_id)
     for sentence in terminal.result_sentences(result):
         terminal.out.print(sentence, markup=False)

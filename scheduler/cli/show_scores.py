@@ -1,4 +1,4 @@
-"""What the command shows of a scoring run: its plan, and its scores as counts. Never a patient."""
+"""Output of the command for a scoring run: its plan, and its scores as counts. Never a patient."""
 
 import json
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from scheduler.engine.plan import Manifest
 from scheduler.engine.ready_tasks import Progress
 from scheduler.engine.scoring_run import SCORES_MANIFEST, ScoringRun
 
-# Measured on two shared cores with glmboost and five reasons; an estimate says "about".
+# Measured on two shared cores with glmboost and five reasons. The estimate is approximate.
 _EVENT_BYTES_A_SECOND: Final = 8e6
 _START_SECONDS: Final = 3.0
 
 
 def read_manifest(store: Store, run: str) -> dict[str, Any]:
-    """The manifest of a finished scoring run.
+    """Return the manifest of a finished scoring run.
 
     Raises
     ------
     SpecError
-        It is not finished.
+        The run is not finished.
     """
     spec = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
     prefix = spec.get("output", {}).get("prefix", "scores")
@@ -40,7 +40,7 @@ def read_manifest(store: Store, run: str) -> dict[str, Any]:
 
 
 def sentences(scores: dict[str, Any]) -> Iterator[str]:
-    """The scores in words, the most important first."""
+    """Yield a summary of the scores in sentences, the most important first."""
     kind = "risk" if scores["predictive"] else "association (no index date: this is no prediction)"
     who = f"{scores['samples']:,} scores of {scores['patients']:,} patients"
     yield f"{who}: {kind} of {scores['outcome']}."
@@ -59,13 +59,13 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
 
 
 def tables(scores: dict[str, Any]) -> Iterator[Table]:
-    """Alerts by threshold, and the ledger."""
+    """Yield the table of alerts by threshold, and the ledger."""
     yield alerts_table(scores)
     yield terminal.ledger_table(scores["ledger"])
 
 
 def alerts_table(scores: dict[str, Any]) -> Table:
-    """How many samples each threshold of the bundle flags."""
+    """Return a table with the number of samples that each threshold of the bundle flags."""
     table = Table(title="Alerts", title_justify="left", show_edge=False)
     table.add_column("threshold")
     for name in ("probability at least", "alerts", "of all"):
@@ -91,7 +91,7 @@ def show_scores(store: Store, run: str) -> None:
 
 
 def plan_table(run: ScoringRun, *, n_workers: int) -> Table:
-    """Tasks by stage with bytes and a rough time, from the specification and the manifest alone."""
+    """Return a table of tasks, bytes and approximate time by stage, from the specification and the manifest alone."""
     events = sum(file.size for file in run.manifest.tables["events"])
     table = Table(title=f"Plan of {run.spec.metadata.name}", title_justify="left", show_edge=False)
     table.add_column("stage")

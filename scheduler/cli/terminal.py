@@ -1,4 +1,4 @@
-"""What the command shows on a terminal: a progress bar while it works, and tables in words. Quiet in a pipe."""
+"""Terminal output of the command: progress bars while it works, and result tables. No bars in a pipe."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -29,10 +29,10 @@ STAGE_WORDS: Final = {
 
 
 class SafeConsole(Console):
-    """A console that shows control characters of the data as signs; its own styles are its own."""
+    """A console that escapes control characters in the data, but keeps its own styles."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Return the pieces to be written, those of text without control characters."""
+        """Return the segments to write. Control characters in text segments are escaped."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -45,7 +45,7 @@ err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Track:
-    """One run on a display; this one shows nothing."""
+    """One run on a display. This base class shows nothing."""
 
     def __init__(self, name: str, run: str = "") -> None:
         self.name = name
@@ -53,22 +53,22 @@ class Track:
         self.pace = Pace(LocalCounts())
 
     def follow(self, counts: Counts) -> None:
-        """Take retries and the like from here."""
+        """Read retries and other counters from this object."""
         self.pace.counts = counts
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show where the run is."""
+        """Show the progress of the run."""
         self.show(self.pace.take(stages, running))
 
     def show(self, facts: Facts) -> None:
         """Show these facts."""
 
     def end(self, state: str) -> None:
-        """Show that the run is over: ``finished``, ``failed`` or ``stopped``."""
+        """Show that the run has ended: ``finished``, ``failed`` or ``stopped``."""
 
 
 class ProgressBars:
-    """A display with a bar for each run: stage, tasks done, what is under way, rate and time left; nothing in a pipe."""
+    """A display with a bar for each run: stage, completed and running tasks, rate and time left. Disabled in a pipe."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._bars = Progress(
@@ -92,7 +92,7 @@ class ProgressBars:
         self._bars.stop()
 
     def tracks(self, names: Mapping[str, str]) -> list[Track]:
-        """A bar for each run (id to name), with its name if there are several."""
+        """Return a bar for each run (id to name), labelled with its name if there are several."""
         return [_Bar(self._bars, name if len(names) > 1 else "", run) for run, name in names.items()]
 
 
@@ -118,7 +118,7 @@ class _Bar(Track):
 
 
 def words_of(facts: Facts) -> str:
-    """The facts that a bar does not show by itself: ``2 running, 1 retried, 0.8/s, 41 s left``."""
+    """Return the facts that the bar itself does not show: ``2 running, 1 retried, 0.8/s, 41 s left``."""
     words = [f"{facts.running} running"]
     words += [f"{facts.slots} slots"] if facts.slots else []
     words += [f"{facts.retried} retried"] if facts.retried else []
@@ -131,7 +131,9 @@ def words_of(facts: Facts) -> str:
 
 
 def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
-    """Say which files of the tables' folders are not read, from :meth:`scheduler.engine.plan.Manifest.left_out_facts`."""
+    """Name the files in the tables' folders that are not read, from
+    :meth:`scheduler.engine.plan.Manifest.left_out_facts`.
+    """
     sentences = []
     for table, facts in left_out.items():
         more = facts["files"] - len(facts["first"])
@@ -141,13 +143,13 @@ def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
 
 
 def result_sentences(result: Mapping[str, Any]) -> list[str]:
-    """What a result says first: its summary, its warnings, and what was not read."""
+    """Return the first sentences of a result: its summary, its warnings, and the files that were not read."""
     warnings = [*result["warnings"], *left_out_sentences(result["inputs"].get("left_out", {}))]
     return [*result["summary"], *(f"Warning: {own}" for own in warnings)]
 
 
 def duration(seconds: float) -> str:
-    """A duration as people say it: ``41 s``, ``3 min``, ``2.5 h``."""
+    """Return a readable duration: ``41 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -156,7 +158,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """A size as people say it: ``3.1 MB``."""
+    """Return a readable size: ``3.1 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
@@ -165,7 +167,7 @@ def size(n_bytes: float) -> str:
 
 
 def ledger_table(ledger: dict[str, Any]) -> Table:
-    """The ledger of a result: every row used, or dropped by a named rule."""
+    """Return the ledger of a result as a table: every row used, or dropped by a named rule."""
     table = Table(title="Event rows", title_justify="left", show_edge=False)
     table.add_column("rule")
     table.add_column("rows", justify="right")
@@ -178,7 +180,7 @@ def ledger_table(ledger: dict[str, Any]) -> Table:
 
 
 def attrition_table(cohort: dict[str, Any]) -> Table:
-    """Patients and samples left after each rule."""
+    """Return a table of the patients and samples left after each rule."""
     table = Table(title="Cohort", title_justify="left", show_edge=False)
     for name in ("step", "patients", "samples"):
         table.add_column(name, justify="left" if name == "step" else "right")
@@ -188,12 +190,12 @@ def attrition_table(cohort: dict[str, Any]) -> Table:
 
 
 def _shown(n: int | None) -> str:
-    """A count; one that would tell of a few patients is not in the result."""
+    """Return a count as text. Small counts are withheld in the result, to protect patients."""
     return "not shown" if n is None else f"{n:,}"
 
 
 def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
-    """The surest features with their confidence scores and odds ratios."""
+    """Return a table of the features with the highest confidence scores, with their odds ratios."""
     table = Table(title="Features that come back", title_justify="left", show_edge=False)
     table.add_column("feature")
     for name in ("confidence", "seen in", "odds ratio (95 % interval)"):
@@ -210,7 +212,7 @@ def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
 
 
 def _odds_words(feature: dict[str, Any]) -> str:
-    # The schema of a result takes a moment to build, and most commands do without.
+    # The schema of a result takes time to build, and most commands do not need it.
     from mlho.report.odds import shown_odds
     from mlho.report.result import OddsRatio
     from mlho.report.words import odds as odds_words
