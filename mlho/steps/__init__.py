@@ -1,4 +1,4 @@
-"""One file per kind of task: inputs by key, one artifact out. Adding a step is its file and one line here."""
+"""One module per kind of task. A task reads inputs by key and writes one artifact. To add a step, add a module and one line here."""
 
 from collections.abc import Mapping
 from typing import Final

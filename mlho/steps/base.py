@@ -1,4 +1,4 @@
-"""Steps and tasks: what every kind of work has in common.
+"""Steps and tasks: the base classes of every kind of work.
 
 A *step* is a kind of work; a *task* is one step on given inputs. A task's key is the hash of all that determines its
 output: kind, version, parameters and the digests of its inputs. Its output is one artifact: named files as blobs, and a
@@ -30,7 +30,7 @@ from mlho.store.keys import blob_key
 
 _MANY: Final = 1_000
 _REGISTRY: Final[dict[str, "Step"]] = {}
-UNREAD: Final = "-"  # stands for a table that a step does not read
+UNREAD: Final = "-"  # placeholder for a table that a step does not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Task(BaseModel):
 
     @property
     def key(self) -> str:
-        """Hash of all that determines the output; who made the inputs, and where they are, is no part of it."""
+        """Hash of everything that determines the output. The producers and the location of the inputs are not part of it."""
         sources = map(InputFile.plain, self.sources)
         return digest_of_fields(
             {
@@ -83,11 +83,11 @@ class Task(BaseModel):
 
     @property
     def _is_long(self) -> bool:
-        """Whether it names so many files or tasks that its JSON is made piece by piece: memory is dearer then than time."""
+        """Whether the task names so many files or tasks that its JSON is written in pieces, to save memory at the cost of time."""
         return len(self.sources) + sum(map(len, self.inputs.values())) > _MANY
 
     def document(self) -> bytes:
-        """Itself as JSON; of a long one no second copy is made on the way."""
+        """Return the task as JSON. A long one is written in pieces, without a second copy in memory."""
         if not self._is_long:
             return self.model_dump_json().encode()
         long = {
@@ -112,7 +112,7 @@ class Artifact:
     commit: Commit
 
     def path(self, name: str) -> Path:
-        """A verified local file of this artifact."""
+        """Return a verified local file of this artifact."""
         try:
             file = self.commit.files[name]
         except KeyError:
@@ -120,7 +120,7 @@ class Artifact:
         return verified_blob(self.store, file.sha256)
 
     def read(self, name: str) -> bytes:
-        """The verified bytes of a file of this artifact."""
+        """Return the verified bytes of a file of this artifact."""
         return self.path(name).read_bytes()
 
     @property
@@ -130,12 +130,12 @@ class Artifact:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """The commit record's numbers."""
+        """Facts in the commit record."""
         return self.commit.facts
 
 
 def verified_blob(store: Store, sha256: str) -> Path:
-    """A local file of a blob whose bytes match its digest; ``ArtifactDamaged`` if they do not, or if it is gone."""
+    """Return a local file of a blob that matches its digest. Raise ``ArtifactDamaged`` if it is damaged or missing."""
     try:
         path = store.path(blob_key(sha256))
     except ArtifactNotFound:
@@ -146,7 +146,7 @@ def verified_blob(store: Store, sha256: str) -> Path:
 
 @cache
 def _verify(path: Path, sha256: str, _changed_ns: int) -> None:
-    """Compare a file with its digest, once in a process unless the file changes."""
+    """Compare a file with its digest. The result is cached per process until the file changes."""
     if file_digest(path) != sha256:
         raise _damaged(sha256, "its bytes do not match its digest")
 
@@ -159,7 +159,7 @@ def _damaged(sha256: str, what: str) -> ArtifactDamaged:
 
 @dataclass(frozen=True)
 class Work:
-    """What a step is given: its task, its inputs, where the data are, and where its files go."""
+    """The arguments of a step: its task, its inputs, the address of the data, and the output folder."""
 
     task: Task
     inputs: Mapping[str, tuple[Artifact, ...]]
@@ -169,18 +169,18 @@ class Work:
 
     @property
     def spec(self) -> TrainingSpec:
-        """The specification; only steps that were given one ask."""
+        """The specification. Only steps that have one may read it."""
         if self.task.spec is None:
             raise MlhoError(f"{self.task.kind}: the task has no specification. Report this as a defect.")
         return self.task.spec
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """What distinguishes this task from its siblings."""
+        """Parameters that distinguish this task from its siblings."""
         return self.task.params
 
     def one(self, name: str) -> Artifact:
-        """The only artifact of an input."""
+        """Return the only artifact of an input."""
         (artifact,) = self.inputs[name]
         return artifact
 
@@ -198,12 +198,12 @@ class Step(ABC):
     sections: ClassVar[tuple[str, ...]] = ()
     """Sections of the specification that :meth:`run` reads."""
     tables: ClassVar[tuple[str, ...]] = ()
-    """Tables that it reads itself, so that their place in the specification matters."""
+    """Tables that it reads directly, so that their definition in the specification is part of the task key."""
     reads_promise: ClassVar[bool] = False
-    """Whether ``data.partitionedBy`` matters to it."""
+    """Whether ``data.partitionedBy`` affects its output."""
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """The specification with every section reset that this step does not read; ``None`` if it reads nothing.
+        """Reset every section of the specification that this step does not read; ``None`` if it reads none.
 
         Two runs that differ elsewhere then share this step's tasks.
         """
@@ -232,14 +232,14 @@ class Step(ABC):
 
 
 def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None = None) -> Outcome:
-    """Do a task unless it is done: blobs first, the commit record last; in compat mode a proposal in its place.
+    """Execute a task unless it is done. Write blobs first, then the commit record (in compat mode a proposal).
 
     Raises
     ------
     MlhoError
-        What the step raised; nothing of it is committed.
+        Raised by the step; nothing is committed.
     StoreUnavailable
-        The disk is full where the work goes on.
+        The disk of the scratch folder is full.
     """
     done = read_commit(store, task.key)
     if done is not None:
@@ -250,7 +250,7 @@ def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None 
 
 
 def _make(task: Task, store: Store, data: Path | str, scratch: Path | None) -> Commit:
-    """Run a task's step and store its files; the commit record to write."""
+    """Run a task's step, store its files, and return the commit record to write."""
     started = time.monotonic()
     with _work_folder(task, scratch) as folder:
         facts = step_named(task.kind).run(Work(task, _open_inputs(task, store), data, folder))
@@ -265,7 +265,7 @@ def _propose(task: Task, store: Store, data: Path | str, scratch: Path | None) -
 
 @contextmanager
 def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
-    """A folder for a task's files, removed at the end; a full disk is said as such."""
+    """Create a folder for a task's files and remove it at the end. Report a full disk as ``StoreUnavailable``."""
     folder: Path | None = None
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"{task.kind}-", dir=scratch))
@@ -282,12 +282,12 @@ def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
 
 
 def step_named(kind: str) -> Step:
-    """The step of this kind."""
+    """Return the step of this kind."""
     return _REGISTRY[kind]
 
 
 def register(steps: Iterable[Step]) -> Mapping[str, Step]:
-    """Make steps known by their kind. The package does so when it is imported, which is before this module can be."""
+    """Register steps by kind. The package does so on import, which always precedes the import of this module."""
     _REGISTRY.update({step.kind: step for step in steps})
     return _REGISTRY
 

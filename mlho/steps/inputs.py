@@ -1,4 +1,4 @@
-"""What steps share: pinned inputs, and the problem from its artifacts."""
+"""Shared helpers: pinned inputs, and the learning problem from its artifacts."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
-    """Where an input is that is still what the manifest says.
+    """Return the location of an input, after checking that it still matches the manifest.
 
     A file is compared here; an object of a bucket is compared by the server, at every read.
 
@@ -53,7 +53,7 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
 
 
 def checked_root(work: Work) -> "DataRoot":
-    """Where this task's inputs are found by pattern: exactly those of the manifest, which are still as it says."""
+    """Return a root that lists exactly the inputs in the manifest, each checked against it."""
     from mlho.sources.files import InputFile as SourceFile
     from mlho.store.inputs import PinnedRoot
 
@@ -62,14 +62,14 @@ def checked_root(work: Work) -> "DataRoot":
 
 
 def open_cohort(work: Work) -> "Cohort":
-    """The cohort among the inputs."""
+    """Open the cohort among the inputs."""
     from mlho.encoding.cohort.cohort import Cohort
 
     return Cohort.read(work.one("cohort").path("cohort.arr"))
 
 
 def open_problem(work: Work) -> "Problem":
-    """The learning problem, from the cohort, the dictionary, the packed blocks and the concepts among the inputs."""
+    """Open the learning problem: the cohort, the dictionary, the packed blocks and the concepts among the inputs."""
     from mlho.encoding.events.concepts import Concepts
     from mlho.encoding.events.dictionary import Dictionary
     from mlho.encoding.events.matrix import Matrix

@@ -1,7 +1,7 @@
-"""What the server of worker processes does before it forks: import what most steps need, and wake numba up.
+"""Preloading for the fork server of the worker processes: import common modules and initialize numba.
 
-numba's first call sets up its compiler and registers its types: 0.3 s of every process that makes one. Made here, in one
-thread and on a matrix of one cell, its children inherit it.
+The first numba call sets up the compiler and registers types, which takes 0.3 s per process. It is made here, in one
+thread and on a 1 × 1 matrix, so that child processes inherit the result.
 """
 
 import atexit
@@ -27,6 +27,6 @@ def _leave_at_once(server: int) -> None:
         os._exit(0)
 
 
-# The command waits for its server to end. That has nothing to put away, and takes half a second to take libraries apart.
+# The command waits for its server to end. The server has no state to save; a regular interpreter exit takes half a second.
 if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
     atexit.register(_leave_at_once, os.getpid())

@@ -1,4 +1,4 @@
-"""Proposals: how tasks are committed in a store that cannot refuse a second write (compat mode).
+"""Proposals: how tasks are committed in a store without conditional writes (compat mode).
 
 A worker never writes a commit record there. It writes its blobs, and then a *proposal*: the record that it would have written, under a key made
 of the task and the digest of the files. The scheduler adopts it: it lists the task's proposals, then looks for a record, then writes one, and only
@@ -16,39 +16,39 @@ from mlho.store.keys import PROPOSALS, proposal_key, proposals_prefix
 
 
 def find_proposal(store: Store, task_key: str) -> Outcome | None:
-    """What an earlier attempt at a task proposed and nobody has adopted yet: there is no need to do it again."""
+    """Return what an earlier attempt at a task proposed and the scheduler has not adopted yet, so that it need not be repeated."""
     first = next(_read_all(store, task_key), None)
     return Outcome(first, is_new=False, is_proposed=True) if first is not None else None
 
 
 def propose(store: Store, commit: Commit) -> Outcome:
-    """Leave a commit record for the scheduler to adopt, unless the task is committed meanwhile.
+    """Write a proposal for the scheduler to adopt, unless the task is committed meanwhile.
 
     Raises
     ------
     MlhoError
-        It is committed with other bytes.
+        The task is committed with other bytes.
     """
     key = proposal_key(commit.task, commit.digest)
     store.put_if_absent(key, commit.to_bytes())
     done = read_commit(store, commit.task)
     if done is None:
         return Outcome(commit, is_new=True, is_proposed=True)
-    store.delete(key)  # the scheduler has cleaned up, and would not come by again
+    store.delete(key)  # the scheduler has finished this task and would not find the proposal
     if done.digest != commit.digest:
         raise different_bytes(commit)
     return Outcome(done, is_new=False)
 
 
 def adopt(store: Store, task_key: str, *, lead: Callable[[], None] = lambda: None) -> Commit | None:
-    """Commit what was proposed for a task, and remove the proposals; the record, or ``None`` if nothing was proposed.
+    """Commit a proposal for a task and remove all its proposals. Return the record, or ``None`` without a proposal.
 
     Parameters
     ----------
     store : Store
     task_key : str
     lead : callable
-        Called right before the record is written; raises if somebody else drives the run now.
+        Called right before the record is written; raises if another scheduler leads the run now.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def adopt(store: Store, task_key: str, *, lead: Callable[[], None] = lambda: Non
         Attempts gave different bytes. Their proposals are removed, so that the task is done again.
     """
     proposals = list(_read_all(store, task_key))
-    done = read_commit(store, task_key)  # after the proposals were listed: see above
+    done = read_commit(store, task_key)  # read after the proposals are listed: see the module docstring
     if not proposals:
         return done
     if len({own.digest for own in [*proposals, *([done] if done else [])]}) > 1:
@@ -71,12 +71,12 @@ def adopt(store: Store, task_key: str, *, lead: Callable[[], None] = lambda: Non
 
 
 def adopt_late(store: Store, task_keys: Iterable[str]) -> None:
-    """Compare the proposals that came after their task was committed, and remove them: the last look before a run is published.
+    """Compare and remove proposals that arrived after their task was committed. Called once before a run is published.
 
     Raises
     ------
     MlhoError
-        One of them has other bytes than the commit record.
+        A proposal has other bytes than the commit record.
     """
     own = set(task_keys)
     late = {key.split("/")[2] for key in store.keys(f"{PROPOSALS}/")}
@@ -85,19 +85,19 @@ def adopt_late(store: Store, task_keys: Iterable[str]) -> None:
 
 
 def discard(store: Store, task_key: str) -> None:
-    """Remove all proposals of a task, unseen: one of their files is damaged."""
+    """Remove all proposals of a task without comparing them, because one of their files is damaged."""
     for key in store.keys(proposals_prefix(task_key)):
         store.delete(key)
 
 
 def _remove(store: Store, proposals: Iterable[Commit]) -> None:
-    """Remove these and no others: what came since they were listed has not been compared."""
+    """Remove only these proposals. Later ones have not been compared."""
     for own in proposals:
         store.delete(proposal_key(own.task, own.digest))
 
 
 def _read_all(store: Store, task_key: str) -> Iterator[Commit]:
-    """The proposals of a task. One that is not what its key says, or cannot be read, is removed: its task runs again."""
+    """Yield the proposals of a task. Remove one that is unreadable or does not match its key: its task runs again."""
     for key in store.keys(proposals_prefix(task_key)):
         try:
             commit = parse_record(store.get(key), task_key)

@@ -1,4 +1,4 @@
-"""Commit records: what makes an artifact exist. Each is bound to its key and carries a digest of itself.
+"""Commit records. An artifact exists if it has one. Each record is bound to its key and carries its own digest.
 
 A record ends with the SHA-256 of all bytes before that field, so that any change of it by a disk or a network is recognised. A damaged one counts as none: its task runs
 again, and the new record replaces exactly those damaged bytes, by a conditional write; a whole one that came meanwhile stays.
@@ -48,17 +48,17 @@ class Commit(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names and digests of the files: what readers depend on."""
+        """SHA-256 over names and digests of the files; dependent tasks are keyed by it."""
         return digest_of({name: file.sha256 for name, file in self.files.items()})
 
     def to_bytes(self) -> bytes:
-        """JSON that ends with the digest of what comes before it."""
+        """Return JSON that ends with the digest of the preceding bytes."""
         stem = self.model_dump_json().encode()[:-1]
         return stem + _SEAL + hashlib.sha256(stem).hexdigest().encode() + _END
 
 
 def parse_record(data: bytes, task_key: str) -> Commit | None:
-    """The record of a task from its bytes; ``None`` if they are damaged, or another task's.
+    """Parse the record of a task; ``None`` if the bytes are damaged or belong to another task.
 
     Those of earlier versions have no digest, and are taken as they are.
 
@@ -81,7 +81,7 @@ def parse_record(data: bytes, task_key: str) -> Commit | None:
 
 
 def read_commit(store: Store, task_key: str) -> Commit | None:
-    """The commit record of a task, or ``None`` while it is not done, or if its record is damaged.
+    """Read the commit record of a task; ``None`` if the task is not done or the record is damaged.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def read_commit(store: Store, task_key: str) -> Commit | None:
 
 
 def write_commit(store: Store, commit: Commit) -> Commit | None:
-    """Write a commit record, over a damaged one if need be; return the whole one that is there already and stays.
+    """Write a commit record, replacing a damaged one. Return the valid record if one exists already.
 
     Raises
     ------
     StoreUnavailable
-        What is there changes all the time.
+        The record there changes at every attempt.
     """
     key, data = commit_key(commit.task), commit.to_bytes()
     for _ in range(_MAX_WRITES):
@@ -123,16 +123,16 @@ def write_commit(store: Store, commit: Commit) -> Commit | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A task that is done, and whether this execution did it."""
+    """A finished task, and whether this execution finished it."""
 
     commit: Commit
     is_new: bool
     is_proposed: bool = False
-    """In compat mode: the record is not in the store yet, the scheduler is to adopt it (``mlho/steps/proposals.py``)."""
+    """In compat mode: the record is not in the store yet; the scheduler adopts it (``mlho/steps/proposals.py``)."""
 
 
 def different_bytes(commit: Commit) -> MlhoError:
-    """The error of a task whose output depends on chance."""
+    """Return the error for a task with non-deterministic output."""
     return MlhoError(
         f"{commit.kind}: two attempts of task {commit.task[:12]}… gave different bytes. The run stops, because its "
         "result would depend on chance. Report this as a defect."

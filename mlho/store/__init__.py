@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: write-once artifacts behind one small interface."""
+"""Write-once artifact storage behind one small interface."""
 
 import os
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
     address : str
         A folder, as a path or a ``file://`` address; or ``s3://bucket/prefix``.
     env : mapping of str to str, optional
-        Where object storage's settings are read (:class:`~mlho.store.s3_settings.S3Settings`, and ``MLHO_CACHE_DIR`` and
-        ``MLHO_CACHE_BYTES``); this process's environment by default.
+        Variables with the object storage settings (:class:`~mlho.store.s3_settings.S3Settings`, and ``MLHO_CACHE_DIR`` and
+        ``MLHO_CACHE_BYTES``); default: the environment of this process.
 
     Raises
     ------
     SpecError
-        The address is none of these, a setting is wrong, or the folder cannot be made. Whether object storage answers
-        shows at the first request, or before it by :func:`~mlho.store.probe.probe_store`.
+        The address has another form, a setting is invalid, or the folder cannot be created. The connection to object storage
+        is tested by the first request, or beforehand by :func:`~mlho.store.probe.probe_store`.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
@@ -49,7 +49,7 @@ def _s3_variables(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 @cache
 def _open_s3(_process: int, address: str, *variables: tuple[str, str]) -> Store:
-    """One store for each address in a process, so that its connections and what it knows of the cache are kept."""
+    """Return one store per address and process, so that connections and the state of the cache are reused."""
     from mlho.store.cache import BlobCache
     from mlho.store.s3 import Bucket
     from mlho.store.s3_store import S3Store

@@ -1,7 +1,7 @@
-"""A node's own copies of blobs: bounded in size, shared by all processes, mapped into memory by readers.
+"""A local cache of blobs on a node: bounded in size, shared by all processes, memory-mapped by readers.
 
-Only blobs are looked up here, because they never change. A copy is complete before it has its name, one process fetches
-it while the others wait, and removing one does not disturb those that have it mapped.
+Only blobs are cached, because they never change. A copy gets its final name when it is complete. One process downloads
+it while the others wait. Removing a copy does not affect processes that have it mapped.
 """
 
 import errno
@@ -20,33 +20,33 @@ from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
 from mlho.store.base import file_digest
 
 _MAX_BYTES: Final = 8 << 30
-# A copy used so recently may be about to be mapped: it stays, even if the bound is passed meanwhile.
+# A copy used this recently may be about to be mapped: keep it, even if the bound is exceeded meanwhile.
 _GRACE_SECONDS: Final = 120.0
-_ABANDONED_SECONDS: Final = 86_400.0  # of a temporary file: whoever wrote it was killed
-_SCANS_IN_BOUND: Final = 64  # a process looks at the folder after adding this part of the bound
+_ABANDONED_SECONDS: Final = 86_400.0  # age of a temporary file whose writer must have been killed
+_SCANS_IN_BOUND: Final = 64  # a process scans the folder after adding this fraction (1/64) of the bound
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 _Seen = tuple[str, int, int]
-_verified: set[_Seen] = set()  # copies whose digest this process has compared: path, size, time of change
+_verified: set[_Seen] = set()  # copies verified by this process: path, size, modification time
 
 
 class BlobCache:
-    """Copies of blobs in a folder.
+    """Local copies of blobs in a folder.
 
     Parameters
     ----------
     folder : Path
-        On a disk of this machine; made when missing, for its owner only, since blobs hold patients' data.
+        On a local disk. Created if missing, readable by its owner only, since blobs hold patients' data.
     max_bytes : int
-        Bound of all copies. Least recently used ones go first, down to 7/8 of it. Copies used in the last two minutes
-        stay: a working set that is larger than the bound is kept while it is in use.
+        Bound of the total size. The least recently used copies are removed first, down to 7/8 of it. Copies used within
+        ``grace_seconds`` are kept: a working set larger than the bound is kept while it is in use.
     grace_seconds : float
-        Those two minutes.
+        Two minutes by default.
 
     Raises
     ------
     SpecError
-        The folder cannot be made or written.
+        The folder cannot be created or written.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class BlobCache:
         self.folder = folder.absolute()
         self.max_bytes = max_bytes
         self._grace_seconds = grace_seconds
-        self._added: int | None = None  # bytes since this process last looked; None: it never did
+        self._added: int | None = None  # bytes added since this process last scanned; None: not scanned yet
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in ("blobs", "files", "locks", "tmp"):
@@ -68,12 +68,12 @@ class BlobCache:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:
-        """The cache that ``MLHO_CACHE_DIR`` (``~/.cache/mlho``) and ``MLHO_CACHE_BYTES`` (8G) name.
+        """Return the cache configured by ``MLHO_CACHE_DIR`` (``~/.cache/mlho``) and ``MLHO_CACHE_BYTES`` (8G).
 
         Raises
         ------
         SpecError
-            The size is none, or the folder cannot be made.
+            The size is invalid, or the folder cannot be created.
         """
         base = env.get("XDG_CACHE_HOME") or (f"{env['HOME']}/.cache" if env.get("HOME") else None)
         default = f"{base}/mlho" if base else f"{tempfile.gettempdir()}/mlho-cache-{os.getuid()}"
@@ -81,25 +81,25 @@ class BlobCache:
         return cls(folder, max_bytes=_n_bytes(env.get("MLHO_CACHE_BYTES") or str(_MAX_BYTES)))
 
     def path(self, digest: str, fetch: Callable[[BinaryIO], None]) -> Path:
-        """A verified local copy of a blob, fetched unless it is here.
+        """Return a verified local copy of a blob; download it if it is not cached.
 
         Parameters
         ----------
         digest : str
             SHA-256 of its bytes.
         fetch : callable
-            Writes the bytes to a file that is open for writing.
+            Writes the bytes to a file opened for writing.
 
         Raises
         ------
         ArtifactDamaged
-            What was fetched has another digest; it is not kept.
+            The downloaded bytes have another digest; they are not kept.
         StoreUnavailable
             The disk is full.
         """
         target = self._blob(digest)
         if not self._is_here(target, digest):
-            with self._locked(digest):  # the processes that wait for it find it then
+            with self._locked(digest):  # processes that waited for the lock find the copy
                 if not self._is_here(target, digest):
                     self._fetch(target, digest, fetch)
             self._make_room(target.stat().st_size, target)
@@ -107,7 +107,7 @@ class BlobCache:
         return target
 
     def admit(self, digest: str, source: Path) -> None:
-        """Keep a file that was just stored as this blob, so that this node need not fetch it; the file may be removed."""
+        """Add a file that was just stored as this blob, so that this node need not download it. The file may be removed then."""
         target = self._blob(digest)
         if target.exists():
             return
@@ -121,7 +121,7 @@ class BlobCache:
         self._make_room(size, target)
 
     def keep(self, name: str, data: bytes) -> Path:
-        """A file of these bytes and this name, for programs that need one; it goes when room is needed."""
+        """Return a file with these bytes and this name, for programs that need one. It may be evicted."""
         target = self.folder / "files" / hashlib.sha256(data).hexdigest()[:32] / name
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,23 +133,23 @@ class BlobCache:
         return target
 
     def discard(self, digest: str) -> None:
-        """Remove the copy of a blob if it is here."""
+        """Remove the copy of a blob if it exists."""
         self._blob(digest).unlink(missing_ok=True)
 
     def scratch(self) -> Path:
-        """Folder on the same disk for work in progress, so that a finished file is linked and not copied."""
+        """Return a folder on the same disk for work in progress, so that a finished file is linked, not copied."""
         return self.folder / "tmp"
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all copies now."""
+        """Total size of all copies, in bytes."""
         return sum(stat.st_size for _, stat in self._copies())
 
     def _blob(self, digest: str) -> Path:
         return self.folder / "blobs" / digest[:2] / digest
 
     def _is_here(self, target: Path, digest: str) -> bool:
-        """Whether a whole copy is here; its digest is compared once in a process, and a damaged one is removed."""
+        """Whether a complete copy exists. Each process verifies its digest once; a damaged copy is removed."""
         try:
             if _seen(target) in _verified:
                 return True
@@ -174,7 +174,7 @@ class BlobCache:
             self._name(temporary, target)
 
     def _name(self, temporary: Path, target: Path) -> int:
-        """Give a whole copy its name; its size."""
+        """Rename a complete copy to its final name and return its size."""
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.chmod(0o444)
         temporary.replace(target)
@@ -182,7 +182,7 @@ class BlobCache:
         return target.stat().st_size
 
     def _make_room(self, added: int, newest: Path) -> None:
-        """Remove what was not used for longest, if the bound is passed and nobody else is at it."""
+        """Evict the least recently used copies if the bound is exceeded and no other process is evicting."""
         if self._added is not None:
             self._added += added
             if self._added * _SCANS_IN_BOUND < self.max_bytes:
@@ -199,7 +199,7 @@ class BlobCache:
         now = time.time()
         copies = sorted(self._copies(), key=lambda own: own[1].st_atime_ns)
         total = sum(stat.st_size for _, stat in copies)
-        copies = [own for own in copies if own[0] != newest]  # its reader has not even seen it
+        copies = [own for own in copies if own[0] != newest]  # its reader has not opened it yet
         for path, stat in copies if total > self.max_bytes else ():
             if total <= self.max_bytes * 7 // 8 or now - stat.st_atime < self._grace_seconds:
                 break
@@ -230,14 +230,14 @@ class BlobCache:
 
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:
-        """One process at a time for blobs that begin alike; a killed one lets go."""
+        """Hold the lock for blobs with the same first two digits. The kernel releases it if the process is killed."""
         with (self.folder / "locks" / digest[:2]).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Files under a folder, which others may be removing."""
+    """Yield the files under a folder while other processes may be removing them."""
     for path in folder.rglob("*"):
         try:
             stat = path.stat()
@@ -248,10 +248,10 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _mark_used(path: Path) -> None:
-    """Set the time of last use, which is what eviction goes by; the time of change stays, which is what readers see."""
+    """Set the access time, which decides eviction, and keep the modification time, which readers compare."""
     try:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
-    except FileNotFoundError:  # evicted this instant: its reader finds out
+    except FileNotFoundError:  # just evicted; its reader gets the error
         return
 
 
@@ -261,7 +261,7 @@ def _seen(path: Path) -> _Seen:
 
 
 def _n_bytes(text: str) -> int:
-    """Bytes of ``500M``, ``8G``, ``8Gi`` or a plain number (powers of 1024)."""
+    """Parse ``500M``, ``8G``, ``8Gi`` or a plain number of bytes (powers of 1024)."""
     plain = text.strip().upper().removesuffix("B").removesuffix("I")
     unit = plain[-1:] if plain[-1:] in ("K", "M", "G", "T") else ""
     number = plain.removesuffix(unit)

@@ -1,7 +1,7 @@
-"""Tables in object storage: listed without being read, and read by ranges, so that nothing is copied to a disk.
+"""Tables in object storage: listed without being read, and read by range requests, so that nothing is copied to disk.
 
-A listing names each object with its ETag, and every read asks for that ETag: an object that was replaced meanwhile is
-refused by the server, never half-mixed.
+A listing records the ETag of each object, and every read is conditional on it: the server refuses to read an object
+that was replaced meanwhile, so that two versions are never mixed.
 """
 
 import os
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from mlho.store.s3 import Bucket
 
 _FIRST_WINDOW_BYTES: Final = 1 << 20  # a column chunk of a small row group, or a footer
-_LARGEST_WINDOW_BYTES: Final = 8 << 20  # at 100 MB/s a request's latency is then a small part
-_MAX_WINDOWS: Final = 8  # more columns than a table of ours has
+_LARGEST_WINDOW_BYTES: Final = 8 << 20  # at 100 MB/s a request's latency is then a small part of the time
+_MAX_WINDOWS: Final = 8  # more than the columns of any of our tables
 _BUFFER_BYTES: Final = 1 << 16
-_MARKS_PAGE: Final = 100  # keys that are looked at for Iceberg's, of a folder ``metadata``
+_MARKS_PAGE: Final = 100  # keys of a folder ``metadata`` that are searched for those of Iceberg
 
 
 def open_data(address: str | Path, env: Mapping[str, str] | None = None) -> DataRoot:
-    """Where the tables are: a folder as a path, ``s3://bucket/prefix`` as what lists and reads it.
+    """Return the root of the tables: a path for a folder, a :class:`S3Root` for ``s3://bucket/prefix``.
 
     Parameters
     ----------
     address : str or Path
         An absolute path, a ``file://`` address, or ``s3://bucket/prefix``.
     env : mapping of str to str, optional
-        Where the settings of object storage are read; this process's environment by default.
+        Variables with the object storage settings; default: the environment of this process.
 
     Raises
     ------
     SpecError
-        The address is of another kind, or a setting is wrong.
+        The address has another form, or a setting is invalid.
     """
     text = str(address)
     if isinstance(address, Path) or "://" not in text:
@@ -63,7 +63,7 @@ def open_data(address: str | Path, env: Mapping[str, str] | None = None) -> Data
 
 @dataclass(frozen=True)
 class S3Root(RemoteRoot):
-    """Tables under a prefix of a bucket, as they are now."""
+    """Tables under a prefix of a bucket, in their current state."""
 
     bucket: "Bucket"
     prefix: str
@@ -80,7 +80,7 @@ class S3Root(RemoteRoot):
         return Found(files, selection.left_out)
 
     def _marks_above(self, pattern: str) -> Iterator[str]:
-        """Keys that show a Delta, Hudi or Iceberg table in a folder above what is listed; those in it are listed."""
+        """Yield keys that indicate a Delta, Hudi or Iceberg table in a folder above the listed ones, which are checked elsewhere."""
         parts = fixed_part(pattern)
         for n in range(len(parts)):
             for prefix in lake_marks("/".join(parts[:n])):
@@ -88,13 +88,13 @@ class S3Root(RemoteRoot):
                 yield from (own.key[len(self.prefix) :] for own in islice(page, _MARKS_PAGE))
 
     def file(self, key: str, *, size: int, version: str) -> InputFile:
-        """The input of this key at one version, whatever is there now."""
+        """Return the input with this key at one version, whether or not it is the current one."""
         return InputFile(key, S3File(self.bucket, self.prefix + key, key, size, version), size)
 
 
 @dataclass(frozen=True)
 class PinnedRoot(RemoteRoot):
-    """Tables as a manifest names them: nothing is listed again."""
+    """Tables as named by a manifest; nothing is listed again."""
 
     files: Sequence[InputFile]
 
@@ -106,7 +106,7 @@ class PinnedRoot(RemoteRoot):
 
 @dataclass(frozen=True)
 class S3File(RemoteFile):
-    """An object at one ETag."""
+    """An object at a given ETag."""
 
     bucket: "Bucket"
     object_key: str
@@ -121,16 +121,16 @@ class S3File(RemoteFile):
 
     @override
     def open(self) -> BinaryIO:
-        # Small reads, such as a CSV's header, are served from one buffer.
+        # Serve small reads, such as the header of a CSV file, from one buffer.
         return cast("BinaryIO", BufferedReader(_RangeReader(self), _BUFFER_BYTES))
 
     def read_range(self, start: int, size: int) -> bytes:
-        """Bytes of this version.
+        """Return a range of this version.
 
         Raises
         ------
         InputChanged
-            The object has another version, or is gone.
+            The object was replaced or deleted.
         """
         data = self.bucket.get_range(self.object_key, start, size, etag=f'"{self.etag}"')
         if data is None or len(data) != size:
@@ -146,7 +146,7 @@ class S3File(RemoteFile):
 
 @dataclass
 class _Window:
-    """Bytes at hand, and how many to fetch if a reader goes on where they end."""
+    """Buffered bytes, and the number to fetch if reading continues at their end."""
 
     start: int
     data: bytes
@@ -158,10 +158,10 @@ class _Window:
 
 
 class _RangeReader(RawIOBase):
-    """A file over range requests, with a growing window for each place where somebody reads on.
+    """A file over range requests, with a growing window for each position at which reading continues.
 
-    Parquet's columns are read side by side, each from front to back, so several windows are kept. A window begins small,
-    because the next column's bytes may not be wanted, and doubles while it is read on.
+    The columns of a Parquet file are read concurrently, each sequentially, so several windows are kept. A window starts
+    small, because the next bytes may not be needed, and doubles while reading continues.
     """
 
     def __init__(self, file: S3File) -> None:

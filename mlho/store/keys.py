@@ -1,4 +1,4 @@
-"""Names of objects in a store: blobs by content, commits by task, and a folder for each run."""
+"""Names of objects in a store: blobs by content, commits by task, and one folder per run."""
 
 from typing import Final
 
@@ -19,15 +19,15 @@ def commit_key(task_key: str) -> str:
 
 
 def proposals_prefix(task_key: str) -> str:
-    """What the keys of all proposals of this task begin with (compat mode)."""
+    """Common prefix of the keys of all proposals of this task (compat mode)."""
     return f"{PROPOSALS}/{task_key[:2]}/{task_key}/"
 
 
 def proposal_key(task_key: str, digest: str) -> str:
-    """Key of the proposal to commit files of this digest as the output of this task."""
+    """Key of the proposal to commit files with this digest as the output of this task."""
     return proposals_prefix(task_key) + digest
 
 
 def run_key(run: str, name: str) -> str:
-    """Key of a file of this run, for people and for the next program."""
+    """Key of a file of this run, for users and downstream programs."""
     return f"{RUNS}/{run}/{name}"

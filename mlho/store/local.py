@@ -1,7 +1,7 @@
-"""A store in a folder: an object is a file, and a hard link is what refuses a second write.
+"""A store in a folder: an object is a file, and a hard link makes a second write fail.
 
-Nothing is flushed to the disk by force: a killed process loses nothing, and what a power cut damages is found by its
-digest and made again.
+Files are not fsynced. A killed process loses no data; damage by a power cut is detected by the digest, and the
+artifact is produced again.
 """
 
 import errno
@@ -24,12 +24,12 @@ _POLL_SECONDS: Final = 0.005
 
 
 class LocalStore(Store):
-    """Objects under one folder, which is made when it is missing.
+    """Objects under one folder, which is created if missing.
 
     Raises
     ------
     SpecError
-        The folder cannot be made or written.
+        The folder cannot be created or written.
     StoreUnavailable
         The disk is full or does not answer.
     """
@@ -116,14 +116,14 @@ class LocalStore(Store):
         return file
 
     def scratch(self) -> Path:
-        """Folder on the same disk for work in progress, so that a finished file is linked and not copied."""
+        """Return a folder on the same disk for work in progress, so that a finished file is linked, not copied."""
         return self.root / _TEMPORARY
 
     def _file(self, key: str) -> Path:
         return Path(self._name(key))
 
     def _name(self, key: str) -> str:
-        """Name of a key's file, as text: small objects are most of what a queue's tasks cost, and paths most of those."""
+        """Return the file name of a key as text: small objects dominate the cost of a queue's tasks, and ``Path`` their cost."""
         return f"{self._root}/{checked_key(key)}"
 
     def _link(self, source: str, key: str) -> bool:
@@ -131,7 +131,7 @@ class LocalStore(Store):
         with _full_disk_is_said(self.root):
             try:
                 return _link_if_absent(source, target)
-            except (FileNotFoundError, NotADirectoryError):  # the first object of its folder
+            except (FileNotFoundError, NotADirectoryError):  # its folder does not exist yet
                 self._make_folder(key)
             return _link_if_absent(source, target)
 
@@ -143,13 +143,13 @@ class LocalStore(Store):
 
     @contextmanager
     def _temporary(self, data: bytes = b"") -> Iterator[str]:
-        """A new file that nobody else has, removed at the end."""
+        """Create a new file under a unique name, and remove it at the end."""
         name = f"{self._root}/{_TEMPORARY}/{secrets.token_hex(16)}"
         with _full_disk_is_said(self.root):
             handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
                 with open(handle, "wb") as file:
-                    os.fchmod(handle, 0o644)  # whatever the umask: others read it, as the folder allows
+                    os.fchmod(handle, 0o644)  # independent of the umask: the folder decides who reads it
                     file.write(data)
                 yield name
             finally:
@@ -164,7 +164,7 @@ class LocalStore(Store):
 
 
 def _take(lock: IO[str]) -> None:
-    """Wait for a lock, which others hold for a moment; not for one who was stopped while holding it."""
+    """Wait for a lock, which is normally held for a moment. Give up if its holder seems to be stopped."""
     until = time.monotonic() + _LOCK_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A store in memory: the twin for tests and notebooks."""
+"""A store in memory, for tests and notebooks."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from mlho.store.base import Store, checked_key
 
 
 class MemoryStore(Store):
-    """Bytes in a dictionary; :meth:`path` writes a file that lives as long as the store."""
+    """Bytes in a dictionary. :meth:`path` writes a file that exists as long as the store."""
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
@@ -46,7 +46,7 @@ class MemoryStore(Store):
             if self._objects.get(checked_key(key)) != expected:
                 return False
             self._objects[key] = bytes(data)
-            (self._files / key).unlink(missing_ok=True)  # the file of a pointer that moved
+            (self._files / key).unlink(missing_ok=True)  # the file of the pointer's old value
             return True
 
     @override

@@ -1,8 +1,8 @@
-"""Ask a store, before anything is written to it, whether it keeps the promise that everything else rests on.
+"""Test, before the first write, whether a store guarantees atomic conditional writes.
 
-The promise: of several writes under one key the first stays, and all others are told so. Some servers take a
-conditional write for a plain one; with such a server two workers that finish one task would overwrite each other in
-silence. It is refused, unless compat mode is asked for: then nothing rests on the promise, and only the scheduler commits.
+The guarantee: of several writes under one key the first one succeeds, and all others are refused. Some servers ignore the
+condition of a write; with such a server two workers that finish the same task would silently overwrite each other. It is
+refused, unless compat mode is configured: compat mode does not need the guarantee, because only the scheduler commits.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -32,16 +32,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a store does with writes that meet another one.
+    """Behaviour of a store under conflicting writes.
 
     Attributes
     ----------
     refuses_second_write : bool
-        A conditional write under a key that exists, and its bytes stay (``If-None-Match: *``).
+        A conditional write to an existing key is refused, and the bytes there are kept (``If-None-Match: *``).
     refuses_stale_swap : bool
-        A conditional write by an old version of a pointer (``If-Match``).
+        A conditional write with an old version of a pointer is refused (``If-Match``).
     has_one_winner : bool
-        Of writes at the same instant under one key exactly one is told that it wrote.
+        Of simultaneous writes under one key exactly one succeeds.
     """
 
     refuses_second_write: bool = True
@@ -50,26 +50,26 @@ class Capabilities:
 
 
 def probe_store(store: Store) -> Capabilities:
-    """Try what everything rests on, on keys of its own that are removed again.
+    """Test the guarantees on temporary keys, which are removed afterwards.
 
     Parameters
     ----------
     store : Store
-        One in a folder or in memory is known to be good, and is not touched.
+        A store in a folder or in memory is known to be correct and is not tested.
 
     Returns
     -------
     Capabilities
-        All true; in compat mode all false, because nothing of the kind is asked of the server.
+        All true; in compat mode all false, because no conditional write is sent.
 
     Raises
     ------
     SpecError
-        The server does not keep the promise.
+        The server does not give the guarantee.
     StoreAccessDenied
-        The credentials are wrong, there is no such bucket, or a right is missing.
+        The credentials are wrong, the bucket does not exist, or a permission is missing.
     StoreUnavailable
-        No answer within some seconds.
+        No answer within a few seconds.
     """
     if not isinstance(store, S3Store):
         return Capabilities()
@@ -77,7 +77,7 @@ def probe_store(store: Store) -> Capabilities:
     prefix = f"{store.prefix}{_PROBES}/{uuid4().hex}"
     if not bucket.asks_conditions:
         log.warning("compat_mode", store=bucket.where)
-    next(bucket.listed(prefix, page=1), None)  # says at once which bucket, credential or right is missing
+    next(bucket.listed(prefix, page=1), None)  # reports a wrong bucket or credential at once
     try:
         if not bucket.asks_conditions:
             _try_plain(bucket, f"{prefix}/once")
@@ -90,7 +90,7 @@ def probe_store(store: Store) -> Capabilities:
 
 
 def _try_plain(bucket: Bucket, key: str) -> None:
-    """What compat mode needs: what was written is found at once."""
+    """Test the requirement of compat mode: a finished write is visible at once."""
     bucket.put(key, b"first")
     found = bucket.get(key)
     listed = [own.key for own in bucket.listed(key)]
@@ -103,7 +103,7 @@ def _try_plain(bucket: Bucket, key: str) -> None:
 
 def _clean_up(bucket: Bucket, prefix: str) -> None:
     for name in ("once", "race"):
-        # What went wrong is said by the error under way; without the right to delete two small objects stay.
+        # The error under way says what failed. Without permission to delete, two small objects remain.
         with suppress(MlhoError):
             bucket.delete(f"{prefix}/{name}")
 

@@ -1,10 +1,10 @@
-"""The only door to object storage: one bucket's requests, tried again while that helps, with answers in our words.
+"""The only module that accesses object storage: requests to one bucket, with retries, and errors mapped to our own.
 
-boto3 is imported at the first request: it takes a third of a second, and a command on a folder needs none of it. A
-client belongs to one process, so that forked children share no connection.
+boto3 is imported at the first request: importing it takes a third of a second, and a command on a folder does not need
+it. A client belongs to one process, so that forked children share no connection.
 
-A reply may get lost after the server has written: the repeated request then meets its own object and is refused. So
-every conditional write carries a mark of its own, and a refusal is believed only if the object carries another one.
+A reply may be lost after the server has written the object. The retry then finds that object and is refused. Therefore
+every conditional write carries a unique mark, and a refusal counts only if the object carries another mark.
 """
 
 import math
@@ -30,14 +30,14 @@ _MAX_PARTS: Final = 9_000  # S3 allows 10,000
 _CHUNK_BYTES: Final = 1 << 20
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 8.0
-# A start that fails should fail at once: nobody is waiting for a server to recover.
+# A start-up check fails fast: it does not wait for a server to recover.
 _QUICK_SECONDS: Final = 3.0
 _QUICK_READ_SECONDS: Final = 8.0
-_RENEW_SECONDS: Final = 5.0  # between two clients made for the sake of credentials
+_RENEW_SECONDS: Final = 5.0  # minimum time between two renewals of the client for new credentials
 
 
 class Refused(Exception):  # noqa: N818 - says what happened
-    """The server answered, and waiting does not help; what it means is the caller's to say."""
+    """A request that the server refused and that a retry would not help. The caller decides what it means."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -46,7 +46,7 @@ class Refused(Exception):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True)
 class Found:
-    """An object without its bytes; ``version`` is its version id where the bucket keeps versions."""
+    """Metadata of an object; ``version`` is its version id if the bucket is versioned."""
 
     key: str
     size: int
@@ -56,23 +56,23 @@ class Found:
 
 
 class Bucket:
-    """A bucket of a server.
+    """A bucket on a server.
 
     Parameters
     ----------
     name : str
     settings : S3Settings
     where : str, optional
-        Address for messages; the bucket's by default.
+        Address for messages; default: the bucket's.
 
     Raises
     ------
     StoreAccessDenied
-        From every method: wrong credentials, no such bucket, a missing right; with the remedy.
+        From every method: wrong credentials, no such bucket, or a missing permission; the message names the remedy.
     StoreOutage
-        From every method: no answer within the deadline. Trying again later is right.
+        From every method: no answer within the deadline. Retry later.
     SpecError
-        From every method: the address is none, or the server does not know the request.
+        From every method: the address is invalid, or the server does not support the request.
     """
 
     def __init__(self, name: str, settings: S3Settings, *, where: str | None = None) -> None:
@@ -81,7 +81,7 @@ class Bucket:
         self.where = where or f"s3://{name}"
 
     def impatient(self) -> "Bucket":
-        """The same bucket, each request to which fails within seconds: for looks whether it serves."""
+        """Return the same bucket with a deadline of a few seconds per request, for availability checks."""
         settings = replace(
             self.settings,
             max_attempts=1,
@@ -91,7 +91,7 @@ class Bucket:
         return Bucket(self.name, settings, where=self.where)
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """Bytes and ETag of an object; ``None`` where there is none."""
+        """Return the bytes and the ETag of an object; ``None`` if it does not exist."""
 
         def request(client: Any) -> tuple[bytes, str]:
             answer = client.get_object(Bucket=self.name, Key=key)
@@ -100,7 +100,7 @@ class Bucket:
         return self._or_none("read", request)
 
     def get_range(self, key: str, start: int, size: int, *, etag: str) -> bytes | None:
-        """Part of an object that still has this ETag; ``None`` where it has another one or is gone."""
+        """Return part of an object with this ETag; ``None`` if it was replaced or deleted."""
 
         def request(client: Any) -> bytes:
             span = f"bytes={start}-{start + size - 1}"
@@ -111,7 +111,7 @@ class Bucket:
         return self._or_none("read", request)
 
     def download(self, key: str, file: BinaryIO) -> str | None:
-        """Write an object's bytes to an open file; its ETag, or ``None`` where there is none."""
+        """Write an object to an open file. Return its ETag, or ``None`` if it does not exist."""
 
         def request(client: Any) -> str:
             file.seek(0)
@@ -125,7 +125,7 @@ class Bucket:
         return self._or_none("read", request)
 
     def head(self, key: str) -> Found | None:
-        """What is known of an object without reading it; ``None`` where there is none."""
+        """Return the metadata of an object; ``None`` if it does not exist."""
         answer = self._or_none("read", lambda client: client.head_object(Bucket=self.name, Key=key))
         if answer is None:
             return None
@@ -133,7 +133,7 @@ class Bucket:
         return Found(key, answer["ContentLength"], answer["ETag"], _version(answer), marks.get(_MARK))
 
     def put(self, key: str, data: bytes | Path, *, if_match: str | None = None) -> bool:
-        """Write bytes or a file if the key is absent, or if it still has an ETag; tell whether this call did."""
+        """Write bytes or a file if the key is absent, or if its ETag equals ``if_match``. Return whether this call did."""
         if not self._looks_as_expected(key, if_match):
             return False
         mark = uuid4().hex
@@ -146,13 +146,13 @@ class Bucket:
         try:
             self._call("write", request)
         except Refused as refused:
-            # 404 is what AWS answers to If-Match where there is nothing.
+            # AWS answers 404 to If-Match if the key does not exist.
             self._raise_unless(refused.fault.is_condition or refused.fault.is_missing, refused, "write")
             return self._is_own(key, mark)
         return True
 
     def put_file(self, key: str, path: Path) -> bool:
-        """Write a file if the key is absent; tell whether this call did. Large files go in parts."""
+        """Write a file if the key is absent. Return whether this call did. Large files are uploaded in parts."""
         if path.stat().st_size < self.settings.multipart_bytes:
             return self.put(key, path)
         if not self._looks_as_expected(key, None):
@@ -165,7 +165,7 @@ class Bucket:
                 return True
             except Refused as refused:
                 fault = refused.fault
-                # A conflict makes the parts void; a lost upload was ended by our own lost request, or by a clean-up.
+                # A conflict invalidates the parts. An upload may be gone because a lost request of ours or a clean-up ended it.
                 is_known = fault.is_condition or fault.is_conflict or fault.is_lost_upload
                 self._raise_unless(is_known and time.monotonic() < ends, refused, "write")
             found = self.head(key)
@@ -177,7 +177,7 @@ class Bucket:
         self._or_none("delete", lambda client: client.delete_object(Bucket=self.name, Key=key))
 
     def listed(self, prefix: str, *, page: int = 1000) -> Iterator[Found]:
-        """Objects whose keys begin with a prefix, in the order of keys; those that stand for folders are left out."""
+        """Yield the objects with this prefix, ordered by key, without folder placeholders."""
         more: dict[str, str] = {}
         while True:
             answer = self._list_page(prefix, page, more)
@@ -230,13 +230,13 @@ class Bucket:
         return str(answer["ETag"])
 
     def _abort(self, upload: dict[str, str]) -> None:
-        """Free the parts of an upload that failed; what cannot be freed is left to the bucket's lifecycle rule."""
+        """Abort a failed upload to free its parts. If that fails, the lifecycle rule of the bucket removes them."""
         with suppress(MlhoError, Refused):
             self._call("write", lambda client: client.abort_multipart_upload(**upload))
 
     @property
     def asks_conditions(self) -> bool:
-        """Whether the server is asked to refuse a second write; else a look before each write must do."""
+        """Whether writes are conditional. If not, the key is checked before each write."""
         return self.settings.conditional != COMPAT
 
     def _condition(self, if_match: str | None) -> dict[str, str]:
@@ -245,7 +245,7 @@ class Bucket:
         return {"IfMatch": if_match} if if_match else {"IfNoneMatch": "*"}
 
     def _looks_as_expected(self, key: str, if_match: str | None) -> bool:
-        """Look before a write whose condition the server would ignore; another may still write in between."""
+        """Check the key before a write whose condition the server would ignore. Another writer may still interfere."""
         if self.asks_conditions:
             return True
         found = self.head(key)
@@ -281,7 +281,7 @@ class Bucket:
         return as_error(fault, where=self.where, endpoint=endpoint, doing=doing)
 
     def _call[T](self, doing: str, request: Callable[[Any], T], *, conflict_passes: bool = True) -> T:
-        """Send a request, again and again while that helps and the deadline has not passed."""
+        """Send a request, and retry transient faults until the deadline."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         client = _client(os.getpid(), self.settings, self.where)
@@ -298,7 +298,7 @@ class Bucket:
                     raise Refused(fault) from error
                 if time.monotonic() >= ends:
                     raise self._error(fault, doing) from error
-            # Jitter, so that many workers do not come back at the same moment.
+            # Jitter, so that many workers do not retry at the same moment.
             time.sleep(min(random.uniform(0, longest), max(0.0, ends - time.monotonic())))  # noqa: S311 - no secret
             longest = min(2 * longest, _LONGEST_WAIT_SECONDS)
 
@@ -338,7 +338,7 @@ _forgotten_at = -math.inf
 
 
 def _forget_client() -> None:
-    """Have the next request made by a new client, which reads files of credentials again: they may have been replaced."""
+    """Discard the client, so that the next request reads the credential files again, which may have been replaced."""
     global _forgotten_at
     now = time.monotonic()
     if now - _forgotten_at > _RENEW_SECONDS:
@@ -348,7 +348,7 @@ def _forget_client() -> None:
 
 @cache
 def _client(_process: int, settings: S3Settings, where: str) -> Any:
-    """The client of this process: connections and locks do not survive a fork."""
+    """Return the client of this process: connections and locks do not survive a fork."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError

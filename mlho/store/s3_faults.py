@@ -1,4 +1,4 @@
-"""What object storage's refusals mean: which ones pass by waiting, and what a person does about the others. Pure."""
+"""Classification of object storage faults: which ones are transient, and the remedy for the others. Pure functions."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ _BUSY: Final = frozenset(
         "ConditionalRequestConflict",
         "InternalError",
         "OperationAborted",
-        "RequestTimeTooSkewed",  # a laptop that woke up; its clock is set within the deadline, or never
+        "RequestTimeTooSkewed",  # after a laptop wakes up, its clock is corrected within the deadline, or never
         "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
@@ -40,14 +40,14 @@ _FULL: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorage
 
 @dataclass(frozen=True)
 class Fault:
-    """A request that failed, without anything that the server said about the content.
+    """A failed request, without any text of the server about the content.
 
     Attributes
     ----------
     code : str
-        The server's code (``NoSuchKey``), its status (``404``) where it sent none, or the name of the client's error.
+        The server's code (``NoSuchKey``), the HTTP status (``404``) if it sent no code, or the name of the client's error.
     status : int
-        Of HTTP; 0 where no answer came.
+        HTTP status; 0 without an answer.
     """
 
     code: str
@@ -55,40 +55,40 @@ class Fault:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no object of this key (and the bucket is there, as far as the server says)."""
+        """Whether the key does not exist (in an existing bucket, as far as the server says)."""
         return self.code in _GONE
 
     @property
     def is_condition(self) -> bool:
-        """Whether the object is not as the request's condition says."""
+        """Whether the condition of the request does not hold."""
         return self.code in _REFUSED_CONDITION or self.status == 412
 
     @property
     def is_conflict(self) -> bool:
-        """Whether another write was under way at the same time: what was uploaded for it is lost, begin again."""
+        """Whether another write was in progress. The uploaded parts are lost; start again."""
         return self.status == 409 and self.code in ("ConditionalRequestConflict", "OperationAborted")
 
     @property
     def is_lost_upload(self) -> bool:
-        """Whether an upload in parts is not there any more: completed by a lost reply's request, or aborted."""
+        """Whether a multipart upload no longer exists: completed by a request whose reply was lost, or aborted."""
         return self.code == "NoSuchUpload"
 
     @property
     def is_passing(self) -> bool:
-        """Whether waiting helps: no answer, an overload, or a conflict."""
+        """Whether a retry helps: no answer, an overload, or a conflict."""
         if self.code in _FULL or self.status in (501, 507):
             return False
         return self.status == 0 or self.status in (408, 429) or self.status >= 500 or self.code in _BUSY
 
     @property
     def is_denied(self) -> bool:
-        """Whether the credentials are refused, or the bucket to them."""
+        """Whether the credentials are refused, or have no access to the bucket."""
         is_refused = self.code in _WRONG_CREDENTIALS | _NO_BUCKET or self.status in (401, 403)
         return is_refused and not self.is_passing and self.code not in _FULL
 
 
 def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoError:
-    """The error to raise for a fault, with what to do next.
+    """Return the error to raise for a fault, with its remedy.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
     endpoint : str
         Address of the server, as the user gave it.
     doing : str
-        What was tried: ``read``, ``write``, ``list`` or ``delete``.
+        Operation: ``read``, ``write``, ``list`` or ``delete``.
     """
     if fault.is_passing:
         return StoreOutage(
@@ -115,7 +115,7 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
             f"{where}: the storage is full ({fault.code}). Free some space and run the same command again."
         )
     if fault.is_denied:
-        # One text without the code, so that it does not tell whether a bucket exists to those who may not use it.
+        # One text without the code: it must not reveal whether a bucket exists to clients without access.
         return StoreAccessDenied(
             f"{where}: no such bucket, or access denied to {doing}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "
             "grant s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
@@ -133,7 +133,7 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
 
 
 def no_credentials(where: str) -> StoreAccessDenied:
-    """The error for a process that has no credentials, or cannot get new ones."""
+    """Return the error for a process that has no credentials or cannot renew them."""
     return StoreAccessDenied(
         f"{where}: no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the "
         "machine or pod a role."

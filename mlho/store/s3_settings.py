@@ -1,4 +1,4 @@
-"""How to reach object storage: read from the environment once, at the edge, and passed on."""
+"""Object storage settings, read from the environment once, at the edge, and passed on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final, Self
 from mlho.errors import SpecError
 
 SCHEME: Final = "s3://"
-# Below it one PUT; from it on parts, so that a broken connection costs a part and not the file.
+# A smaller file is sent by one PUT, a larger one in parts, so that a broken connection costs one part, not the file.
 MULTIPART_BYTES: Final = 64 << 20
 _ADDRESSING: Final = ("auto", "path", "virtual")
 _CHECKSUMS: Final = ("when_required", "when_supported")
@@ -19,37 +19,38 @@ COMPAT: Final = "compat"
 
 @dataclass(frozen=True)
 class S3Settings:
-    """Where object storage is and how to talk to it; credentials come from the usual chain of AWS and are not here.
+    """Address and options of object storage. Credentials come from the AWS credential chain and are not kept here.
 
     Attributes
     ----------
     endpoint : str or None
         ``MLHO_S3_ENDPOINT``: address of a server that is not AWS, such as ``https://minio.hospital.example``.
     region : str or None
-        ``MLHO_S3_REGION``, else what the AWS variables and files say, else ``us-east-1``.
+        ``MLHO_S3_REGION``; else from the AWS variables and files; else ``us-east-1``.
     addressing : str
-        ``MLHO_S3_ADDRESSING``: ``path`` (bucket in the path, most own servers), ``virtual`` (bucket in the host name),
+        ``MLHO_S3_ADDRESSING``: ``path`` (bucket in the path, most self-hosted servers), ``virtual`` (bucket in the host name),
         or ``auto``.
     ca_bundle : str or None
-        ``MLHO_S3_CA_BUNDLE``: file of the certificates to trust, for a server with one of the house.
+        ``MLHO_S3_CA_BUNDLE``: file of trusted certificates, for a server with a certificate of an internal authority.
     checksums : str
         ``MLHO_S3_CHECKSUMS``: ``when_required`` (default) or ``when_supported``. Servers other than AWS often refuse
         the checksums that boto3 adds since 1.36; our own SHA-256 is verified on every read either way.
     conditional : str
-        ``MLHO_S3_CONDITIONAL``: ``strict`` (default), or ``compat`` for a server without conditional writes: nothing
-        conditional is asked of it, and only the scheduler commits.
+        ``MLHO_S3_CONDITIONAL``: ``strict`` (default), or ``compat`` for a server without conditional writes: no conditional
+        request is sent, and only the scheduler commits.
     sse_kms_key : str or None
-        ``MLHO_S3_SSE_KMS_KEY``: key that AWS KMS is to encrypt what we write with.
+        ``MLHO_S3_SSE_KMS_KEY``: AWS KMS key that encrypts our objects.
     connect_timeout_seconds, read_timeout_seconds : float
-        ``MLHO_S3_CONNECT_TIMEOUT`` (3) and ``MLHO_S3_READ_TIMEOUT`` (30): of one request.
+        ``MLHO_S3_CONNECT_TIMEOUT`` (3) and ``MLHO_S3_READ_TIMEOUT`` (30): per request.
     deadline_seconds : float
-        ``MLHO_S3_DEADLINE`` (120): after it an operation is not tried again.
+        ``MLHO_S3_DEADLINE`` (120): time after which an operation is not retried.
     max_attempts : int
-        Of one request inside boto3, whose waits grow to 20 seconds; then ours, with shorter ones, until the deadline.
+        Attempts per request inside boto3, with waits of up to 20 seconds; after them our own retries with shorter waits, until
+        the deadline.
     max_connections : int
-        Kept open by a process.
+        Connections kept open by a process.
     multipart_bytes : int
-        From this size on a file is written in parts.
+        File size from which a file is uploaded in parts.
     """
 
     endpoint: str | None = None
@@ -68,12 +69,12 @@ class S3Settings:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:
-        """Read the variables named above; an empty one counts as absent.
+        """Read the variables named above; an empty one counts as unset.
 
         Raises
         ------
         SpecError
-            A value is none of those allowed.
+            A value is invalid.
         """
         endpoint = env.get("MLHO_S3_ENDPOINT") or None
         if endpoint and not endpoint.startswith(("http://", "https://")):
@@ -95,12 +96,12 @@ class S3Settings:
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """Bucket and prefix of ``s3://bucket/prefix``; the prefix is empty or ends with ``/``.
+    """Split ``s3://bucket/prefix`` into bucket and prefix; the prefix is empty or ends with ``/``.
 
     Raises
     ------
     SpecError
-        There is no bucket.
+        The bucket is missing.
     """
     bucket, _, prefix = address.removeprefix(SCHEME).partition("/")
     if not bucket:

@@ -1,4 +1,4 @@
-"""A store in object storage: an object is an object, and a conditional PUT is what refuses a second write."""
+"""A store in object storage: a conditional PUT makes a second write fail."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from mlho.store.cache import BlobCache
 from mlho.store.keys import BLOBS
 from mlho.store.s3 import Bucket
 
-_SMALL_BYTES: Final = 64 << 10  # below it a look costs as much as the write that it might save
+_SMALL_BYTES: Final = 64 << 10  # below this size a HEAD request costs as much as the write that it might save
 
 
 class S3Store(Store):
@@ -21,14 +21,14 @@ class S3Store(Store):
     ----------
     bucket : Bucket
     prefix : str
-        Empty, or ending with ``/``.
+        Empty, or ends with ``/``.
     cache : BlobCache
-        Where blobs are copied to when a file of them is needed.
+        Local copies of blobs that are needed as files.
 
     Raises
     ------
     StoreAccessDenied
-        From every method: wrong credentials, no such bucket, a missing right.
+        From every method: wrong credentials, no such bucket, or a missing permission.
     StoreOutage
         From every method: no answer within the deadline.
     """
@@ -66,7 +66,7 @@ class S3Store(Store):
 
     @override
     def copy_if_absent(self, source: str, target: str) -> bool:
-        # By way of this machine: servers other than AWS take a conditional copy for a plain one.
+        # Copy through this machine: servers other than AWS ignore the condition of a copy.
         return self.bucket.put_file(self._own(target), self.path(source))
 
     @override
@@ -122,7 +122,7 @@ class S3Store(Store):
 
     @override
     def ping(self, key: str) -> None:
-        # The bytes of an object are asked for, since the answer to HEAD does not say why it is refused.
+        # Send a GET, since the answer to a HEAD does not say why it is refused.
         self.bucket.impatient().get(self._own(key))
 
     @override
@@ -134,7 +134,7 @@ class S3Store(Store):
 
 
 def _digest_in(key: str) -> str | None:
-    """The digest that a blob's key ends with; ``None`` for keys that are not a blob's."""
+    """Return the digest at the end of a blob's key; ``None`` for other keys."""
     digest = key.rpartition("/")[2]
     is_blob = key == f"{BLOBS}/{digest[:2]}/{digest}" and len(digest) == 64 and digest.isalnum()
     return digest if is_blob else None

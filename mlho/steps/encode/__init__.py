@@ -1,1 +1,1 @@
-"""Steps from events to the packed matrix, and the ledger that balances them."""
+"""Steps from events to the packed matrix, and the ledger that accounts for every row."""

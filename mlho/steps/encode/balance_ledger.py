@@ -1,4 +1,4 @@
-"""Step: every row is used or dropped by one named rule, or the run fails."""
+"""Step: check that every row is used or dropped by exactly one named rule; fail the run otherwise."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from mlho.steps.inputs import open_cohort
 
 
 class BalanceLedger(Step):
-    """The total ledger, checked; and the promise that a patient is in one partition, verified."""
+    """Check the total ledger, and verify that each patient is in one partition if the specification says so."""
 
     kind: ClassVar[str] = "balance_ledger"
     version: ClassVar[int] = 2
@@ -16,7 +16,7 @@ class BalanceLedger(Step):
     reads_promise: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``ledger.json``: the total, which does not depend on the partitions."""
+        """Write ``ledger.json``: the total, which is independent of the partitions."""
         import numpy as np
 
         from mlho.encoding.events.fates import join_fates, samples_lost

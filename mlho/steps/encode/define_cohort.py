@@ -1,4 +1,4 @@
-"""Step: who is in the cohort, from labels and demographics."""
+"""Step: define the cohort from labels and demographics."""
 
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ class DefineCohort(Step):
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Of the features only the demographics count here, of the report only which of their levels are rare."""
+        """Keep only the demographics of the features, and only the bound for rare levels (``min_cell``) of the report."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         features = type(spec.features)(

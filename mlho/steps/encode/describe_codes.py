@@ -1,4 +1,4 @@
-"""Step: what codes are called, and their reference ranges."""
+"""Step: read the descriptions and reference ranges of codes."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from mlho.steps.inputs import checked_source
 
 
 class DescribeCodes(Step):
-    """From the concepts, or else from the descriptions beside the events of a ``dbmart``."""
+    """Read the concepts table, or else the descriptions beside the events of a ``dbmart``."""
 
     kind: ClassVar[str] = "describe_codes"
     sections: ClassVar[tuple[str, ...]] = ("cohort",)

@@ -1,4 +1,4 @@
-"""Step: rule every row of one partition, and keep the used ones by block."""
+"""Step: apply the rules to every row of one partition, and write the used rows by block."""
 
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ class EncodePartition(Step):
     tables: ClassVar[tuple[str, ...]] = ("events",)
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Which demographics the model takes does not matter here, nor does the promise about patients."""
+        """Ignore the model's demographics and the claim that the data are partitioned by patient."""
         return without_demographics(super().narrow(spec))
 
     def run(self, work: Work) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class EncodePartition(Step):
 
 
 def without_demographics(spec: TrainingSpec | None) -> TrainingSpec | None:
-    """A specification without the demographics, for steps that see events only."""
+    """Return a specification without demographics, for steps that read events only."""
     if spec is None:
         return None
     features = spec.features.model_copy(update={"demographics": (), "categorical": ()})

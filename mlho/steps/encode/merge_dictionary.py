@@ -1,4 +1,4 @@
-"""Step: all codes of the used rows, sorted, and so a number for each column."""
+"""Step: sort the codes of all used rows and number the columns."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from mlho.steps.base import Step, Work
 
 
 class MergeDictionary(Step):
-    """The dictionary of the run; the same for every cut of the rows into partitions."""
+    """The dictionary of the run; independent of how the rows are partitioned."""
 
     kind: ClassVar[str] = "merge_dictionary"
 

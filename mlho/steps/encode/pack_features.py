@@ -9,13 +9,13 @@ from mlho.steps.inputs import open_cohort
 
 
 class PackFeatures(Step):
-    """Counts and latest values of every column for one block of patients; the bytes depend on the data alone."""
+    """Counts and latest values of every column for one block of patients; the bytes depend only on the data."""
 
     kind: ClassVar[str] = "pack_features"
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Which demographics the model takes does not matter here."""
+        """Ignore the model's demographics."""
         return without_demographics(super().narrow(spec))
 
     def run(self, work: Work) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the learning steps share: how selections and fold scores are written and read."""
+"""Reading and writing of the artifacts of the learning steps, such as selections and fold scores."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LearningStep(Step):
-    """A step of one iteration: what it asks does not depend on how many iterations there are."""
+    """A step of one iteration. Its task key does not depend on the number of iterations."""
 
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
@@ -30,7 +30,7 @@ class LearningStep(Step):
     )
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """More iterations later keep these; the threshold of the consensus counts in the summary only."""
+        """Reset the number of iterations and the consensus threshold, so that adding iterations keeps the results."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         validation = narrowed.validation.model_copy(update={"iterations": 1})
@@ -73,7 +73,7 @@ def read_selection(artifact: Artifact) -> "Selection":
 
 
 def given_selection(work: Work) -> "Selection | None":
-    """The selection among the inputs, if there is one."""
+    """Read the selection among the inputs, if there is one."""
     return read_selection(work.one("selection")) if work.inputs.get("selection") else None
 
 
@@ -85,7 +85,7 @@ def write_fold(path: Path, fold: "FoldScores") -> None:
 
 
 def read_folds(work: Work) -> "list[FoldScores]":
-    """Scores of every fold among the inputs, in their order."""
+    """Read the scores of every fold among the inputs, in their order."""
     from mlho.arrays import read_arrays
     from mlho.training.iterations.folds import FoldScores
 
@@ -98,14 +98,14 @@ def read_folds(work: Work) -> "list[FoldScores]":
 
 
 def write_vote(path: Path, vote: "Vote") -> None:
-    """Write what one subsample says to one array file."""
+    """Write the result of one subsample to one array file."""
     from mlho.arrays import write_arrays
 
     write_arrays(path, vars(vote))
 
 
 def read_votes(work: Work) -> "list[Vote]":
-    """What every subsample among the inputs says, in their order."""
+    """Read the result of every subsample among the inputs, in their order."""
     from mlho.arrays import read_arrays
     from mlho.training.results.consensus_folds import Vote
 
@@ -113,7 +113,7 @@ def read_votes(work: Work) -> "list[Vote]":
 
 
 def write_consensus_fold(path: Path, fold: "ConsensusFold") -> None:
-    """Write the consensus without some folds, and the scores of their samples, to one array file."""
+    """Write the consensus without the held-out folds, and the scores of their samples, to one array file."""
     from mlho.arrays import write_arrays
 
     scores = fold.scores
@@ -121,7 +121,7 @@ def write_consensus_fold(path: Path, fold: "ConsensusFold") -> None:
 
 
 def read_consensus_folds(work: Work) -> "dict[Held, ConsensusFold]":
-    """Every set of folds held out, among the inputs."""
+    """Read the consensus and scores of every set of held-out folds among the inputs."""
     from mlho.arrays import read_arrays
     from mlho.training.iterations.folds import FoldScores
     from mlho.training.results.consensus_folds import ConsensusFold
@@ -136,7 +136,7 @@ def read_consensus_folds(work: Work) -> "dict[Held, ConsensusFold]":
 
 
 def write_cross_validation(work: Work, cv: "CrossValidation") -> None:
-    """Write the choice of a setting and the out-of-fold scores to ``cv.arr``; settings follow from the grid."""
+    """Write the chosen setting and the out-of-fold scores to ``cv.arr``; the settings follow from the grid."""
     import numpy as np
 
     from mlho.arrays import write_arrays
@@ -147,7 +147,7 @@ def write_cross_validation(work: Work, cv: "CrossValidation") -> None:
 
 
 def read_cross_validation(work: Work, classifier: str) -> "CrossValidation | None":
-    """What the performance among the inputs says of the final model's setting; ``None`` for a model on ranked features."""
+    """Read the cross-validation of the final model from the performance artifact; ``None`` for a model on ranked features."""
     from mlho.arrays import read_arrays
     from mlho.method.classifiers import classifier_named
     from mlho.training.iterations.folds import CrossValidation
@@ -179,7 +179,7 @@ def write_iteration(work: Work, problem: "Problem", outcome: "IterationOutcome")
 
 
 def read_iterations(work: Work) -> "list[IterationRecord]":
-    """Records of the iterations among the inputs."""
+    """Read the records of the iterations among the inputs."""
     from mlho.training.results.records import IterationRecord
 
     return [

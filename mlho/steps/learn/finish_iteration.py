@@ -1,4 +1,4 @@
-"""Step: choose settings by the folds, refit, and judge on the test patients."""
+"""Step: choose settings by the folds, refit, and evaluate on the test patients."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from mlho.steps.learn.artifacts import LearningStep, read_folds, read_selection,
 
 
 class FinishIteration(LearningStep):
-    """One iteration, its folds being done."""
+    """Finish one iteration from its folds."""
 
     kind: ClassVar[str] = "finish_iteration"
     version: ClassVar[int] = 7

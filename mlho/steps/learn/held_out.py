@@ -1,4 +1,4 @@
-"""Folds that are held out together when a model on the consensus is judged. Needs no numpy: the plan is made from it."""
+"""Folds that are held out together to evaluate a model on the consensus. Free of numpy, because planning imports it."""
 
 from mlho.spec.training import Validation
 
@@ -6,7 +6,7 @@ Held = tuple[int, ...]
 
 
 def held_out_together(validation: Validation) -> tuple[Held, ...]:
-    """Each outer fold alone, then each pair of an outer and an inner fold; a pair serves both its folds.
+    """Return each outer fold alone, then each pair of an outer and an inner fold; a pair serves both its folds.
 
     The inner folds of an outer one are its two neighbours on either side, so that there are at most three times as many
     sets as folds.

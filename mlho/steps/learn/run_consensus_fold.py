@@ -1,4 +1,4 @@
-"""Step: the consensus of the patients outside the folds held out, and models on it."""
+"""Step: build the consensus without the held-out folds, and fit models on it."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from mlho.steps.learn.artifacts import read_votes, write_consensus_fold
 
 
 class RunConsensusFold(Step):
-    """Scores of the samples held out, by every setting of each classifier that may be the final one."""
+    """Scores of the held-out samples, for every setting of each classifier that may be the final one."""
 
     kind: ClassVar[str] = "run_consensus_fold"
     sections: ClassVar[tuple[str, ...]] = (
@@ -23,7 +23,7 @@ class RunConsensusFold(Step):
     )
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Candidates that cannot be the final one count only where they make the consensus."""
+        """Keep only the candidates that may be the final model, and the one that builds the consensus."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         asked, consensus = spec.final.classifier, spec.consensus.classifier

@@ -1,4 +1,4 @@
-"""Step: select and fit without one fold, and score it."""
+"""Step: select and fit without one fold, and score its samples."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""Step: a whole iteration in one task, for cohorts whose folds are too small to be tasks of their own."""
+"""Step: run a whole iteration in one task, for cohorts whose folds are too small for separate tasks."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from mlho.steps.learn.artifacts import LearningStep, write_iteration
 
 
 class RunIteration(LearningStep):
-    """The same bytes as selecting, running the folds and finishing in tasks of their own."""
+    """Give the same bytes as separate tasks for the selection, the folds and the end of the iteration."""
 
     kind: ClassVar[str] = "run_iteration"
     version: ClassVar[int] = 7

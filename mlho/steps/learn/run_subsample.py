@@ -1,4 +1,4 @@
-"""Step: one subsample of the patients outside the folds held out, for cohorts where it is worth a task of its own."""
+"""Step: process one subsample of the patients outside the held-out folds, for cohorts large enough for separate tasks."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from mlho.steps.learn.artifacts import LearningStep, write_vote
 
 
 class RunSubsample(LearningStep):
-    """Screen, rank and fit the consensus classifier; its features and coefficients."""
+    """Screen, rank and fit the consensus classifier; write the features and their coefficients."""
 
     kind: ClassVar[str] = "run_subsample"
 

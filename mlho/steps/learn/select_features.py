@@ -1,4 +1,4 @@
-"""Step: screen and rank on all training patients of an iteration."""
+"""Step: screen and rank features on all training patients of an iteration."""
 
 from typing import Any, ClassVar
 

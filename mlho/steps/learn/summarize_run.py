@@ -1,4 +1,4 @@
-"""Step: what came back over the iterations."""
+"""Step: summarize all iterations."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from mlho.steps.learn.artifacts import read_iterations
 
 
 class SummarizeRun(Step):
-    """Confidence scores, stability, the consensus model, and the candidates compared."""
+    """Confidence scores, stability, the consensus model, and the comparison of candidates."""
 
     kind: ClassVar[str] = "summarize_run"
     version: ClassVar[int] = 6

@@ -1,4 +1,4 @@
-"""Step: the model that leaves the run, in its bundle."""
+"""Step: fit the final model and write its bundle."""
 
 import json
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Step: how well the model that is shipped predicts."""
+"""Step: evaluate the final model."""
 
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class JudgeModel(Step):
-    """Test figures of models made like the final one, on patients that they had not seen."""
+    """Test metrics of models fitted like the final one, on patients outside their training data."""
 
     kind: ClassVar[str] = "judge_model"
     version: ClassVar[int] = 3
@@ -31,7 +31,7 @@ class JudgeModel(Step):
     )
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``performance.json``; for a model on the consensus ``cv.arr`` as well."""
+        """Write ``performance.json``, and for a model on the consensus also ``cv.arr``."""
         from mlho.training.results.performance import judge_by_iterations
         from mlho.training.results.summary import SummaryRecord, final_classifier
 
@@ -47,7 +47,7 @@ class JudgeModel(Step):
 
 
 def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
-    """Judge by the outer folds, whose pooled predictions the final model is calibrated on."""
+    """Evaluate by the outer folds. Their pooled predictions also calibrate the final model."""
     from mlho.training.results.consensus_performance import judge_consensus
 
     judged = judge_consensus(problem, read_consensus_folds(work), read_iterations(work))
@@ -61,7 +61,7 @@ def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
 
 
 def _mean_probabilities(work: Work, classifier: str, n_samples: int) -> "NDArray[np.float64]":
-    """Mean calibrated probability of each sample over the iterations that tested it; NaN where none did."""
+    """Mean calibrated probability of each sample over the iterations that tested it; NaN if none did."""
     import numpy as np
 
     from mlho.arrays import read_arrays

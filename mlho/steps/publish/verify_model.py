@@ -1,4 +1,4 @@
-"""Step: run the tests that the bundle carries, on the bundle as it is stored."""
+"""Step: run the self-tests of the bundle on its stored form."""
 
 import shutil
 from typing import Any, ClassVar
@@ -8,7 +8,7 @@ from mlho.steps.base import Step, Work
 
 
 class TestModel(Step):
-    """Load the bundle as a user would, and run its own tests; a failed one fails the run."""
+    """Load the bundle as a user would, and run its self-tests. A failed test fails the run."""
 
     kind: ClassVar[str] = "test_model"
 

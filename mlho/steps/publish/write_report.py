@@ -1,4 +1,4 @@
-"""Step: the result as numbers and as a page."""
+"""Step: write the result as JSON and as an HTML page."""
 
 import json
 from importlib import metadata
@@ -20,7 +20,7 @@ _VERSIONS_OF: Final = (
     "xgboost-cpu",
     "interpret-core",
 )
-_WHERE: Final = ("tables", "uri", "partitionedBy")  # of the data: where they are and how they are cut
+_WHERE: Final = ("tables", "uri", "partitionedBy")  # fields of ``data`` for the location and the partitioning
 
 
 class WriteReport(Step):
@@ -33,7 +33,7 @@ class WriteReport(Step):
     reads_promise: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write both, and give the result's digest."""
+        """Write both, and return the digest of the result."""
         from mlho.report.page.html import render_html
         from mlho.training.results.performance import PerformanceRecord
         from mlho.training.results.publish import assemble_result
@@ -76,7 +76,7 @@ def _lineage(work: Work) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the result, those that are installed."""
+    """Return the versions of the installed packages that computed the result."""
     found = {}
     for name in _VERSIONS_OF:
         try:
@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
 
 
 def _timing(work: Work) -> dict[str, Any]:
-    """Seconds and tasks by kind, of the tasks that this one reads; from their commit records, written once."""
+    """Seconds and tasks by kind, over the tasks that this one reads; from their write-once commit records."""
     timing: dict[str, dict[str, float]] = {}
     for artifacts in work.inputs.values():
         for artifact in artifacts:

@@ -1,4 +1,4 @@
-"""What the steps of a scoring run share: the bundle, whom to score, and writing a part."""
+"""Shared helpers of the scoring steps: the bundle, the patients to score, and writing a part."""
 
 import shutil
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ UNKNOWN_FILE: Final = "unknown.json"
 
 
 def open_bundle(work: Work) -> "Bundle":
-    """The bundle among the inputs, verified as a user's would be."""
+    """Open the bundle among the inputs, verified like a user's bundle."""
     from mlho.model.bundle import load_bundle
 
     artifact, folder = work.one("bundle"), work.out / "bundle"
@@ -35,12 +35,12 @@ def open_bundle(work: Work) -> "Bundle":
 
 
 def index_of(work: Work) -> ScoringIndex:
-    """Up to when data may be used, from the task's parameters."""
+    """The index definition, from the task's parameters."""
     return ScoringIndex.model_validate(work.params["index"])
 
 
 def open_roster(work: Work) -> "Roster | None":
-    """Whom to score, if there is a cohort table."""
+    """Read the roster, if there is a cohort table."""
     from mlho.scoring.roster import Roster
 
     known = work.inputs.get("scored")
@@ -48,7 +48,7 @@ def open_roster(work: Work) -> "Roster | None":
 
 
 def open_persons(work: Work) -> "KnownPersons | None":
-    """The demographics, if there is a table of them."""
+    """Read the demographics, if there is a table of them."""
     from mlho.scoring.persons import KnownPersons
 
     known = work.inputs.get("scored")

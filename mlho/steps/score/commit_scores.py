@@ -1,4 +1,4 @@
-"""Step: the account of all parts, and the one manifest that makes them the run's scores."""
+"""Step: check and add up all parts, and write the manifest that makes them the scores of the run."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MANIFEST_FILE: Final = "manifest.json"
 
 
 class CommitScores(Step):
-    """Nobody twice, nobody left out, every row accounted for; then the manifest."""
+    """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
     version: ClassVar[int] = 3
@@ -102,7 +102,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
 
 
 def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "list[PartEntry]":
-    """What the manifest says of each part; patients without events are a part of their own, if there are any."""
+    """Return the manifest entry of each part. Patients without events, if any, form a separate part."""
     from mlho.scoring.account import PartEntry
     from mlho.scoring.parts import PART_FILE
 

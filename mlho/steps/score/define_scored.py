@@ -1,4 +1,4 @@
-"""Step: whom to score by the cohort table, and what the demographics know of them."""
+"""Step: read the patients to score from the cohort table, and their demographics."""
 
 from typing import Any, ClassVar
 
@@ -8,12 +8,12 @@ from mlho.steps.score.artifacts import PERSONS_FILE, ROSTER_FILE, index_of, open
 
 
 class DefineScored(Step):
-    """The two small tables, read once for all partitions."""
+    """Read the two small tables once for all partitions."""
 
     kind: ClassVar[str] = "define_scored"
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``roster.arr`` and ``persons.arr``, those whose table is given."""
+        """Write ``roster.arr`` and ``persons.arr``, each if its table is given."""
         from mlho.scoring.persons import read_known_persons
         from mlho.scoring.roster import read_roster
         from mlho.sources import source_named

@@ -1,4 +1,4 @@
-"""Step: the bundle of a scoring run, in the store. Whoever starts the run puts it there; a worker cannot."""
+"""Step: the bundle of a scoring run in the store. The process that starts the run stores it; a worker cannot."""
 
 from typing import Any, ClassVar
 
@@ -7,12 +7,12 @@ from mlho.steps.base import Step, Work
 
 
 class PinBundle(Step):
-    """Names the bundle's artifact. Its commit record is written when the run starts, so that this never has to run."""
+    """Identify the bundle's artifact. Its commit record is written when the run starts, so that this step never runs."""
 
     kind: ClassVar[str] = "pin_bundle"
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Refuse: the store has lost the bundle."""
+        """Raise an error: the bundle is missing or damaged in the store."""
         raise BundleError(
             f"bundle {str(work.params['digest'])[:12]}…: no longer whole in the store. Run the same command again: it is put "
             "there anew from its address."

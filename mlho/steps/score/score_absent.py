@@ -1,4 +1,4 @@
-"""Step: score the patients of the cohort table whom no partition names: no event is an answer too."""
+"""Step: score the patients of the cohort table who are in no partition: a patient without events has a score too."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from mlho.steps.score.artifacts import PATIENTS_FILE, open_bundle, open_roster, 
 
 
 class ScoreAbsent(Step):
-    """A part of their own, once all partitions are scored."""
+    """Write these patients to a separate part, after all partitions are scored."""
 
     kind: ClassVar[str] = "score_absent"
 
@@ -18,7 +18,7 @@ class ScoreAbsent(Step):
         from mlho.arrays import read_arrays
 
         roster = open_roster(work)
-        assert roster is not None  # the task is planned with a cohort table only
+        assert roster is not None  # the task is planned only with a cohort table
         is_absent = np.ones(roster.n_patients, np.bool_)
         for part in work.inputs["parts"]:
             is_absent[read_arrays(part.path(PATIENTS_FILE))["numbers"]] = False

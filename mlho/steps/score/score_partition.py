@@ -36,7 +36,7 @@ class ScorePartition(Step):
 
 
 def _needs_values(spec: Any, source: Any, file: Any) -> bool:
-    """Whether the bundle reads numbers; a partition without them is then refused, not scored as if all were missing."""
+    """Whether the bundle uses numeric values. Refuse a partition without them, rather than score it as if all were missing."""
     from mlho.encoding.cohort.windows import needs_values
     from mlho.sources.reading import open_table
     from mlho.tables import EVENTS

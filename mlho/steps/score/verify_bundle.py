@@ -1,4 +1,4 @@
-"""Step: run the tests that a bundle carries, before anything is scored with it."""
+"""Step: run the self-tests of a bundle before anything is scored with it."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from mlho.steps.score.artifacts import open_bundle
 
 
 class TestBundle(Step):
-    """Every score waits for this: a bundle that fails its own tests scores nobody."""
+    """Run the self-tests. All scoring tasks depend on this one, so that a failing bundle scores no patient."""
 
     kind: ClassVar[str] = "test_bundle"
 
