@@ -32,6 +32,7 @@ _MEBI: Final = 2**20
 _CACHE_SHARE: Final = 0.8  # of the volume: the rest is room for what is being fetched
 _MEMORY_TIERS: Final = 4  # without maxMemory: twice doubled
 _BEGIN_SECONDS: Final = 300  # images come late, and Redis may
+_PROBE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -243,9 +244,11 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         },
         # Until the run has begun and Redis answers there is no sign of life; afterwards one every five seconds.
         "startupProbe": {
-            "exec": {"command": ["test", "-e", LIVENESS_FILE]},
+            # It waits itself: a probe that fails is an Event, and a start that takes its time is no failure.
+            "exec": {"command": ["sh", "-c", f"until test -e {LIVENESS_FILE}; do sleep 1; done"]},
             "periodSeconds": 1,  # WORKERS in `kubectl get` counts what is ready
-            "failureThreshold": 2 * _BEGIN_SECONDS,
+            "timeoutSeconds": _PROBE_SECONDS,
+            "failureThreshold": 2 * _BEGIN_SECONDS // _PROBE_SECONDS,
         },
         "livenessProbe": {
             "exec": {"command": ["sh", "-c", f'test -n "$(find {LIVENESS_FILE} -mmin -2)"']},

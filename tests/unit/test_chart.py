@@ -463,6 +463,23 @@ def test_labels_and_annotations_of_yours_stand_once(helm: str):
     assert "component: mine" not in text
 
 
+def test_a_healthy_start_fails_no_startup_probe(helm: str, tmp_path: Path):
+    """Each failure is an Event: a probe begins when Python has started, or its command waits itself."""
+    probes = {
+        container["name"]: container["startupProbe"]
+        for _, pod in pods(render(helm, {}, tmp_path))
+        for container in pod["containers"]
+        if "startupProbe" in container
+    }
+
+    assert set(probes) == {"scheduler", "redis"}
+    assert probes["scheduler"]["initialDelaySeconds"] >= 10
+    assert probes["redis"]["exec"]["command"][2].startswith("until ")
+    for probe in probes.values():
+        patience = probe["failureThreshold"] * max(probe["periodSeconds"], probe["timeoutSeconds"])
+        assert patience >= 60
+
+
 def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     """And none of its objects but Secrets ever holds a password."""
     assert not [

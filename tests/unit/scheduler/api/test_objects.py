@@ -1,6 +1,7 @@
 """The Kubernetes Job of workers, compared whole, and what follows from what a run asks."""
 
 import dataclasses
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from mlho.errors import SpecError
 from scheduler.api.config import ClusterConfig, SecretKey, Variable, WorkerTemplate, load_cluster_config
-from scheduler.api.objects import Workers, next_memory, run_selector, slots, worker_job
+from scheduler.api.objects import LIVENESS_FILE, Workers, next_memory, run_selector, slots, worker_job
 from scheduler.api.resource import WorkersSpec
 
 UID = "5f9bdc05-b6b2-4289-8746-c1b51198d1a5"
@@ -154,9 +155,10 @@ POD: dict[str, Any] = {
                 "capabilities": {"drop": ["ALL"]},
             },
             "startupProbe": {
-                "exec": {"command": ["test", "-e", "/tmp/alive"]},
+                "exec": {"command": ["sh", "-c", "until test -e /tmp/alive; do sleep 1; done"]},
                 "periodSeconds": 1,
-                "failureThreshold": 600,
+                "timeoutSeconds": 60,
+                "failureThreshold": 10,
             },
             "livenessProbe": {
                 "exec": {"command": ["sh", "-c", 'test -n "$(find /tmp/alive -mmin -2)"']},
@@ -206,6 +208,21 @@ def test_what_the_operator_adds_is_there_and_what_is_not_added_is_not():
     assert {"name": "MLHO_S3_CA_BUNDLE", "value": "/etc/mlho/ca/ca.crt"} in pod["containers"][0]["env"]
     assert job["spec"]["template"]["metadata"]["labels"] == {**LABELS, "team": "ehr"}
     assert job["spec"]["template"]["metadata"]["annotations"] == {**ANNOTATIONS, "note": "x"}
+
+
+def test_the_startup_probe_waits_for_the_sign_of_life_and_does_not_fail_before(tmp_path: Path):
+    """Each failure would be an Event; a worker that takes seconds to start has none. It is allowed ten minutes."""
+    pod = worker_job(WORKERS, TEMPLATE)["spec"]["template"]["spec"]
+    probe = pod["containers"][0]["startupProbe"]
+    sign = tmp_path / "alive"
+    command = [own.replace(LIVENESS_FILE, str(sign)) for own in probe["exec"]["command"]]
+
+    with subprocess.Popen(command) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        sign.touch()
+        assert process.wait(10) == 0
+    assert probe["timeoutSeconds"] * probe["failureThreshold"] == 600
 
 
 def test_without_kueue_no_label_of_kueue_is_there():
