@@ -27,6 +27,14 @@ from scheduler.engine.rate import current_stage, in_all, share
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
 WORKERS_REFUSED: Final = "WorkersRefused"  # a reason
+_AT_FIRST: Final[Mapping[ConditionType, tuple[bool | None, str, str]]] = {
+    ConditionType.ACCEPTED: (None, "NotChecked", "Specification, store and data are not checked yet."),
+    ConditionType.QUOTA_RESERVED: (None, "NotRequested", ""),
+    ConditionType.WORKERS_READY: (False, "NotStarted", ""),
+    ConditionType.PROGRESSING: (False, "NotStarted", ""),
+    ConditionType.DEGRADED: (False, "Well", ""),
+    **dict.fromkeys(ENDED, (False, "NotEnded", "")),
+}
 _NO_MORE_MEMORY: Final = (
     "A worker ran out of the most memory that workers may have. Cancel the run, and apply it under a new name with a larger "
     "workers.resources.maxMemory; what is committed stays."
@@ -119,10 +127,26 @@ def ended(seen: Seen, drive: Drive) -> Status:
     return _closed(seen, status.model_copy(update=update))
 
 
+def with_all_conditions(seen: Seen, status: Status) -> Status:
+    """A status with each condition, so that programs never have to tell an absent one from a false one.
+
+    What was set at first is set again: a condition of an older generation says nothing of this one to ``kubectl wait``.
+    """
+    for kind, (holds, reason, message) in _AT_FIRST.items():
+        if kind is ConditionType.QUOTA_RESERVED and seen.resource.workers.kueue_queue is None:
+            continue
+        found = get_condition(status.conditions, kind)
+        if found is None or found.reason == reason:
+            status = _set(seen, status, kind, holds, reason, message)
+    return status
+
+
 def _closed(seen: Seen, status: Status) -> Status:
-    """Nothing goes on any more."""
-    for kind in (ConditionType.PROGRESSING, ConditionType.WORKERS_READY, ConditionType.DEGRADED):
-        if is_true(status.conditions, kind):
+    """Nothing goes on any more; exactly one of the conditions of an end is true."""
+    status = with_all_conditions(seen, status)
+    for kind in (ConditionType.PROGRESSING, ConditionType.WORKERS_READY, ConditionType.DEGRADED, *ENDED):
+        found = get_condition(status.conditions, kind)
+        if found is not None and (found.status == "True") != (kind in ENDED):
             status = _set(seen, status, kind, False, "Ended")
     return status.model_copy(
         update={"finished_at": timestamp(seen.now), "workers": _worker_counts(seen, status, 0, None)}

@@ -6,11 +6,9 @@ there is news.
 """
 
 import datetime as dt
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -30,7 +28,7 @@ from scheduler.api.client import (
 from scheduler.api.config import ClusterConfig
 from scheduler.api.resource import DesiredState, from_resource
 from scheduler.api.status import Status
-from scheduler.api.tenancy import prefixes_of
+from scheduler.controller.checks import Checks
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.conditions import Event, EventReason, has_ended
 from scheduler.controller.event_recorder import Teller
@@ -38,7 +36,7 @@ from scheduler.controller.informer import Cache, Object, Watcher
 from scheduler.controller.metrics import run_figures
 from scheduler.controller.observation import Asked, Check, Quota, Seen, job_facts, pod_facts, quota_of
 from scheduler.controller.reconcile import Decision, decide
-from scheduler.controller.run_thread import Driver, Home, check_run
+from scheduler.controller.run_thread import Driver, Home
 from scheduler.controller.tracked_run import (
     Counts,
     Known,
@@ -56,9 +54,6 @@ STATUS_SECONDS: Final = 2.0  # between two writes of one run's status
 _TICK_SECONDS: Final = 0.25
 _LOOK_SECONDS: Final = 1.0  # at a run that is carried out
 _LOOK_AT_ALL_SECONDS: Final = 15.0
-_CHECKERS: Final = 8
-_PATIENCE_SECONDS: Final = 10.0  # with a store that does not answer, until the run's status says so
-_CHECK_AGAIN_SECONDS: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 _STOP_SECONDS: Final = 20.0
 _WORKERS: Final = "app.kubernetes.io/managed-by=mlho-scheduler"
 _AT_ONCE: Final = (EventReason.WORKERS_CREATED, EventReason.MEMORY_RAISED)
@@ -107,8 +102,7 @@ class Operator:
         self._pods = Cache(self._owned_changed)
         self._workloads = Cache(self._workload_changed)
         self._watchers = self._make_watchers()
-        self._checked_at = 0.0
-        self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="check")
+        self._checks = Checks(home, config.prefixes, self._queue)
         self._cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
         self._former: Mapping[str, str] | None = None
         self._turns: frozenset[str] = frozenset()
@@ -127,6 +121,7 @@ class Operator:
     def stop(self) -> None:
         """Stop all threads that carry out runs, leaving the runs as they are for the next leader."""
         self._stop.set()
+        self._checks.stop()
         self._cleaner.stop()
         self._queue.wake()
         self._thread.join(_STOP_SECONDS)
@@ -246,7 +241,7 @@ class Operator:
         driver = known.driver
         if driver is not None and not driver.is_alive and (has_ended(status) or not driver.has_ended):
             known.driver = None
-        self._check(uid, known, status)
+        self._checks.begin(uid, known, status)
         seen = self._seen(uid, known, status)
         self._act(uid, obj, known, seen, decide(seen))
 
@@ -270,7 +265,7 @@ class Operator:
             jobs=jobs,
             pods=pods,
             quota=self._quota(uid, known.asked),
-            check=known.check_shown(status, self._checked_at, patience=_PATIENCE_SECONDS),
+            check=self._checks.shown(known, status),
             drive=drive,
             # One whose workers are not admitted waits for them, and not for its turn.
             refusal=refusal,
@@ -298,34 +293,6 @@ class Operator:
                 known.spec, known.check, known.undertaking, known.n_checks = resource.spec, None, None, 0
                 known.check_again_at = 0.0
         known.generation, known.created = metadata.get("generation", 0), metadata.get("creationTimestamp", "")
-
-    # Is it as it must be?
-
-    def _check(self, uid: str, known: Known, status: Status) -> None:
-        """Have store and data looked at, unless that is known."""
-        if has_ended(status) or known.spec is None or known.is_checking or known.undertaking is not None:
-            return
-        if time.monotonic() < known.check_again_at or self._stop.is_set():
-            return
-        known.is_checking, known.check_began_at = True, time.monotonic()
-        self._queue.mark(uid, seconds=_PATIENCE_SECONDS)
-        spec = known.spec
-        allowed = prefixes_of(known.asked.namespace if known.asked else "", self._config.prefixes)
-
-        def check() -> None:
-            found, undertaking = check_run(self._home, spec, allowed=allowed)
-            if known.spec == spec:
-                known.check, known.undertaking = found, undertaking
-            pause = _CHECK_AGAIN_SECONDS[min(known.n_checks, len(_CHECK_AGAIN_SECONDS) - 1)]
-            known.n_checks += 1
-            known.check_again_at = time.monotonic() + pause
-            known.is_checking, known.check_began_at = False, math.inf
-            self._checked_at = time.monotonic()
-            self._queue.mark(uid)
-            if undertaking is None:
-                self._queue.mark(uid, seconds=pause)
-
-        self._checkers.submit(check)
 
     def _quota(self, uid: str, asked: Asked) -> Quota | None:
         if asked.workers.kueue_queue is None or not self._config.kueue_enabled:
@@ -381,7 +348,8 @@ class Operator:
             "status": status.plain(),
         }
         self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], wanted, part="status"))
-        known.written_at = time.monotonic()
+        if status_of(obj).phase is not None:  # the first status says only that nothing is known yet
+            known.written_at = time.monotonic()
         self.counts.status_writes += 1
         if has_ended(status) and not has_ended(status_of(obj)) and status.phase is not None:
             self.counts.ended[status.phase] += 1
@@ -436,6 +404,7 @@ class Operator:
     def _gone(self, uid: str) -> None:
         """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
         self._workers.forget(uid)
+        self._checks.forget(uid)
         known = self._known.pop(uid, None)
         if known is None:
             return

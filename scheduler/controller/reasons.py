@@ -19,6 +19,7 @@ from scheduler.engine.outages import StoreGivenUp
 from scheduler.queue.errors import RemoteFailure
 from scheduler.queue.leases import QueueUnavailable
 
+STORE_REASONS: Final = frozenset({"StoreAccessDenied", "StoreUnavailable"})  # pass by themselves
 _DEFECT: Final = "InternalError"
 _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (StoreAccessDenied, "StoreAccessDenied"),

@@ -19,6 +19,7 @@ from scheduler.controller.conditions import (
     has_ended,
     refused,
     under_way,
+    with_all_conditions,
     with_phase,
 )
 from scheduler.controller.observation import Asked, Drive, JobFacts, Seen, parsed
@@ -65,7 +66,7 @@ def decide(seen: Seen) -> Decision:
     if wanted is DesiredState.CANCELLED:
         return _finish(seen, Decision(cancelled(seen), is_cancelled=True, delete=_alive(seen)))
     if seen.check is None and not is_true(seen.status.conditions, ConditionType.ACCEPTED):
-        return Decision(seen.status)
+        return Decision(seen.status) if seen.status.phase else _finish(seen, Decision(seen.status))
     is_accepted = seen.check.is_accepted if seen.check else True
     if not is_accepted:
         return _finish(seen, Decision(refused(seen)))
@@ -198,6 +199,6 @@ def _alive(seen: Seen) -> tuple[str, ...]:
 
 
 def _finish(seen: Seen, decision: Decision) -> Decision:
-    """Add the phase and the Events that a change is worth."""
-    status = with_phase(seen, decision.status)
+    """Add the conditions that are missing, the phase, and the Events that a change is worth."""
+    status = with_phase(seen, with_all_conditions(seen, decision.status))
     return replace(decision, status=status, events=events_of(seen, status, decision.make))

@@ -41,7 +41,7 @@ from scheduler.queue.pending import OTHER_KEY, TAMPERED
 from scheduler.queue.run import Place, Stopped, cancel_run, carry_out_on_queue
 
 _NOWHERE: Final = Path("/nonexistent")  # relative addresses count from a file; a resource is in none
-_RETRY_SECONDS: Final = (2.0, 5.0, 10.0, 30.0, 60.0)
+_RETRY_SECONDS: Final = (2.0, 5.0, 10.0)  # no longer: it goes on within seconds of the end of an outage
 _MAX_DEFECTS: Final = 3
 _DRIVE: Final = "drive"
 _METRICS: Final = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_intercept")

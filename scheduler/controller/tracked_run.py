@@ -38,6 +38,7 @@ class Known:
     n_checks: int = 0
     check_began_at: float = math.inf
     check_again_at: float = 0.0
+    checked_at: float = -math.inf
     driver: Driver | None = None
     cancelling: str = ""
     """Empty, ``asked``, or ``flagged``: the durable flag stands."""

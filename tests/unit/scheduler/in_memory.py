@@ -65,7 +65,8 @@ class OneCluster:
         """Take a status in."""
         self.statuses.append(obj["status"])
         run = next(own for own in self.runs if own["metadata"]["uid"] == obj["metadata"]["uid"])
-        return {**run, **obj, "metadata": {**run["metadata"], "resourceVersion": "2"}}
+        version = str(1 + len(self.statuses))
+        return {**run, **obj, "metadata": {**run["metadata"], "resourceVersion": version}}
 
     def create(self, kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
         """Take an Event in."""

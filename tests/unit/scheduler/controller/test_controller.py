@@ -13,7 +13,7 @@ import pytest
 
 from mlho.errors import SpecError
 from mlho.settings import Settings
-from scheduler.controller import controller
+from scheduler.controller import checks, controller
 from scheduler.controller.conditions import Event, EventReason
 from scheduler.controller.event_recorder import event_object
 from scheduler.controller.informer import Cache
@@ -193,7 +193,7 @@ class SilentHome(Home):
 
 def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Whoever looks at it learns what is waited for; the answer replaces that."""
-    monkeypatch.setattr(controller, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(controller, "STATUS_SECONDS", 0.1)
     home, cluster = SilentHome(tmp_path), OneCluster(resource("new", is_accepted=False))
 
@@ -201,20 +201,20 @@ def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, mon
         return [own["conditions"][0]["reason"] for own in cluster.statuses]
 
     with leading(cluster, home):
-        wait_until(lambda: reasons() == ["StoreUnavailable"])
+        wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable"])
         home.answers.set()
-        wait_until(lambda: reasons() == ["StoreUnavailable", "InvalidSpec"])
+        wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable", "InvalidSpec"])
 
 
 def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also those for which nobody is free to ask it."""
-    monkeypatch.setattr(controller, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
     home = SilentHome(tmp_path)
     cluster = OneCluster(*(resource(f"run-{number}", is_accepted=False) for number in range(20)))
 
     with leading(cluster, home):
-        wait_until(lambda: len(cluster.statuses) >= 20)
+        wait_until(lambda: len(cluster.statuses) >= 40)
         home.answers.set()
 
-    reasons = [own["conditions"][0]["reason"] for own in cluster.statuses[:20]]
-    assert reasons == ["StoreUnavailable"] * 20
+    reasons = [own["conditions"][0]["reason"] for own in cluster.statuses[:40]]
+    assert reasons == ["NotChecked"] * 20 + ["StoreUnavailable"] * 20

@@ -267,6 +267,60 @@ def test_what_is_refused_is_said_and_not_carried_out():
     assert decide(again(seen, decision)).events == ()
 
 
+def conditions_of(decision: Decision) -> dict[str, str]:
+    """Whether each condition holds."""
+    return {own.type: own.status for own in decision.status.conditions}
+
+
+def test_all_conditions_are_there_from_the_start():
+    """Before anything was looked at; without an Event, and as they are until there is news."""
+    seen = replace(SEEN, check=None, drive=None)
+
+    decision = decide(seen)
+
+    assert decision.status.phase is Phase.PENDING
+    assert decision.status.reason == "NotChecked"
+    assert conditions_of(decision) == {
+        "Accepted": "Unknown",
+        "WorkersReady": "False",
+        "Progressing": "False",
+        "Degraded": "False",
+        "Succeeded": "False",
+        "Failed": "False",
+        "Cancelled": "False",
+    }
+    assert decision.events == ()
+    assert decide(again(seen, decision)).status == decision.status
+    queued = replace(seen, resource=replace(ASKED, workers=WorkersSpec(kueue_queue="batch")))
+    assert conditions_of(decide(queued))["QuotaReserved"] == "Unknown"
+
+
+def test_conditions_that_were_set_at_first_are_of_the_latest_generation():
+    """Else ``kubectl wait --for=condition=Failed=false`` waits for ever; and what is told later is told once."""
+    seen = replace(SEEN, check=None, drive=None)
+    accepted = replace(again(seen, decide(seen)), resource=replace(ASKED, generation=2), check=SEEN.check)
+
+    decision = decide(accepted)
+
+    assert {own.observed_generation for own in decision.status.conditions} == {2}
+    assert [own.reason for own in decision.events] == [EventReason.ACCEPTED]
+
+
+@pytest.mark.parametrize("end", ["Succeeded", "Failed", "Cancelled"])
+def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
+    """Also for a run that nobody has looked at before it was cancelled."""
+    if end == "Cancelled":
+        decision = decide(replace(SEEN, resource=wanted(DesiredState.CANCELLED), drive=None, check=None))
+    else:
+        decision = decide(replace(SEEN, drive=replace(BUSY, end=ConditionType(end))))
+
+    found = conditions_of(decision)
+    assert {kind: found[kind] for kind in ("Succeeded", "Failed", "Cancelled")} == {
+        kind: str(kind == end) for kind in ("Succeeded", "Failed", "Cancelled")
+    }
+    assert len(found) == 7
+
+
 def test_a_finished_run_says_what_came_out():
     """And its workers have a moment to end by themselves."""
     drive = replace(

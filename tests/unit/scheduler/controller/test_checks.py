@@ -1,0 +1,102 @@
+"""When runs are checked: pauses that grow, and all soon after a store serves again."""
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scheduler.api.status import Status
+from scheduler.controller import checks
+from scheduler.controller.checks import Checks
+from scheduler.controller.observation import Check
+from scheduler.controller.tracked_run import Known
+from scheduler.controller.work_queue import WorkQueue
+
+N_RUNS = 20
+RUN = "0123456789abcdef"
+
+
+class Runs:
+    """Runs that are checked by a loop like the scheduler's, and what each check finds."""
+
+    def __init__(self) -> None:
+        self.queue = WorkQueue()
+        self.checks = Checks(SimpleNamespace(), {}, self.queue)  # type: ignore[arg-type]  # the check is replaced
+        self.known = {f"run-{number}": Known(spec=f"run-{number}") for number in range(N_RUNS)}
+        self.found = dict.fromkeys(self.known, "Valid")
+        self.n_checks = dict.fromkeys(self.known, 0)
+
+    def check(self, home: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
+        """Stands in for the look at store and data."""
+        self.n_checks[spec] += 1
+        if self.found[spec] == "Valid":
+            return Check(run_id=RUN), SimpleNamespace(run_id=RUN)
+        return Check(reason=self.found[spec]), None
+
+    def go_on(self, seconds: float) -> None:
+        """Look at what is due, for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for uid in self.queue.take_due(time.monotonic()):
+                self.checks.begin(uid, self.known[uid], Status())
+            self.queue.wait(0.01)
+
+    def accepted(self) -> set[str]:
+        """Runs that may start."""
+        return {uid for uid, own in self.known.items() if own.undertaking is not None}
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    """Runs that nobody has looked at yet; after a check that fails, the next of its own comes far too late."""
+    own = Runs()
+    monkeypatch.setattr(checks, "check_run", own.check)
+    monkeypatch.setattr(checks, "_AGAIN_SECONDS", (600.0,))
+    monkeypatch.setattr(checks, "_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(checks, "_PROBE_EVERY_SECONDS", 0.05)
+    for uid in own.known:
+        own.queue.mark(uid)
+    yield own
+    own.checks.stop()
+
+
+@pytest.mark.parametrize("reason", ["StoreUnavailable", "StoreAccessDenied"])
+def test_all_runs_go_on_soon_after_a_long_outage(runs: Runs, reason: str):
+    """One after the other is checked meanwhile, and not all of them all the time; an answer has all of them checked."""
+    runs.found = dict.fromkeys(runs.known, reason)
+    runs.go_on(1.0)
+    assert not runs.accepted()
+    n_more = sum(runs.n_checks.values()) - N_RUNS
+    assert 1 <= n_more <= 1.0 / 0.05
+
+    runs.found = dict.fromkeys(runs.known, "Valid")
+    runs.go_on(1.0)
+
+    assert runs.accepted() == set(runs.known)
+
+
+def test_a_run_with_an_error_of_its_own_keeps_its_pauses(runs: Runs):
+    """Its store serves; and the answers of others say nothing of it."""
+    runs.found["run-0"] = "InvalidData"
+    runs.go_on(1.0)
+
+    assert runs.accepted() == set(runs.known) - {"run-0"}
+    assert runs.n_checks["run-0"] == 1
+
+
+def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pytest.MonkeyPatch):
+    """Though the check of the former one, which is under way, says afterwards that it is wrong."""
+    known = runs.known["run-0"]
+
+    def check(home: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
+        if spec == "run-0":
+            known.spec, known.check_again_at = "run-1", 0.0
+            return Check(reason="InvalidSpec"), None
+        return runs.check(home, spec, allowed=allowed)
+
+    monkeypatch.setattr(checks, "check_run", check)
+    runs.go_on(0.5)
+
+    assert "run-0" in runs.accepted()
