@@ -1,1 +1,4 @@
-"""What the scheduler and a worker agree on: messages, names, scripts and failure classes. No queue library is used here."""
+"""The contract between scheduler and workers: messages, names, scripts and failure classes.
+
+Independent of queue libraries.
+"""

@@ -1,4 +1,4 @@
-"""What scheduler and workers leave for each other in the store: tasks, starts, and the state of an execution."""
+"""Documents that scheduler and workers exchange through the store: tasks, attempts, and the state of an execution."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,12 +16,12 @@ from mlho.store.keys import run_key
 TASKS: Final = "tasks"
 ATTEMPTS: Final = "attempts"
 NOT_ON_A_QUEUE: Final = "not on a queue"
-"""What people are told for the state of a run that has no execution."""
+"""Shown as the state of a run that has no execution."""
 PLACES: Final = ("iteration", "fold", "block")
 
 
 class State(StrEnum):
-    """Where an execution is."""
+    """State of an execution."""
 
     OPEN = "open"
     FINISHED = "finished"
@@ -30,15 +30,15 @@ class State(StrEnum):
 
 
 class Committer(StrEnum):
-    """Who writes commit records."""
+    """The side that writes commit records."""
 
     WORKERS = "workers"
     SCHEDULER = "scheduler"
-    """In compat mode: workers propose."""
+    """In compat mode: workers only propose commits."""
 
 
 class Execution(BaseModel):
-    """One try at a run. The run's pointer ``runs/<run>/execution`` holds the latest."""
+    """One execution of a run. The run's pointer ``runs/<run>/execution`` holds the latest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,36 +52,36 @@ class Execution(BaseModel):
 
     @property
     def id(self) -> str:
-        """Name of the execution, as in messages and in Redis."""
+        """Return the id of the execution, as used in messages and in Redis."""
         return f"{self.run}-{self.number}"
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
+        """Return canonical JSON."""
         return canonical_json(self.model_dump(mode="json", exclude_defaults=True))
 
 
 def execution_key(run: str) -> str:
-    """Key of the pointer to a run's latest execution."""
+    """Return the key of the pointer to a run's latest execution."""
     return run_key(run, "execution")
 
 
 def leader_key(run: str) -> str:
-    """Key of the pointer to the scheduler that drives a run."""
+    """Return the key of the pointer to the scheduler that leads a run."""
     return run_key(run, "leader")
 
 
 def cancel_key(execution: Execution) -> str:
-    """Key of an execution's durable cancel flag."""
+    """Return the key of an execution's durable cancel flag."""
     return run_key(execution.run, f"cancel/{execution.number}")
 
 
 def quarantine_key(run: str, task_key: str) -> str:
-    """Key of the record that a task is quarantined, until ``mlho retry``."""
+    """Return the key of the record that a task is quarantined, until ``mlho retry``."""
     return run_key(run, f"quarantine/{task_key}")
 
 
 def read_execution(store: Store, run: str) -> Execution | None:
-    """The latest execution of a run, or ``None`` before the first."""
+    """Return the latest execution of a run, or ``None`` before the first."""
     try:
         return Execution.model_validate_json(store.get(execution_key(run)))
     except ArtifactNotFound:
@@ -94,17 +94,17 @@ def read_execution(store: Store, run: str) -> Execution | None:
 
 
 def committer_of(store: Store) -> Committer:
-    """Who may write commit records in a store as it is opened here."""
+    """Return the side that writes commit records in a store, from the mode in which it is opened."""
     return Committer.WORKERS if store.has_one_winner else Committer.SCHEDULER
 
 
 def check_committer(store: Store, execution: Execution) -> None:
-    """Return if a worker that opened the store like this may serve an execution.
+    """Check that a worker with this store may serve an execution.
 
     Raises
     ------
     SpecError
-        Scheduler and worker disagree about who commits: their ``MLHO_S3_CONDITIONAL`` differ.
+        Scheduler and worker disagree about the committer: their ``MLHO_S3_CONDITIONAL`` settings differ.
     """
     if committer_of(store) is not execution.committer:
         mode = "compat" if execution.committer is Committer.SCHEDULER else "strict"
@@ -115,29 +115,29 @@ def check_committer(store: Store, execution: Execution) -> None:
 
 
 def is_over(store: Store, execution: Execution) -> bool:
-    """Whether nothing of this execution may start any more."""
+    """Return whether no further task of this execution may start."""
     latest = read_execution(store, execution.run)
     is_latest = latest is not None and latest.number == execution.number and latest.state is State.OPEN
     return not is_latest or store.exists(cancel_key(execution))
 
 
 def task_document_key(task_key: str) -> str:
-    """Key of the document that says what a task is."""
+    """Return the key of the document that defines a task."""
     return f"{TASKS}/{task_key[:2]}/{task_key}"
 
 
 def write_task(store: Store, task: Task, task_key: str) -> None:
-    """Leave a task where workers find it."""
+    """Write the document of a task for the workers."""
     store.put_if_absent(task_document_key(task_key), task.document())
 
 
 def read_task(store: Store, task_key: str) -> Task:
-    """The task under a key.
+    """Return the task under a key.
 
     Raises
     ------
     SpecError
-        Its content has another hash: the document was tampered with, or this worker is of another version.
+        The hash of its content differs: the document was tampered with, or this worker has another version.
     """
     text = store.get(task_document_key(task_key))
     try:
@@ -154,12 +154,12 @@ def read_task(store: Store, task_key: str) -> Task:
 
 
 def place_in(params: Mapping[str, Any]) -> dict[str, str | int]:
-    """Iteration, fold and block: what tells a task from its siblings, in logs and traces."""
+    """Return iteration, fold and block, which distinguish a task from its siblings in logs and traces."""
     return {name: params[name] for name in PLACES if name in params}
 
 
 def place_of(store: Store, task_key: str) -> dict[str, str | int]:
-    """Step, iteration, fold and block of a task; nothing while the store does not serve."""
+    """Return step, iteration, fold and block of a task, or nothing while the store is unavailable."""
     try:
         task = read_task(store, task_key)
     except (MlhoError, OSError):
@@ -168,12 +168,12 @@ def place_of(store: Store, task_key: str) -> dict[str, str | int]:
 
 
 def attempt_key(execution: str, task_key: str, nonce: str) -> str:
-    """Key of the record that a message has started a task again."""
+    """Return the key of the record of a repeated attempt at a task, started by this message."""
     return f"{ATTEMPTS}/{execution}/{task_key}/{nonce}"
 
 
 class Start(BaseModel):
-    """The record of a start from the second on, which its worker renews."""
+    """The record of an attempt from the second on. Its worker renews it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -183,14 +183,15 @@ class Start(BaseModel):
     """Its worker has seen it end, by the task's own fault."""
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
+        """Return canonical JSON."""
         return canonical_json(self.model_dump())
 
 
 def noted_attempts(store: Store, execution: str, task_key: str) -> dict[str, Start]:
-    """The records of a task's starts that stand, by the nonce of their message; the first start has none."""
+    """Return the records of a task's attempts by the nonce of their message. The first attempt has no record."""
     found = {}
     for key in store.keys(f"{ATTEMPTS}/{execution}/{task_key}/"):
-        with suppress(ArtifactNotFound, ValidationError):  # withdrawn meanwhile; what a power cut left of it
+        # Withdrawn in the meantime, or truncated by a power failure.
+        with suppress(ArtifactNotFound, ValidationError):
             found[key.rpartition("/")[2]] = Start.model_validate_json(store.get(key))
     return found

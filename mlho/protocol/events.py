@@ -1,7 +1,8 @@
-"""Events: what a worker tells the scheduler about a message, signed as messages are.
+"""Events: what a worker reports to the scheduler about a message, signed in the same way as messages.
 
-Anybody who can write to Redis can put anything on the list of events. An event counts only with a signature, which binds it to the execution, the task,
-the attempt and the message that it answers; the scheduler takes one answer to each message that it has sent.
+Any client of Redis can write to the list of events. An event counts only with a valid signature, which binds
+it to the execution, the task, the attempt and the message that it answers. The scheduler accepts one answer
+per message sent.
 """
 
 import hashlib
@@ -14,27 +15,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlho.protocol.failures import Failure, FailureClass
 from mlho.protocol.messages import ExecutionId, MessageRefused, Nonce, Refusal, TaskKey
 
-MAX_EVENT_CHARACTERS: Final = 131_072  # the words of an error are most of it
+MAX_EVENT_CHARACTERS: Final = 131_072  # most of it is the error message
 _SIGNATURE_CHARACTERS: Final = 64
 _MESSAGE_CHARACTERS: Final = 16_384  # in JSON a control character takes six
-_PURPOSE: Final = b"event\n"  # no signature of a message is one of an event
+_PURPOSE: Final = b"event\n"  # keeps signatures of messages and of events distinct
 
 
 class EventKind(StrEnum):
-    """What became of a message."""
+    """Outcome of a message."""
 
     COMMITTED = "committed"
     """The task's commit record is in the store."""
     FAILED = "failed"
     RELEASED = "released"
-    """Nothing was done, and the task is not to blame."""
+    """No work was done, for a reason outside the task."""
     EXHAUSTED = "exhausted"
-    """The store knows of as many starts as a task may have."""
+    """The store has records of as many attempts as a task may have."""
     EXPIRED = "expired"
 
 
 class ToldFailure(BaseModel):
-    """A failure, as an event holds it."""
+    """A failure in the form that an event carries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -45,7 +46,9 @@ class ToldFailure(BaseModel):
 
     @classmethod
     def of(cls, failure: Failure) -> Self:
-        """The failure with no more text than an event may hold, and none that JSON cannot."""
+        """Return the failure with its text cut to the limit of an event and cleaned of characters that JSON
+        cannot hold.
+        """
         message = failure.message[:_MESSAGE_CHARACTERS].encode(errors="replace").decode()
         plain = {**failure.plain(), "class": failure.failure_class, "message": message}
         return cls.model_validate(plain)
@@ -71,24 +74,24 @@ class Event(BaseModel):
 
     @property
     def why(self) -> Failure:
-        """The failure of an event that has one."""
+        """Return the failure of an event that has one."""
         told = self.failure
         assert told is not None
         return Failure(told.failure_class, told.kind, told.message, told.sha256)
 
     def signed(self, key: bytes) -> str:
-        """The text to send: the signature, then the event as JSON."""
+        """Return the text to send: the signature, then the event as JSON."""
         body = self.model_dump_json(exclude_defaults=True, by_alias=True)
         return _signature(body, key) + body
 
 
 def read_event(text: str, *, key: bytes, execution: str) -> Event:
-    """Return the event in a text, after its signature was verified.
+    """Verify the signature of a text and return its event.
 
     Parameters
     ----------
     text : str
-        An item of the list of events: anything at all.
+        An item of the list of events; untrusted.
     key : bytes
         The execution's signing key.
     execution : str
@@ -97,7 +100,7 @@ def read_event(text: str, *, key: bytes, execution: str) -> Event:
     Raises
     ------
     MessageRefused
-        It is too large, not signed with this key, of another shape, or about another execution.
+        The text is too large, not signed with this key, malformed, or about another execution.
     """
     if len(text) > MAX_EVENT_CHARACTERS:
         raise MessageRefused(Refusal.OVERSIZED)

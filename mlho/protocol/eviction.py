@@ -1,15 +1,15 @@
-"""Whether Redis throws keys away when its memory is short, messages and leases among them. Pure; knows no client."""
+"""Eviction policy of Redis: whether it evicts keys, including messages and leases, when memory is short. Pure."""
 
 from collections.abc import Mapping
 
 
 def eviction_words(memory: Mapping[str, object]) -> str | None:
-    """What is wrong with a Redis that throws keys away, and the remedy; ``None`` if it keeps them.
+    """Return the problem and the remedy for a Redis that evicts keys, or ``None`` if it keeps them.
 
     Parameters
     ----------
     memory : mapping
-        What ``INFO memory`` says, which a managed Redis answers as well.
+        Answer of ``INFO memory``, which managed Redis services support too.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Failure classes: what a failure says about trying again. One table; the documentation shows the same."""
+"""Failure classes: the retry rule for each kind of failure. One table; the documentation shows the same."""
 
 import traceback
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from mlho.errors import (
 )
 from mlho.protocol.scripts import MAX_ATTEMPTS
 
-INFRASTRUCTURE_SECONDS: Final = 300.0  # how long a task may go on failing for want of a store or a disk
+INFRASTRUCTURE_SECONDS: Final = 300.0  # how long a task may keep failing because of a store or a disk
 
 
 class FailureClass(StrEnum):
-    """Whose turn it is after a failure."""
+    """Class of a failure, by the action that it requires."""
 
     INPUT = "input"
     SPEC = "spec"
@@ -35,15 +35,15 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens after a failure of one class."""
+    """The rule for failures of one class."""
 
     meaning: str
     counts: bool
-    """Whether the attempt counts against the budget of starts."""
+    """Whether the attempt counts against the limit of attempts."""
     max_attempts: int
-    """Starts in all; 0: not bounded by a number but by ``INFRASTRUCTURE_SECONDS``."""
+    """Maximum number of attempts; 0 if ``INFRASTRUCTURE_SECONDS`` limits them instead."""
     exit_code: int
-    """Of the command, when the run fails for it."""
+    """Exit code of the command when the run fails with this class."""
 
 
 RULES: Final[Mapping[FailureClass, Rule]] = {
@@ -62,23 +62,23 @@ class MemoryExceeded(MlhoError):  # noqa: N818 - says what happened
 
 
 class TimeExceeded(MlhoError):  # noqa: N818 - says what happened
-    """The task needs more time: raise the limit, or cut the work finer."""
+    """The task needs more time: raise the limit, or split the work into smaller tasks."""
 
 
 class TaskCrashed(MlhoError):  # noqa: N818 - says what happened
-    """The process died without an answer."""
+    """The process exited without a result."""
 
 
 class Quarantined(MlhoError):  # noqa: N818 - says what happened
-    """Tasks used up their starts. The others go on; then ``mlho retry`` gives these new ones.
+    """Tasks used up their attempts. The others continue; then ``mlho retry`` gives these new attempts.
 
     Parameters
     ----------
     message : str
     attempts : int
-        Starts, if it is one task.
+        Number of attempts, if it is one task.
     tasks : mapping of str to Quarantined, optional
-        If a run is held up by them: what became of each, by its name in the plan.
+        The errors by task name in the plan, if they block a run.
     """
 
     def __init__(
@@ -90,32 +90,32 @@ class Quarantined(MlhoError):  # noqa: N818 - says what happened
 
 
 class QueueError(MlhoError):
-    """Set the queue right: its address, its password or its eviction policy."""
+    """Correct the queue's configuration: its address, its password or its eviction policy."""
 
     exit_code: ClassVar[int] = 2
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt failed, in words that hold no patient's values."""
+    """Reason why an attempt failed, in text without a patient's values."""
 
     failure_class: FailureClass
     kind: str
-    """Name of the error."""
+    """Name of the error's class."""
     message: str
     sha256: str = ""
-    """Digest of the blob that was found damaged, or key of the task whose commit record was found lost, if that is what happened."""
+    """Digest of the damaged blob, or key of the task whose commit record is lost; empty for other failures."""
 
     @classmethod
     def of(cls, error: BaseException, *, step: str) -> Self:
-        """Describe an error; a foreign one by its kind and place only, since its message may quote data."""
+        """Describe an error. Use only type and location of a foreign one, because its message may quote data."""
         if isinstance(error, MlhoError):
             return cls(classify(error), type(error).__name__, str(error), getattr(error, "sha256", ""))
         message = f"{step}: {_kind_and_place(error)}. Report this as a defect."
         return cls(classify(error), type(error).__name__, message)
 
     def plain(self) -> dict[str, str]:
-        """Values for JSON."""
+        """Return plain values for JSON."""
         return {
             "class": self.failure_class.value,
             "kind": self.kind,
@@ -125,7 +125,7 @@ class Failure:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """What :meth:`plain` wrote."""
+        """Restore the failure from the values of :meth:`plain`."""
         return cls(
             FailureClass(plain["class"]),
             str(plain["kind"]),
@@ -148,7 +148,8 @@ def classify(error: BaseException) -> FailureClass:
     return FailureClass.INTERNAL
 
 
-# The first line that matches decides. OSError as such is a disk or a network; what a step reads is checked and has errors of ours.
+# The first match decides. A plain OSError comes from a disk or a network: input is validated and raises our
+# own errors.
 _CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...]] = (
     ((StoreUnavailable, ArtifactDamaged, ArtifactNotFound), FailureClass.INFRASTRUCTURE),
     ((DataError,), FailureClass.INPUT),

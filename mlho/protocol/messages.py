@@ -1,7 +1,8 @@
 """The message that starts a task: small, strict, signed, and free of data.
 
-It names a task; what the task is stands in the store, under a key that is the hash of its content. Who can write to the queue, but lacks the
-key, can at most send a copy: it has a worker do once more what the run asked for.
+It names a task. The task itself is in the store, under a key that is the hash of its content. A client that
+can write to the queue but lacks the signing key can at most send a copy, which makes a worker repeat a task
+of the run.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mlho.spec.training import RUN_ID_LENGTH, canonical_json
 
-TASK_NAME: Final = "mlho.run_task"  # the whole allow-list
+TASK_NAME: Final = "mlho.run_task"  # the complete allow-list
 MAX_MESSAGE_BYTES: Final = 1024
 NONCE_BYTES: Final = 16
 SIGNATURE: Final = "signature"
@@ -28,24 +29,24 @@ Nonce = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{2 * NONCE_BYTES}
 
 
 class Refusal(StrEnum):
-    """Why a message was refused. Each is counted; none is executed."""
+    """Reason why a message was rejected. Each is counted; none is executed."""
 
     OVERSIZED = "oversized"
     MALFORMED = "malformed"
     FORGED = "forged"
-    FOREIGN = "foreign"  # signed with our key, meant for another execution
+    FOREIGN = "foreign"  # signed with our key, for another execution
     REPLAYED = "replayed"  # its nonce was used before
     EXPIRED = "expired"
     UNKNOWN = "unknown"  # another task name
 
     @property
     def counter(self) -> str:
-        """Name of its count in Redis."""
+        """Return the name of its counter in Redis."""
         return f"refused:{self.value}"
 
 
 class MessageRefused(Exception):  # noqa: N818 - says what happened; the worker counts it and goes on
-    """A message that must not be acted on."""
+    """A message that must not be executed."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.value)
@@ -53,7 +54,7 @@ class MessageRefused(Exception):  # noqa: N818 - says what happened; the worker 
 
 
 class TaskMessage(BaseModel):
-    """The arguments of the one Celery task that exists."""
+    """The arguments of the only Celery task."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -67,14 +68,14 @@ class TaskMessage(BaseModel):
 
 
 def new_message(*, run: str, execution: str, task: str, expires: int) -> TaskMessage:
-    """A message with a nonce of its own."""
+    """Return a message with a new nonce."""
     return TaskMessage(
         run=run, execution=execution, task=task, expires=expires, nonce=secrets.token_hex(NONCE_BYTES)
     )
 
 
 def signed(message: TaskMessage, *, key: bytes) -> dict[str, Any]:
-    """The arguments to send: the message's fields and their signature."""
+    """Return the arguments to send: the message's fields and their signature."""
     fields = message.model_dump()
     return {**fields, SIGNATURE: _signature(fields, key)}
 
@@ -82,12 +83,12 @@ def signed(message: TaskMessage, *, key: bytes) -> dict[str, Any]:
 def read_message(
     arguments: Mapping[str, Any], *, key: bytes, execution: str, name: str = TASK_NAME
 ) -> TaskMessage:
-    """Return the message in a delivery's arguments, after its signature was verified.
+    """Verify the signature of a delivery's arguments and return their message.
 
     Parameters
     ----------
     arguments : mapping
-        What came with the delivery: anything at all.
+        Arguments of the delivery; untrusted.
     key : bytes
         The execution's signing key.
     execution : str
@@ -98,7 +99,7 @@ def read_message(
     Raises
     ------
     MessageRefused
-        It is too large, of another shape, not signed with this key, or meant for another execution.
+        They are too large, malformed, not signed with this key, or for another execution.
     """
     if name != TASK_NAME:
         raise MessageRefused(Refusal.UNKNOWN)

@@ -1,4 +1,4 @@
-"""Names in Redis. All that an execution owns there begins with one prefix, and is deleted with it."""
+"""Key names in Redis. All keys of an execution share one prefix and are deleted together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Final
 PREFIX: Final = "mlho"
 QUEUE: Final = "tasks"
 KEEP_SECONDS: Final = 30
-"""A key of an execution lasts this long after the last sign of life of its scheduler and workers: none of them may be there to delete it."""
+"""TTL of an execution's keys after the last sign of life of its scheduler and workers, which may all be gone
+and unable to delete them.
+"""
 TYPES: Final[Mapping[str, str]] = {
     "epoch": "string",
     "cancelled": "string",
@@ -23,7 +25,7 @@ TYPES: Final[Mapping[str, str]] = {
     "progress": "string",
     "queue": "list",
 }
-"""What each key must be; anybody who can write to Redis can make it something else."""
+"""The required type of each key. Any client of Redis can replace a key by one of another type."""
 LASTING: Final = tuple(TYPES)
 
 
@@ -41,7 +43,7 @@ class Names:
 
     @property
     def prefix(self) -> str:
-        """What every key of this execution begins with, those that Celery makes included."""
+        """Return the prefix of every key of this execution, including those that Celery creates."""
         return f"{PREFIX}:{self.execution}:"
 
     def _own(self, name: str) -> str:
@@ -49,27 +51,30 @@ class Names:
 
     @property
     def epoch(self) -> str:
-        """String: how many times the scheduler has declared this execution in Redis. Absent: Redis was emptied."""
+        """String: the epoch under which the scheduler declared this execution.
+
+        A missing key means that Redis was emptied.
+        """
         return self._own("epoch")
 
     @property
     def cancelled(self) -> str:
-        """String: present once the execution is cancelled."""
+        """String: present if the execution is cancelled."""
         return self._own("cancelled")
 
     @property
     def done(self) -> str:
-        """String: present once there is nothing left to do; workers end."""
+        """String: present if no tasks are left; workers then exit."""
         return self._own("done")
 
     @property
     def committed(self) -> str:
-        """Set of task keys: a hint that saves work, since the store has the truth."""
+        """Set of task keys: a hint that saves work; the store is the source of truth."""
         return self._own("committed")
 
     @property
     def attempts(self) -> str:
-        """Hash: task key to counted starts; a hint, since the store has the records that decide."""
+        """Hash: task key to counted attempts; a hint, because the records in the store decide."""
         return self._own("attempts")
 
     @property
@@ -79,7 +84,7 @@ class Names:
 
     @property
     def owners(self) -> str:
-        """Hash: task key to who holds its lease."""
+        """Hash: task key to the holder of its lease."""
         return self._own("owners")
 
     @property
@@ -89,27 +94,27 @@ class Names:
 
     @property
     def events(self) -> str:
-        """List: what workers tell the scheduler, to wake it."""
+        """List: events from workers, which wake the scheduler."""
         return self._own("events")
 
     @property
     def workers(self) -> str:
-        """Sorted set: ``worker/slots`` by the millisecond until which the worker counts as there."""
+        """Sorted set: ``worker/slots`` by the millisecond until which the worker counts as alive."""
         return self._own("workers")
 
     @property
     def counters(self) -> str:
-        """Hash: refusals by kind, and what else is worth a count."""
+        """Hash: rejections by reason, and other counters."""
         return self._own("counters")
 
     @property
     def progress(self) -> str:
-        """String: how far the run is, as the scheduler last said it, for whoever asks."""
+        """String: progress of the run as last published by the scheduler."""
         return self._own("progress")
 
     @property
     def room(self) -> str:
-        """String: written now and then, because a Redis that is full still answers and takes nothing."""
+        """String: written at intervals, because a full Redis still answers but rejects writes."""
         return self._own("room")
 
     @property
@@ -119,5 +124,5 @@ class Names:
 
     @property
     def lasting(self) -> tuple[str, ...]:
-        """All keys that are kept as long as anybody lives."""
+        """Return all keys that are kept as long as a scheduler or worker is alive."""
         return tuple(getattr(self, name) for name in LASTING)

@@ -1,10 +1,10 @@
-"""When Redis answers, takes nothing, and that may pass: what it says then, and what helps. Pure; knows no client."""
+"""Temporary outages of Redis, in which it answers but rejects writes: the cause and the remedy. Pure."""
 
 import re
 from collections.abc import Mapping
 from typing import Final
 
-# A word of the answer, or the name that the client gives it, to what is wrong and the remedy.
+# From a word of the answer, or the client's exception name, to the cause and the remedy.
 _WORDS: Final[Mapping[str, str]] = {
     "OutOfMemoryError": "its memory is full (maxmemory). Raise it: redis-cli config set maxmemory 2gb.",
     "MISCONF": "it cannot write its file to disk. Make room on its disk.",
@@ -17,7 +17,7 @@ _WORDS: Final[Mapping[str, str]] = {
 
 
 def outage_of(error: Exception) -> str | None:
-    """What is wrong with a Redis that refused a write, and the remedy; ``None`` if waiting cannot help.
+    """Return the cause and the remedy for a Redis that rejected a write, or ``None`` if waiting cannot help.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def outage_of(error: Exception) -> str | None:
 
 
 def lost_words(error: BaseException) -> str:
-    """What is wrong with a connection that failed, as far as TLS says, and the remedy.
+    """Return the cause of a failed connection, as far as TLS reports it, and the remedy.
 
     Examples
     --------

@@ -1,7 +1,10 @@
-"""What happens in Redis in one step, as Lua. Time is the server's, so that no worker's clock can matter.
+"""Atomic operations in Redis, as Lua scripts.
 
-Each script is small enough to be checked against a model of itself in Python (``tests/unit/protocol``). Keys come first, in the
-order of the ``KEYS`` tuples of names; arguments are described above each script. ``now`` is in milliseconds.
+They use the server's time, so that the clocks of workers do not matter.
+
+Each script is small enough to be checked against a Python model of itself (``tests/unit/protocol``). Keys
+come first, in the order of the ``KEYS`` tuples of names. Arguments are described above each script. ``now``
+is in milliseconds.
 """
 
 from dataclasses import dataclass
@@ -14,25 +17,25 @@ LEASE_MS: Final = 5_000
 HEARTBEAT_SECONDS: Final = 1.25  # a quarter of the lease: three heartbeats may be lost
 MAX_ATTEMPTS: Final = 3
 MESSAGE_MS: Final = 3_600_000
-"""How long a message may wait in the queue."""
+"""Maximum time of a message in the queue."""
 WRONG_TYPE: Final = "WRONGTYPE"
-"""First word of what Redis answers where a key has another type."""
+"""First word of Redis' error for a key of another type."""
 
 
 class Verdict(StrEnum):
-    """What a claim says."""
+    """Result of a claim."""
 
-    CLAIMED = "claimed"  # the lease is ours: run
-    COMMITTED = "committed"  # done already
-    LEASED = "leased"  # somebody else is at it
+    CLAIMED = "claimed"  # the lease is ours: run the task
+    COMMITTED = "committed"  # already committed
+    LEASED = "leased"  # another worker holds the lease
     CANCELLED = "cancelled"
-    UNREADY = "unready"  # Redis was emptied and the scheduler has not yet come by
+    UNREADY = "unready"  # Redis was emptied, and the scheduler has not yet declared the execution again
     EXPIRED = "expired"
     REPLAYED = "replayed"
 
 
 class Beat(StrEnum):
-    """What a heartbeat says about the execution."""
+    """State of the execution, as a heartbeat returns it."""
 
     GO_ON = "go on"
     CANCELLED = "cancelled"
@@ -42,24 +45,26 @@ class Beat(StrEnum):
 
 @dataclass(frozen=True)
 class Script:
-    """One Lua script and the names of its keys (attributes of :class:`Names`)."""
+    """A Lua script and the names of its keys (attributes of :class:`Names`)."""
 
     keys: tuple[str, ...]
     body: str
 
     @property
     def lua(self) -> str:
-        """What Redis runs: nothing where a key has the wrong type; then the body; then no key lasts too long without a sign of life."""
+        """Return the script to execute: an error if a key has the wrong type; then the body; then the
+        TTL of all keys.
+        """
         types = ", ".join(f"'{TYPES[key]}'" for key in self.keys)
         return f"local types = {{{types}}}\n{_CHECK_TYPES}local function act()\n{self.body}\nend\nlocal answer = act()\n{_KEEP}return answer\n"
 
     def keys_of(self, names: Names) -> list[str]:
-        """The keys for one execution."""
+        """Return the keys of one execution."""
         return [getattr(names, key) for key in self.keys]
 
 
 _ANY_SIZE: Final = 2**53
-_LONG: Final = ("committed", "nonces")  # as many as tasks done, and as messages of an hour
+_LONG: Final = ("committed", "nonces")  # as many as completed tasks, and as messages of an hour
 _CHECK_TYPES: Final = f"""
 for i, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok
@@ -80,8 +85,9 @@ local function counted(text) -- a hint that anybody may have written
 end
 """
 
-# task, owner, lease in ms, nonce, when the message expires. Answers which start of the task this is, as far as Redis knows;
-# 0: Redis was emptied, or what it has is no count. The start is counted before anything runs: whatever kills a whole container leaves nobody to count afterwards.
+# task, owner, lease in ms, nonce, expiry of the message. Returns the number of this attempt as far as Redis
+# knows, or 0 if Redis was emptied or holds no valid count. The attempt is counted before anything runs,
+# because a failure that kills a whole container leaves no process to count it.
 CLAIM: Final = Script(
     ("epoch", "cancelled", "committed", "attempts", "owners", "nonces", "leases"),
     _NOW
@@ -112,9 +118,10 @@ return {{'claimed', attempts + 1}}
 )
 
 _BEATEN: Final = ("epoch", "cancelled", "done", "workers", "committed", "attempts", "owners", "leases")
-# lease in ms, "worker/slots", then task, owner, attempt for each lease held. Answers the execution's state and the leases lost.
-# A lease that nobody holds is taken up again: Redis was emptied, or restarted from an older file, and the work is under way.
-# It is the sign of life of its worker, for which all keys are kept.
+# lease in ms, "worker/slots", then task, owner, attempt for each lease held. Returns the execution's state
+# and the lost leases. A lease without a holder is taken again: Redis was emptied or restored from an older
+# file while the task was running. The heartbeat is the worker's sign of life, which extends the TTL of all
+# keys.
 HEARTBEAT: Final = Script(
     (*_BEATEN, *(name for name in LASTING if name not in _BEATEN)),
     _NOW
@@ -144,7 +151,8 @@ return answer
 """,
 )
 
-# task, owner, event. Unconditional: the commit record is in the store, whoever holds the lease.
+# task, owner, event. Unconditional: the commit record is in the store, regardless of the current holder of
+# the lease.
 COMPLETE: Final = Script(
     ("committed", "attempts", "owners", "leases", "events"),
     """
@@ -160,7 +168,7 @@ return 1
 """,
 )
 
-# task, owner, 1 if the attempt counts and 0 if not, event. Nothing happens unless the lease is the owner's.
+# task, owner, 1 if the attempt counts and 0 if not, event. Does nothing unless this owner holds the lease.
 RELEASE: Final = Script(
     ("attempts", "owners", "leases", "events"),
     _COUNTED
@@ -176,8 +184,9 @@ return 1
 """,
 )
 
-# most tasks to take, longest lease in ms. Ends the leases that have expired; answers how many were too long, then task, attempts, task, attempts …
-# A lease that is too long is shortened: nobody can have given it, or the clock of Redis was set back.
+# maximum number of tasks, longest lease in ms. Removes the expired leases. Returns the number of leases that
+# were too long, then task, attempts, task, attempts … A lease that is too long is shortened: it was forged,
+# or the clock of Redis was set back.
 REAP: Final = Script(
     ("attempts", "owners", "leases"),
     _NOW
@@ -197,8 +206,8 @@ return answer
 """,
 )
 
-# for each key, the type that it must have and how many items at most. Deletes the keys of which that is not so, and answers how many: what they
-# held is derived again from the store.
+# for each key, the required type and the maximum number of items. Deletes the keys that violate these and
+# returns their number. Their content is rebuilt from the store.
 MEND_LUA: Final = """
 local size = {list = 'LLEN', hash = 'HLEN', set = 'SCARD', zset = 'ZCARD'}
 local n_deleted = 0
@@ -214,12 +223,12 @@ return n_deleted
 
 
 def mend_arguments(most: int | None = None) -> list[str | int]:
-    """Arguments of the script that mends the lasting keys.
+    """Return the arguments of the script that deletes invalid keys.
 
     Parameters
     ----------
     most : int, optional
-        Items that a key may have, of those that hold no more than the tasks under way.
+        Maximum number of items of the keys whose size is bounded by the tasks in flight.
     """
     pairs = (
         (kind, most if most is not None and name not in _LONG else _ANY_SIZE) for name, kind in TYPES.items()
@@ -227,7 +236,8 @@ def mend_arguments(most: int | None = None) -> list[str | int]:
     return [argument for pair in pairs for argument in pair]
 
 
-# Only where the execution is declared: a scheduler that was stopped, and is woken when its keys are gone, leaves none behind.
+# Writes only if the execution is declared: a scheduler that resumes after its keys were deleted must not
+# leave a new key behind.
 TELL: Final = Script(
     ("epoch", "progress"),
     """

@@ -1,8 +1,8 @@
-"""Spans of an execution for a collector of OpenTelemetry: what was done, when, for whom; never data, nor the words of an error.
+"""OpenTelemetry spans of an execution: the work done and its times, but never data or error messages.
 
-Scheduler and workers speak of one trace without a word between them: its id, and those of the spans that others lie in, are hashes of the
-execution's id. So messages stay as small and as strict as they are. Without a collector's address, or without the packages of the extra
-``tracing``, nothing is imported and nothing is done.
+Scheduler and workers share a trace without exchanging ids: the ids of the trace and of parent spans are
+hashes of the execution's id. Messages therefore stay small and strict. Without a collector's address, or
+without the packages of the extra ``tracing``, nothing is imported and no span is created.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time and what was done in it.
+    """A time interval and the work done in it.
 
     Attributes
     ----------
@@ -43,9 +43,9 @@ class Span:
     fields : mapping
         Those of :data:`FIELDS`; others are dropped. Run and execution are added.
     part : str
-        What others call it who lie in it; empty: nobody does.
+        Name under which child spans refer to this span; empty if it has none.
     within : str
-        The part that it lies in; empty: none.
+        Part of the parent span; empty if it has none.
     is_failure : bool
     """
 
@@ -59,44 +59,44 @@ class Span:
 
 
 class Traces(Protocol):
-    """Where spans of an execution go."""
+    """Receives the spans of an execution."""
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody wants them."""
+        """Return whether spans are collected."""
 
     def add(self, span: Span) -> None:
-        """Pass a span on."""
+        """Forward a span."""
 
     def close(self) -> None:
-        """Send what is not sent; wait for a few seconds at most."""
+        """Send the remaining spans. Wait for a few seconds at most."""
 
 
 class _Off:
     is_on = False
 
     def add(self, span: Span) -> None:
-        """Nobody wants it."""
+        """Ignore the span."""
 
     def close(self) -> None:
-        """Nothing is to be sent."""
+        """Do nothing."""
 
 
 OFF: Final[Traces] = _Off()
 
 
 def step_part(kind: str) -> str:
-    """The part of a trace that a step's span is."""
+    """Return the part name of a step's span."""
     return f"step {kind}"
 
 
 def open_traces(service: str, execution: str, environment: Mapping[str, str] | None = None) -> Traces:
-    """Where the spans of an execution go: to the collector that the environment names, if it names one.
+    """Return the receiver of an execution's spans: the collector that the environment names, or one that ignores them.
 
     Parameters
     ----------
     service : str
-        Who speaks, ``mlho-scheduler`` or ``mlho-worker``.
+        Name of the sender, ``mlho-scheduler`` or ``mlho-worker``.
     execution : str
     environment : mapping, optional
     """
@@ -170,7 +170,7 @@ def _hash(text: str, *, n_bytes: int) -> int:
 
 
 class _Chosen(threading.local):
-    """Ids of the span that this thread is about to begin."""
+    """Ids of the span that this thread is about to start."""
 
     trace: int | None = None
     span: int | None = None
@@ -190,7 +190,7 @@ def _choosing(trace: int, span: int | None) -> Iterator[None]:
 
 @cache
 def _provider(service: str) -> "TracerProvider":
-    """What sends the spans of this process, in batches and from a thread of its own."""
+    """Return the provider that sends the spans of this process in batches from its own thread."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -214,9 +214,8 @@ def _provider(service: str) -> "TracerProvider":
                 log.warning("spans_not_sent")
             return result
 
-    logging.getLogger(
-        "opentelemetry"
-    ).propagate = False  # it quotes answers; ours says that they were not sent
+    # It quotes responses; our own log records that spans were not sent.
+    logging.getLogger("opentelemetry").propagate = False
     name = os.environ.get("OTEL_SERVICE_NAME") or service
     resource = Resource.create({"service.name": name, "service.version": __version__})
     provider = TracerProvider(resource=resource, id_generator=_Ids(), shutdown_on_exit=False)

@@ -1,7 +1,8 @@
-"""How Celery is set up on both sides. Plain values: nothing is imported here.
+"""Celery settings shared by scheduler and workers. Plain values without imports of Celery.
 
-Celery carries messages, no more. What it could do besides (results, retries, events, revoking, remote control) is off. So is its own redelivery,
-because leases bring a lost task back within seconds (docs/decisions/0009-no-redelivery.md).
+Celery only carries messages. Its other features (results, retries, events, revoking, remote control) are
+disabled. So is its own redelivery, because leases recover a lost task within seconds
+(docs/decisions/0009-no-redelivery.md).
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from mlho.protocol.names import QUEUE, Names
 
 
 def celery_settings(names: Names) -> dict[str, Any]:
-    """Celery's settings for one execution, for scheduler and worker alike."""
+    """Return Celery's settings for one execution, for scheduler and worker alike."""
     return {
         "accept_content": ["json"],
         "task_serializer": "json",
