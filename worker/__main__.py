@@ -1,4 +1,4 @@
-"""``python -m worker --run RUN --store STORE --broker BROKER``: serve one execution of a run, then end."""
+"""``python -m worker --run RUN --store STORE --broker BROKER``: serve one execution of a run, then exit."""
 
 import argparse
 import math
@@ -23,7 +23,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.probe import probe_store
 
-EX_CONFIG: Final = 78  # as sysexits has it; Kubernetes is told not to try again
+EX_CONFIG: Final = 78  # from sysexits.h; the Kubernetes Job does not retry on it
 _POLL_SECONDS: Final = 0.25
 _SOFT_SECONDS: Final = 21_600.0
 _GRACE_SECONDS: Final = 60.0  # from the soft limit to the hard one
@@ -40,7 +40,7 @@ Exit codes: 0 the run is over, or SIGTERM was obeyed; 1 something broke, start a
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
+    """Run the command. Return its exit code."""
     options = _parser().parse_args(arguments)
     configure("json", verbose=options.verbose, warns=True, run_id=options.run)
     try:
@@ -121,19 +121,20 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     store = open_store(address)
     probe_store(store)
     execution = _find_execution(store, address, options.run, options.wait)
-    if is_over(store, execution):  # nothing to do, which is no error
-        log.warning("run_is_over", store=address)  # it may only have been started too soon
+    if is_over(store, execution):  # no work is left, which is not an error
+        # This worker may have been started before the next execution.
+        log.warning("run_is_over", store=address)
         return os.EX_OK
     check_committer(store, execution)
     if options.data:
         execution = execution.model_copy(update={"data": options.data})
-    from worker.service import Service  # Celery takes its time to import
+    from worker.service import Service  # importing Celery is slow
 
     return Service(options, replace(settings, broker=broker, store=address), store, execution).run()
 
 
 def _time_limits(options: argparse.Namespace, settings: Settings) -> tuple[float, float]:
-    """Seconds after which a task is asked to stop, and killed: as the command line, the environment, or nobody says."""
+    """Return the soft and the hard time limit in seconds, from the command line, the environment, or the defaults."""
     for flag, seconds in (("--soft-limit", options.soft_limit), ("--hard-limit", options.hard_limit)):
         if seconds is not None and not 0 < seconds < math.inf:
             raise SpecError(f"{flag} {seconds:g}: must be a positive number of seconds.")
@@ -143,7 +144,7 @@ def _time_limits(options: argparse.Namespace, settings: Settings) -> tuple[float
 
 
 def _find_execution(store: Store, address: str, run: str, seconds: float) -> Execution:
-    """The run's latest execution; wait for the first one if need be."""
+    """Return the run's latest execution. Wait for the first one if there is none yet."""
     until = time.monotonic() + seconds
     while True:
         execution = read_execution(store, run)

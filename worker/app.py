@@ -1,4 +1,4 @@
-"""The Celery side of a worker: takes messages from the queue, in threads of the main process, and hands them to the desk."""
+"""The Celery side of a worker: receives messages in threads of the main process and hands them to the desk."""
 
 import logging
 import os
@@ -28,7 +28,10 @@ log = structlog.get_logger()
 
 
 class _Waker:
-    """A pipe that wakes the main loop. Celery's loop does not notice that another thread has freed a slot, and would sleep."""
+    """A pipe that wakes the main loop.
+
+    Celery's loop does not notice that another thread has freed a slot, and would sleep.
+    """
 
     def __init__(self) -> None:
         self.reads, self._writes = os.pipe()
@@ -37,11 +40,11 @@ class _Waker:
 
     def wake(self) -> None:
         """Wake the loop."""
-        with suppress(BlockingIOError):  # it is being woken already
+        with suppress(BlockingIOError):  # a wake-up is already pending
             os.write(self._writes, b"x")
 
     def drain(self) -> None:
-        """Forget that it was woken."""
+        """Discard the pending wake-ups."""
         with suppress(BlockingIOError):
             os.read(self.reads, 4096)
 
@@ -50,7 +53,7 @@ WAKER: Final = _Waker()
 
 
 class WakingRequest(Request):
-    """A request whose acknowledgement lets the next message in at once."""
+    """A request whose acknowledgement admits the next message at once."""
 
     def acknowledge(self) -> None:
         """Acknowledge, then wake the main loop."""
@@ -61,11 +64,11 @@ class WakingRequest(Request):
 class _RunTask(CeleryTask):
     Request = "worker.app:WakingRequest"
     ignore_result = True
-    typing = False  # whatever arguments come, the desk judges them and counts
+    typing = False  # accept any arguments; the desk validates them and counts rejections
 
 
 def make_app(broker: str, names: Names, desk: Desk, on_tick: Callable[[], None]) -> Celery:
-    """A Celery application that knows one task, and hands every message to the desk."""
+    """Return a Celery application with a single task that hands every message to the desk."""
     use_transport(desk)
     app = Celery("mlho", broker=broker, backend=None, set_as_current=False, fixups=[])
     app.conf.update(celery_settings(names))
@@ -79,13 +82,13 @@ def make_app(broker: str, names: Names, desk: Desk, on_tick: Callable[[], None])
             desk.handle(arguments)
 
     for name in [name for name in app.tasks if name != TASK_NAME]:
-        del app.tasks[name]  # Celery brings chords, chunks and the like: the allow-list is one name
+        del app.tasks[name]  # Celery registers chords, chunks and others; only one name is allowed
     app.steps["consumer"].add(_ticking(on_tick))
     return app
 
 
 def serve(app: Celery, *, worker: str, slots: int, desk: Desk, on_stop: Callable[[], None]) -> int:
-    """Take messages until told to stop; return the exit code.
+    """Receive messages until told to stop. Return the exit code.
 
     Parameters
     ----------
@@ -121,14 +124,14 @@ def serve(app: Celery, *, worker: str, slots: int, desk: Desk, on_stop: Callable
 
 
 def stop() -> None:
-    """Ask the main loop to end, from any thread."""
+    """Stop the main loop, from any thread."""
     state.should_stop = os.EX_OK
     WAKER.wake()
 
 
 def _wordless(program: Any) -> Any:
     class Wordless(program):
-        """Obeys SIGTERM without a line of text: whoever reads the log reads JSON."""
+        """Handles SIGTERM without printing text, because the log is JSON."""
 
         def install_platform_tweaks(self, worker: Any) -> None:
             super().install_platform_tweaks(worker)
@@ -139,7 +142,7 @@ def _wordless(program: Any) -> Any:
 
 def _ticking(on_tick: Callable[[], None]) -> type[bootsteps.StartStopStep]:
     class Ticking(bootsteps.StartStopStep):
-        """Joins the loop again after each reconnection, which forgets what was joined before."""
+        """Registers with the event loop after each reconnection, which discards earlier registrations."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -153,7 +156,7 @@ def _ticking(on_tick: Callable[[], None]) -> type[bootsteps.StartStopStep]:
 
 
 class _Quiet(logging.Handler):
-    """Passes on what libraries log: the sentence, never its arguments, which may be somebody else's message."""
+    """Forwards log records of libraries: the message only, never its arguments, which may quote a foreign message."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sentence = str(record.msg).splitlines()[0][:120] if record.msg else ""
@@ -162,9 +165,10 @@ class _Quiet(logging.Handler):
 
 def _set_up_logging() -> None:
     def no_set_up(**_: Any) -> None:
-        """Celery sets up logging unless somebody does."""
+        """Prevent Celery from setting up logging, which it does if this signal has no receiver."""
 
     signals.setup_logging.connect(no_set_up, weak=False)
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # about root: nothing but our JSON is read
+    # The warning about running as root does not apply: only JSON is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     root = logging.getLogger()
     root.handlers[:] = [_Quiet(logging.WARNING)]

@@ -1,6 +1,7 @@
-"""Inside a child process: one task after the other, asked for and answered over a pipe in JSON.
+"""Main function of a child process: runs one task after another, with requests and answers in JSON over a pipe.
 
-Native code may hold the interpreter's lock for minutes here without anybody losing a lease: the heart beats in the parent.
+Native code may hold the interpreter's lock for minutes here without losing a lease, because the parent sends
+the heartbeats.
 """
 
 import json
@@ -28,9 +29,9 @@ SOFT_LIMIT_SIGNAL: Final = signal.SIGUSR1
 
 
 def serve(connection: Connection, store_address: str, data: str) -> None:
-    """Answer requests until the parent hangs up."""
+    """Answer requests until the parent closes the pipe."""
     _end_with_worker()
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # the parent decides when a child ends
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # the parent decides when a child exits
         signal.signal(ignored, signal.SIG_IGN)
     alarm = _Alarm()
     signal.signal(SOFT_LIMIT_SIGNAL, alarm.ring)
@@ -39,7 +40,7 @@ def serve(connection: Connection, store_address: str, data: str) -> None:
         try:
             request = connection.recv_bytes(REQUEST_BYTES)
         except (EOFError, OSError):
-            os._exit(0)  # nothing to clean up; some libraries' exit handlers take their time
+            os._exit(0)  # nothing to clean up; exit handlers of some libraries are slow
         answer: dict[str, Any]
         try:
             store = store or open_store(store_address)
@@ -53,10 +54,11 @@ def serve(connection: Connection, store_address: str, data: str) -> None:
 
 
 def _end_with_worker() -> None:
-    """See that this process ends when the worker does, even in native code that holds the interpreter's lock.
+    """Make this process exit with the worker, even in native code that holds the interpreter's lock.
 
-    A child's parent is the fork server. That ends with the worker unless somebody holds its pipe open, which children do by inheritance;
-    once it ends, the kernel ends the children. Where the kernel does not, a thread looks.
+    A child's parent is the fork server. It exits with the worker, unless a process holds its pipe open, which
+    children do by inheritance: close the pipe here. When the fork server exits, the kernel kills its children. A
+    thread does the same where the kernel does not.
     """
     held = getattr(forkserver, "_forkserver", None)
     descriptor = getattr(held, "_forkserver_alive_fd", None)
@@ -75,7 +77,7 @@ def _wait_for_end(sentinel: int) -> None:
 
 
 class _Alarm:
-    """Turns the soft limit's signal into an exception, but only while a task runs."""
+    """Turns the signal of the soft limit into an exception, but only while a task runs."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -89,7 +91,7 @@ class _Alarm:
 
 
 def longer_words(flag: str, variable: str) -> str:
-    """What to do about a task that needs more time."""
+    """Return the remedy for a task that needs more time."""
     return f"Raise its worker's {flag} or {variable} (in a cluster: worker.extraEnv of the chart), or cut the work finer."
 
 

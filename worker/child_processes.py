@@ -1,7 +1,7 @@
-"""The worker's child processes: one for each slot, long-lived, replaced when it dies.
+"""The worker's child processes: one per slot, long-lived, replaced when it dies.
 
-They are forked from a server that has imported what the steps need and has run nothing. A child can be ended at any time from another
-thread, with the reason; whoever waits for its answer then learns that reason.
+They are forked from a server that has imported the modules of the steps and has run no task. Any thread can
+kill a child at any time and give the reason; the thread that waits for its answer receives that reason.
 """
 
 import json
@@ -28,7 +28,7 @@ PRELOAD: Final = ("mlho.steps.preload", "worker.child")
 
 
 class Ending(StrEnum):
-    """Why this worker ended a child."""
+    """Reason why this worker killed a child."""
 
     CANCELLED = "cancelled"
     LEASE_LOST = "lease_lost"
@@ -38,7 +38,7 @@ class Ending(StrEnum):
 
 
 class ChildDied(Exception):  # noqa: N818 - says what happened
-    """A child ended without an answer: by our hand (then ``ending`` says why), or not."""
+    """A child exited without an answer: killed by this worker (then ``ending`` gives the reason), or by itself."""
 
     def __init__(self, ending: Ending | None, exit_code: int | None) -> None:
         super().__init__(ending or f"exit code {exit_code}")
@@ -48,7 +48,7 @@ class ChildDied(Exception):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True)
 class Answer:
-    """What a child answered: it committed, or it failed."""
+    """Answer of a child: it committed, or it failed."""
 
     is_new: bool = False
     failure: Failure | None = None
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Busy:
-    """A child at work."""
+    """A child that is running a task."""
 
     owner: str
     pid: int
@@ -64,7 +64,7 @@ class Busy:
 
 
 class _Slot:
-    """Place of one child; used by one thread at a time, ended from any."""
+    """The slot of one child. One thread at a time runs tasks in it; any thread may kill the child."""
 
     def __init__(self, store_address: str, data: str) -> None:
         self._arguments = (store_address, data)
@@ -91,14 +91,14 @@ class _Slot:
                 self._owner = ""
 
     def ensure(self) -> tuple[BaseProcess, Connection]:
-        """The child, started if there is none."""
+        """Return the child, starting it if necessary."""
         if self._process is None or self._connection is None or not self._process.is_alive():
             self.close()
             self._process, self._connection = _start_child(self._arguments)
         return self._process, self._connection
 
     def end(self, owner: str, ending: Ending) -> bool:
-        """Kill the child if it still works for this owner."""
+        """Kill the child if it still works for this owner. Return whether it was killed."""
         with self._lock:
             if self._owner != owner or self._process is None:
                 return False
@@ -107,7 +107,7 @@ class _Slot:
             return True
 
     def warn(self, owner: str) -> None:
-        """Tell the child that its soft limit has passed."""
+        """Signal the child that its soft limit has passed."""
         with self._lock:
             if self._owner == owner and self._process is not None and self._process.pid:
                 with suppress(ProcessLookupError):
@@ -120,7 +120,7 @@ class _Slot:
             return Busy(self._owner, self._process.pid, time.monotonic() - self._started)
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the child and close its pipe."""
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
@@ -132,7 +132,7 @@ class _Slot:
     def _bury(self) -> ChildDied:
         process = self._process
         assert process is not None
-        process.kill()  # a child that closed its pipe is of no use
+        process.kill()  # a child that closed its pipe is unusable
         process.join(5)
         exit_code = process.exitcode
         with self._lock:
@@ -147,16 +147,16 @@ class Children:
     Parameters
     ----------
     n_slots : int
-        Tasks at once.
+        Maximum number of concurrent tasks.
     store_address, data : str
-        Where the artifacts and the tables are.
+        Location of the artifacts and of the tables.
     """
 
     def __init__(self, n_slots: int, store_address: str, data: str) -> None:
         self.n_slots = n_slots
-        os.environ.update(
-            ONE_THREAD
-        )  # before any child: parallelism is over tasks, and threads change no bit
+        # Before any child starts: parallelism is over tasks, and the number of threads cannot change a
+        # result.
+        os.environ.update(ONE_THREAD)
         _context().set_forkserver_preload(list(PRELOAD))
         self._slots = [_Slot(store_address, data) for _ in range(n_slots)]
         self._free: SimpleQueue[_Slot] = SimpleQueue()
@@ -164,17 +164,17 @@ class Children:
             self._free.put(slot)
 
     def warm_up(self) -> None:
-        """Start every child now, so that the first task need not wait."""
+        """Start every child now, so that the first task does not wait."""
         for slot in self._slots:
             slot.ensure()
 
     def run(self, owner: str, task_key: str) -> Answer:
-        """Run a task in a free child; wait for one if need be.
+        """Run a task in a free child. Wait until one is free.
 
         Raises
         ------
         ChildDied
-            The child ended without an answer.
+            The child exited without an answer.
         """
         slot = self._free.get()
         try:
@@ -183,22 +183,22 @@ class Children:
             self._free.put(slot)
 
     def end(self, owner: str, ending: Ending) -> None:
-        """Kill the child that works for an owner, if any does."""
+        """Kill the child that works for an owner, if any."""
         for slot in self._slots:
             if slot.end(owner, ending):
                 return
 
     def warn(self, owner: str) -> None:
-        """Tell the child that works for an owner that its soft limit has passed."""
+        """Signal the child that works for an owner that its soft limit has passed."""
         for slot in self._slots:
             slot.warn(owner)
 
     def busy(self) -> list[Busy]:
-        """The children at work."""
+        """Return the children that are running a task."""
         return [found for found in (slot.busy() for slot in self._slots) if found is not None]
 
     def close(self) -> None:
-        """End all children."""
+        """Kill all children."""
         for slot in self._slots:
             slot.close()
 
@@ -211,7 +211,7 @@ def _context() -> Any:
 
 
 def _start_child(arguments: tuple[str, str]) -> tuple[BaseProcess, Connection]:
-    with _starting:  # the fork server is asked by one thread at a time
+    with _starting:  # only one thread at a time may use the fork server
         ours, theirs = multiprocessing.Pipe()
         process: BaseProcess = _context().Process(target=serve, args=(theirs, *arguments), daemon=True)
         process.start()
@@ -226,7 +226,7 @@ def _read_answer(answer: dict[str, Any]) -> Answer:
 
 
 def death_words(exit_code: int | None) -> str:
-    """How a process ended, in words."""
+    """Return a description of how a process ended."""
     if exit_code is None:
         return "ended without an answer"
     if exit_code < 0:

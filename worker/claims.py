@@ -1,4 +1,4 @@
-"""The worker's door to Redis: claim, heartbeat, complete, release. Each is one script on the server."""
+"""The worker's Redis client: claim, heartbeat, complete, release. Each is one script on the server."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -38,25 +38,25 @@ log = structlog.get_logger()
 
 
 class Unavailable(Exception):  # noqa: N818 - reads as the state
-    """Redis does not answer now, or takes nothing; that may pass."""
+    """Redis does not answer, or rejects writes. The state may be temporary."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to run a task, until it is not renewed."""
+    """The right to run a task, as long as it is renewed."""
 
     task: str
     owner: str
     attempt: int
     nonce: str = ""
-    """Of the message that asked for it."""
+    """Nonce of the message that requested it."""
     since: int = field(default_factory=time.time_ns, compare=False)
-    """When it was given, in nanoseconds since 1970 by the clock of this machine: for traces alone."""
+    """Start of the lease in nanoseconds since 1970, by the clock of this machine; used for traces only."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim came to, and which start of the task this is, as far as Redis knows; 0: it does not."""
+    """Result of a claim, and the number of this attempt as far as Redis knows; 0 if unknown."""
 
     verdict: Verdict
     attempt: int
@@ -64,11 +64,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a heartbeat said."""
+    """Result of a heartbeat."""
 
     beat: Beat
     lost: frozenset[str]
-    """Owners whose lease is somebody else's now."""
+    """Owners whose lease is now held by another worker."""
 
 
 class Claims:
@@ -83,7 +83,7 @@ class Claims:
     def __init__(self, url: str, names: Names, *, lease_ms: int = LEASE_MS) -> None:
         self.names = names
         self._lease_ms = lease_ms
-        # No retries inside the client: every caller here knows better how long to go on.
+        # No retries in the client: each caller decides how long to continue.
         self._redis = redis.Redis.from_url(
             url,
             decode_responses=True,
@@ -101,18 +101,18 @@ class Claims:
         self._mend = self._redis.register_script(MEND_LUA)
 
     def check(self) -> bool:
-        """Return true: Redis answers, takes what it is given, and keeps it.
+        """Return true if Redis answers, accepts writes, and does not evict keys.
 
         Raises
         ------
         QueueError
-            It refuses the password, or throws keys away.
+            Redis rejects the password, or evicts keys.
         """
         with _answering(at_start=True):
             self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
             try:
                 memory = cast(dict[str, object], self._redis.info("memory"))
-            except redis.ResponseError:  # this user may not ask; the scheduler's may
+            except redis.ResponseError:  # this user lacks the permission; the scheduler's user may have it
                 return True
         words = eviction_words(memory)
         if words is not None:
@@ -120,13 +120,13 @@ class Claims:
         return True
 
     def claim(self, message: TaskMessage, owner: str) -> Claim:
-        """Ask for the lease of a task; the attempt is counted with it."""
+        """Request the lease of a task. The script also counts the attempt."""
         arguments = [message.task, owner, self._lease_ms, message.nonce, message.expires]
         verdict, attempt = cast(tuple[str, int], self._call(CLAIM, arguments))
         return Claim(Verdict(verdict), int(attempt))
 
     def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> Pulse:
-        """Renew leases; learn which are lost and how the execution is."""
+        """Renew leases. Return the lost ones and the state of the execution."""
         arguments: list[str | int] = [self._lease_ms, f"{worker}/{slots}"]
         for lease in leases:
             arguments += [lease.task, lease.owner, lease.attempt]
@@ -134,29 +134,29 @@ class Claims:
         return Pulse(Beat(beat), frozenset(lost))
 
     def complete(self, lease: Lease, event: str) -> None:
-        """Say that a task's commit record is in the store, with the event that tells the scheduler."""
+        """Mark a task as committed, and send the event for the scheduler."""
         self._call(COMPLETE, [lease.task, lease.owner, event])
 
     def release(self, lease: Lease, event: str, *, counts: bool) -> bool:
-        """Give a lease back with the event that says why; tell whether it was still ours."""
+        """Release a lease, and send the event with the reason. Return whether the lease was still ours."""
         return bool(self._call(RELEASE, [lease.task, lease.owner, int(counts), event]))
 
     def tell(self, event: str) -> None:
-        """Send the scheduler an event about a task that this worker holds no lease of."""
+        """Send the scheduler an event about a task without a lease of this worker."""
         with self._mending(), self._redis.pipeline() as pipe:
             pipe.rpush(self.names.events, event)
             pipe.expire(self.names.events, KEEP_SECONDS)
             pipe.execute()
 
     def count(self, name: str, number: int = 1) -> None:
-        """Add to a counter that the scheduler shows."""
+        """Increment a counter that the scheduler shows."""
         with self._mending(), self._redis.pipeline() as pipe:
             pipe.hincrby(self.names.counters, name, number)
             pipe.expire(self.names.counters, KEEP_SECONDS)
             pipe.execute()
 
     def mend(self) -> None:
-        """Delete the keys that have another type than they must: the scheduler derives them again from the store."""
+        """Delete keys of the wrong type. The scheduler rebuilds their content from the store."""
         with _answering():
             n_mended = int(cast(int, self._mend(keys=self.names.lasting, args=mend_arguments())))
             if n_mended:
@@ -165,7 +165,7 @@ class Claims:
             log.warning("queue_mended", n_keys=n_mended)
 
     def leave(self, worker: str, slots: int) -> None:
-        """Be no longer counted among the workers."""
+        """Remove this worker from the set of active workers."""
         with self._mending():
             self._redis.zrem(self.names.workers, f"{worker}/{slots}")
 
@@ -174,7 +174,7 @@ class Claims:
         self._redis.close()
 
     def until_answered[T](self, ask: Callable[[], T], *, give_up: Callable[[], bool]) -> T | None:
-        """Call until Redis answers; ``None`` once ``give_up`` says so."""
+        """Retry a call until Redis answers. Return ``None`` if ``give_up`` returns true first."""
         while True:
             try:
                 return ask()
@@ -189,7 +189,7 @@ class Claims:
 
     @contextmanager
     def _mending(self) -> Iterator[None]:
-        """Mend the keys if one of them has another type; the call itself is to be made again."""
+        """Delete the keys of the wrong type if the call met one. The caller has to repeat the call."""
         try:
             with _answering():
                 yield
@@ -201,7 +201,7 @@ class Claims:
 
 @contextmanager
 def _answering(*, at_start: bool = False) -> Iterator[None]:
-    """Turn what a Redis that does not serve raises into :class:`Unavailable`; at the start, a wrong password into ``QueueError``."""
+    """Translate errors of Redis into :class:`Unavailable`, or a wrong password at the start into ``QueueError``."""
     try:
         yield
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
@@ -214,5 +214,5 @@ def _answering(*, at_start: bool = False) -> Iterator[None]:
         if outage_of(error) is None:
             log.warning("queue_refuses", error_kind=type(error).__name__)
         raise Unavailable from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:  # loading its file after a restart, too
+    except (redis.ConnectionError, redis.TimeoutError) as error:  # also while Redis loads its file
         raise Unavailable from error

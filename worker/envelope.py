@@ -1,7 +1,8 @@
-"""Items from the queue, before Celery sees them: anybody who can write to Redis can put anything there.
+"""Validation of queue items before Celery sees them: any client of Redis can write to the queue.
 
-Celery acts on much that an envelope may ask for (callbacks, time limits, later times, other names, other encodings), and some of it ends or
-stops a worker. So nothing of an envelope but the signed message in it reaches Celery: after verification, the envelope is built again.
+Celery obeys many requests of an envelope (callbacks, time limits, ETAs, other task names, other encodings),
+and some of them terminate or block a worker. Therefore only the signed message reaches Celery: after
+verification, the envelope is rebuilt.
 """
 
 import base64
@@ -13,19 +14,19 @@ from typing import Any, Final
 from mlho.protocol.messages import SIGNATURE, TASK_NAME, MessageRefused, Refusal, read_message
 from mlho.protocol.names import QUEUE
 
-MAX_BODY_CHARACTERS: Final = 4096  # a message of a kilobyte in base 64, and what Celery wraps it in
+MAX_BODY_CHARACTERS: Final = 4096  # a message of a kilobyte in base64, and Celery's wrapping
 MAX_ITEM_BYTES: Final = 2 * MAX_BODY_CHARACTERS
 _TAG_BYTES: Final = 16
 _NOTHING_ELSE: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def genuine_envelope(item: bytes, *, key: bytes, execution: str) -> dict[str, Any]:
-    """The envelope to hand to Celery: that of a scheduler, with the signed message of an item and nothing else of it.
+    """Return a new envelope for Celery that contains only the signed message of an item.
 
     Parameters
     ----------
     item : bytes
-        The item, as it was in the queue.
+        The raw item from the queue.
     key : bytes
         The signing key.
     execution : str
@@ -34,7 +35,7 @@ def genuine_envelope(item: bytes, *, key: bytes, execution: str) -> dict[str, An
     Raises
     ------
     MessageRefused
-        The item holds no message that this execution's scheduler has signed.
+        The item holds no message signed by this execution's scheduler.
     """
     if len(item) > MAX_ITEM_BYTES:
         raise MessageRefused(Refusal.OVERSIZED)
@@ -44,8 +45,8 @@ def genuine_envelope(item: bytes, *, key: bytes, execution: str) -> dict[str, An
 
 
 def _envelope(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A message as Celery writes it that asks for nothing but its task."""
-    tag = secrets.token_hex(_TAG_BYTES)  # of this delivery: a copy must not be taken for the first
+    """Return a message in Celery's format that requests only the execution of its task."""
+    tag = secrets.token_hex(_TAG_BYTES)  # unique per delivery: a copy must not be mistaken for the original
     body = json.dumps([[], arguments, _NOTHING_ELSE]).encode()
     return {
         "body": base64.b64encode(body).decode(),

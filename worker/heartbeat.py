@@ -1,7 +1,7 @@
-"""The worker's heart: renews its leases, hears of the end of the execution, and ends what must not go on.
+"""The worker's heartbeat: renews its leases, detects the end of the execution, and kills tasks that must stop.
 
-One thread does this for all leases, in a process that runs no native code: it cannot starve. If a lease is lost, the child is killed at
-once; the store is what makes even a late commit harmless.
+One thread renews all leases, in a process that runs no native code and therefore cannot starve it. If a lease
+is lost, the child is killed at once. The store makes even a late commit harmless.
 """
 
 import threading
@@ -19,26 +19,26 @@ from mlho.store.base import Store
 from worker.child_processes import Children, Ending
 from worker.claims import Claims, Lease, Unavailable
 
-_STORE_EVERY_BEATS: Final = 2  # the durable flag is read at half the pace: it costs a request to the store
+_STORE_EVERY_BEATS: Final = 2  # only every second heartbeat reads the durable flag: a request to the store
 
 log = structlog.get_logger()
 
 
 class Heart(threading.Thread):
-    """Keeps the leases of a worker.
+    """Renews the leases of a worker.
 
     Parameters
     ----------
     claims, children, store
-        The worker's own.
+        The worker's own objects.
     execution : Execution
-        What it serves.
+        The execution that it serves.
     worker : str
         Its name.
     slots : int
         Its slots.
     on_end : callable
-        Called once when there is nothing left to do here: the execution is over or cancelled.
+        Called once when the execution is over or cancelled, or the worker drains.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Heart(threading.Thread):
         self._n_beats = 0
         self.last_answer = time.monotonic()
         self.is_closing = threading.Event()
-        """Set from the moment at which nothing may start here any more."""
+        """Set when no further task may start in this worker."""
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[None]:
-        """Renew a lease as long as the block runs."""
+        """Renew a lease while the block runs."""
         with self._lock:
             self._leases[lease.owner] = lease
         try:
@@ -80,32 +80,32 @@ class Heart(threading.Thread):
                 del self._leases[lease.owner]
 
     def run(self) -> None:
-        """Beat until told to stop."""
+        """Send heartbeats until told to stop."""
         while not self._stop_event.wait(HEARTBEAT_SECONDS):
             self.beat()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the heartbeats."""
         self._stop_event.set()
 
     def beat(self) -> None:
-        """Beat once."""
+        """Send one heartbeat."""
         with self._lock:
             leases = list(self._leases.values())
         self._n_beats += 1
         try:
             pulse = self._claims.heartbeat(self._worker, self._slots, leases)
         except Unavailable:
-            self._look_at_store(must=False)  # work goes on; leases are judged again when Redis is back
+            self._look_at_store(must=False)  # work continues; lost leases are detected when Redis is back
             return
         self.last_answer = time.monotonic()
         for owner in pulse.lost:
             self._children.end(owner, Ending.LEASE_LOST)
-        # Whether the execution is over is for the store to say: anybody who can write to Redis can raise its flags.
+        # Only the store decides whether the execution is over, because any client of Redis can set its flags.
         self._look_at_store(must=pulse.beat is not Beat.GO_ON)
 
     def end_all(self, ending: Ending) -> None:
-        """Start nothing more, end what runs, and let the worker go."""
+        """Start no further task, kill the running ones, and stop the worker."""
         if not self.is_closing.is_set():
             self.is_closing.set()
             self._on_end()
@@ -115,6 +115,6 @@ class Heart(threading.Thread):
     def _look_at_store(self, *, must: bool) -> None:
         if not must and self._n_beats % _STORE_EVERY_BEATS:
             return
-        with suppress(MlhoError, OSError):  # a store that does not answer says nothing about the execution
+        with suppress(MlhoError, OSError):  # an unavailable store says nothing about the execution
             if is_over(self._store, self._execution):
                 self.end_all(Ending.CANCELLED)

@@ -1,7 +1,9 @@
-"""The guard: stops a task that passes its time, or that comes close to the memory limit before the kernel kills all.
+"""The guard: kills a task that exceeds its time limit, or that approaches the memory limit, before the kernel
+kills the container.
 
-On control groups of version 2 the kernel ends the whole container when memory runs out, and with it whoever could have
-said why. So memory is looked at twice a second, and the largest child is ended in time, with the reason.
+With cgroups v2 the kernel kills the whole container when memory runs out, including the process that could
+report the reason. Therefore memory is checked twice a second, and the largest child is killed in time, with
+the reason.
 """
 
 import os
@@ -13,23 +15,23 @@ from mlho.processes import own_memory
 from worker.child_processes import Children, Ending
 
 _EVERY_SECONDS: Final = 0.5
-_CEILING: Final = 0.9  # of the limit: what one sample to the next may add, and what is not ours
+_CEILING: Final = 0.9  # of the limit: reserves memory for growth between two samples and for other processes
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a task may take."""
+    """Limits of a task."""
 
     soft_seconds: float
-    """Then it is asked to stop."""
+    """Seconds until the task is asked to stop."""
     hard_seconds: float
-    """Then it is killed."""
+    """Seconds until the task is killed."""
     memory_bytes: int
-    """All children and the worker together."""
+    """Memory of all children and the worker together."""
 
 
 class Guard(threading.Thread):
-    """Looks at the children's time and memory, and ends what goes too far."""
+    """Checks time and memory of the children, and kills those that exceed a limit."""
 
     def __init__(self, children: Children, limits: Limits) -> None:
         super().__init__(name="guard", daemon=True)
@@ -40,16 +42,16 @@ class Guard(threading.Thread):
         self._stop_event = threading.Event()
 
     def run(self) -> None:
-        """Look until told to stop."""
+        """Check until told to stop."""
         while not self._stop_event.wait(_EVERY_SECONDS):
             self.look()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the checks."""
         self._stop_event.set()
 
     def look(self) -> None:
-        """Look once."""
+        """Check once."""
         busy = self._children.busy()
         self._warned &= {child.owner for child in busy}
         for child in busy:

@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus. Few series, no task names, no patients."""
+"""Prometheus metrics of a worker. Few series, no task names, no patient data."""
 
 from prometheus_client import (
     CollectorRegistry,
@@ -10,11 +10,11 @@ from prometheus_client import (
 
 from mlho.processes import serving_metrics
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter comes twice: the other one is when it began, which nobody asks
+disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter gets a second series with its creation time, which is not used
 
 
 class WorkerMetrics:
-    """The worker's series, in a registry of their own."""
+    """The worker's series, in their own registry."""
 
     def __init__(self, *, slots: int) -> None:
         self.registry = CollectorRegistry()
@@ -40,12 +40,12 @@ class WorkerMetrics:
         Gauge("mlho_worker_slots", "Slots", registry=self.registry).set(slots)
 
     def serve(self, port: int, address: str) -> None:
-        """Answer Prometheus on this port.
+        """Serve metrics on this port.
 
         Raises
         ------
         SpecError
-            Nothing can be served there.
+            The address or port cannot be used.
         """
         with serving_metrics(port, address):
             start_http_server(port, address, registry=self.registry)

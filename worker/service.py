@@ -1,4 +1,6 @@
-"""A worker put together: store, Redis, children, heart, guard, watchdog and desk, and the order in which they end."""
+"""Assembly of a worker: store, Redis, children, heartbeat, guard, watchdog and desk, and the order of
+their shutdown.
+"""
 
 import argparse
 import os
@@ -85,10 +87,10 @@ class Service:
         self._app = celery_app.make_app(settings.broker, names, self._desk, self._watchdog.tick)
 
     def run(self) -> int:
-        """Serve until the execution is over or this worker is told to stop; return the exit code."""
+        """Serve until the execution is over or this worker is told to stop. Return the exit code."""
         self._wait_for_redis()
         self._children.warm_up()
-        signal.signal(LEAVE_SIGNAL, lambda *_: celery_app.stop())  # the pool waits for what runs
+        signal.signal(LEAVE_SIGNAL, lambda *_: celery_app.stop())  # the pool waits for running tasks
         for thread in (self._heart, self._guard, self._watchdog, self._starts):
             thread.start()
         log.info("worker_started", run_id=self._execution.run, workers=self._slots)
@@ -100,7 +102,9 @@ class Service:
             self._end()
 
     def _drain(self) -> None:
-        """SIGTERM: start nothing more, end what runs, give its leases back uncounted."""
+        """Handle SIGTERM: start no further task, kill the running ones, and release their leases without
+        counting the attempts.
+        """
         self._heart.end_all(Ending.DRAINED)
 
     def _wait_for_redis(self) -> None:
@@ -109,7 +113,7 @@ class Service:
         def give_up() -> bool:
             nonlocal is_said
             if not is_said:
-                log.warning("queue_unavailable", seconds=_REDIS_SECONDS)  # how long it is waited for
+                log.warning("queue_unavailable", seconds=_REDIS_SECONDS)  # the maximum time to wait
                 is_said = True
             return time.monotonic() - began > _REDIS_SECONDS
 
@@ -122,7 +126,7 @@ class Service:
         for thread in (self._heart, self._guard, self._watchdog, self._starts):
             thread.stop()
         self._children.close()
-        with suppress(Unavailable):  # it is forgotten by itself
+        with suppress(Unavailable):  # the entry then expires
             self._claims.leave(self._worker, self._slots)
         self._claims.close()
         self._traces.close()
@@ -130,7 +134,7 @@ class Service:
 
 
 def _worker_name() -> str:
-    """A name that no other worker has: host, process and a moment."""
+    """Return a unique name: host, process and time."""
     host = "worker"
     with suppress(OSError):
         host = socket.gethostname()

@@ -1,7 +1,10 @@
-"""Records of starts in the store, from a task's second start on: what decides whether it has used up its starts.
+"""Records of attempts in the store, from a task's second attempt on.
 
-What Redis counts is a hint, since anybody who can write there can change it. A record is written before its start and renewed while that goes on, so that
-the scheduler can tell a start that came to nothing from one that is under way. It is withdrawn if the start ended for a reason that is not the task's.
+They decide whether its attempts are used up.
+
+The count in Redis is a hint, because any client can change it. A record is written before its attempt and
+renewed during it, so that the scheduler can distinguish a failed attempt from one in progress. It is deleted
+if the attempt ended for a reason outside the task.
 """
 
 import threading
@@ -17,7 +20,7 @@ RENEW_SECONDS: Final = 2.0
 
 
 class Starts(threading.Thread):
-    """The records of what one worker has started again; the thread renews them."""
+    """The records of one worker's repeated attempts. The thread renews them."""
 
     def __init__(self, store: Store, execution: Execution) -> None:
         super().__init__(name="starts", daemon=True)
@@ -28,13 +31,13 @@ class Starts(threading.Thread):
         self._stop_event = threading.Event()
 
     def number_of(self, task: str, hint: int) -> int:
-        """Which start of a task the next one is.
+        """Return the number of a task's next attempt.
 
         Parameters
         ----------
         task : str
         hint : int
-            What Redis says; 0: it does not know. Only 1 is taken at its word, as the first start has no record.
+            Count in Redis; 0 if unknown. Only 1 is trusted, because the first attempt has no record.
         """
         if hint == 1:
             return 1
@@ -42,11 +45,11 @@ class Starts(threading.Thread):
         return 1 if hint == 0 and not n_noted else n_noted + 2
 
     def is_quarantined(self, task: str) -> bool:
-        """Whether a task is quarantined: its message is an old one."""
+        """Return whether a task is quarantined, which means that its message is outdated."""
         return self._store.exists(quarantine_key(self._execution.run, task))
 
     def note(self, lease: Lease) -> bool:
-        """Record a start before it happens; tell whether its message has started nothing before."""
+        """Record an attempt before it starts. Return whether its message has started no attempt before."""
         if lease.attempt == 1:
             return True
         record = Start(attempt=lease.attempt)
@@ -57,13 +60,14 @@ class Starts(threading.Thread):
         return True
 
     def end(self, lease: Lease, *, counts: bool) -> None:
-        """Renew a record no more: withdraw it, or say in it that the start is over if that counts."""
+        """Stop renewing a record. Mark it as over if the attempt counts, or delete it otherwise."""
         key = self._key(lease)
         with self._lock:
             record = self._records.pop(key, None)
         if record is None:
             return
-        with suppress(MlhoError, OSError):  # then the record counts once it has been silent for a while
+        # On failure, the record counts once it has not been renewed for a while.
+        with suppress(MlhoError, OSError):
             if counts:
                 self._replace(key, record, record.model_copy(update={"is_over": True}))
             else:
@@ -75,7 +79,7 @@ class Starts(threading.Thread):
             self.renew()
 
     def stop(self) -> None:
-        """Renew no more."""
+        """Stop renewing."""
         self._stop_event.set()
 
     def renew(self) -> None:

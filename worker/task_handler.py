@@ -1,4 +1,4 @@
-"""What a worker does with one message: verify, claim, run in a child, report. Every way out is here."""
+"""Handling of one message: verify, claim, run in a child, report. All outcomes are handled here."""
 
 import itertools
 import threading
@@ -28,13 +28,13 @@ from worker.traces import AttemptTraces
 
 _GIVE_UP: Final = {Verdict.EXPIRED: Refusal.EXPIRED, Verdict.REPLAYED: Refusal.REPLAYED}
 _TOLD: Final = {Verdict.COMMITTED: EventKind.COMMITTED, Verdict.EXPIRED: EventKind.EXPIRED}
-"""What the scheduler hears of a claim: it may have missed the first event, if there was one."""
+"""Event for the scheduler by claim verdict. The scheduler may have missed an earlier event."""
 
 log = structlog.get_logger()
 
 
 class Desk:
-    """Where messages arrive: one call of :meth:`handle` for each, from as many threads as there are slots."""
+    """Receives messages: one call of :meth:`handle` per message, from as many threads as there are slots."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class Desk:
 
     @property
     def has_room(self) -> bool:
-        """Whether a thread is free for one message more."""
+        """Return whether a thread is free for another message."""
         return len(self._at_work) < self._children.n_slots
 
     def handle(self, arguments: Mapping[str, Any]) -> None:
-        """Do what a message asks for, if it may ask."""
+        """Execute a message if it is valid."""
         thread = threading.get_ident()
         self._at_work.add(thread)
         try:
@@ -104,7 +104,7 @@ class Desk:
         self._run(Lease(message.task, owner, claim.attempt, message.nonce))
 
     def admit(self, item: bytes) -> dict[str, Any] | None:
-        """The envelope of an item from the queue, made again for Celery; ``None`` if the item is refused, which is counted."""
+        """Return a new envelope for Celery, or ``None`` if the item is rejected, which is counted."""
         try:
             return genuine_envelope(item, key=self._key, execution=self._execution)
         except MessageRefused as refused:
@@ -112,19 +112,22 @@ class Desk:
             return None
 
     def mend(self) -> None:
-        """Delete keys of this execution that have another type than they must."""
+        """Delete keys of this execution that have the wrong type."""
         with suppress(Unavailable):
             self._claims.mend()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Count a message that is not acted on."""
+        """Count a rejected message."""
         self._metrics.refused.labels(refusal.value).inc()
         log.warning("message_refused", outcome=refusal.value)
         with suppress(Unavailable):
             self._claims.count(refusal.counter)
 
     def _drop(self, message: TaskMessage, claim: Claim) -> None:
-        """Somebody else has it, or nobody should: nothing to do, which is no error."""
+        """Drop a message whose task must not run here: it is done, leased elsewhere, or outdated.
+
+        This is not an error.
+        """
         told = _TOLD.get(claim.verdict)
         if told is not None:
             self._tell(message, told)
@@ -151,7 +154,7 @@ class Desk:
         self._traces.add(lease, outcome)
 
     def _outcome(self, lease: Lease) -> tuple[Lease, str]:
-        """Run a task and say what became of it: the lease with the number of its start, and the outcome in a word."""
+        """Run a task. Return the lease with the number of its attempt, and the outcome."""
         try:
             if self._starts.is_quarantined(lease.task):
                 return lease, self._refuse_start(lease)
@@ -171,7 +174,7 @@ class Desk:
         return lease, self._report(lease, answer)
 
     def _refuse_start(self, lease: Lease) -> str:
-        """An old message, though Redis does not know its nonce any more: the store knows better."""
+        """Reject an outdated message whose nonce Redis has lost. The store has the evidence."""
         self.refuse(Refusal.REPLAYED)
         self._release(lease, EventKind.RELEASED, counts=False)
         return Refusal.REPLAYED.value
@@ -194,7 +197,7 @@ class Desk:
             self._release(lease, EventKind.RELEASED, counts=False)
             return "released"
         if death.ending is Ending.LEASE_LOST:
-            self._starts.end(lease, counts=False)  # whoever took the lease, the task is not to blame
+            self._starts.end(lease, counts=False)  # the task did not cause the loss of the lease
             log.warning("lease_lost", **self._where(lease))
             return "lease_lost"
         return self._fail(lease, _failure_of_death(death))
@@ -203,10 +206,10 @@ class Desk:
         rule = RULES[failure.failure_class]
         fields: dict[str, Any] = {"failure": ToldFailure.of(failure), "attempt": lease.attempt}
         if failure.failure_class is FailureClass.MEMORY:
-            fields["memory"] = self._memory  # whoever makes workers makes the next ones larger than this
+            fields["memory"] = self._memory  # the scheduler makes the next workers larger than this
         self._starts.end(lease, counts=rule.counts)
         self._release(lease, EventKind.FAILED, counts=rule.counts, **fields)
-        log.warning(  # last, since it asks the store, which may not answer for long
+        log.warning(  # last, because it reads from the store, which may not answer for a long time
             "task_failed",
             **self._where(lease),
             outcome=failure.failure_class.value,

@@ -1,4 +1,4 @@
-"""What a worker tells of its attempts to a collector of traces: one span each, from the claim until it has said what became of it."""
+"""Traces of a worker's attempts for a collector: one span each, from the claim until the outcome is reported."""
 
 import time
 from typing import Final
@@ -12,13 +12,13 @@ _GOOD: Final = ("committed", "released")
 
 
 class AttemptTraces:
-    """Tells of attempts, if anybody wants to know.
+    """Sends spans of attempts, if traces are on.
 
     Parameters
     ----------
     traces : Traces
     store : Store
-        Where the documents of tasks are: a message names none of what they say.
+        Store with the task documents, because a message does not contain the place of its task.
     """
 
     def __init__(self, traces: Traces, store: Store) -> None:
@@ -26,14 +26,14 @@ class AttemptTraces:
         self._store = store
 
     def add(self, lease: Lease, outcome: str) -> None:
-        """Tell of an attempt that has ended now."""
+        """Add the span of an attempt that has just ended."""
         if not self._traces.is_on:
             return
         ended = time.time_ns()
         fields: dict[str, str | int] = {"task": lease.task[:12], "attempt": lease.attempt, "outcome": outcome}
         name, within = "task", RUN
         place = place_of(self._store, lease.task)
-        if place:  # else the store does not serve, which is why the attempt failed
+        if place:  # otherwise the store is unavailable, which is why the attempt failed
             name, within = f"task {place['step']}", step_part(str(place["step"]))
             fields |= place
         self._traces.add(
@@ -41,5 +41,5 @@ class AttemptTraces:
         )
 
     def close(self) -> None:
-        """Send what is not sent."""
+        """Send the remaining spans."""
         self._traces.close()

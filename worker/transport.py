@@ -1,7 +1,8 @@
-"""Kombu's transport for Redis as a worker uses it: strict about what comes in, and with no second copy of it.
+"""The worker's Kombu transport for Redis: it validates incoming items and keeps no second copy of them.
 
-Kombu writes each message that it takes to Redis once more until it is acknowledged, and delivers it again after hours. Here the scheduler sends
-again what is neither queued nor leased nor committed, within seconds (docs/decisions/0009-no-redelivery.md).
+Kombu writes each received message to Redis again until it is acknowledged, and redelivers it after hours.
+Here the scheduler resends a task within seconds if it is neither queued nor leased nor committed
+(docs/decisions/0009-no-redelivery.md).
 """
 
 import time
@@ -27,19 +28,20 @@ log = structlog.get_logger()
 
 
 def use_transport(desk: Desk) -> None:
-    """Have every connection of this process made by the strict transport, with this desk at its end."""
+    """Use the strict transport with this desk for every connection of this process."""
     transport = type("DeskTransport", (_Transport,), {"desk": desk})
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = lambda: transport
 
 
 class _Received(QoS):
-    """What was received and is not acknowledged, known to this worker alone.
+    """Received messages that are not yet acknowledged, known to this worker only.
 
-    A connection that is made anew knows nothing of what the last one brought: the desk does, so that a busy worker takes nothing that another could run.
+    A new connection does not know the messages of the previous one. The desk does, so that a busy worker
+    takes no message that another worker could run.
     """
 
-    restore_at_shutdown = False  # the desk gives back what it cannot start
+    restore_at_shutdown = False  # the desk returns messages that it cannot start
 
     @override
     def can_consume(self) -> bool:
@@ -53,7 +55,10 @@ class _Channel(redis_transport.Channel):
 
     @override
     def _brpop_read(self, **options: Any) -> bool:
-        """Take one item from the queue. Kombu's own parses it with decoders that a hostile item can make raise anything."""
+        """Take one item from the queue.
+
+        Kombu's own method parses it with decoders that a hostile item can cause to raise any exception.
+        """
         client = self.client
         try:
             with self._refusal_is_a_lost_connection():
@@ -63,23 +68,27 @@ class _Channel(redis_transport.Channel):
             self.connection._deliver(found[1], QUEUE)
             return True
         except self.connection_errors:
-            client.connection.disconnect()  # connected again by the next look
+            client.connection.disconnect()  # the next poll reconnects
             raise
         finally:
             self._in_poll = None
 
     @override
     def _queue_bind(self, *positional: Any, **named: Any) -> None:
-        """Nothing is written: the queue is read by its name."""
+        """Write nothing: the queue is read by its name."""
 
     @override
     def _size(self, queue: str) -> int:
-        """Nothing is asked: Celery declares its queue when it connects, and a key of another type would end it there."""
+        """Return 0 without a request: Celery declares its queue on connecting, and a key of another type
+        would terminate it.
+        """
         return 0
 
     @contextmanager
     def _refusal_is_a_lost_connection(self) -> Iterator[None]:
-        """Have Celery connect again, once a second, to a Redis that refuses its command: its main loop would end by the answer."""
+        """Turn a rejected command into a lost connection, so that Celery reconnects once a second
+        instead of exiting.
+        """
         try:
             yield
         except self.connection_errors:
@@ -92,7 +101,10 @@ class _Channel(redis_transport.Channel):
 
 
 class Connection(kombu.Connection):
-    """A connection that is tried again every few seconds, however long Redis is away: Celery waits up to half a minute in the end."""
+    """A connection that retries every few seconds, however long Redis is unavailable.
+
+    Celery's own backoff grows to half a minute.
+    """
 
     @override
     def ensure_connection(self, *positional: Any, **named: Any) -> Any:
@@ -102,7 +114,10 @@ class Connection(kombu.Connection):
 class _Poller(redis_transport.MultiChannelPoller):
     @override
     def on_readable(self, fileno: int) -> None:
-        """Read what was asked for, wanted or not: Kombu's own leaves it, and a loop that is woken by it spins until a slot is free."""
+        """Read every pending answer, even an unexpected one.
+
+        Kombu's own method leaves it unread, so that the loop spins until a slot is free.
+        """
         channel, kind = self._fd_to_chan[fileno]
         if not channel._in_poll:
             raise ConnectionResetError("closed by the server")

@@ -1,7 +1,7 @@
-"""Signs of life: a file that the main loop touches, and a watchdog that ends a worker whose loop is stuck.
+"""Liveness: a file that the main loop touches, and a watchdog that terminates a worker whose loop is stuck.
 
-A probe looks at the file's age; it costs no Python. A Redis that is down is no reason to restart a worker, so while the heart knows that
-Redis does not answer the file is kept fresh.
+A probe checks the file's age without starting Python. An outage of Redis is no reason to restart a worker.
+Therefore the file is kept fresh while the heartbeat knows that Redis does not answer.
 """
 
 import os
@@ -26,7 +26,7 @@ class Watchdog(threading.Thread):
     Parameters
     ----------
     last_answer : callable
-        When Redis last answered the heart, by the monotonic clock.
+        Returns when Redis last answered a heartbeat, by the monotonic clock.
     liveness : Path or None
         File to touch.
     """
@@ -39,7 +39,7 @@ class Watchdog(threading.Thread):
         self._stop_event = threading.Event()
 
     def tick(self) -> None:
-        """Called by the main loop, each second."""
+        """Record a sign of life. The main loop calls this each second."""
         self._last_tick = time.monotonic()
 
     def run(self) -> None:
@@ -51,11 +51,11 @@ class Watchdog(threading.Thread):
             self._touch()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stop_event.set()
 
     def is_stuck(self) -> bool:
-        """Redis answers, and has for long, but the main loop takes no notice."""
+        """Return whether Redis answers but the main loop has not run for a long time."""
         now = time.monotonic()
         return now - self._last_tick > STUCK_SECONDS and now - self._last_answer() < _EVERY_SECONDS
 

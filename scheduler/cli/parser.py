@@ -60,9 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.err.print(f"[bold red]error:[/] {_escaped(error)}")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader has closed the pipe; write nothing more
+        # The reader has closed the pipe; write nothing more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if _is_interrupt(error):

@@ -18,9 +18,7 @@ from scheduler.engine.cost import final_fold_seconds
 # A fold that takes longer than this gets a task of its own; a task costs some hundredths of a second.
 FOLD_TASK_SECONDS: Final = 1.0
 FINAL: Final = "final"
-LEFT_OUT_NAMED: Final = (
-    20  # names listed per table of the files that are not read; the others are only counted
-)
+LEFT_OUT_NAMED: Final = 20  # unread files listed per table; the others are only counted
 STAGES: Final = (
     "bundle",
     "cohort",

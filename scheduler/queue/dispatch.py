@@ -131,7 +131,6 @@ class Sender:
     def _close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(
-                OSError, OperationalError
-            ):  # the connection may be broken, which is why it is closed
+            # The connection may be broken, which is why it is closed.
+            with contextlib.suppress(OSError, OperationalError):
                 producer.connection.close()

@@ -48,9 +48,8 @@ class EmbeddedServer:
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
     def __enter__(self) -> Self:
-        settings = (
-            Path(self._folder.name) / "valkey.conf"
-        )  # a file in a private folder, because arguments are public
+        # A file in a private folder, because arguments are public.
+        settings = Path(self._folder.name) / "valkey.conf"
         settings.write_text(_server_settings(self.port, self.password, self._folder.name))
         self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own file
             [server_binary(), str(settings)],

@@ -201,9 +201,8 @@ def begin_execution(
     """Open the run's next execution, or continue the open one. Return it and whether it is new."""
     latest = read_execution(store, run)
     expected = latest.to_bytes() if latest is not None else None
-    committer = committer_of(
-        store
-    )  # an execution whose workers were given another committer must not continue
+    # Do not continue an execution whose workers were given another committer.
+    committer = committer_of(store)
     goes_on = (
         latest is not None
         and latest.state is State.OPEN

@@ -46,9 +46,7 @@ _PLENTY: Final = 32  # tasks beyond the running ones: more than workers complete
 _SCAN_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 2.0
 _LOST_SCAN_SECONDS: Final = 2.0
-_GRACE_SECONDS: Final = (
-    LEASE_MS / 1000
-)  # after an outage, for workers to renew the leases that they still hold
+_GRACE_SECONDS: Final = LEASE_MS / 1000  # after an outage, for workers to renew their leases
 _PAUSE_SECONDS: Final = 0.25
 _STORE_PAUSE_SECONDS: Final = 1.0
 _MEMORY_SECONDS: Final = 3.0  # for larger workers to start; otherwise all attempts are used up in small ones
@@ -216,9 +214,7 @@ class QueueExecutor:
             except QueueUnavailable as error:
                 self._degrade(error)
                 time.sleep(_PAUSE_SECONDS)
-            except (
-                StoreOutage
-            ):  # reported by the health object; this thread looks again before the store is asked
+            except StoreOutage:  # reported by the health object; poll again after a pause
                 time.sleep(_STORE_PAUSE_SECONDS)
             except (StoreUnavailable, OSError) as error:
                 log.warning("store_unavailable", error_kind=type(error).__name__)

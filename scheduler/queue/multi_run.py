@@ -38,9 +38,7 @@ from scheduler.queue.run import (
 from scheduler.queue.worker_shares import Need, Seat, moves
 
 _POLL_SECONDS: Final = 0.25
-_SETTLE_SECONDS: Final = (
-    4.0  # a run can use again the number of workers that it used recently: stages end and begin
-)
+_SETTLE_SECONDS: Final = 4.0  # a run may need its recent number of workers again: stages end and begin
 
 log = structlog.get_logger()
 
