@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from mlho.errors import MlhoError, SpecError
-from mlho.log import configure
+from mlho.log import configure, error_fields
 from mlho.protocol.documents import Execution, check_committer, is_over, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.settings import HARD_LIMIT, SOFT_LIMIT, Settings
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _serve(options, Settings.from_environment())
     except (SpecError, QueueError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        log.critical("worker_refused", **error_fields(error))
         return EX_CONFIG
     except MlhoError as error:
-        sys.stderr.write(f"error: {error}\n")
+        log.critical("worker_failed", **error_fields(error))
         return 1
 
 

@@ -1,5 +1,6 @@
 """How a run looks to its people: conditions, phase, counts and Events, worked out from what is known of it. Pure."""
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +23,7 @@ from scheduler.api.status import (
     set_condition,
     timestamp,
 )
-from scheduler.controller.observation import Drive, Quota, Seen
+from scheduler.controller.observation import Drive, PodFacts, Quota, Seen
 from scheduler.engine.rate import current_stage, in_all, share
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
@@ -35,6 +36,7 @@ _AT_FIRST: Final[Mapping[ConditionType, tuple[bool | None, str, str]]] = {
     ConditionType.DEGRADED: (False, "Well", ""),
     **dict.fromkeys(ENDED, (False, "NotEnded", "")),
 }
+_PLACEMENT_SECONDS: Final = 60.0  # for a node to have room for a pod, as others end or it is added
 _NO_MORE_MEMORY: Final = (
     "A worker ran out of the most memory that workers may have. Cancel the run, and apply it under a new name with a larger "
     "workers.resources.maxMemory; what is committed stays."
@@ -287,7 +289,7 @@ def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
     for pod in seen.pods:
         if pod.image_problem:
             return "WorkerCannotStart", pod.image_problem
-        if pod.unschedulable:
+        if pod.unschedulable and _is_lasting(pod, seen.now):
             return "Unschedulable", pod.unschedulable
     last = max(seen.jobs, key=lambda job: job.generation, default=None)
     if last is not None and last.failure:
@@ -295,6 +297,12 @@ def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
     if status.tasks is not None and status.tasks.quarantined:
         return TASKS_QUARANTINED, f"{status.tasks.quarantined} tasks are given up; the others go on."
     return None
+
+
+def _is_lasting(pod: PodFacts, now: dt.datetime) -> bool:
+    """Whether a pod has waited for a node for longer than it takes others to end, or Kubernetes to place it."""
+    since = pod.unschedulable_since
+    return since is None or (now - since).total_seconds() >= _PLACEMENT_SECONDS
 
 
 def with_phase(seen: Seen, status: Status) -> Status:

@@ -74,6 +74,7 @@ class PodFacts:
     is_out_of_memory: bool = False
     unschedulable: str = ""
     """Why no node takes it, in Kubernetes' words."""
+    unschedulable_since: dt.datetime | None = None
     image_problem: str = ""
     """Why its container cannot start."""
 
@@ -265,6 +266,7 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
     scheduled = conditions.get("PodScheduled", {})
     is_alive = metadata.get("deletionTimestamp") is None and status.get("phase") in ("Pending", "Running")
     is_unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    since = scheduled.get("lastTransitionTime") or metadata.get("creationTimestamp")
     cannot_start = waiting.get("reason") in _IMAGE_REASONS
     return PodFacts(
         name=metadata["name"],
@@ -273,6 +275,7 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
         is_ready=is_alive and conditions.get("Ready", {}).get("status") == "True",
         is_out_of_memory=any(own.get("terminated", {}).get("reason") == "OOMKilled" for own in states),
         unschedulable=scheduled.get("message", "") if is_alive and is_unschedulable else "",
+        unschedulable_since=parsed(since) if is_alive and is_unschedulable and since else None,
         image_problem=(
             f"{waiting['reason']}: {waiting.get('message', '')}" if is_alive and cannot_start else ""
         ),

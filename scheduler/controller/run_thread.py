@@ -30,7 +30,7 @@ from scheduler.api.status import ConditionType, Outputs, cut
 from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, Drive
 from scheduler.controller.reasons import failures_shown, reason_of
-from scheduler.engine.loop import Run, Undertaking
+from scheduler.engine.loop import Finished, Run, Undertaking
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
@@ -149,6 +149,7 @@ class Driver:
         self._note = note
         self._stop = threading.Event()
         self._executor: QueueExecutor | None = None
+        self._began_it = False
         self._picture = Drive()
         self._health = StoreHealth(patience=home.settings.store_patience)
         self._idle_since = time.monotonic()
@@ -268,13 +269,14 @@ class Driver:
                 trouble=None,
                 end=ConditionType.SUCCEEDED,
                 end_reason="Succeeded",
-                end_message=f"{finished.n_tasks} tasks, {finished.n_new} of them new.",
+                end_message=_count_of(finished, began_it=self._began_it),
                 **outcome,
             )
         )
 
     def _begun(self, execution: Execution, executor: QueueExecutor) -> None:
         self._executor = executor
+        self._began_it = executor.is_new
         self._health.served(_DRIVE)
         self._idle_since = time.monotonic()
         self._show(replace(self._picture, execution=execution.id, trouble=None))
@@ -306,6 +308,15 @@ class Driver:
     def _show(self, picture: Drive) -> None:
         self._picture = picture
         self._on_change()
+
+
+def _count_of(finished: Finished, *, began_it: bool) -> str:
+    """How many tasks a run had; how many are new is known only to what has seen the execution from its beginning."""
+    return (
+        f"{finished.n_tasks} tasks, {finished.n_new} of them new."
+        if began_it
+        else f"{finished.n_tasks} tasks."
+    )
 
 
 def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[str, str] | None:

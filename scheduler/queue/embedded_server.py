@@ -6,6 +6,7 @@ ends.
 """
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -109,7 +110,16 @@ class WorkerEnds:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+        return "\n".join(f"  {_for_people(line)}" for line in lines[-_LAST_LINES:])
+
+
+def _for_people(line: str) -> str:
+    """Return a line of a worker's log; of one that holds an error, the error alone."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    return f"error: {said['error']}" if isinstance(said, dict) and "error" in said else line
 
 
 class WorkerProcesses:

@@ -100,6 +100,7 @@ class QueueExecutor:
         self._leases = leases
         self._sender = sender
         self._lead = lead
+        self.is_new = is_new
         self._epoch = 1 if is_new else 2
         self._quarantined: frozenset[str] = frozenset()
         self._pending: dict[str, Pending] = {}

@@ -1,15 +1,18 @@
 """What a worker makes of its command line before it comes to a run."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
+from mlho.errors import StoreUnavailable
 from mlho.protocol.documents import State
 from mlho.settings import Settings
 from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
+from worker import __main__ as worker_main
 from worker.__main__ import EX_CONFIG, _parser, _time_limits, main
 
 RUN = "0123456789abcdef"
@@ -30,8 +33,28 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_what_is_not_the_id_of_a_run_is_refused_at_once(run: str, capsys: pytest.CaptureFixture[str]):
     """A name, say, or an execution: no run of this id could begin, however long a worker waited."""
     assert main(["--run", run]) == EX_CONFIG
-    words = f"error: --run {run}: expected the id of a run (16 hexadecimal digits), which mlho show lists.\n"
-    assert capsys.readouterr().err == words
+    said = json.loads(capsys.readouterr().err)
+    words = f"--run {run}: expected the id of a run (16 hexadecimal digits), which mlho show lists."
+    assert (said["error"], said["error_kind"], said["level"]) == (words, "SpecError", "critical")
+    assert said["run_id"] == run
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_last_line_of_a_worker_is_one_line_of_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """As all that it logs, so that what collects logs can read it; also without the level of a verbose one."""
+
+    def refuse(*_: object) -> int:
+        raise StoreUnavailable("s3://b: no answer\nfor 9 s. Start it.")
+
+    monkeypatch.setattr(worker_main, "_serve", refuse)
+
+    assert main(["--run", RUN]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["error_kind"]) == ("worker_failed", "StoreUnavailable")
+    assert said["error"] == "s3://b: no answer\nfor 9 s. Start it."
 
 
 @pytest.mark.usefixtures("environment")

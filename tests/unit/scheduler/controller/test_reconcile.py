@@ -436,6 +436,30 @@ def test_facts_of_a_pod_that_was_killed_for_its_memory():
     assert pod_facts(obj) == PodFacts("p", 2, is_out_of_memory=True)
 
 
+@pytest.mark.parametrize(("seconds", "is_degraded"), [(0, False), (59, False), (60, True), (3600, True)])
+def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is_degraded: bool):
+    """A healthy run's workers wait until those of another have ended; counted from when Kubernetes first said so."""
+    said = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 Insufficient cpu.",
+        "lastTransitionTime": "2026-11-24T12:00:00Z",
+    }
+    obj = {
+        "metadata": {"name": "p", "labels": {"mlho.io/generation": "1"}},
+        "status": {"phase": "Pending", "conditions": [said]},
+    }
+    seen = replace(SEEN, jobs=(job(1, 4),), pods=(pod_facts(obj),), drive=replace(BUSY, slots=0))
+
+    decision = decide(replace(seen, now=NOW + dt.timedelta(seconds=seconds)))
+
+    found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
+    assert found is not None
+    assert (found.status, found.reason) == (("True", "Unschedulable") if is_degraded else ("False", "Well"))
+    assert (EventReason.DEGRADED in {own.reason for own in decision.events}) == is_degraded
+
+
 def test_quota_of_a_workload():
     """Reserved and admitted."""
     held = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved", "message": ""}

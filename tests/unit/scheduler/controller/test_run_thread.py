@@ -11,7 +11,9 @@ from mlho.errors import MlhoError, StoreAccessDenied
 from mlho.settings import Settings
 from scheduler.api.status import ConditionType
 from scheduler.controller import run_thread
+from scheduler.engine.outages import StoreHealth
 from scheduler.queue.executions import AnotherScheduler, RunCancelled
+from scheduler.queue.pending import Figures
 
 
 def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -59,3 +61,25 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
     picture = driver.picture()
     assert (picture.end, picture.end_reason) == (ConditionType.FAILED, "StoreAccessDenied")
     assert "same command goes on" in picture.end_message
+
+
+@pytest.mark.parametrize(("is_new", "message"), [(True, "10 tasks, 4 of them new."), (False, "10 tasks.")])
+def test_a_leader_that_took_over_does_not_count_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool, message: str
+):
+    """It has seen only what was committed since it leads; the tasks before may be new as well."""
+
+    def carry_out(*_: Any, begun: Any, **__: Any) -> Any:
+        executor = SimpleNamespace(is_new=is_new, figures=Figures(health=StoreHealth()))
+        begun(SimpleNamespace(id="0123456789abcdef-1"), executor)
+        return SimpleNamespace(n_tasks=10, n_new=4, report=SimpleNamespace(facts={}))
+
+    monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
+    monkeypatch.setattr(run_thread, "outcome_of", lambda *_: {})
+    home = run_thread.Home(str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
+    driver = run_thread.Driver(home, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
+
+    driver.start()
+
+    assert driver.join(20)
+    assert (driver.picture().end, driver.picture().end_message) == (ConditionType.SUCCEEDED, message)

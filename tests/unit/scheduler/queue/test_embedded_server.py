@@ -16,7 +16,8 @@ def log(tmp_path: Path) -> Path:
     """What the workers said."""
     path = tmp_path / "workers.log"
     path.write_text(
-        "".join(f"line {number}\n" for number in range(40)) + "error: the store does not answer.\n"
+        "".join(f"line {number}\n" for number in range(40))
+        + '{"error": "the store does not answer.", "error_kind": "StoreUnavailable", "level": "critical"}\n'
     )
     return path
 
