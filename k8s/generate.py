@@ -47,6 +47,12 @@ _VARIABLE: Final = {
     "oneOf": [{"required": ["value"]}, {"required": ["secret"]}],
 }
 _NAME: Final = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
+_NAMED: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name"],
+    "properties": {"name": _NAME},
+}
 _CIDR: Final = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
 _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
 _SCHEDULE: Final = {
@@ -104,7 +110,7 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.ports": {"type": "array", "items": _PORT},
     "*.podPorts": {"type": "array", "items": _PORT},
     "*.port": _PORT,
-    "image.pullSecrets": {"type": "array", "items": _NAME},
+    "image.pullSecrets": {"type": "array", "items": {"anyOf": [_NAME, _NAMED]}},
     "store.uri": {"type": "string", "pattern": "^s3://[a-z0-9][-a-z0-9.]{2,62}(/.*)?$"},
     "store.prefixes": {
         "type": "object",

@@ -233,6 +233,7 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         ),
         (["--set-json", 'scheduler.tolerations=[{"effect": "Never"}]'], "/scheduler/tolerations/0/effect"),
         (["--set-json", 'scheduler.resources={"limit": {}}'], "'limit' not allowed"),
+        (["--set-json", 'image.pullSecrets=[{"nam": "x"}]'], "/image/pullSecrets/0"),
         (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
     ],
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
@@ -504,6 +505,16 @@ def test_certificates_of_redis_reach_scheduler_and_workers(helm: str, tmp_path: 
     assert {"name": "MLHO_REDIS_CA", "value": "/etc/mlho/redis-ca/ca.crt"} in container["env"]
     assert {"name": "redis-ca", "configMap": {"name": "redis-ca"}} in pod["volumes"]
     assert config_of(objects, tmp_path).worker.redis_ca_config_map == "redis-ca"
+
+
+def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):
+    """Both ways mean the same, for our pods and for workers."""
+    objects = render(helm, {"image": {"pullSecrets": ["a", {"name": "b"}, "a"]}}, tmp_path)
+
+    assert {json.dumps(pod["imagePullSecrets"]) for _, pod in pods(objects)} == {
+        '[{"name": "a"}, {"name": "b"}]'
+    }
+    assert config_of(objects, tmp_path).worker.image_pull_secrets == ("a", "b")
 
 
 def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path):

@@ -161,8 +161,17 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{- /* Names of the pull Secrets, which may be given as names or as {name: …}, as {"names": [...]}. */ -}}
+{{- define "mlho.pullNames" -}}
+{{- $names := list -}}
+{{- range .Values.image.pullSecrets -}}
+{{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end -}}
+{{- end -}}
+names: {{ $names | uniq | toJson }}
+{{- end -}}
+
 {{- define "mlho.pullSecrets" -}}
-{{- with .Values.image.pullSecrets }}
+{{- with (include "mlho.pullNames" . | fromYaml).names }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
