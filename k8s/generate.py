@@ -111,6 +111,7 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.podPorts": {"type": "array", "items": _PORT},
     "*.port": _PORT,
     "image.pullSecrets": {"type": "array", "items": {"anyOf": [_NAME, _NAMED]}},
+    "global.imageRegistry": {"type": "string", "pattern": "^([a-zA-Z0-9][a-zA-Z0-9._:/-]*)?$"},
     "store.uri": {"type": "string", "pattern": "^s3://[a-z0-9][-a-z0-9.]{2,62}(/.*)?$"},
     "store.prefixes": {
         "type": "object",
@@ -188,7 +189,7 @@ def values_schema() -> dict[str, Any]:
         },
     }
     # Helm gives every chart the parent's globals.
-    root["properties"]["global"] = {"type": "object"}
+    root["properties"]["global"] = {"type": "object", "properties": {}}
     for value in read_values():
         node = root
         *parents, name = value.path.split(".")

@@ -234,6 +234,7 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         (["--set-json", 'scheduler.tolerations=[{"effect": "Never"}]'], "/scheduler/tolerations/0/effect"),
         (["--set-json", 'scheduler.resources={"limit": {}}'], "'limit' not allowed"),
         (["--set-json", 'image.pullSecrets=[{"nam": "x"}]'], "/image/pullSecrets/0"),
+        (["--set", "global.imageRegistry=https://mirror.example/a b"], "/global/imageRegistry"),
         (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
     ],
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
@@ -505,6 +506,32 @@ def test_certificates_of_redis_reach_scheduler_and_workers(helm: str, tmp_path: 
     assert {"name": "MLHO_REDIS_CA", "value": "/etc/mlho/redis-ca/ca.crt"} in container["env"]
     assert {"name": "redis-ca", "configMap": {"name": "redis-ca"}} in pod["volumes"]
     assert config_of(objects, tmp_path).worker.redis_ca_config_map == "redis-ca"
+
+
+@pytest.mark.parametrize("redis", ["docker.io/library/redis:8.0", "library/redis:8.0"])
+def test_one_registry_takes_the_place_of_all(helm: str, redis: str, tmp_path: Path):
+    """Of every image, by tag or digest, with a registry in its name or without."""
+    digest = "sha256:" + "b" * 64
+    values = {
+        "global": {"imageRegistry": "mirror.example:5000/house"},
+        "image": {"worker": {"digest": digest}},
+        "redis": {"trial": {"image": redis}},
+        "schedules": [SCHEDULE],
+    }
+    objects = render(helm, values, tmp_path)
+    images = {
+        container["image"]
+        for _, pod in pods(objects)
+        for container in [*pod["containers"], *pod.get("initContainers", ())]
+    }
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
+
+    assert images == {
+        f"mirror.example:5000/house/mlho-scheduler:{version}",
+        f"mirror.example:5000/house/mlho-worker@{digest}",
+        "mirror.example:5000/house/library/redis:8.0",
+    }
+    assert config_of(objects, tmp_path).worker.image == f"mirror.example:5000/house/mlho-worker@{digest}"
 
 
 def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):

@@ -30,10 +30,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* Image of "scheduler" or "worker": by digest if there is one. */ -}}
 {{- define "mlho.image" -}}
 {{- $image := index .root.Values.image .which -}}
+{{- $repository := include "mlho.inRegistry" (dict "root" .root "name" $image.repository) -}}
 {{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
+{{ $repository }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ default .root.Chart.AppVersion $image.tag }}
+{{ $repository }}:{{ default .root.Chart.AppVersion $image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- /* An image's name in the registry of global.imageRegistry. The first part of a name is a registry if it has a dot or a port, or is localhost. */ -}}
+{{- define "mlho.inRegistry" -}}
+{{- $registry := (.root.Values.global).imageRegistry -}}
+{{- $parts := splitList "/" .name -}}
+{{- if not $registry -}}
+{{ .name }}
+{{- else if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) -}}
+{{ trimSuffix "/" $registry }}/{{ rest $parts | join "/" }}
+{{- else -}}
+{{ trimSuffix "/" $registry }}/{{ .name }}
 {{- end -}}
 {{- end -}}
 
