@@ -55,6 +55,7 @@ _NAMED: Final = {
 }
 _CIDR: Final = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
 _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
+_COUNT: Final = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%?$"}
 _SCHEDULE: Final = {
     "type": "object",
     "additionalProperties": False,
@@ -112,6 +113,9 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.port": _PORT,
     "image.pullSecrets": {"type": "array", "items": {"anyOf": [_NAME, _NAMED]}},
     "global.imageRegistry": {"type": "string", "pattern": "^([a-zA-Z0-9][a-zA-Z0-9._:/-]*)?$"},
+    "podDisruptionBudget.minAvailable": _COUNT,
+    "podDisruptionBudget.maxUnavailable": {**_COUNT, "pattern": "^([0-9]+%?)?$"},
+    "podDisruptionBudget.unhealthyPodEvictionPolicy": {"enum": ["", "IfHealthyBudget", "AlwaysAllow"]},
     "store.uri": {"type": "string", "pattern": "^s3://[a-z0-9][-a-z0-9.]{2,62}(/.*)?$"},
     "store.prefixes": {
         "type": "object",

@@ -235,6 +235,7 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         (["--set-json", 'scheduler.resources={"limit": {}}'], "'limit' not allowed"),
         (["--set-json", 'image.pullSecrets=[{"nam": "x"}]'], "/image/pullSecrets/0"),
         (["--set", "global.imageRegistry=https://mirror.example/a b"], "/global/imageRegistry"),
+        (["--set", "podDisruptionBudget.minAvailable=half"], "/podDisruptionBudget/minAvailable"),
         (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
     ],
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
@@ -532,6 +533,30 @@ def test_one_registry_takes_the_place_of_all(helm: str, redis: str, tmp_path: Pa
         "mirror.example:5000/house/library/redis:8.0",
     }
     assert config_of(objects, tmp_path).worker.image == f"mirror.example:5000/house/mlho-worker@{digest}"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, {"minAvailable": 1}),
+        ({"minAvailable": "50%"}, {"minAvailable": "50%"}),
+        ({"maxUnavailable": 0}, {"maxUnavailable": 0}),
+        (
+            {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
+            {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
+        ),
+    ],
+    ids=str,
+)
+def test_a_disruption_budget_is_what_is_asked_for(
+    helm: str, given: dict[str, Any], wanted: dict[str, Any], tmp_path: Path
+):
+    """Never both limits, which Kubernetes refuses; a number is a number."""
+    objects = render(helm, {"podDisruptionBudget": given}, tmp_path)
+    (budget,) = (own for own in objects if own["kind"] == "PodDisruptionBudget")
+    kubernetes_validate.validate(budget, KUBERNETES[0], strict=True)
+
+    assert {name: value for name, value in budget["spec"].items() if name != "selector"} == wanted
 
 
 def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):
