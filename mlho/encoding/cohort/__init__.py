@@ -1,1 +1,1 @@
-"""Who is in the cohort, from labels and demographics."""
+"""Definition of the cohort from labels and demographics."""

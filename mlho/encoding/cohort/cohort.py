@@ -1,7 +1,7 @@
-"""The cohort: patients in one canonical order, their samples with index dates and outcomes, their demographics.
+"""The cohort: patients in canonical order, their samples with index dates and outcomes, and their demographics.
 
 Patients are sorted by the text of their id, samples by (patient, index date). Every later array follows this order, so
-that neither the order of rows nor the cut into partitions can show. A block is a range of consecutive patients.
+that results do not depend on the order of rows or on the partitions. A block is a range of consecutive patients.
 """
 
 import json
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
 
 BLOCK_PATIENTS: Final = (
-    16_384  # patients in a block; a multiple of 64, so that bit columns end at word borders
+    16_384  # patients in a block; a multiple of 64, so that bit columns end at word boundaries
 )
-NO_BOUND: Final = np.iinfo(np.int64).max  # index "none": everything counts
+NO_BOUND: Final = np.iinfo(np.int64).max  # index "none": all data may be used
 
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """A demographic number, one value a sample; ``NaN`` where it is missing."""
+    """A numeric demographic with one value per sample; ``NaN`` if missing."""
 
     name: str
     values: NDArray[np.float64]
@@ -31,9 +31,9 @@ class NumericColumn:
 
 @dataclass(frozen=True)
 class CategoricalColumn:
-    """A demographic category: a level code per sample. Level 0 is the reference: the most frequent in the cohort.
+    """A categorical demographic with one level code per sample. Level 0 is the reference: the most frequent in the cohort.
 
-    Levels after it are in alphabetical order; a missing category is the level ``unknown``, like any other.
+    The other levels are in alphabetical order. Missing values form the level ``unknown``, which is treated like any other.
     """
 
     name: str
@@ -43,23 +43,23 @@ class CategoricalColumn:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients, samples, outcomes and demographics; see the module's text for the order.
+    """Patients, samples, outcomes and demographics, in the order given in the module docstring.
 
     Attributes
     ----------
     patient_ids : tuple of str, shape (n_patients,)
         Sorted by their UTF-8 bytes.
     birth_us : int64, shape (n_patients,)
-        Birth date in microseconds since 1970; ``NaT`` (the smallest int64) where it is not known.
+        Birth date in microseconds since 1970; ``NaT`` (the smallest int64) if unknown.
     patient_of : int32, shape (n_samples,)
-        Each sample's patient; it never falls.
+        Patient of each sample, non-decreasing.
     index_us : int64, shape (n_samples,)
-        The last microsecond since 1970 that may be used; ``NO_BOUND`` for everything.
+        Index date: the last microsecond since 1970 that may be used; ``NO_BOUND`` without an index date.
     outcome : uint8, shape (n_samples,)
         0 or 1.
     demographics : NumericColumn or CategoricalColumn each, in the order of the specification
     attrition : list of steps
-        ``{"rule": words, "patients": n, "samples": n}`` left after each step, the first being all label rows' patients.
+        ``{"rule": words, "patients": n, "samples": n}`` remaining after each step; the first one counts all label rows.
     """
 
     patient_ids: tuple[str, ...]
@@ -73,17 +73,17 @@ class Cohort:
 
     @property
     def n_patients(self) -> int:
-        """Patients, those without any event included."""
+        """Number of patients, including those without any event."""
         return len(self.patient_ids)
 
     @property
     def n_samples(self) -> int:
-        """Samples: rows of the matrix."""
+        """Number of samples, which are the rows of the matrix."""
         return len(self.patient_of)
 
     @property
     def n_blocks(self) -> int:
-        """Blocks that the cohort is packed in."""
+        """Number of blocks of the packed cohort."""
         return max(1, -(-self.n_patients // BLOCK_PATIENTS))
 
     @property
@@ -92,15 +92,15 @@ class Cohort:
         return self.n_samples > self.n_patients
 
     def sample_starts(self) -> NDArray[np.int64]:
-        """First sample of each patient, and the number of samples as the last entry; shape (n_patients + 1,)."""
+        """First sample of each patient, with the number of samples as the last entry; shape (n_patients + 1,)."""
         return np.searchsorted(self.patient_of, np.arange(self.n_patients + 1)).astype(np.int64)
 
     def block_patients(self, block: int) -> tuple[int, int]:
-        """First patient of a block, and the first one after it."""
+        """First patient of a block, and the first patient after it."""
         return block * BLOCK_PATIENTS, min((block + 1) * BLOCK_PATIENTS, self.n_patients)
 
     def positive_patients(self) -> NDArray[np.bool_]:
-        """Patients with the outcome in any sample: the strata of splits and folds."""
+        """Patients with the outcome in any sample. They form the strata of splits and folds."""
         positive = np.zeros(self.n_patients, np.bool_)
         positive[self.patient_of[self.outcome == 1]] = True
         return positive
@@ -130,7 +130,7 @@ class Cohort:
 
     @classmethod
     def read(cls, path: Path) -> "Cohort":
-        """Map a cohort that :meth:`write` made."""
+        """Memory-map a cohort written by :meth:`write`."""
         arrays = read_arrays(path)
         meta = json.loads(arrays["meta"].tobytes())
         return cls(

@@ -1,8 +1,8 @@
-"""Counts of patients or samples in a sentence, for results that leave the hospital."""
+"""Counts of patients or samples in text, for results that leave the hospital."""
 
 
 def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
-    """Return a count with its noun, one from 1 to ``min_cell`` − 1 only as that; a plural has an s.
+    """Return a count with its noun in singular or plural. A count from 1 to ``min_cell`` − 1 is shown only as a bound.
 
     Examples
     --------
@@ -15,10 +15,10 @@ def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
 
 
 def is_one(n: int, min_cell: int = 0) -> bool:
-    """Tell whether :func:`shown_count` shows one, so that the verb is in the singular."""
+    """Tell whether :func:`shown_count` shows 1, so that the verb is singular."""
     return n == 1 and min_cell <= 1
 
 
 def capitalized(sentence: str) -> str:
-    """Return a sentence with its first letter large, the others as they are."""
+    """Return a sentence with its first letter in upper case, the rest unchanged."""
     return sentence[:1].upper() + sentence[1:]

@@ -1,4 +1,4 @@
-"""Define the cohort: from label rows and demographics to samples in one canonical order, each step accounted for."""
+"""Definition of the cohort: from label rows and demographics to samples in canonical order, with an account of each step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
-# In this order; the first that matches names the row. The sentences are shown in the report.
+# Published order; the first matching rule is recorded for the row. The report shows these sentences.
 LABEL_RULES: Final[Mapping[str, str]] = {
     "no patient": "The label row has no patient id.",
     "no index date": "The label row has no index date.",
@@ -32,19 +32,19 @@ LABEL_RULES: Final[Mapping[str, str]] = {
     "conflicting labels": "Another row of the same sample has the other outcome (cohort.conflictingLabels).",
     "equal labels": "Another row of the same sample says the same.",
 }
-_FEW: Final = 20  # fewer patients than this with, or without, the outcome make a warning
+_FEW: Final = 20  # fewer patients than this with, or without, the outcome cause a warning
 
 
 @dataclass(frozen=True)
 class CohortResult:
-    """The cohort, and what became of each label row.
+    """The cohort, and the account of label rows.
 
     Attributes
     ----------
     cohort : Cohort
         Patients and samples in canonical order.
     label_ledger : mapping of rule to rows
-        The rules of ``LABEL_RULES`` and ``used``; their sum is the number of label rows.
+        Rules of ``LABEL_RULES`` and ``used``; the counts add up to the number of label rows.
     """
 
     cohort: Cohort
@@ -53,7 +53,7 @@ class CohortResult:
 
 @dataclass
 class _Selection:
-    """Label rows still in, and the account of those that are out."""
+    """Label rows still included, and the account of those excluded."""
 
     labels: LabelRows
     is_in: NDArray[np.bool_]
@@ -61,7 +61,7 @@ class _Selection:
     attrition: list[dict[str, Any]] = field(default_factory=list)
 
     def drop(self, rule: str, is_out: NDArray[np.bool_]) -> None:
-        """Take rows out by a rule; a step of the attrition only if it took any."""
+        """Exclude rows by a rule. Add an attrition step if it excluded any."""
         is_out = is_out & self.is_in
         self.ledger[rule] += int(is_out.sum())
         self.is_in = self.is_in & ~is_out
@@ -69,39 +69,39 @@ class _Selection:
             self.note(rule)
 
     def note(self, rule: str) -> None:
-        """Add a step: what is left now."""
+        """Add an attrition step with the current counts."""
         n_patients = _n_distinct(self.labels.patient[self.is_in])
         self.attrition.append({"rule": rule, "patients": n_patients, "samples": int(self.is_in.sum())})
 
 
 def _n_distinct(patients: NDArray[np.int64]) -> int:
-    """Distinct patients; rows without one do not count."""
+    """Count distinct patients, ignoring rows without one."""
     return int(np.count_nonzero(np.bincount(patients[patients != MISSING])))
 
 
 def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
-    """Cohort that a specification asks for, from the labels and the demographics.
+    """Define the cohort of a specification from the labels and the demographics.
 
     Parameters
     ----------
     spec : TrainingSpec
-        Its parts ``data``, ``cohort``, ``features.demographics`` and ``report.minCell`` count here.
+        ``data``, ``cohort``, ``features.demographics`` and ``report.minCell`` are used.
     root : Path or RemoteRoot
-        The folder, or the place elsewhere, that ``data.uri`` names.
+        Folder or remote location given by ``data.uri``.
 
     Returns
     -------
     CohortResult
         Patients sorted by id, samples by (patient, index date), outcomes, demographics, attrition and warnings.
-        The attrition counts label rows as samples until equal ones collapse.
+        The attrition counts label rows as samples until equal rows are collapsed.
 
     Raises
     ------
     DataError
-        A table is missing, empty or unreadable; a column is missing or of a wrong type; outcomes are of one class or
-        conflict; labelled patients are unknown to the demographics. Counts only.
+        A table is missing, empty or unreadable; a column is missing or has a wrong type; outcomes are of one class or
+        conflict; labelled patients are unknown to the demographics. Messages contain counts only.
     SpecError
-        ``age`` from the birth date is asked for without an index date.
+        ``age`` is to be computed from the birth date, but there is no index date.
     """
     source = source_named(spec.data.source)
     labels = read_labels(spec.cohort, source, root, spec.data.tables.labels)
@@ -122,7 +122,7 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
 
 
 def _birth_warnings(birth_us: NDArray[np.int64], spec: TrainingSpec) -> list[str]:
-    """Say how many patients have a birth date that nobody has; it is used as it is."""
+    """Warn about the number of patients with an implausible birth date, which is used unchanged."""
     first, last = spec.data.plausible_years
     earliest, latest = year_bounds((max(1, first - OLDEST_YEARS), last))
     n = int(((birth_us != NO_DATE) & ((birth_us < earliest) | (birth_us > latest))).sum())
@@ -137,7 +137,7 @@ def _birth_warnings(birth_us: NDArray[np.int64], spec: TrainingSpec) -> list[str
 
 
 def _is_implausible(labels: LabelRows, spec: TrainingSpec) -> NDArray[np.bool_]:
-    """Label rows whose own index date is in no plausible year."""
+    """Label rows whose own index date lies outside the plausible years."""
     if spec.cohort.index.column is None:
         return np.zeros(len(labels.patient), np.bool_)
     first, last = year_bounds(spec.data.plausible_years)
@@ -145,7 +145,7 @@ def _is_implausible(labels: LabelRows, spec: TrainingSpec) -> NDArray[np.bool_]:
 
 
 def _drop_unknown(selection: _Selection, persons: Persons | None, spec: TrainingSpec) -> list[str]:
-    """Apply ``cohort.unknownPatients``; warnings so far."""
+    """Apply ``cohort.unknownPatients`` and return the warnings so far."""
     warnings = []
     if not spec.cohort.has_index:
         warnings.append("No index date: not predictive, association only.")
@@ -179,13 +179,13 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
 
 
 def _person_of(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:
-    """Position in the demographics of each patient id, ``MISSING`` where it has none."""
+    """Position of each patient id in the demographics; ``MISSING`` if absent."""
     found = pc.index_in(patient_ids, value_set=persons.patient_ids)
     return np.where(is_given(found), as_numpy(found).astype(np.int64), MISSING)
 
 
 def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[str]) -> NDArray[np.int8]:
-    """Collapse the rows of one sample by ``cohort.conflictingLabels``; outcome of each label row."""
+    """Collapse the rows of each sample by ``cohort.conflictingLabels``; return the outcome of each label row."""
     labels = selection.labels
     rows = np.flatnonzero(selection.is_in)
     rows = rows[np.lexsort((labels.index_us[rows], labels.patient[rows]))]
@@ -231,7 +231,7 @@ def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnin
             remedy="Correct the labels, or set cohort.conflictingLabels to drop (leave these samples out) or any "
             "(count them as positive).",
         )
-    if policy == "drop":  # without a number: that of the rows is in the label ledger, or suppressed there
+    if policy == "drop":  # no number: the label ledger gives or suppresses it
         warnings.append("Samples with conflicting outcomes are left out; the label ledger counts their rows.")
         return
     smallest = spec.report.min_cell
@@ -268,7 +268,7 @@ def _assemble(
     spec: TrainingSpec,
     warnings: list[str],
 ) -> Cohort:
-    """Number the patients that are left, sort the samples, and join the demographics."""
+    """Number the remaining patients, sort the samples, and join the demographics."""
     labels = selection.labels
     rows = np.flatnonzero(selection.is_in)
     rows = rows[np.lexsort((labels.index_us[rows], labels.patient[rows]))]

@@ -1,9 +1,9 @@
-"""Demographics as columns of numbers: one-hot with a reference level, numbers with their median for missing ones.
+"""Demographics as numeric columns: categories one-hot with a reference level, missing numbers imputed by the median.
 
-Trees take numbers as they are: NaN where they are not known, and no column that says so.
+Trees take numbers unchanged: missing values stay NaN, without an indicator column.
 
-Demographics bypass screen and ranking and enter every candidate. Which columns there are depends on the cohort only, so
-that all folds have the same ones; only the medians come from the training samples.
+Demographics bypass screen and ranking and enter every candidate. The set of columns depends only on the whole cohort, so
+that it is the same in all folds. Only the medians are estimated on the training samples.
 """
 
 import math
@@ -23,7 +23,7 @@ DemographicColumn = NumericColumn | CategoricalColumn
 
 @dataclass(frozen=True)
 class NumberCode:
-    """How a number is encoded: its missing values as ``median``, and, if it has any, an indicator column.
+    """Encoding of a number: missing values are replaced by ``median``, with an indicator column if there are any.
 
     Without a median (for trees) missing values stay NaN.
     """
@@ -34,11 +34,11 @@ class NumberCode:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Columns in words."""
+        """Readable column names."""
         return (self.name, f"{self.name}: missing") if self.has_indicator else (self.name,)
 
     def encode(self, values: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-        """Fill ``out``, shape (n, len(names)), from values in which NaN is missing."""
+        """Fill ``out``, shape (n, len(names)), from values in which NaN means missing."""
         is_missing = np.isnan(values)
         out[:, 0] = values if self.median is None else np.where(is_missing, self.median, values)
         if self.has_indicator:
@@ -47,15 +47,15 @@ class NumberCode:
 
 @dataclass(frozen=True)
 class CategoryCode:
-    """How a category is encoded: a 0/1 column for each level but the first, which is the reference.
+    """Encoding of a category: a 0/1 column for each level except the first, which is the reference.
 
     Attributes
     ----------
     name : str
     levels : tuple of str
     of_numbers : bool
-        The levels are numbers that are names (``features.categorical``): a number is the level that reads as it, so that
-        3, 3.0 and "3" are one.
+        The levels are numeric codes (``features.categorical``). A number matches the level with the same numeric value, so that
+        3, 3.0 and "3" are equal.
     """
 
     name: str
@@ -64,7 +64,7 @@ class CategoryCode:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Columns in words."""
+        """Readable column names."""
         return tuple(f"{self.name}: {level} (reference {self.levels[0]})" for level in self.levels[1:])
 
     def encode(self, codes: NDArray[np.integer[Any]], out: NDArray[np.float64]) -> None:
@@ -74,8 +74,8 @@ class CategoryCode:
     def positions(self, values: Sequence[object]) -> NDArray[np.int64]:
         """Position of each value.
 
-        One that is missing counts as ``unknown``, else as ``other``, else as the reference; one that is not a level,
-        because training merged or never saw it, as ``other``, else as ``unknown``, else as the reference.
+        A missing value maps to ``unknown``, else ``other``, else the reference. A value that is not a level, because training
+        merged it or never saw it, maps to ``other``, else ``unknown``, else the reference.
         """
         position: dict[str | None, int] = {level: number for number, level in enumerate(self.levels)}
         unseen, missing = (
@@ -91,7 +91,7 @@ class CategoryCode:
 
 @dataclass(frozen=True)
 class DemographicsEncoder:
-    """Turns demographics into columns, the same way for training and for new patients.
+    """Encoder of demographics, applied identically to training data and to new patients.
 
     Attributes
     ----------
@@ -111,24 +111,24 @@ class DemographicsEncoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Columns in words, shape (n_columns,)."""
+        """Readable column names, shape (n_columns,)."""
         return tuple(name for code in self.codes for name in code.names)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Demographic that each column comes from, shape (n_columns,)."""
+        """Name of the demographic behind each column, shape (n_columns,)."""
         return tuple(code.name for code in self.codes for _ in code.names)
 
     @property
     def is_value(self) -> NDArray[np.bool_]:
-        """Columns whose missing numbers stay NaN and whose zeros are values, bool, shape (n_columns,)."""
+        """Columns in which missing numbers stay NaN and zeros are values, bool, shape (n_columns,)."""
         return np.array(
             [isinstance(code, NumberCode) and code.median is None for code in self.codes for _ in code.names],
             np.bool_,
         )
 
     def for_trees(self) -> "DemographicsEncoder":
-        """Return the encoder whose numbers stay as they are: no median, and no column that says what is missing.
+        """Return the encoder for trees: numbers unchanged, without medians and indicator columns.
 
         Examples
         --------
@@ -144,23 +144,23 @@ class DemographicsEncoder:
         )
 
     def transform(self, columns: Sequence[DemographicColumn]) -> NDArray[np.float64]:
-        """Encode a cohort's columns.
+        """Encode the columns of a cohort.
 
         Parameters
         ----------
         columns : sequence of NumericColumn or CategoricalColumn
-            ``cohort.demographics``, all or some of its samples.
+            ``cohort.demographics``, for all or some of its samples.
 
         Returns
         -------
         float64, shape (n_samples, n_columns)
-            Finite, but for missing numbers without a median. A level that the encoder does not know counts as
-            :meth:`CategoryCode.positions` says.
+            Finite, except missing numbers without a median. :meth:`CategoryCode.positions` defines the encoding of unknown
+            levels.
 
         Raises
         ------
         DataError
-            A column is missing, or is a number here and a category there.
+            A column is missing, or is numeric in one place and categorical in the other.
         """
         by_name = {column.name: column for column in columns}
         return self._encode({code.name: _values(code, by_name.get(code.name)) for code in self.codes})
@@ -171,13 +171,13 @@ class DemographicsEncoder:
         Parameters
         ----------
         table : mapping of name to a sequence of values
-            Numbers for numbers (``None`` or NaN is missing); text, booleans or integers for categories (``None``, NaN
-            or blank is missing). Other names are ignored.
+            Numeric columns take numbers (``None`` or NaN means missing). Categorical columns take text, booleans or integers
+            (``None``, NaN or blank means missing). Other names are ignored.
 
         Returns
         -------
         float64, shape (n_rows, n_columns)
-            As :meth:`transform` gives.
+            As returned by :meth:`transform`.
 
         Raises
         ------
@@ -213,7 +213,7 @@ class DemographicsEncoder:
         return out
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Plain values for JSON; :meth:`from_json` gives an equal encoder back."""
+        """Return plain values for JSON. :meth:`from_json` restores an equal encoder."""
         return [
             {"kind": "number", "name": code.name, "median": code.median, "has_indicator": code.has_indicator}
             if isinstance(code, NumberCode)
@@ -224,7 +224,7 @@ class DemographicsEncoder:
 
     @classmethod
     def from_json(cls, plain: Sequence[Mapping[str, Any]]) -> "DemographicsEncoder":
-        """Encoder from what :meth:`to_json` gave."""
+        """Restore an encoder from the output of :meth:`to_json`."""
         return cls(
             tuple(
                 NumberCode(entry["name"], _float_or_none(entry["median"]), bool(entry["has_indicator"]))
@@ -245,21 +245,21 @@ def encode_demographics(
     *,
     categorical: Collection[str] = (),
 ) -> DemographicsEncoder:
-    """Encoder of a cohort's demographics, its medians from the training samples.
+    """Build the encoder of a cohort's demographics, with medians from the training samples.
 
     Parameters
     ----------
     columns : sequence of NumericColumn or CategoricalColumn
-        ``cohort.demographics``: all samples, because levels and indicators must not depend on the fold.
+        ``cohort.demographics`` for all samples, because levels and indicators must not depend on the fold.
     train : bool, shape (n_samples,), optional
-        Training samples; without it, all.
+        Training samples; default: all samples.
     categorical : collection of str
-        Categories whose levels are numbers (``features.categorical``).
+        Categories with numeric codes as levels (``features.categorical``).
 
     Returns
     -------
     DemographicsEncoder
-        A number without any training value has the median 0; its indicator then says all.
+        The median of a number without any training value is 0; its indicator is then 1 for all of them.
 
     Examples
     --------
@@ -284,7 +284,7 @@ def _code(
 
 
 def _values(code: NumberCode | CategoryCode, column: DemographicColumn | None) -> NDArray[Any]:
-    """What a code encodes: numbers, or positions among its own levels."""
+    """Input of an encoding: numbers, or positions among the levels of the encoding."""
     if column is None:
         raise _missing_column(code.name)
     if isinstance(code, NumberCode) != isinstance(column, NumericColumn):
@@ -329,7 +329,7 @@ def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def _level_of(value: object) -> str | None:
-    """Text of a level: booleans as ``true`` and ``false``, as they are read from Parquet."""
+    """Text of a level. Booleans become ``true`` and ``false``, as they do when read from Parquet."""
     if _is_absent(value):
         return None
     if isinstance(value, bool | np.bool_):
@@ -345,7 +345,7 @@ def _number_of(text: str | None) -> float | None:
 
 
 def _by_number(levels: Sequence[str]) -> dict[float | None, str]:
-    """The level that reads as each number; none where several do, such as ``1`` and ``01``."""
+    """Map each number to the level with that value, unless several levels have it, such as ``1`` and ``01``."""
     numbers = [_number_of(level) for level in levels]
     return {
         number: level

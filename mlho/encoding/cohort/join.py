@@ -15,8 +15,8 @@ from mlho.errors import DataError
 from mlho.sources.times import DAY_US
 
 DAYS_PER_YEAR: Final = 365.25
-OLDEST_YEARS: Final = 150  # nobody was older
-# A category with more levels than this is an identifier or free text; every level would become a column, by its name.
+OLDEST_YEARS: Final = 150  # above any documented human age
+# A category with more levels than this is an identifier or free text; each level would become a named column.
 MAX_LEVELS: Final = 100
 
 
@@ -30,7 +30,7 @@ def join_persons(
     min_cell: int,
     where: str,
 ) -> tuple[tuple[NumericColumn | CategoricalColumn, ...], tuple[str, ...]]:
-    """Demographic columns of the samples, and warnings.
+    """Return the demographic columns of the samples, and warnings.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ def join_persons(
     names : sequence of str
         Columns in the order of the specification.
     person_of : int64, shape (n_samples,)
-        Position of each sample's patient in ``persons.patient_ids``; ``MISSING`` where the table lacks the patient.
+        Position of each sample's patient in ``persons.patient_ids``; ``MISSING`` if the patient is absent from the table.
     index_us : int64, shape (n_samples,)
         Index date of each sample.
     patient_of : int, shape (n_samples,)
-        Each sample's patient in the cohort.
+        Patient of each sample in the cohort.
     min_cell : int
         Levels with fewer patients are merged (:mod:`mlho.encoding.cohort.levels`).
     where : str
-        The table, for messages.
+        Table name for messages.
     """
     row = _rows_of(persons, person_of, index_us)
     warnings: list[str] = []
@@ -71,7 +71,7 @@ def join_persons(
 def _age_warnings(
     age: NumericColumn | CategoricalColumn | None, patient_of: NDArray[np.integer[Any]], min_cell: int
 ) -> list[str]:
-    """Say how many patients have an age that nobody has; it is used as it is, as ages above 89 may be shifted."""
+    """Warn about the number of patients with an implausible age. It is used unchanged, as ages above 89 may be shifted."""
     if not isinstance(age, NumericColumn):
         return []
     with np.errstate(invalid="ignore"):
@@ -88,8 +88,8 @@ def _age_warnings(
 def _rows_of(
     persons: Persons, person_of: NDArray[np.int64], index_us: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Row of the table for each sample, ``MISSING`` where there is none."""
-    if persons.index_us is None:  # then rows and patients are one to one
+    """Row of the table for each sample; ``MISSING`` if there is none."""
+    if persons.index_us is None:  # one row per patient
         return person_of
     dates = np.unique(np.concatenate([persons.index_us, index_us]))
     have = persons.patient * len(dates) + np.searchsorted(dates, persons.index_us)
@@ -120,7 +120,7 @@ def _refuse_empty(name: str, is_missing: NDArray[np.bool_], where: str) -> None:
 
 
 def _categorical(name: str, levels: Sequence[str], codes: NDArray[np.int64], where: str) -> CategoricalColumn:
-    """A category of the samples, a missing one as ``unknown``; unused levels are gone."""
+    """Return a categorical column of the samples with missing values as ``unknown`` and without unused levels."""
     column = renumbered(name, [*levels, UNKNOWN], np.where(codes == MISSING, len(levels), codes))
     if len(column.levels) > MAX_LEVELS:
         raise DataError(
@@ -139,7 +139,7 @@ def _merged(
     min_cell: int,
     warnings: list[str],
 ) -> tuple[NumericColumn | CategoricalColumn, ...]:
-    """The columns without rare levels; adds a warning with the count for each that had some."""
+    """Return the columns without rare levels. Add a warning with the count for each column that had some."""
     merged: list[NumericColumn | CategoricalColumn] = []
     for column in columns:
         if isinstance(column, NumericColumn):
@@ -160,7 +160,7 @@ def _merged(
 def _ages(
     birth_us: NDArray[np.int64], person_of: NDArray[np.int64], index_us: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], int]:
-    """Ages in years at the index date, in whole days over 365.25; NaN where not known, and how many are negative."""
+    """Ages at the index date, as whole days / 365.25; NaN if unknown or negative; and the number of negative ages."""
     births = np.where(person_of == MISSING, NO_DATE, birth_us[person_of])
     days = index_us // DAY_US - births // DAY_US
     is_known = births != NO_DATE

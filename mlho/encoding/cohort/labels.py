@@ -1,4 +1,4 @@
-"""Label rows as arrays: whose, up to when, and which outcome; nothing is dropped here."""
+"""Label rows as arrays of patients, index dates and outcomes. No row is dropped here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
 
 @dataclass(frozen=True)
 class LabelRows:
-    """All rows of the label files, in their order.
+    """All rows of the label files, in file order.
 
     Attributes
     ----------
     patient_ids : Arrow string array, shape (n_patients,)
         Distinct patients, sorted by their UTF-8 bytes.
     patient : int64, shape (n_rows,)
-        Position in ``patient_ids``; ``MISSING`` where the row has none.
+        Position in ``patient_ids``; ``MISSING`` for a row without a patient.
     index_us : int64, shape (n_rows,)
-        Last microsecond that may be used; ``NO_BOUND`` for everything.
+        Last microsecond that may be used; ``NO_BOUND`` without an index date.
     has_index : bool, shape (n_rows,)
-        Whether the row has an index date; always true where the specification gives it.
+        Whether the row has an index date; always true if the specification gives it.
     outcome : int8, shape (n_rows,)
         0, 1, or ``MISSING``.
     """
@@ -56,8 +56,8 @@ def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) ->
     Raises
     ------
     DataError
-        A file or column is missing, has a wrong type, or holds outcomes other than 0 and 1 or index dates that cannot
-        be read; or there is no row.
+        A file or column is missing, has a wrong type, or holds outcomes other than 0 and 1 or unreadable index dates; or
+        the table is empty.
     """
     parts = [_read_file(cohort, source, file) for file in list_inputs(root, pattern)]
     patient_ids, patient = encode_patients([part[0] for part in parts])
@@ -87,7 +87,7 @@ def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) ->
 
 
 def encode_patients(texts: Sequence[Any]) -> tuple[Any, NDArray[np.int64]]:
-    """Distinct ids sorted by their UTF-8 bytes, and each row's position among them (``MISSING`` where null)."""
+    """Distinct ids sorted by their UTF-8 bytes, and the position of each row among them (``MISSING`` for null)."""
     encoded = pa.concat_arrays(list(texts)).dictionary_encode()
     order = pc.sort_indices(encoded.dictionary)
     rank = np.empty(len(order), np.int64)
@@ -99,17 +99,17 @@ def encode_patients(texts: Sequence[Any]) -> tuple[Any, NDArray[np.int64]]:
 
 
 def read_patients(array: Any, *, where: str, name: str) -> Any:
-    """Patient ids as an Arrow string array; blank ones are null."""
+    """Return patient ids as an Arrow string array; blank ids become null."""
     return patient_column(array, where=where, name=name).cast(pa.string())
 
 
 def read_index(array: Any, *, where: str, name: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Last microsecond that an index date includes, and which rows have one.
+    """Return the last microsecond that each index date includes, and which rows have an index date.
 
     Raises
     ------
     DataError
-        Some dates cannot be read.
+        Some dates are unreadable.
     """
     times = read_times(array)
     if times.is_bad is not None:
@@ -120,12 +120,12 @@ def read_index(array: Any, *, where: str, name: str) -> tuple[NDArray[np.int64],
 
 
 def read_births(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
-    """Birth dates in microseconds since 1970, ``NaT`` (the smallest int64) where there is none.
+    """Birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing.
 
     Raises
     ------
     DataError
-        Some dates cannot be read.
+        Some dates are unreadable.
     """
     times = read_times(array)
     if times.is_bad is not None:
@@ -163,7 +163,7 @@ def _read_file(cohort: Cohort, source: Source, file: InputFile) -> _Part:
 
 
 def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: InputFile, patient: str) -> None:
-    """Refuse a label file that lacks the patient, the outcome or the index date, or has them in a wrong type."""
+    """Refuse a label file in which the patient, the outcome or the index date is missing or has a wrong type."""
     have = table.column_names
     require_columns(file.key, have, [patient], remedy=source.remedy(have))
     require_columns(
@@ -205,7 +205,7 @@ def _outcomes(array: Any, where: str, name: str) -> NDArray[np.int8]:
 
 
 def _outcome_numbers(array: Any) -> NDArray[np.float64]:
-    """Outcomes as floats: NaN = missing, 2 = a text that is no outcome."""
+    """Outcomes as floats: NaN means missing, 2 means a text that is not an outcome."""
     if not is_text(array.type):
         numbers = as_numpy(array.cast(pa.float64(), safe=False)).copy()
         numbers[~is_given(array)] = np.nan

@@ -1,4 +1,4 @@
-"""Rare levels of a category: merged before anything is learned, so that no output of a run names one."""
+"""Rare levels of a category. They are merged before any learning, so that no output of a run names one."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import CategoricalColumn
 
 UNKNOWN: Final = "unknown"  # the level of a missing category
-OTHER: Final = "other"  # the level of rare ones
-# What a level counts as that training merged or never saw, and what a missing value counts as: the first of these
-# that is a level, else the reference. Training and scoring share them, so that a patient has one score.
+OTHER: Final = "other"  # the level that collects rare levels
+# Replacements for a level that training merged or never saw, and for a missing value: the first of these that is a level,
+# else the reference. Training and scoring use the same order, so that a patient gets the same score in both.
 OF_UNSEEN: Final = (OTHER, UNKNOWN)
 OF_MISSING: Final = (UNKNOWN, OTHER)
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of a column's rare levels.
+    """Result of merging the rare levels of a column.
 
     Attributes
     ----------
     column : CategoricalColumn
-        Without them; every level has at least ``min_cell`` patients, unless it is the only one.
+        The column after merging. Every level has at least ``min_cell`` patients, unless it is the only one.
     n_levels : int
-        Levels that were merged.
+        Number of merged levels.
     into : str
-        The level that they count as; empty if none was merged.
+        Level that replaces them; empty if none was merged.
     """
 
     column: CategoricalColumn
@@ -40,17 +40,17 @@ def merge_rare_levels(
 ) -> Merged:
     """Merge the levels with fewer than ``min_cell`` patients into ``other``.
 
-    If they have fewer than ``min_cell`` patients even together, ``other`` would be such a level itself. They then
-    count as ``unknown``, if that is a level that stays, else as the reference.
+    If they have fewer than ``min_cell`` patients even together, ``other`` would itself be a rare level. They are then
+    merged into ``unknown`` if that level is kept, else into the reference.
 
     Parameters
     ----------
     column : CategoricalColumn
-        Of the whole cohort: which levels there are must not depend on the fold.
+        Column of the whole cohort, because the set of levels must not depend on the fold.
     patient_of : int, shape (n_samples,)
-        Each sample's patient.
+        Patient of each sample.
     min_cell : int
-        The fewest patients that a level may have; 0 or 1 merges nothing.
+        Minimum number of patients per level; 0 or 1 merges nothing.
 
     Examples
     --------
@@ -95,13 +95,13 @@ def _most_frequent(among: list[str], column: CategoricalColumn) -> str:
 
 
 def renumbered(name: str, texts: list[str], codes: NDArray[np.integer[Any]]) -> CategoricalColumn:
-    """Return a column of the levels that occur: the most frequent first, the others in alphabetical order.
+    """Return a column with only the levels that occur: the most frequent first, the others in alphabetical order.
 
     Parameters
     ----------
     name : str
     texts : list of str
-        Level of each code; equal texts become one level.
+        Level of each code; equal texts are merged into one level.
     codes : int, shape (n_samples,)
     """
     counts = np.bincount(codes, minlength=len(texts)).tolist()

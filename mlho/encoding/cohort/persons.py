@@ -1,4 +1,4 @@
-"""The demographics table: read and checked, one row a patient (or a patient and index date)."""
+"""The demographics table, read and checked: one row per patient (or per patient and index date)."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _Form = Literal["number", "category", "csv text"]
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A demographic column as the table has it: numbers (NaN missing), or positions in ``levels`` (-1 missing)."""
+    """A demographic column as in the table: numbers (NaN: missing), or positions in ``levels`` (-1: missing)."""
 
     name: str
     values: NDArray[Any]
@@ -45,16 +45,16 @@ class Persons:
     patient_ids : Arrow string array
         Distinct patients, sorted by their UTF-8 bytes.
     patient : int64, shape (n_rows,)
-        Position in ``patient_ids``; never falls.
+        Position in ``patient_ids``, non-decreasing.
     index_us : int64, shape (n_rows,), or None
-        Index date of each row, when the table has the labels' index column and is joined by both.
+        Index date of each row, if the table has the labels' index column and is joined by both.
     birth_us : int64, shape (n_patients,)
-        ``NO_DATE`` where it is not known.
-    columns : one for each demographic that the table holds itself
+        ``NO_DATE`` if unknown.
+    columns : one for each demographic that is a column of the table
     age_from_birth : bool
-        Whether ``age`` is asked for and computed from the birth date.
+        Whether ``age`` is requested and computed from the birth date.
     n_without_patient : int
-        Rows that no patient can be told for; they are left out.
+        Rows without a patient id, which are ignored.
     """
 
     patient_ids: Any
@@ -68,7 +68,7 @@ class Persons:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Names in the file of what is read from it."""
+    """Names of the columns to read from a file."""
 
     patient: str
     index: str | None
@@ -79,14 +79,14 @@ class _Layout:
 
 
 def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons | None:
-    """Read the demographics table; ``None`` when the specification names none.
+    """Read the demographics table; ``None`` if the specification names none.
 
     Raises
     ------
     DataError
         A file or column is missing or has a wrong type, there is no row, or a patient's rows differ.
     SpecError
-        ``age`` would come from the birth date, and there is no index date to count it at.
+        ``age`` would be computed from the birth date, but there is no index date.
     """
     pattern = spec.data.tables.demographics
     if pattern is None:
@@ -124,7 +124,7 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
 
 
 def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile, TableFile]]) -> _Layout:
-    """Decide from the first file what is read, and check that every file has it."""
+    """Determine the columns to read from the first file, and check that every file has them."""
     patient = source.column(DEMOGRAPHICS, "patient_id")
     have = tables[0][1].column_names
     birth = next((name for name in BIRTH_COLUMNS if name in have), None)
@@ -189,7 +189,7 @@ def _read_file(file: InputFile, table: TableFile, layout: _Layout) -> _Part:
 
 
 def _piece(array: Any, file: InputFile, name: str) -> _Piece:
-    """One file's part of a column: numbers, or texts in which blank ones are null."""
+    """One file's part of a column: numbers, or texts with blanks as null."""
     if pa.types.is_null(array.type):
         return "csv text", array.cast(pa.string()), file.key
     if pa.types.is_boolean(array.type):
@@ -204,7 +204,7 @@ def _piece(array: Any, file: InputFile, name: str) -> _Piece:
 
 
 def _category(array: Any, file: InputFile, name: str) -> _Piece:
-    """One file's part of a column that is declared categorical: numbers by their shortest text, text as it is."""
+    """One file's part of a column declared categorical: numbers as their shortest text, text unchanged."""
     _, piece, key = _piece(array, file, name)
     if not pa.types.is_floating(piece.type):
         return "category", piece, key
@@ -215,7 +215,7 @@ def _category(array: Any, file: InputFile, name: str) -> _Piece:
 
 
 def number_text(number: float) -> str | None:
-    """Text of a number that is a name: 3.0 is ``3``; None for NaN.
+    """Text of a numeric code: 3.0 gives ``3``; None for NaN.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def number_text(number: float) -> str | None:
 
 
 def _join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
-    """One column of all files; text in CSV is a number when all of it is."""
+    """Join one column of all files. A CSV column is numeric if all of its text is."""
     forms = {form for form, _, _ in pieces} - {"csv text"}
     if len(forms) == 2:
         raise DataError(
@@ -260,7 +260,7 @@ def _join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
 
 
 def _refuse_unusable(where: str, name: str, levels: Sequence[str]) -> None:
-    """Refuse categories that would garble or flood what shows them."""
+    """Refuse categories that are too long or contain control characters, which would corrupt reports and logs."""
     n_bad = sum(len(level) > MAX_CODE_CHARACTERS or has_control(level) for level in levels)
     if n_bad:
         raise DataError(
@@ -301,7 +301,7 @@ def _one_row_each(
     index_us: NDArray[np.int64] | None,
     columns: Sequence[RawColumn],
 ) -> NDArray[np.bool_]:
-    """First row of each key; the rows are sorted by it. Differing rows of one key are refused."""
+    """Mark the first row of each key, given rows sorted by key. Refuse differing rows of one key."""
     is_first = _changes(patient) if index_us is None else _changes(patient) | _changes(index_us)
     first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
     differs = np.zeros(len(patient), np.bool_)

@@ -1,12 +1,12 @@
-"""Look-back windows: which times each sample may see, to the microsecond.
+"""Look-back windows: the times visible to each sample, with microsecond precision.
 
 For a sample with index date t, a gap of g days and a window of w days, a time is in the window when
 
     t - w days < time <= t - g days.
 
-A date as index date stands for the last microsecond of its day, so that a window of w days without a gap is exactly w
-calendar days, the index day being the last of them. Without a window all history up to the gap counts; without an
-index date everything does. Windows nest: a time in one is in every longer one.
+An index date without a time means the last microsecond of its day, so that a window of w days without a gap is exactly w
+calendar days and ends with the index day. Without a window the whole history up to the gap is visible; without an
+index date, all data are. Windows nest: a time in one window is in every longer one.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ NO_LOWER_BOUND: Final = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, eq=False)
 class SampleWindows:
-    """Bounds of every window of a range of samples.
+    """Bounds of every window for a range of samples.
 
     Attributes
     ----------
     starts : int64, shape (n_patients + 1,)
-        First sample of each patient, counted within the range.
+        First sample of each patient, relative to the range.
     index_us : int64, shape (n_samples,)
-        Index date: the last microsecond that is not after it.
+        Index date: the last microsecond of the available history.
     upper_us : int64, shape (n_samples,)
-        Last microsecond that every window sees.
+        Last microsecond inside the windows, common to all of them.
     lower_us : int64, shape (n_windows, n_samples)
-        Last microsecond before each window, the shortest window first.
+        Last microsecond before each window, shortest window first.
     """
 
     starts: NDArray[np.int64]
@@ -46,14 +46,14 @@ class SampleWindows:
 
     @property
     def n_windows(self) -> int:
-        """Windows per sample."""
+        """Number of windows per sample."""
         return len(self.lower_us)
 
 
 def sample_windows(
     spec: TrainingSpec, cohort: Cohort, patients: tuple[int, int] | None = None
 ) -> SampleWindows:
-    """Bounds of the specification's windows for a range of patients (all of them unless given)."""
+    """Return the bounds of the specification's windows for a range of patients (default: all)."""
     first, stop = patients or (0, cohort.n_patients)
     starts = cohort.sample_starts()[first : stop + 1]
     index_us = np.asarray(cohort.index_us[starts[0] : starts[-1]])
@@ -68,7 +68,7 @@ def sample_windows(
 
 
 def year_bounds(years: Sequence[int]) -> tuple[int, int]:
-    """First and last microsecond of a range of years, such as ``data.plausibleYears``.
+    """Return the first and last microsecond of a range of years, such as ``data.plausibleYears``.
 
     Examples
     --------
@@ -81,15 +81,15 @@ def year_bounds(years: Sequence[int]) -> tuple[int, int]:
 
 
 def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
-    """Tell whether the times of used rows still matter: with one window of one sample, being used says it all."""
+    """Tell whether the times of used rows are still needed. With one sample and one window, the rows alone suffice."""
     return needs_values(spec) or spec.data.duplicates == "drop" or len(spec.windows) > 1 or cohort.has_repeats
 
 
 def needs_values(spec: TrainingSpec) -> bool:
-    """Tell whether an aggregate reads the numbers that codes carry."""
+    """Tell whether an aggregate uses numeric values."""
     return bool({"last", "outOfRange"} & set(spec.features.aggregates))
 
 
 def _days_before(index_us: NDArray[np.int64], days: int, *, unbounded: int) -> NDArray[np.int64]:
-    """Shift index dates back by whole days; those without a bound stay without one."""
+    """Shift index dates back by whole days; unbounded dates stay unbounded."""
     return np.where(index_us == NO_BOUND, unbounded, index_us - days * DAY_US)

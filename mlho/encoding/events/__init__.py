@@ -1,1 +1,1 @@
-"""From event rows to packed blocks: ledger, dictionary, matrix."""
+"""Conversion of event rows to packed blocks: ledger, dictionary, matrix."""

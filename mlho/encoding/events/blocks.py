@@ -1,8 +1,8 @@
-"""Packed blocks: for a range of patients, the cells of every column (code × window) that are not zero.
+"""Packed blocks: the non-zero cells of every column (code × window) for a range of patients.
 
-The rows of a block are put in the order (code, patient) by counting, and each sample of the patient then takes from each
-group of rows what its windows contain: how many, and the latest number. Counting and comparing do not depend on the
-order of rows, so that the bytes depend on the data alone.
+The rows of a block are sorted by (code, patient) with a counting sort. For each group of rows, each sample of the patient
+then gets the number of rows in its windows and the latest number. These operations do not depend on the order of rows,
+so that the bytes depend only on the data.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ from mlho.spec.training import TrainingSpec
 
 @dataclass(frozen=True)
 class PackedBlock:
-    """What is known of a block once it is packed.
+    """Facts about a packed block.
 
     Attributes
     ----------
     n_rows : int
-        Used rows that went in, duplicates of one day included.
+        Used rows in the block, including same-day duplicates.
     n_cells : int
-        Cells that are not zero.
-    duplicates : tuple of int, one a partition
-        Rows dropped as duplicates of one day. Of such rows in several partitions the first partition's stays.
+        Non-zero cells.
+    duplicates : tuple of int, one per partition
+        Rows dropped as same-day duplicates. If duplicates are in several partitions, the row in the first partition is kept.
     """
 
     n_rows: int
@@ -53,19 +53,19 @@ def pack_block(
 ) -> PackedBlock:
     """Pack one block of patients from the segments of all partitions.
 
-    Writes the arrays ``indptr`` (int64, shape (n_columns + 1,)), ``indices`` (int32: sample within the block, rising in
-    each column), ``count`` (int32: events in the window, or days with one when duplicates are dropped) and, when an
-    aggregate reads numbers, ``last`` (float64: the number of the latest event that has one, the largest of those at the
-    same microsecond; ``NaN`` without). Column = code id × number of windows + window, the shortest window first.
+    Write the arrays ``indptr`` (int64, shape (n_columns + 1,)), ``indices`` (int32: sample within the block, increasing in
+    each column), ``count`` (int32: events in the window, or days with an event if duplicates are dropped) and, if an
+    aggregate uses numbers, ``last`` (float64: the number of the latest event that has one, the largest of those at the
+    same microsecond; ``NaN`` if none). Column = code id × number of windows + window, shortest window first.
 
     Parameters
     ----------
     spec : TrainingSpec
     cohort : Cohort
     block : int
-        Which patients: ``cohort.block_patients(block)``.
+        Block number; its patients are ``cohort.block_patients(block)``.
     partitions : sequence of (path, code_ids)
-        Each partition's segments, and the dictionary id of each of its codes (from ``merge_dictionary``).
+        Segments of each partition, and the dictionary id of each of its codes (from ``merge_dictionary``).
     dictionary : Dictionary
     out : Path
     """
@@ -93,7 +93,7 @@ def pack_block(
 def _rows_of_block(
     block: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]]
 ) -> tuple[UsedRows, NDArray[np.int32]]:
-    """Rows of a block from all partitions, their codes as dictionary ids, and each row's partition."""
+    """Rows of a block from all partitions, their codes as dictionary ids, and the partition of each row."""
     no_ids = np.empty(0, np.int32)
     pieces, numbers = [UsedRows(no_ids, no_ids, np.empty(0, np.int64), np.empty(0, np.float64))], [no_ids]
     for number, (path, code_ids) in enumerate(partitions):
@@ -114,7 +114,7 @@ def _cells(
     has_values: bool,
     is_daily: bool,
 ) -> dict[str, NDArray[Any]]:
-    """The block's arrays: one pass counts the cells of each column, a second one fills them."""
+    """Compute the arrays of the block: one pass counts the cells of each column, a second one fills them."""
     given = (
         code_starts,
         frozen(rows.patient),
@@ -139,7 +139,7 @@ def _cells(
 
 @njit(cache=True, nogil=True)
 def _order_rows(code: Any, patient: Any, n_codes: Any, n_patients: Any) -> Any:  # pragma: no cover - compiled
-    """Stable order of rows by (code, patient), by counting twice, and where each code starts in it."""
+    """Stable order of rows by (code, patient), by two counting sorts, and the start of each code in it."""
     by_patient = np.empty(code.size, np.int32)
     place = np.zeros(n_patients + 1, np.int64)
     for i in range(patient.size):
@@ -166,7 +166,7 @@ def _order_rows(code: Any, patient: Any, n_codes: Any, n_patients: Any) -> Any: 
 def _find_duplicates(
     code_starts: Any, patient: Any, time: Any, value: Any, partition: Any, duplicates: Any
 ) -> None:  # pragma: no cover - compiled
-    """Sort the rows of each code and patient by time, in place; count per partition those beside one of each day."""
+    """Sort the rows of each code and patient by time, in place. Count per partition all rows of a day beyond the first."""
     for c in range(code_starts.size - 1):
         start = code_starts[c]
         while start < code_starts[c + 1]:
@@ -205,9 +205,9 @@ def _fill_cells(
     count: Any,
     last: Any,
 ) -> None:  # pragma: no cover - compiled
-    """Write each cell at its column's ``place`` and advance it; with empty arrays, only count the cells.
+    """Write each cell at the ``place`` of its column and advance it. With empty arrays, only count the cells.
 
-    One loop nest and no helper: passing these arrays on costs more than the work on a group, which is a few rows.
+    A single loop nest without helper functions: passing these arrays costs more than the work on a group of a few rows.
     """
     n_windows = lower_us.shape[0]
     n, last_time, last_value = (
@@ -226,7 +226,7 @@ def _fill_cells(
                 for k in range(n_windows):
                     n[k] = 0
                     last_value[k] = np.nan
-                if time.size == 0:  # one window of one sample, which every used row is in
+                if time.size == 0:  # one sample and one window, which contains every used row
                     n[0] = stop - start
                 day_before = np.int64(0)
                 for i in range(start, stop if time.size else start):
@@ -237,7 +237,7 @@ def _fill_cells(
                     for k in range(n_windows - 1, -1, -1):
                         if t <= lower_us[k, s]:
                             break  # shorter windows begin later
-                        # Days rise here when they count, and a window once begun has all later rows.
+                        # Days are sorted here if duplicates are dropped, and all rows after the start of a window are in it.
                         if not is_daily or n[k] == 0 or day != day_before:
                             n[k] += 1
                         if last.size == 0 or np.isnan(value[i]):

@@ -1,4 +1,4 @@
-"""What codes mean: descriptions and reference ranges, from the concepts table or from the events' own descriptions."""
+"""Descriptions and reference ranges of codes, from the concepts table or from descriptions beside the events."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from mlho.tables import CONCEPTS, EVENTS, Kind, check_type, is_text
 
 @dataclass(frozen=True)
 class Concepts:
-    """What is known of codes; a code may be in any of the three, or in none.
+    """Descriptions and reference ranges of codes. A code may be in any of the three mappings, or in none.
 
     Attributes
     ----------
     descriptions : mapping of code to text
     low, high : mapping of code to float
-        Reference range, in the unit of the code's values; both bounds are normal.
+        Reference range, in the unit of the code's values, both bounds inclusive.
     """
 
     descriptions: Mapping[str, str] = field(default_factory=dict)
@@ -40,15 +40,15 @@ def read_concepts(source: Source, files: Sequence[InputFile]) -> Concepts:
     Parameters
     ----------
     source : Source
-        Whose column names the files have.
+        Source whose column names the files use.
     files : sequence of InputFile
-        Columns ``code``, and any of ``description``, ``low`` and ``high``; others are ignored.
+        Files with a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored.
 
     Raises
     ------
     DataError
-        A file is unreadable or lacks the code, a column has a wrong type, rows of one code differ, or a range is upside
-        down.
+        A file is unreadable or lacks the code, a column has a wrong type, rows of one code differ, or the lower bound of a
+        range exceeds the upper one.
     """
     found: dict[str, dict[str, Any]] = {"description": {}, "low": {}, "high": {}}
     differing: set[str] = set()
@@ -66,17 +66,17 @@ def read_concepts(source: Source, files: Sequence[InputFile]) -> Concepts:
 
 
 def harvest_descriptions(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
-    """Descriptions that stand beside the codes in the events, as R MLHO's ``dbmart`` has them.
+    """Collect the descriptions beside the codes in the events, as in R MLHO's ``dbmart``.
 
-    A pass of its own over two columns, for runs without a concepts table. Of several descriptions of a code the most
-    frequent is taken, of equally frequent ones the first in alphabetical order: the cut into files cannot show.
+    A separate pass over two columns, for runs without a concepts table. Of several descriptions of a code the most
+    frequent one is used, with ties broken alphabetically, so that the result does not depend on the files.
 
     Parameters
     ----------
     source : Source
-        Whose column names the files have.
+        Source whose column names the files use.
     files : sequence of InputFile
-        Event files; one without descriptions is skipped.
+        Event files; files without descriptions are skipped.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def _texts(table: TableFile, names: Sequence[str]) -> list[str]:
 
 
 def _pairs(codes: Any, descriptions: Any) -> dict[tuple[str, str], int]:
-    """Count (code, description) of one batch, rows without either left out."""
+    """Count the (code, description) pairs of one batch, ignoring rows in which either is missing."""
     given = is_given(codes) & is_given(descriptions)
     n_words = max(len(descriptions.dictionary), 1)
     left = as_numpy(codes.indices)[given].astype(np.int64)
@@ -118,7 +118,7 @@ def _pairs(codes: Any, descriptions: Any) -> dict[tuple[str, str], int]:
 
 
 def _read_file(source: Source, file: InputFile) -> tuple[list[str | None], dict[str, list[Any]]]:
-    """Codes and the columns that the file has, by our names; null where a value is absent."""
+    """Read the codes and the columns present in the file, by our names; null for missing values."""
     table = open_table(file, missing_texts=source.missing_texts)
     have = table.column_names
     source.require(CONCEPTS, file.key, have)

@@ -1,4 +1,4 @@
-"""The dictionary: all codes of the used rows, sorted, and so a column number for each code and window."""
+"""The dictionary: the sorted codes of all used rows, which number the columns (code and window)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from mlho.encoding.events.partition import EncodedPartition
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Codes by id. Ids follow the codes' UTF-8 bytes, so that neither rows nor partitions can change them.
+    """Codes by id. Ids follow the codes' UTF-8 bytes, so that they do not depend on rows or partitions.
 
     Attributes
     ----------
     codes : tuple of str, shape (n_codes,)
         Sorted.
     rows_by_code : int64, shape (n_codes,)
-        Used rows of each code, at least 1; duplicates of one day included.
+        Used rows of each code, at least 1, including same-day duplicates.
     """
 
     codes: tuple[str, ...]
@@ -31,7 +31,7 @@ class Dictionary:
         return len(self.codes)
 
     def ids_of(self, codes: Sequence[str]) -> NDArray[np.int32]:
-        """Id of each code; -1 for a code that the dictionary does not have."""
+        """Return the id of each code; -1 for a code that is not in the dictionary."""
         ids = {code: number for number, code in enumerate(self.codes)}
         return np.array([ids.get(code, -1) for code in codes], np.int32)
 
@@ -61,9 +61,9 @@ def merge_dictionary(
     Returns
     -------
     dictionary : Dictionary
-        The same for every cut of the rows into partitions.
-    code_ids : tuple of int32 arrays, one a partition
-        Dictionary id of each local code; -1 for a code that no used row has.
+        Independent of how the rows are partitioned.
+    code_ids : tuple of int32 arrays, one per partition
+        Dictionary id of each local code; -1 for a code without used rows.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def merge_dictionary(
         for code, n_rows in zip(partition.codes, partition.rows_by_code.tolist(), strict=True):
             if n_rows:
                 rows[code] = rows.get(code, 0) + n_rows
-    codes = tuple(sorted(rows))  # by code point, which is the order of UTF-8 bytes
+    codes = tuple(sorted(rows))  # by code point, which equals the order of UTF-8 bytes
     ids = {code: number for number, code in enumerate(codes)}
     code_ids = tuple(np.array([ids.get(code, -1) for code in part.codes], np.int32) for part in partitions)
     return Dictionary(codes, np.array([rows[code] for code in codes], np.int64)), code_ids

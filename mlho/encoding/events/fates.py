@@ -1,7 +1,7 @@
-"""Fates of patients: which rules dropped rows of each, and whether any row was used.
+"""Fates of patients: the rules that dropped rows of each patient, and whether any row was used.
 
-A fate is a set of bits: bit 0 for a used row, bit ``rule + 1`` for a row that a rule dropped. Fates of partitions are joined by
-"or", so that the cut into partitions cannot show.
+A fate is a bit set: bit 0 for a used row, bit ``rule + 1`` for a row dropped by a rule. Fates of partitions are combined
+by bitwise "or", so that they do not depend on the partitions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _USED_BIT: Final = np.uint16(1)
 def join_fates(
     parts: Sequence[tuple[NDArray[np.int32], NDArray[np.uint16]]], n_patients: int
 ) -> NDArray[np.uint16]:
-    """Fate of every patient, from patients and fates by partition; 0 for a patient without any row."""
+    """Return the fate of every patient, from patients and fates by partition; 0 for a patient without rows."""
     joined = np.zeros(n_patients, np.uint16)
     for patients, fates in parts:
         joined[patients] |= fates
@@ -28,18 +28,18 @@ def join_fates(
 
 
 def samples_lost(fates: NDArray[np.uint16], n_samples: NDArray[np.int64]) -> dict[str, int]:
-    """Count the samples of patients who have rows, of which none was used, by the rule that dropped them all.
+    """Count the samples of patients all of whose rows were dropped, by the rule that dropped them.
 
     Parameters
     ----------
     fates : uint16, shape (n_patients,)
     n_samples : int64, shape (n_patients,)
-        Samples of each patient.
+        Number of samples of each patient.
 
     Returns
     -------
     dict of rule to samples
-        Rules in the published order, then ``several rules``; only those with samples.
+        Rules in the published order, then ``several rules``; only those with a non-zero count.
 
     Examples
     --------
@@ -53,6 +53,6 @@ def samples_lost(fates: NDArray[np.uint16], n_samples: NDArray[np.int64]) -> dic
 
 
 def lost_sentence(lost: Mapping[str, int], min_cell: int = 0) -> str:
-    """Say how many samples lost all their events to which rule; a small count only as that."""
+    """Describe how many samples lost all their events to each rule. Small counts are shown only as a bound."""
     parts = ", ".join(f"{shown_count(n, 'sample', min_cell)} by “{rule}”" for rule, n in lost.items())
     return f"Samples whose patient has events, none of which is used, because all were dropped: {parts}."

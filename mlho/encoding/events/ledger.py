@@ -1,7 +1,7 @@
-"""The ledger: every row of the events is used, or dropped by exactly one named rule.
+"""The ledger: every event row is either used or dropped by exactly one named rule.
 
-The rules have one published order, and the first that matches names the row. Counts of partitions add up to the total,
-which does not depend on how the rows were cut into partitions.
+The rules have a published order, and the first matching rule drops the row. The counts of partitions add up to the
+total, which does not depend on the partitions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from mlho.errors import MlhoError
 
 
 class Rule(IntEnum):
-    """Why a row is dropped; the values are the published order."""
+    """Reason why a row is dropped; the values are the published order."""
 
     NO_PATIENT = 0
     NO_CODE = 1
@@ -29,12 +29,12 @@ class Rule(IntEnum):
 
     @property
     def words(self) -> str:
-        """The rule's name as people read it: ``after index``."""
+        """The rule's name for display: ``after index``."""
         return _WORDS.get(self, self.name.lower().replace("_", " "))
 
     @property
     def meaning(self) -> str:
-        """One sentence that says exactly which rows the rule takes."""
+        """One sentence that defines the rows dropped by the rule."""
         return _MEANINGS[self]
 
 
@@ -66,16 +66,16 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
 
 @dataclass(frozen=True)
 class Ledger:
-    """The account of rows: rows in = rows used + the sum of rows dropped.
+    """The account of rows: rows in = rows used + rows dropped.
 
     Attributes
     ----------
     rows_in, rows_used : int
-        Rows read, and rows that at least one sample's longest look-back contains.
+        Rows read, and rows inside the longest look-back of at least one sample.
     dropped : mapping of Rule to int
-        Rows dropped by each rule; a rule without rows may be absent.
+        Rows dropped by each rule; rules without rows may be absent.
     rows_with_value : int
-        Rows that passed all rules but the last and carry a finite number; 0 when no aggregate asks to read them.
+        Rows with a finite number that passed all rules but the last; 0 if no aggregate uses numbers.
 
     Examples
     --------
@@ -99,15 +99,15 @@ class Ledger:
 
     @classmethod
     def total(cls, ledgers: Iterable["Ledger"]) -> "Ledger":
-        """Sum of ledgers; without any, the empty ledger."""
+        """Return the sum of ledgers; the empty ledger for no input."""
         return sum(ledgers, cls())
 
     def n_dropped(self, rule: Rule) -> int:
-        """Rows that one rule dropped."""
+        """Number of rows dropped by one rule."""
         return self.dropped.get(rule, 0)
 
     def with_duplicates(self, n_duplicates: int) -> "Ledger":
-        """The ledger after ``n_duplicates`` used rows turned out to be duplicates of one day."""
+        """Return the ledger after reclassifying ``n_duplicates`` used rows as same-day duplicates."""
         dropped = {**self.dropped, Rule.DUPLICATE: self.n_dropped(Rule.DUPLICATE) + n_duplicates}
         return replace(self, rows_used=self.rows_used - n_duplicates, dropped=dropped)
 
@@ -117,7 +117,7 @@ class Ledger:
         Raises
         ------
         MlhoError
-            It does not: rows were lost or counted twice, which is an error of this program and not of the data.
+            The counts do not add up: rows were lost or counted twice, which is a defect of this program, not of the data.
         """
         n_dropped = sum(self.dropped.values())
         counts = (self.rows_in, self.rows_used, self.rows_with_value, *self.dropped.values())
@@ -130,7 +130,7 @@ class Ledger:
         return self
 
     def to_json(self) -> dict[str, object]:
-        """Plain values: every rule in the published order, by its words."""
+        """Return plain values, with every rule in the published order under its display name."""
         return {
             "rows_in": self.rows_in,
             "rows_used": self.rows_used,
@@ -140,7 +140,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, object]) -> "Ledger":
-        """The ledger that :meth:`to_json` wrote."""
+        """Restore a ledger from the output of :meth:`to_json`."""
         dropped = plain["dropped"]
         assert isinstance(dropped, Mapping)
         return cls(

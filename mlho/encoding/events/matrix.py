@@ -1,4 +1,4 @@
-"""The matrix: samples × columns (code × window), mapped from packed blocks and read a few columns at a time."""
+"""The matrix of samples × columns (code × window), memory-mapped from packed blocks and read a few columns at a time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from mlho.errors import ArtifactDamaged
 
 @dataclass(frozen=True, eq=False)
 class ColumnBlock:
-    """Some columns in compressed form: the cells of column j are ``indptr[j]`` to ``indptr[j + 1]``.
+    """Some columns in compressed sparse form: the cells of column j are ``indptr[j]`` to ``indptr[j + 1]``.
 
-    It unpacks in the order of its attributes.
+    Iteration yields the attributes in order.
 
     Attributes
     ----------
     indptr : int64, shape (n_columns + 1,)
     indices : int32, shape (n_cells,)
-        Samples, rising in each column.
+        Sample numbers, increasing in each column.
     count : int32, shape (n_cells,)
-        Events in the window (days with one when duplicates are dropped), at least 1.
+        Events in the window (days with an event if duplicates are dropped), at least 1.
     last : float64, shape (n_cells,), or None
-        Latest number, ``NaN`` without one; None when the blocks hold no numbers.
+        Latest number, ``NaN`` if missing; None if the blocks hold no numbers.
     """
 
     indptr: NDArray[np.int64]
@@ -47,21 +47,21 @@ class _Block:
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     count: NDArray[np.int32]
-    last: NDArray[np.float64]  # empty when the block holds no numbers
+    last: NDArray[np.float64]  # empty if the block holds no numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Cells of all blocks, mapped; every method touches only what it returns or counts.
+    """Cells of all blocks, memory-mapped. Every method reads only the cells that it returns or counts.
 
     Attributes
     ----------
     n_samples, n_columns : int
-        Shape. Column = code id × ``n_windows`` + window, the shortest window first.
+        Shape. Column = code id × ``n_windows`` + window, shortest window first.
     n_windows : int
-        Windows per code.
+        Number of windows per code.
     has_values : bool
-        Whether the cells carry numbers.
+        Whether cells have numbers.
     """
 
     n_samples: int
@@ -73,22 +73,22 @@ class Matrix:
 
     @classmethod
     def open(cls, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int, n_windows: int) -> "Matrix":
-        """Map the packed blocks of a cohort.
+        """Memory-map the packed blocks of a cohort.
 
         Parameters
         ----------
         block_paths : sequence of Path, shape (n_blocks,)
-            In the order of blocks.
+            In block order.
         cohort : Cohort
         n_codes : int
-            Codes of the dictionary.
+            Number of codes in the dictionary.
         n_windows : int
-            Windows of the specification.
+            Number of windows in the specification.
 
         Raises
         ------
         ArtifactDamaged
-            A block is no array file, or is not of this dictionary and these windows.
+            A block is not an array file, or does not match the dictionary and the windows.
         """
         starts = cohort.sample_starts()
         blocks, has_values = [], True
@@ -113,13 +113,13 @@ class Matrix:
 
     @property
     def n_cells(self) -> int:
-        """Cells that are not zero."""
+        """Number of non-zero cells."""
         return sum(len(block.indices) for block in self._blocks)
 
     def patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Distinct patients with any event of each column, among the samples of a mask (all unless given).
+        """Count the distinct patients with any event in each column, among the masked samples (default: all).
 
-        A patient with several samples counts once.
+        A patient with several samples is counted once.
 
         Returns
         -------
@@ -128,20 +128,20 @@ class Matrix:
         return self._count_patients(sample_mask, needs_value=False)
 
     def value_patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Distinct patients with a number in each column, among the samples of a mask; see `patients_per_column`."""
+        """Count the distinct patients with a number in each column, among the masked samples; see `patients_per_column`."""
         return self._count_patients(sample_mask, needs_value=True)
 
     def column_block(
         self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
     ) -> ColumnBlock:
-        """Cells of some columns, in the order given.
+        """Return the cells of some columns, in the given order.
 
         Parameters
         ----------
         columns : integers
-            Column numbers; any order.
+            Column numbers, in any order.
         sample_mask : bool, shape (n_samples,), optional
-            Keep these samples only and renumber them 0, 1, … in their order; without it samples keep their numbers.
+            Keep only these samples and renumber them 0, 1, … in their order; by default samples keep their numbers.
         """
         wanted = frozen(np.asarray(columns, np.int64))
         new_index = self._new_index(sample_mask)
@@ -191,7 +191,7 @@ class Matrix:
         return n_patients
 
     def _new_index(self, sample_mask: NDArray[np.bool_] | None) -> NDArray[np.int32]:
-        """Number of each sample among the masked ones, -1 outside the mask; empty without a mask."""
+        """New number of each sample among the masked ones, -1 outside the mask; empty without a mask."""
         if sample_mask is None:
             return frozen(np.empty(0, np.int32))
         mask = self._checked(sample_mask)
@@ -216,7 +216,7 @@ def _count_patients(
     needs_value: Any,
     n_patients: Any,
 ) -> None:  # pragma: no cover - compiled
-    """Add a block's distinct masked patients of each column; a patient's samples stand together."""
+    """Add the distinct masked patients of a block to each column's count. The samples of a patient are adjacent."""
     for column in range(indptr.size - 1):
         patient_before = -1
         for at in range(indptr[column], indptr[column + 1]):
@@ -243,7 +243,7 @@ def _copy_cells(
     out_count: Any,
     out_last: Any,
 ) -> None:  # pragma: no cover - compiled
-    """Copy a block's cells of the wanted columns to their ``place`` and advance it; empty arrays: only count."""
+    """Copy the cells of the wanted columns of a block to their ``place`` and advance it. With empty arrays, only count."""
     for j in range(wanted.size):
         at_out = place[j]
         start, stop = indptr[wanted[j]], indptr[wanted[j] + 1]

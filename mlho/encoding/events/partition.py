@@ -1,4 +1,4 @@
-"""One encoded partition: its used rows in segments, and the facts that the rest of the run needs of it."""
+"""An encoded partition: its used rows in segments, and the facts that later steps need."""
 
 import json
 from collections.abc import Iterable
@@ -17,26 +17,26 @@ from mlho.encoding.events.rows import RowRules
 from mlho.encoding.events.segments import SegmentWriter
 from mlho.spec.training import TrainingSpec
 
-#: Rows in a segment: 6 to 22 bytes each, so that a worker's buffers stay below 30 MB whatever the partition's size.
+#: Rows in a segment: 6 to 22 bytes each, so that a worker's buffers stay below 30 MB for partitions of any size.
 SEGMENT_ROWS: Final = 1 << 19
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedPartition:
-    """What is known of a partition once its rows are ruled.
+    """Facts about a partition after the rules were applied.
 
     Attributes
     ----------
     ledger : Ledger
-        Every row's account; duplicates of one day are found when blocks are packed.
+        The account of every row; same-day duplicates are found later, when blocks are packed.
     codes : tuple of str, shape (n_codes,)
         The partition's codes by local id, in order of appearance.
     rows_by_code : int64, shape (n_codes,)
-        Used rows; 0 for a code that only dropped rows have.
+        Used rows; 0 for a code with dropped rows only.
     patients : int32
-        Patients of the cohort that any row names, used or not, ascending.
+        Cohort patients named by any row, used or not, ascending.
     fates : uint16
-        What became of the rows of each of them; see :mod:`mlho.encoding.events.fates`.
+        Fate of each of these patients; see :mod:`mlho.encoding.events.fates`.
     """
 
     ledger: Ledger
@@ -80,7 +80,7 @@ def encode_partition(
     where: str = "events",
     finder: PatientFinder | None = None,
 ) -> EncodedPartition:
-    """Rule every row of a partition, write the used ones to ``out`` in segments, and return the facts.
+    """Apply the rules to every row of a partition, write the used rows to ``out`` in segments, and return the facts.
 
     Parameters
     ----------
@@ -88,14 +88,14 @@ def encode_partition(
     cohort : Cohort
     batches : iterable of pyarrow RecordBatch
         ``patient`` (integers or text), ``time`` (microseconds since 1970), ``code`` (text), optionally ``time_bad`` (the
-        time could not be read) and ``value`` (a number); null is missing, and so are an empty id, an empty code and a
-        number that is not finite.
+        time is unreadable) and ``value`` (a number). Null, an empty id, an empty code and a non-finite number count as
+        missing.
     out : Path
-        The file of segments; removed again after an error.
+        File of segments; removed after an error.
     where : str
-        What errors call the partition.
+        Name of the partition in errors.
     finder : PatientFinder, optional
-        Of the same cohort, to be shared between partitions.
+        Finder of the same cohort, to be shared between partitions.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def encode_partition(
 
 
 def _apply(rules: RowRules, batch: Any, segments: SegmentWriter) -> None:
-    """Rule a batch in slices that fit the buffer, writing it out each time that it is full."""
+    """Apply the rules to a batch in slices that fit the buffer, and write the buffer whenever it is full."""
     start = 0
     while start < batch.num_rows:
         piece = batch.slice(start, rules.room)

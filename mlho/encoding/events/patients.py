@@ -1,7 +1,7 @@
-"""Patients of the cohort, found by the id that an event carries, and the promise that each is in one partition.
+"""Lookup of cohort patients by the id in an event, and the check that each patient is in one partition.
 
-A patient is known by the text of the id, however it is stored: the number 17 and the text "17" are one patient, "017" is
-another.
+A patient is identified by the text of the id, regardless of its type: the number 17 and the text "17" are one patient,
+"017" is another.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from mlho.sources.arrow import as_numpy, is_given, text_array
 NO_PATIENT: Final = -2
 UNKNOWN_PATIENT: Final = -1
 _CANONICAL_INTEGER: Final = r"^(0|-?[1-9][0-9]*)$"
-_LONGEST_INT64: Final = 20  # characters of the smallest int64
+_LONGEST_INT64: Final = 20  # length of the smallest int64 in characters
 _MULTIPLIER: Final = np.uint64(
     0x9E3779B97F4A7C15
 )  # 2**64 / golden ratio: spreads consecutive ids (Knuth 6.4)
 
 
 class PatientFinder:
-    """Patient numbers by id. Made once for a cohort, used for any number of batches.
+    """Patient numbers by id. Created once for a cohort, used for any number of batches.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class PatientFinder:
         self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
 
     def find(self, ids: Any) -> NDArray[np.int32]:
-        """Patient number of each row; ``NO_PATIENT`` without an id, ``UNKNOWN_PATIENT`` outside the cohort.
+        """Return the patient number of each row: ``NO_PATIENT`` without an id, ``UNKNOWN_PATIENT`` outside the cohort.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class PatientFinder:
         Raises
         ------
         DataError
-            Another type.
+            The ids have another type.
         """
         if pa.types.is_integer(ids.type):
             return self._find_integers(ids)
@@ -76,7 +76,7 @@ class PatientFinder:
         return np.asarray(_find_integers(values, validity, offset, keys, numbers))
 
     def _numbers_of(self, dictionary: Any) -> NDArray[np.int32]:
-        """Patient number of each value of a batch's dictionary; batches of a row group share one."""
+        """Return the patient number of each dictionary value; batches of a row group share one dictionary."""
         if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
             if self._texts is None:
                 self._texts = text_array(self._ids)
@@ -91,19 +91,19 @@ class PatientFinder:
 def check_partitioned_by_patient(
     patients_by_partition: Mapping[str, NDArray[np.int32]], n_patients: int
 ) -> None:
-    """Verify, exactly, that no patient of the cohort has rows in two partitions.
+    """Verify that no patient of the cohort has rows in two partitions.
 
     Parameters
     ----------
     patients_by_partition : mapping of key to int32 array
-        Distinct patients whose rows (used or not) each partition holds.
+        Distinct patients with rows (used or not) in each partition.
     n_patients : int
         Patients in the cohort.
 
     Raises
     ------
     DataError
-        Names two partitions that share patients, and how many patients are in more than one.
+        Patients are shared; the message names two such partitions and the number of patients in more than one.
     """
     owner = np.full(n_patients, -1, np.int32)
     is_shared = np.zeros(n_patients, np.bool_)
@@ -127,9 +127,9 @@ def check_partitioned_by_patient(
 
 
 def buffers_of(array: Any, dtype: Any) -> tuple[NDArray[Any], NDArray[np.uint8], int]:
-    """Values, validity bits (empty: all valid) and the bits' offset of a fixed-width Arrow array; nothing is copied."""
+    """Values, validity bits (empty: all valid) and bit offset of a fixed-width Arrow array, without copying."""
     validity, data = array.buffers()[:2]
-    if data is None:  # an array of no rows may have no buffer
+    if data is None:  # an empty array may have no buffer
         return frozen(np.empty(0, dtype)), frozen(np.empty(0, np.uint8)), 0
     values = np.frombuffer(data, dtype, count=array.offset + len(array))[array.offset :]
     has_nulls = validity is not None and array.null_count > 0
@@ -138,25 +138,25 @@ def buffers_of(array: Any, dtype: Any) -> tuple[NDArray[Any], NDArray[np.uint8],
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A read-only view: mapped and computed arrays are then of one compiled type."""
+    """Return a read-only view, so that mapped and computed arrays have the same compiled type."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def take_ids(array: Any, ids: NDArray[np.int32], *, missing: int) -> NDArray[np.int32]:
-    """Id of each row of a dictionary-encoded Arrow array, given the id of each dictionary value."""
+    """Return the id of each row of a dictionary-encoded Arrow array, given the id of each dictionary value."""
     indices, validity, offset = buffers_of(array.indices.cast(pa.int32()), np.int32)
     return np.asarray(_take_ids(indices, validity, offset, frozen(ids), missing))
 
 
 def _integer_table(ids: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Open-addressing table of the ids that are int64 in canonical decimal text; others can match no integer."""
+    """Open-addressing table of ids that are int64 in canonical decimal text; other ids cannot match an integer."""
     texts = pa.array(ids, pa.string())
     is_short = pc.less_equal(pc.utf8_length(texts), _LONGEST_INT64)
     is_candidate = pc.and_(pc.match_substring_regex(texts, _CANONICAL_INTEGER), is_short)
     numbers = np.flatnonzero(is_candidate.to_numpy(zero_copy_only=False)).astype(np.int32)
-    # 19 and 20 characters may be beyond int64, where Arrow's cast would refuse the whole array.
+    # Integers of 19 or 20 characters may exceed int64; Arrow's cast would then refuse the whole array.
     limits = np.iinfo(np.int64)
     fits = [
         len(ids[n]) < _LONGEST_INT64 - 1 or limits.min <= int(ids[n]) <= limits.max for n in numbers.tolist()
@@ -192,7 +192,7 @@ def _find_integers(
 ) -> Any:  # pragma: no cover - compiled
     found = np.empty(ids.size, np.int32)
     n_slots = table_keys.size
-    # Rows of one patient often stand together: the last answer is the likeliest one.
+    # Rows of one patient are often adjacent, so the previous result is tried first.
     last_id, last_number, is_known = np.int64(0), np.int32(0), False
     for i in range(ids.size):
         if validity.size and not (validity[(i + offset) >> 3] >> ((i + offset) & 7)) & 1:

@@ -1,7 +1,7 @@
-"""Rows of events, ruled: each is used or dropped by the first rule that matches, and the used ones are gathered.
+"""Rules for event rows: each row is used or dropped by the first matching rule, and used rows are collected.
 
-One pass over a batch applies all rules of the ledger but the last (duplicates need rows of other batches beside them;
-see ``blocks``). What is used is written to buffers of a fixed size, so that memory does not grow with the partition.
+One pass over a batch applies all rules of the ledger but the last (duplicates depend on rows of other batches; see
+``blocks``). Used rows are written to fixed-size buffers, so that memory does not grow with the partition.
 """
 
 from dataclasses import dataclass, field
@@ -29,14 +29,14 @@ from mlho.sources.arrow import as_numpy, is_given
 from mlho.spec.training import TrainingSpec
 from mlho.tables import MAX_CODE_CHARACTERS
 
-BIRTH_SLACK_US: Final = 31 * DAY_US  # birth dates are often cut to the month
+BIRTH_SLACK_US: Final = 31 * DAY_US  # birth dates are often truncated to the month
 _CONTROL: Final = f"[{CONTROL_CHARACTERS}]"
 NO_BIRTH: Final = np.iinfo(np.int64).min  # NaT
 
 NO_CODE: Final = -1
 UNUSABLE_CODE: Final = -2
 _N_RULES: Final = len(Rule)
-# Compiled code takes plain integers as constants; members of an enumeration it would look up.
+# Plain integers are constants in compiled code; members of an enumeration would be looked up.
 _NO_PATIENT, _NO_CODE, _UNUSABLE = int(Rule.NO_PATIENT), int(Rule.NO_CODE), int(Rule.UNUSABLE_CODE)
 _UNREADABLE = int(Rule.UNREADABLE_TIME)
 _NO_TIME, _UNKNOWN, _IMPLAUSIBLE = int(Rule.NO_TIME), int(Rule.UNKNOWN_PATIENT), int(Rule.IMPLAUSIBLE_DATE)
@@ -45,7 +45,7 @@ _USED: Final = -1
 
 
 class LocalCodes:
-    """The codes of one partition, numbered as they appear; batches bring dictionaries of their own."""
+    """Codes of one partition, numbered by first appearance across the dictionaries of its batches."""
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
@@ -59,7 +59,7 @@ class LocalCodes:
         return tuple(self._ids)
 
     def find(self, codes: Any) -> NDArray[np.int32]:
-        """Id of each row's code; ``NO_CODE`` where it is missing or empty, ``UNUSABLE_CODE`` where it cannot be used."""
+        """Return the id of each row's code: ``NO_CODE`` if missing or empty, ``UNUSABLE_CODE`` if unusable."""
         encoded = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
         return take_ids(encoded, self._ids_of(encoded.dictionary), missing=NO_CODE)
 
@@ -77,7 +77,7 @@ class LocalCodes:
 
 
 def _is_unusable(codes: Any) -> NDArray[np.bool_]:
-    """Codes that are too long or hold a control character, shape (n_codes,)."""
+    """Codes that are too long or contain a control character, shape (n_codes,)."""
     is_long = pc.greater(pc.utf8_length(codes), MAX_CODE_CHARACTERS)
     found = pc.or_(is_long, pc.match_substring_regex(codes, _CONTROL))
     return np.asarray(as_numpy(found) & is_given(found))
@@ -85,16 +85,16 @@ def _is_unusable(codes: Any) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class UsedRows:
-    """Rows that some sample sees, in the order of reading.
+    """Rows used by at least one sample, in the order of reading.
 
     Attributes
     ----------
     patient, code : int32, shape (n_rows,)
         Patient number in the cohort, code id in the partition.
     time : int64, shape (n_rows,)
-        Microseconds since 1970; empty unless times still matter.
+        Microseconds since 1970; empty unless times are still needed.
     value : float64, shape (n_rows,)
-        The number, ``NaN`` without one; empty unless values are asked for.
+        The number, ``NaN`` if missing; empty unless values are needed.
     """
 
     patient: NDArray[np.int32]
@@ -106,7 +106,7 @@ class UsedRows:
         return len(self.patient)
 
     def take(self, rows: Any) -> "UsedRows":
-        """Rows by position or slice."""
+        """Return rows by position or slice."""
         time = self.time[rows] if self.time.size else self.time
         value = self.value[rows] if self.value.size else self.value
         return UsedRows(self.patient[rows], self.code[rows], time, value)
@@ -114,7 +114,7 @@ class UsedRows:
 
 @dataclass(eq=False)
 class RowRules:
-    """The rules for one partition, and what they have counted so far: batches go in, used rows come out."""
+    """The rules for one partition with their running counts. Batches go in, used rows come out."""
 
     spec: TrainingSpec
     cohort: Cohort
@@ -128,7 +128,7 @@ class RowRules:
 
     def __post_init__(self) -> None:
         windows = sample_windows(self.spec, self.cohort)
-        # Windows nest, so that the longest one decides whether a row is used at all.
+        # Windows nest, so that the longest one alone decides whether a row is used.
         self._bounds = (
             frozen(windows.starts),
             frozen(windows.index_us),
@@ -150,7 +150,7 @@ class RowRules:
         )
 
     def apply(self, batch: Any) -> None:
-        """Rule the rows of one record batch, which must fit into what is left of the buffer."""
+        """Apply the rules to the rows of a record batch, which must fit into the rest of the buffer."""
         patient = self.finder.find(batch.column("patient"))
         code = self.codes.find(batch.column("code"))
         self._rows_by_code = _grown(self._rows_by_code, len(self.codes))
@@ -175,30 +175,30 @@ class RowRules:
 
     @property
     def room(self) -> int:
-        """Rows that the buffer still takes."""
+        """Free rows in the buffer."""
         return self.capacity - self.n_buffered
 
     def drain(self) -> UsedRows:
-        """The buffered rows, valid until the next :meth:`apply`; the buffer is empty afterwards."""
+        """Return the buffered rows, valid until the next :meth:`apply`, and empty the buffer."""
         rows = self._buffer.take(slice(0, self.n_buffered))
         self.n_buffered = 0
         return rows
 
     def ledger(self) -> Ledger:
-        """The account so far, duplicates of one day not yet looked for."""
+        """The account so far, without same-day duplicates, which are found later."""
         dropped = {rule: int(self._dropped[rule]) for rule in Rule}
         return Ledger(self.rows_in, self.rows_used, dropped, self.rows_with_value)
 
     def rows_by_code(self) -> NDArray[np.int64]:
-        """Used rows of each code, duplicates of one day included."""
+        """Used rows of each code, including same-day duplicates."""
         return self._rows_by_code.copy()
 
     def patients_seen(self) -> NDArray[np.int32]:
-        """Patients of the cohort that any row names, used or not, ascending."""
+        """Cohort patients named by any row, used or not, ascending."""
         return np.flatnonzero(self._fates).astype(np.int32)
 
     def fates(self) -> NDArray[np.uint16]:
-        """What became of the rows of each of :meth:`patients_seen`; see :mod:`mlho.encoding.events.fates`."""
+        """Fates of :meth:`patients_seen`; see :mod:`mlho.encoding.events.fates`."""
         return np.asarray(self._fates[self._fates != 0])
 
 
@@ -207,7 +207,7 @@ def _grown(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 
 
 def _flags(batch: Any, name: str) -> NDArray[np.uint8]:
-    """A Boolean column as bytes; empty where it is absent or false throughout."""
+    """Return a Boolean column as bytes; empty if it is absent or all false."""
     if name in batch.schema.names:
         flags = batch.column(name).fill_null(False)
         if flags.true_count:
@@ -216,7 +216,7 @@ def _flags(batch: Any, name: str) -> NDArray[np.uint8]:
 
 
 def _values(batch: Any, name: str) -> tuple[NDArray[Any], NDArray[np.uint8], int]:
-    """A column of numbers as float64 with its validity; no values where it is absent."""
+    """Return a numeric column as float64 with its validity; empty if it is absent."""
     if name not in batch.schema.names:
         return frozen(np.empty(0, np.float64)), frozen(np.empty(0, np.uint8)), 0
     return buffers_of(batch.column(name).cast(pa.float64()), np.float64)
@@ -239,7 +239,7 @@ def _is_plausible(
 def _rule_of_time(
     time: Any, first: Any, stop: Any, index_us: Any, upper_us: Any, lower_us: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Rule that a plausible time of a known patient falls under, whose samples are first to stop."""
+    """Rule for a plausible time of a known patient, whose samples are first to stop."""
     is_after, is_in_gap = True, False
     for s in range(first, stop):
         if time <= index_us[s]:
@@ -280,7 +280,7 @@ def _apply_rules(
     out_value: Any,
     n_out: Any,
 ) -> Any:  # pragma: no cover - compiled
-    """Count what each rule drops, append what is used; return the buffer's new fill and the used rows with a value."""
+    """Count the rows dropped by each rule and append used rows. Return the new buffer fill and the number of used values."""
     n_valued = 0
     for i in range(patient.size):
         p = patient[i]
@@ -307,7 +307,7 @@ def _apply_rules(
             continue
         number = np.nan
         if value.size and _is_valid(value_validity, i + value_offset) and np.isfinite(value[i]):
-            number = value[i] + 0.0  # one zero: between -0.0 and 0.0 the order of rows would decide
+            number = value[i] + 0.0  # normalise -0.0 to 0.0, so that the order of rows cannot matter
             n_valued += 1
         rows_by_code[code[i]] += 1
         out_patient[n_out] = p

@@ -1,7 +1,7 @@
-"""Segments: the used rows of one partition in one file, grouped by block, written and read a piece at a time.
+"""Segments: the used rows of one partition in one file, grouped by block, written and read piece by piece.
 
-A segment is a bounded number of rows, each column grouped by block. The file is the segments' columns as raw bytes, a
-JSON index of where they are, and its length. The packing of a block maps the file and touches its own rows only.
+A segment is a bounded number of rows, each column grouped by block. The file holds the columns of the segments as raw
+bytes, a JSON index of their offsets, and the length of the index. Packing a block maps the file and reads its rows only.
 """
 
 import json
@@ -23,13 +23,13 @@ from mlho.errors import ArtifactDamaged
 MAGIC: Final = b"MLHOSEG1"
 _ALIGNMENT: Final = 64
 _LENGTH_BYTES: Final = 8
-# A patient is stored by the number within the block, which 16 bits hold.
+# A patient is stored as its number within the block, which fits in 16 bits.
 _DTYPES: Final = {"patient": "<u2", "code": "<i4", "time": "<i8", "value": "<f8"}
 assert BLOCK_PATIENTS <= 1 << 16
 
 
 class SegmentWriter:
-    """Appends segments to a file; leaving the context writes the index, or removes the file after an error."""
+    """Append segments to a file. Leaving the context writes the index, or removes the file after an error."""
 
     def __init__(self, path: Path, n_blocks: int) -> None:
         self._path = path
@@ -68,7 +68,7 @@ class SegmentWriter:
         self._segments.append(entry)
 
     def _append(self, column: NDArray[Any]) -> int:
-        """Write one column; return where it begins."""
+        """Write one column and return its offset."""
         self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
         offset = self._file.tell()
         self._file.write(np.ascontiguousarray(column).view(np.uint8).data)
@@ -77,7 +77,7 @@ class SegmentWriter:
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """A mapped file of segments."""
+    """A memory-mapped file of segments."""
 
     n_blocks: int
     _buffer: memoryview
@@ -85,12 +85,12 @@ class Segments:
 
     @classmethod
     def open(cls, path: Path) -> "Segments":
-        """Map a file that :class:`SegmentWriter` made.
+        """Memory-map a file written by :class:`SegmentWriter`.
 
         Raises
         ------
         ArtifactDamaged
-            It is no such file, or was cut short.
+            The file has another format or was truncated.
         """
         tail = len(MAGIC) + _LENGTH_BYTES
         buffer = _mapped(path)
@@ -109,11 +109,11 @@ class Segments:
 
     @property
     def n_rows(self) -> int:
-        """Rows of all blocks."""
+        """Number of rows in all blocks."""
         return sum(int(entry["rows"]) for entry in self._index)
 
     def rows(self, block: int) -> Iterator[UsedRows]:
-        """Rows of one block, a segment at a time; ``patient`` counts within the block."""
+        """Yield the rows of one block, one segment at a time; ``patient`` is relative to the block."""
         for entry in self._index:
             starts = self._column(entry["starts"], "<i8", 0, self.n_blocks + 1)
             first, stop = int(starts[block]), int(starts[block + 1])
@@ -132,7 +132,7 @@ class Segments:
 
 def _mapped(path: Path) -> memoryview:
     with path.open("rb") as file:
-        if file.seek(0, 2) == 0:  # which cannot be mapped
+        if file.seek(0, 2) == 0:  # an empty file cannot be mapped
             return memoryview(b"")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
@@ -140,7 +140,7 @@ def _mapped(path: Path) -> memoryview:
 def _block_order(
     patient: NDArray[np.int32], n_blocks: int, block_patients: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Stable order of rows by block (empty: they are in it), and where each block starts."""
+    """Stable order of rows by block (empty: already sorted), and the start of each block."""
     if n_blocks == 1:
         return np.empty(0, np.int32), np.array([0, len(patient)], np.int64)
     order, starts = _order_by_block(patient, n_blocks, block_patients)
