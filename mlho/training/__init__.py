@@ -1,1 +1,1 @@
-"""The learning part of a run on the packed matrix: select, cross-validate, fit, judge, sum up. No store, no queue."""
+"""The learning part of a run on the packed matrix: select, cross-validate, fit, evaluate, summarize. No store, no queue."""

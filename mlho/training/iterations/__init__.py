@@ -1,1 +1,1 @@
-"""Select and fit inside an iteration or a fold."""
+"""Selection and fitting inside an iteration or a fold."""

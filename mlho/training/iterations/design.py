@@ -1,4 +1,4 @@
-"""The design of a fit: which features and demographics a classifier sees, and how they become numbers."""
+"""The design of a fit: the features and demographics of a classifier, and their numeric encoding."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,17 +16,17 @@ from mlho.training.iterations.selection import cells_of, learn_encodings
 
 @dataclass(frozen=True)
 class Design:
-    """Learned on training samples; gives the matrix of any samples.
+    """Encodings learned on training samples, from which the matrix of any samples is built.
 
     Attributes
     ----------
     features : int64, shape (n_features,)
-        In the order of the matrix's columns.
+        In the order of the columns of the design matrix.
     encodings : list of Encoding
     demographics : DemographicsEncoder or None
-        Its columns follow the features.
+        Its columns follow those of the features.
     absent : "zero" or "missing"
-        ``zero``: for linear models, with medians and indicators. ``missing``: for trees, with nothing imputed.
+        ``zero``: for linear models, with medians and indicators. ``missing``: for trees, without imputation.
     """
 
     features: NDArray[np.int64]
@@ -35,7 +35,7 @@ class Design:
     absent: Absent = "zero"
 
     def with_absent(self, absent: Absent) -> "Design":
-        """Return the design for classifiers of this kind; what was learned for the other is left out."""
+        """Return the design for classifiers of this kind, without the parts learned for the other kind."""
         if absent == self.absent:
             return self
         if absent == "zero":
@@ -46,16 +46,16 @@ class Design:
 
     @property
     def value_columns(self) -> NDArray[np.bool_] | None:
-        """Columns of values of a design for trees, bool, shape (n_columns,); None for linear models."""
+        """Value columns of a design for trees, bool, shape (n_columns,); None for linear models."""
         return None if self.absent == "zero" else value_columns(self.encodings, self.demographics)
 
     @property
     def demographic_names(self) -> tuple[str, ...]:
-        """Columns after the features, in words."""
+        """Readable names of the columns after the features."""
         return self.demographics.names if self.demographics else ()
 
     def matrix(self, problem: Problem, samples: NDArray[np.bool_]) -> Any:
-        """Matrix of these samples, in their order, as a classifier takes it: CSC, or CSR of float32 for trees."""
+        """Return the matrix of these samples, in their order: CSC for linear models, CSR of float32 for trees."""
         cells = cells_of(problem, problem.column_of(self.features), samples)
         extra = None
         if self.demographics:
@@ -69,13 +69,13 @@ class Design:
 
 
 def learn_design(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> Design:
-    """Learn centres, fences, medians and levels on training samples; the design is one for linear models.
+    """Learn centres, fences, medians and levels on training samples. The result is a design for linear models.
 
     Parameters
     ----------
     problem : Problem
     features : int64, shape (n_features,)
-        The selected features; the design has them in rising order, whatever the ranking said.
+        Selected features; the design has them in ascending order, independent of the ranking.
     train : bool, shape (n_samples,)
     """
     ordered = np.sort(features)

@@ -1,4 +1,4 @@
-"""Cross-validation inside an iteration: what each candidate says about samples that it has not seen."""
+"""Cross-validation inside an iteration: out-of-fold predictions of each candidate."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from mlho.training.iterations.splits import Iteration, seed_of
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Probabilities of the samples that one fold holds out.
+    """Probabilities for the samples held out by one fold.
 
     Attributes
     ----------
     samples : int64, shape (n_held,)
-        Rising.
+        Ascending.
     by_classifier : mapping of classifier to float64, shape (n_settings, n_held)
-        In the order of the classifier's settings.
+        Rows in the order of the classifier's settings.
     """
 
     samples: NDArray[np.int64]
@@ -34,18 +34,18 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """One candidate over all folds of an iteration.
+    """Results of one candidate over all folds of an iteration.
 
     Attributes
     ----------
     settings : list of Setting
         Simplest first.
     auroc : float64, shape (n_settings, n_folds)
-        Out of fold.
+        Out-of-fold AUROC.
     chosen : int
-        Index of the setting that the rule chose.
+        Index of the chosen setting.
     samples : int64, shape (n_train,)
-        Training samples, rising.
+        Training samples, ascending.
     scores : float64, shape (n_train,)
         Out-of-fold probabilities of the chosen setting.
     """
@@ -78,8 +78,8 @@ def run_fold(
     fold : int
         From 0.
     selection : Selection, optional
-        Made on all training samples of the iteration (``selection.scope: iteration``). By default it is made here, on
-        the training samples of the fold.
+        Selection on all training samples of the iteration (``selection.scope: iteration``). By default the selection is made
+        on the training samples of the fold.
     """
     parts = problem.partition(iteration)
     held = problem.samples_of(parts.fold == fold)
@@ -104,7 +104,7 @@ def run_fold(
 
 
 def by_design(problem: Problem, learned: Design) -> Iterator[tuple[Design, list[Candidate]]]:
-    """Give the design of linear models and that of trees, each with the candidates that take it, if there are any."""
+    """Yield the design of linear models and that of trees, each with its candidates, if there are any."""
     for absent in ABSENT:
         candidates = [
             own for own in problem.spec.candidates if classifier_named(own.classifier).absent == absent
@@ -114,7 +114,7 @@ def by_design(problem: Problem, learned: Design) -> Iterator[tuple[Design, list[
 
 
 def cross_validate(problem: Problem, folds: Sequence[FoldScores]) -> dict[str, CrossValidation]:
-    """Compare the settings of each candidate over the folds, and choose one."""
+    """Compare the settings of each candidate over the folds and choose one."""
     return {
         candidate.classifier: _compare(problem, candidate.classifier, candidate.grid, folds)
         for candidate in problem.spec.candidates

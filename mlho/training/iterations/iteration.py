@@ -1,4 +1,4 @@
-"""One iteration: select on the training patients, refit each candidate's chosen setting, judge it on the test patients."""
+"""One iteration: select on the training patients, refit each candidate's chosen setting, evaluate on the test patients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from mlho.training.iterations.splits import FINAL, Iteration, seed_of
 
 @dataclass(frozen=True)
 class CandidateOutcome:
-    """One candidate in one iteration.
+    """Results of one candidate in one iteration.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class CandidateOutcome:
     model : FittedClassifier
         The chosen setting, fitted on all training samples.
     probabilities : float64, shape (n_test_samples,)
-        As the classifier gives them.
+        Uncalibrated, as returned by the classifier.
     calibrated : float64, shape (n_test_samples,)
-        After the calibrator.
+        Calibrated.
     evaluation : Evaluation
         On the test samples, raw and calibrated.
     """
@@ -48,39 +48,39 @@ class CandidateOutcome:
 
 @dataclass(frozen=True)
 class IterationOutcome:
-    """One iteration."""
+    """Results of one iteration."""
 
     iteration: Iteration
     selection: Selection
-    design: Design  # of linear models; trees take the same features
+    design: Design  # for linear models; trees use the same features
     test: NDArray[np.bool_]
     candidates: Mapping[str, CandidateOutcome]
     shadows: ShadowRecord
 
     @property
     def winner(self) -> str:
-        """The classifier with the best out-of-fold AUROC; the earlier one of equals."""
+        """Classifier with the best out-of-fold AUROC; the first one in case of ties."""
         return best_of({name: outcome.cv.mean for name, outcome in self.candidates.items()})
 
 
 def best_of(auroc_by_classifier: Mapping[str, float]) -> str:
-    """Name with the largest value; the first of equals."""
+    """Return the name with the largest value; the first one in case of ties."""
     return max(auroc_by_classifier, key=lambda name: auroc_by_classifier[name])
 
 
 def finish_iteration(
     problem: Problem, iteration: Iteration, selection: Selection, folds: Sequence[FoldScores]
 ) -> IterationOutcome:
-    """Choose settings by the folds, refit on all training samples, judge on the test samples.
+    """Choose settings by the folds, refit on all training samples, and evaluate on the test samples.
 
     Parameters
     ----------
     problem : Problem
     iteration : int
     selection : Selection
-        Made on all training samples of the iteration.
+        Selection on all training samples of the iteration.
     folds : sequence of FoldScores
-        Of this iteration, one a fold.
+        All folds of this iteration.
     """
     parts = problem.partition(iteration)
     train, test = problem.samples_of(parts.is_train), problem.samples_of(parts.is_test)
@@ -109,7 +109,7 @@ def fit_chosen(
     train: NDArray[np.bool_],
     iteration: Iteration,
 ) -> FittedClassifier:
-    """Fit a candidate's chosen setting on the design's matrix of the training samples."""
+    """Fit the chosen setting of a candidate on the design matrix of the training samples."""
     return classifier_named(name).fit(
         X,
         problem.y[train],
@@ -120,7 +120,7 @@ def fit_chosen(
 
 
 def thresholds_of(problem: Problem, y: NDArray[np.uint8], scores: NDArray[np.float64]) -> list[Threshold]:
-    """The thresholds that the specification asks for, chosen on calibrated out-of-fold probabilities."""
+    """Choose the thresholds of the specification on calibrated out-of-fold probabilities."""
     asked = problem.spec.validation
     return [
         youden(y, scores),
@@ -154,7 +154,7 @@ def _judge(
 
 
 def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:
-    """Select on all training patients of an iteration, and run every fold: a whole iteration but its end."""
+    """Select on all training patients of an iteration and run every fold: all of an iteration except its end."""
     parts = problem.partition(iteration)
     selection = select(problem, problem.samples_of(parts.is_train), beside_chance=iteration != FINAL)
     given = selection if problem.spec.selection.scope == "iteration" else None

@@ -1,9 +1,9 @@
-"""Permutations of the cohort by a hash: labels that say nothing, and shadow columns that say nothing.
+"""Permutations of the cohort by a hash: permuted labels and shadow columns, both independent of the outcome.
 
-The samples are laid on a ring: patients in the order of a hash of seed and patient, each patient's samples together and in
-their order. With one sample a patient, what moves along the ring is a permutation of patients. Where patients repeat, a
-patient's samples stay neighbours: they land on those of another patient, or of two where the numbers of samples differ. To permute only
-among patients with equally many samples would keep what the number of samples says about the outcome.
+Samples form a ring: patients in the order of a hash of seed and patient, with each patient's samples adjacent and in
+their order. With one sample per patient, a shift along the ring is a permutation of patients. With several, a patient's
+samples stay adjacent: they are mapped to those of another patient, or of two if the numbers of samples differ.
+Permuting only among patients with equal numbers of samples would preserve the association of that number with the outcome.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from mlho.training.iterations.problem import Problem
 
 
 def sample_ring(problem: Problem, purpose: str) -> NDArray[np.int64]:
-    """Samples in the order of the ring: int64, shape (n_samples,)."""
+    """Return the samples in ring order: int64, shape (n_samples,)."""
     cohort = problem.cohort
     ids = np.array(cohort.patient_ids, dtype=object)
     order = patient_order(ids, seed=problem.spec.validation.seed, purpose=purpose, iteration="all")
@@ -28,7 +28,7 @@ def sample_ring(problem: Problem, purpose: str) -> NDArray[np.int64]:
 
 
 def permuted_labels(problem: Problem) -> NDArray[np.uint8]:
-    """Outcomes in the order of the ring, given to the samples in theirs: uint8, shape (n_samples,).
+    """Assign the outcomes in ring order to the samples in their own order: uint8, shape (n_samples,).
 
     The same for every iteration of a run.
     """
@@ -37,11 +37,11 @@ def permuted_labels(problem: Problem) -> NDArray[np.uint8]:
 
 
 def shadow_block(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_]) -> ColumnBlock:
-    """Cells of the columns' shadows on some samples, which are renumbered from 0 in their order.
+    """Return the cells of the columns' shadows on some samples, which are renumbered from 0 in their order.
 
-    A code's cells all move along the ring by one distance, a hash of seed and code: the windows and aggregates of a code stay
-    together, those of two codes do not. So shadows are independent of the outcome and of each other's code, and a run has
-    the same ones in every iteration. The cells of a column do not rise.
+    All cells of a code are shifted along the ring by one distance, a hash of seed and code. The windows and aggregates of a
+    code therefore stay aligned, those of two codes do not: shadows are independent of the outcome and of the shadows of other
+    codes. The shadows are the same in every iteration of a run. The cells of a column are not sorted.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def shadow_block(problem: Problem, columns: NDArray[np.int64], samples: NDArray[
 
 
 def shadow_cells(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_]) -> list[Cells]:
-    """Non-zeros of the columns' shadows on these samples, rising; see :func:`shadow_block`."""
+    """Return the non-zeros of the columns' shadows on these samples, sorted; see :func:`shadow_block`."""
     block = shadow_block(problem, columns, samples)
     found = []
     for start, stop in zip(block.indptr[:-1].tolist(), block.indptr[1:].tolist(), strict=True):
@@ -80,7 +80,7 @@ def shadow_cells(problem: Problem, columns: NDArray[np.int64], samples: NDArray[
 
 
 def _distances(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How far each column's cells move: at least the samples of the patient with most, so that nobody keeps a cell of its own."""
+    """Shift of each column: at least the largest number of samples per patient, so that no patient keeps a cell of its own."""
     n_samples = problem.cohort.n_samples
     least = int(np.bincount(problem.cohort.patient_of).max())
     n_distances = max(1, n_samples - 2 * least + 1)

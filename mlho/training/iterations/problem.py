@@ -1,4 +1,4 @@
-"""The problem that every learning task sees: specification, cohort, matrix, and what the columns are called."""
+"""The problem shared by all learning tasks: specification, cohort, matrix, and column names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class FeatureName:
-    """What one feature is: a code, a look-back window and an aggregate."""
+    """The identity of a feature: code, look-back window and aggregate."""
 
     code: str
     window_days: int | None
@@ -34,28 +34,28 @@ class FeatureName:
 
     @property
     def id(self) -> str:
-        """Unique in a run, such as ``E11.9|730d|presence``."""
+        """Unique identifier within a run, such as ``E11.9|730d|presence``."""
         window = "all" if self.window_days is None else f"{self.window_days}d"
         return f"{self.code}|{window}|{self.aggregate}"
 
     @property
     def code_words(self) -> str:
-        """The code for people: its description, if there is one, and itself."""
+        """The code for display, with its description if there is one."""
         return f"{self.description} ({self.code})" if self.description else self.code
 
     @property
     def words(self) -> str:
-        """For people: what it is, and over which time."""
+        """The feature for display, with its window."""
         when = "" if self.window_days is None else f", in the {self.window_days} days before the index date"
         return f"{self.code_words}: {_WORDS[self.aggregate]}{when}"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a learning task works on.
+    """The data of a learning task.
 
-    A *feature* is numbered ``column * n_aggregates + aggregate``, so that features are in the order (code, window,
-    aggregate), which decides ties.
+    A *feature* is numbered ``column * n_aggregates + aggregate``. Features are therefore ordered by (code, window,
+    aggregate), which breaks ties.
     """
 
     spec: TrainingSpec
@@ -66,12 +66,12 @@ class Problem:
 
     @cached_property
     def aggregates(self) -> tuple[str, ...]:
-        """The aggregates asked for, in their canonical order."""
+        """Requested aggregates, in their canonical order."""
         return tuple(name for name in AGGREGATES if name in self.spec.features.aggregates)
 
     @property
     def n_windows(self) -> int:
-        """Columns of each code."""
+        """Number of columns per code."""
         return len(self.spec.windows)
 
     @property
@@ -80,22 +80,22 @@ class Problem:
         return self.cohort.outcome
 
     def column_of(self, features: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Matrix column of each feature."""
+        """Return the matrix column of each feature."""
         return features // len(self.aggregates)
 
     def aggregate_of(self, feature: int) -> str:
-        """Aggregate of a feature."""
+        """Return the aggregate of a feature."""
         return self.aggregates[feature % len(self.aggregates)]
 
     def name_of(self, feature: int) -> FeatureName:
-        """What a feature is."""
+        """Return the name of a feature."""
         column = feature // len(self.aggregates)
         code = self.codes[column // self.n_windows]
         window = self.spec.windows[column % self.n_windows]
         return FeatureName(code, window, self.aggregate_of(feature), self.concepts.descriptions.get(code))
 
     def known_range_of(self, column: int) -> Range | None:
-        """Reference range of a column's code, if the concepts give one; a missing bound is infinite."""
+        """Return the reference range of a column's code, if the concepts give one; a missing bound is infinite."""
         code = self.codes[column // self.n_windows]
         low, high = self.concepts.low.get(code), self.concepts.high.get(code)
         if low is None and high is None:
@@ -103,7 +103,7 @@ class Problem:
         return Range(-np.inf if low is None else low, np.inf if high is None else high)
 
     def partition(self, iteration: Iteration) -> Partition:
-        """Who trains and who tests in an iteration; worked out once, for it hashes every patient."""
+        """Return the training and test patients of an iteration. The result is cached, because it hashes every patient."""
         if iteration not in self._partitions:
             self._partitions[iteration] = partition(self.spec.validation, self.cohort, iteration)
         return self._partitions[iteration]
@@ -113,5 +113,5 @@ class Problem:
         return {}
 
     def samples_of(self, patients: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which samples belong to these patients."""
+        """Return the mask of the samples of these patients."""
         return patients[self.cohort.patient_of]

@@ -1,4 +1,4 @@
-"""Selection on the training samples of one iteration or fold: the screen, then the ranking."""
+"""Feature selection on the training samples of one iteration or fold: screening, then ranking."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ from mlho.training.iterations.problem import Problem
 
 @dataclass(frozen=True)
 class Selection:
-    """Features in the order in which the ranking picked them.
+    """Selected features in ranking order.
 
     Attributes
     ----------
     features : int64, shape (n_selected,)
         Feature numbers; see :class:`mlho.training.iterations.problem.Problem`.
     scores : float64, shape (n_selected,)
-        In nats, at the moment of the pick.
+        Ranking scores in nats, at the time of selection.
     n_screened : int
-        Features that passed the screen.
+        Number of features that passed the screen.
     shadows : int64, shape (n_shadows,)
-        Features whose shadow would have been selected, had it alone been added; rising. Empty where none were looked at.
+        Features whose shadow would have been selected if it alone had been added; ascending. Empty without shadows.
     of_permuted : int64, shape (n_selected,)
-        What the same selection picks for permuted labels. Empty where that was not asked.
+        Features selected by the same procedure with permuted labels. Empty if not requested.
     """
 
     features: NDArray[np.int64]
@@ -48,9 +48,9 @@ def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = 
     ----------
     problem : Problem
     train : bool, shape (n_samples,)
-        The training samples.
+        Training samples.
     beside_chance : bool
-        Look as well which shadows would have been selected, and what is picked for permuted labels. Neither changes the
+        Also compute the shadows that would have been selected, and the selection for permuted labels. Neither changes the
         features or their scores.
 
     Raises
@@ -83,7 +83,7 @@ def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = 
 
 
 def has_shadows(problem: Problem) -> bool:
-    """Whether the ranking can tell which shadows it would have picked: R's cut cannot."""
+    """Whether the ranking can tell which shadows it would have selected. R's cut-off cannot."""
     return not _ranks_as_r(problem)
 
 
@@ -107,7 +107,7 @@ def _rank(
 
 
 def cells_of(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_] | None) -> list[Cells]:
-    """Non-zeros of these columns on these samples, which are renumbered from 0 in their order."""
+    """Return the non-zeros of these columns on these samples, which are renumbered from 0 in their order."""
     block = problem.matrix.column_block(columns, samples)
     bounds = block.indptr.tolist()
     return [
@@ -123,13 +123,13 @@ def cells_of(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.b
 def learn_encodings(
     problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]
 ) -> list[Encoding]:
-    """How each feature becomes a number, learned on training samples."""
+    """Learn the numeric encoding of each feature on training samples."""
     cells = cells_of(problem, problem.column_of(features), train)
     return [learn_feature(problem, int(feature), own) for feature, own in zip(features, cells, strict=True)]
 
 
 def learn_feature(problem: Problem, feature: int, cells: Cells) -> Encoding:
-    """How one feature becomes a number, learned on these cells."""
+    """Learn the numeric encoding of one feature on these cells."""
     return learn_encoding(
         problem.aggregate_of(feature),
         cells,
@@ -139,7 +139,7 @@ def learn_feature(problem: Problem, feature: int, cells: Cells) -> Encoding:
 
 
 def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Features that enough training patients have, and how many patients that is."""
+    """Return the features that pass the screen, and their numbers of training patients."""
     asked, n_aggregates = problem.spec.selection, len(problem.aggregates)
     n_train = int(np.unique(problem.cohort.patient_of[train]).size)
     with_event = problem.matrix.patients_per_column(train)
@@ -149,14 +149,14 @@ def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int6
     ]
     n_patients = np.stack(by_aggregate, axis=1).reshape(-1) if n_aggregates > 1 else by_aggregate[0]
     kept = screen_by_prevalence(n_patients, n_train, asked.min_prevalence, rule=asked.screen)
-    kept = kept[n_patients[kept] > 0]  # at a bound of 0 a column that no training patient has says nothing
+    kept = kept[n_patients[kept] > 0]  # at a bound of 0: columns without training patients
     return kept, n_patients[kept]
 
 
 def _level_columns(
     problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], *, of_shadows: bool = False
 ) -> ColumnBlock:
-    """Discrete levels of the features, or of their shadows, on the training samples."""
+    """Return the discrete levels of the features, or of their shadows, on the training samples."""
     n_train = int(np.count_nonzero(train))
     columns = problem.column_of(features)
     if problem.aggregates == ("presence",):
@@ -176,7 +176,7 @@ def _level_columns(
 
 
 def _ranks_as_r(problem: Problem) -> bool:
-    """Whether every distinct count is a level and nothing is corrected, as in R MLHO."""
+    """Whether every distinct count is a level and no correction is applied, as in R MLHO."""
     return problem.spec.selection.ranking == "mlho-r"
 
 

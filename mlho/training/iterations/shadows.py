@@ -1,9 +1,9 @@
-"""Shadow features: how many features without any effect would have each confidence score.
+"""Shadow features: the expected number of features without effect at each confidence score.
 
-A shadow is a screened column once more, its rows permuted (:mod:`mlho.training.iterations.permutation`): it has the column's prevalence and
-levels and says nothing about the outcome. It is looked at beside every selection and every fit of the consensus
-classifier, and enters neither: an iteration *sees* it if the ranking would have picked it and the model would have used it, were it alone
-added to the data. So it counts as a real feature without an effect does, and changes no model.
+A shadow is a row-permuted copy of a screened column (:mod:`mlho.training.iterations.permutation`). It has the prevalence and
+the levels of the column and is independent of the outcome. Every selection and every fit of the consensus classifier is
+evaluated for shadows without including them: an iteration *sees* a shadow if the ranking would have selected it and the model
+would have used it, had it alone been added. Shadows thus count like real features without effect, and change no model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,20 +41,20 @@ def see_shadows(
     model: FittedClassifier,
     setting: Mapping[str, Any],
 ) -> ShadowRecord:
-    """Tell which of the shadows that would have been selected the consensus classifier would have used.
+    """Determine which of the shadows that would have been selected the consensus classifier would have used.
 
     Parameters
     ----------
     problem : Problem
     selection : Selection
-        Made beside shadows.
+        Selection computed with shadows.
     train : bool, shape (n_samples,)
     X : CSC, shape (n_train, n_columns)
-        The matrix that the model was fitted on; shadows are no part of it.
+        Training matrix of the model; it contains no shadows.
     model : FittedClassifier
-        Of the consensus classifier.
+        Fitted consensus classifier.
     setting : mapping
-        The one that it was fitted with.
+        Setting of the fit.
     """
     features = selection.shadows
     if not features.size:
@@ -73,7 +73,7 @@ def see_shadows(
 def expect_false(
     problem: Problem, scores: NDArray[np.int64], records: Sequence[ShadowRecord]
 ) -> FalseFeatures:
-    """Give the expected number of features without effect at each confidence score, and the consensus's threshold.
+    """Estimate the number of features without effect at each confidence score, and choose the consensus threshold.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def expect_false(
     scores : int64, shape (n_features,)
         Confidence scores of the real features.
     records : sequence of ShadowRecord
-        One an iteration.
+        One per iteration.
     """
     asked = problem.spec.consensus
     if not has_shadows(problem):
@@ -108,7 +108,7 @@ def expect_false(
 
 
 def warn_of_share(found: FalseFeatures) -> list[str]:
-    """Say that no threshold reaches the share that was asked for, if so."""
+    """Warn if no threshold reaches the requested share."""
     if found.max_share is None or found.share is None or found.share <= found.max_share:
         return []
     return [
@@ -128,7 +128,7 @@ def shadow_scores(records: Sequence[ShadowRecord], n_iterations: int) -> NDArray
 
 
 def levels_of(scores: NDArray[np.int64], of_shadows: NDArray[np.int64]) -> list[ConfidenceLevel]:
-    """Features and shadows at or above each score that any of them has, from 1 to 100.
+    """Count features and shadows at or above each score that occurs, from 1 to 100.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def levels_of(scores: NDArray[np.int64], of_shadows: NDArray[np.int64]) -> list[
 def choose_threshold(levels: Sequence[ConfidenceLevel], max_share: float) -> int:
     """Return the lowest confidence score at which the expected share of false features is at most ``max_share``.
 
-    Where no score reaches that, the one with the smallest share, the highest of equals; 100 where no feature has a score.
+    If no score reaches it, return the score with the smallest share, the highest one in case of ties; 100 without features.
     """
     shares = {
         level.min_confidence: level.expected_false / level.n_features for level in levels if level.n_features

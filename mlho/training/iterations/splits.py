@@ -1,4 +1,4 @@
-"""Who trains and who tests, in each iteration and fold."""
+"""Training and test patients of each iteration and fold."""
 
 import hashlib
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ class Partition:
     Attributes
     ----------
     is_test : bool, shape (n_patients,)
-        All False in the final iteration, which trains on everybody.
+        All False in the final iteration, which trains on all patients.
     fold : int8, shape (n_patients,)
-        The fold that holds a training patient out; −1 for test patients.
+        Fold that holds out a training patient; −1 for test patients.
     """
 
     is_test: NDArray[np.bool_]
@@ -65,12 +65,12 @@ def partition(asked: Validation, cohort: Cohort, iteration: Iteration) -> Partit
 
 
 def check_splits(asked: Validation, cohort: Cohort) -> None:
-    """Refuse a run in which any test set, fold or training part has one class, before anything is fitted.
+    """Refuse a run in which a test set, fold or training part has one class only, before anything is fitted.
 
     Raises
     ------
     DataError
-        With the number of such parts and the remedy.
+        The message gives the number of such parts and the remedy.
     """
     found = [part for iteration in _iterations(asked) for part in _one_class(asked, cohort, iteration)]
     if found:
@@ -96,6 +96,6 @@ def _one_class(asked: Validation, cohort: Cohort, iteration: Iteration) -> tuple
 
 
 def seed_of(seed: int, purpose: str, iteration: Iteration, fold: int | None = None) -> int:
-    """A 31-bit seed for what a classifier or a bootstrap draws, from the run's seed and its place in the run."""
+    """Derive a 31-bit seed for a classifier or a bootstrap from the run's seed, its purpose, iteration and fold."""
     text = f"{seed}|{purpose}|{iteration}|{'' if fold is None else fold}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1

@@ -1,1 +1,1 @@
-"""What all iterations say together: performance, summary, final model, what is published."""
+"""Results over all iterations: performance, summary, final model, published files."""

@@ -1,4 +1,4 @@
-"""Which features came back: confidence scores and selection over the iterations, by feature and demographic."""
+"""Stability of features: confidence scores and selection over the iterations, by feature and demographic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Key = int | str  # a feature's number, or a demographic's name
 
 
 class SelectedAndFitted(Protocol):
-    """A selection and the coefficients of a fit on it: an iteration, or a subsample."""
+    """A selection and the coefficients of a fit on it, from an iteration or a subsample."""
 
     @property
     def selected(self) -> list[int]:
@@ -23,23 +23,23 @@ class SelectedAndFitted(Protocol):
 
     @property
     def coefficients(self) -> CoefficientRecord:
-        """Of the consensus classifier."""
+        """Coefficients of the consensus classifier."""
 
 
 @dataclass(frozen=True)
 class Returns:
-    """What the iterations say of each feature.
+    """Selection and confidence of each feature over the iterations.
 
     Attributes
     ----------
     keys : list of int or str
-        Feature numbers that any iteration selected, rising; then the demographics' names.
+        Numbers of features selected in any iteration, ascending; then names of demographics.
     selected : bool, shape (n_iterations, n_features)
-        Of the features only: whether the ranking picked them.
+        Whether the ranking selected a feature (features only).
     ranks : float64, shape (n_iterations, n_features)
-        Position in the ranking, from 1; ``NaN`` where not selected.
+        Position in the ranking, from 1; ``NaN`` if not selected.
     confidence : ConfidenceTable
-        One entry a key.
+        One entry per key.
     """
 
     keys: list[Key]
@@ -49,11 +49,11 @@ class Returns:
 
     @property
     def n_features(self) -> int:
-        """Keys that are features."""
+        """Number of keys that are features."""
         return int(self.selected.shape[1])
 
     def consensus(self, min_confidence: int) -> list[Key]:
-        """Keys with enough confidence."""
+        """Return the keys with sufficient confidence."""
         return [
             key
             for key, score in zip(self.keys, self.confidence.score, strict=True)
@@ -61,7 +61,7 @@ class Returns:
         ]
 
     def confidence_of(self, position: int) -> Confidence:
-        """The confidence of one key, for the result."""
+        """Return the confidence of one key, for the result."""
         table = self.confidence
         numbers = {
             name: _value(getattr(table, name)[position])
@@ -84,14 +84,14 @@ class Returns:
         )
 
     def median_rank(self, position: int) -> float | None:
-        """Median position in the ranking over the iterations that picked a feature."""
+        """Median position in the ranking over the iterations that selected a feature."""
         ranks = self.ranks[:, position]
         picked = ranks[~np.isnan(ranks)]
         return float(np.median(picked)) if picked.size else None
 
 
 def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned: int) -> Returns:
-    """Count how features came back; odds ratios are per standard deviation, as in R MLHO."""
+    """Count how often features were selected. Odds ratios are per standard deviation, as in R MLHO."""
     features = sorted({feature for record in records for feature in record.selected})
     demographics = list(
         dict.fromkeys(name for record in records for name in record.coefficients.demographics)
@@ -113,7 +113,7 @@ def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned:
 
 
 def sets_as_table(sets: Sequence[Sequence[int]], n_features: int) -> NDArray[np.bool_]:
-    """Which set holds which feature: bool, shape (n_sets, at least n_features); features in no set come last."""
+    """Membership table: bool, shape (n_sets, at least n_features). Columns beyond the distinct features are empty."""
     distinct = sorted({feature for own in sets for feature in own})
     place = {feature: number for number, feature in enumerate(distinct)}
     table = np.zeros((len(sets), max(n_features, len(distinct))), np.bool_)

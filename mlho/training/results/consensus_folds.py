@@ -1,8 +1,8 @@
-"""The consensus procedure without some folds: the features that other patients agree on, and models on them.
+"""The consensus procedure without some folds: the consensus features of the other patients, and models on them.
 
-What ``final.features: consensus`` ships is judged as a procedure of its own, because its features come from all patients.
-Each outer fold, and each pair of an outer and an inner fold, is left out of the whole: subsamples, selection, confidence
-scores, fits. No step sees an outcome or an event of a patient who is held out.
+A final model with ``final.features: consensus`` is evaluated by a separate procedure, because its features come from all
+patients. Each outer fold, and each pair of an outer and an inner fold, is held out of the whole procedure: subsamples,
+selection, confidence scores, fits. No step uses an outcome or an event of a held-out patient.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,25 @@ from mlho.training.iterations.splits import FINAL, seed_of
 from mlho.training.results.confidence_table import count_returns
 from mlho.training.results.records import CoefficientRecord
 
-Held = tuple[int, ...]  # one outer fold, or it and an inner one
+Held = tuple[int, ...]  # one outer fold, or an outer and an inner one
 
 
 @dataclass(frozen=True)
 class Vote:
-    """What one subsample says: its features, and their coefficients by each setting of the consensus classifier.
+    """The result of one subsample: features, and their coefficients for each setting of the consensus classifier.
 
-    The demographics are in every fit, and no matter of a vote.
+    Demographics are in every fit and are not part of a vote.
 
     Attributes
     ----------
     features : int64, shape (n_selected,)
-        Rising.
+        Ascending.
     log_odds : float64, shape (n_settings, n_selected)
         Per original unit.
     scale : float64, shape (n_selected,)
         Standard deviations.
     auroc : float64, shape (n_settings,)
-        On the patients whom the subsample left out; none of them is held out.
+        On the patients left out of the subsample; none of them is in a held-out fold.
     """
 
     features: NDArray[np.int64]
@@ -53,7 +53,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A vote with one setting, as the confidence table reads it."""
+    """A vote with one setting, in the form read by the confidence table."""
 
     selected: list[int]
     coefficients: CoefficientRecord
@@ -61,14 +61,14 @@ class _Chosen:
 
 @dataclass(frozen=True)
 class ConsensusFold:
-    """Models on the consensus of the patients who are not held out.
+    """Models on the consensus of the patients outside the held-out folds.
 
     Attributes
     ----------
     features : int64, shape (n_features,)
-        The consensus; empty for a model of the demographics alone.
+        Consensus features; empty for a model on demographics alone.
     scores : FoldScores
-        Of the samples held out, by every setting of each classifier that may be the final one.
+        Scores of the held-out samples, for every setting of each classifier that may be the final one.
     """
 
     features: NDArray[np.int64]
@@ -76,25 +76,25 @@ class ConsensusFold:
 
 
 def others(problem: Problem, held: Held) -> NDArray[np.bool_]:
-    """Patients who are not in the folds held out."""
+    """Return the mask of patients outside the held-out folds."""
     return ~np.isin(problem.partition(FINAL).fold, held)
 
 
 def vote(problem: Problem, held: Held, subsample: int) -> Vote:
-    """Screen, rank and fit the consensus classifier on a subsample of the patients who are not held out.
+    """Screen, rank and fit the consensus classifier on a subsample of the patients outside the held-out folds.
 
     Parameters
     ----------
     problem : Problem
     held : tuple of int
-        Folds of the final iteration that are held out.
+        Held-out folds of the final iteration.
     subsample : int
         From 1.
 
     Raises
     ------
     DataError
-        The subsample, or what it leaves out, has one class only.
+        The subsample, or the patients left out of it, have one class only.
     """
     patients = others(problem, held)
     left_out = _left_out(problem, patients, held, subsample)
@@ -150,9 +150,9 @@ def _check_classes(problem: Problem, *parts: NDArray[np.bool_]) -> None:
 
 
 def consensus_of(problem: Problem, votes: Sequence[Vote]) -> NDArray[np.int64]:
-    """Features with enough confidence over the subsamples, rising.
+    """Return the features with sufficient confidence over the subsamples, ascending.
 
-    The setting is the one whose AUROC on the patients left out of the subsamples is best on average.
+    Uses the setting with the best mean AUROC on the patients left out of the subsamples.
     """
     table = np.stack([own.auroc for own in votes], axis=1)
     setting = choose_setting(table, rule=problem.spec.validation.choice)
@@ -173,16 +173,16 @@ def _with(own: Vote, setting: int) -> _Chosen:
 
 
 def run_consensus_fold(problem: Problem, held: Held, votes: Sequence[Vote]) -> ConsensusFold:
-    """Fit on the consensus of the patients who are not held out; predict those who are.
+    """Fit on the consensus of the patients outside the held-out folds, and predict the held-out ones.
 
-    Without a feature and without demographics every sample is given the share of the outcome in training.
+    Without features and demographics, the prediction is the prevalence of the outcome in training.
 
     Parameters
     ----------
     problem : Problem
     held : tuple of int
     votes : sequence of Vote
-        One for each subsample, in their order.
+        One per subsample, in order.
     """
     features = consensus_of(problem, votes)
     patients = others(problem, held)
@@ -210,7 +210,7 @@ def _scores(
     X: Any,
     X_test: Any,
 ) -> NDArray[np.float64]:
-    """Probabilities of the samples held out by every setting, shape (n_settings, n_held)."""
+    """Probabilities of the held-out samples for every setting, shape (n_settings, n_held)."""
     y = problem.y[problem.samples_of(others(problem, held))]
     if not X.shape[1]:
         return np.full((len(settings), X_test.shape[0]), np.count_nonzero(y) / len(y))
@@ -222,7 +222,7 @@ def _scores(
 
 
 def eligible(problem: Problem) -> list[str]:
-    """Classifiers that may be the final one: the one asked for, or all candidates."""
+    """Return the classifiers that may be the final one: the requested one, or all candidates."""
     asked = problem.spec.final.classifier
     return [own.classifier for own in problem.spec.candidates if asked in ("best", own.classifier)]
 
@@ -237,7 +237,7 @@ class Choice:
     chosen : int
         Index of the setting.
     auroc : float64, shape (n_settings, n_folds)
-        Of the classifier's settings.
+        For each setting of the classifier.
     """
 
     classifier: str
@@ -246,14 +246,14 @@ class Choice:
 
 
 def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | None) -> Choice:
-    """Choose classifier and setting by the folds that are held out beside an outer one, or by the outer ones.
+    """Choose classifier and setting by the inner folds of an outer fold, or by the outer folds.
 
     Parameters
     ----------
     problem : Problem
     folds : mapping of held folds to ConsensusFold
     outer : int or None
-        The outer fold whose patients must not count. ``None``: the choice of the final model.
+        Outer fold whose patients must not be used. ``None``: choose the final model by the outer folds.
     """
     inner: dict[int, Held] = {}
     for held in folds:
@@ -266,11 +266,11 @@ def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | N
         table = np.array(columns, dtype=np.float64).T
         chosen = choose_setting(table, rule=problem.spec.validation.choice)
         choices.append(Choice(name, chosen, table))
-    return max(choices, key=lambda own: float(own.auroc[own.chosen].mean()))  # the first of equals
+    return max(choices, key=lambda own: float(own.auroc[own.chosen].mean()))  # the first in case of ties
 
 
 def _auroc_in(problem: Problem, own: ConsensusFold, fold: int, name: str) -> list[float]:
-    """AUROC of each setting on the samples of one of the folds held out."""
+    """AUROC of each setting on the samples of one of the held-out folds."""
     samples = own.scores.samples
     inside = problem.partition(FINAL).fold[problem.cohort.patient_of[samples]] == fold
     y = problem.y[samples[inside]]

@@ -1,4 +1,4 @@
-"""How well a model on the consensus features predicts: every patient once, by a procedure that never saw them."""
+"""Performance of a model on the consensus features: each patient is predicted once, by a procedure trained without them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,23 +30,23 @@ from mlho.training.results.performance import (
 )
 from mlho.training.results.records import IterationRecord, record_curves
 
-_ALERT = 0.5  # between no alert (0) and an alert (1)
+_ALERT = 0.5  # between 0 (no alert) and 1 (alert)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The patients of one outer fold, predicted by the procedure without them.
+    """Predictions for the patients of one outer fold, by the procedure without them.
 
     Attributes
     ----------
     choice : Choice
-        Made by the inner folds.
+        Made on the inner folds.
     samples : int64, shape (n_held,)
-        Rising.
+        Ascending.
     scores : float64, shape (n_held,)
-        As the classifier gives them.
+        Uncalibrated probabilities of the classifier.
     calibrated : float64, shape (n_held,)
-        By a calibrator that was fitted on the other outer folds.
+        Output of a calibrator fitted on the other outer folds.
     thresholds : mapping of rule to float or None
         On the calibrated probability, chosen on the other outer folds.
     n_features : int
@@ -62,13 +62,13 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class ConsensusJudgement:
-    """What the outer folds say: the performance, and what the final model needs of it.
+    """Results of the outer folds: the performance, and the inputs of the final model.
 
     Attributes
     ----------
     performance : PerformanceRecord
     cv : CrossValidation
-        Settings and choice of the final model; scores are the pooled predictions of the outer folds, to which the final
+        Settings and choice of the final model. The scores are the pooled predictions of the outer folds, on which the final
         calibrator and thresholds are fitted.
     """
 
@@ -79,14 +79,14 @@ class ConsensusJudgement:
 def judge_consensus(
     problem: Problem, folds: Mapping[Held, ConsensusFold], records: Sequence[IterationRecord]
 ) -> ConsensusJudgement:
-    """Judge the consensus procedure by its outer folds.
+    """Evaluate the consensus procedure by its outer folds.
 
     Parameters
     ----------
     problem : Problem
     folds : mapping of held folds to ConsensusFold
     records : sequence of IterationRecord
-        For the winners of the iterations, which are another procedure.
+        For the winners of the iterations, which come from another procedure.
     """
     final = choose(problem, folds, None)
     held = _hold_out(problem, folds)
@@ -128,7 +128,7 @@ def judge_consensus(
 
 
 def _hold_out(problem: Problem, folds: Mapping[Held, ConsensusFold]) -> list[HeldOut]:
-    """Each outer fold with the choice of its inner folds, calibrated by the other outer folds."""
+    """Predict each outer fold with the choice of its inner folds, calibrated on the other outer folds."""
     outer = [fold for held in sorted(folds) if len(held) == 1 for fold in held]
     choices = [choose(problem, folds, fold) for fold in outer]
     scores = [
@@ -181,7 +181,7 @@ def _seed(problem: Problem) -> int:
 
 
 def _pooled(problem: Problem, held: Sequence[HeldOut]) -> Evaluation:
-    """All samples at once; thresholds differ between the outer folds, so that they are not evaluated here."""
+    """Evaluate all samples together, without thresholds, which differ between the outer folds."""
     scores, calibrated = (
         _in_order(problem, held, [getattr(own, name) for own in held]) for name in ("scores", "calibrated")
     )
@@ -192,7 +192,7 @@ def _pooled(problem: Problem, held: Sequence[HeldOut]) -> Evaluation:
 def _in_order(
     problem: Problem, held: Sequence[HeldOut], values: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Values of the outer folds in the order of the samples; each sample is in one outer fold."""
+    """Merge the values of the outer folds in sample order; each sample is in one outer fold."""
     found = np.full(problem.cohort.n_samples, np.nan)
     for own, part in zip(held, values, strict=True):
         found[own.samples] = part
@@ -208,7 +208,7 @@ def _mask(problem: Problem, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _headline(
     problem: Problem, held: Sequence[HeldOut], pooled: Evaluation, single: Sequence[Evaluation]
 ) -> dict[str, Spread]:
-    """Pooled figures with their intervals; lowest, highest and deviation are those of the outer folds."""
+    """Pooled metrics with their intervals; minimum, maximum and standard deviation are over the outer folds."""
     figures = {**figures_of(pooled.to_json()), **_at_thresholds(problem, held)}
     flat = [figures_of(evaluation.to_json()) for evaluation in single]
     return {
@@ -218,7 +218,7 @@ def _headline(
 
 
 def _at_thresholds(problem: Problem, held: Sequence[HeldOut]) -> dict[str, dict[str, Any]]:
-    """Rates of the alerts that each sample's own outer fold gives, by rule; none where a fold has no threshold."""
+    """Rates at the alerts of each sample's own outer fold, by rule; a rule is omitted if a fold has no threshold for it."""
     found: dict[str, dict[str, Any]] = {}
     for rule in held[0].thresholds:
         alerts = []

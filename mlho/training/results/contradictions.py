@@ -1,11 +1,11 @@
-"""Features whose two odds ratios point in different directions."""
+"""Features whose two odds ratios have opposite directions."""
 
 from mlho.report.result import Confidence, OddsRatio
 from mlho.report.words import ratio
 
 
 def contradiction(confidence: Confidence | None, odds_ratio: OddsRatio | None) -> str | None:
-    """Say that the odds ratios of the iterations and of the consensus model lie on different sides of 1, and why; else None."""
+    """Explain that the odds ratios of the iterations and of the consensus model lie on different sides of 1; else None."""
     if confidence is None or odds_ratio is None:
         return None
     mean, own = confidence.mean_odds_ratio, odds_ratio.per_unit

@@ -1,4 +1,4 @@
-"""What a result says of how many: the tables of the cohort, without small cells and without what would give them away."""
+"""Disclosure control of the cohort tables: small counts are hidden, together with those from which they could be derived."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from mlho.encoding.cohort.define import USED
 from mlho.method.evaluation.suppression import hidden_cells
 from mlho.report.result import AttritionStep, Characteristic
 
-_MIN_SD = 2  # values that a standard deviation needs
+_MIN_SD = 2  # minimum number of values for a standard deviation
 
 
 def characteristics(cohort: Cohort, min_cell: int) -> list[Characteristic]:
     """Return the table of baseline characteristics by outcome.
 
-    In each column the levels of a category add up to the samples with that outcome, which the result says: the
-    smallest others are hidden beside a small one.
+    In each column the levels of a category add up to the number of samples with that outcome, which is published. The
+    smallest other counts are therefore hidden together with a small one.
     """
     rows: list[Characteristic] = []
     for column in cohort.demographics:
@@ -66,7 +66,7 @@ def _level_cells(
 
 @dataclass(frozen=True)
 class ShownAttrition:
-    """The attrition and the ledger of label rows as they are shown; a hidden number is None."""
+    """Attrition and label ledger for display; hidden numbers are None."""
 
     steps: list[AttritionStep]
     label_ledger: dict[str, int | None]
@@ -77,15 +77,15 @@ def shown_attrition(
 ) -> ShownAttrition:
     """Return attrition and label ledger without small cells.
 
-    Both tell of the same rows: what a rule dropped is a line of the ledger, and the difference between two steps. They
-    are hidden together. The rows that are used, and their patients, are always shown.
+    Both describe the same rows: the rows dropped by a rule are a line of the ledger and the difference of two steps. They
+    are hidden together. The used rows, and their patients, are always shown.
 
     Parameters
     ----------
     steps : sequence of mapping
-        ``{"rule": words, "patients": n, "samples": n}``: all label rows, then what each rule that dropped any left.
+        ``{"rule": words, "patients": n, "samples": n}``: all label rows, then the rest after each rule that dropped any.
     label_ledger : mapping of str to int
-        Rows by rule, those used among them.
+        Rows by rule, including the used ones.
     min_cell : int
     """
     drops = _drops(steps)
@@ -117,7 +117,7 @@ def _drops(steps: Sequence[Mapping[str, Any]]) -> _Drops:
 
 
 def _hidden_drops(drops: _Drops, min_cell: int) -> list[int]:
-    """Places of the steps whose drops are hidden: the small ones, and others until their sum says little."""
+    """Return the steps whose drops are hidden: small ones, and others until their sum is no longer disclosive."""
     hidden = [place for place, (rows, patients) in drops.items() if _is_small(rows, patients, min_cell)]
     others = sorted((place for place in drops if place not in hidden), key=lambda place: drops[place])
     while hidden and others and not _is_vague([drops[place] for place in hidden], min_cell):
@@ -130,15 +130,15 @@ def _is_small(rows: int, patients: int, min_cell: int) -> bool:
 
 
 def _is_vague(hidden: Sequence[tuple[int, int]], min_cell: int) -> bool:
-    """Tell whether the sum of the hidden drops can be shown: every rule dropped a row, but perhaps no patient."""
+    """Tell whether the sum of the hidden drops may be shown: every rule dropped at least one row, but perhaps no patient."""
     rows, patients = (sum(numbers) for numbers in zip(*hidden, strict=True))
     return len(hidden) > 1 and rows - len(hidden) + 1 >= min_cell and (patients == 0 or patients >= min_cell)
 
 
 def _blank_steps(drops: _Drops, hidden: Sequence[int], min_cell: int) -> range:
-    """Steps whose numbers are hidden: those between the first and the last hidden drop.
+    """Return the steps whose numbers are hidden: those between the first and the last hidden drop.
 
-    Where even all drops together are few, the first step is hidden as well: nobody can subtract from it.
+    If all drops together are few, the first step is hidden too, so that the total cannot be derived by subtraction.
     """
     if not hidden:
         return range(0)

@@ -1,4 +1,4 @@
-"""What the final model does with its columns: mean contributions, and examples explained."""
+"""Explanation of the final model: mean contributions of its columns, and explained examples."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,15 @@ from mlho.report.result import Contribution, Profile
 from mlho.training.iterations.splits import FINAL
 from mlho.training.results.final import FinalModel
 
-MOST_SAMPLES: Final = (
-    10_000  # that contributions are averaged over: the mean's error is then below 1 % of the spread
-)
-_AT_ONCE: Final = 500  # rows whose contributions are in memory together
-_N_CONTRIBUTIONS: Final = 10  # shown of each profile; the rest is one sum
+MOST_SAMPLES: Final = 10_000  # for mean contributions: the error of the mean is then below 1 % of the spread
+_AT_ONCE: Final = 500  # rows whose contributions are held in memory together
+_N_CONTRIBUTIONS: Final = 10  # shown per profile; the rest is summed up
 
 
 def drawn_samples(cohort: Cohort, *, seed: int, most: int = MOST_SAMPLES) -> NDArray[np.int64]:
-    """Return at most ``most`` samples in rising order, drawn by a hash of seed and patient; all if they are not more.
+    """Return at most ``most`` samples in ascending order, drawn by a hash of seed and patient; all samples if there are fewer.
 
-    Whole patients are drawn, so that neither the order of rows nor the number of a patient's samples can show.
+    Whole patients are drawn, so that the draw depends neither on the order of rows nor on samples per patient.
     """
     if cohort.n_samples <= most:
         return np.arange(cohort.n_samples)
@@ -40,13 +38,13 @@ def drawn_samples(cohort: Cohort, *, seed: int, most: int = MOST_SAMPLES) -> NDA
 
 
 def mean_contributions(model: FittedClassifier, X: Any, samples: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean absolute contribution of each column to the log-odds, over some samples.
+    """Return the mean absolute contribution of each column to the log-odds, over the given samples.
 
     Parameters
     ----------
     model : FittedClassifier
-        Linear: |coefficient · (x − mean)|; trees: |TreeSHAP value|; explainable boosting: |score|. All are log-odds, and
-        can be compared between classifiers.
+        Linear: |coefficient · (x − mean)|; trees: |TreeSHAP value|; explainable boosting: |score|. All are on the log-odds
+        scale and comparable between classifiers.
     X : sparse, shape (n_samples, n_columns)
         The training matrix.
     samples : int64, shape (n,)
@@ -69,13 +67,13 @@ def mean_contributions(model: FittedClassifier, X: Any, samples: NDArray[np.int6
 
 @dataclass(frozen=True)
 class ExplainedColumn:
-    """A column of the final model for people.
+    """A column of the final model for display.
 
     Attributes
     ----------
     id, words : str
     in_words : callable
-        From the number that the model sees to words.
+        Converts the encoded number to text.
     """
 
     id: str
@@ -84,7 +82,7 @@ class ExplainedColumn:
 
 
 def explained_columns(final: FinalModel, features: Sequence[BundleFeature]) -> list[ExplainedColumn]:
-    """Return the columns of the final model, the demographics after the features."""
+    """Return the columns of the final model: features, then demographics."""
     columns = [ExplainedColumn(own.id, own.words, partial(value_in_words, own.encoding)) for own in features]
     if final.design.demographics is not None:
         columns += [
@@ -111,7 +109,7 @@ def explain_rows(
     titles : sequence of str, length n_rows
     columns : sequence of ExplainedColumn, length n_columns
     synthetic : bool
-        Whether the rows are nobody's.
+        Whether the rows are synthetic, not those of real patients.
     """
     contributions = final.model.contributions(rows)
     probabilities = final.model.predict_proba(rows)
@@ -155,7 +153,7 @@ def _profile(
 
 
 def typical_rows(scores: NDArray[np.float64], among: Iterable[int]) -> list[tuple[int, str]]:
-    """Rows of low, middle and high predicted risk among some, with a title each."""
+    """Choose rows of low, middle and high predicted risk, with a title each."""
     ordered = sorted(among, key=lambda row: (float(scores[row]), row))
     if not ordered:
         return []

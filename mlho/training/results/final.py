@@ -22,15 +22,15 @@ from mlho.training.results.summary import SummaryRecord
 
 @dataclass(frozen=True)
 class FinalModel:
-    """What leaves the run.
+    """The published model and its training data.
 
     Attributes
     ----------
     classifier : str
     cv : CrossValidation
-        Over all samples; of a model on the consensus the pooled predictions of its outer folds.
+        Over all samples; for a model on the consensus, the pooled predictions of its outer folds.
     cv_auroc : Estimate
-        Out of fold, clustered by patient where patients repeat.
+        Out-of-fold AUROC, clustered by patient if patients have several samples.
     design : Design
     X : CSC, or CSR for trees, shape (n_samples, n_features + n_demographics)
         The training matrix.
@@ -61,9 +61,9 @@ def fit_final(
     problem : Problem
     classifier : str
     features : int64, shape (n_features,)
-        The ranking's on all samples, or the consensus; none for a model of the demographics alone.
+        Ranked features on all samples, or the consensus; empty for a model on demographics alone.
     cv : CrossValidation
-        Its setting and out-of-fold scores.
+        Source of the setting and the out-of-fold scores.
     """
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
     design = learn_design(problem, features, everyone).with_absent(classifier_named(classifier).absent)
@@ -86,12 +86,12 @@ def fit_final(
 
 
 def consensus_features(problem: Problem, summary: SummaryRecord) -> NDArray[np.int64]:
-    """Features of a final model on the consensus; none where its demographics can do without.
+    """Return the features of a final model on the consensus; empty if the model uses demographics only.
 
     Raises
     ------
     DataError
-        No feature has enough confidence, and there are no demographics: nothing is left to fit.
+        No feature has sufficient confidence, and there are no demographics: nothing is left to fit.
     """
     if not summary.consensus_features and not problem.cohort.demographics:
         raise DataError(

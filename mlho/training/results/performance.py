@@ -1,4 +1,4 @@
-"""How well the model that is shipped predicts: test figures of models made like it, on patients that they had not seen."""
+"""Performance of the final model: test metrics of models fitted like it, on patients outside their training data."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -48,17 +48,17 @@ def judge_by_iterations(
     classifier: str,
     mean_probabilities: NDArray[np.float64],
 ) -> PerformanceRecord:
-    """Judge a classifier on ranked features by the test sets of the iterations.
+    """Evaluate a classifier on ranked features by the test sets of the iterations.
 
     Parameters
     ----------
     problem : Problem
     records : sequence of IterationRecord
-        In the order of iterations.
+        In iteration order.
     classifier : str
-        Of the final model.
+        Classifier of the final model.
     mean_probabilities : float64, shape (n_samples,)
-        Each sample's mean calibrated test probability by this classifier; ``NaN`` if it never was in a test set.
+        Mean calibrated test probability of each sample by this classifier; ``NaN`` if it was never in a test set.
     """
     own = [_candidate(record, classifier) for record in records]
     fraction = problem.spec.validation.test_fraction
@@ -75,13 +75,13 @@ def judge_by_iterations(
 
 
 def winners_of(problem: Problem, records: Sequence[IterationRecord]) -> dict[str, Spread]:
-    """Test figures of another procedure: the candidate with the best out-of-fold AUROC of each iteration."""
+    """Test metrics of the winners: the candidate with the best out-of-fold AUROC of each iteration."""
     winners = [_candidate(record, record.result.winner).evaluation for record in records]
     return metrics_over(winners, problem.spec.validation.test_fraction)
 
 
 def errors_of(problem: Problem, probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """Distribution of |y − p| by outcome, over the samples that have a probability."""
+    """Distribution of |y − p| by outcome, over the samples with a probability."""
     tested = ~np.isnan(probabilities)
     errors = error_distribution(
         problem.y[tested],
@@ -109,18 +109,18 @@ def _test_set(record: IterationRecord, candidate: CandidateIteration) -> TestSet
 
 
 def estimate_of(plain: dict[str, Any]) -> Estimate:
-    """An estimate of an evaluation's JSON, for the result."""
+    """Convert an estimate of an evaluation's JSON for the result."""
     return Estimate(**{name: plain[name] for name in ("value", "low", "high", "method", "reason")})
 
 
 def spread_over(values: Iterable[float | None], test_fraction: float, metric: str) -> Spread:
-    """Mean of one figure over test sets, and its spread, its interval cut to what the metric can be."""
+    """Mean and spread of one metric over test sets, with the interval clipped to the range of the metric."""
     spread = mean_with_spread(list(values), test_fraction=test_fraction)
     return possible(metric, Spread(**{name: getattr(spread, name) for name in Spread.model_fields}))
 
 
 def metrics_over(evaluations: Sequence[dict[str, Any]], test_fraction: float) -> dict[str, Spread]:
-    """Test metrics over evaluations; calibration is that of the calibrated probabilities."""
+    """Test metrics over evaluations. Calibration metrics are those of the calibrated probabilities."""
     rules = evaluations[0]["thresholds"]
     names = [
         *DISCRIMINATION,
@@ -132,7 +132,7 @@ def metrics_over(evaluations: Sequence[dict[str, Any]], test_fraction: float) ->
 
 
 def figures_of(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The estimates of an evaluation under the names of the headline."""
+    """Return the estimates of an evaluation under their headline names."""
     calibrated = evaluation["calibration"]["calibrated"]["figures"]
     return {
         **{name: evaluation["figures"][name] for name in DISCRIMINATION},
@@ -151,12 +151,12 @@ def _value(figure: dict[str, Any] | None) -> float | None:
 
 
 def curves_over(curves: Sequence[dict[str, Any]]) -> Curves:
-    """One line for each test set; the decision curve as mean, lowest and highest.
+    """One line per test set; the decision curve as mean, minimum and maximum.
 
     Parameters
     ----------
     curves : sequence of dict
-        What :func:`mlho.training.results.records.record_curves` gives.
+        Output of :func:`mlho.training.results.records.record_curves`.
     """
     models = np.array([own["decision"]["model"] for own in curves], dtype=np.float64)
     everyone = np.array([own["decision"]["treat_all"] for own in curves], dtype=np.float64)

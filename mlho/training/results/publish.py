@@ -1,4 +1,4 @@
-"""What leaves a run: the bundle's parts, and the result put together."""
+"""The published files: the parts of the bundle, and the assembled result."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,23 +43,23 @@ from mlho.training.results.final import FinalModel
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.summary import SummaryRecord
 
-LEAKAGE_AUROC: Final = 0.95  # above this a clinical prediction is more often leakage than success
+LEAKAGE_AUROC: Final = 0.95  # above this value leakage is more likely than a good model
 
 
 def pack_bundle(
     problem: Problem, final: FinalModel, performance: PerformanceRecord, *, matrix_digest: str, folder: Path
 ) -> tuple[str, dict[str, Any]]:
-    """Write the bundle; return its digest, and what the result says of the final model.
+    """Write the bundle. Return its digest and the description of the final model for the result.
 
     Parameters
     ----------
     problem : Problem
     final : FinalModel
     performance : PerformanceRecord
-        Of models made like it.
+        Performance of models fitted like it.
     matrix_digest : str
     folder : Path
-        Where the bundle goes.
+        Output folder of the bundle.
     """
     samples = drawn_samples(problem.cohort, seed=problem.spec.validation.seed)
     importance = mean_contributions(final.model, final.X, samples)
@@ -147,7 +147,7 @@ def _known(figures: Mapping[str, Spread]) -> dict[str, Any]:
 
 
 def _method_of(spec: TrainingSpec) -> dict[str, Any]:
-    """The specification without the data, whose cut into partitions must not show in a bundle."""
+    """Return the specification without the data section, since the partitioning must not affect a bundle."""
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     plain["data"] = {"duplicates": plain["data"]["duplicates"]}
     return plain
@@ -167,7 +167,7 @@ def _scoring(spec: TrainingSpec) -> Scoring:
 def _profiles(
     problem: Problem, final: FinalModel, folder: Path, columns: Sequence[ExplainedColumn]
 ) -> list[Profile]:
-    """Examples explained: synthetic rows of the bundle, or real samples when the specification asks for them."""
+    """Explain examples: synthetic rows of the bundle, or real samples if the specification requests them."""
     if problem.spec.report.real_profiles:
         chosen = typical_rows(final.cv.scores, range(len(final.cv.scores)))
         samples = [int(final.cv.samples[row]) for row, _ in chosen]
@@ -175,7 +175,7 @@ def _profiles(
     else:
         golden = load_bundle(folder).golden
         drawn = [row for row, kind in enumerate(golden.kinds) if kind == "drawn"]
-        chosen = typical_rows(golden.calibrated, drawn[::2])  # every other one is far denser than a patient
+        chosen = typical_rows(golden.calibrated, drawn[::2])  # every second one is far denser than a patient
         rows = golden.X[[row for row, _ in chosen]]
     titles = [title for _, title in chosen]
     return explain_rows(final, rows, titles, columns, synthetic=not problem.spec.report.real_profiles)
@@ -195,7 +195,7 @@ def assemble_result(
     timing: Mapping[str, Any],
     inputs: Mapping[str, Any],
 ) -> Result:
-    """Put the result together from what the steps left.
+    """Assemble the result from the outputs of the steps.
 
     Parameters
     ----------
@@ -204,13 +204,13 @@ def assemble_result(
     performance : PerformanceRecord
     iterations : sequence of IterationResult
     final : mapping
-        What :func:`pack_bundle` said.
+        Record returned by :func:`pack_bundle`.
     tests : sequence of mapping
-        Outcomes of the bundle's own tests.
+        Results of the bundle's self-tests.
     ledger, label_ledger : mapping
-        Total ledgers of event rows and of label rows.
+        Total ledgers of event rows and label rows.
     lineage, timing, inputs : mapping
-        As the schema has them.
+        As defined by the schema.
     """
     importance = final["importance"]
     predictive = problem.spec.cohort.has_index
@@ -274,7 +274,7 @@ def _lost(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
 
 
 def _warnings(problem: Problem, summary: SummaryRecord, performance: PerformanceRecord) -> list[str]:
-    """What a reader must know before trusting the numbers."""
+    """Warnings that a reader needs before relying on the numbers."""
     found = []
     auroc = performance.headline["auroc"].mean
     if auroc is not None and auroc > LEAKAGE_AUROC:

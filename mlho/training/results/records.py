@@ -1,4 +1,4 @@
-"""Records: what an iteration leaves behind as plain numbers, for the summary and the report."""
+"""Records: the results of an iteration as plain numbers, for the summary and the report."""
 
 from dataclasses import asdict
 from typing import Any
@@ -53,7 +53,7 @@ class IterationRecord(BaseModel):
 
 
 def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
-    """Plain numbers of an iteration."""
+    """Convert the results of an iteration to plain numbers."""
     parts = problem.partition(outcome.iteration)
     n_test = int(np.count_nonzero(outcome.test))
     evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
@@ -90,7 +90,7 @@ def record_curves(
     calibrated: NDArray[np.float64],
     samples: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Curves of one evaluation, as far as the report draws them.
+    """Return the curves of one evaluation that the report draws.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def record_curves(
     evaluation : Evaluation
     calibrated : float64, shape (n_test_samples,)
     samples : bool, shape (n_samples,)
-        Those that were evaluated.
+        Evaluated samples.
     """
     plain = evaluation.to_json()
     return {
@@ -140,7 +140,7 @@ def _record_candidate(name: str, outcome: CandidateOutcome, evaluation: dict[str
 def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> CoefficientRecord:
     model = outcome.candidates[problem.spec.consensus.classifier].model
     coefficients = model.coefficients()
-    assert coefficients is not None  # the specification lets only linear classifiers make the consensus
+    assert coefficients is not None  # the specification allows only linear classifiers for the consensus
     return CoefficientRecord(
         features=outcome.design.features.tolist(),
         demographics=list(outcome.design.demographic_names),
@@ -152,7 +152,7 @@ def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> Coeffic
 def _histogram(
     problem: Problem, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """How many test samples have which calibrated probability; small bins, and what would give them away, are ``None``."""
+    """Histogram of the calibrated probabilities of test samples; small bins and complementary ones are ``None``."""
     edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
     counts = np.histogram(calibrated, bins=edges)[0]
     patients = problem.cohort.patient_of[samples]
@@ -169,9 +169,9 @@ def _histogram(
 def _bins(
     problem: Problem, evaluation: Evaluation, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
-    """Reliability bins of the calibrated probabilities, those of few patients joined with their neighbours."""
+    """Reliability bins of the calibrated probabilities; bins with few patients are merged with their neighbours."""
     bins = evaluation.calibration["calibrated"].bins["equal-count"]
-    # Bins hold samples in the order of their predictions, and never part equal ones.
+    # Bins hold samples in the order of their predictions, and never separate equal predictions.
     order = np.argsort(calibrated, kind="stable")
     patients, is_positive = problem.cohort.patient_of[samples][order], problem.y[samples][order] == 1
     ends = np.cumsum([0, *(own.n for own in bins)])

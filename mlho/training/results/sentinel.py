@@ -1,4 +1,4 @@
-"""The leakage sentinel: features that alone say too much are more often a trace of the outcome than a cause."""
+"""Leakage check: a single feature that predicts the outcome very well is more often a trace of it than a cause."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,19 @@ from numpy.typing import NDArray
 
 from mlho.training.iterations.problem import Problem
 
-SUSPICIOUS_AUROC: Final = (
-    0.85  # of the mere presence of one code; real single predictors of an outcome stay far below
-)
-_MOST: Final = 5  # named in a warning; the rest is a number
+SUSPICIOUS_AUROC: Final = 0.85  # of the presence of one code; genuine single predictors stay far below
+_MOST: Final = 5  # number of codes named in a warning
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A column whose mere presence separates the outcome.
+    """A column whose presence alone separates the outcome.
 
     Attributes
     ----------
     column : int
     auroc : float in [0.5, 1]
-        Of presence against absence, in whichever direction.
+        Of presence against absence, in either direction.
     """
 
     column: int
@@ -31,9 +29,9 @@ class Suspect:
 
 
 def find_suspects(problem: Problem, columns: NDArray[np.int64]) -> list[Suspect]:
-    """Columns whose presence alone has an AUROC of at least ``SUSPICIOUS_AUROC``, the worst first.
+    """Return the columns whose presence alone has an AUROC of at least ``SUSPICIOUS_AUROC``, the highest first.
 
-    With a share a of the positive samples and b of the negative ones having the column, the AUROC of its presence is
+    If a share a of the positive samples and b of the negative ones have the column, the AUROC of its presence is
     (1 + a − b) / 2.
 
     Parameters
@@ -57,7 +55,7 @@ def find_suspects(problem: Problem, columns: NDArray[np.int64]) -> list[Suspect]
 
 
 def warn_of_leakage(problem: Problem, features: Sequence[int]) -> list[str]:
-    """One sentence on the features that alone separate the outcome; none when there is no such feature."""
+    """Warn about features that alone separate the outcome; no warning if there are none."""
     columns = np.unique(problem.column_of(np.array(features, np.int64)))
     suspects = find_suspects(problem, columns) if len(columns) else []
     if not suspects:

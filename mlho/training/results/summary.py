@@ -1,4 +1,4 @@
-"""The summary over all iterations: what came back, how well the candidates did, and the consensus model."""
+"""The summary over all iterations: stable features, performance of the candidates, and the consensus model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,13 +45,13 @@ class SummaryRecord(BaseModel):
 
 
 def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:
-    """Sum up the iterations.
+    """Summarize the iterations.
 
     Parameters
     ----------
     problem : Problem
     records : sequence of IterationRecord
-        In the order of iterations.
+        In iteration order.
     """
     returns = count_returns(records, n_iterations_planned=problem.spec.validation.iterations)
     scores = returns.confidence.score[: returns.n_features]
@@ -74,7 +74,7 @@ def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRe
 
 
 def final_classifier(problem: Problem, summary: SummaryRecord) -> str:
-    """The classifier of the final model: the one asked for, or the best candidate."""
+    """Return the classifier of the final model: the requested one, or the best candidate."""
     asked = problem.spec.final.classifier
     return summary.best_candidate if asked == "best" else asked
 
@@ -130,7 +130,7 @@ def _nogueira(chosen: NDArray[np.bool_]) -> Estimate:
 def _fit_consensus(
     problem: Problem, consensus: Sequence[Key]
 ) -> tuple[LogisticFit | None, dict[Key, OddsRatio]]:
-    """Unpenalised logistic regression on the consensus features and the demographics, on all samples."""
+    """Fit an unpenalised logistic regression on the consensus features and the demographics, on all samples."""
     features = np.array([key for key in consensus if isinstance(key, int)], np.int64)
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
     design = learn_design(problem, features, everyone)
