@@ -1,1 +1,1 @@
-"""Scoring partitions of events with a bundle: whom, their demographics, their scores, and the account of it all."""
+"""Scoring partitions of events with a bundle: the patients, their demographics, their scores, and the account of all rows."""

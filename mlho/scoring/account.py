@@ -1,4 +1,4 @@
-"""The account of a scoring run: every row and every sample, how the scores are distributed, and who was in two parts."""
+"""The account of a scoring run: rows, samples, the distribution of scores, and patients in more than one part."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from mlho.sources.arrow import as_numpy
 
 SCORES_SCHEMA: Final = "mlho.io/scores/v1"
 MANIFEST_SCHEMA: Final = "mlho.io/scores-manifest/v1"
-#: Fewer samples than this have no deciles, and codes of fewer rows are not named: they would point at persons.
+#: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.
 MIN_CELL: Final = 11
 _N_CODES_NAMED: Final = 10
 
@@ -109,7 +109,7 @@ class ScoresManifest(Part):
 
 
 def total_ledger(ledgers: Iterable[Mapping[str, Any]]) -> LedgerSummary:
-    """Sum of the partitions' ledgers; it adds up, or an error is raised."""
+    """Return the sum of the partitions' ledgers, after checking that it adds up."""
     total = Ledger.total(Ledger.from_json(own) for own in ledgers).check("events, total")
     return LedgerSummary(
         rows_in=total.rows_in,
@@ -136,7 +136,7 @@ def unknown_codes(partitions: Iterable[Mapping[str, int]]) -> UnknownCodes:
 
 
 def distribution(parts: Sequence[Path]) -> Distribution:
-    """Mean and deciles of the calibrated probabilities of all parts, whatever their order."""
+    """Mean and deciles of the calibrated probabilities of all parts, independent of their order."""
     pieces = [as_numpy(batch.column(0)) for path in parts for batch in read_part(path, ["probability"])]
     return describe(np.concatenate([np.empty(0), *pieces]))
 
@@ -160,24 +160,24 @@ def describe(probability: NDArray[np.float64]) -> Distribution:
 def refuse_shared_patients(
     names: Sequence[str], hashes: Sequence[NDArray[np.uint64]], parts: Sequence[Path], key: bytes
 ) -> None:
-    """Verify, exactly, that no patient is in two parts.
+    """Verify that no patient is in two parts.
 
-    Hashes raise a suspicion; the ids themselves decide.
+    Hashes preselect candidates; the ids themselves decide.
 
     Parameters
     ----------
     names : sequence of str
-        What errors call each part: its partition.
+        Name of each part's partition in errors.
     hashes : sequence of uint64 arrays
-        Of each part's patients, from :func:`mlho.scoring.parts.hashes_of`.
+        Hashes of each part's patients, from :func:`mlho.scoring.parts.hashes_of`.
     parts : sequence of Path
     key : bytes
-        What the hashes were made with.
+        Key of the hashes.
 
     Raises
     ------
     DataError
-        Names two partitions that share patients, and how many patients are in more than one.
+        Patients are shared. The message names two such partitions and the number of patients in more than one.
     """
     suspects = _suspects(hashes)
     if not len(suspects):
@@ -204,7 +204,7 @@ def refuse_shared_patients(
 
 
 def _suspects(hashes: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Hashes that stand in more than one part, or twice in one."""
+    """Return the hashes that occur in more than one part, or twice in one."""
     merged = np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
     return np.unique(merged[1:][merged[1:] == merged[:-1]])
 

@@ -1,4 +1,4 @@
-"""One partition, scored: its rows ruled and packed as in training, its samples scored in blocks of patients."""
+"""Scoring of one partition: rows are ruled and packed as in training, and samples are scored in blocks of patients."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from mlho.model.scoring import cells_of_features, scoring_spec
 from mlho.scoring.persons import KnownPersons
 from mlho.spec.training import TrainingSpec
 
-# Contributions are dense: so many numbers at a time (64 MB) bound the memory whatever the bundle's width.
+# Contributions are dense. This many numbers at a time (64 MB) bound the memory for bundles of any width.
 _CONTRIBUTIONS_AT_ONCE: Final = 1 << 23
 
 
@@ -33,9 +33,9 @@ class ScoredBlock:
     ----------
     samples : Samples
     probability, uncalibrated : float64, shape (n_samples,)
-        Calibrated, and as the classifier gives it.
+        Calibrated, and as returned by the classifier.
     reasons : Reasons or None
-        None where none were asked for.
+        None if not requested.
     """
 
     samples: Samples
@@ -46,14 +46,14 @@ class ScoredBlock:
 
 @dataclass(frozen=True, eq=False)
 class Reasons:
-    """What moves each sample's log-odds most, the strongest first; ties in the order of the bundle's columns.
+    """The strongest contributions to each sample's log-odds, in descending order; ties in the order of the bundle's columns.
 
     Attributes
     ----------
     column : int64, shape (n_samples, k)
-        Number of the bundle's column; -1 where fewer than k columns contribute anything.
+        Number of the bundle's column; -1 if fewer than k columns contribute.
     contribution : float64, shape (n_samples, k)
-        What it adds to the log-odds, before calibration; 0 beside -1.
+        Contribution to the log-odds before calibration; 0 where ``column`` is -1.
     """
 
     column: NDArray[np.int64]
@@ -62,17 +62,17 @@ class Reasons:
 
 @dataclass(frozen=True, eq=False)
 class ScoredPartition:
-    """A partition whose rows are ruled, and whose samples can be scored block by block.
+    """A partition after the rules were applied, whose samples can be scored block by block.
 
     Attributes
     ----------
     bundle : Bundle
     samples : Samples
     ledger : Ledger
-        Every row's account. Duplicates of one day are known only when the blocks have been scored: see
+        The account of every row. Same-day duplicates are known only after the blocks have been scored: see
         :meth:`blocks`.
     unknown_rows : mapping of code to rows
-        Usable rows whose code the bundle does not know: ignored, and counted.
+        Usable rows whose code is not in the bundle: ignored, and counted.
     """
 
     bundle: Bundle
@@ -87,17 +87,17 @@ class ScoredPartition:
     _duplicates: list[int]
 
     def blocks(self, *, top_reasons: int = 0) -> Iterator[ScoredBlock]:
-        """Score the samples, a block of patients at a time, in their order.
+        """Score the samples in order, one block of patients at a time.
 
         Parameters
         ----------
         top_reasons : int
-            How many columns to name for each sample.
+            Number of columns to report per sample.
         """
         self._duplicates.clear()
         for block in range(self._cohort.n_blocks):
             samples = _block_samples(self.samples, self._cohort, block)
-            if not len(samples.patient_of):  # a partition that names nobody to score
+            if not len(samples.patient_of):  # a partition without patients to score
                 continue
             design = self._design(block, samples)
             uncalibrated = self.bundle.predict_proba(design, calibrated=False)
@@ -106,7 +106,7 @@ class ScoredPartition:
             yield ScoredBlock(samples, probability, uncalibrated, reasons)
 
     def account(self) -> Ledger:
-        """The ledger with duplicates of one day, once all blocks are scored; checked."""
+        """Return the checked ledger including same-day duplicates, after all blocks have been scored."""
         return self.ledger.with_duplicates(sum(self._duplicates)).check("partition")
 
     def _design(self, block: int, samples: Samples) -> Any:
@@ -116,12 +116,12 @@ class ScoredPartition:
         cohort = _cohort(samples, None)
         n_windows = len(self._spec.windows)
         matrix = Matrix.open([path], cohort, n_codes=len(self._dictionary), n_windows=n_windows)
-        path.unlink()  # mapped as long as it is used
+        path.unlink()  # the mapping keeps the data until it is released
         document, encoder = self.bundle.document, self.bundle.demographics
         cells = cells_of_features(document, self._spec, matrix, self._dictionary)
         extra = None
         if encoder is not None:
-            assert self._persons is not None  # a table is asked for when the run is planned
+            assert self._persons is not None  # planning requires a table
             extra = self._persons.block(encoder, samples)
         return self.bundle.design(cells, cohort.n_samples, extra)
 
@@ -135,21 +135,21 @@ def encode_samples(
     *,
     where: str,
 ) -> ScoredPartition:
-    """Rule every row of a partition for the samples to score, and keep the used ones in a folder.
+    """Apply the rules to every row of a partition for the samples to score, and keep the used rows in a folder.
 
     Parameters
     ----------
     bundle : Bundle
     samples : Samples
-        Whom to score of this partition; rows of others fall under the rule "unknown patient".
+        Patients to score in this partition; rows of others fall under the rule "unknown patient".
     persons : KnownPersons or None
-        The demographics table; only None where the bundle uses none.
+        The demographics table; None only if the bundle uses none.
     batches : iterable of RecordBatch
-        As :func:`mlho.sources.events.iter_events` gives them.
+        Output of :func:`mlho.sources.events.iter_events`.
     folder : Path
-        For files that are needed until the blocks are scored.
+        Folder for files that are needed until the blocks are scored.
     where : str
-        What errors call the partition.
+        Name of the partition in errors.
     """
     spec = scoring_spec(bundle.document)
     own = None if persons is None else persons.among(samples.patient_ids)
@@ -197,13 +197,13 @@ def _block_samples(samples: Samples, cohort: Cohort, block: int) -> Samples:
 
 
 def strongest(bundle: Bundle, design: Any, k: int) -> Reasons:
-    """The k columns that move each row's log-odds most.
+    """Find the k columns with the largest absolute contribution to each row's log-odds.
 
     Parameters
     ----------
     bundle : Bundle
     design : scipy sparse, shape (n_samples, n_columns)
-        As the bundle's classifier takes it.
+        Input of the bundle's classifier.
     k : int
         At least 1.
     """
@@ -220,7 +220,7 @@ def strongest(bundle: Bundle, design: Any, k: int) -> Reasons:
 
 
 def _pick(added: NDArray[np.float64], column: NDArray[np.int64], contribution: NDArray[np.float64]) -> None:
-    """Fill the strongest columns of each row; ``argmax`` takes the first of equal ones."""
+    """Fill in the strongest columns of each row; ``argmax`` breaks ties by the first one."""
     size, rows = np.abs(added), np.arange(len(added))
     for place in range(min(column.shape[1], added.shape[1])):
         best = size.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""A part: the scores of one partition as Parquet, the same bytes for the same scores."""
+"""A part: the scores of one partition as Parquet. Equal scores give equal bytes."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +17,11 @@ from mlho.scoring.partition import Reasons, ScoredBlock
 from mlho.sources.arrow import bool_array, int64_array
 
 PART_FILE: Final = "part.parquet"
-#: Bytes of the hash by which a patient in two parts is found.
+#: Bytes of the hash that detects a patient in two parts.
 HASH_BYTES: Final = 8
 _DATE: Final = pa.timestamp("us")
 _REASON: Final = pa.struct([("feature", pa.string()), ("contribution", pa.float64())])
-# Fixed, so that equal scores give equal bytes: no dictionary pages, nothing about the program that wrote them, no time.
+# Fixed, so that equal scores give equal bytes: no dictionary pages, no metadata of the writing program, no time.
 _WRITER: Final[dict[str, Any]] = {
     "version": "2.6",
     "data_page_version": "1.0",
@@ -34,18 +34,18 @@ _WRITER: Final[dict[str, Any]] = {
 
 
 def part_schema(rules: Sequence[str], *, has_reasons: bool) -> Any:
-    """Columns of a part.
+    """Return the columns of a part.
 
     Parameters
     ----------
     rules : sequence of str
-        The thresholds that alert, by their rule.
+        Rules of the thresholds that raise alerts.
     has_reasons : bool
 
     Returns
     -------
     pyarrow.Schema
-        ``patient_id`` (text), ``index_date`` (timestamp in UTC, null without), ``probability`` and ``uncalibrated``
+        ``patient_id`` (text), ``index_date`` (timestamp in UTC, null if there is none), ``probability`` and ``uncalibrated``
         (float64), ``alert: <rule>`` (bool) for each threshold, ``reasons`` (list of ``feature``, ``contribution``).
     """
     fields = [
@@ -61,17 +61,17 @@ def part_schema(rules: Sequence[str], *, has_reasons: bool) -> Any:
 
 
 def alert_column(rule: str) -> str:
-    """Name of the column that says whether a threshold alerts, as in ``Bundle.predict_events``."""
+    """Return the name of a threshold's alert column, as in ``Bundle.predict_events``."""
     return f"alert: {rule}"
 
 
 def alerting(bundle: Bundle) -> dict[str, float]:
-    """Thresholds of a bundle that have a value, by their rule."""
+    """Return the thresholds of a bundle that have a value, by rule."""
     return {own.rule: own.value for own in bundle.thresholds if own.value is not None}
 
 
 class PartWriter:
-    """Writes scored blocks to a part, a row group for each, and counts what it writes."""
+    """Write scored blocks to a part, one row group per block, and count rows and alerts."""
 
     def __init__(self, path: Path, bundle: Bundle, *, has_reasons: bool) -> None:
         self._path = path
@@ -119,18 +119,18 @@ class PartWriter:
         self._hashes.append(hashes_of(block.samples.patient_ids, self._hash_key))
 
     def hashes(self) -> NDArray[np.uint64]:
-        """A hash of each patient written so far, ascending; see :func:`hashes_of`."""
+        """Return the hashes of the patients written so far, ascending; see :func:`hashes_of`."""
         return np.sort(np.concatenate([np.empty(0, np.uint64), *self._hashes]))
 
 
 def hashes_of(patient_ids: Iterable[str], key: bytes) -> NDArray[np.uint64]:
-    """A keyed hash of each patient's id: enough to suspect, never to conclude, that two parts share a patient.
+    """Compute a keyed hash of each patient's id. Equal hashes suggest, but do not prove, a shared patient.
 
     Parameters
     ----------
     patient_ids : iterable of str
     key : bytes
-        At most 64; the bundle's digest, so that hashes of different models cannot be joined.
+        At most 64 bytes; the bundle's digest, so that hashes of different models cannot be joined.
     """
     digests = b"".join(
         hashlib.blake2b(text.encode(), digest_size=HASH_BYTES, key=key).digest() for text in patient_ids
@@ -139,7 +139,7 @@ def hashes_of(patient_ids: Iterable[str], key: bytes) -> NDArray[np.uint64]:
 
 
 def read_part(path: Path, columns: Sequence[str]) -> Iterator[Any]:
-    """Batches of some columns of a part."""
+    """Yield batches of some columns of a part."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -148,7 +148,7 @@ def read_part(path: Path, columns: Sequence[str]) -> Iterator[Any]:
 
 def _texts(texts: Sequence[str]) -> Any:
     packed = pack_texts(texts)
-    offsets = packed["offsets"].astype(np.int32)  # a block's ids are far below 2 GB
+    offsets = packed["offsets"].astype(np.int32)  # the ids of a block are far below 2 GB
     return pa.StringArray.from_buffers(
         len(texts), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(packed["bytes"]))
     )

@@ -1,4 +1,4 @@
-"""Demographics of the patients who are scored, as a table of their own and as the model's columns."""
+"""Demographics of the scored patients, as a table and as columns of the model."""
 
 import json
 from collections.abc import Sequence
@@ -31,20 +31,20 @@ _NO_ROW: Final = -1
 
 @dataclass(frozen=True, eq=False)
 class KnownPersons:
-    """The demographics table, of all patients in it.
+    """The demographics table with all its patients.
 
     Attributes
     ----------
     patient_ids : Arrow large_string array, shape (n_patients,)
         Distinct, sorted by their UTF-8 bytes.
     patient : int64, shape (n_rows,)
-        Position in ``patient_ids``; never falls.
+        Position in ``patient_ids``, non-decreasing.
     row_index_us : int64, shape (n_rows,)
-        Index date of each row; empty where the table has one row a patient.
+        Index date of each row; empty if the table has one row per patient.
     birth_us : int64, shape (n_patients,)
-        ``NO_DATE`` where it is not known.
+        ``NO_DATE`` if unknown.
     columns : tuple of RawColumn
-        Those that the bundle uses and the table holds itself.
+        Columns used by the bundle and present in the table.
     """
 
     patient_ids: Any
@@ -54,11 +54,11 @@ class KnownPersons:
     columns: tuple[RawColumn, ...]
 
     def births_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Birth dates in microseconds since 1970; ``NO_DATE`` where not known. Shape (n_patients,)."""
+        """Birth dates in microseconds since 1970; ``NO_DATE`` if unknown. Shape (n_patients,)."""
         return _take(self.birth_us, self._person_of(patient_ids), missing=NO_DATE)
 
     def among(self, patient_ids: Sequence[str]) -> "KnownPersons":
-        """The rows of some patients only, so that looking up a block does not go through the whole table again."""
+        """Return only the rows of some patients, so that looking up a block does not scan the whole table again."""
         person_of = self._person_of(patient_ids)
         kept = np.zeros(len(self.patient_ids), np.bool_)
         kept[person_of[person_of != _NO_ROW]] = True
@@ -72,12 +72,12 @@ class KnownPersons:
         )
 
     def block(self, encoder: DemographicsEncoder, samples: Samples) -> NDArray[np.float64]:
-        """The model's demographic columns of some samples, as ``Bundle.predict_events`` makes them.
+        """Return the model's demographic columns of some samples, as ``Bundle.predict_events`` does.
 
         Returns
         -------
         float64, shape (n_samples, n_columns)
-            Of patients who are not in the table nothing is known: medians, indicators and the level ``unknown``.
+            Patients missing from the table have unknown values: medians, indicators and the level ``unknown``.
         """
         person_of = self._person_of(samples.patient_ids)
         rows = self._rows_of(person_of[samples.patient_of], samples.index_us)
@@ -92,7 +92,7 @@ class KnownPersons:
         return np.where(is_given(found), as_numpy(found), _NO_ROW).astype(np.int64)
 
     def _rows_of(self, person_of: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.int64]:
-        if not len(self.row_index_us):  # then rows and patients are one to one, or there is no row
+        if not len(self.row_index_us):  # one row per patient, or no rows
             return person_of
         dates = np.unique(np.concatenate([self.row_index_us, index_us]))
         have = self.patient * len(dates) + np.searchsorted(dates, self.row_index_us)
@@ -117,7 +117,7 @@ class KnownPersons:
 
     @classmethod
     def read(cls, path: Path) -> "KnownPersons":
-        """Map what :meth:`write` wrote."""
+        """Memory-map a table written by :meth:`write`."""
         arrays = read_arrays(path)
         meta = json.loads(arrays["meta"].tobytes())
         columns = tuple(
@@ -133,16 +133,16 @@ class KnownPersons:
 
 
 def _values(column: RawColumn, rows: NDArray[np.int64]) -> list[Any]:
-    """Values of a column at some rows: numbers or texts, None where there is none."""
+    """Values of a column at some rows: numbers or texts, None if missing."""
     if column.levels is None:
         numbers: list[Any] = _take(column.values, rows, missing=np.nan).tolist()
         return numbers
-    texts = [*column.levels, None]  # the code of a missing one, -1, is the last
+    texts = [*column.levels, None]  # the code of a missing value, -1, selects the last entry
     return [texts[code] for code in _take(column.values, rows, missing=_NO_ROW).tolist()]
 
 
 def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> NDArray[Any]:
-    """Values at some rows, ``missing`` where the row is ``_NO_ROW``."""
+    """Values at some rows; ``missing`` for ``_NO_ROW``."""
     taken = np.full(len(rows), missing, values.dtype)
     is_there = rows != _NO_ROW
     taken[is_there] = values[rows[is_there]]
@@ -150,7 +150,7 @@ def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> N
 
 
 def ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Ages in years as training counts them: whole days over 365.25; NaN where not known or negative."""
+    """Ages in years as in training: whole days / 365.25; NaN if unknown or negative."""
     days = index_us // DAY_US - birth_us // DAY_US
     return np.where((birth_us != NO_DATE) & (days >= 0), days / DAYS_PER_YEAR, np.nan)
 
@@ -158,24 +158,24 @@ def ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np
 def read_known_persons(
     encoder: DemographicsEncoder | None, index: ScoringIndex, source: Source, root: DataRoot, pattern: str
 ) -> KnownPersons:
-    """Read the demographics table with the columns that a bundle uses.
+    """Read the demographics table with the columns used by a bundle.
 
     Parameters
     ----------
     encoder : DemographicsEncoder or None
-        The bundle's; None reads birth dates only, by which the ledger finds events before birth.
+        The bundle's encoder; None reads only birth dates, which the ledger needs to find events before birth.
     index : ScoringIndex
-        A table that has ``index.column`` is joined by patient and index date.
+        A table with the column ``index.column`` is joined by patient and index date.
     source : Source
     root : Path or RemoteRoot
-        The folder, or the place elsewhere, that ``data.uri`` names.
+        Folder or remote location given by ``data.uri``.
     pattern : str
         ``data.tables.demographics``.
 
     Raises
     ------
     DataError
-        A file or column is missing, a column is of another kind than in training, or a patient's rows differ.
+        A file or column is missing, the kind of a column differs from training, or a patient's rows differ.
     """
     codes = encoder.codes if encoder else ()
     _require(source, root, pattern, [code.name for code in codes])
@@ -212,7 +212,7 @@ def _require(source: Source, root: DataRoot, pattern: str, names: Sequence[str])
 
 
 def _of_kind(column: RawColumn, where: str, *, is_category: bool) -> RawColumn:
-    """A column as the bundle's encoder has it; one without any value fits both kinds."""
+    """Return a column with the kind of the bundle's encoder; a column without values fits both kinds."""
     if (column.levels is not None) == is_category:
         return column
     is_empty = column.levels == () or (column.levels is None and bool(np.isnan(column.values).all()))

@@ -1,4 +1,4 @@
-"""Whom to score: the cohort table as samples, or the patients that a partition names."""
+"""The samples to score, from the cohort table or from the patients in a partition."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -32,16 +32,16 @@ _EPOCH: Final = dt.date(1970, 1, 1)
 
 @dataclass(frozen=True, eq=False)
 class Roster:
-    """The cohort table: whom to score, each (patient, index date) once.
+    """The cohort table: the samples to score, each (patient, index date) once.
 
     Attributes
     ----------
     patient_ids : Arrow large_string array, shape (n_patients,)
         Distinct, sorted by their UTF-8 bytes.
     starts : int64, shape (n_patients + 1,)
-        First sample of each patient, and the number of samples as the last entry.
+        First sample of each patient, with the number of samples as the last entry.
     index_us, given_us : int64, shape (n_samples,)
-        As in :class:`mlho.model.frames.Samples`; they rise within a patient.
+        As in :class:`mlho.model.frames.Samples`; ascending within a patient.
     """
 
     patient_ids: Any
@@ -51,27 +51,27 @@ class Roster:
 
     @property
     def n_patients(self) -> int:
-        """Patients to score."""
+        """Number of patients to score."""
         return len(self.patient_ids)
 
     @property
     def n_samples(self) -> int:
-        """Scores to give."""
+        """Number of samples to score."""
         return len(self.index_us)
 
     def find(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Numbers of those of some patients who are in the roster, ascending."""
+        """Return the roster numbers of those patients that are in it, ascending."""
         texts = text_array(patient_ids)
         found = pc.index_in(texts, value_set=self.patient_ids)
         return np.sort(as_numpy(found)[is_given(found)].astype(np.int64))
 
     def samples_of(self, patients: NDArray[np.int64]) -> Samples:
-        """Samples of some patients.
+        """Return the samples of some patients.
 
         Parameters
         ----------
         patients : int64
-            Numbers, ascending.
+            Roster numbers, ascending.
         """
         counts = self.starts[patients + 1] - self.starts[patients]
         patient_of = np.repeat(np.arange(len(patients), dtype=np.int32), counts)
@@ -96,20 +96,20 @@ class Roster:
 
     @classmethod
     def read(cls, path: Path) -> "Roster":
-        """Map what :meth:`write` wrote."""
+        """Memory-map a roster written by :meth:`write`."""
         arrays = read_arrays(path)
         ids = mapped_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])
         return cls(ids, arrays["starts"], arrays["index_us"], arrays["given_us"])
 
 
 def text_array(texts: Sequence[str]) -> Any:
-    """Arrow large_string array of texts, without nulls."""
+    """Convert texts to an Arrow large_string array without nulls."""
     packed = pack_texts(texts)
     return mapped_texts(packed["bytes"], packed["offsets"])
 
 
 def mapped_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
-    """Arrow large_string array over packed texts; nothing is copied."""
+    """Wrap packed texts as an Arrow large_string array, without copying."""
     buffers = [pa.py_buffer(np.ascontiguousarray(own)) for own in (offsets, data)]
     return pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
 
@@ -122,16 +122,16 @@ def read_roster(
     *,
     years: Sequence[int] = PLAUSIBLE_YEARS,
 ) -> Roster:
-    """Read the cohort table; equal rows collapse.
+    """Read the cohort table and collapse equal rows.
 
     Parameters
     ----------
     index : ScoringIndex
-        Which column holds the index date, or the one for everybody.
+        Column with the index date, or the common index date.
     source : Source
-        Whose name the patient's column has (that of the labels).
+        Source whose label column names apply to the patient column.
     root : Path or RemoteRoot
-        The folder, or the place elsewhere, that ``data.uri`` names.
+        Folder or remote location given by ``data.uri``.
     pattern : str
         ``data.tables.cohort``.
     years : pair of int
@@ -140,9 +140,8 @@ def read_roster(
     Raises
     ------
     DataError
-        A file or column is missing or of a wrong type, a row has no patient or no readable and plausible date, or there
-        is no row.
-        Nobody is left out in silence.
+        A file or column is missing or has a wrong type, a row has no patient or no readable and plausible date, or the
+        table is empty. No row is dropped silently.
     """
     parts = [_read_file(index, source, file) for file in list_inputs(root, pattern)]
     ids, patient = encode_patients([part[0] for part in parts])
@@ -159,7 +158,7 @@ def read_roster(
         _refuse_implausible(pattern, index.column, index_us, years)
     order = np.lexsort((given_us, index_us, patient))
     patient, index_us, given_us = patient[order], index_us[order], given_us[order]
-    # A date and the last microsecond of its day are one sample.
+    # A date and the last microsecond of its day are the same sample.
     is_new = np.ones(len(patient), np.bool_)
     is_new[1:] = (patient[1:] != patient[:-1]) | (index_us[1:] != index_us[:-1])
     starts = np.searchsorted(patient[is_new], np.arange(len(ids) + 1)).astype(np.int64)
@@ -213,7 +212,7 @@ def _refuse_implausible(where: str, name: str, index_us: NDArray[np.int64], year
 
 
 def common_index(index: ScoringIndex) -> tuple[int, int]:
-    """The last microsecond that counts for everybody, and the date as it was given; without a date, none."""
+    """Return the last microsecond of the common index date, and the date as given; without a date, ``NO_BOUND``, ``NO_DATE``."""
     if index.date is None:
         return int(NO_BOUND), int(NO_DATE)
     given = (index.date - _EPOCH).days * DAY_US
@@ -221,7 +220,7 @@ def common_index(index: ScoringIndex) -> tuple[int, int]:
 
 
 def everybody(patient_ids: Sequence[str], index: ScoringIndex) -> Samples:
-    """One sample for each of some patients (sorted, distinct), all with one index date or with none."""
+    """Return one sample for each patient (sorted, distinct), with the common index date or none."""
     bound, given = common_index(index)
     n = len(patient_ids)
     return Samples(
@@ -233,12 +232,12 @@ def everybody(patient_ids: Sequence[str], index: ScoringIndex) -> Samples:
 
 
 def patients_in(source: Source, file: InputFile) -> list[str]:
-    """Patients that any row of a partition names, sorted, each once; the other columns are not read.
+    """Return the distinct patients named in a partition, sorted; only the patient column is read.
 
     Raises
     ------
     DataError
-        The file is not readable, or a column is missing or has a wrong type.
+        The file is unreadable, or a column is missing or has a wrong type.
     """
     table = open_table(file, missing_texts=source.missing_texts)
     source.require(EVENTS, file.key, table.column_names)

@@ -1,6 +1,6 @@
-"""Adapters that turn other layouts into our tables, one file each.
+"""Adapters from other table layouts to ours, one module each.
 
-What reads brings Arrow along, and is imported when it is asked for: a manifest is made without it.
+Modules that read data import Arrow and are imported lazily, because a manifest can be made without it.
 """
 
 from importlib import import_module
@@ -19,7 +19,7 @@ _HOMES: Final = {"SOURCES": "known", "Source": "base", "iter_events": "events", 
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of this package from its module."""
+    """Import a public name of this package from its module."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

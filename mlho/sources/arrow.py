@@ -1,7 +1,7 @@
-"""Arrow arrays as numpy arrays and back, by their buffers.
+"""Zero-copy conversion between Arrow and numpy arrays.
 
-Arrow's own ``to_numpy``, ``pa.array`` and ``pa.scalar`` import pandas where it is installed, which costs a process one
-second at its first call. What streams here needs none of it.
+Arrow's own ``to_numpy``, ``pa.array`` and ``pa.scalar`` import pandas if it is installed, which costs a process one
+second at the first call. Streaming code does not need it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mlho.arrays import pack_texts
 
 
 def as_numpy(array: Any) -> NDArray[Any]:
-    """Values of a fixed-width Arrow array, without copying; what stands where it is null means nothing.
+    """Return the values of a fixed-width Arrow array without copying; values at null positions are undefined.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def as_numpy(array: Any) -> NDArray[Any]:
 
 
 def is_given(array: Any) -> NDArray[np.bool_]:
-    """Rows that are not null, shape (len(array),)."""
+    """Return which rows are not null, shape (len(array),)."""
     if array.null_count == 0:
         return np.ones(len(array), np.bool_)
     given: NDArray[np.bool_] = as_numpy(pc.is_valid(array))
@@ -47,39 +47,39 @@ def is_given(array: Any) -> NDArray[np.bool_]:
 
 
 def bool_array(mask: NDArray[np.bool_]) -> Any:
-    """Arrow boolean array of a mask; no nulls."""
+    """Convert a mask to an Arrow boolean array without nulls."""
     bits = np.packbits(mask, bitorder="little")
     return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(bits)])
 
 
 def int64_array(values: NDArray[np.int64]) -> Any:
-    """Arrow int64 array over the memory of a numpy array; no nulls."""
+    """Wrap the memory of a numpy array as an Arrow int64 array without nulls."""
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def text_array(texts: Sequence[str]) -> Any:
-    """Arrow array of texts; no nulls."""
+    """Convert texts to an Arrow array without nulls."""
     packed = pack_texts(texts)
     buffers = [None, pa.py_buffer(packed["offsets"]), pa.py_buffer(packed["bytes"])]
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 def null_where(mask: NDArray[np.bool_], array: Any) -> Any:
-    """Put null where the mask is true."""
+    """Replace values by null where the mask is true."""
     return pc.if_else(bool_array(mask), pa.nulls(1, array.type)[0], array)
 
 
 def one_array(array: Any) -> Any:
-    """A chunked array as one array; an array as it is."""
+    """Return a chunked array as one array; return an array unchanged."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # it stays chunked when it is empty in some versions
+    if isinstance(array, pa.ChunkedArray):  # some versions keep an empty one chunked
         return pa.concat_arrays(array.chunks) if array.num_chunks else pa.nulls(0, array.type)
     return array
 
 
 def blank_texts(texts: Any) -> NDArray[np.bool_]:
-    """Texts that are null, empty or white space only."""
+    """Return which texts are null, empty or white space only."""
     lengths = as_numpy(pc.utf8_length(pc.utf8_trim_whitespace(texts)))
     blank: NDArray[np.bool_] = (lengths == 0) | ~is_given(texts)
     return blank

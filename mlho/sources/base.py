@@ -1,4 +1,4 @@
-"""What a source is: our column names on one side, a layout's own on the other."""
+"""A source maps our column names to those of a table layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,16 +8,16 @@ from mlho.tables import Table, require_columns
 
 @dataclass(frozen=True)
 class Source:
-    """Names of one layout's columns.
+    """Column names of one layout.
 
     Attributes
     ----------
     name : str
-        As ``data.source`` of the specification says it.
+        Its name in ``data.source`` of the specification.
     names : mapping of table name to mapping of our column name to the layout's
-        A column that is not in it has our name.
+        A column without an entry has our name.
     missing_texts : tuple of str
-        Unquoted fields of a CSV that mean "missing"; quoted ones are text.
+        Unquoted CSV fields that mean "missing"; quoted ones are text.
     """
 
     name: str
@@ -25,26 +25,26 @@ class Source:
     missing_texts: tuple[str, ...] = ("",)
 
     def column(self, table: Table, name: str) -> str:
-        """Name that this layout gives to a column of ours."""
+        """Return this layout's name for one of our columns."""
         return self.names.get(table.name, {}).get(name, name)
 
     def columns(self, table: Table) -> dict[str, str]:
-        """All columns of a table: our name → the layout's."""
+        """Return all columns of a table: our name → the layout's name."""
         return {column.name: self.column(table, column.name) for column in table.columns}
 
     def require(self, table: Table, where: str, have: Sequence[str], *, extra: Sequence[str] = ()) -> None:
-        """Refuse a file that lacks a required column of a table, or one of ``extra`` (the layout's names).
+        """Refuse a file that lacks a required column of a table, or one of ``extra`` (names of the layout).
 
         Raises
         ------
         DataError
-            Names the file and the columns, and the other source if the file looks like that one's.
+            The message names the file, the columns, and the other source if the file matches its layout.
         """
         required = [self.column(table, column.name) for column in table.columns if column.required]
         require_columns(where, have, [*required, *extra], remedy=self.remedy(have))
 
     def remedy(self, have: Sequence[str]) -> str:
-        """Say what to do about a missing column, from the columns that are there."""
+        """Return the remedy for a missing column, given the columns of the file."""
         if len(have) == 1 and any(mark in have[0] for mark in ";\t|"):
             return "Separate the fields by commas."
         other = {"native": "dbmart", "dbmart": "native"}.get(self.name)

@@ -1,6 +1,6 @@
-"""How many rows a table has, without reading it: from the footers of Parquet, and from the beginning of text.
+"""Estimation of the number of rows of a table without reading it: Parquet footers, and the beginning of text files.
 
-For what is shown before a run. A run itself counts every row.
+Used for the preview of a run. The run itself counts every row.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ import pyarrow as pa
 from mlho.sources.files import InputFile
 from mlho.sources.reading import parquet_rows, text_sample
 
-#: Files of a table that are looked at; the others count by their size.
+#: Number of files inspected per table; the others are extrapolated by size.
 MOST_FILES: Final = 20
 _SAMPLE_BYTES: Final = 1 << 20
-_USUAL_RATIO: Final = 5.0  # of text compressed by what Arrow has no codec for
+_USUAL_RATIO: Final = 5.0  # compression ratio of text if Arrow has no codec for its format
 
 
 @dataclass(frozen=True)
 class RowCount:
-    """Rows of a table.
+    """Number of rows of a table, counted or estimated.
 
     Attributes
     ----------
     n_rows : int
     basis : str
-        In words, what the number rests on.
+        Description of how the number was obtained.
     """
 
     n_rows: int
@@ -34,17 +34,17 @@ class RowCount:
 
 
 def count_rows(files: Sequence[InputFile]) -> RowCount:
-    """Count the rows of a table's files, looking at some of them, spread evenly.
+    """Estimate the number of rows of a table from some of its files, spread evenly.
 
     Parameters
     ----------
     files : sequence of InputFile
-        Of this machine or of object storage, where ranges are read.
+        Local files, or objects in object storage, which are read by ranges.
 
     Raises
     ------
     DataError
-        A file is not what its suffix says.
+        The content of a file does not match its suffix.
     """
     step = max(1, -(-len(files) // MOST_FILES))
     looked_at = files[::step]
@@ -65,7 +65,7 @@ def _basis(counts: Sequence[tuple[int, bool]], n_looked_at: int, n_files: int) -
 
 
 def _count(file: InputFile) -> tuple[int, bool]:
-    """Rows of a file, and whether they are counted and not inferred from a part."""
+    """Return the rows of a file, and whether they were counted rather than estimated from a part."""
     if file.is_parquet:
         return parquet_rows(file), True
     sample, is_whole = text_sample(file, _SAMPLE_BYTES)
@@ -76,7 +76,7 @@ def _count(file: InputFile) -> tuple[int, bool]:
 
 
 def _stored_bytes(sample: bytes, compression: str | None) -> float:
-    """Bytes that a piece of text takes in its file."""
+    """Compressed size of a piece of text."""
     if compression is None:
         return len(sample)
     try:

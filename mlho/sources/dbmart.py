@@ -1,4 +1,4 @@
-"""R MLHO's three tables: ``dbmart`` (events), ``labeldt`` (labels) and ``dems`` (demographics), and their names."""
+"""The three tables of R MLHO, ``dbmart`` (events), ``labeldt`` (labels) and ``dems`` (demographics), with their names."""
 
 from typing import Final
 
@@ -18,6 +18,6 @@ DBMART: Final = Source(
         "demographics": {"patient_id": "patient_num"},
         "concepts": {"code": "phenx", "description": "DESCRIPTION"},
     },
-    # R writes a missing value as NA without quotes, and a text "NA" with them.
+    # R writes a missing value as unquoted NA, and the text "NA" in quotes.
     missing_texts=("", "NA"),
 )

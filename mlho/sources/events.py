@@ -1,4 +1,4 @@
-"""Events of one file as a stream of normalised batches: the hot path's first stage."""
+"""Events of one file as a stream of normalised batches, the first stage of encoding."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -28,28 +28,28 @@ def iter_events(
     Parameters
     ----------
     source : Source
-        Whose column names the file has.
+        Source whose column names the file uses.
     file : InputFile
-        Parquet or CSV. Keys of hive folders do not become columns.
+        Parquet or CSV. Hive partition keys do not become columns.
     batch_rows : int
-        Rows of a batch at most; row groups that are larger are cut.
+        Maximum rows per batch; larger row groups are split.
     values : bool
-        Whether to read the numeric value, where the file has it.
+        Whether to read the numeric value, if the file has it.
 
     Yields
     ------
     RecordBatch, never empty
         ``patient``: int64 (integer ids in Parquet) or dictionary<int32, string>, null = none.
-        ``time``: int64, microseconds since 1970 (UTC), null = none, or given and not readable.
-        ``time_bad``: bool, only in a batch with such times: given and not readable.
+        ``time``: int64, microseconds since 1970 (UTC), null = none or unreadable.
+        ``time_bad``: bool, only in a batch with unreadable times: true for those.
         ``code``: dictionary<int32, string>, null = none. Nothing is trimmed.
-        ``value``: float32 or float64, null or NaN = none; only if the file has it and ``values`` is set.
-        An empty or blank patient or code is null. A dictionary may hold texts that no row uses.
+        ``value``: float32 or float64, null or NaN = none; only if present in the file and ``values`` is set.
+        An empty or blank patient or code is null. A dictionary may contain unused texts.
 
     Raises
     ------
     DataError
-        The file is not readable, lacks a column, or has one of a wrong type; counts only, never a value.
+        The file is unreadable, or a column is missing or has a wrong type. Messages contain counts only, never a value.
     """
     table = open_table(file, missing_texts=source.missing_texts)
     names = _checked_names(source, table, file, values)
@@ -62,7 +62,7 @@ def iter_events(
 
 
 def _checked_names(source: Source, table: TableFile, file: InputFile, values: bool) -> dict[str, str]:
-    """Names of the file's columns by ours, after the checks of presence and type."""
+    """Return the file's column names by ours, after checking their presence and types."""
     have = table.column_names
     source.require(EVENTS, file.key, have)
     optional = {"numeric_value": values, "description": False}
@@ -71,7 +71,7 @@ def _checked_names(source: Source, table: TableFile, file: InputFile, values: bo
         name = source.column(EVENTS, column.name)
         if not column.required and not (optional[column.name] and name in have):
             continue
-        # Text in CSV is read as a number row by row; anything else has its type already.
+        # Text in CSV is converted to numbers row by row; all other columns are typed already.
         if not (column.name == "numeric_value" and not file.is_parquet):
             check_type(file.key, name, table.type_of(name), column.kind)
         names[column.name] = name
@@ -97,7 +97,7 @@ def _normalised(batch: Any, names: dict[str, str], file: InputFile) -> pa.Record
 
 
 def patient_column(array: Any, *, where: str, name: str) -> Any:
-    """Patient ids as int64, or as a dictionary<int32, string> in which blank ids are null.
+    """Return patient ids as int64, or as a dictionary<int32, string> in which blank ids are null.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def patient_column(array: Any, *, where: str, name: str) -> Any:
 
 
 def text_column(array: Any) -> Any:
-    """Texts as dictionary<int32, string>, null where the text is empty or blank; nothing is trimmed."""
+    """Return texts as dictionary<int32, string>, null if empty or blank, without trimming."""
     if pa.types.is_null(array.type):
         array = array.cast(pa.string())
     if not pa.types.is_dictionary(array.type):
@@ -142,12 +142,12 @@ def _value_column(array: Any, *, where: str, name: str) -> Any:
 
 
 def refuse_huge(numbers: Any, *, where: str, name: str) -> None:
-    """Refuse finite numbers that no measurement has and that overflow when they are squared; infinite ones are no numbers.
+    """Refuse finite numbers that are implausible as measurements and overflow when squared. Infinite ones count as missing.
 
     Raises
     ------
     DataError
-        Says how many of the batch.
+        The message gives their number in the batch.
     """
     values = as_numpy(numbers)
     with np.errstate(invalid="ignore"):
@@ -163,12 +163,12 @@ def refuse_huge(numbers: Any, *, where: str, name: str) -> None:
 
 
 def number_column(array: Any, *, where: str, name: str) -> Any:
-    """Numbers as float64, from any numeric type or from text; null where there is none.
+    """Return numbers as float64, from any numeric type or from text; null if missing.
 
     Raises
     ------
     DataError
-        A text is not a number; says how many of the batch.
+        A text is not a number. The message gives the number of such rows in the batch.
     """
     if not is_text(array.type):
         return array.cast(pa.float64(), safe=False)

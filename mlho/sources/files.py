@@ -1,4 +1,4 @@
-"""The input files of a table: a file, a folder or a pattern, always in one order; on this machine's disks or elsewhere."""
+"""The input files of a table, given as a file, a folder or a pattern; in a fixed order, from local disks or remote storage."""
 
 import errno
 import os
@@ -30,24 +30,24 @@ _NOT_ALLOWED: Final = frozenset((errno.EACCES, errno.EPERM))
 
 
 class RemoteFile(ABC):
-    """An input that is not on this machine's disks, at one version of its content."""
+    """A remote input at one version of its content."""
 
     @property
     @abstractmethod
     def version(self) -> str:
-        """What tells this content from any other of the same name, such as an ETag."""
+        """Identifier of this version of the content, such as an ETag."""
 
     @abstractmethod
     def open(self) -> BinaryIO:
-        """Open it for reading and seeking; reads raise ``InputChanged`` once it has another version."""
+        """Open it for reading and seeking. Reads raise ``InputChanged`` if the version has changed."""
 
 
 class RemoteRoot(ABC):
-    """A place of tables that is no folder of this machine, such as a prefix of a bucket."""
+    """A remote location of tables, such as a prefix of a bucket."""
 
     @abstractmethod
     def find(self, pattern: str) -> "Found":
-        """Do what :func:`find_inputs` does."""
+        """Same as :func:`find_inputs`."""
 
 
 type DataRoot = Path | RemoteRoot
@@ -60,11 +60,11 @@ class InputFile:
     Attributes
     ----------
     key : str
-        POSIX path relative to the data's root: its name in manifests, ledgers and messages.
+        POSIX path relative to the data root, used in manifests, ledgers and messages.
     path : Path or RemoteFile
-        Where it is on this machine, or how it is read from elsewhere.
+        Local path, or reader of the remote object.
     size : int
-        Bytes.
+        Size in bytes.
     """
 
     key: str
@@ -73,60 +73,60 @@ class InputFile:
 
     @property
     def format(self) -> Format:
-        """How it is read, by its suffix."""
+        """File format, derived from the suffix."""
         own = format_of(self.key)
         assert own is not None, "an input has a known format"
         return own
 
     @property
     def is_parquet(self) -> bool:
-        """Whether it is read as Parquet; else as text."""
+        """Whether the file is Parquet; otherwise it is text."""
         return self.format.delimiter is None
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a pattern names: the inputs, and the names of the files beside them that are left out with a warning."""
+    """Inputs matched by a pattern, and names of other files that are left out with a warning."""
 
     files: list[InputFile]
     left_out: tuple[str, ...] = ()
 
 
 def find_inputs(root: DataRoot, pattern: str) -> Found:
-    """Files that a table consists of, sorted by key, and what is left out.
+    """Return the files of a table, sorted by key, and the files left out.
 
     Parameters
     ----------
     root : Path or RemoteRoot
-        The folder, or the place elsewhere, that ``data.uri`` names.
+        Folder or remote location given by ``data.uri``.
     pattern : str
-        Relative to it: a file, a folder (read recursively, linked folders too), or a glob pattern such as
-        ``events/*/part-*.parquet``. Which names count is said in :mod:`mlho.sources.names`.
+        Relative to the root: a file, a folder (read recursively, including linked folders), or a glob pattern such as
+        ``events/*/part-*.parquet``. :mod:`mlho.sources.names` defines which names are read.
 
     Raises
     ------
     DataError
-        Nothing is there, a format is not known, the pattern leaves the root, or a file would count twice.
+        No file matches, a format is unknown, the pattern leaves the root, or a file would be read twice.
     StoreUnavailable
-        A folder cannot be read now.
+        A folder is temporarily unreadable.
     """
     if isinstance(root, RemoteRoot):
         return root.find(pattern)
     start = root.joinpath(*fixed_part(pattern))
     there = {*_marks_above(root, pattern), *_keys_there(root, start, pattern)}
-    if not there and not has_glob(pattern):  # else the key of the file, or an error that it is not there
+    if not there and not has_glob(pattern):  # otherwise the key of the file, or an error
         raise nothing_there(pattern, is_folder=True)
     selection = select_keys(there, pattern)
     return Found(_opened(root, selection.found), selection.left_out)
 
 
 def list_inputs(root: DataRoot, pattern: str) -> list[InputFile]:
-    """Files that a table consists of, sorted by key; see :func:`find_inputs`."""
+    """Return the files of a table, sorted by key; see :func:`find_inputs`."""
     return find_inputs(root, pattern).files
 
 
 def _marks_above(root: Path, pattern: str) -> Iterator[str]:
-    """Keys that show a Delta, Hudi or Iceberg table in the folder that is read or in one above it."""
+    """Yield keys that indicate a Delta, Hudi or Iceberg table in the folder that is read or in a parent folder."""
     parts = fixed_part(pattern)
     for n in range(len(parts) + 1):
         for prefix in lake_marks("/".join(parts[:n])):
@@ -142,7 +142,7 @@ def _marks_above(root: Path, pattern: str) -> Iterator[str]:
 
 
 def _keys_there(root: Path, start: Path, pattern: str) -> Iterator[str]:
-    """Keys of all files that a pattern may name, and of the marks of tables that keep a list of their files."""
+    """Yield the keys of all files that a pattern may match, and of markers of Delta, Hudi and Iceberg tables."""
     try:
         is_folder = stat.S_ISDIR(start.stat().st_mode)
     except OSError as error:
@@ -154,7 +154,7 @@ def _keys_there(root: Path, start: Path, pattern: str) -> Iterator[str]:
 
 
 def _walk(root: Path, start: Path, pattern: Sequence[str]) -> Iterator[str]:
-    """Keys below a folder; linked folders are followed, unless they lead back."""
+    """Yield the keys below a folder. Symbolic links to folders are followed; a cycle is an error."""
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(start, frozenset())]
     while waiting:
         folder, above = waiting.pop()
@@ -189,7 +189,7 @@ def _leads_back(key: str) -> DataError:
 
 
 def _opened(root: Path, keys: Sequence[str]) -> list[InputFile]:
-    """Inputs of these keys; each file once."""
+    """Return the inputs with these keys; the same file under two keys is an error."""
     files: list[InputFile] = []
     key_of: dict[tuple[int, int], str] = {}
     for key in keys:

@@ -1,4 +1,4 @@
-"""The sources that there are, by the name that ``data.source`` of a specification gives them."""
+"""Registry of sources by their name in ``data.source``."""
 
 from typing import Final
 
@@ -11,12 +11,12 @@ SOURCES: Final = (NATIVE, DBMART)
 
 
 def source_named(name: str) -> Source:
-    """Source of this name, as ``data.source`` of the specification says it.
+    """Return the source with this name in ``data.source`` of the specification.
 
     Raises
     ------
     SpecError
-        There is no such source.
+        The source is unknown.
     """
     for source in SOURCES:
         if source.name == name:

@@ -1,4 +1,4 @@
-"""Lines of a text table against its rows: a stray quote makes one field of many rows, and no reader complains."""
+"""Comparison of the lines and rows of a text table, to detect a stray quote that swallows rows without a parser error."""
 
 import csv
 from io import RawIOBase, TextIOWrapper
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def text_stream(file: InputFile) -> Any:
-    """An Arrow stream of a text file's bytes, decompressed."""
+    """Return an Arrow stream of the decompressed bytes of a text file."""
     source = str(file.path) if isinstance(file.path, Path) else file.path.open()
     return pa.input_stream(source, compression=file.format.compression)
 
 
 class LineCounter(RawIOBase):
-    """A stream that passes on another and counts its lines."""
+    """A stream wrapper that counts lines."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -50,20 +50,20 @@ class LineCounter(RawIOBase):
 
     @property
     def n_lines(self) -> int:
-        """Lines so far, the last one also without an end."""
+        """Number of lines so far, including an unterminated last line."""
         return (self._line_feeds or self._carriage_returns) + (self._last not in (b"\n", b"\r", b""))
 
 
 def refuse_swallowed_rows(file: InputFile) -> None:
-    """Refuse a file in which a quoted field holds whole rows; texts with line breaks are no fault.
+    """Refuse a file in which a quoted field contains whole rows; texts with line breaks are valid.
 
-    A field with m line breaks has swallowed m rows if it holds at least m times as many separators as a row has. This goes through
-    the file row by row, and is called only where lines and rows differ.
+    A field with m line breaks has swallowed m rows if it contains at least m times as many separators as a row. The file is
+    read row by row, and only if the numbers of lines and rows differ.
 
     Raises
     ------
     DataError
-        Names the line in which the field begins.
+        The message names the line in which the field begins.
     """
     delimiter = file.format.delimiter
     assert delimiter is not None
@@ -80,7 +80,7 @@ def refuse_swallowed_rows(file: InputFile) -> None:
                 if n_breaks > 0 and any(_holds_rows(field, n_columns - 1, delimiter) for field in row):
                     raise _swallowed(file, line + 1, n_breaks)
                 line = rows.line_num
-        except csv.Error:  # a field longer than the reader allows
+        except csv.Error:  # field longer than the limit of the reader
             raise _swallowed(file, line + 1, rows.line_num - line) from None
 
 

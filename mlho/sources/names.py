@@ -1,7 +1,7 @@
-"""Names of input files: which of them a table consists of, which are left out, and which are refused. Pure.
+"""Classification of input file names: read, left out, or refused. Pure functions.
 
-A folder and a bucket follow the same rules. Of a folder that is read whole, nothing is skipped silently but hidden files
-and the marks of programs that write tables: another file is read, left out with a warning, or refused.
+Folders and buckets follow the same rules. When a whole folder is read, only hidden files and the markers of programs that
+write tables are skipped silently. Any other file is read, left out with a warning, or refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,15 +16,15 @@ from mlho.printable import has_control, shown
 
 _PARQUET: Final = (".parquet", ".pq", ".parq")
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
-_COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of text; Arrow reads no .xz
+_COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # for text; Arrow cannot read .xz
 FORMATS: Final = "Parquet (.parquet, .pq, .parq), CSV or TSV (.csv, .tsv, and with .gz, .bz2 or .zst)"
 GLOB_MARKS: Final = "*?["
-_LONGEST: Final = 1024  # characters of a pattern; as long as a key of object storage may be
+_LONGEST: Final = 1024  # maximum characters of a pattern, as for keys of object storage
 
-# Written beside tables by Spark, Hive, Databricks and Arrow, and never rows.
+# Marker files of Spark, Hive, Databricks and Arrow. They contain no rows.
 _MARKS: Final = ("_success", "_metadata", "_common_metadata")
 _MARK_PREFIXES: Final = ("_committed_", "_started_")
-# Beside data by people. What is of no such kind, and cannot be read, may hold rows and is refused.
+# Documents and other non-tables. A file of any other unreadable kind may contain rows and is refused.
 _NO_TABLES: Final = frozenset(
     (".md", ".rst", ".pdf", ".html", ".htm", ".doc", ".docx", ".yaml", ".yml", ".log", ".crc", ".md5", ".sha1",
      ".sha256", ".png", ".jpg", ".jpeg", ".svg", ".sql", ".py", ".r", ".sh")
@@ -35,14 +35,14 @@ _DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is read.
+    """The format of a file.
 
     Attributes
     ----------
     delimiter : str or None
-        What separates the fields of text; ``None`` for Parquet.
+        Field separator of text; ``None`` for Parquet.
     compression : str or None
-        Arrow's name of it.
+        Name of the compression in Arrow.
     """
 
     delimiter: str | None
@@ -51,14 +51,14 @@ class Format:
 
 @dataclass(frozen=True)
 class Selection:
-    """Keys of one table, sorted: what is read, and what is left out with a warning."""
+    """Keys of one table, sorted: those to read, and those left out with a warning."""
 
     found: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
 
 def format_of(key: str) -> Format | None:
-    """Format that a name's suffix says, in any case; ``None`` for one that is not read.
+    """Return the format given by a suffix, case-insensitive; ``None`` for an unsupported one.
 
     Examples
     --------
@@ -74,25 +74,25 @@ def format_of(key: str) -> Format | None:
 
 
 def select_keys(keys: Iterable[str], pattern: str) -> Selection:
-    """Of all keys of a place those that a pattern names.
+    """Select the keys that match a pattern.
 
     Parameters
     ----------
     keys : iterable of str
-        Relative to the place's root.
+        All keys of a location, relative to its root.
     pattern : str
-        A file, a folder (read recursively), or a glob pattern such as ``events/*/part-*.parquet``, in which ``**`` is any
+        A file, a folder (read recursively), or a glob pattern such as ``events/*/part-*.parquet``, in which ``**`` matches any
         number of folders.
 
     Returns
     -------
     Selection
-        At least one key is found. A file that is named is read whatever its name is.
+        At least one key is found. A file named explicitly is read regardless of its name.
 
     Raises
     ------
     DataError
-        None is there, or one may hold rows and cannot be read; or they belong to a Delta, Iceberg or Hudi table.
+        No key matches, a file may contain rows but is unreadable, or the files belong to a Delta, Iceberg or Hudi table.
     """
     wanted = split_pattern(pattern)
     name, there = "/".join(wanted), sorted(keys)
@@ -115,7 +115,7 @@ def select_keys(keys: Iterable[str], pattern: str) -> Selection:
 
 
 def split_pattern(pattern: str) -> tuple[str, ...]:
-    """Names of a pattern, one ``**`` for several in a row; a pattern that leaves the root is refused."""
+    """Split a pattern into names, merging repeated ``**``. Refuse a pattern that leaves the root."""
     if pattern.startswith("/") or ".." in pattern.split("/"):
         raise DataError(
             shown(pattern),
@@ -137,32 +137,32 @@ def split_pattern(pattern: str) -> tuple[str, ...]:
 
 
 def has_glob(text: str) -> bool:
-    """Tell whether a pattern, or a name in it, stands for several."""
+    """Tell whether a pattern contains wildcards."""
     return any(mark in text for mark in GLOB_MARKS)
 
 
 def fixed_part(pattern: str) -> tuple[str, ...]:
-    """Names of the folder above all that a pattern can name, or of the file or folder that it is."""
+    """Return the leading names without wildcards: a common folder, or the file or folder itself."""
     parts = split_pattern(pattern)
     first = next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))
     return parts[:first]
 
 
 def listing_prefix(pattern: str) -> str:
-    """The beginning of all keys that a pattern can name."""
+    """Return the common prefix of all keys that a pattern can match."""
     fixed = fixed_part(pattern)
     return "/".join(fixed) + ("/" if fixed and has_glob(pattern) else "")
 
 
 def is_worth_a_look(folder: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether a folder may hold what a pattern names, or what shows that it is an Iceberg table."""
+    """Tell whether a folder may contain matches of a pattern, or metadata of an Iceberg table."""
     if folder[-1].startswith(".") and folder[-1] not in pattern:
         return False
     return folder[-1] == _ICEBERG or _may_lead(folder, pattern)
 
 
 def _may_lead(folder: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether a folder is on the way to what a pattern names, or below a folder that matches."""
+    """Tell whether a folder may contain a match, or lies below a matching folder."""
     for own, wanted in zip(folder, pattern, strict=False):
         if wanted == "**":
             return True
@@ -172,7 +172,7 @@ def _may_lead(folder: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def nothing_there(pattern: str, *, is_folder: bool) -> DataError:
-    """The error for a pattern that names no input."""
+    """Return the error for a pattern without a match."""
     return DataError(
         shown(pattern),
         "the table has no file" if is_folder else "no such file or folder",
@@ -183,23 +183,23 @@ def nothing_there(pattern: str, *, is_folder: bool) -> DataError:
 
 
 def is_lake_folder(name: str) -> bool:
-    """Tell whether a folder's name is the log of a Delta or a Hudi table."""
+    """Tell whether a folder name is the log of a Delta or Hudi table."""
     return name in (_DELTA, _HUDI)
 
 
 def lake_marks(folder: str) -> tuple[str, ...]:
-    """Prefixes of the keys by which a folder would be the root of a Delta, Hudi or Iceberg table."""
+    """Return key prefixes that identify a folder as the root of a Delta, Hudi or Iceberg table."""
     above = f"{folder}/" if folder else ""
     return tuple(f"{above}{name}/" for name in (_DELTA, _HUDI, _ICEBERG))
 
 
 def is_iceberg_file(name: str) -> bool:
-    """Tell whether a file in a folder ``metadata`` is Iceberg's."""
+    """Tell whether a file in a folder ``metadata`` belongs to an Iceberg table."""
     return name.endswith(".metadata.json") or name == "version-hint.text"
 
 
 def _lake_root(key: str) -> str | None:
-    """Folder of the table to whose log or metadata a key belongs; empty for the place itself."""
+    """Return the folder of the table to whose log or metadata a key belongs; empty for the root."""
     parts = key.split("/")
     for n, part in enumerate(parts[:-1]):
         if is_lake_folder(part) or (part == _ICEBERG and n == len(parts) - 2 and is_iceberg_file(parts[-1])):
@@ -208,7 +208,7 @@ def _lake_root(key: str) -> str | None:
 
 
 def _refuse_lake(key: str, roots: AbstractSet[str]) -> None:
-    """Refuse a file of a table that keeps a list of its valid files: stale ones, read by their names, would count again."""
+    """Refuse files of a table with a list of valid files, because stale files would be read as well."""
     root = next((own for own in roots if not own or key.startswith(f"{own}/")), None)
     if root is not None:
         raise DataError(
@@ -221,7 +221,7 @@ def _refuse_lake(key: str, roots: AbstractSet[str]) -> None:
 
 
 def _checked(key: str) -> str:
-    """A key whose file is to be read, if it can be."""
+    """Return a key to read, or raise an error if its file is unreadable."""
     if has_control(key):
         raise DataError(
             shown(key),
@@ -244,14 +244,14 @@ def _checked(key: str) -> str:
 
 
 def _is_aside(parts: Sequence[str]) -> bool:
-    """Tell whether a name, seen from the folder or pattern that was asked for, is hidden, or a mark of a writer."""
+    """Tell whether a name, relative to the requested folder or pattern, is hidden or a marker of a writer."""
     name = parts[-1].lower()
     is_mark = name in _MARKS or name.startswith(_MARK_PREFIXES)
     return is_mark or any(part.startswith(".") for part in parts)
 
 
 def _is_left_out(parts: Sequence[str]) -> bool:
-    """Tell whether a name is that of work in progress or of a file of people: no table."""
+    """Tell whether a name denotes work in progress or a document, which is not a table."""
     if any(part.startswith("_") for part in parts):
         return True
     name = PurePosixPath(parts[-1].lower())
@@ -259,12 +259,12 @@ def _is_left_out(parts: Sequence[str]) -> bool:
 
 
 def _is_matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a pattern matches a key or a folder above it."""
+    """Whether a pattern matches a key or one of its parent folders."""
     return any(_glob_matches(parts[:n], pattern) for n in range(1, len(parts) + 1))
 
 
 def _glob_matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether names match a pattern name by name; ``**`` stands for any number of them."""
+    """Whether names match a pattern one by one; ``**`` matches any number of names."""
     reached = {0}
     for own in pattern:
         if own == "**":

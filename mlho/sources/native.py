@@ -1,4 +1,4 @@
-"""Our own layout: every column has the name that :mod:`mlho.tables` gives it."""
+"""Our own layout, with the column names of :mod:`mlho.tables`."""
 
 from typing import Final
 

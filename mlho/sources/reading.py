@@ -1,7 +1,7 @@
-"""Open one file of a table and read columns of it, batch by batch, in bounded memory; Parquet and CSV alike.
+"""Reading of columns of one file, batch by batch and in bounded memory, for Parquet and CSV.
 
-Arrow's own messages quote the values that they stumble over. Nothing of them goes into an error of ours, and the cause
-is cut off (``from None``), because a traceback would print it.
+Arrow's messages quote offending values. They are therefore not included in our errors, and the cause is suppressed
+(``from None``), because a traceback would print it.
 """
 
 import csv
@@ -21,43 +21,43 @@ from mlho.sources.lines import LineCounter, refuse_swallowed_rows, text_stream
 
 # Compressed bytes held per column while a row group streams; larger reads were not faster.
 _PARQUET_BUFFER_BYTES: Final = 1 << 18
-# Arrow reads up to 32 blocks ahead, whatever it is told: with 8 MiB a worker took 467 MB for a file of 355 MB, with this
-# size 197 MB, and less time.
+# Arrow reads up to 32 blocks ahead, which cannot be configured: with 8 MiB a worker used 467 MB for a file of 355 MB, with
+# this size 197 MB, and less time.
 _CSV_BLOCK_BYTES: Final = 2 << 20
-_HEADER_BYTES: Final = 1 << 20  # a first line longer than this is no header
+_HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 
 
 class TableFile(Protocol):
-    """A file of a table: what columns it has, and their rows."""
+    """A file of a table: its columns and rows."""
 
     @property
     def column_names(self) -> Sequence[str]:
-        """Columns, in the file's order."""
+        """Columns in file order."""
 
     def type_of(self, column: str) -> Any:
-        """Arrow type of a column; in CSV always string."""
+        """Arrow type of a column; always string for CSV."""
 
     def batches(
         self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
     ) -> Iterator[pa.RecordBatch]:
-        """Rows in batches of at most ``batch_rows``; text columns among ``dictionaries`` come dictionary-encoded."""
+        """Yield rows in batches of at most ``batch_rows``; text columns among ``dictionaries`` are dictionary-encoded."""
 
 
 def open_table(file: InputFile, *, missing_texts: tuple[str, ...] = ("",)) -> TableFile:
-    """Open a file of a table and read its header only.
+    """Open a file of a table and read only its header.
 
     Parameters
     ----------
     file : InputFile
-        Parquet or CSV, by its suffix.
+        Parquet or CSV, according to its suffix.
     missing_texts : tuple of str
-        In CSV: unquoted fields that mean "missing".
+        For CSV: unquoted fields that mean "missing".
 
     Raises
     ------
     DataError
-        The file cannot be read, or is not what its suffix says.
+        The file is unreadable, or its content does not match its suffix.
     """
     if file.is_parquet:
         return _open_parquet(file)
@@ -65,7 +65,7 @@ def open_table(file: InputFile, *, missing_texts: tuple[str, ...] = ("",)) -> Ta
 
 
 def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
-    """Read columns of a file whole, for the tables that are small: one Arrow array each, all of one length."""
+    """Read whole columns of a file, for small tables: one Arrow array per column, all of equal length."""
     batches = list(table.batches(columns))
     return {
         name: one_array(pa.chunked_array([b.column(name) for b in batches], type=table.type_of(name)))
@@ -122,7 +122,7 @@ class _CsvTable:
     ) -> Iterator[pa.RecordBatch]:
         from pyarrow import csv as arrow_csv
 
-        if not self.has_rows:  # Arrow refuses a header without a line break
+        if not self.has_rows:  # Arrow rejects a header without a line break
             return
         bad_rows: list[tuple[int | None, int, int]] = []
 
@@ -166,7 +166,7 @@ def _open_parquet(file: InputFile) -> TableFile:
 
 
 def parquet_rows(file: InputFile) -> int:
-    """Return the rows of a Parquet file, from its footer."""
+    """Return the number of rows of a Parquet file, from its footer."""
     import pyarrow.parquet as pq
 
     with _read_errors(file, "Parquet"), pq.ParquetFile(_arrow_file(file)) as parquet:
@@ -174,7 +174,7 @@ def parquet_rows(file: InputFile) -> int:
 
 
 def text_sample(file: InputFile, n_bytes: int) -> tuple[bytes, bool]:
-    """Return the beginning of a text file, decompressed, and whether that is all of it."""
+    """Return the beginning of a text file, decompressed, and whether it is the whole file."""
     with _read_errors(file, "CSV"), text_stream(file) as stream:
         return stream.read(n_bytes), not stream.read(1)
 
@@ -191,7 +191,7 @@ def _refuse_repeated(file: InputFile, names: Sequence[str], *, remedy: str) -> N
 
 
 def _arrow_file(file: InputFile) -> Any:
-    """What Arrow opens: a path, or a Python file over requests."""
+    """Return the argument for Arrow: a path, or a Python file over range requests."""
     return file.path if isinstance(file.path, Path) else pa.PythonFile(file.path.open(), mode="r")
 
 
@@ -221,7 +221,7 @@ def _open_csv(file: InputFile, missing_texts: tuple[str, ...]) -> TableFile:
 def _read_errors(
     file: InputFile, layout: str, bad_rows: Sequence[tuple[int | None, int, int]] = ()
 ) -> Iterator[None]:
-    """Turn what a reader raises into an error that holds no value of the file."""
+    """Convert reader exceptions to errors that contain no value of the file."""
     try:
         yield
     except FileNotFoundError:
@@ -233,7 +233,7 @@ def _read_errors(
     except (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError) as error:
         if (
             isinstance(error, OSError) and error.errno
-        ):  # the machine's fault, not the file's; Arrow sets none for that
+        ):  # a fault of the machine, not of the file; Arrow sets no errno for the latter
             raise StoreUnavailable(f"{file.key}: cannot be read now ({error.strerror}). Try again.") from None
         if bad_rows:
             raise _ragged(file, bad_rows[0]) from None

@@ -1,6 +1,6 @@
-"""Times as microseconds since 1970 in UTC, from timestamps, dates and ISO 8601 text.
+"""Conversion of timestamps, dates and ISO 8601 text to microseconds since 1970 in UTC.
 
-A naive time is taken as UTC and never shifted; one with an offset is turned into UTC; a date is its midnight.
+A naive time is interpreted as UTC without a shift. A time with an offset is converted to UTC. A date is its midnight.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class Times:
     Attributes
     ----------
     microseconds : Arrow int64
-        Since 1970-01-01T00:00 UTC; null where there is none or it could not be read.
+        Since 1970-01-01T00:00 UTC; null if missing or unreadable.
     is_bad : Arrow bool or None
-        True where a time was given that cannot be read; None when there is no such row. Never null.
+        True for an unreadable time; None if there is no such row. Never null.
     is_date : Arrow bool
-        True where a date without a time of day was given (a date column, or ten characters of text). Never null.
+        True for a date without a time of day (a date column, or ten characters of text). Never null.
     """
 
     microseconds: Any
@@ -39,13 +39,13 @@ class Times:
 
 
 def read_times(array: Any) -> Times:
-    """Microseconds since 1970 (UTC) of a timestamp, date or text column.
+    """Convert a timestamp, date or text column to microseconds since 1970 (UTC).
 
     Parameters
     ----------
     array : Arrow array
         Timestamp of any unit and zone, date, text (plain or dictionary; ``YYYY-MM-DD``, then optionally ``T`` or a
-        space, ``HH:MM``, seconds with a fraction, and ``Z`` or an offset), or all null. Checked by the caller.
+        space, ``HH:MM``, seconds with a fraction, and ``Z`` or an offset), or all null. The caller checks the type.
     """
     if pa.types.is_null(array.type):
         array = array.cast(_MICROSECONDS)
@@ -57,9 +57,9 @@ def read_times(array: Any) -> Times:
 
 
 def cast_or_null(array: Any, type_: Any) -> Any:
-    """Cast each value, null where it cannot be: the same result whatever the neighbours are.
+    """Cast each value, or return null if it cannot be cast, independent of the other values.
 
-    Halving finds the unreadable ones, so that a column with few of them is nearly as fast as one without.
+    Bisection finds the unreadable values, so that a column with few of them is nearly as fast as one without.
     """
     try:
         return pc.cast(array, type_)
@@ -74,12 +74,12 @@ def cast_or_null(array: Any, type_: Any) -> Any:
 def _to_microseconds(array: Any) -> Any:
     unit = _MICROSECONDS if getattr(array.type, "tz", None) is None else pa.timestamp("us", array.type.tz)
     if pa.types.is_timestamp(array.type) and array.type.unit in ("us", "ns"):
-        return pc.cast(array, unit, safe=False).cast(pa.int64())  # nanoseconds are cut off
+        return pc.cast(array, unit, safe=False).cast(pa.int64())  # nanoseconds are truncated
     return cast_or_null(array, unit).cast(pa.int64())
 
 
 def _from_text(array: Any) -> Times:
-    """Read each distinct text once."""
+    """Parse each distinct text once."""
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     texts, indices = pc.utf8_trim_whitespace(array.dictionary.cast(pa.string())), array.indices
@@ -93,7 +93,7 @@ def _from_text(array: Any) -> Times:
 
 
 def _parse(texts: Any) -> Any:
-    """Read each text by itself: as a naive time, else as one with an offset, else null."""
+    """Parse each text independently: as a naive time, else as a time with an offset, else null."""
     try:
         return pc.cast(texts, _MICROSECONDS).cast(pa.int64())
     except pa.ArrowInvalid:
@@ -105,14 +105,14 @@ def _parse(texts: Any) -> Any:
 
 
 def _lost(array: Any, microseconds: Any) -> Any:
-    """Rows whose time is outside what microseconds can hold."""
+    """Rows whose time is outside the range of microseconds."""
     if array.null_count == microseconds.null_count:
         return None
     return _any_or_none(is_given(array) & ~is_given(microseconds))
 
 
 def _truths(array: Any) -> NDArray[np.bool_]:
-    """A boolean Arrow array with null as false."""
+    """Convert a boolean Arrow array, with null as false."""
     return as_numpy(array) & is_given(array)
 
 
