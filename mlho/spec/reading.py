@@ -37,7 +37,7 @@ R_NAMES: Final[Mapping[str, str]] = {
 
 
 # Sections of a custom resource that say how a cluster runs it, and nothing of what is computed.
-CLUSTER_ONLY: Final = ("desiredState", "workers")
+CLUSTER_ONLY: Final = ("desiredState", "ttlSecondsAfterFinished", "workers")
 
 # What to do with a document of another kind than the one that was asked for.
 _COMMANDS: Final[Mapping[str, str]] = {"TrainingRun": "mlho run", "ScoringRun": "mlho score"}

@@ -198,10 +198,23 @@ class Cluster:
         """Change some fields of an object."""
         return self._ask("PATCH", kind.path(namespace, name), body=dict(change), content=_MERGE)
 
-    def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        """Delete an object and, afterwards, what it owns; one that is gone is no error."""
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, found: Mapping[str, Any] | None = None
+    ) -> None:
+        """Delete an object and, afterwards, what it owns; one that is gone is no error.
+
+        With ``found``, the object as it was read: ``Conflict`` if it is another by now, or has changed.
+        """
+        body: dict[str, Any] = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": "Background",
+        }
+        if found is not None:
+            own = found["metadata"]
+            body["preconditions"] = {"uid": own["uid"], "resourceVersion": own["resourceVersion"]}
         try:
-            self._ask("DELETE", kind.path(namespace, name), {"propagationPolicy": "Background"})
+            self._ask("DELETE", kind.path(namespace, name), body=body)
         except NotFound:
             return
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from mlho.spec.scoring import ScoringSpec
 from mlho.spec.training import TrainingSpec
 from scheduler.api.cel_rules import RULES, add_rules
-from scheduler.api.resource import GROUP, VERSION, DesiredState, WorkersSpec
+from scheduler.api.resource import GROUP, VERSION, ClusterParts, DesiredState, WorkersSpec
 from scheduler.api.status import Status
 
 MAX_TEXT: Final = 1024
@@ -108,6 +108,8 @@ def resource_schema(kind: Kind) -> dict[str, Any]:
     """The structural schema of a kind, with its rules."""
     spec = structural(kind.spec)
     spec["properties"]["desiredState"] = dict(_DESIRED_STATE)
+    ttl = structural(ClusterParts)["properties"]["ttlSecondsAfterFinished"]
+    spec["properties"]["ttlSecondsAfterFinished"] = ttl
     workers = structural(WorkersSpec)
     spec["properties"]["workers"] = {**workers, "default": full_default(workers)}
     # A folder of the scheduler's own pod is nobody's data: in a cluster the address must be said.
@@ -256,6 +258,7 @@ def _columns(kind: Kind) -> list[dict[str, Any]]:
         ("Workers", "integer", ".status.workers.ready", 0),
         (kind.metric_title, "string", ".status.headline", 0),
         ("Reason", "string", ".status.reason", 0),
+        ("Duration", "string", ".status.duration", 0),
         ("Age", "date", ".metadata.creationTimestamp", 0),
         ("Run", "string", ".status.runId", 1),
         ("Message", "string", ".status.message", 1),

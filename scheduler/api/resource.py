@@ -31,6 +31,7 @@ _FACTORS: Final[Mapping[str, float]] = {
     "": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
 }  # fmt: skip
+MAX_TTL_SECONDS: Final = 31_622_400  # a leap year
 MIN_MEMORY: Final = "512Mi"  # a worker with the libraries loaded takes about 250 MiB before it does anything
 MIN_CPU: Final = "100m"
 
@@ -140,6 +141,8 @@ class ClusterParts(SpecPart):
     """Worker pods."""
     desired_state: DesiredState = DesiredState.RUNNING
     """What its owner wants of the run."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=MAX_TTL_SECONDS)] | None = None
+    """Seconds after the end of the run at which this resource is deleted; what the store holds stays. Without it, the resource stays, too."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ class Resource:
         The whole document, as if it had been read from a file.
     workers : WorkersSpec
     desired : DesiredState
+    ttl : int or None
+        Seconds after its end at which the resource is deleted.
     is_deleted : bool
         Deletion was asked for; the object is there only as long as a finalizer holds it.
     """
@@ -168,6 +173,7 @@ class Resource:
     spec: RunSpec | ScoringRunSpec
     workers: WorkersSpec
     desired: DesiredState
+    ttl: int | None = None
     is_deleted: bool = False
 
 
@@ -204,6 +210,7 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
         spec=validate_document(document, model, where=where),
         workers=parts.workers,
         desired=parts.desired_state,
+        ttl=parts.ttl_seconds_after_finished,
         is_deleted=metadata.get("deletionTimestamp") is not None,
     )
 
@@ -251,11 +258,14 @@ def to_resource(
     namespace: str,
     workers: WorkersSpec | None = None,
     desired: DesiredState = DesiredState.RUNNING,
+    ttl: int | None = None,
 ) -> dict[str, Any]:
     """The custom resource of a specification, as ``mlho submit`` creates it; what is default is left out."""
     plain: dict[str, Any] = spec.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if desired is not DesiredState.RUNNING:
         plain["desiredState"] = desired.value
+    if ttl is not None:
+        plain["ttlSecondsAfterFinished"] = ttl
     if workers is not None and workers != WorkersSpec():
         plain["workers"] = workers.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     metadata: dict[str, Any] = {"name": spec.metadata.name, "namespace": namespace}

@@ -166,6 +166,8 @@ class Status(SpecPart):
     """When the first worker took a task."""
     finished_at: Instant | None = None
     """When it succeeded, failed or was cancelled."""
+    duration: ShortText | None = None
+    """From ``startedAt`` to ``finishedAt``, for people, such as ``3m12s``."""
     failures: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
     """What it failed for, at most ten."""
     conditions: Annotated[
@@ -265,6 +267,23 @@ def fitted(plain: dict[str, Any]) -> dict[str, Any]:
 def cut(text: str, length: int) -> str:
     """A text of at most so many characters; one that was longer ends with an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def in_words(seconds: float) -> str:
+    """A time span for people, in its two largest units.
+
+    Examples
+    --------
+    >>> in_words(9), in_words(192), in_words(7260), in_words(2 * 86400)
+    ('9s', '3m12s', '2h1m', '2d')
+    """
+    rest, said = max(0, round(seconds)), ""
+    units = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+    first = next((place for place, (_, length) in enumerate(units) if rest >= length), len(units) - 1)
+    for name, length in units[first : first + 2]:
+        number, rest = divmod(rest, length)
+        said += f"{number}{name}" if number or not said else ""
+    return said
 
 
 def timestamp(moment: dt.datetime) -> str:

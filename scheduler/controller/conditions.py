@@ -19,11 +19,12 @@ from scheduler.api.status import (
     WorkerCounts,
     cut,
     get_condition,
+    in_words,
     is_true,
     set_condition,
     timestamp,
 )
-from scheduler.controller.observation import Drive, PodFacts, Quota, Seen
+from scheduler.controller.observation import Drive, PodFacts, Quota, Seen, parsed
 from scheduler.engine.rate import current_stage, in_all, share
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
@@ -150,9 +151,10 @@ def _closed(seen: Seen, status: Status) -> Status:
         found = get_condition(status.conditions, kind)
         if found is not None and (found.status == "True") != (kind in ENDED):
             status = _set(seen, status, kind, False, "Ended")
-    return status.model_copy(
-        update={"finished_at": timestamp(seen.now), "workers": _worker_counts(seen, status, 0, None)}
-    )
+    update = {"finished_at": timestamp(seen.now), "workers": _worker_counts(seen, status, 0, None)}
+    if status.started_at is not None:
+        update["duration"] = in_words((seen.now - parsed(status.started_at)).total_seconds())
+    return status.model_copy(update=update)
 
 
 def _accepted(seen: Seen) -> Status:

@@ -334,6 +334,8 @@ class Operator:
             self._queue.mark(uid, seconds=_LOOK_SECONDS)
         elif has_ended(decision.status):
             self._close(uid, known, seen)
+        if decision.is_expired:
+            self._cluster.delete(RUN_KINDS[obj["kind"]], namespace, obj["metadata"]["name"], found=obj)
 
     def _write(self, uid: str, obj: Object, known: Known, status: Status, events: list[Event]) -> None:
         wait = known.written_at + STATUS_SECONDS - time.monotonic()

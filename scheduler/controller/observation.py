@@ -155,6 +155,7 @@ class Asked:
     generation: int
     workers: WorkersSpec
     desired: DesiredState
+    ttl: int | None = None
 
     @classmethod
     def of(cls, resource: Resource) -> Self:
@@ -167,6 +168,7 @@ class Asked:
             generation=resource.generation,
             workers=resource.workers,
             desired=DesiredState.CANCELLED if resource.is_deleted else resource.desired,
+            ttl=resource.ttl,
         )
 
 

@@ -48,6 +48,8 @@ class Decision:
     delete : tuple of str
         Names of Jobs to delete.
     events : tuple of Event
+    is_expired : bool
+        The resource has outlived its end for as long as it asks, and is to be deleted.
     """
 
     status: Status
@@ -56,12 +58,13 @@ class Decision:
     make: Workers | None = None
     delete: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
+    is_expired: bool = False
 
 
 def decide(seen: Seen) -> Decision:
     """Decide what a run needs."""
     if has_ended(seen.status):
-        return Decision(seen.status, delete=_leftovers(seen))
+        return Decision(seen.status, delete=_leftovers(seen), is_expired=_seconds_left(seen) <= 0)
     wanted = seen.resource.desired
     if wanted is DesiredState.CANCELLED:
         return _finish(seen, Decision(cancelled(seen), is_cancelled=True, delete=_alive(seen)))
@@ -183,6 +186,13 @@ def _pause_left(seen: Seen) -> float:
         return 0.0
     pause = min(2.0 ** len(short), _MAX_PAUSE_SECONDS)
     return pause - (seen.now - max(short)).total_seconds()
+
+
+def _seconds_left(seen: Seen) -> float:
+    """Seconds until the resource of a run that has ended is to be deleted."""
+    if seen.resource.ttl is None or seen.status.finished_at is None:
+        return math.inf
+    return seen.resource.ttl - (seen.now - parsed(seen.status.finished_at)).total_seconds()
 
 
 def _leftovers(seen: Seen) -> tuple[str, ...]:

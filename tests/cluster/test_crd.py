@@ -351,12 +351,13 @@ def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
             "progress": "100%",
             "workers": {"ready": 3},
             "headline": "auroc 0.81",
+            "duration": "3m12s",
             "conditions": conditions,
         }
     )
     runs.patch_status(made, status.plain())
 
-    assert kubectl("get", "trun").split()[:7] == [
+    assert kubectl("get", "trun").split()[:8] == [
         "NAME",
         "PHASE",
         "STAGE",
@@ -364,9 +365,10 @@ def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
         "WORKERS",
         "METRIC",
         "REASON",
+        "DURATION",
     ]
-    assert kubectl("get", "trun").splitlines()[1].split()[:7] == [
-        "small", "Succeeded", "report", "100%", "3", "auroc", "0.81",
+    assert kubectl("get", "trun").splitlines()[1].split()[:8] == [
+        "small", "Succeeded", "report", "100%", "3", "auroc", "0.81", "3m12s",
     ]  # fmt: skip
     kubectl("wait", "--for=condition=Succeeded", "trun/small", "--timeout=5s")
     assert "small" in kubectl("get", "mlho")

@@ -34,6 +34,7 @@ FULL: Final[dict[str, Any]] = {
     "report": {"minCell": 11, "realProfiles": False},
     "workers": {"min": 0, "max": 4, "resources": {"cpu": 1, "memory": "2Gi"}},
     "desiredState": "Running",
+    "ttlSecondsAfterFinished": 604_800,
 }
 _LONG: Final = 20_000
 SCORING: Final[dict[str, Any]] = {

@@ -46,6 +46,7 @@ class OneCluster:
         self.deleted = threading.Event()
         self.ended = threading.Event()
         self.statuses: list[dict[str, Any]] = []
+        self.deletions: list[tuple[Kind, str, str]] = []
 
     def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
         """The runs; no worker has ever been there."""
@@ -67,6 +68,12 @@ class OneCluster:
         run = next(own for own in self.runs if own["metadata"]["uid"] == obj["metadata"]["uid"])
         version = str(1 + len(self.statuses))
         return {**run, **obj, "metadata": {**run["metadata"], "resourceVersion": version}}
+
+    def delete(self, kind: Kind, namespace: str, name: str, *, found: dict[str, Any]) -> None:
+        """Take out the only run that there is."""
+        assert found["metadata"]["resourceVersion"]
+        self.deletions.append((kind, namespace, name))
+        self.deleted.set()
 
     def create(self, kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
         """Take an Event in."""

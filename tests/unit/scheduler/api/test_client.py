@@ -1,14 +1,16 @@
 """The door to the Kubernetes API, against a server on the loopback interface that falls silent."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from kubernetes.client import Configuration
 
 from scheduler.api import client as door
-from scheduler.api.client import Cluster, ClusterUnavailable, Kind
+from scheduler.api.client import Cluster, ClusterUnavailable, Conflict, Kind
 
 
 @pytest.fixture
@@ -48,3 +50,37 @@ def test_a_watch_that_falls_silent_is_given_up_on_this_side(silent: Cluster, mon
     assert next(changes) == ("ADDED", {"metadata": {"uid": "a"}})
     with pytest.raises(ClusterUnavailable, match="does not answer"):
         next(changes)
+
+
+def test_an_object_that_was_found_is_deleted_only_as_it_was_found():
+    """Another one of the same name, or one that has changed, stays: the API server is told which is meant."""
+    asked: list[dict[str, Any]] = []
+
+    class _Handler(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            answer = b'{"kind": "Status", "message": "it has changed"}'
+            self.send_response(409 if "preconditions" in asked[-1] else 200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{server.server_address[1]}"
+    cluster = Cluster(configuration, namespace="ehr")
+
+    cluster.delete(Kind.JOB, "ehr", "w1")
+    with pytest.raises(Conflict):
+        cluster.delete(
+            Kind.TRAINING_RUN, "ehr", "a", found={"metadata": {"uid": "u", "resourceVersion": "7"}}
+        )
+    server.shutdown()
+    server.server_close()
+
+    options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+    assert asked == [options, options | {"preconditions": {"uid": "u", "resourceVersion": "7"}}]

@@ -50,6 +50,7 @@ TRAINING: dict[str, Any] = {
         "cohort": {"index": {"date": "2026-01-01"}},
         "workers": {"max": 8, "resources": {"cpu": 2, "memory": "4Gi"}},
         "desiredState": "Suspended",
+        "ttlSecondsAfterFinished": 3600,
     },
 }
 SCORING: dict[str, Any] = {
@@ -70,6 +71,7 @@ def test_a_resource_is_a_specification_with_workers_and_a_wish():
 
     assert (read.kind, read.namespace, read.name, read.generation) == ("TrainingRun", "ehr", "small", 3)
     assert read.desired is DesiredState.SUSPENDED
+    assert read.ttl == 3600
     assert (read.workers.max, read.workers.resources.cpu, read.workers.resources.memory) == (8, "2", "4Gi")
     assert str(read.spec.spec.cohort.index.date) == "2026-01-01"
     assert not read.is_deleted
@@ -79,10 +81,13 @@ def test_a_resource_is_a_specification_with_workers_and_a_wish():
 def test_there_and_back_is_the_same_run(obj: dict[str, Any]):
     """What ``mlho submit`` creates reads back as the specification, whose defaults are left out."""
     read = from_resource(obj)
-    made = to_resource(read.spec, namespace=read.namespace, workers=read.workers, desired=read.desired)
+    made = to_resource(
+        read.spec, namespace=read.namespace, workers=read.workers, desired=read.desired, ttl=read.ttl
+    )
     again = from_resource(made)
 
     assert (again.spec, again.workers, again.desired) == (read.spec, read.workers, read.desired)
+    assert again.ttl == read.ttl
     assert made["metadata"] == {"name": obj["metadata"]["name"], "namespace": "ehr"}
 
 
@@ -136,6 +141,8 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
         ({"validation": {"seed": 2**70}}, "a number is too large"),
         ({"cohort": {"index": {"column": "a\x1b[2J"}}}, "holds a control character"),
         ({"candidates": [{"classifier": "glmboost", "grid": {"nSteps": []}}]}, "the grid of nSteps is empty"),
+        ({"ttlSecondsAfterFinished": -1}, "ttlSecondsAfterFinished"),
+        ({"ttlSecondsAfterFinished": "7d"}, "ttlSecondsAfterFinished"),
         ({"desiredState": 5}, "desiredState: Input should be 'Running', 'Suspended' or 'Cancelled'"),
     ],
 )
@@ -213,7 +220,7 @@ def test_the_schema_has_the_fields_and_defaults_of_the_models(kind: Any):
     own = {name: node.get("default") for name, node in spec["properties"].items()}
     model = {field.alias or name: field for name, field in kind.spec.model_fields.items()}
 
-    assert set(own) == {*model, "workers", "desiredState"}
+    assert set(own) == {*model, "workers", "desiredState", "ttlSecondsAfterFinished"}
     for name, default in own.items():
         if name in model and default is not None:
             whole = model[name].annotation

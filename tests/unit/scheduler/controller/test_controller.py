@@ -13,6 +13,7 @@ import pytest
 
 from mlho.errors import SpecError
 from mlho.settings import Settings
+from scheduler.api.client import Kind
 from scheduler.controller import checks, controller
 from scheduler.controller.conditions import Event, EventReason
 from scheduler.controller.event_recorder import event_object
@@ -218,3 +219,26 @@ def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatc
 
     reasons = [own["conditions"][0]["reason"] for own in cluster.statuses[:40]]
     assert reasons == ["NotChecked"] * 20 + ["StoreUnavailable"] * 20
+
+
+def test_a_resource_that_has_outlived_its_end_is_deleted(tmp_path: Path):
+    """What the store holds of its run stays."""
+    ended = resource("old", is_accepted=True)
+    ended["spec"]["ttlSecondsAfterFinished"] = 60
+    moment = {"lastTransitionTime": "2026-01-01T12:00:00Z", "reason": "Succeeded", "observedGeneration": 1}
+    ended["status"] |= {
+        "phase": "Succeeded",
+        "finishedAt": "2026-01-01T12:00:00Z",
+        "conditions": [{"type": "Succeeded", "status": "True", **moment}],
+    }
+    kept = tmp_path / "runs" / "0123456789abcdef" / "result.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    cluster = OneCluster(ended)
+
+    with leading(cluster, SilentHome(tmp_path)):
+        wait_until(lambda: bool(cluster.deletions))
+
+    assert cluster.deletions == [(Kind.TRAINING_RUN, "ehr", "old")]
+    assert cluster.statuses == []
+    assert kept.read_text() == "{}"

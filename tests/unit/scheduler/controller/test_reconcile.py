@@ -338,6 +338,38 @@ def test_a_finished_run_says_what_came_out():
     assert decide(replace(after, now=NOW + dt.timedelta(seconds=30))).delete == ("w1",)
 
 
+@pytest.mark.parametrize(
+    ("ttl", "seconds", "is_expired"),
+    [(None, 10**9, False), (3600, 3599, False), (3600, 3600, True), (0, 0, True)],
+)
+def test_a_resource_is_deleted_some_time_after_its_end(ttl: int | None, seconds: int, is_expired: bool):
+    """Counted from its end, good or bad; never one that goes on, and never without having been asked."""
+    asked = replace(ASKED, ttl=ttl)
+    assert not decide(replace(SEEN, resource=asked, now=NOW + dt.timedelta(days=9))).is_expired
+    for end in (ConditionType.SUCCEEDED, ConditionType.FAILED):
+        seen = replace(SEEN, resource=asked, drive=replace(BUSY, end=end))
+        decision = decide(seen)
+        assert not decision.is_expired  # its end is written first
+
+        later = replace(again(seen, decision), drive=None, now=NOW + dt.timedelta(seconds=seconds))
+
+        assert decide(later).is_expired == is_expired
+
+
+def test_a_finished_run_says_how_long_it_took():
+    """From the first worker on; one that never had a worker says nothing."""
+    pods = (PodFacts("p", 1, is_ready=True),)
+    working = replace(SEEN, jobs=(job(1, 4),), pods=pods)
+    end = replace(BUSY, end=ConditionType.SUCCEEDED)
+    started = again(working, decide(working))
+    assert started.status.duration is None
+
+    later = decide(replace(started, drive=end, now=NOW + dt.timedelta(seconds=192)))
+
+    assert later.status.duration == "3m12s"
+    assert decide(replace(SEEN, drive=end)).status.duration is None
+
+
 def test_equal_facts_make_an_equal_status():
     """Nothing changes, nothing is written."""
     seen = replace(SEEN, jobs=(job(1, 4),), pods=(PodFacts("p", 1, is_ready=True),))
