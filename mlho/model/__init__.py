@@ -1,1 +1,1 @@
-"""The bundle: a model with all that it needs to be used and tested."""
+"""The model bundle, with everything needed to use and test the model."""

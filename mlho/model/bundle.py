@@ -1,4 +1,4 @@
-"""The bundle: a model with all that it needs to be used, explained and tested, in safe formats.
+"""The bundle: a model with everything needed to use, explain and test it, in safe file formats.
 
 Layout: ``bundle.json`` (see :mod:`mlho.model.document`), ``model/*`` (the classifier), ``tests/golden.json``, ``model_card.md`` and
 ``bundle.sha256``. Equal parts give equal bytes.
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 CARD: Final = "model_card.md"
 GOLDEN: Final = "tests/golden.json"
 _MODEL_FOLDER: Final = "model/"
-_N_NAMED = 5  # missing columns that an error names
+_N_NAMED = 5  # number of missing columns named in an error
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A loaded bundle: predicts from a feature matrix or from events, explains, and tests itself.
+    """A loaded bundle. It predicts from a feature matrix or from events, explains its predictions, and tests itself.
 
     Attributes
     ----------
@@ -49,14 +49,14 @@ class Bundle:
         ``bundle.json``.
     classifier : FittedClassifier
     demographics : DemographicsEncoder or None
-        Whose columns follow the features.
+        Encoder of the columns that follow the features.
     golden : GoldenRows
     card : str
         The model card, in Markdown.
     digest : str
-        SHA-256 (hexadecimal) of ``bundle.json``, and thereby of everything in the bundle.
+        SHA-256 (hexadecimal) of ``bundle.json``, which covers all files of the bundle.
     n_bytes : int
-        Of all files.
+        Total size of all files.
     """
 
     document: BundleDocument
@@ -69,7 +69,7 @@ class Bundle:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the model's columns: the features' ids, then the demographics'."""
+        """Names of the model's columns: feature ids, then demographic columns."""
         return self.document.columns
 
     @property
@@ -79,12 +79,12 @@ class Bundle:
 
     @property
     def thresholds(self) -> tuple[Threshold, ...]:
-        """On the calibrated probability: alert if and only if it is at least ``value``."""
+        """Thresholds on the calibrated probability. A sample raises an alert if and only if it is at least ``value``."""
         return self.document.thresholds
 
     @property
     def features(self) -> "pd.DataFrame":
-        """The feature dictionary, one row a feature, in the order of the columns."""
+        """The feature dictionary with one row per feature, in column order."""
         import pandas as pd
 
         names = [
@@ -106,32 +106,32 @@ class Bundle:
         Parameters
         ----------
         X : dense, SciPy sparse or DataFrame, shape (n_samples, n_columns)
-            In the order of :attr:`columns`. A DataFrame's columns are taken by name: any order, others ignored. 0 says that a
-            sample does not have a feature. Trees take NaN for a number that is not known, in the columns that
-            ``document.signature.matrix["valueColumns"]`` names; there zero is a value.
+            In the order of :attr:`columns`. Columns of a DataFrame are matched by name; others are ignored. 0 means that a sample
+            does not have a feature. For trees, NaN is an unknown number in the columns listed in
+            ``document.signature.matrix["valueColumns"]``; zero is a value there.
         calibrated : bool
-            False gives the classifier's own probabilities.
+            If False, return the uncalibrated probabilities of the classifier.
 
         Returns
         -------
         float64, shape (n_samples,)
-            Strictly between 0 and 1; to the last bit what training predicted, in whatever batches.
+            Strictly between 0 and 1; bit-identical to the predictions of training, for any batch size.
 
         Raises
         ------
         DataError
-            Columns are missing, or a cell is not a finite number, nor NaN in a column of values.
+            Columns are missing, or a cell is neither a finite number nor NaN in a value column.
         """
         probability = self.classifier.predict_proba(self._matrix(X))
         return np.asarray(self.calibrator.apply(probability)) if calibrated else probability
 
     def explain(self, X: Any) -> "pd.DataFrame":
-        """Return what each column adds to the log-odds of each row, before calibration.
+        """Return the contribution of each column to the log-odds of each row, before calibration.
 
         Returns
         -------
         DataFrame, shape (n_samples, n_columns + 1)
-            Columns are :attr:`columns` and ``intercept``; added from left to right they are the log-odds of the
+            Columns are :attr:`columns` and ``intercept``. Summed from left to right, they are the log-odds of the
             uncalibrated probability.
         """
         import pandas as pd
@@ -148,32 +148,32 @@ class Bundle:
         index: "pd.DataFrame | dt.date | None" = None,
         demographics: "pd.DataFrame | None" = None,
     ) -> "pd.DataFrame":
-        """Return scores of patients from their events, encoded by the code that encoded the training data.
+        """Score patients from their events, encoded by the same code as the training data.
 
         Parameters
         ----------
         events : DataFrame
-            ``patient_id``, ``time``, ``code`` and, where the bundle uses values, ``numeric_value``.
+            ``patient_id``, ``time``, ``code`` and, if the bundle uses values, ``numeric_value``.
         index : DataFrame, date or None
-            Whom to score and up to when: a table of ``patient_id`` and ``index_date``, one row a sample (patients
-            without events are scored too); one date for all patients in ``events`` and ``demographics``; or None, where the bundle has a
-            date of its own or none. A date includes its whole day, a timestamp (a datetime column) that instant.
+            The samples: a table of ``patient_id`` and ``index_date``, one row per sample (patients without events are
+            scored too); one date for all patients in ``events`` and ``demographics``; or None, if the bundle has its own
+            date or none. A date includes the whole day, a timestamp (a datetime column) data up to that instant.
         demographics : DataFrame, optional
-            ``patient_id`` and the columns that the bundle uses (required if it uses any); ``age`` is counted from
-            ``birth_date`` where there is no ``age``. One row a patient, or with a column ``index_date`` one a sample. Who
-            is not in it has unknown ones.
+            ``patient_id`` and the columns used by the bundle (required if there are any). ``age`` is computed from
+            ``birth_date`` if there is no column ``age``. One row per patient, or one per sample with a column
+            ``index_date``. Values of patients without a row are unknown.
 
         Returns
         -------
         DataFrame
             Sorted by (patient_id as text, index_date): ``patient_id``, ``index_date``, ``probability`` (calibrated),
             ``uncalibrated``, and ``alert: <rule>`` for each threshold. ``attrs`` holds ``unknown_codes`` and
-            ``unknown_code_rows`` (usable, but not known to the bundle: ignored) and ``ledger`` (rows by rule).
+            ``unknown_code_rows`` (usable rows whose code is not in the bundle: ignored) and ``ledger`` (rows by rule).
 
         Raises
         ------
         DataError
-            A column is missing or of a wrong type, or the index does not fit the bundle.
+            A column is missing or has a wrong type, or the index does not match the bundle.
         """
         from mlho.model.scoring import encode_events, score_table
 
@@ -186,9 +186,9 @@ class Bundle:
         index: "pd.DataFrame | dt.date | None" = None,
         demographics: "pd.DataFrame | None" = None,
     ) -> "pd.DataFrame":
-        """Return contributions as :meth:`explain`, for the samples of :meth:`predict_events` and in its order.
+        """Return the contributions of :meth:`explain` for the samples of :meth:`predict_events`, in the same order.
 
-        ``patient_id`` and ``index_date`` come first.
+        The first columns are ``patient_id`` and ``index_date``.
         """
         from mlho.model.scoring import encode_events, with_samples
 
@@ -196,7 +196,7 @@ class Bundle:
         return with_samples(encoded, self.explain(encoded.design))
 
     def run_tests(self) -> "list[BundleTest]":
-        """Run the tests that the bundle carries; a failed one is reported, not raised."""
+        """Run the self-tests of the bundle. A failure is reported, not raised."""
         from mlho.model.selftests import run_all
 
         return run_all(self)
@@ -204,7 +204,7 @@ class Bundle:
     def design(
         self, cells: "Sequence[Cells]", n_samples: int, extra: NDArray[np.float64] | None = None
     ) -> Any:
-        """Return the matrix that the classifier takes, from each feature's cells and the demographics' columns."""
+        """Build the classifier's input matrix from each feature's cells and the demographic columns."""
         from mlho.model.design import build_design, build_tree_design
 
         encodings = [feature.encoding for feature in self.document.features]
@@ -235,7 +235,7 @@ class Bundle:
                 expected="numbers in every cell",
                 got="text or other objects",
                 remedy="Use predict_events for events, or convert the columns to numbers.",
-            ) from None  # the cause quotes the cell
+            ) from None  # the cause contains the cell value
 
     def __repr__(self) -> str:
         return (
@@ -271,7 +271,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
     Parameters
     ----------
     folder : Path
-        New; or it holds this very bundle, and is left as it is. It appears only when it is whole.
+        A new folder, or one that contains this very bundle and is left unchanged. Writing is atomic.
     parts : BundleParts
 
     Returns
@@ -282,14 +282,14 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
     Raises
     ------
     BundleError
-        The parts do not fit each other, or the folder holds something else.
+        The parts are inconsistent, or the folder contains something else.
     """
     _check(parts)
     files = {_MODEL_FOLDER + name: content for name, content in parts.classifier.to_files().items()}
     files[GOLDEN] = canonical_json(_golden(parts).to_json())
     files[CARD] = model_card(parts).encode()
     document = document_bytes(parts, {name: facts_of(content) for name, content in files.items()})
-    parse_document(document, where=DOCUMENT)  # nothing is written that could not be read
+    parse_document(document, where=DOCUMENT)  # write only documents that can be read
     write_folder(folder, {**files, DOCUMENT: document, DIGEST: digest_line(document)})
     return facts_of(document).sha256
 
@@ -324,11 +324,11 @@ def _check(parts: BundleParts) -> None:
 def _has_value_columns(
     classifier: FittedClassifier, encodings: "Sequence[Encoding]", demographics: "DemographicsEncoder | None"
 ) -> bool:
-    """Tell whether a classifier's columns of values are those of its features and demographics."""
+    """Tell whether the value columns of a classifier match its features and demographics."""
     from mlho.model.design import value_columns
 
     is_value = classifier.value_columns
-    if is_value is None:  # then no number may be missing
+    if is_value is None:  # no number may be missing
         return demographics is None or not demographics.is_value.any()
     return np.array_equal(is_value, value_columns(encodings, demographics))
 
@@ -342,19 +342,19 @@ def _is_plain(value: object) -> bool:
 
 
 def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
-    """Load a bundle after everything in it has been verified.
+    """Load a bundle after verifying all of its files.
 
     Parameters
     ----------
     path : str or Path
-        The bundle's folder.
+        Folder of the bundle.
     digest : str, optional
-        The digest that it must have, for a caller who was told which bundle to use.
+        Expected digest, if the caller knows which bundle to use.
 
     Raises
     ------
     BundleError
-        A file is missing, damaged or unexpected, the schema or version is another, or the parts do not fit each other.
+        A file is missing, damaged or unexpected, the schema or version differs, or the parts are inconsistent.
 
     Examples
     --------

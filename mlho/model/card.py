@@ -1,4 +1,4 @@
-"""The model card: named sections in Markdown, with visible gaps where only people can write.
+"""The model card: named sections in Markdown, with placeholders for text that only people can write.
 
 References
 ----------
@@ -12,7 +12,7 @@ from mlho.model.parts import BundleParts, BundlePerformance
 from mlho.printable import printable
 from mlho.report.odds import odds_in_words
 
-#: Sections in order; those in ``WRITTEN_BY_PEOPLE`` hold text from ``BundleParts.notes``.
+#: Sections in order. The text of those in ``WRITTEN_BY_PEOPLE`` comes from ``BundleParts.notes``.
 SECTIONS: Final = (
     "Purpose",
     "Not for",
@@ -34,8 +34,8 @@ WRITTEN_BY_PEOPLE: Final[Mapping[str, str]] = {
     "Limits": "what is known to go wrong, and what was not examined",
     "Ethical considerations": "who may be harmed by a wrong or an unequal score, and what is done about it",
 }
-N_SHOWN: Final = 25  # features listed; all are in bundle.json
-_ACTED_ON: Final = (5, 10, 20, 30, 50)  # per cent: where the card gives the net benefit
+N_SHOWN: Final = 25  # features listed; bundle.json contains all
+_ACTED_ON: Final = (5, 10, 20, 30, 50)  # probabilities in per cent at which the card gives the net benefit
 _AT_THRESHOLDS: Final[Mapping[str, str]] = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -58,8 +58,8 @@ _NAMES: Final[Mapping[str, str]] = {
 def model_card(parts: BundleParts) -> str:
     """Return the card as Markdown; equal parts give equal text.
 
-    Sections of ``parts.notes`` stand where people write; a section without a note shows what it should say. The card is
-    part of the bundle's digest: to complete it, give the notes and write the bundle again.
+    Text from ``parts.notes`` fills the sections written by people; a section without a note shows a placeholder. The card is
+    part of the bundle's digest: to complete it, add the notes and write the bundle again.
     """
     title = f"# Model card: {_plain(parts.outcome)}, {parts.classifier.name}"
     aloud = (
@@ -144,7 +144,7 @@ def _performance(parts: BundleParts) -> str:
 
 
 def _net_benefit(judged: BundlePerformance) -> list[str]:
-    """Return the decision curve at a few probabilities."""
+    """Return the net benefit at a few threshold probabilities."""
     curve = judged.decision_curve
     at = [place for place, threshold in enumerate(curve["threshold"]) if round(100 * threshold) in _ACTED_ON]
     if not at:
@@ -161,7 +161,7 @@ def _net_benefit(judged: BundlePerformance) -> list[str]:
 
 
 def _winners(metrics: Mapping[str, Any], judged: BundlePerformance) -> list[str]:
-    """Return one line on the best candidate of each iteration, where it is not what was judged."""
+    """Return a line on the best candidate of each iteration, unless that is the evaluated procedure."""
     auroc = judged.winner_per_iteration.get("auroc")
     if auroc is None or auroc == metrics.get("auroc"):
         return []
@@ -243,7 +243,7 @@ def _lineage(parts: BundleParts) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that cannot break a table or start markup: descriptions come from data."""
+    """Escape text that could break a table or start markup, since descriptions come from data."""
     flat = printable(" ".join(text.split()))
     return "".join(f"\\{char}" if char in "|<>`*_[]\\" else char for char in flat)
 

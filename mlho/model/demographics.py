@@ -1,4 +1,4 @@
-"""Demographics of new patients, from a DataFrame, as the columns that the model has for them."""
+"""Encoding of new patients' demographics, from a DataFrame to the columns of the model."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -26,28 +26,28 @@ _NO_ROW = -1
 def demographics_block(
     encoder: DemographicsEncoder | None, samples: Samples, frame: "pd.DataFrame | None"
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.int64]]:
-    """Return the demographics' columns of each sample, and each patient's birth date.
+    """Return the demographic columns of each sample, and the birth date of each patient.
 
     Parameters
     ----------
     encoder : DemographicsEncoder or None
-        None: the model has no such columns.
+        None: the model has no demographic columns.
     samples : Samples
     frame : DataFrame or None
-        ``patient_id`` and the columns that the encoder names; ``age`` is counted from ``birth_date`` where there is no
-        ``age``. One row a patient; with a column ``index_date``, one a (patient, index date). Of patients who are not
-        in it nothing is known: medians, indicators and the level ``unknown``.
+        ``patient_id`` and the columns named by the encoder. ``age`` is computed from ``birth_date`` if there is no column
+        ``age``. One row per patient, or one per (patient, index date) with a column ``index_date``. Patients without a row
+        have unknown values: medians, indicators and the level ``unknown``.
 
     Returns
     -------
     block : float64, shape (n_samples, n_columns), or None
     birth_us : int64, shape (n_patients,)
-        Microseconds since 1970, ``NO_DATE`` where it is not known; the ledger finds events before birth by it.
+        Microseconds since 1970, ``NO_DATE`` if unknown. The ledger uses it to find events before birth.
 
     Raises
     ------
     DataError
-        The model needs demographics and there is no frame, a column is missing or of a wrong type, or rows of one
+        The model needs demographics and there is no frame, a column is missing or has a wrong type, or rows of one
         patient differ.
     """
     if frame is None:
@@ -71,7 +71,7 @@ def demographics_block(
 
 
 def _refuse_none(encoder: DemographicsEncoder | None) -> None:
-    """Refuse to score without demographics by oversight: a frame without rows says it on purpose."""
+    """Refuse to score without demographics by mistake. A frame without rows is explicit and accepted."""
     if encoder is not None and encoder.codes:
         names = ", ".join(code.name for code in encoder.codes)
         raise DataError(
@@ -101,7 +101,7 @@ def _births_of(
 
 
 def _keys(frame: "pd.DataFrame", patients: Sequence[str | None]) -> list[Any]:
-    """What a row is joined by: the patient, or the patient and the index date where the frame has one."""
+    """Return the join key of each row: the patient, or the patient and the index date if the frame has one."""
     if INDEX not in frame.columns:
         return list(patients)
     bounds, _ = index_bounds(frame, where=DEMOGRAPHICS_FRAME)
@@ -109,7 +109,7 @@ def _keys(frame: "pd.DataFrame", patients: Sequence[str | None]) -> list[Any]:
 
 
 def _rows(frame: "pd.DataFrame", patients: Sequence[str | None], samples: Samples) -> list[int]:
-    """Row of the frame for each sample; ``_NO_ROW`` where it has none."""
+    """Row of the frame for each sample; ``_NO_ROW`` if there is none."""
     rows: Mapping[Any, int] = {key: number for number, key in enumerate(_keys(frame, patients))}
     ids = [samples.patient_ids[number] for number in samples.patient_of]
     if INDEX not in frame.columns:
@@ -122,7 +122,7 @@ def _values(column: Sequence[Any], row_of: Sequence[int]) -> list[Any]:
 
 
 def _ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return ages as training counts them: whole days over 365.25; NaN where not known or negative."""
+    """Return ages as in training: whole days / 365.25; NaN if unknown or negative."""
     days = index_us // DAY_US - birth_us // DAY_US
     is_known = (birth_us != NO_DATE) & (days >= 0)
     return np.where(is_known, days / DAYS_PER_YEAR, np.nan)
@@ -134,12 +134,12 @@ def _refuse_contradictions(
     names: Sequence[str],
     born: NDArray[np.int64] | None,
 ) -> None:
-    """Refuse rows of one patient (and index date) that differ in a column that counts."""
+    """Refuse rows of one patient (and index date) that differ in a column in use."""
     first: dict[Any, tuple[Any, ...]] = {}
     columns = [frame[name].tolist() for name in names] + ([] if born is None else [born.tolist()])
     n_contradictions = 0
     for number, key in enumerate(_keys(frame, patients)):
-        # By their text, so that two missing values are equal.
+        # Compare texts, so that two missing values are equal.
         row = tuple(str(column[number]) for column in columns)
         n_contradictions += first.setdefault(key, row) != row
     if n_contradictions:

@@ -1,6 +1,6 @@
-"""The design matrix: features in their order, then the demographics, as training and scoring both build it.
+"""The design matrix, built identically in training and scoring: features in order, then demographics.
 
-Linear models take one in which absent is zero, trees one in which it is missing: see :mod:`mlho.method.classifiers.tree_matrix`.
+For linear models absent means zero, for trees missing: see :mod:`mlho.method.classifiers.tree_matrix`.
 """
 
 from collections.abc import Sequence
@@ -21,28 +21,28 @@ def build_design(
     n_samples: int,
     extra: NDArray[np.float64] | None = None,
 ) -> Any:
-    """Return the matrix that a linear model sees: one column a feature, then the columns of ``extra``.
+    """Build the matrix for a linear model: one column per feature, then the columns of ``extra``.
 
     Parameters
     ----------
     encodings : sequence of Encoding, length n_features
         Learned from training samples only.
     cells : sequence of Cells, length n_features
-        The cells of each feature's column, in the same order; samples count from 0 and rise.
+        Cells of each feature's column, in the same order; samples are numbered from 0, ascending.
     n_samples : int
-        Rows, those without any cell included.
+        Number of rows, including those without any cell.
     extra : float64, shape (n_samples, k), optional
-        Dense columns to put after the features: the demographics.
+        Dense columns after the features: the demographics.
 
     Returns
     -------
     scipy.sparse.csc_array of float64, shape (n_samples, n_features + k)
-        Canonical: rows rise within a column and no zero is stored, so that equal numbers have one form.
+        Canonical: row numbers ascend within a column and no zero is stored, so that equal matrices have equal arrays.
 
     Raises
     ------
     ValueError
-        Encodings and cells differ in number, or ``extra`` has other rows: a fault of the caller.
+        Encodings and cells differ in number, or ``extra`` has another number of rows: a programming error.
 
     Examples
     --------
@@ -64,28 +64,28 @@ def build_tree_design(
     is_value: NDArray[np.bool_],
     names: Sequence[str],
 ) -> Any:
-    """Return the matrix that trees see: the columns of :func:`build_design`, with nothing imputed or centred.
+    """Build the matrix for trees: the columns of :func:`build_design` without imputation or centring.
 
     Parameters
     ----------
     encodings, cells, n_samples
-        As :func:`build_design` takes them.
+        As for :func:`build_design`.
     extra : float64, shape (n_samples, k), optional
-        NaN in a column of values is a number that is not known.
+        NaN in a value column is an unknown number.
     is_value : bool, shape (n_features + k,)
-        The columns of values; see :func:`value_columns`.
+        Mask of the value columns; see :func:`value_columns`.
     names : sequence of str, length n_features + k
-        What an error calls the columns.
+        Names of the columns in errors.
 
     Returns
     -------
     scipy.sparse.csr_array of float32, shape (n_samples, n_features + k)
-        As :func:`mlho.method.classifiers.tree_matrix.tree_matrix` gives it.
+        Output of :func:`mlho.method.classifiers.tree_matrix.tree_matrix`.
 
     Raises
     ------
     DataError
-        A number is beyond float32; the error names its column.
+        A number exceeds float32; the error names its column.
     """
     from mlho.method.classifiers.tree_matrix import tree_matrix
 
@@ -97,7 +97,7 @@ def build_tree_design(
 def value_columns(
     encodings: Sequence[Encoding], demographics: DemographicsEncoder | None
 ) -> NDArray[np.bool_]:
-    """Return which columns of a design for trees hold values, bool, shape (n_features + k,)."""
+    """Return the mask of value columns of a design for trees, bool, shape (n_features + k,)."""
     features = np.array([encoding.is_value for encoding in encodings], np.bool_)
     return features if demographics is None else np.concatenate([features, demographics.is_value])
 
@@ -105,7 +105,7 @@ def value_columns(
 def _dense_columns(
     extra: NDArray[np.float64] | None, is_value: NDArray[np.bool_], n_samples: int
 ) -> list[_Column]:
-    """Stored cells of dense columns: numbers that are not NaN in columns of values, else those that are not zero."""
+    """Return the stored cells of dense columns: in value columns all numbers but NaN, elsewhere all non-zeros."""
     if extra is None:
         return []
     if extra.ndim != 2 or extra.shape[0] != n_samples:
@@ -116,12 +116,12 @@ def _dense_columns(
 
 
 def _csc(columns: Sequence[_Column], n_samples: int) -> Any:
-    from scipy.sparse import csc_array  # 0.4 s, and programs that only write bundles do without
+    from scipy.sparse import csc_array  # takes 0.4 s; programs that only write bundles do not need it
 
     indptr = np.zeros(len(columns) + 1, np.int64)
     np.cumsum([len(samples) for samples, _ in columns], out=indptr[1:])
     indices = np.concatenate([samples for samples, _ in columns] or [np.empty(0, np.int32)]).astype(np.int32)
     data = np.concatenate([numbers for _, numbers in columns] or [np.empty(0)])
-    # SciPy gives both index arrays one dtype; int32 keeps the kernels to one compiled form while it suffices.
+    # SciPy uses one dtype for both index arrays. int32, while it suffices, keeps one compiled form of the kernels.
     offsets = indptr.astype(np.int32) if indptr[-1] <= np.iinfo(np.int32).max else indptr
     return csc_array((data, indices, offsets), shape=(n_samples, len(columns)))

@@ -1,4 +1,4 @@
-"""``bundle.json``: the schema of a bundle, and its checks when one is read."""
+"""``bundle.json``: the schema of a bundle, and its validation on reading."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from mlho.model.parts import BundleFeature, BundlePart, BundleParts, BundlePerfo
 
 BUNDLE_SCHEMA: Final = "mlho.io/bundle/v1"
 FORMAT_VERSION: Final = 1
-_MAX_PROBLEMS = 5  # shown of a document that does not validate
+_MAX_PROBLEMS = 5  # maximum number of validation errors in a message
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -102,12 +102,12 @@ class BundleDocument(BundlePart):
 
 
 def document_bytes(parts: BundleParts, files: Mapping[str, FileFacts]) -> bytes:
-    """Return ``bundle.json``: sorted keys, exact floats, one value a line so that people can compare two.
+    """Return ``bundle.json`` with sorted keys, exact floats and one value per line, so that it can be compared with diff.
 
     Raises
     ------
     BundleError
-        The parts do not fit each other.
+        The parts are inconsistent.
     """
     try:
         document = _document(parts, files)
@@ -154,7 +154,7 @@ def _signature(parts: BundleParts) -> Signature:
 
 
 def _missing(parts: BundleParts) -> dict[str, Any]:
-    """What a cell of the matrix says that is not known."""
+    """Describe how the matrix represents unknown values."""
     is_value = parts.classifier.value_columns
     if is_value is None:
         return {"missing": "not allowed: 0 says absent"}
@@ -165,12 +165,12 @@ def _missing(parts: BundleParts) -> dict[str, Any]:
 
 
 def parse_document(content: bytes, *, where: str) -> BundleDocument:
-    """Return a ``bundle.json`` that has been checked.
+    """Parse and validate a ``bundle.json``.
 
     Raises
     ------
     BundleError
-        No JSON, another schema or version, or fields that do not fit; the message names fields, never their values.
+        Invalid JSON, another schema or version, or inconsistent fields. The message names fields, never their values.
     """
     try:
         plain = json.loads(content)

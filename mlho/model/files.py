@@ -1,6 +1,6 @@
-"""The files of a bundle: written the same way every time, and read only if all are there, unchanged, and none besides.
+"""The files of a bundle: written deterministically, and read only if all listed files are present, intact, and no others.
 
-``bundle.json`` lists every other file with its SHA-256; ``bundle.sha256`` holds that of ``bundle.json``, which is thereby the
+``bundle.json`` lists every other file with its SHA-256; ``bundle.sha256`` holds that of ``bundle.json``, which is therefore
 digest of the whole bundle.
 """
 
@@ -16,14 +16,14 @@ from mlho.errors import BundleError
 
 DOCUMENT: Final = "bundle.json"
 DIGEST: Final = "bundle.sha256"
-# A folder of ours and one plain name: no "..", no absolute path, nothing hidden.
+# One of our folders and a plain name: no "..", no absolute path, no hidden file.
 _FILE_NAME: Final = re.compile(r"(?:(?:model|tests)/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-MAX_DOCUMENT_BYTES: Final = 64 * 1024**2  # ten thousand features with long descriptions take a tenth of it
+MAX_DOCUMENT_BYTES: Final = 64 * 1024**2  # ten thousand features with long descriptions need a tenth of it
 _REMEDY = "Fetch the bundle again, or build it anew."
 
 
 class FileFacts(NamedTuple):
-    """What ``bundle.json`` says of a file."""
+    """Digest and size of a file listed in ``bundle.json``."""
 
     sha256: str
     n_bytes: int
@@ -35,22 +35,22 @@ def facts_of(content: bytes) -> FileFacts:
 
 
 def is_bundle_file(name: str) -> bool:
-    """Tell whether a file of this name may be listed in a bundle."""
+    """Tell whether a bundle may list a file with this name."""
     return _FILE_NAME.fullmatch(name) is not None and name not in (DOCUMENT, DIGEST)
 
 
 def digest_line(document: bytes) -> bytes:
-    """Return the content of ``bundle.sha256``, which ``sha256sum --check`` understands."""
+    """Return the content of ``bundle.sha256``, in the format of ``sha256sum --check``."""
     return f"{facts_of(document).sha256}  {DOCUMENT}\n".encode()
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files, or none: the folder appears when it is whole.
+    """Write all files atomically: the folder appears only when it is complete.
 
     Raises
     ------
     BundleError
-        The folder exists and holds something else. An equal bundle is left as it is.
+        The folder exists with other content. An equal bundle is left unchanged.
     """
     if folder.exists():
         if _holds(folder, files):
@@ -77,12 +77,12 @@ def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
 
 
 def read_document(folder: Path) -> bytes:
-    """Return ``bundle.json`` after its digest has been verified.
+    """Return ``bundle.json`` after verifying its digest.
 
     Raises
     ------
     BundleError
-        No bundle, or the digest does not match.
+        The folder is not a bundle, or the digest does not match.
     """
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder. Expected a bundle: a folder with {DOCUMENT}.")
@@ -106,7 +106,7 @@ def read_document(folder: Path) -> bytes:
 
 
 def _shown(digest_file: bytes) -> str:
-    """Return the digest of a digest file, or say that there is none: the content is not ours to print."""
+    """Return the digest in a digest file, or report that there is none, without printing foreign content."""
     match = re.fullmatch(rb"([0-9a-f]{64})  bundle\.json\n", digest_file)
     return match[1].decode() if match else "which holds no SHA-256"
 
@@ -117,7 +117,7 @@ def read_files(folder: Path, facts: Mapping[str, FileFacts]) -> dict[str, bytes]
     Raises
     ------
     BundleError
-        A file is missing, damaged, no plain file, or not listed.
+        A file is missing, damaged, not a regular file, or not listed.
     """
     found = _names_in(folder) - {DOCUMENT, DIGEST}
     missing, unexpected = sorted(set(facts) - found), sorted(found - set(facts))
@@ -146,7 +146,7 @@ def _verified(path: Path, facts: FileFacts) -> bytes:
 
 
 def _names_in(folder: Path) -> set[str]:
-    """Return the paths of all files, relative; a link or a device is refused, as it may lead out of the folder."""
+    """Return the relative paths of all files. Refuse links and devices, since a link may lead out of the folder."""
     names = set()
     for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):

@@ -1,4 +1,4 @@
-"""DataFrames of a notebook as what the encoding takes: a batch of events, and whom to score up to when."""
+"""Conversion of DataFrames to the input of the encoding: a batch of events, and the samples to score."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ NO_DATE: Final = np.iinfo(np.int64).min  # NaT
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Whom to score: (patient, index date), each once, sorted by the patient's id as text and by the date.
+    """Samples to score: distinct (patient, index date), sorted by the patient's id as text and by the date.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Samples:
         Sorted.
     patient_of : int32, shape (n_samples,)
     index_us : int64, shape (n_samples,)
-        The last microsecond since 1970 that counts; ``NO_BOUND`` without index date.
+        Last microsecond since 1970 that may be used; ``NO_BOUND`` without an index date.
     given_us : int64, shape (n_samples,)
-        The index date as it was given (a date's midnight); ``NO_DATE`` without.
+        Index date as given (midnight for a date); ``NO_DATE`` if there is none.
     """
 
     patient_ids: tuple[str, ...]
@@ -45,14 +45,14 @@ class Samples:
 
 
 def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: Kind) -> Any:
-    """Return a column as an Arrow array of a type that fits its kind.
+    """Return a column as an Arrow array of a type allowed for its kind.
 
     Raises
     ------
     DataError
-        Another type, or several kinds of things in one column; never a value.
+        The column has another type or mixed types. The message contains no value.
     """
-    if not len(frame):  # pandas gives an empty column any type
+    if not len(frame):  # an empty column can have any type in pandas
         return pa.nulls(0)
     try:
         array = pa.Array.from_pandas(frame[name])
@@ -63,7 +63,7 @@ def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: Kind) ->
             expected=kind.value,
             got="a mixed object column",
             remedy="Convert it to one type, for ids and codes with .astype(str).",
-        ) from None  # the cause quotes a value
+        ) from None  # the cause contains a value
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if not pa.types.is_null(array.type):
@@ -79,7 +79,7 @@ def events_batch(events: "pd.DataFrame", *, values: bool) -> Any:
     events : DataFrame
         ``patient_id``, ``time``, ``code``, and ``numeric_value`` if ``values``; other columns are ignored.
     values : bool
-        Whether the bundle reads numbers.
+        Whether the bundle uses numeric values.
     """
     have = [str(name) for name in events.columns]
     wanted = ["patient_id", "time", "code", *(["numeric_value"] if values else [])]
@@ -103,12 +103,12 @@ def _events_column(events: "pd.DataFrame", name: str) -> Any:
 
 
 def _known_type(array: Any) -> Any:
-    """Return a column of nulls (or of no rows) as text, which every column but numbers can be."""
+    """Cast a column of nulls (or without rows) to text, which is valid for every column but numbers."""
     return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
 
 def patient_texts(frame: "pd.DataFrame", *, where: str) -> list[str | None]:
-    """Return the patient of each row by the text of the id; None where there is none."""
+    """Return the text of each row's patient id; None if missing."""
     array = _known_type(arrow_column(frame, "patient_id", where=where, kind=Kind.PATIENT))
     ids = patient_column(array, where=where, name="patient_id")
     texts: list[str | None] = ids.cast(pa.string()).to_pylist()
@@ -116,18 +116,18 @@ def patient_texts(frame: "pd.DataFrame", *, where: str) -> list[str | None]:
 
 
 def samples_of_frame(index: "pd.DataFrame", *, has_dates: bool) -> Samples:
-    """Return the samples that a table of ``patient_id`` and ``index_date`` names; equal rows collapse.
+    """Return the samples of a table of ``patient_id`` and ``index_date``; equal rows are collapsed.
 
     Parameters
     ----------
     index : DataFrame
     has_dates : bool
-        False when the bundle knows no index date: then ``patient_id`` is all that is read.
+        False if the bundle has no index date; only ``patient_id`` is read then.
 
     Raises
     ------
     DataError
-        A column is missing or of a wrong type, or a row has no patient or no date.
+        A column is missing or has a wrong type, or a row has no patient or no date.
     """
     wanted = ["patient_id", *(["index_date"] if has_dates else [])]
     require_columns(INDEX_FRAME, [str(name) for name in index.columns], wanted, remedy="Rename or add it.")
@@ -141,9 +141,9 @@ def samples_of_frame(index: "pd.DataFrame", *, has_dates: bool) -> Samples:
 
 
 def index_bounds(frame: "pd.DataFrame", *, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the last microsecond that each row's ``index_date`` lets count, and the date as given.
+    """Return the last microsecond included by each row's ``index_date``, and the date as given.
 
-    A date counts to the end of its day, a timestamp up to that instant; ``NO_DATE`` where there is no readable one.
+    A date includes its whole day, a timestamp ends at that instant; ``NO_DATE`` if there is no readable date.
     """
     kind = LABELS.column("index_date").kind
     times = read_times(arrow_column(frame, "index_date", where=where, kind=kind))
@@ -153,7 +153,7 @@ def index_bounds(frame: "pd.DataFrame", *, where: str) -> tuple[NDArray[np.int64
 
 
 def samples_of(patients: Sequence[str], date: "dt.date | None") -> Samples:
-    """Return one sample a patient, all with one index date, or with none."""
+    """Return one sample per patient, with the common index date or none."""
     distinct = sorted(set(patients))
     if date is None:
         given, bound = NO_DATE, NO_BOUND
@@ -166,7 +166,7 @@ def samples_of(patients: Sequence[str], date: "dt.date | None") -> Samples:
 
 def _sorted_samples(patients: Sequence[str], given: NDArray[np.int64], index: NDArray[np.int64]) -> Samples:
     rows = sorted(set(zip(patients, index.tolist(), given.tolist(), strict=True)))
-    # A date and the last microsecond of its day are one sample.
+    # A date and the last microsecond of its day are the same sample.
     rows = [row for number, row in enumerate(rows) if not number or row[:2] != rows[number - 1][:2]]
     ids = sorted({patient for patient, _, _ in rows})
     number_of = {patient: number for number, patient in enumerate(ids)}

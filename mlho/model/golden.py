@@ -1,7 +1,7 @@
-"""Golden rows: synthetic samples whose scores are stored in the bundle, so that it can be tested wherever it goes.
+"""Golden rows: synthetic samples with stored scores, so that a bundle can be tested on any machine.
 
-They are drawn column by column, each on its own, from figures that are coarsened first: no row is a patient's, no
-combination of columns is one that was seen, and no figure rests on fewer patients than the smallest cell allowed.
+Columns are drawn independently from coarsened statistics. No row belongs to a patient, no combination of columns is
+taken from the data, and no statistic is based on fewer patients than the smallest permitted cell.
 """
 
 import json
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from mlho.errors import BundleError
 
 GOLDEN_SCHEMA: Final = "mlho.io/golden/v1"
-N_DRAWN: Final = 32  # rows drawn; every other one as dense as can be, so that rare features are exercised too
-MAX_EDGES: Final = 256  # columns that get rows of their own: the first ones, which the ranking picked first
+N_DRAWN: Final = 32  # rows drawn; every second one is dense, so that rare features are tested too
+MAX_EDGES: Final = 256  # columns with separate rows: the highest-ranked ones
 QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-_DENSE_SHARE = 0.5  # of the columns of a dense row that are drawn
+_DENSE_SHARE = 0.5  # share of columns drawn in a dense row
 
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """What is known of a column for drawing it.
+    """Coarse statistics of a column, from which synthetic values are drawn.
 
     Attributes
     ----------
     prevalence : float in [0, 1]
-        Share of patients with a stored number, to three decimals and never of fewer than ``min_cell``.
+        Share of patients with a stored number, rounded to three decimals, based on at least ``min_cell`` patients.
     quantiles : tuple of float, not empty
-        Of the stored numbers (in a column of values zero can be one), to two significant digits; only those with ``min_cell`` patients or more on either
-        side. Where none has: (1.0,), which is nobody's number.
+        Quantiles of the stored numbers (including zeros in a value column), rounded to two significant digits; only those with at
+        least ``min_cell`` patients on either side. If there are none: (1.0,), which comes from no patient.
     """
 
     prevalence: float
@@ -41,16 +41,16 @@ class ColumnStatistics:
 def column_statistics(
     design: Any, patient_of: NDArray[np.integer[Any]], *, min_cell: int
 ) -> tuple[ColumnStatistics, ...]:
-    """Return coarse statistics of each column of a training matrix.
+    """Compute coarse statistics of each column of a training matrix.
 
     Parameters
     ----------
     design : scipy sparse, shape (n_samples, n_columns)
-        As a classifier takes it.
+        Input matrix of a classifier.
     patient_of : int, shape (n_samples,)
-        Each sample's patient; it never falls.
+        Patient of each sample, non-decreasing.
     min_cell : int
-        The fewest patients that a published figure may rest on.
+        Minimum number of patients behind a published statistic.
     """
     n_patients = len(np.unique(patient_of))
     columns = design.tocsc()
@@ -73,18 +73,18 @@ def _coarse_quantiles(numbers: NDArray[np.float64], n_patients: int, min_cell: i
 
 @dataclass(frozen=True)
 class GoldenRows:
-    """Synthetic rows with the scores that the model gave them when it was built.
+    """Synthetic rows with the scores of the model at the time of the build.
 
     Attributes
     ----------
     kinds : tuple of str, shape (n_rows,)
-        ``drawn``, ``zero`` (nothing is known) or ``edge``.
+        ``drawn``, ``zero`` (all unknown) or ``edge``.
     X : float64, shape (n_rows, n_columns)
-        For trees NaN in a column of values is a number that is not known.
+        For trees, NaN in a value column is an unknown number.
     empty_row : float64, shape (n_columns,)
-        The row of which nothing is known; see :attr:`mlho.method.classifiers.FittedClassifier.empty_row`.
+        Row of all unknown values; see :attr:`mlho.method.classifiers.FittedClassifier.empty_row`.
     probability, calibrated : float64, shape (n_rows,)
-        As the classifier gives it, and after the calibrator.
+        Output of the classifier, and of the calibrator.
     """
 
     kinds: tuple[str, ...]
@@ -94,7 +94,7 @@ class GoldenRows:
     calibrated: NDArray[np.float64]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON: a row as the columns that differ from the empty row, and their numbers."""
+        """Return plain JSON: for each row the columns that differ from the empty row, and their numbers."""
         rows = []
         for number, kind in enumerate(self.kinds):
             columns = np.flatnonzero(_is_known(self.X[number], self.empty_row))
@@ -111,7 +111,7 @@ class GoldenRows:
 
     @classmethod
     def from_json(cls, content: bytes, *, empty_row: NDArray[np.float64]) -> "GoldenRows":
-        """Return the rows that :meth:`to_json` described; BundleError if they do not fit the model."""
+        """Restore the rows from :meth:`to_json`. Raise BundleError if they do not match the model."""
         n_columns = empty_row.size
         try:
             document = json.loads(content)
@@ -146,16 +146,16 @@ def _columns(columns: Sequence[int], n_columns: int) -> list[int]:
 def draw_rows(
     statistics: Sequence[ColumnStatistics], n_rows: int, *, empty_row: NDArray[np.float64], seed: int
 ) -> NDArray[np.float64]:
-    """Return synthetic rows, each column drawn on its own.
+    """Draw synthetic rows, each column independently.
 
-    Every other row follows the prevalences; the rows between have half of all columns, so that rare ones occur as well.
+    Even rows follow the prevalences. Odd rows contain half of all columns, so that rare ones occur as well.
 
     Parameters
     ----------
-    statistics : sequence of ColumnStatistics, one a column
+    statistics : sequence of ColumnStatistics, one per column
     n_rows : int
     empty_row : float64, shape (n_columns,)
-        What a row has in the columns that are not drawn for it.
+        Value of the columns that are not drawn in a row.
     seed : int, at least 0
 
     Returns
@@ -178,7 +178,7 @@ def draw_rows(
 def golden_inputs(
     statistics: Sequence[ColumnStatistics], *, empty_row: NDArray[np.float64], seed: int
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Return kinds and rows: those drawn, the empty row, and each column alone at its lowest and highest number."""
+    """Return kinds and rows: drawn rows, the empty row, and each column alone at its lowest and highest number."""
     edges = []
     for number, column in enumerate(statistics[:MAX_EDGES]):
         for value in sorted({column.quantiles[0], column.quantiles[-1]}):

@@ -1,4 +1,4 @@
-"""The parts of a bundle: what a model needs to be used, explained and tested, and no row of any patient."""
+"""The parts of a bundle: everything needed to use, explain and test a model, without any patient's data."""
 
 import datetime as dt
 import math
@@ -41,7 +41,7 @@ class BundlePart(BaseModel):
 
 
 def _encoding_to_json(encoding: Encoding) -> dict[str, Any]:
-    """Plain JSON; a bound that is not there (infinite) is null."""
+    """Return plain JSON; an infinite bound becomes null."""
     reference = encoding.reference
     bounds = reference and {name: _or_null(getattr(reference, name)) for name in ("low", "high")}
     return {
@@ -126,7 +126,7 @@ class BundleFeature(BundlePart):
 
     @property
     def aggregate(self) -> str:
-        """One of ``mlho.method.selection.features.AGGREGATES``."""
+        """Aggregate; one of ``mlho.method.selection.features.AGGREGATES``."""
         return self.encoding.aggregate
 
 
@@ -161,38 +161,38 @@ class BundlePerformance(BundlePart):
 
 @dataclass(frozen=True)
 class BundleParts:
-    """All that :func:`mlho.model.bundle.write_bundle` puts in a bundle.
+    """Contents of a bundle, as written by :func:`mlho.model.bundle.write_bundle`.
 
     Attributes
     ----------
     classifier : FittedClassifier
-        Fitted with the columns of ``features``, then those of ``demographics``.
+        Fitted on the columns of ``features``, then those of ``demographics``.
     features : tuple of BundleFeature
-        In the order of the columns.
+        In column order.
     calibrator : PlattCalibrator
         Fitted on out-of-fold probabilities.
     thresholds : tuple of Threshold
-        On the calibrated probability: alert if and only if it is at least ``value``. A value must be finite.
+        On the calibrated probability: alert if and only if it is at least ``value``. Values must be finite.
     outcome : str
-        The outcome's name.
+        Name of the outcome.
     predictive : bool
-        False when the index is ``none``: association only.
+        False for ``index: none``: association only.
     scoring : Scoring
-        The cohort's settings that a score depends on.
-    statistics : tuple of ColumnStatistics, one a column
-        From :func:`mlho.model.golden.column_statistics`; golden rows are drawn from them, and they are not stored.
+        Settings of the cohort on which a score depends.
+    statistics : tuple of ColumnStatistics, one per column
+        From :func:`mlho.model.golden.column_statistics`. Golden rows are drawn from them; they are not stored.
     lineage : mapping
-        Plain JSON: ``seed`` (whole number, required), digests and versions. Nothing about partitions, places or the
-        run's id, so that the bundle's bytes do not depend on how the events were cut.
+        Plain JSON: ``seed`` (integer, required), digests and versions. No partitions, locations or run id, so that the bytes
+        of the bundle do not depend on how the events are partitioned.
     demographics : DemographicsEncoder, optional
-        Whose columns follow the features.
+        Encoder of the columns that follow the features.
     metrics : mapping
-        Test figures of models made like this one: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON); those
-        at a threshold as ``rule/figure``.
+        Test metrics of models fitted like this one: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON); metrics
+        at a threshold are named ``rule/figure``.
     performance : BundlePerformance, optional
-        How they were measured.
+        How the metrics were measured.
     notes : mapping
-        Text for the sections of the model card that only people can write, by section (``mlho.model.card.SECTIONS``);
+        Text for the sections of the model card written by people, by section (``mlho.model.card.SECTIONS``);
         a section without text shows a placeholder.
     """
 
@@ -212,6 +212,6 @@ class BundleParts:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the model's columns: the features' ids, then the demographics' names."""
+        """Names of the model's columns: feature ids, then demographic columns."""
         names = () if self.demographics is None else tuple(self.demographics.names)
         return tuple(feature.id for feature in self.features) + names

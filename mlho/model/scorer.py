@@ -1,4 +1,4 @@
-"""What scoring and the bundle's own tests need of a loaded bundle, so that the bundle can import both."""
+"""The interface of a loaded bundle used by scoring and self-tests, so that the bundle can import both."""
 
 import datetime as dt
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Scorer(Protocol):
-    """A loaded bundle, as :class:`mlho.model.bundle.Bundle` documents it."""
+    """A loaded bundle; :class:`mlho.model.bundle.Bundle` documents the members."""
 
     @property
     def document(self) -> BundleDocument:
@@ -42,7 +42,7 @@ class Scorer(Protocol):
 
     @property
     def n_bytes(self) -> int:
-        """Size of all files."""
+        """Total size of all files."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -65,9 +65,9 @@ class Scorer(Protocol):
         index: "pd.DataFrame | dt.date | None" = None,
         demographics: "pd.DataFrame | None" = None,
     ) -> "pd.DataFrame":
-        """Return scores of patients from their events."""
+        """Score patients from their events."""
 
     def design(
         self, cells: "Sequence[Cells]", n_samples: int, extra: "NDArray[np.float64] | None" = None
     ) -> Any:
-        """Return the matrix that the classifier takes."""
+        """Build the classifier's input matrix."""

@@ -1,4 +1,4 @@
-"""Scoring from events: the encoding of training, applied to new patients with the bundle's dictionary."""
+"""Scoring from events: new patients are encoded as in training, with the bundle's dictionary."""
 
 import datetime as dt
 import tempfile
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class EncodedEvents:
-    """Events as the model sees them.
+    """Events encoded as input of the model.
 
     Attributes
     ----------
     samples : Samples
-        The rows of the design.
+        Rows of the design.
     design : scipy sparse, shape (n_samples, n_columns)
-        As the classifier takes it.
+        Input of the classifier.
     ledger : Ledger
         The account of every event row.
     unknown_codes, unknown_code_rows : int
-        Codes of usable rows that the bundle does not know, and the rows that have them.
+        Number of codes of usable rows that are not in the bundle, and number of rows with them.
     """
 
     samples: Samples
@@ -57,7 +57,7 @@ class EncodedEvents:
 
 
 def scoring_spec(document: BundleDocument) -> TrainingSpec:
-    """Return the specification whose encoding gives the bundle's columns: its rules, windows and aggregates."""
+    """Return the specification that reproduces the bundle's encoding: rules, windows and aggregates."""
     windows = sorted(
         {feature.window_days for feature in document.features if feature.window_days is not None}
     )
@@ -86,7 +86,7 @@ def encode_events(
     index: "pd.DataFrame | dt.date | None",
     demographics: "pd.DataFrame | None",
 ) -> EncodedEvents:
-    """Return events of a notebook as the model sees them; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
+    """Encode events from DataFrames for the model; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
     spec = scoring_spec(bundle.document)
     samples = _samples(bundle.document, events, index, demographics)
     values = bool(OF_VALUES & set(spec.features.aggregates))
@@ -137,7 +137,7 @@ def _samples(
 def _packed(
     spec: TrainingSpec, cohort: Cohort, batch: Any, folder: Path
 ) -> tuple[Matrix, Dictionary, Ledger]:
-    """Encode, merge and pack as training does, with the events as the only partition."""
+    """Encode, merge and pack as in training, with the events as the only partition."""
     segments = folder / "segments"
     partition = encode_partition(spec, cohort, [batch], segments, where=EVENTS_FRAME)
     dictionary, code_ids = merge_dictionary([partition])
@@ -153,7 +153,7 @@ def _packed(
 def cells_of_features(
     document: BundleDocument, spec: TrainingSpec, matrix: Matrix, dictionary: Dictionary
 ) -> list[Cells]:
-    """Return each feature's cells; none where no usable event has its code."""
+    """Return the cells of each feature; empty if no usable event has its code."""
     ids = dictionary.ids_of([feature.code for feature in document.features])
     windows = {days: number for number, days in enumerate(spec.windows)}
     found = np.flatnonzero(ids >= 0)
@@ -171,7 +171,7 @@ def cells_of_features(
 
 
 def score_table(bundle: Scorer, encoded: EncodedEvents) -> "pd.DataFrame":
-    """Return one row a sample: its score, as the classifier gives it and calibrated, and the alerts."""
+    """Return one row per sample with its calibrated and uncalibrated score and its alerts."""
     import pandas as pd
 
     uncalibrated = bundle.predict_proba(encoded.design, calibrated=False)
@@ -184,7 +184,7 @@ def score_table(bundle: Scorer, encoded: EncodedEvents) -> "pd.DataFrame":
 
 
 def with_samples(encoded: EncodedEvents, table: "pd.DataFrame") -> "pd.DataFrame":
-    """Return a table of one row a sample with ``patient_id`` and ``index_date`` first, and the account of the rows."""
+    """Insert ``patient_id`` and ``index_date`` as first columns, and attach the account of the rows."""
     patients = np.array(encoded.samples.patient_ids, dtype=object)[encoded.samples.patient_of]
     dates = encoded.samples.given_us.view("datetime64[us]")
     table.insert(0, "patient_id", patients)

@@ -1,6 +1,6 @@
-"""The tests that a bundle carries: they need nothing but the bundle, and run when it is built and wherever it is used.
+"""Self-tests of a bundle. They need only the bundle, and run when it is built and wherever it is used.
 
-Details are a function of the bundle alone (no seconds, no places), so that a result with them has one digest.
+Details depend only on the bundle (no times, no locations), so that a result containing them has one digest.
 """
 
 import datetime as dt
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-MAX_BUNDLE_BYTES: Final = 20 * 1024**2  # what a pod fetches at start without anybody noticing
-_N_SINGLE_ROWS = 64  # scored one by one; xgboost takes about a millisecond each
-_N_PATIENTS = 6  # synthetic patients of the tests on events
+MAX_BUNDLE_BYTES: Final = 20 * 1024**2  # size that a pod downloads at start without a noticeable delay
+_N_SINGLE_ROWS = 64  # rows scored one by one; xgboost takes about a millisecond per row
+_N_PATIENTS = 6  # synthetic patients in the tests on events
 _N_CODES = 24
-_INDEX_DATE = dt.date(2020, 1, 1)  # any day; only differences count
+_INDEX_DATE = dt.date(2020, 1, 1)  # arbitrary; only differences matter
 _FOREIGN_CODE = "mlho:self-test:no such code"
 
 
 def run_all(bundle: Scorer) -> list[BundleTest]:
-    """Return the outcome of every test, in a fixed order; a test that raises has failed."""
+    """Run every test in a fixed order. A test that raises an exception has failed."""
     results = []
     for name, test in TESTS.items():
         try:
             outcome = test(bundle)
-        except Exception as error:  # whatever breaks is the finding, and the other tests still count
+        except Exception as error:  # any exception is a failure, and the other tests still run
             outcome = False, f"raised {type(error).__name__}"
         if outcome is not None:
             results.append(BundleTest(name=name, passed=outcome[0], detail=outcome[1]))
@@ -42,7 +42,7 @@ Outcome = tuple[bool, str] | None  # None: the test does not apply to this bundl
 
 
 def golden_rows(bundle: Scorer) -> Outcome:
-    """Synthetic rows get the very scores that they got when the bundle was built."""
+    """Synthetic rows get exactly the scores stored when the bundle was built."""
     golden = bundle.golden
     raw = bundle.predict_proba(golden.X, calibrated=False)
     calibrated = bundle.predict_proba(golden.X)
@@ -53,7 +53,7 @@ def golden_rows(bundle: Scorer) -> Outcome:
 
 
 def batch_invariance(bundle: Scorer) -> Outcome:
-    """A row's score does not depend on what it is scored with, on the order, or on the form of the matrix."""
+    """The score of a row does not depend on the batch, the order, or the matrix format."""
     X = bundle.golden.X
     scores = bundle.predict_proba(X)
     single = np.concatenate([bundle.predict_proba(X[[row]]) for row in range(min(len(X), _N_SINGLE_ROWS))])
@@ -66,53 +66,53 @@ def batch_invariance(bundle: Scorer) -> Outcome:
 
 
 def _as_sparse(bundle: Scorer, X: NDArray[np.float64]) -> Any:
-    """The rows as columns of known cells: a conversion would lose the zeros that are values, and keep NaN."""
+    """Return the rows in sparse form. A plain conversion would drop zeros that are values, and keep NaN."""
     from scipy.sparse import csc_array
 
     return csc_array(X if bundle.classifier.absent == "zero" else bundle.classifier.checked(X))
 
 
 def score_range(bundle: Scorer) -> Outcome:
-    """Every score is a probability strictly between 0 and 1."""
+    """Every score is strictly between 0 and 1."""
     scores = bundle.predict_proba(bundle.golden.X)
     n_inside = int(np.count_nonzero((scores > 0) & (scores < 1)))
     return n_inside == len(scores), f"{n_inside} of {len(scores)} scores are strictly between 0 and 1"
 
 
 def missing_features(bundle: Scorer) -> Outcome:
-    """Someone with none of the features still gets a score."""
+    """A sample without any feature gets a valid score."""
     score = float(bundle.predict_proba(bundle.classifier.empty_row[np.newaxis])[0])
     return 0 < score < 1, f"a row without any feature scores {score:.6g}"
 
 
 def directions(bundle: Scorer) -> Outcome:
-    """More of a feature moves the score where its coefficient points; for linear models."""
+    """More of a feature moves the score in the direction of its coefficient (linear models)."""
     coefficients = bundle.classifier.coefficients()
     if coefficients is None:
         return None
     n_columns = len(bundle.columns)
     n_right = 0
-    for start in range(0, n_columns, 256):  # bounded memory, whatever the number of columns
+    for start in range(0, n_columns, 256):  # bounded memory for any number of columns
         stop = min(start + 256, n_columns)
         rows = np.zeros((stop - start + 1, n_columns))
         rows[np.arange(1, len(rows)), np.arange(start, stop)] = 1.0
         log_odds = bundle.classifier.log_odds(rows)
         moved = np.sign(log_odds[1:] - log_odds[0])
         expected = np.sign(coefficients.values[start:stop])
-        # A coefficient below the resolution of the intercept moves nothing, which is no wrong direction.
+        # A coefficient below the resolution of the intercept has no effect, which is not a wrong direction.
         n_right += int(np.count_nonzero((moved == expected) | (moved == 0)))
     return n_right == n_columns, f"{n_right} of {n_columns} columns move the score as their coefficient says"
 
 
 def calibration_order(bundle: Scorer) -> Outcome:
-    """Calibration never changes who has the higher score."""
+    """Calibration preserves the order of scores."""
     order = np.argsort(bundle.golden.probability, kind="stable")
     calibrated = bundle.calibrator.apply(bundle.golden.probability[order])
     return bool(np.all(np.diff(calibrated) >= 0)), "calibrated scores rise with the classifier's"
 
 
 def id_relabelling(bundle: Scorer) -> Outcome:
-    """Who the patients are, and in which order their events come, does not show in the scores."""
+    """Scores do not depend on patient ids or the order of events."""
     events = _synthetic_events(bundle)
     if events is None:
         return None
@@ -128,7 +128,7 @@ def id_relabelling(bundle: Scorer) -> Outcome:
 
 
 def unknown_code(bundle: Scorer) -> Outcome:
-    """A code that the bundle does not know is ignored and counted."""
+    """An unknown code is ignored and counted."""
     events = _synthetic_events(bundle)
     if events is None:
         return None
@@ -143,7 +143,7 @@ def unknown_code(bundle: Scorer) -> Outcome:
 
 
 def size_budget(bundle: Scorer) -> Outcome:
-    """The bundle is small enough to be fetched at every start."""
+    """The bundle is small enough to be downloaded at every start."""
     return (
         bundle.n_bytes <= MAX_BUNDLE_BYTES,
         f"at most {MAX_BUNDLE_BYTES} bytes"
@@ -171,7 +171,7 @@ def _all_hold(checks: dict[str, bool], words: str) -> tuple[bool, str]:
 
 
 def _synthetic_events(bundle: Scorer) -> "pd.DataFrame | None":
-    """Events of invented patients with the bundle's codes: the first has all, the next every second one, and so on."""
+    """Create events of synthetic patients with the bundle's codes: patient k has every k-th code."""
     import pandas as pd
 
     codes = sorted({feature.code for feature in bundle.document.features})[:_N_CODES]
@@ -193,7 +193,7 @@ def _score_table(bundle: Scorer, events: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _nothing_known(bundle: Scorer) -> "pd.DataFrame | None":
-    """Demographics of nobody, with the columns that the bundle uses."""
+    """Return demographics without rows, with the columns used by the bundle."""
     import pandas as pd
 
     if bundle.demographics is None:

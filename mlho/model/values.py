@@ -1,4 +1,4 @@
-"""A model's numbers in words: what the value of a column means, in the unit of the data."""
+"""Text for a model's numbers: the value of a column in the unit of the data."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def value_in_words(encoding: Encoding, number: float) -> str:
-    """Return the value of a feature in words, from the number that the model sees.
+    """Describe the value of a feature, given the encoded number.
 
     Parameters
     ----------
     encoding : Encoding
-        Which made the number.
+        Encoding that produced the number.
     number : float
-        NaN where the model sees that there is no value.
+        NaN if the value is missing.
 
     Examples
     --------
@@ -35,13 +35,13 @@ def value_in_words(encoding: Encoding, number: float) -> str:
         return _level_in_words(encoding.level_cuts, int(number))
     if encoding.aggregate == "last":
         value = _rounded(number + encoding.centre)
-        # A linear model has one number for a value at the training median and for none.
+        # A linear model has the same number for a value at the training median and for a missing value.
         return f"{value}, or {NONE}" if number == 0 and encoding.centre else value
     return _rounded(number)
 
 
 def _level_in_words(cuts: tuple[int, ...], level: int) -> str:
-    """Return the counts of a level: ``0``, ``2``, ``3 to 5``, ``10 or more``."""
+    """Describe the counts of a level: ``0``, ``2``, ``3 to 5``, ``10 or more``."""
     low = 0 if level == 0 else cuts[level - 1]
     if level >= len(cuts):
         return f"{low} or more"
@@ -50,12 +50,12 @@ def _level_in_words(cuts: tuple[int, ...], level: int) -> str:
 
 
 def _rounded(number: float) -> str:
-    """Return four significant digits with a real minus sign."""
+    """Format with four significant digits and a Unicode minus sign."""
     return f"{float(f'{number:.4g}'):,.10g}".replace("-", _MINUS)
 
 
 def demographic_in_words(encoder: DemographicsEncoder) -> Iterator[tuple[str, Callable[[float], str]]]:
-    """Yield each demographic column's name, and what turns its number into words."""
+    """Yield each demographic column's name, and a function that describes its number."""
     for code in encoder.codes:
         for place, name in enumerate(code.names):
             is_number = isinstance(code, NumberCode) and place == 0

@@ -1,1 +1,1 @@
-"""What people read: the report, its figures and its numbers."""
+"""The report, its figures and its numbers."""

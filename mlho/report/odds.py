@@ -1,4 +1,4 @@
-"""Which odds ratio of the consensus model is shown: per unit, or per standard deviation where a unit is too small to say anything."""
+"""Choice of the displayed odds ratio: per unit, or per standard deviation if the effect of one unit is too small to show."""
 
 import math
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from mlho.report.result import OddsRatio
 from mlho.report.words import ratio
 
-# An odds ratio within this of 1 is printed as 1.00; half of the last digit.
+# An odds ratio within this distance of 1 is printed as 1.00; half of the last digit.
 _UNSEEN_LOG = math.log(1.005)
 _SD_DIGITS = 2
 
 
 @dataclass(frozen=True)
 class ShownOdds:
-    """An odds ratio with its interval, and per how much of the feature it is.
+    """An odds ratio with its interval and unit.
 
     Attributes
     ----------
     value : float
     low, high : float or None
     unit : str
-        Empty for one unit, which the words of the feature say; else ``per SD of 85``.
+        Empty for one unit of the feature; else, for example, ``per SD of 85``.
     """
 
     value: float
@@ -30,10 +30,10 @@ class ShownOdds:
 
 
 def shown_odds(odds: OddsRatio) -> ShownOdds | None:
-    """Return the odds ratio that says something; None where the model has none.
+    """Return the more informative odds ratio; None if the model has none.
 
-    One more platelet per microlitre changes no odds that a table can show. Where the odds ratio per
-    unit would be printed as 1.00, that per standard deviation of the samples stands instead, with the deviation.
+    One more platelet per microlitre does not change the odds visibly. If the odds ratio per unit would be printed as 1.00,
+    return the one per standard deviation of the samples, with the standard deviation.
     """
     if odds.per_unit is None:
         return None
@@ -45,7 +45,7 @@ def shown_odds(odds: OddsRatio) -> ShownOdds | None:
 
 
 def _says_more(coefficient: float, deviation: float) -> bool:
-    """Tell whether a standard deviation says more than a unit: the unit's odds ratio is 1.00, and a unit is the smaller."""
+    """Tell whether to show the odds ratio per standard deviation: that per unit rounds to 1.00, and the deviation exceeds 1."""
     return abs(coefficient) < _UNSEEN_LOG and coefficient != 0 and deviation > 1
 
 
@@ -54,7 +54,7 @@ def _rounded(deviation: float) -> str:
 
 
 def odds_in_words(coefficient: float, deviation: float) -> str:
-    """Return the odds ratio of a coefficient of the final model, per standard deviation where a unit says nothing."""
+    """Format the odds ratio of a coefficient of the final model, per standard deviation if that per unit rounds to 1.00."""
     if _says_more(coefficient, deviation):
         return f"{ratio(_exp(coefficient * deviation))} per SD of {_rounded(deviation)}"
     return ratio(_exp(coefficient))

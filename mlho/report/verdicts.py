@@ -1,16 +1,16 @@
-"""Verdicts in words. They follow the interval, not the value; where the interval allows everything, there is none."""
+"""Verbal verdicts. They depend on the interval, not on the value alone; an inconclusive interval gives no verdict."""
 
 from typing import Final
 
 from mlho.report.result import CohortSummary, Spread
 
-# Samples with, and samples without, the outcome below which there is no verdict. Collins, Ogundimu and Altman (2016)
+# Minimum number of samples with and without the outcome for a verdict. Collins, Ogundimu and Altman (2016)
 # and Van Calster et al. (2016): at least 100 events and non-events to validate a model, at least 200 for its calibration.
 MIN_SAMPLES: Final = 100
 MIN_FOR_CALIBRATION: Final = 200
 CHANCE: Final = 0.5
-# Bands are signposts. AUROC after Hosmer, Lemeshow and Sturdivant (2013), chapter 5; above 0.95 a clinical model from
-# routine records is more often leakage than success.
+# Bands are a rough guide. AUROC after Hosmer, Lemeshow and Sturdivant (2013), chapter 5; above 0.95 a clinical model from
+# routine records is more often the result of leakage than a success.
 SUSPICIOUS_AUROC: Final = 0.95
 AUROC_BANDS: Final = (
     (0.8, "good"),
@@ -19,7 +19,7 @@ AUROC_BANDS: Final = (
     (0.55, "poor"),
     (CHANCE, "hardly better than chance"),
 )
-# Between these slopes probabilities are off by little; the upper is the inverse of the lower.
+# Between these slopes miscalibration is small; the upper bound is the inverse of the lower.
 CLOSE_SLOPES: Final = (0.8, 1.25)
 _CLOSE: Final = "close to what was observed"
 _EXTREME: Final = "too extreme: high probabilities are too high and low ones too low"
@@ -32,14 +32,14 @@ def has_samples(cohort: CohortSummary, n: int) -> bool:
 
 
 def auroc_verdict(auroc: Spread, cohort: CohortSummary) -> str:
-    """Return what an AUROC is commonly called, over its whole interval; or why it is called nothing.
+    """Classify an AUROC over its whole interval, or explain why there is no verdict.
 
     Parameters
     ----------
     auroc : Spread
-        With a mean.
+        Must have a mean.
     cohort : CohortSummary
-        Whose samples were tested.
+        Cohort of the tested samples.
     """
     if not has_samples(cohort, MIN_SAMPLES):
         return f"no verdict with fewer than {MIN_SAMPLES} samples with and {MIN_SAMPLES} without the outcome"
@@ -56,15 +56,15 @@ def auroc_verdict(auroc: Spread, cohort: CohortSummary) -> str:
 
 
 def auroc_band(value: float) -> str:
-    """Return what an AUROC of 0.5 or more is commonly called."""
+    """Return the common label of an AUROC of 0.5 or more."""
     return next((word for bound, word in AUROC_BANDS if value >= bound), "worse than chance")
 
 
 def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | None:
-    """Return what the calibration slope says of the probabilities; None where it cannot be judged.
+    """Interpret the calibration slope; None without a verdict.
 
-    Its interval may lie in one zone (too extreme, close, too timid), or in two; an interval that reaches from the first
-    to the last is compatible with everything.
+    The interval may lie in one zone (too extreme, close, too timid) or in two. An interval from the first to the last zone
+    is inconclusive.
     """
     if slope is None or slope.mean is None or slope.low is None or slope.high is None:
         return None
@@ -82,7 +82,7 @@ def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | No
 
 
 def why_not_judged(slope: Spread | None, cohort: CohortSummary) -> str:
-    """Return why there is no verdict on calibration."""
+    """Explain why there is no verdict on calibration."""
     if slope is None or slope.mean is None:
         return "no test set has a calibration slope"
     if not has_samples(cohort, MIN_FOR_CALIBRATION):

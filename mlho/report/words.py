@@ -1,4 +1,4 @@
-"""Numbers and findings in words, for people: the same everywhere in the report, the terminal and a notebook."""
+"""Text for numbers and findings, shared by report, terminal and notebook."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,11 +10,11 @@ THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
 DASH: Final = "\N{EN DASH}"
 ABSENT: Final = "not available"
-MAX_IN_SENTENCE: Final = 100  # characters of a label; the tables have it whole
-HIDDEN: Final = "not shown"  # a small cell, or one that would give a small cell away
+MAX_IN_SENTENCE: Final = 100  # characters of a label; the tables show it in full
+HIDDEN: Final = "not shown"  # a small cell, or one from which a small cell could be derived
 NOT_PREDICTIVE: Final = "not predictive: association only"
 
-# In the order in which a reader wants them; what is not here follows by name.
+# In reading order; other metrics follow by name.
 METRICS: Final[dict[str, tuple[str, str]]] = {
     "auroc": (
         "AUROC",
@@ -66,7 +66,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "mean_absolute_error": ("Mean absolute error", "mean of |y − p|"),
 }
 
-# What a figure can be at most and at least: a symmetric interval may leave it.
+# Range of each metric: a symmetric interval may exceed it.
 POSSIBLE: Final[dict[str, tuple[float, float]]] = {
     **dict.fromkeys(
         (
@@ -88,17 +88,17 @@ POSSIBLE: Final[dict[str, tuple[float, float]]] = {
     "number_needed_to_evaluate": (1.0, float("inf")),
 }
 
-# How much more stable a selection is than on permuted labels. Signposts of our own: the interval of the difference is not known.
+# Gain in stability over permuted labels. Rough bounds of our own: the interval of the difference is unknown.
 STABILITY_GAINS: Final = ((0.25, "clearly more"), (0.1, "somewhat more"), (-1.0, "hardly more"))
 
 
 def count(n: float) -> str:
-    """Return a whole number with separators of thousands: ``1,204``."""
+    """Format an integer with thousands separators: ``1,204``."""
     return f"{n:,.0f}".replace("-", MINUS)
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Return a decimal number with a real minus sign; never ``-0.00``."""
+    """Format a decimal number with a Unicode minus sign; never ``-0.00``."""
     text = f"{value:,.{digits}f}"
     if text.startswith("-") and not text.strip("-0.,"):
         text = text[1:]
@@ -106,12 +106,12 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share in [0, 1] as a percentage: ``38.1 %``."""
+    """Format a share in [0, 1] as a percentage: ``38.1 %``."""
     return f"{number(100 * share, digits)}{THIN}%"
 
 
 def ratio(value: float) -> str:
-    """Return an odds ratio with about three figures: ``0.052``, ``1.84``, ``12.3``, ``over 1,000``."""
+    """Format an odds ratio with about three significant digits: ``0.052``, ``1.84``, ``12.3``, ``over 1,000``."""
     if value > 1000:
         return "over 1,000"
     if value < 0.001:
@@ -121,36 +121,36 @@ def ratio(value: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return a p value as journals print it."""
+    """Format a p value as in journals."""
     return f"<{THIN}0.001" if p < 0.001 else number(p, 3 if p < 0.1 else 2)
 
 
 def between(low: str, high: str) -> str:
-    """Join two ends of an interval: ``0.67–0.69``, or with ``to`` where a minus sign would confuse."""
+    """Join the ends of an interval: ``0.67–0.69``, or with ``to`` if an end is negative or contains a space."""
     return f"{low} to {high}" if MINUS in low + high or " " in low + high else f"{low}{DASH}{high}"
 
 
 def interval(value: float, low: float | None, high: float | None, digits: int = 2) -> str:
-    """Return ``0.68 (95 % CI 0.67–0.69)``, or the value alone where there is no interval."""
+    """Return ``0.68 (95 % CI 0.67–0.69)``, or the value alone without an interval."""
     if low is None or high is None:
         return number(value, digits)
     return f"{number(value, digits)} (95{THIN}% CI {between(number(low, digits), number(high, digits))})"
 
 
 def estimate(e: Estimate, digits: int = 2) -> str:
-    """Return an estimate with its interval, or why it is absent."""
+    """Format an estimate with its interval, or the reason why it is absent."""
     if e.value is None:
         return f"{ABSENT} ({e.reason})" if e.reason else ABSENT
     return interval(e.value, e.low, e.high, digits)
 
 
 def spread(s: Spread, digits: int = 2) -> str:
-    """Return a mean over iterations with its interval."""
+    """Format a mean over iterations with its interval."""
     return ABSENT if s.mean is None else interval(s.mean, s.low, s.high, digits)
 
 
 def brief(e: Estimate | Spread, digits: int = 3) -> str:
-    """Return ``0.681 (0.670–0.693)``: the value and its interval as short as a chart needs them."""
+    """Return ``0.681 (0.670–0.693)``: value and interval in the short form for charts."""
     value = e.value if isinstance(e, Estimate) else e.mean
     if value is None:
         return ABSENT
@@ -160,7 +160,7 @@ def brief(e: Estimate | Spread, digits: int = 3) -> str:
 
 
 def odds(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """Return ``1.84 (1.22–2.77)``; a dash where there is none."""
+    """Return ``1.84 (1.22–2.77)``; a dash without a value."""
     if value is None:
         return DASH
     ends = odds_ends(low, high)
@@ -168,7 +168,7 @@ def odds(value: float | None, low: float | None = None, high: float | None = Non
 
 
 def odds_ends(low: float | None, high: float | None) -> str:
-    """Return ``1.22–2.77``; nothing where there is no interval, or where both ends are beyond what is written."""
+    """Return ``1.22–2.77``; empty without an interval, or if both ends are beyond the printed range."""
     if low is None or high is None:
         return ""
     ends = ratio(low), ratio(high)
@@ -176,22 +176,22 @@ def odds_ends(low: float | None, high: float | None) -> str:
 
 
 def cell(n: int | None, min_cell: int) -> str:
-    """Return a count of patients, or in words that it is too small to show."""
+    """Format a count of patients; a text if it is too small to show."""
     return f"fewer than {min_cell}" if n is None else count(n)
 
 
 def metric_name(key: str) -> str:
-    """Return a metric's name for people."""
+    """Return the display name of a metric."""
     return METRICS[key][0] if key in METRICS else key.replace("_", " ").capitalize()
 
 
 def metric_meaning(key: str) -> str:
-    """Return in a few words what a metric says; empty for one that is not known."""
+    """Return a short explanation of a metric; empty for an unknown one."""
     return METRICS[key][1] if key in METRICS else ""
 
 
 def possible(metric: str, spread: Spread) -> Spread:
-    """Return a spread whose interval is cut to what the metric can be."""
+    """Clip the interval of a spread to the range of the metric."""
     low, high = POSSIBLE.get(metric.rpartition("/")[2], (float("-inf"), float("inf")))
     if spread.low is None or spread.high is None:
         return spread
@@ -199,13 +199,13 @@ def possible(metric: str, spread: Spread) -> Spread:
 
 
 def metric_order(keys: Sequence[str]) -> list[str]:
-    """Sort metrics as a reader wants them: discrimination, overall accuracy, calibration, then the others by name."""
+    """Sort metrics in reading order: discrimination, overall accuracy, calibration, then the others by name."""
     known = list(METRICS)
     return sorted(keys, key=lambda key: (known.index(key) if key in METRICS else len(known), key))
 
 
 def stability_gain(value: float, permuted: float) -> str:
-    """Return how much more stable a selection is than the same selection on permuted labels."""
+    """Describe how much more stable a selection is than with permuted labels."""
     gain = value - permuted
     return next((word for bound, word in STABILITY_GAINS if gain >= bound), STABILITY_GAINS[-1][1])
 
@@ -216,7 +216,7 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:
-    """Return a label short enough for a sentence."""
+    """Truncate a label for use in a sentence."""
     return label if len(label) <= most else label[: most - 1].rstrip() + "…"
 
 
@@ -232,10 +232,10 @@ def summary_sentences(
     features: Sequence[FeatureResult],
     final_classifier: str,
 ) -> list[str]:
-    """Return the run in sentences, the most important first.
+    """Summarize the run in sentences, most important first.
 
-    What was predicted, for whom, how well and how surely, how well calibrated, how stable, and which features come back.
-    Figures are those of models made like the final one; another procedure's stand in a sentence that names it.
+    Outcome and cohort, discrimination, calibration, stability, and the stable features. The figures are those of models
+    fitted like the final one; those of another procedure are in a separate sentence that names it.
     """
     rival = winners.get("auroc")
     return [
@@ -259,7 +259,7 @@ def _who(outcome: str, predictive: bool, cohort: CohortSummary) -> str:
 
 
 def test_sets_in_words(test_sets: Sequence[TestSet]) -> str:
-    """Return ``20 iterations``: how many test sets, and of which kind."""
+    """Describe the number and kind of test sets: ``20 iterations``."""
     kind = test_sets[0].name.rpartition(" ")[0] if test_sets else "test set"
     return plural(len(test_sets), kind)
 
@@ -309,7 +309,7 @@ def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
     n_consensus, found = stability.n_consensus, stability.false_features
     if n_consensus == 0:
         return "No feature came back often enough to enter the consensus."
-    # Descriptions hold commas themselves.
+    # Descriptions contain commas.
     top = "; ".join([cut(f.description or f.words) for f in features if f.in_consensus][:3])
     entered = f"{plural(n_consensus, 'feature')} came back often enough to enter the consensus"
     expected = ""

@@ -1,1 +1,1 @@
-"""Figures of a result: one picture with its numbers and its reading."""
+"""Figures of a result: a chart with its numbers and a reading guide."""

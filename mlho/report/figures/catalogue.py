@@ -1,4 +1,4 @@
-"""The figures of a result, by name. Report and notebook share them."""
+"""The figures of a result, by name, shared by report and notebook."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Reading the evaluations of a result: the JSON of ``mlho.method.evaluation.evaluation.Evaluation``, one per iteration and candidate."""
+"""Access to the evaluations of a result: JSON of ``mlho.method.evaluation.evaluation.Evaluation``, one per iteration and candidate."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ Tidy = tuple[str, float | None, float | None, float | None, str | None]
 
 
 def figure_value(evaluation: Mapping[str, Any], metric: str) -> float | None:
-    """Return one figure of an evaluation, or None where it is absent."""
+    """Return one metric of an evaluation, or None if absent."""
     figure = evaluation.get("figures", {}).get(metric)
     return None if figure is None else figure.get("value")
 
@@ -17,7 +17,7 @@ def figure_value(evaluation: Mapping[str, Any], metric: str) -> float | None:
 def tidy_figures(evaluation: Mapping[str, Any]) -> Iterator[Tidy]:
     """Yield (metric, value, low, high, reason) of an evaluation: overall, by calibration version, and by threshold.
 
-    Metrics of a version or a threshold carry it: ``calibrated/slope``, ``youden/sensitivity``.
+    Names of metrics of a version or a threshold have it as prefix: ``calibrated/slope``, ``youden/sensitivity``.
     """
     yield from _tidy("", evaluation.get("figures", {}))
     for version, report in sorted(evaluation.get("calibration", {}).items()):
@@ -38,7 +38,7 @@ def _tidy(prefix: str, figures: Mapping[str, Mapping[str, Any]]) -> Iterator[Tid
 
 
 def tried_thresholds(result: Result) -> dict[str, list[float]]:
-    """Return the thresholds that were tried on the test sets, by rule; test sets without one are left out."""
+    """Return the thresholds applied to the test sets, by rule; test sets without a threshold are omitted."""
     tried: dict[str, list[float]] = {}
     for own in result.test_sets:
         for rule, threshold in sorted(own.thresholds.items()):

@@ -1,4 +1,4 @@
-"""One picture with its numbers and its reading: what report and notebook both show."""
+"""A chart with its numbers and a reading guide, shown in report and notebook."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from mlho.report.svg.canvas import standalone
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture with its numbers.
+    """A chart with its numbers.
 
     Attributes
     ----------
     name, title : str
     reading : str
-        One sentence: how to read it.
+        One sentence that explains how to read it.
     wide : Markup
-        SVG without its style, for a page that has the style.
+        SVG without style, for a page that has the style.
     narrow : Markup or None
-        The same for a phone; None when ``wide`` serves both.
+        Narrow version for a phone; None if ``wide`` serves both.
     columns, rows : tuple
-        The numbers, ready to read.
+        The numbers, formatted.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Figure:
 
     @property
     def svg(self) -> str:
-        """The picture alone, with its style inside."""
+        """The chart as a standalone SVG with its style."""
         return standalone(self.wide)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture as an SVG file and return its path."""
+        """Write the chart to an SVG file and return its path."""
         target = Path(path)
         target.write_text(self.svg, encoding="utf-8")
         return target
@@ -51,5 +51,5 @@ class Figure:
 
 
 def both(draw: Callable[[float], Markup]) -> tuple[Markup, Markup]:
-    """Return a picture for a wide page and for a phone."""
+    """Draw a chart for a wide page and for a phone."""
     return draw(charts.WIDE), draw(charts.NARROW)

@@ -1,4 +1,4 @@
-"""Figures of what the run found: odds ratios, how often features come back, and what the final model does with them."""
+"""Figures of the findings: odds ratios, stability of features, and contributions to the final model."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,27 +12,27 @@ from mlho.report.svg.charts import Row
 
 N_FOREST: Final = 30
 N_IMPORTANCE: Final = 20
-MAX_LABEL: Final = 44  # characters before a value; the numbers below the picture have it whole
-# Beyond these an odds ratio is drawn at the edge with an arrow, or the others could not be told apart.
+MAX_LABEL: Final = 44  # characters before a value; the table below the chart shows the full label
+# Odds ratios beyond these are drawn at the edge with an arrow, so that the others can be distinguished.
 FOREST_LIMITS: Final = (0.002, 500.0)
 
-Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with what it is per, if not one unit
+Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with the unit if it is not one unit
 
 
 def is_one_kind(features: Sequence[FeatureResult]) -> bool:
-    """Tell whether all features have the same window and aggregate, so that a label need not say them each time."""
+    """Tell whether all features have the same window and aggregate, so that labels can omit them."""
     return len({(f.window_days, f.aggregate) for f in features if f.kind == "feature"}) <= 1
 
 
 def chart_label(feature: FeatureResult, *, shorten: bool) -> str:
-    """Return a feature's label in a chart: its description where that is enough, else all its words."""
+    """Return the chart label of a feature: its description if sufficient, else its full text."""
     if shorten and feature.kind == "feature" and feature.description:
         return f"{feature.description} ({feature.code})" if feature.code else feature.description
     return feature.words
 
 
 def consensus_forest(result: Result) -> Figure | None:
-    """Return the odds ratios of the consensus model."""
+    """Plot the odds ratios of the consensus model."""
     known = [
         (f, shown.value, shown.low, shown.high, shown.unit)
         for f in result.features
@@ -51,7 +51,7 @@ def consensus_forest(result: Result) -> Figure | None:
 
 
 def confidence_forest(result: Result) -> Figure | None:
-    """Return the odds ratios over iterations."""
+    """Plot the odds ratios over the iterations."""
     known = [
         (f, f.confidence.mean_odds_ratio, f.confidence.low95, f.confidence.high95, "")
         for f in result.features
@@ -122,7 +122,7 @@ def _forest_bounds(shown: Sequence[Odds]) -> tuple[float, float]:
 
 
 def frequency(result: Result) -> Figure | None:
-    """Return how often independent selections picked the features, and which of them are in the consensus."""
+    """Plot how often the iterations selected each feature, and which features are in the consensus."""
     known = sorted(
         (f for f in result.features if f.kind == "feature"),
         key=lambda f: (-f.selection_frequency, not f.in_consensus, f.id),
@@ -152,7 +152,7 @@ def frequency(result: Result) -> Figure | None:
 
 
 def importance(result: Result) -> Figure | None:
-    """Return what the final model uses most."""
+    """Plot the most important features of the final model."""
     known = [(f, f.final_importance) for f in result.features if f.final_importance]
     if not known:
         return None
@@ -174,7 +174,7 @@ def importance(result: Result) -> Figure | None:
 
 
 def profile(number: int, profile: Profile, features: Sequence[FeatureResult]) -> Figure:
-    """Return one profile of the final model as a waterfall of exact contributions."""
+    """Plot one profile of the final model as a waterfall of exact contributions."""
     rows, total = _waterfall_rows(profile, features)
     wide, narrow = both(lambda width: charts.waterfall(number, profile.title, rows, width=width))
     parts = [(c.words, c.value, words.number(c.contribution, 3)) for c in profile.contributions]
@@ -198,7 +198,7 @@ def profile(number: int, profile: Profile, features: Sequence[FeatureResult]) ->
 
 
 def _waterfall_rows(profile: Profile, features: Sequence[FeatureResult]) -> tuple[list[Row], float]:
-    """Return the bars of a waterfall and where they end."""
+    """Return the bars of a waterfall and its end point."""
     rows = [Row("Base", words.number(profile.base), (0.0, profile.base), "total")]
     at = profile.base
     shorten = is_one_kind(features)

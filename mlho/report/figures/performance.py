@@ -1,4 +1,4 @@
-"""Figures of how well the run predicts: curves, test sets, candidates and errors."""
+"""Figures of the performance: curves, test sets, candidates and errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from mlho.report.svg.charts import Row
 
 
 def roc(result: Result) -> Figure | None:
-    """Return the ROC curves of the test sets and their mean."""
+    """Plot the ROC curves of the test sets and their mean."""
     lines = [line for line in result.curves.roc if len(line["x"]) > 1]
     if not lines:
         return None
@@ -31,7 +31,7 @@ def roc(result: Result) -> Figure | None:
 
 
 def precision_recall(result: Result) -> Figure | None:
-    """Return the precision–recall curves of the test sets and their mean."""
+    """Plot the precision–recall curves of the test sets and their mean."""
     lines = [line for line in result.curves.precision_recall if len(line["x"]) > 1]
     if not lines:
         return None
@@ -53,7 +53,7 @@ def _prevalence(result: Result) -> float:
 
 
 def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
-    """Return the mean curve at every 0.05."""
+    """Return the mean curve in steps of 0.05."""
     rows = []
     for i, x in enumerate(mean.x):
         if round(100 * x) % 5 == 0:
@@ -65,7 +65,7 @@ def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
 
 
 def calibration(result: Result) -> Figure | None:
-    """Return smoothed calibration curves, the bins of one typical test set, and how often each probability is given."""
+    """Plot smoothed calibration curves, the bins of one typical test set, and the distribution of probabilities."""
     smallest = result.lineage.spec.get("report", {}).get("minCell", 0)
     items = [_calibration_item(item, smallest) for item in result.curves.calibration]
     lines = [item for item in items if len(item["x"]) > 1]
@@ -98,7 +98,7 @@ def calibration(result: Result) -> Figure | None:
 
 
 def _calibration_item(item: dict[str, Any], smallest: int) -> dict[str, Any]:
-    """Return one test set's calibration with the names used here; bins too small to show are left out."""
+    """Return the calibration of one test set under the names used here, without bins that are too small to show."""
     bins = [{**b, "mean": b.get("mean", b.get("mean_predicted"))} for b in item.get("bins", [])]
     return {
         "x": item.get("x", []),
@@ -119,7 +119,7 @@ def _typical_test_set(result: Result) -> int:
 
 
 def _calibration_top(lines: Sequence[dict[str, Any]], bins: Sequence[dict[str, float]]) -> float:
-    """Return where both axes end: the next tenth above all that is drawn, so that a rare outcome fills the picture."""
+    """Return the end of both axes: the next tenth above all data, so that a rare outcome fills the chart."""
     reached = [v for line in lines for v in (*line["x"], *line["y"])]
     reached += [v for b in bins for v in (b["mean"], b["high"])]
     return min(1.0, max(1, -int(-max(reached) * 10 // 1)) / 10)
@@ -136,7 +136,7 @@ def _calibration_mean(lines: Sequence[dict[str, Any]], result: Result) -> curves
 
 
 def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
-    """Return the share of predictions by probability, over all test sets; ``None`` where any of them is hidden."""
+    """Return the share of predictions by probability over all test sets; ``None`` for bins hidden in all of them."""
     given = [item["histogram"] for item in items if item["histogram"]]
     if not given or any(h["edges"] != given[0]["edges"] for h in given):
         return None
@@ -147,7 +147,7 @@ def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
 
 
 def decision(result: Result) -> Figure | None:
-    """Return the decision curve of the model beside treating all and none."""
+    """Plot the decision curves of the model, of treating all and of treating none."""
     curve = result.curves.decision
     if not curve.get("threshold"):
         return None
@@ -180,7 +180,7 @@ def decision(result: Result) -> Figure | None:
 
 
 def auroc_by_test_set(result: Result) -> Figure | None:
-    """Return the AUROC on each test set with its own interval, and that of the headline."""
+    """Plot the AUROC on each test set with its interval, and the headline AUROC."""
     named = list(zip(result.test_sets, result.headline_auroc, strict=False))
     known = [(own, e) for own, e in named if e.value is not None]
     if not known:
@@ -231,7 +231,7 @@ def _triple(value: float, low: float | None, high: float | None) -> tuple[float,
 
 
 def candidates(result: Result) -> Figure | None:
-    """Return the test AUROC of each candidate."""
+    """Plot the test AUROC of each candidate."""
     rows = [row for c in result.candidates if (row := _candidate_row(c, result)) is not None]
     if not rows:
         return None
@@ -282,7 +282,7 @@ def _candidate_numbers(candidate: CandidateSummary) -> tuple[str, ...]:
 
 
 def errors(result: Result) -> Figure | None:
-    """Return the distribution of the error per patient, by outcome."""
+    """Plot the distribution of the error per patient, by outcome."""
     names = {"negative": "Without the outcome", "positive": "With the outcome"}
     groups = [(key, label, result.errors[key]) for key, label in names.items() if result.errors.get(key)]
     if not groups:
@@ -308,6 +308,6 @@ def _error_row(label: str, group: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _overlap(result: Result) -> float:
-    """Return test patients per training patient, for the interval of a mean over test sets."""
+    """Return the ratio of test to training patients, for the interval of a mean over test sets."""
     n_train = sum(own.n_train_patients for own in result.test_sets)
     return sum(own.n_test_patients for own in result.test_sets) / n_train if n_train else 0.0

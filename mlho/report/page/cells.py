@@ -1,4 +1,4 @@
-"""Cells of the report's tables, and the rows of its table of features."""
+"""Table cells of the report, and the rows of its feature table."""
 
 from markupsafe import Markup, escape
 
@@ -9,12 +9,12 @@ from mlho.report.words import DASH, MINUS
 
 
 def with_note(main: str, note: str) -> Markup:
-    """Return a cell with a smaller second line, if there is one."""
+    """Return a cell with an optional smaller second line."""
     return Markup('{}<span class="s">{}</span>').format(main, note) if note else escape(main)
 
 
 def spread_cell(metric: str, s: Spread | None, digits: int = 3) -> str:
-    """Return a metric's mean over iterations with its interval below it; in words when there is none."""
+    """Format a metric's mean over iterations with its interval below; a text if it is absent."""
     if s is None or s.mean is None:
         return words.ABSENT
     mean, ends = s.mean, ""
@@ -24,14 +24,14 @@ def spread_cell(metric: str, s: Spread | None, digits: int = 3) -> str:
 
 
 def odds_cell(value: float | None, low: float | None, high: float | None) -> str:
-    """Return an odds ratio with its interval below it; a dash where there is none."""
+    """Format an odds ratio with its interval below; a dash if it is absent."""
     if value is None:
         return DASH
     return with_note(words.ratio(value), words.odds_ends(low, high))
 
 
 def feature_row(feature: FeatureResult, n_iterations: int, min_cell: int) -> dict[str, str]:
-    """Return one row of the table of features."""
+    """Return one row of the feature table."""
     c, o = feature.confidence, feature.odds_ratio
     return {
         "words": feature.words,
@@ -70,7 +70,7 @@ def _consensus_odds(feature: FeatureResult) -> str:
 
 
 def confidence_words(feature: FeatureResult, n_iterations: int) -> str:
-    """Say how surely a feature comes back, and in which direction."""
+    """Describe in how many iterations a feature was selected, and in which direction."""
     c = feature.confidence
     if c is None:
         return "adjusted for in every iteration" if feature.kind == "demographic" else words.ABSENT

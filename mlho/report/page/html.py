@@ -1,4 +1,4 @@
-"""The report of a training run: one self-contained HTML page, made of nothing but its Result."""
+"""The report of a training run: a self-contained HTML page, made from its Result alone."""
 
 from functools import cache
 from importlib import resources
@@ -30,7 +30,7 @@ SECTIONS: Final = {
 
 
 def render_html(result: Result) -> str:
-    """Return the whole page: equal results give equal bytes.
+    """Render the whole page. Equal results give equal bytes.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def render_html(result: Result) -> str:
     Returns
     -------
     str
-        HTML with style, script and pictures inside; it fetches nothing, and works without its script.
+        HTML with inline style, script and charts. It loads nothing, and works without its script.
     """
     figures = figures_of(result)
     min_cell = sections.min_cell_of(result)
@@ -50,7 +50,7 @@ def render_html(result: Result) -> str:
         "sections": SECTIONS,
         "not_predictive": words.NOT_PREDICTIVE,
         "min_cell": min_cell,
-        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - our own file
+        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
         "script": _asset("report.js"),
         "figures": figures,
         "profiles": [figure for name, figure in figures.items() if name.startswith("profile_")],
@@ -85,7 +85,7 @@ def render_html(result: Result) -> str:
         "spec_text": yaml.safe_dump(result.lineage.spec, sort_keys=True, allow_unicode=True, width=100),
         "iteration_rows": sections.iteration_rows(result),
     }
-    # Once, over the whole page: no path from the data to it can be forgotten.
+    # Applied once to the whole page, so that no text from the data can bypass it.
     return printable(_environment().get_template("report.html.j2").render(context), lines=True)
 
 
@@ -105,6 +105,6 @@ def _environment() -> Environment:
 
 @cache
 def _asset(name: str) -> Markup:
-    """Return one of our own files, to stand in the page as it is."""
+    """Return a file of this package, to be included unescaped."""
     text = resources.files("mlho.report").joinpath("templates", name).read_text(encoding="utf-8")
-    return Markup(text)  # noqa: S704 - our own file
+    return Markup(text)  # noqa: S704 - a file of this package

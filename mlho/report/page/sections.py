@@ -1,4 +1,4 @@
-"""What each section of the report says: from a Result to words and rows ready to print. Pure."""
+"""Content of the report's sections: from a Result to formatted text and rows. Pure functions."""
 
 import math
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from mlho.report.page import cells
 from mlho.report.result import CohortSummary, FalseFeatures, LedgerSummary, Result
 from mlho.report.words import DASH
 
-MIN_CELL: Final = 11  # where the specification does not say
-MAX_FEATURES: Final = 2000  # of the table: more would break the promise of 2 MB; all are in result.json
+MIN_CELL: Final = 11  # default if the specification has no value
+MAX_FEATURES: Final = 2000  # rows of the feature table: more would exceed the page's limit of 2 MB
 
-UNREMARKABLE: Final = ("fitted", "converged")  # said only when it is not so
+UNREMARKABLE: Final = ("fitted", "converged")  # shown only if false
 FACT_NAMES: Final = {"n_samples": "Samples", "n_positive": "Samples with the outcome"}
 
-MAX_FILES: Final = 30  # of the table of inputs; all are in result.json
+MAX_FILES: Final = 30  # rows of the input table; result.json has all
 
-LOWEST_SHOWN: Final = 20  # confidence score; below it chance is most of what comes back
+LOWEST_SHOWN: Final = 20  # confidence score; below it most features are selected by chance
 
 Rows = list[tuple[str, ...]]
 
@@ -38,22 +38,22 @@ COMPARED: Final = (
     "log_loss",
     "calibration_slope",
     "calibration_ici",
-)  # of the candidates
+)  # metrics of the candidates
 
 
 def min_cell_of(result: Result) -> int:
-    """Return the smallest number of patients that is shown."""
+    """Return the smallest number of patients that may be shown."""
     value = result.lineage.spec.get("report", {}).get("minCell", MIN_CELL)
     return int(value)
 
 
 def share(part: int, whole: int) -> str:
-    """Return a share as a percentage; in words when there is nothing to share."""
+    """Format a share as a percentage; a text if the whole is zero."""
     return words.percent(part / whole) if whole else words.ABSENT
 
 
 def tiles(result: Result) -> list[dict[str, str]]:
-    """Return the figures of the first screen: label, value, and what bounds it."""
+    """Return the key figures at the top: label, value, and context."""
     cohort, stability = result.cohort, result.stability
     return [
         {
@@ -95,7 +95,7 @@ def _ends(low: float | None, high: float | None) -> str:
 
 
 def attrition(cohort: CohortSummary) -> list[dict[str, Any]]:
-    """Return the boxes of the attrition diagram, with who left on the way to each."""
+    """Return the boxes of the attrition diagram, with the numbers excluded before each."""
     steps = cohort.attrition
     boxes: list[dict[str, Any]] = [
         {
@@ -133,7 +133,7 @@ def characteristics(cohort: CohortSummary) -> Rows:
 
 
 def label_ledger(cohort: CohortSummary) -> Rows:
-    """Return what happened to the rows of the labels, the most frequent first, those not shown before those without rows."""
+    """Return the label rows by rule, most frequent first; hidden counts precede rules without rows."""
     ordered = sorted(
         cohort.label_ledger.items(), key=lambda item: (-(0.5 if item[1] is None else item[1]), item[0])
     )
@@ -141,7 +141,7 @@ def label_ledger(cohort: CohortSummary) -> Rows:
 
 
 def ledger(summary: LedgerSummary) -> dict[str, Any]:
-    """Return the ledger of event rows with shares, bars and its sum."""
+    """Return the ledger of event rows with shares, bars and the total."""
     total = sum(rule.rows for rule in summary.rules) + summary.rows_used
     lines = [("used", "", summary.rows_used), *((r.rule, r.meaning, r.rows) for r in summary.rules)]
     adds_up = total == summary.rows_in
@@ -165,7 +165,7 @@ def ledger(summary: LedgerSummary) -> dict[str, Any]:
 
 
 def headline(result: Result) -> Rows:
-    """Return the test figures of models made like the final one, in a reader's order."""
+    """Return the test metrics of models fitted like the final one, in reading order."""
     rows = []
     for key in words.metric_order([key for key in result.headline if "/" not in key]):
         s = result.headline[key]
@@ -177,7 +177,7 @@ def headline(result: Result) -> Rows:
 
 
 def winners(result: Result) -> Rows:
-    """Return the AUROC and calibration of the best candidate of each iteration, which is another procedure."""
+    """Return AUROC and calibration of the best candidate of each iteration, which is another procedure."""
     return [
         (words.metric_name(key), cells.spread_cell(key, result.winners[key]))
         for key in ("auroc", "average_precision", "brier", "calibration_slope")
@@ -186,7 +186,7 @@ def winners(result: Result) -> Rows:
 
 
 def operating_points(result: Result) -> dict[str, Any] | None:
-    """Return what the thresholds did on the test sets; None when no threshold was tried."""
+    """Return the results at the thresholds on the test sets; None if no threshold was applied."""
     rules = sorted({key.partition("/")[0] for key in result.headline if "/" in key})
     if not rules:
         return None
@@ -206,7 +206,7 @@ def operating_points(result: Result) -> dict[str, Any] | None:
 
 
 def _range_cell(values: list[float]) -> str:
-    """Return the mean of single values, and the lowest and highest below it."""
+    """Format the mean of single values, with minimum and maximum below."""
     if not values:
         return words.ABSENT
     ends = (
@@ -216,7 +216,7 @@ def _range_cell(values: list[float]) -> str:
 
 
 def rule_words(rule: str) -> str:
-    """Return a threshold's rule in words."""
+    """Describe the rule of a threshold."""
     name, _, value = rule.replace("_", "-").partition(":")
     try:
         share_of = words.percent(float(value), 0) if value else ""
@@ -233,7 +233,7 @@ def rule_words(rule: str) -> str:
 
 
 def consensus_words(result: Result) -> str:
-    """Say from which classifier and score the consensus comes."""
+    """Describe the classifier and the score that define the consensus."""
     consensus = result.lineage.spec.get("consensus", {})
     if "minConfidence" not in consensus:
         return ""
@@ -243,7 +243,7 @@ def consensus_words(result: Result) -> str:
 
 
 def facts(values: Mapping[str, Any]) -> Rows:
-    """Return names and values of a flat mapping in words; lists of text are joined, what is nested is left to result.json."""
+    """Format names and values of a flat mapping. Lists of text are joined; nested values appear only in result.json."""
     rows: Rows = []
     for name, value in sorted(values.items()):
         shown = "" if name in UNREMARKABLE and value is True else _fact(value)
@@ -267,7 +267,7 @@ def _fact(value: Any) -> str:
 
 
 def stability_facts(result: Result) -> Rows:
-    """Return how stable the selection was."""
+    """Return the stability of the selection."""
     s = result.stability
     rows: Rows = [
         ("Stability (Nogueira 2018)", words.estimate(s.nogueira)),
@@ -282,7 +282,7 @@ def stability_facts(result: Result) -> Rows:
 
 
 def expected_false(found: FalseFeatures) -> str:
-    """Say how many features of the consensus are expected to be false, and at which score."""
+    """Describe how many features of the consensus are expected to be false, and at which score."""
     if found.expected.value is None:
         return words.estimate(found.expected)
     share = "" if found.share is None else f" ({words.percent(found.share, 0)})"
@@ -298,7 +298,7 @@ def expected_false(found: FalseFeatures) -> str:
 
 
 def confidence_levels(result: Result) -> Rows:
-    """Return what other thresholds on the confidence score would keep, the strictest first."""
+    """Return the features kept at other thresholds on the confidence score, strictest first."""
     found = result.stability.false_features
     if found is None:
         return []
@@ -324,7 +324,7 @@ def candidates(result: Result) -> dict[str, Any]:
 
 
 def error_notes(result: Result) -> str:
-    """Return why parts of the error distribution are not shown."""
+    """Return the reasons why parts of the error distribution are hidden."""
     reasons = {
         group["reason"] for group in result.errors.values() if isinstance(group, dict) and group.get("reason")
     }
@@ -332,7 +332,7 @@ def error_notes(result: Result) -> str:
 
 
 def model_facts(result: Result) -> Rows:
-    """Return what the final model is."""
+    """Return the properties of the final model."""
     m = result.final_model
     setting = ", ".join(f"{name} {value}" for name, value in sorted(m.setting.items())) or "defaults"
     return [
@@ -369,7 +369,7 @@ def thresholds(result: Result) -> Rows:
 
 
 def limits(result: Result) -> list[str]:
-    """Return what the figures cannot say."""
+    """Return the limitations of the results."""
     said = [
         "Validation is internal: test patients come from the same source as training patients. Other hospitals and later years may differ.",
         "Records show what was written down, not what was so: that a test was ordered can say more than its result.",
@@ -390,7 +390,7 @@ def limits(result: Result) -> list[str]:
 
 
 def lineage_facts(result: Result) -> Rows:
-    """Return what the result came from."""
+    """Return the provenance of the result."""
     lineage = result.lineage
     rows: Rows = [
         ("Specification", lineage.spec_digest),
@@ -409,7 +409,7 @@ def lineage_facts(result: Result) -> Rows:
 
 
 def left_out(result: Result) -> list[str]:
-    """Return a sentence for each table in whose folder there are files that are not read."""
+    """Return a sentence for each table whose folder contains files that were not read."""
     return [
         f"{words.count(facts['files'])} file(s) in the folder of {table} were not read: {', '.join(facts['first'])}"
         + (", and others." if facts["files"] > len(facts["first"]) else ".")
@@ -418,7 +418,7 @@ def left_out(result: Result) -> list[str]:
 
 
 def input_files(result: Result) -> tuple[Rows, int]:
-    """Return the files that were read (key, bytes, version token), and how many more there are in result.json."""
+    """Return the files that were read (key, bytes, version token), and the number of further ones in result.json."""
     files = result.inputs.get("files", [])
     rows: Rows = [
         (str(f.get("key", "")), words.count(f.get("size", 0)), str(f.get("version", "")))
@@ -428,7 +428,7 @@ def input_files(result: Result) -> tuple[Rows, int]:
 
 
 def iteration_rows(result: Result) -> Rows:
-    """Return the sizes of the iterations and what each chose."""
+    """Return the sizes and the winner of each iteration."""
     return [
         (
             str(i.iteration),

@@ -1,1 +1,1 @@
-"""Charts as SVG text: canvas, charts of rows, curves."""
+"""Charts as SVG text: canvas, row charts, curves."""

@@ -1,4 +1,4 @@
-"""SVG by hand: scales, ticks, marks and frames. Pure functions of numbers and text; no drawing library."""
+"""SVG primitives: scales, ticks, marks and frames. Pure functions of numbers and text, without a drawing library."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,20 +12,20 @@ from markupsafe import Markup, escape
 
 from mlho.printable import printable
 
-# Widths of characters at 12 px in the widest of the usual system fonts, so that nothing is cut by its neighbour.
+# Character widths at 12 px in the widest common system font, so that labels do not overlap.
 NARROW_CHARACTERS: Final = frozenset("iIljft.,:;'|!()[] /-")
 NARROW_WIDTH, USUAL_WIDTH, WIDE_WIDTH = 4.4, 7.2, 8.6
 LOG_STEPS: Final = (1.0, 2.0, 5.0)
 FINE_LOG_STEPS: Final = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 MAX_LOG_TICKS: Final = 7
-SAMPLE_WIDTH: Final = 20.0  # of a line in a legend
+SAMPLE_WIDTH: Final = 20.0  # length of a sample line in a legend
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From a value to a position in pixels, linear or logarithmic; values outside are put on the edge."""
+    """Map a value to a position in pixels, linearly or logarithmically. Values outside are clipped to the edge."""
 
     low: float
     high: float
@@ -40,7 +40,7 @@ class Scale:
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Return round values within the scale, six or so."""
+        """Return about six round values within the scale."""
         return log_ticks(self.low, self.high) if self.is_log else linear_ticks(self.low, self.high)
 
     def _on_scale(self, value: float) -> float:
@@ -48,7 +48,7 @@ class Scale:
 
 
 def linear_ticks(low: float, high: float, n: int = 5) -> list[float]:
-    """Return round values from ``low`` to ``high``: steps of 1, 2 or 5 times a power of ten."""
+    """Return round values from ``low`` to ``high``, in steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
     raw = (high - low) / n
@@ -60,7 +60,7 @@ def linear_ticks(low: float, high: float, n: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return round values within the bounds of a logarithmic axis, as fine as seven ticks allow."""
+    """Return round values within the bounds of a logarithmic axis, with at most seven ticks."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in (FINE_LOG_STEPS, LOG_STEPS, (1.0,)):
         ticks = [round(s * 10.0**p, 10) for p in powers for s in steps if low <= s * 10.0**p <= high]
@@ -70,19 +70,19 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def tick_label(value: float) -> str:
-    """Return a tick's text, as short as it can be: ``0.2``, ``10``, ``−0.05``."""
+    """Format a tick as short as possible: ``0.2``, ``10``, ``−0.05``."""
     text = f"{value:.10g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 def coordinate(value: float) -> str:
-    """Return a position to a tenth of a pixel, without a useless zero."""
+    """Format a position to a tenth of a pixel, without a trailing ``.0``."""
     text = f"{value:.1f}"
     return text[:-2] if text.endswith(".0") else text
 
 
 def element(tag: str, content: str = "", /, **attributes: object) -> str:
-    """Return one SVG element; ``class_`` is class, ``_`` becomes ``-``, floats are rounded, text must be escaped."""
+    """Return an SVG element. ``class_`` becomes class, ``_`` becomes ``-``, floats are rounded; text must be escaped."""
     written = "".join(f' {_name(k)}="{_value(v)}"' for k, v in attributes.items() if v is not None)
     return f"<{tag}{written}>{content}</{tag}>" if content else f"<{tag}{written}/>"
 
@@ -96,12 +96,12 @@ def _value(value: object) -> str:
 
 
 def text(x: float, y: float, words: str, *, class_: str = "t", anchor: str | None = None) -> str:
-    """Return a text mark; ``anchor`` is ``middle`` or ``end``."""
+    """Return a text element; ``anchor`` is ``middle`` or ``end``."""
     return element("text", str(escape(words)), x=float(x), y=float(y), class_=class_, text_anchor=anchor)
 
 
 def text_width(words: str) -> float:
-    """Return the width of a text in pixels at 12 px, at most."""
+    """Return an upper bound of the width of a text in pixels at 12 px."""
     return sum(map(_character_width, words))
 
 
@@ -114,7 +114,7 @@ def _character_width(c: str) -> float:
 def fitted_text(
     x: float, y: float, words: str, room: float, *, class_: str = "t", anchor: str | None = None
 ) -> str:
-    """Return a text mark cut to ``room`` pixels, with the whole text as its tooltip when it was cut."""
+    """Return a text truncated to ``room`` pixels, with the full text as a tooltip if it was truncated."""
     if text_width(words) <= room:
         return text(x, y, words, class_=class_, anchor=anchor)
     reached = accumulate(map(_character_width, words))
@@ -129,12 +129,12 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
 
 
 def polyline(points: Iterable[Point], class_: str) -> str:
-    """Return an open line through points."""
+    """Return an open polyline."""
     return element("polyline", points=_points(points), class_=class_)
 
 
 def polygon(points: Iterable[Point], class_: str) -> str:
-    """Return a closed area."""
+    """Return a filled polygon."""
     return element("polygon", points=_points(points), class_=class_)
 
 
@@ -143,7 +143,7 @@ def _points(points: Iterable[Point]) -> str:
 
 
 def rect(x: float, y: float, width: float, height: float, class_: str, tooltip: str = "") -> str:
-    """Return a rectangle; never thinner than nothing."""
+    """Return a rectangle; negative sizes become zero."""
     title = f"<title>{escape(tooltip)}</title>" if tooltip else ""
     return element(
         "rect",
@@ -157,7 +157,7 @@ def rect(x: float, y: float, width: float, height: float, class_: str, tooltip: 
 
 
 def marker(x: float, y: float, shape: str, class_: str, size: float = 4.5) -> str:
-    """Return a mark of the given shape: ``circle``, ``square``, ``diamond`` or ``triangle``; shape tells, not colour alone."""
+    """Return a ``circle``, ``square``, ``diamond`` or ``triangle``. Shape, not colour alone, distinguishes marks."""
     if shape == "circle":
         return element("circle", cx=float(x), cy=float(y), r=float(size), class_=class_)
     corners: dict[str, list[Point]] = {
@@ -169,24 +169,24 @@ def marker(x: float, y: float, shape: str, class_: str, size: float = 4.5) -> st
 
 
 def svg(name: str, title: str, description: str, width: float, height: float, body: str) -> Markup:
-    """Return a whole picture with its title and description for who cannot see it."""
+    """Return a whole chart with an accessible title and description."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {coordinate(width)} {coordinate(height)}" '
         f'style="max-width:{coordinate(width)}px" aria-labelledby="{escape(name)}-title {escape(name)}-desc">'
         f'<title id="{escape(name)}-title">{escape(title)}</title><desc id="{escape(name)}-desc">{escape(description)}</desc>'
     )
-    # Everything in it is made by the functions above, which escape text.
+    # All content is made by the functions above, which escape text.
     return Markup(f"{head}{body}</svg>")  # noqa: S704
 
 
 @cache
 def chart_style() -> str:
-    """Return the charts' style sheet, which the report holds once and a picture alone holds inside."""
+    """Return the style sheet of the charts. The report includes it once, a standalone chart inline."""
     return resources.files("mlho.report").joinpath("templates/charts.css").read_text(encoding="utf-8")
 
 
 def standalone(picture: str) -> str:
-    """Return a picture that carries its own style, for a file or a notebook."""
+    """Return a chart with inline style, for a file or a notebook."""
     head, _, rest = picture.partition(">")
     return printable(f"{head}><style>{chart_style()}</style>{rest}", lines=True)
 
@@ -214,7 +214,7 @@ class Frame:
         height: float = 360.0,
         bottom: float = 46.0,
     ) -> "Frame":
-        """Return a frame of a size that is legible on a phone and beside another on a desktop."""
+        """Create a frame of a size that is legible on a phone and in two columns on a desktop."""
         x = Scale(*x_range, 52.0, width - 12.0)
         y = Scale(*y_range, height - bottom, 12.0)
         return cls(width, height, x, y, x_title, y_title)
@@ -253,18 +253,18 @@ class Frame:
         return "".join(parts)
 
     def path(self, xs: Sequence[float], ys: Sequence[float], class_: str) -> str:
-        """Return a line through values."""
+        """Return a polyline through data points."""
         return polyline([(self.x.at(a), self.y.at(b)) for a, b in zip(xs, ys, strict=True)], class_)
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], class_: str) -> str:
-        """Return the area between two lines."""
+        """Return the area between two curves."""
         there = [(self.x.at(a), self.y.at(b)) for a, b in zip(xs, high, strict=True)]
         back = [(self.x.at(a), self.y.at(b)) for a, b in zip(xs, low, strict=True)]
         return polygon([*there, *reversed(back)], class_)
 
 
 def legend(entries: Sequence[tuple[str, str]], x: float, y: float, room: float) -> str:
-    """Return a legend on one row: per entry the class of its sample and its words, spread over ``room`` pixels."""
+    """Return a legend in one row, spread over ``room`` pixels; each entry has the class of its sample and its text."""
     widths = [SAMPLE_WIDTH + 6 + text_width(words) for _, words in entries]
     gap = max(4.0, (room - sum(widths)) / max(1, len(entries)))
     parts = []

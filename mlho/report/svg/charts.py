@@ -1,6 +1,6 @@
-"""Charts made of labelled rows, as SVG: forest plot, selection frequency, importance, waterfall, candidates; and errors.
+"""SVG charts of labelled rows: forest plot, importance, waterfall, intervals; and the error distribution.
 
-Each is drawn for a wide page (labels beside the marks) or for a phone (labels above them).
+Each has a wide version (labels beside the marks) and a narrow one for a phone (labels above them).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,15 +29,15 @@ NARROW: Final = 400.0
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a chart: its label, its figures in words, and what to draw; a heading has no values.
+    """One row of a chart: its label, its formatted figures, and its values; a heading has no values.
 
     Attributes
     ----------
     label, note : str
     values : tuple of float
-        What the chart's own drawing function reads.
+        Input of the chart's drawing function.
     kind : str
-        Which look the mark has; the chart says what it means.
+        Style of the mark, as defined by the chart.
     """
 
     label: str
@@ -140,9 +140,9 @@ def forest(
     ----------
     name, title : str
     rows : sequence of Row
-        ``values`` are odds ratio, low, high; ``kind`` is ``up``, ``down`` (the shapes differ, not the colours alone).
+        ``values`` are odds ratio, low, high; ``kind`` is ``up`` or ``down`` (shapes and colours differ).
     bounds : (low, high)
-        Ends of the axis; an interval that leaves it ends in an arrow.
+        Ends of the axis; an interval beyond them ends in an arrow.
     """
     n = sum(not row.is_heading for row in rows)
     return _rows_chart(
@@ -168,7 +168,7 @@ def _forest_mark(row: Row, scale: Scale, y: float) -> str:
         whisker = line(scale.at(low), y, scale.at(high), y, f"whisker {class_}")
         whisker += _arrow(scale.start, y, -1) if low < scale.low else ""
         whisker += _arrow(scale.end, y, 1) if high > scale.high else ""
-    # A mark at the edge would be read as the value there.
+    # A mark at the edge would be mistaken for the value there.
     is_inside = scale.low <= value <= scale.high
     return whisker + (marker(scale.at(value), y, shape, class_) if is_inside else "")
 
@@ -182,7 +182,7 @@ def _arrow(x: float, y: float, direction: int) -> str:
 
 
 def importance(rows: Sequence[Row], *, width: float = WIDE) -> Markup:
-    """Draw what features add to the log-odds on average (``values``: one number from 0)."""
+    """Draw the mean contribution of features to the log-odds (``values``: one number from 0)."""
     top = max((row.values[0] for row in rows), default=0.0) or 1.0
     return _rows_chart(
         "importance",
@@ -203,9 +203,9 @@ def waterfall(number: int, title: str, rows: Sequence[Row], *, width: float = WI
     Parameters
     ----------
     number : int
-        Tells pictures of one page apart.
+        Distinguishes the charts of one page.
     rows : sequence of Row
-        ``values`` are where the bar starts and ends; ``kind`` is ``total``, ``up`` or ``down``.
+        ``values`` are the start and the end of the bar; ``kind`` is ``total``, ``up`` or ``down``.
     """
     reached = [v for row in rows for v in row.values] + [0.0]
     low, high = min(reached), max(reached)
@@ -245,13 +245,13 @@ def intervals(
     reference: float | None,
     width: float = WIDE,
 ) -> Markup:
-    """Draw figures with intervals and, beside them, the single iterations.
+    """Draw values with intervals and the single iterations.
 
     Parameters
     ----------
     rows : sequence of Row
-        ``values`` are value, low, high and then any number of single values, drawn as small rings above; low = high where
-        there is no interval; ``kind`` is ``chosen`` for the one that was taken.
+        ``values`` are value, low, high and then any number of single values, drawn as small rings above; low = high if there
+        is no interval; ``kind`` is ``chosen`` for the chosen row.
     """
     reached = [v for row in rows for v in row.values] + ([] if reference is None else [reference])
     low, high = min(reached), max(reached)
@@ -281,7 +281,7 @@ def _interval(row: Row, scale: Scale, y: float) -> str:
 
 
 def errors(groups: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
-    """Draw the distribution of |y − p|, one panel a group, as shares of the group.
+    """Draw the distribution of |y − p|, one panel per group, as shares of the group.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Curves on the test sets as SVG: ROC, precision–recall, calibration and decision curves.
+"""Curves of the test sets as SVG: ROC, precision–recall, calibration and decision curves.
 
-Iterations are thin lines, their mean is bold; the band is a pointwise 95 % interval of the mean that allows for the
-patients that test sets share.
+Iterations are thin lines, their mean is bold. The band is a pointwise 95 % interval of the mean, corrected for patients
+shared by test sets.
 """
 
 import math
@@ -16,13 +16,13 @@ from mlho.method.stability.student_t import t_quantile
 from mlho.report.svg.canvas import Frame, legend, line, marker, polyline, rect, svg, text
 
 N_GRID: Final = 101
-MAX_DRAWN: Final = 160  # points of a thin line; more cannot be seen at this size and would fill the file
+MAX_DRAWN: Final = 160  # points of a thin line; more are invisible at this size and enlarge the file
 Line = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class MeanCurve:
-    """The mean of several curves on one grid, with a pointwise interval where there is more than one curve."""
+    """Mean of several curves on one grid, with a pointwise interval if there is more than one curve."""
 
     x: list[float]
     mean: list[float]
@@ -31,7 +31,7 @@ class MeanCurve:
 
 
 def value_at(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
-    """Return a curve's height at ``x``; at a jump its upper end, beyond its ends the nearest value."""
+    """Interpolate a curve at ``x``: at a jump the upper end, outside its range the nearest value."""
     best = None
     for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
         if x0 <= x <= x1:
@@ -50,11 +50,11 @@ def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float) -> 
     Parameters
     ----------
     lines : sequence of {"x": ..., "y": ...}
-        One curve per test set, x in any one direction.
+        One curve per test set, with monotonic x.
     grid : sequence of float
     overlap : float
-        Test patients ÷ training patients: what the corrected resampled t-interval (Nadeau and Bengio 2003) adds for the
-        patients that test sets share.
+        Test patients ÷ training patients: correction of the resampled t-interval (Nadeau and Bengio 2003) for patients shared
+        by test sets.
     """
     sorted_lines = [_ascending(curve) for curve in lines]
     heights = [[value_at(xs, ys, x) for xs, ys in sorted_lines] for x in grid]
@@ -63,7 +63,7 @@ def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float) -> 
     if k < 2:
         return MeanCurve(list(grid), mean, None, None)
     half = [t_quantile(0.975, k - 1) * _standard_error(values, overlap) for values in heights]
-    if not any(half):  # equal curves: a band without height would say that the curve is known exactly
+    if not any(half):  # equal curves: a band of zero height would suggest an exact curve
         return MeanCurve(list(grid), mean, None, None)
     low = [min(1.0, max(0.0, m - h)) for m, h in zip(mean, half, strict=True)]
     high = [min(1.0, max(0.0, m + h)) for m, h in zip(mean, half, strict=True)]
@@ -87,7 +87,7 @@ def _standard_error(values: Sequence[float], overlap: float) -> float:
 def thinned(
     xs: Sequence[float], ys: Sequence[float], limit: int = MAX_DRAWN
 ) -> tuple[list[float], list[float]]:
-    """Return at most ``limit`` points of a line, evenly by position, ends kept."""
+    """Return at most ``limit`` points of a line, evenly spaced by index, including the ends."""
     n = len(xs)
     if n <= limit:
         return list(xs), list(ys)
@@ -116,7 +116,7 @@ def roc(lines: Sequence[Line], mean: MeanCurve) -> Markup:
 
 
 def precision_recall(lines: Sequence[Line], mean: MeanCurve, prevalence: float) -> Markup:
-    """Draw precision–recall curves; the dashed level is the prevalence, which chance reaches."""
+    """Draw precision–recall curves; the dashed level is the prevalence, which random predictions reach."""
     frame = Frame.make((0, 1), (0, 1), "Recall (sensitivity)", "Precision (PPV)", bottom=66.0)
     level = frame.path([0, 1], [prevalence, prevalence], "reference")
     body = _lines(frame, lines, mean) + level + _line_legend(frame, mean, "prevalence")
@@ -165,11 +165,11 @@ def calibration(
     lines : sequence of {"x": ..., "y": ...}
         Smoothed curve per test set.
     mean : MeanCurve or None
-        Their mean over the probabilities that all of them cover.
+        Their mean over the range of probabilities common to all.
     bins : sequence of {"mean", "observed", "low", "high", "n"}
         Reliability bins of one typical test set, with Wilson intervals.
     histogram : (edges, shares) or None
-        Share of samples per bin of probability, drawn below the axis; ``None`` for one too small to show.
+        Share of samples per probability bin, drawn below the axis; ``None`` if too small to show.
     top : float
         Upper end of both axes.
     """
@@ -221,7 +221,7 @@ def _histogram_strip(frame: Frame, histogram: Histogram) -> str:
 
 
 def decision(curve: Mapping[str, Any]) -> Markup:
-    """Draw the decision curve: net benefit of the model, of treating everybody, and of treating nobody.
+    """Draw the decision curve: net benefit of the model, of treating all, and of treating none.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def decision(curve: Mapping[str, Any]) -> Markup:
 
 
 def _above(frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the points of a falling line down to where it leaves the frame, cut there exactly."""
+    """Return the points of a falling line, clipped at the bottom of the frame."""
     points = []
     for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
         if y0 < frame.y.low:
@@ -267,11 +267,11 @@ def _above(frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> list[tuple
 
 
 def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
-    """Draw how often features were picked, from the most to the least often; dots are the consensus.
+    """Draw the selection frequency of features in descending order; dots mark the consensus.
 
     Parameters
     ----------
-    shares : sequence of float in [0, 1], falling
+    shares : sequence of float in [0, 1], descending
     in_consensus : sequence of bool
     """
     n = len(shares)
