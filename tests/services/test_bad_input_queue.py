@@ -78,9 +78,9 @@ def said_within(process: "Popen[bytes]", began: float) -> int:
 # Object storage. Each case: what is changed in the environment, what the store's address is, what is said, the command's exit code and the worker's.
 STORE_CASES = {
     "wrong endpoint": ("endpoint", BUCKET, "did not list in time", (1, 1)),
-    "wrong credentials": ("secret", BUCKET, "does not accept the credentials", (2, EX_CONFIG)),
-    "missing bucket": ("", "no-such-bucket", "has no such bucket. Make it", (2, EX_CONFIG)),
-    "read-only bucket": ("reader", BUCKET, "access denied to write", (2, EX_CONFIG)),
+    "wrong credentials": ("secret", BUCKET, "does not accept the credentials", (2, 1)),
+    "missing bucket": ("", "no-such-bucket", "no such bucket, or access denied to list", (2, 1)),
+    "read-only bucket": ("reader", BUCKET, "access denied to write", (2, 1)),
 }
 
 
