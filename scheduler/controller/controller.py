@@ -8,7 +8,7 @@ there is news.
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -31,6 +31,7 @@ from scheduler.api.status import Status
 from scheduler.controller.checks import Checks
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.conditions import Event, EventReason, has_ended
+from scheduler.controller.endings import Endings
 from scheduler.controller.event_recorder import Teller
 from scheduler.controller.informer import Cache, Object, Watcher
 from scheduler.controller.metrics import run_figures
@@ -103,8 +104,8 @@ class Operator:
         self._workloads = Cache(self._workload_changed)
         self._watchers = self._make_watchers()
         self._checks = Checks(home, config.prefixes, self._queue)
-        self._cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
-        self._former: Mapping[str, str] | None = None
+        cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
+        self._endings = Endings(cleaner, self._known, self._queue)
         self._turns: frozenset[str] = frozenset()
         self._priorities: dict[str, int] = {}
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
@@ -122,7 +123,7 @@ class Operator:
         """Stop all threads that carry out runs, leaving the runs as they are for the next leader."""
         self._stop.set()
         self._checks.stop()
-        self._cleaner.stop()
+        self._endings.stop()
         self._queue.wake()
         self._thread.join(_STOP_SECONDS)
         drivers = [known.driver for known in self._known.values() if known.driver is not None]
@@ -195,12 +196,12 @@ class Operator:
     def _reconcile_for_ever(self) -> None:
         while not self.is_synced and not self._stop.wait(_TICK_SECONDS):
             self.looked_at = time.monotonic()
-        self._cleaner.find(self._found_former)
+        self._endings.start()
         look_at_all_at = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
             self.looked_at = now
-            self._take_over()
+            self._endings.take_over(self._under_way)
             if now >= look_at_all_at:
                 look_at_all_at = now + _LOOK_AT_ALL_SECONDS
                 for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._known.keys():
@@ -212,6 +213,9 @@ class Operator:
                 self.looked_at = time.monotonic()
                 self._look(uid)
             self._queue.wait(_TICK_SECONDS)
+
+    def _under_way(self) -> set[str]:
+        return {own["metadata"]["uid"] for own in self._runs.all() if not has_ended(status_of(own))}
 
     def _look(self, uid: str) -> None:
         """Look at one run; whatever goes wrong is tried again and stops no other run."""
@@ -309,7 +313,7 @@ class Operator:
 
     def _act(self, uid: str, obj: Object, known: Known, seen: Seen, decision: Decision) -> None:
         namespace = seen.resource.namespace
-        if decision.is_cancelled and not self._is_cancelled(uid, known, seen):
+        if decision.is_cancelled and not self._endings.is_cancelled(uid, known, seen):
             decision = replace(decision, status=seen.status, events=())
         for name in decision.delete:
             self._cluster.delete(Kind.JOB, namespace, name)
@@ -333,7 +337,7 @@ class Operator:
         if known.driver is not None or decision.is_driven:
             self._queue.mark(uid, seconds=_LOOK_SECONDS)
         elif has_ended(decision.status):
-            self._close(uid, known, seen)
+            self._endings.close(uid, known, seen)
         if decision.is_expired:
             self._cluster.delete(RUN_KINDS[obj["kind"]], namespace, obj["metadata"]["name"], found=obj)
 
@@ -376,66 +380,11 @@ class Operator:
                 self._home,
                 run,
                 lambda: self._queue.mark(uid),
-                note=lambda: self._cleaner.note(uid, run.run_id),
+                note=lambda: self._endings.note(uid, run.run_id),
             )
             known.driver.start()
 
-    def _is_cancelled(self, uid: str, known: Known, seen: Seen) -> bool:
-        """Have a run cancelled; tell whether the durable flag stands, or is not needed."""
-        run_id = seen.status.run_id or (known.undertaking.run_id if known.undertaking else "")
-        if not run_id or (known.driver is None and not seen.status.execution):
-            return True
-        if not known.cancelling:
-            known.cancelling = "asked"
-            self._cleaner.cancel(uid, run_id, flagged=lambda: self._flagged(uid, known))
-        return known.cancelling == "flagged"
-
-    def _flagged(self, uid: str, known: Known) -> None:
-        known.cancelling = "flagged"
-        self._queue.mark(uid)
-
-    def _close(self, uid: str, known: Known, seen: Seen) -> None:
-        """Nothing is left to do for a run, but to see its workers go."""
-        known.undertaking = None
-        if known.noted and not known.cancelling:
-            self._cleaner.forget(uid)
-            known.noted = ""
-        if any(not job.is_over for job in seen.jobs):
-            self._queue.mark(uid, seconds=5.0)
-
     def _gone(self, uid: str) -> None:
-        """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
         self._workers.forget(uid)
         self._checks.forget(uid)
-        known = self._known.pop(uid, None)
-        if known is None:
-            return
-        if known.driver is not None:
-            known.driver.stop()
-        if known.noted and not known.cancelling:
-            self._lay_down(uid, known.noted)
-
-    def _lay_down(self, uid: str, run_id: str) -> None:
-        """End what a resource that is gone has left, unless another one asks for the same run: that goes on with it."""
-        known = self._known.items()
-        heir = next((other for other, own in known if run_id in (own.noted, own.run_id)), None)
-        if heir is None:
-            self._cleaner.cancel(uid, run_id)
-        else:
-            self._known[heir].noted = run_id
-            self._cleaner.hand_over(uid, heir, run_id)
-
-    def _found_former(self, noted: Mapping[str, str]) -> None:
-        self._former = noted
-        self._queue.wake()
-
-    def _take_over(self) -> None:
-        """Bring to an end what a former leader carried out for resources that were deleted meanwhile."""
-        if self._former is None:
-            return
-        noted, self._former = self._former, None
-        under_way = [own["metadata"]["uid"] for own in self._runs.all() if not has_ended(status_of(own))]
-        for uid in noted.keys() & set(under_way):
-            self._known.setdefault(uid, Known()).noted = noted[uid]
-        for uid in noted.keys() - set(under_way):
-            self._lay_down(uid, noted[uid])
+        self._endings.gone(uid)
