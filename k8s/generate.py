@@ -28,7 +28,7 @@ NAMESPACE: Final = "mlho"
 # Values that hold whatever Kubernetes takes there.
 _FREE: Final = {
     "podLabels", "podAnnotations", "nodeSelector", "annotations", "labels", "affinity", "resources",
-    "prefixes",
+    "prefixes", "podSecurityContext", "containerSecurityContext",
 }  # fmt: skip
 _VARIABLE: Final = {
     "type": "object",
@@ -97,6 +97,43 @@ _RESOURCES: Final = {
         "claims": {"type": "array", "items": {"type": "object", "required": ["name"]}},
     },
 }
+_OWN: Final = {
+    "runAsNonRoot": {"type": "boolean"},
+    "runAsUser": {"type": "integer", "minimum": 0},
+    "runAsGroup": {"type": "integer", "minimum": 0},
+    "seccompProfile": {"type": "object"},
+    "seLinuxOptions": {"type": "object"},
+    "appArmorProfile": {"type": "object"},
+}
+_POD_SECURITY: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        **_OWN,
+        "fsGroup": {"type": "integer", "minimum": 0},
+        "fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]},
+        "seLinuxChangePolicy": {"enum": ["MountOption", "Recursive"]},
+        "supplementalGroups": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "supplementalGroupsPolicy": {"enum": ["Merge", "Strict"]},
+        "sysctls": {"type": "array", "items": {"type": "object", "required": ["name", "value"]}},
+    },
+}
+_CONTAINER_SECURITY: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        **_OWN,
+        "allowPrivilegeEscalation": {"type": "boolean"},
+        "readOnlyRootFilesystem": {"type": "boolean"},
+        "privileged": {"type": "boolean"},
+        "procMount": {"enum": ["Default", "Unmasked"]},
+        "capabilities": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: {"type": "array", "items": {"type": "string"}} for name in ("add", "drop")},
+        },
+    },
+}
 _PULL: Final = {"enum": ["Always", "IfNotPresent", "Never"]}
 _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
@@ -116,6 +153,8 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "podDisruptionBudget.minAvailable": _COUNT,
     "podDisruptionBudget.maxUnavailable": {**_COUNT, "pattern": "^([0-9]+%?)?$"},
     "podDisruptionBudget.unhealthyPodEvictionPolicy": {"enum": ["", "IfHealthyBudget", "AlwaysAllow"]},
+    "podSecurityContext": _POD_SECURITY,
+    "containerSecurityContext": _CONTAINER_SECURITY,
     "store.uri": {"type": "string", "pattern": "^s3://[a-z0-9][-a-z0-9.]{2,62}(/.*)?$"},
     "store.prefixes": {
         "type": "object",

@@ -4,13 +4,27 @@ Secrets are named here and never held: their values reach pods from Kubernetes S
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from mlho.errors import SpecError
 from mlho.spec.types import SpecPart
+
+USER: Final = 65532  # as in the image; distroless images use it for "nonroot"
+RESTRICTED_POD: Final[dict[str, JsonValue]] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+RESTRICTED_CONTAINER: Final[dict[str, JsonValue]] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 class SecretKey(SpecPart):
@@ -82,6 +96,12 @@ class WorkerTemplate(SpecPart):
     """As in a pod's spec."""
     priority_class_name: str | None = None
     """Kubernetes' own priority of the pods; Kueue's is the run's ``workers.priorityClass``."""
+    pod_security_context: dict[str, JsonValue] = Field(default_factory=lambda: dict(RESTRICTED_POD))
+    """As in a pod's spec; empty leaves it to the cluster."""
+    container_security_context: dict[str, JsonValue] = Field(
+        default_factory=lambda: dict(RESTRICTED_CONTAINER)
+    )
+    """As in a container's spec; empty leaves it to the cluster."""
     metrics_port: Annotated[int, Field(ge=1024, le=65535)] = 9100
     """Where a worker answers Prometheus."""
 

@@ -14,7 +14,6 @@ from scheduler.api.placement import plain
 from scheduler.api.resource import WorkersSpec, as_number
 
 CONTAINER: Final = "worker"
-USER: Final = 65532  # as in the image; distroless images use it for "nonroot"
 EX_CONFIG: Final = 78  # the worker's exit code for a wrong configuration: trying again cannot help
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
@@ -189,13 +188,6 @@ def _pod(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": workers.spec.drain_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -215,13 +207,14 @@ def _pod(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         if workers.spec.affinity is None
         else plain(workers.spec.affinity),
         "priorityClassName": template.priority_class_name,
+        "securityContext": dict(template.pod_security_context),
     }
     return pod | {name: value for name, value in optional.items() if value}
 
 
 def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
     spec = workers.spec
-    return {
+    container: dict[str, Any] = {
         "name": CONTAINER,
         "image": template.image,
         "imagePullPolicy": template.image_pull_policy,
@@ -237,11 +230,6 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         "env": _environment(spec, template),
         "ports": [{"name": "metrics", "containerPort": template.metrics_port, "protocol": "TCP"}],
         "resources": _resources(spec, workers.memory),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         # Until the run has begun and Redis answers there is no sign of life; afterwards one every five seconds.
         "startupProbe": {
             # It waits itself: a probe that fails is an Event, and a start that takes its time is no failure.
@@ -258,6 +246,8 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         },
         "volumeMounts": _mounts(template),
     }
+    security = template.container_security_context
+    return container | ({"securityContext": dict(security)} if security else {})
 
 
 def _resources(spec: WorkersSpec, memory: str) -> dict[str, dict[str, str]]:

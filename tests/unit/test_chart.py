@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from mlho.spec.training import parse_spec
-from scheduler.api.config import ClusterConfig, load_cluster_config
+from scheduler.api.config import RESTRICTED_CONTAINER, RESTRICTED_POD, ClusterConfig, load_cluster_config
 from scheduler.api.crd import render_crds
 from scheduler.api.objects import Workers, worker_job
 from scheduler.api.resource import WorkersSpec, from_resource
@@ -236,6 +236,8 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         (["--set-json", 'image.pullSecrets=[{"nam": "x"}]'], "/image/pullSecrets/0"),
         (["--set", "global.imageRegistry=https://mirror.example/a b"], "/global/imageRegistry"),
         (["--set", "podDisruptionBudget.minAvailable=half"], "/podDisruptionBudget/minAvailable"),
+        (["--set", "podSecurityContext.runAsUsr=1"], "'runAsUsr' not allowed"),
+        (["--set", "containerSecurityContext.privileged=much"], "/containerSecurityContext/privileged"),
         (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
     ],
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
@@ -342,13 +344,8 @@ def config_of(objects: list[dict[str, Any]], tmp_path: Path) -> ClusterConfig:
     return load_cluster_config(path)
 
 
-@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
-def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
-    helm: str, values: dict[str, Any], tmp_path: Path
-):
-    """What the chart writes is what the scheduler's models take; policies select the workers that come of it."""
-    objects = render(helm, values, tmp_path)
-    config = config_of(objects, tmp_path)
+def worker_pod(config: ClusterConfig) -> dict[str, Any]:
+    """The pod template of a run's workers that comes of a configuration."""
     workers = Workers(
         kind="TrainingRun",
         name="small",
@@ -362,7 +359,19 @@ def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
         spec=WorkersSpec(),
     )
     job = worker_job(workers, config.worker)
-    pod = job["spec"]["template"]
+    kubernetes_validate.validate(job, KUBERNETES[0], strict=True)
+    pod: dict[str, Any] = job["spec"]["template"]
+    return pod
+
+
+@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
+def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
+    helm: str, values: dict[str, Any], tmp_path: Path
+):
+    """What the chart writes is what the scheduler's models take; policies select the workers that come of it."""
+    objects = render(helm, values, tmp_path)
+    config = config_of(objects, tmp_path)
+    pod = worker_pod(config)
 
     assert config.namespace == "ehr"
     assert violations(pod["spec"]) == []
@@ -557,6 +566,50 @@ def test_a_disruption_budget_is_what_is_asked_for(
     kubernetes_validate.validate(budget, KUBERNETES[0], strict=True)
 
     assert {name: value for name, value in budget["spec"].items() if name != "selector"} == wanted
+
+
+OPENSHIFT = {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}
+EMPTIED = {"podSecurityContext": None, "containerSecurityContext": None}
+OF_YOURS = {
+    "podSecurityContext": {"fsGroup": 2000, "fsGroupChangePolicy": "OnRootMismatch"},
+    "containerSecurityContext": {"runAsUser": 1000},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "pod_change", "container_change"),
+    [
+        (OPENSHIFT, OPENSHIFT["podSecurityContext"], {}),
+        (EMPTIED, None, None),
+        (OF_YOURS, OF_YOURS["podSecurityContext"], OF_YOURS["containerSecurityContext"]),
+    ],
+    ids=["OpenShift", "emptied", "of yours"],
+)
+def test_security_contexts_can_be_set_and_emptied_for_all_pods(
+    helm: str,
+    values: dict[str, Any],
+    pod_change: dict[str, Any] | None,
+    container_change: dict[str, Any] | None,
+    tmp_path: Path,
+):
+    """A field that is null is left out; so is the whole if it is null. Workers have the same as our own pods."""
+
+    def changed(default: dict[str, Any], change: dict[str, Any] | None) -> dict[str, Any]:
+        merged = {**default, **change} if change is not None else {}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    objects = render(helm, {**values, "schedules": [SCHEDULE]}, tmp_path)
+    for obj in objects:
+        if obj["kind"] not in OTHERS:
+            kubernetes_validate.validate(obj, KUBERNETES[0], strict=True)
+    all_pods = [*pods(objects), ("workers", worker_pod(config_of(objects, tmp_path))["spec"])]
+
+    assert len(all_pods) == 5
+    for name, pod in all_pods:
+        assert pod.get("securityContext", {}) == changed(RESTRICTED_POD, pod_change), name
+        for container in [*pod["containers"], *pod.get("initContainers", ())]:
+            own = container.get("securityContext", {})
+            assert own == changed(RESTRICTED_CONTAINER, container_change), name
 
 
 def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):

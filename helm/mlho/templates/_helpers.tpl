@@ -159,22 +159,6 @@ names: {{ list .Release.Namespace | toJson }}
 {{- end }}
 {{- end -}}
 
-{{- define "mlho.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
-{{- end -}}
-
-{{- define "mlho.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
-{{- end -}}
-
 {{- /* Names of the pull Secrets, which may be given as names or as {name: …}, as {"names": [...]}. */ -}}
 {{- define "mlho.pullNames" -}}
 {{- $names := list -}}
