@@ -28,7 +28,7 @@ NAMESPACE: Final = "mlho"
 # Values that hold whatever Kubernetes takes there.
 _FREE: Final = {
     "podLabels", "podAnnotations", "nodeSelector", "annotations", "labels", "affinity", "resources",
-    "prefixes", "podSecurityContext", "containerSecurityContext",
+    "prefixes", "commonLabels", "podSecurityContext", "containerSecurityContext",
 }  # fmt: skip
 _VARIABLE: Final = {
     "type": "object",

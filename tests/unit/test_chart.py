@@ -492,6 +492,67 @@ def test_a_healthy_start_fails_no_startup_probe(helm: str, tmp_path: Path):
         assert patience >= 60
 
 
+def test_common_labels_are_on_all_objects_and_pods_and_change_no_selector(helm: str, tmp_path: Path):
+    """Each stands once, whoever else gives it; nearer labels win, and the chart's own do not change."""
+    labels = {"team": "ehr", "cost": "1", "app.kubernetes.io/component": "mine", "release": "theirs"}
+    values = {
+        **VALUE_SETS["watched"],
+        "commonLabels": labels,
+        "scheduler": {"podLabels": {"cost": "2"}},
+        "worker": {"podLabels": {"cost": "3"}},
+    }
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    command = [helm, "template", "mlho", str(CHART), "--namespace", "ehr", "--values", str(path)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    objects = [own for own in yaml.load_all(text, Loader=_Unique) if own]
+    before = {
+        (own["kind"], own["metadata"]["name"]): own for own in render(helm, VALUE_SETS["watched"], tmp_path)
+    }
+
+    for obj in objects:
+        if obj["kind"] == "CustomResourceDefinition":
+            continue
+        found = obj["metadata"]["labels"]
+        assert {name: found[name] for name in ("team", "cost")} == {"team": "ehr", "cost": "1"}
+        assert found["release"] == ("prometheus" if obj["kind"].endswith("Monitor") else "theirs")
+        old = before[obj["kind"], obj["metadata"]["name"]]
+        assert old["metadata"]["labels"].items() <= found.items()
+        assert obj.get("spec", {}).get("selector") == old.get("spec", {}).get("selector")
+    costs = {
+        name: own["metadata"]["labels"]["cost"]
+        for name, own in templates(objects)
+        if "labels" in own["metadata"]
+    }
+    assert costs == {
+        "Deployment mlho-scheduler": "2",
+        "StatefulSet mlho-redis": "1",
+        "CronJob mlho-nightly": "1",
+        "CronJob mlho-monthly": "1",
+    }
+    worker = worker_pod(config_of(objects, tmp_path))["metadata"]["labels"]
+    assert (worker["cost"], worker["team"], worker["app.kubernetes.io/component"]) == ("3", "ehr", "worker")
+
+
+class _Unique(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len({str(key) for key in keys}), keys
+        return super().construct_mapping(node, deep)
+
+
+def templates(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every pod template, with where it stands."""
+    for obj in objects:
+        spec = obj.get("spec", {})
+        if obj["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        if "template" in spec:
+            yield f"{obj['kind']} {obj['metadata']['name']}", spec["template"]
+
+
 def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     """And none of its objects but Secrets ever holds a password."""
     assert not [

@@ -25,6 +25,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: mlho-batch
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- include "mlho.commonLabels" (dict "root" . "without" dict) }}
+{{- end -}}
+
+{{- /* Labels of commonLabels that the chart does not give itself, nor .without, each on a line of its own. */ -}}
+{{- define "mlho.commonLabels" -}}
+{{- $own := list "helm.sh/chart" "mlho.io/schedule" -}}
+{{- range list "name" "instance" "version" "component" "part-of" "managed-by" -}}
+{{- $own = append $own (print "app.kubernetes.io/" .) -}}
+{{- end -}}
+{{- range $name, $value := .root.Values.commonLabels }}
+{{- if not (or (has $name $own) (hasKey $.without $name)) }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* The labels of an object that has .more of its own, which win over those that selectors do not need. */ -}}
+{{- define "mlho.labelsAnd" -}}
+{{- $all := include "mlho.labels" .root | fromYaml -}}
+{{- toYaml (merge (dict) (include "mlho.selector" .root | fromYaml) .more $all) -}}
 {{- end -}}
 
 {{- /* Image of "scheduler" or "worker": by digest if there is one. */ -}}
