@@ -53,6 +53,28 @@ _NAMED: Final = {
     "required": ["name"],
     "properties": {"name": _NAME},
 }
+_VOLUME: Final = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {**_NAME, "not": {"enum": ["config", "secrets", "tmp", "cache", "ca", "redis-ca"]}}
+    },
+    "minProperties": 2,
+}
+_MOUNT: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name", "mountPath"],
+    "properties": {
+        "name": _NAME,
+        "mountPath": {"type": "string", "pattern": "^/[^:]*$"},
+        "mountPropagation": {"enum": ["None", "HostToContainer", "Bidirectional"]},
+        "readOnly": {"type": "boolean"},
+        "recursiveReadOnly": {"enum": ["Disabled", "IfPossible", "Enabled"]},
+        "subPath": {"type": "string"},
+        "subPathExpr": {"type": "string"},
+    },
+}
 _CIDR: Final = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
 _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
 _COUNT: Final = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%?$"}
@@ -139,6 +161,8 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "*.pullPolicy": _PULL,
     "*.tag": {"type": "string"},
+    "*.extraVolumes": {"type": "array", "items": _VOLUME},
+    "*.extraVolumeMounts": {"type": "array", "items": _MOUNT},
     "*.extraEnv": {"type": "array", "items": _VARIABLE},
     "*.resources": {"$ref": "#/definitions/resources"},
     "*.affinity": {"$ref": "#/definitions/affinity"},

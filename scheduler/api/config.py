@@ -102,6 +102,10 @@ class WorkerTemplate(SpecPart):
         default_factory=lambda: dict(RESTRICTED_CONTAINER)
     )
     """As in a container's spec; empty leaves it to the cluster."""
+    extra_volumes: tuple[dict[str, JsonValue], ...] = ()
+    """More volumes, as in a pod's spec."""
+    extra_volume_mounts: tuple[dict[str, JsonValue], ...] = ()
+    """Where the container has them, as in its spec."""
     metrics_port: Annotated[int, Field(ge=1024, le=65535)] = 9100
     """Where a worker answers Prometheus."""
 

@@ -282,7 +282,7 @@ def _volumes(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, Any]
         volumes.append({"name": "ca", "configMap": {"name": template.ca_config_map}})
     if template.redis_ca_config_map is not None:
         volumes.append({"name": "redis-ca", "configMap": {"name": template.redis_ca_config_map}})
-    return volumes
+    return volumes + [dict(own) for own in template.extra_volumes]
 
 
 def _mounts(template: WorkerTemplate) -> list[dict[str, Any]]:
@@ -294,4 +294,4 @@ def _mounts(template: WorkerTemplate) -> list[dict[str, Any]]:
         mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
     if template.redis_ca_config_map is not None:
         mounts.append({"name": "redis-ca", "mountPath": REDIS_CA_FOLDER, "readOnly": True})
-    return mounts
+    return mounts + [dict(own) for own in template.extra_volume_mounts]

@@ -238,6 +238,11 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         (["--set", "podDisruptionBudget.minAvailable=half"], "/podDisruptionBudget/minAvailable"),
         (["--set", "podSecurityContext.runAsUsr=1"], "'runAsUsr' not allowed"),
         (["--set", "containerSecurityContext.privileged=much"], "/containerSecurityContext/privileged"),
+        (
+            ["--set-json", 'worker.extraVolumes=[{"name": "cache", "emptyDir": {}}]'],
+            "/worker/extraVolumes/0/name",
+        ),
+        (["--set-json", 'scheduler.extraVolumeMounts=[{"name": "x"}]'], "mountPath"),
         (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
     ],
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
@@ -671,6 +676,28 @@ def test_security_contexts_can_be_set_and_emptied_for_all_pods(
         for container in [*pod["containers"], *pod.get("initContainers", ())]:
             own = container.get("securityContext", {})
             assert own == changed(RESTRICTED_CONTAINER, container_change), name
+
+
+@pytest.mark.parametrize("which", ["scheduler", "worker"])
+def test_more_volumes_come_after_those_that_are_there(helm: str, which: str, tmp_path: Path):
+    """In the pods that are asked for, and in no others; without them nothing changes."""
+    volume = {"name": "kerberos", "secret": {"secretName": "keytab", "defaultMode": 288}}
+    mount = {"name": "kerberos", "mountPath": "/etc/kerberos", "readOnly": True}
+
+    def shown(values: dict[str, Any]) -> dict[str, tuple[list[Any], list[Any]]]:
+        objects = render(helm, values, tmp_path)
+        for obj in objects:
+            if obj["kind"] not in OTHERS:
+                kubernetes_validate.validate(obj, KUBERNETES[0], strict=True)
+        found = {name.split()[0]: pod for name, pod in pods(objects)}
+        both = {"scheduler": found["Deployment"], "worker": worker_pod(config_of(objects, tmp_path))["spec"]}
+        return {name: (own["volumes"], own["containers"][0]["volumeMounts"]) for name, own in both.items()}
+
+    before = shown({})
+    after = shown({which: {"extraVolumes": [volume], "extraVolumeMounts": [mount]}})
+
+    volumes, mounts = before[which]
+    assert after == {**before, which: ([*volumes, volume], [*mounts, mount])}
 
 
 def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):
