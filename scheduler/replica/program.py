@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.log import configure
+from mlho.errors import MlhoError
+from mlho.log import configure, error_fields
 from mlho.settings import Settings
 from scheduler.api.client import Cluster, Conflict, Kind, NotFound
 from scheduler.api.config import ClusterConfig, load_cluster_config
@@ -60,6 +61,14 @@ class ClusterLease:
 def operate(options: argparse.Namespace) -> int:
     """Run until told to stop, or until another leads; return the exit code."""
     configure("json", verbose=True)
+    try:
+        return _operate(options)
+    except MlhoError as error:
+        log.critical("scheduler_failed", **error_fields(error))
+        return error.exit_code
+
+
+def _operate(options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

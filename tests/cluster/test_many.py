@@ -143,6 +143,7 @@ def test_a_run_under_way_costs_few_writes_and_one_that_has_ended_none(stack: Sta
 
     written = ended[WRITES] - before[WRITES]
     print(f"{written:.0f} writes in {took:.1f} s; peak {after['peak']:.0f} bytes")  # noqa: T201 - for the note
-    assert 3 <= written <= 1 + took / SECONDS_A_WRITE
+    # The first, by which a run has its conditions from the start, and the one after it are written at once.
+    assert 3 <= written <= 2 + took / SECONDS_A_WRITE
     assert after[WRITES] == ended[WRITES]
     assert after["peak"] < MAX_BYTES

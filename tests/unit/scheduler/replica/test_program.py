@@ -1,0 +1,37 @@
+"""The program of a replica: what it says when it cannot begin."""
+
+import argparse
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from mlho.errors import SpecError
+from scheduler.replica.program import operate
+
+
+@pytest.fixture
+def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Signals and log of this process stay pytest's."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_configuration_that_is_wrong_is_the_last_line_of_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """JSON, as all that a replica logs; with the exit code that commands have for it."""
+    config = tmp_path / "config.yaml"
+    config.write_text("watchNamespaces: 5\n")
+
+    code = operate(argparse.Namespace(config=config, kubeconfig=None, port=0))
+
+    said = json.loads(capsys.readouterr().err)
+    assert (said["event"], said["error_kind"], said["level"]) == ("scheduler_failed", "SpecError", "critical")
+    assert "watchNamespaces" in said["error"]
+    assert code == SpecError("").exit_code
