@@ -11,7 +11,7 @@ __all__ = ["__version__", "load_bundle", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the doors for notebooks when they are used: they need numpy, and planning does without."""
+    """Import the functions for notebooks lazily: they need numpy, which planning does not."""
     if name == "load_bundle":
         from mlho.model.bundle import load_bundle
 

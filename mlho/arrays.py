@@ -1,8 +1,8 @@
-"""Named arrays in one file: written the same way every time, mapped into memory when read.
+"""Named arrays in one file, written deterministically and memory-mapped on reading.
 
-A file is a magic word, the length of a JSON header, the header (name, dtype, shape and offset of each array, in the
-order given) and the raw bytes of each array, aligned to 64 bytes. No object arrays, nothing executable, no time stamp:
-equal arrays give equal bytes, and the children of one machine share one copy of what they map.
+A file is a magic number, the length of a JSON header, the header (name, dtype, shape and offset of each array, in the
+order given) and the raw bytes of each array, aligned to 64 bytes. It contains no object arrays, no executable content and
+no timestamp: equal arrays give equal bytes, and processes on one machine share the mapped memory.
 """
 
 import itertools
@@ -24,7 +24,7 @@ _ALLOWED_KINDS = "biufmM"  # booleans, integers, floats, times; never objects or
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays to one file; equal arrays in equal order give equal bytes."""
+    """Write named arrays to one file. Equal arrays in equal order give equal bytes."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     header = _header(contiguous)
     with path.open("wb") as file:
@@ -35,7 +35,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Map a file of named arrays into memory, read-only; nothing is copied."""
+    """Map a file of named arrays into memory, read-only and without copying."""
     if not path.stat().st_size:  # which nobody can map
         return arrays_from_bytes(b"", where=path.name)
     with path.open("rb") as file:
@@ -44,12 +44,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, NDArray[Any]]:
-    """Named arrays as read-only views of a buffer that :func:`write_arrays` made.
+    """Return named arrays as read-only views of a buffer in the format of :func:`write_arrays`.
 
     Raises
     ------
     ArtifactDamaged
-        The buffer is no such file, or ends before its arrays do.
+        The buffer has another format or is truncated.
     """
     start = len(MAGIC) + _LENGTH_BYTES
     if bytes(buffer[: len(MAGIC)]) != MAGIC:
@@ -63,7 +63,7 @@ def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, ND
 
 
 def pack_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Texts as UTF-8 bytes and offsets, for storing beside other arrays; see :func:`unpack_texts`."""
+    """Convert texts to UTF-8 bytes and offsets, for storage as arrays; see :func:`unpack_texts`."""
     encoded = [text.encode() for text in texts]
     offsets = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
@@ -71,13 +71,13 @@ def pack_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def unpack_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
-    """Texts from the bytes and offsets that :func:`pack_texts` made."""
+    """Restore texts from the bytes and offsets of :func:`pack_texts`."""
     raw, ends = data.tobytes(), offsets.tolist()
     return [raw[start:stop].decode() for start, stop in itertools.pairwise(ends)]
 
 
 def _header(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Describe the arrays; offsets count from the first aligned byte after the header."""
+    """Describe the arrays; offsets are relative to the first aligned byte after the header."""
     offset, entries = 0, []
     for name, array in arrays.items():
         if array.dtype.kind not in _ALLOWED_KINDS:

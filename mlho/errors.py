@@ -1,14 +1,14 @@
-"""Errors, named by what the reader does next.
+"""Errors, named after the action that the reader should take.
 
-Every message says where, what was expected, what was found, and the remedy, and never a patient's values: counts, keys
-and column names only. ``retryable`` is what the executor asks; nothing else decides whether a task is tried again.
+Every message gives the location, the expectation, the finding and the remedy, and never a patient's values: only counts,
+keys and column names. ``retryable`` alone decides whether the executor retries a task.
 """
 
 from typing import ClassVar
 
 
 class MlhoError(Exception):
-    """Base of all errors that this project raises on purpose."""
+    """Base of all errors that this project raises deliberately."""
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
@@ -36,7 +36,7 @@ class DataError(MlhoError, ValueError):
         super().__init__(f"{where}: {rule}. Expected {expected}; got {got}. {remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the parts when the error crosses a process boundary: it is rebuilt by keyword there."""
+        """Keep the fields when the error crosses a process boundary, where it is rebuilt by keyword."""
         return _rebuild_data_error, (type(self), self.where, self.rule, self.expected, self.got, self.remedy)
 
 
@@ -47,7 +47,7 @@ def _rebuild_data_error(
 
 
 class InputChanged(DataError):  # noqa: N818 - named by what happened, as in the design
-    """An input is no longer the one that the manifest names: submit the run again."""
+    """An input no longer matches the manifest: submit the run again."""
 
 
 class NotFittedError(MlhoError, ValueError, AttributeError):
@@ -55,11 +55,11 @@ class NotFittedError(MlhoError, ValueError, AttributeError):
 
 
 class ArtifactNotFound(MlhoError, LookupError):  # noqa: N818 - reads as the state, like FileNotFoundError's cause
-    """The store holds nothing under this key."""
+    """The key does not exist in the store."""
 
 
 class ArtifactDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
-    """The bytes do not match their digest: run again; the task that made them makes them anew."""
+    """The bytes do not match their digest: run again; the task that wrote them is repeated."""
 
     retryable: ClassVar[bool] = True
 
@@ -73,7 +73,7 @@ class ArtifactDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
 
 
 class CommitLost(ArtifactNotFound):
-    """The record of a task that was done is gone, or damaged: the task is done again."""
+    """The commit record of a finished task is missing or damaged: the task is repeated."""
 
     retryable: ClassVar[bool] = True
 
@@ -88,23 +88,23 @@ class CommitLost(ArtifactNotFound):
 
 
 class BundleError(MlhoError, ValueError):
-    """The bundle is damaged, of another version, or does not fit the data: build or fetch it again."""
+    """The bundle is damaged, has another version, or does not match the data: build or fetch it again."""
 
     exit_code: ClassVar[int] = 4
 
 
 class StoreUnavailable(MlhoError, ConnectionError):  # noqa: N818 - reads as the state
-    """Try again; the store did not answer."""
+    """The store did not answer: try again."""
 
     retryable: ClassVar[bool] = True
 
 
 class StoreOutage(StoreUnavailable):
-    """Object storage does not serve now: at the start of a command an error at once, in a run that has begun waited for."""
+    """Object storage is unavailable: an error at the start of a command; a run in progress waits for it."""
 
 
 class StoreAccessDenied(StoreOutage):
-    """Object storage refuses these credentials: give the program others, or grant them what they need."""
+    """Object storage refuses the credentials: use others, or grant the missing permissions."""
 
     exit_code: ClassVar[int] = 2
 

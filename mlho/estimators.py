@@ -1,6 +1,6 @@
-"""The method as scikit-learn estimators, for notebooks and pipelines: thin, over ``mlho.method``.
+"""The method as scikit-learn estimators, for notebooks and pipelines: a thin layer over ``mlho.method``.
 
-A run does not use them, and nothing in a run imports this module: so scikit-learn is imported here at once.
+Runs do not use this module, so it imports scikit-learn eagerly.
 """
 
 from typing import Any, Literal, Self
@@ -21,22 +21,22 @@ from mlho.method.selection.screen import ScreenRule, screen_by_prevalence
 
 
 class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Keep the columns that are frequent enough and, together, say most about a binary outcome.
+    """Select the columns that are frequent enough and jointly most informative about a binary outcome.
 
-    MSMR: "minimise sparsity, maximise relevance", the selection of R MLHO. Columns that too few samples have
-    are screened out; of the rest, joint mutual information picks one after another.
+    MSMR: "minimise sparsity, maximise relevance", the selection of R MLHO. Columns present in too few samples are
+    screened out; the others are selected one by one by joint mutual information.
 
     Parameters
     ----------
     n_features : int, default=200
-        Columns to keep; all that pass the screen, if they are fewer.
+        Number of columns to keep; all that pass the screen, if there are fewer.
     min_prevalence : float in [0, 1], default=0.005
-        Share of the samples that must have a column, that is a value other than zero in it. Each sample
-        counts as a patient of its own.
+        Share of the samples in which a column must be non-zero. Each sample
+        counts as a separate patient.
     mode : {"presence", "levels", "counts"}, default="presence"
-        What the ranking sees: whether a value is other than zero; counts cut to 0, 1, 2, 3+; or every
-        distinct count, which favours columns of many levels as R does. The last two refuse values that are not whole
-        numbers from 0 on.
+        Input of the ranking: whether a value is non-zero; counts truncated to 0, 1, 2, 3+; or every
+        distinct count, which favours columns with many levels as R does. The last two require non-negative
+        integers.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}, default="jmi"
         See :func:`mlho.method.selection.jmi.rank`.
     screen : {"at-least", "mlho-r"}, default="at-least"
@@ -45,14 +45,14 @@ class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     Attributes
     ----------
     order_ : int64 array, shape (n_kept,)
-        The columns of X that are kept, in the order in which they were picked. ``transform`` keeps the order
+        Selected columns of X, in the order of selection. ``transform`` keeps the order
         of X.
     scores_ : float64 array, shape (n_kept,)
-        The ranking's score of each pick, in nats.
+        Ranking score of each selection, in nats.
     n_features_in_ : int
-        Columns seen in ``fit``.
+        Number of columns in ``fit``.
     feature_names_in_ : array of str, shape (n_features_in_,)
-        Their names, where X has names.
+        Column names, if X has names.
 
     Examples
     --------
@@ -86,12 +86,12 @@ class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         X : array-like, DataFrame or sparse, shape (n_samples, n_features)
             Numbers; zero means absent.
         y : array-like, shape (n_samples,)
-            Two classes, of any names.
+            Two classes with arbitrary names.
 
         Raises
         ------
         ValueError
-            Missing values, other than two classes, a parameter out of range, or (as a DataError) no column
+            Missing values, more or fewer than two classes, a parameter out of range, or (as a DataError) no column
             that passes the screen.
         """
         X, y = validate_data(self, X, y, accept_sparse=["csc", "csr"])
@@ -128,31 +128,31 @@ class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
 
 class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Logistic regression by component-wise boosting: few steps give few features.
+    """Logistic regression by component-wise boosting: few steps select few features.
 
-    Columns are standardised inside, and stay sparse; coefficients are in the units of X. Two classes.
+    Columns are standardised internally and stay sparse; coefficients are in the units of X. Two classes.
 
     Parameters
     ----------
     n_steps : int, default=100
         Boosting steps; R's ``mstop``.
     learning_rate : float in (0, 1], default=0.1
-        Share of each fitted step that is taken; R's ``nu``.
+        Fraction of each fitted step that is applied; R's ``nu``.
 
     Attributes
     ----------
     classes_ : array, shape (2,)
-        The classes, sorted; the second is the one that probabilities and coefficients speak of.
+        The classes, sorted; probabilities and coefficients refer to the second one.
     coef_ : float64 array, shape (1, n_features_in_)
         Log odds ratio per unit of X.
     intercept_ : float64 array, shape (1,)
         Log-odds of a row of zeros.
     result_ : mlho.method.classifiers.boosting.GLMBoostResult
-        All of the model: the path, the scale, the columns that were constant.
+        The whole model, with the path, the scale, and the constant columns.
     n_features_in_ : int
-        Columns seen in ``fit``.
+        Number of columns in ``fit``.
     feature_names_in_ : array of str, shape (n_features_in_,)
-        Their names, where X has names.
+        Column names, if X has names.
 
     Examples
     --------
@@ -173,12 +173,12 @@ class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         X : array-like, DataFrame or sparse, shape (n_samples, n_features)
             Finite numbers.
         y : array-like, shape (n_samples,)
-            Two classes, of any names.
+            Two classes with arbitrary names.
 
         Raises
         ------
         ValueError
-            Missing values, other than two classes, or a parameter out of range.
+            Missing values, more or fewer than two classes, or a parameter out of range.
         """
         X, y = validate_data(self, X, y, accept_sparse=["csc", "csr"], dtype=np.float64)
         labels, self.classes_ = _two_classes(y)
@@ -199,7 +199,7 @@ class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         return np.column_stack([1.0 - p, p])
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the likelier class of each row, shape (n_samples,)."""
+        """Return the more probable class of each row, shape (n_samples,)."""
         is_second = (self.decision_function(X) > 0.0).astype(np.intp)
         classes: NDArray[Any] = self.classes_[is_second]
         return classes
@@ -216,7 +216,7 @@ class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
 
 def _two_classes(y: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
-    """Return y as 0 and 1, and the classes that they stand for; refuse other than two."""
+    """Encode y as 0 and 1, and return the two classes. Refuse any other number of classes."""
     check_classification_targets(y)
     kind = type_of_target(y, input_name="y", raise_unknown=True)
     if kind != "binary":

@@ -1,8 +1,8 @@
-"""Grids: which settings of each classifier can be tried, within which ranges, and their cross product.
+"""Grids: the allowed settings of each classifier, their ranges, and their cross product.
 
-The specification and the classifiers share this module, so that a grid is checked before anything is read. It imports no
-numerical library: a scheduler plans without one. Settings are ordered from simple to complex; what "simple" means is
-each parameter's own ``simpler`` direction, parameters in the order of their declaration.
+The specification and the classifiers share this module, so that a grid is validated before any data are read. It imports
+no numerical library, because the scheduler plans without one. Settings are ordered from simple to complex, by each
+parameter's ``simpler`` direction, with parameters in order of declaration.
 """
 
 import difflib
@@ -17,12 +17,12 @@ from mlho.errors import SpecError
 
 Scalar = int | float
 
-MAX_SETTINGS: Final = 1_000  # of one candidate: each is fitted in every fold of every iteration
+MAX_SETTINGS: Final = 1_000  # per candidate: each is fitted in every fold of every iteration
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One name of a grid: its type, its range, its default, and which end of it makes the simpler model."""
+    """One parameter of a grid: its type, range and default, and the end of the range that gives the simpler model."""
 
     name: str
     kind: Literal["int", "float"]
@@ -34,13 +34,13 @@ class Parameter:
 
     @property
     def range_in_words(self) -> str:
-        """The values that are accepted, as an error names them."""
+        """Describe the accepted values, for errors."""
         kind = "a whole number" if self.kind == "int" else "a number"
         low = f"above {self.low:g}" if self.low_is_excluded else f"of at least {self.low:g}"
         return f"{kind} {low}" + ("" if math.isinf(self.high) else f" and at most {self.high:g}")
 
     def checked(self, value: Any, where: str) -> Scalar:
-        """Return the value as int or float, or raise a SpecError that names the range."""
+        """Return the value as int or float. Raise a SpecError with the range if it is invalid."""
         number = _number(value)
         fits = (
             number is not None
@@ -54,7 +54,7 @@ class Parameter:
 
 
 def _number(value: Any) -> float | None:
-    """A number as a finite float; a truth value is none."""
+    """Return a finite float; None for Booleans and other values."""
     if isinstance(value, bool) or not isinstance(value, Integral | Real):
         return None
     try:
@@ -74,8 +74,7 @@ def _shown(value: Any) -> str:
 class Setting(Mapping[str, Scalar]):
     """One choice of all parameters of a classifier; immutable, hashable, ordered as declared.
 
-    ``text`` is its canonical form, such as ``nSteps=100``: parameters whose only default is the value held
-    are left out.
+    ``text`` is its canonical form, such as ``nSteps=100``. It omits parameters whose value is their only default.
     """
 
     __slots__ = ("_values", "text")
@@ -104,7 +103,7 @@ class Setting(Mapping[str, Scalar]):
 
 
 def setting_from(values: Mapping[str, Any], parameters: Sequence[Parameter], where: str) -> Setting:
-    """Return one complete setting: the given values, checked, and the first default of every other parameter."""
+    """Return one complete setting: the given values, validated, and the first default of every other parameter."""
     by_name = {parameter.name: parameter for parameter in parameters}
     _refuse_unknown(values, by_name, where)
     complete = {
@@ -121,11 +120,11 @@ def settings_from(grid: Mapping[str, Any], parameters: Sequence[Parameter], wher
     Parameters
     ----------
     grid : mapping of str to several numbers, or to one number
-        What is not named takes its documented defaults. Empty: the default grid.
+        Parameters that are not named take their documented defaults. Empty: the default grid.
     parameters : sequence of Parameter
         The first varies slowest.
     where : str
-        What the error calls the classifier.
+        Name of the classifier in errors.
 
     Raises
     ------
@@ -169,7 +168,7 @@ def _refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return the known name that looks most like the given one, letter case aside; the first if none does."""
+    """Return the known name most similar to the given one, ignoring case; the first one if none is similar."""
     names = list(known)
     by_lower = {candidate.lower().replace("_", ""): candidate for candidate in names}
     close = difflib.get_close_matches(name.lower().replace("_", ""), by_lower, n=1, cutoff=0.0)
@@ -200,11 +199,11 @@ GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
     "ebm": (
         Parameter("nInteractions", "int", (0,), low=0, high=1000),
         Parameter("maxBins", "int", (256,), low=4, high=32_768),
-        # interpret's own default.
+        # Default of interpret.
         Parameter("learningRate", "float", (0.015,), low=0.0, high=1.0, low_is_excluded=True),
-        # Rounds go through all features, and stop early on a held-out share of the training rows.
+        # Each round visits all features; fitting stops early on a held-out share of the training rows.
         Parameter("maxRounds", "int", (5_000,), low=1, high=100_000),
-        # Models that are averaged; interpret has 14, for smoother steps at three times the work.
+        # Number of averaged models; interpret's default is 14, with smoother steps at three times the work.
         Parameter("nBags", "int", (4,), low=1, high=100, simpler="low"),
     ),
 }

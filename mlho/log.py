@@ -1,7 +1,7 @@
-"""Structured logs: set up once, in one place, with the same field names everywhere.
+"""Structured logging, configured once, with the same field names everywhere.
 
-Patients appear as counts only: a field that is not on the list below is dropped, and an error is reduced to its kind
-unless it is one of ours, whose messages never hold a patient's values.
+Patients appear only as counts. Fields that are not on the list below are dropped, and an error is reduced to its type
+unless it is one of ours, whose messages never contain a patient's values.
 """
 
 import logging
@@ -28,10 +28,10 @@ FIELDS: Final = frozenset(
 
 
 def configure(style: LogStyle, *, verbose: bool, warns: bool = False, run_id: str = "") -> None:
-    """Set up logging for this process: JSON lines, or text for a terminal.
+    """Configure logging for this process: JSON lines, or text for a terminal.
 
-    Unless ``verbose`` nothing is logged: the command says what went wrong in its own words, once.
-    A process that ``warns`` has no such words, and logs warnings and errors all the same.
+    Without ``verbose`` nothing is logged, because the command itself reports errors once.
+    A process that ``warns`` has no such report, and always logs warnings and errors.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def configure(style: LogStyle, *, verbose: bool, warns: bool = False, run_id: st
     verbose : bool
     warns : bool
     run_id : str
-        The one run that this process serves, if it serves one: all events get it.
+        The run of this process, if there is only one; it is added to all events.
     """
     renderer: Any = (
         structlog.processors.JSONRenderer(sort_keys=True)
@@ -73,18 +73,18 @@ def _of_run(run_id: str) -> Processor:
 def keep_known_fields(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Drop every field that is not on the list, so that nothing about a patient can slip into a log."""
+    """Drop every field that is not on the list, so that no patient data can enter a log."""
     return {name: value for name, value in event.items() if name in FIELDS}
 
 
 def show_control_characters(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Replace control characters of text, which may name a code of the data; JSON escapes them by itself."""
+    """Replace control characters in text, which may come from codes in the data; JSON escapes them anyway."""
     return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def error_fields(error: BaseException) -> dict[str, str]:
-    """Kind and message of an error; the message only if it is one of ours."""
+    """Return type and message of an error; the message only if the error is one of ours."""
     message = str(error) if isinstance(error, MlhoError) else "not shown: it may quote data"
     return {"error_kind": type(error).__name__, "error": message}

@@ -1,13 +1,13 @@
-"""Text of the data as it may be shown: control characters become visible signs.
+"""Safe display of text from the data: control characters are replaced by visible symbols.
 
-A code or a description is free text. An escape sequence in it would reach the terminal, and a character that reverses
-the direction of writing would turn the words after it around; both could make a report say what it does not.
+Codes and descriptions are free text. An escape sequence would reach the terminal, and a bidirectional control character
+would reverse the text after it; both could falsify a report.
 """
 
 import json
 from typing import Final
 
-_PICTURES: Final = 0x2400  # U+2400 to U+241F picture U+0000 to U+001F
+_PICTURES: Final = 0x2400  # symbols for U+0000 to U+001F are U+2400 to U+241F
 _DELETE: Final = 0x7F
 _C1: Final = range(0x80, 0xA0)  # U+009B alone starts an escape sequence on some terminals
 _DIRECTIONS: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -15,8 +15,8 @@ _LINE_ENDS: Final = (0x2028, 0x2029)
 _SURROGATES: Final = range(
     0xD800, 0xE000
 )  # of file names that are not UTF-8; they cannot be written as UTF-8
-_LONGEST_SHOWN: Final = 200  # characters of a name or a value in a message
-_LAYOUT: Final = frozenset("\n\t")  # white space, where the text around it has lines
+_LONGEST_SHOWN: Final = 200  # characters of a name or value shown in a message
+_LAYOUT: Final = frozenset("\n\t")  # allowed white space in multi-line text
 
 _SHOWN: Final[dict[int, str]] = {
     **{code: chr(_PICTURES + code) for code in range(0x20)},
@@ -32,13 +32,13 @@ CONTROL_CHARACTERS: Final = "".join(f"\\x{{{code:x}}}" for code in _SHOWN if cod
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return a text with a visible sign for each control character; one character stays one character.
+    r"""Replace each control character by a visible symbol; the length does not change.
 
     Parameters
     ----------
     text : str
     lines : bool
-        Keep line feeds and tabs, which lay out the text that is shown.
+        Keep line feeds and tabs, for multi-line text.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def has_control(text: str) -> bool:
-    r"""Tell whether a text holds a character that :func:`printable` replaces.
+    r"""Tell whether a text contains a character that :func:`printable` replaces.
 
     Examples
     --------
@@ -60,13 +60,13 @@ def has_control(text: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """Return a text from outside as a message shows it: printable, and no more than 200 characters of it."""
+    """Return foreign text for a message: printable, and truncated to 200 characters."""
     return printable(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
 
 
 def printable_json(document: object) -> str:
-    r"""Return a document as indented JSON whose strings hold ``\u`` sequences for control characters: equal when read.
+    r"""Return a document as indented JSON with ``\u`` escapes for control characters; it parses to the same document.
 
-    JSON escapes the characters below U+0020 by itself; those above are escaped here.
+    JSON escapes the characters below U+0020 itself; those above are escaped here.
     """
     return json.dumps(document, indent=1, ensure_ascii=False).translate(_ESCAPED)

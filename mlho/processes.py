@@ -1,4 +1,4 @@
-"""What a process asks of the system: to end with its parent, how much memory there is and how much a process has, a port."""
+"""System interfaces: ending with the parent process, CPU and memory limits, memory use, and serving a port."""
 
 import ctypes
 import os
@@ -14,16 +14,16 @@ from mlho.errors import SpecError
 _PR_SET_PDEATHSIG: Final = 1
 _KIB: Final = 1024
 LEAVE_SIGNAL: Final = signal.SIGUSR2
-"""Asks a worker to finish what it runs, take nothing more, and end. SIGTERM does not let it finish."""
-# Where version 2 and version 1 of control groups keep a container's limit.
+"""Signal that asks a worker to finish its task, accept no more, and exit. SIGTERM does not let the task finish."""
+# Files with the memory limit of a container in control groups version 2 and version 1.
 _LIMIT_FILES: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def end_with_parent() -> Callable[[], None]:
-    """Return what asks the kernel to kill this process when the thread that started it ends; without effect but on Linux."""
+    """Return a function that makes the kernel kill this process when its parent thread ends; no effect except on Linux."""
     if not sys.platform.startswith("linux"):
         return lambda: None
-    library = ctypes.CDLL(None)  # opened here, so that a forked child has only the call to make
+    library = ctypes.CDLL(None)  # opened here, so that a forked child only makes the call
 
     def ask() -> None:
         library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -32,7 +32,7 @@ def end_with_parent() -> Callable[[], None]:
 
 
 def usable_cpus() -> int:
-    """Cores that this process may use, by its affinity and its container's quota."""
+    """Number of cores available to this process, by CPU affinity and container quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -42,7 +42,7 @@ def usable_cpus() -> int:
 
 
 def memory_limit() -> int:
-    """Bytes that this process and its children may have: the container's limit or the machine's memory."""
+    """Bytes available to this process and its children: the container limit or the memory of the machine."""
     limits = [_machine_memory()]
     for name in _LIMIT_FILES:
         try:
@@ -55,9 +55,9 @@ def memory_limit() -> int:
 
 
 def own_memory(pid: int) -> int:
-    """Bytes of memory that a process does not share with a file; 0 once it has ended.
+    """Anonymous and shared memory of a process in bytes, without mapped files; 0 if it has ended.
 
-    Artifacts are mapped files: the kernel drops them when memory is short, so that they are no reason to stop anybody.
+    Artifacts are mapped files, which the kernel evicts under memory pressure, so that they need not count.
     """
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -69,12 +69,12 @@ def own_memory(pid: int) -> int:
 
 @contextmanager
 def serving_metrics(port: int, address: str) -> Iterator[None]:
-    """Refuse a port or an address at which nothing can be served.
+    """Convert failures to serve on a port or an address.
 
     Raises
     ------
     SpecError
-        The block found that out.
+        The port or the address cannot be served.
     """
     try:
         yield

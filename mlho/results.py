@@ -1,4 +1,4 @@
-"""A finished run for a notebook: its tables as pandas, its figures as objects that draw themselves."""
+"""Access to a finished run from a notebook: tables as pandas, figures with a rich display."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,17 +31,17 @@ def open_run(store: str | Path, run: str = "latest") -> "Run":
     Parameters
     ----------
     store : str or Path
-        The store's directory, such as ``./mlho-store``.
+        Directory of the store, such as ``./mlho-store``.
     run : str
-        The run's id, the beginning of it, or the ``metadata.name`` of its specification; ``latest`` is the one that
+        The run's id, a prefix of it, or the ``metadata.name`` of its specification; ``latest`` is the run that
         finished last.
 
     Raises
     ------
     ArtifactNotFound
-        No finished run is called so, or several are; the message lists their ids.
+        No finished run matches, or several do; the message lists their ids.
     ArtifactDamaged
-        The run's ``result.json`` is not what this version reads.
+        The run's ``result.json`` has a format that this version cannot read.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def _listed(folders: list[Path]) -> str:
 
 
 def _name_of(folder: Path) -> str | None:
-    """Return the name that the run's specification gives; None where there is none to read."""
+    """Return the name in the run's specification; None if there is none."""
     try:
         document = yaml.safe_load((folder / "spec.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -100,7 +100,7 @@ def _read(path: Path) -> Result:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"
-        # The cause would print what the file holds.
+        # The cause would print the content of the file.
         raise ArtifactDamaged(
             f"{path}: is not a result that this version reads ({error.error_count()} problem(s), the first at {where}: "
             f"{first['type']}). Run the specification again, or use the version that wrote it."
@@ -114,11 +114,11 @@ class Run:
     Attributes
     ----------
     id : str
-        The run's id: its folder's name.
+        The run's id, which is the name of its folder.
     path : Path
-        The run's folder: ``result.json``, ``report.html``, ``bundle/``.
+        The run's folder, with ``result.json``, ``report.html``, ``bundle/``.
     result : Result
-        Everything, as the documented schema of ``result.json``.
+        The whole result, in the documented schema of ``result.json``.
     """
 
     id: str
@@ -132,17 +132,17 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """Where the report is."""
+        """Path of the report."""
         return self.path / "report.html"
 
     @property
     def bundle(self) -> Path:
-        """Where the model is; ``mlho.load_bundle`` reads it."""
+        """Path of the model bundle; ``mlho.load_bundle`` reads it."""
         return self.path / "bundle"
 
     @property
     def features(self) -> "pd.DataFrame":
-        """One row a feature, the surest first, then the demographics.
+        """Table with one row per feature, highest confidence first, then the demographics.
 
         Columns: id, words, kind, code, description, window_days, aggregate, n_patients, prevalence, selection_frequency,
         median_rank, in_consensus, in_final_model, final_importance, confidence_score, and the consensus model's odds

@@ -1,1 +1,1 @@
-"""The method: arrays in, arrays out. No keys, no clock, no environment."""
+"""The statistical method: arrays in, arrays out. No store keys, no clock, no environment."""

@@ -1,4 +1,4 @@
-"""The classifiers, behind one contract. Adding one: its class in a file of its own, and one line here."""
+"""The classifiers, behind one interface. To add one, write its class in a separate module and add one line here."""
 
 from collections.abc import Mapping
 
@@ -22,14 +22,14 @@ __all__ = [
     "fitted_from_files",
 ]
 
-#: Every classifier by its name in a specification. Libraries that take seconds to import are imported when one fits.
+#: Every classifier by its name in a specification. Libraries that take seconds to import are imported at the first fit.
 CLASSIFIERS: dict[str, Classifier] = {
     kind.name: kind for kind in (GLMBoost(), ElasticNet(), XGBoost(), EBM())
 }
 
 
 def classifier_named(name: str) -> Classifier:
-    """Return the classifier of this name; SpecError with the nearest valid name if there is none."""
+    """Return the classifier with this name. Raise SpecError with the nearest valid name if there is none."""
     if name not in CLASSIFIERS:
         nearest = nearest_name(name, CLASSIFIERS)
         raise SpecError(
@@ -39,5 +39,5 @@ def classifier_named(name: str) -> Classifier:
 
 
 def fitted_from_files(name: str, files: Mapping[str, bytes]) -> FittedClassifier:
-    """Return the fitted classifier that ``to_files`` of this name wrote; BundleError if the files are not its."""
+    """Restore a fitted classifier from the output of ``to_files``. Raise BundleError if the files do not match."""
     return classifier_named(name).fitted.from_files(files)

@@ -1,11 +1,11 @@
-"""The contract of every classifier: fit, predict, explain, to and from bytes.
+"""The interface of all classifiers: fit, predict, explain, serialize.
 
-A classifier is one class in one file, listed in ``mlho.method.classifiers``; the contract suite runs on all
-that are listed. Fitting is deterministic given data, setting and seed, whatever the number of threads;
-predicting gives a row the same bits alone, in any batch, sparse or dense, and after a round trip through
+A classifier is one class in one module, listed in ``mlho.method.classifiers``; the contract suite runs on all
+listed ones. Fitting is deterministic given data, setting and seed, for any number of threads. A prediction for
+a row is bit-identical alone, in any batch, for sparse and dense input, and after a round trip through
 files.
 
-Linear models take a matrix in which an absent cell is the number zero; trees one in which it is missing
+For linear models an absent cell is zero; for trees it is missing
 (:mod:`mlho.method.classifiers.tree_matrix`).
 """
 
@@ -29,7 +29,7 @@ Labels = NDArray[np.int8]
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """A linear model in words that a clinician uses.
+    """Coefficients of a linear model in clinically interpretable units.
 
     Attributes
     ----------
@@ -52,28 +52,28 @@ class Coefficients:
 
 
 class FittedClassifier(ABC):
-    """A classifier that has learned. Subclasses are frozen and hold arrays and bytes only."""
+    """A fitted classifier. Subclasses are frozen and hold only arrays and bytes."""
 
     name: ClassVar[str]
 
     @property
     @abstractmethod
     def n_features(self) -> int:
-        """Number of columns that it was fitted with."""
+        """Number of columns in training."""
 
     @property
     def value_columns(self) -> NDArray[np.bool_] | None:
-        """Columns of values, shape (n_features,), where absent is missing; None where absent is zero."""
+        """Value columns, shape (n_features,), in which absent means missing; None if absent means zero."""
         return None
 
     @property
     def absent(self) -> Absent:
-        """What a cell says that is not stored."""
+        """Meaning of an absent cell."""
         return "zero" if self.value_columns is None else "missing"
 
     @property
     def empty_row(self) -> Floats:
-        """A dense row of which nothing is known, shape (n_features,): NaN in columns of values, else 0."""
+        """A dense row of unknown values, shape (n_features,): NaN in value columns, else 0."""
         is_value = self.value_columns
         return np.zeros(self.n_features) if is_value is None else np.where(is_value, np.nan, 0.0)
 
@@ -91,26 +91,25 @@ class FittedClassifier(ABC):
 
     @abstractmethod
     def importance(self) -> Floats:
-        """Return a non-negative weight for each feature, shape (n_features,); each classifier says of what."""
+        """Return a non-negative weight per feature, shape (n_features,); each classifier documents its meaning."""
 
     @abstractmethod
     def to_files(self) -> dict[str, bytes]:
-        """Return the model as files of safe formats by name: equal models give equal bytes."""
+        """Serialize the model to files in safe formats, by name. Equal models give equal bytes."""
 
     @classmethod
     @abstractmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Return the model that ``to_files`` wrote.
+        """Restore a model from the output of ``to_files``.
 
         Raises
         ------
         BundleError
-            Another schema or version, a missing, unknown or malformed field, or parts that do not fit each
-            other.
+            Another schema or version, a missing, unknown or malformed field, or inconsistent parts.
         """
 
     def checked(self, X: Any, *, names: Sequence[str] | None = None) -> Matrix:
-        """Return X as this model computes with it, checked; ``names`` are what an error calls the columns.
+        """Return X checked and converted to the model's matrix format; ``names`` are the column names in errors.
 
         A checked matrix may be passed in place of X everywhere.
         """
@@ -130,43 +129,43 @@ class FittedClassifier(ABC):
         Parameters
         ----------
         X : dense or SciPy sparse, shape (n_samples, n_features)
-            The columns in the order of training. Where :attr:`absent` is missing, a number that is not known is NaN in a
-            dense matrix and not stored in a sparse one.
+            The columns in training order. If :attr:`absent` is "missing", an unknown number is NaN in a dense matrix and not
+            stored in a sparse one.
 
         Returns
         -------
         float64, shape (n_samples,)
-            Strictly inside (0, 1): log-odds are cut at ±36. A row has the same bits whatever it is batched
-            with.
+            Strictly inside (0, 1): log-odds are clipped to ±36. The result for a row does not depend on its
+            batch.
 
         Raises
         ------
         DataError
-            Another number of columns, or a cell that is not a finite number, or NaN in a column of values.
+            Another number of columns, a cell that is not a finite number, or NaN outside the value columns.
         """
         return log_odds.probabilities(self.log_odds(X))
 
     def contributions(self, X: Any) -> Floats:
-        """Return what each feature adds to the log-odds of each row.
+        """Return the contribution of each feature to the log-odds of each row.
 
         Returns
         -------
         float64, shape (n_samples, n_features + 1)
-            By feature, the last column the intercept. Added from left to right they are the log-odds of
-            ``predict_proba`` (before the cut at ±36).
+            One column per feature, then the intercept. Summed from left to right, they are the log-odds of
+            ``predict_proba`` (before clipping to ±36).
         """
         matrix = self.checked(X)
         return self._contributions(matrix) if matrix.shape[0] else np.empty((0, self.n_features + 1))
 
 
 class Classifier(ABC):
-    """A kind of model: its grid and how it is fitted."""
+    """A type of model: its grid and its fitting."""
 
     name: ClassVar[str]
-    #: The grid, parameters in the order of the settings: the first varies slowest.
+    #: Parameters of the grid in the order of the settings: the first one varies slowest.
     parameters: ClassVar[tuple[Parameter, ...]]
     fitted: ClassVar[type[FittedClassifier]]
-    #: What a cell that is not stored says to it: linear models compute with zeros, trees learn where what is missing goes.
+    #: Meaning of an absent cell: zero for linear models; trees learn a direction for missing values.
     absent: ClassVar[Absent] = "zero"
 
     @property
@@ -174,12 +173,12 @@ class Classifier(ABC):
         return f"candidate {self.name}"
 
     def settings(self, grid: Mapping[str, Any] | None = None) -> list[Setting]:
-        """Return the cross product of the grid, simplest first; an empty grid is the documented default.
+        """Return the cross product of the grid, simplest first; an empty grid gives the documented default.
 
         Raises
         ------
         SpecError
-            An unknown name (the nearest valid one is named), or a value out of range.
+            An unknown name (the message gives the nearest valid one), or a value out of range.
         """
         return settings_from(grid or {}, self.parameters, self._where)
 
@@ -213,24 +212,24 @@ class Classifier(ABC):
         n_threads: int = 1,
         value_columns: NDArray[np.bool_] | None = None,
     ) -> list[FittedClassifier]:
-        """Fit every setting, sharing what can be shared; each model is to the bit the one that ``fit`` alone gives.
+        """Fit every setting, sharing work where possible; each model is bit-identical to the one from ``fit``.
 
         Parameters
         ----------
         X : dense or SciPy sparse, shape (n_samples, n_features)
-            As it is: a classifier that wants scaled columns scales them itself. Constant columns are
-            tolerated.
+            Unscaled: classifiers that need scaled columns scale them internally. Constant columns are
+            allowed.
         y : array-like of 0 and 1, shape (n_samples,)
-            Both classes present.
+            Both classes must be present.
         settings : sequence of Setting or mapping
-            What is not named in a mapping takes its first default.
+            Parameters missing from a mapping take their first default.
         seed : int, at least 0
-            Of whatever the classifier draws.
+            Seed of all random draws of the classifier.
         n_threads : int
-            May make it faster, never different.
+            Affects speed only, never the result.
         value_columns : bool, shape (n_features,), optional
-            Where :attr:`absent` is missing: the columns in which zero is a value and NaN (or, in a sparse matrix, a cell
-            that is not stored) is missing; see :mod:`mlho.method.classifiers.tree_matrix`. Without it there are none.
+            If :attr:`absent` is "missing": the columns in which zero is a value and NaN (or an absent cell of a sparse
+            matrix) is missing; see :mod:`mlho.method.classifiers.tree_matrix`. Default: no such columns.
 
         Returns
         -------
@@ -242,7 +241,7 @@ class Classifier(ABC):
         DataError
             No column, cells that are not finite numbers, labels that are not 0 and 1, or a single class.
         SpecError
-            A setting that is not valid.
+            A setting is invalid.
         """
         matrix = self._training_matrix(X, value_columns)
         _refuse_no_columns(matrix)
@@ -265,9 +264,9 @@ class Classifier(ABC):
     def first_steps(
         self, model: FittedClassifier, X: Any, y: Any, setting: Mapping[str, Any], newcomers: Any
     ) -> Floats:
-        """Return for each newcomer whether a fitted model would use it, were it alone added to the columns.
+        """Return for each new column whether the fitted model would use it if it alone were added.
 
-        Only for classifiers that make coefficients and leave columns out.
+        Only for classifiers with coefficients that exclude columns.
 
         Parameters
         ----------
@@ -300,7 +299,7 @@ class Classifier(ABC):
 
 
 def _value_columns(given: NDArray[np.bool_] | None, n_features: int) -> NDArray[np.bool_]:
-    """Return the columns of values, none unless given; a mask of another length is a fault of the caller."""
+    """Return the mask of value columns, default none. A mask of another length is a programming error."""
     is_value = np.zeros(n_features, np.bool_) if given is None else np.asarray(given, np.bool_)
     if is_value.shape != (n_features,):
         raise ValueError(f"value_columns: expected {n_features} Booleans; got shape {is_value.shape}")
@@ -319,9 +318,9 @@ def _refuse_no_columns(matrix: Matrix) -> None:
 
 
 def prefix_groups(settings: Sequence[Setting], length: str) -> dict[tuple[tuple[str, float], ...], int]:
-    """Return, for each choice of the other parameters, the largest value of ``length`` that a setting asks for.
+    """Return the largest value of ``length`` for each combination of the other parameters.
 
-    A boosted model of fewer steps is the beginning of one of more: the group is fitted once and cut.
+    A boosted model with fewer steps is a prefix of one with more, so that each group is fitted once and truncated.
     """
     longest: dict[tuple[tuple[str, float], ...], int] = {}
     for setting in settings:
@@ -331,5 +330,5 @@ def prefix_groups(settings: Sequence[Setting], length: str) -> dict[tuple[tuple[
 
 
 def prefix_key(setting: Setting, length: str) -> tuple[tuple[str, float], ...]:
-    """Return all of a setting but its ``length``: the group whose fit it shares."""
+    """Return all of a setting except ``length``, which identifies the group that shares a fit."""
     return tuple((name, value) for name, value in setting.items() if name != length)

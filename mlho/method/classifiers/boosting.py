@@ -1,7 +1,7 @@
 """Component-wise L2 boosting of the logistic loss: MLHO's default classifier.
 
-Each step fits every standardised column alone to the gradient, takes the one that explains most of it, and
-moves its coefficient a small way. Few steps give few features: it selects while it fits. The columns stay
+Each step fits every standardised column alone to the gradient, selects the one that explains most of it, and
+moves its coefficient by a small amount. A few steps select a few features. The columns stay
 sparse: a standardised column's product with the gradient follows from its non-zeros and the gradient's total.
 """
 
@@ -24,11 +24,11 @@ from mlho.method.classifiers.design_matrix import (
     moments,
 )
 
-#: The column number that stands for the intercept in a path.
+#: Column number of the intercept in a path.
 INTERCEPT = -1
 
-#: Columns whose explained gradient agrees to this relative difference are tied, and the first wins. Rounding alone
-#: would otherwise choose between a column and its complement.
+#: Columns whose explained gradient agrees within this relative difference are tied, and the first one wins. Otherwise
+#: rounding would choose between a column and its complement.
 _TIE = 1e-12
 
 
@@ -41,23 +41,23 @@ class GLMBoostResult:
     intercept : float
         Log-odds of a row of zeros.
     coefficients : float64, shape (n_features,)
-        Log odds ratio per unit of X; 0 for a column that was never picked.
+        Log odds ratio per unit of X; 0 for a column that was never selected.
     mean, scale : float64, shape (n_features,)
         Training mean and standard deviation (ddof 1); the odds ratio per standard deviation is
         ``exp(coefficients * scale)``.
     base : float
         Log-odds at the training mean.
     offset : float
-        Where boosting starts: half the log-odds of the training prevalence.
+        Start of boosting: half the log-odds of the training prevalence.
     path : int64, shape (n_steps,)
-        The column that each step picked; -1 is the intercept.
+        Column selected by each step; -1 is the intercept.
     increments : float64, shape (n_steps,)
-        What each step added to the standardised coefficient, in half log-odds per standard deviation as in
+        Change of the standardised coefficient by each step, in half log-odds per standard deviation as in
         R's mboost.
     learning_rate : float
-        Share of the fitted step that is taken.
+        Fraction of the fitted step that is applied.
     dropped : int64, shape (n_dropped,)
-        Columns that are constant in training; their coefficient is 0.
+        Columns that are constant in training, with coefficient 0.
     """
 
     intercept: float
@@ -82,7 +82,7 @@ class GLMBoostResult:
         return self.coefficients * self.scale
 
     def after(self, n_steps: int) -> "GLMBoostResult":
-        """Return the model of the first ``n_steps`` steps: to the bit what ``fit`` with as many gives."""
+        """Return the model after the first ``n_steps`` steps, bit-identical to ``fit`` with that many steps."""
         if not 1 <= n_steps <= self.n_steps:
             raise SpecError(
                 f"n_steps: expected 1 to {self.n_steps}, the steps that were fitted; got {n_steps}."
@@ -103,34 +103,34 @@ class GLMBoostResult:
         return log_odds.log_odds(matrix, self.coefficients, self.mean, self.base)
 
     def predict_proba(self, X: Any) -> Floats:
-        """Return P(y = 1) for each row, shape (n_samples,), the same bits in any batch, sparse or dense."""
+        """Return P(y = 1) for each row, shape (n_samples,), bit-identical for any batch, sparse or dense."""
         return log_odds.probabilities(self.log_odds(X))
 
 
 def fit(X: Any, y: Any, n_steps: int, learning_rate: float = 0.1) -> GLMBoostResult:
-    """Boost a logistic model, one column a step.
+    """Boost a logistic model, one column per step.
 
     Parameters
     ----------
     X : dense or SciPy sparse, shape (n_samples, n_features)
-        As it is: columns are centred and scaled inside by their training mean and standard deviation (ddof
-        1). A constant column is dropped, not an error.
+        Unscaled: columns are centred and scaled internally by their training mean and standard deviation (ddof
+        1). A constant column is dropped without an error.
     y : array-like of 0 and 1, shape (n_samples,)
-        Both classes present.
+        Both classes must be present.
     n_steps : int, at least 1
-        Steps; R's ``mstop``.
+        Number of steps; R's ``mstop``.
     learning_rate : float in (0, 1]
         R's ``nu``.
 
     Returns
     -------
     GLMBoostResult
-        In original units. Columns tied within 1e-12 go to the first, the intercept before all.
+        In original units. Ties within 1e-12 go to the first column, with the intercept before all others.
 
     Raises
     ------
     SpecError
-        A step count or learning rate out of range.
+        Step count or learning rate out of range.
     DataError
         Cells that are not finite numbers, labels that are not 0 and 1, or a single class.
 
@@ -182,10 +182,10 @@ def fit(X: Any, y: Any, n_steps: int, learning_rate: float = 0.1) -> GLMBoostRes
 def first_steps(
     X: Any, y: Any, path: NDArray[np.int64], newcomers: Any, learning_rate: float = 0.1
 ) -> Floats:
-    """Return what each newcomer, added alone to the columns, would have gained when it was first picked.
+    """Return the effect of each new column, added alone, at the step that would first select it.
 
-    Up to that step boosting with the newcomer is boosting without it, so that following the path once tells for each
-    whether the model would use it.
+    Up to that step boosting with the new column equals boosting without it. Following the path once therefore tells for
+    each new column whether the model would use it.
 
     Parameters
     ----------
@@ -193,16 +193,16 @@ def first_steps(
         The training matrix.
     y : array-like of 0 and 1, shape (n_samples,)
     path : int64, shape (n_steps,)
-        The steps that :func:`fit` took on X and y.
+        Steps of :func:`fit` on X and y.
     newcomers : dense or SciPy sparse, shape (n_samples, n_newcomers)
-        Columns that the model does not have.
+        Columns that are not in the model.
     learning_rate : float in (0, 1]
-        That of the fit.
+        Learning rate of the fit.
 
     Returns
     -------
     float64, shape (n_newcomers,)
-        Log odds ratio per standard deviation after that one step; 0 for one that no step would have picked.
+        Log odds ratio per standard deviation after that one step; 0 for a column that no step would select.
     """
     columns = as_csc(checked_matrix(X, where="training matrix"))
     others = as_csc(checked_matrix(newcomers, where="newcomers"))
@@ -233,7 +233,7 @@ def _result(
     learning_rate: float,
     dropped: NDArray[np.int64],
 ) -> GLMBoostResult:
-    """Add up the steps in their order; twice, because boosting counts in half log-odds."""
+    """Sum the steps in order; the result is doubled, because boosting uses half log-odds."""
     start = 0.0
     standardised = [0.0] * mean.size
     for column, increment in zip(path.tolist(), increments.tolist(), strict=True):
@@ -259,7 +259,7 @@ def _result(
 
 
 def intercept_at_zero(base: float, coefficients: Floats, mean: Floats) -> float:
-    """Return the log-odds of a row of zeros from those at the mean, exactly rounded."""
+    """Return the log-odds of a row of zeros from those at the mean, correctly rounded."""
     return math.fsum([base, *(-coefficients * mean).tolist()])
 
 
@@ -280,7 +280,7 @@ def _boost(
     path = np.empty(n_steps, dtype=np.int64)
     increments = np.empty(n_steps)
     gradient = np.empty(n_rows)
-    # f = common + own: a step moves all rows alike and the rows that hold the column beside that.
+    # f = common + own: a step shifts all rows equally, and in addition the rows with a non-zero in the column.
     common = offset
     own = np.zeros(n_rows)
     # A standardised column has Σz² = n − 1 by construction; the intercept's column of ones has n.
@@ -333,7 +333,7 @@ def _first_steps(
             product = _dot(data2, indices2, indptr2[j], indptr2[j + 1], gradient)
             t = (product - mean2[j] * total) / (sd2[j] * norm)
             if abs(t) > abs(explained) * (1.0 + tie):
-                # Twice, because boosting counts in half log-odds.
+                # Doubled, because boosting uses half log-odds.
                 gained[j] = 2.0 * learning_rate * (t / norm)
         if pick < 0:
             common += learning_rate * (explained / norm_intercept)
@@ -347,7 +347,7 @@ def _first_steps(
 
 @njit(cache=True, nogil=True)
 def _gradient(sign: Any, common: float, own: Any, gradient: Any) -> float:  # pragma: no cover - compiled
-    # 2y·e^(−2yf) / (ln 2 · (1 + e^(−2yf))), written so that a large margin cannot overflow to inf / inf.
+    # 2y·e^(−2yf) / (ln 2 · (1 + e^(−2yf))), in a form that does not overflow to inf / inf for a large margin.
     total = 0.0
     for i in range(sign.size):
         gradient[i] = 2.0 * sign[i] / (math.log(2.0) * (1.0 + math.exp(2.0 * sign[i] * (common + own[i]))))
@@ -359,7 +359,7 @@ def _gradient(sign: Any, common: float, own: Any, gradient: Any) -> float:  # pr
 def _dot(
     data: Any, indices: Any, start: int, stop: int, gradient: Any
 ) -> float:  # pragma: no cover - compiled
-    # Four running sums, joined in a fixed order: one alone waits for each addition before it starts the next.
+    # Four partial sums, combined in a fixed order: a single one would wait for each addition before the next.
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     k = start
     while k + 3 < stop:

@@ -1,9 +1,9 @@
 """Logistic regression with an elastic-net penalty, by Newton steps and coordinate descent.
 
-Each outer step replaces the loss by its quadratic at the present fit; the inner one goes round the
-coefficients, each solved exactly while the others rest. Columns are standardised in thought only: centred by
-their weighted mean, so that the intercept rests too, and a column costs its non-zeros. Nothing is drawn, and
-all sums are in a fixed order.
+Each outer step replaces the loss by its quadratic approximation at the current fit. The inner loop cycles through the
+coefficients and solves for each with the others fixed. Columns are standardised implicitly: centring by weighted
+means keeps the intercept fixed, and the cost of a column is its number of non-zeros. Nothing is random, and
+all sums have a fixed order.
 """
 
 import math
@@ -23,9 +23,9 @@ from mlho.method.classifiers.design_matrix import (
     moments,
 )
 
-#: Converged when no standardised coefficient moves by more than this in a Newton step, which then errs by its square.
+#: Converged if no standardised coefficient moves by more than this in a Newton step; the remaining error is of its square.
 _TOLERANCE = 1e-7
-#: Within a Newton step, coordinates are solved to this.
+#: Tolerance of the coordinates within a Newton step.
 _TOLERANCE_INNER = 1e-9
 _MAX_NEWTON_STEPS = 100
 _MAX_ROUNDS = 10_000
@@ -38,15 +38,15 @@ class ElasticNetResult:
     Attributes
     ----------
     coefficients : float64, shape (n_features,)
-        Log odds ratio per unit of X; 0 for a column that the penalty or its constancy removed.
+        Log odds ratio per unit of X; 0 for a constant column or one removed by the penalty.
     mean, scale : float64, shape (n_features,)
         Training mean and standard deviation (ddof 1).
     base : float
         Log-odds at the training mean.
     converged : bool
-        False if the steps ran out before the coefficients came to rest: use a stronger penalty.
+        False if the maximum number of steps was reached before convergence: use a stronger penalty.
     n_iterations : int
-        Newton steps taken.
+        Number of Newton steps.
     """
 
     coefficients: Floats
@@ -67,9 +67,9 @@ def fit(X: Any, y: Any, *, c: float = 1.0, l1_ratio: float = 0.5) -> ElasticNetR
     Parameters
     ----------
     X : dense or SciPy sparse, shape (n_samples, n_features)
-        As it is: columns are scaled inside. A constant column has coefficient 0.
+        Unscaled: columns are scaled internally. A constant column has coefficient 0.
     y : array-like of 0 and 1, shape (n_samples,)
-        Both classes present.
+        Both classes must be present.
     c : float above 0
         Inverse strength of the penalty.
     l1_ratio : float in [0, 1]
@@ -115,25 +115,25 @@ def fit(X: Any, y: Any, *, c: float = 1.0, l1_ratio: float = 0.5) -> ElasticNetR
 def first_steps(
     y: Any, probabilities: Floats, newcomers: Any, *, c: float = 1.0, l1_ratio: float = 0.5
 ) -> Floats:
-    """Return the first Newton step of each newcomer, if it alone were added to a fitted model.
+    """Return the first Newton step of each new column, if it alone were added to a fitted model.
 
-    At the minimum a new column keeps the coefficient 0 exactly if the slope of the loss along it is within the penalty's
-    (Karush–Kuhn–Tucker), so that the slopes tell for each whether the model would use it.
+    At the minimum a new column keeps the coefficient 0 exactly if the gradient of the loss along it does not exceed the
+    penalty (Karush–Kuhn–Tucker). The gradients therefore tell for each column whether the model would use it.
 
     Parameters
     ----------
     y : array-like of 0 and 1, shape (n_samples,)
     probabilities : float64, shape (n_samples,)
-        Of the fitted model on the training samples.
+        Output of the fitted model on the training samples.
     newcomers : dense or SciPy sparse, shape (n_samples, n_newcomers)
-        Columns that the model does not have.
+        Columns that are not in the model.
     c, l1_ratio : float
-        The setting of the fit.
+        Setting of the fit.
 
     Returns
     -------
     float64, shape (n_newcomers,)
-        Log odds ratio per standard deviation after that one step; 0 for one that the penalty keeps out.
+        Log odds ratio per standard deviation after that one step; 0 for a column excluded by the penalty.
     """
     others = as_csc(checked_matrix(newcomers, where="newcomers"))
     labels = checked_labels(y, others.shape[0])
@@ -164,7 +164,7 @@ def _slopes(
             product += data[k] * residual[indices[k]]
         slope = (product - mean[j] * total) / (sd[j] * n_rows)
         if abs(slope) > l1:
-            # The curvature along a standardised column, as if it did not depend on the row.
+            # The curvature along a standardised column, approximated as independent of the row.
             steps[j] = math.copysign(abs(slope) - l1, slope) / (weight / n_rows + l2)
     return steps
 
@@ -182,7 +182,7 @@ def _newton(
         new_beta, new_base, is_solved = _quadratic(
             data, indices, indptr, mean, sd, y, l1, l2, beta, base, eta
         )
-        # The whole step may overshoot where the quadratic is a poor image of the loss: halve it until it helps.
+        # The full step may overshoot where the quadratic approximates the loss poorly: halve it until the loss decreases.
         share = 1.0
         for _ in range(30):
             trial = beta + share * (new_beta - beta)
@@ -242,19 +242,19 @@ def _quadratic(
     base: float,
     eta: Any,
 ) -> Any:  # pragma: no cover - compiled
-    """Return the minimum of the penalised quadratic at eta: new beta, new base, and whether it was reached."""
+    """Minimise the penalised quadratic at eta. Return the new beta, the new base, and whether it converged."""
     n_rows, n_columns = y.size, beta.size
     weight = np.empty(n_rows)
-    pull = np.empty(n_rows)  # weight · residual, less what `shift` holds for all rows alike
+    pull = np.empty(n_rows)  # weight · residual, without the common part in `shift`
     total_weight, total_pull = 0.0, 0.0
     for i in range(n_rows):
         p = 1.0 / (1.0 + math.exp(-min(max(eta[i], -36.0), 36.0)))
-        # A sure row has no curvature; the floor keeps its residual finite.
+        # A row with a probability near 0 or 1 has no curvature; the lower bound keeps its residual finite.
         weight[i] = max(p * (1.0 - p), 1e-5)
         pull[i] = y[i] - p
         total_weight += weight[i]
         total_pull += pull[i]
-    # With columns centred by weighted means the intercept solves at once, and then never moves again.
+    # With columns centred by weighted means, the intercept is solved in one step and stays fixed.
     step_base = total_pull / total_weight
     shift = -step_base
 
@@ -283,7 +283,7 @@ def _quadratic(
             dot = 0.0
             for k in range(indptr[j], indptr[j + 1]):
                 dot += data[k] * pull[indices[k]]
-            # Σ weight·residual is zero after the intercept's step: the centre takes no part but in `shift`.
+            # Σ weight·residual is zero after the step of the intercept, so that the centre enters only through `shift`.
             slope = (dot + shift * centre[j] * total_weight) / (sd[j] * n_rows)
             target = curvature[j] * new[j] + slope
             solved = math.copysign(max(abs(target) - l1, 0.0), target) / (curvature[j] + l2)

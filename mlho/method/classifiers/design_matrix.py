@@ -1,8 +1,8 @@
-"""The feature matrix and the labels: what a classifier takes, checked once, and the moments of its columns.
+"""The feature matrix and the labels: validation of a classifier's input, and the moments of its columns.
 
 A matrix is a dense float64 array or a SciPy CSC array of shape (n_samples, n_features). Both forms of the
-same numbers give the same bits everywhere: kernels that learn see the non-zeros column by column, kernels
-that predict see the features of a row in index order.
+same numbers give bit-identical results everywhere: training kernels read the non-zeros column by column, prediction
+kernels read the features of a row in index order.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Moments:
     Attributes
     ----------
     mean : float64, shape (n_features,)
-        Arithmetic mean over all rows, implicit zeros included.
+        Arithmetic mean over all rows, including implicit zeros.
     sd : float64, shape (n_features,)
         Standard deviation with ddof 1; exactly 0 for a constant column.
     is_constant : bool, shape (n_features,)
-        All rows hold one value.
+        Whether all rows have the same value.
     """
 
     mean: Floats
@@ -45,16 +45,16 @@ def checked_matrix(X: Any, *, n_features: int | None = None, where: str = "featu
     Parameters
     ----------
     X : array-like or SciPy sparse, shape (n_samples, n_features)
-        Numbers or booleans. Not changed.
+        Numbers or booleans. Not modified.
     n_features : int, optional
-        The number of columns that the model was fitted with.
+        Number of columns in training.
     where : str
-        What the error calls this matrix.
+        Name of this matrix in errors.
 
     Raises
     ------
     DataError
-        Not two-dimensional, not numbers, another number of columns, or a value that is not finite.
+        Not two-dimensional, not numeric, another number of columns, or a value that is not finite.
     """
     matrix: Matrix = _canonical_csc(X) if sp.issparse(X) else dense_floats(X, where)
     if n_features is not None:
@@ -78,13 +78,13 @@ def _canonical_csc(X: Any) -> Any:
     if is_canonical:
         return given
     matrix = given.astype(np.float64, copy=True)
-    matrix.sum_duplicates()  # sorts the rows within a column as well
+    matrix.sum_duplicates()  # also sorts the rows within a column
     matrix.eliminate_zeros()
     return matrix
 
 
 def refuse_other_width(matrix: Matrix, n_features: int, where: str) -> None:
-    """Refuse a matrix of another number of columns."""
+    """Refuse a matrix with another number of columns."""
     if matrix.shape[1] != n_features:
         raise DataError(
             where,
@@ -96,7 +96,7 @@ def refuse_other_width(matrix: Matrix, n_features: int, where: str) -> None:
 
 
 def dense_floats(X: Any, where: str) -> Floats:
-    """Return a dense matrix as float64 in C order; DataError if it is no matrix of numbers."""
+    """Return a dense matrix as float64 in C order. Raise DataError if it is not a numeric matrix."""
     try:
         dense = np.asarray(X, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
@@ -124,7 +124,7 @@ def checked_labels(y: Any, n_samples: int, *, where: str = "labels") -> NDArray[
     Raises
     ------
     DataError
-        Another length or dimension, a value beside 0 and 1, or a single class.
+        Another length or dimension, a value other than 0 and 1, or a single class.
     """
     labels = np.asarray(y)
     if labels.shape != (n_samples,):
@@ -159,32 +159,32 @@ def checked_labels(y: Any, n_samples: int, *, where: str = "labels") -> NDArray[
 
 
 def as_csc(matrix: Matrix) -> Any:
-    """Return the matrix as a canonical CSC array; a dense one keeps its non-zeros only."""
+    """Return the matrix as a canonical CSC array; of a dense one only the non-zeros are kept."""
     return matrix if sp.issparse(matrix) else sp.csc_array(matrix)
 
 
 def moments(columns: Any) -> Moments:
     """Return mean, standard deviation (ddof 1) and constancy of each column of a CSC array.
 
-    Two passes over the non-zeros in a fixed order; the zeros are accounted for in closed form. Fewer than two
-    rows: every column is constant.
+    Two passes over the non-zeros in a fixed order; zeros are handled in closed form. With fewer than two
+    rows, every column is constant.
     """
     mean, sd = _moments(columns.data, columns.indptr, columns.shape[0])
     return Moments(mean, sd, sd == 0.0)
 
 
 def centred_where_full(columns: Any, mean: Floats) -> tuple[Floats, Floats]:
-    """Return the stored values, centred in columns without a zero, and the mean that is left to subtract.
+    """Return the stored values, centred in columns without zeros, and the means still to be subtracted.
 
-    A number far from zero with little spread (a year, a weight in grams) would lose its digits in Σxu −
-    mean·Σu. A column with zeros cannot be such a one, and keeps its sparsity.
+    A column with a large mean and a small spread (a year, a weight in grams) would lose precision in Σxu −
+    mean·Σu. A column with zeros does not have this problem, and stays sparse.
 
     Parameters
     ----------
     columns : CSC array, shape (n_samples, n_features)
         Without stored zeros.
     mean : float64, shape (n_features,)
-        Its column means.
+        Column means.
     """
     n_stored = np.diff(columns.indptr)
     is_full = n_stored == columns.shape[0]
@@ -203,7 +203,7 @@ def _moments(data: Any, indptr: Any, n_rows: int) -> Any:  # pragma: no cover - 
         start, stop = indptr[j], indptr[j + 1]
         n_stored = stop - start
         total = 0.0
-        # A constant is found by its extremes: the mean of n equal numbers need not be that number.
+        # Detect a constant by its extremes: the computed mean of n equal numbers may differ from that number.
         low = 0.0 if n_stored < n_rows else data[start]
         high = low
         for k in range(start, stop):

@@ -1,10 +1,10 @@
 """Explainable boosting (a sum of learned step functions) as a classifier.
 
-interpret fits it; what is kept is the model's meaning, in our own JSON: for each term its cut points and a
-score for each bin. It is predicted from that alone, so a model in use needs no interpret.
+interpret fits the model. It is stored in our own JSON format: for each term its cut points and a
+score for each bin. Predictions use only that, so interpret is not needed to use a model.
 
-It is fitted on the matrix of trees (:mod:`mlho.method.classifiers.tree_matrix`): what is missing has a bin of its own, before the
-others. Models written before that was so are still read: they have no such bin, and compute with zeros.
+It is fitted on the matrix of trees (:mod:`mlho.method.classifiers.tree_matrix`): missing values have a separate bin before the
+others. Older models, without that bin, are still supported: they treat absent cells as zeros.
 """
 
 import warnings
@@ -25,16 +25,16 @@ from mlho.method.classifiers.tree_matrix import dense_rows
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A step function of one feature, or of two.
+    """A step function of one or two features.
 
     Attributes
     ----------
     features : tuple of int
         One or two columns.
     cuts : tuple of float64 arrays
-        For each feature its increasing cut points; a value on a cut belongs to the bin above.
+        Increasing cut points of each feature; a value on a cut belongs to the bin above it.
     scores : float64, shape (n_bins,) or (n_bins_0, n_bins_1)
-        Log-odds that each bin adds. A feature has n_cuts + 1 bins, and one more, the first, where it may be missing.
+        Contribution of each bin to the log-odds. A feature has n_cuts + 1 bins, preceded by one for missing values if any.
     has_missing : bool
         Whether a feature may be missing (NaN).
     """
@@ -45,7 +45,7 @@ class Term:
     has_missing: bool = False
 
     def of(self, columns: Sequence[Floats]) -> Floats:
-        """Return the term's score of each row from its features' numbers, shape (n_samples,)."""
+        """Return the score of each row from the values of the term's features, shape (n_samples,)."""
         bins = tuple(self._bins(numbers, cuts) for numbers, cuts in zip(columns, self.cuts, strict=True))
         scores: Floats = self.scores[bins]
         return scores
@@ -62,13 +62,13 @@ class FittedEBM(FittedClassifier):
     Attributes
     ----------
     terms : tuple of Term
-        In the order in which they are added.
+        In the order of summation.
     intercept : float
-        Log-odds that the terms' scores are added to.
+        Log-odds to which the scores of the terms are added.
     weight : float64, shape (n_features,)
-        Mean absolute score on the training rows; a pair's is halved between its two features.
+        Mean absolute score on the training rows; the score of a pair is split equally between its two features.
     is_value : bool, shape (n_features,), or None
-        Columns of values; None in a model that was written when absent was zero.
+        Value columns; None in an older model in which absent means zero.
     """
 
     name: ClassVar[str] = "ebm"
@@ -80,12 +80,12 @@ class FittedEBM(FittedClassifier):
 
     @property
     def n_features(self) -> int:
-        """Number of columns that it was fitted with."""
+        """Number of columns in training."""
         return self.weight.size
 
     @property
     def value_columns(self) -> NDArray[np.bool_] | None:
-        """Columns of values; None where absent is zero."""
+        """Value columns; None if absent means zero."""
         return self.is_value
 
     def _log_odds(self, matrix: Matrix) -> Floats:
@@ -95,14 +95,14 @@ class FittedEBM(FittedClassifier):
         return total + self.intercept
 
     def _scored_terms(self, matrix: Matrix) -> Iterator[tuple[Term, Floats]]:
-        """Give each term with its score of each row."""
+        """Yield each term with its score of each row."""
         columns = matrix.tocsc() if sp.issparse(matrix) else matrix
         absent = 0.0 if self.is_value is None else np.nan
         for term in self.terms:
             yield term, term.of([_column(columns, feature, absent) for feature in term.features])
 
     def _contributions(self, matrix: Matrix) -> Floats:
-        """Return the scores by feature; a pair's is halved between its two features."""
+        """Return the scores by feature; the score of a pair is split equally between its two features."""
         parts = np.zeros((matrix.shape[0], self.n_features + 1))
         for term, scores in self._scored_terms(matrix):
             share = scores / len(term.features)
@@ -140,7 +140,7 @@ class FittedEBM(FittedClassifier):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Return the model that ``to_files`` wrote; BundleError if it is damaged or of another version."""
+        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of another version."""
         fields = ModelFields(cls.name, files)
         n_features = fields.integer("nFeatures", low=1)
         intercept = fields.number("intercept")
@@ -175,7 +175,7 @@ def _column(matrix: Matrix, j: int, absent: float) -> Floats:
 
 
 class EBM(Classifier):
-    """Explainable boosting machine. Simpler: fewer pairs of features, coarser bins, a lower rate, fewer rounds."""
+    """Explainable boosting machine. Simpler means fewer pairs of features, coarser bins, a lower rate, fewer rounds."""
 
     name = "ebm"
     parameters = GRIDS["ebm"]
@@ -199,25 +199,25 @@ class EBM(Classifier):
 def _fitted(
     dense: Floats, labels: Labels, setting: Setting, seed: int, is_value: NDArray[np.bool_]
 ) -> FittedEBM:
-    """Fit one setting on dense rows in which NaN is missing."""
+    """Fit one setting on dense rows, with NaN for missing values."""
     from interpret.glassbox import ExplainableBoostingClassifier
 
     model = ExplainableBoostingClassifier(
-        # Said, not guessed: interpret would take few distinct numbers for categories.
+        # Set explicitly: interpret would treat a column with few distinct numbers as categorical.
         feature_types=["continuous"] * dense.shape[1],
         interactions=int(setting["nInteractions"]),
         max_bins=int(setting["maxBins"]),
         learning_rate=setting["learningRate"],
         max_rounds=int(setting["maxRounds"]),
         outer_bags=int(setting["nBags"]),
-        # One process: a run's parallelism is its tasks.
+        # One process: runs are parallelised by tasks.
         n_jobs=1,
         random_state=seed,
     )
     with warnings.catch_warnings():
-        # Of its own charts, which do not show the bin of what is missing: we have none of them.
+        # This warning concerns interpret's own charts, which omit the bin of missing values and are not used here.
         warnings.filterwarnings("ignore", message="Missing values detected", category=UserWarning)
-        # Of a column that no training row has: it gets no cut, and no part.
+        # Raised for a column that is missing in all training rows: it gets no cut and no effect.
         warnings.filterwarnings("ignore", message="All-NaN slice encountered", category=RuntimeWarning)
         model.fit(dense, labels)
     terms = tuple(_term(model, t) for t in range(len(model.term_features_)))
@@ -231,7 +231,7 @@ def _fitted(
 
 def _term(model: Any, t: int) -> Term:
     features = tuple(int(feature) for feature in model.term_features_[t])
-    # interpret bins a feature more coarsely in pairs: its list holds the cuts of terms of one, then of two features.
+    # interpret uses coarser bins in pairs: its list holds the cuts for main effects, then those for pairs.
     cuts = tuple(
         np.asarray(model.bins_[f][min(len(features), len(model.bins_[f])) - 1], dtype=np.float64)
         for f in features
@@ -240,7 +240,7 @@ def _term(model: Any, t: int) -> Term:
 
 
 def _seen_bins(table: NDArray[np.float64]) -> Floats:
-    """Return the table without its last bins, which are for unknown values of categories: there are none here."""
+    """Return the table without its last bins, which are for unknown categories and unused here."""
     return np.array(table[(slice(0, -1),) * table.ndim], dtype=np.float64)
 
 

@@ -22,9 +22,9 @@ class FittedElasticNet(FittedLinear):
     Attributes
     ----------
     converged : bool
-        False if the coefficients had not come to rest: use a stronger penalty.
+        False if the coefficients did not converge: use a stronger penalty.
     n_iterations : int
-        Newton steps taken.
+        Number of Newton steps.
     """
 
     name: ClassVar[str] = "elasticnet"
@@ -44,7 +44,7 @@ class FittedElasticNet(FittedLinear):
 
 
 class ElasticNet(Classifier):
-    """Logistic regression with L1 and L2 penalties. Simpler: a stronger penalty, then more of it L1."""
+    """Logistic regression with L1 and L2 penalties. Simpler means a stronger penalty, then a larger L1 share."""
 
     name = "elasticnet"
     parameters = GRIDS["elasticnet"]
@@ -53,7 +53,7 @@ class ElasticNet(Classifier):
     def first_steps(
         self, model: FittedClassifier, X: Any, y: Any, setting: Mapping[str, Any], newcomers: Any
     ) -> Floats:
-        """Return each newcomer's first Newton step; see the base class."""
+        """Return the first Newton step of each new column; see the base class."""
         probabilities = model.predict_proba(X)
         return coordinate_descent.first_steps(
             y, probabilities, newcomers, c=setting["c"], l1_ratio=setting["l1Ratio"]
@@ -69,7 +69,7 @@ class ElasticNet(Classifier):
         n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
-        # Each from a cold start: warm ones are faster, and differ in the last bits with the grid. Nothing is drawn.
+        # Cold starts: warm starts are faster, but their last bits depend on the grid. Nothing is random.
         return [_fitted(matrix, labels, setting) for setting in settings]
 
 

@@ -1,7 +1,7 @@
-"""The files of a fitted classifier: canonical JSON out, and in again with every field checked.
+"""The files of a fitted classifier: canonical JSON, with every field validated on reading.
 
-Canonical: sorted keys, no blanks, floats by their shortest exact form. So equal models are equal bytes, and a
-number read back is the number written, to the last bit.
+Canonical: sorted keys, no spaces, floats in their shortest exact form. Equal models give equal bytes, and
+numbers survive a round trip exactly.
 """
 
 import json
@@ -18,7 +18,7 @@ from mlho.method.classifiers.design_matrix import Floats
 #: The JSON file that every classifier writes.
 MODEL_JSON = "model.json"
 
-#: Whether a cell that is not stored is the number zero or missing, and in which columns zero is a value then.
+#: Whether an absent cell is zero or missing, and in which columns zero is then a value.
 ABSENT: Final = "absent"
 VALUE_COLUMNS: Final = "valueColumns"
 
@@ -31,14 +31,14 @@ def schema_of(classifier: str) -> str:
 
 
 def absent_fields(value_columns: NDArray[np.bool_] | None) -> dict[str, Any]:
-    """Return the fields that say what absent is; :meth:`ModelFields.value_columns` reads them."""
+    """Return the fields that define absent cells; :meth:`ModelFields.value_columns` reads them."""
     if value_columns is None:
         return {ABSENT: "zero"}
     return {ABSENT: "missing", VALUE_COLUMNS: np.flatnonzero(value_columns)}
 
 
 def model_json(classifier: str, fields: Mapping[str, Any]) -> bytes:
-    """Return the canonical JSON of a model, its schema first among equals; NumPy arrays become lists."""
+    """Return the canonical JSON of a model with its schema; NumPy arrays become lists."""
     plain = {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()
     }
@@ -47,7 +47,7 @@ def model_json(classifier: str, fields: Mapping[str, Any]) -> bytes:
 
 
 class ModelFields:
-    """The fields of one model.json, handed out once each and checked on the way."""
+    """The fields of a model.json, each read once and validated."""
 
     def __init__(
         self, classifier: str, files: Mapping[str, bytes], *, other_files: frozenset[str] = frozenset()
@@ -76,19 +76,19 @@ class ModelFields:
         return f"{self._classifier} {MODEL_JSON}: {problem}. Build or fetch the model again, with this version of mlho."
 
     def refuse(self, problem: str) -> Never:
-        """Raise the BundleError that names this file, the problem and the remedy."""
+        """Raise a BundleError with the file, the problem and the remedy."""
         raise BundleError(self._message(problem))
 
     def take(self, name: str) -> Any:
-        """Return a field as JSON gave it, or refuse the file if it is not there."""
+        """Return a field as parsed from JSON. Refuse the file if it is missing."""
         if name not in self._fields:
             self.refuse(f"field {name!r} is missing")
         return self._fields.pop(name)
 
     def value_columns(self, n_features: int) -> NDArray[np.bool_] | None:
-        """Return the columns of values of a model that says ``absent: missing``; None where absent is zero.
+        """Return the value columns of a model with ``absent: missing``; None if absent means zero.
 
-        A file that does not say what absent is was written when it always was zero.
+        A file without this field is older, from when absent always meant zero.
         """
         absent = self._fields.pop(ABSENT, "zero")
         if absent == "zero":
@@ -103,7 +103,7 @@ class ModelFields:
         return is_value
 
     def integer(self, name: str, *, low: int = 0) -> int:
-        """Return a whole number of at least ``low``."""
+        """Return an integer of at least ``low``."""
         value = self.take(name)
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             self.refuse(f"field {name!r} is not a whole number of at least {low}")
@@ -120,7 +120,7 @@ class ModelFields:
         return float(value)
 
     def boolean(self, name: str) -> bool:
-        """Return true or false."""
+        """Return a Boolean."""
         value = self.take(name)
         if not isinstance(value, bool):
             self.refuse(f"field {name!r} is not true or false")
@@ -131,7 +131,7 @@ class ModelFields:
         return self.as_floats(self.take(name), name, size=size, low=low)
 
     def as_floats(self, value: Any, name: str, *, size: int | None = None, low: float = -math.inf) -> Floats:
-        """Return a value taken from within a field as float64, checked as ``floats`` does."""
+        """Return a nested value as float64, checked as by ``floats``."""
         if not isinstance(value, list) or not all(_is_finite_number(item) and item >= low for item in value):
             self.refuse(f"field {name!r} is not a list of finite numbers in range")
         if size is not None and len(value) != size:
@@ -139,7 +139,7 @@ class ModelFields:
         return np.asarray(value, dtype=np.float64)
 
     def integers(self, name: str, *, low: int, high: int, size: int | None = None) -> NDArray[np.int64]:
-        """Return a list of whole numbers in [low, high] as int64."""
+        """Return a list of integers in [low, high] as int64."""
         value = self.take(name)
         is_whole = isinstance(value, list) and all(
             isinstance(item, int) and not isinstance(item, bool) for item in value
@@ -151,7 +151,7 @@ class ModelFields:
         return np.asarray(value, dtype=np.int64)
 
     def sequence(self, name: str, *, size: int | None = None) -> list[Any]:
-        """Return a list of the given size; its items are for the caller to check."""
+        """Return a list of the given size; the caller checks its items."""
         value = self.take(name)
         if not isinstance(value, list) or size not in (None, len(value)):
             self.refuse(f"field {name!r} is not a list" + ("" if size is None else f" of {size}"))
@@ -172,7 +172,7 @@ class ModelFields:
         return nested
 
     def finish(self) -> None:
-        """Refuse fields that nothing has asked for."""
+        """Refuse unread fields."""
         if self._fields:
             self.refuse(f"unknown fields {sorted(self._fields)[:8]}")
 
@@ -182,5 +182,5 @@ def _is_finite_number(value: Any) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float64 holds
+    except OverflowError:  # an integer beyond float64
         return False

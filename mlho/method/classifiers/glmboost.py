@@ -1,4 +1,4 @@
-"""glmboost as a classifier: R MLHO's default, and ours."""
+"""glmboost as a classifier: the default of R MLHO and of this package."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class FittedGLMBoost(FittedLinear):
     Attributes
     ----------
     learning_rate : float
-        Share of the fitted step that each step took.
+        Fraction of the fitted step that is applied.
     path : int64, shape (n_steps,)
-        The column that each step picked; -1 is the intercept.
+        Column selected by each step; -1 is the intercept.
     dropped : int64, shape (n_dropped,)
         Columns that were constant in training.
     """
@@ -37,7 +37,7 @@ class FittedGLMBoost(FittedLinear):
 
     @classmethod
     def of(cls, result: boosting.GLMBoostResult) -> "FittedGLMBoost":
-        """Return the classifier that predicts what the boosted model predicts."""
+        """Return the classifier with the predictions of the boosted model."""
         return cls(
             values=result.coefficients,
             mean=result.mean,
@@ -61,7 +61,7 @@ class FittedGLMBoost(FittedLinear):
 
 
 class GLMBoost(Classifier):
-    """Component-wise L2 boosting of the logistic loss. Simpler: a lower learning rate, then fewer steps."""
+    """Component-wise L2 boosting of the logistic loss. Simpler means a lower learning rate, then fewer steps."""
 
     name = "glmboost"
     parameters = GRIDS["glmboost"]
@@ -70,7 +70,7 @@ class GLMBoost(Classifier):
     def first_steps(
         self, model: FittedClassifier, X: Any, y: Any, setting: Mapping[str, Any], newcomers: Any
     ) -> Floats:
-        """Return what each newcomer's first step would add; see the base class."""
+        """Return the effect of each new column's first step; see the base class."""
         assert isinstance(model, FittedGLMBoost)
         return boosting.first_steps(X, y, model.path, newcomers, learning_rate=model.learning_rate)
 
@@ -84,7 +84,7 @@ class GLMBoost(Classifier):
         n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
-        # Nothing is drawn and one thread is enough: seed and threads cannot show.
+        # Nothing is random and one thread suffices: the result does not depend on seed or threads.
         longest = {
             key: boosting.fit(matrix, labels, n_steps, learning_rate=dict(key)["learningRate"])
             for key, n_steps in prefix_groups(settings, "nSteps").items()

@@ -1,4 +1,4 @@
-"""A fitted linear model: shared by the classifiers that learn one coefficient a feature."""
+"""A fitted linear model, shared by the classifiers with one coefficient per feature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class FittedLinear(FittedClassifier):
 
     @property
     def n_features(self) -> int:
-        """Number of columns that it was fitted with."""
+        """Number of columns in training."""
         return self.values.size
 
     def _log_odds(self, matrix: Matrix) -> Floats:
@@ -44,7 +44,7 @@ class FittedLinear(FittedClassifier):
         return log_odds.contributions(matrix, self.values, self.mean, self.base)
 
     def coefficients(self) -> Coefficients:
-        """Return intercept, log odds ratios per original unit, and the scale for those per standard deviation."""
+        """Return the intercept, log odds ratios per original unit, and the standard deviations for scaling."""
         return Coefficients(intercept_at_zero(self.base, self.values, self.mean), self.values, self.scale)
 
     def importance(self) -> Floats:
@@ -52,12 +52,12 @@ class FittedLinear(FittedClassifier):
         return abs(self.values * self.scale)
 
     def _own_fields(self) -> dict[str, Any]:
-        """Return what a subclass stores beside the linear model."""
+        """Return the additional fields of a subclass."""
         return {}
 
     @classmethod
     def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
-        """Return the subclass's own attributes from the fields of a file."""
+        """Restore the additional attributes of a subclass from the fields of a file."""
         return {}
 
     def to_files(self) -> dict[str, bytes]:
@@ -74,7 +74,7 @@ class FittedLinear(FittedClassifier):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Return the model that ``to_files`` wrote; BundleError if it is damaged or of another version."""
+        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of another version."""
         fields = ModelFields(cls.name, files)
         n_features = fields.integer("nFeatures")
         values = fields.floats("values", size=n_features)

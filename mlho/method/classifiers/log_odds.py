@@ -1,10 +1,9 @@
-"""Log-odds of a linear model, in one fixed order, and the probabilities that all classifiers report.
+"""Log-odds of a linear model, summed in a fixed order, and the probabilities reported by all classifiers.
 
 The log-odds of a row are ``(Σ_j coefficient_j · (x_j − mean_j)) + base``, summed over the features in index
-order, one addition at a time. No BLAS: its kernels and blocking change the last bits with the batch and the
-processor. So a row has the same bits alone, in any batch, sparse or dense. A feature whose coefficient is
-zero is left out: it would add ±0.0, which changes no sum that is not itself zero, and a zero's sign is lost
-in the exponential.
+order, one addition at a time. BLAS is not used: the last bits of its results vary with the batch and the
+processor. A row therefore has the same bits alone, in any batch, sparse or dense. Features with coefficient
+zero are skipped: adding ±0.0 changes only the sign of a zero sum, and the exponential discards that sign.
 """
 
 import math
@@ -16,7 +15,7 @@ from numba import njit
 
 from mlho.method.classifiers.design_matrix import Floats, Matrix
 
-#: Log-odds beyond ±36 are cut there: 1 / (1 + exp(−36)) is the last round step that a float64 keeps apart from 1, so
+#: Log-odds are clipped to ±36: 36 is the largest integer at which float64 distinguishes 1 / (1 + exp(−36)) from 1, so
 #: that every probability lies strictly inside (0, 1) and its logit is finite.
 LOG_ODDS_LIMIT = 36.0
 
@@ -36,7 +35,7 @@ def log_odds(matrix: Matrix, coefficients: Floats, mean: Floats, base: float) ->
 def contributions(matrix: Matrix, coefficients: Floats, mean: Floats, base: float) -> Floats:
     """Return coefficient · (x − mean) by feature and the base in the last column, shape (n_samples, n_features + 1).
 
-    Added from left to right, a row gives its log-odds to the last bit.
+    Summed from left to right, a row gives its log-odds to the last bit.
     """
     dense = matrix.toarray() if sp.issparse(matrix) else matrix
     parts = np.empty((dense.shape[0], dense.shape[1] + 1))
@@ -47,14 +46,14 @@ def contributions(matrix: Matrix, coefficients: Floats, mean: Floats, base: floa
 
 
 def probabilities(log_odds_by_row: Floats) -> Floats:
-    """Return 1 / (1 + exp(−log-odds)), float64, strictly inside (0, 1): the log-odds are cut at ±36."""
+    """Return 1 / (1 + exp(−log-odds)), float64, strictly inside (0, 1); the log-odds are clipped to ±36."""
     result: Floats = _probabilities(np.ascontiguousarray(log_odds_by_row, dtype=np.float64), LOG_ODDS_LIMIT)
     return result
 
 
 @njit(cache=True, nogil=True)
 def _probabilities(z: Any, limit: float) -> Any:  # pragma: no cover - compiled
-    # A scalar exp per row: NumPy's vector exp may round the tail of an array otherwise than its body.
+    # A scalar exp per row: NumPy's vector exp may round the tail of an array differently from its body.
     p = np.empty(z.size)
     for i in range(z.size):
         p[i] = 1.0 / (1.0 + math.exp(-min(max(z[i], -limit), limit)))

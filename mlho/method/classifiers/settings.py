@@ -1,6 +1,6 @@
-"""The choice among settings by their out-of-fold scores; the settings themselves are :mod:`mlho.grids`'.
+"""Choice among settings by their out-of-fold scores. :mod:`mlho.grids` defines the settings.
 
-Settings are ordered from simple to complex, and every choice prefers the earlier of equals.
+Settings are ordered from simple to complex, and ties go to the earlier one.
 """
 
 import math
@@ -20,14 +20,14 @@ def choose_setting(scores: Floats, *, rule: Literal["best", "one-se"] = "best") 
     scores : float64, shape (n_settings, n_folds)
         Out-of-fold score (AUROC: higher is better) of each setting in each fold; settings simplest first.
     rule : {"best", "one-se"}
-        "best": the highest mean; of means equal within 1e-12 the earlier. "one-se": the earliest whose mean
-        is not below the best mean less one standard error of the best setting's fold scores (Breiman et al.
+        "best": the highest mean; means within 1e-12 are tied, and the earlier wins. "one-se": the earliest whose mean
+        is not below the best mean minus one standard error of the best setting's fold scores (Breiman et al.
         1984). With one fold there is no standard error, and the rule is "best".
 
     Raises
     ------
     SpecError
-        An unknown rule; no settings or folds; a score that is not finite: a failed fold is never a number.
+        An unknown rule, no settings or folds, or a score that is not finite: a failed fold has no score.
     """
     table = np.asarray(scores, dtype=np.float64)
     if rule not in ("best", "one-se"):

@@ -1,11 +1,11 @@
-"""The matrix of trees: CSR of float32 whose stored cells are what is known of each sample.
+"""The matrix of trees: CSR of float32 whose stored cells are the known values of each sample.
 
-A column is of one of two kinds. In a column of values (a laboratory value, an age) every known number is stored, zero
-included, and a cell that is not stored says "not known". In every other column (presence, levels, counts, indicators)
-only numbers other than zero are stored, and a cell that is not stored says "absent". Trees learn for each split to which
-side cells that are not stored go, so that nothing is imputed.
+There are two kinds of columns. In a value column (a laboratory value, an age) every known number is stored, including
+zero, and an absent cell means "unknown". In any other column (presence, levels, counts, indicators)
+only non-zeros are stored, and an absent cell means "absent". Trees learn for each split the side of the absent cells,
+so that nothing is imputed.
 
-Dense input says "not known" with NaN in a column of values, and "absent" with 0 in any other.
+In dense input, NaN in a value column means "unknown", and 0 in any other column means "absent".
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from mlho.errors import DataError
 from mlho.method.classifiers.design_matrix import Floats, Matrix, dense_floats, refuse_other_width
 
-#: What a cell says that is not stored: the number zero, or that nothing is known.
+#: Meaning of an absent cell: the number zero, or a missing value.
 Absent = Literal["zero", "missing"]
 ABSENT: Final[tuple[Absent, ...]] = ("zero", "missing")
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
-_N_NAMED = 5  # columns that an error names
+_N_NAMED = 5  # number of columns named in an error
 
 
 def tree_matrix(
@@ -33,29 +33,29 @@ def tree_matrix(
     where: str = "feature matrix",
     names: Sequence[str] | None = None,
 ) -> Any:
-    """Return X as the matrix of trees.
+    """Convert X to the matrix of trees.
 
     Parameters
     ----------
     X : array-like or SciPy sparse, shape (n_samples, n_features)
-        Numbers or booleans. Not changed. Dense: NaN in a column of values is a number that is not known. Sparse: so is a
-        cell that is not stored there, and a stored zero is the number zero.
+        Numbers or booleans. Not modified. Dense: NaN in a value column is an unknown number. Sparse: an absent cell there
+        is an unknown number, and a stored zero is the number zero.
     is_value : bool, shape (n_features,)
-        The columns of values.
+        Mask of the value columns.
     where : str
-        What an error calls this matrix.
+        Name of this matrix in errors.
     names : sequence of str, length n_features, optional
-        What an error calls the columns.
+        Column names in errors.
 
     Returns
     -------
     scipy.sparse.csr_array of float32
-        Columns rise within a row, none twice. Equal cells give equal arrays, whatever the form of X.
+        Column numbers increase within a row. Equal cells give equal arrays for any form of X.
 
     Raises
     ------
     DataError
-        Not a matrix of numbers, another number of columns, an infinite number, NaN outside the columns of values, or a
+        Not a numeric matrix, another number of columns, an infinite number, NaN outside the value columns, or a
         number beyond float32.
 
     Examples
@@ -76,7 +76,7 @@ def tree_matrix(
 
 
 def dense_rows(matrix: Matrix, empty_row: Floats) -> Floats:
-    """Return rows dense as :func:`tree_matrix` takes them, cells that are not stored as ``empty_row`` has them."""
+    """Return dense rows in the input format of :func:`tree_matrix`, with absent cells as in ``empty_row``."""
     by_row = sp.csr_array(matrix)
     dense = np.tile(empty_row, (by_row.shape[0], 1))
     row_of = np.repeat(np.arange(by_row.shape[0]), np.diff(by_row.indptr))
@@ -89,12 +89,12 @@ def _canonical_csr(X: Any) -> Any:
     if given.has_canonical_format:
         return given
     given = given.astype(np.float64, copy=True)
-    given.sum_duplicates()  # sorts the columns within a row as well
+    given.sum_duplicates()  # also sorts the columns within a row
     return given
 
 
 def _known_cells(given: Any, numbers: Any, is_known: NDArray[np.bool_]) -> Any:
-    """Return the known cells as CSR: a sparse matrix loses those that are not, a dense one keeps those that are."""
+    """Return the known cells as CSR, from a sparse or a dense matrix."""
     if sp.issparse(given):
         if is_known.all():
             return sp.csr_array((numbers, given.indices, given.indptr), shape=given.shape)
@@ -133,7 +133,7 @@ def _check(
 
 
 def _named(is_bad: NDArray[np.bool_], column: Any, names: Sequence[str] | None) -> str:
-    """Return the columns of the bad cells, the first few of them."""
+    """Return the names of the first few columns with bad cells."""
     found = np.unique(np.broadcast_to(column, is_bad.shape)[is_bad]).tolist()
     shown = [repr(names[number]) if names is not None else f"column {number}" for number in found[:_N_NAMED]]
     return ", ".join(shown) + (f" and {len(found) - _N_NAMED} more" if len(found) > _N_NAMED else "")

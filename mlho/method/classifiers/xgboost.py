@@ -1,10 +1,10 @@
 """Gradient-boosted trees (xgboost) as a classifier.
 
-The model is its UBJSON bytes: training and a later process predict from the same bytes with the same library,
-so to the same bits. xgboost is imported where it is used, because that takes seconds.
+The model is stored as its UBJSON bytes: training and later processes predict from the same bytes with the same library,
+with bit-identical results. xgboost is imported lazily, because the import takes seconds.
 
-It is fitted on the matrix of trees (:mod:`mlho.method.classifiers.tree_matrix`), in which what is absent is missing. Models written
-before that was so are still read: they compute with dense rows, in which what is absent is zero.
+It is fitted on the matrix of trees (:mod:`mlho.method.classifiers.tree_matrix`), in which absent means missing. Older models
+are still supported: they use dense rows, in which absent means zero.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields
 #: The trees, in xgboost's own binary JSON.
 MODEL_UBJ = "model.ubj"
 
-#: Rows that are made dense at once when a model with ``absent: zero`` predicts: bounds memory, changes no bit.
+#: Rows converted to dense at a time in predictions with ``absent: zero``: bounds memory without changing results.
 _ROWS_AT_ONCE = 16_384
 
 _XGBOOST_NAMES = {
@@ -57,9 +57,9 @@ class FittedXGBoost(FittedClassifier):
     gain : float64, shape (n_features,)
         Total loss reduction of the splits on each feature.
     n_rounds : int
-        Trees.
+        Number of trees.
     is_value : bool, shape (n_features,), or None
-        Columns of values; None in a model that was written when absent was zero.
+        Value columns; None in an older model in which absent means zero.
     """
 
     name: ClassVar[str] = "xgboost"
@@ -71,12 +71,12 @@ class FittedXGBoost(FittedClassifier):
 
     @property
     def n_features(self) -> int:
-        """Number of columns that it was fitted with."""
+        """Number of columns in training."""
         return self.gain.size
 
     @property
     def value_columns(self) -> NDArray[np.bool_] | None:
-        """Columns of values; None where absent is zero."""
+        """Value columns; None if absent means zero."""
         return self.is_value
 
     @cached_property
@@ -84,11 +84,11 @@ class FittedXGBoost(FittedClassifier):
         return _booster_from(self.model)
 
     def _log_odds(self, matrix: Matrix) -> Floats:
-        """Return xgboost's margin, a sum in float32 over the trees in their order, as float64."""
+        """Return xgboost's margin, a float32 sum over the trees in order, as float64."""
         return self._predicted(matrix, output_margin=True)
 
     def _contributions(self, matrix: Matrix) -> Floats:
-        """Return TreeSHAP values; what float32 rounding leaves between their sum and the margin is in the intercept."""
+        """Return TreeSHAP values; the intercept includes the float32 rounding difference between their sum and the margin."""
         shap = self._predicted(matrix, pred_contribs=True)
         margin = self._log_odds(matrix)
         by_feature = np.zeros(len(margin))
@@ -108,7 +108,7 @@ class FittedXGBoost(FittedClassifier):
         return None
 
     def importance(self) -> Floats:
-        """Return the total gain of each feature: how much its splits reduced the training loss."""
+        """Return the total gain of each feature: the reduction of the training loss by its splits."""
         return self.gain
 
     def to_files(self) -> dict[str, bytes]:
@@ -124,7 +124,7 @@ class FittedXGBoost(FittedClassifier):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Return the model that ``to_files`` wrote; BundleError if it is damaged or of another version."""
+        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of another version."""
         fields = ModelFields(cls.name, files, other_files=frozenset({MODEL_UBJ}))
         n_features = fields.integer("nFeatures", low=1)
         n_rounds = fields.integer("nRounds", low=1)
@@ -132,7 +132,7 @@ class FittedXGBoost(FittedClassifier):
         is_value = fields.value_columns(n_features)
         digest = fields.take("modelSha256")
         fields.finish()
-        # Before xgboost's parser sees it: that is C++, and reads whatever it is given.
+        # Verify before xgboost's C++ parser reads the bytes, since it does not validate its input.
         if digest != hashlib.sha256(files[MODEL_UBJ]).hexdigest():
             fields.refuse(f"{MODEL_UBJ} does not match its digest")
         fitted = cls(model=bytes(files[MODEL_UBJ]), gain=gain, n_rounds=n_rounds, is_value=is_value)
@@ -145,7 +145,7 @@ class FittedXGBoost(FittedClassifier):
 class XGBoost(Classifier):
     """Boosted trees by histogram.
 
-    Simpler, in this order: shallower trees, a lower learning rate, more weight in a leaf, a smaller share of
+    Simpler means, in this order: shallower trees, a lower learning rate, a larger leaf weight, a smaller share of
     rows, of columns, a stronger penalty, fewer trees.
     """
 
@@ -166,8 +166,8 @@ class XGBoost(Classifier):
     ) -> list[FittedClassifier]:
         import xgboost
 
-        # Bins depend on nothing in a setting, and stay with the matrix: they are made once for all settings. The same trees
-        # as from a QuantileDMatrix, which takes less memory and 80 ms instead of 30 for a million cells.
+        # Bins are independent of the setting and stored with the matrix, so they are computed once for all settings. The trees
+        # equal those from a QuantileDMatrix, which takes less memory and 80 ms instead of 30 for a million cells.
         binned = xgboost.DMatrix(matrix, label=labels, nthread=1)
         longest = {
             key: xgboost.train(_training_parameters(dict(key), seed), binned, num_boost_round=n_rounds)
@@ -185,8 +185,8 @@ def _training_parameters(values: Mapping[str, float], seed: int) -> dict[str, An
         "objective": "binary:logistic",
         "tree_method": "hist",
         "seed": seed,
-        # One thread whatever is offered: threads add partial histograms in another order, and a last bit can move a split.
-        # A run's parallelism is its tasks.
+        # Always one thread: threads add partial histograms in another order, and a last bit can change a split.
+        # Runs are parallelised by tasks.
         "nthread": 1,
         "verbosity": 0,
     }
@@ -220,7 +220,7 @@ def _dmatrix(rows: Any) -> Any:
 
 
 def _by_dense_rows(matrix: Matrix, predict: Any) -> Floats:
-    """Return predictions as float64, made from some thousand dense rows at a time."""
+    """Return predictions as float64, in chunks of dense rows."""
     by_row = matrix.tocsr() if sp.issparse(matrix) else matrix
     starts = range(0, max(matrix.shape[0], 1), _ROWS_AT_ONCE)
     parts = [predict(_float32(by_row[start : start + _ROWS_AT_ONCE])) for start in starts]
@@ -228,7 +228,7 @@ def _by_dense_rows(matrix: Matrix, predict: Any) -> Floats:
 
 
 def _float32(matrix: Matrix) -> NDArray[np.float32]:
-    """Return the matrix dense, as xgboost computes; a zero of a sparse matrix is the number zero, not a missing value."""
+    """Return the matrix dense, as xgboost uses it; absent cells of a sparse matrix become the number zero, not missing."""
     largest = np.finfo(np.float32).max
     stored = matrix.data if sp.issparse(matrix) else matrix
     n_too_large = int(np.count_nonzero(np.abs(stored) > largest))

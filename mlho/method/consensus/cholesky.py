@@ -1,6 +1,6 @@
-"""Positive definite systems of a few dozen equations, in our own loops.
+"""Solution of positive definite systems of a few dozen equations, with our own loops.
 
-LAPACK is no faster at this size, and its last bits depend on the CPU; these do not.
+LAPACK is not faster at this size, and the last bits of its results depend on the CPU; these do not.
 """
 
 import math
@@ -12,43 +12,43 @@ from numba import njit
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-# A pivot below this fraction of its diagonal is rounding: the Gram matrix resolves 1 - R² to about 1e-13.
+# A pivot below this fraction of its diagonal is rounding error: the Gram matrix resolves 1 - R² to about 1e-13.
 _ALIAS_TOLERANCE = 1e-10
 _SINGULAR_TOLERANCE = 1e-14
 
 
 def factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
-    """Compute the lower Cholesky factor; false, and a part of it, when a pivot is rounding."""
+    """Compute the lower Cholesky factor; on failure return a partial factor and false."""
     lower, is_definite = _factor(matrix)
     return lower, bool(is_definite)
 
 
 def invert_factored(lower: FloatArray) -> FloatArray:
-    """Compute the inverse, exactly symmetric, of the matrix with this lower factor."""
+    """Compute the exactly symmetric inverse of the matrix with this lower factor."""
     inverse: FloatArray = _invert(lower)
     return inverse
 
 
 def find_dependent(gram: FloatArray) -> BoolArray:
-    """Mark the columns of a Gram matrix that are, to rounding, a combination of earlier ones."""
+    """Mark the columns of a Gram matrix that are linear combinations of earlier ones, up to rounding."""
     dependent: BoolArray = _dependent(gram, _ALIAS_TOLERANCE)
     return dependent
 
 
 def invert(matrix: FloatArray) -> FloatArray | None:
-    """Compute the inverse of a positive definite matrix; ``None`` when it is singular to rounding."""
+    """Compute the inverse of a positive definite matrix; ``None`` if it is numerically singular."""
     lower, is_definite = factor(matrix)
     return invert_factored(lower) if is_definite else None
 
 
 def solve(matrix: FloatArray, right: FloatArray) -> FloatArray | None:
-    """Solve a positive definite system; ``None`` when it is singular to rounding."""
+    """Solve a positive definite system; ``None`` if it is numerically singular."""
     lower, is_definite = factor(matrix)
     return _solve(lower, right) if is_definite else None
 
 
 def dot(a: FloatArray, b: FloatArray) -> float:
-    """Sum the products from first to last, so that no BLAS kernel shows."""
+    """Sum the products in order, so that the result does not depend on a BLAS kernel."""
     return float(_dot(a, b))
 
 
@@ -62,7 +62,7 @@ def _dot(a: FloatArray, b: FloatArray) -> float:
 
 @njit(cache=True, nogil=True)
 def _factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
-    """Lower factor of the lower triangle; false when a pivot is rounding."""
+    """Lower factor of the lower triangle; false if a pivot is rounding error."""
     n = matrix.shape[0]
     lower = np.zeros((n, n))
     for i in range(n):
@@ -102,7 +102,7 @@ def _invert(lower: FloatArray) -> FloatArray:
         unit = np.zeros(n)
         unit[j] = 1.0
         inverse[:, j] = _solve(lower, unit)
-    # The two triangles differ in the last bit; a covariance is symmetric.
+    # The computed triangles differ in the last bit; make the covariance symmetric.
     for i in range(n):
         for j in range(i):
             inverse[j, i] = inverse[i, j]
@@ -111,7 +111,7 @@ def _invert(lower: FloatArray) -> FloatArray:
 
 @njit(cache=True, nogil=True)
 def _dependent(gram: FloatArray, tolerance: float) -> BoolArray:
-    """Cholesky in column order that passes over the columns without a pivot of their own."""
+    """Cholesky factorization in column order that skips columns without a significant pivot."""
     n = gram.shape[0]
     lower = np.zeros((n, n))
     dependent = np.zeros(n, dtype=np.bool_)

@@ -1,9 +1,9 @@
 """The logistic log-likelihood of grouped samples, its derivatives and its maximum.
 
 The consensus model (:mod:`mlho.method.consensus.regression`) is small but is maximised hundreds of times for its profile
-limits. Two things make that fast: samples with equal rows are one group (with 0/1 features most are), and a
-group lists only its non-zero columns. Groups are sorted by their bytes and all sums run over them in that
-order, in loops of our own and without BLAS: the order of the samples cannot show in any bit of the result.
+limits. Two techniques make that fast: samples with equal rows form one group (with 0/1 features most do), and a
+group stores only its non-zero columns. Groups are sorted by their bytes and all sums run over them in that
+order, in our own loops without BLAS, so that the result does not depend on the order of the samples.
 """
 
 import math
@@ -19,19 +19,19 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-# Where every move lowers the likelihood by rounding alone, thirty halvings (1e-9 of a step) have found it.
+# If every step lowers the likelihood only by rounding error, thirty halvings (1e-9 of a step) show it.
 MAX_HALVINGS = 30
-# No step changes anybody's log odds by more: beyond, a logistic curve is flat and says nothing of the way.
+# No step changes any log odds by more: beyond, the logistic curve is flat and gives no direction.
 MAX_SHIFT = 20.0
-# Enough to learn the ridge of a few dozen coefficients; more are stale.
+# Enough to approximate the curvature for a few dozen coefficients; older pairs are obsolete.
 MAX_PAIRS = 12
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Samples with equal rows, as one group each; column 0 is the intercept.
+    """Samples with equal rows, collapsed to groups; column 0 is the intercept.
 
-    Row ``g`` has the columns ``indices[starts[g]:starts[g + 1]]`` (rising) with ``values`` alike.
+    Row ``g`` has the columns ``indices[starts[g]:starts[g + 1]]`` (ascending) with the corresponding ``values``.
     ``n_samples`` and ``n_positive`` are per group.
     """
 
@@ -45,9 +45,9 @@ class Groups:
 
 @dataclass(frozen=True)
 class Point:
-    """The likelihood at one coefficient vector: what is maximised, and its derivatives.
+    """The likelihood at one coefficient vector: the objective and its derivatives.
 
-    ``curvature`` is what a step is solved with: the information, or for Firth that of the augmented data.
+    ``curvature`` is the matrix used to compute steps: the information, or for Firth that of the augmented data.
     """
 
     beta: FloatArray
@@ -60,7 +60,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Pair:
-    """A step, how far the gradient fell along it, and their product."""
+    """A step, the decrease of the gradient along it, and their product."""
 
     step: FloatArray
     fall: FloatArray
@@ -69,7 +69,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Maximum:
-    """Where the climb ended, and the step that it would take next."""
+    """End of the maximisation: the last point and the convergence status."""
 
     point: Point
     converged: bool
@@ -85,14 +85,14 @@ def group_rows(X: FloatArray, y: npt.NDArray[np.int8]) -> Groups:
     X : float64, shape (n_samples, n_features)
         Finite.
     y : int8, shape (n_samples,)
-        0 or 1.
+        Labels, 0 or 1.
     """
     n_samples, n_features = X.shape
     if n_features == 0:
         inverse, n_groups = np.zeros(n_samples, dtype=np.int64), 1
         rows = np.zeros((1, 0))
     else:
-        # Adding zero turns -0.0 into 0.0, which are equal but have other bytes.
+        # Adding zero turns -0.0 into 0.0: the two are equal but have different bytes.
         clean = np.ascontiguousarray(X) + 0.0
         as_bytes = clean.view(np.dtype((np.void, clean.dtype.itemsize * n_features))).ravel()
         _, first, inverse = np.unique(as_bytes, return_index=True, return_inverse=True)
@@ -126,7 +126,7 @@ def find_aliased(groups: Groups) -> BoolArray:
 
 
 def null_coefficients(groups: Groups) -> FloatArray:
-    """Give the coefficients of the model with the intercept alone, where a climb starts."""
+    """Return the coefficients of the intercept-only model, the starting point of the maximisation."""
     n_positive = math.fsum(groups.n_positive.tolist())
     start = np.zeros(groups.n_columns)
     start[0] = math.log(n_positive / (math.fsum(groups.n_samples.tolist()) - n_positive))
@@ -136,10 +136,10 @@ def null_coefficients(groups: Groups) -> FloatArray:
 def evaluate(groups: Groups, beta: FloatArray, *, penalised: bool) -> Point:
     """Compute the log-likelihood at ``beta``; with ``penalised``, Firth's objective and modified score.
 
-    Firth adds half the log determinant of the information to what is maximised; its score gains h (1/2 - p)
-    per sample, h being the diagonal of the hat matrix (Heinze and Schemper 2002, equation 2). It is the score
-    of data to which h half cases and h half controls were added; their information makes the steps, because
-    the plain one overshoots twofold where h is near one. A singular information has the objective minus
+    Firth adds half the log determinant of the information to the objective; its score gains h (1/2 - p)
+    per sample, h being the diagonal of the hat matrix (Heinze and Schemper 2002, equation 2). This is the score
+    of data with h half cases and h half controls added. Steps use the information of these data, because
+    the plain one overshoots twofold where h is near one. For a singular information the objective is minus
     infinity.
     """
     parts = (groups.starts, groups.indices, groups.values)
@@ -158,12 +158,12 @@ def evaluate(groups: Groups, beta: FloatArray, *, penalised: bool) -> Point:
 def maximise(
     groups: Groups, start: Point, *, penalised: bool, max_iterations: int, decrement: float, move: float
 ) -> Maximum:
-    """Climb from ``start`` by Newton steps (Fisher scoring where penalised) with halving.
+    """Maximise from ``start`` by Newton steps (Fisher scoring if penalised) with step halving.
 
-    Converged when the squared Newton decrement is below ``decrement`` (twice the log-likelihood left to gain)
-    *and* no group's linear predictor moves by ``move``. The second is what a separated likelihood never
-    meets: there each step moves the separated groups by about one while ever less is gained. Such a step is
-    itself the proof: see :func:`_is_separating`.
+    Converged if the squared Newton decrement is below ``decrement`` (twice the log-likelihood left to gain)
+    *and* no group's linear predictor moves by ``move``. A separated likelihood never meets the second condition:
+    each step moves the separated groups by about one, with ever smaller gains. Such a step is
+    itself a proof of separation: see :func:`_is_separating`.
     """
     point = start
     pairs: list[Pair] = []
@@ -179,7 +179,7 @@ def maximise(
         gain = dot(step, point.gradient)
         following = climb(groups, point, step, penalised=penalised)
         if following is None:
-            # No rounding is left to gain: the top, if the step was small.
+            # No gain beyond rounding is left: this is the maximum if the step was small.
             return Maximum(point, converged=largest < 1e-4, separated=False, n_iterations=iteration)
         if penalised:
             remember(pairs, point, following)
@@ -190,10 +190,10 @@ def maximise(
 
 
 def ascent_direction(point: Point, free: npt.NDArray[np.intp], pairs: list[Pair]) -> FloatArray | None:
-    """Compute the step to the top of the quadratic model, in the free coefficients only; ``None`` if singular.
+    """Compute the step to the maximum of the quadratic model, in the free coefficients only; ``None`` if singular.
 
-    Without pairs it is Newton's. The penalised likelihood has ridges on which its curvature is not that of
-    the augmented data, and steps by that alone creep; what earlier steps found of the curvature corrects them
+    Without pairs it is Newton's step. The penalised likelihood has ridges on which its curvature differs from that of
+    the augmented data, and such steps converge slowly there. The curvature found by earlier steps corrects them
     (the two-loop recursion of limited-memory BFGS: Nocedal and Wright 2006, algorithm 7.4).
     """
     rest = point.gradient[free]
@@ -213,7 +213,7 @@ def ascent_direction(point: Point, free: npt.NDArray[np.intp], pairs: list[Pair]
 def remember(
     pairs: list[Pair], before: Point, after: Point, free: npt.NDArray[np.intp] | None = None
 ) -> None:
-    """Keep what a step found of the curvature, where it is that of a hill; only the last pairs."""
+    """Store the curvature information of a step if the curvature is positive; keep only the last pairs."""
     step, fall = after.beta - before.beta, before.gradient - after.gradient
     if free is not None:
         fall = spread(fall[free], free, len(fall))
@@ -224,22 +224,22 @@ def remember(
 
 
 def linear_predictor(groups: Groups, beta: FloatArray) -> FloatArray:
-    """Compute each group's log odds, or its change by a step."""
+    """Compute the log odds of each group, or their change by a step."""
     eta: FloatArray = _linear_predictor(groups.starts, groups.indices, groups.values, beta)
     return eta
 
 
 def spread(values: FloatArray, at: npt.NDArray[np.intp], n: int) -> FloatArray:
-    """Put values at their places among ``n``, zeros elsewhere."""
+    """Scatter values to their positions in a zero vector of length ``n``."""
     whole = np.zeros(n)
     whole[at] = values
     return whole
 
 
 def climb(groups: Groups, point: Point, step: FloatArray, *, penalised: bool) -> Point | None:
-    """Take the step, halved until it does not descend; ``None`` when no part of it ascends."""
+    """Take the step, halved until the objective does not decrease; ``None`` if no fraction of it is accepted."""
     slack = 1e-12 * max(1.0, abs(point.objective))
-    # Where all weights are near zero a Newton step is astronomical; its direction is still good.
+    # Where all weights are near zero, a Newton step is extremely long but its direction is still useful.
     step = step * min(1.0, MAX_SHIFT / max(MAX_SHIFT, float(np.max(np.abs(linear_predictor(groups, step))))))
     for _ in range(MAX_HALVINGS):
         following = evaluate(groups, point.beta + step, penalised=penalised)
@@ -250,12 +250,12 @@ def climb(groups: Groups, point: Point, step: FloatArray, *, penalised: bool) ->
 
 
 def _is_separating(groups: Groups, shift: FloatArray, largest: float) -> bool:
-    """Check that a step raises positive groups, lowers negative ones and leaves mixed ones where they are.
+    """Check that a step raises positive groups, lowers negative ones and leaves mixed ones unchanged.
 
-    A direction along which nothing gets worse and something better is the definition of (quasi-)complete
-    separation (Albert and Anderson 1984); Newton's step converges to one where it exists, so no linear
-    programme is needed. Checked to 1e-4 of the largest shift: data that miss separation by less have
-    coefficients that no interval can hold.
+    A direction that worsens the fit of no sample and improves that of some defines (quasi-)complete
+    separation (Albert and Anderson 1984). Newton's step converges to such a direction if one exists, so no linear
+    programme is needed. The tolerance is 1e-4 of the largest shift: for data closer to separation, no useful
+    interval of the coefficients exists.
     """
     if largest < 0.1:
         return False
@@ -285,14 +285,14 @@ def _derivatives(
     n_positive: FloatArray,
     beta: FloatArray,
 ) -> tuple[float, FloatArray, FloatArray]:
-    """Log-likelihood, score, and the information, in one pass over the groups."""
+    """Compute log-likelihood, score and information in one pass over the groups."""
     n_columns = beta.shape[0]
     gradient = np.zeros(n_columns)
     information = np.zeros((n_columns, n_columns))
     log_likelihood = 0.0
     eta = _linear_predictor(starts, indices, values, beta)
     for g in range(starts.shape[0] - 1):
-        # exp of a negative number only: neither tail overflows, and both p and 1 - p keep all their digits.
+        # The argument of exp is never positive: it cannot overflow, and both p and 1 - p keep full precision.
         small = math.exp(-abs(eta[g]))
         near, far = 1.0 / (1.0 + small), small / (1.0 + small)
         p, q = (near, far) if eta[g] >= 0 else (far, near)
@@ -302,7 +302,7 @@ def _derivatives(
         residual = n_positive[g] * q - n_negative * p
         weight = n_samples[g] * p * q
         first, end = starts[g], starts[g + 1]
-        # The same sums in the same order; the full row is the case that the compiler can make vectors of.
+        # The same sums in the same order; the compiler can vectorise the case of a full row.
         is_full = end - first == n_columns
         for a in range(first, end):
             gradient[indices[a]] += residual * values[a]
@@ -330,7 +330,7 @@ def _add_firth(
     gradient: FloatArray,
     curvature: FloatArray,
 ) -> None:
-    """Add the pull of the penalty to the score, and the added half cases and controls to the information."""
+    """Add the gradient of the penalty to the score, and the added half cases and controls to the information."""
     eta = _linear_predictor(starts, indices, values, beta)
     for g in range(starts.shape[0] - 1):
         small = math.exp(-abs(eta[g]))

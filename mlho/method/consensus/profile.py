@@ -10,32 +10,32 @@ from mlho.method.consensus import likelihood
 from mlho.method.consensus.cholesky import dot, solve
 from mlho.method.consensus.likelihood import FloatArray, Groups, Pair, Point
 
-# Of the squared Newton decrement: what is then left to gain is added by the quadratic model, to about its
-# power 3/2. Fisher scoring has not quite that model's curvature, so that the penalised likelihood goes
-# nearer.
+# Bounds of the squared Newton decrement. The quadratic model adds the remaining gain, with an error of about its
+# power 3/2. The curvature of Fisher scoring differs slightly from that model, so that the penalised likelihood uses
+# a smaller bound.
 _DECREMENT, _PENALISED_DECREMENT = 1e-6, 1e-9
 _MAX_CLIMBS = 100
-# Newton's last correction squares this, relative to the critical value.
+# The last Newton correction squares this error, relative to the critical value.
 _ROOT_TOLERANCE = 1e-4
 _MAX_ROOT_STEPS = 60
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Limits on the log odds ratio of one column; a limit that was not found is ``None``."""
+    """Limits on the log odds ratio of one column; a limit that does not exist is ``None``."""
 
     name: str
     low: float | None
     high: float | None
 
     def to_json(self) -> dict[str, object]:
-        """Give the fields as plain numbers."""
+        """Return the fields as plain numbers."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class ProfileInterval(Interval):
-    """Limits where the profile of the likelihood falls to its critical height, and the test of no effect."""
+    """Limits at which the profile likelihood falls to its critical value, and the test of no effect."""
 
     lr_statistic: float | None
     p_value: float | None
@@ -43,10 +43,9 @@ class ProfileInterval(Interval):
 
 @dataclass(frozen=True)
 class Ridge:
-    """The best that the other coefficients can do with one of them held: a point of the profile.
+    """A point of the profile: the maximum over the other coefficients with one coefficient fixed.
 
-    ``slope`` is the profile's derivative: the score of the held coefficient, all other scores being zero
-    here.
+    ``slope`` is the derivative of the profile: the score of the fixed coefficient, where all other scores are zero.
     """
 
     point: Point
@@ -71,7 +70,7 @@ def profile_interval(
 def profile_limit(
     groups: Groups, top: Point, column: int, *, error: float, critical: float, upward: bool, penalised: bool
 ) -> float | None:
-    """Find where the signed root of twice the drop of the profile reaches ``critical``.
+    """Find the coefficient at which the signed root of twice the drop of the profile reaches ``critical``.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def profile_limit(
     column : int
         0 is the intercept.
     error : float
-        Standard error of the coefficient: the search starts at Wald's limit.
+        Standard error of the coefficient; the search starts at Wald's limit.
     critical : float
         Normal quantile, 1.96 for 95 %.
     upward, penalised : bool
@@ -89,7 +88,7 @@ def profile_limit(
     Returns
     -------
     float or None
-        The coefficient at the limit; ``None`` where the profile does not fall that far within the reach of
+        The coefficient at the limit; ``None`` if the profile does not fall that far within the range of
         floats.
     """
     middle = float(top.beta[column])
@@ -115,15 +114,15 @@ def profile_limit(
 
 
 def likelihood_ratio(groups: Groups, top: Point, column: int, *, penalised: bool) -> float | None:
-    """Compute twice the log-likelihood lost when the coefficient is zero; ``None`` where that fit fails."""
+    """Compute twice the log-likelihood lost if the coefficient is set to zero; ``None`` if that fit fails."""
     ridge = _hold(groups, top, column, 0.0, penalised=penalised)
     return None if ridge is None else max(0.0, 2 * (top.objective - ridge.height))
 
 
 def _first_reach(groups: Groups, top: Point, column: int) -> float:
-    """How far the coefficient can go along the tangent before some group's log odds change by five.
+    """Distance that the coefficient can move along the tangent before the log odds of a group change by five.
 
-    Wald's limit is far beyond that where labels are nearly separated, and the tangent leads nowhere there.
+    With nearly separated labels, Wald's limit is far beyond that distance, and the tangent is useless there.
     """
     along = _tangent(top, column, 1.0, _others(groups, column))
     if along is None:
@@ -133,7 +132,7 @@ def _first_reach(groups: Groups, top: Point, column: int) -> float:
 
 
 def _next_value(guess: float | None, middle: float, inside: float, outside: float | None) -> float:
-    """Take Newton's guess where it lies in the bracket, else halve the bracket, or double the reach."""
+    """Accept Newton's guess inside the bracket; else bisect the bracket, or double the reach."""
     if outside is not None:
         low, high = min(inside, outside), max(inside, outside)
         return guess if guess is not None and low < guess < high else (low + high) / 2
@@ -144,7 +143,7 @@ def _next_value(guess: float | None, middle: float, inside: float, outside: floa
 
 
 def _hold(groups: Groups, point: Point, column: int, value: float, *, penalised: bool) -> Ridge | None:
-    """Maximise over the others with one coefficient at ``value``, starting along the tangent of the ridge."""
+    """Maximise over the other coefficients with one fixed at ``value``, starting along the tangent of the profile."""
     free = _others(groups, column)
     moved = _move(groups, point, column, value, free, penalised=penalised)
     pairs: list[Pair] = []
@@ -160,7 +159,7 @@ def _hold(groups: Groups, point: Point, column: int, value: float, *, penalised:
             return Ridge(moved, moved.objective + gain / 2, slope)
         following = likelihood.climb(groups, moved, step, penalised=penalised)
         if following is None:
-            # Rounding ends a climb just below the top; anywhere else it is lost.
+            # Rounding ends the maximisation just below the maximum; anywhere else it has failed.
             return Ridge(moved, moved.objective, float(moved.gradient[column])) if gain < 1e-4 else None
         if penalised:
             likelihood.remember(pairs, moved, following, free)
@@ -171,14 +170,14 @@ def _hold(groups: Groups, point: Point, column: int, value: float, *, penalised:
 def _move(
     groups: Groups, point: Point, column: int, value: float, free: npt.NDArray[np.intp], *, penalised: bool
 ) -> Point | None:
-    """Bring one coefficient to ``value``, the others along with it as the quadratic model has them."""
+    """Move one coefficient to ``value``, and the others as predicted by the quadratic model."""
     along = _tangent(point, column, value - float(point.beta[column]), free)
     if along is None:
         return None
     straight = point.beta.copy()
     straight[column] = value
     tangent = likelihood.evaluate(groups, straight + along, penalised=penalised)
-    # Over a long way the tangent can leave the ridge farther than a straight line does.
+    # Over a long distance the tangent can deviate from the ridge more than a straight line does.
     if abs(tangent.objective - point.objective) < 10:
         return tangent
     alone = likelihood.evaluate(groups, straight, penalised=penalised)
@@ -186,7 +185,7 @@ def _move(
 
 
 def _tangent(point: Point, column: int, distance: float, free: npt.NDArray[np.intp]) -> FloatArray | None:
-    """Best move of the others, by the quadratic model, when one coefficient moves by ``distance``."""
+    """Best change of the other coefficients under the quadratic model, if one coefficient moves by ``distance``."""
     right = point.gradient[free] - distance * point.curvature[column, free]
     along = solve(point.curvature[np.ix_(free, free)], right)
     return None if along is None else likelihood.spread(along, free, len(point.beta))

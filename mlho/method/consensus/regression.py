@@ -1,7 +1,7 @@
-"""The consensus model: logistic regression with odds ratios and intervals that a clinician can quote.
+"""The consensus model: logistic regression with odds ratios and intervals for clinical use.
 
-Fitted after selection on the same patients: its intervals and p values are conditional on the selected
-features and too optimistic ("post-selection"); the report says so. Samples are taken as independent.
+It is fitted after selection on the same patients. Its intervals and p values are conditional on the selected
+features and too optimistic ("post-selection"); the report says so. Samples are treated as independent.
 """
 
 import math
@@ -21,7 +21,7 @@ from mlho.method.consensus.profile import Interval, ProfileInterval, profile_int
 
 Penalty = Literal["none", "firth"]
 
-# Squared Newton decrement (about twice what the log-likelihood may still gain) and largest move of a linear
+# Bounds of the squared Newton decrement (about twice the possible gain in log-likelihood) and of the change of a linear
 # predictor.
 _DECREMENT, _MOVE = 1e-12, 1e-6
 _MAX_ITERATIONS = 200
@@ -29,7 +29,7 @@ _MAX_ITERATIONS = 200
 
 @dataclass(frozen=True)
 class DroppedColumn:
-    """A column without a coefficient, and why."""
+    """A column without a coefficient, with the reason."""
 
     name: str
     reason: str
@@ -42,23 +42,23 @@ class LogisticFit:
     Attributes
     ----------
     names : tuple of str
-        The columns kept, in their order, without the intercept.
+        Names of the kept columns in order, without the intercept.
     kept : int64, shape (n_kept,)
-        Their indices in ``X``.
+        Indices of the kept columns in ``X``.
     dropped : tuple of DroppedColumn
-        Constant columns, and the later one of two aliased ones (R's ``NA``).
+        Constant columns, and the later of two aliased ones (R's ``NA``).
     intercept, coef : float, float64 of shape (n_kept,)
-        Log odds ratios per unit of the column.
+        Log odds ratios per unit of each column.
     covariance : float64, shape (n_kept + 1, n_kept + 1)
         Inverse Fisher information at the estimate, intercept first.
     log_likelihood, objective : float
-        Without, and with Firth's penalty where it was used.
+        Without and with Firth's penalty, if used.
     converged : bool
-        When false, read nothing into the numbers.
+        If false, the estimates are not usable.
     separated : bool
-        The unpenalised likelihood has no maximum: some combination of columns tells the labels apart.
+        The unpenalised likelihood has no maximum: a combination of columns separates the labels perfectly.
     penalty, method : str
-        What was maximised, and the same in words.
+        The maximised objective, and its description.
     """
 
     names: tuple[str, ...]
@@ -79,11 +79,11 @@ class LogisticFit:
 
     @property
     def standard_errors(self) -> FloatArray:
-        """Of ``coef``, shape (n_kept,)."""
+        """Standard errors of ``coef``, shape (n_kept,)."""
         return np.sqrt(np.diag(self.covariance)[1:])
 
     def to_json(self) -> dict[str, object]:
-        """Give plain numbers, lists and text; the covariance stays out."""
+        """Return plain numbers, lists and text, without the covariance."""
         plain = {name: value for name, value in vars(self).items() if name != "covariance"}
         plain["dropped"] = [dict(vars(column)) for column in self.dropped]
         return {
@@ -98,7 +98,7 @@ class LogisticFit:
 
 @dataclass(frozen=True)
 class OddsRatio:
-    """One row of the table of odds ratios; fields named ``_per_sd`` are for one standard deviation."""
+    """One row of the table of odds ratios; fields ending in ``_per_sd`` are per standard deviation."""
 
     name: str
     odds_ratio: float
@@ -117,7 +117,7 @@ class OddsRatio:
     p_lr: float | None
 
     def to_json(self) -> dict[str, object]:
-        """Give the fields as plain numbers."""
+        """Return the fields as plain numbers."""
         return dict(vars(self))
 
 
@@ -128,35 +128,35 @@ def fit_logistic(
     names: Sequence[str] | None = None,
     penalty: Penalty = "none",
 ) -> LogisticFit:
-    """Fit a logistic regression with intercept by Newton's method; by Firth's where the labels are separated.
+    """Fit a logistic regression with intercept by Newton's method, or by Firth's if the labels are separated.
 
     Parameters
     ----------
     X : array of numbers, shape (n_samples, n_features)
-        Finite. Any unit: nothing is scaled.
+        Finite, in any unit; columns are not scaled.
     y : array, shape (n_samples,)
-        0 or 1 (or bool), both present.
+        0 or 1 (or bool); both must be present.
     names : sequence of str, optional
-        Of the columns; ``x0, x1, …`` without.
+        Column names; default ``x0, x1, …``.
     penalty : {"none", "firth"}
-        ``none`` is maximum likelihood, and switches to Firth's penalty (said in ``method``) when the labels
+        ``none`` is maximum likelihood, and switches to Firth's penalty (recorded in ``method``) if the labels
         are separated, where no maximum exists.
 
     Returns
     -------
     LogisticFit
-        The same to the last bit for any order of the samples.
+        Bit-identical for any order of the samples.
 
     Raises
     ------
     DataError
-        For shapes that do not fit, values that are not finite, or labels other than both 0 and 1.
+        Shapes are inconsistent, values are not finite, or labels are not both 0 and 1.
 
     Notes
     -----
-    Separation is found without a linear programme: where it exists Newton's step converges to a direction
-    that raises positive samples, lowers negative ones and moves no others, and such a direction is its
-    definition.
+    Separation is detected without a linear programme: if it exists, Newton's step converges to a direction
+    that raises positive samples, lowers negative ones and leaves all others unchanged, which is the definition of
+    separation.
 
     References
     ----------
@@ -203,7 +203,7 @@ def fit_logistic(
 
 
 def wald_intervals(fit: LogisticFit, *, level: float = 0.95) -> tuple[Interval, ...]:
-    """Give coef ± z · standard error for each kept column.
+    """Return coef ± z · standard error for each kept column.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def wald_intervals(fit: LogisticFit, *, level: float = 0.95) -> tuple[Interval, 
     Returns
     -------
     tuple of Interval
-        On the log odds ratio per unit, in the order of ``fit.names``; without limits where the fit has not
+        On the log odds ratio per unit, in the order of ``fit.names``; without limits if the fit has not
         converged.
     """
     z = _normal_quantile(level)
@@ -233,17 +233,17 @@ def profile_intervals(
     which: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> tuple[ProfileInterval, ...]:
-    """Give the limits at which twice the drop of the profiled log-likelihood is the chi-square quantile.
+    """Return the limits at which twice the drop of the profile log-likelihood equals the chi-square quantile.
 
     Parameters
     ----------
     fit : LogisticFit
-        Its penalty is the profile's: for Firth the penalised likelihood is profiled, as Heinze and Schemper
-        advise.
+        Its penalty applies to the profile: for Firth the penalised likelihood is profiled, as Heinze and Schemper
+        recommend.
     X, y : arrays
-        What the fit was made on.
+        Data of the fit.
     which : sequence of str, optional
-        Names of kept columns; all of them without.
+        Names of kept columns; default: all of them.
     level : float in (0, 1)
 
     Returns
@@ -251,7 +251,7 @@ def profile_intervals(
     tuple of ProfileInterval
         On the log odds ratio per unit, and the likelihood-ratio test of no effect (one degree of freedom; its
         p value in [0, 1]). Limits are exact to about 1e-8 of a standard error; R interpolates a spline
-        through the profile. A limit is ``None`` where the fit has not converged or the profile never falls
+        through the profile. A limit is ``None`` if the fit has not converged or the profile never falls
         that far.
 
     References
@@ -305,17 +305,17 @@ def odds_ratios(
     ----------
     fit : LogisticFit
     sd : array, shape (n_features,)
-        Standard deviation (ddof 1) of every column of ``X``, dropped ones included.
+        Standard deviation (ddof 1) of every column of ``X``, including dropped ones.
     profile : sequence of ProfileInterval
-        From :func:`profile_intervals` at the same ``level``; columns without one have ``None``.
+        From :func:`profile_intervals` at the same ``level``; profile limits of other columns are ``None``.
     level : float in (0, 1)
-        Of the Wald intervals.
+        Level of the Wald intervals.
 
     Returns
     -------
     tuple of OddsRatio
-        One per kept column. ``z`` and ``p_wald`` are Wald's, ``None`` where the fit has not converged;
-        ``p_lr`` is the likelihood ratio's. A value beyond a float is cut to 1e±300.
+        One per kept column. ``z`` and ``p_wald`` are Wald's, ``None`` if the fit has not converged;
+        ``p_lr`` is that of the likelihood-ratio test. Values are clipped to 1e±300.
     """
     scale = np.asarray(sd, dtype=np.float64)
     if scale.ndim != 1 or (len(fit.kept) and int(fit.kept[-1]) >= len(scale)):
@@ -404,7 +404,7 @@ def _normal_quantile(level: float) -> float:
 
 
 def _exp(value: float) -> float:
-    """Exponentiate within what a float, and JSON, can hold."""
+    """Exponentiate within the range of floats and JSON."""
     return math.exp(min(max(value, -690.0), 690.0))
 
 

@@ -17,7 +17,7 @@ MAX_CURVE_POINTS = 200
 def auroc(y: ArrayLike, p: ArrayLike) -> float:
     """Return the probability that a positive scores above a negative, ties counting half.
 
-    The direction is never flipped: a model that ranks backwards is below 0.5 and stays there.
+    The direction is never reversed: a model that ranks backwards has a value below 0.5.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def auroc(y: ArrayLike, p: ArrayLike) -> float:
 
     Notes
     -----
-    Pairs are counted in integers and divided once: exact, whatever the order of rows. O(n log n).
+    Pairs are counted in integers and divided once, so the result is exact for any order of rows. O(n log n).
 
     Examples
     --------
@@ -50,7 +50,7 @@ def auroc(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def auroc_of(t: Tally) -> float:
-    """Return the AUROC of counted predictions that hold both classes."""
+    """Return the AUROC of tallied predictions of both classes."""
     wins_twice = t.n_positive * _twice_below(t.n - t.n_positive)
     return float(wins_twice.sum()) / (2.0 * t.n_positive_total * t.n_negative_total)
 
@@ -71,9 +71,9 @@ def auroc_estimate(
     Returns
     -------
     Estimate
-        The interval is value ± z · standard error (Wald), cut to [0, 1]. It is absent, with the reason, when a class
+        The interval is value ± z · standard error (Wald), clipped to [0, 1]. It is absent, with the reason, if a class
         has fewer than two patients or the classes are perfectly separated (the estimated variance is then zero,
-        which says nothing about the uncertainty).
+        zero, which would understate the uncertainty).
 
     References
     ----------
@@ -109,7 +109,7 @@ def _wald(value: float, variance: float | None, level: float, method: str) -> Es
 
 
 def _twice_below(n: IntArray) -> IntArray:
-    # Twice (those below, plus half of those tied): integers, so that sums are exact.
+    # Twice the number below plus the number tied: integers, so that sums are exact.
     below: IntArray = 2 * (np.cumsum(n) - n) + n
     return below
 
@@ -130,9 +130,9 @@ def _delong_variance(t: Tally, value: float) -> float | None:
 def _clustered_variance(
     t: Tally, positive: FloatArray, patient: IntArray, n_patients: int, value: float
 ) -> float | None:
-    """Return Obuchowski's variance, in which a patient's samples enter as one sum.
+    """Return Obuchowski's variance, in which the samples of a patient are summed.
 
-    The sums are of whole numbers (twice a placement), exact in any order of rows.
+    The sums are of integers (twice a placement), and exact in any order of rows.
     """
     n_positive, n_negative = t.n_positive_total, t.n_negative_total
     wins = positive * _twice_below(t.n - t.n_positive)[t.cell]
@@ -157,7 +157,7 @@ class RocCurve:
     Attributes
     ----------
     false_positive_rate, true_positive_rate : float64 arrays, shape (n_points,)
-        Both non-decreasing; joined by straight lines they give the AUROC (before thinning, exactly).
+        Both non-decreasing; linear interpolation gives the AUROC (exactly, without thinning).
     """
 
     false_positive_rate: FloatArray
@@ -165,20 +165,20 @@ class RocCurve:
 
 
 def roc_curve(y: ArrayLike, p: ArrayLike, *, max_points: int | None = MAX_CURVE_POINTS) -> RocCurve | None:
-    """Return the ROC curve, thinned to what an eye can see; None with one class only.
+    """Return the ROC curve, thinned to the visible resolution; None with one class only.
 
     Parameters
     ----------
     y : array of 0/1, shape (n_samples,)
     p : array of float, shape (n_samples,)
     max_points : int or None
-        At most this many points, ends included; None keeps one per distinct score.
+        Maximum number of points, including the ends; None keeps one per distinct score.
     """
     return roc_curve_of(tally(y, p, probabilities=False), max_points=max_points)
 
 
 def roc_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> RocCurve | None:
-    """Return the ROC curve of counted predictions; None with one class only."""
+    """Return the ROC curve of tallied predictions; None with one class only."""
     if class_reason(t.n_positive_total, t.n_negative_total) is not None:
         return None
     tp, fp = t.operating_points
@@ -190,8 +190,8 @@ def roc_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> RocC
 def thinned(x: FloatArray, y: FloatArray, max_points: int | None) -> IntArray:
     """Return indices of at most ``max_points`` points, evenly spaced along the curve.
 
-    Length is measured as |Δx| + |Δy|, so that steep and flat stretches of a staircase get their share. Both ends are
-    kept; the same input always keeps the same points.
+    Length is measured as |Δx| + |Δy|, so that steep and flat parts of a staircase are both represented. Both ends are
+    kept; the choice is deterministic.
 
     Parameters
     ----------

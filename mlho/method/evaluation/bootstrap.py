@@ -1,4 +1,4 @@
-"""Intervals by drawing patients, with all their samples, again and again."""
+"""Bootstrap intervals by resampling patients with all their samples."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_gr
 
 Statistics = Callable[[Tally], Mapping[str, float | FloatArray | None]]
 
-# With more replicates without a value than this share, the rest no longer stands for all.
+# If a larger share of the replicates has no value, the others are not representative.
 MAX_ABSENT_SHARE = 0.1
 
 
@@ -34,18 +34,18 @@ def bootstrap_by_patient(
     groups : array of int, shape (n_samples,), or None
         Patient of each sample; None: each sample is a patient.
     statistics : callable
-        Given a :class:`~mlho.method.evaluation.tally.Tally` (whose counts are the weights of a replicate), returns figures by name;
-        None where one does not exist.
+        Function from a :class:`~mlho.method.evaluation.tally.Tally` (whose counts are the weights of a replicate) to figures by name;
+        None for a figure that does not exist.
     n_replicates : int
     seed : int ≥ 0, or several
-        Patients are numbered in the order of their codes, so that the order of rows cannot show.
+        Patients are numbered in the order of their codes, so that the order of rows has no effect.
     level : float in (0, 1)
 
     Returns
     -------
     dict of str to Estimate
-        The value is that of the data themselves. An interval is absent, with the reason, when over 10 % of the
-        replicates have no value or there are fewer than two patients. Figures that are arrays are left out.
+        The value is that of the data themselves. An interval is absent, with the reason, if over 10 % of the
+        replicates have no value or there are fewer than two patients. Array-valued figures are omitted.
 
     References
     ----------
@@ -76,14 +76,14 @@ def replicates(
     n_replicates: int,
     seed: int | Sequence[int],
 ) -> dict[str, FloatArray]:
-    """Return every figure in every replicate; NaN, here only, where a replicate has none.
+    """Return every figure in every replicate. NaN, used only here, marks a figure without a value.
 
     Parameters
     ----------
     t : Tally
     positive : float64 array of 0/1, shape (n_samples,)
     patient : int64 array, shape (n_samples,)
-        0-based, every number used.
+        0-based, without gaps.
     statistics, n_replicates, seed
         As in ``bootstrap_by_patient``.
 
@@ -98,7 +98,7 @@ def replicates(
     rng = np.random.Generator(np.random.PCG64(seed))
     drawn: dict[str, list[float | FloatArray]] = {}
     for _ in range(n_replicates):
-        # Multinomial counts: how often each patient was drawn.
+        # Multinomial counts: how often each patient is drawn.
         times = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
         weights = times[patient].astype(np.float64)
         for name, value in statistics(t.reweighted(weights, weights * positive)).items():
@@ -116,10 +116,10 @@ def percentile_estimate(
     value : float or None
         The figure of the data themselves.
     drawn : float64 array, shape (n_replicates,), or None
-        NaN where a replicate has no value; None when nothing could be drawn.
+        NaN for a replicate without a value; None if nothing could be drawn.
     level : float in (0, 1)
     reason : str or None
-        Why ``value`` is None.
+        Reason if ``value`` is None.
     """
     if value is None:
         return Estimate.absent(reason or "does not exist for these samples", "")
@@ -142,7 +142,7 @@ def percentile_estimate(
 def percentile_band(
     drawn: FloatArray | None, *, level: float = 0.95
 ) -> tuple[list[float | None], list[float | None]]:
-    """Return pointwise (low, high) of a curve's replicates; None where over 10 % have no value there.
+    """Return pointwise (low, high) of a curve's replicates; None at points where over 10 % have no value.
 
     Parameters
     ----------

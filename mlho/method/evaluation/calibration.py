@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: intercept and slope; and the calibrator that mends them."""
+"""Calibration of probabilities: intercept and slope, and the calibrator that corrects them."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from mlho.method.evaluation.metrics import PROBABILITY_CLIP, Estimate
 from mlho.method.evaluation.tally import FloatArray, Tally, class_reason, tally
 
 MAX_NEWTON_STEPS = 50
-# Relative size of a Newton step at which we stop: the next one would be about its square.
+# Relative size of a Newton step at which the iteration stops: the next step would be about its square.
 TOLERANCE = 1e-9
-# The largest probability below one: a calibrated probability is never certain.
+# The largest float below one: a calibrated probability is never 1.
 LARGEST_PROBABILITY = 1.0 - 2.0**-53
 SMALLEST_PROBABILITY = 2.0**-1022
 
@@ -28,11 +28,11 @@ class LineFit:
     Attributes
     ----------
     intercept, slope : float
-        Meaningless unless ``reason`` is None.
+        Valid only if ``reason`` is None.
     intercept_se, slope_se : float
-        From the inverse information; ``slope_se`` is 0 when the slope was fixed.
+        From the inverse information; ``slope_se`` is 0 for a fixed slope.
     reason : str or None
-        Why the fit does not exist.
+        Reason why the fit does not exist.
     """
 
     intercept: float
@@ -45,7 +45,7 @@ class LineFit:
 def fit_line_of(
     t: Tally, x: FloatArray, *, fixed_slope: bool = False, start: LineFit | None = None
 ) -> LineFit:
-    """Fit the line to counted predictions by Newton's method.
+    """Fit the line to tallied predictions by Newton's method.
 
     Parameters
     ----------
@@ -53,15 +53,15 @@ def fit_line_of(
     x : float64 array, shape (n_cells,)
         Logit of each distinct prediction, ascending.
     fixed_slope : bool
-        True fits the intercept alone, with slope 1 (calibration in the large).
+        If true, fit only the intercept, with slope 1 (calibration in the large).
     start : LineFit or None
-        Where to start from; it changes the number of steps, not what is converged to.
+        Starting point. It affects the number of steps, not the limit.
 
     Notes
     -----
-    The likelihood is concave, so that a step is too long when it passes the maximum along its own direction and
-    the slope behind it is steeper than the one in front: it then is halved. Separation is decided exactly (one
-    variable separates the classes when their ranges do not overlap) before anything is fitted.
+    The likelihood is concave. A step is too long if it passes the maximum along its own direction and
+    the gradient there is steeper than at its start; it is then halved. Separation is tested exactly before the fit (one
+    variable separates the classes if their ranges do not overlap).
     """
     reason = _line_reason(t, fixed_slope)
     if reason is not None:
@@ -71,7 +71,7 @@ def fit_line_of(
     held = np.flatnonzero(t.n)
     n = t.n[held].astype(np.float64, copy=False)
     n_positive = t.n_positive[held].astype(np.float64, copy=False)
-    # In the large, the intercept starts from zero; Newton needs no better start for one parameter.
+    # The fit of the intercept alone starts from zero, which suffices for Newton's method in one parameter.
     a, b = (start.intercept, 1.0) if fixed_slope else (start.intercept, start.slope)
     a, b, converged, h00, h01, h11 = _newton_line(x[held], n, n_positive, a, b, not fixed_slope)
     if not converged:
@@ -137,7 +137,7 @@ def _newton_line(
                 h11 += weight * x[i] * x[i]
         behind = g0 * da + g1 * db
         if -behind > ahead and halvings < 30:
-            # Too far: the way back is steeper than the way here was.
+            # Too far: the gradient at the end of the step is steeper than at its start.
             da *= 0.5
             db *= 0.5
             ahead *= 0.5
@@ -162,23 +162,23 @@ def _newton_line(
         halvings = 0
         a += da
         b += db
-        # One more pass at the end gives the information at the maximum itself.
+        # One more pass evaluates the information at the maximum itself.
         converged = abs(da) <= TOLERANCE * (1.0 + abs(a)) and abs(db) <= TOLERANCE * (1.0 + abs(b))
     return a, b, converged, h00, h01, h11
 
 
 @dataclass(frozen=True)
 class CalibrationLine:
-    """Calibration in the large, and the line of the outcome on the logit of the prediction.
+    """Calibration in the large, and the regression line of the outcome on the logit of the prediction.
 
     Attributes
     ----------
     in_the_large : Estimate
-        Intercept with the slope fixed at 1: 0 is right on average, above 0 the predictions are too low.
+        Intercept with the slope fixed at 1. 0 is ideal; above 0 the predictions are too low on average.
     intercept : Estimate
-        Intercept of the line, 0 is right.
+        Intercept of the line; 0 is ideal.
     slope : Estimate
-        1 is right; below 1 the predictions are too extreme (overfitting), above 1 too timid.
+        1 is ideal; below 1 the predictions are too extreme (overfitting), above 1 not extreme enough.
     """
 
     in_the_large: Estimate
@@ -187,7 +187,7 @@ class CalibrationLine:
 
 
 def calibration_intercept_slope(y: ArrayLike, p: ArrayLike, *, level: float = 0.95) -> CalibrationLine:
-    """Return calibration intercept and slope with Wald intervals (samples taken as independent).
+    """Return calibration intercept and slope with Wald intervals (samples treated as independent).
 
     Parameters
     ----------
@@ -230,9 +230,9 @@ class PlattCalibrator:
     Attributes
     ----------
     intercept, slope : float
-        The slope is positive, so that the order of patients never changes.
+        The slope is positive, so that calibration preserves the order of patients.
     reason : str or None
-        Why this is the identity (0, 1), when it could not be fitted.
+        Reason why it is the identity (0, 1) instead of a fit.
     """
 
     intercept: float
@@ -240,7 +240,7 @@ class PlattCalibrator:
     reason: str | None = None
 
     def apply(self, p: ArrayLike) -> FloatArray:
-        """Return calibrated probabilities, each a function of its own prediction alone.
+        """Return calibrated probabilities; each depends only on its own prediction.
 
         Parameters
         ----------
@@ -250,14 +250,14 @@ class PlattCalibrator:
         Returns
         -------
         float64 array of the same shape, strictly between 0 and 1, non-decreasing in p
-            Bit by bit the same in any batches: one scalar computation per value, no vector instructions.
+            Bit-identical for any batch: one scalar computation per value, no vector instructions.
 
         Raises
         ------
         DataError
-            When a value is missing or out of range.
+            A value is missing or out of range.
         """
-        # A copy: read-only input (mapped memory) would be another type to numba, compiled anew.
+        # Copy, because numba would compile another version for read-only input (mapped memory).
         values = np.array(p, dtype=np.float64, order="C", ndmin=1)
         n_invalid = int(np.count_nonzero(~((values >= 0.0) & (values <= 1.0))))
         if n_invalid:
@@ -288,7 +288,7 @@ def _apply_line(values: FloatArray, a: float, b: float) -> None:
         if eta >= 0.0:
             value = 1.0 / (1.0 + math.exp(-eta))
         else:
-            # exp would overflow the other way round.
+            # exp would overflow in the other form.
             e = math.exp(eta)
             value = e / (1.0 + e)
         values[i] = min(max(value, SMALLEST_PROBABILITY), LARGEST_PROBABILITY)
@@ -306,7 +306,7 @@ def fit_calibrator(y: ArrayLike, p: ArrayLike) -> PlattCalibrator:
     -------
     PlattCalibrator
         The identity, with the reason, for one class, constant predictions, separated classes or a slope that is not
-        positive (which would turn the ranking round).
+        positive (which would reverse the ranking).
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The smooth calibration curve and the distances between it and the diagonal: ICI, E50, E90, Emax."""
+"""The smooth calibration curve and its distances from the diagonal: ICI, E50, E90, Emax."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, tally
 N_GRID_POINTS = 50
 # Share of samples in a local fit: R's loess default, which Austin & Steyerberg use.
 SPAN = 0.75
-# More distinct predictions than this are joined with their neighbours before smoothing (not for the distances).
+# More distinct predictions than this are merged with their neighbours before smoothing (not for the distances).
 MAX_CELLS = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Smoother:
-    """What does not change when samples are reweighted: cells, grid, and where each prediction lies on it.
+    """The parts of the smoother that are independent of sample weights: cells, grid, and positions on it.
 
     Attributes
     ----------
@@ -26,8 +26,8 @@ class Smoother:
     x : float64 array, shape (n_cells,)
         Mean prediction of each cell.
     grid : float64 array, shape (n_grid,)
-        Ascending; its ends are the smallest and the largest prediction. Half of the points are quantiles of the
-        predictions, half evenly spaced, equal ones joined; at most 50.
+        Ascending, from the smallest to the largest prediction. Half of the points are quantiles of the
+        predictions, half are evenly spaced, without repetitions; at most 50.
     left : int64 array, fraction : float64 array, shape (n_distinct,)
         Each prediction lies at ``grid[left] + fraction · (grid[left + 1] − grid[left])``.
     """
@@ -56,7 +56,7 @@ class Smoother:
 
 
 def smoother_of(t: Tally) -> Smoother:
-    """Prepare the smoother for counted predictions."""
+    """Prepare the smoother for tallied predictions."""
     first = np.cumsum(t.n) - t.n
     raw = np.arange(t.p.size) if t.p.size <= MAX_CELLS else (first * MAX_CELLS // t.n.sum()).astype(np.int64)
     cell_of_p = np.unique(raw, return_inverse=True)[1].astype(np.int64, copy=False)
@@ -72,7 +72,7 @@ def smoother_of(t: Tally) -> Smoother:
 
 def _grid(t: Tally) -> FloatArray:
     half = N_GRID_POINTS // 2
-    # Quantiles that are themselves predictions: the value at evenly spaced ranks.
+    # Quantiles that are themselves predictions: the values at evenly spaced ranks.
     rank = np.linspace(0, t.n_total - 1, half)
     by_rank = t.p[np.searchsorted(np.cumsum(t.n), rank, side="right")]
     even = np.linspace(t.p[0], t.p[-1], half)
@@ -89,7 +89,7 @@ def _local_linear(
     for i in range(k):
         before[i + 1] = before[i] + n[i]
     needed = span * before[k]
-    # The nearest cells that hold the share of the samples are start … stop − 1; both ends only move up with the grid.
+    # Cells start … stop − 1 are the nearest ones with the required share of samples; both ends only increase along the grid.
     start = 0
     stop = 0
     for g in range(grid.size):
@@ -97,7 +97,7 @@ def _local_linear(
         while before[stop] - before[start] < needed:
             stop += 1
         while True:
-            # Without its leftmost cell the window must reach further right: better while that is nearer.
+            # Shift the window to the right as long as its next cell on the right is nearer than its first cell on the left.
             further = stop
             while further < k and before[further] - before[start + 1] < needed:
                 further += 1
@@ -112,7 +112,7 @@ def _local_linear(
         high = stop
         while high < k and x[high] - at <= bandwidth:
             high += 1
-        # A little wider, so that the outermost neighbours do not vanish when they are the only ones.
+        # Slightly wider, so that the outermost neighbours keep a weight if they are the only ones.
         bandwidth *= 1.0 + 1e-6
         per_bandwidth = 1.0 / bandwidth if bandwidth > 0.0 else 0.0
         s0 = 0.0
@@ -133,7 +133,7 @@ def _local_linear(
             t0 += kernel * positive[i]
             t1 += kernel * positive[i] * d
         determinant = s0 * s2 - s1 * s1
-        # One prediction alone has no slope: its mean.
+        # A single distinct prediction has no slope: use its mean.
         value = (s2 * t0 - s1 * t1) / determinant if determinant > 1e-10 * s0 * s2 else t0 / s0
         out[g] = min(max(value, 0.0), 1.0)
 
@@ -145,11 +145,11 @@ class CalibrationCurve:
     Attributes
     ----------
     predicted, observed : float64 arrays, shape (n_grid,), n_grid ≤ 50
-        Joined by straight lines between grid points.
+        Linear interpolation between grid points.
     ici : float
         Integrated calibration index: mean over samples of |observed − predicted|, 0 is perfect.
     e50, e90, emax : float
-        Median, 90 % quantile and maximum of the same.
+        Median, 90 % quantile and maximum of the same differences.
     """
 
     predicted: FloatArray
@@ -170,10 +170,10 @@ def calibration_curve(y: ArrayLike, p: ArrayLike) -> CalibrationCurve:
 
     Notes
     -----
-    The smoother is ours, not R's: local-linear regression of y on p, tricube weights, the nearest 75 % of the samples,
-    fitted at up to 50 grid points and joined by straight lines, cut to [0, 1]. R's ``loess`` is local-quadratic by
-    default and ``lowess`` has span 2/3, so that figures differ from theirs in the second or third decimal. Above 500
-    distinct predictions neighbours are joined into 500 cells for the local fits; distances are taken at every sample.
+    The smoother differs from R's: local-linear regression of y on p, tricube weights, the nearest 75 % of the samples,
+    fitted at up to 50 grid points, linearly interpolated, and clipped to [0, 1]. R's ``loess`` is local-quadratic by
+    default and ``lowess`` has span 2/3, so that figures differ in the second or third decimal. Above 500
+    distinct predictions neighbours are merged into 500 cells for the local fits; distances are taken at every sample.
 
     References
     ----------
@@ -183,7 +183,7 @@ def calibration_curve(y: ArrayLike, p: ArrayLike) -> CalibrationCurve:
 
 
 def calibration_curve_of(t: Tally) -> CalibrationCurve:
-    """Return the calibration curve of counted predictions."""
+    """Return the calibration curve of tallied predictions."""
     smoother = smoother_of(t)
     curve = smoother.curve(t)
     distance = smoother.distance(t, curve)
@@ -200,7 +200,7 @@ def distances_of(t: Tally, distance: FloatArray) -> tuple[float, float, float, f
 
 
 def _quantile(values: FloatArray, q: float) -> float:
-    # As np.quantile, which takes five times as long on the few hundred values of a replicate.
+    # Equals np.quantile, which takes five times as long on the few hundred values of a replicate.
     at = q * (values.size - 1)
     below = int(at)
     above = min(below + 1, values.size - 1)

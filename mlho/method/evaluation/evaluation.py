@@ -1,4 +1,4 @@
-"""Everything that is reported about one set of predictions, in one call."""
+"""The complete evaluation of one set of predictions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,13 +28,13 @@ from mlho.method.evaluation.reliability import ReliabilityBin, reliability_bins
 from mlho.method.evaluation.tally import FloatArray, Tally, checked_groups, class_reason, tally
 from mlho.method.evaluation.thresholds import ThresholdPerformance, at_threshold
 
-# Decimals of a curve's coordinates in JSON: a drawing needs no more, and results stay small.
+# Decimals of a curve's coordinates in JSON: sufficient for drawing, and keeps results small.
 CURVE_DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Band:
-    """Pointwise percentile interval of a curve; empty when it could not be drawn."""
+    """Pointwise percentile interval of a curve; empty if it could not be computed."""
 
     at: tuple[float, ...]
     low: tuple[float | None, ...]
@@ -48,14 +48,14 @@ class CalibrationReport:
     Attributes
     ----------
     figures : dict of str to Estimate
-        Those of ``CALIBRATION_FIGURES``. Distances are never negative, so that their intervals lie too high when
+        Figures named in ``CALIBRATION_FIGURES``. Distances are never negative, so that their intervals are too high if
         calibration is good.
     bins : dict of str to tuple of ReliabilityBin
-        "equal-count" and "equal-width", ten each, empty ones left out.
+        "equal-count" and "equal-width", ten each, without empty ones.
     predicted, observed : float64 arrays
-        The smooth curve.
+        Smooth curve.
     band : Band
-        Of ``observed``.
+        Band of ``observed``.
     """
 
     figures: dict[str, Estimate]
@@ -67,7 +67,7 @@ class CalibrationReport:
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """What one threshold does: counts, and rates with intervals.
+    """Performance at one threshold: counts, and rates with intervals.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class ThresholdReport:
     figures : dict of str to Estimate
         sensitivity, specificity, ppv, npv, accuracy, alerts_per_100, number_needed_to_evaluate.
     reason : str or None
-        Why there is no threshold.
+        Reason why there is no threshold.
     """
 
     threshold: float | None
@@ -87,24 +87,24 @@ class ThresholdReport:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything that is reported about one set of predictions.
+    """Complete evaluation of one set of predictions.
 
     Attributes
     ----------
     n_samples, n_positive, n_patients : int
     figures : dict of str to Estimate
-        auroc, average_precision, pr_integral, pr_davis_goadrich, brier, scaled_brier, log_loss, mean_absolute_error; of
+        auroc, average_precision, pr_integral, pr_davis_goadrich, brier, scaled_brier, log_loss, mean_absolute_error, for
         the raw predictions.
     calibration : dict of str to CalibrationReport
-        "raw", and "calibrated" when calibrated probabilities were passed.
+        "raw", and "calibrated" if calibrated probabilities were passed.
     thresholds : dict of str to ThresholdReport
-        Of the calibrated probabilities when there are any, as ``decision``.
+        For the calibrated probabilities if there are any, as for ``decision``.
     roc, pr : curve or None
-        None when the classes that they need are not there.
+        None if a required class is missing.
     roc_band, pr_band : Band
-        Of the true positive rate over the false positive rate, and of precision over recall.
+        Band of the true positive rate over the false positive rate, and of precision over recall.
     decision : DecisionCurve
-        Of the calibrated probabilities when there are any (``decision_on`` says which).
+        For the calibrated probabilities if there are any (see ``decision_on``).
     decision_band : Band
     decision_on : str
     errors : dict of str to ErrorDistribution
@@ -170,30 +170,30 @@ def evaluate(
     calibrated: ArrayLike | None = None,
     level: float = 0.95,
 ) -> Evaluation:
-    """Return everything that is reported about one set of predictions.
+    """Evaluate one set of predictions.
 
     Parameters
     ----------
     y : array of 0/1, shape (n_samples,)
     p : array of float in [0, 1], shape (n_samples,)
-        Predictions as the classifier gave them.
+        Uncalibrated predictions of the classifier.
     groups : array of int, shape (n_samples,), or None
         Patient of each sample: AUROC is clustered and the bootstrap draws patients. None: each sample is a patient.
     thresholds : mapping of str to float or None
-        On the scale of ``calibrated`` where it is given, else of ``p``, and chosen on other data; None makes an entry
-        that says that there is no threshold.
+        On the scale of ``calibrated`` if given, else of ``p``, and chosen on other data. None gives an entry
+        without a threshold.
     seed : int ≥ 0, or several
-        Of the bootstrap; the same draws serve raw and calibrated predictions.
+        Seed of the bootstrap; raw and calibrated predictions use the same draws.
     n_replicates : int
-        0 leaves the intervals out (AUROC's needs no bootstrap).
+        0 omits the intervals (that of the AUROC needs no bootstrap).
     calibrated : array of float in [0, 1], shape (n_samples,), or None
-        The predictions after the calibrator.
+        Calibrated predictions.
     level : float in (0, 1)
 
     Raises
     ------
     DataError
-        When shapes differ or values are out of range. One class only is no error: what needs both is absent.
+        Shapes differ or values are out of range. A single class is not an error: figures that need both are absent.
     """
     t = tally(y, p)
     positive = (np.asarray(y) == 1).astype(np.float64)
