@@ -1,4 +1,4 @@
-"""The figures that are bootstrapped, as functions of counted predictions: once for the data, once per replicate."""
+"""The bootstrapped figures as functions of tallied predictions: called once for the data and once per replicate."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from mlho.method.evaluation.tally import FloatArray, IntArray, Tally
 from mlho.method.evaluation.thresholds import confusion_of
 
 N_BINS = 10
-# Where the bands of the ROC and the PR curve are computed.
+# Positions at which the bands of the ROC and the PR curve are computed.
 BAND_AT = np.arange(51) / 50
 CALIBRATION_FIGURES = (
     "in_the_large",
@@ -57,7 +57,7 @@ def accuracy_figures(t: Tally) -> dict[str, Figure]:
 def discrimination_figures(t: Tally) -> dict[str, Figure]:
     """Return average precision, PR integral and mean error.
 
-    "roc" and "pr" are arrays at ``BAND_AT``, NaN where the classes that they need are not there.
+    "roc" and "pr" are arrays at ``BAND_AT``, NaN if a required class is missing.
     """
     return {
         "average_precision": average_precision_of(t),
@@ -78,7 +78,7 @@ def operating_figures(t: Tally, thresholds: Mapping[str, float]) -> dict[str, Fi
 
 
 def threshold_figures(t: Tally, threshold: float) -> dict[str, float | None]:
-    """Return ``THRESHOLD_FIGURES`` when samples with p ≥ threshold are alerted; None where one does not exist."""
+    """Return ``THRESHOLD_FIGURES`` with an alert for p ≥ threshold; None for figures that do not exist."""
     tp, fp, fn, tn = confusion_of(t, threshold)
     return {
         "sensitivity": tp / (tp + fn) if tp + fn else None,
@@ -92,16 +92,16 @@ def threshold_figures(t: Tally, threshold: float) -> dict[str, float | None]:
 
 
 def _roc_at(t: Tally) -> FloatArray:
-    """Return the true positive rate at the band's false positive rates."""
+    """Return the true positive rate at the false positive rates of the band."""
     curve = roc_curve_of(t, max_points=None)
     if curve is None:
         return np.full(BAND_AT.size, math.nan)
-    # At a vertical step interp takes its upper end.
+    # At a vertical step interp returns the upper end.
     return np.interp(BAND_AT, curve.false_positive_rate, curve.true_positive_rate)
 
 
 def _pr_at(t: Tally) -> FloatArray:
-    """Return the precision at the first threshold that reaches each of the band's recalls."""
+    """Return the precision at the first threshold that reaches each recall of the band."""
     curve = pr_curve_of(t, max_points=None)
     if curve is None:
         return np.full(BAND_AT.size, math.nan)
@@ -117,7 +117,7 @@ def decision_figures(t: Tally) -> dict[str, Figure]:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationFigures:
-    """Calibration figures of a replicate; bins, grid and starting values are those of the data themselves."""
+    """Calibration figures of a replicate, with the bins, grid and starting values of the original data."""
 
     logit: FloatArray
     line: LineFit
@@ -128,7 +128,7 @@ class CalibrationFigures:
 
     @classmethod
     def prepare(cls, t: Tally) -> "CalibrationFigures":
-        """Fix bins, grid and starting values on the data themselves."""
+        """Fix bins, grid and starting values on the original data."""
         logit = logit_of(t)
         return cls(
             logit=logit,

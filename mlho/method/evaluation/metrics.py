@@ -1,4 +1,4 @@
-"""Figures that do not exist are None with a reason; overall accuracy: Brier score, log loss, error per patient."""
+"""Estimates with a reason if absent; and measures of overall accuracy: Brier score, log loss, error per patient."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from mlho.method.evaluation.suppression import shown_counts
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, tally
 
-# A probability of exactly 0 or 1 that is wrong would cost an infinite log loss; it costs 34.5 instead.
+# A wrong probability of exactly 0 or 1 would have an infinite log loss; with clipping it is 34.5.
 PROBABILITY_CLIP = 1e-15
 
-# Cells with fewer patients are not shown: the limit of the US Centers for Medicare & Medicaid Services.
+# Cells with fewer patients are hidden: the limit of the US Centers for Medicare & Medicaid Services.
 MIN_CELL = 11
 
 ERROR_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -21,19 +21,19 @@ N_ERROR_BINS = 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its uncertainty, or the reason why it is absent.
+    """A figure with its uncertainty, or the reason for its absence.
 
     Attributes
     ----------
     value : float or None
-        None when the figure does not exist for these data; never NaN.
+        None if the figure does not exist for these data; never NaN.
     low, high : float or None
-        Ends of the interval; None when the figure or its interval does not exist.
+        Ends of the interval; None if the figure or its interval does not exist.
     standard_error : float or None
     method : str
-        How the interval was made, in words.
+        Description of the interval method.
     reason : str or None
-        Why the value, or its interval, is absent.
+        Reason why the value or its interval is absent.
     """
 
     value: float | None
@@ -45,7 +45,7 @@ class Estimate:
 
     @classmethod
     def absent(cls, reason: str, method: str = "") -> "Estimate":
-        """Return a figure that does not exist, and why."""
+        """Return an absent figure with the reason."""
         return cls(None, None, None, None, method, reason)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Estimate:
 
 
 def brier(y: ArrayLike, p: ArrayLike) -> float:
-    """Return the mean squared difference of outcome and probability, 0 (best) to 1.
+    """Return the mean squared difference between outcome and probability, 0 (best) to 1.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def brier(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def brier_of(t: Tally) -> float:
-    """Return the Brier score of counted predictions."""
+    """Return the Brier score of tallied predictions."""
     squared = t.n_positive * (1.0 - t.p) ** 2 + (t.n - t.n_positive) * t.p**2
     return float(squared.sum() / t.n_total)
 
@@ -89,7 +89,7 @@ def brier_of(t: Tally) -> float:
 def scaled_brier(y: ArrayLike, p: ArrayLike) -> float | None:
     """Return 1 − Brier / Brier of the prevalence: 1 is perfect, 0 no better than the prevalence, below 0 worse.
 
-    None when there is one class only: the prevalence then is a perfect prediction.
+    None with one class only, because the prevalence then is a perfect prediction.
 
     References
     ----------
@@ -99,7 +99,7 @@ def scaled_brier(y: ArrayLike, p: ArrayLike) -> float | None:
 
 
 def scaled_brier_of(t: Tally) -> float | None:
-    """Return the scaled Brier score of counted predictions; None with one class."""
+    """Return the scaled Brier score of tallied predictions; None with one class."""
     prevalence = t.n_positive_total / t.n_total
     reference = prevalence * (1.0 - prevalence)
     return 1.0 - brier_of(t) / reference if reference > 0.0 else None
@@ -108,7 +108,7 @@ def scaled_brier_of(t: Tally) -> float | None:
 def log_loss(y: ArrayLike, p: ArrayLike) -> float:
     """Return the mean negative log likelihood in natural units, 0 (best) upwards.
 
-    Probabilities are clipped to [1e-15, 1 − 1e-15]: a wrong certainty costs 34.5, not infinity.
+    Probabilities are clipped to [1e-15, 1 − 1e-15]: a wrong prediction of 0 or 1 costs 34.5, not infinity.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def log_loss(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def log_loss_of(t: Tally) -> float:
-    """Return the log loss of counted predictions."""
+    """Return the log loss of tallied predictions."""
     clipped = np.clip(t.p, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
     loss = -(t.n_positive * np.log(clipped) + (t.n - t.n_positive) * np.log1p(-clipped))
     return float(loss.sum() / t.n_total)
@@ -136,28 +136,28 @@ def mean_absolute_error(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def mean_absolute_error_of(t: Tally) -> float:
-    """Return the mean absolute error of counted predictions."""
+    """Return the mean absolute error of tallied predictions."""
     error = t.n_positive * (1.0 - t.p) + (t.n - t.n_positive) * t.p
     return float(error.sum() / t.n_total)
 
 
 @dataclass(frozen=True)
 class ErrorDistribution:
-    """How |y − p| is spread within one class, without showing a patient.
+    """Distribution of |y − p| within one class, without disclosing a patient.
 
     Attributes
     ----------
     n : int
         Samples of the class.
     quantiles : dict of float to float, or None
-        |y − p| at 5, 25, 50, 75 and 95 %; None when the class has fewer than ``min_cell`` patients.
+        |y − p| at 5, 25, 50, 75 and 95 %; None if the class has fewer than ``min_cell`` patients.
     bin_edges : tuple of float
-        20 bins of width 0.05 over [0, 1]; each holds its lower edge, the last both.
+        20 bins of width 0.05 over [0, 1], closed at the lower edge; the last one is closed at both.
     counts : tuple of int or None
-        Samples per bin; None where there are some but of fewer than ``min_cell`` patients, and where the total would give such a
-        bin away.
+        Samples per bin; None for non-empty bins with fewer than ``min_cell`` patients, and for bins that would reveal them through
+        the total.
     reason : str or None
-        Why quantiles are absent or counts hidden.
+        Reason why quantiles are absent or counts hidden.
     """
 
     n: int

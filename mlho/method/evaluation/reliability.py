@@ -24,7 +24,7 @@ class ReliabilityBin:
     n, n_positive : int
     mean_predicted, observed : float in [0, 1]
     low, high : float
-        Wilson interval of ``observed``; samples taken as independent.
+        Wilson interval of ``observed``, with samples treated as independent.
     """
 
     n: int
@@ -38,7 +38,7 @@ class ReliabilityBin:
 def reliability_bins(
     y: ArrayLike, p: ArrayLike, *, n_bins: int = 10, how: Binning = "equal-count", level: float = 0.95
 ) -> tuple[ReliabilityBin, ...]:
-    """Return the bins of a reliability diagram, in ascending order; empty ones are left out.
+    """Return the bins of a reliability diagram in ascending order, without empty ones.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def reliability_bins(
     p : array of float in [0, 1], shape (n_samples,)
     n_bins : int
     how : "equal-count" or "equal-width"
-        Equal width: [i/n, (i+1)/n), the last with both ends. Equal count: sample r of n in ascending order goes to bin
-        ⌊r · n_bins / n⌋; equal predictions are never parted and go where the first of them goes.
+        Equal width: [i/n, (i+1)/n), the last one closed. Equal count: sample r of n in ascending order goes to bin
+        ⌊r · n_bins / n⌋; equal predictions are kept together in the bin of the first of them.
     level : float in (0, 1)
 
     References
@@ -66,7 +66,7 @@ def reliability_bins(
     )
 
 
-#: From the first bin of a group and the one after its last: patients with, and patients without, the outcome.
+#: Maps the first bin of a group and the one after its last to its patients with and without the outcome.
 PatientsOf = Callable[[int, int], tuple[int, int]]
 
 
@@ -77,22 +77,22 @@ def pooled_bins(
     patients_of: PatientsOf | None = None,
     level: float = 0.95,
 ) -> tuple[ReliabilityBin, ...]:
-    """Return the bins with neighbours joined until none shows a small cell.
+    """Merge neighbouring bins until none contains a small cell.
 
-    A bin tells how many of its samples have the outcome, and how many have not: each of these numbers, unless it is
-    zero, is of at least ``min_cell`` patients. What is left over at the upper end joins the bin below it. The bins of
-    too few patients become one, or none if all together are too few.
+    A bin shows its numbers of samples with and without the outcome. Each of these numbers, unless it is
+    zero, must be based on at least ``min_cell`` patients. A remainder at the upper end is merged into the bin below. If all
+    bins together have too few patients, none is returned.
 
     Parameters
     ----------
     bins : sequence of ReliabilityBin
         In ascending order.
     min_cell : int
-        0 or 1 joins nothing.
+        0 or 1 merges nothing.
     patients_of : callable, optional
-        Patients of a range of bins; without it each sample is a patient.
+        Numbers of patients in a range of bins; by default each sample is a patient.
     level : float in (0, 1)
-        Of the intervals.
+        Level of the intervals.
     """
     count = patients_of or (lambda start, stop: _samples(bins[start:stop]))
     ranges: list[tuple[int, int]] = []
@@ -130,7 +130,7 @@ def _wilson(n_positive: float, n: float, z: float) -> tuple[float, float, float]
     rate = n_positive / n
     centre = (rate + z * z / (2.0 * n)) / (1.0 + z * z / n)
     half = z / (1.0 + z * z / n) * math.sqrt(rate * (1.0 - rate) / n + z * z / (4.0 * n * n))
-    # Exactly 0 and 1 at the ends, where the formula leaves a rounding error.
+    # Set the ends to exactly 0 and 1, where the formula leaves a rounding error.
     low = float(centre - half) if n_positive > 0 else 0.0
     high = float(centre + half) if n_positive < n else 1.0
     return float(rate), low, high
@@ -150,7 +150,7 @@ def calibration_error(y: ArrayLike, p: ArrayLike, *, n_bins: int = 10, how: Binn
 
 
 def calibration_error_of(t: Tally, bins: IntArray, n_bins: int) -> tuple[float, float]:
-    """Return (ECE, MCE) of counted predictions, given the bin of each distinct one."""
+    """Return (ECE, MCE) of tallied predictions, given the bin of each distinct prediction."""
     n, positive, predicted = _binned(t, bins, n_bins)
     gap = np.abs(predicted - positive)
     filled = n > 0
@@ -158,7 +158,7 @@ def calibration_error_of(t: Tally, bins: IntArray, n_bins: int) -> tuple[float, 
 
 
 def bins_of(t: Tally, n_bins: int, how: Binning) -> IntArray:
-    """Return the bin, 0 to n_bins − 1, of each distinct prediction."""
+    """Return the bin of each distinct prediction, from 0 to n_bins − 1."""
     if n_bins < 1:
         raise SpecError(f"calibration: the number of bins is at least 1, not {n_bins}.")
     if how == "equal-width":
@@ -170,7 +170,7 @@ def bins_of(t: Tally, n_bins: int, how: Binning) -> IntArray:
 
 
 def _binned(t: Tally, bins: IntArray, n_bins: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return samples, positives and summed predictions of each bin."""
+    """Return the samples, positives and summed predictions of each bin."""
     n = np.bincount(bins, t.n, n_bins)
     return n, np.bincount(bins, t.n_positive, n_bins), np.bincount(bins, t.n * t.p, n_bins)
 
@@ -178,8 +178,8 @@ def _binned(t: Tally, bins: IntArray, n_bins: int) -> tuple[FloatArray, FloatArr
 def caliber_mlho_r(y: ArrayLike, p: ArrayLike) -> list[tuple[float, float | None]]:
     """Return R MLHO's calibration table: (upper edge, observed rate) of the ten bins (a, b] of width 0.1.
 
-    R sets the observed rate against the *upper edge*, which makes any good model look too high. None for an empty
-    bin. A prediction of exactly 0 is in no bin, as in R.
+    R plots the observed rate against the *upper edge*, so that predictions of any good model appear too high. None for an
+    empty bin. A prediction of exactly 0 belongs to no bin, as in R.
 
     References
     ----------

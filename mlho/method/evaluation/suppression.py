@@ -1,4 +1,4 @@
-"""Small cells: which counts of a table are hidden, so that neither they nor their neighbours tell of a few patients.
+"""Suppression of small cells: counts to hide, so that neither they nor their neighbours disclose a few patients.
 
 References
 ----------
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 def hidden_cells(
     counts: Sequence[int], min_cell: int, *, n_patients: Sequence[int] | None = None
 ) -> frozenset[int]:
-    """Return the positions of the counts that are hidden, where the sum of all is known.
+    """Return the positions of the counts to hide, given that their total is published.
 
-    Cells of 1 to ``min_cell`` − 1 patients are hidden. A single hidden cell is the sum less the others, and of several
-    small ones the sum can leave no choice (two cells that add up to 2 are 1 and 1). So the smallest other cells are
-    hidden too, until what the sum leaves to each hidden cell is a range of at least ``min_cell`` values.
+    Cells of 1 to ``min_cell`` − 1 patients are hidden. A single hidden cell equals the total minus the others, and several
+    small ones may be determined by the total (two cells that add up to 2 are 1 and 1). Therefore the smallest other cells are
+    also hidden, until each hidden cell can have at least ``min_cell`` different values given the total.
 
     Parameters
     ----------
     counts : sequence of int
-        What would be shown: patients, or samples.
+        Counts to publish: patients or samples.
     min_cell : int
         0 or 1 hides nothing.
     n_patients : sequence of int, optional
-        Patients behind each count; without it, the counts.
+        Patients behind each count; default: the counts.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def hidden_cells(
     """
     patients = counts if n_patients is None else n_patients
     hidden = {i for i, n in enumerate(patients) if 0 < n < min_cell}
-    # Zeros last: to show that nobody is there harms nobody, and hiding one adds nothing to the sum.
+    # Zeros last: a zero discloses no patient, and hiding it adds nothing to the hidden sum.
     others = sorted(
         (i for i in range(len(counts)) if i not in hidden), key=lambda i: (not counts[i], counts[i], i)
     )
@@ -43,7 +43,7 @@ def hidden_cells(
 
 
 def _is_ambiguous(hidden: Sequence[int], min_cell: int) -> bool:
-    """Tell whether each hidden cell, known to be 1 at least, can be any of ``min_cell`` values."""
+    """Tell whether each hidden cell, known to be at least 1, can have ``min_cell`` different values."""
     return len(hidden) > 1 and sum(hidden) - len(hidden) + 1 >= min_cell
 
 

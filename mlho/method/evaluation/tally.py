@@ -1,8 +1,8 @@
-"""Outcomes counted by distinct prediction: what every metric is computed from.
+"""Outcomes tallied by distinct prediction, the common input of all metrics.
 
-All metrics of this package depend on (y, p) only through "how many samples, and how many positives, have this
-prediction". Counting first makes every later sum run over distinct predictions in ascending order: the order of rows
-cannot show, ties are handled in one place, and a bootstrap replicate is the same count with other weights.
+All metrics of this package depend on (y, p) only through the numbers of samples and positives at each prediction.
+After tallying, every sum runs over distinct predictions in ascending order: the order of rows has no effect, ties are
+handled in one place, and a bootstrap replicate is the same tally with other weights.
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class Tally:
     p : float64 array, shape (n_cells,)
         Distinct predictions, strictly increasing.
     n : int64 or float64 array, shape (n_cells,)
-        Samples (or their summed whole-number weights) with this prediction.
+        Samples (or their summed integer weights) with this prediction.
     n_positive : array of the same kind, shape (n_cells,)
-        Those with y = 1.
+        Samples with y = 1.
     cell : int64 array, shape (n_samples,)
         Index into ``p`` of each sample.
     """
@@ -41,17 +41,17 @@ class Tally:
 
     @cached_property
     def n_total(self) -> float:
-        """All samples, or their summed weights."""
+        """Number of samples, or their summed weights."""
         return float(self.n.sum())
 
     @cached_property
     def n_positive_total(self) -> float:
-        """All positives, or their summed weights."""
+        """Number of positives, or their summed weights."""
         return float(self.n_positive.sum())
 
     @property
     def n_negative_total(self) -> float:
-        """All negatives, or their summed weights."""
+        """Number of negatives, or their summed weights."""
         return self.n_total - self.n_positive_total
 
     @cached_property
@@ -64,12 +64,12 @@ class Tally:
         return tp, fp
 
     def reweighted(self, weights: FloatArray, positive_weights: FloatArray) -> "Tally":
-        """Return the same predictions counted with a weight per sample.
+        """Return the tally of the same predictions with a weight per sample.
 
         Parameters
         ----------
         weights, positive_weights : float64 arrays, shape (n_samples,)
-            Whole numbers ≥ 0, so that their sums are exact; the second is weights × y.
+            Integers ≥ 0, so that their sums are exact; the second is weights × y.
         """
         k = self.p.size
         return Tally(
@@ -90,12 +90,12 @@ def tally(y: ArrayLike, p: ArrayLike, *, probabilities: bool = True) -> Tally:
     p : array of float, shape (n_samples,)
         Prediction; within [0, 1] unless ``probabilities`` is False.
     probabilities : bool
-        False accepts any finite score, which is enough where only the order counts.
+        If false, any finite score is accepted, which suffices for metrics that depend only on the order.
 
     Raises
     ------
     DataError
-        When shapes differ, there is no sample, an outcome is neither 0 nor 1, or a prediction is missing or
+        Shapes differ, there is no sample, an outcome is neither 0 nor 1, or a prediction is missing or
         out of range.
 
     Examples
@@ -113,7 +113,7 @@ def tally(y: ArrayLike, p: ArrayLike, *, probabilities: bool = True) -> Tally:
 
 
 def class_reason(n_positive: float, n_negative: float) -> str | None:
-    """Say why what needs both classes does not exist; None when both are there."""
+    """Return the reason why figures that need both classes do not exist; None if both are present."""
     if n_positive and n_negative:
         return None
     n = int(n_positive + n_negative)
@@ -126,12 +126,12 @@ def checked_groups(groups: ArrayLike | None, n_samples: int) -> IntArray:
     Parameters
     ----------
     groups : array of int, shape (n_samples,), or None
-        Patient code of each sample; None means that each sample is a patient of its own.
+        Patient code of each sample; None means that each sample is a separate patient.
 
     Raises
     ------
     DataError
-        When the shape does not fit.
+        The shape does not match.
     """
     if groups is None:
         return np.arange(n_samples, dtype=np.int64)

@@ -1,6 +1,6 @@
-"""Thresholds chosen on out-of-fold training predictions, and what they do on a test set.
+"""Thresholds chosen on out-of-fold training predictions, and their performance on a test set.
 
-Our rule everywhere: alert if and only if p ≥ threshold.
+An alert is raised if and only if p ≥ threshold.
 """
 
 import math
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from mlho.errors import SpecError
 from mlho.method.evaluation.tally import Tally, class_reason, tally
 
-# A rate times a number of samples may miss a whole number by rounding (0.29 · 100 = 28.999…): this much is forgiven.
+# Tolerance for rounding in a rate times a number of samples (0.29 · 100 = 28.999…).
 ROUNDING = 1e-9
 
 
@@ -28,7 +28,7 @@ class Threshold:
     value : float or None
         Alert if and only if p ≥ value (``youden_mlho_r``: p > value, and possibly infinite).
     reason : str or None
-        Why it is absent, or in what it falls short of the rule.
+        Reason why it is absent, or how it deviates from the rule.
     """
 
     rule: str
@@ -37,10 +37,10 @@ class Threshold:
 
 
 def youden(y: ArrayLike, p: ArrayLike) -> Threshold:
-    """Return the threshold of the largest sensitivity + specificity − 1.
+    """Return the threshold with the largest sensitivity + specificity − 1.
 
-    Only predictions that occur are candidates; of several maxima the lowest threshold, which is the more sensitive.
-    Compared in integers, so that ties are exact.
+    Candidates are the observed predictions. Of several maxima the lowest, most sensitive threshold is chosen.
+    The comparison uses integers, so that ties are exact.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def youden(y: ArrayLike, p: ArrayLike) -> Threshold:
 
 
 def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> Threshold:
-    """Return R MLHO's threshold: the first maximum of J among −∞, the midpoints and +∞, where an alert is p > t.
+    """Return R MLHO's threshold: the first maximum of J among −∞, the midpoints and +∞, with an alert for p > t.
 
-    R chooses it on the test set that it reports on. Only for comparison with R.
+    R chooses it on the test set on which it reports. Only for comparison with R.
 
     References
     ----------
@@ -80,7 +80,7 @@ def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> Threshold:
     if reason is not None:
         return Threshold(rule, None, reason)
     true_positive, alerts = _at_or_above(t)
-    # Above −∞ are all; above the midpoint after p[i] are those at or above p[i + 1]; above +∞ none, where J is 0.
+    # All samples are above −∞; those at or above p[i + 1] are above the midpoint after p[i]; none are above +∞, where J is 0.
     advantage = np.append(_youden_numerator(t, true_positive, alerts), 0)
     candidates = np.concatenate([[-math.inf], (t.p[:-1] + t.p[1:]) / 2.0, [math.inf]])
     return Threshold(rule, float(candidates[int(np.argmax(advantage))]))
@@ -89,8 +89,8 @@ def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> Threshold:
 def fixed_alert_rate(p: ArrayLike, rate: float) -> Threshold:
     """Return the lowest threshold at which at most this fraction of samples is alerted.
 
-    When so many samples share the highest prediction that even they exceed the rate, it is that prediction, with the
-    rate reached as the reason.
+    If the samples tied at the highest prediction already exceed the rate, return that prediction, with the
+    actual rate as the reason.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def fixed_alert_rate(p: ArrayLike, rate: float) -> Threshold:
 
 
 def fixed_sensitivity(y: ArrayLike, p: ArrayLike, sensitivity: float) -> Threshold:
-    """Return the highest threshold that still alerts at least this fraction of the positives.
+    """Return the highest threshold with at least this sensitivity.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def fixed_sensitivity(y: ArrayLike, p: ArrayLike, sensitivity: float) -> Thresho
 
 @dataclass(frozen=True)
 class ThresholdPerformance:
-    """What a threshold does on a set of samples.
+    """Performance of a threshold on a set of samples.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class ThresholdPerformance:
     number_needed_to_evaluate : float or None
         Alerts per true positive, 1 / ppv.
     reasons : dict of str to str
-        Why a figure that is None does not exist, by its name.
+        Reasons for figures that are None, by name.
     """
 
     threshold: float
@@ -167,7 +167,7 @@ class ThresholdPerformance:
 
 
 def at_threshold(y: ArrayLike, p: ArrayLike, threshold: float) -> ThresholdPerformance:
-    """Return counts and rates when samples with p ≥ threshold are alerted.
+    """Return counts and rates, with an alert for p ≥ threshold.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def at_threshold(y: ArrayLike, p: ArrayLike, threshold: float) -> ThresholdPerfo
 
 
 def confusion_of(t: Tally, threshold: float) -> tuple[float, float, float, float]:
-    """Return (true positives, false positives, false negatives, true negatives) of counted predictions."""
+    """Return (true positives, false positives, false negatives, true negatives) of tallied predictions."""
     first = int(np.searchsorted(t.p, threshold, side="left"))
     tp = float(t.n_positive[first:].sum())
     fp = float(t.n[first:].sum()) - tp
@@ -219,7 +219,7 @@ def confusion_of(t: Tally, threshold: float) -> tuple[float, float, float, float
 
 
 def _at_or_above(t: Tally) -> tuple[Any, Any]:
-    """Return true positives and alerts when each distinct prediction is the threshold."""
+    """Return true positives and alerts with each distinct prediction as the threshold."""
     return np.cumsum(t.n_positive[::-1])[::-1], np.cumsum(t.n[::-1])[::-1]
 
 

@@ -1,1 +1,1 @@
-"""Which features to learn from: prevalence screen, then joint mutual information."""
+"""Feature selection: prevalence screen, then joint mutual information."""

@@ -1,7 +1,7 @@
-"""Bits: columns of two levels packed 64 samples to a word, so that a contingency table is a count of bits.
+"""Bit columns: features with two levels, packed 64 samples per word, so that contingency tables need only bit counts.
 
-Samples outside the mask are left out, positive samples come first, and each class begins at a word of its own: one pass
-over a column's words then counts both classes. The layout is made once per ranking and never leaves the process.
+Samples outside the mask are omitted, positive samples come first, and each class starts at a new word. One pass
+over the words of a column therefore counts both classes. The layout is computed once per ranking, within the process.
 """
 
 import math
@@ -18,16 +18,16 @@ from mlho.method.selection.levels import frozen
 
 @dataclass(frozen=True, eq=False)
 class SampleLayout:
-    """Where each sample's bit is.
+    """Bit position of each sample.
 
     Attributes
     ----------
     position : ndarray of int32, shape (n_samples,)
         Bit number of the sample; −1 outside the mask.
     n_by_class : ndarray of int64, shape (2,)
-        Samples of class 0 and class 1 under the mask.
+        Number of masked samples of class 0 and class 1.
     n_positive_words, n_words : int
-        Words of the positive samples, which come first, and of all.
+        Number of words of the positive samples, which come first, and of all samples.
     """
 
     position: NDArray[np.int32]
@@ -37,25 +37,25 @@ class SampleLayout:
 
     @property
     def n_samples(self) -> int:
-        """Samples under the mask."""
+        """Number of masked samples."""
         return int(self.n_by_class.sum())
 
     def base_codes(self) -> NDArray[np.int32]:
-        """Return for every position the class of its sample, int32, shape (64 · n_words,)."""
+        """Return the class of the sample at every position, int32, shape (64 · n_words,)."""
         codes = np.zeros(64 * self.n_words, dtype=np.int32)
         codes[: 64 * self.n_positive_words] = 1
         return codes
 
 
 def lay_out_samples(y: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> SampleLayout:
-    """Return the layout of the masked samples, the positive ones first.
+    """Return the layout of the masked samples, positive ones first.
 
     Parameters
     ----------
     y : ndarray of bool, shape (n_samples,)
         Labels.
     mask : ndarray of bool, shape (n_samples,), or None
-        The samples that count; None for all.
+        Samples to include; None for all.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def lay_out_samples(y: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> Sam
 
 @intrinsic
 def _intrinsic_count_bits(typing_context: Any, word: Any) -> Any:
-    """Number of ones in a word: one machine instruction where there is one, and several words at once."""
+    """Count the ones in a word, with one machine instruction if available, and vectorised."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
@@ -85,7 +85,7 @@ def _intrinsic_count_bits(typing_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), codegen
 
 
-# An intrinsic is called without its typing context; a type checker cannot know.
+# The typing context of an intrinsic is implicit, which a type checker cannot know.
 _count_bits: Any = _intrinsic_count_bits
 
 
@@ -115,7 +115,7 @@ def pack_rows(
     position: NDArray[np.int32],
     bits: NDArray[np.uint64],
 ) -> None:
-    """Set the bits of all columns from the stored entries of rows (CSR), without turning the matrix."""
+    """Set the bits of all columns from the stored entries of rows (CSR), without transposing the matrix."""
     for i in range(position.size):
         at = position[i]
         if at < 0:
@@ -133,7 +133,7 @@ def pack_positions(
     positions: NDArray[np.int32],
     bits: NDArray[np.uint64],
 ) -> None:
-    """Set in row i of ``bits`` the positions [starts[i], stops[i])."""
+    """Set the bits at positions [starts[i], stops[i]) in row i of ``bits``."""
     for i in range(starts.size):
         for p in range(starts[i], stops[i]):
             at = positions[p]
@@ -144,7 +144,7 @@ def pack_positions(
 def count_ones(
     bits: NDArray[np.uint64], n_positive_words: int, start: int, stop: int, ones: NDArray[np.int64]
 ) -> None:
-    """Write for rows [start, stop) how many samples of class 0 and of class 1 have the feature."""
+    """Count for rows [start, stop) the samples of class 0 and of class 1 with the feature."""
     for i in range(start, stop):
         n = np.uint64(0)
         for word in bits[i, n_positive_words:]:
@@ -177,10 +177,10 @@ def bit_pair_sums(
     table: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> None:
-    """Write Σ h over the tables of (X, W, Y) and of (X, W), for X in ``rows[start:stop]`` and W the row ``pick``.
+    """Write Σ h over the tables of (X, W, Y) and of (X, W), for X in ``rows[start:stop]`` and W in row ``pick``.
 
-    With t samples of a class that have both, x and w that have each, and n in all, the four cells of that class are t,
-    x − t, w − t and n − x − w + t: one count of bits gives them.
+    Let t samples of a class have both features, x and w have each one, and n be all. The four cells of that class are t,
+    x − t, w − t and n − x − w + t, so that one bit count determines them.
     """
     positive, negative = bits[pick, :n_positive_words], bits[pick, n_positive_words:]
     n0, n1 = n_by_class[0], n_by_class[1]
@@ -206,12 +206,12 @@ def _fill_table(scale: float, table: NDArray[np.int64]) -> None:
 
 
 def entropy_table(n_samples: int) -> tuple[NDArray[np.int64], float]:
-    """Return h(c) = c · ln c for c = 0 … n_samples, in whole numbers, and the scale that they are in.
+    """Return h(c) = c · ln c for c = 0 … n_samples, scaled to integers, and the scale.
 
-    Whole numbers, because their sums do not depend on the order of the terms: threads, row order, and the way in which
-    a table is counted cannot show in the last bit, and equal tables have equal sums. The scale is the largest power of
-    two for which four times h(n_samples) fits 63 bits; no sum over a table's cells exceeds h(n_samples). Its steps are
-    far below the rounding of a double.
+    Integer sums do not depend on the order of the terms: threads, row order, and the method of counting
+    a table cannot affect the last bit, and equal tables have equal sums. The scale is the largest power of
+    two for which four times h(n_samples) fits 63 bits; no sum over the cells of a table exceeds h(n_samples). Its resolution
+    is far below the rounding error of a double.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Contingency tables of one picked feature with all others, reduced to the sums that informations are made of.
+"""Contingency tables of one selected feature with all others, reduced to the sums needed for mutual information.
 
-With h(c) = c · ln c, every information here is a difference of sums of h over the cells of a table: for n samples
-I((X,W);Y) = [Σ h(n_xwy) − Σ h(n_xw) − Σ h(n_y) + h(n)] / n, and alike for I(X;W). All counts and sums are whole numbers
-(``bits.entropy_table``), so that neither threads nor the order of rows can change a digit.
+With h(c) = c · ln c, every information is a difference of sums of h over the cells of a table. For n samples
+I((X,W);Y) = [Σ h(n_xwy) − Σ h(n_xw) − Σ h(n_y) + h(n)] / n, and similarly I(X;W). All counts and sums are integers
+(``bits.entropy_table``), so that the result does not depend on threads or the order of rows.
 """
 
 from collections import deque
@@ -19,18 +19,18 @@ from mlho.method.selection import bits as bitwise
 from mlho.method.selection.bits import SampleLayout
 from mlho.method.selection.levels import ColumnBlock, frozen
 
-# A thread costs about 50 µs a call; below about this many elementary operations it does not pay.
+# A thread costs about 50 µs per call; below about this many elementary operations it is not worthwhile.
 _WORTH_A_THREAD = 400_000
-# More pieces than threads, so that a thread with light columns takes another piece.
+# More pieces than threads, so that a thread with light columns can take another piece.
 _PIECES_PER_THREAD = 4
-# Above this, level codes are renumbered first: the counting sort of a column scans up to its largest code.
+# Above this, level codes are renumbered first, because the counting sort of a column scans up to its largest code.
 _LARGEST_CODE = 1 << 16
 
 
 class Workers:
-    """Runs a compiled loop over ranges of columns, on this thread or on several.
+    """Run a compiled loop over ranges of columns, on this thread or on several.
 
-    The loops write each column's result in its own place, in whole numbers: how they were shared out cannot show.
+    The loops write integer results for each column to separate places, so that the distribution has no effect.
     """
 
     def __init__(self, n_threads: int, pool: ThreadPoolExecutor | None) -> None:
@@ -38,7 +38,7 @@ class Workers:
         self._pool = pool
 
     def run(self, loop: Callable[[int, int], None], n_items: int, n_operations: int) -> None:
-        """Call ``loop(start, stop)`` so that [0, n_items) is covered once."""
+        """Call ``loop(start, stop)`` on ranges that partition [0, n_items)."""
         if self._pool is None or n_operations < _WORTH_A_THREAD:
             loop(0, n_items)
             return
@@ -53,7 +53,7 @@ class Workers:
                     return
                 loop(start, stop)
 
-        # This thread takes pieces too: one hand-over fewer per call, of which a ranking makes hundreds.
+        # This thread processes pieces too, which saves one hand-over per call; a ranking makes hundreds of calls.
         helpers = [self._pool.submit(work) for _ in range(self._n_threads - 1)]
         work()
         for helper in helpers:
@@ -62,16 +62,16 @@ class Workers:
 
 @dataclass(frozen=True, eq=False)
 class BitColumns:
-    """Columns of two levels.
+    """Columns with two levels.
 
     Attributes
     ----------
     layout : SampleLayout
-        Where the samples are.
+        Bit positions of the samples.
     bits : ndarray of uint64, shape (n_columns, n_words)
         One row per column.
     ones : ndarray of int64, shape (n_columns, 2)
-        Samples of class 0 and class 1 that have the feature.
+        Number of samples of class 0 and class 1 with the feature.
     """
 
     layout: SampleLayout
@@ -80,11 +80,11 @@ class BitColumns:
 
     @property
     def n_columns(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return int(self.bits.shape[0])
 
     def n_with_feature(self) -> NDArray[np.int64]:
-        """Return how many samples under the mask have each feature: int64, shape (n_columns,)."""
+        """Return the number of masked samples with each feature: int64, shape (n_columns,)."""
         return self.ones.sum(axis=1)
 
     def single_sums(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -120,22 +120,22 @@ class BitColumns:
 
 @dataclass(frozen=True, eq=False)
 class LevelColumns:
-    """Columns of any number of levels; those of two are held as bits as well.
+    """Columns with any number of levels; those with two are also stored as bits.
 
     Attributes
     ----------
     layout : SampleLayout
-        Where the samples are.
+        Positions of the samples.
     positions : ndarray of int32, shape (n_stored,)
-        Positions of the samples above level 0, column by column, within a column level by level.
+        Positions of the samples above level 0, by column and within a column by level.
     group_start : ndarray of int64, shape (n_groups + 1,)
-        Where each level of each column begins in ``positions``; level 0 has no group.
+        Start of each level of each column in ``positions``; level 0 has no group.
     group_ptr : ndarray of int64, shape (n_columns + 1,)
-        Where each column's levels begin in ``group_start``.
+        Start of each column's levels in ``group_start``.
     bit_row : ndarray of int32, shape (n_columns,)
-        The column's row in ``binary``; −1 with more than two levels.
+        Row of the column in ``binary``; −1 with more than two levels.
     binary : BitColumns
-        The columns of two levels.
+        Columns with two levels.
     """
 
     layout: SampleLayout
@@ -147,22 +147,22 @@ class LevelColumns:
 
     @property
     def n_columns(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return int(self.bit_row.size)
 
     def n_with_feature(self) -> NDArray[np.int64]:
-        """Return how many samples under the mask are above level 0 in each column: int64, shape (n_columns,)."""
+        """Return the number of masked samples above level 0 in each column: int64, shape (n_columns,)."""
         return np.diff(self.group_start[self.group_ptr])
 
     def n_levels(self) -> NDArray[np.int64]:
-        """Return how many levels each column takes under the mask, level 0 included: int64, shape (n_columns,)."""
+        """Return the number of levels of each column under the mask, including level 0: int64, shape (n_columns,)."""
         has_absent = self.n_with_feature() < self.layout.n_samples
         return np.diff(self.group_ptr) + has_absent
 
     def single_sums(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
         columns = np.arange(self.n_columns, dtype=np.int32)
-        # A pick of one level, the same for every sample, adds nothing to a table.
+        # A selected feature with one level, equal for all samples, does not change a table.
         return self._walk(columns, self.layout.base_codes(), self.layout.n_by_class, table, Workers(1, None))
 
     def pair_sums(
@@ -180,7 +180,7 @@ class LevelColumns:
         return sums
 
     def _codes_of(self, pick: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Code 2 · level + class at every position, and how many samples have each code."""
+        """Return code 2 · level + class at every position, and the number of samples with each code."""
         first, last = self.group_ptr[pick], self.group_ptr[pick + 1]
         starts = self.group_start[first : last + 1]
         members = self.positions[starts[0] : starts[-1]]
@@ -220,8 +220,8 @@ class LevelColumns:
 
 
 def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout, workers: Workers) -> BitColumns:
-    """Return columns as bits: set where the level code is not 0."""
-    # Bytes are used as they are: any that is not 0 sets the bit.
+    """Return columns as bits, set where the level code is not 0."""
+    # Bytes are used directly: any non-zero byte sets the bit.
     values = columns.values
     is_set: NDArray[np.uint8] = frozen(values if values.dtype == np.uint8 else values != 0, np.uint8)
     packed = np.zeros((columns.n_columns, layout.n_words), dtype=np.uint64)
@@ -241,7 +241,7 @@ def bit_columns_from_rows(
     layout: SampleLayout,
     workers: Workers,
 ) -> BitColumns:
-    """Return the columns of a matrix that is stored by row (CSR) as bits."""
+    """Return the columns of a row-wise matrix (CSR) as bits."""
     packed = np.zeros((n_columns, layout.n_words), dtype=np.uint64)
     bitwise.pack_rows(
         frozen(indptr, np.int64), frozen(indices, np.int32), frozen(is_set, np.uint8), layout.position, packed
@@ -263,7 +263,7 @@ def with_ones(packed: NDArray[np.uint64], layout: SampleLayout, workers: Workers
 def level_columns_from_block(
     columns: ColumnBlock, layout: SampleLayout, workers: Workers
 ) -> LevelColumns | BitColumns:
-    """Return columns grouped by level under the mask, or as bits alone where none has more than two levels."""
+    """Return columns grouped by level under the mask, or only as bits if no column has more than two levels."""
     values = _small_codes(columns)
     largest = int(values.max(initial=0))
     n_columns = columns.n_columns
@@ -305,11 +305,11 @@ def _bits_of_binary(
 
 
 def _small_codes(columns: ColumnBlock) -> NDArray[np.int32]:
-    """Level codes as int32, renumbered in their order where they are large."""
+    """Return level codes as int32, renumbered in order if they are large."""
     values = columns.values
     if values.size and int(values.max()) >= _LARGEST_CODE:
         distinct, codes = np.unique(values, return_inverse=True)
-        # Level 0 keeps its code whether or not a 0 is stored.
+        # Level 0 keeps its code even if no 0 is stored.
         return frozen(codes + (0 if distinct[0] == 0 else 1), np.int32)
     return frozen(values, np.int32)
 
@@ -324,7 +324,7 @@ def _count_groups(
     n_kept: NDArray[np.int64],
     n_groups: NDArray[np.int64],
 ) -> None:
-    """Count for each column the entries above level 0 under the mask, and their distinct levels."""
+    """Count for each column the masked entries above level 0, and their distinct levels."""
     last_seen_in = np.full(largest + 1, -1, np.int64)
     for j in range(indptr.size - 1):
         for p in range(indptr[j], indptr[j + 1]):
@@ -388,8 +388,8 @@ def _level_pair_sums(
 ) -> None:
     """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns[start:stop]``.
 
-    One level of X at a time: its samples are walked, their codes (2 · level of W + class) counted, and the counts taken
-    off W's margins; what is left of the margins at the end is level 0 of X, whose samples are never walked.
+    For each level of X, the codes (2 · level of W + class) of its samples are counted, and the counts subtracted
+    from the margins of W. The remaining margins are level 0 of X, whose samples are never visited.
     """
     n_codes = margins.size
     cells = np.zeros(n_codes, np.int64)
@@ -400,7 +400,7 @@ def _level_pair_sums(
             first, last = group_start[group], group_start[group + 1]
             for p in range(first, last):
                 cells[codes[positions[p]]] += 1
-            # Read the counts where they are: by the samples again when they are fewer than the levels.
+            # Read the counts by sample if there are fewer samples than levels, else by level.
             n_reads = min(last - first, n_codes // 2)
             by_sample = n_reads == last - first
             for k in range(n_reads):

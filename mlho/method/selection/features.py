@@ -1,7 +1,7 @@
-"""Features: what a column's counts and values become, for the ranking and for the model.
+"""Features: conversion of a column's counts and values for the ranking and for the model.
 
-A *column* is code × window; a *feature* is a column × an aggregate. The matrix keeps, per sample and column, the number
-of events and the latest numeric value; aggregates are views of these two, so one packed matrix serves them all.
+A *column* is code × window; a *feature* is column × aggregate. The matrix stores, per sample and column, the number
+of events and the latest numeric value. Aggregates are derived from these two, so that one packed matrix serves them all.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from mlho.method.selection.levels import cut_at_terciles, cut_levels
 
-AGGREGATES: Final = ("count", "last", "levels", "outOfRange", "presence")  # their order within a column
+AGGREGATES: Final = ("count", "last", "levels", "outOfRange", "presence")  # in their order within a column
 OF_VALUES: Final = frozenset({"last", "outOfRange"})
 TUKEY_REACH: Final = 1.5  # Tukey 1977: fences at 1.5 interquartile ranges beyond the quartiles
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Non-zeros of one column: the samples that have it, how often, and their latest value.
+    """Non-zeros of one column: its samples, their numbers of events, and their latest values.
 
     Attributes
     ----------
     samples : int32, shape (n_cells,)
-        Rising.
+        Ascending.
     counts : int32, shape (n_cells,)
-        1 or more.
+        At least 1.
     values : float64, shape (n_cells,), or None
-        ``NaN`` where the events carry no value.
+        ``NaN`` for events without a value.
     """
 
     samples: NDArray[np.int32]
@@ -38,7 +38,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Range:
-    """A reference range: a value below ``low`` or above ``high`` is out of it."""
+    """A reference range, bounds included: a value below ``low`` or above ``high`` is out of range."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How one feature's cells become numbers, learned from training cells only.
+    """Numeric encoding of one feature, learned from training cells only.
 
     Attributes
     ----------
@@ -55,8 +55,8 @@ class Encoding:
     level_cuts : tuple of int
         For ``levels``.
     centre : float
-        For ``last`` in a linear model: the training median, which is taken off. A sample without a value counts as the
-        median: 0. Trees see the value itself: 0.
+        For ``last`` in a linear model: the training median, which is subtracted. A sample without a value is encoded as
+        the median: 0. For trees, which use the value itself: 0.
     reference : Range or None
         For ``outOfRange``.
     """
@@ -67,7 +67,7 @@ class Encoding:
     reference: Range | None = None
 
     def encode(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Samples whose number is not zero, and these numbers; all others are zero.
+        """Return the samples with a non-zero number, and these numbers; all others are zero.
 
         Returns
         -------
@@ -88,29 +88,29 @@ class Encoding:
 
     @property
     def is_value(self) -> bool:
-        """Whether zero is a number like any other: a column of values in :mod:`mlho.method.classifiers.tree_matrix`."""
+        """Whether zero is an ordinary number: a value column in :mod:`mlho.method.classifiers.tree_matrix`."""
         return self.aggregate == "last"
 
     def stored(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Samples and numbers that the matrix of trees stores: all known values as they are, else as :meth:`encode`."""
+        """Return the cells to store in the matrix of trees: all known values unchanged, else as :meth:`encode`."""
         return _with_value(cells) if self.is_value else self.encode(cells)
 
 
 def learn_encoding(
     aggregate: str, cells: Cells, *, level_cuts: tuple[int, ...] = (), known_range: Range | None = None
 ) -> Encoding:
-    """Learn how a feature becomes a number from the training samples' cells.
+    """Learn the numeric encoding of a feature from the cells of training samples.
 
     Parameters
     ----------
     aggregate : str
         One of ``AGGREGATES``.
     cells : Cells
-        Of training samples only, so that nothing of a test sample enters the centre or the fences.
+        Cells of training samples only, so that the centre and the fences contain no test data.
     level_cuts : tuple of int
         Cut points of ``levels``.
     known_range : Range, optional
-        The code's reference range. Without it Tukey's fences of the training values serve.
+        The code's reference range. By default, Tukey's fences of the training values are used.
     """
     if aggregate == "levels":
         return Encoding(aggregate, level_cuts=level_cuts)
@@ -125,18 +125,18 @@ def learn_encoding(
 def levels_for_ranking(
     encoding: Encoding, cells: Cells, *, every_count: bool = False
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Discrete levels of a feature for the ranking; samples that are not listed have level 0.
+    """Return discrete levels of a feature for the ranking; samples that are not listed have level 0.
 
-    ``presence`` and ``outOfRange`` have levels 0 and 1, ``levels`` its cuts, ``count`` and ``last`` the terciles of the
-    numbers present. Terciles are few levels, because plug-in information grows with the number of levels.
+    ``presence`` and ``outOfRange`` have levels 0 and 1, ``levels`` its cuts, ``count`` and ``last`` terciles of the
+    non-zero numbers. Terciles give few levels, because plug-in information grows with the number of levels.
 
     Parameters
     ----------
     encoding : Encoding
     cells : Cells
-        Of training samples only: the terciles are learned from them.
+        Cells of training samples only: the terciles are learned from them.
     every_count : bool
-        Makes every distinct count a level, as R MLHO does.
+        If true, every distinct count is a level, as in R MLHO.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Joint mutual information: the order in which features are picked ("maximise relevance"), and its relatives."""
+"""Joint mutual information: ranking of features ("maximise relevance"), and related criteria."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,23 +17,22 @@ from mlho.method.selection.matrix import Mode, bad_matrix, layout_of, pack_matri
 
 RankingName = Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"]
 
-# Scores this near are equal; then the lowest column index is picked. Nats.
+# Scores within this distance (in nats) are equal; the lowest column index is then selected.
 TIE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The picked columns, in the order of picking.
+    """Selected columns in the order of selection.
 
     Attributes
     ----------
     order : ndarray of int32, shape (n_picks,)
         Column indices.
     scores : ndarray of float64, shape (n_picks,)
-        The ranking's score of each pick at the moment it was picked, in nats. The first is I(X;Y). With ``jmi`` the
-        second is I((X,W);Y) with the first pick W, and later ones are sums over all picks so far: they rise and fall.
-    shadows : ndarray of int32, shape (n_shadows_picked,)
-        Shadow columns that would be among the picks, each if it alone had been added; ascending.
+        Score of each selection at that time, in nats. The first is I(X;Y). With ``jmi`` the
+        second is I((X,W);Y) with the first selection W, and later ones are sums over all previous selections: they rise and
+    fall.
     """
 
     order: NDArray[np.int32]
@@ -53,46 +52,46 @@ def rank(
     n_patients_by_column: ArrayLike | None = None,
     n_threads: int = 1,
 ) -> Ranking:
-    """Pick features one after another by what they say about the label together with those already picked.
+    """Select features one by one by their joint information about the label with those already selected.
 
     Parameters
     ----------
     X : scipy CSR or CSC, or array, shape (n_samples, n_columns)
-        Counts: whole numbers, 0 or more.
+        Non-negative integer counts.
     y : array-like of 0/1, shape (n_samples,)
         Labels.
     n_features : int
-        Picks, at least 1; with fewer columns all of them are ranked.
+        Number of features to select, at least 1; with fewer columns all of them are ranked.
     mode : {"presence", "levels", "counts"}
-        What a feature is: seen or not; counts cut at ``cut_points``; or every distinct count a level of its own, as
-        praznik takes R's integers. Nothing is corrected for the number of levels, so that with ``counts`` a column of
-        many levels comes first whatever it holds: a run ranks corrected terciles, see :func:`rank_columns`.
+        Levels of a feature: present or not; counts cut at ``cut_points``; or every distinct count as a level, as
+        praznik treats R's integers. There is no correction for the number of levels, so that with ``counts`` columns with
+        many levels rank first regardless of content. Runs rank corrected terciles instead, see :func:`rank_columns`.
     mask : ndarray of bool, shape (n_samples,), optional
-        The samples that count. All by default.
+        Samples to include; default: all.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}
-        With S the picks so far; the first pick is always the X of largest I(X;Y).
+        S denotes the previous selections; the first one is always the X with the largest I(X;Y).
         ``jmi``: the sum of I((X,W);Y) over W in S. ``mim``: I(X;Y). ``mrmr``: I(X;Y) − mean over S of I(X;W). ``cmim``:
         min(I(X;Y), min over S of I(X;Y|W)). ``jmim``: min over S of I((X,W);Y).
-        ``mlho-r``: ``jmi`` of all columns, then :func:`cut_as_mlho_r`, which is not in the order of picking.
+        ``mlho-r``: ``jmi`` of all columns, then :func:`cut_as_mlho_r`, which is not in the order of selection.
     cut_points : sequence of int
         For ``levels``; see :func:`mlho.method.selection.levels.cut_levels`.
     n_patients_by_column : array-like of int, shape (n_columns,), optional
-        For ``mlho-r``: distinct patients with the feature. By default the samples under the mask that have it, which is
-        the same where each patient has one sample.
+        For ``mlho-r``: distinct patients with the feature. Default: the masked samples with the feature, which is
+        the same with one sample per patient.
     n_threads : int
-        The result does not depend on it.
+        The result is independent of it.
 
     Returns
     -------
     Ranking
-        ``min(n_features, n_columns)`` picks. Scores within 1e-12 nats are equal: the lowest column index is picked.
+        ``min(n_features, n_columns)`` columns. Scores within 1e-12 nats are tied: the lowest column index is selected.
 
     Raises
     ------
     SpecError
-        When ``n_features``, ``mode``, ``ranking``, ``cut_points`` or ``n_threads`` is none.
+        ``n_features``, ``mode``, ``ranking``, ``cut_points`` or ``n_threads`` is invalid.
     DataError
-        When shapes differ, a value is negative, missing or no whole number, or the labels under the mask are not both 0
+        Shapes differ, a value is negative, missing or not an integer, or the masked labels are not both 0
         and 1.
 
     References
@@ -128,23 +127,23 @@ def rank_columns(
     shadows: ColumnBlock | None = None,
     n_threads: int = 1,
 ) -> Ranking:
-    """Rank columns that are level codes already; otherwise as :func:`rank`.
+    """Rank columns of level codes; otherwise as :func:`rank`.
 
     Parameters
     ----------
     columns : ColumnBlock
-        Every distinct code of a column is a level; columns of 0/1 and of more levels may be mixed.
+        Every distinct code of a column is a level; columns with two and with more levels may be mixed.
     y, n_features, mask, ranking, n_patients_by_column, n_threads
         See :func:`rank`.
     correct_bias : bool
-        Subtract from every information the first-order bias of its plug-in estimate: with L levels of X observed and
+        Subtract from every information the first-order bias of its plug-in estimate: with L observed levels and
         n samples, (L_x − 1) / 2n from I(X;Y), (L_x·L_w − 1) / 2n from I((X,W);Y) and (L_x − 1)(L_w − 1) / 2n from I(X;W).
-        Otherwise columns of many levels come first whatever they hold. Where no column has more than two levels nothing
-        is subtracted: these figures keep their digits, and for ``jmi``, ``mim`` and ``jmim`` it would shift all alike.
+        Otherwise columns with many levels rank first regardless of content. If no column has more than two levels, nothing
+        is subtracted, because for ``jmi``, ``mim`` and ``jmim`` the correction would be equal for all columns.
     shadows : ColumnBlock, optional
-        Columns over the same samples that are never picked. Each is scored beside the columns that are left, and
-        reported if at some step it would have been the pick: exactly what adding it alone would do. They change neither the picks nor
-        the scores. Not for ``mlho-r``, which has no such steps.
+        Columns over the same samples that are never selected. Each is scored together with the remaining columns, and
+        reported if it would be selected at some step, which is equivalent to adding it alone. Shadows change neither the
+        selection nor the scores. Not available for ``mlho-r``, which has no such steps.
 
     Returns
     -------
@@ -179,19 +178,19 @@ def cut_as_mlho_r(
 ) -> Ranking:
     """Cut a full ranking as the R package does, for comparison.
 
-    R sorts *ascending*, although scores rise and then fall: of its "top 200" of the demo data 69 are not among the first
-    200 picks.
+    R sorts *ascending*, although scores rise and then fall: of its "top 200" of the demo data, 69 are not among the first
+    200 selections.
 
     Parameters
     ----------
     order : array-like of int, shape (n_picks,)
-        Columns in the order of picking by ``jmi``, all of them.
+        All columns in the order of selection by ``jmi``.
     scores : array-like of float, shape (n_picks,)
         Their scores.
     n_patients_by_column : array-like of int, shape (n_columns,)
         Distinct patients, by column index.
     n_features : int
-        How many to keep.
+        Number of columns to keep.
 
     Returns
     -------
@@ -210,7 +209,7 @@ def cut_as_mlho_r(
     """
     columns, raw = np.asarray(order, dtype=np.int32), np.asarray(scores, dtype=np.float64)
     n_patients = np.asarray(n_patients_by_column)[columns]
-    # Python rounds the decimal value exactly, as R does since 4.0; numpy multiplies first.
+    # Python rounds the exact decimal value, as R does since 4.0; numpy multiplies first.
     rounded = [round(score, 3) for score in raw.tolist()]
     kept = np.lexsort((np.arange(columns.size), -n_patients, rounded))[:n_features]
     return Ranking(order=columns[kept], scores=raw[kept])
@@ -251,9 +250,9 @@ def _side_by_side(columns: ColumnBlock, shadows: ColumnBlock) -> ColumnBlock:
 def _pick_beside_shadows(
     informations: "_Informations", n_columns: int, n_features: int, ranking: RankingName
 ) -> Ranking:
-    """Pick among the first ``n_columns``; the others are shadows."""
+    """Select among the first ``n_columns``; the others are shadows."""
     n_shadows = informations.relevance.size - n_columns
-    has_won = np.full(n_shadows, n_columns < n_features)  # then one column more is always picked
+    has_won = np.full(n_shadows, n_columns < n_features)  # an additional column would then always be selected
 
     def watch(shadow_scores: NDArray[np.float64], best: float) -> None:
         np.logical_or(has_won, shadow_scores > best + TIE, out=has_won)
@@ -270,9 +269,9 @@ def _pick(
     n_columns: int | None = None,
     watch: Callable[[NDArray[np.float64], float], None] | None = None,
 ) -> Ranking:
-    """Pick ``n_picks`` of the first ``n_columns`` columns (all by default), one after another.
+    """Select ``n_picks`` of the first ``n_columns`` columns (default: all), one by one.
 
-    Before each pick ``watch`` is told the scores of the columns behind them, and the best score of those that can be picked.
+    Before each selection ``watch`` gets the scores of the columns after them, and the best score of the selectable ones.
     """
     order, scores = np.empty(n_picks, dtype=np.int32), np.empty(n_picks, dtype=np.float64)
     left = np.arange(informations.relevance.size, dtype=np.int32)
@@ -281,7 +280,7 @@ def _pick(
     memory = _FIRST_MEMORY[ranking](informations.relevance)
     n_columns = left.size if n_columns is None else n_columns
     for step in range(n_picks):
-        # Columns stay in their order, so that those which can be picked come first.
+        # Columns keep their order, so that the selectable ones come first.
         own = score[: n_columns - step]
         largest = own.max()
         if watch is not None:
@@ -309,7 +308,7 @@ def _pick(
 
 
 _FIRST_MEMORY: dict[str, Any] = {
-    # The first pick's relevance is not in the sum, as in praznik.
+    # The relevance of the first selection is not in the sum, as in praznik.
     "jmi": np.zeros_like,
     "mim": np.zeros_like,
     "mrmr": np.zeros_like,
@@ -321,7 +320,7 @@ _FIRST_MEMORY: dict[str, Any] = {
 class _Informations:
     """Informations in nats, from sums over contingency tables.
 
-    Plug-in estimates are not below 0, as rounding would have it; corrected for their bias they may be.
+    Plug-in estimates are floored at 0 against rounding; bias-corrected ones may be negative.
     """
 
     def __init__(
@@ -340,7 +339,7 @@ class _Informations:
         self._h_label = self._table[layout.n_by_class].sum()
         single = columns.single_sums(self._table)
         self._h_column = single[:, 1]
-        #: Levels of each column; None where nothing is corrected. Shadows, behind the first ``n_columns``, do not decide.
+        #: Number of levels per column; None without correction. Shadows, after the first ``n_columns``, have no influence.
         self._n_levels: NDArray[np.int64] | None = None
         if correct_bias and isinstance(columns, LevelColumns):
             n_levels = columns.n_levels()
@@ -354,7 +353,7 @@ class _Informations:
     def with_pick(
         self, pick: int, left: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return I((X,W);Y) and I(X;W) for every X that is left and W = ``pick``."""
+        """Return I((X,W);Y) and I(X;W) for every remaining X and W = ``pick``."""
         sums = self._columns.pair_sums(pick, left, self._table, self._workers)
         joint = self._nats(sums[:, 0] - sums[:, 1] - self._h_label + self._h_all)
         shared = self._nats(sums[:, 1] - self._h_column[left] - self._h_column[pick] + self._h_all)
@@ -365,7 +364,7 @@ class _Informations:
         return joint, shared
 
     def floored(self, nats: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return informations that rounding does not push below 0; corrected ones as they are."""
+        """Return plug-in estimates floored at 0 against rounding; corrected ones unchanged."""
         return nats if self._n_levels is not None else np.maximum(nats, 0.0)
 
     def _nats(self, whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Levels: features as small whole numbers, column by column, which is what contingency tables count."""
+"""Levels: features as small non-negative integers by column, the input of contingency tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import DataError, SpecError
 
-# Rows of a dense matrix are converted a few at a time: about 4 M cells, 16 MB.
+# Rows of a dense matrix are converted in chunks of about 4 M cells, 16 MB.
 _CELLS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnBlock:
-    """Level codes of many columns, sparse by column (CSC); what is not stored is level 0.
+    """Level codes of many columns in sparse form (CSC); entries that are not stored are level 0.
 
     Attributes
     ----------
     n_samples : int
         Rows.
     indptr : ndarray of int64, shape (n_columns + 1,)
-        Where each column's entries begin.
+        Start of each column's entries.
     indices : ndarray of int32, shape (n_stored,)
         Samples, in [0, n_samples); each at most once per column.
     values : ndarray of uint8 or int32, shape (n_stored,)
-        Level codes, 0 or more; a stored 0 is level 0.
+        Non-negative level codes; a stored 0 is level 0.
 
     Raises
     ------
     DataError
-        When the parts do not fit together.
+        The parts are inconsistent.
 
     Notes
     -----
-    The arrays are held as read-only views, so that memory-mapped and ordinary arrays take the same compiled code.
+    The arrays are stored as read-only views, so that memory-mapped and ordinary arrays use the same compiled code.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class ColumnBlock:
         self._check()
 
     def _check(self) -> None:
-        # The compiled code that reads these does not check bounds.
+        # The compiled code does not check bounds.
         indptr, indices, values = self.indptr, self.indices, self.values
         if indptr.ndim != 1 or indptr.size < 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any():
             raise _misfit("column pointers", "ascending from 0", f"shape {indptr.shape}")
@@ -76,7 +76,7 @@ class ColumnBlock:
 
     @property
     def n_columns(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return int(self.indptr.size - 1)
 
 
@@ -86,19 +86,19 @@ def cut_levels(counts: ArrayLike, cut_points: Sequence[int] = (1, 2, 3)) -> NDAr
     Parameters
     ----------
     counts : array-like of non-negative numbers, any shape
-        How often a code was seen.
+        Number of events with a code.
     cut_points : sequence of int
-        Strictly ascending, at least 1, at most 255 of them. (1, 2, 3) makes the levels 0, 1, 2, and 3 or more.
+        Strictly ascending, at least 1, at most 255 of them. (1, 2, 3) gives the levels 0, 1, 2, and 3 or more.
 
     Returns
     -------
     ndarray of uint8, same shape
-        The number of cut points that the count reaches.
+        Number of cut points that the count reaches.
 
     Raises
     ------
     SpecError
-        When the cut points are none.
+        The cut points are invalid.
 
     Examples
     --------
@@ -126,9 +126,9 @@ def tercile_edges(values: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (up to 2,)
-        The k-th tercile of n sorted values is number ⌈k·n/3⌉ (R's ``quantile(type = 1)``): a value of the data, no
-        interpolation. Equal terciles appear once, and one that equals the largest value, above which there is
-        nothing, not at all. Empty when there are no values.
+        The k-th tercile of n sorted values is number ⌈k·n/3⌉ (R's ``quantile(type = 1)``): an observed value without
+        interpolation. Equal terciles appear once. A tercile equal to the largest value is omitted, because nothing is
+        above it. Empty without values.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def cut_at_terciles(values: ArrayLike) -> NDArray[np.uint8]:
     -------
     ndarray of uint8, shape (n,)
         1 + the number of terciles below the value: 1 up to and including the first tercile, and so on to 3; level 0 is
-        left for absent. Equal values share a level; with fewer distinct values there are fewer levels, without gaps.
+        reserved for absent. Equal values have equal levels; fewer distinct values give fewer levels, without gaps.
 
     Examples
     --------
@@ -172,12 +172,12 @@ def cut_at_terciles(values: ArrayLike) -> NDArray[np.uint8]:
 
 
 def columns_from_dense(X: NDArray[Any]) -> ColumnBlock:
-    """Return a dense matrix of non-negative whole numbers as columns.
+    """Convert a dense matrix of non-negative integers to columns.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_columns)
-        Values from 0 to 2³¹ − 1 of any numeric dtype, checked by the caller.
+        Values from 0 to 2³¹ − 1 of any numeric dtype, validated by the caller.
 
     Returns
     -------
