@@ -153,7 +153,7 @@ class Run:
 
     @property
     def confidence(self) -> "pd.DataFrame":
-        """One row a feature with a confidence score: score, n_seen, n_positive, n_negative, mean_odds_ratio, limits, reason."""
+        """Table with one row per feature with a confidence score: score, n_seen, n_positive, n_negative, mean_odds_ratio, limits, reason."""
         return _frame(
             [
                 {"id": f.id, "words": f.words, "in_consensus": f.in_consensus, **f.confidence.model_dump()}
@@ -164,9 +164,9 @@ class Run:
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """One row a figure of a candidate: iteration, classifier, is_winner, metric, value, low, high, reason; all on test sets.
+        """Table with one row per candidate and metric: iteration, classifier, is_winner, metric, value, low, high, reason; on test sets.
 
-        Figures of one version of the probabilities or of one threshold carry it: ``calibrated/slope``,
+        Metrics of a version of the probabilities or of a threshold have it as prefix: ``calibrated/slope``,
         ``youden/sensitivity``.
         """
         rows = [row for iteration in self.result.iterations for row in _metric_rows(iteration)]
@@ -175,17 +175,17 @@ class Run:
 
     @property
     def headline(self) -> "pd.DataFrame":
-        """One row a test figure of models made like the final one: mean, sd, low, high, minimum, maximum, n, n_absent."""
+        """Test metrics of models fitted like the final one, one per row: mean, sd, low, high, minimum, maximum, n, n_absent."""
         return _spreads(self.result.headline)
 
     @property
     def winners(self) -> "pd.DataFrame":
-        """The same figures of another procedure, the best candidate of each iteration: they are not the final model's."""
+        """Test metrics of another procedure, the best candidate of each iteration; they do not describe the final model."""
         return _spreads(self.result.winners)
 
     @property
     def test_sets(self) -> "pd.DataFrame":
-        """One row a test set of the headline: name, classifier, n_train_patients, n_test_patients, n_features, AUROC, thresholds."""
+        """Table with one row per test set: name, classifier, n_train_patients, n_test_patients, n_features, AUROC, thresholds."""
         return _frame(
             [
                 {
@@ -199,9 +199,9 @@ class Run:
 
     @property
     def attrition(self) -> "pd.DataFrame":
-        """What is left after each rule: rule, patients, samples, and who left: patients_out, samples_out.
+        """Attrition of the cohort by rule: rule, patients, samples, and the numbers excluded: patients_out, samples_out.
 
-        Numbers that are not shown, because of small cells, are missing.
+        Numbers hidden because of small cells are missing.
         """
         frame = _frame([step.model_dump() for step in self.result.cohort.attrition])
         for column in ("patients", "samples"):
@@ -212,14 +212,14 @@ class Run:
 
     @property
     def ledger(self) -> "pd.DataFrame":
-        """Event rows by what happened to them: rule (``used`` first), meaning, rows; the sum is the rows read."""
+        """Ledger of event rows: rule (``used`` first), meaning, rows; the sum is the number of rows read."""
         ledger = self.result.ledger
         used = {"rule": "used", "meaning": "Seen by a feature.", "rows": ledger.rows_used}
         return _frame([used, *(rule.model_dump() for rule in ledger.rules)])
 
     @property
     def curves(self) -> "dict[str, pd.DataFrame]":
-        """Curves of models made like the final one: ``roc``, ``precision_recall``, ``calibration``, ``decision``.
+        """Curves of models fitted like the final one: ``roc``, ``precision_recall``, ``calibration``, ``decision``.
 
         ``roc``: test_set, false_positive_rate, sensitivity. ``precision_recall``: test_set, recall, precision.
         ``calibration``: test_set, kind (``smooth`` or ``bin``), predicted, observed, and for bins low, high, n.
@@ -244,7 +244,7 @@ class Run:
 
     @property
     def candidates(self) -> "pd.DataFrame":
-        """One row a candidate and figure: classifier, is_final, wins, metric (``cv_auroc`` is out of fold), and its spread."""
+        """Table with one row per candidate and metric: classifier, is_final, wins, metric (``cv_auroc`` is out of fold), and its spread."""
         return _frame(
             [
                 {
@@ -261,12 +261,12 @@ class Run:
 
     @property
     def iterations(self) -> "pd.DataFrame":
-        """One row an iteration: sizes of its parts, columns screened and selected, winner."""
+        """Table with one row per iteration: sizes of its parts, numbers of columns screened and selected, winner."""
         return _frame([i.model_dump(exclude={"candidates"}) for i in self.result.iterations])
 
     @cached_property
     def figures(self) -> "dict[str, Figure]":
-        """The report's figures by name (see ``mlho.report.figures.catalogue.figures_of``); each shows itself and can ``save``."""
+        """The report's figures by name (see ``mlho.report.figures.catalogue.figures_of``), with rich display and a method ``save``."""
         from mlho.report.figures.catalogue import figures_of
 
         return figures_of(self.result)
@@ -275,7 +275,7 @@ class Run:
         return f"Run({self.id!r}, outcome={self.result.outcome!r})"
 
     def _repr_html_(self) -> str:
-        """Return the run in words, as the report's first screen says it."""
+        """Return the summary of the run in sentences, as at the top of the report."""
         notes = [*self.result.summary, *(f"Careful: {warning}" for warning in self.result.warnings)]
         items = "".join(f"<li>{escape(printable(note))}</li>" for note in notes)
         title = escape(printable(f"{self.name or 'run'} ({self.id})"))

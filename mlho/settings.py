@@ -1,4 +1,4 @@
-"""Where this process runs: the environment, read once, at the door."""
+"""Process settings, read from the environment once, at the edge."""
 
 import math
 import os
@@ -22,23 +22,23 @@ STORE_PATIENCE_SECONDS: Final = 86_400.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says. Secrets come from here and never from the command line, which others can read."""
+    """Settings from the environment. Secrets are never taken from the command line, which other users can read."""
 
     broker: str | None = field(default=None, repr=False)
     """``MLHO_BROKER``: address of Redis, with its password."""
     signing_key: bytes | None = field(default=None, repr=False)
-    """``MLHO_SIGNING_KEY``: what scheduler and workers sign messages with."""
+    """``MLHO_SIGNING_KEY``: key with which scheduler and workers sign messages."""
     store: str | None = None
-    """``MLHO_STORE``: where the artifacts are."""
+    """``MLHO_STORE``: address of the artifact store."""
     soft_limit: float | None = None
     """``MLHO_SOFT_LIMIT``: seconds after which a worker asks a task to stop."""
     hard_limit: float | None = None
-    """``MLHO_HARD_LIMIT``: seconds after which it kills it."""
+    """``MLHO_HARD_LIMIT``: seconds after which a worker kills the task."""
     store_patience: float = STORE_PATIENCE_SECONDS
-    """``MLHO_STORE_PATIENCE``: seconds for which a run that has begun waits for object storage."""
+    """``MLHO_STORE_PATIENCE``: seconds for which a running run waits for object storage."""
 
     redis_ca: str | None = None
-    """``MLHO_REDIS_CA``: file of the certificates to trust in a broker with TLS."""
+    """``MLHO_REDIS_CA``: file of trusted certificates for a broker with TLS."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -47,7 +47,7 @@ class Settings:
         Raises
         ------
         SpecError
-            The signing key is too short to be one, or a limit is no positive number.
+            The signing key is too short, or a limit is not a positive number.
         """
         values = os.environ if environment is None else environment
         key = values.get(SIGNING_KEY, "").encode()
@@ -64,7 +64,7 @@ class Settings:
         )
 
     def broker_at(self, address: str | None) -> str | None:
-        """The broker that a command line names: from the environment if it names none, or that one without its password.
+        """Return the broker at an address (default: that of the environment). Use the environment's password if the addresses match.
 
         Examples
         --------
@@ -80,7 +80,7 @@ class Settings:
         return trusting(address, self.redis_ca) if address is not None and self.redis_ca else address
 
     def require_signing_key(self) -> bytes:
-        """The signing key; ``SpecError`` says how to make one."""
+        """Return the signing key. Raise ``SpecError`` with instructions if it is not set."""
         if self.signing_key is None:
             raise SpecError(
                 f"{SIGNING_KEY}: not set. Scheduler and workers sign their messages with it. {_HOW}"
@@ -89,19 +89,19 @@ class Settings:
 
 
 def store_patience(environment: Mapping[str, str] | None = None) -> float:
-    """Seconds for which a run that has begun waits for object storage.
+    """Return the seconds for which a running run waits for object storage.
 
     Raises
     ------
     SpecError
-        ``MLHO_STORE_PATIENCE`` is no positive number.
+        ``MLHO_STORE_PATIENCE`` is not a positive number.
     """
     values = os.environ if environment is None else environment
     return _seconds(values, STORE_PATIENCE) or STORE_PATIENCE_SECONDS
 
 
 def trusting(address: str, ca_file: str) -> str:
-    """The address of a broker with TLS that says whose certificates to trust; any other, and one that says so itself, as it is."""
+    """Add the CA file to the address of a broker with TLS, unless it names one already; return other addresses unchanged."""
     parts = urlsplit(address)
     if parts.scheme != "rediss" or "ssl_ca_certs=" in parts.query:
         return address
@@ -125,7 +125,7 @@ def _seconds(values: Mapping[str, str], name: str) -> float | None:
 
 
 def without_password(address: str) -> str:
-    """An address without user and password, for people and command lines.
+    """Return an address without user and password, for display.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The four tables that the project reads: their columns, accepted types, units and invariants, and the checks of them.
+"""The four input tables: columns, accepted types, units and invariants, and their validation.
 
-This module is the documentation of the data format: ``EVENTS``, ``LABELS``, ``DEMOGRAPHICS`` and ``CONCEPTS`` say what
-each column means. Names here are ours; a source (:mod:`mlho.sources`) says what another layout calls them. In CSV
-every column is text and is read by the same rules: patient ids and codes stay text to the last character.
+This module documents the data format: ``EVENTS``, ``LABELS``, ``DEMOGRAPHICS`` and ``CONCEPTS`` define the meaning of
+each column. Names here are ours; a source (:mod:`mlho.sources`) maps them to those of another layout. In CSV
+every column is text and is read by the same rules: patient ids and codes are kept as text without changes.
 """
 
 import difflib
@@ -15,14 +15,14 @@ import pyarrow as pa
 
 from mlho.errors import DataError
 
-#: A longer code is no code but a text, or the rest of a damaged file.
+#: Maximum length of a code; longer text is a note, or part of a damaged file.
 MAX_CODE_CHARACTERS: Final = 1_024
-#: A number beyond it, plus or minus, is no measurement; its square is still a number.
+#: Maximum absolute value of a measurement, small enough that its square is finite.
 MAX_NUMBER: Final = 1e30
 
 
 class Kind(enum.Enum):
-    """What a column holds; the value is the accepted types in words."""
+    """Content of a column; the value describes the accepted types."""
 
     PATIENT = "a string or an integer column"
     TIME = "a timestamp, a date, or ISO 8601 text such as 2020-01-31 or 2020-01-31 08:30:00"
@@ -35,18 +35,18 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, what it holds, and what it means.
+    """One column: its name, content and meaning.
 
     Attributes
     ----------
     name : str
-        Our name; the source says what the file calls it.
+        Our name; a source maps it to the name in the file.
     kind : Kind
         Accepted types.
     required : bool
         Whether a file without it is refused.
     meaning : str
-        One sentence, with the unit where there is one.
+        One sentence, including the unit if there is one.
     """
 
     name: str
@@ -167,7 +167,7 @@ def _is_integer(type_: Any) -> bool:
 
 
 def accepts(kind: Kind, type_: Any) -> bool:
-    """Tell whether a column of this kind may have this Arrow type; a column of nothing but nulls always may."""
+    """Tell whether a column of this kind may have this Arrow type. A column of nulls is always accepted."""
     if pa.types.is_null(type_):
         return True
     match kind:
@@ -184,12 +184,12 @@ def accepts(kind: Kind, type_: Any) -> bool:
 
 
 def check_type(where: str, name: str, type_: Any, kind: Kind) -> None:
-    """Refuse a column whose Arrow type does not fit its kind.
+    """Refuse a column whose Arrow type does not match its kind.
 
     Raises
     ------
     DataError
-        Names the file, the column, what is expected and the type that was found.
+        The message names the file, the column, the expected types and the actual type.
     """
     if accepts(kind, type_):
         return
@@ -211,15 +211,15 @@ def check_type(where: str, name: str, type_: Any, kind: Kind) -> None:
 
 
 def require_columns(where: str, have: Sequence[str], wanted: Iterable[str], *, remedy: str = "") -> None:
-    """Refuse a file that lacks a column.
+    """Refuse a file with a missing column.
 
-    The columns that it has are not listed: the first line of a CSV without a header holds a patient's values. Only one
-    that is nearly the wanted name is shown.
+    The existing columns are not listed, because the first line of a CSV without a header contains a patient's values. Only
+    a name close to the missing one is shown.
 
     Raises
     ------
     DataError
-        Names the file and the missing columns.
+        The message names the file and the missing columns.
     """
     missing = [name for name in wanted if name not in have]
     if not missing:

@@ -1,7 +1,7 @@
-"""Splits: which patients test an iteration, and which fold a training patient is held out in.
+"""Splits: the test patients of each iteration, and the fold in which each training patient is held out.
 
-Everything follows from a hash of (seed, purpose, iteration, patient id), so that neither the order of rows, nor the
-partitions, nor the workers can show, and a patient who joins the cohort moves nobody's hash.
+All splits follow from a hash of (seed, purpose, iteration, patient id). They are independent of the order of rows, the
+partitions and the workers, and a patient who joins the cohort does not change the hashes of others.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from mlho.errors import DataError, SpecError
 Split = Literal["random", "stratified"]
 Part = Literal["test", "held out", "training"]
 
-# int8 holds the fold of a patient; more folds than this is no cross-validation that anyone means.
+# Folds are stored as int8; more folds than this are not useful.
 MAX_FOLDS = 127
 
 
@@ -29,18 +29,18 @@ def patient_order(
     purpose: str,
     iteration: int | str,
 ) -> NDArray[np.int64]:
-    """Return the order in which the hash draws the patients.
+    """Return the patients in hash order.
 
     Parameters
     ----------
     patient_ids : sequence of str, shape (n_patients,)
-        Each patient once, by its text form.
+        Distinct patient ids as text.
     seed : int
-        The run's seed.
+        Seed of the run.
     purpose : str
-        What is drawn (``test``, ``fold``, …), so that two draws of one iteration are independent.
+        Purpose of the draw (``test``, ``fold``, …), so that two draws in one iteration are independent.
     iteration : int or str
-        The iteration's number, or a short word such as ``final``.
+        Number of the iteration, or a short word such as ``final``.
 
     Returns
     -------
@@ -51,9 +51,9 @@ def patient_order(
     Raises
     ------
     DataError
-        When a patient appears twice.
+        A patient appears twice.
     SpecError
-        When ``purpose`` or ``iteration`` holds the separator ``|``.
+        ``purpose`` or ``iteration`` contains the separator ``|``.
 
     References
     ----------
@@ -76,7 +76,7 @@ def patient_order(
     hashes = _hash_patients(ids, seed=seed, purpose=purpose, iteration=iteration)
     order = np.argsort(hashes, kind="stable").astype(np.int64)
     if (np.diff(hashes[order]) == 0).any():
-        # Two ids with one 64-bit hash: then the id decides, never the order of rows.
+        # For equal 64-bit hashes the id decides, not the order of rows.
         order = np.array(sorted(range(len(ids)), key=lambda i: (int(hashes[i]), ids[i])), dtype=np.int64)
     return order
 
@@ -90,33 +90,33 @@ def test_patients(
     test_fraction: float,
     split: Split = "random",  # noqa: PT028 - not a test: patients who test
 ) -> NDArray[np.bool_]:
-    """Draw the patients who test one iteration.
+    """Draw the test patients of one iteration.
 
     Parameters
     ----------
     patient_ids : sequence of str, shape (n_patients,)
-        Each patient of the cohort once.
+        Distinct patients of the cohort.
     is_positive : array-like of bool, shape (n_patients,)
         Whether any sample of the patient is positive.
     seed, iteration
         See :func:`patient_order`; the purpose is ``test``.
     test_fraction : float in (0, 1)
-        Taken as the decimal number that was written.
+        Taken as the decimal number as written.
     split : {"random", "stratified"}
-        ``random``: one stratum. ``stratified``: positive and negative patients are drawn apart.
+        ``random``: one stratum. ``stratified``: positive and negative patients are drawn separately.
 
     Returns
     -------
     ndarray of bool, shape (n_patients,)
-        True where the patient is in the test set: of each stratum of n patients the first round(test_fraction · n) in
-        hash order, rounded half to even on exact arithmetic.
+        True for patients in the test set: in each stratum of n patients the first round(test_fraction · n) in
+        hash order, rounded half to even in exact arithmetic.
 
     Raises
     ------
     DataError
-        With fewer than two patients, or when the test set would be empty or everyone.
+        There are fewer than two patients, or the test set would contain no patient or all of them.
     SpecError
-        When the fraction or the split is not one.
+        The fraction or the split is invalid.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def test_patients(
     return is_test
 
 
-# The name begins as pytest's own do; it is no test where it is imported into one.
+# pytest would collect the function by its name in modules that import it.
 test_patients.__test__ = False  # type: ignore[attr-defined]  # functions take attributes; mypy knows none of them
 
 
@@ -168,7 +168,7 @@ def fold_of_patients(
     Parameters
     ----------
     patient_ids : sequence of str, shape (n_patients,)
-        The training patients of the iteration, each once.
+        Distinct training patients of the iteration.
     is_positive : array-like of bool, shape (n_patients,)
         Whether any sample of the patient is positive.
     seed, iteration
@@ -186,9 +186,9 @@ def fold_of_patients(
     Raises
     ------
     SpecError
-        When ``n_folds`` is out of range or the split unknown.
+        ``n_folds`` is out of range or the split is unknown.
     DataError
-        With fewer patients than folds.
+        There are fewer patients than folds.
 
     Examples
     --------
@@ -222,18 +222,18 @@ def fold_of_patients(
 
 @dataclass(frozen=True)
 class OneClassPart:
-    """A part of an iteration whose samples are all of one class: nothing can be fitted or judged on it.
+    """A part of an iteration with samples of one class only, so that nothing can be fitted or evaluated on it.
 
     Attributes
     ----------
     iteration : int or str
-        The iteration.
+        Iteration.
     fold : int or None
-        The fold; None for the iteration's own test and training set.
+        Fold; None for the test and training set of the iteration itself.
     part : {"test", "held out", "training"}
-        Which side.
+        Role of the part.
     n_samples : int
-        Its samples, possibly none.
+        Number of samples, possibly zero.
     """
 
     iteration: int | str
@@ -245,7 +245,7 @@ class OneClassPart:
 def one_class_folds(
     fold_of_samples: Mapping[int | str, NDArray[np.int8]], y: ArrayLike
 ) -> tuple[OneClassPart, ...]:
-    """Find the parts of every iteration that hold fewer than two classes, before anything is fitted.
+    """Find the parts of all iterations with fewer than two classes, before anything is fitted.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def one_class_folds(
     Returns
     -------
     tuple of OneClassPart
-        In the mapping's order; empty when all is well. The caller refuses with the remedy: fewer folds, or
+        In the order of the mapping; empty if there are none. The caller refuses the run and names the remedy: fewer folds, or
         ``split: stratified``.
 
     Examples
@@ -277,7 +277,7 @@ def one_class_folds(
     for iteration, fold in fold_of_samples.items():
         _same_length(fold, labels)
         is_test = fold < 0
-        # The final model has no test set of its own; an empty one is then no finding.
+        # The final iteration has no test set; an empty one is not reported.
         if is_test.any():
             look(iteration, None, "test", is_test)
         n_folds = int(fold.max(initial=-1)) + 1
@@ -295,7 +295,7 @@ def _hash_patients(
 ) -> NDArray[np.uint64]:
     """BLAKE2b-64 of every patient, the shared beginning hashed once."""
     if "|" in purpose or "|" in str(iteration):
-        # Then two different draws could be the same text.
+        # Otherwise two different draws could have the same text.
         raise SpecError(f"splits: purpose and iteration hold no '|'; got {purpose!r} and {iteration!r}.")
     start = hashlib.blake2b(f"{seed}|{purpose}|{iteration}|".encode(), digest_size=8)
     digests = bytearray()

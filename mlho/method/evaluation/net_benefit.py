@@ -1,4 +1,4 @@
-"""Net benefit: what acting on the model gives, compared with acting on everybody or on nobody."""
+"""Net benefit: the benefit of acting on the model, compared with treating all or treating none."""
 
 from dataclasses import dataclass
 
@@ -8,24 +8,24 @@ from numpy.typing import ArrayLike
 from mlho.errors import SpecError
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, tally
 
-# Risks at which somebody might act, 1 % to 50 %; above, few interventions wait that long.
+# Plausible treatment thresholds, 1 % to 50 %; few interventions require a higher risk.
 DEFAULT_THRESHOLDS = tuple(i / 100 for i in range(1, 51))
 
 
 @dataclass(frozen=True, eq=False)
 class DecisionCurve:
-    """Net benefit over the risk from which one would act.
+    """Net benefit over the risk threshold for acting.
 
     Attributes
     ----------
     thresholds : float64 array, shape (n_thresholds,), in (0, 1)
     model, treat_all : float64 arrays, shape (n_thresholds,)
-        True positives per sample, less false positives per sample weighted by threshold / (1 − threshold). Acting on
-        nobody has net benefit 0.
+        True positives per sample, minus false positives per sample weighted by threshold / (1 − threshold). Treating
+        none has net benefit 0.
     n_true_positive, n_false_positive : int64 arrays, shape (n_thresholds,)
-        Among those with p ≥ threshold.
+        Samples with p ≥ threshold, by outcome.
     n : int
-        Samples.
+        Number of samples.
     """
 
     thresholds: FloatArray
@@ -45,7 +45,7 @@ def decision_curve(
     ----------
     y : array of 0/1, shape (n_samples,)
     p : array of float in [0, 1], shape (n_samples,)
-        A threshold is a risk: pass calibrated probabilities.
+        Thresholds are risks: pass calibrated probabilities.
     thresholds : array of float in (0, 1)
 
     References
@@ -61,7 +61,7 @@ def decision_curve(
 
 
 def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:
-    """Return the decision curve of counted predictions."""
+    """Return the decision curve of tallied predictions."""
     if not np.all((thresholds > 0.0) & (thresholds < 1.0)):
         raise SpecError("decision curve: a threshold is a risk above 0 and below 1.")
     alerted_cells = t.p.size - np.searchsorted(t.p, thresholds, side="left")

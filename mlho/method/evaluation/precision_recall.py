@@ -1,4 +1,4 @@
-"""Precision and recall: average precision, the exact integral, R's two figures, and the curve."""
+"""Precision and recall: average precision, the exact integral, two areas as in R, and the curve."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike
 from mlho.method.evaluation.auroc import MAX_CURVE_POINTS, thinned
 from mlho.method.evaluation.tally import FloatArray, Tally, tally
 
-# Why all of these are absent.
+# Reason why all of these are absent.
 NO_POSITIVE = "no sample is positive"
 
 
 def average_precision(y: ArrayLike, p: ArrayLike) -> float | None:
-    """Return the precision averaged over the positives: Σ (R_k − R_{k−1}) · P_k over distinct thresholds.
+    """Return the mean precision over the positives: Σ (R_k − R_{k−1}) · P_k over distinct thresholds.
 
     No interpolation: the curve is a staircase. None when no sample is positive.
 
@@ -31,7 +31,7 @@ def average_precision(y: ArrayLike, p: ArrayLike) -> float | None:
 
 
 def average_precision_of(t: Tally) -> float | None:
-    """Return the average precision of counted predictions; None without positives."""
+    """Return the average precision of tallied predictions; None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points
@@ -60,7 +60,7 @@ def pr_integral(y: ArrayLike, p: ArrayLike) -> float | None:
 
 
 def pr_integral_of(t: Tally) -> float | None:
-    """Return the exact PR integral of counted predictions; None without positives."""
+    """Return the exact PR integral of tallied predictions; None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points
@@ -78,14 +78,14 @@ def pr_integral_of(t: Tally) -> float | None:
     a = 1.0 + h
     b = fp_from - h * tp_from
     alerts_from = tp_from + fp_from
-    # From (0, 0) the precision is constant: b is zero, and the logarithm is not needed.
+    # From (0, 0) the precision is constant: b is zero, and no logarithm is needed.
     grown = np.where(alerts_from > 0.0, (tp_to + fp_to) / np.where(alerts_from > 0.0, alerts_from, 1.0), 1.0)
     area = (gained - b / a * np.log(grown)) / a
     return float(area.sum() / t.n_positive_total)
 
 
 def pr_davis_goadrich(y: ArrayLike, p: ArrayLike) -> float | None:
-    """Return R's ``pr.davis.goadrich``: straight lines between the points at every whole true positive.
+    """Return R's ``pr.davis.goadrich``: linear interpolation between the points at every integer number of true positives.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def pr_davis_goadrich(y: ArrayLike, p: ArrayLike) -> float | None:
 
 
 def pr_davis_goadrich_of(t: Tally) -> float | None:
-    """Return the Davis–Goadrich area of counted predictions (whole counts); None without positives."""
+    """Return the Davis–Goadrich area of tallied predictions (integer counts); None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points
@@ -108,7 +108,7 @@ def pr_davis_goadrich_of(t: Tally) -> float | None:
     some = np.flatnonzero(gained > 0)
     steps = gained[some].astype(np.int64)
     segment = np.repeat(some, steps)
-    # The true positives 0, 1, … at the start of each step; a step lies within one segment.
+    # The true positives 0, 1, … at the start of each step; each step lies within one segment.
     before = np.arange(int(t.n_positive_total), dtype=np.float64)
     h = (fp[segment + 1] - fp[segment]) / gained[segment]
 
@@ -118,7 +118,7 @@ def pr_davis_goadrich_of(t: Tally) -> float | None:
         return ratio
 
     at_start, at_end = precision(before), precision(before + 1.0)
-    # At (0, 0) precision is 0/0: the line starts level.
+    # At (0, 0) precision is 0/0: the line starts horizontally.
     if before[0] + fp[segment[0]] == 0.0:
         at_start[0] = at_end[0]
     return float(((at_start + at_end) / 2.0).sum() / t.n_positive_total)
@@ -139,20 +139,20 @@ class PrCurve:
 
 
 def pr_curve(y: ArrayLike, p: ArrayLike, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:
-    """Return the precision–recall curve, thinned to what an eye can see; None when no sample is positive.
+    """Return the precision–recall curve, thinned to the visible resolution; None without positive samples.
 
     Parameters
     ----------
     y : array of 0/1, shape (n_samples,)
     p : array of float in [0, 1], shape (n_samples,)
     max_points : int or None
-        At most this many points, ends included; None keeps one per distinct prediction.
+        Maximum number of points, including the ends; None keeps one per distinct prediction.
     """
     return pr_curve_of(tally(y, p), max_points=max_points)
 
 
 def pr_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:
-    """Return the precision–recall curve of counted predictions; None without positives."""
+    """Return the precision–recall curve of tallied predictions; None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points

@@ -276,7 +276,7 @@ def _pick(
     order, scores = np.empty(n_picks, dtype=np.int32), np.empty(n_picks, dtype=np.float64)
     left = np.arange(informations.relevance.size, dtype=np.int32)
     score = informations.relevance
-    # What a ranking remembers of each column that is left: a running sum or a running minimum over the picks.
+    # State of the ranking for each remaining column: a running sum or a running minimum over the selections.
     memory = _FIRST_MEMORY[ranking](informations.relevance)
     n_columns = left.size if n_columns is None else n_columns
     for step in range(n_picks):

@@ -182,7 +182,7 @@ def columns_from_dense(X: NDArray[Any]) -> ColumnBlock:
     Returns
     -------
     ColumnBlock
-        Its values are int32. Beyond the result it needs about 16 MB, whatever the size of ``X``.
+        Its values are int32. Apart from the result, about 16 MB are needed for any size of ``X``.
     """
     n_samples, n_columns = X.shape
     n_rows = max(1, _CELLS_AT_ONCE // max(1, n_columns))
@@ -195,7 +195,7 @@ def columns_from_dense(X: NDArray[Any]) -> ColumnBlock:
     values = np.empty(indptr[-1], dtype=np.int32)
     free = indptr[:-1].copy()
     for start in starts:
-        # Column after column of these rows; within one column the rows ascend.
+        # Rows are processed in chunks, column by column; within a column the rows ascend.
         block = np.ascontiguousarray(X[start : start + n_rows].T).astype(np.int32, copy=False)
         columns, rows = np.nonzero(block)
         counts = np.bincount(columns, minlength=n_columns)
@@ -208,7 +208,7 @@ def columns_from_dense(X: NDArray[Any]) -> ColumnBlock:
 
 
 def frozen(array: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
-    """Return a read-only, contiguous view (a copy only where dtype or layout differ)."""
+    """Return a read-only, contiguous view (a copy only if dtype or layout differ)."""
     view = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view

@@ -1,4 +1,4 @@
-"""Matrices: what a caller has (dense, or scipy's sparse rows or columns) checked and packed for counting."""
+"""Validation of the input matrix (dense, or sparse by rows or columns), and packing for counting."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from mlho.method.selection.levels import ColumnBlock, columns_from_dense, cut_le
 
 Mode = Literal["presence", "levels", "counts"]
 
-# Values are checked a few at a time, so that checking needs no memory of the matrix's size.
+# Values are checked in chunks, so that the check needs no memory of the size of the matrix.
 _VALUES_AT_ONCE = 1 << 20
 
 
@@ -64,7 +64,7 @@ def _levels_of(
 
 
 def layout_of(y: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> SampleLayout:
-    """Return the layout of the samples under the mask, or refuse labels and masks that are none."""
+    """Return the layout of the masked samples. Refuse invalid labels and masks."""
     n_samples, n_columns = shape
     if n_columns == 0:
         raise bad_matrix("no columns", "at least one", "0")
@@ -92,7 +92,7 @@ def layout_of(y: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, in
 
 
 def shape_of(X: Any) -> tuple[int, int]:
-    """Return samples and columns, or refuse what is no matrix of numbers."""
+    """Return the numbers of samples and columns. Refuse anything but a numeric matrix."""
     if len(X.shape) != 2:
         raise bad_matrix("X", "two dimensions, samples by columns", f"shape {X.shape}")
     if not hasattr(X, "tocsc") and X.dtype.kind not in "biuf":
@@ -101,7 +101,7 @@ def shape_of(X: Any) -> tuple[int, int]:
 
 
 def _check_values(values: NDArray[Any]) -> None:
-    """Refuse what is no count."""
+    """Refuse values that are not counts."""
     if values.dtype.kind == "b" or values.dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
         return
     if values.dtype.kind not in "iuf":

@@ -1,4 +1,4 @@
-"""The screen: features too rare to learn from are dropped before anything is ranked ("minimise sparsity")."""
+"""The screen: features that are too rare to learn from are dropped before the ranking ("minimise sparsity")."""
 
 import math
 from fractions import Fraction
@@ -13,31 +13,31 @@ ScreenRule = Literal["at-least", "mlho-r"]
 
 
 def min_patients(n_patients: int, min_prevalence: float, *, rule: ScreenRule = "at-least") -> int:
-    """Return the fewest distinct patients with which a feature passes the screen.
+    """Return the minimum number of distinct patients for a feature to pass the screen.
 
     Parameters
     ----------
     n_patients : int
-        Training patients, those without any event included; at least 1.
+        Training patients, including those without any event; at least 1.
     min_prevalence : float in [0, 1]
-        Fraction of patients, taken as the decimal number that was written: 0.1 of 30 is 3, though the floating
-        product is a little more.
+        Fraction of patients, taken as the decimal number as written: 0.1 of 30 is 3, although the floating-point
+        product is slightly larger.
     rule : {"at-least", "mlho-r"}
-        ``at-least``: the smallest whole number that is not below n_patients · min_prevalence.
-        ``mlho-r``: one more than ``round(n_patients * min_prevalence)`` in floating arithmetic, half to even, since
-        the R package asks for *more than* that.
+        ``at-least``: the smallest integer not below n_patients · min_prevalence.
+        ``mlho-r``: one more than ``round(n_patients * min_prevalence)`` in floating-point arithmetic, half to even,
+        because the R package requires *more than* that.
 
     Returns
     -------
     int
-        For the words "at least 6 patients".
+        Minimum number of patients.
 
     Raises
     ------
     SpecError
-        When the rule is unknown or the prevalence is not a fraction.
+        The rule is unknown or the prevalence is not a fraction.
     DataError
-        When there are no patients.
+        There are no patients.
 
     References
     ----------
@@ -68,7 +68,7 @@ def min_patients(n_patients: int, min_prevalence: float, *, rule: ScreenRule = "
             remedy="Check the cohort and the test fraction.",
         )
     if rule == "mlho-r":
-        # In floating arithmetic on purpose: this is what R multiplies and rounds.
+        # Deliberately in floating-point arithmetic, as in R.
         return round(n_patients * float(min_prevalence)) + 1
     return math.ceil(n_patients * Fraction(str(float(min_prevalence))))
 
@@ -76,14 +76,14 @@ def min_patients(n_patients: int, min_prevalence: float, *, rule: ScreenRule = "
 def screen_by_prevalence(
     n_patients_by_column: ArrayLike, n_patients: int, min_prevalence: float, *, rule: ScreenRule = "at-least"
 ) -> NDArray[np.int64]:
-    """Keep the columns that enough patients have.
+    """Keep the columns with enough patients.
 
     Parameters
     ----------
     n_patients_by_column : array-like of int, shape (n_columns,)
         Distinct training patients per column.
     n_patients : int
-        Training patients, those without any event included.
+        Training patients, including those without any event.
     min_prevalence : float in [0, 1]
         Fraction of patients.
     rule : {"at-least", "mlho-r"}
@@ -97,7 +97,7 @@ def screen_by_prevalence(
     Raises
     ------
     SpecError, DataError
-        As :func:`min_patients`; also when a column claims more patients than there are.
+        As :func:`min_patients`; also if a column has more patients than there are.
 
     References
     ----------

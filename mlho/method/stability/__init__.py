@@ -1,1 +1,1 @@
-"""How much iterations agree: confidence scores, stability of selected sets, spread of a figure."""
+"""Agreement of iterations: confidence scores, stability of selected sets, spread of a metric."""

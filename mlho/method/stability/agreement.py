@@ -1,4 +1,4 @@
-"""How much the selected sets of the iterations agree, and how many of the features are expected to be false."""
+"""Agreement of the selected sets of the iterations, and bounds on the expected number of false features."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class StabilityEstimate:
-    """A stability with its interval; what does not exist is ``None`` and ``reason`` says why."""
+    """A stability with its interval; absent values are ``None``, with the reason in ``reason``."""
 
     value: float | None
     standard_error: float | None
@@ -24,39 +24,39 @@ class StabilityEstimate:
     reason: str | None
 
     def to_json(self) -> dict[str, object]:
-        """Give the fields as plain numbers."""
+        """Return the fields as plain numbers."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Bound:
-    """An upper bound on an expected number of features; ``None`` with a reason where it does not apply."""
+    """An upper bound on an expected number of features; ``None`` with a reason if it does not apply."""
 
     value: float | None
     assumptions: str
     reason: str | None
 
     def to_json(self) -> dict[str, object]:
-        """Give the fields as plain numbers."""
+        """Return the fields as plain numbers."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class FalseSelectionBounds:
-    """Bounds on the expected number of falsely selected features, from the most to the least assumed.
+    """Bounds on the expected number of falsely selected features, from the strongest to the weakest assumptions.
 
     Attributes
     ----------
     n_selected_mean : float
         Features selected per iteration, q.
     threshold : float
-        Fraction of the iterations that must have selected a feature.
+        Fraction of the iterations in which a feature must be selected.
     meinshausen_buhlmann : Bound
-        q² / ((2 threshold - 1) p): falsely selected features.
+        q² / ((2 threshold - 1) p): bound on falsely selected features.
     shah_samworth : Bound
-        The same figure for complementary pairs, for features whose probability of selection is at most q/p.
+        The same bound for complementary pairs, for features with a selection probability of at most q/p.
     shah_samworth_unimodal : Bound
-        The sharper one where the number of selections has a unimodal distribution.
+        The sharper bound for a unimodal distribution of the number of selections.
     """
 
     n_features: int
@@ -67,14 +67,14 @@ class FalseSelectionBounds:
     shah_samworth_unimodal: Bound
 
     def to_json(self) -> dict[str, object]:
-        """Give the fields as plain numbers."""
+        """Return the fields as plain numbers."""
         return {
             name: value.to_json() if isinstance(value, Bound) else value for name, value in vars(self).items()
         }
 
 
 def selection_frequency(selected: BoolArray) -> npt.NDArray[np.float64]:
-    """Give the fraction of the iterations that selected each feature.
+    """Return the fraction of the iterations that selected each feature.
 
     Parameters
     ----------
@@ -95,17 +95,17 @@ def nogueira_stability(selected: BoolArray, *, level: float = 0.95) -> Stability
     Parameters
     ----------
     selected : bool, shape (n_iterations, n_features)
-        Columns are all features that could have been chosen, those never chosen included: chance depends on
-        them.
+        Columns are all features that could have been selected, including those never selected: the correction for
+        chance depends on them.
     level : float in (0, 1)
-        Of the interval.
+        Level of the interval.
 
     Returns
     -------
     StabilityEstimate
-        1 = the same set each time; about 0 = sets drawn at random; at least -1/(n_iterations - 1). Above 0.75
+        1 for identical sets; about 0 for random sets; at least -1/(n_iterations - 1). Above 0.75
         is called excellent and below 0.40 poor (the paper, after Fleiss). The interval is the paper's
-        asymptotic one, cut at 1; for few iterations it is optimistic, the more so because iterations share
+        asymptotic one, clipped at 1. It is optimistic for few iterations, the more so because iterations share
         patients. Without a value where fewer than two sets or nothing but empty or full sets are given;
         without an interval where all sets are equal.
 
@@ -128,14 +128,14 @@ def nogueira_stability(selected: BoolArray, *, level: float = 0.95) -> Stability
     if total in (0, n_iterations * n_features):
         reason = "no feature was ever selected" if total == 0 else "every feature was always selected"
         return StabilityEstimate(None, None, None, None, level, reason)
-    # Integers as far as they go: M² · sum of p(1 - p) is whole, and no order of summation can show.
+    # Integers as far as possible: M² · sum of p(1 - p) is an integer, so that the order of summation has no effect.
     spread = int(np.sum(counts * (n_iterations - counts)))
     share = total / (n_iterations * n_features)
     chance = share * (1 - share)
     value = 1 - spread / (n_iterations * (n_iterations - 1) * n_features) / chance
     if spread == 0:
         return StabilityEstimate(1.0, 0.0, None, None, level, "all sets are equal: the interval has no width")
-    # Influence of one iteration on the estimate, halved (the paper's phi_i); its overlap is whole, too.
+    # Influence of one iteration on the estimate, halved (the paper's phi_i); its overlap is also an integer.
     overlap = chosen.astype(np.int64) * counts[np.newaxis, :]
     overlaps = overlap.sum(axis=1) / (n_iterations * n_features)
     fractions = sizes / n_features
@@ -152,20 +152,20 @@ def nogueira_stability(selected: BoolArray, *, level: float = 0.95) -> Stability
 def bound_false_selections(
     selected: BoolArray, *, threshold: float, training_fraction: float, complementary_pairs: bool = False
 ) -> FalseSelectionBounds:
-    """Bound the expected number of features that pass ``threshold`` and should not.
+    """Bound the expected number of features that are falsely selected at ``threshold``.
 
     Parameters
     ----------
     selected : bool, shape (n_iterations, n_features)
-        What the selection chose in each iteration, among all features that it could choose.
+        Features selected in each iteration, among all that could be selected.
     threshold : float in (0.5, 1]
-        Fraction of the iterations from which a feature is kept. For features kept by a confidence score of at
-        least s use (s - 0.5) / 100: no feature has a score above its frequency, but for rounding.
+        Minimum fraction of iterations for a feature to be kept. For features kept by a confidence score of at
+        least s use (s - 0.5) / 100: apart from rounding, no score exceeds the selection frequency.
     training_fraction : float in (0, 1)
-        Of the patients. The theorems are about subsamples of one half drawn without replacement; anything
+        Training share of the patients. The theorems apply to subsamples of one half drawn without replacement; anything
         else has no bound, and is told so.
     complementary_pairs : bool
-        Iterations 2b and 2b + 1 train on the two halves of one split.
+        Whether iterations 2b and 2b + 1 train on the two halves of one split.
 
     Returns
     -------
@@ -175,9 +175,9 @@ def bound_false_selections(
     Notes
     -----
     *Meinshausen and Bühlmann* assume that the noise features are exchangeable in their selection and that the
-    selection is not worse than guessing: E[V] ≤ q² / ((2 threshold - 1) p). Patients are taken as independent
-    draws. Codes of very different prevalence are hardly exchangeable: read it as an order of magnitude. *Shah
-    and Samworth* need neither assumption; "false" is there a feature with a probability of selection of at
+    selection is not worse than guessing: E[V] ≤ q² / ((2 threshold - 1) p). Patients are treated as independent
+    draws. Codes of very different prevalence are hardly exchangeable: treat it as an order of magnitude. *Shah
+    and Samworth* need neither assumption; they call a feature "false" if its selection probability is at
     most q/p in a half sample. Their bound with unimodality multiplies θ q, θ = q/p, by C(threshold, B) for B
     pairs, where θ ≤ 1/√3. Their r-concave bound is not implemented.
 
@@ -223,8 +223,8 @@ def _unimodal_bound(
     theta = q / n_features
     if theta > 1 / math.sqrt(3):
         return None, "more than 58 % of the features are selected per iteration"
-    # Frequencies are multiples of 1/(2B): the threshold acts as the next of them, less the rounding of a
-    # product.
+    # Frequencies are multiples of 1/(2B): round the threshold up to the next of them, with a tolerance for the rounding of
+    # the product.
     tau = math.ceil(2 * n_pairs * threshold - 1e-9) / (2 * n_pairs)
     above = 0.5 + min(theta**2, 1 / (2 * n_pairs) + 0.75 * theta**2)
     if tau <= above or tau < 0.5 + 1 / n_pairs - 1e-12:
@@ -237,7 +237,7 @@ def _unimodal_bound(
 
 
 def _no_halves(threshold: float, training_fraction: float) -> str | None:
-    """Why no bound applies, if so."""
+    """Return the reason why no bound applies, if any."""
     if training_fraction != 0.5:
         return "iterations do not train on half of the patients"
     if not 0.5 < threshold <= 1:
@@ -255,7 +255,7 @@ def _no_pairs(
 
 
 def _limit(bound: float, n_features: int) -> float:
-    """No more features than there are can be false."""
+    """Limit a bound to the number of features."""
     return min(bound, float(n_features))
 
 

@@ -1,4 +1,4 @@
-"""Confidence scores: how often, and how consistently in sign, a feature came back over the iterations."""
+"""Confidence scores: how often, and with how consistent a sign, a feature was used over the iterations."""
 
 import math
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ class ConfidenceTable:
     Attributes
     ----------
     n_iterations_planned : int
-        The denominator of the score. R divides by the largest iteration that survived.
+        Denominator of the score. R divides by the largest surviving iteration.
     n_seen, n_positive, n_negative : int64, shape (n_features,)
-        Iterations in which the coefficient was not zero; those with odds ratio above and below one.
+        Iterations with a non-zero coefficient; those with odds ratio above and below one.
     mean_odds_ratio : masked float64, shape (n_features,)
         exp(mean log odds ratio) over the iterations that saw the feature; masked where none did.
     adjusted_count : int64, shape (n_features,)
-        Iterations that agree with the mean's direction less twice those that do not; zero where the mean is
+        Iterations that agree with the direction of the mean, minus twice those that do not; zero if the mean is
         one.
     score : int64, shape (n_features,)
         round(100 · adjusted_count / n_iterations_planned), half to even as R rounds. At most 100, above -200;
         negative where few large effects outweigh more small ones of the other sign.
     low95, high95, low99, high99 : masked float64, shape (n_features,)
-        t-intervals of the mean log odds ratio, as odds ratios; masked where seen fewer than twice, or where
-        the limit is beyond a float (two iterations that hardly agree).
+        t-intervals of the mean log odds ratio, as odds ratios; masked if seen fewer than twice, or if
+        the limit exceeds the range of floats (two iterations that hardly agree).
     """
 
     n_iterations_planned: int
@@ -50,7 +50,7 @@ class ConfidenceTable:
     high99: MaskedFloats
 
     def to_json(self) -> dict[str, object]:
-        """Give plain lists and numbers; masked entries become ``None``."""
+        """Return plain lists and numbers; masked entries become ``None``."""
         arrays = {name: value for name, value in vars(self).items() if name != "n_iterations_planned"}
         return {
             "n_iterations_planned": self.n_iterations_planned,
@@ -61,32 +61,32 @@ class ConfidenceTable:
 def confidence_scores(
     log_odds_ratios: FloatArray, seen: npt.NDArray[np.bool_] | None = None, *, n_iterations_planned: int
 ) -> ConfidenceTable:
-    """Score each feature by the iterations in which its coefficient came back with one sign.
+    """Score each feature by the number of iterations in which its coefficient had a consistent sign.
 
     Parameters
     ----------
     log_odds_ratios : float64, shape (n_iterations, n_features)
-        One row per iteration that finished. NaN, and zero, mean not seen.
+        One row per finished iteration. NaN and zero mean not seen.
     seen : bool, same shape, optional
-        Where the iteration knew the feature; without it every entry that is not NaN counts. A coefficient of
-        exactly zero is not seen even where this is true.
+        Whether the iteration included the feature; by default every entry that is not NaN. A coefficient of
+        exactly zero counts as not seen even if this is true.
     n_iterations_planned : int
-        At least the rows given. Iterations that failed count against every feature.
+        At least the number of rows. Failed iterations count against every feature.
 
     Returns
     -------
     ConfidenceTable
-        Sums are correctly rounded (``math.fsum``): the order of the iterations cannot show.
+        Sums are correctly rounded (``math.fsum``) and independent of the order of the iterations.
 
     Raises
     ------
     DataError
-        For shapes that do not fit, an infinite log odds ratio, or fewer iterations planned than given.
+        Shapes are inconsistent, a log odds ratio is infinite, or fewer iterations are planned than given.
 
     Notes
     -----
     MLHO's papers keep features with a score of at least 80 (above 80 in the PASC paper). A mean of exactly
-    one, which mirrored coefficients make, has no direction and scores zero.
+    one, as from mirrored coefficients, has no direction and scores zero.
 
     References
     ----------
@@ -168,7 +168,7 @@ def _checked(
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float]:
-    """Mean, and its standard error (zero, and not to be used, for fewer than two or for equal ones)."""
+    """Mean and its standard error (zero, and not to be used, for fewer than two values or equal values)."""
     n = len(values)
     if n == 0:
         return 0.0, 0.0
@@ -185,14 +185,14 @@ def _interval(
         [t_quantile(0.5 + level / 2, n - 1) if n > 1 else 0.0 for n in n_seen.tolist()], dtype=np.float64
     )
     half_width = quantiles * standard_error
-    # Of equal values the interval would have no width, as if the odds ratio were known exactly.
+    # For equal values the interval would have zero width, as if the odds ratio were known exactly.
     absent = (n_seen < 2) | (standard_error == 0)
     return _odds(mean - half_width, absent), _odds(mean + half_width, absent)
 
 
 def _odds(log_odds: FloatArray, absent: npt.NDArray[np.bool_]) -> MaskedFloats:
-    """Exponentiate, masking what is absent or beyond a float (there, one stands for it)."""
+    """Exponentiate, masking values that are absent or exceed the range of floats (with one as a placeholder)."""
     beyond = np.abs(log_odds) > 700.0
-    # Python's exp rather than numpy's, whose vectorised kernels differ between CPUs in the last bit.
+    # Python's exp, because numpy's vectorised kernels differ between CPUs in the last bit.
     odds = np.array([math.exp(value) for value in np.where(beyond, 0.0, log_odds).tolist()], dtype=np.float64)
     return np.ma.MaskedArray(odds, mask=absent | beyond, fill_value=1.0)

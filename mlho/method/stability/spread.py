@@ -1,4 +1,4 @@
-"""A figure over iterations: its mean and how much it moves."""
+"""A metric over iterations: its mean and spread."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mlho.method.stability.student_t import t_quantile
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean of a figure over iterations, with its spread.
+    """Mean of a metric over iterations, with its spread.
 
     Attributes
     ----------
@@ -21,15 +21,15 @@ class Spread:
         ``sd`` with n − 1; None with fewer than two values.
     low, high : float or None
         Corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two
-        values, or where all are equal.
+        values, or if all are equal.
     percentile_low, percentile_high : float or None
-        2.5 and 97.5 % of the values themselves (for a level of 0.95): where a single split falls, not how well the mean
-        is known.
+        2.5 and 97.5 % quantiles of the values themselves (for a level of 0.95): the range of single splits, not the
+        precision of the mean.
     minimum, maximum : float or None
     n, n_absent : int
         Iterations with and without a value.
     reason : str or None
-        Why mean or interval is absent.
+        Reason why mean or interval is absent.
     """
 
     mean: float | None
@@ -52,7 +52,7 @@ class Spread:
 def mean_with_spread(
     values: Sequence[float | None], *, test_fraction: float | None = None, level: float = 0.95
 ) -> Spread:
-    """Return the mean of a figure over iterations, which share patients and so are not independent.
+    """Return the mean of a metric over iterations, which share patients and are therefore not independent.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def mean_with_spread(
 
     Notes
     -----
-    The variance of the mean is taken as (1/n + n_test/n_train) · sd²: the second term stands for the overlap of the
-    training sets and does not shrink with more iterations. The plain sd/√n would go to zero, as if repeating the
-    split made new patients.
+    The variance of the mean is estimated as (1/n + n_test/n_train) · sd²: the second term accounts for the overlap of the
+    training sets and does not shrink with more iterations. The plain sd/√n would converge to zero, as if repeated
+    splits added patients.
 
     References
     ----------
@@ -85,7 +85,7 @@ def mean_with_spread(
     if n > 1:
         sd = math.sqrt(math.fsum((v - mean) ** 2 for v in present) / (n - 1))
         if max(present) == min(present):
-            # The t-interval would have no width, as if the figure were known exactly.
+            # The t-interval would have zero width, as if the value were known exactly.
             sd, reason = 0.0, "no interval: all values are equal"
         elif test_fraction is None:
             reason = "no interval: the test fraction was not given"

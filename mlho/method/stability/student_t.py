@@ -1,4 +1,4 @@
-"""Student's t without a library: for whole degrees of freedom its distribution function is a finite sum."""
+"""Quantiles of Student's t without a library: for integer degrees of freedom the distribution function is a finite sum."""
 
 import math
 from functools import lru_cache
@@ -8,9 +8,9 @@ from mlho.errors import SpecError
 
 @lru_cache(maxsize=1024)
 def t_quantile(probability: float, df: int) -> float:
-    """Return the quantile of Student's t for whole degrees of freedom, exact to about 1e-12 relative.
+    """Return the quantile of Student's t for integer degrees of freedom, exact to about 1e-12 relative.
 
-    Its distribution function then is a finite sum; scipy would cost 0.4 s at import.
+    The distribution function is then a finite sum; importing scipy would take 0.4 s.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def t_quantile(probability: float, df: int) -> float:
     if probability == 0.5:
         return 0.0
     central = abs(2.0 * probability - 1.0)
-    # The angle θ = atan(t/√df) runs from 0 to π/2, and the central probability rises with it: bisect to the last bit.
+    # The angle θ = atan(t/√df) ranges from 0 to π/2, and the central probability increases with it: bisect to the last bit.
     low, high = 0.0, math.pi / 2.0
     while True:
         middle = 0.5 * (low + high)
