@@ -72,7 +72,7 @@ class Mix(Step):
 def _commit_and_note(store: Store, commit: Commit) -> Outcome:
     outcome = _commit(store, commit)
     if outcome.is_new:
-        note(COMMIT, commit.task, fingerprint(outcome.commit.model_dump_json().encode()))
+        note(COMMIT, commit.task, fingerprint(outcome.commit.to_bytes()))
     return outcome
 
 
