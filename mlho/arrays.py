@@ -36,7 +36,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Map a file of named arrays into memory, read-only and without copying."""
-    if not path.stat().st_size:  # which nobody can map
+    if not path.stat().st_size:  # an empty file cannot be mapped
         return arrays_from_bytes(b"", where=path.name)
     with path.open("rb") as file:
         buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -67,7 +67,7 @@ def _number(value: Any) -> float | None:
 def _shown(value: Any) -> str:
     is_long = (
         isinstance(value, int) and value.bit_length() > 256
-    )  # Python writes no number of thousands of digits
+    )  # Python refuses to format integers with thousands of digits
     return "a number that is too large" if is_long else repr(str(value)[:64])
 
 
@@ -175,8 +175,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     return by_lower[close[0]] if close else names[0]
 
 
-#: The grid of each classifier, parameters in the order of its settings: the first varies slowest. Without upper limits the
-#: penalties would overflow in the libraries that fit.
+#: Grid of each classifier, with parameters in the order of its settings: the first one varies slowest. The upper limits
+#: keep penalties from overflowing in the fitting libraries.
 GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
     "glmboost": (
         Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),

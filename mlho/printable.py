@@ -12,9 +12,7 @@ _DELETE: Final = 0x7F
 _C1: Final = range(0x80, 0xA0)  # U+009B alone starts an escape sequence on some terminals
 _DIRECTIONS: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _LINE_ENDS: Final = (0x2028, 0x2029)
-_SURROGATES: Final = range(
-    0xD800, 0xE000
-)  # of file names that are not UTF-8; they cannot be written as UTF-8
+_SURROGATES: Final = range(0xD800, 0xE000)  # from file names that are not UTF-8; they cannot be encoded
 _LONGEST_SHOWN: Final = 200  # characters of a name or value shown in a message
 _LAYOUT: Final = frozenset("\n\t")  # allowed white space in multi-line text
 

@@ -49,7 +49,7 @@ def memory_limit() -> int:
             text = Path(name).read_text().strip()
         except OSError:
             continue
-        if text.isdigit():  # "max" says that there is none
+        if text.isdigit():  # "max" means no limit
             limits.append(int(text))
     return min(limits)
 

@@ -15,7 +15,7 @@ from mlho.printable import printable
 from mlho.report.figures.evaluations import tidy_figures
 from mlho.report.result import IterationResult, Result, Spread
 
-if TYPE_CHECKING:  # importing pandas takes half a second, which the command need not wait for
+if TYPE_CHECKING:  # importing pandas takes half a second, which the command avoids
     import pandas as pd
 
     from mlho.report.figures.figure import Figure

@@ -57,7 +57,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its name, columns and what must hold for its rows."""
+    """One table: its name, columns and the invariants of its rows."""
 
     name: str
     columns: tuple[Column, ...]

@@ -1,1 +1,1 @@
-"""From events to the matrix: the cohort, the ledger, the dictionary and the packed blocks."""
+"""Encoding of events as a matrix: the cohort, the ledger, the dictionary and the packed blocks."""

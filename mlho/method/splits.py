@@ -293,7 +293,7 @@ def one_class_folds(
 def _hash_patients(
     ids: Sequence[str], *, seed: int, purpose: str, iteration: int | str
 ) -> NDArray[np.uint64]:
-    """BLAKE2b-64 of every patient, the shared beginning hashed once."""
+    """Return BLAKE2b-64 of every patient; the common prefix is hashed once."""
     if "|" in purpose or "|" in str(iteration):
         # Otherwise two different draws could have the same text.
         raise SpecError(f"splits: purpose and iteration hold no '|'; got {purpose!r} and {iteration!r}.")

@@ -1,7 +1,7 @@
 """The files of a bundle: written deterministically, and read only if all listed files are present, intact, and no others.
 
 ``bundle.json`` lists every other file with its SHA-256; ``bundle.sha256`` holds that of ``bundle.json``, which is therefore
-digest of the whole bundle.
+the digest of the whole bundle.
 """
 
 import hashlib

@@ -35,7 +35,7 @@ UNREAD: Final = "-"  # placeholder for a table that a step does not read
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One input of the run, pinned by the manifest. No model of its own: a manifest may have a hundred thousand."""
+    """One input of the run, pinned by the manifest. Not a pydantic model, because a manifest may list a hundred thousand."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

@@ -173,7 +173,7 @@ class Bucket:
                 return found.mark == mark
 
     def delete(self, key: str) -> None:
-        """Remove an object if it is there."""
+        """Remove an object if it exists."""
         self._or_none("delete", lambda client: client.delete_object(Bucket=self.name, Key=key))
 
     def listed(self, prefix: str, *, page: int = 1000) -> Iterator[Found]:

@@ -72,7 +72,7 @@ class CategoryCode:
         out[:] = codes[:, None] == np.arange(1, len(self.levels))
 
     def positions(self, values: Sequence[object]) -> NDArray[np.int64]:
-        """Position of each value.
+        """Return the position of each value.
 
         A missing value maps to ``unknown``, else ``other``, else the reference. A value that is not a level, because training
         merged it or never saw it, maps to ``other``, else ``unknown``, else the reference.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import CategoricalColumn
 
-UNKNOWN: Final = "unknown"  # the level of a missing category
+UNKNOWN: Final = "unknown"  # the level of missing values
 OTHER: Final = "other"  # the level that collects rare levels
 # Replacements for a level that training merged or never saw, and for a missing value: the first of these that is a level,
 # else the reference. Training and scoring use the same order, so that a patient gets the same score in both.

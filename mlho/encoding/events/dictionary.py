@@ -47,7 +47,7 @@ class Dictionary:
 
     @classmethod
     def read(cls, path: Path) -> "Dictionary":
-        """Read what :meth:`write` wrote."""
+        """Read a dictionary written by :meth:`write`."""
         arrays = read_arrays(path)
         codes = tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"]))
         return cls(codes, arrays["rows_by_code"])

@@ -60,7 +60,7 @@ class EncodedPartition:
 
     @classmethod
     def read(cls, path: Path) -> "EncodedPartition":
-        """Read what :meth:`write` wrote."""
+        """Read the facts written by :meth:`write`."""
         arrays = read_arrays(path)
         return cls(
             ledger=Ledger.from_json(json.loads(arrays["ledger"].tobytes())),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlho.errors import BundleError
 from mlho.method.classifiers.design_matrix import Floats
 
-#: The JSON file that every classifier writes.
+#: JSON file of every classifier.
 MODEL_JSON = "model.json"
 
 #: Whether an absent cell is zero or missing, and in which columns zero is then a value.

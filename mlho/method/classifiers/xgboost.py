@@ -30,7 +30,7 @@ from mlho.method.classifiers.base import (
 from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
 
-#: The trees, in xgboost's own binary JSON.
+#: File of the trees, in xgboost's binary JSON format.
 MODEL_UBJ = "model.ubj"
 
 #: Rows converted to dense at a time in predictions with ``absent: zero``: bounds memory without changing results.

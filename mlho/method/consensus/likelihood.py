@@ -78,7 +78,7 @@ class Maximum:
 
 
 def group_rows(X: FloatArray, y: npt.NDArray[np.int8]) -> Groups:
-    """Collapse samples with equal rows and list the non-zero columns of each group.
+    """Group samples with equal rows and list the non-zero columns of each group.
 
     Parameters
     ----------

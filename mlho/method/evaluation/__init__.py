@@ -1,1 +1,1 @@
-"""How well predictions do: discrimination, calibration, thresholds, net benefit, with intervals."""
+"""Evaluation of predictions: discrimination, calibration, thresholds, net benefit, with intervals."""

@@ -1,4 +1,4 @@
-"""Predicted against observed risk in bins: reliability diagram, expected and maximum calibration error."""
+"""Predicted versus observed risk in bins: reliability diagram, expected and maximum calibration error."""
 
 import math
 from collections.abc import Callable, Sequence

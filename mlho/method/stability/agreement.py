@@ -106,7 +106,7 @@ def nogueira_stability(selected: BoolArray, *, level: float = 0.95) -> Stability
         1 for identical sets; about 0 for random sets; at least -1/(n_iterations - 1). Above 0.75
         is called excellent and below 0.40 poor (the paper, after Fleiss). The interval is the paper's
         asymptotic one, clipped at 1. It is optimistic for few iterations, the more so because iterations share
-        patients. Without a value where fewer than two sets or nothing but empty or full sets are given;
+        patients. Without a value if there are fewer than two sets, or only empty or full sets;
         without an interval where all sets are equal.
 
     References
@@ -163,7 +163,7 @@ def bound_false_selections(
         least s use (s - 0.5) / 100: apart from rounding, no score exceeds the selection frequency.
     training_fraction : float in (0, 1)
         Training share of the patients. The theorems apply to subsamples of one half drawn without replacement; anything
-        else has no bound, and is told so.
+        else has no bound, and a reason is given.
     complementary_pairs : bool
         Whether iterations 2b and 2b + 1 train on the two halves of one split.
 

@@ -122,7 +122,7 @@ def confidence_scores(
         n_negative=n_negative.astype(np.int64),
         mean_odds_ratio=mean_odds_ratio,
         adjusted_count=adjusted.astype(np.int64),
-        # rint rounds half to even, and a half is exact here: 100 · count / n has it only where it is a
+        # rint rounds half to even, and a half is exact here: 100 · count / n is a half only if it is a
         # float's half.
         score=np.rint(100 * adjusted / n_iterations_planned).astype(np.int64),
         low95=low95,

@@ -198,7 +198,7 @@ def importance(rows: Sequence[Row], *, width: float = WIDE) -> Markup:
 
 
 def waterfall(number: int, title: str, rows: Sequence[Row], *, width: float = WIDE) -> Markup:
-    """Draw how contributions add up to a log-odds.
+    """Draw the contributions that add up to the log-odds.
 
     Parameters
     ----------

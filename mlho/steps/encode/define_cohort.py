@@ -8,7 +8,7 @@ from mlho.steps.inputs import checked_root
 
 
 class DefineCohort(Step):
-    """Patients, samples, index dates, outcomes and demographics in one canonical order."""
+    """Patients, samples, index dates, outcomes and demographics in canonical order."""
 
     kind: ClassVar[str] = "define_cohort"
     version: ClassVar[int] = 3

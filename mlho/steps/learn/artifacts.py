@@ -58,7 +58,7 @@ def write_selection(path: Path, selection: "Selection") -> None:
 
 
 def read_selection(artifact: Artifact) -> "Selection":
-    """Read what :func:`write_selection` wrote."""
+    """Read a selection written by :func:`write_selection`."""
     from mlho.arrays import read_arrays
     from mlho.training.iterations.selection import Selection
 

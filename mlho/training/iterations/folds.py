@@ -69,7 +69,7 @@ class CrossValidation:
 def run_fold(
     problem: Problem, iteration: Iteration, fold: int, *, selection: Selection | None = None
 ) -> FoldScores:
-    """Select and fit on the other folds; predict this one with every setting of every candidate.
+    """Select and fit on the other folds; predict this fold with every setting of every candidate.
 
     Parameters
     ----------
