@@ -142,7 +142,7 @@ def test_a_run_that_quarantine_held_up_goes_on_after_retry(
         run = commands.run_id(store)
         held_up = commands.run("--broker", server.url)
         endless = [str(ROOT / "tests" / "services" / "endless_iterations.py")]
-        commands.worker(run, "--slots", "3", "--soft-limit", "1", program=endless)
+        commands.worker(run, "--slots", "3", "--soft-limit", "3", program=endless)
         assert held_up.wait(120) == 1
         assert "3 tasks are quarantined" in commands.log()
         assert (
