@@ -75,6 +75,16 @@ CREATE = [
         {"workers.resources.maxMemory": None},
     ),
     Case(
+        "limits.cpu must not be less than cpu",
+        {"workers.resources.limits.cpu": 1},
+        {"workers.resources.limits.cpu": "2500m"},
+    ),
+    Case(
+        "limits.ephemeralStorage must not be less than ephemeralStorage",
+        {"workers.resources.ephemeralStorage": "2Gi", "workers.resources.limits.ephemeralStorage": "1Gi"},
+        {"workers.resources.ephemeralStorage": "1Gi", "workers.resources.limits.ephemeralStorage": "1Gi"},
+    ),
+    Case(
         "give exactly one: {column: index_date}",
         {"cohort.index": {"column": "index_date", "date": "2020-01-01"}},
         {"cohort.index": {"date": "2020-01-01"}},
@@ -142,6 +152,11 @@ CREATE = [
         {"selection.ranking": "mlho-r", "features.aggregates": ["count", "presence"]},
         {"selection.ranking": "mlho-r"},
     ),
+    Case(
+        "consensus.maxFalseShare, which chooses the score",
+        {"consensus.maxFalseShare": 0.1, "consensus.minConfidence": 60},
+        {"consensus.maxFalseShare": 0.1},
+    ),
     Case("events is a path below data.uri", {"data.tables.events": "../others/"}),
     Case("labels is a path below data.uri", {"data.tables.labels": "/labels"}),
     Case("demographics is a path below data.uri", {"data.tables.demographics": "a/../../b"}),
@@ -186,7 +201,7 @@ SCORING: dict[str, Any] = {
     },
 }
 SCORING_CREATE = [
-    *CREATE[:8],
+    *CREATE[:10],
     Case(
         "give exactly one: {column: index_date}",
         {"index": {"none": True, "date": "2020-01-01"}},
