@@ -171,7 +171,7 @@ def test_patients_are_scored_with_the_bundle_of_a_run(first: Stack):
         ("patch", "trainingruns/status", "yes"),
         ("create", "jobs", "yes"),
         ("patch", "trainingruns", "no"),
-        ("delete", "trainingruns", "no"),
+        ("delete", "trainingruns", "yes"),  # ttlSecondsAfterFinished
         ("get", "secrets", "no"),
         ("create", "pods", "no"),
     ],
