@@ -227,10 +227,14 @@ def _bring_home(
     progress = state.look_again()
     while len(state.commits) < len(state.plan):
         state.health.check()
-        if time.monotonic() >= state.again_at:
+        due = state.again_at
+        is_due = time.monotonic() >= due
+        if is_due:
             progress = _hand_out_if_served(run, state, progress, executor, slots())
         observer.update(progress.by_stage(), len(state.running))
-        if not state.running and not state.is_waiting and len(state.commits) < len(state.plan):
+        # A delay may end at any moment of this pass: only a pass that handed out all that is ready shows that nothing is.
+        was_served = is_due and state.again_at == due
+        if was_served and not state.running and not state.resting and len(state.commits) < len(state.plan):
             raise _held_up(state)
         for future in _ended(state):
             progress = _take_in(run, state, progress, future)

@@ -150,6 +150,23 @@ def test_a_run_gets_through_an_outage_wherever_it_begins(error, begins, data):
     assert finished.report.facts["result_digest"] == whole.digest
 
 
+class Slow(Nobody):
+    """Takes longer to show progress than the loop waits between two attempts."""
+
+    def update(self, stages, running):
+        time.sleep(0.3 if not running else 0)
+
+
+def test_a_delay_that_ends_within_a_pass_is_no_dead_end(data):
+    """Tasks that nobody has asked for yet are not missing."""
+    store = Faulty(DENIED, begins=4)
+    finished = carry_out(
+        make_run(data, store), InlineExecutor(store, data), Slow(), n_slots=3, health=StoreHealth()
+    )
+
+    assert finished.report.facts["result_digest"]
+
+
 class Denied(InlineExecutor):
     """Meets refusals in all tasks of one kind until it is let through."""
 
