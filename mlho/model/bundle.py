@@ -374,13 +374,13 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
     for name in (GOLDEN, CARD):
         if name not in files:
             raise BundleError(
-                f"{folder}: {DOCUMENT} does not list {name}. Expected a whole bundle. Build it anew."
+                f"{folder}: {DOCUMENT} does not list {name}. Expected a whole bundle. Build it again."
             )
     classifier, demographics = _classifier(document, files), _demographics(document)
     if not _has_value_columns(classifier, [own.encoding for own in document.features], demographics):
         raise BundleError(
             f"{folder}: parts do not fit. Expected a model whose columns of values are the features 'last' and the"
-            " demographics that are numbers; got others. Build the bundle anew."
+            " demographics that are numbers; got others. Build the bundle again."
         )
     return Bundle(
         document=document,
@@ -409,12 +409,12 @@ def _classifier(document: BundleDocument, files: dict[str, bytes]) -> FittedClas
         if isinstance(error, MlhoError):
             raise
         raise BundleError(
-            f"{_MODEL_FOLDER}: the model's files cannot be read. Expected what this version of mlho writes. Build the bundle anew."
+            f"{_MODEL_FOLDER}: the model's files cannot be read. Expected what this version of mlho writes. Build the bundle again."
         ) from error
     if classifier.n_features != len(document.columns):
         raise BundleError(
             f"{DOCUMENT}: parts do not fit. Expected a model of {len(document.columns)} columns; got"
-            f" {classifier.n_features}. Build the bundle anew."
+            f" {classifier.n_features}. Build the bundle again."
         )
     return classifier
 
@@ -428,10 +428,10 @@ def _demographics(document: BundleDocument) -> "DemographicsEncoder | None":
         encoder = DemographicsEncoder.from_json(document.demographics)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BundleError(
-            f"{DOCUMENT}: demographics cannot be read. Expected what this version of mlho writes. Build the bundle anew."
+            f"{DOCUMENT}: demographics cannot be read. Expected what this version of mlho writes. Build the bundle again."
         ) from error
     if tuple(encoder.names) != document.columns[len(document.features) :]:
         raise BundleError(
-            f"{DOCUMENT}: the demographics' names are not the columns after the features. Build the bundle anew."
+            f"{DOCUMENT}: the demographics' names are not the columns after the features. Build the bundle again."
         )
     return encoder

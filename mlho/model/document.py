@@ -175,16 +175,16 @@ def parse_document(content: bytes, *, where: str) -> BundleDocument:
     try:
         plain = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: not valid JSON. Fetch the bundle again, or build it anew.") from error
+        raise BundleError(f"{where}: not valid JSON. Fetch the bundle again, or build it again.") from error
     if not isinstance(plain, dict):
-        raise BundleError(f"{where}: expected a JSON object. Fetch the bundle again, or build it anew.")
+        raise BundleError(f"{where}: expected a JSON object. Fetch the bundle again, or build it again.")
     _refuse_other_versions(plain, where)
     try:
         return BundleDocument.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise BundleError(_problems(where, error)) from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise BundleError(f"{where}: a field of a wrong type. Build the bundle anew.") from error
+        raise BundleError(f"{where}: a field of a wrong type. Build the bundle again.") from error
 
 
 def _problems(where: str, error: ValidationError) -> str:
@@ -192,7 +192,7 @@ def _problems(where: str, error: ValidationError) -> str:
         f"{'.'.join(map(str, detail['loc'])) or 'document'}: {detail['msg'].removeprefix('Value error, ')}"
         for detail in error.errors(include_input=False, include_url=False)[:_MAX_PROBLEMS]
     ]
-    return f"{where}: {error.error_count()} problem(s): {'; '.join(problems)}. Build the bundle anew."
+    return f"{where}: {error.error_count()} problem(s): {'; '.join(problems)}. Build the bundle again."
 
 
 def _refuse_other_versions(plain: Mapping[str, Any], where: str) -> None:
@@ -200,10 +200,10 @@ def _refuse_other_versions(plain: Mapping[str, Any], where: str) -> None:
     if schema != BUNDLE_SCHEMA:
         raise BundleError(
             f"{where}: another schema. Expected {BUNDLE_SCHEMA}; got {str(schema)[:64]!r}. Use the version of mlho that"
-            " wrote the bundle, or build it anew with this one."
+            " wrote the bundle, or build it again with this one."
         )
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise BundleError(
             f"{where}: another format version. Expected {FORMAT_VERSION}; got {str(version)[:16]}. Use the version of mlho"
-            " that wrote the bundle, or build it anew with this one."
+            " that wrote the bundle, or build it again with this one."
         )

@@ -19,7 +19,7 @@ DIGEST: Final = "bundle.sha256"
 # One of our folders and a plain name: no "..", no absolute path, no hidden file.
 _FILE_NAME: Final = re.compile(r"(?:(?:model|tests)/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MAX_DOCUMENT_BYTES: Final = 64 * 1024**2  # ten thousand features with long descriptions need a tenth of it
-_REMEDY = "Fetch the bundle again, or build it anew."
+_REMEDY = "Fetch the bundle again, or build it again."
 
 
 class FileFacts(NamedTuple):

@@ -153,7 +153,7 @@ def _verify(path: Path, sha256: str, _changed_ns: int) -> None:
 
 def _damaged(sha256: str, what: str) -> ArtifactDamaged:
     return ArtifactDamaged(
-        f"blob {sha256[:12]}…: {what}. Run the same command again: its task makes it anew.", sha256=sha256
+        f"blob {sha256[:12]}…: {what}. Run the same command again: its task makes it again.", sha256=sha256
     )
 
 

@@ -168,7 +168,7 @@ class BlobCache:
             if file_digest(temporary) != digest:
                 raise ArtifactDamaged(
                     f"blob {digest[:12]}…: its bytes in the store do not match its digest. Run the same command again: its "
-                    "task makes it anew.",
+                    "task makes it again.",
                     sha256=digest,
                 )
             self._name(temporary, target)

@@ -21,7 +21,7 @@ from mlho.errors import MlhoError
 from scheduler.api.resource import GROUP, VERSION
 
 FIELD_MANAGER: Final = "mlho-scheduler"
-WATCH_SECONDS: Final = 50  # then the server ends a watch, and all is listed anew
+WATCH_SECONDS: Final = 50  # then the server ends a watch, and all is listed again
 _SILENCE_SECONDS: Final = WATCH_SECONDS + 10
 _REQUEST_SECONDS: Final = (3.0, 10.0)  # to connect, and between two pieces of an answer
 _POOL: Final = 32
@@ -145,7 +145,7 @@ class Cluster:
     def watch(
         self, kind: Kind, namespace: str, version: str, *, selector: str = ""
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Changes from a version on: ADDED, MODIFIED or DELETED, and the object. It ends after a minute, and is to be begun anew.
+        """Changes from a version on: ADDED, MODIFIED or DELETED, and the object. It ends after a minute, and is to be begun again.
 
         Raises
         ------

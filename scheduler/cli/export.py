@@ -151,7 +151,7 @@ def _committed(store: Store, run: str, name: str) -> bytes:
     if not store.exists(blob_key(digest)):
         raise ArtifactDamaged(
             f"{run_key(run, name)}: its bytes are not those that were committed. Expected a SHA-256 that the store knows; "
-            f"got {digest[:12]}…. Delete the file, and run the specification again: it is published anew.",
+            f"got {digest[:12]}…. Delete the file, and run the specification again: it is published again.",
             sha256=digest,
         )
     return content

@@ -1,6 +1,6 @@
 """What the cluster holds of ours, kept up to date: one thread lists and watches each kind in each namespace.
 
-Whatever is missed is found again: each watch ends after a minute and all is listed anew.
+Whatever is missed is found again: each watch ends after a minute and all is listed again.
 """
 
 import threading

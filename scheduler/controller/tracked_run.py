@@ -166,7 +166,7 @@ class _KindOnly(Cache):
 
 
 def status_of(obj: Mapping[str, Any]) -> Status:
-    """The status; one that another version wrote, and this one cannot read, is made anew."""
+    """The status; one that another version wrote, and this one cannot read, is made again."""
     try:
         return read_status(obj)
     except ValidationError:

@@ -148,11 +148,11 @@ def _listed(document: bytes, where: str) -> dict[str, FileFacts]:
         facts = {str(name): FileFacts(own["sha256"], own["bytes"]) for name, own in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(
-            f"{where}: {DOCUMENT} does not list the bundle's files. Fetch it again, or build it anew."
+            f"{where}: {DOCUMENT} does not list the bundle's files. Fetch it again, or build it again."
         ) from error
     if len(facts) > _MAX_FILES or not all(is_bundle_file(name) for name in facts):
         raise BundleError(
-            f"{where}: {DOCUMENT} lists files that are not allowed in a bundle. Do not use it; build it anew."
+            f"{where}: {DOCUMENT} lists files that are not allowed in a bundle. Do not use it; build it again."
         )
     return facts
 

@@ -59,7 +59,7 @@ def restarts(stack: Stack, pod: str) -> int:
 
 
 def test_a_scheduler_that_loses_the_lease_ends(stack: Stack):
-    """Whoever took it, the former leader's process ends; its container starts anew, and one of the two leads again."""
+    """Whoever took it, the former leader's process ends; its container starts again, and one of the two leads again."""
     leader = stack.leader()
     before = restarts(stack, leader)
     intruder = {"spec": {"holderIdentity": "an-intruder"}}

@@ -164,7 +164,7 @@ def test_keys_are_listed_by_prefix_and_sorted(store, prefix, expected):
 
 
 def test_a_deleted_key_is_gone_and_may_be_written_again(store):
-    """Deletion is for damaged artifacts: what is made anew takes the place; a missing key is no error."""
+    """Deletion is for damaged artifacts: what is made again takes the place; a missing key is no error."""
     store.put_if_absent(KEY, b"damaged")
     assert store.path(KEY).read_bytes() == b"damaged"
     store.delete(KEY)

@@ -237,7 +237,7 @@ def test_deposed_executor_sends_nothing(home: Home) -> None:
 
 
 def test_deposed_scheduler_leaves_an_emptied_redis_empty(home: Home) -> None:
-    """Found by waking a stopped scheduler: another one had ended the run and deleted its keys, and the old one declared it anew."""
+    """Found by waking a stopped scheduler: another one had ended the run and deleted its keys, and the old one declared it again."""
     lead = _Lead()
     with home.executor(lead=lead) as executor, home.redis() as client:
         future = executor.submit(task("test_noted", "never", home.starts))

@@ -33,7 +33,7 @@ def test_the_demo_writes_a_valid_specification_beside_its_cohort(spec_path: Path
 
 
 def test_a_cohort_that_is_there_is_kept_and_one_of_another_size_is_replaced(tmp_path: Path) -> None:
-    """A second demo makes nothing anew; a larger one does."""
+    """A second demo makes nothing again; a larger one does."""
     make_demo(tmp_path, n_patients=50)
     truth = tmp_path / "truth.json"
     made = truth.stat().st_mtime_ns

@@ -35,7 +35,7 @@ def test_a_data_error_keeps_its_parts_across_processes(kind):
 
 
 def test_a_damaged_artifact_keeps_its_digest_across_processes():
-    """The command needs it to know what to make anew."""
+    """The command needs it to know what to make again."""
     arrived = sent(errors.ArtifactDamaged("blob", sha256="abc"))
 
     assert (str(arrived), arrived.sha256, arrived.retryable) == ("blob", "abc", True)

@@ -96,7 +96,7 @@ class Matrix:
             arrays = read_arrays(path)
             if len(arrays.get("indptr", ())) != n_codes * n_windows + 1:
                 raise ArtifactDamaged(
-                    f"{path.name}: not a block of this dictionary and these windows. Run again: its task makes it anew."
+                    f"{path.name}: not a block of this dictionary and these windows. Run again: its task makes it again."
                 )
             first = int(starts[cohort.block_patients(number)[0]])
             has_values = has_values and "last" in arrays

@@ -95,7 +95,7 @@ class Segments:
         tail = len(MAGIC) + _LENGTH_BYTES
         buffer = _mapped(path)
         if bytes(buffer[-len(MAGIC) :]) != MAGIC:
-            raise ArtifactDamaged(f"{path.name}: not a file of segments. Run again: its task makes it anew.")
+            raise ArtifactDamaged(f"{path.name}: not a file of segments. Run again: its task makes it again.")
         length = int.from_bytes(buffer[-tail : -len(MAGIC)], "little")
         try:
             index = json.loads(bytes(buffer[-tail - length : -tail]))
@@ -104,7 +104,7 @@ class Segments:
             return cls(index["n_blocks"], buffer, tuple(index["segments"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactDamaged(
-                f"{path.name}: damaged segments. Run again: its task makes it anew."
+                f"{path.name}: damaged segments. Run again: its task makes it again."
             ) from error
 
     @property

@@ -15,5 +15,5 @@ class PinBundle(Step):
         """Raise an error: the bundle is missing or damaged in the store."""
         raise BundleError(
             f"bundle {str(work.params['digest'])[:12]}…: no longer whole in the store. Run the same command again: it is put "
-            "there anew from its address."
+            "there again from its address."
         )

@@ -19,7 +19,7 @@ class TestBundle(Step):
         if failed:
             raise BundleError(
                 f"bundle: {len(failed)} of its {len(results)} own tests failed, the first: {failed[0].name} ({failed[0].detail}). "
-                "Nobody is scored. Use the version of mlho that wrote the bundle, or build it anew."
+                "Nobody is scored. Use the version of mlho that wrote the bundle, or build it again."
             )
         work.write_json("tests.json", [result.model_dump(mode="json") for result in results])
         return {"n_tests": len(results)}

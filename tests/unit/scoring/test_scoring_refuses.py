@@ -211,7 +211,7 @@ def test_events_that_change_meanwhile_are_refused(trained, beside):
 
 
 def test_a_bundle_lost_from_the_store_is_put_there_again(trained):
-    """A damaged copy is found by its digest and removed; the next run pins it anew and gives the same scores."""
+    """A damaged copy is found by its digest and removed; the next run pins it again and gives the same scores."""
     store = MemoryStore()
     first = score_inline(trained.folder, store)
     [task] = [own for own in first.submitted if own.kind == "commit_scores"]
