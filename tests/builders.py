@@ -27,6 +27,7 @@ from mlho.store.base import Store
 from mlho.store.local import LocalStore
 from scheduler.engine.loop import Finished, Run, carry_out
 from scheduler.engine.manifest import make_manifest
+from scheduler.engine.progress import Stages
 
 DAY_US: Final = 86_400_000_000
 INFORMATIVE: Final = ("E11", "I10")  # codes that make the outcome likelier
@@ -289,7 +290,7 @@ class InlineExecutor:
 class Nobody:
     """An observer that does not look."""
 
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+    def update(self, stages: Stages, running: int) -> None:
         """See nothing."""
 
 

@@ -14,7 +14,7 @@ from mlho.spec.training import RunSpec
 from scheduler.cli.terminal import STAGE_WORDS, duration, size
 from scheduler.engine.cost import consensus_seconds, learning_seconds, model_seconds
 from scheduler.engine.plan import Manifest, plan_run
-from scheduler.engine.ready_tasks import Progress
+from scheduler.engine.ready_tasks import ReadyTasks
 
 if TYPE_CHECKING:
     from mlho.sources.counting import RowCount
@@ -70,12 +70,11 @@ def estimate(spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int) -
     for name in ("tasks", "reads", "about"):
         table.add_column(name, justify="right")
     total = _START_SECONDS
-    for stage, _, n_tasks in Progress(plan, {}).by_stage():
-        own = seconds.get(stage, _STAGE_SECONDS) / min(n_workers, n_tasks)
+    for stage in ReadyTasks(plan, {}).by_stage():
+        own = seconds.get(stage.name, _STAGE_SECONDS) / min(n_workers, stage.total)
         total += own
-        table.add_row(
-            STAGE_WORDS[stage], str(n_tasks), size(events) if stage == "encode" else "", duration(own)
-        )
+        reads = size(events) if stage.name == "encode" else ""
+        table.add_row(STAGE_WORDS[stage.name], str(stage.total), reads, duration(own))
     table.add_section()
     table.add_row("all", str(len(plan)), size(manifest.n_bytes), duration(total), style="bold")
     table.caption = (

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self, TextIO
 
 from scheduler.cli.terminal import Track
-from scheduler.engine.rate import Facts
+from scheduler.engine.progress import Facts
 
 EVENT: Final = "progress"
 MIN_SECONDS: Final = 1.0  # between two lines of a run

@@ -27,14 +27,12 @@ from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest
 from scheduler.engine.process_pool import LocalPool
-from scheduler.engine.rate import LocalCounts
+from scheduler.engine.progress import LocalCounts
 
 if TYPE_CHECKING:
-    from mlho.protocol.documents import Execution
-    from scheduler.queue.executor import QueueExecutor
-    from scheduler.queue.metrics import MetricsPage, RunMetrics
+    from scheduler.queue.metrics import MetricsPage
     from scheduler.queue.multi_run import Ended
-    from scheduler.queue.run import Place
+    from scheduler.queue.run import Place, QueueObserver
 
 PROGRESS: Final = ("auto", "json", "none")
 
@@ -162,37 +160,13 @@ def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace, track: te
 
     broker, settings = settings_for(options.broker)
     with _metrics_page(options) as page:
-        watch = _Watch(run.run_id, track, page)
-        place = _place(broker, options)
-        return carry_out_on_queue(run, place, settings, watch, tell=_tell, begun=watch.begun)
+        observers = _queue_observers(track, page)
+        return carry_out_on_queue(run, _place(broker, options), settings, observers, tell=_tell)
 
 
-class _Watch:
-    """Forwards the progress of a run on a queue to the display and to Prometheus."""
-
-    def __init__(self, run: str, track: terminal.Track, page: "MetricsPage | None") -> None:
-        self.track = track
-        self._run = run
-        self._page = page
-        self._metrics: RunMetrics | None = None
-
-    def begun(self, _execution: "Execution", executor: "QueueExecutor") -> None:
-        """Connect the run's counters."""
-        self.track.follow(executor.figures)
-        if self._page is not None:
-            self._metrics = self._page.add(self._run, executor.figures)
-
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Forward the progress of the run."""
-        if self._metrics is not None:
-            self._metrics.update(stages, running)
-        self.track.update(stages, running)
-
-    def end(self, state: str) -> None:
-        """Show that the run has ended, and remove its metrics."""
-        self.track.end(state)
-        if self._page is not None:
-            self._page.remove(self._run)
+def _queue_observers(track: terminal.Track, page: "MetricsPage | None") -> "list[QueueObserver]":
+    """Return the observers of a run on a queue: the display, and Prometheus if a port is given."""
+    return [track] if page is None else [page.observer(track.run), track]
 
 
 @contextmanager
@@ -236,12 +210,14 @@ def _run_several(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         page = stack.enter_context(_metrics_page(options))
         display: Display = stack.enter_context(_display(options))
-        watches = {track.run: _Watch(track.run, track, page) for track in display.tracks(names)}
+        tracks = {track.run: track for track in display.tracks(names)}
 
         def on_end(ended: "Ended") -> None:
-            watches[ended.run.run_id].end(_state_of(ended))
+            tracks[ended.run.run_id].end(_state_of(ended))
+            if page is not None:
+                page.remove(ended.run.run_id)
 
-        watched = {name: (runs[name], watch) for name, watch in watches.items()}
+        watched = {name: (runs[name], _queue_observers(track, page)) for name, track in tracks.items()}
         all_ended = carry_out_several(watched, _place(broker, options), settings, tell=_tell, on_end=on_end)
     return max(_print_ended(runs[own.run.run_id], own, options.store) for own in all_ended)
 

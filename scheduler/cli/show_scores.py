@@ -12,7 +12,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.engine.plan import Manifest
-from scheduler.engine.ready_tasks import Progress
+from scheduler.engine.ready_tasks import ReadyTasks
 from scheduler.engine.scoring_run import SCORES_MANIFEST, ScoringRun
 
 # Measured on two shared cores with glmboost and five reasons. The estimate is approximate.
@@ -99,9 +99,10 @@ def plan_table(run: ScoringRun, *, n_workers: int) -> Table:
         table.add_column(name, justify="right")
     plan = run.first_plan()
     seconds = {"score": events / _EVENT_BYTES_A_SECOND / n_workers}
-    for stage, _, total in Progress(plan, {}).by_stage():
-        about = terminal.duration(seconds.get(stage, 1.0))
-        table.add_row(terminal.STAGE_WORDS[stage], str(total), _reads(run.manifest, stage), about)
+    for stage in ReadyTasks(plan, {}).by_stage():
+        about = terminal.duration(seconds.get(stage.name, 1.0))
+        reads = _reads(run.manifest, stage.name)
+        table.add_row(terminal.STAGE_WORDS[stage.name], str(stage.total), reads, about)
     table.add_section()
     total_seconds = _START_SECONDS + seconds["score"]
     size = terminal.size(run.manifest.n_bytes)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -12,7 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.printable import printable
-from scheduler.engine.rate import Counts, Facts, LocalCounts, Pace
+from scheduler.engine.progress import Counts, Facts, LocalCounts, Pace, Stages
+
+if TYPE_CHECKING:
+    from mlho.protocol.documents import Execution
+    from scheduler.queue.executor import QueueExecutor
 
 STAGE_WORDS: Final = {
     "cohort": "cohort",
@@ -56,7 +60,11 @@ class Track:
         """Read retries and other counters from this object."""
         self.pace.counts = counts
 
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+    def started(self, _execution: "Execution", executor: "QueueExecutor") -> None:
+        """Read the counters of a run on a queue."""
+        self.follow(executor.figures)
+
+    def update(self, stages: Stages, running: int) -> None:
         """Show the progress of the run."""
         self.show(self.pace.take(stages, running))
 

@@ -25,7 +25,7 @@ from scheduler.api.status import (
     timestamp,
 )
 from scheduler.controller.observation import Drive, PodFacts, Quota, Seen, parsed
-from scheduler.engine.rate import current_stage, in_all, share
+from scheduler.engine.progress import current_stage, in_all, share
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
 WORKERS_REFUSED: Final = "WorkersRefused"  # a reason

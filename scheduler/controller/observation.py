@@ -13,6 +13,7 @@ from scheduler.api.objects import (
 )
 from scheduler.api.resource import DesiredState, Resource, WorkersSpec, as_number
 from scheduler.api.status import ConditionType, Failure, Outputs, Status
+from scheduler.engine.progress import Stages
 
 _ROUNDING: Final = 1.01  # the kernel counts whole pages
 
@@ -110,7 +111,7 @@ class Drive:
     ----------
     execution : str
         Empty until it has begun.
-    stages : tuple of (name, done, all)
+    stages : tuple of StageProgress
     running, slots, retried, quarantined : int
     trouble : (reason, message) or None
         Something is wrong, and it goes on or will be tried again.
@@ -127,7 +128,7 @@ class Drive:
     """
 
     execution: str = ""
-    stages: tuple[tuple[str, int, int], ...] = ()
+    stages: Stages = ()
     running: int = 0
     slots: int = 0
     retried: int = 0

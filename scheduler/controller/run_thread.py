@@ -33,6 +33,7 @@ from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.engine.loop import Finished, Run, Undertaking
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
+from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
 from scheduler.queue.executions import AnotherScheduler, Deposed, RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
@@ -254,13 +255,12 @@ class Driver:
             self._run,
             place,
             self._home.settings,
-            self,
+            [self],
             tell=lambda _: None,
-            begun=self._begun,
             health=self._health,
         )
         outcome = outcome_of(self._home, self._run, finished.report.facts)
-        stages = tuple((name, total, total) for name, _, total in self._picture.stages)
+        stages = tuple(replace(stage, done=stage.total) for stage in self._picture.stages)
         self._show(
             replace(
                 self._picture,
@@ -274,20 +274,21 @@ class Driver:
             )
         )
 
-    def _begun(self, execution: Execution, executor: QueueExecutor) -> None:
+    def started(self, execution: Execution, executor: QueueExecutor) -> None:
+        """Keep the executor, whose counters are read for each picture."""
         self._executor = executor
         self._began_it = executor.is_new
         self._health.served(_DRIVE)
         self._idle_since = time.monotonic()
         self._show(replace(self._picture, execution=execution.id, trouble=None))
 
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+    def update(self, stages: Stages, running: int) -> None:
         """Take in where the run is, as its observer; the place at which it can be stopped."""
         if self._stop.is_set():
             raise Stopped
         if self._picture.running and not running:
             self._idle_since = time.monotonic()
-        picture = replace(self._picture, stages=tuple(stages), running=running)
+        picture = replace(self._picture, stages=stages, running=running)
         if picture != self._picture:
             self._show(picture)
 

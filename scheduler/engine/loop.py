@@ -33,8 +33,9 @@ from scheduler.engine.commits import Commits
 from scheduler.engine.outages import StoreHealth, watching
 from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, PlannedTask, plan_cohort, plan_run
 from scheduler.engine.process_pool import worker_lost
-from scheduler.engine.ready_tasks import Progress
-from scheduler.engine.run_state import Observer, Shown, State
+from scheduler.engine.progress import FanOut, Observer
+from scheduler.engine.ready_tasks import ReadyTasks
+from scheduler.engine.run_state import State
 
 MAX_ATTEMPTS: Final = 3
 MAX_LOSSES: Final = 10  # per commit record; a store that loses the same record repeatedly is an error
@@ -166,19 +167,19 @@ def carry_out(
         structlog.contextvars.bound_contextvars(run_id=run.run_id),
         watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
     ):
-        return _carry_out(run, executor, Shown(observer), slots, lead, health)
+        return _carry_out(run, executor, FanOut([observer]), slots, lead, health)
 
 
 def _carry_out(
     run: Undertaking,
     executor: Executor,
-    observer: Shown,
+    observer: FanOut,
     slots: Callable[[], int],
     lead: Callable[[], None],
     health: StoreHealth,
 ) -> Finished:
     def served[T](do: Callable[[], T]) -> T:
-        return health.until_served(do, meanwhile=observer.again)
+        return health.until_served(do, meanwhile=observer.repeat)
 
     started = time.monotonic()
     served(run.describe)
@@ -205,40 +206,40 @@ def _mending[T](
     run: Undertaking,
     state: State,
     executor: Executor,
-    observer: Shown,
+    observer: FanOut,
     slots: Callable[[], int],
 ) -> T:
     """Return the result of a call that reads commits and blobs. Rebuild damaged or lost artifacts and retry."""
     for _ in range(MAX_ATTEMPTS - 1):
         try:
-            return state.health.until_served(do, meanwhile=observer.again)
+            return state.health.until_served(do, meanwhile=observer.repeat)
         except ArtifactDamaged as error:
             _forget_damaged(run, state, error)
         except CommitLost as error:
             _forget_lost(state, error)
         _bring_home(run, state, executor, observer, slots)
-    return state.health.until_served(do, meanwhile=observer.again)
+    return state.health.until_served(do, meanwhile=observer.repeat)
 
 
 def _bring_home(
     run: Undertaking, state: State, executor: Executor, observer: Observer, slots: Callable[[], int]
 ) -> None:
     """Hand out ready tasks and collect their commits until the plan is complete or only quarantined tasks block it."""
-    progress = state.look_again()
+    ready = state.look_again()
     while len(state.commits) < len(state.plan):
         state.health.check()
         due = state.again_at
         is_due = time.monotonic() >= due
         if is_due:
-            progress = _hand_out_if_served(run, state, progress, executor, slots())
-        observer.update(progress.by_stage(), len(state.running))
+            ready = _hand_out_if_served(run, state, ready, executor, slots())
+        observer.update(ready.by_stage(), len(state.running))
         # A delay may end at any moment of this pass: only a pass that handed out all that is ready shows that nothing is.
         was_served = is_due and state.again_at == due
         if was_served and not state.running and not state.resting and len(state.commits) < len(state.plan):
             raise _held_up(state)
         for future in _ended(state):
-            progress = _take_in(run, state, progress, future)
-    observer.update(progress.by_stage(), 0)
+            ready = _take_in(run, state, ready, future)
+    observer.update(ready.by_stage(), 0)
 
 
 def _ended(state: State) -> "Collection[Future[Outcome]]":
@@ -249,41 +250,41 @@ def _ended(state: State) -> "Collection[Future[Outcome]]":
 
 
 def _hand_out_if_served(
-    run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int
-) -> Progress:
-    """Start ready tasks, or wait for the store. Return the updated progress."""
+    run: Undertaking, state: State, ready: ReadyTasks, executor: Executor, n_slots: int
+) -> ReadyTasks:
+    """Start ready tasks, or wait for the store. Return the updated ready tasks."""
     try:
         for name in state.rested():
-            progress.put_back(name)
-        _hand_out(run, state, progress, executor, n_slots)
+            ready.put_back(name)
+        _hand_out(run, state, ready, executor, n_slots)
     except StoreOutage as error:
         state.again_at = time.monotonic() + state.health.failed(_HAND_OUT, error)
         return state.look_again()
     state.health.served(_HAND_OUT)
-    return progress
+    return ready
 
 
-def _hand_out(run: Undertaking, state: State, progress: Progress, executor: Executor, n_slots: int) -> None:
+def _hand_out(run: Undertaking, state: State, ready: ReadyTasks, executor: Executor, n_slots: int) -> None:
     """Start ready tasks up to the number of slots.
 
     Tasks that are already committed are counted as done without a start.
     """
-    while ready := progress.next_ready(n_slots - len(state.running)):
-        tasks = [planned.bind(state.commits.known) for planned in ready]
+    while due := ready.next_ready(n_slots - len(state.running)):
+        tasks = [planned.bind(state.commits.known) for planned in due]
         commits = run.store.each(lambda task: read_commit(run.store, task.key), tasks)
         missing = []
-        for planned, task, commit in zip(ready, tasks, commits, strict=True):
+        for planned, task, commit in zip(due, tasks, commits, strict=True):
             if commit is None:
                 missing.append((planned, task))
             else:
                 state.commits[planned.name] = commit
-                progress.take_in(planned.name)
+                ready.take_in(planned.name)
         futures = executor.submit_all([task for _, task in missing])
         state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
 
 
-def _take_in(run: Undertaking, state: State, progress: Progress, future: "Future[Outcome]") -> Progress:
-    """Record the outcome of a task. Return the updated progress."""
+def _take_in(run: Undertaking, state: State, ready: ReadyTasks, future: "Future[Outcome]") -> ReadyTasks:
+    """Record the outcome of a task. Return the updated ready tasks."""
     planned = state.running.pop(future)
     if not isinstance(future.exception(), StoreOutage):
         state.health.served(planned.name)
@@ -313,10 +314,10 @@ def _take_in(run: Undertaking, state: State, progress: Progress, future: "Future
         return state.look_again()
     else:
         state.commits[planned.name] = outcome.commit
-        progress.take_in(planned.name)
+        ready.take_in(planned.name)
         state.n_new += outcome.is_new
         log.info("task_finished", **_where(planned), stage=planned.stage, seconds=outcome.commit.seconds)
-    return progress
+    return ready
 
 
 def _where(planned: PlannedTask) -> dict[str, str | int]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from mlho.steps.records import Commit
 from scheduler.engine.plan import STAGES, Plan, PlannedTask
+from scheduler.engine.progress import StageProgress, Stages
 
 MOST_NEEDS: Final = 20_000
 
@@ -28,8 +29,8 @@ class _Need:
 type _Needs = tuple[_Need, ...]
 
 
-class Progress:
-    """A plan in progress.
+class ReadyTasks:
+    """The ready tasks of a plan in progress.
 
     Parameters
     ----------
@@ -117,6 +118,10 @@ class Progress:
             if not self._n_missing[place]:
                 heapq.heappush(self._ready, place)
 
-    def by_stage(self) -> list[tuple[str, int, int]]:
-        """Return stage, completed tasks and total tasks for each stage of the plan."""
-        return [(stage, self._done[stage], self._total[stage]) for stage in STAGES if self._total[stage]]
+    def by_stage(self) -> Stages:
+        """Return the progress of each stage of the plan."""
+        return tuple(
+            StageProgress(stage, self._done[stage], self._total[stage])
+            for stage in STAGES
+            if self._total[stage]
+        )

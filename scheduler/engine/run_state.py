@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from mlho.errors import StoreOutage
 from mlho.protocol.failures import Quarantined
@@ -12,35 +11,7 @@ from mlho.steps.records import Outcome
 from scheduler.engine.commits import Commits
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Plan, PlannedTask
-from scheduler.engine.ready_tasks import Progress
-
-
-class Observer(Protocol):
-    """Observes the progress of a run, for example a progress bar."""
-
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show the stages (name, done, total) and the number of running tasks."""
-
-
-class Shown:
-    """An observer wrapper that can repeat the last update while the run waits for the store.
-
-    The update is also the point at which a run is stopped, so that a waiting run can still be stopped.
-    """
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._shown: tuple[list[tuple[str, int, int]], int] | None = None
-
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show an update and remember it."""
-        self._shown = (stages, running)
-        self._observer.update(stages, running)
-
-    def again(self) -> None:
-        """Repeat the last update."""
-        if self._shown is not None:
-            self._observer.update(*self._shown)
+from scheduler.engine.ready_tasks import ReadyTasks
 
 
 @dataclass
@@ -99,6 +70,6 @@ class State:
             del self.resting[name]
         return names
 
-    def look_again(self) -> Progress:
+    def look_again(self) -> ReadyTasks:
         """Recompute the ready tasks after commits were lost or the plan has grown."""
-        return Progress(self.plan, self.commits, self.taken())
+        return ReadyTasks(self.plan, self.commits, self.taken())

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final, cast
 
 import redis
@@ -20,6 +20,7 @@ from mlho.protocol.messages import Refusal as MessageRefusal
 from mlho.protocol.names import KEEP_SECONDS, Names
 from mlho.protocol.outages import lost_words, outage_of
 from mlho.protocol.scripts import LEASE_MS, MEND_LUA, REAP, TELL, mend_arguments
+from scheduler.engine.progress import StageProgress, Stages
 
 _EVENTS_AT_ONCE: Final = 500
 _REAPED_AT_ONCE: Final = 1_000
@@ -266,13 +267,13 @@ class Leases:
             found = cast(dict[str, str], self._redis.hgetall(self.names.counters))
         return {name[:_MAX_NAME]: _count(number) for name, number in found.items()}
 
-    def tell_progress(self, stages: Sequence[tuple[str, int, int]]) -> None:
-        """Publish the progress of a declared execution: stage, completed tasks, total tasks."""
+    def tell_progress(self, stages: Stages) -> None:
+        """Publish the progress of a declared execution."""
         with _answering():
-            self._tell(keys=TELL.keys_of(self.names), args=[json.dumps(stages)])
+            self._tell(keys=TELL.keys_of(self.names), args=[json.dumps([astuple(stage) for stage in stages])])
 
-    def progress(self) -> list[tuple[str, int, int]]:
-        """Return the last published progress, or an empty list if there is none or Redis was emptied."""
+    def progress(self) -> Stages:
+        """Return the last published progress, or nothing if there is none or Redis was emptied."""
         with _answering():
             found = cast(str | None, self._redis.get(self.names.progress))
         return _stages(found or "[]")
@@ -305,17 +306,17 @@ def _count(text: str) -> int:
     return min(int(text), _MAX_COUNT) if text.isdecimal() and len(text) <= len(str(_MAX_COUNT)) else 0
 
 
-def _stages(text: str) -> list[tuple[str, int, int]]:
-    """Return the published stages, or an empty list if no scheduler can have written the text."""
+def _stages(text: str) -> Stages:
+    """Return the published stages, or nothing if no scheduler can have written the text."""
     try:
-        stages = [(name, done, total) for name, done, total in json.loads(text)]
+        stages = tuple(StageProgress(name, done, total) for name, done, total in json.loads(text))
     except (RecursionError, TypeError, ValueError):
-        return []
+        return ()
     is_told = all(
-        isinstance(name, str) and type(done) is type(total) is int and 0 <= done <= total
-        for name, done, total in stages
+        isinstance(own.name, str) and type(own.done) is type(own.total) is int and 0 <= own.done <= own.total
+        for own in stages
     )
-    return stages if is_told else []
+    return stages if is_told else ()
 
 
 def _message_id(text: str) -> str | None:

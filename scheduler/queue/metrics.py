@@ -8,6 +8,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mlho.processes import serving_metrics
+from mlho.protocol.documents import Execution
+from scheduler.engine.progress import Stages
+from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.pending import Figures
 
 _COUNTERS: Final = {
@@ -20,22 +23,26 @@ _COUNTERS: Final = {
 
 
 class RunMetrics:
-    """The series of one run.
+    """The series of one run: its progress, and the executor's counters, which are read at each scrape.
 
-    Parameters
-    ----------
-    figures : Figures
-        The executor's counters, read at each scrape.
+    They appear on the page once the run has started.
     """
 
-    def __init__(self, figures: Figures) -> None:
-        self.figures = figures
-        self.stages: tuple[tuple[str, int, int], ...] = ()
+    def __init__(self, page: "MetricsPage", run: str) -> None:
+        self._page = page
+        self._run = run
+        self.figures = Figures()
+        self.stages: Stages = ()
         self.running = 0
 
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+    def started(self, _execution: Execution, executor: QueueExecutor) -> None:
+        """Add the series to the page."""
+        self.figures = executor.figures
+        self._page.add(self._run, self)
+
+    def update(self, stages: Stages, running: int) -> None:
         """Record the run's progress."""
-        self.stages, self.running = tuple(stages), running
+        self.stages, self.running = stages, running
 
 
 class MetricsPage(Collector):
@@ -65,10 +72,14 @@ class MetricsPage(Collector):
             self._server.shutdown()
             self._server.server_close()
 
-    def add(self, run: str, figures: Figures) -> RunMetrics:
+    def add(self, run: str, metrics: RunMetrics) -> None:
         """Add the series of a run."""
         with self._lock:
-            return self._runs.setdefault(run, RunMetrics(figures))
+            self._runs[run] = metrics
+
+    def observer(self, run: str) -> RunMetrics:
+        """Return an observer that adds the series of a run when it starts."""
+        return RunMetrics(self, run)
 
     def remove(self, run: str) -> None:
         """Remove the series of a run."""
@@ -100,9 +111,9 @@ def _tasks(runs: dict[str, RunMetrics]) -> GaugeMetricFamily:
     labels = ["run", "stage", "state"]
     family = GaugeMetricFamily("mlho_run_tasks", "Tasks of the run, done and in all", labels=labels)
     for run, own in runs.items():
-        for stage, done, total in own.stages:
-            family.add_metric([run, stage, "done"], done)
-            family.add_metric([run, stage, "all"], total)
+        for stage in own.stages:
+            family.add_metric([run, stage.name, "done"], stage.done)
+            family.add_metric([run, stage.name, "all"], stage.total)
     return family
 
 

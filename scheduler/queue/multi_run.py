@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -24,11 +24,12 @@ from mlho.protocol.failures import QueueError
 from mlho.settings import Settings
 from scheduler.engine.loop import Finished, Undertaking
 from scheduler.engine.outages import StoreHealth
-from scheduler.engine.run_state import Observer
+from scheduler.engine.progress import Stages
 from scheduler.queue.embedded_server import WorkerEnds, end_workers, start_worker, worker_environment
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.run import (
     Place,
+    QueueObserver,
     Stopped,
     carry_out_on_queue,
     open_queue,
@@ -43,13 +44,6 @@ _SETTLE_SECONDS: Final = 4.0  # a run may need its recent number of workers agai
 log = structlog.get_logger()
 
 
-class Watch(Observer, Protocol):
-    """Observes one run from its start to its end."""
-
-    def begun(self, execution: Execution, executor: QueueExecutor) -> None:
-        """Receive the execution and the executor, which counts the tasks."""
-
-
 @dataclass
 class Ended:
     """A run that has ended: finished, failed, or stopped."""
@@ -60,7 +54,7 @@ class Ended:
 
 
 def carry_out_several(
-    watched: Mapping[str, tuple[Undertaking, Watch]],
+    watched: Mapping[str, tuple[Undertaking, Sequence[QueueObserver]]],
     place: Place,
     settings: Settings,
     *,
@@ -71,7 +65,7 @@ def carry_out_several(
 
     Parameters
     ----------
-    watched : mapping of run id to its Undertaking and Watch
+    watched : mapping of run id to its Undertaking and observers
     place : Place
         Address of the queue, and the number of local workers for all runs together.
     settings : Settings
@@ -91,8 +85,8 @@ def carry_out_several(
     with open_queue(place, settings) as (broker, key):
         own = replace(settings, broker=broker, signing_key=key)
         threads = [
-            _RunThread(run, watch, Place(broker, place.store, 0), own, on_end, tell)
-            for run, watch in watched.values()
+            _RunThread(run, observers, Place(broker, place.store, 0), own, on_end, tell)
+            for run, observers in watched.values()
         ]
         if not place.n_workers:
             for thread in threads:
@@ -113,12 +107,12 @@ def carry_out_several(
 
 
 class _RunThread(threading.Thread):
-    """Carries out one run. It is also the run's observer, because the run can be stopped at each update."""
+    """Carries out one run. It is also an observer of the run, because the run can be stopped at each update."""
 
     def __init__(
         self,
         run: Undertaking,
-        watch: Watch,
+        observers: Sequence[QueueObserver],
         place: Place,
         settings: Settings,
         on_end: Callable[[Ended], None],
@@ -126,14 +120,14 @@ class _RunThread(threading.Thread):
     ) -> None:
         super().__init__(name=run.run_id, daemon=True)
         self._run = run
-        self._watch = watch
+        self._observers = observers
         self._place = place
         self._settings = settings
         self._on_end = on_end
         self._health = StoreHealth(patience=settings.store_patience, tell=tell)
         self._stop_error: BaseException | None = None
         self._under_way: list[tuple[float, int]] = []
-        self.has_begun = False
+        self.has_started = False
         self.ended = Ended(run)
 
     def run(self) -> None:
@@ -143,9 +137,8 @@ class _RunThread(threading.Thread):
                 self._run,
                 self._place,
                 self._settings,
-                self,
+                [self, *self._observers],
                 tell=lambda _: None,
-                begun=self._begun,
                 health=self._health,
             )
         except (MlhoError, Stopped) as error:
@@ -159,24 +152,23 @@ class _RunThread(threading.Thread):
         """Stop the run at its next update. Without an error, the same command can continue it."""
         self._stop_error = self._stop_error or error or Stopped()
 
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+    def update(self, stages: Stages, running: int) -> None:
         """Record the progress of the run."""
         if self._stop_error is not None:
             raise self._stop_error
         now = time.monotonic()
         recent = [one for one in self._under_way if now - one[0] < _SETTLE_SECONDS]
         self._under_way = [*recent, (now, running)]
-        self._watch.update(stages, running)
 
     def wants(self) -> int:
         """Return the number of workers that the run could keep busy."""
-        if not self.has_begun or not self.is_alive():
+        if not self.has_started or not self.is_alive():
             return 0
         return max((running for _, running in self._under_way), default=1)
 
-    def _begun(self, execution: Execution, executor: QueueExecutor) -> None:
-        self._watch.begun(execution, executor)
-        self.has_begun = True
+    def started(self, _execution: Execution, _executor: QueueExecutor) -> None:
+        """Let workers be given to the run."""
+        self.has_started = True
 
 
 @dataclass

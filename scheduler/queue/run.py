@@ -5,12 +5,12 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -22,8 +22,7 @@ from mlho.settings import BROKER, SIGNING_KEY, Settings, without_password
 from mlho.store.base import Store
 from scheduler.engine.loop import Finished, Undertaking, carry_out
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
-from scheduler.engine.rate import current_stage, in_all, share
-from scheduler.engine.run_state import Observer
+from scheduler.engine.progress import FanOut, Observer, Stages, current_stage, in_all, share
 from scheduler.queue.dispatch import Sender
 from scheduler.queue.embedded_server import EMBEDDED, EmbeddedServer, WorkerProcesses, worker_environment
 from scheduler.queue.executions import (
@@ -43,7 +42,7 @@ from scheduler.queue.tracing import RunTrace
 
 LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
 _POLL_SECONDS: Final = 0.25
-_WORD_SECONDS: Final = 1.0  # between two publications of the progress
+_PUBLISH_SECONDS: Final = 1.0  # between two publications of the progress
 _REDIS_SECONDS: Final = 60.0  # for Redis to confirm the leader at the end of a run in compat mode
 _KEY_BYTES: Final = 32
 
@@ -66,14 +65,20 @@ class Place:
     """Worker processes to start on this machine."""
 
 
+class QueueObserver(Observer, Protocol):
+    """Observes a run on a queue from its start."""
+
+    def started(self, execution: Execution, executor: QueueExecutor) -> None:
+        """Receive the execution and the executor, which counts the tasks, before the first task is handed out."""
+
+
 def carry_out_on_queue(
     run: Undertaking,
     place: Place,
     settings: Settings,
-    observer: Observer,
+    observers: Sequence[QueueObserver],
     *,
     tell: Callable[[str], None],
-    begun: Callable[[Execution, QueueExecutor], None] = lambda execution, executor: None,
     health: StoreHealth | None = None,
 ) -> Finished:
     """Carry out a run with workers on a queue.
@@ -84,11 +89,9 @@ def carry_out_on_queue(
     place : Place
     settings : Settings
         With the signing key, unless the queue is embedded.
-    observer : Observer
+    observers : sequence of QueueObserver
     tell : callable
         Prints a sentence for the user of the command, such as how to start a worker.
-    begun : callable
-        Called with the execution and the executor before the first task is handed out.
     health : StoreHealth, optional
         Reports outages of the store and limits how long the run waits for it.
 
@@ -122,15 +125,16 @@ def carry_out_on_queue(
             health=health,
         )
         ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
-        watched = _Watched(observer, workers, partial(_tell, leases, lead), executor.figures, tell)
+        upkeep: list[Observer] = [_Upkeep(workers, executor.figures, tell), _ProgressPublisher(leases, lead)]
         traces = open_traces("mlho-scheduler", execution.id)
         stack.callback(traces.close)
-        begun(execution, executor)
+        for observer in observers:
+            observer.started(execution, executor)
         with ending, executor, RunTrace(traces, _state_after) as trace:
             return carry_out(
                 run,
                 trace.following(executor),
-                watched,
+                FanOut([*upkeep, *observers]),
                 n_slots=lambda: executor.window,
                 lead=partial(patiently, lead),
                 health=health,
@@ -158,41 +162,25 @@ def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
         yield broker, key
 
 
-class _Watched:
-    """The observer.
-
-    Each update also restarts dead workers and, at intervals, publishes progress for ``mlho status``.
-    """
+class _Upkeep:
+    """An observer that restarts dead workers and warns of a queue that others write to."""
 
     def __init__(
-        self,
-        observer: Observer,
-        workers: WorkerProcesses | None,
-        tell: Callable[[list[tuple[str, int, int]]], None],
-        figures: Figures,
-        warn: Callable[[str], None],
+        self, workers: WorkerProcesses | None, figures: Figures, warn: Callable[[str], None]
     ) -> None:
-        self._observer = observer
         self._workers = workers
-        self._tell = tell
         self._figures = figures
         self._warn = warn
         self._warned: set[str] = set()
-        self._told: list[tuple[str, int, int]] = []
-        self._next_word = 0.0
 
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """Show the stages and the number of running tasks."""
+    def update(self, stages: Stages, running: int) -> None:
+        """Look after the workers and the queue."""
         if self._workers is not None:
             self._workers.replace_dead()
         if self._figures.forged:
             self._warn_once(OTHER_KEY)
         elif self._figures.is_tampered:
             self._warn_once(TAMPERED)
-        if stages != self._told and time.monotonic() >= self._next_word:
-            self._told, self._next_word = stages, time.monotonic() + _WORD_SECONDS
-            self._tell(stages)
-        self._observer.update(stages, running)
 
     def _warn_once(self, words: str) -> None:
         if words not in self._warned:
@@ -200,11 +188,23 @@ class _Watched:
             self._warn(words)
 
 
-def _tell(leases: Leases, lead: Callable[[], None], stages: list[tuple[str, int, int]]) -> None:
-    """Publish progress while this scheduler is the leader. Ignore outages of Redis and the store."""
-    with suppress(QueueUnavailable, StoreUnavailable, OSError):
-        lead()
-        leases.tell_progress(stages)
+class _ProgressPublisher:
+    """An observer that publishes the progress in Redis for ``mlho status``, at intervals."""
+
+    def __init__(self, leases: Leases, lead: Callable[[], None]) -> None:
+        self._leases = leases
+        self._lead = lead
+        self._published: Stages = ()
+        self._next = 0.0
+
+    def update(self, stages: Stages, running: int) -> None:
+        """Publish progress while this scheduler is the leader. Ignore outages of Redis and the store."""
+        if stages == self._published or time.monotonic() < self._next:
+            return
+        self._published, self._next = stages, time.monotonic() + _PUBLISH_SECONDS
+        with suppress(QueueUnavailable, StoreUnavailable, OSError):
+            self._lead()
+            self._leases.tell_progress(stages)
 
 
 def _check_queue(broker: str) -> None:
@@ -338,7 +338,7 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
     return found
 
 
-def _progress(stages: list[tuple[str, int, int]]) -> dict[str, Any]:
+def _progress(stages: Stages) -> dict[str, Any]:
     """Return the progress of a run under the field names of a resource's status."""
     if not stages:
         return {}

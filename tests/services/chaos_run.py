@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, cast, override
 import mlho.steps.base as base
 from mlho.errors import MlhoError
 from mlho.log import configure
+from mlho.protocol.documents import Execution
 from mlho.settings import Settings
 from mlho.spec.training import digest_of
 from mlho.steps import STEPS
@@ -27,6 +28,8 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.plan import STAGES, Manifest, Plan, PlannedTask
+from scheduler.engine.progress import Stages
+from scheduler.queue.executor import QueueExecutor
 
 NOTES: Final = "CHAOS_NOTES"
 """File of a line for each start and each commit; without it nothing is noted, and steps do not sleep."""
@@ -128,7 +131,10 @@ class ChaosRun:
 
 
 class _Nobody:
-    def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
+    def started(self, execution: Execution, executor: QueueExecutor) -> None:
+        """See nothing."""
+
+    def update(self, stages: Stages, running: int) -> None:
         """See nothing."""
 
 
@@ -146,7 +152,7 @@ def drive(arguments: list[str]) -> int:
     run = ChaosRun(options.tasks, open_store(settings.store))
     try:
         carry_out_on_queue(
-            run, Place(settings.broker, settings.store, 0), settings, _Nobody(), tell=lambda words: None
+            run, Place(settings.broker, settings.store, 0), settings, [_Nobody()], tell=lambda words: None
         )
     except MlhoError as error:
         sys.stderr.write(f"error: {error}\n")

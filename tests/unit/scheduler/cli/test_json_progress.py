@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scheduler.cli.json_progress import JsonProgress, JsonTrack
 from scheduler.engine.outages import Outage
-from scheduler.engine.rate import Facts, LocalCounts
+from scheduler.engine.progress import Facts, LocalCounts, StageProgress
 
 MANUAL = Path(__file__).parents[4] / "docs/operations.md"
 RUN = "0123456789abcdef"
@@ -95,8 +95,8 @@ def test_several_runs_share_a_stream_line_by_line():
     with JsonProgress(stream) as display:
         first, second = display.tracks({"a" * 16: "one", "b" * 16: "two"})
         first.follow(LocalCounts(retried=7))
-        first.update([("learn", 1, 2)], 1)
-        second.update([("learn", 2, 2)], 0)
+        first.update((StageProgress("learn", 1, 2),), 1)
+        second.update((StageProgress("learn", 2, 2),), 0)
         second.end("failed")
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [(line["name"], line["state"], line["retried"]) for line in lines] == [

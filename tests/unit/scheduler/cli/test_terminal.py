@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from scheduler.cli.terminal import ProgressBars, SafeConsole, duration, features_table, size, words_of
-from scheduler.engine.rate import Facts, LocalCounts
+from scheduler.engine.progress import Facts, LocalCounts, StageProgress
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_progress_bars_are_quiet_in_a_pipe(enabled, capsys):
     """Nothing at all is written where nobody looks."""
     with ProgressBars(enabled=enabled) as bars:
         (track,) = bars.tracks({"0123456789abcdef": "demo"})
-        track.update([("cohort", 1, 1), ("learn", 2, 5)], 3)
+        track.update((StageProgress("cohort", 1, 1), StageProgress("learn", 2, 5)), 3)
         track.end("finished")
 
     captured = capsys.readouterr()
@@ -48,7 +48,7 @@ def test_a_bar_on_a_terminal_says_stage_tasks_and_how_the_run_ended(monkeypatch)
     with ProgressBars(enabled=True) as bars:
         first, second = bars.tracks({"0" * 16: "long", "1" * 16: "short"})
         first.follow(LocalCounts(retried=2, quarantined=1, slots=4))
-        first.update([("cohort", 1, 1), ("learn", 2, 5)], 3)
+        first.update((StageProgress("cohort", 1, 1), StageProgress("learn", 2, 5)), 3)
         second.end("failed")
 
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())

@@ -23,6 +23,7 @@ from scheduler.controller.observation import (
     quota_of,
 )
 from scheduler.controller.reconcile import Decision, decide
+from scheduler.engine.progress import StageProgress
 
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 RUN = "0123456789abcdef"
@@ -36,7 +37,7 @@ ASKED = Asked(
     workers=WorkersSpec(max=4),
     desired=DesiredState.RUNNING,
 )
-BUSY = Drive(execution=EXECUTION, stages=(("learn", 3, 10),), running=7, slots=2)
+BUSY = Drive(execution=EXECUTION, stages=(StageProgress("learn", 3, 10),), running=7, slots=2)
 SEEN = Seen(resource=ASKED, status=Status(), now=NOW, check=Check(run_id=RUN), drive=BUSY)
 
 
@@ -324,7 +325,11 @@ def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
 def test_a_finished_run_says_what_came_out():
     """And its workers have a moment to end by themselves."""
     drive = replace(
-        BUSY, end=ConditionType.SUCCEEDED, stages=(("report", 10, 10),), headline="auroc 0.81", running=0
+        BUSY,
+        end=ConditionType.SUCCEEDED,
+        stages=(StageProgress("report", 10, 10),),
+        headline="auroc 0.81",
+        running=0,
     )
     seen = replace(SEEN, drive=drive, jobs=(job(1, 4),))
 

@@ -69,9 +69,9 @@ def test_a_leader_that_took_over_does_not_count_what_is_new(
 ):
     """It has seen only what was committed since it leads; the tasks before may be new as well."""
 
-    def carry_out(*_: Any, begun: Any, **__: Any) -> Any:
+    def carry_out(_run: Any, _place: Any, _settings: Any, observers: Any, **_: Any) -> Any:
         executor = SimpleNamespace(is_new=is_new, figures=Figures(health=StoreHealth()))
-        begun(SimpleNamespace(id="0123456789abcdef-1"), executor)
+        observers[0].started(SimpleNamespace(id="0123456789abcdef-1"), executor)
         return SimpleNamespace(n_tasks=10, n_new=4, report=SimpleNamespace(facts={}))
 
     monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)

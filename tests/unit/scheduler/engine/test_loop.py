@@ -51,7 +51,7 @@ class Watching:
         self.seen: list[tuple[int, int]] = []
 
     def update(self, stages, running) -> None:
-        self.seen.append((sum(done for _, done, _ in stages), running))
+        self.seen.append((sum(stage.done for stage in stages), running))
 
 
 @pytest.mark.parametrize("n_slots", [1, 4])

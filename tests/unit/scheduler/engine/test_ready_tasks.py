@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from mlho.steps.records import Commit
 from scheduler.engine.plan import Manifest, PlannedTask, plan_run
-from scheduler.engine.ready_tasks import MOST_NEEDS, Progress
+from scheduler.engine.progress import StageProgress
+from scheduler.engine.ready_tasks import MOST_NEEDS, ReadyTasks
 from tests.builders import make_spec
 
 PLAN = {
@@ -19,12 +20,12 @@ def committed(*names: str) -> dict[str, Commit]:
     return {name: Commit(task=name, kind="x", files={}, seconds=0) for name in names}
 
 
-def all_ready(progress: Progress) -> list[str]:
+def all_ready(progress: ReadyTasks) -> list[str]:
     return [task.name for ready in iter(lambda: progress.next_ready(100), []) for task in ready]
 
 
 def ready(done, taken=()):
-    return all_ready(Progress(PLAN, committed(*done), taken))
+    return all_ready(ReadyTasks(PLAN, committed(*done), taken))
 
 
 def test_a_task_is_ready_when_all_that_it_needs_is_there():
@@ -43,16 +44,19 @@ def test_a_lost_commit_makes_its_task_ready_again():
 
 def test_done_is_counted_by_stage_in_order():
     """Stages that a plan does not have are left out; commits of other plans do not count."""
-    assert Progress(PLAN, committed("a", "b", "other")).by_stage() == [("cohort", 1, 1), ("learn", 1, 2)]
+    assert ReadyTasks(PLAN, committed("a", "b", "other")).by_stage() == (
+        StageProgress("cohort", 1, 1),
+        StageProgress("learn", 1, 2),
+    )
 
 
 def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
     """And counts it; a task that is put back is handed out again, once."""
-    progress = Progress(PLAN, {})
+    progress = ReadyTasks(PLAN, {})
 
     assert all_ready(progress) == ["a"]
     progress.take_in("a")
-    assert progress.by_stage() == [("cohort", 1, 1), ("learn", 0, 2)]
+    assert progress.by_stage() == (StageProgress("cohort", 1, 1), StageProgress("learn", 0, 2))
     assert all_ready(progress) == ["b"]
     progress.put_back("b")
     assert all_ready(progress) == ["b"]
@@ -63,7 +67,7 @@ def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
 def test_no_more_are_handed_out_than_there_is_room_for():
     """The first of the plan's order come first, the others next time; a window that shrank has no room at all."""
     plan = {name: PlannedTask(name, "check_splits", "learn") for name in "abc"}
-    progress = Progress(plan, {})
+    progress = ReadyTasks(plan, {})
 
     assert [task.name for task in progress.next_ready(2)] == ["a", "b"]
     assert progress.next_ready(0) == progress.next_ready(-1) == []
@@ -75,7 +79,7 @@ def test_tasks_that_need_very_many_others_are_handed_out_a_few_at_a_time():
     wide = tuple(f"part{number}" for number in range(MOST_NEEDS))
     plan = {name: PlannedTask(name, "encode_partition", "encode") for name in wide}
     plan |= {name: PlannedTask(name, "merge_dictionary", "pack", needs={"all": wide}) for name in "ab"}
-    progress = Progress(plan, {name: Commit(task=name, kind="x", files={}, seconds=0) for name in wide})
+    progress = ReadyTasks(plan, {name: Commit(task=name, kind="x", files={}, seconds=0) for name in wide})
 
     assert [task.name for task in progress.next_ready(9)] == ["a"]
     assert [task.name for task in progress.next_ready(9)] == ["b"]
@@ -87,7 +91,7 @@ def test_every_order_of_commits_ends_the_plan(random, n_blocks):
     """Whichever ready task is done next, all are done in the end, each once."""
     manifest = Manifest({"events": (), "labels": ()})
     plan = plan_run(make_spec().spec, manifest, n_blocks=n_blocks, n_samples=10**6)
-    progress, done = Progress(plan, {}), []
+    progress, done = ReadyTasks(plan, {}), []
     ready_now = all_ready(progress)
     while ready_now:
         name = ready_now.pop(random.randrange(len(ready_now)))

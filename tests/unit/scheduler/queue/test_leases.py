@@ -13,6 +13,7 @@ from mlho.protocol.failures import Failure, FailureClass
 from mlho.protocol.names import Names
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
+from scheduler.engine.progress import StageProgress
 from scheduler.queue.errors import LEASE_EXPIRED
 from scheduler.queue.executions import (
     AnotherScheduler,
@@ -63,12 +64,12 @@ def test_declaring_twice_keeps_the_first_epoch(leases: Leases, raw: "redis.Redis
 
 def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
     """Nothing before the first word, and none of an execution that is over."""
-    stages = [("cohort", 1, 1), ("encode", 2, 7)]
+    stages = (StageProgress("cohort", 1, 1), StageProgress("encode", 2, 7))
     leases.tell_progress(stages)
     before = leases.progress()
     leases.declare(1)
     leases.tell_progress(stages)
-    assert (before, leases.progress()) == ([], stages)
+    assert (before, leases.progress()) == ((), stages)
 
 
 def _told(kind: EventKind, nonce: int, *, execution: str = NAMES.execution, **fields: Any) -> Event:
@@ -138,7 +139,7 @@ def test_counts_and_progress_that_are_none_are_not_shown(leases: Leases, raw: "r
         "[" * 100_000,
     ):
         raw.set(NAMES.progress, text)
-        assert leases.progress() == []
+        assert leases.progress() == ()
 
 
 def test_queue_is_read_by_message_id(leases: Leases, raw: "redis.Redis") -> None:

@@ -3,6 +3,7 @@
 import re
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import generate_latest
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mlho.errors import SpecError
 from scheduler.engine.plan import STAGES
+from scheduler.engine.progress import StageProgress
 from scheduler.queue.embedded_server import free_port
 from scheduler.queue.metrics import MetricsPage
 from scheduler.queue.pending import Figures
@@ -23,13 +25,18 @@ def samples_of(text):
     return [one for family in text_string_to_metric_families(text) for one in family.samples]
 
 
+def started(page, run, figures):
+    metrics = page.observer(run)
+    metrics.started(None, SimpleNamespace(figures=figures))
+    return metrics
+
+
 @pytest.fixture
 def page():
     page = MetricsPage()
     for run in (ONE, OTHER):
-        page.add(run, Figures(sent=7, retried=2, slots=4, is_degraded=True)).update(
-            [(stage, 1, 2) for stage in STAGES], 3
-        )
+        metrics = started(page, run, Figures(sent=7, retried=2, slots=4, is_degraded=True))
+        metrics.update(tuple(StageProgress(stage, 1, 2) for stage in STAGES), 3)
     yield page
     page.close()
 
@@ -64,7 +71,7 @@ def test_a_run_that_is_over_has_no_series(page):
 def test_figures_are_read_when_prometheus_asks(page):
     """Over HTTP, as it does."""
     figures = Figures(sent=1)
-    page.add("c" * 16, figures)
+    started(page, "c" * 16, figures)
     figures.sent = 12
     port = free_port()
     page.serve(port, "127.0.0.1")

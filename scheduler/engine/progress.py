@@ -1,4 +1,4 @@
-"""Progress, rate and remaining time of a run: the facts that every progress display shows."""
+"""Progress, rate and remaining time of a run, and the observers that are told of it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,6 +8,48 @@ from typing import Final, Protocol
 from scheduler.engine.outages import Outage, StoreHealth
 
 WINDOW_SECONDS: Final = 30.0  # the rate is that of the last half minute
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """Completed and total tasks of one stage of a plan."""
+
+    name: str
+    done: int
+    total: int
+
+
+type Stages = tuple[StageProgress, ...]
+
+
+class Observer(Protocol):
+    """Observes the progress of a run, for example a progress bar."""
+
+    def update(self, stages: Stages, running: int) -> None:
+        """Receive the progress of the stages and the number of running tasks."""
+
+
+class FanOut:
+    """Forwards each update to several observers, in order.
+
+    The last update can be repeated while the run waits for the store. An update is also the point at which an
+    observer stops a run, so that a waiting run can still be stopped.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+        self._latest: tuple[Stages, int] | None = None
+
+    def update(self, stages: Stages, running: int) -> None:
+        """Forward an update and remember it."""
+        self._latest = (stages, running)
+        for observer in self._observers:
+            observer.update(stages, running)
+
+    def repeat(self) -> None:
+        """Forward the last update again."""
+        if self._latest is not None:
+            self.update(*self._latest)
 
 
 class Counts(Protocol):
@@ -58,8 +100,8 @@ class Pace:
         self._clock = clock
         self._seen: list[tuple[float, int]] = []
 
-    def take(self, stages: Sequence[tuple[str, int, int]], running: int) -> Facts:
-        """Record the stages (name, done, total) and the number of running tasks. Return the current facts."""
+    def take(self, stages: Stages, running: int) -> Facts:
+        """Record an update. Return the current facts."""
         done, total = in_all(stages)
         now = self._clock()
         self._seen = [one for one in self._seen if now - one[0] < WINDOW_SECONDS] + [(now, done)]
@@ -79,20 +121,20 @@ class Pace:
         )
 
 
-def current_stage(stages: Sequence[tuple[str, int, int]]) -> str:
+def current_stage(stages: Stages) -> str:
     """Return the first stage that is not done, or the last stage if all are done.
 
     Examples
     --------
-    >>> current_stage([("cohort", 1, 1), ("encode", 2, 7), ("learn", 0, 20)])
+    >>> current_stage((StageProgress("cohort", 1, 1), StageProgress("encode", 2, 7)))
     'encode'
     """
-    return next((name for name, done, total in stages if done < total), stages[-1][0])
+    return next((stage.name for stage in stages if stage.done < stage.total), stages[-1].name)
 
 
-def in_all(stages: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
+def in_all(stages: Stages) -> tuple[int, int]:
     """Return the number of completed tasks and of all tasks, summed over the stages."""
-    return sum(done for _, done, _ in stages), sum(total for _, _, total in stages)
+    return sum(stage.done for stage in stages), sum(stage.total for stage in stages)
 
 
 def share(done: int, total: int) -> str:
