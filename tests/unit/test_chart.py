@@ -573,6 +573,23 @@ def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     assert secrets[0]["password"] not in secrets[0]["users.acl"]  # its hash is
 
 
+@pytest.mark.parametrize("variable", ["MLHO_REDIS_CA", "MLHO_S3_CA_BUNDLE"])
+def test_every_container_that_is_told_of_certificates_has_them(helm: str, variable: str, tmp_path: Path):
+    """Those of the chart's test pod and of schedules, too."""
+    values = {**VALUE_SETS["everything of yours"], "schedules": [SCHEDULE]}
+    told = 0
+    for place, pod in pods(render(helm, values, tmp_path)):
+        volumes = {volume["name"] for volume in pod.get("volumes", ()) if "configMap" in volume}
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            files = [own["value"] for own in container.get("env", ()) if own["name"] == variable]
+            mounts = {own["mountPath"]: own["name"] for own in container.get("volumeMounts", ())}
+            told += len(files)
+            for file in files:
+                assert mounts.get(file.rpartition("/")[0]) in volumes, place
+
+    assert told == 3  # the scheduler's, and two of the chart's test
+
+
 def test_certificates_of_redis_reach_scheduler_and_workers(helm: str, tmp_path: Path):
     """As a file, and as the variable that names it."""
     objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
