@@ -15,7 +15,7 @@ from mlho.protocol.eviction import eviction_words
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import KEEP_SECONDS, Names
-from mlho.protocol.outages import outage_of
+from mlho.protocol.outages import lost_words, outage_of
 from mlho.protocol.scripts import (
     CLAIM,
     COMPLETE,
@@ -33,12 +33,13 @@ from mlho.protocol.scripts import (
 _PAUSE_SECONDS: Final = 0.25
 _ROOM_SECONDS: Final = 10
 _MENDED: Final = "mended"
+_REFUSED: Final = "refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
 
 log = structlog.get_logger()
 
 
 class Unavailable(Exception):  # noqa: N818 - reads as the state
-    """Redis does not answer, or rejects writes. The state may be temporary."""
+    """Redis does not answer, or rejects writes. The state may be temporary. The message gives the cause and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -206,13 +207,12 @@ def _answering(*, at_start: bool = False) -> Iterator[None]:
         yield
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         if not at_start:
-            raise Unavailable from error
-        raise QueueError(
-            "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
-        ) from error
+            raise Unavailable(_REFUSED) from error
+        raise QueueError(f"broker: {_REFUSED}") from error
     except redis.ResponseError as error:
-        if outage_of(error) is None:
+        outage = outage_of(error)
+        if outage is None:
             log.warning("queue_refuses", error_kind=type(error).__name__)
-        raise Unavailable from error
+        raise Unavailable(outage or "refuses a command. Check its version.") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:  # also while Redis loads its file
-        raise Unavailable from error
+        raise Unavailable(lost_words(error)) from error

@@ -108,19 +108,25 @@ class Service:
         self._heart.end_all(Ending.DRAINED)
 
     def _wait_for_redis(self) -> None:
-        began, is_said = time.monotonic(), False
+        """Wait until Redis can be used. Log each cause of the delay once."""
+        began = time.monotonic()
+        causes: list[str] = []
+
+        def check() -> bool:
+            try:
+                return self._claims.check()
+            except Unavailable as outage:
+                if str(outage) not in causes:
+                    causes.append(str(outage))
+                    # The number is the maximum time to wait.
+                    log.warning("queue_unavailable", error=f"broker: {outage}", seconds=_REDIS_SECONDS)
+                raise
 
         def give_up() -> bool:
-            nonlocal is_said
-            if not is_said:
-                log.warning("queue_unavailable", seconds=_REDIS_SECONDS)  # the maximum time to wait
-                is_said = True
             return time.monotonic() - began > _REDIS_SECONDS
 
-        if self._claims.until_answered(self._claims.check, give_up=give_up) is None:
-            raise QueueError(
-                "broker: does not answer, or takes nothing. Check its address, that it runs, its maxmemory, its disk, and that it is the primary."
-            )
+        if self._claims.until_answered(check, give_up=give_up) is None:
+            raise QueueError(f"broker: {causes[-1]}")
 
     def _end(self) -> None:
         for thread in (self._heart, self._guard, self._watchdog, self._starts):

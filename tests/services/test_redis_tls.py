@@ -13,26 +13,34 @@ import pytest
 
 from mlho.protocol.messages import new_message
 from mlho.protocol.names import Names
-from mlho.settings import Settings
+from mlho.settings import REDIS_CA, Settings
+from mlho.store.local import LocalStore
 from scheduler.queue.dispatch import Sender
 from scheduler.queue.embedded_server import LOOPBACK
 from scheduler.queue.leases import Leases, QueueUnavailable
+from tests.services.queue_commands import Commands, ending, write_small_run
+from tests.services.queue_home import wait_until
 from tests.services.redis_servers import Server
 
 RUN = "0123456789abcdef"
+_DISTRUST = "its certificate is not trusted"
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of the loopback address, signed by itself, and its key in one file."""
+    """A certificate of the loopback address, signed by itself, and its key beside it."""
+    return make_certificate(tmp_path / "tls.crt")
+
+
+def make_certificate(made: Path) -> Path:
+    """Make a certificate of the loopback address, signed by itself, and its key beside it."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs openssl")
-    made, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     name = ("-subj", "/CN=redis", "-addext", f"subjectAltName=IP:{LOOPBACK}")
     subprocess.run(
-        [openssl, "req", *kind, *name, "-keyout", str(key), "-out", str(made)],
+        [openssl, "req", *kind, *name, "-keyout", str(made.with_suffix(".key")), "-out", str(made)],
         check=True,
         capture_output=True,
     )
@@ -101,3 +109,46 @@ def test_a_certificate_of_ones_own_is_trusted_once_it_is_named(tmp_path: Path, c
 
     assert "its certificate is not trusted (self-signed certificate" in str(refused.value)
     assert "MLHO_REDIS_CA" in str(refused.value)
+
+
+def test_run_over_tls_is_carried_out_by_a_worker(tmp_path: Path, certificate: Path):
+    """Scheduler and worker are processes of their own, and all that they say to Redis is encrypted."""
+    spec = write_small_run(tmp_path / "cohort")
+    store = str(tmp_path / "store")
+    with (
+        Server(tmp_path / "redis") as server,
+        with_tls(server, certificate) as address,
+        ending(Commands(spec, tmp_path, store, address, {REDIS_CA: str(certificate)})) as commands,
+    ):
+        run = commands.run_id(LocalStore(tmp_path / "store"))
+        scheduler, worker = commands.run("--broker", address), commands.worker(run)
+
+        assert scheduler.wait(180) == 0, commands.log()
+        assert worker.wait(60) == 0, commands.log()
+    assert list((tmp_path / "store").glob("runs/*/result.json"))
+
+
+def test_worker_and_scheduler_that_trust_another_certificate_say_why(tmp_path: Path, certificate: Path):
+    """The command ends at once, and the worker logs the cause while it waits, both with the variable to set."""
+    spec = write_small_run(tmp_path / "cohort")
+    store = tmp_path / "store"
+    another = {REDIS_CA: str(make_certificate(tmp_path / "another.crt"))}
+    (tmp_path / "logs").mkdir()
+    with (
+        Server(tmp_path / "redis") as server,
+        with_tls(server, certificate) as address,
+        ending(Commands(spec, tmp_path, str(store), address, {REDIS_CA: str(certificate)})) as trusting,
+        ending(Commands(spec, tmp_path / "logs", str(store), address, another)) as doubting,
+    ):
+        assert doubting.run("--broker", address).wait(60) == 2
+        assert _DISTRUST in doubting.log()
+        assert "MLHO_REDIS_CA" in doubting.log()
+        trusting.run("--broker", address)
+        wait_until(
+            lambda: list(store.glob("runs/*/execution")) != [], seconds=60, what="that an execution begins"
+        )
+        worker = doubting.worker(trusting.run_id(LocalStore(store)))
+        wait_until(
+            lambda: doubting.log().count(_DISTRUST) == 2, seconds=60, what="that the worker tells the cause"
+        )
+        assert worker.poll() is None  # the certificate may be replaced
