@@ -1,0 +1,89 @@
+"""A commit record that is lost or damaged while its run goes on over the queue is made again at once."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS
+from mlho.steps.base import Task
+from mlho.steps.records import Outcome
+from mlho.store.keys import commit_key
+from scheduler.engine.loop import Run, carry_out
+from scheduler.queue.executor import QueueExecutor
+from tests.builders import Nobody, make_tables, run_inline, write_tables
+from tests.services.queue_home import Home
+
+TABLES = make_tables(200, seed=6)
+_MOST_SECONDS = 60.0  # of the whole run; a retry of the task that reads the record would take five minutes
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    write_tables(tmp_path, TABLES)
+    with Home(tmp_path) as made:
+        yield made
+
+
+class Losing:
+    """A queue's executor that damages the first commit record of a kind before the run loop hears of it."""
+
+    def __init__(
+        self, executor: QueueExecutor, kind: str, damage: Callable[[Path], None], root: Path
+    ) -> None:
+        self.submitted: list[str] = []
+        self._executor = executor
+        self._kind = kind
+        self._damage = damage
+        self._root = root
+
+    def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
+        """Send tasks to the workers."""
+        return [self._submit(task) for task in tasks]
+
+    def _submit(self, task: Task) -> "Future[Outcome]":
+        is_first = task.kind == self._kind and self._kind not in self.submitted
+        self.submitted.append(task.kind)
+        told: Future[Outcome] = Future()
+
+        def settle(found: "Future[Outcome]") -> None:
+            error = found.exception()
+            if error is not None:
+                told.set_exception(error)
+                return
+            if is_first:
+                self._damage(self._root / commit_key(task.key))
+            told.set_result(found.result())
+
+        self._executor.submit(task).add_done_callback(settle)
+        return told
+
+
+def truncate(path: Path) -> None:
+    """Cut a file, as a disk that was full would."""
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-7])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["deleted", "truncated"])
+@pytest.mark.parametrize("kind", ["define_cohort", "pack_features", "run_iteration", "write_report"])
+def test_commit_that_is_lost_while_the_run_goes_on_is_made_again_at_once(
+    home: Home, kind: str, damage: Callable[[Path], None]
+) -> None:
+    """Read by the plan, by a worker's task, or at the end: the run has the same result, long before a retry of its readers would end."""
+    whole = run_inline(home.folder, home.folder / "whole")
+    home.start_worker()
+    run = Run(whole.run.spec, whole.run.manifest, home.folder, home.store)
+    with home.executor() as executor:
+        home.wait_for_slots(1)
+        losing = Losing(executor, kind, damage, home.store.root)
+        began = time.monotonic()
+        finished = carry_out(run, losing, Nobody(), n_slots=2)
+        seconds = time.monotonic() - began
+
+    assert finished.report.facts["result_digest"] == whole.digest
+    assert losing.submitted.count(kind) == whole.kinds().count(kind) + 1
+    assert seconds < _MOST_SECONDS < INFRASTRUCTURE_SECONDS
