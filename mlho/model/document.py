@@ -90,7 +90,7 @@ class BundleDocument(BundlePart):
         if days and None in windows:
             raise ValueError("features: windows in days, or all history for all")
         if self.scoring.index_kind == "none" and (days or self.scoring.gap_days):
-            raise ValueError("scoring: windows and gapDays count from an index date, and the index is none")
+            raise ValueError("scoring: windows and gapDays require an index date, but the index is none")
         if days and min(days) <= self.scoring.gap_days:
             raise ValueError("scoring: gapDays must be less than every window")
         return self

@@ -102,7 +102,7 @@ class ScoringSpec(SpecPart):
     def _column_needs_a_cohort(self) -> Self:
         if self.index.column is not None and self.data.tables.cohort is None:
             raise ValueError(
-                "index.column is a column of the cohort table, and data.tables.cohort is not given. Give the table, or one "
+                "index.column requires data.tables.cohort, the table that contains the column. Give the table, or one "
                 "date for everybody: index: {date: 2026-11-24}"
             )
         return self

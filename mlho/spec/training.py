@@ -130,7 +130,7 @@ class Cohort(SpecPart):
     def _windows_need_an_index(self) -> Self:
         if not self.has_index and (self.look_back_days is not None or self.gap_days):
             raise ValueError(
-                "lookBackDays and gapDays count from an index date, and index is none. Remove them, or give an index"
+                "lookBackDays and gapDays require an index date, but index is none. Remove them, or give an index"
             )
         if self.look_back_days is not None and self.gap_days >= self.look_back_days:
             raise ValueError(
@@ -163,11 +163,11 @@ class Features(SpecPart):
         for name in ("aggregates", "windows", "demographics", "categorical"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
-                raise ValueError(f"{to_camel(name)} names something twice")
+                raise ValueError(f"{to_camel(name)} must not contain duplicates")
         if unknown := [name for name in self.categorical if name not in self.demographics]:
             raise ValueError(f"categorical names what demographics does not: {', '.join(unknown)}")
         if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
-            raise ValueError("levelCuts must rise from 1 or more, such as [1, 2, 3]")
+            raise ValueError("levelCuts must be increasing and at least 1, for example [1, 2, 3]")
         return self
 
 
@@ -294,23 +294,27 @@ class TrainingSpec(SpecPart):
     def _parts_agree(self) -> Self:
         names = [candidate.classifier for candidate in self.candidates]
         if len(set(names)) != len(names):
-            raise ValueError("candidates: each classifier once; widen its grid instead of naming it twice")
+            raise ValueError("candidates must not repeat a classifier; extend its grid instead")
         if self.consensus.classifier not in names:
             raise ValueError(
                 f"consensus.classifier must be a candidate. Got {self.consensus.classifier}; candidates are {', '.join(names)}"
             )
         if self.final.classifier not in ("best", *names):
-            raise ValueError(f"final.classifier must be best or a candidate. Got {self.final.classifier}")
+            raise ValueError(
+                f"final.classifier must be best or one of the candidates. Got {self.final.classifier}"
+            )
         if self.features.windows and self.cohort.look_back_days is not None:
-            raise ValueError("features.windows and cohort.lookBackDays both say the window. Give one of them")
+            raise ValueError(
+                "features.windows and cohort.lookBackDays exclude each other. Remove one of them"
+            )
         if self.features.windows and not self.cohort.has_index:
-            raise ValueError("features.windows count from an index date, and cohort.index is none")
+            raise ValueError("features.windows requires an index date, but cohort.index is none")
         if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
-            raise ValueError("features.windows must each be longer than cohort.gapDays")
+            raise ValueError("each of features.windows must be longer than cohort.gapDays")
         if self.features.demographics and self.data.tables.demographics is None:
-            raise ValueError("features.demographics names columns, and data.tables.demographics is not given")
+            raise ValueError("features.demographics requires data.tables.demographics")
         if self.final.features == "consensus" and self.validation.folds < 3:
-            raise ValueError("final.features: consensus needs validation.folds of 3 or more to be judged")
+            raise ValueError("final.features: consensus requires at least 3 validation.folds")
         against = {
             "consensus.minConfidence": self.consensus.min_confidence != Consensus().min_confidence,
             "selection.ranking: mlho-r": self.selection.ranking == "mlho-r",

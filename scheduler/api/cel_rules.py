@@ -1,6 +1,7 @@
-"""What the API server itself checks of a custom resource: rules in CEL, each with the place where it stands.
+"""CEL validation rules of the custom resources, each with the schema node it belongs to.
 
-They say before a run is accepted what the models would say after. A rule with ``oldSelf`` is asked on updates only.
+The API server evaluates them before it stores a resource. The models check the same conditions afterwards. A
+rule that uses ``oldSelf`` is evaluated on updates only.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,31 +10,31 @@ from typing import Any, Final
 
 from scheduler.api.resource import MIN_CPU, MIN_MEMORY
 
-# Evaluated at the root of the resource, where spec and status are both seen.
+# Evaluated at the root of the resource, because only there both spec and status are visible.
 _ACCEPTED: Final = (
     "has(oldSelf.status) && has(oldSelf.status.conditions) && "
     "oldSelf.status.conditions.exists(c, c.type == 'Accepted' && c.status == 'True')"
 )
 _UNIQUE: Final = "self.all(a, self.exists_one(b, b == a))"
 ROOT: Final = ""
-# As in mlho.spec.scoring, whose own check says the same after the fact (a test compares).
+# As in mlho.spec.scoring, which repeats the check (a test compares the two).
 RESERVED_FOLDERS: Final = ("bundle", "cancel", "execution", "leader", "quarantine")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """One validation rule.
 
     Attributes
     ----------
     at : str
-        Path of the schema node that it is asked of, such as ``spec.cohort``; empty is the resource.
+        Path of the schema node to which the rule belongs, such as ``spec.cohort``; empty for the resource.
     rule : str
-        CEL; true is well.
+        CEL expression, true for a valid resource.
     message : str
-        What the user reads when it is not.
+        Error message for an invalid resource.
     field : str
-        Path of the field to name, below ``at``; empty is the node itself.
+        Path of the field to report, relative to ``at``; empty for the node itself.
     """
 
     at: str
@@ -42,32 +43,36 @@ class Rule:
     field: str = ""
 
     def plain(self) -> dict[str, str]:
-        """As it stands in the schema."""
+        """Return the rule as an entry of ``x-kubernetes-validations``."""
         own = {"rule": self.rule, "message": self.message}
         return own | ({"fieldPath": f".{self.field}"} if self.field else {})
 
 
 def _unique(at: str) -> Rule:
     name = at.rsplit(".", 1)[-1]
-    return Rule(at, _UNIQUE, f"{name} names something twice")
+    return Rule(at, _UNIQUE, f"{name} must not contain duplicates")
 
 
 def _inside(at: str, *tables: str, optional: Iterable[str] = ()) -> list[Rule]:
-    """Each table is a path below ``data.uri`` and cannot climb out of it."""
+    """Return the rules that keep each table path inside ``data.uri``."""
     rules = []
     for table in (*tables, *optional):
         guard = f"!has(self.{table}) || " if table in optional else ""
         holds = f"!self.{table}.startsWith('/') && !self.{table}.split('/').exists(part, part == '..')"
         rules.append(
-            Rule(at, f"{guard}({holds})", f"{table} is a path below data.uri: no leading / and no .. in it")
+            Rule(
+                at,
+                f"{guard}({holds})",
+                f"{table} must be a path relative to data.uri, without a leading / and without ..",
+            )
         )
     return rules
 
 
 def _frozen(*parts: str, optional: Iterable[str] = ()) -> list[Rule]:
-    """Parts that stay as they are from the moment at which the run is accepted."""
+    """Return the rules that make parts immutable once the run is accepted."""
     equal = {part: f"self.spec.{part} == oldSelf.spec.{part}" for part in parts}
-    # CEL's optional types would say it shorter; their cost is estimated as unbounded.
+    # CEL's optional types would be shorter, but their estimated cost is unbounded.
     equal |= {
         part: (
             f"has(self.spec.{part}) == has(oldSelf.spec.{part}) && "
@@ -91,19 +96,19 @@ _COMMON: Final = (
     Rule(
         "spec",
         "oldSelf.desiredState != 'Cancelled' || self.desiredState == 'Cancelled'",
-        "a cancelled run stays cancelled; create another one, which goes on from what is committed",
+        "a cancelled run cannot be resumed; create a new resource, which reuses the committed results",
     ),
     Rule(
         "spec.data",
         "self.uri.startsWith('s3://')",
-        "data.uri must begin with s3:// in a cluster, such as s3://bucket/cohort/",
+        "data.uri must start with s3:// in a cluster, for example s3://bucket/cohort/",
     ),
     Rule("spec.data", "!self.uri.contains('..')", "data.uri must not contain .."),
     Rule("spec.workers", "self.min <= self.max", "workers.min must not be more than workers.max"),
     Rule(
         "spec.workers",
         "!has(self.priorityClass) || has(self.kueueQueue)",
-        "workers.priorityClass is Kueue's, and workers.kueueQueue is not given",
+        "workers.priorityClass requires workers.kueueQueue",
     ),
     Rule(
         "spec.workers.resources",
@@ -149,12 +154,12 @@ _TRAINING: Final = (
     Rule(
         "spec.cohort",
         "!has(self.index.none) || !has(self.lookBackDays)",
-        "lookBackDays counts from an index date, and index is none",
+        "lookBackDays requires an index date, but index is none",
     ),
     Rule(
         "spec.cohort",
         "!has(self.index.none) || self.gapDays == 0",
-        "gapDays counts from an index date, and index is none",
+        "gapDays requires an index date, but index is none",
     ),
     Rule(
         "spec.cohort",
@@ -167,12 +172,12 @@ _TRAINING: Final = (
     Rule(
         "spec.features.levelCuts",
         f"self.isSorted() && {_UNIQUE} && self.all(cut, cut >= 1)",
-        "levelCuts must rise from 1 or more, such as [1, 2, 3]",
+        "levelCuts must be increasing and at least 1, for example [1, 2, 3]",
     ),
     Rule(
         "spec.candidates",
         "self.all(a, self.exists_one(b, b.classifier == a.classifier))",
-        "candidates: each classifier once; widen its grid instead of naming it twice",
+        "candidates must not repeat a classifier; extend its grid instead",
     ),
     Rule(
         "spec",
@@ -182,32 +187,32 @@ _TRAINING: Final = (
     Rule(
         "spec",
         "self.final.classifier == 'best' || self.candidates.exists(c, c.classifier == self.final.classifier)",
-        "final.classifier must be best or a candidate",
+        "final.classifier must be best or one of the candidates",
     ),
     Rule(
         "spec",
         "self.features.windows.size() == 0 || !has(self.cohort.lookBackDays)",
-        "features.windows and cohort.lookBackDays both say the window; give one of them",
+        "features.windows and cohort.lookBackDays exclude each other; remove one of them",
     ),
     Rule(
         "spec",
         "self.features.windows.size() == 0 || !has(self.cohort.index.none)",
-        "features.windows count from an index date, and cohort.index is none",
+        "features.windows requires an index date, but cohort.index is none",
     ),
     Rule(
         "spec",
         "self.features.windows.all(days, days > self.cohort.gapDays)",
-        "features.windows must each be longer than cohort.gapDays",
+        "each of features.windows must be longer than cohort.gapDays",
     ),
     Rule(
         "spec",
         "self.features.demographics.size() == 0 || has(self.data.tables.demographics)",
-        "features.demographics names columns, and data.tables.demographics is not given",
+        "features.demographics requires data.tables.demographics",
     ),
     Rule(
         "spec",
         "self.final.features != 'consensus' || self.validation.folds >= 3",
-        "final.features: consensus needs validation.folds of 3 or more to be judged",
+        "final.features: consensus requires at least 3 validation.folds",
     ),
     Rule(
         "spec",
@@ -229,7 +234,7 @@ _SCORING: Final = (
     Rule(
         "spec",
         "!has(self.index.column) || has(self.data.tables.cohort)",
-        "index.column is a column of the cohort table, and data.tables.cohort is not given",
+        "index.column requires data.tables.cohort, the table that contains the column",
     ),
     Rule(
         "spec.bundle",
@@ -239,7 +244,7 @@ _SCORING: Final = (
     Rule(
         "spec.output",
         f"!(self.prefix in {sorted(RESERVED_FOLDERS)})",
-        "output.prefix is a name that a run keeps for its own files",
+        "output.prefix is reserved for the run's own files; choose another name",
     ),
     *_inside("spec.data.tables", "events", optional=("cohort", "demographics")),
     *_frozen("bundle", "index", "explain", "output"),
@@ -252,12 +257,12 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
 
 
 def add_rules(schema: dict[str, Any], rules: Iterable[Rule]) -> None:
-    """Put each rule on its node of a rendered schema.
+    """Add each rule to its node of a rendered schema.
 
     Raises
     ------
     KeyError
-        The schema has no such node: the models and the rules have parted.
+        The schema has no such node, so that the rules do not match the models.
     """
     for rule in rules:
         node = schema

@@ -1,7 +1,7 @@
-"""The only door to the Kubernetes API: plain objects in, plain objects out, and errors of our own.
+"""Client of the Kubernetes API: the only module that uses the ``kubernetes`` package.
 
-Credentials, certificates and addresses are the ``kubernetes`` package's work. Every request has a time limit on this side,
-also a watch: one whose connection has died in silence would wait for ever.
+Objects are plain dicts, and errors are our own classes. Each request has a client-side timeout. Without it, a
+watch whose connection was dropped silently would block for ever.
 """
 
 import json
@@ -21,9 +21,9 @@ from mlho.errors import MlhoError
 from scheduler.api.resource import GROUP, VERSION
 
 FIELD_MANAGER: Final = "mlho-scheduler"
-WATCH_SECONDS: Final = 50  # then the server ends a watch, and all is listed again
+WATCH_SECONDS: Final = 50  # then the server ends the watch, and the client lists again
 _SILENCE_SECONDS: Final = WATCH_SECONDS + 10
-_REQUEST_SECONDS: Final = (3.0, 10.0)  # to connect, and between two pieces of an answer
+_REQUEST_SECONDS: Final = (3.0, 10.0)  # connect timeout and read timeout
 _POOL: Final = 32
 _LIST_LIMIT: Final = 250
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -32,7 +32,7 @@ _APPLY: Final = "application/apply-patch+yaml"
 
 
 class ClusterError(MlhoError):
-    """The Kubernetes API refused: do what its answer says."""
+    """The Kubernetes API rejected a request: follow the advice in its response."""
 
     exit_code: ClassVar[int] = 5
 
@@ -41,26 +41,26 @@ class ClusterError(MlhoError):
         self.status = status
 
 
-class NotFound(ClusterError):  # noqa: N818 - says what is the case
-    """There is no such object, or no such kind."""
+class NotFound(ClusterError):  # noqa: N818 - states the condition
+    """The object or its kind does not exist."""
 
 
-class Conflict(ClusterError):  # noqa: N818 - says what is the case
-    """The object is there already, or is another one than was thought."""
+class Conflict(ClusterError):  # noqa: N818 - states the condition
+    """The object already exists, or has changed since it was read."""
 
 
-class Expired(ClusterError):  # noqa: N818 - says what is the case
-    """What was watched from is too old: list again."""
+class Expired(ClusterError):  # noqa: N818 - states the condition
+    """The resource version of a watch is too old: list again."""
 
 
-class ClusterUnavailable(ClusterError):  # noqa: N818 - says what is the case
-    """Try again; the API server did not answer, or is overloaded."""
+class ClusterUnavailable(ClusterError):  # noqa: N818 - states the condition
+    """The API server did not answer or is overloaded: try again."""
 
     retryable: ClassVar[bool] = True
 
 
 class Kind(Enum):
-    """Kinds of objects that we deal with: the path of their API group, and their plural."""
+    """Kinds of objects in use: the path of the API group, and the plural."""
 
     TRAINING_RUN = (f"/apis/{GROUP}/{VERSION}", "trainingruns")
     SCORING_RUN = (f"/apis/{GROUP}/{VERSION}", "scoringruns")
@@ -71,7 +71,7 @@ class Kind(Enum):
     WORKLOAD = ("/apis/kueue.x-k8s.io/v1beta1", "workloads")
 
     def path(self, namespace: str, name: str = "", part: str = "") -> str:
-        """Where an object is, or all of a namespace; an empty namespace stands for all."""
+        """Return the path of an object, or of a collection without a name. An empty namespace stands for all namespaces."""
         group, plural = self.value
         place = f"/namespaces/{quote(namespace)}" if namespace else ""
         return "/".join(filter(None, (f"{group}{place}/{plural}", quote(name), part)))
@@ -82,55 +82,63 @@ RUN_KINDS: Final[Mapping[str, Kind]] = {"TrainingRun": Kind.TRAINING_RUN, "Scori
 
 @dataclass(frozen=True)
 class Listed:
-    """A list, and the version from which to watch."""
+    """A list, and the resource version from which to watch."""
 
     items: tuple[dict[str, Any], ...]
     version: str
 
 
 class Cluster:
-    """One cluster, with the rights of whoever the configuration says. Safe to use from several threads."""
+    """A client for one cluster, with the rights of its configuration. Thread-safe."""
 
     def __init__(self, configuration: Configuration, *, namespace: str) -> None:
         configuration.connection_pool_maxsize = _POOL
         self._api = ApiClient(configuration)
         self.namespace = namespace
-        """The namespace that the configuration says."""
+        """Default namespace of the configuration."""
 
     @classmethod
     def of_pod(cls) -> Self:
-        """The cluster that this process runs in, by its service account."""
+        """Connect to the cluster of this pod with its service account."""
         configuration = Configuration()
         try:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
             namespace = _NAMESPACE_FILE.read_text(encoding="ascii").strip()
         except (config.ConfigException, OSError) as error:
             raise ClusterError(
-                "not in a pod with a service account's token. Outside of a cluster give --kubeconfig."
+                "this process has no service account token. Outside a cluster, use --kubeconfig."
             ) from error
         return cls(configuration, namespace=namespace)
 
     @classmethod
     def of_user(cls, *, context: str | None = None, path: str | None = None) -> Self:
-        """The cluster of a context of the user's kubeconfig: the current one, unless named."""
+        """Connect to the cluster of a kubeconfig context, by default the current one."""
         configuration = Configuration()
         try:
             config.load_kube_config(path, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
             contexts, current = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]  # theirs
         except (config.ConfigException, OSError) as error:
-            named = f"has no context {context[:100]!r}" if context else "is missing or names none"
+            problem = (
+                f"has no context {context[:100]!r}" if context else "is missing or has no current context"
+            )
             raise ClusterError(
-                f"no cluster: the kubeconfig {named}. Set KUBECONFIG, or give --context."
+                f"no cluster: the kubeconfig {problem}. Set KUBECONFIG or use --context."
             ) from error
         chosen = next((own for own in contexts if own["name"] == context), current)
         return cls(configuration, namespace=chosen["context"].get("namespace", "default"))
 
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
-        """One object; ``NotFound`` if it is not there."""
+        """Return one object.
+
+        Raises
+        ------
+        NotFound
+            It does not exist.
+        """
         return self._ask("GET", kind.path(namespace, name))
 
     def list(self, kind: Kind, namespace: str, *, selector: str = "", fields: str = "") -> Listed:
-        """All objects of a namespace that selectors of labels and of fields choose, and the version of the list."""
+        """List the objects of a namespace that match the label and field selectors."""
         query = {"limit": str(_LIST_LIMIT), "labelSelector": selector, "fieldSelector": fields}
         query = {name: value for name, value in query.items() if value}
         items: list[dict[str, Any]] = []
@@ -145,14 +153,16 @@ class Cluster:
     def watch(
         self, kind: Kind, namespace: str, version: str, *, selector: str = ""
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Changes from a version on: ADDED, MODIFIED or DELETED, and the object. It ends after a minute, and is to be begun again.
+        """Yield changes since a resource version as (ADDED, MODIFIED or DELETED, object).
+
+        The server ends a watch after ``WATCH_SECONDS``. List and watch again then.
 
         Raises
         ------
         Expired
-            The version is too old.
+            The resource version is too old.
         ClusterUnavailable
-            The connection broke, or was silent for too long.
+            The connection broke, or no data arrived in time.
         """
         query = {
             "watch": "true",
@@ -179,16 +189,16 @@ class Cluster:
             answer.response.close()
 
     def create(self, kind: Kind, obj: Mapping[str, Any]) -> dict[str, Any]:
-        """Create an object; ``Conflict`` if one of its name is there."""
+        """Create an object. Raise ``Conflict`` if the name exists."""
         return self._ask("POST", kind.path(obj["metadata"]["namespace"]), body=dict(obj))
 
     def replace(self, kind: Kind, obj: Mapping[str, Any]) -> dict[str, Any]:
-        """Write an object whole; ``Conflict`` if somebody else has written it since it was read."""
+        """Replace an object. Raise ``Conflict`` if it has changed since it was read."""
         metadata = obj["metadata"]
         return self._ask("PUT", kind.path(metadata["namespace"], metadata["name"]), body=dict(obj))
 
     def apply(self, kind: Kind, obj: Mapping[str, Any], *, part: str = "") -> dict[str, Any]:
-        """Server-side apply under our one field manager: what we said before and say no longer goes."""
+        """Apply an object on the server side as ``FIELD_MANAGER``. Fields that were applied before and are now absent are removed."""
         metadata = obj["metadata"]
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = kind.path(metadata["namespace"], metadata["name"], part)
@@ -201,9 +211,9 @@ class Cluster:
     def delete(
         self, kind: Kind, namespace: str, name: str, *, found: Mapping[str, Any] | None = None
     ) -> None:
-        """Delete an object and, afterwards, what it owns; one that is gone is no error.
+        """Delete an object and its dependents in the background. A missing object is no error.
 
-        With ``found``, the object as it was read: ``Conflict`` if it is another by now, or has changed.
+        With ``found``, the object as it was read: raise ``Conflict`` if it was replaced or has changed.
         """
         body: dict[str, Any] = {
             "kind": "DeleteOptions",
@@ -219,7 +229,7 @@ class Cluster:
             return
 
     def log_of(self, namespace: str, pod: str, *, lines: int) -> str:
-        """The last lines that a pod wrote."""
+        """Return the last lines of a pod's log."""
         answer = self._send("GET", Kind.POD.path(namespace, pod, "log"), {"tailLines": str(lines)})
         return bytes(answer.read() or b"").decode(errors="replace")
 
@@ -282,10 +292,10 @@ def _refusal(status: int, message: str) -> ClusterError:
         429: ClusterUnavailable,
     }
     kind = kinds.get(status, ClusterUnavailable if status >= 500 else ClusterError)
-    return kind(f"Kubernetes: {message or 'refused'} (status {status}).", status=status)
+    return kind(f"Kubernetes: {message or 'request rejected'} (status {status}).", status=status)
 
 
 def _unavailable(error: BaseException) -> ClusterUnavailable:
     return ClusterUnavailable(
-        f"Kubernetes: the API server does not answer ({type(error).__name__}). Check that it can be reached."
+        f"Kubernetes: the API server does not answer ({type(error).__name__}). Check that it is reachable."
     )

@@ -1,6 +1,7 @@
-"""What the operator of a cluster decides for all runs: a YAML file that the chart writes and the scheduler reads at start.
+"""Configuration of the scheduler in a cluster: a YAML file that the chart writes and the scheduler reads at startup.
 
-Secrets are named here and never held: their values reach pods from Kubernetes Secrets of the pod's own namespace.
+It names Secrets, and does not contain their values. Pods get the values from Kubernetes Secrets in their own
+namespace.
 """
 
 from pathlib import Path
@@ -28,34 +29,34 @@ RESTRICTED_CONTAINER: Final[dict[str, JsonValue]] = {
 
 
 class SecretKey(SpecPart):
-    """One entry of a Kubernetes Secret."""
+    """A key of a Kubernetes Secret."""
 
     name: str
-    """The Secret."""
+    """Name of the Secret."""
     key: str
-    """The entry."""
+    """Key in the Secret."""
     optional: bool = False
-    """The pod starts without it."""
+    """Start the pod even if the key does not exist."""
 
 
 class Variable(SpecPart):
-    """One variable of a worker's environment: exactly one of value and secret."""
+    """An environment variable of a worker, with exactly one of value and secret."""
 
     name: str
     """Name of the variable."""
     value: str | None = None
     """Its value."""
     secret: SecretKey | None = None
-    """Where its value is."""
+    """Secret key with its value."""
 
     @model_validator(mode="after")
-    def _say_one(self) -> Self:
+    def _has_one_source(self) -> Self:
         if (self.value is None) == (self.secret is None):
             raise ValueError(f"variable {self.name}: give either value or secret")
         return self
 
     def plain(self) -> dict[str, Any]:
-        """As a container's ``env`` has it."""
+        """Return the entry of a container's ``env``."""
         if self.secret is None:
             return {"name": self.name, "value": self.value}
         reference: dict[str, Any] = {"name": self.secret.name, "key": self.secret.key}
@@ -65,70 +66,71 @@ class Variable(SpecPart):
 
 
 class WorkerTemplate(SpecPart):
-    """What every worker pod has, whatever the run."""
+    """Properties that all worker pods share."""
 
     image: str
-    """Image of the workers, best by digest."""
+    """Image of the workers, preferably by digest."""
     image_pull_policy: str = "IfNotPresent"
-    """When the node fetches it."""
+    """When the node pulls the image."""
     image_pull_secrets: tuple[str, ...] = ()
-    """Secrets of the registry, in the run's namespace."""
+    """Pull Secrets of the registry, in the namespace of the run."""
     service_account: str = "default"
-    """Service account of the pods, in the run's namespace. It needs no right in Kubernetes; clouds give it access to
-    object storage."""
+    """Service account of the pods, in the namespace of the run. It needs no rights in Kubernetes; cloud providers
+    use it to grant access to object storage.
+    """
     instance: str = "mlho"
     """Name of the release: value of the label ``app.kubernetes.io/instance``."""
     environment: tuple[Variable, ...] = ()
-    """Store, broker, signing key and what object storage needs."""
+    """Environment variables: store, broker, signing key, and settings of the object storage."""
     ca_config_map: str | None = None
-    """ConfigMap whose entry ``ca.crt`` holds the certificates to trust, mounted at ``/etc/mlho/ca``."""
+    """ConfigMap whose key ``ca.crt`` contains the trusted certificates, mounted at ``/etc/mlho/ca``."""
     redis_ca_config_map: str | None = None
     """The same for Redis, mounted at ``/etc/mlho/redis-ca``."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """More labels of Kubernetes Job and pods."""
+    """Additional labels of Kubernetes Job and pods."""
     annotations: dict[str, str] = Field(default_factory=dict)
-    """More annotations of the pods."""
+    """Additional annotations of the pods."""
     node_selector: dict[str, str] = Field(default_factory=dict)
-    """Labels that a node must have."""
+    """Required labels of the node."""
     tolerations: tuple[dict[str, Any], ...] = ()
     """As in a pod's spec."""
     affinity: dict[str, Any] = Field(default_factory=dict)
     """As in a pod's spec."""
     priority_class_name: str | None = None
-    """Kubernetes' own priority of the pods; Kueue's is the run's ``workers.priorityClass``."""
+    """PriorityClass of the pods. Kueue's priority is ``workers.priorityClass`` of the run."""
     pod_security_context: dict[str, JsonValue] = Field(default_factory=lambda: dict(RESTRICTED_POD))
-    """As in a pod's spec; empty leaves it to the cluster."""
+    """As in a pod's spec; empty for the cluster's defaults."""
     container_security_context: dict[str, JsonValue] = Field(
         default_factory=lambda: dict(RESTRICTED_CONTAINER)
     )
-    """As in a container's spec; empty leaves it to the cluster."""
+    """As in a container's spec; empty for the cluster's defaults."""
     extra_volumes: tuple[dict[str, JsonValue], ...] = ()
-    """More volumes, as in a pod's spec."""
+    """Additional volumes, as in a pod's spec."""
     extra_volume_mounts: tuple[dict[str, JsonValue], ...] = ()
-    """Where the container has them, as in its spec."""
+    """Their mounts, as in a container's spec."""
     metrics_port: Annotated[int, Field(ge=1024, le=65535)] = 9100
-    """Where a worker answers Prometheus."""
+    """Port of the worker's Prometheus metrics."""
 
 
 class ClusterConfig(SpecPart):
-    """The scheduler's configuration in a cluster."""
+    """Configuration of the scheduler in a cluster."""
 
     watch_namespaces: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Namespaces whose runs are carried out; empty text stands for all, which needs a ClusterRole."""
+    """Namespaces whose runs the scheduler carries out; an empty string stands for all namespaces, which requires a ClusterRole."""
     namespace: str
-    """The scheduler's own namespace, where its Lease is."""
+    """Namespace of the scheduler and of its Lease."""
     lease_name: str = "mlho-scheduler"
-    """The Lease that its replicas compete for."""
+    """Lease for the leader election of the replicas."""
     store: str
-    """Where the artifacts are: ``s3://bucket/prefix``."""
+    """Address of the artifacts: ``s3://bucket/prefix``."""
     prefixes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Addresses that the runs of a namespace may read, by namespace; without any, all that the credentials reach."""
+    """Addresses that runs may read, by namespace. Without any entry, runs may read everything that the credentials allow."""
     kueue_enabled: bool = False
-    """Read Kueue's Workloads of the runs, for the reason of waiting."""
+    """Watch Kueue's Workloads to report why a run waits."""
     secrets_folder: Path | None = None
-    """Where the Secrets of scheduler and workers are mounted, to see when they are replaced; without it nobody looks."""
+    """Mount point of the Secrets of scheduler and workers, to detect rotation; without it, rotation is not detected."""
     worker: WorkerTemplate
-    """What every worker pod has."""
+    """Properties that all worker pods share."""
 
 
 def load_cluster_config(path: Path) -> ClusterConfig:
@@ -137,7 +139,7 @@ def load_cluster_config(path: Path) -> ClusterConfig:
     Raises
     ------
     SpecError
-        It is missing, or no valid configuration; the message names each field.
+        The file is missing or invalid; the message names each field.
     """
     try:
         return ClusterConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))

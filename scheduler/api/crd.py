@@ -1,7 +1,7 @@
-"""The CustomResourceDefinitions, rendered from the models: one source for file, schema and documentation.
+"""Render the CustomResourceDefinitions from the models, the single source of schema and documentation.
 
-A structural schema is narrower than what pydantic writes: no references, no unions, no nulls, and a bound on every text
-and list, without which the API server refuses rules over them.
+A structural schema supports less than pydantic's JSON Schema: no references, no unions and no nulls. Each
+string and list needs a maximum length, otherwise the API server rejects validation rules on it.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ _DESIRED_STATE: Final = {
     "enum": [own.value for own in DesiredState],
     "default": DesiredState.RUNNING.value,
     "description": (
-        "What you want of the run. Running: carry it out. Suspended: start nothing and keep no workers; Running goes on "
-        "from there. Cancelled: stop for good; a new resource of the same specification goes on from what is committed."
+        "Desired state of the run. Running: carry it out. Suspended: start no tasks and keep no workers; Running resumes it. "
+        "Cancelled: stop it permanently; a new resource with the same specification reuses the committed results."
     ),
 }
 
@@ -53,7 +53,7 @@ class Kind:
 
 
 def kinds() -> tuple[Kind, ...]:
-    """The kinds that there are."""
+    """Return all kinds of custom resources."""
     training = "A training run: from events to a tested model and a report."
     scoring = "A scoring run: a bundle's calibrated probabilities for the patients of some tables."
     return (
@@ -63,7 +63,7 @@ def kinds() -> tuple[Kind, ...]:
 
 
 def render_crds() -> str:
-    """All CRDs as YAML: the content of ``k8s/crd.yaml``."""
+    """Return all CRDs as YAML, the content of ``k8s/crd.yaml``."""
     documents = [
         yaml.safe_dump(crd(kind), sort_keys=False, width=100, allow_unicode=True) for kind in kinds()
     ]
@@ -71,7 +71,7 @@ def render_crds() -> str:
 
 
 def crd(kind: Kind) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind, as plain data."""
+    """Return the CustomResourceDefinition of a kind as plain data."""
     version = {
         "name": VERSION,
         "served": True,
@@ -105,19 +105,19 @@ def crd(kind: Kind) -> dict[str, Any]:
 
 
 def resource_schema(kind: Kind) -> dict[str, Any]:
-    """The structural schema of a kind, with its rules."""
+    """Return the structural schema of a kind, with its rules."""
     spec = structural(kind.spec)
     spec["properties"]["desiredState"] = dict(_DESIRED_STATE)
     ttl = structural(ClusterParts)["properties"]["ttlSecondsAfterFinished"]
     spec["properties"]["ttlSecondsAfterFinished"] = ttl
     workers = structural(WorkersSpec)
     spec["properties"]["workers"] = {**workers, "default": full_default(workers)}
-    # A folder of the scheduler's own pod is nobody's data: in a cluster the address must be said.
+    # In a cluster the address is required: a folder in the scheduler's pod cannot hold a user's data.
     data = spec["properties"]["data"]
     data["properties"]["uri"].pop("default", None)
     data["required"] = sorted({*data.get("required", ()), "uri"})
     data["properties"]["uri"]["description"] = (
-        "Where the tables are: s3://bucket/prefix/. No part of the run id."
+        "Location of the tables: s3://bucket/prefix/. Not part of the run id."
     )
     schema = {
         "type": "object",
@@ -136,40 +136,40 @@ def resource_schema(kind: Kind) -> dict[str, Any]:
 
 
 def structural(model: type[BaseModel], *, defaults: bool = True) -> dict[str, Any]:
-    """The structural schema of a model.
+    """Return the structural schema of a model.
 
     Parameters
     ----------
     model : type of BaseModel
     defaults : bool
-        Keep defaults. A status has none: what is not written is not there.
+        Keep defaults. A status has none, because its absent fields have no value.
     """
     rendered = model.model_json_schema(by_alias=True)
     return _Renderer(rendered.get("$defs", {}), defaults=defaults).node(rendered)
 
 
 def full_default(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults of a node's fields: the API server asks the rules of a default before it fills in what is below."""
+    """Return the defaults of a node's fields. The API server validates a default before it fills in nested defaults."""
     properties = node["properties"].items()
     return {name: field["default"] for name, field in properties if "default" in field}
 
 
 class _Renderer:
-    """Turns JSON Schema as pydantic writes it into the subset that Kubernetes takes."""
+    """Converts pydantic's JSON Schema into the subset that Kubernetes supports."""
 
     def __init__(self, definitions: Mapping[str, Any], *, defaults: bool) -> None:
         self._definitions = definitions
         self._defaults = defaults
 
     def node(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """One node, and all below it."""
+        """Convert a node and its descendants."""
         plain = self._resolved(_merged_union(self._resolved(found)))
         own: dict[str, Any] = {name: plain[name] for name in _KEPT if name in plain}
         if "const" in plain:
             own["enum"] = [plain["const"]]
         _bound_numbers(own, plain)
         if own.get("x-kubernetes-int-or-string"):
-            # The pattern still holds for texts; a number is taken as it is.
+            # The pattern applies to strings only.
             for name in ("type", "maxLength", "minLength"):
                 own.pop(name, None)
         elif own.get("type") == "object":
@@ -187,7 +187,7 @@ class _Renderer:
         return own
 
     def _resolved(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """The node with its reference put in its place; what stands beside the reference wins."""
+        """Return the node with its reference resolved. Keys beside the reference take precedence."""
         if "$ref" not in found:
             return dict(found)
         beside = {name: value for name, value in found.items() if name != "$ref"}
@@ -215,7 +215,7 @@ class _Renderer:
 
 
 def _merged_union(plain: dict[str, Any]) -> dict[str, Any]:
-    """A union as one node: of a type and null, the type; of enumerations, one of all; of numbers, number."""
+    """Return a union as one node: for a nullable type the type, for enumerations one with all values, for numbers ``number``."""
     branches = [own for own in plain.pop("anyOf", ()) if own.get("type") != "null"]
     if not branches:
         return plain
@@ -228,12 +228,12 @@ def _merged_union(plain: dict[str, Any]) -> dict[str, Any]:
         return {"type": "string", "enum": list(dict.fromkeys(values)), **plain}
     types = {own.get("type") for own in branches}
     if types <= {"integer", "number", "string", "boolean"} and "number" in types:
-        return {"type": "number", **plain}  # a grid: every setting that there is, is a number
+        return {"type": "number", **plain}  # of a grid, whose settings are all numbers
     raise TypeError(f"no structural schema for a union of {sorted(map(str, types))}")
 
 
 def _bound_numbers(own: dict[str, Any], plain: Mapping[str, Any]) -> None:
-    """Exclusive bounds as OpenAPI 3.0 has them, and no bound that a double cannot hold."""
+    """Convert exclusive bounds to OpenAPI 3.0, and drop bounds that a double cannot represent."""
     for bound, name in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if name in plain:
             own[bound] = plain[name]
@@ -250,7 +250,7 @@ def _one_line(text: str) -> str:
 
 
 def _columns(kind: Kind) -> list[dict[str, Any]]:
-    """What ``kubectl get`` shows; the last two with ``-o wide``."""
+    """Return the printer columns of ``kubectl get``; the last two are shown with ``-o wide``."""
     columns = [
         ("Phase", "string", ".status.phase", 0),
         ("Stage", "string", ".status.stage", 0),

@@ -1,30 +1,30 @@
-"""Names of Kubernetes objects: valid, short enough, and free of collisions.
+"""Names of Kubernetes objects: valid, short enough, and unique.
 
-A Kubernetes Job's name becomes a label's value (63 characters) and the beginning of its pods' names (six more), and the
-name of a run may be as long and hold dots. So a name is made of a readable beginning, eight digits of the run's uid,
-which no other run has, and what distinguishes it from its siblings.
+A Kubernetes Job's name becomes a label value (63 characters) and a prefix of its pods' names (six more
+characters). The name of a run may have the same length and contain dots. Names are therefore built from a
+readable prefix, eight characters of the resource's uid, and a suffix that distinguishes objects of one run.
 """
 
 import datetime as dt
 import re
 from typing import Final
 
-MAX_NAME: Final = 52  # what Kubernetes itself keeps to where it adds to a name
+MAX_NAME: Final = 52  # the limit of Kubernetes for names to which it adds a suffix, as of CronJobs
 MAX_LABEL: Final = 63
 _UID_DIGITS: Final = 8
 
 
 def worker_job_name(run: str, uid: str, generation: int) -> str:
-    """Name of the Kubernetes Job of a run's workers.
+    """Return the name of the Kubernetes Job of a run's workers.
 
     Parameters
     ----------
     run : str
         Name of the custom resource.
     uid : str
-        Its uid.
+        Uid of the custom resource.
     generation : int
-        Number of the Job among those of the run, from 1.
+        Number of the Job within the run, starting with 1.
 
     Examples
     --------
@@ -36,12 +36,12 @@ def worker_job_name(run: str, uid: str, generation: int) -> str:
 
 
 def lease_name(release: str) -> str:
-    """Name of the Lease that the scheduler's replicas compete for."""
+    """Return the name of the Lease for the leader election of the scheduler's replicas."""
     return dns_label(release, MAX_NAME - len("-scheduler")) + "-scheduler"
 
 
 def nightly_name(prefix: str, day: dt.date) -> str:
-    """Name of the run that belongs to a day: made twice, it is the same run.
+    """Return the name of the run of a day. The same day gives the same name.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def nightly_name(prefix: str, day: dt.date) -> str:
 
 
 def dns_label(text: str, length: int = MAX_LABEL) -> str:
-    """A text as a DNS label: lower-case letters, digits and ``-``, beginning with a letter, ending with neither ``-``.
+    """Return a text as a DNS label: lower-case letters, digits and ``-``, starting with a letter and not ending with ``-``.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def dns_label(text: str, length: int = MAX_LABEL) -> str:
 
 
 def label_value(text: str) -> str:
-    """A text as the value of a label: at most 63 letters, digits, ``-``, ``_`` and ``.``, and well begun and ended."""
+    """Return a text as a label value: at most 63 letters, digits, ``-``, ``_`` and ``.``, starting and ending with a letter or digit."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:MAX_LABEL]
     return plain.strip("-_.")
 
@@ -74,5 +74,5 @@ def label_value(text: str) -> str:
 def _digits(uid: str) -> str:
     digits = re.sub(r"[^a-z0-9]", "", uid.lower())[:_UID_DIGITS]
     if not digits:
-        raise ValueError("a run without uid: only an object that the API server holds has workers")
+        raise ValueError("a run without uid: only a stored custom resource can have workers")
     return digits

@@ -1,7 +1,8 @@
-"""Kubernetes objects of a run as plain data: what is asked of the cluster can be read and compared whole.
+"""Kubernetes objects of a run as plain data, so that tests can compare whole objects.
 
-A run's workers are Kubernetes Jobs in generations. Each is a work-queue Job: pods that take tasks from the run's queue
-and end when it is drained. More work, or a worker that ran out of memory, makes another generation; none is ever resized.
+The workers of a run are Kubernetes Jobs in generations. Each is a work-queue Job: its pods take tasks from
+the run's queue and exit when the queue is drained. For more tasks, or after a worker ran out of memory, the
+scheduler creates another generation. No Job is ever resized.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from scheduler.api.placement import plain
 from scheduler.api.resource import WorkersSpec, as_number
 
 CONTAINER: Final = "worker"
-EX_CONFIG: Final = 78  # the worker's exit code for a wrong configuration: trying again cannot help
+EX_CONFIG: Final = 78  # the worker's exit code for an invalid configuration, which a retry cannot fix
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
 RUN_LABEL: Final = "mlho.io/run"
@@ -28,9 +29,9 @@ CACHE_FOLDER: Final = "/var/cache/mlho"
 CA_FOLDER: Final = "/etc/mlho/ca"
 REDIS_CA_FOLDER: Final = "/etc/mlho/redis-ca"
 _MEBI: Final = 2**20
-_CACHE_SHARE: Final = 0.8  # of the volume: the rest is room for what is being fetched
-_MEMORY_TIERS: Final = 4  # without maxMemory: twice doubled
-_BEGIN_SECONDS: Final = 300  # images come late, and Redis may
+_CACHE_SHARE: Final = 0.8  # of the volume; the rest is for downloads in progress
+_MEMORY_TIERS: Final = 4  # without maxMemory, memory is doubled twice
+_BEGIN_SECONDS: Final = 300  # for Redis to become ready
 _PROBE_SECONDS: Final = 60
 
 
@@ -41,17 +42,17 @@ class Workers:
     Attributes
     ----------
     kind, name, namespace, uid : str
-        The custom resource that owns them.
+        The owning custom resource.
     run_id, execution : str
-        What they serve.
+        The run and the execution whose tasks they take.
     generation : int
-        From 1.
+        Number of the generation, starting with 1.
     parallelism : int
-        Pods.
+        Number of pods.
     memory : str
-        Of each pod; :func:`next_memory` after one ran out of it.
+        Memory of each pod. It becomes :func:`next_memory` after one ran out of memory.
     spec : WorkersSpec
-        What the run asks for.
+        Section ``workers`` of the run's specification.
     """
 
     kind: str
@@ -67,25 +68,25 @@ class Workers:
 
     @property
     def job_name(self) -> str:
-        """Name of the Kubernetes Job."""
+        """Return the name of the Kubernetes Job."""
         return worker_job_name(self.name, self.uid, self.generation)
 
 
 def worker_job(workers: Workers, template: WorkerTemplate, *, secrets: str = "") -> dict[str, Any]:
-    """The Kubernetes Job of one generation of workers.
+    """Return the Kubernetes Job of one generation of workers.
 
     Parameters
     ----------
     workers : Workers
     template : WorkerTemplate
-        What the operator decided.
+        Configuration of the installation.
     secrets : str
-        Checksum of the Secrets that the pods are started with; empty if nobody looks.
+        Checksum of the pods' Secrets; empty if rotation is not detected.
 
     Returns
     -------
     dict
-        A ``batch/v1`` Job, for server-side apply. It is not made suspended: where Kueue is, its webhook does that.
+        A ``batch/v1`` Job for server-side apply. It is not suspended; Kueue's webhook suspends it where Kueue is installed.
     """
     labels = _labels(workers, template)
     metadata = {
@@ -97,7 +98,7 @@ def worker_job(workers: Workers, template: WorkerTemplate, *, secrets: str = "")
     }
     spec = {
         "parallelism": workers.parallelism,
-        # Lost pods are replaced after 10 s, 20 s, 40 s …; the scheduler counts attempts itself, and looks earlier.
+        # Kubernetes replaces lost pods after 10 s, 20 s, 40 s …; the scheduler counts attempts itself and reacts earlier.
         "backoffLimit": max(6, 3 * workers.parallelism),
         "activeDeadlineSeconds": workers.spec.deadline_seconds,
         "ttlSecondsAfterFinished": workers.spec.ttl_seconds,
@@ -112,7 +113,10 @@ def worker_job(workers: Workers, template: WorkerTemplate, *, secrets: str = "")
 
 
 def next_memory(spec: WorkersSpec, memory: str) -> str | None:
-    """Memory of the next generation after a worker ran out of it: twice as much, up to the run's most; None at the most."""
+    """Return the memory for the generation after a worker ran out of memory: twice as much, up to the run's maximum.
+
+    ``None`` if the maximum is already reached.
+    """
     most = spec.resources.max_memory
     limit = as_number(most) if most else _MEMORY_TIERS * as_number(spec.resources.memory)
     wanted = min(2 * as_number(memory), limit)
@@ -120,12 +124,12 @@ def next_memory(spec: WorkersSpec, memory: str) -> str | None:
 
 
 def slots(spec: WorkersSpec) -> int:
-    """Tasks that one pod runs at a time: one for each whole core, and at least one."""
+    """Return the number of tasks that one pod runs at a time: one for each whole core, and at least one."""
     return max(1, int(as_number(spec.resources.cpu)))
 
 
 def run_selector(uid: str) -> str:
-    """Label selector of all that the scheduler made for a run."""
+    """Return the label selector of all objects that the scheduler created for a run."""
     return f"{RUN_LABEL}={label_value(uid)}"
 
 
@@ -143,7 +147,7 @@ def _labels(workers: Workers, template: WorkerTemplate) -> dict[str, str]:
 
 
 def _kueue_labels(spec: WorkersSpec) -> dict[str, str]:
-    """Kueue's labels belong on the Job: it does not know our custom resources."""
+    """Return Kueue's labels for the Job. Kueue does not know our custom resources."""
     if spec.kueue_queue is None:
         return {}
     labels = {QUEUE_LABEL: spec.kueue_queue}
@@ -170,7 +174,11 @@ def _owner(workers: Workers) -> dict[str, Any]:
 
 
 def _failure_rules() -> list[dict[str, Any]]:
-    """Preemption, drain and eviction are nobody's fault; a wrong configuration fails at once; the rest is counted."""
+    """Return the pod failure policy.
+
+    Disruptions such as preemption, drain and eviction do not count. An invalid configuration fails the Job at
+    once. Other failures count towards the backoff limit.
+    """
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
@@ -184,7 +192,7 @@ def _pod(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": template.service_account,
-        # A worker asks nothing of Kubernetes, so that it holds no token.
+        # A worker does not use the Kubernetes API and needs no token.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": workers.spec.drain_seconds,
@@ -230,11 +238,11 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
         "env": _environment(spec, template),
         "ports": [{"name": "metrics", "containerPort": template.metrics_port, "protocol": "TCP"}],
         "resources": _resources(spec, workers.memory),
-        # Until the run has begun and Redis answers there is no sign of life; afterwards one every five seconds.
+        # The worker touches the file every five seconds once the run has started and Redis answers.
         "startupProbe": {
-            # It waits itself: a probe that fails is an Event, and a start that takes its time is no failure.
+            # The command waits, because each failed probe creates an Event, and a slow start is not a failure.
             "exec": {"command": ["sh", "-c", f"until test -e {LIVENESS_FILE}; do sleep 1; done"]},
-            "periodSeconds": 1,  # WORKERS in `kubectl get` counts what is ready
+            "periodSeconds": 1,  # keeps the column WORKERS of `kubectl get` current
             "timeoutSeconds": _PROBE_SECONDS,
             "failureThreshold": 2 * _BEGIN_SECONDS // _PROBE_SECONDS,
         },
@@ -251,7 +259,7 @@ def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
 
 
 def _resources(spec: WorkersSpec, memory: str) -> dict[str, dict[str, str]]:
-    """Requests and limits. No limit of the processor unless asked for: a throttled worker misses its heartbeats."""
+    """Return requests and limits. There is no CPU limit unless requested: a throttled worker misses heartbeats."""
     own = spec.resources
     requests = {"cpu": own.cpu, "memory": memory, "ephemeral-storage": own.ephemeral_storage}
     limits = {"cpu": own.limits.cpu, "memory": memory, "ephemeral-storage": own.limits.ephemeral_storage}

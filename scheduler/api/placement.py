@@ -1,4 +1,4 @@
-"""On which nodes a run's workers may be: tolerations and affinity as Kubernetes defines them, typed, so that a mistake is named.
+"""Placement of a run's workers on nodes: tolerations and affinity as in Kubernetes, typed, so that errors name the field.
 
 The chart's schema is rendered from the same models.
 """
@@ -19,14 +19,14 @@ Weight = Annotated[int, Field(ge=1, le=100)]
 
 
 class TolerationOperator(StrEnum):
-    """How a toleration compares."""
+    """Operator of a toleration."""
 
     EXISTS = "Exists"
     EQUAL = "Equal"
 
 
 class TaintEffect(StrEnum):
-    """What a taint does to pods without a toleration."""
+    """Effect of a taint on pods without a matching toleration."""
 
     NO_SCHEDULE = "NoSchedule"
     PREFER_NO_SCHEDULE = "PreferNoSchedule"
@@ -34,22 +34,22 @@ class TaintEffect(StrEnum):
 
 
 class Toleration(SpecPart):
-    """A taint of nodes that workers put up with."""
+    """A toleration of node taints."""
 
     key: LabelKey | None = None
-    """Key of the taint; without it, with operator Exists, every taint."""
+    """Key of the taint. Empty with operator Exists matches all taints."""
     operator: TolerationOperator | None = None
-    """Exists, or Equal (the default), which compares the value."""
+    """Exists, or Equal (default), which also compares the value."""
     value: Label | None = None
     """Value of the taint."""
     effect: TaintEffect | None = None
-    """Effect of the taint; without it, every effect."""
+    """Effect of the taint. Empty matches all effects."""
     toleration_seconds: Annotated[int, Field(ge=0)] | None = None
-    """With NoExecute: how long a pod stays on such a node."""
+    """With NoExecute: seconds for which the pod stays on the node after the taint was added."""
 
 
 class LabelOperator(StrEnum):
-    """How labels of pods are compared."""
+    """Operator of a requirement on labels of objects."""
 
     IN = "In"
     NOT_IN = "NotIn"
@@ -58,7 +58,7 @@ class LabelOperator(StrEnum):
 
 
 class NodeOperator(StrEnum):
-    """How labels of nodes are compared."""
+    """Operator of a requirement on nodes."""
 
     IN = "In"
     NOT_IN = "NotIn"
@@ -69,121 +69,121 @@ class NodeOperator(StrEnum):
 
 
 class NodeRequirement(SpecPart):
-    """A requirement of a node's label or field."""
+    """A requirement on a node's label or field."""
 
     key: LabelKey
-    """The label or field."""
+    """Key of the label or field."""
     operator: NodeOperator
-    """How it is compared."""
+    """Operator of the comparison."""
     values: tuple[Label, ...] | None = None
-    """What it is compared with."""
+    """Values of the comparison."""
 
 
 class NodeTerm(SpecPart):
-    """Requirements of a node that all hold."""
+    """Requirements that a node must meet together."""
 
     match_expressions: tuple[NodeRequirement, ...] | None = None
-    """Of its labels."""
+    """Requirements on labels."""
     match_fields: tuple[NodeRequirement, ...] | None = None
-    """Of its fields, such as metadata.name."""
+    """Requirements on fields such as metadata.name."""
 
 
 class NodeSelector(SpecPart):
-    """Terms of which one holds."""
+    """Alternative terms; a node must match one of them."""
 
     node_selector_terms: Annotated[tuple[NodeTerm, ...], Field(min_length=1)]
-    """The terms."""
+    """The alternative terms."""
 
 
 class PreferredNode(SpecPart):
-    """A term that is better met."""
+    """A preference for nodes that match a term."""
 
     weight: Weight
-    """How much it counts, from 1 to 100."""
+    """Weight of the preference, from 1 to 100."""
     preference: NodeTerm
-    """The term."""
+    """The preferred term."""
 
 
 class NodeAffinity(SpecPart):
-    """Nodes by their labels."""
+    """Rules for nodes by their labels."""
 
     required: NodeSelector | None = Field(None, alias="requiredDuringSchedulingIgnoredDuringExecution")
-    """What a node must have."""
+    """Terms that a node must match."""
     preferred: tuple[PreferredNode, ...] | None = Field(
         None, alias="preferredDuringSchedulingIgnoredDuringExecution"
     )
-    """What a node had better have."""
+    """Preferences, added by weight."""
 
 
 class LabelRequirement(SpecPart):
-    """A requirement of a label."""
+    """A requirement on a label."""
 
     key: LabelKey
-    """The label."""
+    """Key of the label."""
     operator: LabelOperator
-    """How it is compared."""
+    """Operator of the comparison."""
     values: tuple[Label, ...] | None = None
-    """What it is compared with."""
+    """Values of the comparison."""
 
 
 class LabelSelector(SpecPart):
-    """Objects by their labels."""
+    """A selector of objects by their labels."""
 
     match_labels: NodeLabels | None = None
-    """Labels with their values."""
+    """Required labels and their values."""
     match_expressions: tuple[LabelRequirement, ...] | None = None
-    """Requirements."""
+    """Requirements on labels."""
 
 
 class PodTerm(SpecPart):
-    """Pods that are near, or are not to be."""
+    """Pods to be placed near to, or away from."""
 
     topology_key: LabelKey
-    """Label of nodes: equal means near."""
+    """Node label that defines the topology domain, for example kubernetes.io/hostname."""
     label_selector: LabelSelector | None = None
-    """Which pods."""
+    """Selector of the pods."""
     namespaces: tuple[Namespace, ...] | None = None
-    """Of which namespaces; the run's own by default."""
+    """Namespaces of the pods; by default the namespace of the run."""
     namespace_selector: LabelSelector | None = None
-    """Of which namespaces, by label."""
+    """Selector of the namespaces of the pods."""
     match_label_keys: tuple[LabelKey, ...] | None = None
-    """Labels that must be those of the pod that is placed."""
+    """Label keys whose values must equal those of the new pod."""
     mismatch_label_keys: tuple[LabelKey, ...] | None = None
-    """Labels that must not be those of the pod that is placed."""
+    """Label keys whose values must differ from those of the new pod."""
 
 
 class PreferredPod(SpecPart):
-    """A term that is better met."""
+    """A preference for nodes by the pods on them."""
 
     weight: Weight
-    """How much it counts, from 1 to 100."""
+    """Weight of the preference, from 1 to 100."""
     pod_affinity_term: PodTerm
-    """The term."""
+    """The preferred term."""
 
 
 class PodAffinity(SpecPart):
-    """Nodes by the pods that are on them."""
+    """Rules for nodes by the pods on them."""
 
     required: tuple[PodTerm, ...] | None = Field(None, alias="requiredDuringSchedulingIgnoredDuringExecution")
-    """What must hold."""
+    """Terms that must hold."""
     preferred: tuple[PreferredPod, ...] | None = Field(
         None, alias="preferredDuringSchedulingIgnoredDuringExecution"
     )
-    """What had better hold."""
+    """Preferences, added by weight."""
 
 
 class Affinity(SpecPart):
-    """Where workers are placed, beyond labels of nodes."""
+    """Affinity and anti-affinity of worker pods."""
 
     node_affinity: NodeAffinity | None = None
-    """By the nodes' labels."""
+    """Rules for nodes by their labels."""
     pod_affinity: PodAffinity | None = None
-    """Near other pods."""
+    """Attraction to other pods."""
     pod_anti_affinity: PodAffinity | None = None
-    """Away from other pods."""
+    """Repulsion from other pods."""
 
 
 def plain(part: SpecPart) -> Mapping[str, Any]:
-    """A part as Kubernetes takes it."""
+    """Return a part in the form of the Kubernetes API."""
     found: dict[str, Any] = part.model_dump(mode="json", by_alias=True, exclude_none=True)
     return found

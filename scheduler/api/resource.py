@@ -1,7 +1,7 @@
-"""Custom resources and run specifications: the same document, with two parts more.
+"""Conversion between custom resources and run specifications.
 
-A ``TrainingRun`` in a cluster holds in ``spec`` what a specification file holds, and beside it what only a cluster needs:
-``desiredState`` and ``workers``. Neither is part of the run id. Plain dicts in, models out, and back.
+The ``spec`` of a ``TrainingRun`` contains the specification and the fields that exist only in a cluster:
+``workers``, ``desiredState`` and ``ttlSecondsAfterFinished``. These fields do not enter the run id.
 """
 
 import datetime as dt
@@ -32,7 +32,7 @@ _FACTORS: Final[Mapping[str, float]] = {
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
 }  # fmt: skip
 MAX_TTL_SECONDS: Final = 31_622_400  # a leap year
-MIN_MEMORY: Final = "512Mi"  # a worker with the libraries loaded takes about 250 MiB before it does anything
+MIN_MEMORY: Final = "512Mi"  # an idle worker with its libraries loaded needs about 250 MiB
 MIN_CPU: Final = "100m"
 
 Quantity = Annotated[
@@ -47,74 +47,74 @@ LabelValue = Annotated[
 
 
 class DesiredState(StrEnum):
-    """What the owner of a run wants of it."""
+    """The state of a run that its owner requests."""
 
     RUNNING = "Running"
-    """Carry it out."""
+    """Carry out the run."""
     SUSPENDED = "Suspended"
-    """Start nothing and keep no workers; what is committed stays, and Running goes on from there."""
+    """Start no tasks and keep no workers. Committed results are kept, and Running resumes the run."""
     CANCELLED = "Cancelled"
-    """Stop for good. A new resource of the same specification starts again, from what is committed."""
+    """Stop the run permanently. A new resource with the same specification reuses the committed results."""
 
 
 class WorkerLimits(SpecPart):
-    """Limits of one worker pod beyond that of its memory, for namespaces whose quotas ask for them."""
+    """Limits of a worker pod in addition to its memory limit, for namespaces whose quotas require them."""
 
     cpu: Quantity | None = None
-    """Cores at most. Without it a worker may use idle cores; with it, one that is throttled may miss its heartbeats."""
+    """CPU limit. Without it a worker may use idle cores. A throttled worker may miss its heartbeats."""
     ephemeral_storage: Quantity | None = None
-    """Disk at most: temporary files, cache and log together."""
+    """Limit of local disk for temporary files, cache and log together."""
 
 
 class WorkerResources(SpecPart):
-    """What one worker pod asks for, and is limited to."""
+    """Requests and limits of a worker pod."""
 
     cpu: Quantity = "1"
-    """Cores; a worker runs one task at a time on each whole core."""
+    """CPU request. A worker runs one task at a time for each whole core."""
     memory: Quantity = "2Gi"
-    """Memory at the start. A worker that runs out of it is replaced by one with twice as much, up to ``maxMemory``."""
+    """Initial memory request and limit. A worker that runs out of memory is replaced by one with twice as much, up to ``maxMemory``."""
     max_memory: Quantity | None = None
-    """The most that a worker may get after running out of memory. Without it, four times ``memory``."""
+    """Maximum memory of a worker after it ran out of memory. Default: four times ``memory``."""
     scratch: Quantity = "4Gi"
-    """Disk for temporary files and for the cache of artifacts."""
+    """Size limit of the volume for temporary files, and of the volume for the artifact cache."""
     ephemeral_storage: Quantity | None = None
-    """Disk that the pod asks its node for; without it, none is set aside."""
+    """Request of local disk. Default: no request."""
     limits: WorkerLimits = WorkerLimits()
-    """Limits of cores and disk; that of memory is always what it asks for."""
+    """Limits of CPU and local disk. The memory limit always equals the memory request."""
 
 
 class WorkersSpec(SpecPart):
-    """Worker pods of a run: how many, how large, and who lets them in. No part of the run id."""
+    """Worker pods of a run: number, size, placement and admission. Not part of the run id."""
 
     min: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Pods that stay although there is no task for them. With 0 a run that waits has none."""
+    """Minimum number of pods, kept even without tasks. With 0, a waiting run has no pods."""
     max: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Pods at most. May be changed while the run is under way."""
+    """Maximum number of pods. Can be changed while the run is active."""
     resources: WorkerResources = WorkerResources()
-    """What one pod asks for."""
+    """Requests and limits of a pod."""
     kueue_queue: LabelValue | None = None
-    """Name of a Kueue LocalQueue that admits the worker pods. Without Kueue in the cluster it does nothing."""
+    """Name of the Kueue LocalQueue that admits the worker pods. Ignored in a cluster without Kueue."""
     priority_class: LabelValue | None = None
-    """Kueue's WorkloadPriorityClass of the worker pods; needs ``kueueQueue``."""
+    """Kueue WorkloadPriorityClass of the worker pods; requires ``kueueQueue``."""
     deadline_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
-    """Longest life of one Kubernetes Job of workers; a backstop, after which the next generation takes over."""
+    """Maximum lifetime of a Kubernetes Job of workers. Afterwards a new generation of workers replaces it."""
     drain_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
-    """Time that a worker has after SIGTERM to give back its tasks."""
+    """Seconds that a worker has after SIGTERM to return its tasks to the queue."""
     ttl_seconds: Annotated[int, Field(ge=0, le=604_800)] = 600
-    """Time that a finished Kubernetes Job of workers stays to be looked at."""
+    """Seconds for which a finished Kubernetes Job of workers is kept."""
     node_selector: NodeLabels = Field(default_factory=dict)
-    """Labels that a node must have, beside those that the installation asks for."""
+    """Required node labels, in addition to those of the installation."""
     tolerations: tuple[Toleration, ...] = ()
-    """Taints of nodes that workers put up with, beside those of the installation."""
+    """Tolerations, in addition to those of the installation."""
     affinity: Affinity | None = None
-    """Where workers are placed, instead of what the installation says."""
+    """Affinity, instead of that of the installation."""
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min must not be more than max. Got {self.min} and {self.max}")
         if self.priority_class is not None and self.kueue_queue is None:
-            raise ValueError("priorityClass is Kueue's, and kueueQueue is not given")
+            raise ValueError("priorityClass requires kueueQueue")
         _check_resources(self.resources)
         return self
 
@@ -135,34 +135,34 @@ def _check_resources(own: WorkerResources) -> None:
 
 
 class ClusterParts(SpecPart):
-    """What a specification says for a cluster alone."""
+    """Fields of a specification that exist only in a cluster."""
 
     workers: WorkersSpec = Field(default_factory=WorkersSpec)
-    """Worker pods."""
+    """Worker pods of the run."""
     desired_state: DesiredState = DesiredState.RUNNING
-    """What its owner wants of the run."""
+    """Desired state of the run: Running, Suspended or Cancelled."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=MAX_TTL_SECONDS)] | None = None
-    """Seconds after the end of the run at which this resource is deleted; what the store holds stays. Without it, the resource stays, too."""
+    """Seconds after the end of the run until this resource is deleted; artifacts stay in the store. By default the resource is kept."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One custom resource, read.
+    """A parsed custom resource.
 
     Attributes
     ----------
     kind, namespace, name, uid : str
-        Which object it is.
+        Identity of the object.
     generation : int
-        Of its ``spec``: what ``status.observedGeneration`` repeats.
+        Generation of its ``spec``, as in ``status.observedGeneration``.
     spec : RunSpec or ScoringRunSpec
-        The whole document, as if it had been read from a file.
+        The document as a specification file would contain it.
     workers : WorkersSpec
     desired : DesiredState
     ttl : int or None
-        Seconds after its end at which the resource is deleted.
+        Seconds from the end of the run to the deletion of the resource.
     is_deleted : bool
-        Deletion was asked for; the object is there only as long as a finalizer holds it.
+        The resource is being deleted, and exists only until its finalizers are removed.
     """
 
     kind: str
@@ -178,18 +178,18 @@ class Resource:
 
 
 def from_resource(obj: Mapping[str, Any]) -> Resource:
-    """Read a custom resource.
+    """Parse a custom resource.
 
     Parameters
     ----------
     obj : mapping
-        The object as the API server gives it: ``metadata`` with name, namespace, uid and generation, and ``spec``.
+        The object from the API server: ``metadata`` with name, namespace, uid and generation, and ``spec``.
 
     Raises
     ------
     SpecError
-        The schema lets through what the models refuse (an older CRD, say); the message names each field. It belongs in
-        the condition ``Accepted=False``, reason ``InvalidSpec``.
+        The models reject a resource that the schema of the API server accepted, for example that of an older CRD. The
+        message names each field and is shown in the condition ``Accepted=False`` with reason ``InvalidSpec``.
     """
     metadata = obj["metadata"]
     where = f"{obj['kind']} {metadata.get('namespace', 'default')}/{metadata['name']}"
@@ -216,19 +216,19 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
 
 
 def load_checked[Spec: RunSpec | ScoringRunSpec](path: Path, parse: Callable[..., Spec]) -> Spec:
-    """Read a specification file, and check what only a cluster reads of it, so that a mistake there is found in every place.
+    """Read a specification file, and also check the fields that exist only in a cluster, so that all commands report errors in them.
 
     Parameters
     ----------
     path : Path
-        Read once: it may be a pipe.
+        Read once, because it may be a pipe.
     parse : callable
-        :func:`mlho.spec.training.parse_spec`, or what parses the other kind, or either.
+        Parser of the document, such as :func:`mlho.spec.training.parse_spec`.
 
     Raises
     ------
     SpecError
-        As the parser says; or ``workers`` or ``desiredState`` are not as they must be.
+        As raised by the parser, or ``workers`` or ``desiredState`` are invalid.
     """
     text, where = read_text(path), str(path)
     spec = parse(text, where=where)
@@ -237,12 +237,12 @@ def load_checked[Spec: RunSpec | ScoringRunSpec](path: Path, parse: Callable[...
 
 
 def check_cluster_parts(document: Mapping[str, Any], *, where: str) -> ClusterParts:
-    """What a document says for a cluster alone.
+    """Return the fields of a document that exist only in a cluster.
 
     Raises
     ------
     SpecError
-        It is not as it must be; the message names each field, and the nearest valid name.
+        They are invalid. The message names each field, and for an unknown field the nearest valid name.
     """
     spec = document.get("spec")
     if not isinstance(spec, Mapping):
@@ -260,7 +260,7 @@ def to_resource(
     desired: DesiredState = DesiredState.RUNNING,
     ttl: int | None = None,
 ) -> dict[str, Any]:
-    """The custom resource of a specification, as ``mlho submit`` creates it; what is default is left out."""
+    """Return the custom resource of a specification, as ``mlho submit`` creates it. Default values are omitted."""
     plain: dict[str, Any] = spec.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if desired is not DesiredState.RUNNING:
         plain["desiredState"] = desired.value
@@ -275,7 +275,7 @@ def to_resource(
 
 
 def dated(obj: Mapping[str, Any], day: dt.date) -> dict[str, Any]:
-    """The run of a day, made from a template: its name holds the date, and so does every text with ``{date}`` in it.
+    """Return the run of a day from a template: the date is appended to its name and replaces ``{date}`` in all strings.
 
     Examples
     --------
@@ -297,7 +297,7 @@ def _with_date(value: Any, day: str) -> Any:
 
 
 def as_number(quantity: str) -> float:
-    """A Kubernetes quantity as a number.
+    """Convert a Kubernetes quantity to a number.
 
     Examples
     --------
@@ -306,5 +306,5 @@ def as_number(quantity: str) -> float:
     """
     match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
     if match is None or match[2] not in _FACTORS:
-        raise SpecError(f"quantity {quantity[:32]!r}: write it like 500m, 2, 512Mi or 4Gi.")
+        raise SpecError(f"quantity {quantity[:32]!r}: invalid. Write it as 500m, 2, 512Mi or 4Gi.")
     return float(match[1]) * _FACTORS[match[2]]

@@ -1,6 +1,6 @@
-"""What a custom resource's status holds, and how it changes. Pure; it fits in 16 KiB whatever happens to the run.
+"""Status of a custom resource, and pure functions to update it. It never exceeds 16 KiB.
 
-The models are also what the CRD's status schema is rendered from.
+The CRD's status schema is rendered from these models.
 """
 
 import datetime as dt
@@ -21,18 +21,18 @@ MAX_MESSAGE: Final = 512
 ShortText = Annotated[str, StringConstraints(max_length=128)]
 Message = Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]
 Uri = Annotated[str, StringConstraints(max_length=1024)]
-# A format, not a type: what goes into a status is a string already.
+# A string with a format, because timestamps are formatted before they enter a status.
 Instant = Annotated[str, StringConstraints(max_length=32), Field(json_schema_extra={"format": "date-time"})]
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 
 
 class Phase(StrEnum):
-    """The run in one word, derived from its conditions; programs read the conditions."""
+    """Phase of a run, derived from its conditions. Programs should read the conditions."""
 
     PENDING = "Pending"
-    """Not looked at yet, or not accepted."""
+    """Not yet checked, or not accepted."""
     WAITING = "Waiting"
-    """Accepted, and waiting for quota or for a worker."""
+    """Accepted, and waiting for its turn, for quota or for a worker."""
     RUNNING = "Running"
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
@@ -41,135 +41,135 @@ class Phase(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """Conditions of a run, each true, false or unknown."""
+    """Condition types of a run."""
 
     ACCEPTED = "Accepted"
-    """The specification is valid, and its store and data are there."""
+    """The specification is valid, and its store and data are accessible."""
     QUOTA_RESERVED = "QuotaReserved"
-    """Kueue has admitted the workers; absent without ``workers.kueueQueue``."""
+    """Kueue has admitted the workers. Absent without ``workers.kueueQueue``."""
     WORKERS_READY = "WorkersReady"
     """At least one worker takes tasks."""
     PROGRESSING = "Progressing"
-    """Tasks are under way or about to be."""
+    """Tasks are running or about to start."""
     DEGRADED = "Degraded"
-    """It goes on, but something is wrong: Redis is away, workers cannot be scheduled, tasks are in quarantine."""
+    """The run continues with a problem: Redis is unavailable, workers cannot be scheduled, or tasks are quarantined."""
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
 
 
 class Condition(SpecPart):
-    """One condition, as Kubernetes defines them."""
+    """A condition in the format of Kubernetes."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+$", max_length=64)]
-    """Which condition: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed or Cancelled."""
+    """Condition type: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed or Cancelled."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """True, False or Unknown."""
     observed_generation: Count | None = None
-    """Generation of the spec that this was found for."""
+    """Generation of the spec from which the condition was derived."""
     last_transition_time: Instant
-    """When ``status`` last changed."""
+    """Time of the last change of ``status``."""
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=64)]
-    """Why, in one word for programs."""
+    """Machine-readable reason in CamelCase."""
     message: Message = ""
-    """Why, in a sentence for people; with the remedy, if there is something to do."""
+    """Human-readable explanation, with a remedy if action is required."""
 
 
 class TaskCounts(SpecPart):
-    """Tasks of the run by their state."""
+    """Number of tasks by state."""
 
     total: Count = 0
-    """All; grows once, when the cohort is known."""
+    """All tasks. Increases once, when the cohort is known."""
     done: Count = 0
-    """Committed to the store."""
+    """Tasks with a committed result."""
     running: Count = 0
-    """Under way."""
+    """Running tasks."""
     retried: Count = 0
-    """Started more than once."""
+    """Tasks that were started more than once."""
     quarantined: Count = 0
-    """Given up after the last attempt."""
+    """Tasks that failed in their last attempt and are not retried."""
 
 
 class WorkerCounts(SpecPart):
-    """Worker pods."""
+    """Worker pods of the run."""
 
     desired: Count = 0
-    """How many the scheduler wants now."""
+    """Desired number of pods."""
     ready: Count = 0
-    """How many take tasks."""
+    """Number of ready pods."""
     generation: Count = 0
     """Number of the latest Kubernetes Job of workers."""
     memory: ShortText | None = None
-    """Memory of a worker of that generation."""
+    """Memory of each pod of that Job."""
 
 
 class Outputs(SpecPart):
-    """Where the results are in object storage."""
+    """Addresses of the results in object storage."""
 
     report: Uri | None = None
     """The HTML report."""
     result: Uri | None = None
     """The result as JSON."""
     bundle: Uri | None = None
-    """The model with all that it needs to be used and tested."""
+    """The model bundle."""
     scores: Uri | None = None
     """The manifest of the scores."""
     result_digest: ShortText | None = None
-    """SHA-256 of the result; equal for equal work, wherever it ran."""
+    """SHA-256 digest of the result. It does not depend on where the run was carried out."""
 
 
 class Failure(SpecPart):
-    """One task that failed."""
+    """A failed task."""
 
     task: ShortText
-    """Its name in the plan."""
+    """Name of the task in the plan."""
     reason: ShortText
-    """The class of the failure."""
+    """Class of the failure."""
     attempts: Count = 1
-    """How often it was started."""
+    """Number of attempts."""
     message: Message
-    """What went wrong; never a patient's values."""
+    """Error message. Never contains a patient's values."""
     remedy: Message = ""
-    """What to do."""
+    """Action that resolves the failure."""
 
 
 class Status(SpecPart):
-    """A summary of the run for people; the truth is in the store."""
+    """Summary of the run. The store is the source of truth."""
 
     observed_generation: Count | None = None
-    """Generation of the spec that this status was made for."""
+    """Generation of the spec from which this status was derived."""
     phase: Phase | None = None
-    """The run in one word, derived from its conditions."""
+    """Phase of the run, derived from its conditions."""
     reason: ShortText | None = None
-    """Why it is in this phase, in one word."""
+    """Machine-readable reason for the phase, or for the problem of a run that continues."""
     message: Message | None = None
-    """Why it is in this phase, in a sentence."""
+    """Human-readable explanation of the phase, or of the problem of a run that continues."""
     run_id: ShortText | None = None
-    """Hash of the specification and the data: names the run's folder in the store."""
+    """Hash of specification and data manifest, and name of the run's folder in the store."""
     execution: ShortText | None = None
-    """This try at the run: owns queue and workers."""
+    """Id of the current execution, which owns the queue and the workers."""
     stage: ShortText | None = None
-    """The earliest stage that is not done."""
+    """First stage that is not complete."""
     progress: ShortText | None = None
-    """Tasks done of all tasks, in per cent."""
+    """Completed tasks in per cent of all tasks."""
     tasks: TaskCounts | None = None
-    """Tasks by their state."""
+    """Number of tasks by state."""
     workers: WorkerCounts | None = None
-    """Worker pods."""
+    """Worker pods of the run."""
     headline: ShortText | None = None
-    """The figure to look at first, such as ``auroc 0.81``."""
+    """Main figure of the result, for example ``auroc 0.81``."""
     metrics: Annotated[dict[str, ShortText], Field(max_length=16)] | None = None
-    """Headline figures as text: a number may not be there, and why is in the report."""
+    """Headline figures as strings. A figure that could not be computed is absent; the report states the reason."""
     outputs: Outputs | None = None
-    """Where the results are."""
+    """Addresses of the results."""
     started_at: Instant | None = None
-    """When the first worker took a task."""
+    """Time at which the first worker became available."""
     finished_at: Instant | None = None
-    """When it succeeded, failed or was cancelled."""
+    """Time at which the run succeeded, failed or was cancelled."""
     duration: ShortText | None = None
-    """From ``startedAt`` to ``finishedAt``, for people, such as ``3m12s``."""
+    """Time from ``startedAt`` to ``finishedAt``, for example ``3m12s``."""
     failures: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
-    """What it failed for, at most ten."""
+    """Failed tasks that ended the run, at most ten."""
     conditions: Annotated[
         tuple[Condition, ...],
         Field(
@@ -177,10 +177,10 @@ class Status(SpecPart):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = ()
-    """What holds and what does not: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed, Cancelled."""
+    """Conditions of the run: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed, Cancelled."""
 
     def plain(self) -> dict[str, Any]:
-        """As it goes to the API server, cut to fit; see :func:`fitted`."""
+        """Return the status for the API server, within the size limit; see :func:`fitted`."""
         return fitted(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
@@ -194,26 +194,26 @@ def set_condition(
     now: dt.datetime,
     generation: int | None = None,
 ) -> tuple[Condition, ...]:
-    """The conditions with one set.
+    """Return the conditions with one of them set.
 
     Parameters
     ----------
     conditions : sequence of Condition
-        As they are.
+        Current conditions.
     kind : ConditionType
     status : bool or None
-        Whether it holds; ``None`` is unknown.
+        New status; ``None`` means unknown.
     reason, message : str
-        Why; the message is cut to 512 characters.
+        The message is cut to 512 characters.
     now : datetime, with a time zone
-        Becomes ``lastTransitionTime`` only if the status flips.
+        New ``lastTransitionTime`` if the status changes.
     generation : int, optional
-        Of the spec that was looked at.
+        Observed generation of the spec.
 
     Returns
     -------
     tuple of Condition
-        In the order of :class:`ConditionType`, so that equal states are equal objects and need no write.
+        In the order of :class:`ConditionType`, so that equal states compare equal and need no write.
     """
     said = {None: "Unknown", True: "True", False: "False"}[status]
     old = get_condition(conditions, kind)
@@ -231,30 +231,30 @@ def set_condition(
 
 
 def get_condition(conditions: Sequence[Condition], kind: ConditionType) -> Condition | None:
-    """One of the conditions, or None."""
+    """Return the condition of a type, or ``None`` if it is absent."""
     return next((own for own in conditions if own.type == kind), None)
 
 
 def is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
-    """Whether a condition holds; one that is absent or unknown does not."""
+    """Return whether a condition is true. An absent or unknown condition is not."""
     found = get_condition(conditions, kind)
     return found is not None and found.status == "True"
 
 
 def read_status(obj: Mapping[str, Any]) -> Status:
-    """The status of an object as the API server gives it; fields that a newer version has written are left out."""
+    """Parse the status of an object. Fields that a newer version wrote are ignored."""
     known = {field.alias or name for name, field in Status.model_fields.items()}
     plain = {name: value for name, value in (obj.get("status") or {}).items() if name in known}
     return Status.model_validate(plain)
 
 
 def is_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a status is worth a write."""
+    """Return whether a status differs from the stored one."""
     return dict(old) != dict(new)
 
 
 def fitted(plain: dict[str, Any]) -> dict[str, Any]:
-    """A plain status of at most 16 KiB: while it is larger the oldest failure goes, then messages are shortened."""
+    """Return a plain status of at most 16 KiB. If it is larger, drop the last failures first, then shorten messages."""
     while _size(plain) > MAX_STATUS_BYTES and plain.get("failures"):
         plain = {**plain, "failures": plain["failures"][:-1]}
     for length in (256, 64):
@@ -265,12 +265,12 @@ def fitted(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def cut(text: str, length: int) -> str:
-    """A text of at most so many characters; one that was longer ends with an ellipsis."""
+    """Return a text of at most ``length`` characters. A longer text ends with an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def in_words(seconds: float) -> str:
-    """A time span for people, in its two largest units.
+    """Return a duration in its two largest units.
 
     Examples
     --------
@@ -287,7 +287,7 @@ def in_words(seconds: float) -> str:
 
 
 def timestamp(moment: dt.datetime) -> str:
-    """RFC 3339, whole seconds, UTC."""
+    """Return a time as RFC 3339 in UTC, in whole seconds."""
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

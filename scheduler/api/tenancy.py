@@ -1,4 +1,4 @@
-"""What the runs of a namespace may read, where several namespaces share a release: addresses below its prefixes."""
+"""Restrict the addresses that runs may read, where several namespaces share a release."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -10,40 +10,41 @@ from mlho.spec.training import RunSpec
 _RUN: Final = "run:"
 
 
-class ForeignAddress(SpecError):  # noqa: N818 - says what is the case
-    """A run asks for what another namespace's runs may read: name an address below one of its own prefixes."""
+class ForeignAddress(SpecError):  # noqa: N818 - states the condition
+    """A run reads an address outside the prefixes of its namespace: use an address below one of them."""
 
 
 def prefixes_of(namespace: str, prefixes: Mapping[str, Sequence[str]]) -> tuple[str, ...] | None:
-    """Prefixes that a namespace's runs may read; ``None`` without limits, and none for a namespace that has no entry."""
+    """Return the prefixes that a namespace's runs may read: ``None`` for no restriction, empty for a namespace without an entry."""
     return tuple(prefixes.get(namespace, ())) if prefixes else None
 
 
 def check_addresses(
     spec: RunSpec | ScoringRunSpec, allowed: Sequence[str] | None, data_of: Callable[[str], str | None]
 ) -> None:
-    """Refuse a run that reads what is not below the allowed prefixes: its tables, its bundle, or a run of others.
+    """Raise if the tables or the bundle of a run are outside the allowed prefixes.
 
     Parameters
     ----------
     spec : RunSpec or ScoringRunSpec
     allowed : sequence of str or None
-        ``None`` for no limits.
+        ``None`` for no restriction.
     data_of : callable
-        Where the tables of a run are, by the run's id; ``None`` if that is not known.
+        Returns the location of a run's tables by the run's id, or ``None`` if it is unknown.
 
     Raises
     ------
     ForeignAddress
-        With what is allowed, and the same words whether there is such a run or not.
+        The message lists the allowed prefixes. It is the same whether or not the run exists.
     """
     if allowed is None:
         return
     foreign = [own for own in _addresses(spec, data_of) if own[1] is None or not _is_below(own[1], allowed)]
     if foreign:
+        prefixes = ", ".join(allowed) or "none"
         raise ForeignAddress(
-            f"{foreign[0][0]}: runs in this namespace may use what is below {', '.join(allowed) or 'no address'}, and this is "
-            "not. Name an address below it, or ask whoever runs the installation (store.prefixes)."
+            f"{foreign[0][0]}: outside the addresses that runs in this namespace may read: {prefixes}. Use an address below "
+            "one of these, or ask the administrator to extend store.prefixes."
         )
 
 
@@ -57,7 +58,7 @@ def _addresses(
 
 
 def _is_below(address: str, allowed: Iterable[str]) -> bool:
-    """Whether an address is a prefix or below one; whole parts of the path count.
+    """Return whether an address is a prefix or below one. Only whole path segments match.
 
     Examples
     --------

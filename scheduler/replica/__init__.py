@@ -1,1 +1,1 @@
-"""A scheduler process in a cluster: leader election, health over HTTP, rotated Secrets, start and end."""
+"""One scheduler process in a cluster: startup and shutdown, leader election, health endpoints, rotation of Secrets."""

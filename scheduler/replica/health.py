@@ -1,4 +1,4 @@
-"""What a scheduler in a cluster answers over HTTP: whether it lives, whether it is ready, and its figures for Prometheus."""
+"""HTTP endpoints of a scheduler in a cluster: liveness, readiness, and Prometheus metrics."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from scheduler.controller.metrics import exposition
 
 @dataclass(frozen=True)
 class Health:
-    """What is asked at the moment of a request.
+    """Callbacks that the endpoints evaluate at each request.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Health:
 
 
 def serve_health(health: Health, *, port: int) -> ThreadingHTTPServer:
-    """Answer ``/healthz``, ``/readyz`` and ``/metrics`` on a port, in threads of its own."""
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics`` on a port, in background threads."""
 
     class _Handler(BaseHTTPRequestHandler):
         server_version = "mlho"
@@ -49,7 +49,7 @@ def serve_health(health: Health, *, port: int) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: probes come every few seconds."""
+            """Log nothing: probes arrive every few seconds."""
 
     server = ThreadingHTTPServer(("", port), _Handler)
     server.daemon_threads = True

@@ -1,8 +1,9 @@
-"""One leads, the others stand by: a Lease that is renewed, and taken over once nobody does.
+"""Leader election with a Kubernetes Lease: one replica leads and renews the Lease, the others stand by.
 
-A rival watches the Lease by its own clock: no two clocks need agree. Whoever cannot renew in time ends its process, before
-another may take over. That is a courtesy: what makes a stale leader harmless is the store, where each run has a pointer
-that moves by compare-and-swap.
+A standby replica measures the age of the Lease by its own clock, so that clocks need not agree. A leader that
+cannot renew in time ends its process before another replica may take over. Correctness does not depend on
+this: each run has a pointer in the store that is updated by compare-and-swap, which makes a stale leader
+harmless.
 """
 
 import datetime as dt
@@ -19,20 +20,20 @@ from scheduler.api.status import timestamp
 LEASE_SECONDS: Final = 7
 RENEW_SECONDS: Final = 1.5
 GIVE_UP_SECONDS: Final = (
-    5.0  # without a renewal; less than LEASE_SECONDS, since a rival begins to count when it looks
+    5.0  # without a renewal; less than LEASE_SECONDS, because a rival counts from when it last read the Lease
 )
 
 log = structlog.get_logger()
 
 
 class LeaseDoor(Protocol):
-    """Where the Lease is; :class:`scheduler.controller.controller.ClusterLease` in a cluster."""
+    """Access to the Lease; in a cluster :class:`scheduler.replica.program.ClusterLease`."""
 
     def read(self) -> dict[str, Any] | None:
-        """The Lease, or ``None`` if there is none."""
+        """Return the Lease, or ``None`` if it does not exist."""
 
     def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
-        """Write it, if it is still what was found; tell whether it was."""
+        """Write the Lease unless it has changed since it was read. Return whether it was written."""
 
 
 class Elector:
@@ -42,11 +43,11 @@ class Elector:
     ----------
     door : LeaseDoor
     identity : str
-        Which no other replica has.
+        Unique among the replicas.
     clock : callable
-        Seconds that only go forward.
+        Monotonic clock in seconds.
     now : callable
-        The time of day, which people read in the Lease.
+        Wall clock, for the timestamps in the Lease.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class Elector:
         self._seen: Mapping[str, Any] | None = None
         self._seen_at = 0.0
         self.renewed_at: float | None = None
-        """When it last got or renewed the Lease; ``None`` while it does not lead."""
+        """Time of the last acquisition or renewal by the monotonic clock; ``None`` while it does not lead."""
 
     def try_once(self) -> bool:
-        """Take the Lease, or renew it; tell whether it is ours now."""
+        """Acquire or renew the Lease. Return whether this replica holds it."""
         asked_at = self._clock()
         found = self._door.read()
         spec = (found or {}).get("spec") or {}
@@ -87,11 +88,11 @@ class Elector:
 
     @property
     def is_leading(self) -> bool:
-        """Whether the Lease is ours, and was renewed not too long ago."""
+        """Return whether this replica holds the Lease and has renewed it recently."""
         return self.renewed_at is not None and self._clock() - self.renewed_at < GIVE_UP_SECONDS
 
     def release(self) -> None:
-        """Give the Lease up, so that another need not wait."""
+        """Release the Lease, so that another replica can acquire it at once."""
         found = self._door.read()
         spec = (found or {}).get("spec") or {}
         if found is not None and spec.get("holderIdentity") == self._identity:
@@ -99,7 +100,7 @@ class Elector:
         self.renewed_at = None
 
     def wait_to_lead(self, stop: threading.Event) -> bool:
-        """Return true once the Lease is ours, or false once told to stop."""
+        """Wait until this replica holds the Lease and return true, or return false when ``stop`` is set."""
         while not stop.is_set():
             if self._try():
                 return True
@@ -107,7 +108,7 @@ class Elector:
         return False
 
     def lead(self, stop: threading.Event) -> bool:
-        """Renew until told to stop; return whether the Lease was kept all the time."""
+        """Renew the Lease until ``stop`` is set. Return whether it was held all the time."""
         while not stop.wait(RENEW_SECONDS):
             self._try()
             if not self.is_leading:

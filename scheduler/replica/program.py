@@ -1,4 +1,4 @@
-"""``python -m scheduler operate``: compete for the Lease, and while it is ours carry out the runs of the cluster."""
+"""``python -m scheduler operate``: compete for the Lease, and carry out the runs of the cluster while holding it."""
 
 import argparse
 import os
@@ -34,14 +34,14 @@ class ClusterLease:
         self._name = name
 
     def read(self) -> dict[str, Any] | None:
-        """The Lease, or ``None`` if there is none."""
+        """Return the Lease, or ``None`` if it does not exist."""
         try:
             return self._cluster.get(Kind.LEASE, self._namespace, self._name)
         except NotFound:
             return None
 
     def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
-        """Write it, if it is still what was found; tell whether it was."""
+        """Write the Lease unless it has changed since it was read. Return whether it was written."""
         metadata: dict[str, Any] = {"name": self._name, "namespace": self._namespace}
         if found is not None:
             metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
@@ -59,7 +59,7 @@ class ClusterLease:
 
 
 def operate(options: argparse.Namespace) -> int:
-    """Run until told to stop, or until another leads; return the exit code."""
+    """Run until stopped or until leadership is lost. Return the exit code."""
     configure("json", verbose=True)
     try:
         return _operate(options)
@@ -82,12 +82,12 @@ def _operate(options: argparse.Namespace) -> int:
             target=end_on_rotation, args=(config.secrets_folder, secrets, stop), name="rotation", daemon=True
         ).start()
     code = _Replica(cluster, config, elector, identity, port=options.port, secrets=secrets).run(stop)
-    # Threads that wait for an answer would hold the process up; whatever they do now is refused by the store.
+    # Exit without waiting for threads that are blocked in requests. The store rejects their writes from now on.
     os._exit(code)
 
 
 class _Replica:
-    """One scheduler: stands by, then leads."""
+    """One scheduler process: stands by, then leads."""
 
     def __init__(
         self,
@@ -109,9 +109,9 @@ class _Replica:
         self._began_at = time.monotonic()
 
     def run(self, stop: threading.Event) -> int:
-        """Stand by, lead, and give the Lease up; return the exit code."""
+        """Stand by, lead, and release the Lease. Return the exit code."""
         serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self._port)
-        # What carries out runs is imported while standing by, so that taking over is quick.
+        # Import the controller while standing by, so that taking over is quick.
         from scheduler.controller.controller import Operator
         from scheduler.controller.run_thread import Home
 
@@ -137,7 +137,7 @@ class _Replica:
         return 0
 
     def _keep(self) -> None:
-        """Keep the Lease while the runs are laid down: until then nobody else should take them up."""
+        """Keep the Lease while the runs are stopped. Until then no other replica may take over."""
         self._elector.lead(self._renewing)
 
     def _is_alive(self) -> bool:

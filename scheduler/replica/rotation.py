@@ -1,7 +1,8 @@
-"""Whether the Secrets that pods were started with have been replaced: a checksum of their entries, which Kubernetes mounts as files.
+"""Detect rotated Secrets by a checksum of their keys, which Kubernetes mounts as files.
 
-Programs read Secrets from their environment, once. A scheduler whose Secrets change ends, so that the kubelet starts it with the
-new ones; it then replaces workers that were started with others (:mod:`scheduler.controller.reconcile`).
+Programs read Secrets from their environment once, at startup. A scheduler whose Secrets change exits, and the
+kubelet restarts it with the new ones. It then replaces the workers that have old ones
+(:mod:`scheduler.controller.reconcile`).
 """
 
 import hashlib
@@ -12,18 +13,18 @@ from typing import Final
 import structlog
 
 _LOOK_SECONDS: Final = 5.0
-_HEX: Final = 8  # of a checksum that anybody may read who reads Jobs: it tells equal from different, and no entry can be guessed by it
+_HEX: Final = 8  # digits: enough to detect a change, too few to verify a guessed Secret; anyone who can read Jobs sees them
 
 log = structlog.get_logger()
 
 
 def checksum_of(folder: Path | None) -> str:
-    """Checksum of all files of a folder; empty if there are none, or no folder."""
+    """Return the checksum of all files of a folder; empty if the folder has no files or does not exist."""
     if folder is None or not folder.is_dir():
         return ""
     digest, is_empty = hashlib.sha256(), True
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("..") or not path.is_file():  # what Kubernetes swaps behind the files
+        if path.name.startswith("..") or not path.is_file():  # folders that Kubernetes swaps behind the links
             continue
         is_empty = False
         content = path.read_bytes()
@@ -34,7 +35,7 @@ def checksum_of(folder: Path | None) -> str:
 def end_on_rotation(
     folder: Path, started_with: str, stop: threading.Event, *, seconds: float = _LOOK_SECONDS
 ) -> None:
-    """Set an event once the files of a folder have another checksum, at two looks in a row; return when it is set."""
+    """Set ``stop`` once the checksum of a folder has changed in two consecutive polls. Return when ``stop`` is set."""
     last = started_with
     while not stop.wait(seconds):
         try:
@@ -43,7 +44,7 @@ def end_on_rotation(
             continue
         if found not in ("", started_with) and found == last:
             log.warning(
-                "secrets_rotated", outcome="this scheduler ends, and is started again with the new ones"
+                "secrets_rotated", outcome="this scheduler exits and is restarted with the new Secrets"
             )
             stop.set()
         last = found

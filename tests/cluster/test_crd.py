@@ -57,7 +57,7 @@ CREATE = [
     Case("data.uri must not contain ..", {"data.uri": "s3://ehr/../other"}),
     Case("workers.min must not be more", {"workers.min": 9}, {"workers.min": 8}),
     Case(
-        "workers.priorityClass is Kueue's",
+        "workers.priorityClass requires workers.kueueQueue",
         {"workers.kueueQueue": None},
         {"workers.kueueQueue": None, "workers.priorityClass": None},
     ),
@@ -90,30 +90,30 @@ CREATE = [
         {"cohort.index": {"date": "2020-01-01"}},
     ),
     Case(
-        "lookBackDays counts from an index date",
+        "lookBackDays requires an index date",
         {"cohort.index": {"none": True}, "cohort.gapDays": 0},
         {"cohort.index": {"none": True}, "cohort.gapDays": 0, "cohort.lookBackDays": None},
     ),
     Case(
-        "gapDays counts from an index date",
+        "gapDays requires an index date",
         {"cohort.index": {"none": True}, "cohort.lookBackDays": None},
         {"cohort.index": {"none": True}, "cohort.gapDays": 0, "cohort.lookBackDays": None},
     ),
     Case("gapDays must be less than lookBackDays", {"cohort.gapDays": 730}, {"cohort.gapDays": 729}),
     Case(
-        "aggregates names something twice",
+        "aggregates must not contain duplicates",
         {"features.aggregates": ["count", "count"]},
         {"features.aggregates": ["count", "presence"]},
     ),
-    Case("windows names something twice", {**WINDOWS, "features.windows": [30, 30]}, WINDOWS),
+    Case("windows must not contain duplicates", {**WINDOWS, "features.windows": [30, 30]}, WINDOWS),
     Case(
-        "demographics names something twice",
+        "demographics must not contain duplicates",
         {"features.demographics": ["age", "age"]},
         {"features.demographics": ["age", "sex"]},
     ),
     Case("levelCuts must rise", {"features.levelCuts": [2, 1]}, {"features.levelCuts": [1, 5]}),
     Case(
-        "candidates: each classifier once",
+        "candidates must not repeat a classifier",
         {"candidates": [{"classifier": "glmboost"}, {"classifier": "glmboost"}], "final": None},
     ),
     Case(
@@ -133,7 +133,7 @@ CREATE = [
         WINDOWS,
     ),
     Case(
-        "features.windows count from an index date",
+        "features.windows requires an index date",
         {**WINDOWS, "cohort.index": {"none": True}, "cohort.gapDays": 0},
         WINDOWS,
     ),
@@ -157,11 +157,11 @@ CREATE = [
         {"consensus.maxFalseShare": 0.1, "consensus.minConfidence": 60},
         {"consensus.maxFalseShare": 0.1},
     ),
-    Case("events is a path below data.uri", {"data.tables.events": "../others/"}),
-    Case("labels is a path below data.uri", {"data.tables.labels": "/labels"}),
-    Case("demographics is a path below data.uri", {"data.tables.demographics": "a/../../b"}),
+    Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
+    Case("labels must be a path relative to data.uri", {"data.tables.labels": "/labels"}),
+    Case("demographics must be a path relative to data.uri", {"data.tables.demographics": "a/../../b"}),
     Case(
-        "concepts is a path below data.uri",
+        "concepts must be a path relative to data.uri",
         {"data.tables.concepts": "/c"},
         {"data.tables.concepts": "a..b.csv"},
     ),
@@ -208,15 +208,15 @@ SCORING_CREATE = [
         {"index": {"none": True}},
     ),
     Case(
-        "index.column is a column of the cohort table",
+        "index.column requires data.tables.cohort",
         {"data.tables.cohort": None},
         {"data.tables.cohort": None, "index": {"date": "2026-11-24"}},
     ),
     Case("bundle.uri must be s3://", {"bundle.uri": "./store/bundle"}, {"bundle.uri": "s3://ehr/bundle/"}),
     Case("output.prefix is a name", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
-    Case("events is a path below data.uri", {"data.tables.events": "../others/"}),
-    Case("cohort is a path below data.uri", {"data.tables.cohort": "/cohort"}),
-    Case("demographics is a path below data.uri", {"data.tables.demographics": "a/../../b"}),
+    Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
+    Case("cohort must be a path relative to data.uri", {"data.tables.cohort": "/cohort"}),
+    Case("demographics must be a path relative to data.uri", {"data.tables.demographics": "a/../../b"}),
 ]
 SCORING_UPDATE = [
     *UPDATE[:4],
@@ -274,7 +274,7 @@ def accepted_run(runs: Runs, obj: dict[str, Any]) -> dict[str, Any]:
 @KINDS
 def test_every_rule_is_tried_here(obj: dict[str, Any], create: list[Case], update: list[Case]):
     """No rule is without an object that it refuses."""
-    cases = [*(case.message for case in (*create, *update)), "a cancelled run stays cancelled"]
+    cases = [*(case.message for case in (*create, *update)), "a cancelled run cannot be resumed"]
     messages = [rule.message for rule in RULES[obj["kind"]]]
 
     assert [own for own in messages if not any(case in own for case in cases)] == []
@@ -317,7 +317,7 @@ def test_a_cancelled_run_stays_cancelled(runs: Runs):
     """Its workers are gone; starting again is another resource."""
     made = runs.create(changed(TRAINING, {"desiredState": "Cancelled"}))
 
-    assert "a cancelled run stays cancelled" in refusal(
+    assert "a cancelled run cannot be resumed" in refusal(
         runs.replace, changed(made, {"desiredState": "Running"})
     )
 

@@ -81,7 +81,7 @@ def test_an_index_is_one_of_three(index, date, none):
         ("index", None, "spec.index: Field required"),
         ("index", {}, "give exactly one"),
         ("index", {"column": "t", "date": "2026-01-01"}, "give exactly one"),
-        ("data.tables.cohort", None, "data.tables.cohort is not given"),
+        ("data.tables.cohort", None, "index.column requires data.tables.cohort"),
         ("explain.topReasons", 51, "less than or equal to 50"),
         ("explain.topReason", 5, "Did you mean 'topReasons'?"),
         ("output.prefix", "bundle", "prefix may not be"),

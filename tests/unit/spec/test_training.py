@@ -191,13 +191,13 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
     [
         (
             {"spec__cohort__index": "none"},
-            "lookBackDays and gapDays count from an index date, and index is none",
+            "lookBackDays and gapDays require an index date, but index is none",
         ),
         ({"spec__cohort__gapDays": 730}, "gapDays must be less than lookBackDays. Got 730 and 730"),
-        ({"spec__features__windows": [30]}, "features.windows and cohort.lookBackDays both say the window"),
+        ({"spec__features__windows": [30]}, "features.windows and cohort.lookBackDays exclude each other"),
         (
             {"spec__cohort": {"index": "none"}, "spec__features__windows": [30]},
-            "features.windows count from an index date, and cohort.index is none",
+            "features.windows requires an index date, but cohort.index is none",
         ),
         (
             {
@@ -205,26 +205,29 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
                 "spec__cohort__gapDays": 30,
                 "spec__features__windows": [30, 90],
             },
-            "features.windows must each be longer than cohort.gapDays",
+            "each of features.windows must be longer than cohort.gapDays",
         ),
-        ({"spec__features__demographics": ["age", "age"]}, "demographics names something twice"),
+        ({"spec__features__demographics": ["age", "age"]}, "demographics must not contain duplicates"),
         ({"spec__features__categorical": ["ward"]}, "categorical names what demographics does not: ward"),
-        ({"spec__features__aggregates": ["count", "count"]}, "aggregates names something twice"),
-        ({"spec__features__levelCuts": [2, 1]}, "levelCuts must rise from 1 or more"),
-        ({"spec__features__levelCuts": [0, 1]}, "levelCuts must rise from 1 or more"),
-        ({"spec__data__tables__demographics": None}, "data.tables.demographics is not given"),
+        ({"spec__features__aggregates": ["count", "count"]}, "aggregates must not contain duplicates"),
+        ({"spec__features__levelCuts": [2, 1]}, "levelCuts must be increasing and at least 1"),
+        ({"spec__features__levelCuts": [0, 1]}, "levelCuts must be increasing and at least 1"),
+        ({"spec__data__tables__demographics": None}, "features.demographics requires data.tables.demographics"),
         (
             {"spec__candidates": [{"classifier": "glmboost"}, {"classifier": "glmboost"}]},
-            "each classifier once; widen its grid",
+            "must not repeat a classifier; extend its grid",
         ),
         (
             {"spec__candidates": [{"classifier": "xgboost"}]},
             "consensus.classifier must be a candidate. Got glmboost",
         ),
-        ({"spec__final": {"classifier": "ebm"}}, "final.classifier must be best or a candidate. Got ebm"),
+        (
+            {"spec__final": {"classifier": "ebm"}},
+            "final.classifier must be best or one of the candidates. Got ebm",
+        ),
         (
             {"spec__final": {"features": "consensus"}, "spec__validation__folds": 2},
-            "final.features: consensus needs validation.folds",
+            "final.features: consensus requires at least 3 validation.folds",
         ),
         ({"spec__selection__ranking": "mlho-r"}, "mlho-r is defined for one aggregate only"),
         (

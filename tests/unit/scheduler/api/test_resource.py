@@ -118,7 +118,7 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
     [
         ({"cohort": {"index": {}}}, "spec.cohort.index: give exactly one"),
         ({"workers": {"min": 9, "max": 2}}, "workers: min must not be more than max"),
-        ({"workers": {"priorityClass": "high"}}, "kueueQueue is not given"),
+        ({"workers": {"priorityClass": "high"}}, "priorityClass requires kueueQueue"),
         ({"workers": {"resources": {"memory": "1Mi"}}}, "resources.memory must be 512Mi or more"),
         ({"workers": {"resources": {"cpu": "1m"}}}, "resources.cpu must be 100m or more"),
         ({"workers": {"resources": {"maxMemory": "1Gi"}}}, "resources.maxMemory must not be less"),

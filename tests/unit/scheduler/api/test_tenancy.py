@@ -45,9 +45,7 @@ def test_a_namespace_reads_below_its_prefixes_only(data: str, bundle: str, refus
     if refused is None:
         check_addresses(spec, allowed, RUNS.get)
         return
-    with pytest.raises(
-        ForeignAddress, match=f"^{refused}: runs in this namespace may use .* s3://ehr/ward/"
-    ) as error:
+    with pytest.raises(ForeignAddress, match=f"^{refused}: .* s3://ehr/ward/") as error:
         check_addresses(spec, allowed, RUNS.get)
     assert reason_of(error.value) == "ForeignAddress"
 
@@ -57,5 +55,5 @@ def test_without_prefixes_there_are_no_limits():
     spec = scoring("s3://any/where/", "run:" + "b" * 16)
 
     check_addresses(spec, prefixes_of("ward", {}), RUNS.get)
-    with pytest.raises(ForeignAddress, match="below no address"):
+    with pytest.raises(ForeignAddress, match="may read: none"):
         check_addresses(spec, prefixes_of("third", PREFIXES), RUNS.get)
