@@ -1,7 +1,7 @@
 """The result of a run, as numbers: the documented schema of ``result.json``, which the report draws.
 
 Everything here but ``timing`` and ``inputs`` is a function of the specification and of the events, whatever the
-partitions, workers or faults: ``result_digest`` is the SHA-256 of that part's canonical JSON.
+partitions, workers or faults. ``result_digest`` is the SHA-256 of that part without its prose (:mod:`mlho.report.digest`).
 A value that does not exist is ``null``, with a reason beside it; there is no NaN.
 """
 
@@ -9,10 +9,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlho.spec.training import digest_of
+from mlho.report.digest import result_digest
 
 RESULT_SCHEMA: Final = "mlho.io/result/v1"
-NOT_COMPARED: Final = frozenset({"timing", "inputs"})
 
 
 class Part(BaseModel):
@@ -406,10 +405,5 @@ class Result(Part):
 
     @property
     def result_digest(self) -> str:
-        """SHA-256 of everything but ``timing`` and ``inputs``."""
+        """SHA-256 of the numbers, identifiers and decisions; see :mod:`mlho.report.digest`."""
         return result_digest(self.model_dump(mode="json"))
-
-
-def result_digest(document: dict[str, Any]) -> str:
-    """SHA-256 of a ``result.json`` document without its sections ``timing`` and ``inputs``."""
-    return digest_of({name: part for name, part in document.items() if name not in NOT_COMPARED})

@@ -14,6 +14,7 @@ from typing import Final
 import yaml
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, SpecError
+from mlho.report.digest import result_digest
 from mlho.steps.base import verified_blob
 from mlho.store.base import Store, checked_key, file_digest
 from mlho.store.keys import RUNS, blob_key, run_key
@@ -158,9 +159,6 @@ def _committed(store: Store, run: str, name: str) -> bytes:
 
 
 def _result_digest(content: bytes, expected: str | None, run: str) -> str:
-    # Importing its models takes a fifth of a second, which other commands do not need.
-    from mlho.report.result import result_digest
-
     found = result_digest(json.loads(content))
     if expected is not None and found != expected:
         raise ArtifactDamaged(

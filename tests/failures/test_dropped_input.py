@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import parquet
 
-from mlho.report.result import result_digest
+from mlho.report.digest import result_digest
 from tests.builders import make_tables, write_spec, write_tables
 
 TABLES = make_tables(200, seed=1)

@@ -17,7 +17,7 @@ import yaml
 from pyarrow import parquet
 
 from mlho.processes import LEAVE_SIGNAL
-from mlho.report.result import result_digest
+from mlho.report.digest import result_digest
 from mlho.settings import BROKER, SIGNING_KEY
 from tests.builders import make_tables, write_spec, write_tables
 from tests.services.processes import descendants, is_running

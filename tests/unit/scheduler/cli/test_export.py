@@ -9,7 +9,7 @@ import yaml
 
 import scheduler.cli.export
 from mlho.errors import ArtifactDamaged, SpecError
-from mlho.report.result import result_digest
+from mlho.report.digest import result_digest
 from mlho.store.keys import blob_key, run_key
 from mlho.store.local import LocalStore
 from scheduler.cli.cluster import shown_status
