@@ -96,7 +96,8 @@ INNER = {
         "stability": set(),
     },
     "mlho.report": {
-        "result": set(),
+        "digest": set(),
+        "result": {"digest"},
         "verdicts": {"result"},
         "words": {"result", "verdicts"},
         "odds": {"result", "words"},
