@@ -76,6 +76,8 @@ class Scores(Part):
     patients_without_events: int
     """Patients of the cohort table whom no event names; they are scored too. 0 without a cohort table."""
     ledger: LedgerSummary
+    warnings: list[str] = Field(default_factory=list)
+    """What a reader must know before using the scores."""
     unknown: UnknownCodes
     distribution: Distribution
     alerts: list[AlertSummary]
@@ -108,9 +110,13 @@ class ScoresManifest(Part):
     scores: Scores
 
 
-def total_ledger(ledgers: Iterable[Mapping[str, Any]]) -> LedgerSummary:
+def total_ledger(ledgers: Iterable[Mapping[str, Any]]) -> Ledger:
     """Return the sum of the partitions' ledgers, after checking that it adds up."""
-    total = Ledger.total(Ledger.from_json(own) for own in ledgers).check("events, total")
+    return Ledger.total(Ledger.from_json(own) for own in ledgers).check("events, total")
+
+
+def ledger_summary(total: Ledger) -> LedgerSummary:
+    """Return the account of the rows as the manifest shows it."""
     return LedgerSummary(
         rows_in=total.rows_in,
         rows_used=total.rows_used,

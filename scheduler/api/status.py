@@ -15,6 +15,7 @@ from mlho.spec.types import SpecPart
 
 MAX_STATUS_BYTES: Final = 16 * 1024
 MAX_FAILURES: Final = 10
+MAX_WARNINGS: Final = 10
 TASKS_QUARANTINED: Final = "TasksQuarantined"  # a reason
 MAX_MESSAGE: Final = 512
 
@@ -160,6 +161,8 @@ class Status(SpecPart):
     """Main figure of the result, for example ``auroc 0.81``."""
     metrics: Annotated[dict[str, ShortText], Field(max_length=16)] | None = None
     """Headline figures as strings. A figure that could not be computed is absent; the report states the reason."""
+    warnings: Annotated[tuple[Message, ...], Field(max_length=MAX_WARNINGS)] = ()
+    """Warnings of the result, such as a rule that drops many rows; the first ten."""
     outputs: Outputs | None = None
     """Addresses of the results."""
     started_at: Instant | None = None
@@ -254,9 +257,10 @@ def is_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def fitted(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return a plain status of at most 16 KiB. If it is larger, drop the last failures first, then shorten messages."""
-    while _size(plain) > MAX_STATUS_BYTES and plain.get("failures"):
-        plain = {**plain, "failures": plain["failures"][:-1]}
+    """Return a plain status of at most 16 KiB. If it is larger, drop the last failures and warnings first, then shorten messages."""
+    for name in ("failures", "warnings"):
+        while _size(plain) > MAX_STATUS_BYTES and plain.get(name):
+            plain = {**plain, name: plain[name][:-1]}
     for length in (256, 64):
         if _size(plain) > MAX_STATUS_BYTES:
             shorter = [{**own, "message": cut(own.get("message", ""), length)} for own in plain["conditions"]]

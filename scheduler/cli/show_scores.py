@@ -83,7 +83,8 @@ def show_scores(store: Store, run: str) -> None:
     """Print the scores of a finished run, as counts."""
     manifest = read_manifest(store, run)
     scores, left_out = manifest["scores"], terminal.left_out_sentences(manifest.get("left_out", {}))
-    for sentence in [*sentences(scores), *(f"Warning: {own}" for own in left_out)]:
+    warnings = [*scores.get("warnings", ()), *left_out]  # scores of earlier versions have no warnings
+    for sentence in [*sentences(scores), *(f"Warning: {own}" for own in warnings)]:
         terminal.out.print(sentence, markup=False)
     for table in tables(scores):
         terminal.out.print()

@@ -65,6 +65,8 @@ class EventReason(StrEnum):
     """It goes on, but something is wrong."""
     RECOVERED = "Recovered"
     """What was wrong is not any more."""
+    RESULT_WARNING = "ResultWarning"
+    """A warning of the result, such as a rule that drops many rows."""
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
@@ -125,6 +127,7 @@ def ended(seen: Seen, drive: Drive) -> Status:
         "outputs": drive.outputs or status.outputs,
         "metrics": dict(drive.metrics) if drive.metrics else status.metrics,
         "headline": drive.headline or status.headline,
+        "warnings": drive.warnings or status.warnings,
         "failures": drive.failures or status.failures,
     }
     return _closed(seen, status.model_copy(update=update))
@@ -373,6 +376,8 @@ def events_of(seen: Seen, status: Status, made: Workers | None) -> tuple[Event, 
         events.append(Event(EventReason.SUSPENDED, "It keeps no workers; what is done is kept."))
     if seen.status.phase is Phase.SUSPENDED and status.phase in (Phase.WAITING, Phase.RUNNING):
         events.append(Event(EventReason.RESUMED, "It goes on where it was."))
+    if not seen.status.warnings:
+        events += [Event(EventReason.RESULT_WARNING, own, is_warning=True) for own in status.warnings]
     if made is not None:
         before = seen.status.workers.memory if seen.status.workers else None
         if before and as_number(made.memory) > as_number(before):

@@ -118,7 +118,7 @@ class Drive:
     end : ConditionType or None
         How it ended.
     end_reason, end_message, remedy : str
-    outputs, metrics, headline
+    outputs, metrics, headline, warnings
         What came out.
     failures : tuple of Failure
     idle_seconds : float
@@ -140,6 +140,7 @@ class Drive:
     outputs: Outputs | None = None
     metrics: Mapping[str, str] | None = None
     headline: str | None = None
+    warnings: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     idle_seconds: float = 0.0
     memory_exceeded: int = 0

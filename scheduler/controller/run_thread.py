@@ -26,7 +26,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from mlho.store.probe import probe_store
-from scheduler.api.status import ConditionType, Outputs, cut
+from scheduler.api.status import MAX_MESSAGE, MAX_WARNINGS, ConditionType, Outputs, cut
 from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, Drive
 from scheduler.controller.reasons import failures_shown, reason_of
@@ -338,12 +338,13 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
 
 
 def outcome_of(home: Home, run: Undertaking, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Outputs, metrics and headline of a finished run, by the names that :class:`~scheduler.controller.observation.Drive` has for them."""
+    """Outputs, metrics, headline and warnings of a finished run, by the names that :class:`~scheduler.controller.observation.Drive` has for them."""
     if isinstance(run, ScoringRun):
         prefix = run.spec.spec.output.prefix
         scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
         outputs = Outputs(scores=home.uri(run.run_id, f"{prefix}/manifest.json"))
-        return {"outputs": outputs, "headline": f"{scores['samples']:,} scores"}
+        warnings = _shown_warnings(scores.get("warnings", ()))  # earlier versions wrote none
+        return {"outputs": outputs, "headline": f"{scores['samples']:,} scores", "warnings": warnings}
     result = json.loads(run.store.get(run_key(run.run_id, "result.json")))
     means = {name: result["headline"][name]["mean"] for name in _METRICS if name in result["headline"]}
     metrics = {name: f"{value:.3f}" for name, value in means.items() if value is not None}
@@ -354,7 +355,12 @@ def outcome_of(home: Home, run: Undertaking, facts: Mapping[str, Any]) -> dict[s
         result_digest=facts.get("result_digest"),
     )
     headline = f"auroc {metrics['auroc']}" if "auroc" in metrics else None
-    return {"outputs": outputs, "metrics": metrics, "headline": headline}
+    shown = _shown_warnings(result["warnings"])
+    return {"outputs": outputs, "metrics": metrics, "headline": headline, "warnings": shown}
+
+
+def _shown_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cut(own, MAX_MESSAGE) for own in warnings[:MAX_WARNINGS])
 
 
 def cancel(home: Home, run_id: str, *, flagged: Callable[[], None]) -> None:

@@ -84,6 +84,11 @@ def text_values(folder: Path) -> None:
     rewrite_events(lambda t: replaced(t, "numeric_value", pa.array([f"{CANARY}1234"] * t.num_rows)))(folder)
 
 
+def american_dates(folder: Path) -> None:
+    for part in ("events/part-0", "events/part-1"):
+        rewrite(part, lambda t: replaced(t, "time", pc.strftime(t.column("time"), format="%m/%d/%Y")))(folder)
+
+
 def nothing(_: Path) -> None:
     return
 
@@ -108,6 +113,7 @@ CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("empty demographics", rewrite("demographics", lambda t: t.slice(0, 0)), {}, 3, r"demographics\.parquet: the demographics are empty"),
     ("empty events", lambda f: [rewrite(f"events/part-{n}", lambda t: t.slice(0, 0))(f) for n in (0, 1)] and None, {}, 3, r"events: no row can be used.*got 0 rows"),
     ("no usable event", nothing, {"cohort.index": {"date": "1990-01-01"}, "cohort.conflictingLabels": "any"}, 3, r"events: no row can be used.*after index.*Check"),
+    ("dates of another form", american_dates, {}, 3, r"events: no row can be used.*got \d+ rows, dropped: .*unreadable time.*Write times as 2020-01-31"),
     ("labels without patients", rewrite("labels", lambda t: replaced(t, "patient_id", pa.nulls(t.num_rows, pa.string()))), {}, 3, r"labels\.parquet: no row of the labels has a patient"),
     ("a column twice", rewrite("labels", lambda t: pa.Table.from_arrays([*t.columns, t.column("label")], names=[*t.column_names, "label"])), {}, 3, r"labels\.parquet: two columns have the same name"),
     ("a column of events twice", rewrite_events(lambda t: pa.Table.from_arrays([*t.columns, t.column("code")], names=[*t.column_names, "code"])), {}, 3, r"events/part-1\.parquet: two columns have the same name"),

@@ -11,6 +11,8 @@ from typing import Final
 
 from mlho.errors import MlhoError
 
+LARGE_SHARE: Final = 0.2  # a rule that drops more than this share of the rows causes a warning
+
 
 class Rule(IntEnum):
     """Reason why a row is dropped; the values are the published order."""
@@ -37,6 +39,11 @@ class Rule(IntEnum):
         """One sentence that defines the rows dropped by the rule."""
         return _MEANINGS[self]
 
+    @property
+    def remedy(self) -> str:
+        """One sentence that says what to check if the rule drops many rows."""
+        return _REMEDIES[self]
+
 
 _WORDS: Final[Mapping[Rule, str]] = {
     Rule.BEFORE_LOOK_BACK: "before look-back",
@@ -61,6 +68,25 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
         "Another row, usable too, has the same patient, code and day (UTC); only when duplicates are dropped. "
         "Of such rows one counts as used, and a window that holds any of them counts the day once."
     ),
+}
+_IDS: Final = (
+    "Check that the events name their patients, and that ids are written alike in events and labels."
+)
+_CODES: Final = "Check the codes in the events: a code is a text."
+_TIMES: Final = "Write times as 2020-01-31 or 2020-01-31T08:30:00, or as a timestamp column."
+_INDEX: Final = "Check the index dates."
+_REMEDIES: Final[Mapping[Rule, str]] = {
+    Rule.NO_PATIENT: _IDS,
+    Rule.NO_CODE: _CODES,
+    Rule.UNUSABLE_CODE: _CODES,
+    Rule.UNREADABLE_TIME: _TIMES,
+    Rule.NO_TIME: _TIMES,
+    Rule.UNKNOWN_PATIENT: "Check that patient ids are written alike in events and labels.",
+    Rule.IMPLAUSIBLE_DATE: "Check the times and birth dates, or change data.plausibleYears.",
+    Rule.AFTER_INDEX: _INDEX,
+    Rule.IN_GAP: "Check the index dates, or change cohort.gapDays.",
+    Rule.BEFORE_LOOK_BACK: "Check the index dates, or change cohort.lookBackDays or features.windows.",
+    Rule.DUPLICATE: "Check whether the events were exported twice.",
 }
 
 
@@ -128,6 +154,30 @@ class Ledger:
                 "report it, and trust nothing of this run."
             )
         return self
+
+    @property
+    def largest_rule(self) -> Rule | None:
+        """The rule that drops most rows, the first of equals; ``None`` if no row is dropped."""
+        rule = max(Rule, key=self.n_dropped)
+        return rule if self.n_dropped(rule) else None
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each rule that drops more than ``LARGE_SHARE`` of the rows, the largest first.
+
+        Examples
+        --------
+        >>> Ledger(rows_in=10, rows_used=7, dropped={Rule.AFTER_INDEX: 3}).warnings()
+        ['30.0 % of the event rows (3 of 10) are dropped by the rule “after index”. Check the index dates.']
+        """
+        large = [rule for rule in Rule if self.n_dropped(rule) > LARGE_SHARE * self.rows_in]
+        return [self._warning(rule) for rule in sorted(large, key=self.n_dropped, reverse=True)]
+
+    def _warning(self, rule: Rule) -> str:
+        n, share = self.n_dropped(rule), self.n_dropped(rule) / self.rows_in
+        return (
+            f"{100 * share:.1f} % of the event rows ({n:,} of {self.rows_in:,}) are dropped by the rule “{rule.words}”. "
+            f"{rule.remedy}"
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return plain values, with every rule in the published order under its display name."""

@@ -28,11 +28,12 @@ def _no_row_used(partitions: list[Any]) -> DataError:
     from mlho.encoding.events.ledger import Ledger, Rule
 
     total = Ledger.total(partition.ledger for partition in partitions)
+    cause = total.largest_rule
     dropped = [f"{total.n_dropped(rule)} {rule.words}" for rule in Rule if total.n_dropped(rule)]
     return DataError(
         "events",
         "no row can be used",
         expected="rows of the cohort's patients inside the look-back",
         got=f"{total.rows_in} rows, dropped: {', '.join(dropped) or 'none'}",
-        remedy="Check that patient ids are written alike in events and labels, and the index dates.",
+        remedy=cause.remedy if cause is not None else "Check data.tables.events.",
     )

@@ -20,7 +20,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -74,10 +74,18 @@ def _check_patients(
 
 
 def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
-    from mlho.scoring.account import AlertSummary, Scores, distribution, total_ledger, unknown_codes
+    from mlho.scoring.account import (
+        AlertSummary,
+        Scores,
+        distribution,
+        ledger_summary,
+        total_ledger,
+        unknown_codes,
+    )
     from mlho.scoring.parts import PART_FILE
 
     every = (*parts, *absent)
+    total = total_ledger(part.facts["ledger"] for part in parts)
     return Scores(
         outcome=bundle.document.outcome,
         predictive=bundle.document.predictive,
@@ -86,7 +94,8 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         patients=sum(part.facts["n_patients"] for part in every),
         samples=sum(part.facts["n_rows"] for part in every),
         patients_without_events=sum(part.facts["n_patients"] for part in absent),
-        ledger=total_ledger(part.facts["ledger"] for part in parts),
+        ledger=ledger_summary(total),
+        warnings=total.warnings(),
         unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
         distribution=distribution([part.path(PART_FILE) for part in every]),
         alerts=[

@@ -243,6 +243,7 @@ def assemble_result(
         ),
         warnings=[
             *problem.cohort.warnings,
+            *Ledger.from_json(ledger).warnings(),
             *_lost(problem, ledger),
             *summary.warnings,
             *_warnings(problem, summary, performance),

@@ -95,6 +95,14 @@ def test_everybody_with_an_event_is_scored_as_of_a_date(trained):
     assert "p-unknown" in named  # whom no other table knows
 
 
+def test_a_date_before_most_events_is_a_warning(trained):
+    """A rule that drops more than a fifth of the rows is a warning of the scores, as it is in training."""
+    early = score_inline(trained.folder, MemoryStore(), {**AS_OF, "index": {"date": "2017-12-31"}})
+
+    (warning,) = early.scores["warnings"]
+    assert "are dropped by the rule “after index”. Check the index dates." in warning
+
+
 def test_a_bundle_without_index_date_scores_all_history(tmp_path):
     """Trained with index none: no date in the parts, and the summary says that it is no prediction."""
     trained = train(

@@ -72,3 +72,16 @@ def test_a_ledger_that_does_not_add_up_fails(ledger):
     """A run in which rows are lost must not end well."""
     with pytest.raises(MlhoError, match=r"part-3\.parquet: the ledger does not add up"):
         ledger.check("part-3.parquet")
+
+
+def test_a_rule_that_drops_more_than_a_fifth_of_the_rows_is_a_warning():
+    """A fifth itself is none. The largest comes first, and each names its own remedy."""
+    dropped = {Rule.UNREADABLE_TIME: 21, Rule.UNKNOWN_PATIENT: 40, Rule.NO_CODE: 20}
+    ledger = Ledger(rows_in=100, rows_used=19, dropped=dropped).check()
+
+    first, second = ledger.warnings()
+    assert first.startswith("40.0 % of the event rows (40 of 100) are dropped by the rule “unknown patient”.")
+    assert first.endswith(Rule.UNKNOWN_PATIENT.remedy)
+    assert "“unreadable time”" in second
+    assert "2020-01-31" in second
+    assert Ledger().warnings() == []

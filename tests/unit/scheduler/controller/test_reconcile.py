@@ -343,6 +343,21 @@ def test_a_finished_run_says_what_came_out():
     assert decide(replace(after, now=NOW + dt.timedelta(seconds=30))).delete == ("w1",)
 
 
+def test_warnings_of_the_result_are_in_the_status_and_are_told_once():
+    """Each is an Event of type Warning when the run ends, and none is repeated."""
+    drive = replace(BUSY, end=ConditionType.SUCCEEDED, warnings=("Half of the rows are dropped.",), running=0)
+    seen = replace(SEEN, drive=drive)
+
+    decision = decide(seen)
+
+    assert decision.status.plain()["warnings"] == ["Half of the rows are dropped."]
+    told = [own for own in decision.events if own.reason is EventReason.RESULT_WARNING]
+    assert [(own.message, own.is_warning) for own in told] == [("Half of the rows are dropped.", True)]
+    assert not [
+        own for own in decide(again(seen, decision)).events if own.reason is EventReason.RESULT_WARNING
+    ]
+
+
 @pytest.mark.parametrize(
     ("ttl", "seconds", "is_expired"),
     [(None, 10**9, False), (3600, 3599, False), (3600, 3600, True), (0, 0, True)],
