@@ -210,6 +210,7 @@ class Validation(SpecPart):
     """What the fixed-sensitivity threshold reaches on the out-of-fold scores."""
 
 
+LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
 ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm"]
 
 
@@ -231,8 +232,10 @@ class Candidate(SpecPart):
 class Consensus(SpecPart):
     """What counts as a feature that comes back."""
 
-    classifier: Literal["glmboost", "elasticnet"] = "glmboost"
-    """Whose coefficients make odds ratios and confidence scores. It must be a candidate."""
+    classifier: Literal["glmboost", "elasticnet"] | None = None
+    """Linear classifier whose coefficients give odds ratios and confidence scores. By default the first linear candidate, or else
+    ``glmboost``. A classifier that is no candidate is fitted with its default grid for this purpose only: it is not compared with
+    the candidates and cannot be the final model."""
     min_confidence: Annotated[int, Field(ge=1, le=100)] = 80
     """Features with this confidence score or more are the consensus."""
     max_false_share: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -295,10 +298,6 @@ class TrainingSpec(SpecPart):
         names = [candidate.classifier for candidate in self.candidates]
         if len(set(names)) != len(names):
             raise ValueError("candidates must not repeat a classifier; extend its grid instead")
-        if self.consensus.classifier not in names:
-            raise ValueError(
-                f"consensus.classifier must be a candidate. Got {self.consensus.classifier}; candidates are {', '.join(names)}"
-            )
         if self.final.classifier not in ("best", *names):
             raise ValueError(
                 f"final.classifier must be best or one of the candidates. Got {self.final.classifier}"
@@ -328,6 +327,27 @@ class TrainingSpec(SpecPart):
         if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
             raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
         return self
+
+    @model_validator(mode="after")
+    def _name_the_consensus_classifier(self) -> Self:
+        if self.consensus.classifier is None:
+            linear = (own.classifier for own in self.candidates if own.classifier in LINEAR)
+            named = self.consensus.model_copy(update={"classifier": next(linear, LINEAR[0])})
+            object.__setattr__(self, "consensus", named)  # frozen; the default depends on the candidates
+        return self
+
+    @property
+    def consensus_candidate(self) -> Candidate:
+        """The consensus classifier with its grid: a candidate, or one with the default grid."""
+        name = self.consensus.classifier
+        assert name is not None  # set by a validator
+        return next((own for own in self.candidates if own.classifier == name), Candidate(classifier=name))
+
+    @property
+    def fitted(self) -> tuple[Candidate, ...]:
+        """All that an iteration fits: the candidates, and the consensus classifier if it is none of them."""
+        own = self.consensus_candidate
+        return self.candidates if own in self.candidates else (*self.candidates, own)
 
     @property
     def windows(self) -> tuple[int | None, ...]:

@@ -181,11 +181,6 @@ _TRAINING: Final = (
     ),
     Rule(
         "spec",
-        "self.candidates.exists(c, c.classifier == self.consensus.classifier)",
-        "consensus.classifier must be a candidate",
-    ),
-    Rule(
-        "spec",
         "self.final.classifier == 'best' || self.candidates.exists(c, c.classifier == self.final.classifier)",
         "final.classifier must be best or one of the candidates",
     ),

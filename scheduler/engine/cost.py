@@ -33,7 +33,7 @@ def fold_seconds(spec: TrainingSpec, n_train: int) -> float:
     """Return the seconds to select features and fit every setting of every candidate on ``n_train`` samples."""
     n_features = spec.selection.n_features + len(spec.features.demographics)
     picks = spec.selection.n_features * len(spec.features.aggregates) if spec.selection.scope == "fold" else 0
-    fits = sum(_fits(candidate, n_features, n_train) for candidate in spec.candidates)
+    fits = sum(_fits(candidate, n_features, n_train) for candidate in spec.fitted)
     return n_train * (_EACH + _PICK * picks) + fits
 
 
@@ -66,8 +66,7 @@ def consensus_seconds(spec: TrainingSpec, n_samples: int) -> float:
     """
     validation = spec.validation
     n_train = round(n_samples * (1 - validation.test_fraction))
-    own = [one for one in spec.candidates if one.classifier == spec.consensus.classifier]
-    subsample = fold_seconds(spec.model_copy(update={"candidates": tuple(own)}), n_train)
+    subsample = fold_seconds(spec.model_copy(update={"candidates": (spec.consensus_candidate,)}), n_train)
     judging = validation.iterations * subsample + fold_seconds(spec, n_samples)
     return len(held_out_together(validation)) * judging
 

@@ -117,11 +117,6 @@ CREATE = [
         {"candidates": [{"classifier": "glmboost"}, {"classifier": "glmboost"}], "final": None},
     ),
     Case(
-        "consensus.classifier must be a candidate",
-        {"consensus.classifier": "elasticnet"},
-        {"consensus.classifier": "glmboost"},
-    ),
-    Case(
         "final.features: consensus needs",
         {"final.features": "consensus", "validation.folds": 2},
         {"final.features": "consensus", "validation.folds": 3},

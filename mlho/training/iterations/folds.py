@@ -13,7 +13,7 @@ from mlho.spec.training import Candidate
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import Selection, select
-from mlho.training.iterations.splits import Iteration, seed_of
+from mlho.training.iterations.splits import FINAL, Iteration, seed_of
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,11 @@ def run_fold(
     chosen = selection or select(problem, train)
     learned = learn_design(problem, chosen.features, train)
     by_classifier: dict[str, NDArray[np.float64]] = {}
-    for design, candidates in by_design(problem, learned):
+    # The consensus classifier that is no candidate is not needed for the final model, which it cannot be.
+    candidates = problem.spec.candidates if iteration == FINAL else problem.spec.fitted
+    for design, own in by_design(candidates, learned):
         X, X_held = design.matrix(problem, train), design.matrix(problem, held)
-        for candidate in candidates:
+        for candidate in own:
             classifier = classifier_named(candidate.classifier)
             fitted = classifier.fit_settings(
                 X,
@@ -99,25 +101,25 @@ def run_fold(
                 value_columns=design.value_columns,
             )
             by_classifier[candidate.classifier] = np.stack([model.predict_proba(X_held) for model in fitted])
-    names: list[str] = [own.classifier for own in problem.spec.candidates]
+    names: list[str] = [one.classifier for one in candidates]
     return FoldScores(np.flatnonzero(held), {name: by_classifier[name] for name in names})
 
 
-def by_design(problem: Problem, learned: Design) -> Iterator[tuple[Design, list[Candidate]]]:
+def by_design(candidates: Sequence[Candidate], learned: Design) -> Iterator[tuple[Design, list[Candidate]]]:
     """Yield the design of linear models and that of trees, each with its candidates, if there are any."""
     for absent in ABSENT:
-        candidates = [
-            own for own in problem.spec.candidates if classifier_named(own.classifier).absent == absent
-        ]
-        if candidates:
-            yield learned.with_absent(absent), candidates
+        own = [one for one in candidates if classifier_named(one.classifier).absent == absent]
+        if own:
+            yield learned.with_absent(absent), own
 
 
-def cross_validate(problem: Problem, folds: Sequence[FoldScores]) -> dict[str, CrossValidation]:
-    """Compare the settings of each candidate over the folds and choose one."""
+def cross_validate(
+    problem: Problem, folds: Sequence[FoldScores], candidates: Sequence[Candidate] | None = None
+) -> dict[str, CrossValidation]:
+    """Compare the settings of each candidate over the folds and choose one. By default all candidates of the specification."""
     return {
         candidate.classifier: _compare(problem, candidate.classifier, candidate.grid, folds)
-        for candidate in problem.spec.candidates
+        for candidate in candidates or problem.spec.candidates
     }
 
 

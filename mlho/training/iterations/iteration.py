@@ -48,13 +48,14 @@ class CandidateOutcome:
 
 @dataclass(frozen=True)
 class IterationOutcome:
-    """Results of one iteration."""
+    """Results of one iteration. ``consensus_model`` is linear; it need not belong to a candidate."""
 
     iteration: Iteration
     selection: Selection
     design: Design  # for linear models; trees use the same features
     test: NDArray[np.bool_]
     candidates: Mapping[str, CandidateOutcome]
+    consensus_model: FittedClassifier
     shadows: ShadowRecord
 
     @property
@@ -85,19 +86,23 @@ def finish_iteration(
     parts = problem.partition(iteration)
     train, test = problem.samples_of(parts.is_train), problem.samples_of(parts.is_test)
     learned = learn_design(problem, selection.features, train)
-    compared = cross_validate(problem, folds)
+    compared = cross_validate(problem, folds, problem.spec.fitted)
+    names: list[str] = [own.classifier for own in problem.spec.candidates]
     outcomes: dict[str, CandidateOutcome] = {}
-    shadows = ShadowRecord(features=[], log_odds=[])
-    for design, candidates in by_design(problem, learned):
+    consensus: tuple[FittedClassifier, ShadowRecord] | None = None
+    for design, candidates in by_design(problem.spec.fitted, learned):
         X, X_test = design.matrix(problem, train), design.matrix(problem, test)
         for name in (own.classifier for own in candidates):
             cv = compared[name]
             model = fit_chosen(problem, name, cv, design, X, train, iteration)
-            outcomes[name] = _judge(problem, cv, model, X_test, test, iteration)
+            if name in names:
+                outcomes[name] = _judge(problem, cv, model, X_test, test, iteration)
             if name == problem.spec.consensus.classifier:
                 shadows = see_shadows(problem, selection, train, X, model, cv.settings[cv.chosen])
-    in_order = {name: outcomes[name] for name in compared}
-    return IterationOutcome(iteration, selection, learned, test, in_order, shadows)
+                consensus = model, shadows
+    assert consensus is not None  # the specification always fits one
+    in_order = {name: outcomes[name] for name in names}
+    return IterationOutcome(iteration, selection, learned, test, in_order, *consensus)
 
 
 def fit_chosen(

@@ -64,7 +64,7 @@ def see_shadows(
         learn_feature(problem, feature, own) for feature, own in zip(features.tolist(), cells, strict=True)
     ]
     newcomers = build_design(encodings, cells, int(np.count_nonzero(train)))
-    classifier = classifier_named(problem.spec.consensus.classifier)
+    classifier = classifier_named(problem.spec.consensus_candidate.classifier)
     steps = classifier.first_steps(model, X, problem.y[train], setting, newcomers)
     is_seen = steps != 0
     return ShadowRecord(features=features[is_seen].tolist(), log_odds=steps[is_seen].tolist())

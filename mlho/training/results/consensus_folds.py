@@ -103,9 +103,8 @@ def vote(problem: Problem, held: Held, subsample: int) -> Vote:
     _check_classes(problem, train, test)
     selection = select(problem, train)
     design = learn_design(problem, selection.features, train)
-    name = problem.spec.consensus.classifier
+    name, grid = problem.spec.consensus_candidate.classifier, problem.spec.consensus_candidate.grid
     classifier = classifier_named(name)
-    grid = next(own.grid for own in problem.spec.candidates if own.classifier == name)
     seed = seed_of(problem.spec.validation.seed, name, _place(held), subsample)
     X = design.matrix(problem, train)
     fitted = classifier.fit_settings(X, problem.y[train], classifier.settings(grid), seed=seed)
@@ -189,7 +188,7 @@ def run_consensus_fold(problem: Problem, held: Held, votes: Sequence[Vote]) -> C
     train, test = problem.samples_of(patients), problem.samples_of(~patients)
     learned, names = learn_design(problem, features, train), eligible(problem)
     by_classifier: dict[str, NDArray[np.float64]] = {}
-    for design, candidates in by_design(problem, learned):
+    for design, candidates in by_design(problem.spec.candidates, learned):
         X, X_test = design.matrix(problem, train), design.matrix(problem, test)
         for candidate in candidates:
             name = candidate.classifier

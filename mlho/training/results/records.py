@@ -76,7 +76,7 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
         selected=outcome.selection.features.tolist(),
         of_permuted=outcome.selection.of_permuted.tolist(),
         shadows=outcome.shadows,
-        coefficients=_record_coefficients(problem, outcome),
+        coefficients=_record_coefficients(outcome),
         curves={
             name: record_curves(problem, candidate.evaluation, candidate.calibrated, outcome.test)
             for name, candidate in outcome.candidates.items()
@@ -137,9 +137,8 @@ def _record_candidate(name: str, outcome: CandidateOutcome, evaluation: dict[str
     )
 
 
-def _record_coefficients(problem: Problem, outcome: IterationOutcome) -> CoefficientRecord:
-    model = outcome.candidates[problem.spec.consensus.classifier].model
-    coefficients = model.coefficients()
+def _record_coefficients(outcome: IterationOutcome) -> CoefficientRecord:
+    coefficients = outcome.consensus_model.coefficients()
     assert coefficients is not None  # the specification allows only linear classifiers for the consensus
     return CoefficientRecord(
         features=outcome.design.features.tolist(),

@@ -212,14 +212,13 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
         ({"spec__features__aggregates": ["count", "count"]}, "aggregates must not contain duplicates"),
         ({"spec__features__levelCuts": [2, 1]}, "levelCuts must be increasing and at least 1"),
         ({"spec__features__levelCuts": [0, 1]}, "levelCuts must be increasing and at least 1"),
-        ({"spec__data__tables__demographics": None}, "features.demographics requires data.tables.demographics"),
+        (
+            {"spec__data__tables__demographics": None},
+            "features.demographics requires data.tables.demographics",
+        ),
         (
             {"spec__candidates": [{"classifier": "glmboost"}, {"classifier": "glmboost"}]},
             "must not repeat a classifier; extend its grid",
-        ),
-        (
-            {"spec__candidates": [{"classifier": "xgboost"}]},
-            "consensus.classifier must be a candidate. Got glmboost",
         ),
         (
             {"spec__final": {"classifier": "ebm"}},
@@ -373,6 +372,26 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "report.minCell": {"report.minCell": 5},
     "report.realProfiles": {"report.realProfiles": True},
 }
+
+
+@pytest.mark.parametrize(
+    ("candidates", "expected", "fitted"),
+    [
+        (["elasticnet", "glmboost"], "elasticnet", ["elasticnet", "glmboost"]),
+        (["xgboost", "glmboost"], "glmboost", ["xgboost", "glmboost"]),
+        (["xgboost"], "glmboost", ["xgboost", "glmboost"]),
+    ],
+)
+def test_the_consensus_classifier_is_the_first_linear_candidate(candidates, expected, fitted):
+    """Without one it is glmboost, which is fitted beside the candidates; said or not, it is the same run."""
+    named = [{"classifier": name} for name in candidates]
+    silent, said = (
+        parsed(spec__candidates=named, spec__consensus=own).spec for own in ({}, {"classifier": expected})
+    )
+
+    assert silent.consensus.classifier == expected
+    assert [own.classifier for own in silent.fitted] == fitted
+    assert normalised(silent) == normalised(said)
 
 
 def leaves(plain: dict[str, Any], prefix: str = "") -> list[str]:

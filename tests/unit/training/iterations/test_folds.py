@@ -1,17 +1,20 @@
 """Cross-validation, an iteration's end, and what comes back over iterations."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mlho.method.evaluation.auroc import auroc
+from mlho.store.memory import MemoryStore
 from mlho.training.iterations.folds import cross_validate
 from mlho.training.iterations.iteration import best_of, finish_iteration, select_and_run_folds
 from mlho.training.iterations.problem import FeatureName
 from mlho.training.iterations.splits import partition
 from mlho.training.results.confidence_table import count_returns
 from mlho.training.results.records import record_iteration
+from tests.builders import make_tables, run_inline, write_tables
 
 
 def test_cross_validation_scores_every_training_sample_once(make_problem):
@@ -56,6 +59,28 @@ def test_an_iteration_is_recorded_as_plain_numbers(make_problem):
     }
     assert by_code["E11"] > 0.3
     assert by_code["I10"] > 0.3
+
+
+def test_a_run_of_trees_alone_has_confidence_scores_and_a_consensus(tmp_path):
+    """glmboost is fitted as in a run in which it is a candidate with its default grid; it is not compared, and cannot win."""
+    data = write_tables(tmp_path / "data", make_tables(300, seed=9))
+    trees = {"classifier": "xgboost", "grid": {"nRounds": [10], "maxDepth": [1]}}
+    alone, both = (
+        run_inline(data, MemoryStore(), {"candidates": own, "consensus.minConfidence": 50})
+        for own in ([trees], [trees, {"classifier": "glmboost"}])
+    )
+    result, other = (
+        json.loads(own.run.store.get(f"runs/{own.run.run_id}/result.json")) for own in (alone, both)
+    )
+
+    assert [own["classifier"] for own in result["candidates"]] == ["xgboost"]
+    assert result["final_model"]["classifier"] == "xgboost"
+    assert result["lineage"]["spec"]["consensus"]["classifier"] == "glmboost"
+    assert [own["confidence"] for own in result["features"]] == [
+        own["confidence"] for own in other["features"]
+    ]
+    assert result["stability"]["false_features"] == other["stability"]["false_features"]
+    assert result["stability"]["n_consensus"] >= 1
 
 
 def test_the_first_of_equals_is_best():
