@@ -22,7 +22,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of
-from scheduler.engine.loop import Executor, Finished, Run, Undertaking, carry_out
+from scheduler.engine.loop import Executor, Finished, PreparedRun, Run, carry_out
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest
@@ -32,7 +32,7 @@ from scheduler.engine.progress import LocalCounts
 if TYPE_CHECKING:
     from scheduler.queue.metrics import MetricsPage
     from scheduler.queue.multi_run import Ended
-    from scheduler.queue.run import Place, QueueObserver
+    from scheduler.queue.run import QueueConfig, QueueObserver
 
 PROGRESS: Final = ("auto", "json", "none")
 
@@ -86,7 +86,7 @@ def usable_store(options: argparse.Namespace) -> Store:
     store = open_store(options.store)
     probe_store(store)
     if not store.has_one_winner and options.log == "text":
-        _tell(COMPAT_WORDS)
+        _notify(COMPAT_WORDS)
     return store
 
 
@@ -101,10 +101,10 @@ def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
 def tell_left_out(manifest: Manifest) -> None:
     """Warn before the start about files that are not read. The result repeats the warning."""
     for sentence in terminal.left_out_sentences(manifest.left_out_facts()):
-        _tell(f"Warning: {sentence}")
+        _notify(f"Warning: {sentence}")
 
 
-def carry_out_one(run: Undertaking, name: str, options: argparse.Namespace) -> Finished:
+def carry_out_one(run: PreparedRun, name: str, options: argparse.Namespace) -> Finished:
     """Carry out a run with the given options, and show its progress."""
     with _display(options) as display:
         (track,) = display.tracks({run.run_id: name})
@@ -130,9 +130,9 @@ def _display(options: argparse.Namespace) -> Any:
     return terminal.ProgressBars(enabled=options.progress == "auto" and options.log == "text")
 
 
-def _carry_out(run: Undertaking, options: argparse.Namespace, track: terminal.Track) -> Finished:
+def _carry_out(run: PreparedRun, options: argparse.Namespace, track: terminal.Track) -> Finished:
     n_workers = options.workers or usable_cpus()
-    health = StoreHealth(patience=store_patience(), tell=_tell if options.log == "text" else _tell_nobody)
+    health = StoreHealth(patience=store_patience(), notify=_notify if options.log == "text" else _ignore)
     counts = LocalCounts(slots=n_workers, health=health)
     track.follow(counts)
     with LocalPool(options.store, run.data, n_workers=n_workers) as pool:
@@ -155,13 +155,13 @@ class _Counting:
         return self._executor.submit_all(tasks)
 
 
-def _carry_out_on_queue(run: Undertaking, options: argparse.Namespace, track: terminal.Track) -> Finished:
+def _carry_out_on_queue(run: PreparedRun, options: argparse.Namespace, track: terminal.Track) -> Finished:
     from scheduler.queue.run import carry_out_on_queue, settings_for  # importing Celery is slow
 
     broker, settings = settings_for(options.broker)
     with _metrics_page(options) as page:
         observers = _queue_observers(track, page)
-        return carry_out_on_queue(run, _place(broker, options), settings, observers, tell=_tell)
+        return carry_out_on_queue(run, _queue_config(broker, options), settings, observers, notify=_notify)
 
 
 def _queue_observers(track: terminal.Track, page: "MetricsPage | None") -> "list[QueueObserver]":
@@ -184,14 +184,14 @@ def _metrics_page(options: argparse.Namespace) -> "Iterator[MetricsPage | None]"
         page.close()
 
 
-def _place(broker: str, options: argparse.Namespace) -> "Place":
+def _queue_config(broker: str, options: argparse.Namespace) -> "QueueConfig":
     from scheduler.queue.embedded_server import EMBEDDED
-    from scheduler.queue.run import Place
+    from scheduler.queue.run import QueueConfig
 
     n_workers = options.workers
     if broker == EMBEDDED:
         n_workers = n_workers or usable_cpus()
-    return Place(broker, options.store, n_workers or 0)
+    return QueueConfig(broker, options.store, n_workers or 0)
 
 
 def _run_several(options: argparse.Namespace) -> int:
@@ -218,7 +218,9 @@ def _run_several(options: argparse.Namespace) -> int:
                 page.remove(ended.run.run_id)
 
         watched = {name: (runs[name], _queue_observers(track, page)) for name, track in tracks.items()}
-        all_ended = carry_out_several(watched, _place(broker, options), settings, tell=_tell, on_end=on_end)
+        all_ended = carry_out_several(
+            watched, _queue_config(broker, options), settings, notify=_notify, on_end=on_end
+        )
     return max(_print_ended(runs[own.run.run_id], own, options.store) for own in all_ended)
 
 
@@ -234,7 +236,7 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, Run]:
             raise
         name = run.run_id
         if name in runs:
-            _tell(f"{path}: asks for the same run as {paths_of[name]} ({name}). It is carried out once.")
+            _notify(f"{path}: asks for the same run as {paths_of[name]} ({name}). It is carried out once.")
             continue
         runs[name], paths_of[name] = run, path
     return runs
@@ -267,11 +269,11 @@ def _print_ended(run: Run, ended: "Ended", store_address: str) -> int:
     return 0
 
 
-def _tell(words: str) -> None:
+def _notify(words: str) -> None:
     terminal.err.print(words, markup=False)
 
 
-def _tell_nobody(_: str) -> None:
+def _ignore(_: str) -> None:
     """Ignore the sentence: the log has it."""
 
 

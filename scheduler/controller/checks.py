@@ -12,10 +12,10 @@ from scheduler.api.tenancy import prefixes_of
 from scheduler.controller.conditions import has_ended
 from scheduler.controller.observation import Check
 from scheduler.controller.reasons import STORE_REASONS
-from scheduler.controller.run_thread import Home, check_run
-from scheduler.controller.tracked_run import Known
+from scheduler.controller.run_thread import Backend, check_run
+from scheduler.controller.tracked_run import TrackedRun
 from scheduler.controller.work_queue import WorkQueue
-from scheduler.engine.loop import Undertaking
+from scheduler.engine.loop import PreparedRun
 
 _THREADS: Final = 8
 _PATIENCE_SECONDS: Final = 10.0  # with a store that does not answer, until the run's status says so
@@ -33,21 +33,21 @@ class Checks:
 
     Parameters
     ----------
-    home : Home
+    backend : Backend
     prefixes : mapping
         Addresses that the runs of a namespace may read; see :func:`scheduler.api.tenancy.prefixes_of`.
     queue : WorkQueue
         Told which run to look at.
     """
 
-    def __init__(self, home: Home, prefixes: Mapping[str, Sequence[str]], queue: WorkQueue) -> None:
-        self._home = home
+    def __init__(self, backend: Backend, prefixes: Mapping[str, Sequence[str]], queue: WorkQueue) -> None:
+        self._backend = backend
         self._prefixes = prefixes
         self._queue = queue
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="check")
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._without_store: dict[str, Known] = {}
+        self._without_store: dict[str, TrackedRun] = {}
         self._began_at = -math.inf
         self._ended_at = 0.0
 
@@ -60,59 +60,59 @@ class Checks:
         with self._lock:
             self._without_store.pop(uid, None)
 
-    def shown(self, known: Known, status: Status) -> Check | None:
+    def shown(self, tracked: TrackedRun, status: Status) -> Check | None:
         """What a run's status says of its check."""
-        return known.check_shown(status, self._ended_at, patience=_PATIENCE_SECONDS)
+        return tracked.check_shown(status, self._ended_at, patience=_PATIENCE_SECONDS)
 
-    def begin(self, uid: str, known: Known, status: Status) -> None:
+    def begin(self, uid: str, tracked: TrackedRun, status: Status) -> None:
         """Have store and data checked, unless that is known or under way, or was done a moment ago."""
-        if has_ended(status) or known.spec is None or known.undertaking is not None or self._stop.is_set():
+        if has_ended(status) or tracked.spec is None or tracked.prepared is not None or self._stop.is_set():
             return
         now = time.monotonic()
-        if known.is_checking:
-            left = max(known.check_began_at, self._ended_at) + _PATIENCE_SECONDS - now
+        if tracked.is_checking:
+            left = max(tracked.check_began_at, self._ended_at) + _PATIENCE_SECONDS - now
             if left > 0:  # then its status says that it waits
                 self._queue.mark(uid, seconds=left)
             return
-        left = self._pause_left(uid, known, now)
+        left = self._pause_left(uid, tracked, now)
         if left > 0:
             self._queue.mark(uid, seconds=left)
             return
-        known.is_checking, known.check_began_at, self._began_at = True, now, now
+        tracked.is_checking, tracked.check_began_at, self._began_at = True, now, now
         self._queue.mark(uid, seconds=_PATIENCE_SECONDS)
-        self._pool.submit(self._check, uid, known)
+        self._pool.submit(self._check, uid, tracked)
 
-    def _pause_left(self, uid: str, known: Known, now: float) -> float:
-        left = known.check_again_at - now
+    def _pause_left(self, uid: str, tracked: TrackedRun, now: float) -> float:
+        left = tracked.check_again_at - now
         with self._lock:
             if uid not in self._without_store:
                 return left
-        soonest = max(known.checked_at + _PROBE_SECONDS, self._began_at + _PROBE_EVERY_SECONDS)
+        soonest = max(tracked.checked_at + _PROBE_SECONDS, self._began_at + _PROBE_EVERY_SECONDS)
         return min(left, soonest - now)
 
-    def _check(self, uid: str, known: Known) -> None:
-        spec = known.spec
-        allowed = prefixes_of(known.asked.namespace if known.asked else "", self._prefixes)
-        found, undertaking = check_run(self._home, spec, allowed=allowed)
-        self._ended_at = known.checked_at = time.monotonic()
-        if known.spec == spec:
-            known.check, known.undertaking = found, undertaking
-            known.check_again_at = (
-                self._ended_at + _AGAIN_SECONDS[min(known.n_checks, len(_AGAIN_SECONDS) - 1)]
+    def _check(self, uid: str, tracked: TrackedRun) -> None:
+        spec = tracked.spec
+        allowed = prefixes_of(tracked.request.namespace if tracked.request else "", self._prefixes)
+        found, prepared = check_run(self._backend, spec, allowed=allowed)
+        self._ended_at = tracked.checked_at = time.monotonic()
+        if tracked.spec == spec:
+            tracked.check, tracked.prepared = found, prepared
+            tracked.check_again_at = (
+                self._ended_at + _AGAIN_SECONDS[min(tracked.n_checks, len(_AGAIN_SECONDS) - 1)]
             )
-            known.n_checks += 1
-        self._note(uid, known, found, undertaking)
-        known.is_checking, known.check_began_at = False, math.inf
+            tracked.n_checks += 1
+        self._note(uid, tracked, found, prepared)
+        tracked.is_checking, tracked.check_began_at = False, math.inf
         self._queue.mark(uid)
 
-    def _note(self, uid: str, known: Known, found: Check, undertaking: Undertaking | None) -> None:
+    def _note(self, uid: str, tracked: TrackedRun, found: Check, prepared: PreparedRun | None) -> None:
         """Note whether a run waits for its store; once one does not, those that do are checked soon."""
         with self._lock:
             if found.reason in STORE_REASONS:
-                self._without_store[uid] = known
+                self._without_store[uid] = tracked
                 return
             self._without_store.pop(uid, None)
-            waiting = dict(self._without_store) if undertaking is not None else {}
+            waiting = dict(self._without_store) if prepared is not None else {}
         for other, own in waiting.items():
             own.check_again_at = min(own.check_again_at, own.checked_at + _PROBE_SECONDS)
             self._queue.mark(other)

@@ -13,7 +13,7 @@ import structlog
 
 from mlho.errors import ArtifactNotFound, MlhoError
 from mlho.log import error_fields
-from scheduler.controller.run_thread import Home, cancel
+from scheduler.controller.run_thread import Backend, cancel
 
 _THREADS: Final = 8
 _PAUSE_SECONDS: Final = 2.0
@@ -27,13 +27,13 @@ class Cleaner:
 
     Parameters
     ----------
-    home : Home
+    backend : Backend
     owner : str
         Tells releases that share a store apart.
     """
 
-    def __init__(self, home: Home, owner: str) -> None:
-        self._home = home
+    def __init__(self, backend: Backend, owner: str) -> None:
+        self._backend = backend
         self._folder = f"{_UNDER_WAY}/{owner}/"
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="clean")
@@ -44,17 +44,17 @@ class Cleaner:
 
     def note(self, uid: str, run_id: str) -> None:
         """Remember that the run of a resource is under way; the one thing that its caller waits for."""
-        self._home.store().put_if_absent(self._folder + uid, json.dumps({"run": run_id}).encode())
+        self._backend.store().put_if_absent(self._folder + uid, json.dumps({"run": run_id}).encode())
 
     def forget(self, uid: str) -> None:
         """Remember it no longer."""
         self._begin("note_not_deleted", lambda: self._forget(uid))
 
-    def hand_over(self, uid: str, heir: str, run_id: str) -> None:
+    def hand_over(self, uid: str, successor: str, run_id: str) -> None:
         """Remember a run as that of another resource."""
 
         def act() -> None:
-            self.note(heir, run_id)
+            self.note(successor, run_id)
             self._forget(uid)
 
         self._begin("note_not_handed_over", act)
@@ -63,7 +63,7 @@ class Cleaner:
         """Have nothing of a run start any more, say so, delete its queue once its workers have left, and forget it."""
 
         def act() -> None:
-            cancel(self._home, run_id, flagged=flagged)
+            cancel(self._backend, run_id, flagged=flagged)
             self._forget(uid)
             log.info("run_cancelled", run_id=run_id)
 
@@ -74,16 +74,16 @@ class Cleaner:
         self._begin("notes_not_read", lambda: found(self._read()))
 
     def _forget(self, uid: str) -> None:
-        self._home.store().delete(self._folder + uid)
+        self._backend.store().delete(self._folder + uid)
 
     def _read(self) -> dict[str, str]:
-        store, noted = self._home.store(), {}
+        store, records = self._backend.store(), {}
         for key in store.keys(self._folder):
             try:
-                noted[key.rsplit("/", 1)[1]] = str(json.loads(store.get(key))["run"])
+                records[key.rsplit("/", 1)[1]] = str(json.loads(store.get(key))["run"])
             except (ArtifactNotFound, ValueError):
                 continue
-        return noted
+        return records
 
     def _begin(self, failure: str, act: Callable[[], None]) -> None:
         def until_done() -> None:

@@ -24,7 +24,7 @@ from scheduler.api.status import (
     set_condition,
     timestamp,
 )
-from scheduler.controller.observation import Drive, PodFacts, Quota, Seen, parsed
+from scheduler.controller.observation import ObservedRun, PodFacts, Quota, RunProgress, parsed
 from scheduler.engine.progress import current_stage, in_all, share
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
@@ -90,7 +90,12 @@ def has_ended(status: Status) -> bool:
 
 
 def _set(
-    seen: Seen, status: Status, kind: ConditionType, holds: bool | None, reason: str, message: str = ""
+    observed: ObservedRun,
+    status: Status,
+    kind: ConditionType,
+    holds: bool | None,
+    reason: str,
+    message: str = "",
 ) -> Status:
     conditions = set_condition(
         status.conditions,
@@ -98,205 +103,221 @@ def _set(
         status=holds,
         reason=reason,
         message=message,
-        now=seen.now,
-        generation=seen.resource.generation,
+        now=observed.now,
+        generation=observed.resource.generation,
     )
     return status.model_copy(update={"conditions": conditions})
 
 
-def cancelled(seen: Seen) -> Status:
+def cancelled(observed: ObservedRun) -> Status:
     """A run that was cancelled."""
-    status = _set(seen, seen.status, ConditionType.CANCELLED, True, "Cancelled", "As desiredState says.")
-    if seen.drive is not None:
-        status = _with_progress(status, seen.drive)
-    return _closed(seen, status)
+    status = _set(
+        observed, observed.status, ConditionType.CANCELLED, True, "Cancelled", "As desiredState says."
+    )
+    if observed.progress is not None:
+        status = _with_progress(status, observed.progress)
+    return _closed(observed, status)
 
 
-def refused(seen: Seen) -> Status:
+def refused(observed: ObservedRun) -> Status:
     """A run that may not start, and why."""
-    assert seen.check is not None
-    return _set(seen, seen.status, ConditionType.ACCEPTED, False, seen.check.reason, seen.check.message)
+    assert observed.check is not None
+    return _set(
+        observed,
+        observed.status,
+        ConditionType.ACCEPTED,
+        False,
+        observed.check.reason,
+        observed.check.message,
+    )
 
 
-def ended(seen: Seen, drive: Drive) -> Status:
+def ended(observed: ObservedRun, progress: RunProgress) -> Status:
     """A run that has ended, with what came out."""
-    assert drive.end is not None
-    status = _with_progress(_accepted(seen), drive)
-    status = _set(seen, status, drive.end, True, drive.end_reason or drive.end.value, drive.end_message)
+    assert progress.end is not None
+    status = _with_progress(_accepted(observed), progress)
+    status = _set(
+        observed, status, progress.end, True, progress.end_reason or progress.end.value, progress.end_message
+    )
     update = {
-        "outputs": drive.outputs or status.outputs,
-        "metrics": dict(drive.metrics) if drive.metrics else status.metrics,
-        "headline": drive.headline or status.headline,
-        "warnings": drive.warnings or status.warnings,
-        "failures": drive.failures or status.failures,
+        "outputs": progress.outputs or status.outputs,
+        "metrics": dict(progress.metrics) if progress.metrics else status.metrics,
+        "headline": progress.headline or status.headline,
+        "warnings": progress.warnings or status.warnings,
+        "failures": progress.failures or status.failures,
     }
-    return _closed(seen, status.model_copy(update=update))
+    return _closed(observed, status.model_copy(update=update))
 
 
-def with_all_conditions(seen: Seen, status: Status) -> Status:
+def with_all_conditions(observed: ObservedRun, status: Status) -> Status:
     """A status with each condition, so that programs never have to tell an absent one from a false one.
 
     What was set at first is set again: a condition of an older generation says nothing of this one to ``kubectl wait``.
     """
     for kind, (holds, reason, message) in _AT_FIRST.items():
-        if kind is ConditionType.QUOTA_RESERVED and seen.resource.workers.kueue_queue is None:
+        if kind is ConditionType.QUOTA_RESERVED and observed.resource.workers.kueue_queue is None:
             continue
         found = get_condition(status.conditions, kind)
         if found is None or found.reason == reason:
-            status = _set(seen, status, kind, holds, reason, message)
+            status = _set(observed, status, kind, holds, reason, message)
     return status
 
 
-def _closed(seen: Seen, status: Status) -> Status:
+def _closed(observed: ObservedRun, status: Status) -> Status:
     """Nothing goes on any more; exactly one of the conditions of an end is true."""
-    status = with_all_conditions(seen, status)
+    status = with_all_conditions(observed, status)
     for kind in (ConditionType.PROGRESSING, ConditionType.WORKERS_READY, ConditionType.DEGRADED, *ENDED):
         found = get_condition(status.conditions, kind)
         if found is not None and (found.status == "True") != (kind in ENDED):
-            status = _set(seen, status, kind, False, "Ended")
-    update = {"finished_at": timestamp(seen.now), "workers": _worker_counts(seen, status, 0, None)}
+            status = _set(observed, status, kind, False, "Ended")
+    update = {"finished_at": timestamp(observed.now), "workers": _worker_counts(observed, status, 0, None)}
     if status.started_at is not None:
-        update["duration"] = in_words((seen.now - parsed(status.started_at)).total_seconds())
+        update["duration"] = in_words((observed.now - parsed(status.started_at)).total_seconds())
     return status.model_copy(update=update)
 
 
-def _accepted(seen: Seen) -> Status:
-    if seen.check is None or not seen.check.is_accepted:
-        return seen.status
-    message = seen.check.message or "The specification is valid, and its store and data are there."
-    status = _set(seen, seen.status, ConditionType.ACCEPTED, True, seen.check.reason, message)
-    return status.model_copy(update={"run_id": seen.check.run_id})
+def _accepted(observed: ObservedRun) -> Status:
+    if observed.check is None or not observed.check.is_accepted:
+        return observed.status
+    message = observed.check.message or "The specification is valid, and its store and data are there."
+    status = _set(observed, observed.status, ConditionType.ACCEPTED, True, observed.check.reason, message)
+    return status.model_copy(update={"run_id": observed.check.run_id})
 
 
-def under_way(seen: Seen, *, target: int, made: Workers | None = None) -> Status:
+def under_way(observed: ObservedRun, *, target: int, made: Workers | None = None) -> Status:
     """A run that goes on, waits or is suspended."""
-    status, drive = _accepted(seen), seen.drive
-    ready = sum(pod.is_ready for pod in seen.pods)
-    status = _with_quota(seen, status)
-    if drive is not None:
-        status = _with_progress(status, drive)
-    is_working = _is_working(seen, ready)
+    status, progress = _accepted(observed), observed.progress
+    ready = sum(pod.is_ready for pod in observed.pods)
+    status = _with_quota(observed, status)
+    if progress is not None:
+        status = _with_progress(status, progress)
+    is_working = _is_working(observed, ready)
     if is_working and status.started_at is None:
-        status = status.model_copy(update={"started_at": timestamp(seen.now)})
-    status = status.model_copy(update={"workers": _worker_counts(seen, status, target, made)})
+        status = status.model_copy(update={"started_at": timestamp(observed.now)})
+    status = status.model_copy(update={"workers": _worker_counts(observed, status, target, made)})
     if is_working:
-        status = _set(seen, status, ConditionType.WORKERS_READY, True, "Ready")
+        status = _set(observed, status, ConditionType.WORKERS_READY, True, "Ready")
     else:
-        status = _set(seen, status, ConditionType.WORKERS_READY, False, *_why_no_worker(seen, target))
-    status = _set(seen, status, ConditionType.PROGRESSING, *_whether_progressing(seen, is_working))
-    trouble = _trouble(seen, status)
+        status = _set(observed, status, ConditionType.WORKERS_READY, False, *_why_no_worker(observed, target))
+    status = _set(observed, status, ConditionType.PROGRESSING, *_whether_progressing(observed, is_working))
+    trouble = _trouble(observed, status)
     if trouble is not None:
-        return _set(seen, status, ConditionType.DEGRADED, True, *trouble)
+        return _set(observed, status, ConditionType.DEGRADED, True, *trouble)
     if get_condition(status.conditions, ConditionType.DEGRADED) is not None:
-        return _set(seen, status, ConditionType.DEGRADED, False, "Well")
+        return _set(observed, status, ConditionType.DEGRADED, False, "Well")
     return status
 
 
-def _with_quota(seen: Seen, status: Status) -> Status:
-    if seen.resource.workers.kueue_queue is None or not seen.jobs:
+def _with_quota(observed: ObservedRun, status: Status) -> Status:
+    if observed.resource.workers.kueue_queue is None or not observed.jobs:
         return status
-    if seen.quota is not None:
-        quota = seen.quota
+    if observed.quota is not None:
+        quota = observed.quota
     else:
-        latest = max(seen.jobs, key=lambda job: job.generation)
+        latest = max(observed.jobs, key=lambda job: job.generation)
         quota = (
             Quota(False, "WaitingForQuota", "The workers' Kubernetes Job is suspended.")
             if latest.is_suspended
             else Quota(True, "QuotaReserved")
         )
-    return _set(seen, status, ConditionType.QUOTA_RESERVED, quota.is_reserved, quota.reason, quota.message)
+    return _set(
+        observed, status, ConditionType.QUOTA_RESERVED, quota.is_reserved, quota.reason, quota.message
+    )
 
 
-def _with_progress(status: Status, drive: Drive) -> Status:
-    done, total = in_all(drive.stages)
+def _with_progress(status: Status, progress: RunProgress) -> Status:
+    done, total = in_all(progress.stages)
     if not total:
         return status
     counts = TaskCounts(
         total=total,
         done=done,
-        running=0 if drive.end else min(drive.running, drive.slots),
-        retried=drive.retried,
-        quarantined=drive.quarantined,
+        running=0 if progress.end else min(progress.running, progress.slots),
+        retried=progress.retried,
+        quarantined=progress.quarantined,
     )
     update = {
-        "execution": drive.execution or status.execution,
-        "stage": current_stage(drive.stages),
+        "execution": progress.execution or status.execution,
+        "stage": current_stage(progress.stages),
         "progress": share(done, total),
         "tasks": counts,
     }
     return status.model_copy(update=update)
 
 
-def _worker_counts(seen: Seen, status: Status, target: int, made: Workers | None) -> WorkerCounts:
+def _worker_counts(observed: ObservedRun, status: Status, target: int, made: Workers | None) -> WorkerCounts:
     old = status.workers or WorkerCounts()
-    latest = max(seen.jobs, key=lambda job: job.generation, default=None)
+    latest = max(observed.jobs, key=lambda job: job.generation, default=None)
     if made is not None:
         generation, memory = made.generation, made.memory
     elif latest is not None and latest.generation >= old.generation:
         generation, memory = latest.generation, latest.memory
     else:
         generation, memory = old.generation, old.memory or ""
-    ready = 0 if target == 0 else sum(pod.is_ready for pod in seen.pods)
+    ready = 0 if target == 0 else sum(pod.is_ready for pod in observed.pods)
     return WorkerCounts(desired=target, ready=ready, generation=generation, memory=memory or None)
 
 
-def _why_no_worker(seen: Seen, target: int) -> tuple[str, str]:
-    if seen.resource.desired is DesiredState.SUSPENDED:
+def _why_no_worker(observed: ObservedRun, target: int) -> tuple[str, str]:
+    if observed.resource.desired is DesiredState.SUSPENDED:
         return "Suspended", "A suspended run keeps no workers."
-    if any(job.is_suspended for job in seen.jobs if not job.is_over):
+    if any(job.is_suspended for job in observed.jobs if not job.is_over):
         return "WaitingForQuota", ""
-    if seen.refusal:
+    if observed.refusal:
         return WORKERS_REFUSED, ""
-    if target == 0 or not seen.jobs:
+    if target == 0 or not observed.jobs:
         return "NoneWanted", "No task is ready."
     return "Starting", ""
 
 
-def _is_working(seen: Seen, ready: int) -> bool:
+def _is_working(observed: ObservedRun, ready: int) -> bool:
     """Whether there are workers: those that take tasks are seen in the queue, often long before their pods count as ready.
 
     The queue alone may speak of workers that are no more: for some seconds, and as long as Redis is away.
     """
-    is_in_queue = seen.drive is not None and seen.drive.slots > 0
-    return bool(ready) or (is_in_queue and any(job.active for job in seen.jobs))
+    is_in_queue = observed.progress is not None and observed.progress.slots > 0
+    return bool(ready) or (is_in_queue and any(job.active for job in observed.jobs))
 
 
-def _whether_progressing(seen: Seen, is_working: bool) -> tuple[bool, str, str]:
-    if seen.resource.desired is DesiredState.SUSPENDED:
+def _whether_progressing(observed: ObservedRun, is_working: bool) -> tuple[bool, str, str]:
+    if observed.resource.desired is DesiredState.SUSPENDED:
         return False, "Suspended", "desiredState: Running goes on from here."
-    if seen.is_waiting_for_turn:
+    if observed.is_waiting_for_turn:
         return (
             False,
             "WaitingForTurn",
             "Other runs, or the same run under another name, are carried out first.",
         )
     is_begun = (
-        bool(seen.drive.execution) if seen.drive is not None else any(not job.is_over for job in seen.jobs)
+        bool(observed.progress.execution)
+        if observed.progress is not None
+        else any(not job.is_over for job in observed.jobs)
     )
     if not is_begun:
         return False, "Beginning", ""
     return (True, "Working", "") if is_working else (False, "WaitingForWorkers", "")
 
 
-def _trouble(seen: Seen, status: Status) -> tuple[str, str] | None:
+def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
     """What is wrong though it goes on; the first of several."""
-    if seen.resource.desired is DesiredState.SUSPENDED:
+    if observed.resource.desired is DesiredState.SUSPENDED:
         return None
-    if seen.drive is not None and seen.drive.trouble is not None:
-        return seen.drive.trouble
-    if seen.refusal:
-        return WORKERS_REFUSED, cut(seen.refusal, MAX_MESSAGE)
+    if observed.progress is not None and observed.progress.trouble is not None:
+        return observed.progress.trouble
+    if observed.refusal:
+        return WORKERS_REFUSED, cut(observed.refusal, MAX_MESSAGE)
     exhausted = any(
-        seen.ran_out(job) and next_memory(seen.resource.workers, job.memory) is None for job in seen.jobs
+        observed.ran_out(job) and next_memory(observed.resource.workers, job.memory) is None
+        for job in observed.jobs
     )
     if exhausted:
         return "OutOfMemory", _NO_MORE_MEMORY
-    for pod in seen.pods:
+    for pod in observed.pods:
         if pod.image_problem:
             return "WorkerCannotStart", pod.image_problem
-        if pod.unschedulable and _is_lasting(pod, seen.now):
+        if pod.unschedulable and _is_lasting(pod, observed.now):
             return "Unschedulable", pod.unschedulable
-    last = max(seen.jobs, key=lambda job: job.generation, default=None)
+    last = max(observed.jobs, key=lambda job: job.generation, default=None)
     if last is not None and last.failure:
         return "WorkersFailed", f"Kubernetes Job {last.name}: {last.failure}"
     if status.tasks is not None and status.tasks.quarantined:
@@ -310,13 +331,13 @@ def _is_lasting(pod: PodFacts, now: dt.datetime) -> bool:
     return since is None or (now - since).total_seconds() >= _PLACEMENT_SECONDS
 
 
-def with_phase(seen: Seen, status: Status) -> Status:
+def with_phase(observed: ObservedRun, status: Status) -> Status:
     """A status with its phase, and with the reason and the message that people see first."""
-    phase, kind = _phase(seen, status)
+    phase, kind = _phase(observed, status)
     said = get_condition(status.conditions, kind)
     update: dict[str, Any] = {
         "phase": phase,
-        "observed_generation": seen.resource.generation,
+        "observed_generation": observed.resource.generation,
         "reason": said.reason if said else None,
         "message": said.message or None if said else None,
     }
@@ -329,14 +350,14 @@ def with_phase(seen: Seen, status: Status) -> Status:
     return status.model_copy(update=update)
 
 
-def _phase(seen: Seen, status: Status) -> tuple[Phase, ConditionType]:
+def _phase(observed: ObservedRun, status: Status) -> tuple[Phase, ConditionType]:
     """The phase, and the condition that says why."""
     for kind, phase in zip(ENDED, (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED), strict=True):
         if is_true(status.conditions, kind):
             return phase, kind
     if not is_true(status.conditions, ConditionType.ACCEPTED):
         return Phase.PENDING, ConditionType.ACCEPTED
-    if seen.resource.desired is DesiredState.SUSPENDED:
+    if observed.resource.desired is DesiredState.SUSPENDED:
         return Phase.SUSPENDED, ConditionType.PROGRESSING
     if is_true(status.conditions, ConditionType.PROGRESSING):
         return Phase.RUNNING, ConditionType.PROGRESSING
@@ -361,25 +382,25 @@ _FLIPS: Final[Mapping[tuple[ConditionType, str], EventReason]] = {
 _WARNINGS: Final = (EventReason.NOT_ACCEPTED, EventReason.DEGRADED, EventReason.FAILED)
 
 
-def events_of(seen: Seen, status: Status, made: Workers | None) -> tuple[Event, ...]:
+def events_of(observed: ObservedRun, status: Status, made: Workers | None) -> tuple[Event, ...]:
     """The Events that a change of the status and new workers are worth."""
     events = []
     for condition in status.conditions:
         reason = _FLIPS.get((ConditionType(condition.type), condition.status))
-        old = get_condition(seen.status.conditions, ConditionType(condition.type))
+        old = get_condition(observed.status.conditions, ConditionType(condition.type))
         if reason is not None and _says_more(old, condition) and not _is_mere_end(status, reason):
             words = condition.message or condition.reason
             events.append(Event(reason, words, is_warning=reason in _WARNINGS))
-    if status.started_at and not seen.status.started_at:
+    if status.started_at and not observed.status.started_at:
         events.append(Event(EventReason.STARTED, "The first worker is there."))
-    if status.phase is Phase.SUSPENDED and seen.status.phase is not Phase.SUSPENDED:
+    if status.phase is Phase.SUSPENDED and observed.status.phase is not Phase.SUSPENDED:
         events.append(Event(EventReason.SUSPENDED, "It keeps no workers; what is done is kept."))
-    if seen.status.phase is Phase.SUSPENDED and status.phase in (Phase.WAITING, Phase.RUNNING):
+    if observed.status.phase is Phase.SUSPENDED and status.phase in (Phase.WAITING, Phase.RUNNING):
         events.append(Event(EventReason.RESUMED, "It goes on where it was."))
-    if not seen.status.warnings:
+    if not observed.status.warnings:
         events += [Event(EventReason.RESULT_WARNING, own, is_warning=True) for own in status.warnings]
     if made is not None:
-        before = seen.status.workers.memory if seen.status.workers else None
+        before = observed.status.workers.memory if observed.status.workers else None
         if before and as_number(made.memory) > as_number(before):
             words = f"Workers ran out of {before} of memory; the next have {made.memory}."
             events.append(Event(EventReason.MEMORY_RAISED, words, is_warning=True))

@@ -32,18 +32,26 @@ from scheduler.controller.checks import Checks
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.conditions import Event, EventReason, has_ended
 from scheduler.controller.endings import Endings
-from scheduler.controller.event_recorder import Teller
+from scheduler.controller.event_recorder import EventRecorder
 from scheduler.controller.informer import Cache, Object, Watcher
 from scheduler.controller.metrics import run_figures
-from scheduler.controller.observation import Asked, Check, Quota, Seen, job_facts, pod_facts, quota_of
+from scheduler.controller.observation import (
+    Check,
+    ObservedRun,
+    Quota,
+    RunRequest,
+    job_facts,
+    pod_facts,
+    quota_of,
+)
 from scheduler.controller.reconcile import Decision, decide
-from scheduler.controller.run_thread import Driver, Home
+from scheduler.controller.run_thread import Backend, RunThread
 from scheduler.controller.tracked_run import (
     Counts,
-    Known,
-    asked_of_invalid,
+    TrackedRun,
     owner_of,
     part_for,
+    request_of_invalid,
     run_of,
     status_of,
 )
@@ -53,8 +61,8 @@ from scheduler.controller.worker_jobs import WorkerJobs
 
 STATUS_SECONDS: Final = 2.0  # between two writes of one run's status
 _TICK_SECONDS: Final = 0.25
-_LOOK_SECONDS: Final = 1.0  # at a run that is carried out
-_LOOK_AT_ALL_SECONDS: Final = 15.0
+_POLL_SECONDS: Final = 1.0  # at a run that is carried out
+_RESYNC_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 20.0
 _WORKERS: Final = "app.kubernetes.io/managed-by=mlho-scheduler"
 _AT_ONCE: Final = (EventReason.WORKERS_CREATED, EventReason.MEMORY_RAISED)
@@ -69,7 +77,7 @@ class Operator:
     ----------
     cluster : Cluster
     config : ClusterConfig
-    home : Home
+    backend : Backend
     identity : str
         Of this replica, for Events.
     secrets : str
@@ -82,7 +90,7 @@ class Operator:
         self,
         cluster: Cluster,
         config: ClusterConfig,
-        home: Home,
+        backend: Backend,
         *,
         identity: str,
         secrets: str = "",
@@ -90,12 +98,12 @@ class Operator:
     ) -> None:
         self._cluster = cluster
         self._config = config
-        self._home = home
+        self._backend = backend
         self._secrets = secrets
         self._now = now
-        self._teller = Teller(cluster, identity)
+        self._recorder = EventRecorder(cluster, identity)
         self._workers = WorkerJobs(cluster, config.worker, secrets=secrets)
-        self._known: dict[str, Known] = {}
+        self._tracked: dict[str, TrackedRun] = {}
         self._queue = WorkQueue()
         self._stop = threading.Event()
         self._runs = Cache(self._run_changed)
@@ -103,14 +111,14 @@ class Operator:
         self._pods = Cache(self._owned_changed)
         self._workloads = Cache(self._workload_changed)
         self._watchers = self._make_watchers()
-        self._checks = Checks(home, config.prefixes, self._queue)
-        cleaner = Cleaner(home, f"{config.namespace}.{config.lease_name}")
-        self._endings = Endings(cleaner, self._known, self._queue)
+        self._checks = Checks(backend, config.prefixes, self._queue)
+        cleaner = Cleaner(backend, f"{config.namespace}.{config.lease_name}")
+        self._endings = Endings(cleaner, self._tracked, self._queue)
         self._turns: frozenset[str] = frozenset()
         self._priorities: dict[str, int] = {}
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
         self.counts = Counts()
-        self.looked_at = time.monotonic()
+        self.last_pass_at = time.monotonic()
         """When the loop last went round."""
 
     def start(self) -> None:
@@ -126,12 +134,12 @@ class Operator:
         self._endings.stop()
         self._queue.wake()
         self._thread.join(_STOP_SECONDS)
-        drivers = [known.driver for known in self._known.values() if known.driver is not None]
-        for driver in drivers:
-            driver.stop()
+        drivers = [tracked.thread for tracked in self._tracked.values() if tracked.thread is not None]
+        for thread in drivers:
+            thread.stop()
         until = time.monotonic() + _STOP_SECONDS
-        for driver in drivers:
-            driver.join(max(0.0, until - time.monotonic()))
+        for thread in drivers:
+            thread.join(max(0.0, until - time.monotonic()))
         for watcher in self._watchers:
             watcher.stop()
 
@@ -146,13 +154,15 @@ class Operator:
         return {
             **run_figures(self._runs.all(), dt.datetime.now(dt.UTC)),
             **{f'mlho_scheduler_runs_ended_total{{phase="{own}"}}': n for own, n in counts.ended.items()},
-            "mlho_scheduler_driven": sum(known.driver is not None for known in list(self._known.values())),
+            "mlho_scheduler_active_runs": sum(
+                tracked.thread is not None for tracked in list(self._tracked.values())
+            ),
             "mlho_scheduler_status_writes_total": counts.status_writes,
             "mlho_scheduler_worker_jobs_total": counts.jobs_created,
-            "mlho_scheduler_events_total": self._teller.n_told,
-            "mlho_scheduler_looks_total": counts.looks,
+            "mlho_scheduler_events_total": self._recorder.n_recorded,
+            "mlho_scheduler_reconciles_total": counts.reconciles,
             "mlho_scheduler_api_errors_total": counts.api_errors,
-            "mlho_scheduler_errors_total": counts.errors,
+            "mlho_scheduler_reconcile_errors_total": counts.errors,
         }
 
     # What wakes it.
@@ -184,46 +194,46 @@ class Operator:
 
     def _give_turns(self) -> None:
         """Choose the runs that are carried out, and look at each whose turn begins or ends."""
-        known = {uid: own for uid, own in self._known.items() if own.wants_turn or own.driver is not None}
+        tracked = {uid: own for uid, own in self._tracked.items() if own.wants_turn or own.thread is not None}
         priorities = self._priorities if self._config.kueue_enabled else None
-        self._turns = give_turns(own.contender(uid, priorities) for uid, own in known.items())
-        for uid, own in known.items():
-            if (uid in self._turns) != (own.driver is not None):
+        self._turns = give_turns(own.contender(uid, priorities) for uid, own in tracked.items())
+        for uid, own in tracked.items():
+            if (uid in self._turns) != (own.thread is not None):
                 self._queue.mark(uid)
 
     # The loop.
 
     def _reconcile_for_ever(self) -> None:
         while not self.is_synced and not self._stop.wait(_TICK_SECONDS):
-            self.looked_at = time.monotonic()
+            self.last_pass_at = time.monotonic()
         self._endings.start()
-        look_at_all_at = 0.0
+        resync_at = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
-            self.looked_at = now
+            self.last_pass_at = now
             self._endings.take_over(self._under_way)
-            if now >= look_at_all_at:
-                look_at_all_at = now + _LOOK_AT_ALL_SECONDS
-                for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._known.keys():
+            if now >= resync_at:
+                resync_at = now + _RESYNC_SECONDS
+                for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._tracked.keys():
                     self._queue.mark(uid)
             self._give_turns()
             for uid in self._queue.take_due(now):
                 if self._stop.is_set():
                     return
-                self.looked_at = time.monotonic()
-                self._look(uid)
+                self.last_pass_at = time.monotonic()
+                self._process(uid)
             self._queue.wait(_TICK_SECONDS)
 
     def _under_way(self) -> set[str]:
         return {own["metadata"]["uid"] for own in self._runs.all() if not has_ended(status_of(own))}
 
-    def _look(self, uid: str) -> None:
+    def _process(self, uid: str) -> None:
         """Look at one run; whatever goes wrong is tried again and stops no other run."""
-        self.counts.looks += 1
+        self.counts.reconciles += 1
         try:
             obj = self._runs.get(uid)
             if obj is None:
-                self._gone(uid)
+                self._on_deleted(uid)
             else:
                 self._reconcile(uid, obj)
         except (Conflict, NotFound):
@@ -238,68 +248,71 @@ class Operator:
             self._queue.mark(uid, seconds=10.0)
 
     def _reconcile(self, uid: str, obj: Object) -> None:
-        known = self._known.setdefault(uid, Known())
+        tracked = self._tracked.setdefault(uid, TrackedRun())
         status = status_of(obj)
-        self._read(known, obj, status)
-        assert known.asked is not None
-        driver = known.driver
-        if driver is not None and not driver.is_alive and (has_ended(status) or not driver.has_ended):
-            known.driver = None
-        self._checks.begin(uid, known, status)
-        seen = self._seen(uid, known, status)
-        self._act(uid, obj, known, seen, decide(seen))
+        self._read(tracked, obj, status)
+        assert tracked.request is not None
+        thread = tracked.thread
+        if thread is not None and not thread.is_alive and (has_ended(status) or not thread.has_ended):
+            tracked.thread = None
+        self._checks.begin(uid, tracked, status)
+        observed = self._observe(uid, tracked, status)
+        self._act(uid, obj, tracked, observed, decide(observed))
 
-    def _seen(self, uid: str, known: Known, status: Status) -> Seen:
-        assert known.asked is not None
+    def _observe(self, uid: str, tracked: TrackedRun, status: Status) -> ObservedRun:
+        assert tracked.request is not None
         jobs = tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid)
         pods = tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid)
-        drive, now = known.drive_shown(status), self._now()
-        refusal = self._workers.refusal(uid, known.asked.namespace, jobs, now)
-        known.note_workers(jobs, pods, drive)
-        known.is_hindered = bool(refusal or (drive is not None and drive.trouble))
-        is_wanted = known.asked.desired is DesiredState.RUNNING and not has_ended(status)
-        known.wants_turn = is_wanted and known.undertaking is not None
-        if known.wants_turn and known.driver is None and uid not in self._turns:
+        progress, now = tracked.progress_shown(status), self._now()
+        refusal = self._workers.refusal(uid, tracked.request.namespace, jobs, now)
+        tracked.note_workers(jobs, pods, progress)
+        tracked.is_hindered = bool(refusal or (progress is not None and progress.trouble))
+        is_wanted = tracked.request.desired is DesiredState.RUNNING and not has_ended(status)
+        tracked.wants_turn = is_wanted and tracked.prepared is not None
+        if tracked.wants_turn and tracked.thread is None and uid not in self._turns:
             self._give_turns()
-        has_turn = known.driver is not None or uid in self._turns
-        return Seen(
-            resource=known.asked,
+        has_turn = tracked.thread is not None or uid in self._turns
+        return ObservedRun(
+            resource=tracked.request,
             status=status,
             now=now,
             jobs=jobs,
             pods=pods,
-            quota=self._quota(uid, known.asked),
-            check=self._checks.shown(known, status),
-            drive=drive,
+            quota=self._quota(uid, tracked.request),
+            check=self._checks.shown(tracked, status),
+            progress=progress,
             # One whose workers are not admitted waits for them, and not for its turn.
             refusal=refusal,
             may_ask=self._workers.may_ask(uid),
             secrets=self._secrets,
-            is_waiting_for_turn=known.wants_turn
+            is_waiting_for_turn=tracked.wants_turn
             and not has_turn
-            and (known.has_workers or not known.has_jobs),
+            and (tracked.has_workers or not tracked.has_jobs),
         )
 
-    def _read(self, known: Known, obj: Object, status: Status) -> None:
+    def _read(self, tracked: TrackedRun, obj: Object, status: Status) -> None:
         """Read what the resource asks for, if it has changed."""
         metadata = obj["metadata"]
-        is_new = known.generation != metadata.get("generation", 0)
-        if not is_new and (known.asked is None or not metadata.get("deletionTimestamp")):
+        is_new = tracked.generation != metadata.get("generation", 0)
+        if not is_new and (tracked.request is None or not metadata.get("deletionTimestamp")):
             return
         try:
             resource = from_resource(obj)
         except SpecError as error:
-            known.asked = asked_of_invalid(obj)
-            known.check, known.spec = Check(reason="InvalidSpec", message=str(error)), None
+            tracked.request = request_of_invalid(obj)
+            tracked.check, tracked.spec = Check(reason="InvalidSpec", message=str(error)), None
         else:
-            known.asked = Asked.of(resource)
-            if known.spec != resource.spec:
-                known.spec, known.check, known.undertaking, known.n_checks = resource.spec, None, None, 0
-                known.check_again_at = 0.0
-        known.generation, known.created = metadata.get("generation", 0), metadata.get("creationTimestamp", "")
+            tracked.request = RunRequest.of(resource)
+            if tracked.spec != resource.spec:
+                tracked.spec, tracked.check, tracked.prepared, tracked.n_checks = resource.spec, None, None, 0
+                tracked.check_again_at = 0.0
+        tracked.generation, tracked.created = (
+            metadata.get("generation", 0),
+            metadata.get("creationTimestamp", ""),
+        )
 
-    def _quota(self, uid: str, asked: Asked) -> Quota | None:
-        if asked.workers.kueue_queue is None or not self._config.kueue_enabled:
+    def _quota(self, uid: str, request: RunRequest) -> Quota | None:
+        if request.workers.kueue_queue is None or not self._config.kueue_enabled:
             return None
         jobs = [own for own in self._jobs.all() if run_of(own) == uid and not job_facts(own).is_over]
         latest = max(jobs, key=lambda own: job_facts(own).generation, default=None)
@@ -311,38 +324,40 @@ class Operator:
 
     # What is done.
 
-    def _act(self, uid: str, obj: Object, known: Known, seen: Seen, decision: Decision) -> None:
-        namespace = seen.resource.namespace
-        if decision.is_cancelled and not self._endings.is_cancelled(uid, known, seen):
-            decision = replace(decision, status=seen.status, events=())
+    def _act(
+        self, uid: str, obj: Object, tracked: TrackedRun, observed: ObservedRun, decision: Decision
+    ) -> None:
+        namespace = observed.resource.namespace
+        if decision.is_cancelled and not self._endings.is_cancelled(uid, tracked, observed):
+            decision = replace(decision, status=observed.status, events=())
         for name in decision.delete:
             self._cluster.delete(Kind.JOB, namespace, name)
-        if not has_ended(seen.status):
-            self._drive(uid, known, decision)
+        if not has_ended(observed.status):
+            self._run_or_stop(uid, tracked, decision)
         if decision.make is not None:
             made = self._workers.ask(decision.make)
             if made is None:
-                refusal = self._workers.refusal(uid, namespace, seen.jobs, seen.now)
-                seen = replace(seen, refusal=refusal, may_ask=False)
-                decision = decide(seen)
+                refusal = self._workers.refusal(uid, namespace, observed.jobs, observed.now)
+                observed = replace(observed, refusal=refusal, may_ask=False)
+                decision = decide(observed)
             else:
                 self._jobs.put(made)
                 self.counts.jobs_created += 1
         for event in decision.events if decision.make is not None else ():
             if event.reason in _AT_ONCE:
-                self._teller.tell(obj, event)
-        if decision.status != seen.status:
+                self._recorder.record(obj, event)
+        if decision.status != observed.status:
             later = [own for own in decision.events if own.reason not in _AT_ONCE]
-            self._write(uid, obj, known, decision.status, later)
-        if known.driver is not None or decision.is_driven:
-            self._queue.mark(uid, seconds=_LOOK_SECONDS)
+            self._write(uid, obj, tracked, decision.status, later)
+        if tracked.thread is not None or decision.should_run:
+            self._queue.mark(uid, seconds=_POLL_SECONDS)
         elif has_ended(decision.status):
-            self._endings.close(uid, known, seen)
+            self._endings.close(uid, tracked, observed)
         if decision.is_expired:
             self._cluster.delete(RUN_KINDS[obj["kind"]], namespace, obj["metadata"]["name"], found=obj)
 
-    def _write(self, uid: str, obj: Object, known: Known, status: Status, events: list[Event]) -> None:
-        wait = known.written_at + STATUS_SECONDS - time.monotonic()
+    def _write(self, uid: str, obj: Object, tracked: TrackedRun, status: Status, events: list[Event]) -> None:
+        wait = tracked.written_at + STATUS_SECONDS - time.monotonic()
         if wait > 0:
             self._queue.mark(uid, seconds=wait)
             return
@@ -355,36 +370,36 @@ class Operator:
         }
         self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], wanted, part="status"))
         if status_of(obj).phase is not None:  # the first status says only that nothing is known yet
-            known.written_at = time.monotonic()
+            tracked.written_at = time.monotonic()
         self.counts.status_writes += 1
         if has_ended(status) and not has_ended(status_of(obj)) and status.phase is not None:
             self.counts.ended[status.phase] += 1
         for event in events:
-            self._teller.tell(obj, event)
+            self._recorder.record(obj, event)
 
-    def _drive(self, uid: str, known: Known, decision: Decision) -> None:
+    def _run_or_stop(self, uid: str, tracked: TrackedRun, decision: Decision) -> None:
         """Start the thread that carries the run out, or stop it."""
-        driver = known.driver
+        thread = tracked.thread
         has_turn = uid in self._turns
-        if driver is not None and not (decision.is_driven and has_turn) and not decision.is_cancelled:
-            if driver.has_ended:
+        if thread is not None and not (decision.should_run and has_turn) and not decision.is_cancelled:
+            if thread.has_ended:
                 return
-            if decision.is_driven:
-                known.parked_at = time.monotonic()
-            driver.stop()
+            if decision.should_run:
+                tracked.parked_at = time.monotonic()
+            thread.stop()
             return
-        run = known.undertaking
-        if decision.is_driven and driver is None and run is not None and has_turn:
-            known.noted, known.busy_at = run.run_id, time.monotonic()
-            known.driver = Driver(
-                self._home,
+        run = tracked.prepared
+        if decision.should_run and thread is None and run is not None and has_turn:
+            tracked.active_run_id, tracked.busy_at = run.run_id, time.monotonic()
+            tracked.thread = RunThread(
+                self._backend,
                 run,
                 lambda: self._queue.mark(uid),
                 note=lambda: self._endings.note(uid, run.run_id),
             )
-            known.driver.start()
+            tracked.thread.start()
 
-    def _gone(self, uid: str) -> None:
+    def _on_deleted(self, uid: str) -> None:
         self._workers.forget(uid)
         self._checks.forget(uid)
-        self._endings.gone(uid)
+        self._endings.on_deleted(uid)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, MutableMapping, Set
 
 from scheduler.controller.cleanup import Cleaner
-from scheduler.controller.observation import Seen
-from scheduler.controller.tracked_run import Known
+from scheduler.controller.observation import ObservedRun
+from scheduler.controller.tracked_run import TrackedRun
 from scheduler.controller.work_queue import WorkQueue
 
 
@@ -14,15 +14,15 @@ class Endings:
     Parameters
     ----------
     cleaner : Cleaner
-    known : mutable mapping
+    tracked : mutable mapping
         What the scheduler remembers of each run, by the uid of its resource; shared with it.
     queue : WorkQueue
         Told which run to look at.
     """
 
-    def __init__(self, cleaner: Cleaner, known: MutableMapping[str, Known], queue: WorkQueue) -> None:
+    def __init__(self, cleaner: Cleaner, tracked: MutableMapping[str, TrackedRun], queue: WorkQueue) -> None:
         self._cleaner = cleaner
-        self._known = known
+        self._tracked = tracked
         self._queue = queue
         self._former: Mapping[str, str] | None = None
 
@@ -38,51 +38,51 @@ class Endings:
         """Remember in the store that a run is under way; its caller waits for that."""
         self._cleaner.note(uid, run_id)
 
-    def is_cancelled(self, uid: str, known: Known, seen: Seen) -> bool:
+    def is_cancelled(self, uid: str, tracked: TrackedRun, observed: ObservedRun) -> bool:
         """Have a run cancelled; tell whether the durable flag stands, or is not needed."""
-        run_id = seen.status.run_id or (known.undertaking.run_id if known.undertaking else "")
-        if not run_id or (known.driver is None and not seen.status.execution):
+        run_id = observed.status.run_id or (tracked.prepared.run_id if tracked.prepared else "")
+        if not run_id or (tracked.thread is None and not observed.status.execution):
             return True
-        if not known.cancelling:
-            known.cancelling = "asked"
-            self._cleaner.cancel(uid, run_id, flagged=lambda: self._flagged(uid, known))
-        return known.cancelling == "flagged"
+        if not tracked.cancellation:
+            tracked.cancellation = "asked"
+            self._cleaner.cancel(uid, run_id, flagged=lambda: self._flagged(uid, tracked))
+        return tracked.cancellation == "flagged"
 
-    def _flagged(self, uid: str, known: Known) -> None:
-        known.cancelling = "flagged"
+    def _flagged(self, uid: str, tracked: TrackedRun) -> None:
+        tracked.cancellation = "flagged"
         self._queue.mark(uid)
 
-    def close(self, uid: str, known: Known, seen: Seen) -> None:
+    def close(self, uid: str, tracked: TrackedRun, observed: ObservedRun) -> None:
         """Nothing is left to do for a run, but to see its workers go."""
-        known.undertaking = None
-        if known.noted and not known.cancelling:
+        tracked.prepared = None
+        if tracked.active_run_id and not tracked.cancellation:
             self._cleaner.forget(uid)
-            known.noted = ""
-        if any(not job.is_over for job in seen.jobs):
+            tracked.active_run_id = ""
+        if any(not job.is_over for job in observed.jobs):
             self._queue.mark(uid, seconds=5.0)
 
-    def gone(self, uid: str) -> None:
+    def on_deleted(self, uid: str) -> None:
         """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
-        known = self._known.pop(uid, None)
-        if known is None:
+        tracked = self._tracked.pop(uid, None)
+        if tracked is None:
             return
-        if known.driver is not None:
-            known.driver.stop()
-        if known.noted and not known.cancelling:
-            self._lay_down(uid, known.noted)
+        if tracked.thread is not None:
+            tracked.thread.stop()
+        if tracked.active_run_id and not tracked.cancellation:
+            self._cancel_or_hand_over(uid, tracked.active_run_id)
 
-    def _lay_down(self, uid: str, run_id: str) -> None:
+    def _cancel_or_hand_over(self, uid: str, run_id: str) -> None:
         """End what a resource that is gone has left, unless another one asks for the same run: that goes on with it."""
-        known = self._known.items()
-        heir = next((other for other, own in known if run_id in (own.noted, own.run_id)), None)
-        if heir is None:
+        tracked = self._tracked.items()
+        successor = next((other for other, own in tracked if run_id in (own.active_run_id, own.run_id)), None)
+        if successor is None:
             self._cleaner.cancel(uid, run_id)
         else:
-            self._known[heir].noted = run_id
-            self._cleaner.hand_over(uid, heir, run_id)
+            self._tracked[successor].active_run_id = run_id
+            self._cleaner.hand_over(uid, successor, run_id)
 
-    def _found_former(self, noted: Mapping[str, str]) -> None:
-        self._former = noted
+    def _found_former(self, records: Mapping[str, str]) -> None:
+        self._former = records
         self._queue.wake()
 
     def take_over(self, under_way: Callable[[], Set[str]]) -> None:
@@ -92,9 +92,9 @@ class Endings:
         """
         if self._former is None:
             return
-        noted, self._former = self._former, None
+        records, self._former = self._former, None
         alive = under_way()
-        for uid in noted.keys() & alive:
-            self._known.setdefault(uid, Known()).noted = noted[uid]
-        for uid in noted.keys() - alive:
-            self._lay_down(uid, noted[uid])
+        for uid in records.keys() & alive:
+            self._tracked.setdefault(uid, TrackedRun()).active_run_id = records[uid]
+        for uid in records.keys() - alive:
+            self._cancel_or_hand_over(uid, records[uid])

@@ -21,17 +21,17 @@ _MESSAGE: Final = 1_000
 log = structlog.get_logger()
 
 
-class Teller:
+class EventRecorder:
     """Creates Events, no more than so many for each run; one that cannot be created is not worth a second try."""
 
     def __init__(self, cluster: Cluster, identity: str) -> None:
         self._cluster = cluster
         self._identity = identity
         self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self.n_told = 0
+        self.n_recorded = 0
         """Events that were created."""
 
-    def tell(self, obj: Mapping[str, Any], event: Event) -> None:
+    def record(self, obj: Mapping[str, Any], event: Event) -> None:
         """Create an Event about a resource, unless it has had too many."""
         if not self._may(obj["metadata"]["uid"]):
             return
@@ -39,7 +39,7 @@ class Teller:
             self._cluster.create(
                 Kind.EVENT, event_object(obj, event, self._identity, dt.datetime.now(dt.UTC))
             )
-            self.n_told += 1
+            self.n_recorded += 1
         except ClusterError as error:
             log.warning("event_not_told", error_kind=type(error).__name__, error=str(error))
 

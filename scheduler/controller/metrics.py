@@ -1,4 +1,4 @@
-"""What a leading scheduler of a cluster tells Prometheus: a few series, whatever the number of runs."""
+"""Prometheus metrics of the leading scheduler of a cluster. The number of series does not depend on the number of runs."""
 
 import datetime as dt
 from collections import Counter
@@ -13,36 +13,45 @@ SCHEDULE_LABEL: Final = "mlho.io/schedule"
 GAUGE: Final = "gauge"
 COUNTER: Final = "counter"
 SERIES: Final[Mapping[str, tuple[str, str]]] = {
-    "mlho_scheduler_leader": (GAUGE, "1 for the replica that leads"),
+    "mlho_scheduler_leader": (GAUGE, "1 on the leading replica"),
     "mlho_scheduler_runs": (GAUGE, "Runs in the cluster, by phase"),
-    "mlho_scheduler_runs_degraded": (GAUGE, "Runs that go on though something is wrong"),
-    "mlho_scheduler_runs_in_trouble": (GAUGE, "Runs that are degraded or not accepted, by reason"),
-    "mlho_scheduler_waiting_seconds": (GAUGE, "For how long the run has waited that has waited longest"),
-    "mlho_scheduler_schedule_failed": (GAUGE, "1 if the latest run of a schedule that has ended has failed"),
-    "mlho_scheduler_schedule_success_timestamp_seconds": (GAUGE, "When a run of a schedule last succeeded"),
-    "mlho_scheduler_runs_ended_total": (COUNTER, "Runs that have ended, by phase"),
-    "mlho_scheduler_driven": (GAUGE, "Runs that are carried out now"),
-    "mlho_scheduler_status_writes_total": (COUNTER, "Writes of a run's status"),
-    "mlho_scheduler_worker_jobs_total": (COUNTER, "Kubernetes Jobs of workers that were made"),
-    "mlho_scheduler_events_total": (COUNTER, "Events that were told"),
-    "mlho_scheduler_looks_total": (COUNTER, "Looks at a run"),
-    "mlho_scheduler_api_errors_total": (COUNTER, "Looks that the Kubernetes API made fail"),
-    "mlho_scheduler_errors_total": (COUNTER, "Looks that failed for another reason: a defect of ours"),
+    "mlho_scheduler_degraded_runs": (GAUGE, "Active runs with the condition Degraded"),
+    "mlho_scheduler_unhealthy_runs": (GAUGE, "Degraded and rejected runs, by reason"),
+    "mlho_scheduler_longest_wait_seconds": (GAUGE, "Longest time that a pending or waiting run has waited"),
+    "mlho_scheduler_schedule_failed": (GAUGE, "1 if the latest finished run of the schedule failed"),
+    "mlho_scheduler_schedule_success_timestamp_seconds": (
+        GAUGE,
+        "Time of the schedule's last successful run",
+    ),
+    "mlho_scheduler_runs_ended_total": (COUNTER, "Finished runs, by phase"),
+    "mlho_scheduler_active_runs": (GAUGE, "Runs that the scheduler is carrying out"),
+    "mlho_scheduler_status_writes_total": (COUNTER, "Status updates of runs"),
+    "mlho_scheduler_worker_jobs_total": (COUNTER, "Kubernetes Jobs created for workers"),
+    "mlho_scheduler_events_total": (COUNTER, "Events recorded"),
+    "mlho_scheduler_reconciles_total": (COUNTER, "Reconciliations of a run"),
+    "mlho_scheduler_api_errors_total": (
+        COUNTER,
+        "Reconciliations that failed with an error of the Kubernetes API",
+    ),
+    "mlho_scheduler_reconcile_errors_total": (
+        COUNTER,
+        "Reconciliations that failed with any other error, which is a defect",
+    ),
 }
 
 
 def run_figures(runs: Iterable[Mapping[str, Any]], now: dt.datetime) -> dict[str, float]:
-    """How the runs stand, from the resources as they are; few series, whatever their number."""
+    """Return the series that are derived from the custom resources."""
     found = [(own.get("metadata") or {}, own.get("status") or {}) for own in runs]
     phases = Counter(status.get("phase", Phase.PENDING.value) for _, status in found)
     troubles = Counter(reason for _, status in found if (reason := _trouble(status)))
     return {
         **{f'mlho_scheduler_runs{{phase="{phase}"}}': n for phase, n in sorted(phases.items())},
-        "mlho_scheduler_runs_degraded": sum(
+        "mlho_scheduler_degraded_runs": sum(
             _held(status, ConditionType.DEGRADED, "True") is not None for _, status in found
         ),
-        **{f'mlho_scheduler_runs_in_trouble{{reason="{own}"}}': n for own, n in sorted(troubles.items())},
-        "mlho_scheduler_waiting_seconds": max(
+        **{f'mlho_scheduler_unhealthy_runs{{reason="{own}"}}': n for own, n in sorted(troubles.items())},
+        "mlho_scheduler_longest_wait_seconds": max(
             (_waiting_seconds(metadata, status, now) for metadata, status in found), default=0.0
         ),
         **_schedule_figures(found),
@@ -50,7 +59,7 @@ def run_figures(runs: Iterable[Mapping[str, Any]], now: dt.datetime) -> dict[str
 
 
 def _schedule_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float]:
-    """How the latest run of each schedule ended, and when one last ended well."""
+    """Return whether the latest finished run of each schedule failed, and when one last succeeded."""
     ended: dict[str, list[tuple[float, str]]] = {}
     for metadata, status in found:
         schedule = (metadata.get("labels") or {}).get(SCHEDULE_LABEL)
@@ -75,13 +84,13 @@ def _schedule_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]
 
 
 def _trouble(status: Mapping[str, Any]) -> str:
-    """Why a run is degraded, or not accepted; empty if it is neither."""
+    """Return the reason why a run is degraded or not accepted, or an empty string."""
     held = _held(status, ConditionType.DEGRADED, "True") or _held(status, ConditionType.ACCEPTED, "False")
     return str(held.get("reason", "")) if held is not None else ""
 
 
 def _waiting_seconds(metadata: Mapping[str, Any], status: Mapping[str, Any], now: dt.datetime) -> float:
-    """For how long a run has waited: since it stopped to progress, or since it is there."""
+    """Return how long a run has waited: since it stopped progressing, or since its creation."""
     if status.get("phase", Phase.PENDING) not in (Phase.PENDING, Phase.WAITING):
         return 0.0
     held = _held(status, ConditionType.PROGRESSING, "False") or {}
@@ -95,7 +104,7 @@ def _held(status: Mapping[str, Any], kind: ConditionType, says: str) -> Mapping[
 
 
 def exposition(figures: Mapping[str, float]) -> str:
-    """The page that Prometheus reads; figures of one name must stand together."""
+    """Return the series in the Prometheus text format. Series of one name must be adjacent."""
     return "".join(f"{line}\n" for line in _lines(figures))
 
 

@@ -104,7 +104,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Drive:
+class RunProgress:
     """How far a run has come, as the thread knows that carries it out.
 
     Attributes
@@ -147,7 +147,7 @@ class Drive:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """What a resource asks for beside the run itself; also of one whose specification is not valid."""
 
     kind: str
@@ -175,17 +175,17 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedRun:
     """All that is known of a run at one moment."""
 
-    resource: Asked
+    resource: RunRequest
     status: Status
     now: dt.datetime
     jobs: tuple[JobFacts, ...] = ()
     pods: tuple[PodFacts, ...] = ()
     quota: Quota | None = None
     check: Check | None = None
-    drive: Drive | None = None
+    progress: RunProgress | None = None
     is_waiting_for_turn: bool = False
     """Others are carried out first, or it is the same run as another that is under way."""
     refusal: str = ""
@@ -210,7 +210,7 @@ class Seen:
 
         Workers say how much they had, so that larger ones are not blamed, however often this is asked.
         """
-        return self.drive is not None and as_number(memory) <= _ROUNDING * self.drive.memory_exceeded
+        return self.progress is not None and as_number(memory) <= _ROUNDING * self.progress.memory_exceeded
 
 
 # What the cluster says, as facts.

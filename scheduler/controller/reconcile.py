@@ -22,7 +22,7 @@ from scheduler.controller.conditions import (
     with_all_conditions,
     with_phase,
 )
-from scheduler.controller.observation import Asked, Drive, JobFacts, Seen, parsed
+from scheduler.controller.observation import JobFacts, ObservedRun, RunProgress, RunRequest, parsed
 
 _SHORT_LIFE_SECONDS: Final = 30.0  # workers that end sooner have done nothing: the next come later and later
 _MAX_PAUSE_SECONDS: Final = 60.0
@@ -39,7 +39,7 @@ class Decision:
     ----------
     status : Status
         As it should be.
-    is_driven : bool
+    should_run : bool
         A thread should carry the run out; false: one that does should stop, leaving all as it is.
     is_cancelled : bool
         Nothing of the run may start any more.
@@ -53,7 +53,7 @@ class Decision:
     """
 
     status: Status
-    is_driven: bool = False
+    should_run: bool = False
     is_cancelled: bool = False
     make: Workers | None = None
     delete: tuple[str, ...] = ()
@@ -61,123 +61,129 @@ class Decision:
     is_expired: bool = False
 
 
-def decide(seen: Seen) -> Decision:
+def decide(observed: ObservedRun) -> Decision:
     """Decide what a run needs."""
-    if has_ended(seen.status):
-        return Decision(seen.status, delete=_leftovers(seen), is_expired=_seconds_left(seen) <= 0)
-    wanted = seen.resource.desired
+    if has_ended(observed.status):
+        return Decision(observed.status, delete=_leftovers(observed), is_expired=_seconds_left(observed) <= 0)
+    wanted = observed.resource.desired
     if wanted is DesiredState.CANCELLED:
-        return _finish(seen, Decision(cancelled(seen), is_cancelled=True, delete=_alive(seen)))
-    if seen.check is None and not is_true(seen.status.conditions, ConditionType.ACCEPTED):
-        return Decision(seen.status) if seen.status.phase else _finish(seen, Decision(seen.status))
-    is_accepted = seen.check.is_accepted if seen.check else True
+        return _finish(observed, Decision(cancelled(observed), is_cancelled=True, delete=_alive(observed)))
+    if observed.check is None and not is_true(observed.status.conditions, ConditionType.ACCEPTED):
+        return (
+            Decision(observed.status)
+            if observed.status.phase
+            else _finish(observed, Decision(observed.status))
+        )
+    is_accepted = observed.check.is_accepted if observed.check else True
     if not is_accepted:
-        return _finish(seen, Decision(refused(seen)))
-    if seen.drive is not None and seen.drive.end is not None:
-        return _finish(seen, Decision(ended(seen, seen.drive)))
+        return _finish(observed, Decision(refused(observed)))
+    if observed.progress is not None and observed.progress.end is not None:
+        return _finish(observed, Decision(ended(observed, observed.progress)))
     if wanted is DesiredState.SUSPENDED:
-        return _finish(seen, Decision(under_way(seen, target=0), delete=_alive(seen)))
-    return _running(seen)
+        return _finish(observed, Decision(under_way(observed, target=0), delete=_alive(observed)))
+    return _running(observed)
 
 
-def demand(resource: Asked, drive: Drive | None) -> int:
+def demand(resource: RunRequest, progress: RunProgress | None) -> int:
     """Worker pods that the tasks under way can keep busy, between the run's bounds; -1: as many as there are."""
     workers = resource.workers
-    if drive is None:
+    if progress is None:
         return -1  # nobody carries it out now, and workers that were asked for stay asked for
-    if not drive.execution:
+    if not progress.execution:
         return 0
-    if not drive.running and drive.idle_seconds < _IDLE_SECONDS:
+    if not progress.running and progress.idle_seconds < _IDLE_SECONDS:
         return -1
-    return min(workers.max, max(workers.min, math.ceil(drive.running / slots(workers))))
+    return min(workers.max, max(workers.min, math.ceil(progress.running / slots(workers))))
 
 
-def _running(seen: Seen) -> Decision:
-    target = demand(seen.resource, seen.drive)
-    alive = [job for job in seen.jobs if not job.is_over and not job.is_being_deleted]
+def _running(observed: ObservedRun) -> Decision:
+    target = demand(observed.resource, observed.progress)
+    alive = [job for job in observed.jobs if not job.is_over and not job.is_being_deleted]
     capacity = sum(job.capacity for job in alive)
-    small = _too_small(seen, alive)
+    small = _too_small(observed, alive)
     if small:
         delete: tuple[str, ...] = tuple(job.name for job in small)
         capacity -= sum(job.capacity for job in small)
-    elif target == 0 and seen.drive is not None and seen.drive.execution:
+    elif target == 0 and observed.progress is not None and observed.progress.execution:
         delete = tuple(job.name for job in alive)
     else:
-        delete = _superfluous(seen, alive, capacity)
+        delete = _superfluous(observed, alive, capacity)
     make = None
     missing = max(target, 0) - capacity
-    if seen.may_ask and ((missing > 0 and not delete) or small):
-        make = _generation(seen, max(missing, 1))
+    if observed.may_ask and ((missing > 0 and not delete) or small):
+        make = _generation(observed, max(missing, 1))
     shown = capacity if target < 0 else target
-    decision = Decision(under_way(seen, target=shown, made=make), is_driven=True, make=make, delete=delete)
-    return _finish(seen, decision)
+    decision = Decision(
+        under_way(observed, target=shown, made=make), should_run=True, make=make, delete=delete
+    )
+    return _finish(observed, decision)
 
 
-def _too_small(seen: Seen, alive: Sequence[JobFacts]) -> list[JobFacts]:
+def _too_small(observed: ObservedRun, alive: Sequence[JobFacts]) -> list[JobFacts]:
     """Generations of which a worker ran out of memory, if more is allowed."""
     return [
         job
         for job in alive
-        if seen.ran_out(job) and next_memory(seen.resource.workers, job.memory) is not None
+        if observed.ran_out(job) and next_memory(observed.resource.workers, job.memory) is not None
     ]
 
 
-def _superfluous(seen: Seen, alive: Sequence[JobFacts], capacity: int) -> tuple[str, ...]:
+def _superfluous(observed: ObservedRun, alive: Sequence[JobFacts], capacity: int) -> tuple[str, ...]:
     """Generations to end: of another execution, with old Secrets, worn out, or beyond the run's maximum, the latest first."""
-    execution = seen.drive.execution if seen.drive else ""
+    execution = observed.progress.execution if observed.progress else ""
     delete = [
         job.name
         for job in alive
         if (execution and job.execution != execution)
-        or seen.has_old_secrets(job)
+        or observed.has_old_secrets(job)
         or (job.failed >= _WORN_FAILURES and job.active == 0 and not job.is_suspended)
     ]
     for job in sorted(alive, key=lambda own: -own.generation):
-        if capacity > seen.resource.workers.max and job.name not in delete:
+        if capacity > observed.resource.workers.max and job.name not in delete:
             delete.append(job.name)
             capacity -= job.capacity
     return tuple(delete)
 
 
-def _generation(seen: Seen, n_pods: int) -> Workers | None:
+def _generation(observed: ObservedRun, n_pods: int) -> Workers | None:
     """The next generation of workers, unless the last ones ended so soon that it is better to wait."""
-    if _pause_left(seen) > 0 or seen.drive is None:
+    if _pause_left(observed) > 0 or observed.progress is None:
         return None
-    resource = seen.resource
-    last = max((job.generation for job in seen.jobs), default=0)
-    known = seen.status.workers.generation if seen.status.workers else 0
+    resource = observed.resource
+    last = max((job.generation for job in observed.jobs), default=0)
+    tracked = observed.status.workers.generation if observed.status.workers else 0
     return Workers(
         kind=resource.kind,
         name=resource.name,
         namespace=resource.namespace,
         uid=resource.uid,
-        run_id=seen.check.run_id if seen.check else seen.status.run_id or "",
-        execution=seen.drive.execution,
-        generation=max(last, known) + 1,
+        run_id=observed.check.run_id if observed.check else observed.status.run_id or "",
+        execution=observed.progress.execution,
+        generation=max(last, tracked) + 1,
         parallelism=n_pods,
-        memory=_memory(seen),
+        memory=_memory(observed),
         spec=resource.workers,
     )
 
 
-def _memory(seen: Seen) -> str:
+def _memory(observed: ObservedRun) -> str:
     """Memory of the next workers: what the last had, or twice that if one of them ran out of it."""
-    spec = seen.resource.workers
+    spec = observed.resource.workers
     memory = spec.resources.memory
-    if seen.status.workers and seen.status.workers.memory:
-        memory = max(memory, seen.status.workers.memory, key=as_number)
-    for job in seen.jobs:
+    if observed.status.workers and observed.status.workers.memory:
+        memory = max(memory, observed.status.workers.memory, key=as_number)
+    for job in observed.jobs:
         memory = max(memory, job.memory, key=as_number)
-        if seen.ran_out(job):
+        if observed.ran_out(job):
             memory = max(memory, next_memory(spec, job.memory) or job.memory, key=as_number)
-    return (next_memory(spec, memory) or memory) if seen.was_exceeded(memory) else memory
+    return (next_memory(spec, memory) or memory) if observed.was_exceeded(memory) else memory
 
 
-def _pause_left(seen: Seen) -> float:
+def _pause_left(observed: ObservedRun) -> float:
     """Seconds to wait before the next generation: doubled with each that failed or ended at once."""
     short = [
         job.ended_at
-        for job in seen.jobs
+        for job in observed.jobs
         if job.is_over
         and job.ended_at is not None
         and (job.failure or (job.seconds or 0) < _SHORT_LIFE_SECONDS)
@@ -185,30 +191,30 @@ def _pause_left(seen: Seen) -> float:
     if len(short) < 2:  # workers that were drained at once end soon, too
         return 0.0
     pause = min(2.0 ** len(short), _MAX_PAUSE_SECONDS)
-    return pause - (seen.now - max(short)).total_seconds()
+    return pause - (observed.now - max(short)).total_seconds()
 
 
-def _seconds_left(seen: Seen) -> float:
+def _seconds_left(observed: ObservedRun) -> float:
     """Seconds until the resource of a run that has ended is to be deleted."""
-    if seen.resource.ttl is None or seen.status.finished_at is None:
+    if observed.resource.ttl is None or observed.status.finished_at is None:
         return math.inf
-    return seen.resource.ttl - (seen.now - parsed(seen.status.finished_at)).total_seconds()
+    return observed.resource.ttl - (observed.now - parsed(observed.status.finished_at)).total_seconds()
 
 
-def _leftovers(seen: Seen) -> tuple[str, ...]:
+def _leftovers(observed: ObservedRun) -> tuple[str, ...]:
     """Workers that are still there though the run has ended; a moment is left them to end by themselves."""
-    ended = seen.status.finished_at
-    since = (seen.now - parsed(ended)).total_seconds() if ended else math.inf
-    if since < _LINGER_SECONDS and not is_true(seen.status.conditions, ConditionType.CANCELLED):
+    ended = observed.status.finished_at
+    since = (observed.now - parsed(ended)).total_seconds() if ended else math.inf
+    if since < _LINGER_SECONDS and not is_true(observed.status.conditions, ConditionType.CANCELLED):
         return ()
-    return _alive(seen)
+    return _alive(observed)
 
 
-def _alive(seen: Seen) -> tuple[str, ...]:
-    return tuple(job.name for job in seen.jobs if not job.is_over and not job.is_being_deleted)
+def _alive(observed: ObservedRun) -> tuple[str, ...]:
+    return tuple(job.name for job in observed.jobs if not job.is_over and not job.is_being_deleted)
 
 
-def _finish(seen: Seen, decision: Decision) -> Decision:
+def _finish(observed: ObservedRun, decision: Decision) -> Decision:
     """Add the conditions that are missing, the phase, and the Events that a change is worth."""
-    status = with_phase(seen, with_all_conditions(seen, decision.status))
-    return replace(decision, status=status, events=events_of(seen, status, decision.make))
+    status = with_phase(observed, with_all_conditions(observed, decision.status))
+    return replace(decision, status=status, events=events_of(observed, status, decision.make))

@@ -28,29 +28,29 @@ from mlho.store.keys import run_key
 from mlho.store.probe import probe_store
 from scheduler.api.status import MAX_MESSAGE, MAX_WARNINGS, ConditionType, Outputs, cut
 from scheduler.api.tenancy import check_addresses
-from scheduler.controller.observation import Check, Drive
+from scheduler.controller.observation import Check, RunProgress
 from scheduler.controller.reasons import failures_shown, reason_of
-from scheduler.engine.loop import Finished, Run, Undertaking
+from scheduler.engine.loop import Finished, PreparedRun, Run
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
-from scheduler.queue.executions import AnotherScheduler, Deposed, RunCancelled, cancel_execution
+from scheduler.queue.executions import AnotherScheduler, LeadershipLost, RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leases import Leases, QueueUnavailable
 from scheduler.queue.pending import OTHER_KEY, TAMPERED
-from scheduler.queue.run import Place, Stopped, cancel_run, carry_out_on_queue
+from scheduler.queue.run import QueueConfig, Stopped, cancel_run, carry_out_on_queue
 
 _NOWHERE: Final = Path("/nonexistent")  # relative addresses count from a file; a resource is in none
 _RETRY_SECONDS: Final = (2.0, 5.0, 10.0)  # no longer: it goes on within seconds of the end of an outage
 _MAX_DEFECTS: Final = 3
-_DRIVE: Final = "drive"
+_RUN_THREAD: Final = "run thread"
 _METRICS: Final = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_intercept")
 
 log = structlog.get_logger()
 
 
-class Home:
+class Backend:
     """What all runs of a scheduler share: the store, which is probed once, the queue, and the key.
 
     Parameters
@@ -89,7 +89,7 @@ class Home:
         execution = read_execution(self.store(), run_id)
         return execution.data if execution is not None else None
 
-    def prepare(self, spec: RunSpec | ScoringRunSpec) -> Undertaking:
+    def prepare(self, spec: RunSpec | ScoringRunSpec) -> PreparedRun:
         """Check a run's store, data and bundle, and pin its inputs.
 
         Raises
@@ -105,16 +105,16 @@ class Home:
 
 
 def check_run(
-    home: Home, spec: RunSpec | ScoringRunSpec, *, allowed: Sequence[str] | None = None
-) -> tuple[Check, Undertaking | None]:
+    backend: Backend, spec: RunSpec | ScoringRunSpec, *, allowed: Sequence[str] | None = None
+) -> tuple[Check, PreparedRun | None]:
     """Look whether a run may start; what is wrong becomes a reason and a message, never an exception.
 
     ``allowed`` are the prefixes that the runs of its namespace may read; ``None`` for no limits.
     """
     try:
-        check_addresses(spec, allowed, home.data_of)
-        undertaking = home.prepare(spec)
-        return Check(run_id=undertaking.run_id), undertaking
+        check_addresses(spec, allowed, backend.data_of)
+        prepared = backend.prepare(spec)
+        return Check(run_id=prepared.run_id), prepared
     except MlhoError as error:
         return Check(reason=reason_of(error), message=str(error)), None
     except Exception as error:
@@ -123,13 +123,13 @@ def check_run(
         return Check(reason="InternalError", message=message), None
 
 
-class Driver:
+class RunThread:
     """Carries one run out, in a thread of its own.
 
     Parameters
     ----------
-    home : Home
-    undertaking : Undertaking
+    backend : Backend
+    prepared : PreparedRun
     on_change : callable
         Called whenever there is news; must return at once.
     note : callable
@@ -138,24 +138,24 @@ class Driver:
 
     def __init__(
         self,
-        home: Home,
-        undertaking: Undertaking,
+        backend: Backend,
+        prepared: PreparedRun,
         on_change: Callable[[], None],
         *,
         note: Callable[[], None] = lambda: None,
     ) -> None:
-        self._home = home
-        self._run = undertaking
+        self._backend = backend
+        self._run = prepared
         self._on_change = on_change
         self._note = note
         self._stop = threading.Event()
         self._executor: QueueExecutor | None = None
         self._began_it = False
-        self._picture = Drive()
-        self._health = StoreHealth(patience=home.settings.store_patience)
+        self._picture = RunProgress()
+        self._health = StoreHealth(patience=backend.settings.store_patience)
         self._idle_since = time.monotonic()
         self._thread = threading.Thread(
-            target=self._drive, name=f"run-{undertaking.run_id[:12]}", daemon=True
+            target=self._run_or_stop, name=f"run-{prepared.run_id[:12]}", daemon=True
         )
 
     @property
@@ -186,7 +186,7 @@ class Driver:
         """Whether the run has come to an end, good or bad; a thread that was stopped has not."""
         return self._picture.end is not None
 
-    def picture(self) -> Drive:
+    def snapshot(self) -> RunProgress:
         """How far it is, at this moment."""
         found = self._picture
         executor = self._executor
@@ -207,7 +207,7 @@ class Driver:
 
     # What the thread does.
 
-    def _drive(self) -> None:
+    def _run_or_stop(self) -> None:
         n_tries = n_defects = 0
         while not self._stop.is_set():
             try:
@@ -218,7 +218,13 @@ class Driver:
             except RunCancelled as error:
                 self._end(ConditionType.CANCELLED, "Cancelled", str(error))
                 return
-            except (AnotherScheduler, Deposed, QueueUnavailable, QueueError, StoreUnavailable) as error:
+            except (
+                AnotherScheduler,
+                LeadershipLost,
+                QueueUnavailable,
+                QueueError,
+                StoreUnavailable,
+            ) as error:
                 given_up = self._take_in(error)
                 if given_up is not None:
                     self._fail(given_up)
@@ -231,7 +237,7 @@ class Driver:
                 return
             except Exception as error:
                 n_defects += 1
-                log.exception("drive_failed", run_id=self.run_id, error_kind=type(error).__name__)
+                log.exception("run_thread_failed", run_id=self.run_id, error_kind=type(error).__name__)
                 if n_defects >= _MAX_DEFECTS:
                     message = f"{type(error).__name__} in the scheduler. Report this as a defect."
                     self._end(ConditionType.FAILED, "InternalError", message)
@@ -244,22 +250,22 @@ class Driver:
     def _take_in(self, error: MlhoError) -> StoreGivenUp | None:
         """Take in that the run was broken off; an error if its store has been away for too long."""
         if isinstance(error, StoreOutage):
-            self._health.failed(_DRIVE, error)
-        self._health.only(_DRIVE)
+            self._health.failed(_RUN_THREAD, error)
+        self._health.only(_RUN_THREAD)
         return self._health.given_up()
 
     def _once(self) -> None:
         self._note()
-        place = Place(self._home.broker, self._home.store_address, 0)
+        queue_config = QueueConfig(self._backend.broker, self._backend.store_address, 0)
         finished = carry_out_on_queue(
             self._run,
-            place,
-            self._home.settings,
+            queue_config,
+            self._backend.settings,
             [self],
-            tell=lambda _: None,
+            notify=lambda _: None,
             health=self._health,
         )
-        outcome = outcome_of(self._home, self._run, finished.report.facts)
+        outcome = outcome_of(self._backend, self._run, finished.report.facts)
         stages = tuple(replace(stage, done=stage.total) for stage in self._picture.stages)
         self._show(
             replace(
@@ -278,7 +284,7 @@ class Driver:
         """Keep the executor, whose counters are read for each picture."""
         self._executor = executor
         self._began_it = executor.is_new
-        self._health.served(_DRIVE)
+        self._health.served(_RUN_THREAD)
         self._idle_since = time.monotonic()
         self._show(replace(self._picture, execution=execution.id, trouble=None))
 
@@ -288,26 +294,26 @@ class Driver:
             raise Stopped
         if self._picture.running and not running:
             self._idle_since = time.monotonic()
-        picture = replace(self._picture, stages=stages, running=running)
-        if picture != self._picture:
-            self._show(picture)
+        snapshot = replace(self._picture, stages=stages, running=running)
+        if snapshot != self._picture:
+            self._show(snapshot)
 
     def _fail(self, error: MlhoError) -> None:
         log.error("run_failed", run_id=self.run_id, **error_fields(error))
-        retry = f"mlho retry {self.run_id} --store {self._home.store_address}"
+        retry = f"mlho retry {self.run_id} --store {self._backend.store_address}"
         self._picture = replace(self._picture, failures=failures_shown(error, retry=retry))
         self._end(ConditionType.FAILED, reason_of(error), str(error))
 
     def _end(self, end: ConditionType, reason: str, message: str) -> None:
-        picture = self._picture
+        snapshot = self._picture
         self._show(
             replace(
-                picture, running=0, trouble=None, end=end, end_reason=reason, end_message=cut(message, 512)
+                snapshot, running=0, trouble=None, end=end, end_reason=reason, end_message=cut(message, 512)
             )
         )
 
-    def _show(self, picture: Drive) -> None:
-        self._picture = picture
+    def _show(self, snapshot: RunProgress) -> None:
+        self._picture = snapshot
         self._on_change()
 
 
@@ -337,21 +343,21 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
     return None
 
 
-def outcome_of(home: Home, run: Undertaking, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Outputs, metrics, headline and warnings of a finished run, by the names that :class:`~scheduler.controller.observation.Drive` has for them."""
+def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs, metrics, headline and warnings of a finished run, by the names that :class:`~scheduler.controller.observation.RunProgress` has for them."""
     if isinstance(run, ScoringRun):
         prefix = run.spec.spec.output.prefix
         scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
-        outputs = Outputs(scores=home.uri(run.run_id, f"{prefix}/manifest.json"))
+        outputs = Outputs(scores=backend.uri(run.run_id, f"{prefix}/manifest.json"))
         warnings = _shown_warnings(scores.get("warnings", ()))  # earlier versions wrote none
         return {"outputs": outputs, "headline": f"{scores['samples']:,} scores", "warnings": warnings}
     result = json.loads(run.store.get(run_key(run.run_id, "result.json")))
     means = {name: result["headline"][name]["mean"] for name in _METRICS if name in result["headline"]}
     metrics = {name: f"{value:.3f}" for name, value in means.items() if value is not None}
     outputs = Outputs(
-        report=home.uri(run.run_id, "report.html"),
-        result=home.uri(run.run_id, "result.json"),
-        bundle=home.uri(run.run_id, "bundle"),
+        report=backend.uri(run.run_id, "report.html"),
+        result=backend.uri(run.run_id, "result.json"),
+        bundle=backend.uri(run.run_id, "bundle"),
         result_digest=facts.get("result_digest"),
     )
     headline = f"auroc {metrics['auroc']}" if "auroc" in metrics else None
@@ -363,7 +369,7 @@ def _shown_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
     return tuple(cut(own, MAX_MESSAGE) for own in warnings[:MAX_WARNINGS])
 
 
-def cancel(home: Home, run_id: str, *, flagged: Callable[[], None]) -> None:
+def cancel(backend: Backend, run_id: str, *, flagged: Callable[[], None]) -> None:
     """Raise the durable flag, say so, tell the workers, and delete the queue once they have left. It takes a while.
 
     Raises
@@ -371,17 +377,17 @@ def cancel(home: Home, run_id: str, *, flagged: Callable[[], None]) -> None:
     MlhoError
         Store or queue do not answer: try again.
     """
-    store = home.store()
+    store = backend.store()
     execution = read_execution(store, run_id)
     if execution is not None and execution.state is State.OPEN:
         cancel_execution(store, execution)
         flagged()
-        cancel_run(store, run_id, home.broker)
+        cancel_run(store, run_id, backend.broker)
         return
     flagged()
     if execution is None or execution.state is State.FINISHED:
         return
-    leases = Leases(home.broker, Names(execution.id))
+    leases = Leases(backend.broker, Names(execution.id))
     try:
         leases.remove_keys()
     finally:

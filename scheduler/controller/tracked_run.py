@@ -13,10 +13,10 @@ from scheduler.api.objects import RUN_LABEL
 from scheduler.api.resource import DesiredState, WorkersSpec
 from scheduler.api.status import ConditionType, Phase, Status, is_true, read_status
 from scheduler.controller.informer import Cache, Object
-from scheduler.controller.observation import Asked, Check, Drive, JobFacts, PodFacts
-from scheduler.controller.run_thread import Driver
+from scheduler.controller.observation import Check, JobFacts, PodFacts, RunProgress, RunRequest
+from scheduler.controller.run_thread import RunThread
 from scheduler.controller.turns import UNKNOWN_PRIORITY, Contender
-from scheduler.engine.loop import Undertaking
+from scheduler.engine.loop import PreparedRun
 
 NO_ANSWER: Final = Check(
     reason="StoreUnavailable",
@@ -25,25 +25,25 @@ NO_ANSWER: Final = Check(
 
 
 @dataclass
-class Known:
+class TrackedRun:
     """What the operator remembers of one resource; all of it can be lost."""
 
     generation: int = -1
     """Of the spec that was read last."""
-    asked: Asked | None = None
+    request: RunRequest | None = None
     spec: Any = None
     check: Check | None = None
-    undertaking: Undertaking | None = None
+    prepared: PreparedRun | None = None
     is_checking: bool = False
     n_checks: int = 0
     check_began_at: float = math.inf
     check_again_at: float = 0.0
     checked_at: float = -math.inf
-    driver: Driver | None = None
-    cancelling: str = ""
-    """Empty, ``asked``, or ``flagged``: the durable flag stands."""
+    thread: RunThread | None = None
+    cancellation: str = ""
+    """Empty, ``request``, or ``flagged``: the durable flag stands."""
     written_at: float = 0.0
-    noted: str = ""
+    active_run_id: str = ""
     """Id of the run of which the store has a note that it is under way."""
     created: str = ""
     wants_turn: bool = False
@@ -60,14 +60,14 @@ class Known:
     @property
     def run_id(self) -> str:
         """Id of the run that is to be carried out; empty if there is none."""
-        return self.undertaking.run_id if self.undertaking is not None else ""
+        return self.prepared.run_id if self.prepared is not None else ""
 
     def note_workers(
-        self, jobs: tuple[JobFacts, ...], pods: tuple[PodFacts, ...], drive: Drive | None
+        self, jobs: tuple[JobFacts, ...], pods: tuple[PodFacts, ...], progress: RunProgress | None
     ) -> None:
         """Note whether it has workers: placed on a node, or known to its queue while a Kubernetes Job has pods."""
         alive = [job for job in jobs if not job.is_over and not job.is_being_deleted]
-        is_in_queue = drive is not None and drive.slots > 0 and any(job.active for job in alive)
+        is_in_queue = progress is not None and progress.slots > 0 and any(job.active for job in alive)
         self.has_workers = is_in_queue or any(pod.is_placed for pod in pods)
         if self.has_workers or (alive and not self.has_jobs):
             self.busy_at = time.monotonic()
@@ -92,32 +92,36 @@ class Known:
             return NO_ANSWER
         return self.check
 
-    def drive_shown(self, status: Status) -> Drive | None:
+    def progress_shown(self, status: Status) -> RunProgress | None:
         """How far the run is; also why it cannot go on, though it was accepted."""
-        drive = self.driver.picture() if self.driver is not None else None
-        if drive is not None or self.check is None or not is_true(status.conditions, ConditionType.ACCEPTED):
-            return drive
+        progress = self.thread.snapshot() if self.thread is not None else None
+        if (
+            progress is not None
+            or self.check is None
+            or not is_true(status.conditions, ConditionType.ACCEPTED)
+        ):
+            return progress
         if not self.check.is_accepted:
-            return Drive(trouble=(self.check.reason, self.check.message))
+            return RunProgress(trouble=(self.check.reason, self.check.message))
         if status.run_id and self.check.run_id != status.run_id:
             message = "The inputs are not those that were accepted. Apply a new resource, which reads them as they are now."
-            return Drive(end=ConditionType.FAILED, end_reason="InputChanged", end_message=message)
+            return RunProgress(end=ConditionType.FAILED, end_reason="InputChanged", end_message=message)
         return None
 
     def contender(self, uid: str, priorities: Mapping[str, int] | None) -> Contender:
         """How it stands in line for a turn; ``priorities`` are those of Kueue's classes, if it is there."""
-        assert self.asked is not None
-        workers, now = self.asked.workers, time.monotonic()
+        assert self.request is not None
+        workers, now = self.request.workers, time.monotonic()
         is_queued = priorities is not None and workers.kueue_queue is not None
         priority = 0
         if priorities is not None and workers.priority_class is not None:
             priority = priorities.get(workers.priority_class, UNKNOWN_PRIORITY)
         return Contender(
             uid=uid,
-            run_id=self.driver.run_id if self.driver is not None else self.run_id,
+            run_id=self.thread.run_id if self.thread is not None else self.run_id,
             created=self.created,
             priority=priority,
-            is_driven=self.driver is not None,
+            is_running=self.thread is not None,
             has_workers=self.has_workers,
             has_jobs=self.has_jobs,
             is_hindered=self.is_hindered,
@@ -134,7 +138,7 @@ class Counts:
     status_writes: int = 0
     jobs_created: int = 0
     api_errors: int = 0
-    looks: int = 0
+    reconciles: int = 0
     errors: int = 0
     ended: dict[Phase, int] = field(
         default_factory=lambda: dict.fromkeys((Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED), 0)
@@ -173,10 +177,10 @@ def status_of(obj: Mapping[str, Any]) -> Status:
         return Status()
 
 
-def asked_of_invalid(obj: Mapping[str, Any]) -> Asked:
+def request_of_invalid(obj: Mapping[str, Any]) -> RunRequest:
     """What a resource asks for whose specification is not valid."""
     metadata = obj["metadata"]
-    return Asked(
+    return RunRequest(
         kind=obj["kind"],
         namespace=metadata["namespace"],
         name=metadata["name"],

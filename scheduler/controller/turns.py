@@ -31,7 +31,7 @@ class Contender:
         When the resource was created, as Kubernetes writes it.
     priority : int
         Larger goes first.
-    is_driven : bool
+    is_running : bool
         It is carried out now.
     has_workers : bool
         A node has a worker of it.
@@ -51,7 +51,7 @@ class Contender:
     run_id: str
     created: str = ""
     priority: int = 0
-    is_driven: bool = False
+    is_running: bool = False
     has_workers: bool = False
     has_jobs: bool = False
     is_hindered: bool = False
@@ -62,8 +62,8 @@ class Contender:
     @property
     def holds_slot(self) -> bool:
         """Whether it is carried out and has workers, or has not had the time to get some."""
-        if not self.is_driven or self.has_workers:
-            return self.is_driven
+        if not self.is_running or self.has_workers:
+            return self.is_running
         if self.has_jobs:
             return self.waited_seconds < ADMIT_SECONDS
         return self.waited_seconds < (HINDERED_SECONDS if self.is_hindered else ASK_SECONDS)
@@ -71,7 +71,7 @@ class Contender:
     @property
     def is_new(self) -> bool:
         """Whether it has to be carried out before any worker of it can be admitted."""
-        return not (self.is_driven or self.has_jobs) and self.rested_seconds >= REST_SECONDS
+        return not (self.is_running or self.has_jobs) and self.rested_seconds >= REST_SECONDS
 
     @property
     def rank(self) -> tuple[int, int, str, str]:
@@ -81,7 +81,7 @@ class Contender:
         elif self.is_new:
             group = 1
         else:
-            group = 2 if self.is_driven else 3
+            group = 2 if self.is_running else 3
         return group, -self.priority, self.created, self.uid
 
 

@@ -17,7 +17,7 @@ from scheduler.controller.observation import JobFacts, parsed
 
 _ASK_AGAIN_SECONDS: Final = (5.0, 10.0, 30.0, 60.0)
 _POD_SECONDS: Final = 3.0  # for the Job controller to create pods
-_LOOK_SECONDS: Final = 5.0  # between two looks at a Job's Events
+_POLL_SECONDS: Final = 5.0  # between two looks at a Job's Events
 _NO_RIGHT_SECONDS: Final = 600.0  # without the right to read Events
 _RECENT_SECONDS: Final = 120.0  # the Job controller tries again at least each minute
 _OVERLOADED: Final = (429, 502, 503, 504)
@@ -92,7 +92,7 @@ class WorkerJobs:
             return own.job if own is not None else ""
         own = own or self._refused.setdefault(uid, _Refused())
         if not own.pods and time.monotonic() >= own.look_again_at:
-            own.look_again_at = time.monotonic() + _LOOK_SECONDS
+            own.look_again_at = time.monotonic() + _POLL_SECONDS
             own.pods = self._said_of_pods(own, namespace, short.name, now)
         return own.job or own.pods
 

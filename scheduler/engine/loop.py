@@ -52,7 +52,7 @@ class Executor(Protocol):
         """Start tasks in the given order."""
 
 
-class Undertaking(Protocol):
+class PreparedRun(Protocol):
     """Work for the run loop: a training run here, or a scoring run in ``scheduler/engine/scoring_run.py``."""
 
     @property
@@ -134,7 +134,7 @@ class Finished:
 
 
 def carry_out(
-    run: Undertaking,
+    run: PreparedRun,
     executor: Executor,
     observer: Observer,
     *,
@@ -146,7 +146,7 @@ def carry_out(
 
     Parameters
     ----------
-    run : Undertaking
+    run : PreparedRun
     executor : Executor
     observer : Observer
     n_slots : int or callable
@@ -171,7 +171,7 @@ def carry_out(
 
 
 def _carry_out(
-    run: Undertaking,
+    run: PreparedRun,
     executor: Executor,
     observer: FanOut,
     slots: Callable[[], int],
@@ -185,9 +185,9 @@ def _carry_out(
     served(run.describe)
     state = State(served(run.first_plan), Commits(run.store), health)
     log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
-    _bring_home(run, state, executor, observer, slots)
+    _run_until_complete(run, state, executor, observer, slots)
     state.plan = _mending(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
-    _bring_home(run, state, executor, observer, slots)
+    _run_until_complete(run, state, executor, observer, slots)
     if not run.store.has_one_winner:
         served(lambda: adopt_late(run.store, [commit.task for commit in state.commits.known.values()]))
 
@@ -203,7 +203,7 @@ def _carry_out(
 
 def _mending[T](
     do: Callable[[], T],
-    run: Undertaking,
+    run: PreparedRun,
     state: State,
     executor: Executor,
     observer: FanOut,
@@ -217,12 +217,12 @@ def _mending[T](
             _forget_damaged(run, state, error)
         except CommitLost as error:
             _forget_lost(state, error)
-        _bring_home(run, state, executor, observer, slots)
+        _run_until_complete(run, state, executor, observer, slots)
     return state.health.until_served(do, meanwhile=observer.repeat)
 
 
-def _bring_home(
-    run: Undertaking, state: State, executor: Executor, observer: Observer, slots: Callable[[], int]
+def _run_until_complete(
+    run: PreparedRun, state: State, executor: Executor, observer: Observer, slots: Callable[[], int]
 ) -> None:
     """Hand out ready tasks and collect their commits until the plan is complete or only quarantined tasks block it."""
     ready = state.look_again()
@@ -250,7 +250,7 @@ def _ended(state: State) -> "Collection[Future[Outcome]]":
 
 
 def _hand_out_if_served(
-    run: Undertaking, state: State, ready: ReadyTasks, executor: Executor, n_slots: int
+    run: PreparedRun, state: State, ready: ReadyTasks, executor: Executor, n_slots: int
 ) -> ReadyTasks:
     """Start ready tasks, or wait for the store. Return the updated ready tasks."""
     try:
@@ -264,7 +264,7 @@ def _hand_out_if_served(
     return ready
 
 
-def _hand_out(run: Undertaking, state: State, ready: ReadyTasks, executor: Executor, n_slots: int) -> None:
+def _hand_out(run: PreparedRun, state: State, ready: ReadyTasks, executor: Executor, n_slots: int) -> None:
     """Start ready tasks up to the number of slots.
 
     Tasks that are already committed are counted as done without a start.
@@ -283,7 +283,7 @@ def _hand_out(run: Undertaking, state: State, ready: ReadyTasks, executor: Execu
         state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
 
 
-def _take_in(run: Undertaking, state: State, ready: ReadyTasks, future: "Future[Outcome]") -> ReadyTasks:
+def _take_in(run: PreparedRun, state: State, ready: ReadyTasks, future: "Future[Outcome]") -> ReadyTasks:
     """Record the outcome of a task. Return the updated ready tasks."""
     planned = state.running.pop(future)
     if not isinstance(future.exception(), StoreOutage):
@@ -356,7 +356,7 @@ def _count_attempt(state: State, planned: PlannedTask, error: MlhoError) -> None
         raise error
 
 
-def _forget_damaged(run: Undertaking, state: State, error: ArtifactDamaged) -> None:
+def _forget_damaged(run: PreparedRun, state: State, error: ArtifactDamaged) -> None:
     """Remove a blob and the commits that name it, so that their tasks run again.
 
     Verify here first that it is damaged.

@@ -77,7 +77,7 @@ class StoreHealth:
     ----------
     patience : float
         Seconds after which an outage ends the run.
-    tell : callable
+    notify : callable
         Prints a sentence for the user of the command when an outage begins and when it ends.
     clock : callable
         Monotonic seconds.
@@ -87,11 +87,11 @@ class StoreHealth:
         self,
         *,
         patience: float = STORE_PATIENCE_SECONDS,
-        tell: Callable[[str], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.patience = patience
-        self._tell = tell
+        self._notify = notify
         self._clock = clock
         self._troubles: dict[str, _Trouble] = {}
         self._outage: Outage | None = None
@@ -181,7 +181,7 @@ class StoreHealth:
         self._outage = Outage(reason, before.since if before else time.time(), str(error))
         if before is None or before.reason != reason:
             log.warning("store_unavailable", error_kind=reason, error=str(error))
-            self._tell(
+            self._notify(
                 f"{self._outage.words}\nThe run waits, goes on once the store serves again, and gives up after "
                 f"{_duration(self.patience)} ({STORE_PATIENCE})."
             )
@@ -189,7 +189,7 @@ class StoreHealth:
     def _say_recovered(self, before: Outage) -> None:
         seconds = max(0.0, time.time() - before.since)
         log.warning("store_recovered", seconds=round(seconds, 1))
-        self._tell(f"The store serves again, after {_duration(seconds)}. The run goes on.")
+        self._notify(f"The store serves again, after {_duration(seconds)}. The run goes on.")
 
 
 def given_up(error: StoreOutage, patience: float) -> StoreGivenUp:

@@ -81,13 +81,13 @@ class WorkerEnds:
     ----------
     log : Path
         Output of the workers.
-    tell : callable
+    notify : callable
         Prints a line for the user of the command.
     """
 
-    def __init__(self, log: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, log: Path, notify: Callable[[str], None]) -> None:
         self._log = log
-        self._tell = tell
+        self._notify = notify
         self._n_early = 0
 
     def refusal(self, returncode: int, seconds: float) -> QueueError | None:
@@ -103,7 +103,7 @@ class WorkerEnds:
         is_early = returncode > 0 and seconds < _EARLY_SECONDS
         self._n_early = self._n_early + 1 if is_early else 0
         if is_early and self._n_early % _MANY_ENDS == 0:
-            self._tell(
+            self._notify(
                 f"Workers end with an error as soon as they are started; others are tried. The last said:\n{self._last_words()}"
             )
         return None
@@ -132,13 +132,13 @@ class WorkerProcesses:
         *,
         n_workers: int,
         log: Path,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         self._arguments = arguments
         self._environment = environment
         self._n_workers = n_workers
         self._log = log
-        self._ends = WorkerEnds(log, tell)
+        self._ends = WorkerEnds(log, notify)
         self._processes: list[tuple[subprocess.Popen[bytes], float]] = []
 
     def __enter__(self) -> Self:

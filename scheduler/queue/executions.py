@@ -52,7 +52,7 @@ class AnotherScheduler(MlhoError):  # noqa: N818 - says what is the case
     """Another scheduler leads this run: wait for it, or stop it."""
 
 
-class Deposed(MlhoError):  # noqa: N818 - says what happened
+class LeadershipLost(MlhoError):  # noqa: N818 - says what happened
     """Another scheduler took over while this one was suspended. The run continues there; no action is needed."""
 
 
@@ -93,7 +93,7 @@ class Leadership:
         self._renewals = 0
         self._current = b""
         self._renewed_at = 0.0
-        self._is_deposed = False
+        self._is_lost = False
         self._lock = threading.Lock()
         self._stop_event = threading.Event()
         self._thread = threading.Thread(target=self._renew_for_ever, name="leader", daemon=True)
@@ -110,7 +110,7 @@ class Leadership:
         self._thread.join()
         # An outage of the store must not hide why the run ended. The lease expires in that case.
         with self._lock, suppress(StoreUnavailable):
-            if not self._is_deposed:
+            if not self._is_lost:
                 self._store.compare_and_swap(self._key, _NOBODY, expected=self._current)
 
     def check(self) -> None:
@@ -118,13 +118,13 @@ class Leadership:
 
         Raises
         ------
-        Deposed
+        LeadershipLost
             Another scheduler is the leader.
         StoreUnavailable
             The leader cannot be determined now.
         """
         oldest = _TRUST_SECONDS
-        while self._is_deposed or self._clock() - self._renewed_at > oldest:
+        while self._is_lost or self._clock() - self._renewed_at > oldest:
             self._renew()
             oldest = _SAFE_SHARE * self._lease_seconds
 
@@ -163,7 +163,7 @@ class Leadership:
             try:
                 self._renew()
                 self._health.served(_LEADER)
-            except Deposed:
+            except LeadershipLost:
                 return
             except StoreOutage as error:
                 self._health.failed(_LEADER, error)
@@ -172,15 +172,15 @@ class Leadership:
 
     def _renew(self) -> None:
         with self._lock:
-            if self._is_deposed:
-                raise _deposed(self._run)
+            if self._is_lost:
+                raise _leadership_lost(self._run)
             asked_at, mine = self._clock(), self._next()
             if not self._store.compare_and_swap(self._key, mine, expected=self._current):
                 found = self._read()
                 # If the reply was lost, our own write looks like another scheduler's.
                 if found is None or json.loads(found)["token"] != self._identity["token"]:
-                    self._is_deposed = True
-                    raise _deposed(self._run)
+                    self._is_lost = True
+                    raise _leadership_lost(self._run)
                 mine = found
             self._current, self._renewed_at = mine, asked_at
 
@@ -260,8 +260,8 @@ def release_quarantine(store: Store, run: str) -> int:
     return len(tasks)
 
 
-def _deposed(run: str) -> Deposed:
-    return Deposed(f"run {run}: another scheduler took over. It goes on there; nothing was lost.")
+def _leadership_lost(run: str) -> LeadershipLost:
+    return LeadershipLost(f"run {run}: another scheduler took over. It goes on there; nothing was lost.")
 
 
 def _whose(found: bytes | None) -> str:

@@ -35,8 +35,8 @@ from scheduler.queue.errors import (
     still_quarantined,
 )
 from scheduler.queue.executions import RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
-from scheduler.queue.leadership import patiently
-from scheduler.queue.leases import Leases, QueueUnavailable, Standing
+from scheduler.queue.leadership import check_with_retry
+from scheduler.queue.leases import Leases, QueueState, QueueUnavailable
 from scheduler.queue.lost import LostMessages
 from scheduler.queue.pending import Figures, Pending
 
@@ -76,7 +76,7 @@ class QueueExecutor:
     sender : Sender
         Sends messages to the queue.
     lead : callable
-        Returns while this scheduler is the leader, and raises ``Deposed`` otherwise.
+        Returns while this scheduler is the leader, and raises ``LeadershipLost`` otherwise.
     is_new : bool
         Whether no task of the execution can have run yet.
     health : StoreHealth, optional
@@ -144,10 +144,10 @@ class QueueExecutor:
 
         Raises
         ------
-        Deposed
+        LeadershipLost
             Another scheduler is the leader.
         """
-        patiently(self._lead)
+        check_with_retry(self._lead)
         futures: list[Future[Outcome]] = []
         fresh: list[tuple[Pending, Task]] = []
         try:
@@ -220,7 +220,7 @@ class QueueExecutor:
             except (StoreUnavailable, OSError) as error:
                 log.warning("store_unavailable", error_kind=type(error).__name__)
                 time.sleep(_PAUSE_SECONDS)
-            except MlhoError as error:  # deposed or cancelled, most often
+            except MlhoError as error:  # usually lost leadership or cancellation
                 self._fail_all(error)
                 return
             except Exception as error:
@@ -235,7 +235,7 @@ class QueueExecutor:
         if self.figures.is_degraded:
             self._mend()
             self._leases.look()  # a full Redis answers other commands, but rejects this one
-            self._come_back()
+            self._recover()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
         self._lead()  # a suspended scheduler is most often resumed here
         self._take_all(events)
@@ -251,7 +251,7 @@ class QueueExecutor:
             log.warning("queue_unavailable", error=str(error))
         self.figures.outage, self.figures.is_degraded = str(error), True
 
-    def _come_back(self) -> None:
+    def _recover(self) -> None:
         """Record that Redis is back. Give workers time to renew their leases before any is expired."""
         self.figures.is_degraded = False
         self._no_judging_before = time.monotonic() + _GRACE_SECONDS
@@ -292,12 +292,12 @@ class QueueExecutor:
 
     def _scan(self) -> None:
         self._mend()
-        standing = self._leases.look()
+        queue_state = self._leases.look()
         self._lead()  # after the look: if this scheduler was suspended in between, the new leader acts on the result
-        self._see(standing)
+        self._see(queue_state)
         now = time.monotonic()
-        self._watch_for_cancel(standing, now)
-        if not standing.is_declared:
+        self._watch_for_cancel(queue_state, now)
+        if not queue_state.is_declared:
             log.warning("queue_emptied")
             self._epoch = 2
             self._leases.declare(self._epoch)
@@ -314,21 +314,21 @@ class QueueExecutor:
                 self._decide(pending, LEASE_EXPIRED, reaped.attempts)
         if now >= self._next_lost_scan:
             self._next_lost_scan = now + _LOST_SCAN_SECONDS
-            self._find_lost(standing, now)
+            self._find_lost(queue_state, now)
 
     def _mend(self) -> None:
         """Delete keys of the wrong type, and keys with far more items than the tasks in flight can account for."""
         self._leases.mend(_ITEMS_PER_TASK * max(self.window, len(self._pending)) + _MORE_ITEMS)
 
-    def _see(self, standing: Standing) -> None:
-        self._clock_offset_ms = standing.now_ms - time.monotonic() * 1000
-        self.figures.slots = standing.slots
-        if n_hostile := self._leases.take_dropped(standing):
+    def _see(self, queue_state: QueueState) -> None:
+        self._clock_offset_ms = queue_state.now_ms - time.monotonic() * 1000
+        self.figures.slots = queue_state.slots
+        if n_hostile := self._leases.take_dropped(queue_state):
             self.figures.note_tampering(n_hostile)
 
-    def _watch_for_cancel(self, standing: Standing, now: float) -> None:
+    def _watch_for_cancel(self, queue_state: QueueState, now: float) -> None:
         """Raise if the execution is cancelled. The store decides; the flag in Redis only triggers the check."""
-        if not (standing.has_flags or now >= self._next_cancel_scan or not standing.is_declared):
+        if not (queue_state.has_flags or now >= self._next_cancel_scan or not queue_state.is_declared):
             return
         self._next_cancel_scan = now + _CANCEL_SECONDS
         if self._store.exists(cancel_key(self._execution)):
@@ -336,7 +336,7 @@ class QueueExecutor:
             raise RunCancelled(
                 f"run {self._execution.run}: cancelled. What was done is kept: run the same command to go on."
             )
-        if standing.has_flags:
+        if queue_state.has_flags:
             self._leases.lower_flags()
 
     def _send_what_is_due(self, now: float) -> None:
@@ -344,11 +344,11 @@ class QueueExecutor:
             due = [one for one in self._pending.values() if one.sent_at is None and one.due_at <= now]
         self._send(due)
 
-    def _find_lost(self, standing: Standing, now: float) -> None:
+    def _find_lost(self, queue_state: QueueState, now: float) -> None:
         """Send lost messages again."""
         with self._lock:
             under_way = [*self._pending.values()]
-        for pending in self._lost.find(under_way, standing.leased, self._leases.queued, now=now):
+        for pending in self._lost.find(under_way, queue_state.leased, self._leases.queued, now=now):
             if not self._resolve(pending, is_new=True):
                 self.figures.lost += 1
                 log.warning("message_lost", task=pending.task[:12], step=pending.kind, **pending.place)

@@ -23,7 +23,7 @@ from mlho.protocol.names import PREFIX
 from mlho.protocol.outages import lost_words
 from mlho.store.base import Store
 from scheduler.engine.outages import StoreHealth
-from scheduler.queue.executions import LEASE_SECONDS, AnotherScheduler, Deposed, Leadership
+from scheduler.queue.executions import LEASE_SECONDS, AnotherScheduler, Leadership, LeadershipLost
 from scheduler.queue.leases import QueueUnavailable, unavailable
 
 _RENEW_SECONDS: Final = 2.0
@@ -95,13 +95,13 @@ class Fence:
 
         Raises
         ------
-        Deposed
+        LeadershipLost
             Another scheduler is the leader.
         QueueUnavailable
             The leader cannot be determined now.
         """
         if not self._is_ours():
-            raise Deposed(
+            raise LeadershipLost(
                 f"run {self._run}: another scheduler took over. It goes on there; nothing was lost."
             )
 
@@ -147,7 +147,7 @@ def leading(
             yield check
 
 
-def patiently(lead: Callable[[], None], *, seconds: float = math.inf) -> None:
+def check_with_retry(lead: Callable[[], None], *, seconds: float = math.inf) -> None:
     """Check whether this scheduler is the leader. Wait while Redis is needed for the answer and unavailable."""
     until = time.monotonic() + seconds
     while True:

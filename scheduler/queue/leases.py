@@ -67,7 +67,7 @@ class Reaped:
 
 
 @dataclass(frozen=True)
-class Standing:
+class QueueState:
     """A snapshot of an execution's state in Redis."""
 
     now_ms: int
@@ -201,10 +201,10 @@ class Leases:
             log.warning("queue_mended", n_keys=n_deleted)
         return n_deleted
 
-    def take_dropped(self, standing: Standing) -> int:
+    def take_dropped(self, queue_state: QueueState) -> int:
         """Return the number of foreign items dropped since the last call, here and by workers."""
-        n_new = self.n_dropped + max(0, standing.n_refused - self._n_refused)
-        self.n_dropped, self._n_refused = 0, standing.n_refused
+        n_new = self.n_dropped + max(0, queue_state.n_refused - self._n_refused)
+        self.n_dropped, self._n_refused = 0, queue_state.n_refused
         return n_new
 
     def lower_flags(self) -> None:
@@ -224,7 +224,7 @@ class Leases:
         pairs = zip(rest[::2], rest[1::2], strict=True)
         return [Reaped(str(task), int(attempts)) for task, attempts in pairs]
 
-    def look(self) -> Standing:
+    def look(self) -> QueueState:
         """Return a snapshot of Redis in one round trip, and extend the TTL of the execution's keys as a
         sign of life.
         """
@@ -242,7 +242,7 @@ class Leases:
             _, (seconds, micros), epoch, flags, leased, workers, counts, *_ = pipe.execute()
         now = int(seconds) * 1000 + int(micros) // 1000
         n_refused = sum(_count(text) for text in counts if text is not None)
-        return Standing(
+        return QueueState(
             now, bool(epoch), bool(flags), frozenset(leased), self._slots(workers, now), n_refused
         )
 

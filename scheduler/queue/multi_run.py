@@ -22,13 +22,13 @@ from mlho.processes import LEAVE_SIGNAL
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
 from mlho.settings import Settings
-from scheduler.engine.loop import Finished, Undertaking
+from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.progress import Stages
 from scheduler.queue.embedded_server import WorkerEnds, end_workers, start_worker, worker_environment
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.run import (
-    Place,
+    QueueConfig,
     QueueObserver,
     Stopped,
     carry_out_on_queue,
@@ -48,29 +48,29 @@ log = structlog.get_logger()
 class Ended:
     """A run that has ended: finished, failed, or stopped."""
 
-    run: Undertaking
+    run: PreparedRun
     finished: Finished | None = None
     error: BaseException | None = None
 
 
 def carry_out_several(
-    watched: Mapping[str, tuple[Undertaking, Sequence[QueueObserver]]],
-    place: Place,
+    watched: Mapping[str, tuple[PreparedRun, Sequence[QueueObserver]]],
+    queue_config: QueueConfig,
     settings: Settings,
     *,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     on_end: Callable[[Ended], None] = lambda ended: None,
 ) -> list[Ended]:
     """Carry out several runs at once. The outcome of one does not affect the others.
 
     Parameters
     ----------
-    watched : mapping of run id to its Undertaking and observers
-    place : Place
+    watched : mapping of run id to its PreparedRun and observers
+    queue_config : QueueConfig
         Address of the queue, and the number of local workers for all runs together.
     settings : Settings
         With the signing key, unless the queue is embedded.
-    tell : callable
+    notify : callable
         Prints a sentence for the user of the command, such as how to start a worker.
     on_end : callable
         Called by the thread of each run when that run ends.
@@ -82,16 +82,16 @@ def carry_out_several(
     KeyboardInterrupt
         Once all of them have stopped; the same command continues them.
     """
-    with open_queue(place, settings) as (broker, key):
+    with open_queue(queue_config, settings) as (broker, key):
         own = replace(settings, broker=broker, signing_key=key)
         threads = [
-            _RunThread(run, observers, Place(broker, place.store, 0), own, on_end, tell)
+            _RunThread(run, observers, QueueConfig(broker, queue_config.store, 0), own, on_end, notify)
             for run, observers in watched.values()
         ]
-        if not place.n_workers:
+        if not queue_config.n_workers:
             for thread in threads:
-                tell(worker_command(thread.name, place.store, broker))
-        with _seats(place, worker_environment(broker, key), tell) as seats:
+                notify(worker_command(thread.name, queue_config.store, broker))
+        with _seats(queue_config, worker_environment(broker, key), notify) as seats:
             try:
                 for thread in threads:
                     thread.start()
@@ -111,20 +111,20 @@ class _RunThread(threading.Thread):
 
     def __init__(
         self,
-        run: Undertaking,
+        run: PreparedRun,
         observers: Sequence[QueueObserver],
-        place: Place,
+        queue_config: QueueConfig,
         settings: Settings,
         on_end: Callable[[Ended], None],
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         super().__init__(name=run.run_id, daemon=True)
         self._run = run
         self._observers = observers
-        self._place = place
+        self._queue_config = queue_config
         self._settings = settings
         self._on_end = on_end
-        self._health = StoreHealth(patience=settings.store_patience, tell=tell)
+        self._health = StoreHealth(patience=settings.store_patience, notify=notify)
         self._stop_error: BaseException | None = None
         self._under_way: list[tuple[float, int]] = []
         self.has_started = False
@@ -135,10 +135,10 @@ class _RunThread(threading.Thread):
         try:
             self.ended.finished = carry_out_on_queue(
                 self._run,
-                self._place,
+                self._queue_config,
                 self._settings,
                 [self, *self._observers],
-                tell=lambda _: None,
+                notify=lambda _: None,
                 health=self._health,
             )
         except (MlhoError, Stopped) as error:
@@ -185,7 +185,7 @@ class _Worker:
 class _Seats:
     """The local worker processes by number."""
 
-    place: Place
+    queue_config: QueueConfig
     environment: Mapping[str, str]
     log: Path
     ends: WorkerEnds
@@ -194,7 +194,7 @@ class _Seats:
     n_started: int = 0
 
     def start(self, run: str) -> None:
-        process = start_worker(worker_arguments(run, self.place.store), self.environment, self.log)
+        process = start_worker(worker_arguments(run, self.queue_config.store), self.environment, self.log)
         self.workers[self.n_started] = _Worker(process, run, time.monotonic())
         self.last_start[run] = time.monotonic()
         self.n_started += 1
@@ -224,10 +224,12 @@ class _Seats:
 
 
 @contextmanager
-def _seats(place: Place, environment: Mapping[str, str], tell: Callable[[str], None]) -> Iterator[_Seats]:
+def _seats(
+    queue_config: QueueConfig, environment: Mapping[str, str], notify: Callable[[str], None]
+) -> Iterator[_Seats]:
     with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
         said = Path(folder) / "workers.log"
-        seats = _Seats(place, environment, said, WorkerEnds(said, tell))
+        seats = _Seats(queue_config, environment, said, WorkerEnds(said, notify))
         try:
             yield seats
         finally:
@@ -245,7 +247,7 @@ def _share_out(seats: _Seats, threads: Sequence[_RunThread]) -> None:
         for thread in threads
         if thread.is_alive()
     ]
-    step = moves(needs, seats.seats(), seats.place.n_workers)
+    step = moves(needs, seats.seats(), seats.queue_config.n_workers)
     for number in step.leave:
         seats.ask_to_leave(number)
     for run in step.start:

@@ -20,13 +20,13 @@ from mlho.protocol.names import Names
 from mlho.protocol.tracing import open_traces
 from mlho.settings import BROKER, SIGNING_KEY, Settings, without_password
 from mlho.store.base import Store
-from scheduler.engine.loop import Finished, Undertaking, carry_out
+from scheduler.engine.loop import Finished, PreparedRun, carry_out
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.progress import FanOut, Observer, Stages, current_stage, in_all, share
 from scheduler.queue.dispatch import Sender
 from scheduler.queue.embedded_server import EMBEDDED, EmbeddedServer, WorkerProcesses, worker_environment
 from scheduler.queue.executions import (
-    Deposed,
+    LeadershipLost,
     RunCancelled,
     begin_execution,
     cancel_execution,
@@ -35,7 +35,7 @@ from scheduler.queue.executions import (
     release_quarantine,
 )
 from scheduler.queue.executor import QueueExecutor
-from scheduler.queue.leadership import leading, patiently
+from scheduler.queue.leadership import check_with_retry, leading
 from scheduler.queue.leases import Leases, QueueUnavailable
 from scheduler.queue.pending import OTHER_KEY, TAMPERED, Figures
 from scheduler.queue.tracing import RunTrace
@@ -54,7 +54,7 @@ class Stopped(Exception):  # noqa: N818 - says what happened
 
 
 @dataclass(frozen=True)
-class Place:
+class QueueConfig:
     """Location of a run's queue and store, and its local workers."""
 
     broker: str
@@ -73,24 +73,24 @@ class QueueObserver(Observer, Protocol):
 
 
 def carry_out_on_queue(
-    run: Undertaking,
-    place: Place,
+    run: PreparedRun,
+    queue_config: QueueConfig,
     settings: Settings,
     observers: Sequence[QueueObserver],
     *,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     health: StoreHealth | None = None,
 ) -> Finished:
     """Carry out a run with workers on a queue.
 
     Parameters
     ----------
-    run : Undertaking
-    place : Place
+    run : PreparedRun
+    queue_config : QueueConfig
     settings : Settings
         With the signing key, unless the queue is embedded.
     observers : sequence of QueueObserver
-    tell : callable
+    notify : callable
         Prints a sentence for the user of the command, such as how to start a worker.
     health : StoreHealth, optional
         Reports outages of the store and limits how long the run waits for it.
@@ -102,9 +102,9 @@ def carry_out_on_queue(
         or it was cancelled.
     """
     name = run.run_id
-    health = health or StoreHealth(patience=settings.store_patience, tell=tell)
+    health = health or StoreHealth(patience=settings.store_patience, notify=notify)
     with ExitStack() as stack:
-        broker, key = stack.enter_context(open_queue(place, settings))
+        broker, key = stack.enter_context(open_queue(queue_config, settings))
         lead = stack.enter_context(leading(run.store, name, broker, health=health))
         execution, is_new = begin_execution(run.store, name, run.data, lead=lead)
         names = Names(execution.id)
@@ -112,9 +112,9 @@ def carry_out_on_queue(
         stack.callback(leases.close)
         sender = Sender(broker, names, key=key)
         stack.callback(sender.close)
-        workers = stack.enter_context(_workers(place, name, broker, key, tell))
-        if not place.n_workers:
-            tell(worker_command(name, place.store, broker))
+        workers = stack.enter_context(_workers(queue_config, name, broker, key, notify))
+        if not queue_config.n_workers:
+            notify(worker_command(name, queue_config.store, broker))
         executor = QueueExecutor(
             run.store,
             execution,
@@ -124,8 +124,11 @@ def carry_out_on_queue(
             is_new=is_new,
             health=health,
         )
-        ending = _Ending(run.store, execution, leases, lead, cleans_up=place.broker != EMBEDDED)
-        upkeep: list[Observer] = [_Upkeep(workers, executor.figures, tell), _ProgressPublisher(leases, lead)]
+        ending = _Ending(run.store, execution, leases, lead, cleans_up=queue_config.broker != EMBEDDED)
+        upkeep: list[Observer] = [
+            _Upkeep(workers, executor.figures, notify),
+            _ProgressPublisher(leases, lead),
+        ]
         traces = open_traces("mlho-scheduler", execution.id)
         stack.callback(traces.close)
         for observer in observers:
@@ -136,13 +139,13 @@ def carry_out_on_queue(
                 trace.following(executor),
                 FanOut([*upkeep, *observers]),
                 n_slots=lambda: executor.window,
-                lead=partial(patiently, lead),
+                lead=partial(check_with_retry, lead),
                 health=health,
             )
 
 
 @contextmanager
-def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
+def open_queue(queue_config: QueueConfig, settings: Settings) -> Iterator[tuple[str, bytes]]:
     """Yield the address of a usable queue and the signing key.
 
     An embedded queue lives as long as the context.
@@ -153,11 +156,11 @@ def open_queue(place: Place, settings: Settings) -> Iterator[tuple[str, bytes]]:
         There is no key, or the queue cannot be used.
     """
     with ExitStack() as stack:
-        if place.broker == EMBEDDED:
+        if queue_config.broker == EMBEDDED:
             broker = stack.enter_context(EmbeddedServer()).url
             key = settings.signing_key or secrets.token_hex(_KEY_BYTES).encode()
         else:
-            broker, key = place.broker, settings.require_signing_key()
+            broker, key = queue_config.broker, settings.require_signing_key()
         _check_queue(broker)
         yield broker, key
 
@@ -235,7 +238,7 @@ class _Ending:
         state = _state_after(error)
         if state is None:
             return
-        patiently(self._lead, seconds=_REDIS_SECONDS)
+        check_with_retry(self._lead, seconds=_REDIS_SECONDS)
         end_execution(self._store, self._execution, state)
         try:
             (self._leases.cancel if state is State.CANCELLED else self._leases.finish)()
@@ -253,7 +256,7 @@ def _state_after(error: BaseException | None) -> State | None:
     # An unavailable queue or store is not a failure of the run: the execution stays open, and its workers
     # wait.
     if isinstance(error, MlhoError) and not isinstance(
-        error, Deposed | QueueUnavailable | StoreOutage | StoreGivenUp
+        error, LeadershipLost | QueueUnavailable | StoreOutage | StoreGivenUp
     ):
         return State.FAILED
     return None  # stopped: the same command continues this execution
@@ -325,11 +328,11 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
     if broker is not None and execution is not None and execution.state is State.OPEN:
         leases = Leases(broker, Names(execution.id))
         try:
-            standing = leases.look()
+            queue_state = leases.look()
             found |= _progress(leases.progress())
             found |= {
-                "slots": standing.slots,
-                "running": len(standing.leased),
+                "slots": queue_state.slots,
+                "running": len(queue_state.leased),
                 "queued": len(leases.queued()),
                 "counters": leases.counters(),
             }
@@ -357,20 +360,20 @@ def _open_execution(store: Store, run: str) -> Execution | None:
 
 @contextmanager
 def _workers(
-    place: Place, run: str, broker: str, key: bytes, tell: Callable[[str], None]
+    queue_config: QueueConfig, run: str, broker: str, key: bytes, notify: Callable[[str], None]
 ) -> Iterator[WorkerProcesses | None]:
     """Start the requested worker processes on this machine, if any. Show their output if one cannot start."""
-    if not place.n_workers:
+    if not queue_config.n_workers:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
-        arguments = worker_arguments(run, place.store)
+        arguments = worker_arguments(run, queue_config.store)
         with WorkerProcesses(
             arguments,
             worker_environment(broker, key),
-            n_workers=place.n_workers,
+            n_workers=queue_config.n_workers,
             log=Path(folder) / "workers.log",
-            tell=tell,
+            notify=notify,
         ) as workers:
             yield workers
 

@@ -26,7 +26,7 @@ GIVE_UP_SECONDS: Final = (
 log = structlog.get_logger()
 
 
-class LeaseDoor(Protocol):
+class LeaseClient(Protocol):
     """Access to the Lease; in a cluster :class:`scheduler.replica.program.ClusterLease`."""
 
     def read(self) -> dict[str, Any] | None:
@@ -36,12 +36,12 @@ class LeaseDoor(Protocol):
         """Write the Lease unless it has changed since it was read. Return whether it was written."""
 
 
-class Elector:
+class LeaderElector:
     """Competes for a Lease.
 
     Parameters
     ----------
-    door : LeaseDoor
+    client : LeaseClient
     identity : str
         Unique among the replicas.
     clock : callable
@@ -52,13 +52,13 @@ class Elector:
 
     def __init__(
         self,
-        door: LeaseDoor,
+        client: LeaseClient,
         identity: str,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        self._door = door
+        self._client = client
         self._identity = identity
         self._clock = clock
         self._now = now
@@ -70,7 +70,7 @@ class Elector:
     def try_once(self) -> bool:
         """Acquire or renew the Lease. Return whether this replica holds it."""
         asked_at = self._clock()
-        found = self._door.read()
+        found = self._client.read()
         spec = (found or {}).get("spec") or {}
         if spec != self._seen:
             self._seen, self._seen_at = spec, asked_at
@@ -80,7 +80,7 @@ class Elector:
             self.renewed_at = None
             return False
         mine = self._spec(spec, is_new=holder != self._identity)
-        if not self._door.write(mine, found):
+        if not self._client.write(mine, found):
             return False
         self._seen, self._seen_at = mine, asked_at
         self.renewed_at = asked_at
@@ -93,10 +93,10 @@ class Elector:
 
     def release(self) -> None:
         """Release the Lease, so that another replica can acquire it at once."""
-        found = self._door.read()
+        found = self._client.read()
         spec = (found or {}).get("spec") or {}
         if found is not None and spec.get("holderIdentity") == self._identity:
-            self._door.write({**spec, "holderIdentity": ""}, found)
+            self._client.write({**spec, "holderIdentity": ""}, found)
         self.renewed_at = None
 
     def wait_to_lead(self, stop: threading.Event) -> bool:

@@ -17,7 +17,7 @@ from mlho.settings import Settings
 from scheduler.api.client import Cluster, Conflict, Kind, NotFound
 from scheduler.api.config import ClusterConfig, load_cluster_config
 from scheduler.replica.health import Health, serve_health
-from scheduler.replica.leader_election import Elector
+from scheduler.replica.leader_election import LeaderElector
 from scheduler.replica.rotation import checksum_of, end_on_rotation
 
 _ALIVE_SECONDS: Final = 60.0
@@ -75,7 +75,7 @@ def _operate(options: argparse.Namespace) -> int:
     config = load_cluster_config(options.config)
     cluster = Cluster.of_user(path=str(options.kubeconfig)) if options.kubeconfig else Cluster.of_pod()
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
-    elector = Elector(ClusterLease(cluster, config.namespace, config.lease_name), identity)
+    elector = LeaderElector(ClusterLease(cluster, config.namespace, config.lease_name), identity)
     secrets = checksum_of(config.secrets_folder)
     if config.secrets_folder is not None and secrets:
         threading.Thread(
@@ -93,7 +93,7 @@ class _Replica:
         self,
         cluster: Cluster,
         config: ClusterConfig,
-        elector: Elector,
+        elector: LeaderElector,
         identity: str,
         *,
         port: int,
@@ -113,15 +113,15 @@ class _Replica:
         serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self._port)
         # Import the controller while standing by, so that taking over is quick.
         from scheduler.controller.controller import Operator
-        from scheduler.controller.run_thread import Home
+        from scheduler.controller.run_thread import Backend
 
-        home = Home(self._config.store, Settings.from_environment())
+        backend = Backend(self._config.store, Settings.from_environment())
         log.info("standing_by", outcome=self._identity)
         if not self._elector.wait_to_lead(stop):
             return 0
         log.info("leading", outcome=self._identity)
         self._operator = Operator(
-            self._cluster, self._config, home, identity=self._identity, secrets=self._secrets
+            self._cluster, self._config, backend, identity=self._identity, secrets=self._secrets
         )
         self._operator.start()
         if not self._elector.lead(stop):
@@ -142,7 +142,7 @@ class _Replica:
 
     def _is_alive(self) -> bool:
         operator = self._operator
-        return operator is None or time.monotonic() - operator.looked_at < _ALIVE_SECONDS
+        return operator is None or time.monotonic() - operator.last_pass_at < _ALIVE_SECONDS
 
     def _is_ready(self) -> bool:
         operator = self._operator

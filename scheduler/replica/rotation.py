@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-_LOOK_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 5.0
 _HEX: Final = 8  # digits: enough to detect a change, too few to verify a guessed Secret; anyone who can read Jobs sees them
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ def checksum_of(folder: Path | None) -> str:
 
 
 def end_on_rotation(
-    folder: Path, started_with: str, stop: threading.Event, *, seconds: float = _LOOK_SECONDS
+    folder: Path, started_with: str, stop: threading.Event, *, seconds: float = _POLL_SECONDS
 ) -> None:
     """Set ``stop`` once the checksum of a folder has changed in two consecutive polls. Return when ``stop`` is set."""
     last = started_with

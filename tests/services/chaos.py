@@ -54,7 +54,7 @@ _TICK_SECONDS: Final = 0.05
 _SCHEDULER_SECONDS: Final = (
     3.0  # at most, until a scheduler is killed: it starts, takes over, hands out, publishes within
 )
-_END_SECONDS: Final = 30.0  # for a scheduler that was woken to find itself deposed, and end
+_END_SECONDS: Final = 30.0  # for a scheduler that was woken to detect that it lost leadership, and exit
 _FLEETING: Final = ":room"  # of Names.room, which expires within seconds
 _SHARE_DUPLICATED: Final = 0.05
 _N_WORKERS: Final = 2

@@ -140,7 +140,7 @@ class _Nobody:
 
 def drive(arguments: list[str]) -> int:
     """Be the scheduler of a :class:`ChaosRun`, with the store, broker and key of the environment."""
-    from scheduler.queue.run import Place, carry_out_on_queue
+    from scheduler.queue.run import QueueConfig, carry_out_on_queue
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", type=int, required=True)
@@ -152,7 +152,11 @@ def drive(arguments: list[str]) -> int:
     run = ChaosRun(options.tasks, open_store(settings.store))
     try:
         carry_out_on_queue(
-            run, Place(settings.broker, settings.store, 0), settings, [_Nobody()], tell=lambda words: None
+            run,
+            QueueConfig(settings.broker, settings.store, 0),
+            settings,
+            [_Nobody()],
+            notify=lambda words: None,
         )
     except MlhoError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mlho.steps.records import parse_record
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
-from scheduler.engine.loop import Undertaking, carry_out
+from scheduler.engine.loop import PreparedRun, carry_out
 from tests.builders import InlineExecutor, Nobody, make_tables, run_inline, write_spec, write_tables
 from tests.services.chaos_run import ChaosRun
 
@@ -85,7 +85,7 @@ class Verdict:
 def chaos_subject(folder: Path, n_tasks: int) -> Subject:
     """The plan of small tasks, and what it gives when it is left in peace."""
     store = LocalStore(folder / "undisturbed")
-    run: Undertaking = ChaosRun(n_tasks, store)
+    run: PreparedRun = ChaosRun(n_tasks, store)
     carry_out(run, InlineExecutor(store, folder), Nobody(), n_slots=8)
     return Subject(run.run_id, [str(PROGRAM), "scheduler", "--tasks", str(n_tasks)], manifest_of(store))
 

@@ -14,8 +14,8 @@ import pytest
 from mlho.protocol.documents import State, read_execution
 from scheduler.queue.executions import (
     AnotherScheduler,
-    Deposed,
     Leadership,
+    LeadershipLost,
     RunCancelled,
     begin_execution,
     cancel_execution,
@@ -185,7 +185,7 @@ def test_second_scheduler_is_refused_while_the_first_is_alive(home: Home) -> Non
         pass
 
 
-def test_stopped_scheduler_finds_itself_deposed_and_writes_nothing(home: Home) -> None:
+def test_stopped_scheduler_finds_that_it_lost_leadership_and_writes_nothing(home: Home) -> None:
     """SIGSTOP, another takes over after the lease, SIGCONT: the old one writes nothing and ends."""
     old = _start_leader(home)
     assert old.stdin is not None
@@ -198,7 +198,7 @@ def test_stopped_scheduler_finds_itself_deposed_and_writes_nothing(home: Home) -
         os.kill(old.pid, signal.SIGCONT)
         old.stdin.write("late\n")
         old.stdin.flush()
-        assert old.stdout.readline() == "Deposed\n"
+        assert old.stdout.readline() == "LeadershipLost\n"
         assert old.wait(5) == 3
         new.check()
     assert not home.store.exists(f"runs/{RUN}/written/late")
@@ -223,27 +223,27 @@ class _Lead:
 
     def __call__(self) -> None:
         if self.is_lost:
-            raise Deposed("run: another scheduler took over.")
+            raise LeadershipLost("run: another scheduler took over.")
 
 
-def test_deposed_executor_sends_nothing(home: Home) -> None:
+def test_executor_without_leadership_sends_nothing(home: Home) -> None:
     """Whatever has to be sent again, a scheduler that does not lead any more does not send it."""
     lead = _Lead()
     with home.executor(lead=lead) as executor, home.redis() as client:
         lead.is_lost = True
-        with pytest.raises(Deposed):
+        with pytest.raises(LeadershipLost):
             executor.submit(task("test_noted", "never", home.starts))
         assert client.llen(home.names.queue) == 0
 
 
-def test_deposed_scheduler_leaves_an_emptied_redis_empty(home: Home) -> None:
+def test_scheduler_without_leadership_leaves_an_emptied_redis_empty(home: Home) -> None:
     """Found by waking a stopped scheduler: another one had ended the run and deleted its keys, and the old one declared it again."""
     lead = _Lead()
     with home.executor(lead=lead) as executor, home.redis() as client:
         future = executor.submit(task("test_noted", "never", home.starts))
         lead.is_lost = True
         client.flushall()
-        with pytest.raises(Deposed):
+        with pytest.raises(LeadershipLost):
             result(future)
         assert set(client.keys("*")) <= {home.names.prefix + "room"}  # which expires by itself
 

@@ -11,8 +11,7 @@ from mlho.protocol.names import KEEP_SECONDS, LASTING
 from mlho.settings import Settings
 from mlho.spec.training import load_spec
 from mlho.store.local import LocalStore
-from scheduler.controller.run_thread import Driver, cancel
-from scheduler.controller.run_thread import Home as OperatorHome
+from scheduler.controller.run_thread import Backend, RunThread, cancel
 from scheduler.queue.executions import cancel_execution
 from scheduler.queue.leases import Leases
 from scheduler.queue.run import cancel_run
@@ -112,9 +111,9 @@ def test_a_deleted_run_leaves_no_key(tmp_path: Path, moment: str) -> None:
     """As the operator does it: the thread is told to stop and the run is cancelled, at the same time."""
     with Server(tmp_path / "server") as server, ending(_commands(tmp_path, server)) as commands:
         settings = Settings(broker=server.url, signing_key=KEY)
-        home = OperatorHome(commands.address, settings)
+        home = Backend(commands.address, settings)
         run = home.prepare(load_spec(commands.spec))
-        driver = Driver(home, run, lambda: None)
+        driver = RunThread(home, run, lambda: None)
         driver.start()
         worker = commands.worker(run.run_id)
         done_before = 1 if moment == "while it begins" else 6

@@ -58,7 +58,7 @@ def exposed() -> dict[str, set[str]]:
     found = {name: set[str]() for name in SERIES} | {
         "mlho_scheduler_runs": {"phase"},
         "mlho_scheduler_runs_ended_total": {"phase"},
-        "mlho_scheduler_runs_in_trouble": {"reason"},
+        "mlho_scheduler_unhealthy_runs": {"reason"},
         "mlho_scheduler_schedule_failed": {"schedule"},
         "mlho_scheduler_schedule_success_timestamp_seconds": {"schedule"},
     }
@@ -153,7 +153,7 @@ def test_a_queue_that_was_tampered_with_is_an_alert_longer_than_a_run_shows_it()
     text = RULES.read_text(encoding="utf-8")
     (alert,) = (own for own in re.split(r"^ +- alert: ", text, flags=re.MULTILINE) if "QueueTampered" in own)
 
-    assert re.search(r"max_over_time\(mlho_scheduler_runs_in_trouble\{[^[]*\}\[15m\]\)", alert)
+    assert re.search(r"max_over_time\(mlho_scheduler_unhealthy_runs\{[^[]*\}\[15m\]\)", alert)
     assert "for:" not in alert
 
 
@@ -171,9 +171,9 @@ def test_every_alert_says_what_it_means_and_how_grave_it_is():
 def operator_figures() -> dict[str, float]:
     """What an operator tells that knows three runs."""
     counts = SimpleNamespace(
-        status_writes=1_234_567, jobs_created=2, api_errors=3, looks=4, errors=5, ended={"Failed": 1}
+        status_writes=1_234_567, jobs_created=2, api_errors=3, reconciles=4, errors=5, ended={"Failed": 1}
     )
-    parts: dict[str, Any] = {"counts": counts, "_known": {}, "_teller": SimpleNamespace(n_told=6)}
+    parts: dict[str, Any] = {"counts": counts, "_tracked": {}, "_recorder": SimpleNamespace(n_recorded=6)}
     operator = SimpleNamespace(**parts, _runs=SimpleNamespace(all=lambda: RUNS))
     return {"mlho_scheduler_leader": 1.0, **Operator.figures(operator)}  # type: ignore[arg-type]  # a stand-in
 
@@ -204,11 +204,11 @@ def test_runs_are_counted_by_phase_and_those_that_are_degraded():
         'mlho_scheduler_runs{phase="Running"}': 2,
         'mlho_scheduler_runs{phase="Succeeded"}': 1,
         'mlho_scheduler_runs{phase="Waiting"}': 1,
-        "mlho_scheduler_runs_degraded": 1,
-        'mlho_scheduler_runs_in_trouble{reason="StoreUnavailable"}': 1,
-        "mlho_scheduler_waiting_seconds": 3600.0,
+        "mlho_scheduler_degraded_runs": 1,
+        'mlho_scheduler_unhealthy_runs{reason="StoreUnavailable"}': 1,
+        "mlho_scheduler_longest_wait_seconds": 3600.0,
         'mlho_scheduler_schedule_failed{schedule="nightly"}': 1.0,
         'mlho_scheduler_schedule_success_timestamp_seconds{schedule="nightly"}': 1_795_399_200.0,
     }
-    assert run_figures([], NOW)["mlho_scheduler_waiting_seconds"] == 0
+    assert run_figures([], NOW)["mlho_scheduler_longest_wait_seconds"] == 0
     assert Phase.PENDING == "Pending"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from scheduler.api.client import Kind, Listed
 from scheduler.api.config import ClusterConfig
 from scheduler.controller.controller import Operator
-from scheduler.controller.run_thread import Home
+from scheduler.controller.run_thread import Backend
 
 RUN: Final = "0123456789abcdef"
 
@@ -81,13 +81,13 @@ class OneCluster:
 
 
 @contextmanager
-def leading(cluster: OneCluster, home: Home) -> Iterator[None]:
+def leading(cluster: OneCluster, backend: Backend) -> Iterator[None]:
     """A scheduler that has just taken over."""
     worker = {"image": "localhost/worker:1"}
     config = ClusterConfig.model_validate(
-        {"watchNamespaces": ["ehr"], "namespace": "ehr", "store": home.store_address, "worker": worker}
+        {"watchNamespaces": ["ehr"], "namespace": "ehr", "store": backend.store_address, "worker": worker}
     )
-    operator = Operator(cluster, config, home, identity="b")  # type: ignore[arg-type]  # as much of it as is needed
+    operator = Operator(cluster, config, backend, identity="b")  # type: ignore[arg-type]  # as much of it as is needed
     operator.start()
     try:
         yield

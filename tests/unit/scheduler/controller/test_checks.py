@@ -11,7 +11,7 @@ from scheduler.api.status import Status
 from scheduler.controller import checks
 from scheduler.controller.checks import Checks
 from scheduler.controller.observation import Check
-from scheduler.controller.tracked_run import Known
+from scheduler.controller.tracked_run import TrackedRun
 from scheduler.controller.work_queue import WorkQueue
 
 N_RUNS = 20
@@ -24,11 +24,11 @@ class Runs:
     def __init__(self) -> None:
         self.queue = WorkQueue()
         self.checks = Checks(SimpleNamespace(), {}, self.queue)  # type: ignore[arg-type]  # the check is replaced
-        self.known = {f"run-{number}": Known(spec=f"run-{number}") for number in range(N_RUNS)}
+        self.known = {f"run-{number}": TrackedRun(spec=f"run-{number}") for number in range(N_RUNS)}
         self.found = dict.fromkeys(self.known, "Valid")
         self.n_checks = dict.fromkeys(self.known, 0)
 
-    def check(self, home: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
+    def check(self, backend: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
         """Stands in for the look at store and data."""
         self.n_checks[spec] += 1
         if self.found[spec] == "Valid":
@@ -45,7 +45,7 @@ class Runs:
 
     def accepted(self) -> set[str]:
         """Runs that may start."""
-        return {uid for uid, own in self.known.items() if own.undertaking is not None}
+        return {uid for uid, own in self.known.items() if own.prepared is not None}
 
 
 @pytest.fixture
@@ -90,11 +90,11 @@ def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pyt
     """Though the check of the former one, which is under way, says afterwards that it is wrong."""
     known = runs.known["run-0"]
 
-    def check(home: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
+    def check(backend: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
         if spec == "run-0":
             known.spec, known.check_again_at = "run-1", 0.0
             return Check(reason="InvalidSpec"), None
-        return runs.check(home, spec, allowed=allowed)
+        return runs.check(backend, spec, allowed=allowed)
 
     monkeypatch.setattr(checks, "check_run", check)
     runs.go_on(0.5)

@@ -10,7 +10,7 @@ from mlho.protocol.documents import Execution, State, cancel_key, execution_key
 from mlho.settings import Settings
 from mlho.store.base import Store
 from scheduler.controller.cleanup import Cleaner
-from scheduler.controller.run_thread import Home
+from scheduler.controller.run_thread import Backend
 from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
 
 OWNER: Final = "ehr.mlho-scheduler"
@@ -19,9 +19,9 @@ NOWHERE: Final = (
 )
 
 
-def home_in(folder: Path) -> Home:
+def home_in(folder: Path) -> Backend:
     """A store in a folder."""
-    return Home(str(folder), Settings(broker=NOWHERE, signing_key=b"k" * 32))
+    return Backend(str(folder), Settings(broker=NOWHERE, signing_key=b"k" * 32))
 
 
 def note(store: Store, uid: str, run_id: str = RUN) -> None:
@@ -43,8 +43,8 @@ def execution(store: Store, state: State) -> Execution:
 
 def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
     """By release: another one that shares the store has notes of its own."""
-    home = home_in(tmp_path)
-    cleaner, other = Cleaner(home, OWNER), Cleaner(home, "other.mlho-scheduler")
+    backend = home_in(tmp_path)
+    cleaner, other = Cleaner(backend, OWNER), Cleaner(backend, "other.mlho-scheduler")
     cleaner.note("a", RUN)
     other.note("b", RUN)
     found: list[Any] = []
@@ -52,15 +52,15 @@ def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
     cleaner.find(found.append)
     wait_until(lambda: bool(found))
     cleaner.forget("a")
-    wait_until(lambda: notes(home.store()) == ["b"])
+    wait_until(lambda: notes(backend.store()) == ["b"])
 
     assert found == [{"a": RUN}]
 
 
 def test_what_cannot_be_done_now_is_done_later(tmp_path: Path):
     """A cancellation whose Redis does not answer leaves the flag and the note, which the next scheduler finds."""
-    home = home_in(tmp_path)
-    store, cleaner = home.store(), Cleaner(home, OWNER)
+    backend = home_in(tmp_path)
+    store, cleaner = backend.store(), Cleaner(backend, OWNER)
     open_one = execution(store, State.OPEN)
     cleaner.note("a", RUN)
     flagged = threading.Event()
@@ -75,48 +75,48 @@ def test_what_cannot_be_done_now_is_done_later(tmp_path: Path):
 
 def test_what_was_deleted_before_a_scheduler_led_is_cancelled(tmp_path: Path):
     """Its note tells; nothing of the run starts any more."""
-    home = home_in(tmp_path)
-    left = execution(home.store(), State.OPEN)
-    note(home.store(), "gone")
+    backend = home_in(tmp_path)
+    left = execution(backend.store(), State.OPEN)
+    note(backend.store(), "gone")
 
-    with leading(OneCluster(), home):
-        wait_until(lambda: home.store().exists(cancel_key(left)))
+    with leading(OneCluster(), backend):
+        wait_until(lambda: backend.store().exists(cancel_key(left)))
 
 
 def test_what_is_deleted_later_is_cancelled_though_this_scheduler_never_drove_it(tmp_path: Path):
     """A suspended run of a former leader: the new one has only read its note."""
-    home = home_in(tmp_path)
-    left = execution(home.store(), State.OPEN)
-    note(home.store(), "asleep")
+    backend = home_in(tmp_path)
+    left = execution(backend.store(), State.OPEN)
+    note(backend.store(), "asleep")
     cluster = OneCluster(resource("asleep", is_accepted=True))
 
-    with leading(cluster, home):
+    with leading(cluster, backend):
         time.sleep(1)
-        assert not home.store().exists(cancel_key(left))
+        assert not backend.store().exists(cancel_key(left))
         cluster.deleted.set()
-        wait_until(lambda: home.store().exists(cancel_key(left)))
+        wait_until(lambda: backend.store().exists(cancel_key(left)))
 
 
 def test_a_run_that_another_resource_asks_for_is_handed_over(tmp_path: Path):
     """The deleted resource's note goes; nobody cancels what the other goes on with."""
-    home = home_in(tmp_path)
-    left = execution(home.store(), State.OPEN)
+    backend = home_in(tmp_path)
+    left = execution(backend.store(), State.OPEN)
     for uid in ("gone", "heir"):
-        note(home.store(), uid)
+        note(backend.store(), uid)
 
-    with leading(OneCluster(resource("heir", is_accepted=True)), home):
-        wait_until(lambda: notes(home.store()) == ["heir"])
+    with leading(OneCluster(resource("heir", is_accepted=True)), backend):
+        wait_until(lambda: notes(backend.store()) == ["heir"])
 
-    assert not home.store().exists(cancel_key(left))
+    assert not backend.store().exists(cancel_key(left))
 
 
 def test_the_note_of_a_run_that_has_ended_is_forgotten(tmp_path: Path):
     """Whoever ended it was killed before it could."""
-    home = home_in(tmp_path)
-    left = execution(home.store(), State.FINISHED)
-    note(home.store(), "gone")
+    backend = home_in(tmp_path)
+    left = execution(backend.store(), State.FINISHED)
+    note(backend.store(), "gone")
 
-    with leading(OneCluster(), home):
-        wait_until(lambda: not notes(home.store()))
+    with leading(OneCluster(), backend):
+        wait_until(lambda: not notes(backend.store()))
 
-    assert not home.store().exists(cancel_key(left))
+    assert not backend.store().exists(cancel_key(left))

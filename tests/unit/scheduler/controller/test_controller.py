@@ -18,9 +18,9 @@ from scheduler.controller import checks, controller
 from scheduler.controller.conditions import Event, EventReason
 from scheduler.controller.event_recorder import event_object
 from scheduler.controller.informer import Cache
-from scheduler.controller.run_thread import Home
+from scheduler.controller.run_thread import Backend
 from scheduler.replica.health import Health, serve_health
-from scheduler.replica.leader_election import GIVE_UP_SECONDS, LEASE_SECONDS, Elector
+from scheduler.replica.leader_election import GIVE_UP_SECONDS, LEASE_SECONDS, LeaderElector
 from tests.unit.scheduler.in_memory import OneCluster, leading, resource, wait_until
 
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
@@ -59,9 +59,9 @@ class Clock:
         return self.seconds
 
 
-def elector(door: OneLease, name: str, clock: Clock) -> Elector:
+def elector(door: OneLease, name: str, clock: Clock) -> LeaderElector:
     """A replica."""
-    return Elector(door, name, clock=clock, now=lambda: NOW + dt.timedelta(seconds=clock.seconds))
+    return LeaderElector(door, name, clock=clock, now=lambda: NOW + dt.timedelta(seconds=clock.seconds))
 
 
 def test_one_leads_and_the_other_takes_over_when_it_is_silent():
@@ -179,7 +179,7 @@ def test_health_is_told_over_http(is_well: bool, status: int):
     assert found == status
 
 
-class SilentHome(Home):
+class SilentHome(Backend):
     """One whose store does not answer until it is told to."""
 
     def __init__(self, folder: Path) -> None:
@@ -196,26 +196,26 @@ def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, mon
     """Whoever looks at it learns what is waited for; the answer replaces that."""
     monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(controller, "STATUS_SECONDS", 0.1)
-    home, cluster = SilentHome(tmp_path), OneCluster(resource("new", is_accepted=False))
+    backend, cluster = SilentHome(tmp_path), OneCluster(resource("new", is_accepted=False))
 
     def reasons() -> list[str]:
         return [own["conditions"][0]["reason"] for own in cluster.statuses]
 
-    with leading(cluster, home):
+    with leading(cluster, backend):
         wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable"])
-        home.answers.set()
+        backend.answers.set()
         wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable", "InvalidSpec"])
 
 
 def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also those for which nobody is free to ask it."""
     monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
-    home = SilentHome(tmp_path)
+    backend = SilentHome(tmp_path)
     cluster = OneCluster(*(resource(f"run-{number}", is_accepted=False) for number in range(20)))
 
-    with leading(cluster, home):
+    with leading(cluster, backend):
         wait_until(lambda: len(cluster.statuses) >= 40)
-        home.answers.set()
+        backend.answers.set()
 
     reasons = [own["conditions"][0]["reason"] for own in cluster.statuses[:40]]
     assert reasons == ["NotChecked"] * 20 + ["StoreUnavailable"] * 20

@@ -11,13 +11,13 @@ from scheduler.api.resource import DesiredState, WorkersSpec
 from scheduler.api.status import ConditionType, Phase, Status, get_condition, is_true
 from scheduler.controller.conditions import EventReason
 from scheduler.controller.observation import (
-    Asked,
     Check,
-    Drive,
     JobFacts,
+    ObservedRun,
     PodFacts,
     Quota,
-    Seen,
+    RunProgress,
+    RunRequest,
     job_facts,
     pod_facts,
     quota_of,
@@ -28,7 +28,7 @@ from scheduler.engine.progress import StageProgress
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 RUN = "0123456789abcdef"
 EXECUTION = f"{RUN}-1"
-ASKED = Asked(
+REQUEST = RunRequest(
     kind="TrainingRun",
     namespace="ehr",
     name="prediabetes",
@@ -37,8 +37,8 @@ ASKED = Asked(
     workers=WorkersSpec(max=4),
     desired=DesiredState.RUNNING,
 )
-BUSY = Drive(execution=EXECUTION, stages=(StageProgress("learn", 3, 10),), running=7, slots=2)
-SEEN = Seen(resource=ASKED, status=Status(), now=NOW, check=Check(run_id=RUN), drive=BUSY)
+BUSY = RunProgress(execution=EXECUTION, stages=(StageProgress("learn", 3, 10),), running=7, slots=2)
+OBSERVED = ObservedRun(resource=REQUEST, status=Status(), now=NOW, check=Check(run_id=RUN), progress=BUSY)
 
 
 def job(generation: int, parallelism: int, **more: Any) -> JobFacts:
@@ -47,14 +47,14 @@ def job(generation: int, parallelism: int, **more: Any) -> JobFacts:
     return JobFacts(name=f"w{generation}", generation=generation, parallelism=parallelism, **(facts | more))
 
 
-def wanted(state: DesiredState) -> Asked:
+def wanted(state: DesiredState) -> RunRequest:
     """The same run, of which something else is wanted."""
-    return replace(ASKED, desired=state)
+    return replace(REQUEST, desired=state)
 
 
-def again(seen: Seen, decision: Decision) -> Seen:
+def again(observed: ObservedRun, decision: Decision) -> ObservedRun:
     """The next look, after what was decided was written."""
-    return replace(seen, status=decision.status)
+    return replace(observed, status=decision.status)
 
 
 @pytest.mark.parametrize(
@@ -80,21 +80,21 @@ def again(seen: Seen, decision: Decision) -> Seen:
 )
 def test_workers_follow_the_work(running: int, minimum: int, jobs: tuple[JobFacts, ...], pods: int | None):
     """Generations are made for what is missing, between the run's bounds."""
-    asked = replace(ASKED, workers=WorkersSpec(min=minimum, max=4))
-    seen = replace(SEEN, resource=asked, drive=replace(BUSY, running=running), jobs=jobs)
+    request = replace(REQUEST, workers=WorkersSpec(min=minimum, max=4))
+    observed = replace(OBSERVED, resource=request, progress=replace(BUSY, running=running), jobs=jobs)
 
-    made = decide(seen).make
+    made = decide(observed).make
 
     assert (made.parallelism if made else None) == pods
 
 
 def test_a_generation_has_a_number_that_no_other_had():
     """Also when the Job of the latest is gone: the status remembers."""
-    first = decide(SEEN)
+    first = decide(OBSERVED)
     assert first.make is not None
     assert first.make.generation == 1
 
-    second = decide(again(SEEN, first))
+    second = decide(again(OBSERVED, first))
 
     assert second.make is not None
     assert second.make.generation == 2
@@ -102,19 +102,19 @@ def test_a_generation_has_a_number_that_no_other_had():
 
 def test_a_run_without_work_keeps_no_worker():
     """After a while in which no task was under way."""
-    idle = replace(SEEN, drive=replace(BUSY, running=0, idle_seconds=60), jobs=(job(1, 2),))
+    idle = replace(OBSERVED, progress=replace(BUSY, running=0, idle_seconds=60), jobs=(job(1, 2),))
 
     assert decide(idle).delete == ("w1",)
-    assert decide(replace(idle, drive=replace(BUSY, running=0, idle_seconds=1))).delete == ()
+    assert decide(replace(idle, progress=replace(BUSY, running=0, idle_seconds=1))).delete == ()
 
 
 def test_workers_that_ran_out_of_memory_are_replaced_by_larger_ones():
     """All of the generation, so that the task cannot meet a small one again; the Event says so."""
     pods = (PodFacts("p", 1, is_out_of_memory=True),)
-    first = decide(SEEN)
-    seen = replace(again(SEEN, first), jobs=(job(1, 4),), pods=pods)
+    first = decide(OBSERVED)
+    observed = replace(again(OBSERVED, first), jobs=(job(1, 4),), pods=pods)
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     assert decision.delete == ("w1",)
     assert decision.make is not None
@@ -124,29 +124,29 @@ def test_workers_that_ran_out_of_memory_are_replaced_by_larger_ones():
 
 def test_a_task_that_a_worker_stopped_in_time_raises_the_memory_too():
     """The kernel need not end a worker first: the worker says how much it had, and only smaller ones are replaced."""
-    first = decide(SEEN)
+    first = decide(OBSERVED)
     stopped = replace(BUSY, memory_exceeded=2 * 2**30)
-    seen = replace(again(SEEN, first), jobs=(job(1, 4),), drive=stopped)
+    observed = replace(again(OBSERVED, first), jobs=(job(1, 4),), progress=stopped)
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     assert decision.delete == ("w1",)
     assert decision.make is not None
     assert (decision.make.memory, decision.make.parallelism) == ("4096Mi", 4)
     assert EventReason.MEMORY_RAISED in {event.reason for event in decision.events}
 
-    after = replace(again(seen, decision), jobs=(job(2, 4, memory="4096Mi"),))
+    after = replace(again(observed, decision), jobs=(job(2, 4, memory="4096Mi"),))
     assert (decide(after).delete, decide(after).make) == ((), None)  # the same figure says nothing of them
-    worse = replace(after, drive=replace(BUSY, memory_exceeded=4 * 2**30))
+    worse = replace(after, progress=replace(BUSY, memory_exceeded=4 * 2**30))
     more = decide(worse)
     assert (more.delete, more.make.memory if more.make else "") == (("w2",), "8192Mi")
 
 
 def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
     """It has not heard the workers say so, and the Job is gone; the status remembers."""
-    stopped = replace(SEEN, jobs=(job(1, 4),), drive=replace(BUSY, memory_exceeded=2 * 2**30))
+    stopped = replace(OBSERVED, jobs=(job(1, 4),), progress=replace(BUSY, memory_exceeded=2 * 2**30))
 
-    taken_over = decide(replace(again(stopped, decide(stopped)), jobs=(), drive=BUSY))
+    taken_over = decide(replace(again(stopped, decide(stopped)), jobs=(), progress=BUSY))
 
     assert taken_over.make is not None
     assert taken_over.make.memory == "4096Mi"
@@ -155,11 +155,15 @@ def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
 @pytest.mark.parametrize("stopped", [False, True], ids=["by the kernel", "by its worker"])
 def test_memory_has_an_end_and_the_status_says_what_to_do(stopped: bool):
     """At the most memory nothing is replaced; the accepted run cannot be given more, but another one can."""
-    seen = replace(SEEN, jobs=(job(3, 4, memory="8192Mi"),), pods=(PodFacts("p", 3, is_out_of_memory=True),))
+    observed = replace(
+        OBSERVED, jobs=(job(3, 4, memory="8192Mi"),), pods=(PodFacts("p", 3, is_out_of_memory=True),)
+    )
     if stopped:
-        seen = replace(seen, pods=(PodFacts("p", 3),), drive=replace(BUSY, memory_exceeded=8 * 2**30))
+        observed = replace(
+            observed, pods=(PodFacts("p", 3),), progress=replace(BUSY, memory_exceeded=8 * 2**30)
+        )
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     assert (decision.make, decision.delete) == (None, ())
     found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
@@ -179,26 +183,28 @@ def test_workers_that_end_at_once_come_back_slowly():
         job(n, 4, is_over=True, active=0, failure="PodFailurePolicy: exit code 78", seconds=2.0, ended_at=NOW)
         for n in range(1, 5)
     ]
-    seen = replace(SEEN, jobs=tuple(failed))
+    observed = replace(OBSERVED, jobs=tuple(failed))
 
-    assert decide(seen).make is None
-    later = decide(replace(seen, now=NOW + dt.timedelta(seconds=17)))
+    assert decide(observed).make is None
+    later = decide(replace(observed, now=NOW + dt.timedelta(seconds=17)))
     assert later.make is not None
     assert later.make.generation == 5
 
 
 def test_a_lower_maximum_ends_the_latest_workers():
     """And the next look makes up for what was too much."""
-    seen = replace(SEEN, resource=replace(ASKED, workers=WorkersSpec(max=2)), jobs=(job(1, 2), job(2, 2)))
+    observed = replace(
+        OBSERVED, resource=replace(REQUEST, workers=WorkersSpec(max=2)), jobs=(job(1, 2), job(2, 2))
+    )
 
-    assert decide(seen).delete == ("w2",)
+    assert decide(observed).delete == ("w2",)
 
 
 def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
     """One Event for each cause; the same cause is told once."""
-    lost = replace(SEEN, drive=replace(BUSY, trouble=("QueueUnavailable", "Redis is away.")))
+    lost = replace(OBSERVED, progress=replace(BUSY, trouble=("QueueUnavailable", "Redis is away.")))
     first = decide(lost)
-    then = replace(again(lost, first), drive=replace(BUSY, trouble=("StoreUnavailable", "No answer.")))
+    then = replace(again(lost, first), progress=replace(BUSY, trouble=("StoreUnavailable", "No answer.")))
 
     second = decide(then)
 
@@ -210,9 +216,9 @@ def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
 def test_workers_that_were_asked_for_stay_while_nobody_carries_the_run_out():
     """It gave its slot up to another run: its Kubernetes Job stays to be admitted, and the status says what it waits for."""
     waiting = job(1, 4, active=0, is_suspended=True)
-    decision = decide(replace(SEEN, jobs=(waiting,), drive=None))
+    decision = decide(replace(OBSERVED, jobs=(waiting,), progress=None))
 
-    assert (decision.make, decision.delete, decision.is_driven) == (None, (), True)
+    assert (decision.make, decision.delete, decision.should_run) == (None, (), True)
     assert decision.status.workers is not None
     assert decision.status.workers.desired == 4
     assert decision.status.reason == "WaitingForWorkers"
@@ -220,44 +226,44 @@ def test_workers_that_were_asked_for_stay_while_nobody_carries_the_run_out():
 
 def test_workers_of_another_execution_are_ended():
     """They serve a queue that is gone."""
-    seen = replace(SEEN, jobs=(job(1, 2, execution=f"{RUN}-0"),))
+    observed = replace(OBSERVED, jobs=(job(1, 2, execution=f"{RUN}-0"),))
 
-    assert decide(seen).delete == ("w1",)
+    assert decide(observed).delete == ("w1",)
 
 
 def test_a_suspended_run_keeps_nothing_and_goes_on():
     """Its thread is stopped; Running starts it again."""
-    seen = replace(SEEN, resource=wanted(DesiredState.SUSPENDED), jobs=(job(1, 4),))
+    observed = replace(OBSERVED, resource=wanted(DesiredState.SUSPENDED), jobs=(job(1, 4),))
 
-    decision = decide(seen)
+    decision = decide(observed)
 
-    assert (decision.is_driven, decision.delete, decision.status.phase) == (False, ("w1",), Phase.SUSPENDED)
+    assert (decision.should_run, decision.delete, decision.status.phase) == (False, ("w1",), Phase.SUSPENDED)
     assert EventReason.SUSPENDED in {event.reason for event in decision.events}
-    resumed = decide(replace(again(seen, decision), resource=ASKED, jobs=()))
-    assert resumed.is_driven
+    resumed = decide(replace(again(observed, decision), resource=REQUEST, jobs=()))
+    assert resumed.should_run
     assert EventReason.RESUMED in {event.reason for event in resumed.events}
 
 
 def test_a_cancelled_run_ends_for_good():
     """Whatever is wanted afterwards."""
-    decision = decide(replace(SEEN, resource=wanted(DesiredState.CANCELLED), jobs=(job(1, 4),)))
+    decision = decide(replace(OBSERVED, resource=wanted(DesiredState.CANCELLED), jobs=(job(1, 4),)))
 
     assert (decision.is_cancelled, decision.delete, decision.status.phase) == (True, ("w1",), Phase.CANCELLED)
-    after = decide(replace(again(SEEN, decision), jobs=(job(1, 4),)))
-    assert not after.is_driven
+    after = decide(replace(again(OBSERVED, decision), jobs=(job(1, 4),)))
+    assert not after.should_run
     assert after.make is None
     assert after.delete == ("w1",)
 
 
 def test_what_is_refused_is_said_and_not_carried_out():
     """With reason and message, as a warning, once."""
-    seen = replace(
-        SEEN, drive=None, check=Check(reason="InvalidData", message="events/: no file. Correct it.")
+    observed = replace(
+        OBSERVED, progress=None, check=Check(reason="InvalidData", message="events/: no file. Correct it.")
     )
 
-    decision = decide(seen)
+    decision = decide(observed)
 
-    assert (decision.is_driven, decision.status.phase, decision.status.reason) == (
+    assert (decision.should_run, decision.status.phase, decision.status.reason) == (
         False,
         Phase.PENDING,
         "InvalidData",
@@ -265,7 +271,7 @@ def test_what_is_refused_is_said_and_not_carried_out():
     assert [(event.reason, event.is_warning) for event in decision.events] == [
         (EventReason.NOT_ACCEPTED, True)
     ]
-    assert decide(again(seen, decision)).events == ()
+    assert decide(again(observed, decision)).events == ()
 
 
 def conditions_of(decision: Decision) -> dict[str, str]:
@@ -275,9 +281,9 @@ def conditions_of(decision: Decision) -> dict[str, str]:
 
 def test_all_conditions_are_there_from_the_start():
     """Before anything was looked at; without an Event, and as they are until there is news."""
-    seen = replace(SEEN, check=None, drive=None)
+    observed = replace(OBSERVED, check=None, progress=None)
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     assert decision.status.phase is Phase.PENDING
     assert decision.status.reason == "NotChecked"
@@ -291,15 +297,17 @@ def test_all_conditions_are_there_from_the_start():
         "Cancelled": "False",
     }
     assert decision.events == ()
-    assert decide(again(seen, decision)).status == decision.status
-    queued = replace(seen, resource=replace(ASKED, workers=WorkersSpec(kueue_queue="batch")))
+    assert decide(again(observed, decision)).status == decision.status
+    queued = replace(observed, resource=replace(REQUEST, workers=WorkersSpec(kueue_queue="batch")))
     assert conditions_of(decide(queued))["QuotaReserved"] == "Unknown"
 
 
 def test_conditions_that_were_set_at_first_are_of_the_latest_generation():
     """Else ``kubectl wait --for=condition=Failed=false`` waits for ever; and what is told later is told once."""
-    seen = replace(SEEN, check=None, drive=None)
-    accepted = replace(again(seen, decide(seen)), resource=replace(ASKED, generation=2), check=SEEN.check)
+    observed = replace(OBSERVED, check=None, progress=None)
+    accepted = replace(
+        again(observed, decide(observed)), resource=replace(REQUEST, generation=2), check=OBSERVED.check
+    )
 
     decision = decide(accepted)
 
@@ -311,9 +319,11 @@ def test_conditions_that_were_set_at_first_are_of_the_latest_generation():
 def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
     """Also for a run that nobody has looked at before it was cancelled."""
     if end == "Cancelled":
-        decision = decide(replace(SEEN, resource=wanted(DesiredState.CANCELLED), drive=None, check=None))
+        decision = decide(
+            replace(OBSERVED, resource=wanted(DesiredState.CANCELLED), progress=None, check=None)
+        )
     else:
-        decision = decide(replace(SEEN, drive=replace(BUSY, end=ConditionType(end))))
+        decision = decide(replace(OBSERVED, progress=replace(BUSY, end=ConditionType(end))))
 
     found = conditions_of(decision)
     assert {kind: found[kind] for kind in ("Succeeded", "Failed", "Cancelled")} == {
@@ -324,37 +334,39 @@ def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
 
 def test_a_finished_run_says_what_came_out():
     """And its workers have a moment to end by themselves."""
-    drive = replace(
+    progress = replace(
         BUSY,
         end=ConditionType.SUCCEEDED,
         stages=(StageProgress("report", 10, 10),),
         headline="auroc 0.81",
         running=0,
     )
-    seen = replace(SEEN, drive=drive, jobs=(job(1, 4),))
+    observed = replace(OBSERVED, progress=progress, jobs=(job(1, 4),))
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     assert decision.status.phase is Phase.SUCCEEDED
     assert (decision.status.progress, decision.status.headline) == ("100%", "auroc 0.81")
     assert not is_true(decision.status.conditions, ConditionType.PROGRESSING)
-    after = again(seen, decision)
+    after = again(observed, decision)
     assert decide(after).delete == ()
     assert decide(replace(after, now=NOW + dt.timedelta(seconds=30))).delete == ("w1",)
 
 
 def test_warnings_of_the_result_are_in_the_status_and_are_told_once():
     """Each is an Event of type Warning when the run ends, and none is repeated."""
-    drive = replace(BUSY, end=ConditionType.SUCCEEDED, warnings=("Half of the rows are dropped.",), running=0)
-    seen = replace(SEEN, drive=drive)
+    progress = replace(
+        BUSY, end=ConditionType.SUCCEEDED, warnings=("Half of the rows are dropped.",), running=0
+    )
+    observed = replace(OBSERVED, progress=progress)
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     assert decision.status.plain()["warnings"] == ["Half of the rows are dropped."]
     told = [own for own in decision.events if own.reason is EventReason.RESULT_WARNING]
     assert [(own.message, own.is_warning) for own in told] == [("Half of the rows are dropped.", True)]
     assert not [
-        own for own in decide(again(seen, decision)).events if own.reason is EventReason.RESULT_WARNING
+        own for own in decide(again(observed, decision)).events if own.reason is EventReason.RESULT_WARNING
     ]
 
 
@@ -364,14 +376,14 @@ def test_warnings_of_the_result_are_in_the_status_and_are_told_once():
 )
 def test_a_resource_is_deleted_some_time_after_its_end(ttl: int | None, seconds: int, is_expired: bool):
     """Counted from its end, good or bad; never one that goes on, and never without having been asked."""
-    asked = replace(ASKED, ttl=ttl)
-    assert not decide(replace(SEEN, resource=asked, now=NOW + dt.timedelta(days=9))).is_expired
+    request = replace(REQUEST, ttl=ttl)
+    assert not decide(replace(OBSERVED, resource=request, now=NOW + dt.timedelta(days=9))).is_expired
     for end in (ConditionType.SUCCEEDED, ConditionType.FAILED):
-        seen = replace(SEEN, resource=asked, drive=replace(BUSY, end=end))
-        decision = decide(seen)
+        observed = replace(OBSERVED, resource=request, progress=replace(BUSY, end=end))
+        decision = decide(observed)
         assert not decision.is_expired  # its end is written first
 
-        later = replace(again(seen, decision), drive=None, now=NOW + dt.timedelta(seconds=seconds))
+        later = replace(again(observed, decision), progress=None, now=NOW + dt.timedelta(seconds=seconds))
 
         assert decide(later).is_expired == is_expired
 
@@ -379,23 +391,23 @@ def test_a_resource_is_deleted_some_time_after_its_end(ttl: int | None, seconds:
 def test_a_finished_run_says_how_long_it_took():
     """From the first worker on; one that never had a worker says nothing."""
     pods = (PodFacts("p", 1, is_ready=True),)
-    working = replace(SEEN, jobs=(job(1, 4),), pods=pods)
+    working = replace(OBSERVED, jobs=(job(1, 4),), pods=pods)
     end = replace(BUSY, end=ConditionType.SUCCEEDED)
     started = again(working, decide(working))
     assert started.status.duration is None
 
-    later = decide(replace(started, drive=end, now=NOW + dt.timedelta(seconds=192)))
+    later = decide(replace(started, progress=end, now=NOW + dt.timedelta(seconds=192)))
 
     assert later.status.duration == "3m12s"
-    assert decide(replace(SEEN, drive=end)).status.duration is None
+    assert decide(replace(OBSERVED, progress=end)).status.duration is None
 
 
 def test_equal_facts_make_an_equal_status():
     """Nothing changes, nothing is written."""
-    seen = replace(SEEN, jobs=(job(1, 4),), pods=(PodFacts("p", 1, is_ready=True),))
-    first = decide(seen)
+    observed = replace(OBSERVED, jobs=(job(1, 4),), pods=(PodFacts("p", 1, is_ready=True),))
+    first = decide(observed)
 
-    second = decide(replace(again(seen, first), now=NOW + dt.timedelta(minutes=5)))
+    second = decide(replace(again(observed, first), now=NOW + dt.timedelta(minutes=5)))
 
     assert second.status == first.status
     assert second.events == ()
@@ -403,12 +415,14 @@ def test_equal_facts_make_an_equal_status():
 
 def test_waiting_for_quota_is_said_in_kueues_words():
     """In the condition, and as the reason that people see."""
-    asked = replace(ASKED, workers=WorkersSpec(max=4, kueue_queue="batch"))
+    request = replace(REQUEST, workers=WorkersSpec(max=4, kueue_queue="batch"))
     quota = Quota(False, "Pending", "insufficient unused quota for cpu")
     jobs = (job(1, 4, is_suspended=True, active=0),)
-    seen = replace(SEEN, resource=asked, jobs=jobs, quota=quota)  # though the queue still knows of two slots
+    observed = replace(
+        OBSERVED, resource=request, jobs=jobs, quota=quota
+    )  # though the queue still knows of two slots
 
-    status = decide(seen).status
+    status = decide(observed).status
 
     assert (status.phase, status.reason, status.message) == (Phase.WAITING, "Pending", quota.message)
 
@@ -419,9 +433,9 @@ def test_waiting_for_quota_is_said_in_kueues_words():
 def test_a_run_is_running_once_workers_take_its_tasks(slots: int, ready: int, phase: str):
     """Which the queue knows before the cluster calls their pods ready."""
     pods = tuple(PodFacts(f"p{number}", 1, is_ready=True) for number in range(ready))
-    seen = replace(SEEN, jobs=(job(1, 4),), pods=pods, drive=replace(BUSY, slots=slots))
+    observed = replace(OBSERVED, jobs=(job(1, 4),), pods=pods, progress=replace(BUSY, slots=slots))
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     assert decision.status.phase == phase
     assert (EventReason.STARTED in {event.reason for event in decision.events}) == (phase == "Running")
@@ -429,7 +443,7 @@ def test_a_run_is_running_once_workers_take_its_tasks(slots: int, ready: int, ph
 
 def test_a_status_fits_whatever_happens():
     """Sixteen kibibytes, and a progress in per cent."""
-    status = decide(SEEN).status
+    status = decide(OBSERVED).status
 
     assert len(str(status.plain())) < 16 * 1024
     assert (status.stage, status.progress) == ("learn", "30%")
@@ -502,9 +516,9 @@ def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is
         "metadata": {"name": "p", "labels": {"mlho.io/generation": "1"}},
         "status": {"phase": "Pending", "conditions": [said]},
     }
-    seen = replace(SEEN, jobs=(job(1, 4),), pods=(pod_facts(obj),), drive=replace(BUSY, slots=0))
+    observed = replace(OBSERVED, jobs=(job(1, 4),), pods=(pod_facts(obj),), progress=replace(BUSY, slots=0))
 
-    decision = decide(replace(seen, now=NOW + dt.timedelta(seconds=seconds)))
+    decision = decide(replace(observed, now=NOW + dt.timedelta(seconds=seconds)))
 
     found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
     assert found is not None

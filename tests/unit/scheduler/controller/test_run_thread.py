@@ -25,13 +25,15 @@ def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
     monkeypatch.setattr(run_thread, "_RETRY_SECONDS", (0.01, 600.0))
-    home = run_thread.Home(str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
-    driver = run_thread.Driver(home, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
+    backend = run_thread.Backend(
+        str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32)
+    )
+    thread = run_thread.RunThread(backend, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
 
-    driver.start()
+    thread.start()
 
-    assert driver.join(20)
-    assert driver.picture().end is ConditionType.CANCELLED
+    assert thread.join(20)
+    assert thread.snapshot().end is ConditionType.CANCELLED
 
 
 def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
@@ -41,26 +43,26 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
     shown: list[tuple[str, str] | None] = []
 
     def carry_out(*_: Any, **__: Any) -> None:
-        shown.append(driver.picture().trouble)
+        shown.append(thread.snapshot().trouble)
         raise StoreAccessDenied("s3://b: access denied. Grant it.")
 
     monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
     monkeypatch.setattr(run_thread, "_RETRY_SECONDS", (0.05,))
     settings = Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32, store_patience=0.5)
-    home = run_thread.Home(str(tmp_path), settings)
-    driver = run_thread.Driver(home, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
+    backend = run_thread.Backend(str(tmp_path), settings)
+    thread = run_thread.RunThread(backend, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
 
-    driver.start()
+    thread.start()
 
-    assert driver.join(20)
+    assert thread.join(20)
     assert shown[0] is None
     reason, message = shown[-1] or ("", "")
     assert reason == "StoreAccessDenied"
     assert "Store refuses access since" in message
     assert "Grant it" in message
-    picture = driver.picture()
-    assert (picture.end, picture.end_reason) == (ConditionType.FAILED, "StoreAccessDenied")
-    assert "same command goes on" in picture.end_message
+    snapshot = thread.snapshot()
+    assert (snapshot.end, snapshot.end_reason) == (ConditionType.FAILED, "StoreAccessDenied")
+    assert "same command goes on" in snapshot.end_message
 
 
 @pytest.mark.parametrize(("is_new", "message"), [(True, "10 tasks, 4 of them new."), (False, "10 tasks.")])
@@ -76,10 +78,12 @@ def test_a_leader_that_took_over_does_not_count_what_is_new(
 
     monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
     monkeypatch.setattr(run_thread, "outcome_of", lambda *_: {})
-    home = run_thread.Home(str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
-    driver = run_thread.Driver(home, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
+    backend = run_thread.Backend(
+        str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32)
+    )
+    thread = run_thread.RunThread(backend, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
 
-    driver.start()
+    thread.start()
 
-    assert driver.join(20)
-    assert (driver.picture().end, driver.picture().end_message) == (ConditionType.SUCCEEDED, message)
+    assert thread.join(20)
+    assert (thread.snapshot().end, thread.snapshot().end_message) == (ConditionType.SUCCEEDED, message)

@@ -19,7 +19,7 @@ from scheduler.controller.turns import (
 )
 
 NEW: Final = Contender(uid="new", run_id="new", created="2026-11-24T12:00:00Z")
-WORKING: Final = Contender(uid="", run_id="", is_driven=True, has_workers=True, has_jobs=True)
+WORKING: Final = Contender(uid="", run_id="", is_running=True, has_workers=True, has_jobs=True)
 WAITING: Final = replace(WORKING, has_workers=False, waited_seconds=ADMIT_SECONDS)
 
 
@@ -30,20 +30,20 @@ def many(n: int, like: Contender) -> list[Contender]:
 
 def test_two_hundred_runs_that_wait_hold_no_slot():
     """The one that is new has its turn at once, and one of those that wait gives its place up."""
-    parked = many(200, replace(WAITING, is_driven=False))
-    waiting = [replace(own, is_driven=number < N_SLOTS) for number, own in enumerate(parked)]
+    parked = many(200, replace(WAITING, is_running=False))
+    waiting = [replace(own, is_running=number < N_SLOTS) for number, own in enumerate(parked)]
 
     chosen = give_turns([*waiting, NEW])
 
     assert NEW.uid in chosen
     assert len(chosen) == N_SLOTS
-    assert chosen - {NEW.uid} < {own.uid for own in waiting if own.is_driven}
+    assert chosen - {NEW.uid} < {own.uid for own in waiting if own.is_running}
 
 
 def test_a_run_that_was_let_in_comes_before_all_without_workers():
     """Its workers hold quota, and wait for tasks."""
     waiting = many(N_SLOTS, WAITING)
-    admitted = replace(WAITING, uid="in", run_id="in", is_driven=False, has_workers=True)
+    admitted = replace(WAITING, uid="in", run_id="in", is_running=False, has_workers=True)
     rivals = [replace(own, uid=f"new-{own.uid}", run_id=f"new-{own.uid}") for own in many(N_SLOTS, NEW)]
 
     chosen = give_turns([*waiting, *rivals, replace(NEW, priority=9), admitted])
@@ -81,7 +81,7 @@ def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
     chosen = give_turns([*working, *queued])
 
     assert chosen == {own.uid for own in (*working, *queued[-N_STARTERS:])}
-    with_workload = replace(queued[-1], is_driven=True, has_jobs=True, waited_seconds=ADMIT_SECONDS)
+    with_workload = replace(queued[-1], is_running=True, has_jobs=True, waited_seconds=ADMIT_SECONDS)
     assert with_workload.uid not in give_turns([*working, with_workload])  # it is Kueue's turn
 
 
@@ -101,7 +101,7 @@ def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
             False,
             id="cannot ask",
         ),
-        pytest.param(replace(WORKING, is_driven=False), False, id="is not carried out"),
+        pytest.param(replace(WORKING, is_running=False), False, id="is not carried out"),
     ],
 )
 def test_who_holds_a_slot(run: Contender, holds: bool):
@@ -123,7 +123,7 @@ def test_one_of_two_resources_that_ask_for_the_same_run_has_a_turn():
     twin = replace(NEW, uid="twin", created="2026-11-24T12:00:01Z")
 
     assert give_turns([twin, NEW]) == {NEW.uid}
-    assert give_turns([replace(twin, is_driven=True), NEW]) == {twin.uid}
+    assert give_turns([replace(twin, is_running=True), NEW]) == {twin.uid}
 
 
 def test_priorities_are_learnt_from_workloads():

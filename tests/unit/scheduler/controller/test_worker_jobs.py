@@ -15,7 +15,7 @@ from scheduler.controller.observation import JobFacts
 from scheduler.controller.reconcile import decide
 from scheduler.controller.worker_jobs import WorkerJobs
 from tests.unit.scheduler.api.test_objects import WORKERS
-from tests.unit.scheduler.controller.test_reconcile import ASKED, NOW, SEEN, again, job
+from tests.unit.scheduler.controller.test_reconcile import NOW, OBSERVED, REQUEST, again, job
 
 QUOTA = 'Kubernetes: jobs.batch "x" is forbidden: exceeded quota: few, used: count/jobs.batch=1 (status 403).'
 NO_LIMIT = 'Error creating: pods "w1-abcde" is forbidden: failed quota: cpu: must specify limits.cpu'
@@ -129,9 +129,9 @@ def test_a_scheduler_that_may_not_read_events_goes_on():
 
 def test_a_refusal_is_a_condition_and_one_event():
     """With the words of the API server; no further Job is asked for meanwhile."""
-    seen = replace(SEEN, refusal=QUOTA, may_ask=False)
+    observed = replace(OBSERVED, refusal=QUOTA, may_ask=False)
 
-    decision = decide(seen)
+    decision = decide(observed)
 
     found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
     assert found is not None
@@ -142,6 +142,6 @@ def test_a_refusal_is_a_condition_and_one_event():
         "WorkersRefused",
     )
     assert [own.message for own in decision.events if own.reason is EventReason.DEGRADED] == [QUOTA]
-    assert decide(again(seen, decision)).events == ()
-    assert decide(replace(again(seen, decision), may_ask=True)).make is not None
-    assert ASKED.workers.max == 4
+    assert decide(again(observed, decision)).events == ()
+    assert decide(replace(again(observed, decision), may_ask=True)).make is not None
+    assert REQUEST.workers.max == 4

@@ -74,7 +74,7 @@ def make_run(data: Path, store: MemoryStore) -> Run:
 def test_an_outage_goes_on_until_all_have_been_served():
     """One place that is served says nothing of another that was refused; begin and end are told once each."""
     told: list[str] = []
-    health = StoreHealth(tell=told.append)
+    health = StoreHealth(notify=told.append)
 
     health.failed("run", AWAY)
     health.failed("leader", AWAY)

@@ -11,8 +11,8 @@ import redis
 from mlho.errors import MlhoError
 from mlho.store.keys import commit_key
 from mlho.store.memory import MemoryStore
-from scheduler.queue.executions import AnotherScheduler, Deposed
-from scheduler.queue.leadership import Fence, leading, patiently
+from scheduler.queue.executions import AnotherScheduler, LeadershipLost
+from scheduler.queue.leadership import Fence, check_with_retry, leading
 from scheduler.queue.leases import QueueUnavailable
 from tests.services.redis_servers import Server
 
@@ -107,7 +107,7 @@ def test_whoever_was_stopped_meanwhile_may_not_commit(server: Server, raw: "redi
     """The look before each commit raises, and leaving does not take the other's right away."""
     with fence(server) as old:
         raw.set(KEY, "of the new one")
-        with pytest.raises(Deposed, match="took over"):
+        with pytest.raises(LeadershipLost, match="took over"):
             old.check()
     assert raw.get(KEY) == "of the new one"
 
@@ -131,10 +131,10 @@ def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
             with pytest.raises(QueueUnavailable):
                 own.check()
             with pytest.raises(QueueUnavailable):
-                patiently(own.check, seconds=0.5)
+                check_with_retry(own.check, seconds=0.5)
             back = threading.Timer(0.7, server.start)
             back.start()
-            patiently(own.check)
+            check_with_retry(own.check)
             back.join()
     finally:
         server.kill()
@@ -152,11 +152,11 @@ def test_in_compat_mode_both_pointer_and_redis_are_asked(server: Server, raw: "r
         lead()
         assert raw.exists(KEY)
         raw.set(KEY, "of another")
-        with pytest.raises(Deposed):
+        with pytest.raises(LeadershipLost):
             lead()
 
 
-def test_a_deposed_scheduler_leaves_no_commit_record(server: Server, raw: "redis.Redis") -> None:
+def test_a_scheduler_without_leadership_leaves_no_commit_record(server: Server, raw: "redis.Redis") -> None:
     """From the proposal to the record, with the look between them: the new leader's to write."""
     from mlho.steps.proposals import adopt, propose
     from mlho.steps.records import Commit, StoredFile

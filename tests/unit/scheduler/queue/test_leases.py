@@ -17,8 +17,8 @@ from scheduler.engine.progress import StageProgress
 from scheduler.queue.errors import LEASE_EXPIRED
 from scheduler.queue.executions import (
     AnotherScheduler,
-    Deposed,
     Leadership,
+    LeadershipLost,
     begin_execution,
     cancel_execution,
     end_execution,
@@ -209,7 +209,7 @@ def test_who_was_stopped_in_the_midst_of_becoming_leader_does_not_trust_it(numbe
     leader = Leadership(Stopping(), RUN, clock=lambda: now[0])
     leader._take()
     now[0] += waits
-    with pytest.raises(Deposed):
+    with pytest.raises(LeadershipLost):
         leader.check()
 
 

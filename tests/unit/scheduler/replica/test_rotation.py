@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from scheduler.api.objects import worker_job
-from scheduler.controller.observation import Seen, job_facts
+from scheduler.controller.observation import ObservedRun, job_facts
 from scheduler.controller.reconcile import decide
 from scheduler.replica.rotation import checksum_of, end_on_rotation
 from tests.unit.scheduler.api.test_objects import TEMPLATE, WORKERS
-from tests.unit.scheduler.controller.test_reconcile import SEEN, job
+from tests.unit.scheduler.controller.test_reconcile import OBSERVED, job
 
 
 def mounted(folder: Path, version: str, **entries: str) -> None:
@@ -58,19 +58,19 @@ def test_a_scheduler_ends_once_its_secrets_are_replaced(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("seen", "deleted"),
+    ("observed", "deleted"),
     [
-        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets="old"),)), ("w1",)),
-        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets="new"),)), ()),
-        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets=""),)), ()),
-        (replace(SEEN, secrets="", jobs=(job(1, 4, secrets="old"),)), ()),
-        (replace(SEEN, secrets="new", jobs=(job(1, 4, secrets="old", active=0, is_suspended=True),)), ()),
+        (replace(OBSERVED, secrets="new", jobs=(job(1, 4, secrets="old"),)), ("w1",)),
+        (replace(OBSERVED, secrets="new", jobs=(job(1, 4, secrets="new"),)), ()),
+        (replace(OBSERVED, secrets="new", jobs=(job(1, 4, secrets=""),)), ()),
+        (replace(OBSERVED, secrets="", jobs=(job(1, 4, secrets="old"),)), ()),
+        (replace(OBSERVED, secrets="new", jobs=(job(1, 4, secrets="old", active=0, is_suspended=True),)), ()),
     ],
     ids=["other", "equal", "of an earlier version", "nobody looks", "no pod yet: it gets the new ones"],
 )
-def test_workers_with_replaced_secrets_are_replaced(seen: Seen, deleted: tuple[str, ...]):
+def test_workers_with_replaced_secrets_are_replaced(observed: ObservedRun, deleted: tuple[str, ...]):
     """They drain; the next look makes others."""
-    assert decide(seen).delete == deleted
+    assert decide(observed).delete == deleted
 
 
 def test_a_generation_knows_its_secrets():
