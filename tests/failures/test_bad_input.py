@@ -321,7 +321,7 @@ def test_a_good_run_shows_no_patient(command, tmp_path):
 
 
 def test_real_profiles_show_no_patient(command, tmp_path):
-    """RunRequest for, real patients explain the model without id and dates."""
+    """On request, real patients explain the model without id and dates."""
     write_tables(tmp_path, TABLES)
 
     said = command("run", write_spec(tmp_path, {"report.realProfiles": True}))

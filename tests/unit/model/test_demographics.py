@@ -16,7 +16,7 @@ DAY = dt.date(2020, 1, 1)
 
 
 def test_known_unknown_and_absent_patients():
-    """TrackedRun values as they are; missing ones, new levels and absent patients as unknown, with median and indicator."""
+    """Known values as they are; missing ones, new levels and absent patients as unknown, with median and indicator."""
     frame = pd.DataFrame({"patient_id": [1, 2, 3], "age": [61.0, None, 40.0], "sex": ["M", None, "X"]})
 
     block, births = demographics_block(ENCODER, samples_of(["1", "2", "3", "4"], DAY), frame)

@@ -344,7 +344,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
 
 def test_an_unknown_source_is_refused():
     """With the names that there are."""
-    with pytest.raises(SpecError, match="TrackedRun: native, dbmart"):
+    with pytest.raises(SpecError, match="Known: native, dbmart"):
         source_named("omop")
 
 

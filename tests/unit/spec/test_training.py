@@ -154,7 +154,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(path, near):
     message = problem(**{path: 1})
 
     assert f"{path.replace('__', '.')}: unknown field. Did you mean {near!r}" in message
-    assert "TrackedRun here: " in message
+    assert "Known here: " in message
 
 
 def test_an_unknown_field_of_a_candidate_is_refused():
@@ -162,8 +162,7 @@ def test_an_unknown_field_of_a_candidate_is_refused():
     message = problem(spec__candidates=[{"classifier": "glmboost", "gird": {}}])
 
     assert (
-        "spec.candidates.0.gird: unknown field. Did you mean 'grid'? TrackedRun here: classifier, grid."
-        in message
+        "spec.candidates.0.gird: unknown field. Did you mean 'grid'? Known here: classifier, grid." in message
     )
 
 

@@ -53,7 +53,7 @@ def test_intervals_are_t_intervals_of_the_log_odds_ratio():
 
 
 def test_what_does_not_exist_is_absent_and_never_nan():
-    """ObservedRun once: no interval; never: no mean either; in JSON both are null."""
+    """Seen once: no interval; never: no mean either; in JSON both are null."""
     table = confidence_scores(np.array([[0.5, NAN], [NAN, NAN]]), n_iterations_planned=2)
 
     plain = table.to_json()
