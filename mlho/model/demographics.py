@@ -12,6 +12,7 @@ from mlho.encoding.cohort.labels import read_births
 from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
 from mlho.errors import DataError
 from mlho.model.frames import NO_DATE, Samples, arrow_column, index_bounds, patient_texts
+from mlho.sources.native import NATIVE
 from mlho.sources.times import DAY_US
 from mlho.tables import Kind, require_columns
 
@@ -88,7 +89,7 @@ def _births(frame: "pd.DataFrame") -> NDArray[np.int64] | None:
     if name is None:
         return None
     array = arrow_column(frame, name, where=DEMOGRAPHICS_FRAME, kind=Kind.TIME)
-    return read_births(array, where=DEMOGRAPHICS_FRAME, name=name)
+    return read_births(array, NATIVE, where=DEMOGRAPHICS_FRAME, name=name)
 
 
 def _births_of(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
 from mlho.encoding.cohort.join import DAYS_PER_YEAR
-from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS, NO_DATE, Persons, RawColumn, read_persons
+from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, birth_column, read_persons
 from mlho.errors import DataError
 from mlho.model.frames import Samples
 from mlho.scoring.roster import mapped_texts, text_array
@@ -24,7 +24,7 @@ from mlho.sources.reading import open_table
 from mlho.sources.times import DAY_US
 from mlho.spec.scoring import ScoringIndex
 from mlho.spec.training import TrainingSpec
-from mlho.tables import require_columns
+from mlho.tables import DEMOGRAPHICS, require_columns
 
 _NO_ROW: Final = -1
 
@@ -203,9 +203,9 @@ def read_known_persons(
 
 def _require(source: Source, root: DataRoot, pattern: str, names: Sequence[str]) -> None:
     for file in list_inputs(root, pattern):
-        have = open_table(file, missing_texts=source.missing_texts).column_names
-        by_birth = any(name in have for name in BIRTH_COLUMNS)
-        wanted = [name for name in names if not (name == AGE and by_birth)]
+        have = open_table(file, source).column_names
+        by_birth = birth_column(source, have) is not None
+        wanted = [source.column(DEMOGRAPHICS, name) for name in names if not (name == AGE and by_birth)]
         require_columns(
             file.key, have, wanted, remedy="Add it: the bundle uses it. Single values may be empty."
         )

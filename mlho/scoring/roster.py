@@ -169,22 +169,26 @@ _Part = tuple[Any, NDArray[np.int64], NDArray[np.int64]]
 
 
 def _read_file(index: ScoringIndex, source: Source, file: InputFile) -> _Part:
-    table = open_table(file, missing_texts=source.missing_texts)
+    table = open_table(file, source)
     patient, have = source.column(LABELS, "patient_id"), table.column_names
     require_columns(file.key, have, [patient], remedy=source.remedy(have))
     check_type(file.key, patient, table.type_of(patient), Kind.PATIENT)
     if index.column is not None:
         require_columns(file.key, have, [index.column], remedy="Set index.column to the column of the dates.")
-        check_type(file.key, index.column, table.type_of(index.column), Kind.TIME)
+        source.check_type(file.key, index.column, table.type_of(index.column), Kind.TIME)
     columns = read_columns(table, list(dict.fromkeys([patient, *([index.column] if index.column else [])])))
     texts = read_patients(columns[patient], where=file.key, name=patient)
     _refuse_missing(file.key, patient, int(texts.null_count))
     if index.column is None:
         bound, given = common_index(index)
         return texts, np.full(len(texts), bound, np.int64), np.full(len(texts), given, np.int64)
-    bounds, has_date = read_index(columns[index.column], where=file.key, name=index.column)
+    bounds, has_date = read_index(columns[index.column], source, where=file.key, name=index.column)
     _refuse_missing(file.key, index.column, int((~has_date).sum()))
-    return texts, bounds, as_numpy(read_times(columns[index.column]).microseconds).astype(np.int64)
+    return (
+        texts,
+        bounds,
+        as_numpy(read_times(columns[index.column], source.format).microseconds).astype(np.int64),
+    )
 
 
 def _refuse_missing(where: str, name: str, n_missing: int) -> None:
@@ -239,7 +243,7 @@ def patients_in(source: Source, file: InputFile) -> list[str]:
     DataError
         The file is unreadable, or a column is missing or has a wrong type.
     """
-    table = open_table(file, missing_texts=source.missing_texts)
+    table = open_table(file, source)
     source.require(EVENTS, file.key, table.column_names)
     name = source.column(EVENTS, "patient_id")
     check_type(file.key, name, table.type_of(name), Kind.PATIENT)

@@ -11,11 +11,27 @@ from mlho.sources.files import InputFile, list_inputs
 if TYPE_CHECKING:
     from mlho.sources.base import Source
     from mlho.sources.events import iter_events
-    from mlho.sources.known import SOURCES, source_named
+    from mlho.sources.known import SOURCES, source_from, source_named, source_of
 
-__all__ = ["SOURCES", "InputFile", "Source", "iter_events", "list_inputs", "source_named"]
+__all__ = [
+    "SOURCES",
+    "InputFile",
+    "Source",
+    "iter_events",
+    "list_inputs",
+    "source_from",
+    "source_named",
+    "source_of",
+]
 
-_HOMES: Final = {"SOURCES": "known", "Source": "base", "iter_events": "events", "source_named": "known"}
+_HOMES: Final = {
+    "SOURCES": "known",
+    "Source": "base",
+    "iter_events": "events",
+    "source_from": "known",
+    "source_named": "known",
+    "source_of": "known",
+}
 
 
 def __getattr__(name: str) -> Any:

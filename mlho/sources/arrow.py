@@ -46,6 +46,11 @@ def is_given(array: Any) -> NDArray[np.bool_]:
     return given
 
 
+def truths(array: Any) -> NDArray[np.bool_]:
+    """Convert a boolean Arrow array, with null as false."""
+    return as_numpy(array) & is_given(array)
+
+
 def bool_array(mask: NDArray[np.bool_]) -> Any:
     """Convert a mask to an Arrow boolean array without nulls."""
     bits = np.packbits(mask, bitorder="little")

@@ -1,14 +1,16 @@
-"""A source maps our column names to those of a table layout."""
+"""A source maps our column names to those of a table layout, and says how its fields are written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from mlho.tables import Table, require_columns
+from mlho.spec.layout import Format
+from mlho.tables import Kind, Table, check_type, is_number, require_columns
 
 
 @dataclass(frozen=True)
 class Source:
-    """Column names of one layout.
+    """Column names and formats of one layout.
 
     Attributes
     ----------
@@ -18,11 +20,17 @@ class Source:
         A column without an entry has our name.
     missing_texts : tuple of str
         Unquoted CSV fields that mean "missing"; quoted ones are text.
+    format : Format
+        ``data.format`` of the specification.
+    stated : mapping of table name to our column names
+        Columns that ``data.columns`` names: a file without one is refused.
     """
 
     name: str
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     missing_texts: tuple[str, ...] = ("",)
+    format: Format = field(default_factory=Format)
+    stated: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def column(self, table: Table, name: str) -> str:
         """Return this layout's name for one of our columns."""
@@ -40,15 +48,40 @@ class Source:
         DataError
             The message names the file, the columns, and the other source if the file matches its layout.
         """
-        required = [self.column(table, column.name) for column in table.columns if column.required]
+        stated = self.stated.get(table.name, ())
+        required = [
+            self.column(table, column.name)
+            for column in table.columns
+            if column.required or column.name in stated
+        ]
         require_columns(where, have, [*required, *extra], remedy=self.remedy(have))
 
     def remedy(self, have: Sequence[str]) -> str:
         """Return the remedy for a missing column, given the columns of the file."""
-        if len(have) == 1 and any(mark in have[0] for mark in ";\t|"):
-            return "Separate the fields by commas."
+        mark = next((mark for mark in ";\t|," if len(have) == 1 and mark in have[0]), None)
+        if mark is not None:
+            return f"Set data.format.delimiter to {mark!r}."
         other = {"native": "dbmart", "dbmart": "native"}.get(self.name)
         marks = {"dbmart": "patient_num", "native": "patient_id"}
         if other and marks[other] in have and marks[self.name] not in have:
             return f"It has {marks[other]!r}: set data.source to {other}, or rename the columns."
-        return f"Rename or add it; data.source is {self.name}."
+        return f"Rename or add it, or name your column in data.columns; data.source is {self.name}."
+
+    def check_type(self, where: str, name: str, type_: Any, kind: Kind) -> None:
+        """Refuse a column whose Arrow type does not match its kind; numbers are times if the format says how.
+
+        Raises
+        ------
+        DataError
+            See :func:`mlho.tables.check_type`.
+        """
+        if kind is Kind.TIME and is_number(type_) and self.format.reads_numbers:
+            return
+        check_type(where, name, type_, kind)
+
+    @property
+    def times_in_words(self) -> str:
+        """What a time is, for messages."""
+        words = [f"text of the form {' or '.join(self.format.date_formats)}"] * bool(self.format.date_formats)
+        words += [f"a whole number of {self.format.time_unit} since 1970"] * bool(self.format.time_unit)
+        return f"a timestamp, a date, {' or '.join(words)}" if words else Kind.TIME.value

@@ -11,9 +11,11 @@ from mlho.errors import DataError
 from mlho.sources.arrow import as_numpy, blank_texts, bool_array, is_given, null_where
 from mlho.sources.base import Source
 from mlho.sources.files import InputFile
+from mlho.sources.forms import cast_or_null
 from mlho.sources.reading import TableFile, open_table
-from mlho.sources.times import cast_or_null, read_times
-from mlho.tables import EVENTS, MAX_NUMBER, check_type, is_text
+from mlho.sources.times import read_times
+from mlho.spec.layout import Format
+from mlho.tables import EVENTS, MAX_NUMBER, is_text
 
 BATCH_ROWS: Final = (
     1 << 17
@@ -51,14 +53,14 @@ def iter_events(
     DataError
         The file is unreadable, or a column is missing or has a wrong type. Messages contain counts only, never a value.
     """
-    table = open_table(file, missing_texts=source.missing_texts)
+    table = open_table(file, source)
     names = _checked_names(source, table, file, values)
     wanted = dict.fromkeys(names.values())
     text = [name for name in wanted if is_text(table.type_of(name))]
     dictionaries = [name for name in text if name != names.get("numeric_value")]
     for batch in table.batches(list(wanted), dictionaries=dictionaries, batch_rows=batch_rows):
         if batch.num_rows:
-            yield _normalised(batch, names, file)
+            yield _normalised(batch, names, file, source.format)
 
 
 def _checked_names(source: Source, table: TableFile, file: InputFile, values: bool) -> dict[str, str]:
@@ -73,13 +75,13 @@ def _checked_names(source: Source, table: TableFile, file: InputFile, values: bo
             continue
         # Text in CSV is converted to numbers row by row; all other columns are typed already.
         if not (column.name == "numeric_value" and not file.is_parquet):
-            check_type(file.key, name, table.type_of(name), column.kind)
+            source.check_type(file.key, name, table.type_of(name), column.kind)
         names[column.name] = name
     return names
 
 
-def _normalised(batch: Any, names: dict[str, str], file: InputFile) -> pa.RecordBatch:
-    times = read_times(batch.column(names["time"]))
+def _normalised(batch: Any, names: dict[str, str], file: InputFile, form: Format) -> pa.RecordBatch:
+    times = read_times(batch.column(names["time"]), form)
     columns = {
         "patient": patient_column(
             batch.column(names["patient_id"]), where=file.key, name=names["patient_id"]

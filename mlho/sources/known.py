@@ -1,13 +1,20 @@
-"""Registry of sources by their name in ``data.source``."""
+"""Registry of sources by their name in ``data.source``, and the source of a specification's tables."""
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from mlho.errors import SpecError
 from mlho.sources.base import Source
 from mlho.sources.dbmart import DBMART
 from mlho.sources.native import NATIVE
+from mlho.spec.layout import Format
+from mlho.spec.scoring import ScoringData
+from mlho.spec.training import Data
 
 SOURCES: Final = (NATIVE, DBMART)
+# The cohort table of a scoring run has the columns of labels without an outcome.
+_TABLE_OF: Final = {"cohort": "labels"}
 
 
 def source_named(name: str) -> Source:
@@ -22,3 +29,31 @@ def source_named(name: str) -> Source:
         if source.name == name:
             return source
     raise SpecError(f"data.source: no source of this name. Known: {', '.join(s.name for s in SOURCES)}.")
+
+
+def source_of(data: Data | ScoringData) -> Source:
+    """Return the source of a specification's tables."""
+    return source_from(data.model_dump(mode="json", by_alias=True))
+
+
+def source_from(data: Mapping[str, Any]) -> Source:
+    """Return the source of tables, from plain values.
+
+    Parameters
+    ----------
+    data : mapping
+        Plain values of ``source``, and of ``columns`` and ``format`` where they are given, by the names in the file.
+
+    Examples
+    --------
+    >>> source_from({"source": "dbmart", "columns": {"events": {"code": "ICD"}}}).names["events"]["code"]
+    'ICD'
+    """
+    source = source_named(data["source"])
+    columns = data.get("columns") or {}
+    own = {_TABLE_OF.get(table, table): names for table, names in columns.items()}
+    names = {
+        table: {**source.names.get(table, {}), **own.get(table, {})} for table in {**source.names, **own}
+    }
+    form = Format.model_validate(data.get("format") or {})
+    return replace(source, names=names, format=form, stated={table: tuple(own[table]) for table in own})

@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Any, override
 import pyarrow as pa
 
 from mlho.errors import DataError
+from mlho.sources.base import Source
 from mlho.sources.files import InputFile
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def text_stream(file: InputFile) -> Any:
-    """Return an Arrow stream of the decompressed bytes of a text file."""
-    source = str(file.path) if isinstance(file.path, Path) else file.path.open()
-    return pa.input_stream(source, compression=file.format.compression)
+def delimiter_of(file: InputFile, source: Source) -> str:
+    """Return the field separator of a text file: that of the format, or the one of the file's suffix."""
+    delimiter = source.format.delimiter or file.format.delimiter
+    assert delimiter is not None, "the file is text"
+    return delimiter
+
+
+def text_stream(file: InputFile, source: Source) -> Any:
+    """Return an Arrow stream of the decompressed text of a file, as UTF-8."""
+    place = str(file.path) if isinstance(file.path, Path) else file.path.open()
+    stream = pa.input_stream(place, compression=file.format.compression)
+    encoding = source.format.encoding
+    return stream if encoding == "utf-8" else pa.transcoding_input_stream(stream, encoding, "utf-8")
 
 
 class LineCounter(RawIOBase):
@@ -54,7 +64,7 @@ class LineCounter(RawIOBase):
         return (self._line_feeds or self._carriage_returns) + (self._last not in (b"\n", b"\r", b""))
 
 
-def refuse_swallowed_rows(file: InputFile) -> None:
+def refuse_swallowed_rows(file: InputFile, source: Source) -> None:
     """Refuse a file in which a quoted field contains whole rows; texts with line breaks are valid.
 
     A field with m line breaks has swallowed m rows if it contains at least m times as many separators as a row. The file is
@@ -65,10 +75,9 @@ def refuse_swallowed_rows(file: InputFile) -> None:
     DataError
         The message names the line in which the field begins.
     """
-    delimiter = file.format.delimiter
-    assert delimiter is not None
+    delimiter = delimiter_of(file, source)
     with (
-        text_stream(file) as binary,
+        text_stream(file, source) as binary,
         TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="") as text,
     ):
         rows = csv.reader(text, delimiter=delimiter)

@@ -16,8 +16,10 @@ import pyarrow as pa
 
 from mlho.errors import DataError, MlhoError, StoreUnavailable
 from mlho.sources.arrow import one_array
+from mlho.sources.base import Source
 from mlho.sources.files import InputFile
-from mlho.sources.lines import LineCounter, refuse_swallowed_rows, text_stream
+from mlho.sources.lines import LineCounter, delimiter_of, refuse_swallowed_rows, text_stream
+from mlho.sources.native import NATIVE
 
 # Compressed bytes held per column while a row group streams; larger reads were not faster.
 _PARQUET_BUFFER_BYTES: Final = 1 << 18
@@ -44,15 +46,15 @@ class TableFile(Protocol):
         """Yield rows in batches of at most ``batch_rows``; text columns among ``dictionaries`` are dictionary-encoded."""
 
 
-def open_table(file: InputFile, *, missing_texts: tuple[str, ...] = ("",)) -> TableFile:
+def open_table(file: InputFile, source: Source = NATIVE) -> TableFile:
     """Open a file of a table and read only its header.
 
     Parameters
     ----------
     file : InputFile
         Parquet or CSV, according to its suffix.
-    missing_texts : tuple of str
-        For CSV: unquoted fields that mean "missing".
+    source : Source
+        For CSV: separator, encoding, and unquoted fields that mean "missing".
 
     Raises
     ------
@@ -61,7 +63,7 @@ def open_table(file: InputFile, *, missing_texts: tuple[str, ...] = ("",)) -> Ta
     """
     if file.is_parquet:
         return _open_parquet(file)
-    return _open_csv(file, missing_texts)
+    return _open_csv(file, source)
 
 
 def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
@@ -107,7 +109,7 @@ class _ParquetTable:
 class _CsvTable:
     file: InputFile
     names: tuple[str, ...]
-    missing_texts: tuple[str, ...]
+    source: Source
     has_rows: bool
 
     @property
@@ -134,26 +136,31 @@ class _CsvTable:
         options = (
             arrow_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
             arrow_csv.ParseOptions(
-                delimiter=self.file.format.delimiter, newlines_in_values=True, invalid_row_handler=refuse
+                delimiter=delimiter_of(self.file, self.source),
+                newlines_in_values=True,
+                invalid_row_handler=refuse,
             ),
             arrow_csv.ConvertOptions(
                 column_types=types,
                 include_columns=list(columns),
-                null_values=list(self.missing_texts),
+                null_values=list(self.source.missing_texts),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
             ),
         )
         n_rows = 0
-        with _read_errors(self.file, "CSV", bad_rows), text_stream(self.file) as stream:
+        with (
+            _read_errors(self.file, "CSV", self.source, bad_rows),
+            text_stream(self.file, self.source) as stream,
+        ):
             lines = LineCounter(stream)
             for batch in arrow_csv.open_csv(pa.PythonFile(lines, mode="r"), *options):
                 n_rows += batch.num_rows
                 for start in range(0, batch.num_rows, batch_rows):
                     yield batch.slice(start, batch_rows)
         if lines.n_lines > n_rows + 1:
-            with _read_errors(self.file, "CSV"):
-                refuse_swallowed_rows(self.file)
+            with _read_errors(self.file, "CSV", self.source):
+                refuse_swallowed_rows(self.file, self.source)
 
 
 def _open_parquet(file: InputFile) -> TableFile:
@@ -175,7 +182,7 @@ def parquet_rows(file: InputFile) -> int:
 
 def text_sample(file: InputFile, n_bytes: int) -> tuple[bytes, bool]:
     """Return the beginning of a text file, decompressed, and whether it is the whole file."""
-    with _read_errors(file, "CSV"), text_stream(file) as stream:
+    with _read_errors(file, "CSV"), text_stream(file, NATIVE) as stream:
         return stream.read(n_bytes), not stream.read(1)
 
 
@@ -195,12 +202,11 @@ def _arrow_file(file: InputFile) -> Any:
     return file.path if isinstance(file.path, Path) else pa.PythonFile(file.path.open(), mode="r")
 
 
-def _open_csv(file: InputFile, missing_texts: tuple[str, ...]) -> TableFile:
-    delimiter = file.format.delimiter
-    assert delimiter is not None
+def _open_csv(file: InputFile, source: Source) -> TableFile:
+    delimiter = delimiter_of(file, source)
     with (
-        _read_errors(file, "CSV"),
-        text_stream(file) as binary,
+        _read_errors(file, "CSV", source),
+        text_stream(file, source) as binary,
         TextIOWrapper(binary, encoding="utf-8-sig", newline="") as stream,
     ):
         header = next(csv.reader([stream.readline(_HEADER_BYTES)], delimiter=delimiter), [])
@@ -214,12 +220,15 @@ def _open_csv(file: InputFile, missing_texts: tuple[str, ...]) -> TableFile:
             remedy="Write it again, or leave it out.",
         )
     _refuse_repeated(file, header, remedy="Rename one. If the first line is data, add a header.")
-    return _CsvTable(file, tuple(header), missing_texts, has_rows)
+    return _CsvTable(file, tuple(header), source, has_rows)
 
 
 @contextmanager
 def _read_errors(
-    file: InputFile, layout: str, bad_rows: Sequence[tuple[int | None, int, int]] = ()
+    file: InputFile,
+    layout: str,
+    source: Source = NATIVE,
+    bad_rows: Sequence[tuple[int | None, int, int]] = (),
 ) -> Iterator[None]:
     """Convert reader exceptions to errors that contain no value of the file."""
     try:
@@ -236,11 +245,13 @@ def _read_errors(
         ):  # a fault of the machine, not of the file; Arrow sets no errno for the latter
             raise StoreUnavailable(f"{file.key}: cannot be read now ({error.strerror}). Try again.") from None
         if bad_rows:
-            raise _ragged(file, bad_rows[0]) from None
+            raise _ragged(file, source, bad_rows[0]) from None
         got = f"{file.size} bytes that are damaged or of another format"
         remedy = "Write it again, or name the file by its format."
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
-            got, remedy = "text that is not UTF-8", "Write it as UTF-8."
+            encoding = source.format.encoding
+            got = f"text that is not {encoding.upper()}"
+            remedy = "Set data.format.encoding, such as latin-1 or windows-1252, or write it as UTF-8."
         raise _unreadable(file, layout, got, remedy) from None
 
 
@@ -250,13 +261,13 @@ def _unreadable(file: InputFile, layout: str, got: str, remedy: str) -> DataErro
     )
 
 
-def _ragged(file: InputFile, row: tuple[int | None, int, int]) -> DataError:
+def _ragged(file: InputFile, source: Source, row: tuple[int | None, int, int]) -> DataError:
     number, expected, actual = row
     place = f"row {number}" if number is not None else "a row"
     return DataError(
         file.key,
         f"{place} has another number of fields than the header",
-        expected=f"{expected} fields separated by commas",
+        expected=f"{expected} fields separated by {delimiter_of(file, source)!r}",
         got=f"{actual}",
-        remedy="Quote texts that hold commas or line breaks.",
+        remedy="Quote texts that hold this character or line breaks, or set data.format.delimiter.",
     )

@@ -5,9 +5,19 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
+from mlho.spec.layout import Format, ScoringColumns
 from mlho.spec.reading import parse_document, parse_mapping
 from mlho.spec.training import RUN_ID_LENGTH, Index, Metadata, RunSpec, digest_of
-from mlho.spec.types import PLAUSIBLE_YEARS, Address, ColumnName, Day, SpecPart, TablePattern, Yes
+from mlho.spec.types import (
+    OMITTED,
+    PLAUSIBLE_YEARS,
+    Address,
+    ColumnName,
+    Day,
+    SpecPart,
+    TablePattern,
+    Yes,
+)
 
 #: How a bundle of a run in the same store is named: ``run:<run id>``.
 RUN_BUNDLE: Final = "run:"
@@ -47,6 +57,11 @@ class ScoringData(SpecPart):
     uri: Address = "."
     """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
     tables: ScoringTables
+    columns: Annotated[ScoringColumns | None, OMITTED] = None
+    """Names of columns in your files, by table, where they differ from those of ``source``. The bundle does not carry those
+    of its training tables."""
+    format: Annotated[Format | None, OMITTED] = None
+    """Separator and encoding of CSV files, and the form of dates and times; not necessarily those of training."""
     partitioned_by: Literal["patient"]
     """``patient``, said aloud: all events of a patient are in one partition, because each partition is scored by itself.
     It is verified exactly before anything is published."""

@@ -21,10 +21,12 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from mlho.grids import GRIDS, settings_from
+from mlho.spec.layout import Columns, Format
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
 from mlho.spec.types import (
+    OMITTED,
     PLAUSIBLE_YEARS,
     Address,
     ColumnName,
@@ -62,6 +64,11 @@ class Data(SpecPart):
     uri: Address = "."
     """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
     tables: Tables
+    columns: Annotated[Columns | None, OMITTED] = None
+    """Names of columns in your files, by table, where they differ from those of ``source``:
+    ``events: {patient_id: MRN, time: EVENT_DT}``."""
+    format: Annotated[Format | None, OMITTED] = None
+    """Separator and encoding of CSV files, and the form of dates and times."""
     partitioned_by: Literal["nothing", "patient"] = "nothing"
     """``patient`` promises that a patient's events are in one partition; it is verified, and errors if it does not hold."""
     duplicates: Literal["keep", "drop"] = "keep"

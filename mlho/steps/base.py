@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreUnavailable
+from mlho.spec.layout import Columns
 from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
 from mlho.spec.types import PLAUSIBLE_YEARS
 from mlho.steps.proposals import find_proposal, propose
@@ -217,14 +218,19 @@ class Step(ABC):
         tables = data.tables.model_copy(
             update=unread if "concepts" in self.tables else {**unread, "concepts": None}
         )
-        update: dict[str, Any] = {"tables": tables, "uri": "."}
+        update: dict[str, Any] = {"tables": tables, "uri": ".", "columns": self._narrow_columns(data.columns)}
         if not self.tables:
-            update["source"] = "native"
+            update |= {"source": "native", "format": None}
         if not self.reads_promise:
             update["partitioned_by"] = "nothing"
         if not {"events", "labels"} & set(self.tables):
             update["plausible_years"] = PLAUSIBLE_YEARS
         return data.model_copy(update=update)
+
+    def _narrow_columns(self, columns: Columns | None) -> Columns | None:
+        """Keep the names of the columns of the tables that this step reads; ``None`` if there are none."""
+        kept = {name: own for name, own in columns or () if name in self.tables and own is not None}
+        return Columns(**kept) if kept else None
 
     @abstractmethod
     def run(self, work: Work) -> dict[str, Any]:

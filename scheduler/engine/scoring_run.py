@@ -247,7 +247,8 @@ def plan_scoring(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> P
 def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterator[PlannedTask]:
     tables, events = spec.data.tables, manifest.tables["events"]
     index = spec.index.model_dump(mode="json")
-    asked = {"index": index, "source": spec.data.source, "top_reasons": spec.explain.top_reasons}
+    layout = spec.data.model_dump(mode="json", by_alias=True, include={"source", "columns", "format"})
+    asked = {"index": index, **layout, "top_reasons": spec.explain.top_reasons}
     bundle = {"bundle": (BUNDLE_TASK,)}
     yield PlannedTask(BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": bundle_digest})
     yield PlannedTask("bundle-tests", "test_bundle", "bundle", needs=bundle)
@@ -256,7 +257,7 @@ def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterato
     if tables.cohort is not None or tables.demographics is not None:
         sources = (*manifest.tables.get("cohort", ()), *manifest.tables.get("demographics", ()))
         named = {"cohort": tables.cohort, "demographics": tables.demographics}
-        params = {"index": index, "source": spec.data.source, **named}
+        params = {"index": index, **layout, **named}
         yield PlannedTask("scored", "define_scored", "cohort", params=params, sources=sources, needs=tested)
         known = {"scored": ("scored",)}
     parts = tuple(f"score/{number:05d}" for number in range(len(events)))

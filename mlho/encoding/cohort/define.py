@@ -16,7 +16,7 @@ from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError
-from mlho.sources import source_named
+from mlho.sources import source_of
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
@@ -103,7 +103,7 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
     SpecError
         ``age`` is to be computed from the birth date, but there is no index date.
     """
-    source = source_named(spec.data.source)
+    source = source_of(spec.data)
     labels = read_labels(spec.cohort, source, root, spec.data.tables.labels)
     persons = read_persons(spec, source, root)
     selection = _Selection(labels, np.ones(len(labels.patient), np.bool_))

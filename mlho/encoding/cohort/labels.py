@@ -103,7 +103,9 @@ def read_patients(array: Any, *, where: str, name: str) -> Any:
     return patient_column(array, where=where, name=name).cast(pa.string())
 
 
-def read_index(array: Any, *, where: str, name: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def read_index(
+    array: Any, source: Source, *, where: str, name: str
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the last microsecond that each index date includes, and which rows have an index date.
 
     Raises
@@ -111,15 +113,15 @@ def read_index(array: Any, *, where: str, name: str) -> tuple[NDArray[np.int64],
     DataError
         Some dates are unreadable.
     """
-    times = read_times(array)
+    times = read_times(array, source.format)
     if times.is_bad is not None:
-        raise _unreadable_times(where, name, int(as_numpy(times.is_bad).sum()))
+        raise _unreadable_times(source, where, name, int(as_numpy(times.is_bad).sum()))
     given = is_given(times.microseconds)
     whole_day = np.where(as_numpy(times.is_date), DAY_US - 1, 0)
     return np.where(given, as_numpy(times.microseconds) + whole_day, 0), given
 
 
-def read_births(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
+def read_births(array: Any, source: Source, *, where: str, name: str) -> NDArray[np.int64]:
     """Birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing.
 
     Raises
@@ -127,19 +129,19 @@ def read_births(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
     DataError
         Some dates are unreadable.
     """
-    times = read_times(array)
+    times = read_times(array, source.format)
     if times.is_bad is not None:
-        raise _unreadable_times(where, name, int(as_numpy(times.is_bad).sum()))
+        raise _unreadable_times(source, where, name, int(as_numpy(times.is_bad).sum()))
     return np.where(is_given(times.microseconds), as_numpy(times.microseconds), np.iinfo(np.int64).min)
 
 
-def _unreadable_times(where: str, name: str, n_bad: int) -> DataError:
+def _unreadable_times(source: Source, where: str, name: str, n_bad: int) -> DataError:
     return DataError(
         where,
         f"column {name!r} holds dates that cannot be read",
-        expected=Kind.TIME.value,
+        expected=source.times_in_words,
         got=f"{n_bad} such rows",
-        remedy="Write them so; leave the field empty where there is no date.",
+        remedy="Write them so, or state their form in data.format.dateFormats; leave the field empty where there is no date.",
     )
 
 
@@ -147,7 +149,7 @@ _Part = tuple[Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]]
 
 
 def _read_file(cohort: Cohort, source: Source, file: InputFile) -> _Part:
-    table = open_table(file, missing_texts=source.missing_texts)
+    table = open_table(file, source)
     patient = source.column(LABELS, "patient_id")
     _check_columns(cohort, source, table, file, patient)
     index = cohort.index.column
@@ -155,7 +157,7 @@ def _read_file(cohort: Cohort, source: Source, file: InputFile) -> _Part:
     columns = read_columns(table, wanted)
     n_rows = len(columns[patient])
     if index:
-        index_us, has_index = read_index(columns[index], where=file.key, name=index)
+        index_us, has_index = read_index(columns[index], source, where=file.key, name=index)
     else:
         index_us, has_index = np.full(n_rows, _common_index(cohort), np.int64), np.ones(n_rows, np.bool_)
     texts = read_patients(columns[patient], where=file.key, name=patient)
@@ -178,7 +180,7 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Input
             "cohort.index: none says aloud that everything counts; the result is then an association, no prediction."
         )
         require_columns(file.key, have, [name], remedy=remedy)
-        check_type(file.key, name, table.type_of(name), Kind.TIME)
+        source.check_type(file.key, name, table.type_of(name), Kind.TIME)
 
 
 def _common_index(cohort: Cohort) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -16,10 +17,10 @@ from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
 from mlho.sources.events import refuse_huge
 from mlho.sources.files import DataRoot, InputFile
+from mlho.sources.forms import cast_or_null
 from mlho.sources.reading import TableFile, open_table, read_columns
-from mlho.sources.times import cast_or_null
 from mlho.spec.training import TrainingSpec
-from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, Kind, check_type, is_text, require_columns
+from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, Kind, is_text, require_columns
 
 NO_DATE: Final = np.iinfo(np.int64).min  # numpy's NaT as an integer
 AGE: Final = "age"
@@ -73,9 +74,15 @@ class _Layout:
     patient: str
     index: str | None
     birth: str | None
-    wanted: tuple[str, ...]
+    wanted: tuple[tuple[str, str], ...]  # our name and that of the file
     categorical: frozenset[str]
     age_from_birth: bool
+
+
+def birth_column(source: Source, have: Sequence[str]) -> str | None:
+    """Return the name of the column of birth dates among those of a file; ``None`` if there is none."""
+    names = (source.column(DEMOGRAPHICS, name) for name in BIRTH_COLUMNS)
+    return next((name for name in names if name in have), None)
 
 
 def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons | None:
@@ -91,17 +98,15 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
     pattern = spec.data.tables.demographics
     if pattern is None:
         return None
-    tables = [
-        (file, open_table(file, missing_texts=source.missing_texts)) for file in list_inputs(root, pattern)
-    ]
+    tables = [(file, open_table(file, source)) for file in list_inputs(root, pattern)]
     layout = _layout(spec, source, tables)
-    parts = [_read_file(file, table, layout) for file, table in tables]
+    parts = [_read_file(file, table, layout, source) for file, table in tables]
     patient_ids, patient = encode_patients([part[0] for part in parts])
     index_us = np.concatenate([part[1] for part in parts]) if layout.index else None
     births = np.concatenate([part[2] for part in parts])
     columns = tuple(
         _join_parts(pattern, name, [part[3][number] for part in parts])
-        for number, name in enumerate(layout.wanted)
+        for number, (name, _) in enumerate(layout.wanted)
     )
     known = patient != MISSING
     if not known.any():
@@ -127,10 +132,11 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile
     """Determine the columns to read from the first file, and check that every file has them."""
     patient = source.column(DEMOGRAPHICS, "patient_id")
     have = tables[0][1].column_names
-    birth = next((name for name in BIRTH_COLUMNS if name in have), None)
+    theirs = partial(source.column, DEMOGRAPHICS)
+    birth = birth_column(source, have)
     index = spec.cohort.index.column
     wanted = list(spec.features.demographics)
-    age_from_birth = AGE in wanted and AGE not in have and birth is not None
+    age_from_birth = AGE in wanted and theirs(AGE) not in have and birth is not None
     if age_from_birth:
         wanted.remove(AGE)
     if age_from_birth and not spec.cohort.has_index:
@@ -138,15 +144,16 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile
             "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
             "none. Give an index date, add a column 'age' to the demographics, or leave age out."
         )
-    if patient in wanted:
+    if patient in map(theirs, wanted):
         raise SpecError(f"features.demographics: {patient!r} tells patients apart. Leave it out.")
     categorical = frozenset(spec.features.categorical)
     if age_from_birth and AGE in categorical:
         raise SpecError(
             "features.categorical: age is counted from the birth date, and is a number. Leave it out."
         )
-    index = index if index in have else None
-    layout = _Layout(patient, index, birth, tuple(wanted), categorical, age_from_birth)
+    index = theirs(index) if index is not None and theirs(index) in have else None
+    names = tuple((name, theirs(name)) for name in wanted)
+    layout = _Layout(patient, index, birth, names, categorical, age_from_birth)
     for file, table in tables:
         _check_file(file, table, layout, source)
     return layout
@@ -154,36 +161,43 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile
 
 def _check_file(file: InputFile, table: TableFile, layout: _Layout, source: Source) -> None:
     have = table.column_names
-    require_columns(file.key, have, [layout.patient], remedy=source.remedy(have))
-    require_columns(file.key, have, layout.wanted, remedy="Add it, or correct features.demographics.")
-    kinds = {layout.patient: Kind.PATIENT, **dict.fromkeys(layout.wanted, Kind.DEMOGRAPHIC)}
+    source.require(DEMOGRAPHICS, file.key, have)
+    wanted = [name for _, name in layout.wanted]
+    require_columns(
+        file.key,
+        have,
+        wanted,
+        remedy="Add it, name your column in data.columns, or correct features.demographics.",
+    )
+    kinds = {layout.patient: Kind.PATIENT, **dict.fromkeys(wanted, Kind.DEMOGRAPHIC)}
     for name in (layout.index, layout.birth):
         if name is not None:
             require_columns(file.key, have, [name], remedy="Other files of the table have it.")
             kinds.setdefault(name, Kind.TIME)
     for name, kind in kinds.items():
-        check_type(file.key, name, table.type_of(name), kind)
+        source.check_type(file.key, name, table.type_of(name), kind)
 
 
 _Piece = tuple[_Form, Any, str]  # form, Arrow float64 or string array, file key
 _Part = tuple[Any, NDArray[np.int64], NDArray[np.int64], list[_Piece]]
 
 
-def _read_file(file: InputFile, table: TableFile, layout: _Layout) -> _Part:
-    names = dict.fromkeys([layout.patient, layout.index, layout.birth, *layout.wanted])
+def _read_file(file: InputFile, table: TableFile, layout: _Layout, source: Source) -> _Part:
+    wanted = [name for _, name in layout.wanted]
+    names = dict.fromkeys([layout.patient, layout.index, layout.birth, *wanted])
     columns = read_columns(table, [name for name in names if name is not None])
     patients = read_patients(columns[layout.patient], where=file.key, name=layout.patient)
     index_us = births = np.full(len(patients), NO_DATE, np.int64)
     if layout.index:
-        read, given = read_index(columns[layout.index], where=file.key, name=layout.index)
+        read, given = read_index(columns[layout.index], source, where=file.key, name=layout.index)
         index_us = np.where(given, read, NO_DATE)
     if layout.birth:
-        births = read_births(columns[layout.birth], where=file.key, name=layout.birth)
+        births = read_births(columns[layout.birth], source, where=file.key, name=layout.birth)
     pieces = [
-        _category(columns[name], file, name)
+        _category(columns[theirs], file, theirs)
         if name in layout.categorical
-        else _piece(columns[name], file, name)
-        for name in layout.wanted
+        else _piece(columns[theirs], file, theirs)
+        for name, theirs in layout.wanted
     ]
     return patients, index_us, births, pieces
 

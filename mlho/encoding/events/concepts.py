@@ -85,7 +85,7 @@ def harvest_descriptions(source: Source, files: Sequence[InputFile]) -> dict[str
     code, description = source.column(EVENTS, "code"), source.column(EVENTS, "description")
     counts: Counter[tuple[str, str]] = Counter()
     for file in files:
-        table = open_table(file, missing_texts=source.missing_texts)
+        table = open_table(file, source)
         if not {code, description} <= set(table.column_names):
             continue
         for name in (code, description):
@@ -119,7 +119,7 @@ def _pairs(codes: Any, descriptions: Any) -> dict[tuple[str, str], int]:
 
 def _read_file(source: Source, file: InputFile) -> tuple[list[str | None], dict[str, list[Any]]]:
     """Read the codes and the columns present in the file, by our names; null for missing values."""
-    table = open_table(file, missing_texts=source.missing_texts)
+    table = open_table(file, source)
     have = table.column_names
     source.require(CONCEPTS, file.key, have)
     names = {ours: theirs for ours, theirs in source.columns(CONCEPTS).items() if theirs in have}

@@ -16,10 +16,10 @@ class DescribeCodes(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``concepts.json``."""
         from mlho.encoding.events.concepts import Concepts, harvest_descriptions, read_concepts
-        from mlho.sources import source_named
+        from mlho.sources import source_of
         from mlho.sources.files import InputFile
 
-        source = source_named(work.spec.data.source)
+        source = source_of(work.spec.data)
         files = [InputFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
         given = work.spec.data.tables.concepts is not None
         concepts = (

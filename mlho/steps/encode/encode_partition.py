@@ -23,13 +23,13 @@ class EncodePartition(Step):
         """Write ``segments.arr`` and ``partition.arr``."""
         from mlho.encoding.cohort.windows import needs_values
         from mlho.encoding.events.partition import encode_partition
-        from mlho.sources import source_named
+        from mlho.sources import source_of
         from mlho.sources.events import iter_events
         from mlho.sources.files import InputFile
 
         (source,) = work.task.sources
         file = InputFile(source.key, checked_source(work, source), source.size)
-        batches = iter_events(source_named(work.spec.data.source), file, values=needs_values(work.spec))
+        batches = iter_events(source_of(work.spec.data), file, values=needs_values(work.spec))
         encoded = encode_partition(
             work.spec, open_cohort(work), batches, work.out / "segments.arr", where=source.key
         )

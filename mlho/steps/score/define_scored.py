@@ -16,10 +16,10 @@ class DefineScored(Step):
         """Write ``roster.arr`` and ``persons.arr``, each if its table is given."""
         from mlho.scoring.persons import read_known_persons
         from mlho.scoring.roster import read_roster
-        from mlho.sources import source_named
+        from mlho.sources import source_from
 
         root = checked_root(work)
-        source, index = source_named(work.params["source"]), index_of(work)
+        source, index = source_from(work.params), index_of(work)
         facts: dict[str, Any] = {}
         cohort, demographics = work.params["cohort"], work.params["demographics"]
         if cohort is not None:

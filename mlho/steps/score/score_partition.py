@@ -17,13 +17,13 @@ class ScorePartition(Step):
         """Write ``part.parquet``, ``patients.arr`` and ``unknown.json``."""
         from mlho.model.scoring import scoring_spec
         from mlho.scoring.roster import everybody, patients_in
-        from mlho.sources import source_named
+        from mlho.sources import source_from
         from mlho.sources.events import iter_events
         from mlho.sources.files import InputFile
 
         (pinned,) = work.task.sources
         file = InputFile(pinned.key, checked_source(work, pinned), pinned.size)
-        source, bundle, roster = source_named(work.params["source"]), open_bundle(work), open_roster(work)
+        source, bundle, roster = source_from(work.params), open_bundle(work), open_roster(work)
         values = _needs_values(scoring_spec(bundle.document), source, file)
         named, numbers = patients_in(source, file), None
         if roster is None:
@@ -43,6 +43,6 @@ def _needs_values(spec: Any, source: Any, file: Any) -> bool:
 
     if not needs_values(spec):
         return False
-    have = open_table(file, missing_texts=source.missing_texts).column_names
+    have = open_table(file, source).column_names
     source.require(EVENTS, file.key, have, extra=[source.column(EVENTS, "numeric_value")])
     return True

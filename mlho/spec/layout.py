@@ -1,0 +1,206 @@
+"""How tables are written where they differ from ours: column names, separators, encodings and forms of time."""
+
+import datetime as dt
+import itertools
+import re
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from mlho.spec.types import OMITTED, ColumnName, SpecPart
+
+#: Among ``dateFormats``: the form that is read without any.
+ISO: Final = "iso"
+# Expression of each directive.
+DIRECTIVES: Final = {
+    "Y": r"\d{4}",
+    "m": r"\d{1,2}",
+    "d": r"\d{1,2}",
+    "b": r"[A-Za-z]{3}",
+    "B": r"[A-Za-z]{3,9}",
+    "H": r"\d{1,2}",
+    "I": r"\d{1,2}",
+    "M": r"\d{1,2}",
+    "S": r"\d{1,2}",
+    "f": r"\d{1,9}",
+    "p": r"[AaPp][Mm]",
+    "z": r"(?:Z|[+-]\d{2}:?\d{2})",
+}
+_MONTHS: Final = frozenset("mbB")
+_PROBE: Final = dt.datetime(2020, 2, 1, 3, 4, 5, tzinfo=dt.UTC)
+_SUCH_AS: Final = "Such as %d.%m.%Y, %m/%d/%Y %H:%M or %Y%m%d"
+
+
+def directives_of(date_format: str) -> list[str]:
+    """Return the letters of a format's directives, in order.
+
+    Examples
+    --------
+    >>> directives_of("%d.%m.%Y %H:%M")
+    ['d', 'm', 'Y', 'H', 'M']
+    """
+    return [letter for letter in re.findall(r"%(.?)", date_format) if letter != "%"]
+
+
+def has_time_of_day(date_format: str) -> bool:
+    """Tell whether a format has an hour; a text without one is a whole day."""
+    return bool({"H", "I"} & set(directives_of(date_format)))
+
+
+def is_digits(date_format: str) -> bool:
+    """Tell whether texts of a format are digits only, such as ``%Y%m%d``."""
+    letters = directives_of(date_format)
+    is_bare = len(date_format) == 2 * len(letters)
+    return is_bare and all(DIRECTIVES[letter].startswith(r"\d") for letter in letters)
+
+
+def _as_a_date_format(text: str) -> str:
+    if text == ISO:
+        return text
+    letters = directives_of(text)
+    if "y" in letters:
+        raise ValueError("%y is a year of two digits, whose century is not known. Write years with four: %Y")
+    unknown = next((own for own in letters if own not in DIRECTIVES), None)
+    if unknown is not None:
+        raise ValueError(
+            f"%{unknown} is not read. Known: {', '.join(f'%{own}' for own in DIRECTIVES)}. {_SUCH_AS}"
+        )
+    is_whole = letters.count("Y") == letters.count("d") == sum(own in _MONTHS for own in letters) == 1
+    if not is_whole or len(set(letters)) != len(letters):
+        raise ValueError(
+            f"a format has a year (%Y), a month (%m, %b or %B) and a day (%d), each once. {_SUCH_AS}"
+        )
+    if ("I" in letters) != ("p" in letters):
+        raise ValueError("%I, the hour of 12, needs %p (AM or PM), and %p needs %I. The hour of 24 is %H")
+    if {"M", "S", "f", "z"} & set(letters) and not has_time_of_day(text):
+        raise ValueError("a format with minutes, seconds or an offset needs the hour: %H, or %I and %p")
+    return text
+
+
+def _are_clear(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse two formats that read one text as different days."""
+    if len(set(formats)) != len(formats):
+        raise ValueError("a format stands twice")
+    written = {own: "%Y-%m-%d" if own == ISO else own for own in formats}
+    for one, other in itertools.permutations(formats, 2):
+        text = _PROBE.strftime(written[one])
+        try:
+            read = dt.datetime.strptime(text, written[other])
+        except ValueError:
+            continue
+        if read.date() != _PROBE.date():
+            raise ValueError(f"{one!r} and {other!r} read the same text as different days. Keep one of them")
+    return formats
+
+
+DateFormat = Annotated[str, StringConstraints(min_length=3, max_length=64), AfterValidator(_as_a_date_format)]
+TimeUnit = Literal["s", "ms", "us", "days"]
+Encoding = Literal[
+    "utf-8", "utf-16", "latin-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252",
+    "shift-jis", "euc-jp", "euc-kr", "big5", "gb18030",
+]  # fmt: skip
+
+
+class Format(SpecPart):
+    """How the fields of the tables are written. It holds for all tables."""
+
+    delimiter: (
+        Annotated[str, StringConstraints(min_length=1, max_length=1, pattern='^[^"\\r\\n]$')] | None
+    ) = None
+    """Separator of the fields of CSV files, one character, such as ``;``. Without it: a comma in ``.csv``, a tab in
+    ``.tsv``."""
+    encoding: Encoding = "utf-8"
+    """Encoding of CSV files."""
+    date_formats: Annotated[tuple[DateFormat, ...], Field(max_length=8), AfterValidator(_are_clear)] = ()
+    """How dates and times are written in text, as in strptime: ``%Y %m %d %b %B %H %I %M %S %f %p %z`` and literal
+    characters. Several are tried in order for each text; ``iso`` among them is ISO 8601. Without it only ISO 8601 is read.
+    A format without an hour is a whole day; months by name are English. An integer column is read by its digits."""
+    time_unit: TimeUnit | None = None
+    """Unit of times that are integers, counted from 1970-01-01 00:00 UTC: ``s``, ``ms``, ``us``, or ``days``, which are
+    whole days."""
+
+    @model_validator(mode="after")
+    def _digits_have_one_meaning(self) -> Self:
+        digits = next((own for own in self.date_formats if is_digits(own)), None)
+        if digits is not None and self.time_unit is not None:
+            raise ValueError(f"dateFormats has {digits}, and timeUnit reads the same digits. Remove one")
+        return self
+
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether a number can be a time: it has a unit, or digits are a form of dates."""
+        return self.time_unit is not None or any(map(is_digits, self.date_formats))
+
+
+MaybeName = Annotated[ColumnName | None, OMITTED]
+
+
+class _Names(SpecPart):
+    """Names of columns as in our tables, with underscores."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+
+class EventColumns(_Names):
+    """Names of the columns of the events in your files."""
+
+    patient_id: MaybeName = None
+    """Whose event."""
+    time: MaybeName = None
+    """When."""
+    code: MaybeName = None
+    """What."""
+    numeric_value: MaybeName = None
+    """The result."""
+    description: MaybeName = None
+    """The code in words."""
+
+
+class PatientColumn(_Names):
+    """Name of the patient's column in your files. Index date and outcome are named in ``cohort``."""
+
+    patient_id: MaybeName = None
+    """Whose row."""
+
+
+class ConceptColumns(_Names):
+    """Names of the columns of the concepts in your files."""
+
+    code: MaybeName = None
+    """The code, as in the events."""
+    description: MaybeName = None
+    """The code in words."""
+    low: MaybeName = None
+    """Lowest normal value."""
+    high: MaybeName = None
+    """Highest normal value."""
+
+
+DemographicColumns = Annotated[dict[ColumnName, ColumnName], Field(max_length=64)]
+
+
+class Columns(SpecPart):
+    """Our column names and those of your files, by table: ``events: {patient_id: MRN, time: EVENT_DT}``.
+
+    A column that is not named has the name of ``data.source``.
+    """
+
+    events: Annotated[EventColumns | None, OMITTED] = None
+    """``patient_id``, ``time``, ``code``, ``numeric_value``, ``description``."""
+    labels: Annotated[PatientColumn | None, OMITTED] = None
+    """``patient_id``. The index date and the outcome are named in ``cohort.index.column`` and ``cohort.outcome``."""
+    demographics: Annotated[DemographicColumns | None, OMITTED] = None
+    """``patient_id``, ``birth_date``, ``age``, and any name in ``features.demographics``."""
+    concepts: Annotated[ConceptColumns | None, OMITTED] = None
+    """``code``, ``description``, ``low``, ``high``."""
+
+
+class ScoringColumns(SpecPart):
+    """Our column names and those of your files, by table; see ``data.columns`` of a training run."""
+
+    events: Annotated[EventColumns | None, OMITTED] = None
+    """``patient_id``, ``time``, ``code``, ``numeric_value``."""
+    cohort: Annotated[PatientColumn | None, OMITTED] = None
+    """``patient_id``. The index date is named in ``index.column``."""
+    demographics: Annotated[DemographicColumns | None, OMITTED] = None
+    """``patient_id``, ``birth_date``, ``age``, and any name that the bundle uses."""

@@ -1,0 +1,131 @@
+"""Tables with other column names, separators, encodings and forms of time are read as ours are."""
+
+import datetime as dt
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlho.errors import DataError
+from mlho.sources import InputFile, iter_events, source_from
+from mlho.sources.reading import open_table, read_columns
+from mlho.sources.times import read_times
+from mlho.spec.layout import Format
+
+NAMES = {"events": {"patient_id": "MRN", "time": "WHEN", "code": "ICD", "numeric_value": "RESULT"}}
+NIGHT = dt.datetime(2020, 1, 31, 14, 5)
+DAY = dt.datetime(2020, 1, 31)
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "time", "is_date"),
+    [
+        ("31.01.2020", "%d.%m.%Y", DAY, True),
+        ("1/31/2020", "%m/%d/%Y", DAY, True),
+        ("20200131", "%Y%m%d", DAY, True),
+        ("31JAN2020:14:05:00", "%d%b%Y:%H:%M:%S", NIGHT, False),
+        ("January 31 2020 2:05 pm", "%B %d %Y %I:%M %p", NIGHT, False),
+        ("31.01.2020 15:05 +0100", "%d.%m.%Y %H:%M %z", NIGHT, False),
+        ("2020-01-31 14:05:00.250", "%Y-%m-%d %H:%M:%S.%f", NIGHT + dt.timedelta(milliseconds=250), False),
+        ("2020-01-31", "%m/%d/%Y", None, False),
+        ("30.02.2020", "%d.%m.%Y", None, False),
+        ("2020131", "%Y%m%d", None, False),
+        ("13:05 PM 31.01.2020", "%I:%M %p %d.%m.%Y", None, False),
+    ],
+)
+def test_a_text_is_read_by_its_stated_form_only(text, form, time, is_date):
+    """A stated form decides, days that do not exist and other forms are unreadable, and hours make it an instant."""
+    times = read_times(pa.array([text, None]), Format(date_formats=(form,)))
+
+    assert times.microseconds.cast(pa.timestamp("us")).to_pylist() == [time, None]
+    assert times.is_date.to_pylist() == [is_date, False]
+    assert (times.is_bad is not None) is (time is None)
+
+
+def test_the_first_form_that_fits_is_taken():
+    """``iso`` among the forms is what is read without any."""
+    times = read_times(pa.array(["01/31/2020", "2020-01-31"]), Format(date_formats=("%m/%d/%Y", "iso")))
+
+    assert times.microseconds.cast(pa.timestamp("us")).to_pylist() == [DAY, DAY]
+
+
+@pytest.mark.parametrize(
+    ("unit", "number", "is_date"),
+    [("days", 18292, True), ("s", 1580428800, False), ("ms", 1580428800000, False)],
+)
+def test_numbers_are_read_with_their_unit(unit, number, is_date):
+    """As integers, as floats and as text; what is out of range is unreadable, and nothing overflows."""
+    form = Format(time_unit=unit)
+    for column in (
+        pa.array([number, None]),
+        pa.array([float(number), None]),
+        pa.array([str(number), ""]),
+        pa.array([f"{number}.0", None]),
+    ):
+        times = read_times(column, form)
+
+        assert times.microseconds.cast(pa.timestamp("us")).to_pylist() == [DAY, None]
+        assert times.is_date.to_pylist()[0] is is_date
+    assert read_times(pa.array([2**62]), form).is_bad.to_pylist() == [True]
+
+
+def test_csv_of_another_layout_is_read_as_ours(tmp_path):
+    """Names, separator, encoding and dates of a file are stated in the specification."""
+    path = tmp_path / "events.csv"
+    path.write_bytes("MRN;WHEN;ICD;RESULT\n007;31.01.2020;Fußpilz;5\n".encode("latin-1"))
+    form = {"delimiter": ";", "encoding": "latin-1", "dateFormats": ["%d.%m.%Y"]}
+    source = source_from({"source": "native", "columns": NAMES, "format": form})
+
+    (batch,) = iter_events(source, InputFile("events.csv", path, path.stat().st_size))
+
+    assert batch.column("patient").to_pylist() == ["007"]
+    assert batch.column("code").to_pylist() == ["Fußpilz"]
+    assert batch.column("time").cast(pa.timestamp("us")).to_pylist() == [DAY]
+    assert batch.column("value").to_pylist() == [5.0]
+
+
+def test_parquet_with_integer_times_is_read(tmp_path):
+    """An integer without a stated unit stays refused, with what to state."""
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"MRN": [7], "WHEN": [1580428800], "ICD": ["A"], "RESULT": [1.0]}), path)
+    file = InputFile("events.parquet", path, path.stat().st_size)
+
+    (batch,) = iter_events(
+        source_from({"source": "native", "columns": NAMES, "format": {"timeUnit": "s"}}), file
+    )
+    assert batch.column("time").cast(pa.timestamp("us")).to_pylist() == [DAY]
+    with pytest.raises(DataError, match=r"data\.format\.timeUnit"):
+        list(iter_events(source_from({"source": "native", "columns": NAMES}), file))
+
+
+def test_a_stated_column_must_be_there(tmp_path):
+    """A wrong name of an optional column is an error, not a column of missing values."""
+    path = tmp_path / "events.csv"
+    path.write_text("patient_id,time,code\n1,2020-01-31,A\n")
+    source = source_from({"source": "native", "columns": {"events": {"numeric_value": "RESULT"}}})
+
+    with pytest.raises(DataError, match="column 'RESULT' is missing"):
+        list(iter_events(source, InputFile("events.csv", path, path.stat().st_size)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "windows-1252", "shift-jis", "gb18030"])
+def test_encodings_are_read(tmp_path, encoding):
+    """Text arrives as UTF-8, whatever the file is."""
+    text = "né" if encoding == "windows-1252" else "漢字"
+    path = tmp_path / "codes.csv"
+    path.write_bytes(f"code,other\n{text},1\n".encode(encoding))
+    source = source_from({"source": "native", "format": {"encoding": encoding}})
+
+    table = open_table(InputFile("codes.csv", path, path.stat().st_size), source)
+
+    assert list(table.column_names) == ["code", "other"]
+    assert read_columns(table, ["code"])["code"].to_pylist() == [text]
+
+
+def test_another_encoding_than_stated_is_an_error(tmp_path):
+    """The message says which field to set."""
+    path = tmp_path / "codes.csv"
+    path.write_bytes("code,other\nFußpilz,1\n".encode("latin-1"))
+
+    with pytest.raises(DataError, match=r"data\.format\.encoding"):
+        read_columns(open_table(InputFile("codes.csv", path, path.stat().st_size)), ["code"])
