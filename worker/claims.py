@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from mlho.protocol.eviction import eviction_words
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import KEEP_SECONDS, Names
-from mlho.protocol.outages import lost_words, outage_of
+from mlho.protocol.redis_client import (
+    QueueAccessDenied,
+    QueueUnavailable,
+    answering,
+    check_server,
+    connect,
+    is_rejected,
+)
 from mlho.protocol.scripts import (
     CLAIM,
     COMPLETE,
@@ -31,15 +34,9 @@ from mlho.protocol.scripts import (
 )
 
 _PAUSE_SECONDS: Final = 0.25
-_ROOM_SECONDS: Final = 10
 _MENDED: Final = "mended"
-_REFUSED: Final = "refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
 
 log = structlog.get_logger()
-
-
-class Unavailable(Exception):  # noqa: N818 - reads as the state
-    """Redis does not answer, or rejects writes. The state may be temporary. The message gives the cause and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +74,14 @@ class Claims:
 
     Raises
     ------
-    Unavailable
+    QueueUnavailable
         From every method, while Redis does not answer; :meth:`until_answered` waits.
     """
 
     def __init__(self, url: str, names: Names, *, lease_ms: int = LEASE_MS) -> None:
         self.names = names
         self._lease_ms = lease_ms
-        # No retries in the client: each caller decides how long to continue.
-        self._redis = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            encoding_errors="replace",
-            socket_timeout=5,
-            socket_connect_timeout=3,
-            socket_keepalive=True,
-            health_check_interval=10,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = connect(url)
         self._scripts: dict[Script, Any] = {
             script: self._redis.register_script(script.lua)
             for script in (CLAIM, HEARTBEAT, COMPLETE, RELEASE)
@@ -109,15 +96,10 @@ class Claims:
         QueueError
             Redis rejects the password, or evicts keys.
         """
-        with _answering(at_start=True):
-            self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
-            try:
-                memory = cast(dict[str, object], self._redis.info("memory"))
-            except redis.ResponseError:  # this user lacks the permission; the scheduler's user may have it
-                return True
-        words = eviction_words(memory)
-        if words is not None:
-            raise QueueError(f"broker: {words}")
+        try:
+            check_server(self._redis, self.names)  # the scheduler reports a policy that is unknown
+        except QueueAccessDenied as error:
+            raise QueueError(str(error)) from error
         return True
 
     def claim(self, message: TaskMessage, owner: str) -> Claim:
@@ -158,7 +140,7 @@ class Claims:
 
     def mend(self) -> None:
         """Delete keys of the wrong type. The scheduler rebuilds their content from the store."""
-        with _answering():
+        with answering():
             n_mended = int(cast(int, self._mend(keys=self.names.lasting, args=mend_arguments())))
             if n_mended:
                 self._redis.hincrby(self.names.counters, _MENDED, n_mended)
@@ -179,7 +161,7 @@ class Claims:
         while True:
             try:
                 return ask()
-            except Unavailable:
+            except QueueUnavailable:
                 if give_up():
                     return None
                 time.sleep(_PAUSE_SECONDS)
@@ -192,27 +174,11 @@ class Claims:
     def _mending(self) -> Iterator[None]:
         """Delete the keys of the wrong type if the call met one. The caller has to repeat the call."""
         try:
-            with _answering():
+            with answering():
                 yield
-        except Unavailable as error:
+        except QueueUnavailable as error:
+            if is_rejected(error):
+                log.warning("queue_refuses", error_kind=type(error.__cause__).__name__)
             if WRONG_TYPE in str(error.__cause__):
                 self.mend()
             raise
-
-
-@contextmanager
-def _answering(*, at_start: bool = False) -> Iterator[None]:
-    """Translate errors of Redis into :class:`Unavailable`, or a wrong password at the start into ``QueueError``."""
-    try:
-        yield
-    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        if not at_start:
-            raise Unavailable(_REFUSED) from error
-        raise QueueError(f"broker: {_REFUSED}") from error
-    except redis.ResponseError as error:
-        outage = outage_of(error)
-        if outage is None:
-            log.warning("queue_refuses", error_kind=type(error).__name__)
-        raise Unavailable(outage or "refuses a command. Check its version.") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:  # also while Redis loads its file
-        raise Unavailable(lost_words(error)) from error

@@ -14,10 +14,11 @@ import structlog
 
 from mlho.errors import MlhoError
 from mlho.protocol.documents import Execution, is_over
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import HEARTBEAT_SECONDS, Beat
 from mlho.store.base import Store
 from worker.child_processes import Children, Ending
-from worker.claims import Claims, Lease, Unavailable
+from worker.claims import Claims, Lease
 
 _STORE_EVERY_BEATS: Final = 2  # only every second heartbeat reads the durable flag: a request to the store
 
@@ -95,7 +96,7 @@ class Heart(threading.Thread):
         self._n_beats += 1
         try:
             pulse = self._claims.heartbeat(self._worker, self._slots, leases)
-        except Unavailable:
+        except QueueUnavailable:
             self._look_at_store(must=False)  # work continues; lost leases are detected when Redis is back
             return
         self.last_answer = time.monotonic()

@@ -16,12 +16,13 @@ from mlho.processes import LEAVE_SIGNAL, memory_limit
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.tracing import open_traces
 from mlho.settings import Settings
 from mlho.store.base import Store
 from worker import app as celery_app
 from worker.child_processes import Children, Ending
-from worker.claims import Claims, Unavailable
+from worker.claims import Claims
 from worker.heartbeat import Heart
 from worker.memory_guard import Guard, Limits
 from worker.metrics import WorkerMetrics
@@ -115,24 +116,24 @@ class Service:
         def check() -> bool:
             try:
                 return self._claims.check()
-            except Unavailable as outage:
+            except QueueUnavailable as outage:
                 if str(outage) not in causes:
                     causes.append(str(outage))
                     # The number is the maximum time to wait.
-                    log.warning("queue_unavailable", error=f"broker: {outage}", seconds=_REDIS_SECONDS)
+                    log.warning("queue_unavailable", error=str(outage), seconds=_REDIS_SECONDS)
                 raise
 
         def give_up() -> bool:
             return time.monotonic() - began > _REDIS_SECONDS
 
         if self._claims.until_answered(check, give_up=give_up) is None:
-            raise QueueError(f"broker: {causes[-1]}")
+            raise QueueError(causes[-1])
 
     def _end(self) -> None:
         for thread in (self._heart, self._guard, self._watchdog, self._starts):
             thread.stop()
         self._children.close()
-        with suppress(Unavailable):  # the entry then expires
+        with suppress(QueueUnavailable):  # the entry then expires
             self._claims.leave(self._worker, self._slots)
         self._claims.close()
         self._traces.close()

@@ -14,12 +14,13 @@ from mlho.protocol.documents import place_of
 from mlho.protocol.events import Event, EventKind, ToldFailure
 from mlho.protocol.failures import RULES, Failure, FailureClass
 from mlho.protocol.messages import MessageRefused, Refusal, TaskMessage, read_message
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import MAX_ATTEMPTS, Verdict
 from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
 from worker.child import longer_words
 from worker.child_processes import Answer, ChildDied, Children, Ending, death_words
-from worker.claims import Claim, Claims, Lease, Unavailable
+from worker.claims import Claim, Claims, Lease
 from worker.envelope import genuine_envelope
 from worker.heartbeat import Heart
 from worker.metrics import WorkerMetrics
@@ -113,14 +114,14 @@ class Desk:
 
     def mend(self) -> None:
         """Delete keys of this execution that have the wrong type."""
-        with suppress(Unavailable):
+        with suppress(QueueUnavailable):
             self._claims.mend()
 
     def refuse(self, refusal: Refusal) -> None:
         """Count a rejected message."""
         self._metrics.refused.labels(refusal.value).inc()
         log.warning("message_refused", outcome=refusal.value)
-        with suppress(Unavailable):
+        with suppress(QueueUnavailable):
             self._claims.count(refusal.counter)
 
     def _drop(self, message: TaskMessage, claim: Claim) -> None:
@@ -136,11 +137,11 @@ class Desk:
             self.refuse(refusal)
             return
         self._metrics.dropped.labels(claim.verdict.value).inc()
-        with suppress(Unavailable):
+        with suppress(QueueUnavailable):
             self._claims.count(f"dropped:{claim.verdict.value}")
 
     def _tell(self, message: TaskMessage, kind: EventKind) -> None:
-        with suppress(Unavailable):
+        with suppress(QueueUnavailable):
             self._claims.tell(self._event(message.task, message.nonce, kind))
 
     def _event(self, task: str, nonce: str, kind: EventKind, **fields: Any) -> str:

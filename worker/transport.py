@@ -18,7 +18,7 @@ from kombu.transport import redis as redis_transport
 from kombu.transport.virtual import QoS
 
 from mlho.protocol.names import QUEUE
-from mlho.protocol.outages import outage_of
+from mlho.protocol.redis_client import outage_of
 from worker.task_handler import Desk
 
 _PAUSE_SECONDS: Final = 1.0

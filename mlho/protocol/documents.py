@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mlho.errors import ArtifactNotFound, MlhoError, SpecError
 from mlho.spec.training import canonical_json
 from mlho.steps.base import Task
+from mlho.steps.commit_log import CommitLog
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 
@@ -95,7 +96,7 @@ def read_execution(store: Store, run: str) -> Execution | None:
 
 def committer_of(store: Store) -> Committer:
     """Return the side that writes commit records in a store, from the mode in which it is opened."""
-    return Committer.WORKERS if store.has_one_winner else Committer.SCHEDULER
+    return Committer.SCHEDULER if CommitLog(store).is_adopted else Committer.WORKERS
 
 
 def check_committer(store: Store, execution: Execution) -> None:

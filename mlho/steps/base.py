@@ -24,8 +24,8 @@ from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError
 from mlho.spec.layout import Columns
 from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
 from mlho.spec.types import PLAUSIBLE_YEARS
-from mlho.steps.proposals import find_proposal, propose
-from mlho.steps.records import Commit, Outcome, StoredFile, different_bytes, read_commit, write_commit
+from mlho.steps.commit_log import CommitLog
+from mlho.steps.records import Commit, Outcome, StoredFile, read_commit
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import blob_key
 
@@ -247,12 +247,7 @@ def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None 
     StoreUnavailable
         The disk of the scratch folder is full.
     """
-    done = read_commit(store, task.key)
-    if done is not None:
-        return Outcome(done, is_new=False)
-    if not store.has_one_winner:
-        return _propose(task, store, data, scratch)
-    return _commit(store, _make(task, store, data, scratch))
+    return CommitLog(store).once(task.key, lambda: _make(task, store, data, scratch))
 
 
 def _make(task: Task, store: Store, data: Path | str, scratch: Path | None) -> Commit:
@@ -263,10 +258,6 @@ def _make(task: Task, store: Store, data: Path | str, scratch: Path | None) -> C
         files = dict(_store_files(folder, store))
     seconds = round(time.monotonic() - started, 3)
     return Commit(task=task.key, kind=task.kind, files=files, facts=facts, seconds=seconds)
-
-
-def _propose(task: Task, store: Store, data: Path | str, scratch: Path | None) -> Outcome:
-    return find_proposal(store, task.key) or propose(store, _make(task, store, data, scratch))
 
 
 @contextmanager
@@ -318,12 +309,3 @@ def _store_files(folder: Path, store: Store) -> Iterator[tuple[str, StoredFile]]
             file = StoredFile(sha256=file_digest(path), size=path.stat().st_size)
             store.put_file_if_absent(blob_key(file.sha256), path)
             yield path.relative_to(folder).as_posix(), file
-
-
-def _commit(store: Store, commit: Commit) -> Outcome:
-    first = write_commit(store, commit)
-    if first is None:
-        return Outcome(commit, is_new=True)
-    if first.digest != commit.digest:
-        raise different_bytes(commit)
-    return Outcome(first, is_new=False)

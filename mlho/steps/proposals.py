@@ -7,12 +7,28 @@ wrote it, and attempts that gave different bytes never pass unnoticed, without a
 (docs/decisions/0008-compat-mode.md has the proof).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from mlho.errors import ArtifactNotFound
 from mlho.steps.records import Commit, Outcome, different_bytes, parse_record, read_commit, write_commit
 from mlho.store.base import Store
 from mlho.store.keys import PROPOSALS, proposal_key, proposals_prefix
+
+
+class Leader:
+    """The right of a scheduler to write for a run. This base class always has it, because no other scheduler takes part."""
+
+    def check(self) -> None:
+        """Return if this scheduler leads the run; raise otherwise."""
+
+    def wait(self, *, seconds: float = math.inf) -> None:
+        """Check as :meth:`check` does, but wait while the answer cannot be had."""
+        self.check()
+
+
+SOLE_LEADER: Final = Leader()
 
 
 def find_proposal(store: Store, task_key: str) -> Outcome | None:
@@ -40,15 +56,15 @@ def propose(store: Store, commit: Commit) -> Outcome:
     return Outcome(done, is_new=False)
 
 
-def adopt(store: Store, task_key: str, *, lead: Callable[[], None] = lambda: None) -> Commit | None:
+def adopt(store: Store, task_key: str, *, leader: Leader = SOLE_LEADER) -> Commit | None:
     """Commit a proposal for a task and remove all its proposals. Return the record, or ``None`` without a proposal.
 
     Parameters
     ----------
     store : Store
     task_key : str
-    lead : callable
-        Called right before the record is written; raises if another scheduler leads the run now.
+    leader : Leader
+        Checked right before the record is written.
 
     Raises
     ------
@@ -60,11 +76,11 @@ def adopt(store: Store, task_key: str, *, lead: Callable[[], None] = lambda: Non
     if not proposals:
         return done
     if len({own.digest for own in [*proposals, *([done] if done else [])]}) > 1:
-        lead()
+        leader.check()
         _remove(store, proposals)
         raise different_bytes(proposals[0])
     if done is None:
-        lead()
+        leader.check()
         done = write_commit(store, proposals[0]) or proposals[0]
     _remove(store, proposals)
     return done

@@ -13,6 +13,7 @@ from mlho.settings import store_patience
 from mlho.spec.scoring import parse_scoring_spec
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Task
+from mlho.steps.commit_log import CommitLog
 from mlho.steps.records import Outcome
 from mlho.store import open_store
 from mlho.store.base import Store
@@ -85,7 +86,7 @@ def usable_store(options: argparse.Namespace) -> Store:
     """Return the store after probing its capabilities. Print a note if it is used in compat mode."""
     store = open_store(options.store)
     probe_store(store)
-    if not store.has_one_winner and options.log == "text":
+    if CommitLog(store).is_adopted and options.log == "text":
         _notify(COMPAT_WORDS)
     return store
 

@@ -13,11 +13,11 @@ from mlho.errors import (
     StoreUnavailable,
 )
 from mlho.protocol.failures import FailureClass, Quarantined, QueueError
+from mlho.protocol.redis_client import QueueUnavailable
 from scheduler.api.status import MAX_FAILURES, TASKS_QUARANTINED, Failure, cut
 from scheduler.api.tenancy import ForeignAddress
 from scheduler.engine.outages import StoreGivenUp
 from scheduler.queue.errors import RemoteFailure
-from scheduler.queue.leases import QueueUnavailable
 
 STORE_REASONS: Final = frozenset({"StoreAccessDenied", "StoreUnavailable"})  # pass by themselves
 _DEFECT: Final = "InternalError"

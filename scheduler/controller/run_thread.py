@@ -19,6 +19,7 @@ from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.settings import Settings
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
@@ -35,9 +36,10 @@ from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
-from scheduler.queue.executions import AnotherScheduler, LeadershipLost, RunCancelled, cancel_execution
+from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
-from scheduler.queue.leases import Leases, QueueUnavailable
+from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
+from scheduler.queue.leases import Leases
 from scheduler.queue.pending import OTHER_KEY, TAMPERED
 from scheduler.queue.run import QueueConfig, Stopped, cancel_run, carry_out_on_queue
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import override
 
 from mlho.errors import CommitLost
+from mlho.steps.commit_log import CommitLog
+from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Commit, read_commit
 from mlho.store.base import Store
 from scheduler.engine.plan import Committed
@@ -17,7 +19,8 @@ from scheduler.engine.plan import Committed
 class Commits(MutableMapping[str, Commit]):
     """Commits by task name. Each record is read from the store on access."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, leader: Leader = SOLE_LEADER) -> None:
+        self.log = CommitLog(store, leader)
         self._store = store
         self._known: dict[str, Committed] = {}
 

@@ -25,10 +25,10 @@ from mlho.protocol.failures import Quarantined
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec, canonical_json, run_id
 from mlho.steps.base import Task, verified_blob
-from mlho.steps.proposals import adopt, adopt_late, discard
+from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Commit, Outcome, read_commit
 from mlho.store.base import Store
-from mlho.store.keys import blob_key, commit_key, run_key
+from mlho.store.keys import blob_key, run_key
 from scheduler.engine.commits import Commits
 from scheduler.engine.outages import StoreHealth, watching
 from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, PlannedTask, plan_cohort, plan_run
@@ -139,7 +139,7 @@ def carry_out(
     observer: Observer,
     *,
     n_slots: int | Callable[[], int],
-    lead: Callable[[], None] = lambda: None,
+    leader: Leader = SOLE_LEADER,
     health: StoreHealth | None = None,
 ) -> Finished:
     """Carry out a run.
@@ -151,8 +151,8 @@ def carry_out(
     observer : Observer
     n_slots : int or callable
         Maximum number of tasks in flight. A callable is evaluated each time, because workers come and go.
-    lead : callable
-        Called before anything is published. Raises if another scheduler has taken over the run.
+    leader : Leader
+        Asked before anything is committed or published. Raises if another scheduler has taken over the run.
     health : StoreHealth, optional
         Reports outages of the store and limits how long the run waits for it.
 
@@ -167,7 +167,7 @@ def carry_out(
         structlog.contextvars.bound_contextvars(run_id=run.run_id),
         watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
     ):
-        return _carry_out(run, executor, FanOut([observer]), slots, lead, health)
+        return _carry_out(run, executor, FanOut([observer]), slots, leader, health)
 
 
 def _carry_out(
@@ -175,7 +175,7 @@ def _carry_out(
     executor: Executor,
     observer: FanOut,
     slots: Callable[[], int],
-    lead: Callable[[], None],
+    leader: Leader,
     health: StoreHealth,
 ) -> Finished:
     def served[T](do: Callable[[], T]) -> T:
@@ -183,16 +183,15 @@ def _carry_out(
 
     started = time.monotonic()
     served(run.describe)
-    state = State(served(run.first_plan), Commits(run.store), health)
+    state = State(served(run.first_plan), Commits(run.store, leader), health)
     log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
     _run_until_complete(run, state, executor, observer, slots)
     state.plan = _mending(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
     _run_until_complete(run, state, executor, observer, slots)
-    if not run.store.has_one_winner:
-        served(lambda: adopt_late(run.store, [commit.task for commit in state.commits.known.values()]))
+    served(lambda: state.commits.log.compare_late([own.task for own in state.commits.known.values()]))
 
     def publish() -> Commit:
-        lead()
+        leader.wait()
         return run.publish(state.commits)
 
     report = _mending(publish, run, state, executor, observer, slots)
@@ -290,7 +289,7 @@ def _take_in(run: PreparedRun, state: State, ready: ReadyTasks, future: "Future[
         state.health.served(planned.name)
         state.again_at = 0.0
     try:
-        outcome = _settled(run.store, future.result())
+        outcome = _settled(state, future.result())
     except BrokenProcessPool as error:
         raise worker_lost() from error
     except Quarantined as error:
@@ -324,11 +323,11 @@ def _where(planned: PlannedTask) -> dict[str, str | int]:
     return {"task": planned.name, "step": planned.kind, **place_in(planned.params)}
 
 
-def _settled(store: Store, outcome: Outcome) -> Outcome:
+def _settled(state: State, outcome: Outcome) -> Outcome:
     """Return a committed outcome. In compat mode a pool's worker only proposes a commit, which is adopted here."""
     if not outcome.is_proposed:
         return outcome
-    commit = adopt(store, outcome.commit.task)
+    commit = state.commits.log.find(outcome.commit.task)
     if commit is None:
         raise MlhoError(
             f"{outcome.commit.kind}: its proposal is gone from the store. Run the same command again."
@@ -370,9 +369,7 @@ def _forget_damaged(run: PreparedRun, state: State, error: ArtifactDamaged) -> N
         return
     state.forgotten.add(error.sha256)
     for name in damaged:
-        if not run.store.has_one_winner:
-            discard(run.store, state.commits.known[name].task)  # a late proposal may name the damaged blob
-        run.store.delete(commit_key(state.commits.known[name].task))
+        state.commits.log.remove(state.commits.known[name].task)
         del state.commits[name]
     run.store.delete(blob_key(error.sha256))
     if not damaged:

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, override
 
 from celery import Celery
@@ -13,9 +13,9 @@ from kombu.utils.json import dumps
 
 from mlho.protocol.messages import ID_SEPARATOR, TASK_NAME, TaskMessage, signed
 from mlho.protocol.names import KEEP_SECONDS, QUEUE, Names
-from mlho.protocol.outages import lost_words
+from mlho.protocol.redis_client import QueueUnavailable, answering, lost_words
 from mlho.protocol.transport import celery_settings
-from scheduler.queue.leases import QueueUnavailable, Refusal, unavailable
+from mlho.steps.proposals import Leader
 
 _LOST: Final = redis_transport.get_redis_error_classes().connection_errors
 
@@ -71,14 +71,14 @@ class Sender:
         self._lock = threading.Lock()
         self._producer: Any = None
 
-    def send(self, messages: Sequence[TaskMessage], *, lead: Callable[[], None]) -> None:
+    def send(self, messages: Sequence[TaskMessage], *, leader: Leader) -> None:
         """Put messages on the queue in the given order.
 
         Parameters
         ----------
         messages : sequence of TaskMessage
-        lead : callable
-            Called after the messages are built and before any is sent. If it raises, the exception propagates and nothing is
+        leader : Leader
+            Checked after the messages are built and before any is sent. If it raises, the exception propagates and nothing is
             sent.
 
         Raises
@@ -88,9 +88,8 @@ class Sender:
         """
         with self._lock:
             try:
-                self._send(messages, lead)
-            except Refusal as error:
-                raise unavailable(error) from error
+                with answering():
+                    self._send(messages, leader)
             except (OperationalError, *_LOST) as error:
                 raise QueueUnavailable(f"broker: {lost_words(error)}") from error
 
@@ -99,7 +98,7 @@ class Sender:
         with self._lock:
             self._close()
 
-    def _send(self, messages: Sequence[TaskMessage], lead: Callable[[], None]) -> None:
+    def _send(self, messages: Sequence[TaskMessage], leader: Leader) -> None:
         if self._producer is None:
             connection = self._app.connection_for_write()
             connection.connect()
@@ -107,7 +106,7 @@ class Sender:
         try:
             for message in messages:
                 self._write(message)
-            lead()  # as late as possible: this process may have been suspended and resumed after another scheduler took over
+            leader.check()  # as late as possible: this process may have been suspended and resumed after another scheduler took over
             self._producer.channel.flush(QUEUE)
         except BaseException:
             self._close()  # discards the buffered messages of its channel

@@ -8,7 +8,7 @@ record exists, the task is sent again, or its future fails.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, Self
@@ -20,10 +20,12 @@ from mlho.protocol.documents import Execution, cancel_key, noted_attempts, place
 from mlho.protocol.events import Event, EventKind
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
 from mlho.protocol.messages import Refusal, TaskMessage, new_message
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import LEASE_MS, MAX_ATTEMPTS, MESSAGE_MS
 from mlho.steps.base import Task
-from mlho.steps.proposals import adopt
-from mlho.steps.records import Commit, Outcome, read_commit
+from mlho.steps.commit_log import CommitLog
+from mlho.steps.proposals import Leader
+from mlho.steps.records import Commit, Outcome
 from mlho.store.base import Store
 from scheduler.engine.outages import StoreHealth, given_up
 from scheduler.queue.dispatch import Sender
@@ -35,8 +37,7 @@ from scheduler.queue.errors import (
     still_quarantined,
 )
 from scheduler.queue.executions import RunCancelled, quarantine_task, quarantined_for, quarantined_tasks
-from scheduler.queue.leadership import check_with_retry
-from scheduler.queue.leases import Leases, QueueState, QueueUnavailable
+from scheduler.queue.leases import Leases, QueueState
 from scheduler.queue.lost import LostMessages
 from scheduler.queue.pending import Figures, Pending
 
@@ -75,8 +76,8 @@ class QueueExecutor:
         Redis client of the execution.
     sender : Sender
         Sends messages to the queue.
-    lead : callable
-        Returns while this scheduler is the leader, and raises ``LeadershipLost`` otherwise.
+    leader : Leader
+        Checked before anything is sent or decided.
     is_new : bool
         Whether no task of the execution can have run yet.
     health : StoreHealth, optional
@@ -90,7 +91,7 @@ class QueueExecutor:
         leases: Leases,
         sender: Sender,
         *,
-        lead: Callable[[], None],
+        leader: Leader,
         is_new: bool,
         health: StoreHealth | None = None,
     ) -> None:
@@ -99,7 +100,8 @@ class QueueExecutor:
         self._execution = execution
         self._leases = leases
         self._sender = sender
-        self._lead = lead
+        self._log = CommitLog(store, leader)
+        self._leader = leader
         self.is_new = is_new
         self._epoch = 1 if is_new else 2
         self._quarantined: frozenset[str] = frozenset()
@@ -114,7 +116,7 @@ class QueueExecutor:
 
     def __enter__(self) -> Self:
         self._leases.check()
-        self._lead()
+        self._leader.check()
         self._mend()
         self._leases.declare(self._epoch)
         self._quarantined = frozenset(quarantined_tasks(self._store, self._execution.run))
@@ -147,7 +149,7 @@ class QueueExecutor:
         LeadershipLost
             Another scheduler is the leader.
         """
-        check_with_retry(self._lead)
+        self._leader.wait()
         futures: list[Future[Outcome]] = []
         fresh: list[tuple[Pending, Task]] = []
         try:
@@ -191,7 +193,7 @@ class QueueExecutor:
     def _send(self, tasks: Sequence[Pending]) -> None:
         if not tasks:
             return
-        self._sender.send([self._message(pending) for pending in tasks], lead=self._lead)
+        self._sender.send([self._message(pending) for pending in tasks], leader=self._leader)
         now = time.monotonic()
         for pending in tasks:
             pending.sent_at = now
@@ -231,13 +233,13 @@ class QueueExecutor:
                 return
 
     def _look(self) -> None:
-        self._lead()
+        self._leader.check()
         if self.figures.is_degraded:
             self._mend()
             self._leases.look()  # a full Redis answers other commands, but rejects this one
             self._recover()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
-        self._lead()  # a suspended scheduler is most often resumed here
+        self._leader.check()  # a suspended scheduler is most often resumed here
         self._take_all(events)
         if len(events) and self._has_plenty():
             self._closing.wait(_GATHER_SECONDS)  # one pass over many events costs little more than over one
@@ -293,7 +295,7 @@ class QueueExecutor:
     def _scan(self) -> None:
         self._mend()
         queue_state = self._leases.look()
-        self._lead()  # after the look: if this scheduler was suspended in between, the new leader acts on the result
+        self._leader.check()  # after the look: if this scheduler was suspended in between, the new leader acts on the result
         self._see(queue_state)
         now = time.monotonic()
         self._watch_for_cancel(queue_state, now)
@@ -370,10 +372,7 @@ class QueueExecutor:
         return True
 
     def _find_commit(self, task_key: str) -> Commit | None:
-        commit = read_commit(self._store, task_key)
-        if commit is None and not self._store.has_one_winner:
-            commit = adopt(self._store, task_key, lead=self._lead)
-        return commit
+        return self._log.find(task_key)
 
     def _settle(self, pending: Pending, commit: Commit, *, is_new: bool) -> None:
         self.figures.forged = 0
@@ -449,7 +448,7 @@ class QueueExecutor:
 
     def _quarantine(self, pending: Pending, failure: Failure, attempts: int) -> None:
         run = self._execution.run
-        self._lead()
+        self._leader.check()
         quarantine_task(self._store, run, pending.task, failure, step=pending.kind, attempts=attempts)
         self.figures.quarantined += 1
         self._fail(pending, now_quarantined(run, pending.kind, pending.task, failure, attempts))

@@ -1,33 +1,46 @@
-"""Leadership of a run in compat mode, where the store's compare-and-swap has gaps: Redis holds a lease as well.
+"""Leadership of a run: leases that a scheduler holds and renews, and checks before it sends or writes anything.
 
-The pointer of :class:`~scheduler.queue.executions.Leadership` is kept in both modes. In compat mode it only
-helps to detect a second scheduler early. The lease is one key in Redis, set if absent, with an expiry, and
-checked before each commit.
+A scheduler leads as long as it renews its pointer in the store. A rival watches the pointer by its own clock,
+because clocks of different hosts may differ, and takes over if the pointer is unchanged for ``LEASE_SECONDS``. A
+scheduler that was suspended in the meantime detects this, because it must renew first.
+
+In compat mode the store's compare-and-swap has gaps, so that the pointer only helps to detect a second scheduler
+early, and a key in Redis with an expiry is held as well.
 """
 
+import json
 import math
+import os
 import secrets
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, override
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from mlho.errors import ArtifactNotFound, MlhoError, StoreOutage, StoreUnavailable
+from mlho.protocol.documents import Committer, committer_of, leader_key
 from mlho.protocol.names import PREFIX
-from mlho.protocol.outages import lost_words
+from mlho.protocol.redis_client import QueueUnavailable, answering, connect
+from mlho.spec.training import canonical_json
+from mlho.steps.proposals import Leader
 from mlho.store.base import Store
 from scheduler.engine.outages import StoreHealth
-from scheduler.queue.executions import LEASE_SECONDS, AnotherScheduler, Leadership, LeadershipLost
-from scheduler.queue.leases import QueueUnavailable, unavailable
 
+LEASE_SECONDS: Final = 10.0
 _RENEW_SECONDS: Final = 2.0
-_POLL_SECONDS: Final = 0.25
+_TRUST_SECONDS: Final = 4.0  # maximum age of a renewal that is trusted without another request
+_SAFE_SHARE: Final = 0.8  # of a lease: maximum age of the renewal just made, because this process may have been suspended during the request
+_POLL_SECONDS: Final = 0.5
+_REDIS_POLL_SECONDS: Final = 0.25
+_LEADER: Final = "leader"
+_NOBODY: Final = canonical_json({"token": ""})
+
 # Take a missing key again: Redis was emptied, or the lease expired while this process was suspended. Delete a
 # key of another type, which no scheduler writes.
 _HOLD: Final = """
@@ -43,8 +56,169 @@ _LET_GO: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL'
 log = structlog.get_logger()
 
 
-class Fence:
-    """The right to drive a run, as a context manager: one key in Redis that expires unless it is renewed.
+class AnotherScheduler(MlhoError):  # noqa: N818 - says what is the case
+    """Another scheduler leads this run: wait for it, or stop it."""
+
+
+class LeadershipLost(MlhoError):  # noqa: N818 - says what happened
+    """Another scheduler took over while this one was suspended. The run continues there; no action is needed."""
+
+
+class _Lease(Leader):
+    """A lease that may be kept in Redis."""
+
+    @override
+    def wait(self, *, seconds: float = math.inf) -> None:
+        """Check whether the lease is held. Wait while Redis is needed for the answer and unavailable."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self.check()
+                return
+            except QueueUnavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_REDIS_POLL_SECONDS)
+
+
+class StoreLease(_Lease):
+    """The lease of a run in the store: a pointer that is renewed by compare-and-swap.
+
+    Raises
+    ------
+    AnotherScheduler
+        On entering, when another scheduler holds and renews it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run: str,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        health: StoreHealth | None = None,
+    ) -> None:
+        self._health = health or StoreHealth()
+        self._store = store
+        self._run = run
+        self._key = leader_key(run)
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._identity: dict[str, Any] = {
+            "token": secrets.token_hex(16),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _start_of(os.getpid()),
+        }
+        self._renewals = 0
+        self._current = b""
+        self._renewed_at = 0.0
+        self._is_lost = False
+        self._lock = threading.Lock()
+        self._stop_event = threading.Event()
+        self._thread = threading.Thread(target=self._renew_for_ever, name="leader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_event.set()
+        self._thread.join()
+        # An outage of the store must not hide why the run ended. The lease expires in that case.
+        with self._lock, suppress(StoreUnavailable):
+            if not self._is_lost:
+                self._store.compare_and_swap(self._key, _NOBODY, expected=self._current)
+
+    @override
+    def check(self) -> None:
+        """Return if this scheduler is still the leader.
+
+        Raises
+        ------
+        LeadershipLost
+            Another scheduler is the leader.
+        StoreUnavailable
+            The leader cannot be determined now.
+        """
+        oldest = _TRUST_SECONDS
+        while self._is_lost or self._clock() - self._renewed_at > oldest:
+            self._renew()
+            oldest = _SAFE_SHARE * self._lease_seconds
+
+    def _take(self) -> None:
+        seen, since = self._read(), self._clock()
+        while not self._is_free(seen):
+            if self._clock() - since >= self._lease_seconds:
+                break
+            time.sleep(_POLL_SECONDS)
+            found = self._read()
+            if found != seen and not self._is_free(found):
+                raise AnotherScheduler(
+                    f"run {self._run}: another scheduler drives it ({_whose(found)}). Wait for it, or stop it and run again."
+                )
+            seen = found
+        asked_at, mine = self._clock(), self._next()
+        if not self._store.compare_and_swap(self._key, mine, expected=seen):
+            raise AnotherScheduler(
+                f"run {self._run}: another scheduler has just taken it. Wait for it, or stop it and run again."
+            )
+        self._current, self._renewed_at = mine, asked_at
+
+    def _is_free(self, found: bytes | None) -> bool:
+        if found is None:
+            return True
+        holder = json.loads(found)
+        if not holder["token"]:
+            return True
+        # Do not wait for the lease of a scheduler that crashed on this host.
+        if holder["host"] != self._identity["host"] or holder["started"] is None:
+            return False
+        return bool(_start_of(holder["pid"]) != holder["started"] or holder["pid"] == os.getpid())
+
+    def _renew_for_ever(self) -> None:
+        while not self._stop_event.wait(_RENEW_SECONDS):
+            try:
+                self._renew()
+                self._health.served(_LEADER)
+            except LeadershipLost:
+                return
+            except StoreOutage as error:
+                self._health.failed(_LEADER, error)
+            except (StoreUnavailable, OSError) as error:
+                log.warning("leadership_not_renewed", error_kind=type(error).__name__)
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._is_lost:
+                raise _lost(self._run)
+            asked_at, mine = self._clock(), self._next()
+            if not self._store.compare_and_swap(self._key, mine, expected=self._current):
+                found = self._read()
+                # If the reply was lost, our own write looks like another scheduler's.
+                if found is None or json.loads(found)["token"] != self._identity["token"]:
+                    self._is_lost = True
+                    raise _lost(self._run)
+                mine = found
+            self._current, self._renewed_at = mine, asked_at
+
+    def _next(self) -> bytes:
+        self._renewals += 1
+        return canonical_json({**self._identity, "renewal": self._renewals})
+
+    def _read(self) -> bytes | None:
+        try:
+            return self._store.get(self._key)
+        except ArtifactNotFound:
+            return None
+
+
+class RedisLease(_Lease):
+    """The lease of a run in Redis: one key that expires unless it is renewed.
 
     Raises
     ------
@@ -59,39 +233,34 @@ class Fence:
         self._lease_seconds = lease_seconds
         self._key = f"{PREFIX}:{run}:leader"
         self._token = secrets.token_hex(16)
-        self._redis = redis.Redis.from_url(
-            broker,
-            decode_responses=True,
-            socket_timeout=5,
-            socket_connect_timeout=3,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = connect(broker)
         self._hold = self._redis.register_script(_HOLD)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="fence", daemon=True)
+        self._stop_event = threading.Event()
+        self._thread = threading.Thread(target=self._renew_for_ever, name="redis-lease", daemon=True)
 
     def __enter__(self) -> Self:
-        until = time.monotonic() + self._lease_seconds + 2 * _POLL_SECONDS
+        until = time.monotonic() + self._lease_seconds + 2 * _REDIS_POLL_SECONDS
         while not self._is_ours():
             if time.monotonic() > until:
                 raise AnotherScheduler(
                     f"run {self._run}: another scheduler drives it, as the queue says. Wait for it, or stop it and run again."
                 )
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_REDIS_POLL_SECONDS)
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self._stop_event.set()
         self._thread.join()
-        with suppress(redis.RedisError):  # the key then expires
+        with suppress(QueueUnavailable), answering():  # the key then expires
             self._redis.eval(_LET_GO, 1, self._key, self._token)
         self._redis.close()
 
+    @override
     def check(self) -> None:
-        """Return if this scheduler is the leader, and renew the lease.
+        """Return if this scheduler holds the lease, and renew it.
 
         Raises
         ------
@@ -101,21 +270,15 @@ class Fence:
             The leader cannot be determined now.
         """
         if not self._is_ours():
-            raise LeadershipLost(
-                f"run {self._run}: another scheduler took over. It goes on there; nothing was lost."
-            )
+            raise _lost(self._run)
 
     def _is_ours(self) -> bool:
         arguments: list[Any] = [self._token, int(self._lease_seconds * 1000)]
-        try:
+        with answering():
             return bool(self._hold(keys=[self._key], args=arguments))
-        except redis.ResponseError as error:
-            raise unavailable(error) from error
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise QueueUnavailable(f"broker: {lost_words(error)}") from error
 
     def _renew_for_ever(self) -> None:
-        while not self._stop.wait(_RENEW_SECONDS):
+        while not self._stop_event.wait(_RENEW_SECONDS):
             try:
                 if not self._is_ours():
                     return
@@ -123,38 +286,61 @@ class Fence:
                 log.info("leadership_not_renewed", error_kind=type(error).__name__)
 
 
-@contextmanager
-def leading(
-    store: Store, run: str, broker: str, *, health: StoreHealth | None = None
-) -> Iterator[Callable[[], None]]:
-    """Hold the right to drive a run. Yield the check whether it is still held.
+class Leadership(_Lease):
+    """The right to drive a run, as a context manager: all leases that the store's mode requires.
 
     Raises
     ------
     AnotherScheduler
-        Another scheduler holds it.
+        On entering, when another scheduler holds it.
     """
-    with Leadership(store, run, health=health) as leader:
-        if store.has_one_winner:
-            yield leader.check
-            return
-        with Fence(broker, run) as fence:
 
-            def check() -> None:
-                leader.check()
-                fence.check()
+    def __init__(self, store: Store, run: str, broker: str, *, health: StoreHealth | None = None) -> None:
+        self._leases: list[StoreLease | RedisLease] = [StoreLease(store, run, health=health)]
+        if committer_of(store) is Committer.SCHEDULER:
+            self._leases.append(RedisLease(broker, run))
+        self._stack = ExitStack()
 
-            yield check
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for lease in self._leases:
+                stack.enter_context(lease)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @override
+    def check(self) -> None:
+        """Return if this scheduler holds all leases.
+
+        Raises
+        ------
+        LeadershipLost
+            Another scheduler is the leader.
+        StoreUnavailable, QueueUnavailable
+            The leader cannot be determined now.
+        """
+        for lease in self._leases:
+            lease.check()
 
 
-def check_with_retry(lead: Callable[[], None], *, seconds: float = math.inf) -> None:
-    """Check whether this scheduler is the leader. Wait while Redis is needed for the answer and unavailable."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            lead()
-            return
-        except QueueUnavailable:
-            if time.monotonic() > until:
-                raise
-            time.sleep(_POLL_SECONDS)
+def _lost(run: str) -> LeadershipLost:
+    return LeadershipLost(f"run {run}: another scheduler took over. It goes on there; nothing was lost.")
+
+
+def _whose(found: bytes | None) -> str:
+    holder = json.loads(found) if found else {}
+    return f"process {holder.get('pid')} on {holder.get('host')}"
+
+
+def _start_of(pid: int) -> int | None:
+    """Return the start time of a process in ticks since boot, or ``None`` if it does not exist or cannot be read."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(text.rsplit(")", 1)[1].split()[19])

@@ -2,23 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Final, cast
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from mlho.protocol.events import Event, read_event
-from mlho.protocol.eviction import eviction_words
-from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import MessageRefused
 from mlho.protocol.messages import Refusal as MessageRefusal
 from mlho.protocol.names import KEEP_SECONDS, Names
-from mlho.protocol.outages import lost_words, outage_of
+from mlho.protocol.redis_client import answering, check_server, connect
 from mlho.protocol.scripts import LEASE_MS, MEND_LUA, REAP, TELL, mend_arguments
 from scheduler.engine.progress import StageProgress, Stages
 
@@ -42,20 +36,6 @@ _HOSTILE: Final = [
 """Counters of items that no scheduler of this run can have sent."""
 
 log = structlog.get_logger()
-
-
-class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
-    """Redis does not answer, or rejects writes. Try again; a run in progress waits."""
-
-
-Refusal = redis.ResponseError
-"""Exception of a command that Redis rejects."""
-
-
-def unavailable(error: redis.ResponseError) -> QueueUnavailable:
-    """Return the error for a Redis that rejects a command."""
-    words = outage_of(error) or "refuses a command, as a key is not what it must be."
-    return QueueUnavailable(f"broker: {words} A run that is under way goes on then.")
 
 
 @dataclass(frozen=True)
@@ -110,21 +90,7 @@ class Leases:
         self._n_refused = 0
         self._key = key
         self._lease_ms = lease_ms
-        try:
-            self._redis = redis.Redis.from_url(
-                url,
-                decode_responses=True,
-                encoding_errors="replace",  # undecodable bytes are neither a message nor an event
-                socket_timeout=5,
-                socket_connect_timeout=3,
-                socket_keepalive=True,
-                health_check_interval=10,
-                retry=Retry(NoBackoff(), 0),
-            )
-        except ValueError:
-            raise QueueError(
-                "broker: not an address. Write redis://HOST:PORT/0, rediss:// for TLS, or embedded."
-            ) from None
+        self._redis = connect(url)
         self._reap = self._redis.register_script(REAP.lua)
         self._tell = self._redis.register_script(TELL.lua)
         self._mend = self._redis.register_script(MEND_LUA)
@@ -137,17 +103,10 @@ class Leases:
         QueueError
             With the remedy.
         """
-        with _answering():
-            self._redis.set(self.names.room, 1, ex=_ROOM_SECONDS)
+        if not check_server(self._redis, self.names):
+            log.warning("queue_policy_unknown")
+        with answering():
             self._redis.delete(self.names.room)
-            try:
-                memory = cast(dict[str, object], self._redis.info("memory"))
-            except redis.ResponseError:  # this user lacks the permission
-                log.warning("queue_policy_unknown")
-                return
-        words = eviction_words(memory)
-        if words is not None:
-            raise QueueError(f"broker: {words}")
 
     def declare(self, epoch: int) -> None:
         """Declare this execution as active, unless it already is.
@@ -158,17 +117,17 @@ class Leases:
             1 if no task of it can have run yet. A higher number tells workers to read the number of attempts from the store,
             because the counts in Redis are lost.
         """
-        with _answering():
+        with answering():
             self._redis.set(self.names.epoch, epoch, nx=True, ex=KEEP_SECONDS)
 
     def forget(self, task: str) -> None:
         """Remove the mark that a task is committed, because its commit record is missing from the store."""
-        with _answering():
+        with answering():
             self._redis.srem(self.names.committed, task)
 
     def wait_for_events(self, seconds: float) -> list[Event]:
         """Return the events since the last call. If there are none, wait for the first."""
-        with _answering():
+        with answering():
             found = cast(list[str] | None, self._redis.lpop(self.names.events, _EVENTS_AT_ONCE))
             if not found:
                 first = cast(Sequence[str] | None, self._redis.blpop([self.names.events], timeout=seconds))
@@ -194,7 +153,7 @@ class Leases:
 
         Their content is rebuilt from the store.
         """
-        with _answering():
+        with answering():
             n_deleted = int(cast(int, self._mend(keys=self.names.lasting, args=mend_arguments(most))))
         if n_deleted:
             self.n_dropped += n_deleted
@@ -209,12 +168,12 @@ class Leases:
 
     def lower_flags(self) -> None:
         """Delete the flags that mark the execution as over while it is open."""
-        with _answering():
+        with answering():
             self.n_dropped += int(cast(int, self._redis.delete(self.names.cancelled, self.names.done)))
 
     def reap(self) -> list[Reaped]:
         """Expire the leases that are overdue."""
-        with _answering():
+        with answering():
             answer = cast(
                 list[Any],
                 self._reap(keys=REAP.keys_of(self.names), args=[_REAPED_AT_ONCE, 2 * self._lease_ms]),
@@ -228,7 +187,7 @@ class Leases:
         """Return a snapshot of Redis in one round trip, and extend the TTL of the execution's keys as a
         sign of life.
         """
-        with _answering():
+        with answering():
             pipe = self._redis.pipeline(transaction=False)
             pipe.set(self.names.room, 1, ex=_ROOM_SECONDS)
             pipe.time()
@@ -257,41 +216,41 @@ class Leases:
 
     def queued(self) -> list[str]:
         """Return the ids of the messages in the queue, as assigned when they were sent."""
-        with _answering():
+        with answering():
             messages = cast(list[str], self._redis.lrange(self.names.queue, 0, -1))
         return [found for found in map(_message_id, messages) if found]
 
     def counters(self) -> dict[str, int]:
         """Return the counters of the workers."""
-        with _answering():
+        with answering():
             found = cast(dict[str, str], self._redis.hgetall(self.names.counters))
         return {name[:_MAX_NAME]: _count(number) for name, number in found.items()}
 
     def tell_progress(self, stages: Stages) -> None:
         """Publish the progress of a declared execution."""
-        with _answering():
+        with answering():
             self._tell(keys=TELL.keys_of(self.names), args=[json.dumps([astuple(stage) for stage in stages])])
 
     def progress(self) -> Stages:
         """Return the last published progress, or nothing if there is none or Redis was emptied."""
-        with _answering():
+        with answering():
             found = cast(str | None, self._redis.get(self.names.progress))
         return _stages(found or "[]")
 
     def cancel(self) -> None:
         """Set the cancel flag, which workers read at each claim and heartbeat."""
-        with _answering():
+        with answering():
             self._redis.set(self.names.cancelled, 1, ex=KEEP_SECONDS)
 
     def finish(self) -> None:
         """Set the flag that no tasks are left."""
-        with _answering():
+        with answering():
             self._redis.set(self.names.done, 1, ex=KEEP_SECONDS)
 
     def remove_keys(self) -> int:
         """Delete all keys of this execution in Redis. Return their number."""
         removed = 0
-        with _answering():
+        with answering():
             for key in self._redis.scan_iter(match=f"{self.names.prefix}*", count=500):
                 removed += int(cast(int, self._redis.unlink(key)))
         return removed
@@ -324,21 +283,3 @@ def _message_id(text: str) -> str | None:
         return str(json.loads(text)["headers"]["id"])
     except (KeyError, RecursionError, TypeError, ValueError):
         return None
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except redis.exceptions.AuthenticationError as error:
-        raise QueueUnavailable(
-            "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
-        ) from error
-    except redis.exceptions.NoPermissionError as error:
-        raise QueueUnavailable(
-            "broker: this user may not do what is needed. Allow it its keys (~mlho:*) and commands."
-        ) from error
-    except redis.ResponseError as error:
-        raise unavailable(error) from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise QueueUnavailable(f"broker: {lost_words(error)}") from error

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,8 +16,10 @@ import structlog
 from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable
 from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
 from mlho.protocol.names import Names
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.tracing import open_traces
 from mlho.settings import BROKER, SIGNING_KEY, Settings, without_password
+from mlho.steps.proposals import Leader
 from mlho.store.base import Store
 from scheduler.engine.loop import Finished, PreparedRun, carry_out
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
@@ -26,7 +27,6 @@ from scheduler.engine.progress import FanOut, Observer, Stages, current_stage, i
 from scheduler.queue.dispatch import Sender
 from scheduler.queue.embedded_server import EMBEDDED, EmbeddedServer, WorkerProcesses, worker_environment
 from scheduler.queue.executions import (
-    LeadershipLost,
     RunCancelled,
     begin_execution,
     cancel_execution,
@@ -35,8 +35,8 @@ from scheduler.queue.executions import (
     release_quarantine,
 )
 from scheduler.queue.executor import QueueExecutor
-from scheduler.queue.leadership import check_with_retry, leading
-from scheduler.queue.leases import Leases, QueueUnavailable
+from scheduler.queue.leadership import Leadership, LeadershipLost
+from scheduler.queue.leases import Leases
 from scheduler.queue.pending import OTHER_KEY, TAMPERED, Figures
 from scheduler.queue.tracing import RunTrace
 
@@ -105,8 +105,8 @@ def carry_out_on_queue(
     health = health or StoreHealth(patience=settings.store_patience, notify=notify)
     with ExitStack() as stack:
         broker, key = stack.enter_context(open_queue(queue_config, settings))
-        lead = stack.enter_context(leading(run.store, name, broker, health=health))
-        execution, is_new = begin_execution(run.store, name, run.data, lead=lead)
+        leader = stack.enter_context(Leadership(run.store, name, broker, health=health))
+        execution, is_new = begin_execution(run.store, name, run.data, leader=leader)
         names = Names(execution.id)
         leases = Leases(broker, names, key=key)
         stack.callback(leases.close)
@@ -120,14 +120,14 @@ def carry_out_on_queue(
             execution,
             leases,
             sender,
-            lead=lead,
+            leader=leader,
             is_new=is_new,
             health=health,
         )
-        ending = _Ending(run.store, execution, leases, lead, cleans_up=queue_config.broker != EMBEDDED)
+        ending = _Ending(run.store, execution, leases, leader, cleans_up=queue_config.broker != EMBEDDED)
         upkeep: list[Observer] = [
             _Upkeep(workers, executor.figures, notify),
-            _ProgressPublisher(leases, lead),
+            _ProgressPublisher(leases, leader),
         ]
         traces = open_traces("mlho-scheduler", execution.id)
         stack.callback(traces.close)
@@ -139,7 +139,7 @@ def carry_out_on_queue(
                 trace.following(executor),
                 FanOut([*upkeep, *observers]),
                 n_slots=lambda: executor.window,
-                lead=partial(check_with_retry, lead),
+                leader=leader,
                 health=health,
             )
 
@@ -194,9 +194,9 @@ class _Upkeep:
 class _ProgressPublisher:
     """An observer that publishes the progress in Redis for ``mlho status``, at intervals."""
 
-    def __init__(self, leases: Leases, lead: Callable[[], None]) -> None:
+    def __init__(self, leases: Leases, leader: Leader) -> None:
         self._leases = leases
-        self._lead = lead
+        self._leader = leader
         self._published: Stages = ()
         self._next = 0.0
 
@@ -206,7 +206,7 @@ class _ProgressPublisher:
             return
         self._published, self._next = stages, time.monotonic() + _PUBLISH_SECONDS
         with suppress(QueueUnavailable, StoreUnavailable, OSError):
-            self._lead()
+            self._leader.check()
             self._leases.tell_progress(stages)
 
 
@@ -223,12 +223,12 @@ class _Ending:
     """Closes the execution with the state that matches how the run ended."""
 
     def __init__(
-        self, store: Store, execution: Execution, leases: Leases, lead: Callable[[], None], *, cleans_up: bool
+        self, store: Store, execution: Execution, leases: Leases, leader: Leader, *, cleans_up: bool
     ) -> None:
         self._store = store
         self._execution = execution
         self._leases = leases
-        self._lead = lead
+        self._leader = leader
         self._cleans_up = cleans_up
 
     def __enter__(self) -> None:
@@ -238,7 +238,7 @@ class _Ending:
         state = _state_after(error)
         if state is None:
             return
-        check_with_retry(self._lead, seconds=_REDIS_SECONDS)
+        self._leader.wait(seconds=_REDIS_SECONDS)
         end_execution(self._store, self._execution, state)
         try:
             (self._leases.cancel if state is State.CANCELLED else self._leases.finish)()

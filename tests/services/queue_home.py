@@ -17,6 +17,7 @@ import redis
 from mlho.protocol.documents import Execution, State
 from mlho.protocol.names import Names
 from mlho.settings import BROKER, SIGNING_KEY
+from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Outcome
 from mlho.store.local import LocalStore
 from scheduler.queue.dispatch import Sender
@@ -110,12 +111,12 @@ class Home:
         return next(worker for worker in self.workers if worker.pid == group)
 
     @contextmanager
-    def executor(self, *, lead: Callable[[], None] = lambda: None) -> Iterator[QueueExecutor]:
+    def executor(self, *, leader: Leader = SOLE_LEADER) -> Iterator[QueueExecutor]:
         leases = Leases(self.server.url, self.names, key=KEY)
         sender = Sender(self.server.url, self.names, key=KEY)
         try:
             with QueueExecutor(
-                self.store, self.execution, leases, sender, lead=lead, is_new=self.is_new
+                self.store, self.execution, leases, sender, leader=leader, is_new=self.is_new
             ) as executor:
                 yield executor
         finally:

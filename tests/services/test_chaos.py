@@ -7,9 +7,11 @@ import pytest
 
 from mlho.protocol.documents import State, read_execution
 from mlho.protocol.names import Names
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.store.local import LocalStore
-from scheduler.queue.executions import Leadership, begin_execution
-from scheduler.queue.leases import Leases, QueueUnavailable
+from scheduler.queue.executions import begin_execution
+from scheduler.queue.leadership import StoreLease
+from scheduler.queue.leases import Leases
 from scheduler.queue.run import _Ending
 from tests.services.chaos import FEW_SCHEDULERS, SHORT, TRAINING
 from tests.services.chaos_places import on_local, on_s3
@@ -58,7 +60,7 @@ def test_redis_gone_while_a_scheduler_starts_leaves_the_execution_open(tmp_path:
     leases = Leases("redis://127.0.0.1:1/0", Names(execution.id))
 
     with (
-        Leadership(store, run) as leader,
+        StoreLease(store, run) as leader,
         pytest.raises(QueueUnavailable),
         _Ending(store, execution, leases, leader, cleans_up=True),
     ):

@@ -12,14 +12,9 @@ from pathlib import Path
 import pytest
 
 from mlho.protocol.documents import State, read_execution
-from scheduler.queue.executions import (
-    AnotherScheduler,
-    Leadership,
-    LeadershipLost,
-    RunCancelled,
-    begin_execution,
-    cancel_execution,
-)
+from mlho.steps.proposals import Leader
+from scheduler.queue.executions import RunCancelled, begin_execution, cancel_execution
+from scheduler.queue.leadership import AnotherScheduler, LeadershipLost, StoreLease
 from scheduler.queue.run import cancel_run
 from tests.services.measured import missed
 from tests.services.queue_home import ROOT, RUN, Home, result, wait_until
@@ -143,10 +138,10 @@ def test_next_scheduler_goes_on_with_the_same_execution(home: Home) -> None:
 _DRIVE = """
 import sys, time
 from pathlib import Path
-from scheduler.queue.executions import Leadership
+from scheduler.queue.leadership import StoreLease
 from mlho.store.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
-with Leadership(store, sys.argv[2]) as leader:
+with StoreLease(store, sys.argv[2]) as leader:
     print("leads", flush=True)
     for line in sys.stdin:
         try:
@@ -180,7 +175,7 @@ def test_second_scheduler_is_refused_while_the_first_is_alive(home: Home) -> Non
         pytest.raises(
             AnotherScheduler, match=f"run {RUN}: another scheduler drives it .process {first.pid} on "
         ),
-        Leadership(home.store, RUN),
+        StoreLease(home.store, RUN),
     ):
         pass
 
@@ -193,7 +188,7 @@ def test_stopped_scheduler_finds_that_it_lost_leadership_and_writes_nothing(home
     assert old.stdout.readline() == "leads\n"
     os.kill(old.pid, signal.SIGSTOP)
     stopped_at = time.monotonic()
-    with Leadership(home.store, RUN, lease_seconds=10) as new:
+    with StoreLease(home.store, RUN, lease_seconds=10) as new:
         assert time.monotonic() - stopped_at < 20
         os.kill(old.pid, signal.SIGCONT)
         old.stdin.write("late\n")
@@ -211,26 +206,26 @@ def test_killed_scheduler_on_this_host_need_not_be_waited_for(home: Home) -> Non
     old.kill()
     old.wait()
     began = time.monotonic()
-    with Leadership(home.store, RUN) as new:
+    with StoreLease(home.store, RUN) as new:
         new.check()
     assert time.monotonic() - began < 1
 
 
-class _Lead:
+class _Lead(Leader):
     """The look whether a scheduler leads, which it does until it does not."""
 
     is_lost = False
 
-    def __call__(self) -> None:
+    def check(self) -> None:
         if self.is_lost:
             raise LeadershipLost("run: another scheduler took over.")
 
 
 def test_executor_without_leadership_sends_nothing(home: Home) -> None:
     """Whatever has to be sent again, a scheduler that does not lead any more does not send it."""
-    lead = _Lead()
-    with home.executor(lead=lead) as executor, home.redis() as client:
-        lead.is_lost = True
+    leader = _Lead()
+    with home.executor(leader=leader) as executor, home.redis() as client:
+        leader.is_lost = True
         with pytest.raises(LeadershipLost):
             executor.submit(task("test_noted", "never", home.starts))
         assert client.llen(home.names.queue) == 0
@@ -238,10 +233,10 @@ def test_executor_without_leadership_sends_nothing(home: Home) -> None:
 
 def test_scheduler_without_leadership_leaves_an_emptied_redis_empty(home: Home) -> None:
     """Found by waking a stopped scheduler: another one had ended the run and deleted its keys, and the old one declared it again."""
-    lead = _Lead()
-    with home.executor(lead=lead) as executor, home.redis() as client:
+    leader = _Lead()
+    with home.executor(leader=leader) as executor, home.redis() as client:
         future = executor.submit(task("test_noted", "never", home.starts))
-        lead.is_lost = True
+        leader.is_lost = True
         client.flushall()
         with pytest.raises(LeadershipLost):
             result(future)

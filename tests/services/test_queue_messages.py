@@ -17,7 +17,8 @@ from mlho.protocol.documents import write_task
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import SIGNATURE, TASK_NAME, new_message, signed
 from mlho.protocol.names import Names
-from scheduler.queue.leases import Leases, QueueUnavailable
+from mlho.protocol.redis_client import QueueUnavailable
+from scheduler.queue.leases import Leases
 from tests.services.hostile import hostile_copies
 from tests.services.queue_home import KEY, RUN, Home, result, wait_until
 from tests.services.queue_steps import noted_starts, task

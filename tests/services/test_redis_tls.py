@@ -13,11 +13,13 @@ import pytest
 
 from mlho.protocol.messages import new_message
 from mlho.protocol.names import Names
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.settings import REDIS_CA, Settings
+from mlho.steps.proposals import SOLE_LEADER
 from mlho.store.local import LocalStore
 from scheduler.queue.dispatch import Sender
 from scheduler.queue.embedded_server import LOOPBACK
-from scheduler.queue.leases import Leases, QueueUnavailable
+from scheduler.queue.leases import Leases
 from tests.services.queue_commands import Commands, ending, write_small_run
 from tests.services.queue_home import wait_until
 from tests.services.redis_servers import Server
@@ -99,7 +101,7 @@ def test_a_certificate_of_ones_own_is_trusted_once_it_is_named(tmp_path: Path, c
         leases.close()
         sender = Sender(trusted, Names(f"{RUN}-1"), key=b"k" * 32)
         sender.send(
-            [new_message(run=RUN, execution=f"{RUN}-1", task="a" * 64, expires=2**40)], lead=lambda: None
+            [new_message(run=RUN, execution=f"{RUN}-1", task="a" * 64, expires=2**40)], leader=SOLE_LEADER
         )
         sender.close()
         doubting = Leases(distrusted, Names(f"{RUN}-1"))

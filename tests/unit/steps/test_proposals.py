@@ -8,7 +8,7 @@ import pytest
 
 from mlho.errors import MlhoError
 from mlho.steps.base import Task
-from mlho.steps.proposals import adopt, adopt_late, discard, find_proposal, propose
+from mlho.steps.proposals import Leader, adopt, adopt_late, discard, find_proposal, propose
 from mlho.steps.records import Commit, StoredFile, read_commit
 from mlho.store.keys import PROPOSALS, commit_key, proposal_key, proposals_prefix
 from mlho.store.memory import MemoryStore
@@ -168,11 +168,12 @@ def test_whoever_lost_the_lead_commits_nothing():
     store = Loose()
     propose(store, commit_of("a"))
 
-    def lead():
-        raise MlhoError("another scheduler took over")
+    class Former(Leader):
+        def check(self):
+            raise MlhoError("another scheduler took over")
 
     with pytest.raises(MlhoError, match="took over"):
-        adopt(store, TASK, lead=lead)
+        adopt(store, TASK, leader=Former())
     assert read_commit(store, TASK) is None
     assert find_proposal(store, TASK) is not None
 

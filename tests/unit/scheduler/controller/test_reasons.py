@@ -12,9 +12,9 @@ from mlho.errors import (
     StoreUnavailable,
 )
 from mlho.protocol.failures import Failure, FailureClass, Quarantined
+from mlho.protocol.redis_client import QueueUnavailable
 from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.queue.errors import LEASE_EXPIRED, failure_error, now_quarantined, still_quarantined
-from scheduler.queue.leases import QueueUnavailable
 
 RUN = "0123456789abcdef"
 RETRY = f"mlho retry {RUN} --store s3://bucket/store"

@@ -9,11 +9,10 @@ import pytest
 import redis
 
 from mlho.errors import MlhoError
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.store.keys import commit_key
 from mlho.store.memory import MemoryStore
-from scheduler.queue.executions import AnotherScheduler, LeadershipLost
-from scheduler.queue.leadership import Fence, check_with_retry, leading
-from scheduler.queue.leases import QueueUnavailable
+from scheduler.queue.leadership import AnotherScheduler, Leadership, LeadershipLost, RedisLease
 from tests.services.redis_servers import Server
 
 RUN = "0123456789abcdef"
@@ -41,21 +40,21 @@ def raw(server: Server) -> Iterator["redis.Redis"]:
     client.close()
 
 
-def fence(server: Server) -> Fence:
-    return Fence(server.url, RUN, lease_seconds=LEASE_SECONDS)
+def lease(server: Server) -> RedisLease:
+    return RedisLease(server.url, RUN, lease_seconds=LEASE_SECONDS)
 
 
 def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None:
     """The second gives up once the first has been seen to renew; the first goes on."""
-    with Fence(server.url, RUN, lease_seconds=2.5) as first:
-        with pytest.raises(AnotherScheduler, match="as the queue says"), fence(server):
+    with RedisLease(server.url, RUN, lease_seconds=2.5) as first:
+        with pytest.raises(AnotherScheduler, match="as the queue says"), lease(server):
             pass
         first.check()
 
 
 def test_key_of_another_type_is_taken_over(server: Server, raw: "redis.Redis") -> None:
     """No scheduler has made it."""
-    with fence(server) as one:
+    with lease(server) as one:
         raw.delete(KEY)
         raw.rpush(KEY, "x")
         one.check()
@@ -68,7 +67,7 @@ def test_of_eight_schedulers_that_start_at_once_one_works(server: Server, raw: "
     def start() -> None:
         barrier.wait()
         try:
-            with Fence(server.url, RUN, lease_seconds=2.5) as own:
+            with RedisLease(server.url, RUN, lease_seconds=2.5) as own:
                 time.sleep(4)
                 own.check()
                 winners.append(own)
@@ -86,11 +85,11 @@ def test_of_eight_schedulers_that_start_at_once_one_works(server: Server, raw: "
 
 def test_a_scheduler_that_left_need_not_be_waited_for(server: Server, raw: "redis.Redis") -> None:
     """Its key is gone with it."""
-    with fence(server):
+    with lease(server):
         assert raw.exists(KEY)
     assert not raw.exists(KEY)
     began = time.monotonic()
-    with fence(server) as second:
+    with lease(server) as second:
         second.check()
     assert time.monotonic() - began < LEASE_SECONDS
 
@@ -99,13 +98,13 @@ def test_a_scheduler_that_died_is_waited_for_until_its_right_expires(
     server: Server, raw: "redis.Redis"
 ) -> None:
     raw.set(KEY, "of one that was killed", px=700)
-    with fence(server) as own:
+    with lease(server) as own:
         own.check()
 
 
 def test_whoever_was_stopped_meanwhile_may_not_commit(server: Server, raw: "redis.Redis") -> None:
     """The look before each commit raises, and leaving does not take the other's right away."""
-    with fence(server) as old:
+    with lease(server) as old:
         raw.set(KEY, "of the new one")
         with pytest.raises(LeadershipLost, match="took over"):
             old.check()
@@ -114,10 +113,10 @@ def test_whoever_was_stopped_meanwhile_may_not_commit(server: Server, raw: "redi
 
 def test_an_emptied_redis_costs_nobody_the_lead(server: Server, raw: "redis.Redis") -> None:
     """The next look takes the right again; a rival that comes later is refused."""
-    with Fence(server.url, RUN, lease_seconds=2.5) as own:
+    with RedisLease(server.url, RUN, lease_seconds=2.5) as own:
         raw.flushall()
         own.check()
-        with pytest.raises(AnotherScheduler), fence(server):
+        with pytest.raises(AnotherScheduler), lease(server):
             pass
 
 
@@ -126,15 +125,15 @@ def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     try:
-        with fence(server) as own:
+        with lease(server) as own:
             server.kill()
             with pytest.raises(QueueUnavailable):
                 own.check()
             with pytest.raises(QueueUnavailable):
-                check_with_retry(own.check, seconds=0.5)
+                own.wait(seconds=0.5)
             back = threading.Timer(0.7, server.start)
             back.start()
-            check_with_retry(own.check)
+            own.wait()
             back.join()
     finally:
         server.kill()
@@ -142,18 +141,18 @@ def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
 
 def test_in_a_store_that_has_one_winner_redis_is_not_asked() -> None:
     """The pointer in the store is enough."""
-    with leading(MemoryStore(), RUN, "redis://127.0.0.1:1/0") as lead:
-        lead()
+    with Leadership(MemoryStore(), RUN, "redis://127.0.0.1:1/0") as leader:
+        leader.check()
 
 
 def test_in_compat_mode_both_pointer_and_redis_are_asked(server: Server, raw: "redis.Redis") -> None:
     store = Loose()
-    with leading(store, RUN, server.url) as lead:
-        lead()
+    with Leadership(store, RUN, server.url) as leader:
+        leader.check()
         assert raw.exists(KEY)
         raw.set(KEY, "of another")
         with pytest.raises(LeadershipLost):
-            lead()
+            leader.check()
 
 
 def test_a_scheduler_without_leadership_leaves_no_commit_record(server: Server, raw: "redis.Redis") -> None:
@@ -164,11 +163,11 @@ def test_a_scheduler_without_leadership_leaves_no_commit_record(server: Server, 
     store = Loose()
     file = StoredFile(sha256="a" * 64, size=1)
     commit = Commit(task="b" * 64, kind="merge_dictionary", files={"out": file}, facts={}, seconds=1.0)
-    with leading(store, RUN, server.url) as lead:
+    with Leadership(store, RUN, server.url) as leader:
         propose(store, commit)
         raw.set(KEY, "of another")
         with pytest.raises(MlhoError, match="took over"):
-            adopt(store, commit.task, lead=lead)
+            adopt(store, commit.task, leader=leader)
         assert not store.exists(commit_key(commit.task))
         raw.delete(KEY)
-        assert adopt(store, commit.task, lead=lead) == commit
+        assert adopt(store, commit.task, leader=leader) == commit

@@ -11,14 +11,12 @@ from mlho.protocol.documents import State, is_over, read_execution
 from mlho.protocol.events import Event, EventKind, ToldFailure
 from mlho.protocol.failures import Failure, FailureClass
 from mlho.protocol.names import Names
+from mlho.steps.proposals import Leader
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.engine.progress import StageProgress
 from scheduler.queue.errors import LEASE_EXPIRED
 from scheduler.queue.executions import (
-    AnotherScheduler,
-    Leadership,
-    LeadershipLost,
     begin_execution,
     cancel_execution,
     end_execution,
@@ -27,6 +25,7 @@ from scheduler.queue.executions import (
     quarantined_tasks,
     release_quarantine,
 )
+from scheduler.queue.leadership import AnotherScheduler, LeadershipLost, StoreLease
 from scheduler.queue.leases import Leases
 from tests.services.redis_servers import Server
 
@@ -170,11 +169,12 @@ def test_scheduler_that_was_stopped_while_it_began_opens_nothing(tmp_path: Path)
     """Stopped after its look at the pointer; another scheduler carries the run out; woken, the first one is refused."""
     store = LocalStore(tmp_path)
 
-    def another_does_all() -> None:
-        end_execution(store, begin_execution(store, RUN, tmp_path)[0], State.FINISHED)
+    class AnotherDoesAll(Leader):
+        def check(self) -> None:
+            end_execution(store, begin_execution(store, RUN, tmp_path)[0], State.FINISHED)
 
     with pytest.raises(AnotherScheduler):
-        begin_execution(store, RUN, tmp_path, lead=another_does_all)
+        begin_execution(store, RUN, tmp_path, leader=AnotherDoesAll())
     found = read_execution(store, RUN)
     assert found is not None
     assert (found.number, found.state) == (1, State.FINISHED)
@@ -182,9 +182,9 @@ def test_scheduler_that_was_stopped_while_it_began_opens_nothing(tmp_path: Path)
 
 def test_leader_that_left_need_not_be_waited_for(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    with Leadership(store, RUN) as first:
+    with StoreLease(store, RUN) as first:
         first.check()
-    with Leadership(store, RUN) as second:
+    with StoreLease(store, RUN) as second:
         second.check()
 
 
@@ -206,7 +206,7 @@ def test_who_was_stopped_in_the_midst_of_becoming_leader_does_not_trust_it(numbe
                 super().compare_and_swap(key, b'{"token": "another"}', expected=data)
             return done
 
-    leader = Leadership(Stopping(), RUN, clock=lambda: now[0])
+    leader = StoreLease(Stopping(), RUN, clock=lambda: now[0])
     leader._take()
     now[0] += waits
     with pytest.raises(LeadershipLost):
@@ -216,10 +216,10 @@ def test_who_was_stopped_in_the_midst_of_becoming_leader_does_not_trust_it(numbe
 def test_two_leaders_at_once_are_refused(tmp_path: Path) -> None:
     """The first one's process is this very one, so that only its renewals tell that it lives."""
     store = LocalStore(tmp_path)
-    with Leadership(store, RUN) as first:
+    with StoreLease(store, RUN) as first:
         first._identity["host"] = "elsewhere"  # where nobody can look whether the process lives
         first._renew()
-        with pytest.raises(AnotherScheduler), Leadership(store, RUN):
+        with pytest.raises(AnotherScheduler), StoreLease(store, RUN):
             pass
 
 

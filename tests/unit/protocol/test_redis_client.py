@@ -4,7 +4,7 @@ import pytest
 import redis
 from redis._parsers import BaseParser
 
-from mlho.protocol.outages import outage_of
+from mlho.protocol.redis_client import outage_of
 
 PASSING = {
     "OOM command not allowed when used memory > 'maxmemory'.": "its memory is full",

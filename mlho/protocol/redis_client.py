@@ -1,0 +1,166 @@
+"""The Redis client of scheduler and worker: connection, health check, and errors with their remedies."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from mlho.protocol.failures import QueueError
+from mlho.protocol.names import Names
+
+type Redis = redis.Redis
+
+_ROOM_SECONDS: Final = 10
+# From a word of the answer, or the client's exception name, to the cause and the remedy.
+_WORDS: Final[Mapping[str, str]] = {
+    "OutOfMemoryError": "its memory is full (maxmemory). Raise it: redis-cli config set maxmemory 2gb.",
+    "MISCONF": "it cannot write its file to disk. Make room on its disk.",
+    "ReadOnlyError": "it is a replica, which takes no writes. Give the address of the primary, or wait until it has taken over.",
+    "UNBLOCKED": "it has become a replica, which takes no writes. Give the address of the primary, or wait until it has taken over.",
+    "MasterDownError": "it is a replica that has lost its primary. Wait until that is back.",
+    "ClusterDownError": "its cluster is down. Wait until that is back; and a single server is enough.",
+    "NOREPLICAS": "too few of its replicas are there (min-replicas-to-write). Start them.",
+}
+
+
+class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
+    """Redis does not answer, or rejects commands. Try again; a run in progress waits."""
+
+
+class QueueAccessDenied(QueueUnavailable):
+    """Redis rejects the password or the user."""
+
+
+def connect(url: str) -> Redis:
+    """Return a client that does not retry, because each caller decides how long to continue.
+
+    Raises
+    ------
+    QueueError
+        This is not an address.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            encoding_errors="replace",  # undecodable bytes are neither a message nor an event
+            socket_timeout=5,
+            socket_connect_timeout=3,
+            socket_keepalive=True,
+            health_check_interval=10,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:
+        raise QueueError(
+            "broker: not an address. Write redis://HOST:PORT/0, rediss:// for TLS, or embedded."
+        ) from None
+
+
+def check_server(client: Redis, names: Names) -> bool:
+    """Check that Redis answers, accepts the credentials and writes, and does not evict keys.
+
+    Return false if its user may not ask for the eviction policy.
+
+    Raises
+    ------
+    QueueError
+        With the remedy.
+    """
+    with answering():
+        client.set(names.room, 1, ex=_ROOM_SECONDS)
+        try:
+            memory = cast(dict[str, object], client.info("memory"))
+        except redis.ResponseError:  # this user lacks the permission
+            return False
+    words = eviction_words(memory)
+    if words is not None:
+        raise QueueError(f"broker: {words}")
+    return True
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Translate errors of Redis into :class:`QueueUnavailable`."""
+    try:
+        yield
+    except redis.exceptions.AuthenticationError as error:
+        raise QueueAccessDenied(
+            "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
+        ) from error
+    except redis.exceptions.NoPermissionError as error:
+        raise QueueAccessDenied(
+            "broker: this user may not do what is needed. Allow it its keys (~mlho:*) and commands."
+        ) from error
+    except redis.ResponseError as error:
+        words = outage_of(error) or "refuses a command, as a key is not what it must be."
+        raise QueueUnavailable(f"broker: {words} A run that is under way goes on then.") from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:  # also while Redis loads its file
+        raise QueueUnavailable(f"broker: {lost_words(error)}") from error
+
+
+def is_rejected(error: QueueUnavailable) -> bool:
+    """Return whether Redis rejected a command for no known outage, for example because a key has the wrong type."""
+    cause = error.__cause__
+    return isinstance(cause, redis.ResponseError) and outage_of(cause) is None
+
+
+def outage_of(error: Exception) -> str | None:
+    """Return the cause and the remedy for a Redis that rejected a write, or ``None`` if waiting cannot help.
+
+    Examples
+    --------
+    >>> outage_of(RuntimeError("MISCONF Errors writing to the AOF file: No space left on device"))
+    'it cannot write its file to disk. Make room on its disk.'
+    >>> outage_of(RuntimeError("WRONGTYPE Operation against a key")) is None
+    True
+    """
+    said = (type(error).__name__, *str(error).split())
+    return next((words for word, words in _WORDS.items() if word in said), None)
+
+
+def lost_words(error: BaseException) -> str:
+    """Return the cause of a failed connection, as far as TLS reports it, and the remedy.
+
+    Examples
+    --------
+    >>> lost_words(ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1000)"))
+    'its certificate is not trusted (self-signed certificate). Set MLHO_REDIS_CA to the file of the certificates to trust (chart: redis.caConfigMap).'
+    >>> lost_words(ConnectionError("Connection refused"))
+    'does not answer. Check its address, and that it runs.'
+    """
+    said = str(error)
+    distrust = re.search(r"certificate verify failed: (.*?)\.? *\(_ssl", said)
+    if distrust is not None:
+        return (
+            f"its certificate is not trusted ({distrust[1]}). Set MLHO_REDIS_CA to the file of the certificates to trust "
+            "(chart: redis.caConfigMap)."
+        )
+    if "[SSL" in said:
+        return "no TLS connection can be made. Check that it speaks TLS at this port, or write redis:// for one that does not."
+    return "does not answer. Check its address, and that it runs."
+
+
+def eviction_words(memory: Mapping[str, object]) -> str | None:
+    """Return the problem and the remedy for a Redis that evicts keys, or ``None`` if it keeps them.
+
+    Parameters
+    ----------
+    memory : mapping
+        Answer of ``INFO memory``, which managed Redis services support too.
+
+    Examples
+    --------
+    >>> eviction_words({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}) is None
+    True
+    """
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if not memory.get("maxmemory") or policy == "noeviction":
+        return None
+    return (
+        f"its maxmemory-policy is {policy}, so that it throws away messages and leases when memory is short. "
+        "Set maxmemory-policy to noeviction."
+    )
