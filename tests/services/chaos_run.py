@@ -10,12 +10,11 @@ import os
 import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast, override
 
-import mlho.steps.base as base
 from mlho.errors import MlhoError
 from mlho.log import configure
 from mlho.protocol.documents import Execution
@@ -23,6 +22,7 @@ from mlho.settings import Settings
 from mlho.spec.training import digest_of
 from mlho.steps import STEPS
 from mlho.steps.base import Step, Work
+from mlho.steps.commit_log import CommitLog
 from mlho.steps.records import Commit, Outcome
 from mlho.store import open_store
 from mlho.store.base import Store
@@ -72,15 +72,15 @@ class Mix(Step):
         return {}
 
 
-def _commit_and_note(store: Store, commit: Commit) -> Outcome:
-    outcome = _commit(store, commit)
-    if outcome.is_new:
-        note(COMMIT, commit.task, fingerprint(outcome.commit.to_bytes()))
+def _once_and_note(log: CommitLog, task_key: str, make: Callable[[], Commit]) -> Outcome:
+    outcome = _once(log, task_key, make)
+    if outcome.is_new and not outcome.is_proposed:
+        note(COMMIT, outcome.commit.task, fingerprint(outcome.commit.to_bytes()))
     return outcome
 
 
-_commit = base._commit
-base._commit = _commit_and_note
+_once = CommitLog.once
+CommitLog.once = _once_and_note  # type: ignore[method-assign]
 cast(dict[str, Step], STEPS)[Mix.kind] = Mix()
 
 
