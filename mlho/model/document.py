@@ -11,7 +11,14 @@ from mlho.errors import BundleError
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.files import FileFacts, is_bundle_file
-from mlho.model.parts import BundleFeature, BundlePart, BundleParts, BundlePerformance, Scoring
+from mlho.model.parts import (
+    BundleFeature,
+    BundlePart,
+    BundleParts,
+    BundlePerformance,
+    Scoring,
+    TrainingSamples,
+)
 
 BUNDLE_SCHEMA: Final = "mlho.io/bundle/v1"
 FORMAT_VERSION: Final = 1
@@ -60,6 +67,8 @@ class BundleDocument(BundlePart):
     """Test figures of models made like this one."""
     performance: BundlePerformance | None = None
     """How they were measured."""
+    training: TrainingSamples | None = None
+    """What the training samples were like; bundles of before do not have it."""
     notes: dict[str, str]
     lineage: dict[str, Any]
     files: dict[str, FileEntry]
@@ -131,6 +140,7 @@ def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocum
         signature=_signature(parts),
         metrics=dict(parts.metrics),
         performance=parts.performance,
+        training=parts.training,
         notes=dict(parts.notes),
         lineage=dict(parts.lineage),
         files={name: FileEntry(sha256=fact.sha256, bytes=fact.n_bytes) for name, fact in files.items()},

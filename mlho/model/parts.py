@@ -147,6 +147,19 @@ class Scoring(BundlePart):
     """First and last year of events that count, and of index dates."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainingSamples(BundlePart):
+    """What the training samples were like, so that a scoring run can tell whether its data are like them."""
+
+    without_events: Share | None
+    """Share of samples without any used event in the windows of the model's features, rounded to 0.01; 0 if these are fewer
+    than ``report.minCell``, and null if the model has no features."""
+    alert_rates: dict[str, Share]
+    """By rule of a threshold: share of the out-of-fold probabilities that alert, rounded to 0.001."""
+
+
 class BundlePerformance(BundlePart):
     """How the metrics of a bundle were measured, and what else was."""
 
@@ -191,6 +204,8 @@ class BundleParts:
         at a threshold are named ``rule/figure``.
     performance : BundlePerformance, optional
         How the metrics were measured.
+    training : TrainingSamples, optional
+        What the training samples were like.
     notes : mapping
         Text for the sections of the model card written by people, by section (``mlho.model.card.SECTIONS``);
         a section without text shows a placeholder.
@@ -208,6 +223,7 @@ class BundleParts:
     demographics: "DemographicsEncoder | None" = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     performance: BundlePerformance | None = None
+    training: TrainingSamples | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property

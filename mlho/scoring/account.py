@@ -30,6 +30,8 @@ class AlertSummary(Part):
     """Alert if and only if the calibrated probability is at least this."""
     alerts: int | None
     """Samples that alert."""
+    training_rate: float | None = None
+    """Share of the samples that alerted in training; null if the bundle does not have it."""
     reason: str | None = None
     """Why the threshold is absent."""
 
@@ -75,6 +77,10 @@ class Scores(Part):
     """Scores: one for each patient and index date."""
     patients_without_events: int
     """Patients of the cohort table whom no event names; they are scored too. 0 without a cohort table."""
+    samples_without_events: int
+    """Samples without any used event in the windows of the bundle; they are scored too."""
+    training_share_without_events: float | None
+    """The share of such samples in training; null if the bundle does not have it, or has no features."""
     ledger: LedgerSummary
     warnings: list[str] = Field(default_factory=list)
     """What a reader must know before using the scores."""

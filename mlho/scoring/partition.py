@@ -85,6 +85,7 @@ class ScoredPartition:
     _dictionary: Dictionary
     _segments: tuple[Path, NDArray[np.int32]]
     _duplicates: list[int]
+    _without_events: list[int]
 
     def blocks(self, *, top_reasons: int = 0) -> Iterator[ScoredBlock]:
         """Score the samples in order, one block of patients at a time.
@@ -95,6 +96,7 @@ class ScoredPartition:
             Number of columns to report per sample.
         """
         self._duplicates.clear()
+        self._without_events.clear()
         for block in range(self._cohort.n_blocks):
             samples = _block_samples(self.samples, self._cohort, block)
             if not len(samples.patient_of):  # a partition without patients to score
@@ -109,6 +111,11 @@ class ScoredPartition:
         """Return the checked ledger including same-day duplicates, after all blocks have been scored."""
         return self.ledger.with_duplicates(sum(self._duplicates)).check("partition")
 
+    @property
+    def n_without_events(self) -> int:
+        """Number of samples without any used event in the bundle's windows, after all blocks have been scored."""
+        return sum(self._without_events)
+
     def _design(self, block: int, samples: Samples) -> Any:
         path = self._segments[0].with_name(f"block-{block}")
         packed = pack_block(self._spec, self._cohort, block, [self._segments], self._dictionary, path)
@@ -117,6 +124,7 @@ class ScoredPartition:
         n_windows = len(self._spec.windows)
         matrix = Matrix.open([path], cohort, n_codes=len(self._dictionary), n_windows=n_windows)
         path.unlink()  # the mapping keeps the data until it is released
+        self._without_events.append(int((~matrix.has_events(range(n_windows))).sum()))
         document, encoder = self.bundle.document, self.bundle.demographics
         cells = cells_of_features(document, self._spec, matrix, self._dictionary)
         extra = None
@@ -170,6 +178,7 @@ def encode_samples(
         _dictionary=dictionary,
         _segments=(segments, code_ids[0]),
         _duplicates=[],
+        _without_events=[],
     )
 
 

@@ -102,6 +102,15 @@ class Output(SpecPart):
         return self
 
 
+class Checks(SpecPart):
+    """What is checked of all scores before anything is published."""
+
+    empty_samples: Literal["fail", "warn"] = "fail"
+    """More samples without any usable event than the share of such samples in training plus 20 percentage points: ``fail``
+    publishes nothing, because dates, codes or the partitioning are most often not as in training; ``warn`` publishes the
+    scores with a warning. A bundle that does not have the share is not checked."""
+
+
 class ScoringSpec(SpecPart):
     """A scoring run: from a bundle and new events to a calibrated probability for each sample."""
 
@@ -112,6 +121,7 @@ class ScoringSpec(SpecPart):
     aloud. A bundle that was trained with index dates needs one, and one that was trained without takes none."""
     explain: Explain = Explain()
     output: Output = Output()
+    checks: Checks = Checks()
 
     @model_validator(mode="after")
     def _column_needs_a_cohort(self) -> Self:
@@ -133,9 +143,14 @@ class ScoringRunSpec(SpecPart):
 
 
 def normalised(spec: ScoringSpec) -> dict[str, Any]:
-    """Plain values of a spec with every default filled in, without where the bundle and the data are."""
+    """Plain values of a spec with every default filled in, without where the bundle and the data are.
+
+    Checks enter only if they are not the default, so that runs from before this field keep their ids.
+    """
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     del plain["bundle"], plain["data"]["uri"]
+    if spec.checks == Checks():
+        del plain["checks"]
     return plain
 
 

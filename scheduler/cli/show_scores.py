@@ -46,6 +46,8 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
     yield f"{who}: {kind} of {scores['outcome']}."
     if scores["patients_without_events"]:
         yield f"{scores['patients_without_events']:,} patients of the cohort have no event; they are scored too."
+    if scores.get("samples_without_events"):
+        yield f"{scores['samples_without_events']:,} scores are of samples without any usable event."
     spread = scores["distribution"]
     if spread["deciles"] is not None:
         low, middle, high = (spread["deciles"][place] for place in (0, 4, 8))

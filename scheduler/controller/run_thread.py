@@ -351,8 +351,15 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
         prefix = run.spec.spec.output.prefix
         scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
         outputs = Outputs(scores=backend.uri(run.run_id, f"{prefix}/manifest.json"))
-        warnings = _shown_warnings(scores.get("warnings", ()))  # earlier versions wrote none
-        return {"outputs": outputs, "headline": f"{scores['samples']:,} scores", "warnings": warnings}
+        metrics = {"samples": str(scores["samples"])}
+        if "samples_without_events" in scores:  # earlier versions wrote neither this nor warnings
+            metrics["samplesWithoutEvents"] = str(scores["samples_without_events"])
+        return {
+            "outputs": outputs,
+            "metrics": metrics,
+            "headline": f"{scores['samples']:,} scores",
+            "warnings": _shown_warnings(scores.get("warnings", ())),
+        }
     result = json.loads(run.store.get(run_key(run.run_id, "result.json")))
     means = {name: result["headline"][name]["mean"] for name in _METRICS if name in result["headline"]}
     metrics = {name: f"{value:.3f}" for name, value in means.items() if value is not None}

@@ -272,4 +272,6 @@ def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterato
     committed: dict[str, Any] = {"index": index}
     if manifest.left_out:
         committed["left_out"] = manifest.left_out_facts()
+    if spec.checks.empty_samples == "warn":
+        committed["empty_samples"] = "warn"
     yield PlannedTask(SCORES_TASK, "commit_scores", "commit", params=committed, sources=events, needs=every)

@@ -1,6 +1,6 @@
 """The matrix of samples × columns (code × window), memory-mapped from packed blocks and read a few columns at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,14 @@ class Matrix:
         self._copy_cells(wanted, new_index, indptr[:-1].copy(), indices, count, last)
         return ColumnBlock(indptr, indices, count, last if self.has_values else None)
 
+    def has_events(self, windows: Collection[int]) -> NDArray[np.bool_]:
+        """Return which samples have an event in one of these windows, given by number; shape (n_samples,)."""
+        is_wanted = np.array([window in windows for window in range(self.n_windows)], np.bool_)
+        found = np.zeros(self.n_samples, np.bool_)
+        for block in self._blocks:
+            _mark_samples(block.indptr, block.indices, block.first_sample, frozen(is_wanted), found)
+        return found
+
     def _copy_cells(
         self, wanted: NDArray[np.int64], new_index: NDArray[np.int32], place: Any, *out: Any
     ) -> None:
@@ -203,6 +211,16 @@ class Matrix:
                 f"sample_mask: expected {self.n_samples} Booleans; got {sample_mask.dtype}, shape {sample_mask.shape}"
             )
         return sample_mask
+
+
+@njit(cache=True, nogil=True)
+def _mark_samples(
+    indptr: Any, indices: Any, first_sample: Any, is_wanted: Any, found: Any
+) -> None:  # pragma: no cover - compiled
+    for column in range(indptr.size - 1):
+        if is_wanted[column % is_wanted.size]:
+            for at in range(indptr[column], indptr[column + 1]):
+                found[first_sample + indices[at]] = True
 
 
 @njit(cache=True, nogil=True)

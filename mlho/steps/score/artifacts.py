@@ -99,4 +99,5 @@ def write_part(
         "ledger": scored.account().to_json(),
         "n_patients": len(samples.patient_ids),
         "n_rows": part.n_rows,
+        "n_without_events": scored.n_without_events,
     }

@@ -20,7 +20,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -40,7 +40,11 @@ class CommitScores(Step):
         )
         work.write_json(SCORES_FILE, scores.model_dump(mode="json", by_alias=True))
         work.write_json(MANIFEST_FILE, manifest.model_dump(mode="json", by_alias=True))
-        return {"n_patients": scores.patients, "n_samples": scores.samples}
+        return {
+            "n_patients": scores.patients,
+            "n_samples": scores.samples,
+            "n_without_events": scores.samples_without_events,
+        }
 
 
 def _check_patients(
@@ -82,31 +86,42 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         total_ledger,
         unknown_codes,
     )
+    from mlho.scoring.checks import alert_warnings, check_empty_samples
     from mlho.scoring.parts import PART_FILE
 
-    every = (*parts, *absent)
+    every, training = (*parts, *absent), bundle.document.training
+    n_samples = sum(part.facts["n_rows"] for part in every)
+    n_empty = sum(part.facts["n_without_events"] for part in every)
+    share = None if training is None else training.without_events
     total = total_ledger(part.facts["ledger"] for part in parts)
+    ledger, allows = ledger_summary(total), work.params.get("empty_samples") == "warn"
+    empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
+    rates = {} if training is None else training.alert_rates
+    alerts = [
+        AlertSummary(
+            rule=own.rule,
+            value=own.value,
+            alerts=None if own.value is None else sum(part.facts["alerts"][own.rule] for part in every),
+            training_rate=rates.get(own.rule),
+            reason=own.reason,
+        )
+        for own in bundle.thresholds
+    ]
     return Scores(
         outcome=bundle.document.outcome,
         predictive=bundle.document.predictive,
         bundle_digest=bundle.digest,
         index=work.params["index"],
         patients=sum(part.facts["n_patients"] for part in every),
-        samples=sum(part.facts["n_rows"] for part in every),
+        samples=n_samples,
         patients_without_events=sum(part.facts["n_patients"] for part in absent),
-        ledger=ledger_summary(total),
-        warnings=total.warnings(),
+        samples_without_events=n_empty,
+        training_share_without_events=share,
+        warnings=[*([empty] if empty else []), *alert_warnings(alerts, n_samples), *total.warnings()],
+        ledger=ledger,
         unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
         distribution=distribution([part.path(PART_FILE) for part in every]),
-        alerts=[
-            AlertSummary(
-                rule=own.rule,
-                value=own.value,
-                alerts=None if own.value is None else sum(part.facts["alerts"][own.rule] for part in every),
-                reason=own.reason,
-            )
-            for own in bundle.thresholds
-        ],
+        alerts=alerts,
     )
 
 

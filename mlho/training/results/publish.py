@@ -12,7 +12,7 @@ from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
-from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
+from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring, TrainingSamples
 from mlho.report.result import (
     BundleTest,
     CohortSummary,
@@ -137,6 +137,23 @@ def _bundle_parts(
             decision_curve=performance.curves.decision,
             winner_per_iteration=_known(performance.winners),
         ),
+        training=_training_samples(problem, final),
+    )
+
+
+def _training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
+    """Describe the training samples by figures that a scoring run can compare with its own."""
+    calibrated = np.asarray(final.calibrator.apply(final.cv.scores))
+    windows = set((problem.column_of(final.design.features) % problem.n_windows).tolist())
+    n_empty = problem.cohort.n_samples - int(problem.matrix.has_events(windows).sum())
+    share = n_empty / problem.cohort.n_samples if n_empty >= problem.spec.report.min_cell else 0.0
+    return TrainingSamples(
+        without_events=round(share, 2) if windows else None,
+        alert_rates={
+            own.rule: round(float(np.mean(calibrated >= own.value)), 3)
+            for own in final.thresholds
+            if own.value is not None
+        },
     )
 
 

@@ -1,0 +1,90 @@
+"""Checks of all scores of a run against the training samples, before anything is published. Pure."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mlho.errors import DataError
+from mlho.report.result import LedgerSummary
+from mlho.scoring.account import MIN_CELL, AlertSummary
+
+#: Allowed difference between the shares of samples without events, as a fraction of all samples.
+MARGIN: Final = 0.2
+#: Largest plausible ratio of the alert rates of scoring and training, in either direction.
+_FACTOR: Final = 2.0
+
+
+def check_empty_samples(
+    n_empty: int, n_samples: int, training_share: float | None, ledger: LedgerSummary, *, allows: bool
+) -> str | None:
+    """Return a warning if far more samples than in training have no usable event.
+
+    Parameters
+    ----------
+    n_empty, n_samples : int
+        Samples without any used event in the bundle's windows, and all samples.
+    training_share : float or None
+        Share of such samples in training; None: unknown, and nothing is checked.
+    ledger : LedgerSummary
+        Account of the event rows.
+    allows : bool
+        Whether the specification allows it (``checks.emptySamples: warn``).
+
+    Raises
+    ------
+    DataError
+        They are too many, and it is not allowed.
+
+    Examples
+    --------
+    >>> ledger = LedgerSummary(rows_in=9, rows_used=1, rules=[])
+    >>> check_empty_samples(70, 100, 0.5, ledger, allows=True) is None
+    True
+    >>> check_empty_samples(71, 100, 0.5, ledger, allows=True)
+    '71 of 100 samples have no usable event (71 %; 50 % in training); 1 of 9 event rows were used.'
+    """
+    if training_share is None or n_empty <= (training_share + MARGIN) * n_samples:
+        return None
+    got = (
+        f"{n_empty:,} of {n_samples:,} samples have no usable event ({100 * n_empty / n_samples:.0f} %; "
+        f"{100 * training_share:.0f} % in training); {ledger.rows_used:,} of {ledger.rows_in:,} event rows were used"
+    )
+    if allows:
+        return f"{got}."
+    most = max(ledger.rules, key=lambda own: own.rows, default=None)
+    lost = f"; most others are under the rule: {most.rule}" if most is not None and most.rows else ""
+    raise DataError(
+        "events",
+        "too many samples have no usable event: their scores would say nothing of their patients",
+        expected=f"at most {100 * (training_share + MARGIN):.0f} % of the samples, the share of training plus {100 * MARGIN:.0f} points",
+        got=got + lost,
+        remedy="Check index dates, patient ids and data.tables.events. If it is meant to be so, set checks.emptySamples: "
+        "warn. Nothing is published.",
+    )
+
+
+def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
+    """Return a warning for each threshold whose alert rate differs from training by more than a factor of two.
+
+    Fewer than ``MIN_CELL`` alerts, both found and expected, are no evidence.
+
+    Examples
+    --------
+    >>> alerts = [AlertSummary(rule="youden", value=0.3, alerts=60, training_rate=0.1)]
+    >>> alert_warnings(alerts, 200)
+    ['threshold youden: 30.0 % of the samples alert, and 10.0 % did in training.']
+    >>> alert_warnings(alerts, 300)
+    []
+    """
+    found = []
+    for own in alerts:
+        if own.alerts is None or own.training_rate is None:
+            continue
+        expected = own.training_rate * n_samples
+        if max(own.alerts, expected) < MIN_CELL:
+            continue
+        if own.alerts > _FACTOR * expected or _FACTOR * own.alerts < expected:
+            found.append(
+                f"threshold {own.rule}: {100 * own.alerts / n_samples:.1f} % of the samples alert, and "
+                f"{100 * own.training_rate:.1f} % did in training."
+            )
+    return found

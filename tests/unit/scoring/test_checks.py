@@ -1,0 +1,91 @@
+"""Samples that lose their events are counted; too many of them fail the run, and alert rates that differ are a warning."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from mlho.errors import DataError
+from mlho.spec.scoring import normalised, parse_scoring_spec
+from mlho.store.memory import MemoryStore
+from tests.builders import Tables, make_tables
+from tests.unit.scoring.conftest import CHANGES, Trained, make_score_document, score_inline, train
+
+Beside = Callable[..., Path]
+
+
+def with_late_events(tables: Tables, share: float) -> Tables:
+    """The same tables, but the events of this share of the patients are after every index date."""
+    patients = pc.unique(tables.labels["patient_id"])
+    late = pc.is_in(tables.events["patient_id"], patients.slice(0, round(share * len(patients))))
+    days = pa.scalar(4_000 * 86_400_000_000, pa.duration("us"))
+    times = pc.if_else(late, pc.add(tables.events["time"], days), tables.events["time"])
+    return replace(tables, events=tables.events.set_column(1, "time", times))
+
+
+def test_samples_without_usable_events_are_counted(tmp_path: Path):
+    """As training counted them: on the same tables the share is the same."""
+    trained = train(tmp_path, CHANGES, with_late_events(make_tables(200, seed=4), 0.4))
+
+    scores = score_inline(trained.folder, MemoryStore()).scores
+
+    training = trained.bundle.document.training
+    assert training is not None
+    assert scores["samples_without_events"] > 40
+    assert training.without_events == scores["training_share_without_events"]
+    assert training.without_events == round(scores["samples_without_events"] / scores["samples"], 2)
+    assert not [own for own in scores["warnings"] if "rule" not in own]  # rows are warned of by rule
+
+
+def test_many_more_samples_without_events_than_in_training_fail_the_run(trained: Trained, beside: Beside):
+    """The error has the counts and the rule that took the rows, and nothing is published."""
+    folder, store = beside(with_late_events(trained.tables, 0.6)), MemoryStore()
+
+    with pytest.raises(DataError, match=r"samples have no usable event .*rule: after index.*emptySamples"):
+        score_inline(folder, store)
+    assert not [key for key in store.keys("runs/") if "/scores/" in key]
+
+
+def test_a_few_more_samples_without_events_are_accepted(trained: Trained, beside: Beside):
+    """Fewer than 20 percentage points."""
+    scores = score_inline(beside(with_late_events(trained.tables, 0.1)), MemoryStore()).scores
+
+    more = scores["samples_without_events"] / scores["samples"] - scores["training_share_without_events"]
+    assert 0.05 < more < 0.2
+
+
+def test_the_specification_can_allow_samples_without_events(trained: Trained, beside: Beside):
+    """They are a warning in the published scores then."""
+    folder = beside(with_late_events(trained.tables, 0.6))
+
+    scores = score_inline(folder, MemoryStore(), {"checks.emptySamples": "warn"}).scores
+
+    assert "samples have no usable event" in scores["warnings"][0]
+
+
+def test_the_default_of_checks_is_no_part_of_the_run_id():
+    """Runs of before keep their ids, and allowing it is another run."""
+    documents = [
+        make_score_document(change)
+        for change in ({}, {"checks.emptySamples": "fail"}, {"checks.emptySamples": "warn"})
+    ]
+    plain = [normalised(parse_scoring_spec(str(document).replace("'", '"')).spec) for document in documents]
+
+    assert "checks" not in plain[0]
+    assert plain[0] == plain[1] != plain[2]
+
+
+def test_an_alert_rate_far_from_training_is_a_warning(trained: Trained, beside: Beside):
+    """Scored without most of their events, patients alert at another rate: said by threshold, with both rates."""
+    folder = beside(with_late_events(trained.tables, 0.9))
+
+    scores = score_inline(folder, MemoryStore(), {"checks.emptySamples": "warn"}).scores
+
+    rates = {own["rule"]: own["training_rate"] for own in scores["alerts"]}
+    training = trained.bundle.document.training
+    assert training is not None
+    assert rates == training.alert_rates
+    assert [own for own in scores["warnings"] if own.startswith("threshold ")]
