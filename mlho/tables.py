@@ -201,7 +201,9 @@ def check_type(where: str, name: str, type_: Any, kind: Kind) -> None:
         )
     if kind is Kind.TIME and is_number(type_):
         rule = f"column {name!r} is a number, and its unit and origin are not known"
-        remedy = "Write it as a timestamp or a date, or state data.format.timeUnit: s, ms, us or days since 1970."
+        remedy = (
+            "Write it as a timestamp or a date, or state data.format.timeUnit: s, ms, us or days since 1970."
+        )
     if kind is Kind.PATIENT and is_number(type_):
         remedy = "Write it as a string or an integer column."
     if kind is Kind.DEMOGRAPHIC and is_time(type_):

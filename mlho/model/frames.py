@@ -44,6 +44,27 @@ class Samples:
     given_us: NDArray[np.int64]
 
 
+def require_frame(frame: object, *, where: str, expected: str = "a DataFrame") -> "pd.DataFrame":
+    """Return a DataFrame unchanged; refuse anything but a DataFrame with distinct column names.
+
+    Raises
+    ------
+    DataError
+    """
+    import pandas as pd
+
+    is_frame = isinstance(frame, pd.DataFrame)
+    if isinstance(frame, pd.DataFrame) and frame.columns.is_unique:
+        return frame
+    raise DataError(
+        where,
+        "two columns have the same name" if is_frame else "is not a DataFrame",
+        expected="distinct column names" if is_frame else expected,
+        got="a name twice" if is_frame else type(frame).__name__,
+        remedy="Rename or drop one of them." if is_frame else "Convert it.",
+    )
+
+
 def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: Kind) -> Any:
     """Return a column as an Arrow array of a type allowed for its kind.
 

@@ -23,6 +23,7 @@ from mlho.model.frames import (
     Samples,
     events_batch,
     patient_texts,
+    require_frame,
     samples_of,
     samples_of_frame,
 )
@@ -88,6 +89,9 @@ def encode_events(
 ) -> EncodedEvents:
     """Encode events from DataFrames for the model; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
     spec = scoring_spec(bundle.document)
+    require_frame(events, where=EVENTS_FRAME)
+    if demographics is not None:
+        require_frame(demographics, where=DEMOGRAPHICS_FRAME)
     samples = _samples(bundle.document, events, index, demographics)
     values = bool(OF_VALUES & set(spec.features.aggregates))
     batch = events_batch(events, values=values)
@@ -116,8 +120,10 @@ def _samples(
     demographics: "pd.DataFrame | None",
 ) -> Samples:
     kind = document.scoring.index_kind
-    if index is not None and not isinstance(index, dt.date):
-        return samples_of_frame(index, has_dates=kind != "none")
+    if index is not None and (not isinstance(index, dt.date) or index != index):  # NaT differs from itself
+        expected = "a DataFrame, or one date such as datetime.date(2020, 1, 31)"
+        frame = require_frame(index, where="index", expected=expected)
+        return samples_of_frame(frame, has_dates=kind != "none")
     date = index or document.scoring.index_date
     if (kind == "none") != (date is None):
         expected = "no index date" if kind == "none" else "a table of patient_id and index_date, or one date"

@@ -40,8 +40,8 @@ class Source:
         """Return all columns of a table: our name → the layout's name."""
         return {column.name: self.column(table, column.name) for column in table.columns}
 
-    def require(self, table: Table, where: str, have: Sequence[str], *, extra: Sequence[str] = ()) -> None:
-        """Refuse a file that lacks a required column of a table, or one of ``extra`` (names of the layout).
+    def require(self, table: Table, where: str, have: Sequence[str]) -> None:
+        """Refuse a file that lacks a required column of a table.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class Source:
             for column in table.columns
             if column.required or column.name in stated
         ]
-        require_columns(where, have, [*required, *extra], remedy=self.remedy(have))
+        require_columns(where, have, required, remedy=self.remedy(have))
 
     def remedy(self, have: Sequence[str]) -> str:
         """Return the remedy for a missing column, given the columns of the file."""

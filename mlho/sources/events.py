@@ -15,7 +15,7 @@ from mlho.sources.forms import cast_or_null
 from mlho.sources.reading import TableFile, open_table
 from mlho.sources.times import read_times
 from mlho.spec.layout import Format
-from mlho.tables import EVENTS, MAX_NUMBER, is_text
+from mlho.tables import EVENTS, MAX_NUMBER, is_text, require_columns
 
 BATCH_ROWS: Final = (
     1 << 17
@@ -61,6 +61,20 @@ def iter_events(
     for batch in table.batches(list(wanted), dictionaries=dictionaries, batch_rows=batch_rows):
         if batch.num_rows:
             yield _normalised(batch, names, file, source.format)
+
+
+def require_values(source: Source, file: InputFile) -> None:
+    """Refuse a file of events without the numeric column, which the aggregates ``last`` and ``outOfRange`` need.
+
+    Raises
+    ------
+    DataError
+        The column is missing. Without this check every value would count as missing.
+    """
+    have = open_table(file, source).column_names
+    source.require(EVENTS, file.key, have)
+    remedy = f"{source.remedy(have)} The aggregates last and outOfRange need it."
+    require_columns(file.key, have, [source.column(EVENTS, "numeric_value")], remedy=remedy)
 
 
 def _checked_names(source: Source, table: TableFile, file: InputFile, values: bool) -> dict[str, str]:

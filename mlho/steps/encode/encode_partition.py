@@ -24,12 +24,15 @@ class EncodePartition(Step):
         from mlho.encoding.cohort.windows import needs_values
         from mlho.encoding.events.partition import encode_partition
         from mlho.sources import source_of
-        from mlho.sources.events import iter_events
+        from mlho.sources.events import iter_events, require_values
         from mlho.sources.files import InputFile
 
         (source,) = work.task.sources
         file = InputFile(source.key, checked_source(work, source), source.size)
-        batches = iter_events(source_of(work.spec.data), file, values=needs_values(work.spec))
+        named, values = source_of(work.spec.data), needs_values(work.spec)
+        if values:
+            require_values(named, file)
+        batches = iter_events(named, file, values=values)
         encoded = encode_partition(
             work.spec, open_cohort(work), batches, work.out / "segments.arr", where=source.key
         )

@@ -15,16 +15,19 @@ class ScorePartition(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``part.parquet``, ``patients.arr`` and ``unknown.json``."""
+        from mlho.encoding.cohort.windows import needs_values
         from mlho.model.scoring import scoring_spec
         from mlho.scoring.roster import everybody, patients_in
         from mlho.sources import source_from
-        from mlho.sources.events import iter_events
+        from mlho.sources.events import iter_events, require_values
         from mlho.sources.files import InputFile
 
         (pinned,) = work.task.sources
         file = InputFile(pinned.key, checked_source(work, pinned), pinned.size)
         source, bundle, roster = source_from(work.params), open_bundle(work), open_roster(work)
-        values = _needs_values(scoring_spec(bundle.document), source, file)
+        values = needs_values(scoring_spec(bundle.document))
+        if values:
+            require_values(source, file)
         named, numbers = patients_in(source, file), None
         if roster is None:
             samples = everybody(named, index_of(work))
@@ -33,16 +36,3 @@ class ScorePartition(Step):
             samples = roster.samples_of(numbers)
         batches = iter_events(source, file, values=values)
         return write_part(work, bundle, samples, batches, where=pinned.key, numbers=numbers)
-
-
-def _needs_values(spec: Any, source: Any, file: Any) -> bool:
-    """Whether the bundle uses numeric values. Refuse a partition without them, rather than score it as if all were missing."""
-    from mlho.encoding.cohort.windows import needs_values
-    from mlho.sources.reading import open_table
-    from mlho.tables import EVENTS
-
-    if not needs_values(spec):
-        return False
-    have = open_table(file, source).column_names
-    source.require(EVENTS, file.key, have, extra=[source.column(EVENTS, "numeric_value")])
-    return True
