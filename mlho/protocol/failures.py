@@ -47,13 +47,17 @@ class Rule:
 
 
 RULES: Final[Mapping[FailureClass, Rule]] = {
-    FailureClass.INPUT: Rule("a table is not as it must be, or changed: fix it", True, 1, 3),
-    FailureClass.SPEC: Rule("the specification asks for what cannot be: change it", True, 1, 2),
-    FailureClass.POISON: Rule("the process or the whole worker died while it ran", True, MAX_ATTEMPTS, 1),
-    FailureClass.MEMORY: Rule("it came close to the memory limit and was stopped", True, MAX_ATTEMPTS, 1),
-    FailureClass.TIME: Rule("it passed its time limit and was stopped", True, MAX_ATTEMPTS, 1),
-    FailureClass.INFRASTRUCTURE: Rule("the store or the disk did not serve: wait, then again", False, 0, 1),
-    FailureClass.INTERNAL: Rule("a defect of ours: report it", True, 1, 1),
+    FailureClass.INPUT: Rule("a table is invalid or has changed: correct it", True, 1, 3),
+    FailureClass.SPEC: Rule("the specification is invalid: change it", True, 1, 2),
+    FailureClass.POISON: Rule("the process or its worker died while the task ran", True, MAX_ATTEMPTS, 1),
+    FailureClass.MEMORY: Rule(
+        "the task came close to the memory limit and was stopped", True, MAX_ATTEMPTS, 1
+    ),
+    FailureClass.TIME: Rule("the task exceeded its time limit and was stopped", True, MAX_ATTEMPTS, 1),
+    FailureClass.INFRASTRUCTURE: Rule(
+        "the store or the disk is unavailable: the task is retried with backoff", False, 0, 1
+    ),
+    FailureClass.INTERNAL: Rule("a defect of the program: report it", True, 1, 1),
 }
 
 

@@ -1,4 +1,4 @@
-"""Checks of runs: whether specification, store and data let a run start, found out in threads and again until it is known."""
+"""Checks of runs before they start: specification, store and data, in background threads and with backoff."""
 
 import math
 import threading
@@ -18,18 +18,18 @@ from scheduler.controller.work_queue import WorkQueue
 from scheduler.engine.loop import PreparedRun
 
 _THREADS: Final = 8
-_PATIENCE_SECONDS: Final = 10.0  # with a store that does not answer, until the run's status says so
+_PATIENCE_SECONDS: Final = 10.0  # without an answer from the store, until the status shows it
 _AGAIN_SECONDS: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 _PROBE_SECONDS: Final = 5.0  # between two checks of a run that waits for its store
-_PROBE_EVERY_SECONDS: Final = 1.0  # for all runs together: a check opens the store, which is not free
+_PROBE_EVERY_SECONDS: Final = 1.0  # between two checks of any such runs, because each opens the store
 
 
 class Checks:
     """The checks of all runs of a scheduler.
 
-    The pauses between checks of one run grow. While stores do not serve, one run after the other is checked sooner than
-    that, and the first that gets an answer has all the others checked: runs go on within seconds after a long outage,
-    and hundreds that wait do not check all the time.
+    Checks of one run are repeated with backoff. During an outage of the store, the waiting runs are also probed in turn, at
+    a limited rate. The first successful check triggers the checks of all others, so that hundreds of waiting runs resume
+    within seconds after a long outage without constant polling.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Checks:
     prefixes : mapping
         Addresses that the runs of a namespace may read; see :func:`scheduler.api.tenancy.prefixes_of`.
     queue : WorkQueue
-        Told which run to look at.
+        Receives the runs to reconcile.
     """
 
     def __init__(self, backend: Backend, prefixes: Mapping[str, Sequence[str]], queue: WorkQueue) -> None:
@@ -52,26 +52,26 @@ class Checks:
         self._ended_at = 0.0
 
     def stop(self) -> None:
-        """Begin no other check."""
+        """Start no further checks."""
         self._stop.set()
 
     def forget(self, uid: str) -> None:
-        """Forget a run that is gone."""
+        """Remove a deleted run."""
         with self._lock:
             self._without_store.pop(uid, None)
 
     def shown(self, tracked: TrackedRun, status: Status) -> Check | None:
-        """What a run's status says of its check."""
+        """Return the check to show in a run's status."""
         return tracked.check_shown(status, self._ended_at, patience=_PATIENCE_SECONDS)
 
     def begin(self, uid: str, tracked: TrackedRun, status: Status) -> None:
-        """Have store and data checked, unless that is known or under way, or was done a moment ago."""
+        """Start a check unless the result is known, a check is running, or the backoff has not elapsed."""
         if has_ended(status) or tracked.spec is None or tracked.prepared is not None or self._stop.is_set():
             return
         now = time.monotonic()
         if tracked.is_checking:
             left = max(tracked.check_began_at, self._ended_at) + _PATIENCE_SECONDS - now
-            if left > 0:  # then its status says that it waits
+            if left > 0:  # then the status shows that the store does not answer
                 self._queue.mark(uid, seconds=left)
             return
         left = self._pause_left(uid, tracked, now)
@@ -106,7 +106,7 @@ class Checks:
         self._queue.mark(uid)
 
     def _note(self, uid: str, tracked: TrackedRun, found: Check, prepared: PreparedRun | None) -> None:
-        """Note whether a run waits for its store; once one does not, those that do are checked soon."""
+        """Record whether a run waits for its store. After a successful check, schedule the checks of all waiting runs."""
         with self._lock:
             if found.reason in STORE_REASONS:
                 self._without_store[uid] = tracked

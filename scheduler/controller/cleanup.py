@@ -1,6 +1,7 @@
-"""What outlives the resource of a run, in store and queue: notes of what is under way, and how it is brought to an end.
+"""Cleanup in store and queue that outlives the resource of a run: records of active runs, and cancellation.
 
-All in threads, and again until it is done: while store or queue do not answer, no other run has to wait.
+All operations run in background threads and are retried until they succeed, so that an outage of store or
+queue does not block other runs.
 """
 
 import json
@@ -23,13 +24,13 @@ log = structlog.get_logger()
 
 
 class Cleaner:
-    """Notes which runs are under way, for a scheduler that takes over after a resource was deleted, and cleans up.
+    """Records active runs in the store, for a scheduler that takes over after a resource was deleted, and cancels runs.
 
     Parameters
     ----------
     backend : Backend
     owner : str
-        Tells releases that share a store apart.
+        Identifies the release, because several releases may share a store.
     """
 
     def __init__(self, backend: Backend, owner: str) -> None:
@@ -39,19 +40,19 @@ class Cleaner:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="clean")
 
     def stop(self) -> None:
-        """Try nothing again."""
+        """Stop retrying."""
         self._stop.set()
 
     def note(self, uid: str, run_id: str) -> None:
-        """Remember that the run of a resource is under way; the one thing that its caller waits for."""
+        """Record that the run of a resource is active. Blocks until it is recorded."""
         self._backend.store().put_if_absent(self._folder + uid, json.dumps({"run": run_id}).encode())
 
     def forget(self, uid: str) -> None:
-        """Remember it no longer."""
+        """Delete the record of a resource."""
         self._begin("note_not_deleted", lambda: self._forget(uid))
 
     def hand_over(self, uid: str, successor: str, run_id: str) -> None:
-        """Remember a run as that of another resource."""
+        """Move the record of a run to another resource."""
 
         def act() -> None:
             self.note(successor, run_id)
@@ -60,7 +61,7 @@ class Cleaner:
         self._begin("note_not_handed_over", act)
 
     def cancel(self, uid: str, run_id: str, *, flagged: Callable[[], None] = lambda: None) -> None:
-        """Have nothing of a run start any more, say so, delete its queue once its workers have left, and forget it."""
+        """Cancel a run: set the durable flag, call ``flagged``, delete the queue once its workers have left, and delete the record."""
 
         def act() -> None:
             cancel(self._backend, run_id, flagged=flagged)
@@ -70,7 +71,7 @@ class Cleaner:
         self._begin("not_cancelled", act)
 
     def find(self, found: Callable[[Mapping[str, str]], None]) -> None:
-        """Tell which runs are remembered: their ids by uid of the resource."""
+        """Read all records and call ``found`` with the run ids by uid of the resource."""
         self._begin("notes_not_read", lambda: found(self._read()))
 
     def _forget(self, uid: str) -> None:

@@ -1,4 +1,4 @@
-"""How a run looks to its people: conditions, phase, counts and Events, worked out from what is known of it. Pure."""
+"""Status of a run for its users: conditions, phase, counts and Events, derived from the observed state. Pure."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -30,41 +30,41 @@ from scheduler.engine.progress import current_stage, in_all, share
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
 WORKERS_REFUSED: Final = "WorkersRefused"  # a reason
 _AT_FIRST: Final[Mapping[ConditionType, tuple[bool | None, str, str]]] = {
-    ConditionType.ACCEPTED: (None, "NotChecked", "Specification, store and data are not checked yet."),
+    ConditionType.ACCEPTED: (None, "NotChecked", "Specification, store and data have not been checked yet."),
     ConditionType.QUOTA_RESERVED: (None, "NotRequested", ""),
     ConditionType.WORKERS_READY: (False, "NotStarted", ""),
     ConditionType.PROGRESSING: (False, "NotStarted", ""),
     ConditionType.DEGRADED: (False, "Well", ""),
     **dict.fromkeys(ENDED, (False, "NotEnded", "")),
 }
-_PLACEMENT_SECONDS: Final = 60.0  # for a node to have room for a pod, as others end or it is added
+_PLACEMENT_SECONDS: Final = 60.0  # for a pod to be scheduled, as other pods end or a node is added
 _NO_MORE_MEMORY: Final = (
-    "A worker ran out of the most memory that workers may have. Cancel the run, and apply it under a new name with a larger "
-    "workers.resources.maxMemory; what is committed stays."
+    "A worker ran out of memory at the maximum size. Cancel the run, and apply it under a new name with a larger "
+    "workers.resources.maxMemory. Committed results are reused."
 )
 
 
 class EventReason(StrEnum):
-    """Reasons of the Events that a run can have."""
+    """Reasons of a run's Events."""
 
     ACCEPTED = "Accepted"
-    """The specification is valid, and its store and data are there."""
+    """The specification is valid, and its store and data are accessible."""
     NOT_ACCEPTED = "NotAccepted"
-    """It is not; the message says why, and what to do."""
+    """The run was rejected; the message states the reason and the remedy."""
     STARTED = "Started"
-    """The first worker took a task."""
+    """The first worker became available."""
     SUSPENDED = "Suspended"
-    """``desiredState: Suspended`` was obeyed."""
+    """The run was suspended by ``desiredState: Suspended``."""
     RESUMED = "Resumed"
-    """``desiredState: Running`` was obeyed."""
+    """The run was resumed by ``desiredState: Running``."""
     WORKERS_CREATED = "WorkersCreated"
-    """A generation of workers was asked for."""
+    """A generation of workers was created."""
     MEMORY_RAISED = "MemoryRaised"
-    """Workers ran out of memory; the next have more."""
+    """Workers ran out of memory, and the next generation has more."""
     DEGRADED = "Degraded"
-    """It goes on, but something is wrong."""
+    """The run continues with a problem."""
     RECOVERED = "Recovered"
-    """What was wrong is not any more."""
+    """The problem is resolved."""
     RESULT_WARNING = "ResultWarning"
     """A warning of the result, such as a rule that drops many rows."""
     SUCCEEDED = "Succeeded"
@@ -74,7 +74,7 @@ class EventReason(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """An Event to be shown with ``kubectl describe``."""
+    """An Event of a run, as shown by ``kubectl describe``."""
 
     reason: EventReason
     message: str
@@ -82,11 +82,11 @@ class Event:
 
 
 def has_ended(status: Status) -> bool:
-    """Whether a run has succeeded, failed or been cancelled: it stays so."""
+    """Return whether a run has succeeded, failed or been cancelled. This is final."""
     return any(is_true(status.conditions, kind) for kind in ENDED)
 
 
-# How it looks.
+# Conditions and counts.
 
 
 def _set(
@@ -110,9 +110,9 @@ def _set(
 
 
 def cancelled(observed: ObservedRun) -> Status:
-    """A run that was cancelled."""
+    """Return the status of a cancelled run."""
     status = _set(
-        observed, observed.status, ConditionType.CANCELLED, True, "Cancelled", "As desiredState says."
+        observed, observed.status, ConditionType.CANCELLED, True, "Cancelled", "Cancelled by desiredState."
     )
     if observed.progress is not None:
         status = _with_progress(status, observed.progress)
@@ -120,7 +120,7 @@ def cancelled(observed: ObservedRun) -> Status:
 
 
 def refused(observed: ObservedRun) -> Status:
-    """A run that may not start, and why."""
+    """Return the status of a run that was not accepted."""
     assert observed.check is not None
     return _set(
         observed,
@@ -133,7 +133,7 @@ def refused(observed: ObservedRun) -> Status:
 
 
 def ended(observed: ObservedRun, progress: RunProgress) -> Status:
-    """A run that has ended, with what came out."""
+    """Return the status of a run that has ended, with its results."""
     assert progress.end is not None
     status = _with_progress(_accepted(observed), progress)
     status = _set(
@@ -150,9 +150,9 @@ def ended(observed: ObservedRun, progress: RunProgress) -> Status:
 
 
 def with_all_conditions(observed: ObservedRun, status: Status) -> Status:
-    """A status with each condition, so that programs never have to tell an absent one from a false one.
+    """Return the status with all conditions, so that clients need not distinguish absent from false.
 
-    What was set at first is set again: a condition of an older generation says nothing of this one to ``kubectl wait``.
+    Initial values are set again for each generation: ``kubectl wait`` ignores a condition of an older generation.
     """
     for kind, (holds, reason, message) in _AT_FIRST.items():
         if kind is ConditionType.QUOTA_RESERVED and observed.resource.workers.kueue_queue is None:
@@ -164,7 +164,7 @@ def with_all_conditions(observed: ObservedRun, status: Status) -> Status:
 
 
 def _closed(observed: ObservedRun, status: Status) -> Status:
-    """Nothing goes on any more; exactly one of the conditions of an end is true."""
+    """Return the final status. Exactly one of the conditions of an end is true."""
     status = with_all_conditions(observed, status)
     for kind in (ConditionType.PROGRESSING, ConditionType.WORKERS_READY, ConditionType.DEGRADED, *ENDED):
         found = get_condition(status.conditions, kind)
@@ -179,13 +179,13 @@ def _closed(observed: ObservedRun, status: Status) -> Status:
 def _accepted(observed: ObservedRun) -> Status:
     if observed.check is None or not observed.check.is_accepted:
         return observed.status
-    message = observed.check.message or "The specification is valid, and its store and data are there."
+    message = observed.check.message or "The specification is valid, and its store and data are accessible."
     status = _set(observed, observed.status, ConditionType.ACCEPTED, True, observed.check.reason, message)
     return status.model_copy(update={"run_id": observed.check.run_id})
 
 
 def under_way(observed: ObservedRun, *, target: int, made: Workers | None = None) -> Status:
-    """A run that goes on, waits or is suspended."""
+    """Return the status of a run that is running, waiting or suspended."""
     status, progress = _accepted(observed), observed.progress
     ready = sum(pod.is_ready for pod in observed.pods)
     status = _with_quota(observed, status)
@@ -260,7 +260,7 @@ def _worker_counts(observed: ObservedRun, status: Status, target: int, made: Wor
 
 def _why_no_worker(observed: ObservedRun, target: int) -> tuple[str, str]:
     if observed.resource.desired is DesiredState.SUSPENDED:
-        return "Suspended", "A suspended run keeps no workers."
+        return "Suspended", "A suspended run has no workers."
     if any(job.is_suspended for job in observed.jobs if not job.is_over):
         return "WaitingForQuota", ""
     if observed.refusal:
@@ -271,9 +271,10 @@ def _why_no_worker(observed: ObservedRun, target: int) -> tuple[str, str]:
 
 
 def _is_working(observed: ObservedRun, ready: int) -> bool:
-    """Whether there are workers: those that take tasks are seen in the queue, often long before their pods count as ready.
+    """Return whether the run has workers. Workers are seen in the queue often long before their pods are ready.
 
-    The queue alone may speak of workers that are no more: for some seconds, and as long as Redis is away.
+    The queue alone is not trusted: it lists workers for some seconds after their end, and during an outage of
+    Redis.
     """
     is_in_queue = observed.progress is not None and observed.progress.slots > 0
     return bool(ready) or (is_in_queue and any(job.active for job in observed.jobs))
@@ -281,12 +282,12 @@ def _is_working(observed: ObservedRun, ready: int) -> bool:
 
 def _whether_progressing(observed: ObservedRun, is_working: bool) -> tuple[bool, str, str]:
     if observed.resource.desired is DesiredState.SUSPENDED:
-        return False, "Suspended", "desiredState: Running goes on from here."
+        return False, "Suspended", "Set desiredState: Running to resume the run."
     if observed.is_waiting_for_turn:
         return (
             False,
             "WaitingForTurn",
-            "Other runs, or the same run under another name, are carried out first.",
+            "The scheduler first carries out other runs, or the same run of another resource.",
         )
     is_begun = (
         bool(observed.progress.execution)
@@ -299,7 +300,7 @@ def _whether_progressing(observed: ObservedRun, is_working: bool) -> tuple[bool,
 
 
 def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
-    """What is wrong though it goes on; the first of several."""
+    """Return reason and message of the first problem of a run that continues."""
     if observed.resource.desired is DesiredState.SUSPENDED:
         return None
     if observed.progress is not None and observed.progress.trouble is not None:
@@ -326,13 +327,13 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
 
 
 def _is_lasting(pod: PodFacts, now: dt.datetime) -> bool:
-    """Whether a pod has waited for a node for longer than it takes others to end, or Kubernetes to place it."""
+    """Return whether a pod has been unschedulable for longer than scheduling normally takes."""
     since = pod.unschedulable_since
     return since is None or (now - since).total_seconds() >= _PLACEMENT_SECONDS
 
 
 def with_phase(observed: ObservedRun, status: Status) -> Status:
-    """A status with its phase, and with the reason and the message that people see first."""
+    """Return the status with its phase, and with the reason and message of the printer columns."""
     phase, kind = _phase(observed, status)
     said = get_condition(status.conditions, kind)
     update: dict[str, Any] = {
@@ -342,7 +343,7 @@ def with_phase(observed: ObservedRun, status: Status) -> Status:
         "message": said.message or None if said else None,
     }
     if phase in (Phase.RUNNING, Phase.SUCCEEDED):
-        # A column that says what is wrong should be empty when nothing is.
+        # The columns Reason and Message are empty unless there is a problem.
         update["reason"] = update["message"] = None
         trouble = get_condition(status.conditions, ConditionType.DEGRADED)
         if trouble is not None and trouble.status == "True":
@@ -351,7 +352,7 @@ def with_phase(observed: ObservedRun, status: Status) -> Status:
 
 
 def _phase(observed: ObservedRun, status: Status) -> tuple[Phase, ConditionType]:
-    """The phase, and the condition that says why."""
+    """Return the phase and the condition that explains it."""
     for kind, phase in zip(ENDED, (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED), strict=True):
         if is_true(status.conditions, kind):
             return phase, kind
@@ -383,7 +384,7 @@ _WARNINGS: Final = (EventReason.NOT_ACCEPTED, EventReason.DEGRADED, EventReason.
 
 
 def events_of(observed: ObservedRun, status: Status, made: Workers | None) -> tuple[Event, ...]:
-    """The Events that a change of the status and new workers are worth."""
+    """Return the Events for a change of the status and for new workers."""
     events = []
     for condition in status.conditions:
         reason = _FLIPS.get((ConditionType(condition.type), condition.status))
@@ -392,17 +393,17 @@ def events_of(observed: ObservedRun, status: Status, made: Workers | None) -> tu
             words = condition.message or condition.reason
             events.append(Event(reason, words, is_warning=reason in _WARNINGS))
     if status.started_at and not observed.status.started_at:
-        events.append(Event(EventReason.STARTED, "The first worker is there."))
+        events.append(Event(EventReason.STARTED, "The first worker is available."))
     if status.phase is Phase.SUSPENDED and observed.status.phase is not Phase.SUSPENDED:
-        events.append(Event(EventReason.SUSPENDED, "It keeps no workers; what is done is kept."))
+        events.append(Event(EventReason.SUSPENDED, "The run has no workers. Committed results are kept."))
     if observed.status.phase is Phase.SUSPENDED and status.phase in (Phase.WAITING, Phase.RUNNING):
-        events.append(Event(EventReason.RESUMED, "It goes on where it was."))
+        events.append(Event(EventReason.RESUMED, "The run resumes from its committed results."))
     if not observed.status.warnings:
         events += [Event(EventReason.RESULT_WARNING, own, is_warning=True) for own in status.warnings]
     if made is not None:
         before = observed.status.workers.memory if observed.status.workers else None
         if before and as_number(made.memory) > as_number(before):
-            words = f"Workers ran out of {before} of memory; the next have {made.memory}."
+            words = f"Workers ran out of memory at {before}; the next generation has {made.memory}."
             events.append(Event(EventReason.MEMORY_RAISED, words, is_warning=True))
         words = f"Kubernetes Job {made.job_name}: {made.parallelism} pods of {made.memory}."
         events.append(Event(EventReason.WORKERS_CREATED, words))
@@ -410,7 +411,7 @@ def events_of(observed: ObservedRun, status: Status, made: Workers | None) -> tu
 
 
 def _says_more(old: Condition | None, new: Condition) -> bool:
-    """Whether a condition is news: it has flipped, or what is wrong is something else."""
+    """Return whether a condition needs an Event: its status changed, or the reason of a problem changed."""
     kind = (ConditionType(new.type), new.status)
     if old is None:
         return kind != (ConditionType.DEGRADED, "False")
@@ -419,5 +420,5 @@ def _says_more(old: Condition | None, new: Condition) -> bool:
 
 
 def _is_mere_end(status: Status, reason: EventReason) -> bool:
-    """Whether something is not wrong any more only because the run has ended."""
+    """Return whether a problem is over only because the run has ended."""
     return reason is EventReason.RECOVERED and has_ended(status)

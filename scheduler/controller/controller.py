@@ -1,8 +1,8 @@
-"""The control loop of a leading scheduler: observe, decide, act, for each run that has changed, and for all again and again.
+"""The operator's control loop on the leading scheduler: observe, decide and act for each changed run, with periodic resync.
 
-What is to be done is decided in :mod:`scheduler.controller.reconcile`; how a run is carried out is in :mod:`scheduler.controller.run_thread`. Here the
-two meet the cluster. One thread reconciles; runs, checks and cancellations have threads of their own, and tell it when
-there is news.
+:mod:`scheduler.controller.reconcile` decides, and :mod:`scheduler.controller.run_thread` carries out a run.
+This module connects both with the cluster. A single thread reconciles. Runs, checks and cancellations have
+their own threads, which enqueue a run when its state changes.
 """
 
 import datetime as dt
@@ -61,7 +61,7 @@ from scheduler.controller.worker_jobs import WorkerJobs
 
 STATUS_SECONDS: Final = 2.0  # between two writes of one run's status
 _TICK_SECONDS: Final = 0.25
-_POLL_SECONDS: Final = 1.0  # at a run that is carried out
+_POLL_SECONDS: Final = 1.0  # between two reconciliations of an active run
 _RESYNC_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 20.0
 _WORKERS: Final = "app.kubernetes.io/managed-by=mlho-scheduler"
@@ -79,11 +79,11 @@ class Operator:
     config : ClusterConfig
     backend : Backend
     identity : str
-        Of this replica, for Events.
+        Identity of this replica, for Events.
     secrets : str
-        Checksum of the Secrets that it was started with.
+        Checksum of the Secrets at startup.
     now : callable
-        The time of day.
+        Wall clock.
     """
 
     def __init__(
@@ -119,16 +119,16 @@ class Operator:
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
         self.counts = Counts()
         self.last_pass_at = time.monotonic()
-        """When the loop last went round."""
+        """Time of the last pass of the loop, by the monotonic clock."""
 
     def start(self) -> None:
-        """Begin to watch and to reconcile."""
+        """Start the informers and the control loop."""
         for watcher in self._watchers:
             watcher.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop all threads that carry out runs, leaving the runs as they are for the next leader."""
+        """Stop all threads. Runs stay open for the next leader."""
         self._stop.set()
         self._checks.stop()
         self._endings.stop()
@@ -145,11 +145,11 @@ class Operator:
 
     @property
     def is_synced(self) -> bool:
-        """Whether all has been listed once."""
+        """Return whether all informers have completed their first list."""
         return all(watcher.synced.is_set() for watcher in self._watchers)
 
     def figures(self) -> dict[str, float]:
-        """Series for Prometheus."""
+        """Return the series for Prometheus."""
         counts = self.counts
         return {
             **run_figures(self._runs.all(), dt.datetime.now(dt.UTC)),
@@ -165,7 +165,7 @@ class Operator:
             "mlho_scheduler_reconcile_errors_total": counts.errors,
         }
 
-    # What wakes it.
+    # Informers and their event handlers.
 
     def _make_watchers(self) -> list[Watcher]:
         kinds = [(Kind.TRAINING_RUN, self._runs, ""), (Kind.SCORING_RUN, self._runs, "")]
@@ -193,7 +193,7 @@ class Operator:
             self._owned_changed(None, job)
 
     def _give_turns(self) -> None:
-        """Choose the runs that are carried out, and look at each whose turn begins or ends."""
+        """Select the runs to carry out, and enqueue each run whose turn starts or ends."""
         tracked = {uid: own for uid, own in self._tracked.items() if own.wants_turn or own.thread is not None}
         priorities = self._priorities if self._config.kueue_enabled else None
         self._turns = give_turns(own.contender(uid, priorities) for uid, own in tracked.items())
@@ -228,7 +228,7 @@ class Operator:
         return {own["metadata"]["uid"] for own in self._runs.all() if not has_ended(status_of(own))}
 
     def _process(self, uid: str) -> None:
-        """Look at one run; whatever goes wrong is tried again and stops no other run."""
+        """Reconcile one run. Errors are retried later and do not affect other runs."""
         self.counts.reconciles += 1
         try:
             obj = self._runs.get(uid)
@@ -237,7 +237,7 @@ class Operator:
             else:
                 self._reconcile(uid, obj)
         except (Conflict, NotFound):
-            self._queue.mark(uid, seconds=1.0)  # it has changed under our hands
+            self._queue.mark(uid, seconds=1.0)  # the object was changed concurrently
         except ClusterError as error:
             self.counts.api_errors += 1
             log.warning("not_reconciled", task=uid, **error_fields(error))
@@ -281,7 +281,7 @@ class Operator:
             quota=self._quota(uid, tracked.request),
             check=self._checks.shown(tracked, status),
             progress=progress,
-            # One whose workers are not admitted waits for them, and not for its turn.
+            # A run whose workers are not admitted waits for admission, not for its turn.
             refusal=refusal,
             may_ask=self._workers.may_ask(uid),
             secrets=self._secrets,
@@ -291,7 +291,7 @@ class Operator:
         )
 
     def _read(self, tracked: TrackedRun, obj: Object, status: Status) -> None:
-        """Read what the resource asks for, if it has changed."""
+        """Parse the resource if it has changed."""
         metadata = obj["metadata"]
         is_new = tracked.generation != metadata.get("generation", 0)
         if not is_new and (tracked.request is None or not metadata.get("deletionTimestamp")):
@@ -322,7 +322,7 @@ class Operator:
         found = next(workloads, None)
         return quota_of(found) if found is not None else None
 
-    # What is done.
+    # Actions.
 
     def _act(
         self, uid: str, obj: Object, tracked: TrackedRun, observed: ObservedRun, decision: Decision
@@ -369,7 +369,7 @@ class Operator:
             "status": status.plain(),
         }
         self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], wanted, part="status"))
-        if status_of(obj).phase is not None:  # the first status says only that nothing is known yet
+        if status_of(obj).phase is not None:  # the first status contains only initial values
             tracked.written_at = time.monotonic()
         self.counts.status_writes += 1
         if has_ended(status) and not has_ended(status_of(obj)) and status.phase is not None:
@@ -378,7 +378,7 @@ class Operator:
             self._recorder.record(obj, event)
 
     def _run_or_stop(self, uid: str, tracked: TrackedRun, decision: Decision) -> None:
-        """Start the thread that carries the run out, or stop it."""
+        """Start or stop the thread that carries out the run."""
         thread = tracked.thread
         has_turn = uid in self._turns
         if thread is not None and not (decision.should_run and has_turn) and not decision.is_cancelled:

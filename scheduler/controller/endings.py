@@ -1,4 +1,4 @@
-"""How runs come to an end beyond their Kubernetes objects: cancelled, closed, or left behind by a resource that is gone."""
+"""The end of runs in store and queue: cancellation, completion, and cleanup after deleted resources."""
 
 from collections.abc import Callable, Mapping, MutableMapping, Set
 
@@ -9,15 +9,15 @@ from scheduler.controller.work_queue import WorkQueue
 
 
 class Endings:
-    """The ends of all runs of a scheduler, and the notes in the store of those that are under way.
+    """Ends the runs of a scheduler, and maintains the records of active runs in the store.
 
     Parameters
     ----------
     cleaner : Cleaner
     tracked : mutable mapping
-        What the scheduler remembers of each run, by the uid of its resource; shared with it.
+        State of each run by the uid of its resource; shared with the operator.
     queue : WorkQueue
-        Told which run to look at.
+        Receives the runs to reconcile.
     """
 
     def __init__(self, cleaner: Cleaner, tracked: MutableMapping[str, TrackedRun], queue: WorkQueue) -> None:
@@ -27,19 +27,19 @@ class Endings:
         self._former: Mapping[str, str] | None = None
 
     def start(self) -> None:
-        """Read what a former leader has left."""
+        """Read the records of the previous leader."""
         self._cleaner.find(self._found_former)
 
     def stop(self) -> None:
-        """Try nothing again."""
+        """Stop retrying."""
         self._cleaner.stop()
 
     def note(self, uid: str, run_id: str) -> None:
-        """Remember in the store that a run is under way; its caller waits for that."""
+        """Record in the store that a run is active. Blocks until it is recorded."""
         self._cleaner.note(uid, run_id)
 
     def is_cancelled(self, uid: str, tracked: TrackedRun, observed: ObservedRun) -> bool:
-        """Have a run cancelled; tell whether the durable flag stands, or is not needed."""
+        """Start the cancellation of a run. Return whether the durable flag is set or not needed."""
         run_id = observed.status.run_id or (tracked.prepared.run_id if tracked.prepared else "")
         if not run_id or (tracked.thread is None and not observed.status.execution):
             return True
@@ -53,7 +53,7 @@ class Endings:
         self._queue.mark(uid)
 
     def close(self, uid: str, tracked: TrackedRun, observed: ObservedRun) -> None:
-        """Nothing is left to do for a run, but to see its workers go."""
+        """Delete the record of a finished run, and reconcile again until its workers have exited."""
         tracked.prepared = None
         if tracked.active_run_id and not tracked.cancellation:
             self._cleaner.forget(uid)
@@ -62,7 +62,7 @@ class Endings:
             self._queue.mark(uid, seconds=5.0)
 
     def on_deleted(self, uid: str) -> None:
-        """The resource was deleted: nothing of it goes on. Its Kubernetes Jobs go with it, by their owner."""
+        """Stop the run of a deleted resource. Kubernetes deletes its Jobs through their owner reference."""
         tracked = self._tracked.pop(uid, None)
         if tracked is None:
             return
@@ -72,7 +72,7 @@ class Endings:
             self._cancel_or_hand_over(uid, tracked.active_run_id)
 
     def _cancel_or_hand_over(self, uid: str, run_id: str) -> None:
-        """End what a resource that is gone has left, unless another one asks for the same run: that goes on with it."""
+        """Cancel the run of a deleted resource, or hand it over to another resource that requests the same run."""
         tracked = self._tracked.items()
         successor = next((other for other, own in tracked if run_id in (own.active_run_id, own.run_id)), None)
         if successor is None:
@@ -86,9 +86,9 @@ class Endings:
         self._queue.wake()
 
     def take_over(self, under_way: Callable[[], Set[str]]) -> None:
-        """Bring to an end what a former leader carried out for resources that were deleted meanwhile.
+        """Cancel the runs that the previous leader carried out for resources that have been deleted since.
 
-        ``under_way`` finds the uids of those that are there and have not ended.
+        ``under_way`` returns the uids of the existing resources that have not ended.
         """
         if self._former is None:
             return

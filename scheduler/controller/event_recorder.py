@@ -1,4 +1,4 @@
-"""Events of runs, for ``kubectl describe``: few, and with the documented reasons of :class:`scheduler.controller.conditions.EventReason`."""
+"""Event recorder: creates rate-limited Events with the reasons of :class:`scheduler.controller.conditions.EventReason`."""
 
 import datetime as dt
 import hashlib
@@ -14,7 +14,7 @@ from scheduler.api.status import cut, timestamp
 from scheduler.controller.conditions import Event
 
 BURST: Final = 20
-REFILL_SECONDS: Final = 15.0  # one more Event of a run
+REFILL_SECONDS: Final = 15.0  # per additional Event of a run
 _REMEMBERED: Final = 5_000
 _MESSAGE: Final = 1_000
 
@@ -22,17 +22,17 @@ log = structlog.get_logger()
 
 
 class EventRecorder:
-    """Creates Events, no more than so many for each run; one that cannot be created is not worth a second try."""
+    """Creates Events, rate-limited per run. A failed request is not retried."""
 
     def __init__(self, cluster: Cluster, identity: str) -> None:
         self._cluster = cluster
         self._identity = identity
         self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self.n_recorded = 0
-        """Events that were created."""
+        """Number of Events created."""
 
     def record(self, obj: Mapping[str, Any], event: Event) -> None:
-        """Create an Event about a resource, unless it has had too many."""
+        """Create an Event about a resource unless its rate limit is exceeded."""
         if not self._may(obj["metadata"]["uid"]):
             return
         try:
@@ -41,7 +41,7 @@ class EventRecorder:
             )
             self.n_recorded += 1
         except ClusterError as error:
-            log.warning("event_not_told", error_kind=type(error).__name__, error=str(error))
+            log.warning("event_not_recorded", error_kind=type(error).__name__, error=str(error))
 
     def _may(self, uid: str) -> bool:
         now = time.monotonic()
@@ -54,7 +54,7 @@ class EventRecorder:
 
 
 def event_object(obj: Mapping[str, Any], event: Event, identity: str, now: dt.datetime) -> dict[str, Any]:
-    """An Event as the API server takes it."""
+    """Return an Event in the form of the Kubernetes API."""
     metadata = obj["metadata"]
     mark = hashlib.sha256(f"{metadata['uid']}{event.reason}{now.isoformat()}".encode()).hexdigest()[:16]
     moment = timestamp(now)

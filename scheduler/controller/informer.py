@@ -1,6 +1,6 @@
-"""What the cluster holds of ours, kept up to date: one thread lists and watches each kind in each namespace.
+"""Informers: local caches of the cluster's objects, with one list-and-watch thread for each kind and namespace.
 
-Whatever is missed is found again: each watch ends after a minute and all is listed again.
+Each watch ends after about a minute, and the informer lists again, so that missed changes are found.
 """
 
 import threading
@@ -13,7 +13,7 @@ import structlog
 from scheduler.api.client import Cluster, ClusterError, Expired, Kind, NotFound
 
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
-_ABSENT_SECONDS: Final = 60.0  # a kind that the cluster does not know, such as Kueue's
+_ABSENT_SECONDS: Final = 60.0  # between retries for a kind that is not installed, such as Kueue's
 
 log = structlog.get_logger()
 
@@ -21,12 +21,12 @@ Object = dict[str, Any]
 
 
 class Cache:
-    """Objects of one kind by uid. Safe to use from several threads.
+    """Objects of one kind by uid. Thread-safe.
 
     Parameters
     ----------
     on_change : callable
-        Called with the old and the new object, of which one may be ``None``.
+        Called with the old and the new object; one of them may be ``None``.
     """
 
     def __init__(self, on_change: Callable[[Object | None, Object | None], None]) -> None:
@@ -35,16 +35,16 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, uid: str) -> Object | None:
-        """One object."""
+        """Return one object."""
         return self._objects.get(uid)
 
     def all(self) -> list[Object]:
-        """All objects, as they are now."""
+        """Return all current objects."""
         with self._lock:
             return list(self._objects.values())
 
     def put(self, obj: Object) -> None:
-        """Take in an object, unless a later version is there: an answer and a watch may overtake each other."""
+        """Add or update an object unless the cache has a later version. Responses and watch events may arrive in any order."""
         uid = obj["metadata"]["uid"]
         with self._lock:
             old = self._objects.get(uid)
@@ -54,14 +54,14 @@ class Cache:
         self._on_change(old, obj)
 
     def remove(self, obj: Object) -> None:
-        """Take in that an object is gone."""
+        """Remove a deleted object."""
         with self._lock:
             old = self._objects.pop(obj["metadata"]["uid"], None)
         if old is not None:
             self._on_change(old, None)
 
     def replace(self, namespace: str, objects: Mapping[str, Object]) -> None:
-        """Take in all that there is in a namespace; an empty one stands for all."""
+        """Replace all objects of a namespace; an empty namespace stands for all namespaces."""
         with self._lock:
             known = [
                 own
@@ -80,7 +80,7 @@ def _version(obj: Object) -> int:
 
 
 class Watcher(threading.Thread):
-    """Keeps one kind in one namespace in a cache."""
+    """Keeps the objects of one kind and namespace in a cache."""
 
     def __init__(
         self, cluster: Cluster, kind: Kind, namespace: str, cache: Cache, *, selector: str = ""
@@ -93,16 +93,16 @@ class Watcher(threading.Thread):
         self._selector = selector
         self._stop_event = threading.Event()
         self.synced = threading.Event()
-        """Set once all has been listed."""
+        """Set after the first complete list."""
         self.answered_at = time.monotonic()
-        """When the API server last answered, by the monotonic clock."""
+        """Time of the last answer of the API server, by the monotonic clock."""
 
     def stop(self) -> None:
-        """Watch no more; a request that waits ends by itself."""
+        """Stop watching. A blocked request ends by its timeout."""
         self._stop_event.set()
 
     def run(self) -> None:
-        """List and watch until told to stop."""
+        """List and watch until stopped."""
         n_failures = 0
         while not self._stop_event.is_set():
             try:

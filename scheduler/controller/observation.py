@@ -1,4 +1,4 @@
-"""What is known of a run at one moment: what it asks for, what the cluster has of it, and how far it is. Plain facts, no decisions."""
+"""Observed state of a run at one moment: its specification, its objects in the cluster, and its progress. Facts without decisions."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -15,25 +15,25 @@ from scheduler.api.resource import DesiredState, Resource, WorkersSpec, as_numbe
 from scheduler.api.status import ConditionType, Failure, Outputs, Status
 from scheduler.engine.progress import Stages
 
-_ROUNDING: Final = 1.01  # the kernel counts whole pages
+_ROUNDING: Final = 1.01  # the kernel accounts in whole pages
 
 
 @dataclass(frozen=True)
 class JobFacts:
-    """One generation of workers, as the cluster has it.
+    """Observed state of one generation of workers.
 
     Attributes
     ----------
     name, execution, memory, secrets : str
-        ``secrets`` is the checksum of those that its pods were started with.
+        ``secrets`` is the checksum of the Secrets of its pods.
     generation, parallelism : int
     active, succeeded, failed, ready : int
-        Pods by what became of them.
+        Pods by state.
     is_suspended, is_over, is_being_deleted : bool
     failure : str
-        Why it failed, in Kubernetes' words; empty if it did not.
+        Reason and message of its failure from Kubernetes; empty if it has not failed.
     seconds : float or None
-        How long it lived; ``None`` as long as it lives.
+        Lifetime; ``None`` until it ends.
     began_at, ended_at : datetime or None
     """
 
@@ -57,7 +57,7 @@ class JobFacts:
 
     @property
     def capacity(self) -> int:
-        """Pods that it has or will have: after the first pod has ended well, no other is replaced."""
+        """Return the number of current and expected pods. After the first pod has succeeded, Kubernetes creates no replacements."""
         if self.is_over or self.is_being_deleted:
             return 0
         return self.active if self.succeeded and not self.is_suspended else self.parallelism
@@ -65,24 +65,24 @@ class JobFacts:
 
 @dataclass(frozen=True)
 class PodFacts:
-    """One worker pod: its generation, and what matters of its state."""
+    """Observed state of one worker pod."""
 
     name: str
     generation: int
     is_placed: bool = False
-    """A node has it, and nothing keeps its container from starting."""
+    """The pod is scheduled, and its container can start."""
     is_ready: bool = False
     is_out_of_memory: bool = False
     unschedulable: str = ""
-    """Why no node takes it, in Kubernetes' words."""
+    """Message of Kubernetes if the pod cannot be scheduled."""
     unschedulable_since: dt.datetime | None = None
     image_problem: str = ""
-    """Why its container cannot start."""
+    """Reason and message if the container cannot start."""
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What Kueue says of the latest workers."""
+    """Quota of the latest workers as reported by Kueue."""
 
     is_reserved: bool
     reason: str
@@ -91,7 +91,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Check:
-    """What the look at specification, store and data found."""
+    """Result of checking specification, store and data."""
 
     run_id: str = ""
     reason: str = "Valid"
@@ -99,32 +99,32 @@ class Check:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the run may start."""
+        """Return whether the run may start."""
         return bool(self.run_id)
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run has come, as the thread knows that carries it out.
+    """Progress of a run as reported by the thread that carries it out.
 
     Attributes
     ----------
     execution : str
-        Empty until it has begun.
+        Empty until the run has started.
     stages : tuple of StageProgress
     running, slots, retried, quarantined : int
     trouble : (reason, message) or None
-        Something is wrong, and it goes on or will be tried again.
+        Problem of a run that continues or will be retried.
     end : ConditionType or None
-        How it ended.
+        Final condition.
     end_reason, end_message, remedy : str
     outputs, metrics, headline, warnings
-        What came out.
+        Results.
     failures : tuple of Failure
     idle_seconds : float
-        For how long no task was under way.
+        Time without running tasks.
     memory_exceeded : int
-        Bytes of the largest worker in which a task ran out of memory, as workers say themselves; 0: none did.
+        Memory of the largest worker in which a task ran out of memory, as reported by workers; 0 if there was none.
     """
 
     execution: str = ""
@@ -148,7 +148,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a resource asks for beside the run itself; also of one whose specification is not valid."""
+    """Desired state of a resource, also if its specification is invalid."""
 
     kind: str
     namespace: str
@@ -161,7 +161,7 @@ class RunRequest:
 
     @classmethod
     def of(cls, resource: Resource) -> Self:
-        """What a resource asks for; one that is being deleted asks to be cancelled."""
+        """Return the desired state of a resource. A resource that is being deleted is to be cancelled."""
         return cls(
             kind=resource.kind,
             namespace=resource.namespace,
@@ -176,7 +176,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class ObservedRun:
-    """All that is known of a run at one moment."""
+    """Everything that is known about a run at one moment."""
 
     resource: RunRequest
     status: Status
@@ -187,42 +187,42 @@ class ObservedRun:
     check: Check | None = None
     progress: RunProgress | None = None
     is_waiting_for_turn: bool = False
-    """Others are carried out first, or it is the same run as another that is under way."""
+    """Other runs have precedence, or the same run is active for another resource."""
     refusal: str = ""
-    """Why the API server does not take its workers' Kubernetes Job or their pods, in its words."""
+    """Message of the API server if it rejected the workers' Kubernetes Job or pods."""
     may_ask: bool = True
-    """Workers may be asked for: the last were not refused a moment ago."""
+    """Workers may be requested now: the backoff after a rejection has elapsed."""
     secrets: str = ""
-    """Checksum of the Secrets as they are now; empty if nobody looks."""
+    """Checksum of the current Secrets; empty if rotation is not detected."""
 
     def has_old_secrets(self, job: JobFacts) -> bool:
-        """Whether workers were started with Secrets that have been replaced; pods to come get the new ones."""
+        """Return whether a Job has pods with rotated Secrets. New pods of a Job get the current ones."""
         is_known = bool(self.secrets and job.secrets)
         return is_known and job.secrets != self.secrets and job.active > 0
 
     def ran_out(self, job: JobFacts) -> bool:
-        """Whether workers of a generation had too little memory: the kernel ended one, or a worker stopped a task before it did."""
+        """Return whether workers of a generation had too little memory: the kernel killed one, or a worker stopped a task before."""
         ended = any(pod.generation == job.generation and pod.is_out_of_memory for pod in self.pods)
         return ended or self.was_exceeded(job.memory)
 
     def was_exceeded(self, memory: str) -> bool:
-        """Whether a task was stopped in a worker with so much memory, or with more.
+        """Return whether a task was stopped in a worker with this much memory or more.
 
-        Workers say how much they had, so that larger ones are not blamed, however often this is asked.
+        Workers report the memory they had, so that a repeated check does not blame larger workers.
         """
         return self.progress is not None and as_number(memory) <= _ROUNDING * self.progress.memory_exceeded
 
 
-# What the cluster says, as facts.
+# Conversion of Kubernetes objects.
 
 
 def parsed(moment: str) -> dt.datetime:
-    """A moment as Kubernetes writes it."""
+    """Parse a timestamp of Kubernetes."""
     return dt.datetime.fromisoformat(moment.replace("Z", "+00:00"))
 
 
 def job_facts(obj: Mapping[str, Any]) -> JobFacts:
-    """What matters of a ``batch/v1`` Job."""
+    """Return the observed state of a ``batch/v1`` Job."""
     metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status", {})
     annotations, labels = metadata.get("annotations", {}), metadata.get("labels", {})
     conditions = {own["type"]: own for own in status.get("conditions", ()) if own["status"] == "True"}
@@ -262,7 +262,7 @@ _IMAGE_REASONS: Final = (
 
 
 def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
-    """What matters of a worker pod."""
+    """Return the observed state of a worker pod."""
     metadata, status = obj["metadata"], obj.get("status", {})
     conditions = {own["type"]: own for own in status.get("conditions", ())}
     states = [own.get("state", {}) for own in status.get("containerStatuses", ())]
@@ -287,7 +287,7 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
 
 
 def quota_of(workload: Mapping[str, Any]) -> Quota:
-    """What a Kueue Workload says of its quota."""
+    """Return the quota of a Kueue Workload."""
     conditions = {own["type"]: own for own in workload.get("status", {}).get("conditions", ())}
     said = conditions.get("QuotaReserved", {"status": "False", "reason": "Pending", "message": ""})
     admitted = conditions.get("Admitted", {"status": said["status"]})

@@ -1,4 +1,4 @@
-"""What went wrong, as a resource's status says it: a reason in one word, and the remedy."""
+"""Reason, message and remedy of errors in the status of a resource."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -19,7 +19,7 @@ from scheduler.api.tenancy import ForeignAddress
 from scheduler.engine.outages import StoreGivenUp
 from scheduler.queue.errors import RemoteFailure
 
-STORE_REASONS: Final = frozenset({"StoreAccessDenied", "StoreUnavailable"})  # pass by themselves
+STORE_REASONS: Final = frozenset({"StoreAccessDenied", "StoreUnavailable"})  # temporary
 _DEFECT: Final = "InternalError"
 _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (StoreAccessDenied, "StoreAccessDenied"),
@@ -39,20 +39,20 @@ _REASONS_OF_TASKS: Final[Mapping[FailureClass, str]] = {
     FailureClass.INFRASTRUCTURE: "StoreUnavailable",
 }
 _REMEDIES: Final[Mapping[str, str]] = {
-    "StoreAccessDenied": "Give scheduler and workers credentials that the object storage accepts; then apply a new resource.",
-    "StoreUnavailable": "Look after the object storage; then apply a new resource.",
-    TASKS_QUARANTINED: "Mend the cause. Then: {retry}, and apply a new resource.",
-    "InvalidBundle": "Name a bundle that is whole and fits the data, in a new resource.",
-    "InputChanged": "Apply a new resource, which reads the tables as they are now.",
-    "InvalidData": "Correct the table; then apply a new resource.",
-    "InvalidSpec": "Correct the specification, in a new resource.",
-    _DEFECT: "Report it as a defect, with the logs of scheduler and workers.",
+    "StoreAccessDenied": "Correct the credentials of scheduler and workers for the object storage, then apply a new resource.",
+    "StoreUnavailable": "Restore access to the object storage, then apply a new resource.",
+    TASKS_QUARANTINED: "Correct the cause, run {retry}, and apply a new resource.",
+    "InvalidBundle": "Apply a new resource with a complete bundle that matches the data.",
+    "InputChanged": "Apply a new resource, which reads the current tables.",
+    "InvalidData": "Correct the table, then apply a new resource.",
+    "InvalidSpec": "Apply a new resource with a corrected specification.",
+    _DEFECT: "Report this as a defect, with the logs of scheduler and workers.",
 }
-_ANY_REMEDY: Final = "Apply a new resource: it goes on from what is committed."
+_ANY_REMEDY: Final = "Apply a new resource, which reuses the committed results."
 
 
 def reason_of(error: BaseException) -> str:
-    """The reason of a condition that an error leads to."""
+    """Return the condition reason of an error."""
     if isinstance(error, StoreGivenUp):
         return error.reason
     if isinstance(error, RemoteFailure):
@@ -61,9 +61,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def failures_shown(error: MlhoError, *, retry: str) -> tuple[Failure, ...]:
-    """What a status says of the tasks that a run failed for: each with reason, message and remedy, the first ten of them.
+    """Return the tasks that a run failed for, with reason, message and remedy; at most ten.
 
-    ``retry`` is the command that gives quarantined tasks new starts.
+    ``retry`` is the command that gives quarantined tasks new attempts.
     """
     if isinstance(error, Quarantined) and error.tasks:
         named = list(error.tasks.items())[:MAX_FAILURES]

@@ -1,6 +1,7 @@
-"""Decide what a run in a cluster needs now: from what is seen to what is to be done. Pure, and the same whenever it is asked.
+"""Decide what a run needs: a pure function from observed state to actions.
 
-Nothing here remembers: a scheduler that has just taken over sees the same objects and decides the same.
+The decision depends only on the observed state. After a failover, the new leader observes the same objects
+and decides the same.
 """
 
 import math
@@ -24,32 +25,34 @@ from scheduler.controller.conditions import (
 )
 from scheduler.controller.observation import JobFacts, ObservedRun, RunProgress, RunRequest, parsed
 
-_SHORT_LIFE_SECONDS: Final = 30.0  # workers that end sooner have done nothing: the next come later and later
+_SHORT_LIFE_SECONDS: Final = (
+    30.0  # workers that exit earlier have failed at startup: the next start with backoff
+)
 _MAX_PAUSE_SECONDS: Final = 60.0
-_LINGER_SECONDS: Final = 20.0  # for workers to end by themselves once the run has ended
+_LINGER_SECONDS: Final = 20.0  # for workers to exit by themselves after the run has ended
 _IDLE_SECONDS: Final = 15.0
 _WORN_FAILURES: Final = 3  # failed pods after which Kubernetes itself waits too long to replace the next
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done.
+    """Actions for a run.
 
     Attributes
     ----------
     status : Status
-        As it should be.
+        New status.
     should_run : bool
-        A thread should carry the run out; false: one that does should stop, leaving all as it is.
+        Whether a thread should carry out the run. If false, a running thread stops and the execution stays open.
     is_cancelled : bool
-        Nothing of the run may start any more.
+        The run is to be cancelled.
     make : Workers or None
-        A generation to create.
+        Generation of workers to create.
     delete : tuple of str
-        Names of Jobs to delete.
+        Names of Kubernetes Jobs to delete.
     events : tuple of Event
     is_expired : bool
-        The resource has outlived its end for as long as it asks, and is to be deleted.
+        The time to live after the end has elapsed, and the resource is to be deleted.
     """
 
     status: Status
@@ -85,10 +88,10 @@ def decide(observed: ObservedRun) -> Decision:
 
 
 def demand(resource: RunRequest, progress: RunProgress | None) -> int:
-    """Worker pods that the tasks under way can keep busy, between the run's bounds; -1: as many as there are."""
+    """Return the number of worker pods that the running tasks can use, within the run's bounds; -1 keeps the current number."""
     workers = resource.workers
     if progress is None:
-        return -1  # nobody carries it out now, and workers that were asked for stay asked for
+        return -1  # no thread carries out the run, and requested workers stay requested
     if not progress.execution:
         return 0
     if not progress.running and progress.idle_seconds < _IDLE_SECONDS:
@@ -120,7 +123,7 @@ def _running(observed: ObservedRun) -> Decision:
 
 
 def _too_small(observed: ObservedRun, alive: Sequence[JobFacts]) -> list[JobFacts]:
-    """Generations of which a worker ran out of memory, if more is allowed."""
+    """Return the generations in which a worker ran out of memory, if a larger size is allowed."""
     return [
         job
         for job in alive
@@ -129,7 +132,7 @@ def _too_small(observed: ObservedRun, alive: Sequence[JobFacts]) -> list[JobFact
 
 
 def _superfluous(observed: ObservedRun, alive: Sequence[JobFacts], capacity: int) -> tuple[str, ...]:
-    """Generations to end: of another execution, with old Secrets, worn out, or beyond the run's maximum, the latest first."""
+    """Return the generations to delete: of another execution, with old Secrets, failing, or above the maximum, latest first."""
     execution = observed.progress.execution if observed.progress else ""
     delete = [
         job.name
@@ -146,7 +149,7 @@ def _superfluous(observed: ObservedRun, alive: Sequence[JobFacts], capacity: int
 
 
 def _generation(observed: ObservedRun, n_pods: int) -> Workers | None:
-    """The next generation of workers, unless the last ones ended so soon that it is better to wait."""
+    """Return the next generation of workers, or ``None`` during the backoff after failed ones."""
     if _pause_left(observed) > 0 or observed.progress is None:
         return None
     resource = observed.resource
@@ -167,7 +170,7 @@ def _generation(observed: ObservedRun, n_pods: int) -> Workers | None:
 
 
 def _memory(observed: ObservedRun) -> str:
-    """Memory of the next workers: what the last had, or twice that if one of them ran out of it."""
+    """Return the memory of the next workers: that of the last ones, doubled if one of them ran out of memory."""
     spec = observed.resource.workers
     memory = spec.resources.memory
     if observed.status.workers and observed.status.workers.memory:
@@ -180,7 +183,7 @@ def _memory(observed: ObservedRun) -> str:
 
 
 def _pause_left(observed: ObservedRun) -> float:
-    """Seconds to wait before the next generation: doubled with each that failed or ended at once."""
+    """Return the remaining backoff before the next generation, which doubles with each that failed or exited early."""
     short = [
         job.ended_at
         for job in observed.jobs
@@ -188,21 +191,21 @@ def _pause_left(observed: ObservedRun) -> float:
         and job.ended_at is not None
         and (job.failure or (job.seconds or 0) < _SHORT_LIFE_SECONDS)
     ]
-    if len(short) < 2:  # workers that were drained at once end soon, too
+    if len(short) < 2:  # workers that were drained right after their start also exit early
         return 0.0
     pause = min(2.0 ** len(short), _MAX_PAUSE_SECONDS)
     return pause - (observed.now - max(short)).total_seconds()
 
 
 def _seconds_left(observed: ObservedRun) -> float:
-    """Seconds until the resource of a run that has ended is to be deleted."""
+    """Return the seconds until the resource of an ended run is to be deleted."""
     if observed.resource.ttl is None or observed.status.finished_at is None:
         return math.inf
     return observed.resource.ttl - (observed.now - parsed(observed.status.finished_at)).total_seconds()
 
 
 def _leftovers(observed: ObservedRun) -> tuple[str, ...]:
-    """Workers that are still there though the run has ended; a moment is left them to end by themselves."""
+    """Return the workers of an ended run that have not exited by themselves in time."""
     ended = observed.status.finished_at
     since = (observed.now - parsed(ended)).total_seconds() if ended else math.inf
     if since < _LINGER_SECONDS and not is_true(observed.status.conditions, ConditionType.CANCELLED):
@@ -215,6 +218,6 @@ def _alive(observed: ObservedRun) -> tuple[str, ...]:
 
 
 def _finish(observed: ObservedRun, decision: Decision) -> Decision:
-    """Add the conditions that are missing, the phase, and the Events that a change is worth."""
+    """Complete a decision with missing conditions, the phase, and Events."""
     status = with_phase(observed, with_all_conditions(observed, decision.status))
     return replace(decision, status=status, events=events_of(observed, status, decision.make))

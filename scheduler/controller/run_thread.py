@@ -1,7 +1,7 @@
-"""What a leading scheduler does for one run beside talking to Kubernetes: check it, carry it out, cancel it.
+"""Check, carry out and cancel a run, without access to Kubernetes.
 
-Each accepted run is carried out by a thread of its own with the code of ``mlho run --broker``. The thread tells how far it is
-in small frozen pictures, which the reconciler reads whenever it likes.
+Each accepted run has a thread, which executes the same code as ``mlho run --broker``. It publishes its
+progress as immutable snapshots, which the reconciler reads at any time.
 """
 
 import json
@@ -43,8 +43,8 @@ from scheduler.queue.leases import Leases
 from scheduler.queue.pending import OTHER_KEY, TAMPERED
 from scheduler.queue.run import QueueConfig, Stopped, cancel_run, carry_out_on_queue
 
-_NOWHERE: Final = Path("/nonexistent")  # relative addresses count from a file; a resource is in none
-_RETRY_SECONDS: Final = (2.0, 5.0, 10.0)  # no longer: it goes on within seconds of the end of an outage
+_NOWHERE: Final = Path("/nonexistent")  # base of relative addresses, which a custom resource cannot have
+_RETRY_SECONDS: Final = (2.0, 5.0, 10.0)  # at most 10 s, so that a run resumes soon after an outage
 _MAX_DEFECTS: Final = 3
 _RUN_THREAD: Final = "run thread"
 _METRICS: Final = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_intercept")
@@ -53,19 +53,19 @@ log = structlog.get_logger()
 
 
 class Backend:
-    """What all runs of a scheduler share: the store, which is probed once, the queue, and the key.
+    """Store, broker and settings that all runs of a scheduler share. The store is probed once.
 
     Parameters
     ----------
     store_address : str
     settings : Settings
-        With broker and signing key.
+        Including broker and signing key.
     """
 
     def __init__(self, store_address: str, settings: Settings) -> None:
         broker = settings.broker_at(None)
         if broker is None:
-            raise SpecError("MLHO_BROKER: not set. Give it the address of Redis.")
+            raise SpecError("MLHO_BROKER: not set. Set it to the address of Redis.")
         settings.require_signing_key()
         self.store_address = store_address
         self.broker = broker
@@ -74,7 +74,7 @@ class Backend:
         self._lock = threading.Lock()
 
     def store(self) -> Store:
-        """The store, once it has shown that it keeps its promise."""
+        """Return the store. At the first call, verify that it provides the required guarantees."""
         store = open_store(self.store_address)
         with self._lock:
             if not self._probed:
@@ -83,21 +83,21 @@ class Backend:
         return store
 
     def uri(self, run_id: str, name: str) -> str:
-        """Address of a file of a run."""
+        """Return the address of a file of a run."""
         return f"{self.store_address.rstrip('/')}/{run_key(run_id, name)}"
 
     def data_of(self, run_id: str) -> str | None:
-        """Where the tables of a run are that was carried out on a queue with this store; ``None`` if there is none."""
+        """Return the location of a run's tables, or ``None`` if the run has not been carried out on a queue with this store."""
         execution = read_execution(self.store(), run_id)
         return execution.data if execution is not None else None
 
     def prepare(self, spec: RunSpec | ScoringRunSpec) -> PreparedRun:
-        """Check a run's store, data and bundle, and pin its inputs.
+        """Check store, data and bundle of a run, and pin its inputs.
 
         Raises
         ------
         MlhoError
-            What is wrong, and what to do.
+            The run cannot start; the message states the remedy.
         """
         store = self.store()
         if isinstance(spec, ScoringRunSpec):
@@ -109,9 +109,9 @@ class Backend:
 def check_run(
     backend: Backend, spec: RunSpec | ScoringRunSpec, *, allowed: Sequence[str] | None = None
 ) -> tuple[Check, PreparedRun | None]:
-    """Look whether a run may start; what is wrong becomes a reason and a message, never an exception.
+    """Check whether a run may start. Errors are returned as reason and message.
 
-    ``allowed`` are the prefixes that the runs of its namespace may read; ``None`` for no limits.
+    ``allowed`` are the prefixes that the runs of its namespace may read; ``None`` for no restriction.
     """
     try:
         check_addresses(spec, allowed, backend.data_of)
@@ -121,21 +121,21 @@ def check_run(
         return Check(reason=reason_of(error), message=str(error)), None
     except Exception as error:
         log.exception("check_failed", error_kind=type(error).__name__)
-        message = f"the check failed with {type(error).__name__}. It is tried again; report this as a defect."
+        message = f"The check failed with {type(error).__name__} and is retried. Report this as a defect."
         return Check(reason="InternalError", message=message), None
 
 
 class RunThread:
-    """Carries one run out, in a thread of its own.
+    """Carries out one run in a thread.
 
     Parameters
     ----------
     backend : Backend
     prepared : PreparedRun
     on_change : callable
-        Called whenever there is news; must return at once.
+        Called after each change of the progress; must not block.
     note : callable
-        Remembers where others look that the run is under way, before it begins.
+        Records in the store that the run is active, before it starts.
     """
 
     def __init__(
@@ -162,34 +162,34 @@ class RunThread:
 
     @property
     def run_id(self) -> str:
-        """What it carries out."""
+        """Return the id of the run."""
         return self._run.run_id
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask it to stop at the next moment; the execution stays open."""
+        """Stop the run at its next update. The execution stays open."""
         self._stop.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for it to end; tell whether it has."""
+        """Wait for the thread to end. Return whether it has ended."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread still runs."""
+        """Return whether the thread is running."""
         return self._thread.is_alive()
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run has come to an end, good or bad; a thread that was stopped has not."""
+        """Return whether the run has ended, successfully or not. A stopped run has not ended."""
         return self._picture.end is not None
 
     def snapshot(self) -> RunProgress:
-        """How far it is, at this moment."""
+        """Return the current progress."""
         found = self._picture
         executor = self._executor
         if found.end is not None:
@@ -207,7 +207,7 @@ class RunThread:
             memory_exceeded=figures.memory_exceeded,
         )
 
-    # What the thread does.
+    # The methods below run in the thread.
 
     def _run_or_stop(self) -> None:
         n_tries = n_defects = 0
@@ -232,7 +232,7 @@ class RunThread:
                     self._fail(given_up)
                     return
                 if isinstance(error, AnotherScheduler):
-                    n_tries = 0  # most often a former leader's, whose lease is over within seconds
+                    n_tries = 0  # usually the previous leader, whose lease expires within seconds
                 self._show(replace(self._picture, trouble=(reason_of(error), cut(str(error), 512))))
             except MlhoError as error:
                 self._fail(error)
@@ -250,7 +250,7 @@ class RunThread:
             n_tries += 1
 
     def _take_in(self, error: MlhoError) -> StoreGivenUp | None:
-        """Take in that the run was broken off; an error if its store has been away for too long."""
+        """Record an error that interrupted the run. Return an error if the outage of the store has lasted too long."""
         if isinstance(error, StoreOutage):
             self._health.failed(_RUN_THREAD, error)
         self._health.only(_RUN_THREAD)
@@ -291,7 +291,7 @@ class RunThread:
         self._show(replace(self._picture, execution=execution.id, trouble=None))
 
     def update(self, stages: Stages, running: int) -> None:
-        """Take in where the run is, as its observer; the place at which it can be stopped."""
+        """Receive the progress as an observer. Raise ``Stopped`` if the run is to be stopped."""
         if self._stop.is_set():
             raise Stopped
         if self._picture.running and not running:
@@ -320,7 +320,7 @@ class RunThread:
 
 
 def _count_of(finished: Finished, *, began_it: bool) -> str:
-    """How many tasks a run had; how many are new is known only to what has seen the execution from its beginning."""
+    """Return the number of tasks. The number of new tasks is known only if this scheduler started the execution."""
     return (
         f"{finished.n_tasks} tasks, {finished.n_new} of them new."
         if began_it
@@ -329,14 +329,14 @@ def _count_of(finished: Finished, *, began_it: bool) -> str:
 
 
 def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[str, str] | None:
-    """Reason and message of what is wrong though the run goes on: the store first, as the rest may follow from it."""
+    """Return reason and message of the problem of a run that continues. An outage of the store comes first, as it may cause others."""
     if health.outage is not None:
         return health.outage.reason, cut(
-            f"{health.outage.words} The run waits, and goes on once it serves.", 512
+            f"{health.outage.words} The run waits, and resumes when the store is available.", 512
         )
     if executor is not None and executor.figures.is_degraded:
         return "QueueUnavailable", cut(
-            f"{executor.figures.outage} Workers finish what they have, and wait.", 512
+            f"{executor.figures.outage} Workers finish their current tasks, and wait.", 512
         )
     if executor is not None and executor.figures.forged:
         return "MessagesRefused", OTHER_KEY
@@ -346,7 +346,7 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
 
 
 def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Outputs, metrics, headline and warnings of a finished run, by the names that :class:`~scheduler.controller.observation.RunProgress` has for them."""
+    """Return outputs, metrics, headline and warnings of a finished run, by field of :class:`~scheduler.controller.observation.RunProgress`."""
     if isinstance(run, ScoringRun):
         prefix = run.spec.spec.output.prefix
         scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
@@ -379,12 +379,12 @@ def _shown_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
 
 
 def cancel(backend: Backend, run_id: str, *, flagged: Callable[[], None]) -> None:
-    """Raise the durable flag, say so, tell the workers, and delete the queue once they have left. It takes a while.
+    """Set the durable cancel flag, call ``flagged``, notify the workers, and delete the queue once they have left. Blocks for some seconds.
 
     Raises
     ------
     MlhoError
-        Store or queue do not answer: try again.
+        Store or queue are unavailable; call again later.
     """
     store = backend.store()
     execution = read_execution(store, run_id)

@@ -1,4 +1,4 @@
-"""What an operator remembers of each run, and how it reads objects that may be of another version."""
+"""In-memory state of each run in the operator, and tolerant parsing of objects that another version wrote."""
 
 import math
 import time
@@ -20,16 +20,16 @@ from scheduler.engine.loop import PreparedRun
 
 NO_ANSWER: Final = Check(
     reason="StoreUnavailable",
-    message="The store, or where the data are, has not answered yet. It is asked again; check the addresses and that it runs.",
+    message="The store or the location of the data has not answered yet, and the check is retried. Check that both addresses are correct and reachable.",
 )
 
 
 @dataclass
 class TrackedRun:
-    """What the operator remembers of one resource; all of it can be lost."""
+    """In-memory state of one resource. It can be rebuilt after a restart."""
 
     generation: int = -1
-    """Of the spec that was read last."""
+    """Generation of the spec that was last parsed."""
     request: RunRequest | None = None
     spec: Any = None
     check: Check | None = None
@@ -44,28 +44,28 @@ class TrackedRun:
     """Empty, ``request``, or ``flagged``: the durable flag stands."""
     written_at: float = 0.0
     active_run_id: str = ""
-    """Id of the run of which the store has a note that it is under way."""
+    """Id of the run that is recorded as active in the store."""
     created: str = ""
     wants_turn: bool = False
-    """It may be carried out, and its owner wants that."""
+    """The run is accepted and to be carried out."""
     has_workers: bool = False
     has_jobs: bool = False
     is_hindered: bool = False
-    """Something keeps it from asking for workers."""
+    """The run cannot request workers now."""
     busy_at: float = 0.0
-    """When it last had workers, asked for some, or began."""
+    """Time at which it last had workers, requested some, or started."""
     parked_at: float = -math.inf
-    """When it last gave its slot up."""
+    """Time at which it last released its slot."""
 
     @property
     def run_id(self) -> str:
-        """Id of the run that is to be carried out; empty if there is none."""
+        """Return the id of the prepared run, or an empty string."""
         return self.prepared.run_id if self.prepared is not None else ""
 
     def note_workers(
         self, jobs: tuple[JobFacts, ...], pods: tuple[PodFacts, ...], progress: RunProgress | None
     ) -> None:
-        """Note whether it has workers: placed on a node, or known to its queue while a Kubernetes Job has pods."""
+        """Record whether the run has workers: scheduled pods, or workers in the queue while a Kubernetes Job has pods."""
         alive = [job for job in jobs if not job.is_over and not job.is_being_deleted]
         is_in_queue = progress is not None and progress.slots > 0 and any(job.active for job in alive)
         self.has_workers = is_in_queue or any(pod.is_placed for pod in pods)
@@ -74,26 +74,26 @@ class TrackedRun:
         self.has_jobs = bool(alive)
 
     def check_shown(self, status: Status, checked_at: float, *, patience: float) -> Check | None:
-        """The check, as long as the run is not accepted; what is wrong later is not a matter of acceptance.
+        """Return the check while the run is not accepted. Later problems do not affect acceptance.
 
         Parameters
         ----------
         status : Status
         checked_at : float
-            When the last check of any run ended.
+            Time at which the last check of any run ended.
         patience : float
-            Seconds after which a check without an answer is shown as one: of all, since others may be asked first.
+            Seconds without an ended check of any run until ``NO_ANSWER`` is returned.
         """
         if is_true(status.conditions, ConditionType.ACCEPTED):
             return Check(run_id=status.run_id or "") if status.run_id else None
-        # Some hundred may wait for their turn to be looked at, which is no reason to worry as long as others get their answers.
+        # Hundreds of runs may wait for their check. This is normal while checks of other runs end.
         silent_since = max(self.check_began_at, checked_at)
         if self.check is None and time.monotonic() - silent_since >= patience:
             return NO_ANSWER
         return self.check
 
     def progress_shown(self, status: Status) -> RunProgress | None:
-        """How far the run is; also why it cannot go on, though it was accepted."""
+        """Return the progress, or the reason why an accepted run cannot continue."""
         progress = self.thread.snapshot() if self.thread is not None else None
         if (
             progress is not None
@@ -104,12 +104,12 @@ class TrackedRun:
         if not self.check.is_accepted:
             return RunProgress(trouble=(self.check.reason, self.check.message))
         if status.run_id and self.check.run_id != status.run_id:
-            message = "The inputs are not those that were accepted. Apply a new resource, which reads them as they are now."
+            message = "The inputs have changed since the run was accepted. Apply a new resource, which reads the current inputs."
             return RunProgress(end=ConditionType.FAILED, end_reason="InputChanged", end_message=message)
         return None
 
     def contender(self, uid: str, priorities: Mapping[str, int] | None) -> Contender:
-        """How it stands in line for a turn; ``priorities`` are those of Kueue's classes, if it is there."""
+        """Return the run as a contender for a turn. ``priorities`` are those of Kueue's classes, or ``None`` without Kueue."""
         assert self.request is not None
         workers, now = self.request.workers, time.monotonic()
         is_queued = priorities is not None and workers.kueue_queue is not None
@@ -133,7 +133,7 @@ class TrackedRun:
 
 @dataclass
 class Counts:
-    """What is counted since this scheduler leads."""
+    """Counters since this scheduler became the leader."""
 
     status_writes: int = 0
     jobs_created: int = 0
@@ -146,12 +146,12 @@ class Counts:
 
 
 def part_for(cache: Cache, kind: Kind) -> Cache:
-    """The cache for one kind: both kinds of runs share one, in which a list of one must not remove the others."""
+    """Return the cache for one kind. Both kinds of runs share a cache, in which a list of one must not remove the other."""
     return _KindOnly(cache, kind) if kind in (Kind.TRAINING_RUN, Kind.SCORING_RUN) else cache
 
 
 class _KindOnly(Cache):
-    """The part of a cache that holds one kind of runs."""
+    """The part of a cache that contains one kind of runs."""
 
     def __init__(self, whole: Cache, kind: Kind) -> None:
         super().__init__(self._pass_on)
@@ -159,7 +159,7 @@ class _KindOnly(Cache):
         self._kind = next(name for name, own in RUN_KINDS.items() if own is kind)
 
     def put(self, obj: Object) -> None:
-        """Take in an object; those of a list of custom resources say their kind each."""
+        """Add or update an object. Items of a list do not contain their kind."""
         super().put({"kind": self._kind, **obj})
 
     def _pass_on(self, old: Object | None, new: Object | None) -> None:
@@ -170,7 +170,7 @@ class _KindOnly(Cache):
 
 
 def status_of(obj: Mapping[str, Any]) -> Status:
-    """The status; one that another version wrote, and this one cannot read, is made again."""
+    """Return the status of an object, or an empty one if another version wrote it and it cannot be parsed."""
     try:
         return read_status(obj)
     except ValidationError:
@@ -178,7 +178,7 @@ def status_of(obj: Mapping[str, Any]) -> Status:
 
 
 def request_of_invalid(obj: Mapping[str, Any]) -> RunRequest:
-    """What a resource asks for whose specification is not valid."""
+    """Return the desired state of a resource whose specification is invalid."""
     metadata = obj["metadata"]
     return RunRequest(
         kind=obj["kind"],
@@ -194,10 +194,10 @@ def request_of_invalid(obj: Mapping[str, Any]) -> RunRequest:
 
 
 def run_of(obj: Mapping[str, Any]) -> str:
-    """Uid of the run that an object of ours belongs to."""
+    """Return the uid of the run to which an object belongs."""
     return str(obj["metadata"].get("labels", {}).get(RUN_LABEL, ""))
 
 
 def owner_of(obj: Mapping[str, Any]) -> str:
-    """Uid of an object's first owner."""
+    """Return the uid of an object's first owner."""
     return next((str(own["uid"]) for own in obj["metadata"].get("ownerReferences", ())), "")

@@ -1,7 +1,8 @@
-"""Which runs a scheduler carries out now: those with workers, then by priority, then by age. Pure.
+"""Select the runs that a scheduler carries out: runs with workers first, then by priority, then by age. Pure.
 
-A run whose workers are not admitted (no quota, no node, a refused Kubernetes Job) holds no slot. Its Kubernetes Job stays,
-so that Kueue and the cluster can admit it; once they do, the run comes before all that have no workers.
+A run whose workers are not admitted (no quota, no node, a rejected Kubernetes Job) holds no slot. Its
+Kubernetes Job stays, so that Kueue and the cluster can admit it. Afterwards the run precedes all runs without
+workers.
 """
 
 import math
@@ -9,42 +10,44 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-N_SLOTS: Final = 32  # runs carried out at once: each has a thread, connections, and a plan in memory
-N_STARTERS: Final = 4  # more, for runs that Kueue has to know before it can preempt others for them
-ASK_SECONDS: Final = 300.0  # for a run to plan and to ask for workers, on a busy machine and with all others
-HINDERED_SECONDS: Final = 20.0  # the same, while store or queue do not serve it, or its workers are refused
-ADMIT_SECONDS: Final = 5.0  # for workers that were asked for to be admitted
-REST_SECONDS: Final = 60.0  # until a run that gave its slot up without having workers asked for tries again
-UNKNOWN_PRIORITY: Final = 2**31  # of a class that no Workload has told yet: only a Workload can
+N_SLOTS: Final = 32  # concurrent runs; each has a thread, connections, and a plan in memory
+N_STARTERS: Final = 4  # additional slots for runs that Kueue must know before it can preempt others for them
+ASK_SECONDS: Final = 300.0  # for a run to plan and to request workers, on a busy machine beside all others
+HINDERED_SECONDS: Final = (
+    20.0  # the same, during an outage of store or queue, or while its workers are rejected
+)
+ADMIT_SECONDS: Final = 5.0  # for requested workers to be admitted
+REST_SECONDS: Final = 60.0  # before a run that released its slot without requesting workers tries again
+UNKNOWN_PRIORITY: Final = 2**31  # of a class whose value is unknown until a Workload with it exists
 _WORKLOAD_PRIORITY: Final = "kueue.x-k8s.io/workloadpriorityclass"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A run that wants to be carried out.
+    """A run that is to be carried out.
 
     Attributes
     ----------
     uid, run_id : str
-        The resource, and the run that it asks for: two resources may ask for the same.
+        The resource and its run. Several resources may request the same run.
     created : str
-        When the resource was created, as Kubernetes writes it.
+        Creation time of the resource in the format of Kubernetes.
     priority : int
-        Larger goes first.
+        A larger value takes precedence.
     is_running : bool
-        It is carried out now.
+        The run is being carried out.
     has_workers : bool
-        A node has a worker of it.
+        At least one worker is scheduled on a node.
     has_jobs : bool
-        Workers of it were asked for, whether admitted or not.
+        Workers were requested, whether admitted or not.
     is_hindered : bool
-        Something keeps it from asking for workers: a store or queue that does not serve, or a refusal.
+        The run cannot request workers: store or queue are unavailable, or its workers were rejected.
     needs_workload : bool
         Kueue admits its workers, and may preempt others for them.
     waited_seconds : float
-        Since it last had workers, asked for some, or began.
+        Time since it last had workers, requested some, or started.
     rested_seconds : float
-        Since it gave its slot up; infinite if it never did.
+        Time since it released its slot; infinite if it never did.
     """
 
     uid: str
@@ -61,7 +64,7 @@ class Contender:
 
     @property
     def holds_slot(self) -> bool:
-        """Whether it is carried out and has workers, or has not had the time to get some."""
+        """Return whether it is being carried out and has workers, or has not had enough time to get some."""
         if not self.is_running or self.has_workers:
             return self.is_running
         if self.has_jobs:
@@ -70,12 +73,12 @@ class Contender:
 
     @property
     def is_new(self) -> bool:
-        """Whether it has to be carried out before any worker of it can be admitted."""
+        """Return whether it must be carried out before any of its workers can be admitted."""
         return not (self.is_running or self.has_jobs) and self.rested_seconds >= REST_SECONDS
 
     @property
     def rank(self) -> tuple[int, int, str, str]:
-        """Its place among those that hold no slot; smaller goes first."""
+        """Return its sort key among the runs without a slot; smaller comes first."""
         if self.has_workers:
             group = 0
         elif self.is_new:
@@ -86,9 +89,9 @@ class Contender:
 
 
 def give_turns(contenders: Iterable[Contender]) -> frozenset[str]:
-    """Choose the runs to carry out; return the uids of their resources.
+    """Select the runs to carry out. Return the uids of their resources.
 
-    Slots are not taken from runs that have workers. Of several resources that ask for the same run one has a turn.
+    Runs with workers keep their slots. Of several resources that request the same run, one has a turn.
     """
     found = list(contenders)
     chosen = {own.run_id: own.uid for own in found if own.holds_slot}
@@ -100,7 +103,7 @@ def give_turns(contenders: Iterable[Contender]) -> frozenset[str]:
 
 
 def learn_priority(priorities: dict[str, int], workload: Mapping[str, Any]) -> None:
-    """Note the value of a Workload's priority class, which only its Workloads tell without rights in the whole cluster."""
+    """Record the priority of a Workload's class. Reading the class itself would require cluster-wide rights."""
     spec = workload.get("spec", {})
     name = spec.get("priorityClassName")
     if name and spec.get("priorityClassSource") == _WORKLOAD_PRIORITY:

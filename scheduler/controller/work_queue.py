@@ -1,11 +1,11 @@
-"""Which runs to look at, and when: a set of uids, each with a time. Safe to use from several threads."""
+"""Work queue of the runs to reconcile: a set of uids with due times. Thread-safe."""
 
 import threading
 import time
 
 
 class WorkQueue:
-    """Uids that are due now or later; one that is marked twice is due at the earlier time."""
+    """Uids and their due times. A uid that is added twice is due at the earlier time."""
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
@@ -13,7 +13,7 @@ class WorkQueue:
         self._wake = threading.Event()
 
     def mark(self, uid: str, *, seconds: float = 0.0) -> None:
-        """Look at a run, in so many seconds at the latest."""
+        """Enqueue a run, due after ``seconds`` at the latest."""
         at = time.monotonic() + seconds
         with self._lock:
             self._due[uid] = min(at, self._due.get(uid, at))
@@ -21,7 +21,7 @@ class WorkQueue:
             self.wake()
 
     def take_due(self, now: float) -> list[str]:
-        """Take out what is due by a moment of the monotonic clock."""
+        """Remove and return the uids that are due at ``now`` of the monotonic clock."""
         with self._lock:
             due = [uid for uid, at in self._due.items() if at <= now]
             for uid in due:
@@ -29,10 +29,10 @@ class WorkQueue:
         return due
 
     def wake(self) -> None:
-        """End the wait of the reader."""
+        """Wake the consumer."""
         self._wake.set()
 
     def wait(self, seconds: float) -> None:
-        """Wait until something is due at once, or for so long."""
+        """Wait until an item is due immediately, or for ``seconds``."""
         self._wake.wait(seconds)
         self._wake.clear()

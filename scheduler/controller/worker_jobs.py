@@ -1,4 +1,4 @@
-"""Asks the cluster for workers, and remembers what it refuses: a Kubernetes Job by its answer, pods by the Events of their Job."""
+"""Create the Kubernetes Jobs of workers, and record their rejection: of a Job by the response, of its pods by Events of the Job."""
 
 import datetime as dt
 import math
@@ -18,7 +18,7 @@ from scheduler.controller.observation import JobFacts, parsed
 _ASK_AGAIN_SECONDS: Final = (5.0, 10.0, 30.0, 60.0)
 _POD_SECONDS: Final = 3.0  # for the Job controller to create pods
 _POLL_SECONDS: Final = 5.0  # between two looks at a Job's Events
-_NO_RIGHT_SECONDS: Final = 600.0  # without the right to read Events
+_NO_RIGHT_SECONDS: Final = 600.0  # between retries without the right to read Events
 _RECENT_SECONDS: Final = 120.0  # the Job controller tries again at least each minute
 _OVERLOADED: Final = (429, 502, 503, 504)
 
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 @dataclass
 class _Refused:
-    """What is known of one run's workers that the cluster does not take."""
+    """Rejections of one run's workers."""
 
     job: str = ""
     n_times: int = 0
@@ -37,14 +37,14 @@ class _Refused:
 
 
 class WorkerJobs:
-    """The Kubernetes Jobs of workers of all runs, as far as they are asked for.
+    """Creates the Kubernetes Jobs of workers, with backoff after a rejection.
 
     Parameters
     ----------
     cluster : Cluster
     template : WorkerTemplate
     secrets : str
-        Checksum of the Secrets that workers are started with.
+        Checksum of the current Secrets of the workers.
     """
 
     def __init__(self, cluster: Cluster, template: WorkerTemplate, *, secrets: str = "") -> None:
@@ -54,12 +54,12 @@ class WorkerJobs:
         self._refused: dict[str, _Refused] = {}
 
     def ask(self, workers: Workers) -> Object | None:
-        """Create a generation of workers; ``None`` if the API server refuses it, which :meth:`refusal` then tells.
+        """Create a generation of workers. Return ``None`` if the API server rejects it; :meth:`refusal` then returns the reason.
 
         Raises
         ------
         ClusterError
-            The API server does not answer, or the run has changed meanwhile.
+            The API server does not answer, or the run was changed concurrently.
         """
         try:
             made = self._cluster.apply(Kind.JOB, worker_job(workers, self._template, secrets=self._secrets))
@@ -78,12 +78,12 @@ class WorkerJobs:
         return made
 
     def may_ask(self, uid: str) -> bool:
-        """Whether enough time has passed since a run's workers were refused."""
+        """Return whether the backoff after a rejection has elapsed."""
         own = self._refused.get(uid)
         return own is None or time.monotonic() >= own.ask_again_at
 
     def refusal(self, uid: str, namespace: str, jobs: Iterable[JobFacts], now: dt.datetime) -> str:
-        """Why the API server does not take a run's Kubernetes Job, or its pods; empty if it does."""
+        """Return the message of the API server if it rejects a run's Kubernetes Job or pods, or an empty string."""
         short = next((job for job in jobs if _lacks_pods(job, now)), None)
         own = self._refused.get(uid)
         if short is None:
@@ -97,7 +97,7 @@ class WorkerJobs:
         return own.job or own.pods
 
     def forget(self, uid: str) -> None:
-        """Drop what is known of a run."""
+        """Remove the state of a run."""
         self._refused.pop(uid, None)
 
     def _said_of_pods(self, own: _Refused, namespace: str, job: str, now: dt.datetime) -> str:
@@ -105,7 +105,7 @@ class WorkerJobs:
         try:
             events = self._cluster.list(Kind.EVENT, namespace, fields=fields).items
         except ClusterError as error:
-            if error.status == 403:  # roles that were made for an earlier version
+            if error.status == 403:  # roles of an earlier version
                 own.look_again_at = time.monotonic() + _NO_RIGHT_SECONDS
             log.warning("events_not_read", error_kind=type(error).__name__, error=str(error))
             return ""
@@ -115,7 +115,7 @@ class WorkerJobs:
 
 
 def _lacks_pods(job: JobFacts, now: dt.datetime) -> bool:
-    """Whether a Job should have more pods than it has, for longer than their creation takes."""
+    """Return whether a Job has had fewer pods than requested for longer than their creation takes."""
     if job.is_over or job.is_being_deleted or job.is_suspended or job.succeeded:
         return False
     age = (now - job.began_at).total_seconds() if job.began_at is not None else 0.0
