@@ -91,6 +91,10 @@ class Target:
         An item that was copied from the queue.
     blob : str
         Digest of a blob that another run has.
+    heard : sequence of str
+        Genuine events of this execution and of an earlier one of the run.
+    asked : sequence of str
+        Genuine messages of both.
     """
 
     names: Names
@@ -98,6 +102,8 @@ class Target:
     under_way: Sequence[str]
     genuine: str
     blob: str
+    heard: Sequence[str] = ()
+    asked: Sequence[str] = ()
 
 
 type Attack = Callable[["redis.Redis"], object]
@@ -105,9 +111,16 @@ type Attack = Callable[["redis.Redis"], object]
 
 def attacks(target: Target, n_items: int, dice: random.Random) -> list[tuple[str, Attack]]:
     """So many hostile items by name, of each kind as many as there are in turn, in random order."""
-    kinds = [_messages(target), _events(target), _types(target), _values(target), _losses(target)]
+    kinds = [
+        _messages(target),
+        _events(target),
+        _replays(target),
+        _types(target),
+        _values(target),
+        _losses(target),
+    ]
     found: list[tuple[str, Attack]] = []
-    pools = [list(kind) for kind in kinds]
+    pools = [pool for pool in map(list, kinds) if pool]
     for pool in pools:
         dice.shuffle(pool)
     while len(found) < n_items:
@@ -180,6 +193,18 @@ def _events(target: Target) -> Iterator[tuple[str, Attack]]:
                     yield f"event: {kind}", _pushes(target.names.events, item)
     for item in STRANGE:
         yield "event: none", _pushes(target.names.events, item)
+
+
+def _replays(target: Target) -> Iterator[tuple[str, Attack]]:
+    """Genuine events and messages once more: of tasks that are done, under way after another attempt, or of another execution."""
+    for event in target.heard:
+        yield "replay: event", _pushes(target.names.events, event)
+        yield (
+            "replay: event with another attempt",
+            _pushes(target.names.events, event.replace('"attempt":1', '"attempt":3')),
+        )
+    for message in target.asked:
+        yield "replay: message", lambda client, item=message: client.lpush(target.names.queue, item)  # type: ignore[misc]
 
 
 def _pushes(key: str, item: str | bytes) -> Attack:

@@ -123,6 +123,13 @@ class Home:
             sender.close()
             leases.close()
 
+    def begin_again(self) -> None:
+        """Open the next execution of the run, after :meth:`end`; it has workers of its own."""
+        for worker in self.workers:
+            kill_group(worker)
+        self.workers.clear()
+        self.execution, self.is_new = begin_execution(self.store, RUN, self.folder)
+
     def end(self, state: State = State.FINISHED) -> Execution:
         end_execution(self.store, self.execution, state)
         return self.execution

@@ -123,12 +123,15 @@ class Crash(_Noted):
 
 
 class CrashOnce(_Noted):
+    """Crashes at its first start, and sleeps at its second."""
+
     kind: ClassVar[str] = "test_crash_once"
 
     @override
     def do(self, work: Work) -> None:
         if len(noted_times(Path(work.params["starts"]), work.params["name"])) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(work.params.get("seconds", 0))
 
 
 class KillGroup(_Noted):

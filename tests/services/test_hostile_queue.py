@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from mlho.protocol.documents import Start, attempt_key, noted_attempts
-from mlho.protocol.events import Event, EventKind, ToldFailure
+from mlho.protocol.documents import Start, State, attempt_key, noted_attempts
+from mlho.protocol.events import Event, EventKind, ToldFailure, read_event
 from mlho.protocol.failures import Failure, FailureClass
 from scheduler.queue.errors import LEASE_EXPIRED
 from scheduler.queue.executions import quarantine_task, quarantined_tasks
+from tests.services.eavesdropper import Eavesdropper
 from tests.services.hostile_proof import attack
 from tests.services.measured import missed
 from tests.services.queue_home import KEY, RUN, Home, result, wait_until
@@ -57,6 +58,27 @@ def test_replayed_event_is_dropped(home: Home, failure_class: FailureClass) -> N
         wait_until(lambda: executor.figures.dropped == 20, seconds=10, what="that all are dropped")
         assert executor.figures.retried == 0
         assert not future.done()
+
+
+def test_events_of_an_earlier_execution_are_dropped(home: Home) -> None:
+    """They are genuine, and about a task that is under way again: its failure then is none of now."""
+    one = task("test_crash_once", "one", home.starts, seconds=60)
+    worker = home.start_worker()
+    with home.executor() as executor, Eavesdropper(home.server.port, home.names) as eavesdropper:
+        executor.submit(one)
+        wait_until(lambda: noted_starts(home.starts) == ["one", "one"], seconds=60, what="the second start")
+    (failed,) = [own for own in eavesdropper.events if '"failed"' in own]
+    assert read_event(failed, key=KEY, execution=home.execution.id).why.failure_class is FailureClass.POISON
+    home.end(State.FAILED)
+    home.begin_again()
+    assert worker.poll() is not None
+    with home.executor() as executor, home.redis() as client:
+        future = executor.submit(one)
+        client.rpush(home.names.events, *[failed] * 20)
+        wait_until(lambda: executor.figures.dropped == 20, seconds=10, what="that all are dropped")
+        assert executor.figures.retried == 0
+        assert not future.done()
+    assert quarantined_tasks(home.store, RUN) == []
 
 
 @pytest.mark.parametrize("flag", ["cancelled", "done"])

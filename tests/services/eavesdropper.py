@@ -1,0 +1,47 @@
+"""An eavesdropper on Redis: it copies what a run's workers and its scheduler send each other, byte for byte."""
+
+import re
+import socket
+import threading
+from typing import Final, Self
+
+from mlho.protocol.names import Names
+from scheduler.queue.embedded_server import LOOPBACK
+
+_ARGUMENT: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+
+
+class Eavesdropper:
+    """Copies of the genuine messages and events of an execution, from Redis' own log of commands (``MONITOR``)."""
+
+    def __init__(self, port: int, names: Names) -> None:
+        self.messages: list[str] = []
+        self.events: list[str] = []
+        self._names = names
+        self._connection = socket.create_connection((LOOPBACK, port))
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._connection.sendall(b"MONITOR\r\n")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._connection.close()
+
+    def _listen(self) -> None:
+        with self._connection.makefile("rb") as lines:
+            for line in lines:
+                command, key, *items = [_plain(own) for own in _ARGUMENT.findall(line)] + ["", ""]
+                texts = [own for own in items if own]
+                if command.upper() == "RPUSH" and key == self._names.events:
+                    self.events += texts
+                elif command.upper() == "LPUSH" and key == self._names.queue:
+                    self.messages += texts
+
+
+def _plain(argument: bytes) -> str:
+    """Undo the escapes of an argument in the log of commands."""
+    return argument.decode("unicode_escape").encode("latin-1").decode(errors="replace")
