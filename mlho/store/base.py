@@ -1,11 +1,31 @@
 """The store interface: bytes by key, written once. Every implementation passes the same contract suite."""
 
+import datetime as dt
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlho.errors import SpecError
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """Facts about an object, as the store lists them.
+
+    Attributes
+    ----------
+    key : str
+    size : int
+        In bytes.
+    modified : datetime
+        Time of the last write by the clock of the store, in UTC.
+    """
+
+    key: str
+    size: int
+    modified: dt.datetime
 
 
 class Store(ABC):
@@ -41,8 +61,12 @@ class Store(ABC):
         """Whether a key exists."""
 
     @abstractmethod
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield the objects whose keys have this prefix, sorted by key."""
+
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys with this prefix, sorted."""
+        return (own.key for own in self.objects(prefix))
 
     @abstractmethod
     def delete(self, key: str) -> None:

@@ -4,11 +4,13 @@ Files are not fsynced. A killed process loses no data; damage by a power cut is 
 artifact is produced again.
 """
 
+import datetime as dt
 import errno
 import fcntl
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import IO, Final, override
 
 from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
-from mlho.store.base import Store, checked_key
+from mlho.store.base import Store, StoredObject, checked_key
 
 _TEMPORARY: Final = ".tmp"
 _LOCK_SECONDS: Final = 15.0
@@ -96,13 +98,22 @@ class LocalStore(Store):
         return os.path.isfile(self._name(key))
 
     @override
-    def keys(self, prefix: str) -> Iterator[str]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         top = self.root / prefix.rpartition("/")[0]
-        files = (path for path in top.rglob("*") if path.is_file()) if top.is_dir() else iter(())
-        names = (path.relative_to(self.root).as_posix() for path in files)
-        return iter(
-            sorted(name for name in names if name.startswith(prefix) and not name.startswith(_TEMPORARY))
-        )
+        found = (self._facts(path) for path in (top.rglob("*") if top.is_dir() else ()))
+        named = [own for own in found if own is not None and own.key.startswith(prefix)]
+        return iter(sorted(named, key=lambda own: own.key))
+
+    def _facts(self, path: Path) -> StoredObject | None:
+        """Return the facts about a file; ``None`` for a folder, a temporary file, and a file that was just deleted."""
+        key = path.relative_to(self.root).as_posix()
+        try:
+            facts = path.stat()
+        except FileNotFoundError:
+            return None
+        if key.startswith(_TEMPORARY) or not stat.S_ISREG(facts.st_mode):
+            return None
+        return StoredObject(key, facts.st_size, dt.datetime.fromtimestamp(facts.st_mtime, dt.UTC))
 
     @override
     def delete(self, key: str) -> None:

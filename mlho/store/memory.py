@@ -1,5 +1,6 @@
 """A store in memory, for tests and notebooks."""
 
+import datetime as dt
 import shutil
 import tempfile
 import weakref
@@ -9,7 +10,7 @@ from threading import Lock
 from typing import override
 
 from mlho.errors import ArtifactNotFound
-from mlho.store.base import Store, checked_key
+from mlho.store.base import Store, StoredObject, checked_key
 
 
 class MemoryStore(Store):
@@ -17,6 +18,7 @@ class MemoryStore(Store):
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._modified: dict[str, dt.datetime] = {}
         self._lock = Lock()
         self._files = Path(tempfile.mkdtemp(prefix="mlho-memory-"))
         weakref.finalize(self, shutil.rmtree, self._files, ignore_errors=True)
@@ -45,17 +47,23 @@ class MemoryStore(Store):
         with self._lock:
             if self._objects.get(checked_key(key)) != expected:
                 return False
-            self._objects[key] = bytes(data)
+            self._write(key, data)
             (self._files / key).unlink(missing_ok=True)  # the file of the pointer's old value
             return True
+
+    def _write(self, key: str, data: bytes) -> None:
+        self._objects[key] = bytes(data)
+        self._modified[key] = dt.datetime.now(dt.UTC)
 
     @override
     def exists(self, key: str) -> bool:
         return checked_key(key) in self._objects
 
     @override
-    def keys(self, prefix: str) -> Iterator[str]:
-        return iter(sorted(key for key in self._objects if key.startswith(prefix)))
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        with self._lock:
+            found = [(key, len(data)) for key, data in self._objects.items() if key.startswith(prefix)]
+            return iter([StoredObject(key, size, self._modified[key]) for key, size in sorted(found)])
 
     @override
     def delete(self, key: str) -> None:

@@ -7,6 +7,7 @@ A reply may be lost after the server has written the object. The retry then find
 every conditional write carries a unique mark, and a refusal counts only if the object carries another mark.
 """
 
+import datetime as dt
 import math
 import os
 import random
@@ -51,6 +52,7 @@ class Found:
     key: str
     size: int
     etag: str
+    modified: dt.datetime
     version: str | None = None
     mark: str | None = None
 
@@ -130,7 +132,14 @@ class Bucket:
         if answer is None:
             return None
         marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-        return Found(key, answer["ContentLength"], answer["ETag"], _version(answer), marks.get(_MARK))
+        return Found(
+            key,
+            answer["ContentLength"],
+            answer["ETag"],
+            answer["LastModified"],
+            _version(answer),
+            marks.get(_MARK),
+        )
 
     def put(self, key: str, data: bytes | Path, *, if_match: str | None = None) -> bool:
         """Write bytes or a file if the key is absent, or if its ETag equals ``if_match``. Return whether this call did."""
@@ -183,7 +192,7 @@ class Bucket:
             answer = self._list_page(prefix, page, more)
             for found in answer.get("Contents", ()):
                 if not found["Key"].endswith("/"):
-                    yield Found(found["Key"], found["Size"], found["ETag"])
+                    yield Found(found["Key"], found["Size"], found["ETag"], found["LastModified"])
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, override
 
 from mlho.errors import ArtifactNotFound
-from mlho.store.base import Store, checked_key
+from mlho.store.base import Store, StoredObject, checked_key
 from mlho.store.cache import BlobCache
 from mlho.store.keys import BLOBS
 from mlho.store.s3 import Bucket
@@ -84,9 +84,11 @@ class S3Store(Store):
         return self.bucket.head(self._own(key)) is not None
 
     @override
-    def keys(self, prefix: str) -> Iterator[str]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         start = len(self.prefix)
-        return iter(sorted(found.key[start:] for found in self.bucket.listed(self.prefix + prefix)))
+        found = self.bucket.listed(self.prefix + prefix)
+        objects = (StoredObject(own.key[start:], own.size, own.modified) for own in found)
+        return iter(sorted(objects, key=lambda own: own.key))
 
     @override
     def delete(self, key: str) -> None:

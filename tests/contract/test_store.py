@@ -1,5 +1,6 @@
 """One suite for every store: bytes by key, written once."""
 
+import datetime as dt
 import fcntl
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,19 @@ def test_keys_are_listed_by_prefix_and_sorted(store, prefix, expected):
     store.compare_and_swap("d", b"2", expected=b"1")
 
     assert list(store.keys(prefix)) == expected
+
+
+def test_objects_are_listed_with_size_and_time(store):
+    """Each key once, with the bytes of its object and the time of the last write by the clock of the store."""
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=2)  # some servers list whole seconds
+    store.put_if_absent("a/1", b"")
+    store.put_if_absent("a/2", b"abc")
+    found = list(store.objects("a/"))
+
+    assert [(own.key, own.size) for own in found] == [("a/1", 0), ("a/2", 3)]
+    assert all(
+        before <= own.modified <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2) for own in found
+    )
 
 
 def test_a_deleted_key_is_gone_and_may_be_written_again(store):

@@ -32,7 +32,7 @@ class Loose(MemoryStore):
         if self.exists(key):
             return False
         self._turn()
-        self._objects[key] = bytes(data)
+        self._write(key, data)
         return True
 
     def exists(self, key):
