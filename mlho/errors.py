@@ -12,6 +12,8 @@ class MlhoError(Exception):
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+    run_state: ClassVar[str] = "failed"
+    """State in the record of a run that it ends: ``stopped`` if the same command continues the run."""
     task: str = ""
     """Name in the plan of the task that failed for it, once that is known."""
 
@@ -101,6 +103,8 @@ class StoreUnavailable(MlhoError, ConnectionError):  # noqa: N818 - reads as the
 
 class StoreOutage(StoreUnavailable):
     """Object storage is unavailable: an error at the start of a command; a run in progress waits for it."""
+
+    run_state: ClassVar[str] = "stopped"
 
 
 class StoreAccessDenied(StoreOutage):

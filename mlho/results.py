@@ -33,8 +33,8 @@ def open_run(store: str | Path, run: str = "latest") -> "Run":
     store : str or Path
         Directory of the store, such as ``./mlho-store``.
     run : str
-        The run's id, a prefix of it, or the ``metadata.name`` of its specification; ``latest`` is the run that
-        finished last.
+        The run's id, a prefix of it, or the ``metadata.name`` of its specification: the run of that name that finished
+        last. ``latest`` is the run that finished last.
 
     Raises
     ------
@@ -59,12 +59,12 @@ def _find(store: Path, run: str) -> Path:
         raise ArtifactNotFound(
             f"{store}: holds no finished run. Give the directory that mlho run --store had."
         )
-    if run == "latest":
-        return max(finished, key=lambda folder: ((folder / RESULT_FILE).stat().st_mtime_ns, folder.name))
+    named = finished if run == "latest" else [folder for folder in finished if _name_of(folder) == run]
+    if named and not (store / "runs" / run).is_dir():
+        return max(named, key=lambda folder: ((folder / RESULT_FILE).stat().st_mtime_ns, folder.name))
     for matches in (
         [folder for folder in finished if folder.name == run],
         [folder for folder in finished if run and folder.name.startswith(run)],
-        [folder for folder in finished if _name_of(folder) == run],
     ):
         if len(matches) == 1:
             return matches[0]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -29,6 +29,8 @@ _WORDS: Final[Mapping[str, str]] = {
 
 class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
     """Redis does not answer, or rejects commands. Try again; a run in progress waits."""
+
+    run_state: ClassVar[str] = "stopped"
 
 
 class QueueAccessDenied(QueueUnavailable):

@@ -1,5 +1,6 @@
 """ScoringRunSpec and its parts: whom to score, with which bundle, and what to write. As strict as :mod:`mlho.spec.training`."""
 
+import re
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -19,8 +20,9 @@ from mlho.spec.types import (
     Yes,
 )
 
-#: How a bundle of a run in the same store is named: ``run:<run id>``.
+#: How a bundle of a run in the same store is named: ``run:<run id>``, or ``run:<name>`` for the newest run of that name.
 RUN_BUNDLE: Final = "run:"
+RUN_ID: Final = re.compile(rf"[0-9a-f]{{{RUN_ID_LENGTH}}}")
 # What else stands in a run's folder, so that scores cannot hide it.
 _RESERVED: Final = frozenset({"bundle", "cancel", "execution", "leader", "quarantine"})
 
@@ -33,7 +35,8 @@ class BundleSource(SpecPart):
 
     uri: Address
     """Folder of the bundle (a relative one counts from the specification file), its address in object storage, or
-    ``run:<run id>`` for the bundle of a training run in the same store. No part of the run id: the bundle's digest is."""
+    ``run:<run id>`` for the bundle of a training run in the same store; ``run:<name>`` means the newest training run of that
+    name when the scoring run is submitted. No part of the run id: the bundle's digest is, and the run records it."""
     digest: Digest | None = None
     """SHA-256 that the bundle must have, as ``mlho run`` and ``bundle.sha256`` say it. Another bundle is refused."""
 

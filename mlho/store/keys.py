@@ -6,6 +6,7 @@ BLOBS: Final = "blobs/sha256"
 COMMITS: Final = "commits"
 PROPOSALS: Final = "proposals"
 RUNS: Final = "runs"
+USES: Final = "uses"
 
 
 def blob_key(digest: str) -> str:
@@ -31,3 +32,8 @@ def proposal_key(task_key: str, digest: str) -> str:
 def run_key(run: str, name: str) -> str:
     """Key of a file of this run, for users and downstream programs."""
     return f"{RUNS}/{run}/{name}"
+
+
+def uses_prefix(run: str) -> str:
+    """Common prefix of the lists of the tasks that this run uses."""
+    return f"{USES}/{run}/"

@@ -233,8 +233,8 @@ _SCORING: Final = (
     ),
     Rule(
         "spec.bundle",
-        "self.uri.startsWith('s3://') || self.uri.matches('^run:[0-9a-f]{16}$')",
-        "bundle.uri must be s3://bucket/folder/ or run:<run id> in a cluster",
+        "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+        "bundle.uri must be s3://bucket/folder/ or run:<run id or name> in a cluster",
     ),
     Rule(
         "spec.output",

@@ -20,7 +20,7 @@ from scheduler.api.resource import DesiredState, dated, from_resource
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.export import export_run, output_lines, split_output
-from scheduler.cli.listing import find_run
+from scheduler.cli.listing import RUN_HELP, find_finished
 
 if TYPE_CHECKING:
     from scheduler.api.client import Cluster, Kind
@@ -71,7 +71,7 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         nargs="?",
-        help="a run's id, the beginning of one, or its name (default: the only one); trainingrun/NAME in a cluster: "
+        help=f"{RUN_HELP} (default: the only one); trainingrun/NAME in a cluster: "
         "its store is reached with your credentials, at MLHO_S3_ENDPOINT if that is set",
     )
     parser.add_argument(
@@ -286,7 +286,7 @@ def _logs(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
     store = open_store(address)
-    run = run or find_run(store, options.run)
+    run = run or find_finished(store, options.run).run_id
     done = export_run(store, run, options.to or Path(run), expected_digest=digest)
     _print_outputs(done.run, done.outputs)
     words = f"{done.n_files} files, {terminal.size(done.n_bytes)}, digests verified"

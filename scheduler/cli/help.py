@@ -8,7 +8,8 @@ Train models on electronic health records: select the features that come back, f
   mlho demo                    a made-up cohort with known effects, a run on it, and its report: start here
   mlho plan spec.yaml          what a run would do, without doing it
   mlho run spec.yaml           do it; stopped, the same command goes on where it was
-  mlho show                    the runs of a store; with a run's id or name, its result in the terminal
+  mlho list                    the runs of a store: state, duration, headline; failed ones with their reason
+  mlho show RUN                the result of a run in the terminal
   mlho report RUN              where a run's report is
   mlho score score.yaml        score patients with a run's bundle
   mlho export RUN              copy report, result and bundle, or the scores, into a folder
@@ -21,6 +22,19 @@ With a queue (--broker), workers on any number of machines share a run:
 In a Kubernetes cluster (docs/kubernetes.md), by your kubeconfig:
   mlho submit spec.yaml        start it there; --wait until it has ended
   mlho wait, status, logs, suspend, resume, cancel, retry, export trainingrun/NAME
+"""
+
+LIST_ABOUT: Final = """\
+List the runs of a store, the newest first: name, kind, id, latest start, duration over all starts, state, and headline.
+
+  running      a process carries it out, here or elsewhere
+  stopped      ended without a result: the same command continues it. A killed run is shown as stopped after five minutes
+  finished     its report and its bundle, or its scores, are published
+  failed       with the reason
+  cancelled    by mlho cancel
+  deleting     its deletion was interrupted: mlho delete RUN completes it
+
+Other commands take an id, the beginning of an id, or a name. A name means the newest run of that name.
 """
 
 SCORE_ABOUT: Final = """\

@@ -1,81 +1,123 @@
-"""The runs of a store: listed, found by id or name, and their results."""
+"""The commands that list the runs of a store and read one of them: ``mlho list``, and what others need of it."""
 
+import argparse
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-import yaml
 from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import ArtifactNotFound, SpecError
+from mlho.printable import printable_json
+from mlho.settings import STORE
+from mlho.store import open_store
 from mlho.store.base import Store
-from mlho.store.keys import RUNS, run_key
+from mlho.store.keys import run_key
 from scheduler.cli import terminal
-from scheduler.cli.show_scores import read_manifest
+from scheduler.cli.help import LIST_ABOUT
+from scheduler.runs.stored import StoredRun, find_run, finished_run, headline_of, stored_runs
+
+RUN_HELP: Final = "a run's id, the beginning of one, or a name: its newest run"
 
 
-def list_runs(store: Store, address: str) -> None:
-    """Print every run of a store with its state."""
-    runs = runs_of(store)
+def add_list(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command ``list``."""
+    parser = commands.add_parser(
+        "list",
+        parents=[common],
+        help="the runs of a store, the newest first",
+        description=LIST_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="a list of objects, with times in UTC")
+    parser.set_defaults(command=_list)
+
+
+def _list(options: argparse.Namespace) -> int:
+    list_runs(existing_store(options), options.store, as_json=options.json)
+    return 0
+
+
+def list_runs(store: Store, address: str, *, as_json: bool) -> None:
+    """Print every run of a store, the newest first."""
+    runs = stored_runs(store)
+    headlines = store.each(lambda run: headline_of(store, run), runs)
+    if as_json:
+        facts = [run_facts(run, headline) for run, headline in zip(runs, headlines, strict=True)]
+        print(printable_json(facts))  # noqa: T201 - the command's output
+        return
     if not runs:
         terminal.out.print(f"No runs in {address}. Start one: mlho run spec.yaml", markup=False)
         return
+    terminal.print_table(_table(runs, headlines))
+
+
+def _table(runs: list[StoredRun], headlines: list[str]) -> Table:
     table = Table(show_edge=False)
-    for name in ("run", "name", "state", "outcome", "AUROC"):
-        table.add_column(name)
-    scoring = runs_of(store, kind="ScoringRun")
-    for run, name in runs.items():
-        if run in scoring:
-            table.add_row(run, Text(name), *map(Text, _state_of_scoring(store, run)), "")
-            continue
-        if not store.exists(run_key(run, "result.json")):
-            table.add_row(run, Text(name), "not finished", "", "")
-            continue
-        result = result_of(store, run)
-        auroc = result["headline"]["auroc"]["mean"]
+    for name in ("name", "kind", "run", "started", "duration", "state"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("headline")
+    for run, headline in zip(runs, headlines, strict=True):
+        seconds = run.record.seconds if run.record is not None else 0.0
         table.add_row(
-            run, Text(name), "finished", Text(result["outcome"]), "" if auroc is None else f"{auroc:.3f}"
+            Text(run.name),
+            run.kind.removesuffix("Run").lower(),
+            run.run_id,
+            f"{run.started.astimezone():%Y-%m-%d %H:%M}",
+            terminal.duration(seconds) if seconds else "",
+            str(run.state),
+            Text(headline or run.reason or ""),
         )
-    terminal.out.print(table)
+    return table
 
 
-def _state_of_scoring(store: Store, run: str) -> tuple[str, str]:
-    try:
-        scores = read_manifest(store, run)["scores"]
-    except SpecError:
-        return "not finished", "scores"
-    return "finished", f"{scores['outcome']}: {scores['samples']:,} scores"
+def run_facts(run: StoredRun, headline: str) -> dict[str, Any]:
+    """Return the facts about a run that ``mlho list --json`` prints."""
+    record = run.record
+    return {
+        "name": run.name,
+        "kind": run.kind,
+        "run": run.run_id,
+        "started": run.started.isoformat(timespec="seconds"),
+        "ended": record.ended.isoformat(timespec="seconds") if record is not None and record.ended else None,
+        "seconds": record.seconds if record is not None else None,
+        "state": str(run.state),
+        "headline": headline or None,
+        "reason": run.reason,
+    }
 
 
-def runs_of(store: Store, *, kind: str | None = None) -> dict[str, str]:
-    """Return the runs of a store, of one kind or of all kinds: id to name."""
-    found = {}
-    for key in store.keys(f"{RUNS}/"):
-        parts = key.split("/")
-        if len(parts) == 3 and parts[2] == "spec.yaml":
-            document = yaml.safe_load(store.get(key))
-            if kind in (None, document["kind"]):
-                found[parts[1]] = str(document["metadata"]["name"])
-    return found
+def existing_store(options: argparse.Namespace) -> Store:
+    """Return the store for a command that starts nothing. A folder that does not exist is an error and is not created."""
+    if "://" not in options.store and not Path(options.store).is_dir():
+        raise SpecError(
+            f"--store {options.store}: no such folder, so it has no runs. Give the folder or the bucket of yours (--store, or "
+            f"{STORE}), or start one: mlho run spec.yaml."
+        )
+    return open_store(options.store)
 
 
-def find_run(store: Store, wanted: str | None, *, kind: str | None = None) -> str:
-    """Return the id of the run with this name, id or id prefix. Without one, return the only run.
+def find_id(store: Store, wanted: str | None) -> str:
+    """Return the id of the run with this id, this beginning of an id, or the newest of this name.
 
     Raises
     ------
     SpecError
         No run matches, or several do.
     """
-    runs = runs_of(store, kind=kind)
-    matches = [
-        run for run, name in runs.items() if wanted is None or run.startswith(wanted) or name == wanted
-    ]
-    if len(matches) == 1:
-        return matches[0]
-    listed = ", ".join(f"{run} ({name})" for run, name in list(runs.items())[:10]) or "none"
-    problem = "no run matches" if not matches else f"{len(matches)} runs match"
-    raise SpecError(f"{problem} {wanted or 'without a name'}. The store has: {listed}.")
+    return find_run(stored_runs(store), wanted).run_id
+
+
+def find_finished(store: Store, wanted: str | None, *, kind: str | None = None) -> StoredRun:
+    """Return the run that :func:`find_id` finds, if it is finished.
+
+    Raises
+    ------
+    SpecError
+        No run matches, several do, or it is not finished.
+    """
+    return finished_run(stored_runs(store), wanted, kind=kind)
 
 
 def result_of(store: Store, run: str) -> dict[str, Any]:

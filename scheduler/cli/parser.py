@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho import __version__
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import MlhoError
 from mlho.log import configure
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
@@ -16,7 +16,6 @@ from mlho.settings import STORE, Settings
 from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
 from mlho.spec.training import load_spec
 from mlho.store import open_store
-from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
@@ -31,7 +30,15 @@ from scheduler.cli.cluster import (
     show_status,
 )
 from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
-from scheduler.cli.listing import find_run, list_runs, result_of, runs_of
+from scheduler.cli.listing import (
+    RUN_HELP,
+    add_list,
+    existing_store,
+    find_finished,
+    find_id,
+    list_runs,
+    result_of,
+)
 from scheduler.cli.run import (
     PROGRESS,
     carry_out_one,
@@ -43,6 +50,7 @@ from scheduler.cli.run import (
     usable_store,
 )
 from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.runs.stored import SCORING, TRAINING
 
 DEFAULT_STORE: Final = "mlho-store"
 INTERRUPTED: Final = 130  # 128 + SIGINT, the shell convention
@@ -107,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_score(commands, common)
     _add_plan(commands, common)
     _add_show(commands, common)
+    add_list(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)
     add_cluster_commands(commands, said)
@@ -203,7 +212,7 @@ def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "run",
             nargs="?",
-            help="a run's id, the beginning of one, or its name (default: the only one); trainingrun/NAME in a cluster",
+            help=f"{RUN_HELP} (default: the only one); trainingrun/NAME in a cluster",
         )
         if name != "retry":
             parser.add_argument(
@@ -226,13 +235,13 @@ def _add_plan(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_show(commands: Any, common: argparse.ArgumentParser) -> None:
     show = commands.add_parser("show", parents=[common], help="the runs of a store, or one run's result")
-    show.add_argument("run", nargs="?", help="a run's id, the beginning of one, or its name")
-    show.add_argument("--json", action="store_true", help="the whole result as JSON")
+    show.add_argument("run", nargs="?", help=RUN_HELP)
+    show.add_argument(
+        "--json", action="store_true", help="the whole result as JSON; without a run as mlho list"
+    )
     show.set_defaults(command=_show)
     report = commands.add_parser("report", parents=[common], help="where a run's report is")
-    report.add_argument(
-        "run", nargs="?", help="a run's id, the beginning of one, or its name (default: the only one)"
-    )
+    report.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
     report.set_defaults(command=_report)
 
 
@@ -270,8 +279,8 @@ def _status(options: argparse.Namespace) -> int:
         return show_status(options)
     from scheduler.queue.run import status_of
 
-    store = _store_there(options)
-    found = status_of(store, find_run(store, options.run), _broker(options))
+    store = existing_store(options)
+    found = status_of(store, find_id(store, options.run), _broker(options))
     print(printable_json(found))  # noqa: T201 - the command's output
     return 0
 
@@ -281,8 +290,8 @@ def _cancel(options: argparse.Namespace) -> int:
         return cancel_in_cluster(options)
     from scheduler.queue.run import cancel_run
 
-    store = _store_there(options)
-    terminal.out.print(cancel_run(store, find_run(store, options.run), _broker(options)), markup=False)
+    store = existing_store(options)
+    terminal.out.print(cancel_run(store, find_id(store, options.run), _broker(options)), markup=False)
     return 0
 
 
@@ -290,19 +299,9 @@ def _retry(options: argparse.Namespace) -> int:
     from scheduler.queue.run import retry_run
 
     run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
-    store = _store_there(options)
-    terminal.out.print(retry_run(store, find_run(store, run)), markup=False)
+    store = existing_store(options)
+    terminal.out.print(retry_run(store, find_id(store, run)), markup=False)
     return 0
-
-
-def _store_there(options: argparse.Namespace) -> Store:
-    """Return the store for a read-only command. A folder that does not exist is an error and is not created."""
-    if "://" not in options.store and not Path(options.store).is_dir():
-        raise SpecError(
-            f"--store {options.store}: no such folder, so it has no runs. Give the folder or the bucket of yours (--store, or "
-            f"{STORE}), or start one: mlho run spec.yaml."
-        )
-    return open_store(options.store)
 
 
 def _broker(options: argparse.Namespace) -> str | None:
@@ -336,20 +335,20 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    store = _store_there(options)
+    store = existing_store(options)
     if options.run is None:
-        list_runs(store, options.store)
+        list_runs(store, options.store, as_json=options.json)
         return 0
-    run = find_run(store, options.run)
-    if run in runs_of(store, kind="ScoringRun"):
+    run = find_finished(store, options.run)
+    if run.kind == SCORING:
         from scheduler.cli.show_scores import read_manifest, show_scores
 
         if options.json:
-            print(printable_json(read_manifest(store, run)))  # noqa: T201 - the output
+            print(printable_json(read_manifest(store, run.run_id)))  # noqa: T201 - the output
         else:
-            show_scores(store, run)
+            show_scores(store, run.run_id)
         return 0
-    result = result_of(store, run)
+    result = result_of(store, run.run_id)
     if options.json:
         print(printable_json(result))  # noqa: T201 - the command's output
         return 0
@@ -366,9 +365,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    store = _store_there(options)
-    run = find_run(store, options.run, kind="TrainingRun")
-    result_of(store, run)  # raises if it is not finished
+    store = existing_store(options)
+    run = find_finished(store, options.run, kind=TRAINING).run_id
     terminal.out.print(str(store.path(run_key(run, "report.html"))), markup=False)
     return 0
 

@@ -45,7 +45,13 @@ class SafeConsole(Console):
 
 
 out = SafeConsole(highlight=False, soft_wrap=True)
+_wide = SafeConsole(highlight=False, width=2000)  # in a pipe: each row of a table stays on one line
 err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on standard output; in a pipe as wide as it needs to be."""
+    (out if out.is_terminal else _wide).print(table)
 
 
 class Track:

@@ -80,7 +80,7 @@ class Checks:
             return
         tracked.is_checking, tracked.check_began_at, self._began_at = True, now, now
         self._queue.mark(uid, seconds=_PATIENCE_SECONDS)
-        self._pool.submit(self._check, uid, tracked)
+        self._pool.submit(self._check, uid, tracked, status.run_id)
 
     def _pause_left(self, uid: str, tracked: TrackedRun, now: float) -> float:
         left = tracked.check_again_at - now
@@ -90,10 +90,10 @@ class Checks:
         soonest = max(tracked.checked_at + _PROBE_SECONDS, self._began_at + _PROBE_EVERY_SECONDS)
         return min(left, soonest - now)
 
-    def _check(self, uid: str, tracked: TrackedRun) -> None:
+    def _check(self, uid: str, tracked: TrackedRun, accepted: str | None) -> None:
         spec = tracked.spec
         allowed = prefixes_of(tracked.request.namespace if tracked.request else "", self._prefixes)
-        found, prepared = check_run(self._backend, spec, allowed=allowed)
+        found, prepared = check_run(self._backend, spec, allowed=allowed, accepted=accepted)
         self._ended_at = tracked.checked_at = time.monotonic()
         if tracked.spec == spec:
             tracked.check, tracked.prepared = found, prepared

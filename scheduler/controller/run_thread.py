@@ -35,7 +35,7 @@ from scheduler.engine.loop import Finished, PreparedRun, Run
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.progress import Stages
-from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
+from scheduler.engine.scoring_run import ScoringRun, prepare_scoring, with_run_id
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
@@ -107,14 +107,21 @@ class Backend:
 
 
 def check_run(
-    backend: Backend, spec: RunSpec | ScoringRunSpec, *, allowed: Sequence[str] | None = None
+    backend: Backend,
+    spec: RunSpec | ScoringRunSpec,
+    *,
+    allowed: Sequence[str] | None = None,
+    accepted: str | None = None,
 ) -> tuple[Check, PreparedRun | None]:
     """Check whether a run may start. Errors are returned as reason and message.
 
     ``allowed`` are the prefixes that the runs of its namespace may read; ``None`` for no restriction.
+    ``accepted`` is the id of the run if it was accepted before.
     """
     try:
         check_addresses(spec, allowed, backend.data_of)
+        if isinstance(spec, ScoringRunSpec):
+            spec = with_run_id(spec, backend.store(), accepted=accepted)
         prepared = backend.prepare(spec)
         return Check(run_id=prepared.run_id), prepared
     except MlhoError as error:

@@ -23,6 +23,7 @@ class Commits(MutableMapping[str, Commit]):
         self.log = CommitLog(store, leader)
         self._store = store
         self._known: dict[str, Committed] = {}
+        self._fresh: list[str] = []
 
     @property
     def known(self) -> Mapping[str, Committed]:
@@ -43,6 +44,14 @@ class Commits(MutableMapping[str, Commit]):
     @override
     def __setitem__(self, name: str, commit: Commit) -> None:
         self._known[name] = Committed(commit.task, commit.digest)
+        self._fresh.append(commit.task)
+
+    def drain(self) -> list[str]:
+        """Return the keys of the tasks that were added since the last call."""
+        n_fresh = len(self._fresh)
+        keys = self._fresh[:n_fresh]
+        del self._fresh[:n_fresh]
+        return keys
 
     @override
     def __delitem__(self, name: str) -> None:

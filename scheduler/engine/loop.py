@@ -36,6 +36,7 @@ from scheduler.engine.process_pool import worker_lost
 from scheduler.engine.progress import FanOut, Observer
 from scheduler.engine.ready_tasks import ReadyTasks
 from scheduler.engine.run_state import State
+from scheduler.runs.record import Recording
 
 MAX_ATTEMPTS: Final = 3
 MAX_LOSSES: Final = 10  # per commit record; a store that loses the same record repeatedly is an error
@@ -166,8 +167,9 @@ def carry_out(
     with (
         structlog.contextvars.bound_contextvars(run_id=run.run_id),
         watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
+        Recording(run.store, run.run_id) as recording,
     ):
-        return _carry_out(run, executor, FanOut([observer]), slots, leader, health)
+        return _carry_out(run, executor, FanOut([observer]), slots, leader, health, recording)
 
 
 def _carry_out(
@@ -177,6 +179,7 @@ def _carry_out(
     slots: Callable[[], int],
     leader: Leader,
     health: StoreHealth,
+    recording: Recording,
 ) -> Finished:
     def served[T](do: Callable[[], T]) -> T:
         return health.until_served(do, meanwhile=observer.repeat)
@@ -184,6 +187,7 @@ def _carry_out(
     started = time.monotonic()
     served(run.describe)
     state = State(served(run.first_plan), Commits(run.store, leader), health)
+    served(lambda: recording.begin(state.commits.drain))
     log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
     _run_until_complete(run, state, executor, observer, slots)
     state.plan = _mending(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
@@ -192,9 +196,11 @@ def _carry_out(
 
     def publish() -> Commit:
         leader.wait()
+        recording.list_tasks()
         return run.publish(state.commits)
 
     report = _mending(publish, run, state, executor, observer, slots)
+    served(lambda: recording.finish(n_new=state.n_new))
     seconds = round(time.monotonic() - started, 3)
     log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
     return Finished(run.run_id, len(state.plan), state.n_new, seconds, report)

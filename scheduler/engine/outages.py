@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import ClassVar, Final
 
 import structlog
 
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 class StoreGivenUp(MlhoError):  # noqa: N818 - says what happened
     """The store was unavailable for longer than a run waits. Restore it and run the same command again."""
+
+    run_state: ClassVar[str] = "stopped"
 
     def __init__(self, message: str, *, reason: str = UNAVAILABLE) -> None:
         super().__init__(message)

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +12,12 @@ from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
 from mlho.spec.scoring import (
     RUN_BUNDLE,
+    RUN_ID,
     BundleSource,
     ScoringRunSpec,
     ScoringSpec,
     check_fits,
+    parse_scoring_spec,
     scoring_run_id,
 )
 from mlho.steps.base import Task
@@ -25,6 +28,7 @@ from mlho.store.keys import blob_key, run_key
 from scheduler.engine.loop import publish_blob, write_description
 from scheduler.engine.manifest import data_root, local_folder, make_manifest
 from scheduler.engine.plan import Manifest, Plan, PlannedTask
+from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 
 BUNDLE_TASK: Final = "bundle"
 SCORES_TASK: Final = "scores"
@@ -119,7 +123,7 @@ def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Pat
     if scheme == "s3":
         return _fetch(open_store(uri.rstrip("/")), "", scratch, where=uri)
     raise SpecError(
-        f"bundle.uri {uri[:100]!r}: expected a folder, an address in object storage (s3://…), or run:<run id>."
+        f"bundle.uri {uri[:100]!r}: expected a folder, an address in object storage (s3://…), or run:<run id or name>."
     )
 
 
@@ -206,15 +210,51 @@ class ScoringRun:
 def prepare_scoring(spec: ScoringRunSpec, spec_path: Path, store: Store) -> ScoringRun:
     """Read the bundle, check that the specification fits it, and pin the inputs.
 
+    The run's own specification names the bundle by run id and digest, also if the given one names it by the name of a run.
+
     Raises
     ------
     BundleError, SpecError, DataError
         Raised before anything is written.
     """
+    spec = with_run_id(spec, store)
     bundle = read_bundle(spec.spec.bundle, spec_path, store)
     _check_document(bundle, spec.spec)
     data = data_root(spec, spec_path)
-    return ScoringRun(spec, bundle, make_manifest(spec.spec.data.tables, data), data, store)
+    manifest = make_manifest(spec.spec.data.tables, data)
+    pinned = _with_bundle(spec, spec.spec.bundle.model_copy(update={"digest": bundle.digest}))
+    return ScoringRun(pinned, bundle, manifest, data, store)
+
+
+def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = None) -> ScoringRunSpec:
+    """Return the specification with ``run:NAME`` as bundle replaced by the id of the newest training run of that name.
+
+    Parameters
+    ----------
+    spec : ScoringRunSpec
+    store : Store
+    accepted : str, optional
+        Id of this run, if it was accepted before: then it keeps the bundle that was found at that time.
+
+    Raises
+    ------
+    SpecError
+        There is no such run, or the newest one is not finished.
+    """
+    source = spec.spec.bundle
+    name = source.uri.removeprefix(RUN_BUNDLE)
+    if name == source.uri or RUN_ID.fullmatch(name):
+        return spec
+    if accepted is not None:
+        with suppress(ArtifactNotFound):
+            before = parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode())
+            return _with_bundle(spec, before.spec.bundle)
+    run = finished_run(stored_runs(store), name, kind=TRAINING)
+    return _with_bundle(spec, source.model_copy(update={"uri": RUN_BUNDLE + run.run_id}))
+
+
+def _with_bundle(spec: ScoringRunSpec, bundle: BundleSource) -> ScoringRunSpec:
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"bundle": bundle})})
 
 
 def _check_document(bundle: PinnedBundle, spec: ScoringSpec) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 from mlho.errors import ArtifactNotFound, MlhoError
 from mlho.protocol.documents import (
@@ -23,6 +24,8 @@ from scheduler.queue.leadership import AnotherScheduler
 
 class RunCancelled(MlhoError):  # noqa: N818 - says what happened
     """The run was cancelled: run the same command to continue."""
+
+    run_state: ClassVar[str] = "cancelled"
 
 
 def begin_execution(

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, override
+from typing import Any, ClassVar, Final, Self, override
 
 import structlog
 
@@ -62,6 +62,8 @@ class AnotherScheduler(MlhoError):  # noqa: N818 - says what is the case
 
 class LeadershipLost(MlhoError):  # noqa: N818 - says what happened
     """Another scheduler took over while this one was suspended. The run continues there; no action is needed."""
+
+    run_state: ClassVar[str] = "stopped"
 
 
 class _Lease(Leader):

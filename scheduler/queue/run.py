@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import structlog
 
@@ -51,6 +51,8 @@ log = structlog.get_logger()
 
 class Stopped(Exception):  # noqa: N818 - says what happened
     """The observer stopped the run. Its execution stays open, and the run can continue from there."""
+
+    run_state: ClassVar[str] = "stopped"
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,7 @@ SCORING_CREATE = [
         {"data.tables.cohort": None, "index": {"date": "2026-11-24"}},
     ),
     Case("bundle.uri must be s3://", {"bundle.uri": "./store/bundle"}, {"bundle.uri": "s3://ehr/bundle/"}),
+    Case("bundle.uri must be s3://", {"bundle.uri": "run:Not a name"}, {"bundle.uri": "run:prediabetes"}),
     Case("output.prefix is a name", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("cohort must be a path relative to data.uri", {"data.tables.cohort": "/cohort"}),

@@ -172,9 +172,7 @@ def test_objects_are_listed_with_size_and_time(store):
     found = list(store.objects("a/"))
 
     assert [(own.key, own.size) for own in found] == [("a/1", 0), ("a/2", 3)]
-    assert all(
-        before <= own.modified <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2) for own in found
-    )
+    assert all(before <= own.modified <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2) for own in found)
 
 
 def test_a_deleted_key_is_gone_and_may_be_written_again(store):

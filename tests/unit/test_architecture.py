@@ -71,11 +71,12 @@ GROUND_FLOOR = {
 INNER = {
     "scheduler": {
         "api": set(),
-        "engine": set(),
+        "runs": set(),
+        "engine": {"runs"},
         "queue": {"engine"},
         "controller": {"api", "engine", "queue"},
         "replica": {"api", "controller", "queue"},
-        "cli": {"api", "engine", "queue", "controller", "replica"},
+        "cli": {"api", "engine", "queue", "controller", "replica", "runs"},
         "__main__": {"cli", "engine"},
     },
     "mlho.spec": {

@@ -52,9 +52,14 @@ def test_a_run_is_found_by_id_prefix_name_or_as_the_latest(store, asked, found):
     assert open_run(store, asked).id == found
 
 
-@pytest.mark.parametrize("asked", ["ab", "diabetes"])
+def test_a_name_of_several_runs_is_the_one_that_finished_last(store):
+    """As in the commands."""
+    assert open_run(store, "diabetes").id == "ab33"
+
+
+@pytest.mark.parametrize("asked", ["ab"])
 def test_an_ambiguous_run_is_refused_with_the_ids(store, asked):
-    """A prefix or a name of two runs opens neither."""
+    """A prefix of two runs opens neither."""
     with pytest.raises(ArtifactNotFound, match=r"2 finished runs are called .*ab33.*Give more of the id"):
         open_run(store, asked)
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,10 @@ import mlho.encoding.cohort.cohort
 import mlho.encoding.events.segments
 import mlho.scoring.partition
 from mlho.model.bundle import load_bundle
+from mlho.spec.scoring import parse_scoring_spec
 from mlho.steps.base import Work, _open_inputs
 from mlho.steps.inputs import open_problem
+from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from mlho.training.iterations.folds import cross_validate
 from mlho.training.iterations.iteration import select_and_run_folds
@@ -26,9 +29,11 @@ from mlho.training.iterations.splits import FINAL
 from mlho.training.results.final import fit_final
 from scheduler.cli.parser import main
 from scheduler.engine.loop import carry_out
-from tests.builders import Nobody, make_tables
+from scheduler.engine.scoring_run import with_run_id
+from tests.builders import Nobody, make_tables, run_inline
 from tests.unit.scoring.conftest import (
     AS_OF,
+    CHANGES,
     FailingExecutor,
     Scored,
     make_score_document,
@@ -204,19 +209,44 @@ def test_patients_without_events_are_scored_once_in_a_part_of_their_own(trained,
     )
 
 
+def written(store) -> dict[Path, int]:
+    """When each file of a store was written, but for the records of its runs, which tell their latest start."""
+    return {
+        path: path.stat().st_mtime_ns
+        for path in store.root.rglob("*")
+        if path.is_file() and path.name not in ("record.json", "pointers.lock")
+    }
+
+
 def test_a_second_run_does_nothing(trained, tmp_path):
     """Zero tasks, zero bytes: not one object of the store is new or written again."""
     store = type(trained.store)(tmp_path / "store")
     first = score_inline(trained.folder, store)
-    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
+    before = written(store)
 
     second = score_inline(trained.folder, store)
 
-    after = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
+    after = written(store)
     assert second.submitted == ()
     assert second.finished.n_new == 0
     assert after == before
     assert second.manifest == first.manifest
+
+
+def test_a_bundle_by_name_is_that_of_the_newest_training_run_when_it_was_submitted(trained, tmp_path):
+    """Id and digest stand in the run's own specification: what was accepted keeps its bundle, though a newer run comes."""
+    store = LocalStore(copytree(trained.store.root, tmp_path / "store"))
+    by_name = {"bundle": {"uri": "run:small"}}
+    first = score_inline(trained.folder, store, by_name)
+    own = yaml.safe_load(store.get(f"runs/{first.run.run_id}/spec.yaml"))["spec"]["bundle"]
+    newer = run_inline(trained.folder, store, {**CHANGES, "validation.seed": 99})
+    again = prepare(trained.folder, store, by_name)
+    spec = parse_scoring_spec(yaml.safe_dump(make_score_document(by_name)))
+
+    assert own == {"uri": f"run:{trained.home.finished.run_id}", "digest": first.run.bundle.digest}
+    assert again.spec.spec.bundle.uri == f"run:{newer.finished.run_id}"
+    assert again.run_id != first.run.run_id
+    assert with_run_id(spec, store, accepted=first.run.run_id).spec.bundle.model_dump() == own
 
 
 def test_the_same_work_elsewhere_is_found_again(trained, beside):

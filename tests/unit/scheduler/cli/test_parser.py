@@ -11,14 +11,20 @@ import yaml
 
 import scheduler.cli.parser
 from mlho import __version__
+from mlho.errors import MlhoError
 from tests.builders import make_tables, write_spec, write_tables
 
-COMMANDS = ("run", "plan", "show", "report", "demo", "version")
+COMMANDS = ("run", "plan", "list", "show", "report", "demo", "version")
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     return write_spec(write_tables(tmp_path / "data", make_tables(200, seed=2)))
+
+
+def run_of(said) -> str:
+    """The id of the run that a command carried out."""
+    return re.findall(r"^run +([0-9a-f]{16}) ", said.out, re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize("command_name", ["", *COMMANDS])
@@ -140,9 +146,7 @@ def test_show_lists_the_runs(command, spec):
     said = command("show")
 
     assert said.code == 0
-    assert re.search(r"[0-9a-f]{16} +[│|] small +[│|] finished +[│|] label +[│|] 0\.\d{3}", said.out), (
-        said.out
-    )
+    assert re.search(r"small .*[0-9a-f]{16} .*finished .*AUROC 0\.\d{3} for label", said.out), said.out
     assert "other" in said.out
 
 
@@ -158,7 +162,7 @@ def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
 
     assert stopped.code == 130
     assert "run the same command to go on" in stopped.err
-    assert "not finished" in command("show").out
+    assert "stopped" in command("show").out
     for command_name in ("show", "report"):
         said = command(command_name, "small")
         assert said.code == 2
@@ -184,7 +188,7 @@ def test_show_tells_a_run(command, spec):
     assert "Type 2 diabetes" in said.out
 
 
-@pytest.mark.parametrize("command_name", ["show", "report", "status", "cancel", "retry"])
+@pytest.mark.parametrize("command_name", ["list", "show", "report", "status", "cancel", "retry"])
 def test_a_store_that_is_not_there_is_not_made(command_name, command):
     """Most often it is a slip of the pen; the error says how to start."""
     said = command(command_name)
@@ -220,13 +224,82 @@ def test_a_run_that_is_not_there_is_refused(command_name, command, spec):
 
 
 def test_an_ambiguous_run_is_refused(command, spec):
-    """Two runs of one name: the ids must tell."""
+    """Two runs and no name: the user must say which."""
     command("run", spec)
     command("run", write_spec(spec.parent, {"validation.seed": 8}))
+    said = command("report")
+
+    assert said.code == 2
+    assert "2 runs match without a name" in said.err
+
+
+def test_a_name_is_the_newest_run_of_that_name(command, spec, tmp_path):
+    """In every command; the older run is found by its id, and started again it is the newest."""
+    first = run_of(command("run", spec))
+    second = run_of(command("run", write_spec(spec.parent, {"validation.seed": 8})))
+
+    assert json.loads(command("status", "small").out)["run"] == second
+    assert second in command("report", "small").out
+    assert first in command("report", first[:6]).out
+    assert second in command("export", "small", "--to", tmp_path / "out").out
+    assert json.loads(command("show", "small", "--json").out) == json.loads(
+        command("show", second, "--json").out
+    )
+
+    command("run", write_spec(spec.parent))
+    assert first in command("report", "small").out
+
+
+def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(command, inline, spec):
+    """An older result is never shown in the place of a newer one without saying so."""
+    first = run_of(command("run", spec))
+
+    def fail(task):
+        if task.kind == "summarize_run":
+            raise MlhoError("no luck. Try again.")
+
+    inline.before = fail
+    assert command("run", write_spec(spec.parent, {"validation.seed": 8})).code == 1
     said = command("report", "small")
 
     assert said.code == 2
-    assert "2 runs match small" in said.err
+    assert "not finished (failed: no luck. Try again). " in said.err
+    assert f"The newest finished run of this name is {first}." in said.err
+
+
+def test_list_tells_state_duration_headline_and_reason(command, inline, spec):
+    """Newest first; as JSON the same facts, with times in UTC."""
+    first = run_of(command("run", spec))
+
+    def fail(task):
+        raise MlhoError("no luck. Try again.")
+
+    inline.before = fail
+    command("run", write_spec(spec.parent, {"validation.seed": 8}, name="other"))
+    listed, facts = command("list").out, json.loads(command("list", "--json").out)
+
+    assert re.search(
+        rf"other .*training .*failed .*no luck\. Try again\..*\n.*small .*{first} .*finished .*AUROC 0\.\d{{3}}",
+        listed,
+    )
+    assert [(own["name"], own["state"], own["reason"]) for own in facts] == [
+        ("other", "failed", "no luck. Try again."),
+        ("small", "finished", None),
+    ]
+    assert facts[1]["run"] == first
+    assert facts[1]["seconds"] > 0
+    assert facts[1]["headline"].startswith("AUROC 0.")
+    assert facts[1]["started"].endswith("+00:00")
+
+
+def test_a_finished_run_that_is_started_again_keeps_its_duration(command, spec):
+    """A start that computes nothing adds nothing."""
+    command("run", spec)
+    (first,) = json.loads(command("list", "--json").out)
+    command("run", spec)
+    (second,) = json.loads(command("list", "--json").out)
+
+    assert second["seconds"] == first["seconds"]
 
 
 def test_report_prints_the_path_alone(command, spec):

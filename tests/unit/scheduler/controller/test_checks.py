@@ -28,7 +28,7 @@ class Runs:
         self.found = dict.fromkeys(self.known, "Valid")
         self.n_checks = dict.fromkeys(self.known, 0)
 
-    def check(self, backend: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
+    def check(self, backend: object, spec: str, *, allowed: object, accepted: object) -> tuple[Check, Any]:
         """Stands in for the look at store and data."""
         self.n_checks[spec] += 1
         if self.found[spec] == "Valid":
@@ -90,11 +90,11 @@ def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pyt
     """Though the check of the former one, which is under way, says afterwards that it is wrong."""
     known = runs.known["run-0"]
 
-    def check(backend: object, spec: str, *, allowed: object) -> tuple[Check, Any]:
+    def check(backend: object, spec: str, *, allowed: object, accepted: object) -> tuple[Check, Any]:
         if spec == "run-0":
             known.spec, known.check_again_at = "run-1", 0.0
             return Check(reason="InvalidSpec"), None
-        return runs.check(backend, spec, allowed=allowed)
+        return runs.check(backend, spec, allowed=allowed, accepted=accepted)
 
     monkeypatch.setattr(checks, "check_run", check)
     runs.go_on(0.5)

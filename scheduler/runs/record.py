@@ -1,0 +1,254 @@
+"""The record of a run: when it was started last, how it ended and why, and the tasks that it uses.
+
+The record is a pointer in the run's folder, replaced by compare-and-swap and renewed while the run is carried out. It
+is no part of any digest or key. The tasks are listed beside it, so that retention keeps their artifacts: also those
+that an earlier run made.
+"""
+
+import datetime as dt
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from types import TracebackType
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlho.errors import ArtifactNotFound, MlhoError
+from mlho.spec.training import canonical_json
+from mlho.store.base import Store
+from mlho.store.keys import run_key, uses_prefix
+
+RECORD: Final = "record.json"
+RENEW_SECONDS: Final = 30.0
+STALE_SECONDS: Final = (
+    300.0  # without a renewal for this long, a run counts as stopped: its process was killed
+)
+_MAX_REASON: Final = 1000
+_MAX_WRITES: Final = 8
+
+
+class RunState(StrEnum):
+    """State of a run."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Ended without a result and without a failure: the same command continues it."""
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DELETING = "deleting"
+    """Its deletion has begun and is not complete."""
+
+
+class RunRecord(BaseModel):
+    """The record of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: RunState
+    started: dt.datetime
+    """Time of the latest start."""
+    ended: dt.datetime | None = None
+    seconds: float = 0.0
+    """Duration, summed over all starts. A start that finds everything done adds nothing."""
+    reason: str | None = None
+    """Why the run failed."""
+    token: str = ""
+    renewal: int = 0
+
+    def to_bytes(self) -> bytes:
+        """Return canonical JSON."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+def read_record(store: Store, run: str) -> RunRecord | None:
+    """Return the record of a run; ``None`` if there is none, or if another version wrote it."""
+    return _parsed(_read(store, run_key(run, RECORD)))
+
+
+def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], RunRecord]) -> RunRecord:
+    """Replace the record of a run by what ``change`` makes of it.
+
+    Raises
+    ------
+    MlhoError
+        Others replace it at the same time, again and again.
+    """
+    key = run_key(run, RECORD)
+    for _ in range(_MAX_WRITES):
+        found = _read(store, key)
+        record = change(_parsed(found))
+        if store.compare_and_swap(key, record.to_bytes(), expected=found):
+            return record
+    raise MlhoError(
+        f"run {run}: another process changes its record at the same time. Run the same command again."
+    )
+
+
+def used_tasks(store: Store, run: str) -> set[str]:
+    """Return the keys of the tasks that a run has listed."""
+    keys = list(store.keys(uses_prefix(run)))
+    return {line for content in store.each(store.get, keys) for line in content.decode().split()}
+
+
+class Recording:
+    """Keeps the record of a run while it is carried out, as a context manager.
+
+    Parameters
+    ----------
+    store : Store
+    run : str
+        The run's id.
+    now : callable
+        Returns the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run: str,
+        *,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._now = now
+        self._token = secrets.token_hex(8)
+        self._record: RunRecord | None = None
+        self._before = 0.0
+        self._clock = time.monotonic()
+        self._drain: Callable[[], list[str]] = list
+        self._listed: set[str] = set()
+        self._n_lists = 0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew_until_over, name="record", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self, drain: Callable[[], list[str]]) -> None:
+        """Record that the run has started.
+
+        Parameters
+        ----------
+        drain : callable
+            Returns the keys of the tasks that the run uses, each once, since its last call.
+
+        Raises
+        ------
+        MlhoError
+            The run is being deleted.
+        """
+        self._drain = drain
+        self._listed = used_tasks(self._store, self._run)
+        self._record = swap_record(self._store, self._run, self._started)
+        self._before, self._clock = self._record.seconds, time.monotonic()
+        self._thread.start()
+
+    def list_tasks(self) -> None:
+        """List the tasks that the run uses and has not listed yet. Called before anything is published."""
+        with self._lock:
+            new = [key for key in self._drain() if key not in self._listed]
+            if not new:
+                return
+            key = f"{uses_prefix(self._run)}{self._token}-{self._n_lists:06d}"
+            self._store.put_if_absent(key, "".join(f"{own}\n" for own in new).encode())
+            self._n_lists += 1
+            self._listed.update(new)
+
+    def finish(self, *, n_new: int) -> None:
+        """Record that the run is finished, and that this start computed ``n_new`` tasks."""
+        seconds = self._seconds() if n_new or not self._before else self._before
+        self._end(RunState.FINISHED, seconds=seconds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if error is None or self._record is None:
+            return
+        state = state_after(error)
+        if state is RunState.STOPPED and isinstance(error, MlhoError):
+            return  # an outage, or another scheduler took over: the run goes on, or its record is no longer renewed
+        with suppress(MlhoError, OSError):  # why the run ended matters more
+            self.list_tasks()
+            reason = _reason(error) if state is RunState.FAILED else None
+            self._end(state, seconds=self._seconds(), reason=reason)
+
+    def _started(self, found: RunRecord | None) -> RunRecord:
+        if found is not None and found.state is RunState.DELETING:
+            raise MlhoError(
+                f"run {self._run}: its deletion has begun. Complete it with: mlho delete {self._run}. Then run the same "
+                "command again."
+            )
+        seconds = found.seconds if found is not None else 0.0
+        return RunRecord(
+            state=RunState.RUNNING, started=self._now(), seconds=seconds, token=self._token, renewal=0
+        )
+
+    def _seconds(self) -> float:
+        return round(self._before + time.monotonic() - self._clock, 3)
+
+    def _end(self, state: RunState, *, seconds: float, reason: str | None = None) -> None:
+        self._over.set()
+        self._swap(state=state, ended=self._now(), seconds=seconds, reason=reason)
+
+    def _swap(self, **update: object) -> bool:
+        """Replace our record. Return whether it was still ours: another scheduler may have taken over."""
+        with self._lock:
+            assert self._record is not None
+            new = self._record.model_copy(update=update)
+            found = _read(self._store, run_key(self._run, RECORD))
+            current = _parsed(found)
+            if current is None or current.token != self._token:
+                return False
+            done = self._store.compare_and_swap(run_key(self._run, RECORD), new.to_bytes(), expected=found)
+            self._record = new if done else self._record
+            return done
+
+    def _renew_until_over(self) -> None:
+        while not self._over.wait(RENEW_SECONDS):
+            with suppress(MlhoError, OSError):
+                self.list_tasks()
+                assert self._record is not None
+                if not self._swap(renewal=self._record.renewal + 1, seconds=self._seconds()):
+                    return
+
+
+def state_after(error: BaseException) -> RunState:
+    """Return the state of a run that an error ended.
+
+    Anything but an error of a program, such as Ctrl-C, stops the run; errors say themselves if they do not mean that it failed.
+    """
+    named = getattr(error, "run_state", None)
+    if named is not None:
+        return RunState(named)
+    return RunState.FAILED if isinstance(error, Exception) else RunState.STOPPED
+
+
+def _reason(error: BaseException) -> str:
+    words = (
+        str(error) if isinstance(error, MlhoError) else f"{type(error).__name__}. Report this as a defect."
+    )
+    return words[:_MAX_REASON]
+
+
+def _read(store: Store, key: str) -> bytes | None:
+    try:
+        return store.get(key)
+    except ArtifactNotFound:
+        return None
+
+
+def _parsed(found: bytes | None) -> RunRecord | None:
+    try:
+        return RunRecord.model_validate_json(found) if found is not None else None
+    except ValidationError:
+        return None

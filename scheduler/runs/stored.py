@@ -1,0 +1,182 @@
+"""The runs of a store, and the one rule by which commands find a run: by id, by the beginning of an id, or by name."""
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from mlho.errors import ArtifactNotFound, SpecError
+from mlho.store.base import Store, StoredObject
+from mlho.store.keys import RUNS, run_key
+from scheduler.runs.record import RECORD, STALE_SECONDS, RunRecord, RunState, read_record
+
+TRAINING: Final = "TrainingRun"
+SCORING: Final = "ScoringRun"
+_SPEC: Final = "spec.yaml"
+_MAX_LISTED: Final = 10
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run in a store.
+
+    Attributes
+    ----------
+    run_id : str
+    name : str
+        ``metadata.name`` of its specification.
+    kind : str
+        ``TrainingRun`` or ``ScoringRun``.
+    state : RunState
+    started : datetime
+        Time of its latest start, or of its description if an earlier version of this program made it.
+    record : RunRecord or None
+        ``None`` for a run of an earlier version.
+    result : str or None
+        Key of the file that marks it as finished, if that exists.
+    """
+
+    run_id: str
+    name: str
+    kind: str
+    state: RunState
+    started: dt.datetime
+    record: RunRecord | None
+    result: str | None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed."""
+        return self.record.reason if self.record is not None and self.state is RunState.FAILED else None
+
+
+def stored_runs(store: Store, *, now: dt.datetime | None = None) -> list[StoredRun]:
+    """Return the runs of a store, the newest first: by the time of their latest start.
+
+    Parameters
+    ----------
+    store : Store
+    now : datetime, optional
+        Time by which a run counts as stopped if its record was not renewed; default: the time of this machine.
+    """
+    objects = {own.key: own for own in store.objects(f"{RUNS}/")}
+    ids = [key.split("/")[1] for key in objects if key.count("/") == 2 and key.endswith(f"/{_SPEC}")]
+    now = now or dt.datetime.now(dt.UTC)
+    found = store.each(lambda run: _stored_run(store, run, objects, now), ids)
+    return sorted(
+        (own for own in found if own is not None), key=lambda own: (own.started, own.run_id), reverse=True
+    )
+
+
+def _stored_run(
+    store: Store, run: str, objects: Mapping[str, StoredObject], now: dt.datetime
+) -> StoredRun | None:
+    try:
+        document = yaml.safe_load(store.get(run_key(run, _SPEC)))
+    except ArtifactNotFound:
+        return None  # deleted meanwhile
+    kind = str(document["kind"])
+    recorded = objects.get(run_key(run, RECORD))
+    record = read_record(store, run) if recorded is not None else None
+    result = run_key(run, result_name(document))
+    result_there = result if result in objects else None
+    state = _state(record, recorded, now, is_published=result_there is not None)
+    started = record.started if record is not None else objects[run_key(run, _SPEC)].modified
+    return StoredRun(run, str(document["metadata"]["name"]), kind, state, started, record, result_there)
+
+
+def result_name(document: Mapping[str, Any]) -> str:
+    """Return the name of the file that is published last, which marks a run as finished, from its specification."""
+    if document["kind"] == TRAINING:
+        return "result.json"
+    prefix = document["spec"].get("output", {}).get("prefix", "scores")
+    return f"{prefix}/manifest.json"
+
+
+def _state(
+    record: RunRecord | None, recorded: StoredObject | None, now: dt.datetime, *, is_published: bool
+) -> RunState:
+    if record is not None and recorded is not None:
+        if record.state is RunState.DELETING:
+            return record.state
+        if record.state is RunState.RUNNING and (now - recorded.modified).total_seconds() < STALE_SECONDS:
+            return record.state
+    if is_published:
+        return RunState.FINISHED
+    if record is None or record.state in (RunState.RUNNING, RunState.FINISHED):
+        return RunState.STOPPED
+    return record.state
+
+
+def find_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | None = None) -> StoredRun:
+    """Return the run with this id, the newest run of this name, or the run whose id begins like this.
+
+    Parameters
+    ----------
+    runs : sequence of StoredRun
+        Newest first, as :func:`stored_runs` returns them.
+    wanted : str or None
+        ``None``: the only run.
+    kind : str, optional
+        Only runs of this kind count.
+
+    Raises
+    ------
+    SpecError
+        No run matches, or several do.
+    """
+    own = [run for run in runs if kind in (None, run.kind)]
+    if wanted is not None:
+        exact = [run for run in own if run.run_id == wanted] or [run for run in own if run.name == wanted]
+        if exact:
+            return exact[0]
+    matches = [run for run in own if wanted is None or (wanted and run.run_id.startswith(wanted))]
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(f"{run.run_id} ({run.name})" for run in own[:_MAX_LISTED]) or "none"
+    problem = "no run matches" if not matches else f"{len(matches)} runs match"
+    raise SpecError(
+        f"{problem} {wanted or 'without a name'}. The store has: {listed}. Give an id, the beginning of one, or a name."
+    )
+
+
+def finished_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | None = None) -> StoredRun:
+    """Return the run that :func:`find_run` finds, if it is finished.
+
+    Raises
+    ------
+    SpecError
+        No run matches, several do, or the run is not finished.
+    """
+    run = find_run(runs, wanted, kind=kind)
+    if run.result is not None:
+        return run
+    why = f": {run.reason.rstrip('.')}" if run.reason else ""
+    earlier = _newest_finished(own for own in runs if (own.name, own.kind) == (run.name, run.kind))
+    hint = f" The newest finished run of this name is {earlier.run_id}." if earlier is not None else ""
+    raise SpecError(
+        f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). Run its specification again: it goes on where it "
+        f"was.{hint}"
+    )
+
+
+def _newest_finished(runs: Iterable[StoredRun]) -> StoredRun | None:
+    return next((run for run in runs if run.result is not None), None)
+
+
+def headline_of(store: Store, run: StoredRun) -> str:
+    """Return the most important figure of a finished run; empty if it is not finished."""
+    if run.result is None:
+        return ""
+    try:
+        result = json.loads(store.get(run.result))
+    except ArtifactNotFound:
+        return ""
+    if run.kind == SCORING:
+        return f"{result['scores']['samples']:,} scores of {result['scores']['outcome']}"
+    auroc = result["headline"]["auroc"]["mean"]
+    shown = "no AUROC" if auroc is None else f"AUROC {auroc:.3f}"
+    return f"{shown} for {result['outcome']}"
