@@ -212,6 +212,7 @@ def test_the_operations_page_says_what_a_store_holds():
         keys_of.commit_key("ab"),
         keys_of.proposals_prefix("ab"),
         keys_of.run_key("ab", "result.json"),
+        keys_of.uses_prefix("ab"),
         documents.task_document_key("ab"),
         documents.attempt_key("ab-1", "task", "nonce"),
         f"{probe._PROBES}/",
