@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.encoding.events.ledger import Ledger
 from mlho.errors import DataError
 from mlho.report.result import LedgerRule, LedgerSummary, Part
 from mlho.scoring.parts import hashes_of, read_part
@@ -127,7 +127,8 @@ def ledger_summary(total: Ledger) -> LedgerSummary:
         rows_in=total.rows_in,
         rows_used=total.rows_used,
         rules=[
-            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=total.n_dropped(rule)) for rule in Rule
+            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=total.n_dropped(rule))
+            for rule in total.rules
         ],
         notes={"rows with a value": total.rows_with_value},
     )

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    StringConstraints,
     model_serializer,
     model_validator,
 )
@@ -146,6 +147,12 @@ class Cohort(SpecPart):
         return self
 
 
+# At most 1,000 patterns of 256 characters; a longer list is a concept set, which belongs in the table.
+CodePatterns = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None,
+    Field(min_length=1, max_length=1000),
+    OMITTED,
+]
 Aggregate = Literal["presence", "count", "levels", "last", "outOfRange"]
 
 
@@ -156,6 +163,11 @@ class Features(SpecPart):
     """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``last``: the latest
     numeric value. ``outOfRange``: whether that value is outside its reference range (from the concepts, else outside
     Tukey's fences of the training values)."""
+    include: CodePatterns = None
+    """Patterns of the codes to use, such as ``[ICD10:*, "LOINC:2160-?"]``: ``*`` is any text, ``?`` one character, all else is
+    literal. Without it: all codes. Rows of other codes are dropped by the ledger rule "excluded code"."""
+    exclude: CodePatterns = None
+    """Patterns of codes to leave out, also of those that ``include`` names."""
     windows: Annotated[tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(max_length=32)] = ()
     """Look-back windows in days, each a set of columns. Without them one window: ``cohort.lookBackDays``, or all history."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)

@@ -27,7 +27,8 @@ class Rule(IntEnum):
     AFTER_INDEX = 7
     IN_GAP = 8
     BEFORE_LOOK_BACK = 9
-    DUPLICATE = 10
+    EXCLUDED_CODE = 10
+    DUPLICATE = 11
 
     @property
     def words(self) -> str:
@@ -64,6 +65,9 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
     Rule.BEFORE_LOOK_BACK: (
         "The time is in no sample's look-back and in no gap: each index date at or after it is too far ahead."
     ),
+    Rule.EXCLUDED_CODE: (
+        "The row could be used, and its code is not among features.include, or is among features.exclude."
+    ),
     Rule.DUPLICATE: (
         "Another row, usable too, has the same patient, code and day (UTC); only when duplicates are dropped. "
         "Of such rows one counts as used, and a window that holds any of them counts the day once."
@@ -86,6 +90,7 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
     Rule.AFTER_INDEX: _INDEX,
     Rule.IN_GAP: "Check the index dates, or change cohort.gapDays.",
     Rule.BEFORE_LOOK_BACK: "Check the index dates, or change cohort.lookBackDays or features.windows.",
+    Rule.EXCLUDED_CODE: "Check features.include and features.exclude.",
     Rule.DUPLICATE: "Check whether the events were exported twice.",
 }
 
@@ -156,6 +161,11 @@ class Ledger:
         return self
 
     @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules to show, in the published order. ``EXCLUDED_CODE``, which only a specification brings about, needs a row."""
+        return tuple(rule for rule in Rule if rule is not Rule.EXCLUDED_CODE or self.n_dropped(rule))
+
+    @property
     def largest_rule(self) -> Rule | None:
         """The rule that drops most rows, the first of equals; ``None`` if no row is dropped."""
         rule = max(Rule, key=self.n_dropped)
@@ -180,11 +190,11 @@ class Ledger:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values, with every rule in the published order under its display name."""
+        """Return plain values, with the rules in the published order under their display names."""
         return {
             "rows_in": self.rows_in,
             "rows_used": self.rows_used,
-            "dropped": {rule.words: self.n_dropped(rule) for rule in Rule},
+            "dropped": {rule.words: self.n_dropped(rule) for rule in self.rules},
             "rows_with_value": self.rows_with_value,
         }
 
@@ -196,6 +206,6 @@ class Ledger:
         return cls(
             rows_in=int(str(plain["rows_in"])),
             rows_used=int(str(plain["rows_used"])),
-            dropped={rule: int(dropped[rule.words]) for rule in Rule},
+            dropped={rule: int(dropped.get(rule.words, 0)) for rule in Rule},
             rows_with_value=int(str(plain["rows_with_value"])),
         )

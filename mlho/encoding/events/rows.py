@@ -4,7 +4,9 @@ One pass over a batch applies all rules of the ledger but the last (duplicates d
 ``blocks``). Used rows are written to fixed-size buffers, so that memory does not grow with the partition.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.windows import DAY_US, needs_times, needs_values, sample_windows, year_bounds
+from mlho.encoding.events.code_patterns import code_filter
 from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.encoding.events.patients import (
     NO_PATIENT,
@@ -35,20 +38,29 @@ NO_BIRTH: Final = np.iinfo(np.int64).min  # NaT
 
 NO_CODE: Final = -1
 UNUSABLE_CODE: Final = -2
+EXCLUDED_CODE: Final = -3
 _N_RULES: Final = len(Rule)
 # Plain integers are constants in compiled code; members of an enumeration would be looked up.
 _NO_PATIENT, _NO_CODE, _UNUSABLE = int(Rule.NO_PATIENT), int(Rule.NO_CODE), int(Rule.UNUSABLE_CODE)
 _UNREADABLE = int(Rule.UNREADABLE_TIME)
 _NO_TIME, _UNKNOWN, _IMPLAUSIBLE = int(Rule.NO_TIME), int(Rule.UNKNOWN_PATIENT), int(Rule.IMPLAUSIBLE_DATE)
 _AFTER, _GAP, _BEFORE = int(Rule.AFTER_INDEX), int(Rule.IN_GAP), int(Rule.BEFORE_LOOK_BACK)
+_EXCLUDED = int(Rule.EXCLUDED_CODE)
 _USED: Final = -1
 
 
 class LocalCodes:
-    """Codes of one partition, numbered by first appearance across the dictionaries of its batches."""
+    """Codes of one partition, numbered by first appearance across the dictionaries of its batches.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    is_excluded : callable
+        Tells whether a code is left out.
+    """
+
+    def __init__(self, is_excluded: Callable[[str], bool] = lambda _: False) -> None:
         self._ids: dict[str, int] = {}
+        self._is_excluded = cache(is_excluded)
         self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
 
     def __len__(self) -> int:
@@ -59,21 +71,24 @@ class LocalCodes:
         return tuple(self._ids)
 
     def find(self, codes: Any) -> NDArray[np.int32]:
-        """Return the id of each row's code: ``NO_CODE`` if missing or empty, ``UNUSABLE_CODE`` if unusable."""
+        """Return the id of each row's code: ``NO_CODE`` if missing or empty, ``UNUSABLE_CODE`` if unusable, ``EXCLUDED_CODE``
+        if left out.
+        """
         encoded = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
         return take_ids(encoded, self._ids_of(encoded.dictionary), missing=NO_CODE)
 
     def _ids_of(self, dictionary: Any) -> NDArray[np.int32]:
         if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
-            ids = self._ids
             unusable = _is_unusable(dictionary).tolist()
             texts = zip(dictionary.to_pylist(), unusable, strict=True)
-            found = [
-                UNUSABLE_CODE if out else ids.setdefault(text, len(ids)) if text else NO_CODE
-                for text, out in texts
-            ]
+            found = [UNUSABLE_CODE if out else self._id_of(text) for text, out in texts]
             self._dictionary = dictionary, np.array(found, np.int32)
         return self._dictionary[1]
+
+    def _id_of(self, text: str | None) -> int:
+        if not text:
+            return NO_CODE
+        return EXCLUDED_CODE if self._is_excluded(text) else self._ids.setdefault(text, len(self._ids))
 
 
 def _is_unusable(codes: Any) -> NDArray[np.bool_]:
@@ -120,13 +135,15 @@ class RowRules:
     cohort: Cohort
     finder: PatientFinder
     capacity: int
-    codes: LocalCodes = field(default_factory=LocalCodes)
     rows_in: int = 0
     n_buffered: int = 0
     rows_used: int = 0
     rows_with_value: int = 0
 
     def __post_init__(self) -> None:
+        features = self.spec.features
+        is_filtered = features.include is not None or features.exclude is not None
+        self.codes = LocalCodes(code_filter(features)) if is_filtered else LocalCodes()
         windows = sample_windows(self.spec, self.cohort)
         # Windows nest, so that the longest one alone decides whether a row is used.
         self._bounds = (
@@ -300,6 +317,8 @@ def _apply_rules(
             rule = _IMPLAUSIBLE
         else:
             rule = _rule_of_time(time[i], starts[p], starts[p + 1], index_us, upper_us, lower_us)
+            if rule == _USED and code[i] == EXCLUDED_CODE:
+                rule = _EXCLUDED
         if p >= 0:
             fates[p] |= 1 << (rule + 1)
         if rule != _USED:

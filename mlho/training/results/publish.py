@@ -260,7 +260,7 @@ def assemble_result(
         ),
         warnings=[
             *problem.cohort.warnings,
-            *Ledger.from_json(ledger).warnings(),
+            *_ledger_warnings(problem.spec, Ledger.from_json(ledger)),
             *_lost(problem, ledger),
             *summary.warnings,
             *_warnings(problem, summary, performance),
@@ -284,6 +284,12 @@ def assemble_result(
         timing=dict(timing),
         inputs=dict(inputs),
     )
+
+
+def _ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
+    is_filtered = spec.features.include is not None or spec.features.exclude is not None
+    unused = ["features.include and features.exclude drop no row: check their patterns."]
+    return [*ledger.warnings(), *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else [])]
 
 
 def _lost(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
@@ -343,7 +349,8 @@ def _ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:
         rows_in=ledger.rows_in,
         rows_used=ledger.rows_used,
         rules=[
-            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=ledger.n_dropped(rule)) for rule in Rule
+            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=ledger.n_dropped(rule))
+            for rule in ledger.rules
         ],
         notes={"rows with a value": ledger.rows_with_value},
     )

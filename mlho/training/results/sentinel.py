@@ -1,5 +1,6 @@
 """Leakage check: a single feature that predicts the outcome very well is more often a trace of it than a cause."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -68,5 +69,12 @@ def warn_of_leakage(problem: Problem, features: Sequence[int]) -> list[str]:
     return [
         f"Possible leakage: the mere presence of one code separates the outcome with an AUROC of {SUSPICIOUS_AUROC} or more: "
         f"{named}{more}. Such a code is usually recorded because of the outcome: check when it is recorded, then set an index "
-        "date or a gap, or leave it out."
+        f"date or a gap, or leave it out: {_exclusion(problem, suspects[:_MOST])}."
     ]
+
+
+def _exclusion(problem: Problem, suspects: Sequence[Suspect]) -> str:
+    """The line of the specification that leaves these codes out, in YAML."""
+    names = [problem.name_of(own.column * len(problem.aggregates)).code for own in suspects]
+    patterns = dict.fromkeys([*(problem.spec.features.exclude or ()), *names])
+    return f"features: {{exclude: {json.dumps([*patterns], ensure_ascii=False)}}}"

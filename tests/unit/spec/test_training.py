@@ -427,6 +427,18 @@ def test_where_the_data_are_and_names_do_not_change_the_digest():
     assert elsewhere.spec.data.uri == "s3://elsewhere"
 
 
+def test_patterns_of_codes_change_the_digest_where_they_are_given():
+    """A run without them keeps its id; with them it is another run."""
+    plain, kept, dropped = (
+        parsed(spec__features=own) for own in ({}, {"include": ["E*"]}, {"exclude": ["ICD10:*"]})
+    )
+
+    assert "include" not in normalised(plain.spec)["features"]
+    assert len({own.digest for own in (plain, kept, dropped)}) == 3
+    with pytest.raises(SpecError, match=r"features\.include"):
+        parsed(spec__features={"include": []})
+
+
 def test_a_default_written_out_does_not_change_the_digest():
     """Nor do the order of fields and the spelling of names."""
     plain = document(spec__validation={"folds": 5, "iterations": 20}, spec__data__duplicates="keep")

@@ -29,6 +29,7 @@ def test_the_published_order_of_rules():
         "after index",
         "in gap",
         "before look-back",
+        "excluded code",
         "duplicate of one day",
     ]
     assert all(rule.meaning.endswith(".") for rule in Rule)
@@ -47,7 +48,9 @@ def test_a_ledger_comes_back_from_json(ledger):
     """What is stored is what was counted; rules without rows are written as 0."""
     back = Ledger.from_json(ledger.to_json())
     assert back.to_json() == ledger.to_json()
-    assert list(ledger.to_json()["dropped"]) == [rule.words for rule in Rule]
+    assert list(ledger.to_json()["dropped"]) == [rule.words for rule in ledger.rules]
+    unasked = Ledger(rows_in=1, rows_used=1)
+    assert set(Rule) - set(unasked.rules) == {Rule.EXCLUDED_CODE}
 
 
 @given(sound_ledgers(), st.integers(0, 100))

@@ -1,0 +1,32 @@
+"""Code patterns: which codes ``features.include`` and ``features.exclude`` keep."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from mlho.spec.training import Features
+
+
+def code_filter(features: Features) -> Callable[[str], bool]:
+    """Return a function that tells whether a code is excluded: not among ``include``, or among ``exclude``.
+
+    Examples
+    --------
+    >>> is_excluded = code_filter(Features(include=("ICD10:*",), exclude=("ICD10:Z??",)))
+    >>> [is_excluded(code) for code in ("ICD10:E11", "ICD10:Z51", "ICD10:Z51.1", "LOINC:2160-0")]
+    [False, True, False, True]
+    """
+    included, excluded = (_any_of(own) for own in (features.include, features.exclude))
+
+    def is_excluded(code: str) -> bool:
+        is_in = included is None or included.fullmatch(code) is not None
+        return not is_in or (excluded is not None and excluded.fullmatch(code) is not None)
+
+    return is_excluded
+
+
+def _any_of(patterns: Sequence[str] | None) -> re.Pattern[str] | None:
+    """Return the expression of patterns in which ``*`` is any text and ``?`` one character; all else is literal."""
+    if patterns is None:
+        return None
+    escaped = (re.escape(own).replace(r"\*", ".*").replace(r"\?", ".") for own in patterns)
+    return re.compile("|".join(escaped), re.DOTALL)
