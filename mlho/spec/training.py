@@ -15,13 +15,12 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
-    StringConstraints,
     model_serializer,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
 from mlho.grids import GRIDS, settings_from
+from mlho.spec.features import Features
 from mlho.spec.layout import Columns, Format
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
@@ -144,49 +143,6 @@ class Cohort(SpecPart):
             raise ValueError(
                 f"gapDays must be less than lookBackDays. Got {self.gap_days} and {self.look_back_days}"
             )
-        return self
-
-
-# At most 1,000 patterns of 256 characters; a longer list is a concept set, which belongs in the table.
-CodePatterns = Annotated[
-    tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None,
-    Field(min_length=1, max_length=1000),
-    OMITTED,
-]
-Aggregate = Literal["presence", "count", "levels", "last", "outOfRange"]
-
-
-class Features(SpecPart):
-    """What a column of the matrix is: code × window × aggregate, and the demographics beside them."""
-
-    aggregates: Annotated[tuple[Aggregate, ...], Field(min_length=1)] = ("presence",)
-    """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``last``: the latest
-    numeric value. ``outOfRange``: whether that value is outside its reference range (from the concepts, else outside
-    Tukey's fences of the training values)."""
-    include: CodePatterns = None
-    """Patterns of the codes to use, such as ``[ICD10:*, "LOINC:2160-?"]``: ``*`` is any text, ``?`` one character, all else is
-    literal. Without it: all codes. Rows of other codes are dropped by the ledger rule "excluded code"."""
-    exclude: CodePatterns = None
-    """Patterns of codes to leave out, also of those that ``include`` names."""
-    windows: Annotated[tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(max_length=32)] = ()
-    """Look-back windows in days, each a set of columns. Without them one window: ``cohort.lookBackDays``, or all history."""
-    level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
-    """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
-    demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
-    """Columns of the demographics that enter every candidate. An absent ``age`` is computed from ``birth_date``."""
-    categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
-    """Demographics whose numbers are names, such as a ward's code: categories, as text is in any case."""
-
-    @model_validator(mode="after")
-    def _lists_are_sets(self) -> Self:
-        for name in ("aggregates", "windows", "demographics", "categorical"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{to_camel(name)} must not contain duplicates")
-        if unknown := [name for name in self.categorical if name not in self.demographics]:
-            raise ValueError(f"categorical names what demographics does not: {', '.join(unknown)}")
-        if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
-            raise ValueError("levelCuts must be increasing and at least 1, for example [1, 2, 3]")
         return self
 
 

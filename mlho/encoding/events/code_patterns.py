@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from mlho.spec.training import Features
+from mlho.spec.features import Features
 
 
 def code_filter(features: Features) -> Callable[[str], bool]:
