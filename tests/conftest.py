@@ -1,6 +1,7 @@
 """What every test starts from: one thread, no settings of the shell, examples that come out the same in CI."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 OF_PROGRAMS = ("MLHO_", "OTEL_")
 for name in [name for name in os.environ if name.startswith(OF_PROGRAMS) and not name.startswith(OF_TESTS)]:
     del os.environ[name]
+
+# A shell that starts the tests in the background ignores SIGINT, and processes inherit that. With a handler here, the
+# processes that tests start get the default action, and Ctrl-C can be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.builders import InlinePool, Said, call_command  # noqa: E402 - it imports numpy, which reads the above
 
