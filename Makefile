@@ -35,7 +35,7 @@ help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*  ## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Check
-.PHONY: check doctest lint test test-newest tests types
+.PHONY: check coverage doctest lint test test-newest tests types
 test: check tests  ## everything that must pass: check, doctests, all tests
 
 check: lint types  ## ruff, formatting, Dockerfiles, mypy strict
@@ -51,6 +51,12 @@ types: $(STAMP)  ## mypy, strict
 # The cluster tests need a Kubernetes; see tests/README.md.
 tests: doctest  ## the tests, two at a time
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --ignore tests/cluster $(PYTEST_ARGS) tests
+
+# There is no threshold. Processes that are killed leave no data, and compiled code is not counted.
+COVERAGE_TESTS ?= tests/unit tests/contract tests/laws tests/failures
+coverage: $(STAMP)  ## lines and branches that the tests without services reach, in the terminal and in dist/coverage
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --cov --cov-report=term-missing:skip-covered \
+	  --cov-report=html:dist/coverage $(PYTEST_ARGS) $(COVERAGE_TESTS)
 
 # Beyond the bounds of pyproject.toml: what breaks where they are raised? The packages lie over the environment's own, for these tests alone.
 NEWEST ?= celery kombu redis
