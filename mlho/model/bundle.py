@@ -376,7 +376,7 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
             raise BundleError(
                 f"{folder}: {DOCUMENT} does not list {name}. Expected a whole bundle. Build it again."
             )
-    classifier, demographics = _classifier(document, files), _demographics(document)
+    classifier, demographics = _classifier(document, files), demographics_of(document)
     if not _has_value_columns(classifier, [own.encoding for own in document.features], demographics):
         raise BundleError(
             f"{folder}: parts do not fit. Expected a model whose columns of values are the features 'last' and the"
@@ -419,7 +419,14 @@ def _classifier(document: BundleDocument, files: dict[str, bytes]) -> FittedClas
     return classifier
 
 
-def _demographics(document: BundleDocument) -> "DemographicsEncoder | None":
+def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
+    """Return the encoder of a bundle's demographics; ``None`` if it uses none.
+
+    Raises
+    ------
+    BundleError
+        It cannot be read, or does not fit the columns.
+    """
     if document.demographics is None:
         return None
     from mlho.encoding.cohort.demographics import DemographicsEncoder

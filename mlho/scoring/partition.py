@@ -120,7 +120,7 @@ class ScoredPartition:
         path = self._segments[0].with_name(f"block-{block}")
         packed = pack_block(self._spec, self._cohort, block, [self._segments], self._dictionary, path)
         self._duplicates.append(sum(packed.duplicates))
-        cohort = _cohort(samples, None)
+        cohort = cohort_to_score(samples, None)
         n_windows = len(self._spec.windows)
         matrix = Matrix.open([path], cohort, n_codes=len(self._dictionary), n_windows=n_windows)
         path.unlink()  # the mapping keeps the data until it is released
@@ -161,7 +161,7 @@ def encode_samples(
     """
     spec = scoring_spec(bundle.document)
     own = None if persons is None else persons.among(samples.patient_ids)
-    cohort = _cohort(samples, own)
+    cohort = cohort_to_score(samples, own)
     segments = folder / "segments"
     partition = encode_partition(spec, cohort, batches, segments, where=where)
     dictionary, code_ids = merge_dictionary([partition])
@@ -182,7 +182,8 @@ def encode_samples(
     )
 
 
-def _cohort(samples: Samples, persons: KnownPersons | None) -> Cohort:
+def cohort_to_score(samples: Samples, persons: KnownPersons | None) -> Cohort:
+    """Return the samples as a cohort without outcomes, with birth dates where they are known."""
     n_patients = len(samples.patient_ids)
     births = np.full(n_patients, NO_DATE) if persons is None else persons.births_of(samples.patient_ids)
     return Cohort(

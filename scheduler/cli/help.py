@@ -6,6 +6,7 @@ ABOUT: Final = """\
 Train models on electronic health records: select the features that come back, fit, calibrate, judge, and report.
 
   mlho demo                    a made-up cohort with known effects, a run on it, and its report: start here
+  mlho validate spec.yaml      check a specification and its tables: columns, ids, dates, outcomes
   mlho plan spec.yaml          what a run would do, without doing it
   mlho run spec.yaml           do it; stopped, the same command goes on where it was
   mlho list                    the runs of a store: state, duration, headline; failed ones with their reason
@@ -58,4 +59,12 @@ The number of workers changes how long it takes, and nothing else.
 
 Several specifications go on at once with --broker, and share the workers evenly; what becomes of one changes nothing for
 the others.
+"""
+
+VALIDATE_ABOUT: Final = """\
+Check a specification and look at its tables, without running anything.
+
+Opens every table, reads the small ones and a sample of the events: columns and types, patient ids that match, forms of dates,
+the share of rows that each rule would drop, outcomes, demographics. Errors are what a run would stop with; warnings are
+accepted. No value of a patient is printed. `mlho plan`, `mlho run` and `mlho score` do the same before they begin.
 """

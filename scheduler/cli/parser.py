@@ -10,6 +10,7 @@ from typing import Any, Final
 from mlho import __version__
 from mlho.errors import MlhoError
 from mlho.log import configure
+from mlho.model.files import DOCUMENT
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.settings import STORE, Settings
@@ -49,6 +50,7 @@ from scheduler.cli.run import (
     tell_left_out,
     usable_store,
 )
+from scheduler.cli.validate import add_validate, look_first
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.runs.stored import SCORING, TRAINING
 
@@ -113,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands, common)
     _add_score(commands, common)
+    add_validate(commands, common)
     _add_plan(commands, common)
     _add_show(commands, common)
     add_list(commands, common)
@@ -323,10 +326,12 @@ def _plan(options: argparse.Namespace) -> int:
         from scheduler.engine.scoring_run import prepare_scoring
 
         run = prepare_scoring(spec, options.spec, open_store(options.store))
+        look_first(spec, run.data, run.bundle.files[DOCUMENT])
         terminal.out.print(plan_table(run, n_workers=options.workers))
         tell_left_out(run.manifest)
         return 0
     data = data_root(spec, options.spec)
+    look_first(spec, data)
     manifest = make_manifest(spec.spec.data.tables, data)
     shown = estimate(spec, manifest, look_up_rows(manifest, data), n_workers=options.workers)
     terminal.out.print(shown)

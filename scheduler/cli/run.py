@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlho.errors import MlhoError, SpecError
+from mlho.model.files import DOCUMENT
 from mlho.processes import usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import parse_scoring_spec
@@ -23,6 +24,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of
+from scheduler.cli.validate import look_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, Run, carry_out
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreHealth
@@ -65,6 +67,7 @@ def score_command(options: argparse.Namespace) -> int:
     _refuse_what_needs_a_queue(options)
     spec = load_checked(options.spec, parse_scoring_spec)
     run = prepare_scoring(spec, options.spec, usable_store(options))
+    look_first(spec, run.data, run.bundle.files[DOCUMENT])
     tell_left_out(run.manifest)
     finished = carry_out_one(run, spec.metadata.name, options)
     show_scores(run.store, finished.run_id)
@@ -94,6 +97,7 @@ def usable_store(options: argparse.Namespace) -> Store:
 def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
     """Return a training run with its tables located and pinned."""
     data = data_root(spec, spec_path)
+    look_first(spec, data)
     manifest = make_manifest(spec.spec.data.tables, data)
     tell_left_out(manifest)
     return Run(spec, manifest, data, store)

@@ -39,6 +39,7 @@ ROOMS = {
     "model": {"sources", "method", "encoding", "report"},
     "training": {"method", "encoding", "model", "report"},
     "scoring": {"sources", "method", "encoding", "model", "report"},
+    "inspection": {"sources", "encoding", "model", "scoring"},
     "steps": {"sources", "method", "encoding", "model", "report", "training", "scoring", "store"},
     "protocol": {"store", "steps"},
     "synthetic": set(),

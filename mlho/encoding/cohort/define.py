@@ -105,7 +105,11 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
     """
     source = source_of(spec.data)
     labels = read_labels(spec.cohort, source, root, spec.data.tables.labels)
-    persons = read_persons(spec, source, root)
+    return join_cohort(spec, labels, read_persons(spec, source, root))
+
+
+def join_cohort(spec: TrainingSpec, labels: LabelRows, persons: Persons | None) -> CohortResult:
+    """Define the cohort from the rows of both tables; see :func:`define_cohort`."""
     selection = _Selection(labels, np.ones(len(labels.patient), np.bool_))
     selection.note("label rows")
     selection.drop("no patient", labels.patient == MISSING)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
-from mlho.errors import MlhoError
+from mlho.errors import DataError, MlhoError
 
 LARGE_SHARE: Final = 0.2  # a rule that drops more than this share of the rows causes a warning
 
@@ -77,7 +77,7 @@ _IDS: Final = (
     "Check that the events name their patients, and that ids are written alike in events and labels."
 )
 _CODES: Final = "Check the codes in the events: a code is a text."
-_TIMES: Final = "Write times as 2020-01-31 or 2020-01-31T08:30:00, or as a timestamp column."
+_TIMES: Final = "Write times as 2020-01-31 or 2020-01-31T08:30:00, or as a timestamp column, or state their form in data.format."
 _INDEX: Final = "Check the index dates."
 _REMEDIES: Final[Mapping[Rule, str]] = {
     Rule.NO_PATIENT: _IDS,
@@ -209,3 +209,16 @@ class Ledger:
             dropped={rule: int(dropped.get(rule.words, 0)) for rule in Rule},
             rows_with_value=int(str(plain["rows_with_value"])),
         )
+
+
+def no_row_used(total: Ledger) -> DataError:
+    """Return the error for events without any usable row; the remedy follows the rule that dropped most rows."""
+    cause = total.largest_rule
+    dropped = [f"{total.n_dropped(rule)} {rule.words}" for rule in Rule if total.n_dropped(rule)]
+    return DataError(
+        "events",
+        "no row can be used",
+        expected="rows of the cohort's patients inside the look-back",
+        got=f"{total.rows_in} rows, dropped: {', '.join(dropped) or 'none'}",
+        remedy=cause.remedy if cause is not None else "Check data.tables.events.",
+    )

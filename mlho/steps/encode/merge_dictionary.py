@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from mlho.errors import DataError
 from mlho.steps.base import Step, Work
 
 
@@ -14,26 +13,12 @@ class MergeDictionary(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``dictionary.arr``."""
         from mlho.encoding.events.dictionary import merge_dictionary
+        from mlho.encoding.events.ledger import Ledger, no_row_used
         from mlho.encoding.events.partition import EncodedPartition
 
         partitions = [EncodedPartition.read(part.path("partition.arr")) for part in work.inputs["partitions"]]
         dictionary, _ = merge_dictionary(partitions)
         if not len(dictionary):
-            raise _no_row_used(partitions)
+            raise no_row_used(Ledger.total(partition.ledger for partition in partitions))
         dictionary.write(work.out / "dictionary.arr")
         return {"n_codes": len(dictionary)}
-
-
-def _no_row_used(partitions: list[Any]) -> DataError:
-    from mlho.encoding.events.ledger import Ledger, Rule
-
-    total = Ledger.total(partition.ledger for partition in partitions)
-    cause = total.largest_rule
-    dropped = [f"{total.n_dropped(rule)} {rule.words}" for rule in Rule if total.n_dropped(rule)]
-    return DataError(
-        "events",
-        "no row can be used",
-        expected="rows of the cohort's patients inside the look-back",
-        got=f"{total.rows_in} rows, dropped: {', '.join(dropped) or 'none'}",
-        remedy=cause.remedy if cause is not None else "Check data.tables.events.",
-    )

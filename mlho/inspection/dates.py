@@ -1,0 +1,67 @@
+"""Guesses of the form of dates from texts. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyarrow.compute as pc
+
+from mlho.sources.arrow import blank_texts, bool_array
+from mlho.sources.times import read_times
+from mlho.spec.layout import ISO, Format
+
+_DAYS: Final = (
+    "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d%b%Y", "%d-%b-%Y", "%d %b %Y",
+    "%b %d, %Y", "%d %B %Y", "%Y%m%d",
+)  # fmt: skip
+_CLOCKS: Final = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", ":%H:%M:%S")
+_MOST_FORMATS: Final = 2  # with and without a time of day
+
+
+def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
+    """Guess the formats of dates in a column of text.
+
+    Parameters
+    ----------
+    texts : Arrow string array
+        A sample of the column.
+
+    Returns
+    -------
+    tuple of formats and whether another form reads as many, or None
+        Empty formats for ISO 8601. ``None`` if no combination reads every text.
+
+    Examples
+    --------
+    >>> guess_formats(pa.array(["13.02.2020", "01.02.2020 08:30"]))
+    (('%d.%m.%Y', '%d.%m.%Y %H:%M'), False)
+    """
+    distinct = pc.unique(texts.filter(bool_array(~blank_texts(texts))))
+    if not len(distinct):
+        return (), False
+    if _reads_all(distinct, ()):
+        return (), False
+    found = [own for day in _DAYS if (own := _formats_of(distinct, day))]
+    return (found[0], len(found) > 1) if found else None
+
+
+def _formats_of(texts: Any, day: str) -> tuple[str, ...]:
+    """Return formats with this form of the day that together read every text; empty if there are none."""
+    kept: list[str] = []
+    left = texts
+    for clock in _CLOCKS:
+        n_before = len(left)
+        left = _unread(left, (day + clock,))
+        if len(left) < n_before:
+            kept.append(day + clock)
+        if not len(left) or len(kept) > _MOST_FORMATS:
+            break
+    return tuple(kept) if not len(left) and kept else ()
+
+
+def _unread(texts: Any, formats: Sequence[str]) -> Any:
+    times = read_times(texts, Format(date_formats=tuple(formats)))
+    return texts.filter(times.is_bad) if times.is_bad is not None else texts.slice(0, 0)
+
+
+def _reads_all(texts: Any, formats: Sequence[str]) -> bool:
+    return not len(_unread(texts, formats or (ISO,)))

@@ -1,0 +1,155 @@
+"""A sample of the events, judged by the rules of the ledger, and hints why rows do not fit."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.ledger import LARGE_SHARE, Ledger, Rule, no_row_used
+from mlho.encoding.events.patients import PatientFinder
+from mlho.encoding.events.rows import RowRules
+from mlho.inspection.dates import guess_formats
+from mlho.inspection.findings import Inspection
+from mlho.sources import Source, iter_events
+from mlho.sources.counting import MOST_FILES
+from mlho.sources.events import require_values
+from mlho.sources.files import InputFile
+from mlho.sources.reading import open_table
+from mlho.spec.training import TrainingSpec
+from mlho.tables import EVENTS, is_text
+
+#: Rows that are read of all files together; beyond, shares change little.
+SAMPLE_ROWS: Final = 50_000
+# How ids are made alike, and what that is called.
+_ALIKE: Final[dict[str, Callable[[str], str]]] = {
+    "without leading zeros": lambda text: text.lstrip("0"),
+    "without a decimal point and zero at the end": lambda text: re.sub(r"\.0+$", "", text),
+    "without white space at the ends": str.strip,
+    "without regard to case": str.casefold,
+    "by their digits alone": lambda text: re.sub(r"\D", "", text).lstrip("0"),
+}
+# Rules that look at the row alone. If they drop a whole sample, other rows are not better.
+_OF_ANY_ROW: Final = (
+    Rule.NO_PATIENT,
+    Rule.NO_CODE,
+    Rule.UNUSABLE_CODE,
+    Rule.UNREADABLE_TIME,
+    Rule.NO_TIME,
+)
+_MOST: Final = 0.5  # of the unknown ids that a change has to explain
+
+
+def spread(files: Sequence[InputFile]) -> list[InputFile]:
+    """Return at most ``MOST_FILES`` files, spread evenly."""
+    return list(files[:: max(1, -(-len(files) // MOST_FILES))])
+
+
+def sample_events(source: Source, files: Sequence[InputFile], *, values: bool) -> Iterator[Any]:
+    """Yield the first rows of some files as :func:`mlho.sources.iter_events` does.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or lacks a column.
+    """
+    some = spread(files)
+    for file in some:
+        if values:
+            require_values(source, file)
+        batches = iter_events(source, file, batch_rows=max(1, SAMPLE_ROWS // len(some)), values=values)
+        yield from _first(batches)
+
+
+def _first(batches: Iterator[Any]) -> Iterator[Any]:
+    batch = next(batches, None)
+    if batch is not None:
+        yield batch
+
+
+def _rules_of(spec: TrainingSpec, cohort: Cohort, batches: Sequence[Any]) -> Ledger:
+    """Apply the rules of the ledger to batches. Duplicates of one day are not looked for."""
+    n_rows = max((batch.num_rows for batch in batches), default=1)
+    rules = RowRules(spec, cohort, PatientFinder(cohort), n_rows)
+    for batch in batches:
+        rules.apply(batch)
+        rules.drain()
+    return rules.ledger()
+
+
+def judge_rows(
+    found: Inspection,
+    spec: TrainingSpec,
+    source: Source,
+    files: Sequence[InputFile],
+    cohort: Cohort,
+    batches: Sequence[Any],
+) -> None:
+    """Add what the rules would do with a sample, with warnings of rules that drop many rows and what seems the cause."""
+    ledger = _rules_of(spec, cohort, batches)
+    found.facts["sampled event rows"] = f"{ledger.rows_in:,}: {_shares(ledger)}"
+    found.warn(f"In a sample, {own}" for own in ledger.warnings())
+    if ledger.rows_in and sum(map(ledger.n_dropped, _OF_ANY_ROW)) == ledger.rows_in:
+        found.errors.append(no_row_used(ledger))
+    if ledger.n_dropped(Rule.UNREADABLE_TIME) > LARGE_SHARE * ledger.rows_in:
+        found.warn(_hint_of_dates(source, files))
+    if ledger.n_dropped(Rule.UNKNOWN_PATIENT) > LARGE_SHARE * ledger.rows_in:
+        found.warn(hint_of_ids(ids_in(batches), cohort.patient_ids))
+
+
+def _hint_of_dates(source: Source, files: Sequence[InputFile]) -> list[str]:
+    table = open_table(files[0], source)
+    name = source.column(EVENTS, "time")
+    batch = next(iter(table.batches([name], batch_rows=10_000)), None)
+    if batch is None or not is_text(table.type_of(name)):
+        return []
+    return hint_of_dates(name, batch.column(name).cast(pa.string()))
+
+
+def hint_of_dates(name: str, texts: Any) -> list[str]:
+    """Say which format would read the texts of a column; nothing if none would, or they are read as they are."""
+    found = guess_formats(texts)
+    if not found or not found[0]:
+        return []
+    formats = ", ".join(f'"{own}"' for own in found[0])
+    doubt = " Day and month may be the other way round: check which." if found[1] else ""
+    return [
+        f"The texts of column {name!r} have the form {formats}: set data.format.dateFormats: [{formats}].{doubt}"
+    ]
+
+
+def ids_in(batches: Sequence[Any]) -> set[str]:
+    """Return the distinct patient ids of batches as text."""
+    found: set[str] = set()
+    for batch in batches:
+        ids = batch.column("patient").unique()
+        ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
+        found.update(ids.drop_null().cast(pa.string()).to_pylist())
+    return found
+
+
+def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:
+    """Say how ids of the events would have to change to be those of the labels; nothing if no simple change does.
+
+    Examples
+    --------
+    >>> hint_of_ids({"007", "008"}, ["7", "8"])
+    ['Most of the unknown patient ids would match without leading zeros: write ids alike in all tables.']
+    """
+    unknown = ours - set(known)
+    for words, change in _ALIKE.items():
+        wanted = {change(own) for own in known} - {""}
+        n_found = sum(change(own) in wanted for own in unknown)
+        if unknown and n_found > _MOST * len(unknown):
+            return [f"Most of the unknown patient ids would match {words}: write ids alike in all tables."]
+    return []
+
+
+def _shares(ledger: Ledger) -> str:
+    """Describe what the rules would do with the sampled rows, in per cent."""
+    if not ledger.rows_in:
+        return "no rows"
+    dropped = {rule.words: ledger.n_dropped(rule) for rule in Rule if ledger.n_dropped(rule)}
+    parts = [f"{100 * n / ledger.rows_in:.1f} % {words}" for words, n in dropped.items()]
+    return ", ".join([f"{100 * ledger.rows_used / ledger.rows_in:.1f} % used", *parts])

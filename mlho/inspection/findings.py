@@ -1,0 +1,69 @@
+"""What an inspection found: facts about the tables, errors and warnings. Counts of patients obey ``report.minCell``."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlho.errors import DataError, MlhoError, SpecError
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What one table is.
+
+    Attributes
+    ----------
+    name : str
+    n_files, n_bytes : int
+    n_columns : int or None
+        Most columns of a file; ``None`` if a file cannot be opened.
+    """
+
+    name: str
+    n_files: int
+    n_bytes: int
+    n_columns: int | None
+
+
+@dataclass
+class Inspection:
+    """The account of an inspection, filled while tables are read.
+
+    Attributes
+    ----------
+    tables : list of TableFacts
+    facts : dict of name to words
+        What a reader wants to confirm, such as the number of patients with the outcome.
+    errors : list of MlhoError
+        What a run would stop with.
+    warnings : list of str
+        What a run would accept, and its author may not mean.
+    """
+
+    tables: list[TableFacts] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    errors: list[MlhoError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def attempt[Result](self, look: Callable[[], Result]) -> Result | None:
+        """Return what a look gives, or ``None`` if it raises an error of data or specification, which is added."""
+        try:
+            return look()
+        except (DataError, SpecError) as error:
+            if str(error) not in map(str, self.errors):
+                self.errors.append(error)
+            return None
+
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Add warnings that are not there yet."""
+        self.warnings += [own for own in sentences if own not in self.warnings]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for programs."""
+        return {
+            "valid": not self.errors,
+            "tables": {own.name: {k: v for k, v in vars(own).items() if k != "name"} for own in self.tables},
+            "facts": self.facts,
+            "errors": [str(error) for error in self.errors],
+            "warnings": self.warnings,
+        }

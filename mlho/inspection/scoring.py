@@ -1,0 +1,63 @@
+"""Inspection of the tables of a scoring run, with what its bundle needs."""
+
+import numpy as np
+
+from mlho.encoding.cohort.windows import needs_values
+from mlho.inspection.events import ids_in, judge_rows, sample_events
+from mlho.inspection.findings import Inspection
+from mlho.inspection.training import describe_tables, find_tables, is_small
+from mlho.model.bundle import demographics_of
+from mlho.model.document import parse_document
+from mlho.model.frames import Samples
+from mlho.model.scoring import scoring_spec
+from mlho.scoring.partition import cohort_to_score
+from mlho.scoring.persons import KnownPersons, read_known_persons
+from mlho.scoring.roster import everybody, read_roster
+from mlho.sources import source_of
+from mlho.sources.files import DataRoot
+from mlho.spec.scoring import ScoringSpec
+
+
+def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspection:
+    """Look at the tables of a scoring run, and judge them; see :func:`mlho.inspection.training.inspect_training`.
+
+    Parameters
+    ----------
+    spec : ScoringSpec
+    root : Path or RemoteRoot
+        Folder or remote location given by ``data.uri``.
+    document : bytes
+        The bundle's ``bundle.json``.
+
+    Raises
+    ------
+    BundleError
+        The document is not one of this version.
+    """
+    bundle = parse_document(document, where="bundle.json")
+    found, source, tables = Inspection(), source_of(spec.data), spec.data.tables
+    files = find_tables(found, root, tables.model_dump())
+    too_large = [name for name, own in files.items() if name != "events" and not is_small(own)]
+    found.warn(
+        f"{name}: too large to look at before the run. Its rows are not checked." for name in too_large
+    )
+    persons: KnownPersons | None = None
+    samples: Samples | None = None
+    if "demographics" in files and "demographics" not in too_large:
+        encoder, table = demographics_of(bundle), str(tables.demographics)
+        persons = found.attempt(lambda: read_known_persons(encoder, spec.index, source, root, table))
+    if "cohort" in files and "cohort" not in too_large:
+        pattern, years = str(tables.cohort), bundle.scoring.plausible_years
+        roster = found.attempt(lambda: read_roster(spec.index, source, root, pattern, years=years))
+        if roster is not None:
+            samples = roster.samples_of(np.arange(roster.n_patients))
+            found.facts["cohort"] = f"{roster.n_patients:,} patients, {roster.n_samples:,} samples"
+    rules = scoring_spec(bundle)
+    events = files.get("events", [])
+    batches = found.attempt(lambda: list(sample_events(source, events, values=needs_values(rules))))
+    if batches and tables.cohort is None:
+        samples = everybody(sorted(ids_in(batches)), spec.index)
+    if batches and samples is not None:
+        judge_rows(found, rules, source, events, cohort_to_score(samples, persons), batches)
+    describe_tables(found, source, files)
+    return found

@@ -1,0 +1,138 @@
+"""Inspection of the tables of a training run: the headers, the small tables whole, and a sample of the events."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.counts import shown_count
+from mlho.encoding.cohort.define import CohortResult, join_cohort
+from mlho.encoding.cohort.labels import LabelRows, read_labels
+from mlho.encoding.cohort.persons import Persons, read_persons
+from mlho.encoding.cohort.windows import needs_values
+from mlho.encoding.events.concepts import read_concepts
+from mlho.inspection.events import judge_rows, sample_events, spread
+from mlho.inspection.findings import Inspection, TableFacts
+from mlho.inspection.persons import judge_levels, judge_numbers
+from mlho.sources import Source, source_of
+from mlho.sources.files import DataRoot, InputFile, find_inputs
+from mlho.sources.reading import open_table
+from mlho.spec.training import TrainingSpec
+
+#: Bytes up to which a table other than the events is read whole; of a larger one only the header is.
+MOST_BYTES: Final = 256 << 20
+
+
+def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
+    """Look at the tables of a training run, and judge them.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Its own rules, such as those of grids, hold already.
+    root : Path or RemoteRoot
+        Folder or remote location given by ``data.uri``.
+
+    Returns
+    -------
+    Inspection
+        Errors are those that the run itself would stop with. Nothing in it is a value of a patient.
+
+    Raises
+    ------
+    StoreUnavailable
+        A table is temporarily unreadable.
+    """
+    found, source = Inspection(), source_of(spec.data)
+    files = find_tables(found, root, spec.data.tables.model_dump())
+    labels, persons = _read_small(found, spec, source, root, files)
+    cohort = _define(found, spec, labels, persons)
+    if "concepts" in files and is_small(files["concepts"]):
+        found.attempt(lambda: read_concepts(source, files["concepts"]))
+    if "events" in files:
+        _look_at_events(found, spec, source, files["events"], cohort)
+    describe_tables(found, source, files)
+    return found
+
+
+def find_tables(
+    found: Inspection, root: DataRoot, patterns: dict[str, str | None]
+) -> dict[str, list[InputFile]]:
+    """Return the files of each table; a table without any is an error among those found."""
+    files: dict[str, list[InputFile]] = {}
+    for name, pattern in patterns.items():
+        own = found.attempt(partial(find_inputs, root, pattern)) if pattern is not None else None
+        if own is not None:
+            files[name] = own.files
+    return files
+
+
+def is_small(files: Sequence[InputFile]) -> bool:
+    """Tell whether a table is read whole."""
+    return sum(file.size for file in files) <= MOST_BYTES
+
+
+def _read_small(
+    found: Inspection, spec: TrainingSpec, source: Source, root: DataRoot, files: dict[str, list[InputFile]]
+) -> tuple[LabelRows | None, Persons | None]:
+    """Read labels and demographics, each if it is there and small."""
+    tables = spec.data.tables
+    for name in ("labels", "demographics"):
+        if name in files and not is_small(files[name]):
+            found.warn(
+                [f"{name}: too large to look at before the run. Ids, outcomes and values are not checked."]
+            )
+            return None, None
+    labels = found.attempt(lambda: read_labels(spec.cohort, source, root, tables.labels))
+    persons = found.attempt(lambda: read_persons(spec, source, root))
+    return labels, persons
+
+
+def _define(
+    found: Inspection, spec: TrainingSpec, labels: LabelRows | None, persons: Persons | None
+) -> Cohort | None:
+    """Define the cohort as the run does, and judge the demographics."""
+    where, min_cell = spec.data.tables.demographics or "", spec.report.min_cell
+    if persons is not None:
+        errors, warnings = judge_numbers(
+            persons, where, categorical=spec.features.categorical, min_cell=min_cell
+        )
+        found.errors += errors
+        found.warn([*warnings, *judge_levels(persons, where, min_cell=min_cell)])
+    if labels is None or (persons is None and where):
+        return None
+    result = found.attempt(lambda: join_cohort(spec, labels, persons))
+    if result is None:
+        return None
+    found.facts |= _facts_of(result, spec)
+    found.warn(result.cohort.warnings)
+    return result.cohort
+
+
+def _facts_of(result: CohortResult, spec: TrainingSpec) -> dict[str, str]:
+    cohort, min_cell = result.cohort, spec.report.min_cell
+    n_positive = int(cohort.positive_patients().sum())
+    return {
+        "cohort": f"{shown_count(cohort.n_patients, 'patient', min_cell)}, "
+        f"{shown_count(cohort.n_samples, 'sample', min_cell)}",
+        f"outcome {spec.cohort.outcome}": f"{shown_count(n_positive, 'patient', min_cell)} with it",
+    }
+
+
+def _look_at_events(
+    found: Inspection, spec: TrainingSpec, source: Source, files: list[InputFile], cohort: Cohort | None
+) -> None:
+    batches = found.attempt(lambda: list(sample_events(source, files, values=needs_values(spec))))
+    if cohort is not None and batches:
+        judge_rows(found, spec, source, files, cohort, batches)
+
+
+def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[InputFile]]) -> None:
+    """Add what each table is. A file that cannot be opened is an error among those found."""
+    for name, own in files.items():
+        n_columns = found.attempt(partial(_count_columns, source, own))
+        found.tables.append(TableFacts(name, len(own), sum(file.size for file in own), n_columns))
+
+
+def _count_columns(source: Source, files: Sequence[InputFile]) -> int:
+    return max(len(open_table(file, source).column_names) for file in spread(files))

@@ -1,0 +1,113 @@
+"""The command ``mlho validate``, and the same look at the tables before a run begins."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from mlho.model.files import DOCUMENT
+from mlho.printable import printable_json
+from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
+from mlho.spec.training import RunSpec
+from mlho.store import open_store
+from mlho.store.inputs import open_data
+from scheduler.api.resource import load_checked
+from scheduler.cli import terminal
+from scheduler.cli.help import VALIDATE_ABOUT
+from scheduler.engine.manifest import data_root
+from scheduler.engine.scoring_run import read_bundle
+
+if TYPE_CHECKING:
+    from mlho.inspection.findings import Inspection
+
+
+def add_validate(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho validate``."""
+    validate = commands.add_parser(
+        "validate",
+        parents=[common],
+        help="check a specification and its tables",
+        description=VALIDATE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    validate.add_argument("spec", type=Path, help="the specification (YAML)")
+    validate.add_argument("--json", action="store_true", help="what was found, as JSON")
+    validate.set_defaults(command=_validate)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    """Run ``mlho validate``. Return 0, or the exit code that a run with these tables would have."""
+    spec = load_checked(options.spec, parse_any_spec)
+    document = None
+    if isinstance(spec, ScoringRunSpec):
+        bundle = read_bundle(spec.spec.bundle, options.spec, open_store(options.store))
+        document = bundle.files[DOCUMENT]
+    found = inspect_tables(spec, data_root(spec, options.spec), document)
+    if options.json:
+        print(printable_json(found.to_json()))  # noqa: T201 - the command's output
+    else:
+        _show(spec.metadata.name, found)
+    return found.errors[0].exit_code if found.errors else 0
+
+
+def look_first(spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None) -> None:
+    """Look at the tables before a run, and print warnings.
+
+    Raises
+    ------
+    DataError, SpecError
+        The first error found; others are printed before.
+    """
+    found = inspect_tables(spec, data, document)
+    for sentence in found.warnings:
+        terminal.err.print(f"Warning: {sentence}", markup=False)
+    for error in found.errors[1:]:
+        terminal.err.print(f"Also: {error}", markup=False)
+    if found.errors:
+        raise found.errors[0]
+
+
+def inspect_tables(
+    spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None
+) -> "Inspection":
+    """Return what a look at the tables finds.
+
+    Parameters
+    ----------
+    spec : RunSpec or ScoringRunSpec
+    data : Path or str
+        As returned by :func:`scheduler.engine.manifest.data_root`.
+    document : bytes, optional
+        ``bundle.json`` of the bundle that scores.
+    """
+    root = open_data(data)
+    if isinstance(spec, RunSpec):
+        from mlho.inspection.training import inspect_training
+
+        return inspect_training(spec.spec, root)
+    from mlho.inspection.scoring import inspect_scoring
+
+    assert document is not None, "a scoring run has a bundle"
+    return inspect_scoring(spec.spec, root, document)
+
+
+def _show(name: str, found: "Inspection") -> None:
+    table = Table(title=f"Tables of {name}", title_justify="left", show_edge=False)
+    table.add_column("table")
+    for title in ("files", "size", "columns"):
+        table.add_column(title, justify="right")
+    for own in found.tables:
+        columns = "?" if own.n_columns is None else str(own.n_columns)
+        table.add_row(own.name, f"{own.n_files:,}", terminal.size(own.n_bytes), columns)
+    terminal.out.print(table)
+    terminal.out.print()
+    for title, words in found.facts.items():
+        terminal.out.print(f"{title}: {words}", markup=False)
+    for sentence in found.warnings:
+        terminal.out.print(f"Warning: {sentence}", markup=False)
+    for error in found.errors:
+        terminal.out.print(f"Error: {error}", markup=False)
+    n_errors, n_warnings = len(found.errors), len(found.warnings)
+    verdict = "A run would stop with this." if n_errors else "A run can begin: mlho run."
+    terminal.out.print(f"{n_errors} errors, {n_warnings} warnings. {verdict}", markup=False)

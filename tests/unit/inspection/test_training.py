@@ -1,0 +1,179 @@
+"""What a look at the tables of a training run finds, and what it never shows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlho.inspection.dates import guess_formats
+from mlho.inspection.findings import Inspection
+from mlho.inspection.training import inspect_training
+from tests.builders import make_spec, make_tables, write_table, write_tables
+
+SECRET = "Lovelace"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_tables(tmp_path, make_tables(400))
+
+
+def inspected(folder: Path, changes: dict[str, Any] | None = None) -> Inspection:
+    return inspect_training(make_spec(changes).spec, folder)
+
+
+def changed(folder: Path, name: str, **columns: Any) -> None:
+    """Replace columns of a table by functions of their values; ``None`` removes one."""
+    table = getattr(make_tables(400), name)
+    for column, change in columns.items():
+        place = table.column_names.index(column)
+        if change is None:
+            table = table.remove_column(place)
+        else:
+            values = [change(n, value) for n, value in enumerate(table.column(column).to_pylist())]
+            table = table.set_column(place, column, pa.array(values))
+    target = folder / "events" / "part-0.parquet" if name == "events" else folder / f"{name}.parquet"
+    if name == "events":
+        (folder / "events" / "part-1.parquet").unlink()
+    write_table(target, table)
+
+
+def test_clean_tables_give_facts(folder):
+    """What a reader wants to confirm: patients, outcomes, and what the rules do with the events."""
+    found = inspected(folder)
+
+    assert found.errors == []
+    assert {own.name: own.n_files for own in found.tables} == {
+        "events": 2,
+        "labels": 1,
+        "demographics": 1,
+        "concepts": 1,
+    }
+    assert found.facts["cohort"].startswith("400 patients")
+    assert "patients with it" in found.facts["outcome label"]
+    assert "% used" in found.facts["sampled event rows"]
+
+
+def test_errors_of_all_tables_are_found_at_once(folder):
+    """One look, not one run for each mistake."""
+    changed(folder, "events", code=None)
+    changed(folder, "labels", label=None)
+    changed(folder, "demographics", patient_id=None)
+
+    messages = " ".join(map(str, inspected(folder).errors))
+
+    assert "'code' is missing" in messages
+    assert "'label' is missing" in messages
+    assert "'patient_id' is missing" in messages
+
+
+def test_dates_of_another_form_are_named_with_what_to_state(folder):
+    """No row can be read, which is an error, and the form is guessed from the texts."""
+    changed(folder, "events", time=lambda _, time: None if time is None else f"{time:%m/%d/%Y}")
+
+    found = inspected(folder)
+    assert "unreadable time" in str(found.errors[0])
+    assert any('data.format.dateFormats: ["%m/%d/%Y"]' in own for own in found.warnings)
+
+    stated = inspected(folder, {"data.format": {"dateFormats": ["%m/%d/%Y"]}})
+    assert stated.errors == []
+
+
+def test_ids_that_are_written_otherwise_are_explained(folder):
+    """Zeros before a number are the usual cause."""
+    changed(folder, "labels", patient_id=lambda _, own: own.lstrip("p0") or "9999")
+    changed(folder, "events", patient_id=lambda _, own: own and own.replace("p", "000"))
+
+    found = inspected(folder, {"features.demographics": [], "cohort.unknownPatients": "keep"})
+
+    assert any("without leading zeros" in own for own in found.warnings)
+
+
+@pytest.mark.parametrize("text", ["45y", "90+", "> 89"])
+def test_an_age_with_text_around_it_is_an_error(folder, text):
+    """As a category of a hundred levels it would fail after minutes, or as one of few it would pass."""
+    table = make_tables(400).demographics
+    ages = [text if n % 50 == 0 else str(n % 80) for n in range(table.num_rows)]
+    write_table(
+        folder / "demographics.parquet",
+        table.drop_columns(["age"]).append_column("age", pa.array(ages)),
+    )
+
+    errors = [str(own) for own in inspected(folder).errors]
+
+    assert any("'age' is text that is mostly numbers" in own for own in errors)
+    assert not any(text in own for own in errors)
+
+
+def test_a_negative_age_is_a_warning(folder):
+    """It is used as it is, so its reader must know."""
+    table = make_tables(400).demographics
+    ages = [-57 if n % 10 == 0 else 40 for n in range(table.num_rows)]
+    write_table(
+        folder / "demographics.parquet",
+        table.drop_columns(["age"]).append_column("age", pa.array(ages)),
+    )
+
+    assert any("age below 0" in own for own in inspected(folder).warnings)
+
+
+def test_variants_of_a_level_are_named_if_many_patients_have_them(folder):
+    """Levels of few patients are counted, not named."""
+    changed(
+        folder,
+        "demographics",
+        sex=lambda n, _: "female" if n < 3 else ("F", "f", "M")[n % 3],
+    )
+
+    (sentence,) = [own for own in inspected(folder).warnings if "may be the same" in own]
+
+    assert "3 levels" in sentence
+    assert "'F', 'f'" in sentence
+    assert "female" not in sentence
+
+
+def test_values_are_required_by_aggregates_of_values(folder):
+    """``last`` of a column that is not there would be a model without it."""
+    changed(folder, "events", numeric_value=None)
+
+    assert inspected(folder).errors == []
+    assert inspected(folder, {"features.aggregates": ["last"]}).errors
+
+
+def test_nothing_of_a_patient_is_shown(folder):
+    """Whatever is wrong, counts and column names are enough."""
+    changed(
+        folder,
+        "events",
+        patient_id=lambda n, own: f"{SECRET}{own}",
+        time=lambda _, __: SECRET,
+        code=lambda n, own: f"{SECRET}{n % 7}",
+    )
+    changed(folder, "demographics", sex=lambda n, _: SECRET if n < 5 else "M")
+
+    assert SECRET not in json.dumps(inspected(folder).to_json())
+
+
+@pytest.mark.parametrize(
+    ("texts", "formats", "is_doubtful"),
+    [
+        (["2020-01-31", "2020-02-01 10:00"], (), False),
+        (["01/31/2020", "12/01/2020"], ("%m/%d/%Y",), False),
+        (["01/02/2020"], ("%m/%d/%Y",), True),
+        (["31.01.2020 10:30", "1.2.2020"], ("%d.%m.%Y", "%d.%m.%Y %H:%M"), False),
+        (["20200131"], ("%Y%m%d",), False),
+        (["31JAN2020:10:00:00"], ("%d%b%Y:%H:%M:%S",), False),
+    ],
+)
+def test_forms_of_dates_are_guessed(texts, formats, is_doubtful):
+    """Every text must be read; where day and month could be exchanged, the guess says so."""
+    assert guess_formats(pa.array(texts)) == (formats, is_doubtful)
+
+
+def test_texts_that_are_no_dates_have_no_form():
+    """A guess that reads some of them only would hide the others."""
+    assert guess_formats(pa.array([SECRET, "2020-01-31"])) is None
+    assert np.all(guess_formats(pa.array(["", None], pa.string())) == ((), False))

@@ -1,0 +1,56 @@
+"""What a look at the tables of a scoring run finds."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from mlho.inspection.findings import Inspection
+from mlho.inspection.scoring import inspect_scoring
+from mlho.spec.scoring import parse_scoring_spec
+from tests.unit.scoring.conftest import AS_OF, make_score_document
+
+
+def inspected(folder: Path, changes: dict[str, Any] | None = None) -> Inspection:
+    spec = parse_scoring_spec(yaml.safe_dump(make_score_document(changes)))
+    return inspect_scoring(spec.spec, folder, (folder / "bundle" / "bundle.json").read_bytes())
+
+
+def test_tables_that_fit_the_bundle_are_described(trained):
+    """With a cohort table, and with everybody as of a date."""
+    found = inspected(trained.folder)
+
+    assert found.errors == []
+    assert found.facts["cohort"].startswith("200 patients")
+    assert "% used" in found.facts["sampled event rows"]
+    assert inspected(trained.folder, AS_OF).errors == []
+
+
+def test_what_the_bundle_needs_and_tables_lack_is_found(trained, tmp_path):
+    """Columns of demographics and values, in one look."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    for path in (folder / "events").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["numeric_value"]), path)
+    persons = folder / "demographics.parquet"
+    pq.write_table(pq.read_table(persons).drop_columns(["sex"]), persons)
+
+    messages = " ".join(map(str, inspected(folder).errors))
+
+    assert "numeric_value" in messages
+    assert "'sex' is missing" in messages
+
+
+def test_ids_of_no_sample_are_explained(trained, tmp_path):
+    """Rows of others are dropped by a rule, and the cause is said."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    for path in (folder / "events").glob("*.parquet"):
+        table = pq.read_table(path)
+        ids = pa.array([own and own.upper() for own in table.column("patient_id").to_pylist()])
+        pq.write_table(table.set_column(table.column_names.index("patient_id"), "patient_id", ids), path)
+
+    assert any("without regard to case" in own for own in inspected(folder).warnings)
