@@ -1,8 +1,8 @@
 """An encoded partition: its used rows in segments, and the facts that later steps need."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ class EncodedPartition:
         Cohort patients named by any row, used or not, ascending.
     fates : uint16
         Fate of each of these patients; see :mod:`mlho.encoding.events.fates`.
+    rows_by_year : mapping of str to int
+        Used rows; for the report, and not in the file.
     """
 
     ledger: Ledger
@@ -44,6 +46,7 @@ class EncodedPartition:
     rows_by_code: NDArray[np.int64]
     patients: NDArray[np.int32]
     fates: NDArray[np.uint16]
+    rows_by_year: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the facts to one array file."""
@@ -109,7 +112,12 @@ def encode_partition(
         segments.write(rules.drain())
         ledger = rules.ledger().check(where)
     return EncodedPartition(
-        ledger, rules.codes.texts(), rules.rows_by_code(), rules.patients_seen(), rules.fates()
+        ledger,
+        rules.codes.texts(),
+        rules.rows_by_code(),
+        rules.patients_seen(),
+        rules.fates(),
+        rules.rows_by_year(),
     )
 
 

@@ -33,6 +33,7 @@ from mlho.spec.training import TrainingSpec
 from mlho.tables import MAX_CODE_CHARACTERS
 
 BIRTH_SLACK_US: Final = 31 * DAY_US  # birth dates are often truncated to the month
+_YEAR_US: Final = 31_556_952_000_000  # mean of the Gregorian calendar
 _CONTROL: Final = f"[{CONTROL_CHARACTERS}]"
 NO_BIRTH: Final = np.iinfo(np.int64).min  # NaT
 
@@ -155,6 +156,8 @@ class RowRules:
         )
         self._dropped = np.zeros(_N_RULES, np.int64)
         self._years = year_bounds(self.spec.data.plausible_years)
+        self._year_starts = _year_starts(self.spec.data.plausible_years)
+        self._rows_by_year = np.zeros(len(self._year_starts) - 1, np.int64)
         self._fates = np.zeros(self.cohort.n_patients, np.uint16)
         self._rows_by_code = np.zeros(0, np.int64)
         n_times = self.capacity if needs_times(self.spec, self.cohort) else 0
@@ -183,6 +186,8 @@ class RowRules:
             self._dropped,
             self._fates,
             self._rows_by_code,
+            self._year_starts,
+            self._rows_by_year,
             *(self._buffer.patient, self._buffer.code, self._buffer.time, self._buffer.value),
             before,
         )
@@ -210,6 +215,11 @@ class RowRules:
         """Used rows of each code, including same-day duplicates."""
         return self._rows_by_code.copy()
 
+    def rows_by_year(self) -> dict[str, int]:
+        """Used rows of each year with any, including same-day duplicates."""
+        first = self.spec.data.plausible_years[0]
+        return {str(first + place): int(n) for place, n in enumerate(self._rows_by_year) if n}
+
     def patients_seen(self) -> NDArray[np.int32]:
         """Cohort patients named by any row, used or not, ascending."""
         return np.flatnonzero(self._fates).astype(np.int32)
@@ -217,6 +227,11 @@ class RowRules:
     def fates(self) -> NDArray[np.uint16]:
         """Fates of :meth:`patients_seen`; see :mod:`mlho.encoding.events.fates`."""
         return np.asarray(self._fates[self._fates != 0])
+
+
+def _year_starts(years: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the first microsecond of each plausible year, and of the year after them."""
+    return np.array([year_bounds((year, year))[0] for year in range(years[0], years[-1] + 2)], np.int64)
 
 
 def _grown(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -271,6 +286,17 @@ def _rule_of_time(
 
 
 @njit(cache=True, nogil=True)
+def _year_of(time: Any, year_starts: Any) -> Any:  # pragma: no cover - compiled
+    """Position of the year of a plausible time: a guess by the mean length of a year, then corrected."""
+    year = min((time - year_starts[0]) // _YEAR_US, year_starts.size - 2)
+    while time < year_starts[year]:
+        year -= 1
+    while time >= year_starts[year + 1]:
+        year += 1
+    return year
+
+
+@njit(cache=True, nogil=True)
 def _apply_rules(
     patient: Any,
     code: Any,
@@ -291,6 +317,8 @@ def _apply_rules(
     dropped: Any,
     fates: Any,
     rows_by_code: Any,
+    year_starts: Any,
+    rows_by_year: Any,
     out_patient: Any,
     out_code: Any,
     out_time: Any,
@@ -329,6 +357,7 @@ def _apply_rules(
             number = value[i] + 0.0  # normalise -0.0 to 0.0, so that the order of rows cannot matter
             n_valued += 1
         rows_by_code[code[i]] += 1
+        rows_by_year[_year_of(time[i], year_starts)] += 1
         out_patient[n_out] = p
         out_code[n_out] = code[i]
         if out_time.size:

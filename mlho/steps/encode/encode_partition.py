@@ -11,7 +11,7 @@ class EncodePartition(Step):
     """The ledger and the used rows of one partition."""
 
     kind: ClassVar[str] = "encode_partition"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     tables: ClassVar[tuple[str, ...]] = ("events",)
 
@@ -37,7 +37,11 @@ class EncodePartition(Step):
             work.spec, open_cohort(work), batches, work.out / "segments.arr", where=source.key
         )
         encoded.write(work.out / "partition.arr")
-        return {"ledger": encoded.ledger.to_json(), "n_rows": encoded.ledger.rows_in}
+        return {
+            "ledger": encoded.ledger.to_json(),
+            "n_rows": encoded.ledger.rows_in,
+            "rows_by_year": dict(encoded.rows_by_year),
+        }
 
 
 def without_demographics(spec: TrainingSpec | None) -> TrainingSpec | None:

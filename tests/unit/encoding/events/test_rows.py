@@ -188,3 +188,21 @@ def test_the_plausible_years_are_a_setting(make_spec, make_cohort, make_batch, t
     facts = encode_partition(spec, make_cohort({"7": (us("2170-01-01"),)}), [batch], tmp_path / "segments")
 
     assert {own: n for own, n in facts.ledger.dropped.items() if n} == ({rule: 1} if rule else {})
+
+
+def test_used_rows_are_counted_by_year(make_spec, make_cohort, make_batch, tmp_path):
+    """At the ends of a year too; a row that is dropped is not counted."""
+    times = [
+        "2011-12-31T23:59:59.999999",
+        "2012-01-01",
+        "2012-12-31T23:59:59.999999",
+        "2000-02-29",
+        "3000-01-01",
+    ]
+    rows = [{"patient": "7", "code": "A", "time": us(time)} for time in times]
+
+    facts = encode_partition(
+        make_spec(), make_cohort({"7": [us("2020-01-01")]}), [make_batch(rows)], tmp_path / "segments"
+    )
+
+    assert facts.rows_by_year == {"2000": 1, "2011": 1, "2012": 2}
