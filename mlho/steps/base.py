@@ -5,12 +5,13 @@ output: kind, version, parameters and the digests of its inputs. Its output is o
 commit record that is written once, last. Doing a task twice, anywhere, changes nothing.
 """
 
+import datetime as dt
 import errno
 import shutil
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -237,8 +238,22 @@ class Step(ABC):
         """Read the inputs, write files to ``work.out``, and return the facts for the commit record."""
 
 
-def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None = None) -> Outcome:
+def utc_now() -> dt.datetime:
+    """Return the time of this machine, UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+def execute(
+    task: Task,
+    store: Store,
+    data: Path | str,
+    *,
+    scratch: Path | None = None,
+    now: Callable[[], dt.datetime] = utc_now,
+) -> Outcome:
     """Execute a task unless it is done. Write blobs first, then the commit record (in compat mode a proposal).
+
+    ``now`` is the clock of the commit record.
 
     Raises
     ------
@@ -247,17 +262,26 @@ def execute(task: Task, store: Store, data: Path | str, *, scratch: Path | None 
     StoreUnavailable
         The disk of the scratch folder is full.
     """
-    return CommitLog(store).once(task.key, lambda: _make(task, store, data, scratch))
+    return CommitLog(store).once(task.key, lambda: _make(task, store, data, scratch, now))
 
 
-def _make(task: Task, store: Store, data: Path | str, scratch: Path | None) -> Commit:
+def _make(
+    task: Task, store: Store, data: Path | str, scratch: Path | None, now: Callable[[], dt.datetime]
+) -> Commit:
     """Run a task's step, store its files, and return the commit record to write."""
     started = time.monotonic()
     with _work_folder(task, scratch) as folder:
         facts = step_named(task.kind).run(Work(task, _open_inputs(task, store), data, folder))
         files = dict(_store_files(folder, store))
     seconds = round(time.monotonic() - started, 3)
-    return Commit(task=task.key, kind=task.kind, files=files, facts=facts, seconds=seconds)
+    return Commit(
+        task=task.key,
+        kind=task.kind,
+        files=files,
+        facts=facts,
+        seconds=seconds,
+        finished_at=now().isoformat(timespec="seconds"),
+    )
 
 
 @contextmanager

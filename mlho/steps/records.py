@@ -45,6 +45,8 @@ class Commit(BaseModel):
     """A few numbers for the plan and the progress; never a patient's values."""
     seconds: float
     """How long the first attempt that committed took. No part of the digest."""
+    finished_at: str | None = None
+    """When it ended: UTC, ISO 8601, to the second. No part of the digest; absent in records of earlier versions."""
 
     @property
     def digest(self) -> str:

@@ -1,5 +1,6 @@
 """Steps and tasks: keys, artifacts, and doing a task once."""
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,18 @@ def test_every_step_says_what_it_is(kind):
     assert step.__doc__
     assert type(step).__module__.split(".")[-1] == MODULES.get(kind, kind)
     assert step.version >= 1
+
+
+def test_a_record_tells_when_its_task_ended(echo):
+    """By the clock that was passed in, to the second; a second attempt keeps the first one's time."""
+    store = MemoryStore()
+    echo()
+
+    def at(second):
+        return lambda: dt.datetime(2026, 11, 26, 9, 12, second, 999, tzinfo=dt.UTC)
+
+    first = execute(Task(kind="merge_dictionary"), store, Path(), now=at(1))
+    second = execute(Task(kind="merge_dictionary"), store, Path(), now=at(2))
+
+    assert first.commit.finished_at == "2026-11-26T09:12:01+00:00"
+    assert second.commit == first.commit
