@@ -339,12 +339,39 @@ class Metadata(SpecPart):
     """Free labels."""
 
 
+Words = Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class RunMetadata(Metadata):
+    """Names, and what the report says of the run; no part of the run id."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Title of the report. Without it, the report is named by the outcome."""
+    description: Words | None = None
+    """Why the model is trained."""
+    outcome_definition: Words | None = None
+    """What 1 in the outcome column means, such as an unplanned readmission within 30 days."""
+    follow_up: Words | None = None
+    """How long patients were followed for the outcome after the index date."""
+    intended_use: Words | None = None
+    """Who should use the model, for which patients, and at which time."""
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What the report says, without fields that are not given."""
+        given = self.model_dump(include={*ABOUT}, exclude_none=True)
+        return given and {"name": self.name, **given}
+
+
+ABOUT: Final = ("title", "description", "outcome_definition", "follow_up", "intended_use")  # for the report
+
+
 class RunSpec(SpecPart):
     """The whole document."""
 
     api_version: Literal["mlho.io/v1alpha1"]
     kind: Literal["TrainingRun"]
-    metadata: Metadata
+    metadata: RunMetadata
     spec: TrainingSpec
 
     @property

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 
 from mlho.errors import SpecError
 from mlho.spec.reading import CLUSTER_ONLY, parse_mapping, read_text, validate, validate_document
 from mlho.spec.scoring import ScoringRunSpec
-from mlho.spec.training import API_VERSION, RunSpec
+from mlho.spec.training import ABOUT, API_VERSION, RunSpec
 from mlho.spec.types import SpecPart
 from scheduler.api.names import nightly_name
 from scheduler.api.placement import Affinity, NodeLabels, Toleration
@@ -198,7 +199,7 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
     document = {
         "apiVersion": obj["apiVersion"],
         "kind": obj["kind"],
-        "metadata": {"name": metadata["name"]},
+        "metadata": {"name": metadata["name"], **_about(metadata, model)},
         "spec": obj["spec"],
     }
     return Resource(
@@ -213,6 +214,32 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
         ttl=parts.ttl_seconds_after_finished,
         is_deleted=metadata.get("deletionTimestamp") is not None,
     )
+
+
+def _about(metadata: Mapping[str, Any], model: type[RunSpec | ScoringRunSpec]) -> dict[str, str]:
+    """Return what the report says of a training run, from the resource's annotations."""
+    given = metadata.get("annotations") or {}
+    if model is not RunSpec:
+        return {}
+    return {to_camel(name): given[own] for name in ABOUT if (own := about_annotation(name)) in given}
+
+
+def about_annotation(name: str) -> str:
+    """Return the annotation of a field of ``metadata`` that Kubernetes does not know.
+
+    Examples
+    --------
+    >>> about_annotation("intended_use")
+    'mlho.io/intended-use'
+    """
+    return f"mlho.io/{name.replace('_', '-')}"
+
+
+def with_annotations(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a specification for Kubernetes: fields that only the report reads become annotations."""
+    about = {about_annotation(name): metadata[own] for name in ABOUT if (own := to_camel(name)) in metadata}
+    kept = {name: value for name, value in metadata.items() if name not in map(to_camel, ABOUT)}
+    return {**kept, "annotations": {**(metadata.get("annotations") or {}), **about}} if about else kept
 
 
 def load_checked[Spec: RunSpec | ScoringRunSpec](path: Path, parse: Callable[..., Spec]) -> Spec:
@@ -268,9 +295,8 @@ def to_resource(
         plain["ttlSecondsAfterFinished"] = ttl
     if workers is not None and workers != WorkersSpec():
         plain["workers"] = workers.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    metadata: dict[str, Any] = {"name": spec.metadata.name, "namespace": namespace}
-    if spec.metadata.labels:
-        metadata["labels"] = dict(spec.metadata.labels)
+    own = spec.metadata.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    metadata = {**with_annotations(own), "namespace": namespace}
     return {"apiVersion": API_VERSION, "kind": spec.kind, "metadata": metadata, "spec": plain}
 
 

@@ -16,7 +16,7 @@ from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec.reading import parse_mapping, read_text
 from mlho.spec.training import API_VERSION
 from mlho.store import open_store
-from scheduler.api.resource import DesiredState, dated, from_resource
+from scheduler.api.resource import DesiredState, dated, from_resource, with_annotations
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.export import export_run, output_lines, split_output
@@ -136,7 +136,7 @@ def _submit(options: argparse.Namespace) -> int:
     cluster, namespace = _cluster(options)
     if options.namespace is None:
         namespace = obj["metadata"].get("namespace") or namespace
-    obj["metadata"] = {**obj["metadata"], "namespace": namespace}
+    obj["metadata"] = {**with_annotations(obj["metadata"]), "namespace": namespace}
     from_resource(obj)  # reports errors in our own terms, before the cluster rejects the resource
     shown = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
     try:

@@ -26,7 +26,7 @@ from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of
 from scheduler.cli.validate import look_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, Run, carry_out
-from scheduler.engine.manifest import data_root, left_out_sentences, make_manifest
+from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest
 from scheduler.engine.process_pool import LocalPool
@@ -105,7 +105,7 @@ def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
 
 def tell_left_out(manifest: Manifest) -> None:
     """Warn before the start about files that are not read. The result repeats the warning."""
-    for sentence in left_out_sentences(manifest.left_out_facts()):
+    for sentence in terminal.left_out_sentences(manifest.left_out_facts()):
         _notify(f"Warning: {sentence}")
 
 

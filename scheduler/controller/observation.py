@@ -96,8 +96,6 @@ class Check:
     run_id: str = ""
     reason: str = "Valid"
     message: str = ""
-    warning: str = ""
-    """What an accepted run does not read."""
 
     @property
     def is_accepted(self) -> bool:

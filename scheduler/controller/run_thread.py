@@ -32,7 +32,7 @@ from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, RunProgress
 from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.engine.loop import Finished, PreparedRun, Run
-from scheduler.engine.manifest import data_root, left_out_sentences, make_manifest
+from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import ScoringRun, prepare_scoring, with_run_id
@@ -123,8 +123,7 @@ def check_run(
         if isinstance(spec, ScoringRunSpec):
             spec = with_run_id(spec, backend.store(), accepted=accepted)
         prepared = backend.prepare(spec)
-        left_out = " ".join(left_out_sentences(prepared.manifest.left_out_facts()))
-        return Check(run_id=prepared.run_id, warning=left_out), prepared
+        return Check(run_id=prepared.run_id), prepared
     except MlhoError as error:
         return Check(reason=reason_of(error), message=str(error)), None
     except Exception as error:

@@ -114,7 +114,11 @@ class Run:
         """Return all tasks, once the cohort is committed."""
         facts = commits[COHORT_TASK].facts
         return plan_run(
-            self.spec.spec, self.manifest, n_blocks=facts["n_blocks"], n_samples=facts["n_samples"]
+            self.spec.spec,
+            self.manifest,
+            n_blocks=facts["n_blocks"],
+            n_samples=facts["n_samples"],
+            about=self.spec.metadata.about,
         )
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:

@@ -142,7 +142,14 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
     return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
 
 
-def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples: int) -> Plan:
+def plan_run(
+    spec: TrainingSpec,
+    manifest: Manifest,
+    *,
+    n_blocks: int,
+    n_samples: int,
+    about: Mapping[str, str] = _NOTHING,
+) -> Plan:
     """Return every task of a run in topological order.
 
     Parameters
@@ -153,6 +160,8 @@ def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples
         The inputs.
     n_blocks, n_samples : int
         Facts of the cohort's commit record.
+    about : mapping
+        What ``metadata`` says of the run, for the report.
     """
     make = _Maker(spec)
     encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))
@@ -162,7 +171,7 @@ def plan_run(spec: TrainingSpec, manifest: Manifest, *, n_blocks: int, n_samples
     tasks += _learning_by_fold(make, n_blocks) if by_fold else _learning_by_iteration(make, n_blocks)
     if spec.final.features == "consensus":
         tasks += _consensus_folds(make, n_blocks, by_fold=by_fold)
-    tasks += _ending(make, manifest, encoded, n_blocks, by_fold=by_fold)
+    tasks += _ending(make, manifest, encoded, n_blocks, about, by_fold=by_fold)
     return _by_name(tasks)
 
 
@@ -250,7 +259,13 @@ def _folds(spec: TrainingSpec, tag: str) -> tuple[str, ...]:
 
 
 def _ending(
-    make: _Maker, manifest: Manifest, encoded: tuple[str, ...], n_blocks: int, *, by_fold: bool
+    make: _Maker,
+    manifest: Manifest,
+    encoded: tuple[str, ...],
+    n_blocks: int,
+    about: Mapping[str, str],
+    *,
+    by_fold: bool,
 ) -> Iterator[PlannedTask]:
     iterations = tuple(f"iteration/{number:04d}" for number in range(1, make.spec.validation.iterations + 1))
     matrix = _matrix(n_blocks)
@@ -277,7 +292,9 @@ def _ending(
         "tests": ("model-tests",),
     }
     sources = tuple(file for files in manifest.tables.values() for file in files)
-    params = {"left_out": manifest.left_out_facts()} if manifest.left_out else None
+    params: dict[str, Any] = {"left_out": manifest.left_out_facts()} if manifest.left_out else {}
+    if about:
+        params["about"] = dict(about)
     yield make("report", "write_report", "report", params=params, sources=sources, needs=needs)
 
 

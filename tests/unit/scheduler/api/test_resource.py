@@ -23,6 +23,7 @@ from scheduler.api.resource import (
     from_resource,
     load_checked,
     to_resource,
+    with_annotations,
 )
 from scheduler.api.status import (
     MAX_STATUS_BYTES,
@@ -89,6 +90,27 @@ def test_there_and_back_is_the_same_run(obj: dict[str, Any]):
     assert (again.spec, again.workers, again.desired) == (read.spec, read.workers, read.desired)
     assert again.ttl == read.ttl
     assert made["metadata"] == {"name": obj["metadata"]["name"], "namespace": "ehr"}
+
+
+def test_what_the_report_says_is_kept_in_annotations():
+    """Kubernetes knows no ``metadata.title``; the run is the same with it."""
+    told = copy.deepcopy(TRAINING)
+    told["metadata"] |= {"title": "Readmission", "intendedUse": "Ward rounds."}
+    made = {**told, "metadata": with_annotations(told["metadata"])}
+
+    assert made["metadata"]["annotations"] == {
+        "mlho.io/title": "Readmission",
+        "mlho.io/intended-use": "Ward rounds.",
+    }
+    assert not {"title", "intendedUse"} & made["metadata"].keys()
+    read = from_resource(made).spec
+    assert read.metadata.about == {
+        "name": read.metadata.name,
+        "title": "Readmission",
+        "intended_use": "Ward rounds.",
+    }
+    assert read.digest == from_resource(TRAINING).spec.digest
+    assert to_resource(read, namespace="ehr")["metadata"]["annotations"] == made["metadata"]["annotations"]
 
 
 def test_a_template_becomes_the_run_of_a_day():

@@ -278,3 +278,13 @@ def test_moved_data_redo_nothing(tmp_path):
 
     assert again.finished.run_id == first.finished.run_id
     assert again.kinds() == []
+
+
+def test_what_the_report_says_changes_the_task_of_the_report_alone():
+    """Another title computes nothing again, and without any the task is the same as ever."""
+    spec, manifest = make_spec().spec, MANIFEST
+    plain = plan_run(spec, manifest, n_blocks=2, n_samples=100)
+    titled = plan_run(spec, manifest, n_blocks=2, n_samples=100, about={"title": "Readmission"})
+
+    assert [name for name, own in plain.items() if own != titled[name]] == ["report"]
+    assert titled["report"].params == {"about": {"title": "Readmission"}}
