@@ -184,6 +184,15 @@ class Truth:
         )
 
 
+# One diagnosis vocabulary of four sevenths, and laboratory, drugs and procedures of one seventh each.
+CODE_KINDS: Final = ("DX", "DX", "DX", "LAB", "RX", "PX", "DX")
+
+
+def code_name(kind: str, number: int) -> str:
+    """Return the first name of a code."""
+    return f"{kind}:{number:06d}"
+
+
 def renamed(code: str) -> str:
     """Name of a recoded diagnosis from the day of the recode on."""
     return code.replace("DX:", "DX10:", 1)

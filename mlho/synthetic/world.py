@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.synthetic.settings import WorldSettings
-from mlho.synthetic.truth import renamed
+from mlho.synthetic.truth import CODE_KINDS, code_name, renamed
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
-# One diagnosis vocabulary of four sevenths, and laboratory, drugs and procedures of one seventh each.
-_KINDS: Final = ("DX", "DX", "DX", "LAB", "RX", "PX", "DX")
 # Zipf-Mandelbrot: code frequencies of EHR data fall a little faster than one over the rank.
 _ZIPF_EXPONENT: Final = 1.07
 _ZIPF_SHIFT: Final = 2.7
@@ -141,7 +139,7 @@ def make_world(seed: int, n_codes: int, settings: WorldSettings) -> World:
     settings : WorldSettings
     """
     random = np.random.default_rng([seed, WORLD_STREAM])
-    kinds = np.array(_KINDS)[np.arange(n_codes) % len(_KINDS)]
+    kinds = np.array(CODE_KINDS)[np.arange(n_codes) % len(CODE_KINDS)]
     planted = _plant_codes(random, kinds != "LAB", settings)
     free = np.setdiff1d(np.arange(n_codes), planted.all())
     return World(
@@ -184,7 +182,7 @@ def _make_vocabulary(
     trend[shuffled[n_trend : 2 * n_trend]] = -1
     is_recoded = (kinds == "DX") & (random.random(n_codes) < settings.recoded_share)
     is_recoded[np.setdiff1d(np.arange(n_codes), free)] = False  # a planted code keeps its name
-    first = [f"{kind}:{number:06d}" for number, kind in enumerate(kinds)]
+    first = [code_name(kind, number) for number, kind in enumerate(kinds)]
     later = [renamed(name) if own else name for name, own in zip(first, is_recoded, strict=True)]
     return Vocabulary(
         names=np.array([*first, *later, *(name.lower() for name in later)], dtype=object),

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mlho.errors import MlhoError
 from mlho.synthetic import Truth, is_complete, read_truth
+from mlho.synthetic.concepts import write_concepts
 from mlho.synthetic.truth import CausalCode
 from mlho.synthetic.verdict import is_expected, judge
 
@@ -26,11 +27,17 @@ _SPEC: Final = """\
 # A training run on the demo's cohort. Try your own: change a line and say `mlho run {path}`.
 apiVersion: mlho.io/v1alpha1
 kind: TrainingRun
-metadata: {{name: demo}}
+metadata:
+  name: demo
+  title: Prediction of a made-up outcome from a made-up cohort
+  description: Shows what a training run computes and how its report reads. The effects of the cohort are known.
+  outcomeDefinition: An outcome code is recorded after the index date.
+  followUp: To the end of each patient's records.
+  intendedUse: None. No patient of this cohort exists, and the descriptions of codes are assigned at random.
 spec:
   data:
     source: dbmart  # R MLHO's three tables; the paths count from this file
-    tables: {{events: events/, labels: labels/, demographics: demographics/}}
+    tables: {{events: events/, labels: labels/, demographics: demographics/, concepts: concepts.csv}}
     partitionedBy: patient  # a promise, which is verified
   cohort:
     outcome: outcome
@@ -84,6 +91,7 @@ def make_demo(folder: Path, *, n_patients: int, seed: int = _SEED, with_rival: b
     }
     if not is_complete(folder, arguments):
         _generate(folder, arguments)
+    write_concepts(folder / "concepts.csv", _N_CODES)
     spec = folder / "spec.yaml"
     text = _SPEC.format(path=spec, seed=seed, rival=_RIVAL if with_rival else "")
     spec.write_text(text, encoding="utf-8")
