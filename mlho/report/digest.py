@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mlho.spec.training import digest_of
 
-NOT_COMPARED: Final = frozenset({"timing", "inputs"})
+NOT_COMPARED: Final = frozenset({"about", "inputs", "made_at", "timing"})
 # Fields of prose, at any depth. ``lineage.method`` is the version of the step that words the result.
 PROSE: Final = frozenset(
     {
@@ -29,7 +29,7 @@ _NUMBER_OR_TEXT: Final = "value"  # a number in an estimate, a text in the expla
 
 
 def result_digest(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a ``result.json`` document without its prose and without ``timing`` and ``inputs``.
+    """Return the SHA-256 of a ``result.json`` document without its prose and without the sections of ``NOT_COMPARED``.
 
     Examples
     --------

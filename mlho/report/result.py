@@ -1,104 +1,28 @@
 """The result of a run, as numbers: the documented schema of ``result.json``, which the report draws.
 
-Everything here but ``timing`` and ``inputs`` is a function of the specification and of the events, whatever the
+Everything here but ``about``, ``made_at``, ``timing`` and ``inputs`` is a function of the specification and of the events, whatever the
 partitions, workers or faults. ``result_digest`` is the SHA-256 of that part without its prose (:mod:`mlho.report.digest`).
 A value that does not exist is ``null``, with a reason beside it; there is no NaN.
 """
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from mlho.report.digest import result_digest
+from mlho.report.parts import Estimate as Estimate
+from mlho.report.parts import Part as Part
+from mlho.report.parts import Spread as Spread
+from mlho.report.population import AttritionStep as AttritionStep
+from mlho.report.population import Cell as Cell
+from mlho.report.population import Characteristic as Characteristic
+from mlho.report.population import CohortSummary as CohortSummary
+from mlho.report.population import GroupPerformance as GroupPerformance
+from mlho.report.population import LedgerRule as LedgerRule
+from mlho.report.population import LedgerSummary as LedgerSummary
+from mlho.report.population import Period as Period
 
 RESULT_SCHEMA: Final = "mlho.io/result/v1"
-
-
-class Part(BaseModel):
-    """Base of every part: frozen, strict, documented by the text under each field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Estimate(Part):
-    """A value with its 95 % interval, or the reason why there is none."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    method: str = ""
-    """How the interval was made, in words."""
-    reason: str | None = None
-    """Why the value or the interval is absent."""
-
-
-class Spread(Part):
-    """The mean over iterations and its spread. Iterations share patients: they are never pooled as independent."""
-
-    mean: float | None
-    sd: float | None = None
-    low: float | None = None
-    high: float | None = None
-    """95 % corrected resampled t-interval (Nadeau and Bengio 2003), cut to what the figure can be; ``null`` where all values are
-    equal."""
-    minimum: float | None = None
-    maximum: float | None = None
-    n: int = 0
-    n_absent: int = 0
-
-
-class AttritionStep(Part):
-    """What is left of the cohort after one rule, as CONSORT draws it."""
-
-    rule: str
-    patients: int | None
-    """``null`` where what a rule dropped is a small cell, or would give one away."""
-    samples: int | None
-
-
-class Characteristic(Part):
-    """One row of the table of baseline characteristics.
-
-    Cells with fewer than ``minCell`` patients are ``null``, and so are others from which they could be computed.
-    """
-
-    name: str
-    level: str | None = None
-    """The category, for a categorical column."""
-    without_outcome: str | None
-    with_outcome: str | None
-    """Ready to read: "1,204 (38.1 %)" or "mean 54.2 (SD 12.1)"."""
-
-
-class CohortSummary(Part):
-    """Who is in the run."""
-
-    n_patients: int
-    n_samples: int
-    n_positive_patients: int
-    n_positive_samples: int
-    attrition: list[AttritionStep]
-    label_ledger: dict[str, int | None]
-    """Label rows by what happened to them; small numbers are ``null``, and others from which they could be computed."""
-    characteristics: list[Characteristic] = Field(default_factory=list)
-
-
-class LedgerRule(Part):
-    """One rule of the ledger, and how many event rows it dropped."""
-
-    rule: str
-    meaning: str
-    rows: int
-
-
-class LedgerSummary(Part):
-    """The account of every event row: rows in = rows used + rows dropped by each rule."""
-
-    rows_in: int
-    rows_used: int
-    rules: list[LedgerRule]
-    notes: dict[str, int] = Field(default_factory=dict)
-    """Counts that drop nothing, such as rows with a value."""
 
 
 class Confidence(Part):
@@ -352,6 +276,17 @@ class Lineage(Part):
     """Version of the method's steps."""
 
 
+class About(Part):
+    """What the author of the specification says of the run (``metadata``). Not compared."""
+
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    outcome_definition: str | None = None
+    follow_up: str | None = None
+    intended_use: str | None = None
+
+
 class Result(Part):
     """The whole result of one training run."""
 
@@ -384,11 +319,16 @@ class Result(Part):
     winners: dict[str, Spread]
     """The same metrics of another procedure: in each iteration the candidate with the best out-of-fold AUROC. They are not
     the final model's."""
+    groups: list[GroupPerformance] = Field(default_factory=list)
+    """The same by sex, age band and every other categorical demographic of the specification."""
     curves: Curves
     errors: dict[str, Any]
     """Distribution of |y − p| per patient in the test sets, by outcome."""
     final_model: FinalModelResult
     lineage: Lineage
+    about: About = About()
+    made_at: str | None = None
+    """When the last task before the report ended, UTC. Not compared."""
     timing: dict[str, Any] = Field(default_factory=dict)
     """Seconds and tasks by stage. Not compared."""
     inputs: dict[str, Any] = Field(default_factory=dict)

@@ -9,16 +9,8 @@ from mlho.report.result import CohortSummary, Spread
 MIN_SAMPLES: Final = 100
 MIN_FOR_CALIBRATION: Final = 200
 CHANCE: Final = 0.5
-# Bands are a rough guide. AUROC after Hosmer, Lemeshow and Sturdivant (2013), chapter 5; above 0.95 a clinical model from
-# routine records is more often the result of leakage than a success.
+# Above it, a clinical model from routine records is more often the result of leakage than a success.
 SUSPICIOUS_AUROC: Final = 0.95
-AUROC_BANDS: Final = (
-    (0.8, "good"),
-    (0.7, "acceptable"),
-    (0.6, "modest"),
-    (0.55, "poor"),
-    (CHANCE, "hardly better than chance"),
-)
 # Between these slopes miscalibration is small; the upper bound is the inverse of the lower.
 CLOSE_SLOPES: Final = (0.8, 1.25)
 _CLOSE: Final = "close to what was observed"
@@ -31,8 +23,10 @@ def has_samples(cohort: CohortSummary, n: int) -> bool:
     return min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) >= n
 
 
-def auroc_verdict(auroc: Spread, cohort: CohortSummary) -> str:
-    """Classify an AUROC over its whole interval, or explain why there is no verdict.
+def auroc_caution(auroc: Spread, cohort: CohortSummary) -> str | None:
+    """Return what a reader must know before relying on an AUROC; None if there is nothing.
+
+    An AUROC is not called good or bad: that depends on the use of the model.
 
     Parameters
     ----------
@@ -42,22 +36,16 @@ def auroc_verdict(auroc: Spread, cohort: CohortSummary) -> str:
         Cohort of the tested samples.
     """
     if not has_samples(cohort, MIN_SAMPLES):
-        return f"no verdict with fewer than {MIN_SAMPLES} samples with and {MIN_SAMPLES} without the outcome"
+        return f"With fewer than {MIN_SAMPLES} samples with or without the outcome this figure is too uncertain to rely on"
     if auroc.mean is None or auroc.low is None or auroc.high is None:
-        return "no verdict without an interval"
+        return "It has no interval, so that its uncertainty is not known"
     if auroc.high < CHANCE:
-        return "worse than chance: patients with the outcome have lower scores"
+        return "This is worse than chance: patients with the outcome have lower scores"
     if auroc.low <= CHANCE:
-        return "cannot be told from chance"
+        return "It cannot be told from chance, which is 0.5"
     if auroc.mean >= SUSPICIOUS_AUROC:
-        return "suspiciously high: look for leakage before anything else"
-    lowest, highest = auroc_band(auroc.low), auroc_band(auroc.high)
-    return lowest if lowest == highest else f"{lowest} to {highest}"
-
-
-def auroc_band(value: float) -> str:
-    """Return the common label of an AUROC of 0.5 or more."""
-    return next((word for bound, word in AUROC_BANDS if value >= bound), "worse than chance")
+        return "This is suspiciously high: look for leakage before anything else"
+    return None
 
 
 def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from mlho.report.result import CohortSummary, Estimate, FeatureResult, Spread, Stability, TestSet
-from mlho.report.verdicts import auroc_verdict, calibration_verdict, why_not_judged
+from mlho.report.result import Cell, CohortSummary, Estimate, FeatureResult, Spread, Stability, TestSet
+from mlho.report.verdicts import auroc_caution, calibration_verdict, why_not_judged
 
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
@@ -18,7 +18,7 @@ NOT_PREDICTIVE: Final = "not predictive: association only"
 METRICS: Final[dict[str, tuple[str, str]]] = {
     "auroc": (
         "AUROC",
-        "chance that a patient with the outcome scores higher than one without; 0.5 is a coin, 1 is perfect",
+        "chance that a patient with the outcome scores higher than one without; 0.5 is chance, 1 is perfect",
     ),
     "average_precision": (
         "Average precision",
@@ -33,11 +33,14 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
         "the same, between the observed points only",
     ),
     "brier": ("Brier score", "mean squared error of the probability; 0 is perfect"),
-    "scaled_brier": ("Scaled Brier score", "1 is perfect, 0 no better than giving everybody the prevalence"),
+    "scaled_brier": (
+        "Scaled Brier score",
+        "1 is perfect; 0 is no better than giving every patient the prevalence",
+    ),
     "log_loss": ("Log loss", "mean negative log likelihood; 0 is perfect"),
     "calibration_intercept": (
         "Calibration intercept",
-        "0 is ideal; below 0 the probabilities are too high on the whole",
+        "0 is ideal; below 0 the probabilities are too high overall",
     ),
     "calibration_slope": (
         "Calibration slope",
@@ -45,7 +48,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     ),
     "calibration_in_the_large": (
         "Calibration in the large",
-        "0 is ideal; below 0 the probabilities are too high on the whole",
+        "0 is ideal; below 0 the probabilities are too high overall",
     ),
     "calibration_ici": (
         "ICI",
@@ -60,9 +63,12 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "specificity": ("Specificity", "share of those without the outcome who are not flagged"),
     "ppv": ("PPV", "share of the flagged who have the outcome"),
     "npv": ("NPV", "share of those not flagged who do not have the outcome"),
-    "accuracy": ("Accuracy", "share classified rightly; flatters when the outcome is rare"),
+    "accuracy": ("Accuracy", "share classified correctly; misleading when the outcome is rare"),
     "alerts_per_100": ("Alerts per 100", "how many of 100 samples are flagged"),
-    "number_needed_to_evaluate": ("Number needed to evaluate", "flagged for each one with the outcome"),
+    "number_needed_to_evaluate": (
+        "Number needed to evaluate",
+        "flagged samples for each one with the outcome",
+    ),
     "mean_absolute_error": ("Mean absolute error", "mean of |y − p|"),
 }
 
@@ -108,6 +114,11 @@ def number(value: float, digits: int = 2) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """Format a share in [0, 1] as a percentage: ``38.1 %``."""
     return f"{number(100 * share, digits)}{THIN}%"
+
+
+def share(part: int, whole: int) -> str:
+    """Format a share as a percentage; a text if the whole is zero."""
+    return percent(part / whole) if whole else ABSENT
 
 
 def ratio(value: float) -> str:
@@ -180,6 +191,17 @@ def cell(n: int | None, min_cell: int) -> str:
     return f"fewer than {min_cell}" if n is None else count(n)
 
 
+def characteristic(c: Cell | None) -> str:
+    """Format a cell of the table of characteristics: ``495 (51.3 %)`` or ``54.0 (38.2–70.1)``."""
+    if c is None:
+        return HIDDEN
+    if c.median is not None and c.lower_quartile is not None and c.upper_quartile is not None:
+        digits = 1 if abs(c.median) < 100 else 0
+        low, middle, high = (number(v, digits) for v in (c.lower_quartile, c.median, c.upper_quartile))
+        return f"{middle} ({between(low, high)})"
+    return HIDDEN if c.n is None or c.share is None else f"{count(c.n)} ({percent(c.share)})"
+
+
 def metric_name(key: str) -> str:
     """Return the display name of a metric."""
     return METRICS[key][0] if key in METRICS else key.replace("_", " ").capitalize()
@@ -202,6 +224,23 @@ def metric_order(keys: Sequence[str]) -> list[str]:
     """Sort metrics in reading order: discrimination, overall accuracy, calibration, then the others by name."""
     known = list(METRICS)
     return sorted(keys, key=lambda key: (known.index(key) if key in METRICS else len(known), key))
+
+
+def rule_words(rule: str) -> str:
+    """Describe the rule of a threshold."""
+    name, _, value = rule.replace("_", "-").partition(":")
+    try:
+        share_of = percent(float(value), 0) if value else ""
+    except ValueError:
+        share_of = value
+    known = {
+        "youden": "largest sum of sensitivity and specificity (Youden)",
+        "fixed-alert-rate": f"flag {share_of or 'a fixed share'} of samples",
+        "alert-rate": f"flag {share_of or 'a fixed share'} of samples",
+        "fixed-sensitivity": f"find {share_of or 'a fixed share'} of cases",
+        "sensitivity": f"find {share_of or 'a fixed share'} of cases",
+    }
+    return known.get(name, rule)
 
 
 def stability_gain(value: float, permuted: float) -> str:
@@ -251,7 +290,7 @@ def summary_sentences(
 def _who(outcome: str, predictive: bool, cohort: CohortSummary) -> str:
     share = percent(cohort.n_positive_samples / cohort.n_samples) if cohort.n_samples else ABSENT
     samples = "" if cohort.n_samples == cohort.n_patients else f"{plural(cohort.n_samples, 'sample')}, "
-    verb = "predicts" if predictive else "associates features with (and does not predict)"
+    verb = "predicts" if predictive else "describes associations with, and does not predict,"
     return (
         f"The run {verb} the outcome “{outcome}” for {plural(cohort.n_patients, 'patient')} "
         f"({samples}{share} with the outcome)."
@@ -269,16 +308,19 @@ def _how_well(
 ) -> str:
     if auroc is None or auroc.mean is None:
         return "Discrimination could not be measured: no test set held both outcomes."
+    pairs = count(100 * auroc.mean)
+    caution = auroc_caution(auroc, cohort)
     return (
-        f"On patients held out of training the AUROC of the final model's classifier, {classifier}, was "
-        f"{spread(auroc)} over {test_sets_in_words(test_sets)}: {auroc_verdict(auroc, cohort)}."
+        f"On patients held out of training, the final model's classifier, {classifier}, had an AUROC of {spread(auroc)} over "
+        f"{test_sets_in_words(test_sets)}: in {pairs} of 100 pairs of a patient with and a patient without the outcome, the "
+        f"one with it had the higher score." + (f" {caution}." if caution else "")
     )
 
 
 def _winners(auroc: Spread) -> str:
     return (
         "Another procedure, which takes the best candidate on ranked features in each iteration, had an AUROC of "
-        f"{spread(auroc)}; it is not the final model's."
+        f"{spread(auroc)}. This is not the AUROC of the final model."
     )
 
 
@@ -288,7 +330,7 @@ def _calibrated(slope: Spread | None, cohort: CohortSummary) -> str:
     if verdict is None:
         more = "; ".join(part for part in (why_not_judged(slope, cohort), figure) if part)
         return f"The calibration of the probabilities cannot be judged ({more})."
-    return f"After calibration the probabilities were {verdict} ({figure})."
+    return f"After calibration, the predicted probabilities were {verdict} ({figure})."
 
 
 def _how_stable(stability: Stability) -> str:
@@ -296,24 +338,29 @@ def _how_stable(stability: Stability) -> str:
     if value is None:
         return f"Stability of the selection could not be measured ({stability.nogueira.reason or 'no reason given'})."
     permuted = stability.permuted.value
-    figure = f"The stability of the selection was {estimate(stability.nogueira)} where 1 is identical"
+    figure = f"The stability of the selection was {estimate(stability.nogueira)}, where 1 means that every iteration selects the same features"
     if permuted is None:
-        return f"{figure}; on permuted labels it could not be measured, so that it cannot be judged."
+        return f"{figure}. On permuted labels it could not be measured, so it cannot be interpreted."
     return (
-        f"{figure}, and {number(permuted)} for the same selection on permuted labels, which say nothing: "
-        f"{stability_gain(value, permuted)} than by the shared patients alone."
+        f"{figure}. The same selection on randomly permuted labels reached {number(permuted)}, so the selection is "
+        f"{stability_gain(value, permuted)} stable than the patients shared by the iterations explain."
     )
 
 
 def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
     n_consensus, found = stability.n_consensus, stability.false_features
     if n_consensus == 0:
-        return "No feature came back often enough to enter the consensus."
+        return (
+            "No feature was selected often enough, with the same direction of effect, to enter the consensus."
+        )
     # Descriptions contain commas.
     top = "; ".join([cut(f.description or f.words) for f in features if f.in_consensus][:3])
-    entered = f"{plural(n_consensus, 'feature')} came back often enough to enter the consensus"
+    are = "feature is" if n_consensus == 1 else "features are"
+    entered = (
+        f"{count(n_consensus)} {are} stable (selected in most iterations, with the same direction of effect)"
+    )
     expected = ""
     if found is not None and found.expected.value is not None:
         n_false = count(found.expected.value) if found.expected.value else "none"
-        expected = f" By chance alone, without any effect, {n_false} would be expected."
-    return f"{entered}, first {top}.{expected}" if top else f"{entered}.{expected}"
+        expected = f" By chance alone, {n_false} would be expected."
+    return f"{entered}, led by {top}.{expected}" if top else f"{entered}.{expected}"

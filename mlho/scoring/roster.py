@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.labels import encode_patients, read_index, read_patients
+from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError
-from mlho.model.frames import NO_DATE, Samples, refuse_implausible
+from mlho.model.frames import NO_DATE, Samples
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.events import patient_column
@@ -154,7 +155,7 @@ def read_roster(
             remedy="Write it, or leave out data.tables.cohort: everybody with an event is then scored.",
         )
     if index.column is not None:
-        refuse_implausible(index_us, years, where=pattern, name=index.column)
+        _refuse_implausible(pattern, index.column, index_us, years)
     order = np.lexsort((given_us, index_us, patient))
     patient, index_us, given_us = patient[order], index_us[order], given_us[order]
     # A date and the last microsecond of its day are the same sample.
@@ -198,6 +199,19 @@ def _refuse_missing(where: str, name: str, n_missing: int) -> None:
             expected=f"a readable {name} in every row: nobody is left out in silence",
             got=f"{n_missing} rows without",
             remedy="Remove these rows or complete them.",
+        )
+
+
+def _refuse_implausible(where: str, name: str, index_us: NDArray[np.int64], years: Sequence[int]) -> None:
+    first, last = year_bounds(years)
+    n_odd = int(((index_us < first) | (index_us > last)).sum())
+    if n_odd:
+        raise DataError(
+            where,
+            f"column {name!r} holds implausible dates",
+            expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
+            got=f"{n_odd} other rows of {len(index_us)}",
+            remedy="Correct these rows or remove them: nobody is left out in silence.",
         )
 
 

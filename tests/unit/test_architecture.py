@@ -101,7 +101,9 @@ INNER = {
     },
     "mlho.report": {
         "digest": set(),
-        "result": {"digest"},
+        "parts": set(),
+        "population": {"parts"},
+        "result": {"digest", "parts", "population"},
         "verdicts": {"result"},
         "words": {"result", "verdicts"},
         "odds": {"result", "words"},

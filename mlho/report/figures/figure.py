@@ -25,6 +25,8 @@ class Figure:
         Narrow version for a phone; None if ``wide`` serves both.
     columns, rows : tuple
         The numbers, formatted.
+    whole : Markup or None
+        The whole range, if the chart is zoomed to a part of it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Figure:
     narrow: Markup | None
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    whole: Markup | None = None
 
     @property
     def svg(self) -> str:

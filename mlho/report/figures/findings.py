@@ -1,7 +1,8 @@
 """Figures of the findings: odds ratios, stability of features, and contributions to the final model."""
 
-from collections.abc import Sequence
-from typing import Final
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from mlho.report import words
 from mlho.report.figures.figure import Figure, both
@@ -15,6 +16,11 @@ N_IMPORTANCE: Final = 20
 MAX_LABEL: Final = 44  # characters before a value; the table below the chart shows the full label
 # Odds ratios beyond these are drawn at the edge with an arrow, so that the others can be distinguished.
 FOREST_LIMITS: Final = (0.002, 500.0)
+# Round probabilities for an axis, with their decimals in percent.
+_PROBABILITIES: Final = (
+    *((p, 1) for p in (0.001, 0.002, 0.005)),
+    *((p, 0) for p in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)),
+)
 
 Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with the unit if it is not one unit
 
@@ -41,10 +47,9 @@ def consensus_forest(result: Result) -> Figure | None:
     return _forest(
         "consensus",
         "Odds ratios of the consensus model",
-        "Right of 1: higher odds of the outcome, the other features being equal; an interval that crosses 1 is compatible with no "
-        "association. One unit is what the words of the feature say: presence, one more record, one unit of a value; "
-        "where that would be 1.00, the standard deviation that is given. Chosen and fitted on the same patients, the "
-        "intervals are too narrow.",
+        "Right of 1: higher odds of the outcome, all other features being equal. An interval that crosses 1 is compatible with no "
+        "association. One unit is presence, one more record, or one unit of a value; where that would round to 1.00, one standard "
+        "deviation. The features were selected and fitted on the same patients, so the intervals are too narrow.",
         "Odds ratio per unit, or per SD where it says so (logarithmic)",
         known,
     )
@@ -60,8 +65,8 @@ def confidence_forest(result: Result) -> Figure | None:
     return _forest(
         "confidence",
         "Odds ratios over the iterations",
-        "Per standard deviation: the mean over the iterations that used the feature, with a 95 % t-interval. The fit shrinks them towards 1 on purpose: they show "
-        "direction and agreement rather than size.",
+        "Per standard deviation: the mean over the iterations that used the feature, with a 95 % t-interval. The fit shrinks them "
+        "towards 1: they show direction and agreement rather than size.",
         "Odds ratio, mean over iterations (logarithmic)",
         known,
     )
@@ -73,13 +78,16 @@ def _forest(name: str, title: str, reading: str, axis: str, known: Sequence[Odds
     shown = sorted(known, key=lambda item: -abs(item[0].confidence.score if item[0].confidence else 0))[
         :N_FOREST
     ]
-    up, down = [o for o in shown if o[1] >= 1], [o for o in shown if o[1] < 1]
+    by_effect = sorted(shown, key=lambda item: (-abs(math.log(item[1])), item[0].id))
+    up, down = [o for o in by_effect if o[1] >= 1], [o for o in by_effect if o[1] < 1]
     shorten = is_one_kind([f for f, *_ in known])
     rows = _forest_group("Higher odds of the outcome", "up", up, shorten=shorten)
     rows += _forest_group("Lower odds of the outcome", "down", down, shorten=shorten)
     bounds = _forest_bounds(shown)
     wide, narrow = both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width))
-    more = f" The {len(shown)} surest of {len(known)} are drawn." if len(known) > len(shown) else ""
+    more = " Sorted by size of effect."
+    if len(known) > len(shown):
+        more += f" The {len(shown)} features with the highest confidence scores, of {len(known)}, are drawn."
     return Figure(
         name,
         title,
@@ -93,7 +101,7 @@ def _forest(name: str, title: str, reading: str, axis: str, known: Sequence[Odds
                 words.odds(v, a, b),
                 str(f.confidence.score) if f.confidence else words.DASH,
             )
-            for f, v, a, b, unit in shown
+            for f, v, a, b, unit in (*up, *down)
         ),
     )
 
@@ -142,11 +150,11 @@ def frequency(result: Result) -> Figure | None:
     return Figure(
         "frequency",
         "Selection frequency",
-        "All features that any iteration picked, from the most to the least often: the steeper the fall, the more the "
-        "iterations agree. To be picked is not enough for the consensus (dots): the sign must agree as well.",
+        "All features that any iteration selected, from the most to the least often. The steeper the fall, the more the iterations "
+        "agree. A feature of the consensus (dots) was also used with the same direction of effect.",
         curves.frequency([f.selection_frequency for f in known], [f.in_consensus for f in known]),
         None,
-        ("Picked in iterations", "Features", "Of them in the consensus"),
+        ("Selected in iterations", "Features", "Of them in the consensus"),
         tuple(rows),
     )
 
@@ -163,8 +171,8 @@ def importance(result: Result) -> Figure | None:
     return Figure(
         "importance",
         "What the final model uses most",
-        "How far each feature moves the log-odds on average, up or down (trees: TreeSHAP), over at most 10,000 training samples; "
-        "it says nothing about cause. "
+        "How far each feature moves the log-odds on average, up or down (trees: TreeSHAP), over at most 10,000 training samples. "
+        "It does not show a cause. "
         f"The first {len(shown)} of {len(known)}.",
         wide,
         narrow,
@@ -173,18 +181,21 @@ def importance(result: Result) -> Figure | None:
     )
 
 
-def profile(number: int, profile: Profile, features: Sequence[FeatureResult]) -> Figure:
-    """Plot one profile of the final model as a waterfall of exact contributions."""
+def profile(
+    number: int, profile: Profile, features: Sequence[FeatureResult], calibrator: Mapping[str, Any]
+) -> Figure:
+    """Plot one profile of the final model as a waterfall of exact contributions over an axis of probabilities."""
     rows, total = _waterfall_rows(profile, features)
-    wide, narrow = both(lambda width: charts.waterfall(number, profile.title, rows, width=width))
+    ticks, axis = _probability_ticks(calibrator)
+    wide, narrow = both(lambda width: charts.waterfall(number, profile.title, rows, ticks, axis, width=width))
     parts = [(c.words, c.value, words.number(c.contribution, 3)) for c in profile.contributions]
-    kind = "A made-up profile" if profile.synthetic else "A real patient, without id and dates"
+    kind = "A synthetic profile" if profile.synthetic else "A real patient, without id and dates"
     return Figure(
         f"profile_{number}",
         profile.title,
-        f"{kind}. From the base each bar adds what one feature contributes to the log-odds; the sum is "
-        f"{words.number(total, 3)}, which is a probability of {words.percent(profile.probability)}, "
-        f"{words.percent(profile.calibrated_probability)} after calibration.",
+        f"{kind}. From the base, each bar adds the contribution of one feature. Together they give a probability of "
+        f"{words.percent(profile.calibrated_probability)} after calibration ({words.percent(profile.probability)} before it). "
+        "The numbers beside the bars are contributions to the log-odds.",
         wide,
         narrow,
         ("Feature", "Value", "Contribution"),
@@ -199,7 +210,7 @@ def profile(number: int, profile: Profile, features: Sequence[FeatureResult]) ->
 
 def _waterfall_rows(profile: Profile, features: Sequence[FeatureResult]) -> tuple[list[Row], float]:
     """Return the bars of a waterfall and its end point."""
-    rows = [Row("Base", words.number(profile.base), (0.0, profile.base), "total")]
+    rows = [Row("Base", words.number(profile.base), (profile.base,), "total")]
     at = profile.base
     shorten = is_one_kind(features)
     labels = {f.id: chart_label(f, shorten=shorten) for f in features}
@@ -211,5 +222,20 @@ def _waterfall_rows(profile: Profile, features: Sequence[FeatureResult]) -> tupl
         sign = "+" if step > 0 else ""
         rows.append(Row(label, sign + words.number(step), (at, at + step), "up" if step >= 0 else "down"))
         at += step
-    rows.append(Row("Log-odds", words.number(at), (0.0, at), "last"))
+    rows.append(Row("This profile", words.number(at), (at,), "last"))
     return rows, at
+
+
+def _probability_ticks(calibrator: Mapping[str, Any]) -> tuple[list[tuple[float, str]], str]:
+    """Return the log-odds of round probabilities with their labels, and the title of the axis.
+
+    Calibrated probabilities are shown if the calibrator is a rising line on the log-odds.
+    """
+    intercept, slope = calibrator.get("intercept", 0.0), calibrator.get("slope", 0.0)
+    is_line = slope > 0 and not calibrator.get("reason")
+    a, b = (intercept, slope) if is_line else (0.0, 1.0)
+    ticks = [
+        ((math.log(p / (1 - p)) - a) / b, f"{words.number(100 * p, digits)} %")
+        for p, digits in _PROBABILITIES
+    ]
+    return ticks, "Probability of the outcome" + (" after calibration" if is_line else "")

@@ -1,7 +1,8 @@
 """Figures of the performance: curves, test sets, candidates and errors."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from markupsafe import Markup
 
@@ -11,6 +12,10 @@ from mlho.report.figures.figure import Figure, both
 from mlho.report.result import CandidateSummary, Result
 from mlho.report.svg import charts, curves
 from mlho.report.svg.charts import Row
+
+_NEARLY_ALL: Final = 0.99  # share of the predictions that a zoomed chart shows
+_STEP_OF_ZOOM: Final = 0.05
+_ZOOMED: Final = " The chart shows the range of 99 % of the predictions."
 
 
 def roc(result: Result) -> Figure | None:
@@ -22,7 +27,7 @@ def roc(result: Result) -> Figure | None:
     return Figure(
         "roc",
         "ROC curve",
-        "The nearer a line comes to the upper left corner the better; on the diagonal the model knows nothing.",
+        "The closer a line comes to the upper left corner, the better. The diagonal is chance.",
         curves.roc(lines, mean),
         None,
         ("1 − specificity", "Sensitivity", "95 % interval"),
@@ -40,7 +45,7 @@ def precision_recall(result: Result) -> Figure | None:
     return Figure(
         "precision_recall",
         "Precision–recall curve",
-        f"At each share of cases found, the share of alerts that are right; chance gives the dashed level ({words.percent(prevalence)}).",
+        f"For each share of cases found, the share of alerts that are correct. Random alerts reach the dashed line, the prevalence ({words.percent(prevalence)}).",
         curves.precision_recall(lines, mean, prevalence),
         None,
         ("Recall", "Precision", "95 % interval"),
@@ -73,16 +78,20 @@ def calibration(result: Result) -> Figure | None:
     bins = items[typical]["bins"] if typical < len(items) else []
     if not lines and not bins:
         return None
-    top = _calibration_top(lines, bins)
+    whole_top = _calibration_top(lines, bins)
     mean = _calibration_mean(lines, result)
     histogram = _histogram(items)
+    top = min(whole_top, _end_of_predictions(histogram))
+    is_zoomed = top < whole_top
     return Figure(
         "calibration",
         "Calibration",
-        "On the diagonal, of 100 patients given 20 % twenty have the outcome; below it the model says too much, above it too little. "
+        "On the diagonal, 20 of 100 patients with a predicted probability of 20 % have the outcome. Below it, the probabilities are "
+        "too high; above it, too low. "
         f"Points with intervals (Wilson) are bins of one test set, the one with the median AUROC ({_test_set_name(result, typical)})."
-        + (" The small bars show how often each probability is given." if histogram else ""),
-        curves.calibration(lines, mean, bins, histogram, top),
+        + (" The small bars show how often each probability is predicted." if histogram else "")
+        + (_ZOOMED if is_zoomed else ""),
+        curves.calibration("calibration", lines, mean, bins, histogram, top),
         None,
         ("Mean probability", "Observed", "95 % interval", "Samples"),
         tuple(
@@ -94,7 +103,23 @@ def calibration(result: Result) -> Figure | None:
             )
             for b in bins
         ),
+        curves.calibration("calibration-whole", lines, mean, bins, histogram, whole_top)
+        if is_zoomed
+        else None,
     )
+
+
+def _end_of_predictions(histogram: curves.Histogram | None) -> float:
+    """Return the probability below which nearly all predictions are, rounded up to a twentieth; 1 if unknown."""
+    if histogram is None:
+        return 1.0
+    edges, shares = histogram
+    reached = 0.0
+    for end, share in zip(edges[1:], shares, strict=True):
+        reached += share or 0.0
+        if reached >= _NEARLY_ALL:
+            return max(_STEP_OF_ZOOM, math.ceil(end / _STEP_OF_ZOOM - 1e-9) * _STEP_OF_ZOOM)
+    return 1.0
 
 
 def _calibration_item(item: dict[str, Any], smallest: int) -> dict[str, Any]:
@@ -149,6 +174,7 @@ def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
 def decision(result: Result) -> Figure | None:
     """Plot the decision curves of the model, of treating all and of treating none."""
     curve = result.curves.decision
+    smallest = result.lineage.spec.get("report", {}).get("minCell", 0)
     if not curve.get("threshold"):
         return None
     model = curve["model"]
@@ -168,14 +194,19 @@ def decision(result: Result) -> Figure | None:
         )
         if i % 5 == 4 or len(model["mean"]) <= 20
     ]
+    items = [_calibration_item(item, smallest) for item in result.curves.calibration]
+    whole_end = max(curve["threshold"])
+    end = min(whole_end, _end_of_predictions(_histogram(items)))
     return Figure(
         "decision",
         "Decision curve (net benefit)",
-        "At the probability from which one would act, the model is useful where its line lies above both others; shaded: from the lowest test set to the highest.",
-        curves.decision(curve),
+        "The threshold is the probability at which one would act. The model is useful where its line is above both others. Shaded: "
+        "from the lowest to the highest test set." + (_ZOOMED if end < whole_end else ""),
+        curves.decision("decision", curve, end),
         None,
         ("Threshold", "Model", "Lowest to highest", "Treat all"),
         tuple(rows),
+        curves.decision("decision-whole", curve, whole_end) if end < whole_end else None,
     )
 
 
@@ -290,8 +321,8 @@ def errors(result: Result) -> Figure | None:
     return Figure(
         "errors",
         "Distribution of the error, by outcome",
-        "Mass at the left: right and sure; at the right: wrong and sure. The box holds the middle half, the whiskers 5 % to 95 %. "
-        "When the outcome is rare, errors of those with it are large even for a good model.",
+        "Bars at the left are correct and confident predictions, at the right wrong and confident ones. The box holds the middle half, the "
+        "whiskers 5 % to 95 %. When the outcome is rare, errors of samples with the outcome are large for any model.",
         charts.errors([(f"{label} (n = {words.count(group['n'])})", group) for _, label, group in groups]),
         None,
         ("Group", "Samples", "5 %", "25 %", "Median", "75 %", "95 %"),

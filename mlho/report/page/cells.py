@@ -40,14 +40,27 @@ def feature_row(feature: FeatureResult, n_iterations: int, min_cell: int) -> dic
         "in_words": confidence_words(feature, n_iterations),
         "note": feature.note or "",
         "picked": words.percent(feature.selection_frequency, 0) if feature.kind == "feature" else "always",
+        "name": feature.description or feature.words,
         "rank": DASH if feature.median_rank is None else f"{feature.median_rank:g}",
         "patients": _patients(feature, min_cell),
         "mean_odds": DASH if c is None else odds_cell(c.mean_odds_ratio, c.low95, c.high95),
         "odds": _consensus_odds(feature),
         "per_sd": DASH if o is None else odds_cell(o.per_sd, o.per_sd_low, o.per_sd_high),
         "p": DASH if o is None or o.p_value is None else words.p_value(o.p_value),
+        "detail": _detail(feature),
         "importance": DASH if feature.final_importance is None else words.number(feature.final_importance, 3),
     }
+
+
+def _detail(feature: FeatureResult) -> str:
+    """Return code and aggregate, which a description alone does not tell."""
+    if not feature.description:
+        return ""
+    return (
+        feature.words.removeprefix(feature.description)
+        .strip()
+        .replace(f"({feature.code}): ", f"{feature.code}: ", 1)
+    )
 
 
 def _patients(feature: FeatureResult, min_cell: int) -> str:
@@ -73,9 +86,9 @@ def confidence_words(feature: FeatureResult, n_iterations: int) -> str:
     """Describe in how many iterations a feature was selected, and in which direction."""
     c = feature.confidence
     if c is None:
-        return "adjusted for in every iteration" if feature.kind == "demographic" else words.ABSENT
+        return "in every model, not selected" if feature.kind == "demographic" else words.ABSENT
     if c.n_seen == 0:
-        return "picked, never used"
+        return "selected, never used"
     direction = "raises" if (c.mean_odds_ratio or 1.0) >= 1 else "lowers"
     agreeing = c.n_positive if direction == "raises" else c.n_negative
     sentence = f"{direction} the odds in {agreeing} of {n_iterations}"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from mlho.printable import printable
 from mlho.report import words
 from mlho.report.figures.catalogue import figures_of
-from mlho.report.page import cells, sections
+from mlho.report.page import cells, header, population, sections
 from mlho.report.result import Result
 from mlho.report.svg.canvas import chart_style
 
@@ -54,13 +54,17 @@ def render_html(result: Result) -> str:
         "script": _asset("report.js"),
         "figures": figures,
         "profiles": [figure for name, figure in figures.items() if name.startswith("profile_")],
+        "eyebrow": header.eyebrow(result),
+        "heading": header.heading(result),
+        "about": header.about(result),
+        "groups": population.groups(result),
+        "pictograms": [figure for name, figure in figures.items() if name.startswith("hundred_")],
+        "with_outcome": population.with_outcome(result.cohort),
         "tiles": sections.tiles(result),
-        "attrition": sections.attrition(result.cohort),
-        "share_patients": sections.share(result.cohort.n_positive_patients, result.cohort.n_patients),
-        "share_samples": sections.share(result.cohort.n_positive_samples, result.cohort.n_samples),
-        "characteristics": sections.characteristics(result.cohort),
-        "label_ledger": sections.label_ledger(result.cohort),
-        "ledger": sections.ledger(result.ledger),
+        "attrition": population.attrition(result.cohort),
+        "characteristics": population.characteristics(result.cohort),
+        "label_ledger": population.label_ledger(result.cohort),
+        "ledger": population.ledger(result.ledger),
         "headline": sections.headline(result),
         "winners": sections.winners(result),
         "operating": sections.operating_points(result),

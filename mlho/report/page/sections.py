@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, Final
 
 from mlho.report import words
 from mlho.report.figures.evaluations import tried_thresholds
 from mlho.report.page import cells
-from mlho.report.result import CohortSummary, FalseFeatures, LedgerSummary, Result
+from mlho.report.result import FalseFeatures, Result
 from mlho.report.words import DASH
 
 MIN_CELL: Final = 11  # default if the specification has no value
@@ -47,11 +46,6 @@ def min_cell_of(result: Result) -> int:
     return int(value)
 
 
-def share(part: int, whole: int) -> str:
-    """Format a share as a percentage; a text if the whole is zero."""
-    return words.percent(part / whole) if whole else words.ABSENT
-
-
 def tiles(result: Result) -> list[dict[str, str]]:
     """Return the key figures at the top: label, value, and context."""
     cohort, stability = result.cohort, result.stability
@@ -59,9 +53,9 @@ def tiles(result: Result) -> list[dict[str, str]]:
         {
             "label": "Patients",
             "value": words.count(cohort.n_patients),
-            "more": f"{share(cohort.n_positive_patients, cohort.n_patients)} with the outcome",
+            "more": f"{words.share(cohort.n_positive_patients, cohort.n_patients)} with the outcome",
         },
-        _spread_tile(result, "auroc", "AUROC on test patients"),
+        _spread_tile(result, "auroc", "AUROC on held-out patients"),
         _spread_tile(result, "calibration_slope", "Calibration slope (1 is ideal)"),
         {
             "label": "Stability of selection (0 to 1)",
@@ -73,9 +67,9 @@ def tiles(result: Result) -> list[dict[str, str]]:
             else (stability.permuted.reason or words.ABSENT),
         },
         {
-            "label": "Features in the consensus",
+            "label": "Stable features",
             "value": words.count(stability.n_consensus),
-            "more": f"of {words.count(stability.n_ever_selected)} ever picked",
+            "more": f"of {words.count(stability.n_ever_selected)} ever selected",
         },
     ]
 
@@ -92,76 +86,6 @@ def _ends(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     return f"95{words.THIN}% CI {words.between(words.number(low), words.number(high))}"
-
-
-def attrition(cohort: CohortSummary) -> list[dict[str, Any]]:
-    """Return the boxes of the attrition diagram, with the numbers excluded before each."""
-    steps = cohort.attrition
-    boxes: list[dict[str, Any]] = [
-        {
-            "is_first": i == 0,
-            "rule": s.rule,
-            "patients": _counted(s.patients, "patient"),
-            "samples": _counted(s.samples, "sample"),
-        }
-        for i, s in enumerate(steps)
-    ]
-    for box, (before, after) in zip(boxes[1:], pairwise(steps), strict=True):
-        box["patients_out"] = _counted(_difference(before.patients, after.patients), "patient")
-        box["samples_out"] = _counted(_difference(before.samples, after.samples), "sample")
-    return boxes
-
-
-def _counted(n: int | None, noun: str) -> str:
-    return f"{noun}s {words.HIDDEN}" if n is None else words.plural(n, noun)
-
-
-def _difference(before: int | None, after: int | None) -> int | None:
-    return None if before is None or after is None else before - after
-
-
-def characteristics(cohort: CohortSummary) -> Rows:
-    """Return the table of baseline characteristics."""
-    return [
-        (
-            f"{c.name}: {c.level}" if c.level is not None else c.name,
-            words.HIDDEN if c.without_outcome is None else c.without_outcome,
-            words.HIDDEN if c.with_outcome is None else c.with_outcome,
-        )
-        for c in cohort.characteristics
-    ]
-
-
-def label_ledger(cohort: CohortSummary) -> Rows:
-    """Return the label rows by rule, most frequent first; hidden counts precede rules without rows."""
-    ordered = sorted(
-        cohort.label_ledger.items(), key=lambda item: (-(0.5 if item[1] is None else item[1]), item[0])
-    )
-    return [(name, words.HIDDEN if n is None else words.count(n)) for name, n in ordered]
-
-
-def ledger(summary: LedgerSummary) -> dict[str, Any]:
-    """Return the ledger of event rows with shares, bars and the total."""
-    total = sum(rule.rows for rule in summary.rules) + summary.rows_used
-    lines = [("used", "", summary.rows_used), *((r.rule, r.meaning, r.rows) for r in summary.rules)]
-    adds_up = total == summary.rows_in
-    notes = [f"{name}: {words.count(n)}" for name, n in sorted(summary.notes.items())]
-    return {
-        "rows": [
-            {
-                "name": name.replace("-", " ").replace("_", " "),
-                "meaning": meaning,
-                "n": words.count(n),
-                "share": share(n, summary.rows_in),
-                "width": f"{100 * n / summary.rows_in if summary.rows_in else 0:.2f}",
-            }
-            for name, meaning, n in lines
-        ],
-        "total": words.count(summary.rows_in),
-        "total_share": words.percent(1, 0) if summary.rows_in else words.ABSENT,
-        "check": "adds up" if adds_up else f"does NOT add up: the parts sum to {words.count(total)}",
-        "notes": "; ".join(notes),
-    }
 
 
 def headline(result: Result) -> Rows:
@@ -193,7 +117,7 @@ def operating_points(result: Result) -> dict[str, Any] | None:
     tried = tried_thresholds(result)
     rows = [
         (
-            rule_words(rule),
+            words.rule_words(rule),
             _range_cell(tried.get(rule, [])),
             *(
                 cells.spread_cell(metric, result.headline.get(f"{rule}/{metric}"), digits)
@@ -215,23 +139,6 @@ def _range_cell(values: list[float]) -> str:
     return cells.with_note(words.number(math.fsum(values) / len(values), 3), ends)
 
 
-def rule_words(rule: str) -> str:
-    """Describe the rule of a threshold."""
-    name, _, value = rule.replace("_", "-").partition(":")
-    try:
-        share_of = words.percent(float(value), 0) if value else ""
-    except ValueError:
-        share_of = value
-    known = {
-        "youden": "Youden: largest sensitivity + specificity",
-        "fixed-alert-rate": f"alert for {share_of or 'a fixed share'} of samples",
-        "alert-rate": f"alert for {share_of or 'a fixed share'} of samples",
-        "fixed-sensitivity": f"find {share_of or 'a fixed share'} of cases",
-        "sensitivity": f"find {share_of or 'a fixed share'} of cases",
-    }
-    return known.get(name, rule)
-
-
 def consensus_words(result: Result) -> str:
     """Describe the classifier and the score that define the consensus."""
     consensus = result.lineage.spec.get("consensus", {})
@@ -239,7 +146,7 @@ def consensus_words(result: Result) -> str:
         return ""
     found = result.stability.false_features
     threshold = consensus["minConfidence"] if found is None else found.min_confidence
-    return f"A score of {threshold} or more (from {consensus.get('classifier', 'the consensus classifier')}) enters the consensus."
+    return f"A feature with a score of {threshold} or more (from {consensus.get('classifier', 'the consensus classifier')}) is called stable and enters the consensus model."
 
 
 def facts(values: Mapping[str, Any]) -> Rows:
@@ -273,11 +180,11 @@ def stability_facts(result: Result) -> Rows:
         ("Stability (Nogueira 2018)", words.estimate(s.nogueira)),
         ("The same on permuted labels", words.estimate(s.permuted)),
         ("Falsely selected, at most", words.estimate(s.expected_false, 1)),
-        ("In the consensus", words.plural(s.n_consensus, "feature")),
-        ("Picked at least once", words.plural(s.n_ever_selected, "feature")),
+        ("Stable (in the consensus)", words.plural(s.n_consensus, "feature")),
+        ("Selected at least once", words.plural(s.n_ever_selected, "feature")),
     ]
     if s.false_features is not None:
-        rows.append(("Expected to have no effect, of the consensus", expected_false(s.false_features)))
+        rows.append(("Stable features expected to have no effect", expected_false(s.false_features)))
     return rows
 
 
@@ -359,7 +266,7 @@ def thresholds(result: Result) -> Rows:
     """Return the thresholds of the final model."""
     return [
         (
-            rule_words(t.rule),
+            words.rule_words(t.rule),
             words.number(t.value, 4)
             if t.value is not None
             else f"{words.ABSENT} ({t.reason or 'no reason given'})",
@@ -372,15 +279,15 @@ def limits(result: Result) -> list[str]:
     """Return the limitations of the results."""
     said = [
         "Validation is internal: test patients come from the same source as training patients. Other hospitals and later years may differ.",
-        "Records show what was written down, not what was so: that a test was ordered can say more than its result.",
-        "Odds ratios are associations. The consensus model is fitted on the patients that chose its features, so that its intervals are too narrow and its p values too small.",
-        "Iterations share patients; the intervals of means allow for it approximately (Nadeau and Bengio 2003).",
-        "The final model is fitted on everybody; its test figures are those of models made in the same way without the test patients.",
+        "Records show what was documented, which is not always what happened. That a test was ordered can say more than its result.",
+        "Odds ratios are associations, not causes. The consensus model is fitted on the patients that selected its features, so its intervals are too narrow and its p values too small.",
+        "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003).",
+        "The final model is fitted on all patients. Its test figures are those of models made in the same way without the test patients.",
     ]
     if not result.predictive:
         said.insert(
             0,
-            "There is no index date: events after the outcome count as well. Nothing here foretells anything.",
+            "There is no index date, so events after the outcome count as well. Nothing here is a prediction.",
         )
     if len(result.iterations) < 10:
         said.append(
@@ -411,7 +318,8 @@ def lineage_facts(result: Result) -> Rows:
 def left_out(result: Result) -> list[str]:
     """Return a sentence for each table whose folder contains files that were not read."""
     return [
-        f"{words.count(facts['files'])} file(s) in the folder of {table} were not read: {', '.join(facts['first'])}"
+        f"{words.plural(facts['files'], 'file')} in the folder of {table} {'was' if facts['files'] == 1 else 'were'} not read: "
+        + ", ".join(facts["first"])
         + (", and others." if facts["files"] > len(facts["first"]) else ".")
         for table, facts in result.inputs.get("left_out", {}).items()
     ]

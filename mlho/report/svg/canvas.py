@@ -25,19 +25,22 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """Map a value to a position in pixels, linearly or logarithmically. Values outside are clipped to the edge."""
+    """Map a value to a position in pixels, linearly or logarithmically. Values outside are moved to the edge unless ``is_open``."""
 
     low: float
     high: float
     start: float
     end: float
     is_log: bool = False
+    is_open: bool = False
 
     def at(self, value: float) -> float:
         """Return the position of a value."""
         low, high = self._on_scale(self.low), self._on_scale(self.high)
         share = (self._on_scale(value) - low) / (high - low) if high > low else 0.5
-        return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
+        if not self.is_open:
+            share = min(1.0, max(0.0, share))
+        return self.start + share * (self.end - self.start)
 
     def ticks(self) -> list[float]:
         """Return about six round values within the scale."""
@@ -168,11 +171,13 @@ def marker(x: float, y: float, shape: str, class_: str, size: float = 4.5) -> st
     return polygon([(x + size * dx, y + size * dy) for dx, dy in corners[shape]], class_)
 
 
-def svg(name: str, title: str, description: str, width: float, height: float, body: str) -> Markup:
-    """Return a whole chart with an accessible title and description."""
+def svg(
+    name: str, title: str, description: str, width: float, height: float, body: str, *, data: str = ""
+) -> Markup:
+    """Return a whole chart with an accessible title and description; ``data`` are attributes for the page's script."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {coordinate(width)} {coordinate(height)}" '
-        f'style="max-width:{coordinate(width)}px" aria-labelledby="{escape(name)}-title {escape(name)}-desc">'
+        f'style="max-width:{coordinate(width)}px"{data} aria-labelledby="{escape(name)}-title {escape(name)}-desc">'
         f'<title id="{escape(name)}-title">{escape(title)}</title><desc id="{escape(name)}-desc">{escape(description)}</desc>'
     )
     # All content is made by the functions above, which escape text.
@@ -213,10 +218,14 @@ class Frame:
         width: float = 440.0,
         height: float = 360.0,
         bottom: float = 46.0,
+        is_open: bool = False,
     ) -> "Frame":
-        """Create a frame of a size that is legible on a phone and in two columns on a desktop."""
-        x = Scale(*x_range, 52.0, width - 12.0)
-        y = Scale(*y_range, height - bottom, 12.0)
+        """Create a frame of a size that is legible on a phone and in two columns on a desktop.
+
+        With ``is_open`` lines leave the frame at its edges; draw them with :meth:`clipped`.
+        """
+        x = Scale(*x_range, 52.0, width - 12.0, is_open=is_open)
+        y = Scale(*y_range, height - bottom, 12.0, is_open=is_open)
         return cls(width, height, x, y, x_title, y_title)
 
     def background(self) -> str:
@@ -251,6 +260,22 @@ class Frame:
             )
         )
         return "".join(parts)
+
+    @property
+    def data(self) -> str:
+        """Attributes from which the page's script computes the values under the pointer."""
+        axes = [(s.start, s.end, s.low, s.high) for s in (self.x, self.y)]
+        numbers = " ".join(f"{value:.6g}" for axis in axes for value in axis)
+        return f' data-axes="{numbers}" data-names="{escape(self.x_title)}|{escape(self.y_title)}"'
+
+    def clipped(self, body: str) -> str:
+        """Return marks without what lies outside the plotting area: a nested SVG clips its content."""
+        left, top = self.x.start, self.y.end
+        width, height = self.x.end - left, self.y.start - top
+        box = " ".join(map(coordinate, (left, top, width, height)))
+        return element(
+            "svg", body, x=left, y=top, width=width, height=height, viewBox=box, role="presentation"
+        )
 
     def path(self, xs: Sequence[float], ys: Sequence[float], class_: str) -> str:
         """Return a polyline through data points."""

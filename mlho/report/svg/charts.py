@@ -25,6 +25,7 @@ from mlho.report.svg.canvas import (
 
 WIDE: Final = 900.0
 NARROW: Final = 400.0
+MIN_TICK_GAP: Final = 30.0  # pixels between two labels of an axis
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,15 @@ def _rows_chart(
     note_room: float = 130.0,
     is_log: bool = False,
     reference: float | None = None,
+    ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Markup:
-    """Draw labelled rows over one horizontal axis."""
+    """Draw labelled rows over one horizontal axis; ``ticks`` replace the ticks of the scale."""
     layout = _layout(width, note_room, rows)
     scale = Scale(*bounds, layout.start, layout.end, is_log)
     heights = [28.0 if row.is_heading else layout.row_height for row in rows]
     bottom = sum(heights) + 6
-    parts = [_axis(scale, bottom, axis_title)]
+    labelled = [(tick, tick_label(tick)) for tick in scale.ticks()] if ticks is None else ticks
+    parts = [_axis(scale, bottom, axis_title, labelled)]
     if reference is not None:
         at = scale.at(reference)
         parts.append(line(at, 4, at, bottom, "reference"))
@@ -99,13 +102,16 @@ def _rows_chart(
     return svg(name + suffix, title, description, width, bottom + 42, "".join(parts))
 
 
-def _axis(scale: Scale, bottom: float, title: str) -> str:
-    parts = [line(scale.start, bottom, scale.end, bottom, "axis")]
-    for tick in scale.ticks():
+def _axis(scale: Scale, bottom: float, title: str, ticks: Sequence[tuple[float, str]]) -> str:
+    parts, last = [line(scale.start, bottom, scale.end, bottom, "axis")], float("-inf")
+    for tick, label in ticks:
         at = scale.at(tick)
+        if at - last < MIN_TICK_GAP:
+            continue
+        last = at
         parts += [
             line(at, 4, at, bottom, "grid"),
-            text(at, bottom + 16, tick_label(tick), class_="tick", anchor="middle"),
+            text(at, bottom + 16, label, class_="tick", anchor="middle"),
         ]
     parts.append(text((scale.start + scale.end) / 2, bottom + 34, title, class_="t", anchor="middle"))
     return "".join(parts)
@@ -197,35 +203,46 @@ def importance(rows: Sequence[Row], *, width: float = WIDE) -> Markup:
     )
 
 
-def waterfall(number: int, title: str, rows: Sequence[Row], *, width: float = WIDE) -> Markup:
-    """Draw the contributions that add up to the log-odds.
+def waterfall(
+    number: int,
+    title: str,
+    rows: Sequence[Row],
+    ticks: Sequence[tuple[float, str]],
+    axis_title: str,
+    *,
+    width: float = WIDE,
+) -> Markup:
+    """Draw the contributions that add up to the log-odds, over an axis of probabilities.
 
     Parameters
     ----------
     number : int
         Distinguishes the charts of one page.
     rows : sequence of Row
-        ``values`` are the start and the end of the bar; ``kind`` is ``total``, ``up`` or ``down``.
+        ``values`` are the start and the end of the bar in log-odds; of ``total`` and ``last`` the end alone. ``kind`` is
+        ``total``, ``up``, ``down`` or ``last``.
+    ticks : sequence of (log-odds, label)
+    axis_title : str
     """
-    reached = [v for row in rows for v in row.values] + [0.0]
+    reached = [v for row in rows for v in row.values]
     low, high = min(reached), max(reached)
-    margin = 0.04 * (high - low or 1.0)
+    margin = 0.12 * (high - low or 1.0)
     return _rows_chart(
         f"profile-{number}",
         f"Contributions: {title}",
-        "Bars from the base to the log-odds of the profile; each starts where the one above ends.",
+        "Bars from the base to the probability of the profile; each starts where the one above ends.",
         rows,
         _fall,
         bounds=(low - margin, high + margin),
-        axis_title="Log-odds of the outcome",
+        axis_title=axis_title,
         width=width,
         note_room=64.0,
-        reference=0.0,
+        ticks=[(at, label) for at, label in ticks if low - margin <= at <= high + margin],
     )
 
 
 def _fall(row: Row, scale: Scale, y: float) -> str:
-    start, end = (scale.at(v) for v in row.values)
+    start, end = scale.at(row.values[0]) if len(row.values) > 1 else scale.start, scale.at(row.values[-1])
     left, wide = min(start, end), max(abs(end - start), 1.0)
     link = line(end, y + 6, end, y + 18, "link") if row.kind != "last" else ""
     if row.kind in ("total", "last"):
@@ -300,7 +317,7 @@ def errors(groups: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
     title = text(
         (scale.start + scale.end) / 2,
         bottom + 29,
-        "Error |y − p| (0 right and sure, 1 wrong and sure)",
+        "Error |y − p| (0 correct and confident, 1 wrong and confident)",
         anchor="middle",
     )
     return svg(

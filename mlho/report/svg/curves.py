@@ -112,6 +112,7 @@ def roc(lines: Sequence[Line], mean: MeanCurve) -> Markup:
         frame.width,
         frame.height,
         body,
+        data=frame.data,
     )
 
 
@@ -127,6 +128,7 @@ def precision_recall(lines: Sequence[Line], mean: MeanCurve, prevalence: float) 
         frame.width,
         frame.height,
         body,
+        data=frame.data,
     )
 
 
@@ -156,12 +158,18 @@ Histogram = tuple[Sequence[float], Sequence[float | None]]
 
 
 def calibration(
-    lines: Sequence[Line], mean: MeanCurve | None, bins: Bins, histogram: Histogram | None, top: float
+    name: str,
+    lines: Sequence[Line],
+    mean: MeanCurve | None,
+    bins: Bins,
+    histogram: Histogram | None,
+    top: float,
 ) -> Markup:
     """Draw the calibration of the calibrated probabilities.
 
     Parameters
     ----------
+    name : str
     lines : sequence of {"x": ..., "y": ...}
         Smoothed curve per test set.
     mean : MeanCurve or None
@@ -174,25 +182,33 @@ def calibration(
         Upper end of both axes.
     """
     frame = Frame.make(
-        (0, top), (0, top), "Predicted probability", "Observed share", height=430.0, bottom=136.0
+        (0, top),
+        (0, top),
+        "Predicted probability",
+        "Observed share",
+        height=430.0,
+        bottom=136.0,
+        is_open=True,
     )
-    parts = [frame.background(), frame.path([0, top], [0, top], "reference")]
-    parts += [frame.path(*thinned(curve["x"], curve["y"], 60), "thin") for curve in lines]
+    marks = [frame.path([0, top], [0, top], "reference")]
+    marks += [frame.path(*thinned(curve["x"], curve["y"], 60), "thin") for curve in lines]
     if mean is not None:
-        parts.append(frame.path(mean.x, mean.mean, "bold"))
-    parts += [_bin(frame, item) for item in bins]
+        marks.append(frame.path(mean.x, mean.mean, "bold"))
+    marks += [_bin(frame, item) for item in bins if item["mean"] <= top]
+    parts = [frame.background(), frame.clipped("".join(marks))]
     if histogram is not None:
         parts.append(_histogram_strip(frame, histogram))
     entries = [("thin", "test set"), ("bold", "mean"), ("point", "one of them"), ("reference", "ideal")]
     parts.append(_row_legend(entries, frame))
     return svg(
-        "calibration",
+        name,
         "Calibration on the test sets",
         f"Observed share against predicted probability, smoothed, for {len(lines)} test sets; "
         "points with intervals are bins of one typical test set; the diagonal is perfect calibration.",
         frame.width,
         frame.height,
         "".join(parts),
+        data=frame.data,
     )
 
 
@@ -210,44 +226,52 @@ def _histogram_strip(frame: Frame, histogram: Histogram) -> str:
     for (left, right), share in zip(pairwise(edges), shares, strict=True):
         if left >= frame.x.high:
             continue
-        x0, x1 = frame.x.at(left), frame.x.at(right)
+        x0, x1 = frame.x.at(left), min(frame.x.at(right), frame.x.end)
         if share is None:
             parts.append(rect(x0 + 0.5, base - 2, x1 - x0 - 1, 2, "hidden", "too few to show"))
         elif share > 0:
             height = max(0.8, room * share / largest)
-            parts.append(rect(x0 + 0.5, base - height, x1 - x0 - 1, height, "bar"))
+            words = f"{100 * left:.0f} to {100 * right:.0f} %: {100 * share:.1f} % of samples"
+            parts.append(rect(x0 + 0.5, base - height, x1 - x0 - 1, height, "bar", words))
     parts.append(line(frame.x.start, base, frame.x.end, base, "axis"))
     return "".join(parts)
 
 
-def decision(curve: Mapping[str, Any]) -> Markup:
+def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
     """Draw the decision curve: net benefit of the model, of treating all, and of treating none.
 
     Parameters
     ----------
+    name : str
     curve : mapping
         ``threshold`` (list), ``model`` {mean, low, high}, ``all`` (list).
+    end : float
+        Largest threshold to draw.
     """
     xs, model = curve["threshold"], curve["model"]
     top = max([*(v for v in model["mean"] if v is not None), *(model.get("high") or []), 0.01]) * 1.05
-    frame = Frame.make((0, max(xs)), (-0.25 * top, top), "Threshold probability", "Net benefit", bottom=66.0)
-    parts = [frame.background()]
+    frame = Frame.make(
+        (0, end), (-0.25 * top, top), "Threshold probability", "Net benefit", bottom=66.0, is_open=True
+    )
+    marks = []
     if model.get("low") and model.get("high"):
-        parts.append(frame.band(xs, model["low"], model["high"], "band"))
-    parts.append(frame.path([0, max(xs)], [0, 0], "reference"))
-    parts.append(polyline(_above(frame, xs, curve["all"]), "second"))
-    parts.append(frame.path(xs, model["mean"], "bold"))
+        marks.append(frame.band(xs, model["low"], model["high"], "band"))
+    marks.append(frame.path([0, end], [0, 0], "reference"))
+    marks.append(polyline(_above(frame, xs, curve["all"]), "second"))
+    marks.append(frame.path(xs, model["mean"], "bold"))
+    parts = [frame.background(), frame.clipped("".join(marks))]
     entries = [("bold", "model"), ("second", "treat all"), ("reference", "treat none")]
     if model.get("low"):
         entries.insert(1, ("band", "range"))
     parts.append(_row_legend(entries, frame))
     return svg(
-        "decision",
+        name,
         "Decision curve on the test sets",
         "Net benefit against threshold probability for the model, for treating all and for treating none.",
         frame.width,
         frame.height,
         "".join(parts),
+        data=frame.data,
     )
 
 
@@ -278,7 +302,7 @@ def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
     frame = Frame.make(
         (0, n),
         (0, 1),
-        "Features, the most often picked first",
+        "Features, the most often selected first",
         "Share of iterations",
         width=640.0,
         bottom=66.0,
@@ -296,11 +320,11 @@ def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
         for i, (share, chosen) in enumerate(zip(shares, in_consensus, strict=True))
         if chosen
     ]
-    parts.append(_row_legend([("bold", "picked"), ("accent", "in the consensus")], frame))
+    parts.append(_row_legend([("bold", "selected"), ("accent", "in the consensus")], frame))
     return svg(
         "frequency",
         "Selection frequency",
-        f"Share of iterations that picked each of {n} features, in falling order; dots are features of the consensus.",
+        f"Share of iterations that selected each of {n} features, in falling order; dots are features of the consensus.",
         frame.width,
         frame.height,
         "".join(parts),

@@ -49,6 +49,39 @@
       status.textContent = shown + " of " + rows.length + " shown";
     });
   });
+  // The values of a curve under the pointer: the bold line, or the first one. The axes are written on the chart.
+  var tip = document.createElement("div");
+  tip.className = "tip";
+  tip.hidden = true;
+  document.body.append(tip);
+  document.querySelectorAll("svg[data-axes]").forEach(function (chart) {
+    var axes = chart.getAttribute("data-axes").split(" ").map(Number);
+    var names = chart.getAttribute("data-names").split("|");
+    var curve = chart.querySelector("polyline.bold") || chart.querySelector("polyline.thin");
+    if (!curve) return;
+    var points = curve.getAttribute("points").split(" ").map(function (p) { return p.split(",").map(Number); });
+    var dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    dot.setAttribute("r", "4");
+    dot.setAttribute("class", "pointer");
+    function value(at, i) { return axes[i + 2] + (at - axes[i]) / (axes[i + 1] - axes[i]) * (axes[i + 3] - axes[i + 2]); }
+    function rounded(v) { return v.toFixed(3).replace("-", "−"); }
+    function leave() { tip.hidden = true; dot.remove(); }
+    chart.addEventListener("pointerleave", leave);
+    chart.addEventListener("pointermove", function (event) {
+      var box = chart.getBoundingClientRect();
+      var x = (event.clientX - box.left) * chart.viewBox.baseVal.width / box.width;
+      if (x < axes[0] || x > axes[1]) return leave();
+      var near = points.reduce(function (a, b) { return Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a; });
+      if (near[1] < axes[5] || near[1] > axes[4]) return leave();
+      dot.setAttribute("cx", near[0]);
+      dot.setAttribute("cy", near[1]);
+      chart.append(dot);
+      tip.textContent = names[0] + " " + rounded(value(near[0], 0)) + " · " + names[1] + " " + rounded(value(near[1], 4));
+      tip.hidden = false;
+      tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
+      tip.style.top = event.clientY + 18 + "px";
+    });
+  });
   // Print shows what is folded; afterwards it is folded again.
   var opened = [];
   window.addEventListener("beforeprint", function () {

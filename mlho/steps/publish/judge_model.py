@@ -8,17 +8,21 @@ from mlho.steps.inputs import open_problem
 from mlho.steps.learn.artifacts import read_consensus_folds, read_iterations, write_cross_validation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from mlho.report.result import TestSet
     from mlho.training.iterations.problem import Problem
+    from mlho.training.results.groups import Predictions
 
 
 class JudgeModel(Step):
     """Test metrics of models fitted like the final one, on patients outside their training data."""
 
     kind: ClassVar[str] = "judge_model"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",
@@ -32,6 +36,7 @@ class JudgeModel(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``performance.json``, and for a model on the consensus also ``cv.arr``."""
+        from mlho.training.results.groups import judge_groups
         from mlho.training.results.performance import judge_by_iterations
         from mlho.training.results.summary import SummaryRecord, final_classifier
 
@@ -42,6 +47,9 @@ class JudgeModel(Step):
         name = final_classifier(problem, summary)
         mean = _mean_probabilities(work, name, problem.cohort.n_samples)
         performance = judge_by_iterations(problem, read_iterations(work), name, mean)
+        tested = _tested(work, name, performance.test_sets)
+        groups = judge_groups(problem, tested, problem.spec.validation.test_fraction)
+        performance = performance.model_copy(update={"groups": groups})
         work.write_json("performance.json", performance.model_dump(mode="json"))
         return {"auroc": performance.headline["auroc"].mean, "classifier": name}
 
@@ -58,6 +66,16 @@ def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
         "classifier": judged.performance.classifier,
         "n_empty": sum(not own.n_features for own in judged.performance.test_sets),
     }
+
+
+def _tested(work: Work, classifier: str, test_sets: "Sequence[TestSet]") -> "Iterator[Predictions]":
+    """Yield the predictions on the test set of each iteration."""
+    from mlho.arrays import read_arrays
+    from mlho.training.results.groups import Predictions
+
+    for artifact, own in zip(work.inputs["iterations"], test_sets, strict=True):
+        arrays = read_arrays(artifact.path("scores.arr"))
+        yield Predictions(arrays["samples"], arrays[classifier], own.thresholds)
 
 
 def _mean_probabilities(work: Work, classifier: str, n_samples: int) -> "NDArray[np.float64]":

@@ -1,6 +1,7 @@
 """Step: write the result as JSON and as an HTML page."""
 
 import json
+from collections import Counter
 from importlib import metadata
 from typing import Any, ClassVar, Final
 
@@ -27,7 +28,7 @@ class WriteReport(Step):
     """``result.json`` and ``report.html``."""
 
     kind: ClassVar[str] = "write_report"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
     reads_promise: ClassVar[bool] = True
@@ -52,8 +53,11 @@ class WriteReport(Step):
             final=json.loads(work.one("model").read("final.json")),
             tests=json.loads(work.one("tests").read("tests.json")),
             ledger=json.loads(work.one("ledger").read("ledger.json")),
+            rows_by_year=_rows_by_year(work),
             label_ledger=json.loads(work.one("cohort").read("labels.json")),
             lineage=_lineage(work),
+            about=work.params.get("about", {}),
+            made_at=_made_at(work),
             timing=_timing(work),
             inputs=_inputs(work),
         )
@@ -95,6 +99,19 @@ def _timing(work: Work) -> dict[str, Any]:
             own["seconds"] = round(own["seconds"] + artifact.commit.seconds, 3)
             own["tasks"] += 1
     return dict(sorted(timing.items()))
+
+
+def _rows_by_year(work: Work) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for artifact in work.inputs["partitions"]:
+        total.update(artifact.facts["rows_by_year"])
+    return dict(sorted(total.items()))
+
+
+def _made_at(work: Work) -> str | None:
+    """Return when the last of the tasks that this one reads ended, by their write-once records: equal in every attempt."""
+    times = [artifact.commit.finished_at for artifacts in work.inputs.values() for artifact in artifacts]
+    return max((own for own in times if own is not None), default=None)
 
 
 def _inputs(work: Work) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Disclosure control of the cohort tables: small counts are hidden, together with those from which they could be derived."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
+from mlho.encoding.cohort.cohort import NO_BOUND, CategoricalColumn, Cohort, NumericColumn
 from mlho.encoding.cohort.define import USED
 from mlho.method.evaluation.suppression import hidden_cells
-from mlho.report.result import AttritionStep, Characteristic
+from mlho.report.result import AttritionStep, Cell, Characteristic, Period
 
-_MIN_SD = 2  # minimum number of values for a standard deviation
+_UNKNOWN = "unknown"  # level of the missing values of a category
+_US_A_MONTH = "datetime64[M]"
 
 
 def characteristics(cohort: Cohort, min_cell: int) -> list[Characteristic]:
@@ -23,25 +25,67 @@ def characteristics(cohort: Cohort, min_cell: int) -> list[Characteristic]:
     """
     rows: list[Characteristic] = []
     for column in cohort.demographics:
-        if isinstance(column, NumericColumn):
-            rows.append(_numeric_row(column, cohort, min_cell))
-        else:
-            rows += _categorical_rows(column, cohort, min_cell)
+        rows += (
+            _numeric_rows(column, cohort, min_cell)
+            if isinstance(column, NumericColumn)
+            else _categorical_rows(column, cohort, min_cell)
+        )
     return rows
+
+
+def index_dates(cohort: Cohort, min_cell: int) -> Period | None:
+    """Return the months of the first and last index dates, each reached by ``min_cell`` patients; None without dates."""
+    place = max(1, min_cell) - 1
+    if cohort.n_patients <= place or not cohort.n_samples or cohort.index_us[0] == NO_BOUND:
+        return None
+    starts = cohort.sample_starts()  # a patient's samples are sorted by date
+    first, last = cohort.index_us[starts[:-1]], cohort.index_us[starts[1:] - 1]
+    return Period(
+        first=_month(np.partition(first, place)[place]),
+        last=_month(np.partition(last, len(last) - 1 - place)[len(last) - 1 - place]),
+    )
+
+
+def _month(us: np.int64) -> str:
+    return str(np.datetime64(int(us), "us").astype(_US_A_MONTH))
 
 
 def _n_patients(cohort: Cohort, samples: NDArray[np.bool_]) -> int:
     return int(np.unique(cohort.patient_of[samples]).size)
 
 
-def _numeric_row(column: NumericColumn, cohort: Cohort, min_cell: int) -> Characteristic:
-    shown = []
+def _numeric_rows(column: NumericColumn, cohort: Cohort, min_cell: int) -> list[Characteristic]:
+    """Return the quartiles, and the number of missing values if there are any."""
+    is_missing = np.isnan(column.values)
+    cells: list[Cell | None] = []
+    groups = []
     for outcome in (0, 1):
-        is_known = (cohort.outcome == outcome) & ~np.isnan(column.values)
+        is_known = (cohort.outcome == outcome) & ~is_missing
         known = column.values[is_known]
-        enough = _n_patients(cohort, is_known) >= min_cell and known.size >= _MIN_SD
-        shown.append(f"mean {known.mean():.1f} (SD {known.std(ddof=1):.1f})" if enough else None)
-    return Characteristic(name=column.name, without_outcome=shown[0], with_outcome=shown[1])
+        enough = known.size and _n_patients(cohort, is_known) >= min_cell
+        quartiles = np.percentile(known, (25, 50, 75)).tolist() if enough else None
+        groups.append(known)
+        cells.append(
+            Cell(lower_quartile=quartiles[0], median=quartiles[1], upper_quartile=quartiles[2])
+            if quartiles
+            else None
+        )
+    difference = None if None in cells else _difference_of_means(*groups)
+    row = Characteristic(
+        name=column.name, without_outcome=cells[0], with_outcome=cells[1], difference=difference
+    )
+    if not is_missing.any():
+        return [row]
+    counted = CategoricalColumn(column.name, ("known", "missing"), is_missing.astype(np.int16))
+    missing = _categorical_rows(counted, cohort, min_cell)[1]
+    return [row, missing.model_copy(update={"is_missing": True})]
+
+
+def _difference_of_means(without: NDArray[np.float64], with_outcome: NDArray[np.float64]) -> float | None:
+    if min(without.size, with_outcome.size) < 2:
+        return None
+    deviation = np.sqrt((without.var(ddof=1) + with_outcome.var(ddof=1)) / 2)
+    return float((with_outcome.mean() - without.mean()) / deviation) if deviation > 0 else None
 
 
 def _categorical_rows(column: CategoricalColumn, cohort: Cohort, min_cell: int) -> list[Characteristic]:
@@ -49,19 +93,33 @@ def _categorical_rows(column: CategoricalColumn, cohort: Cohort, min_cell: int) 
         _level_cells(column, cohort, cohort.outcome == outcome, min_cell) for outcome in (0, 1)
     )
     return [
-        Characteristic(name=column.name, level=level, without_outcome=a, with_outcome=b)
+        Characteristic(
+            name=column.name,
+            level=level,
+            is_missing=level == _UNKNOWN,
+            without_outcome=a,
+            with_outcome=b,
+            difference=None if a is None or b is None else _difference_of_shares(a.share, b.share),
+        )
         for level, a, b in zip(column.levels, without, with_outcome, strict=True)
     ]
 
 
+def _difference_of_shares(without: float | None, with_outcome: float | None) -> float | None:
+    assert without is not None
+    assert with_outcome is not None
+    variance = (without * (1 - without) + with_outcome * (1 - with_outcome)) / 2
+    return (with_outcome - without) / math.sqrt(variance) if variance > 0 else None
+
+
 def _level_cells(
     column: CategoricalColumn, cohort: Cohort, in_group: NDArray[np.bool_], min_cell: int
-) -> list[str | None]:
+) -> list[Cell | None]:
     levels = [in_group & (column.codes == code) for code in range(len(column.levels))]
     counts = [int(np.count_nonzero(level)) for level in levels]
     hidden = hidden_cells(counts, min_cell, n_patients=[_n_patients(cohort, level) for level in levels])
     total = max(sum(counts), 1)
-    return [None if i in hidden else f"{n:,} ({100 * n / total:.1f} %)" for i, n in enumerate(counts)]
+    return [None if i in hidden else Cell(n=n, share=n / total) for i, n in enumerate(counts)]
 
 
 @dataclass(frozen=True)

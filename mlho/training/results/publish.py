@@ -14,6 +14,7 @@ from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring, TrainingSamples
 from mlho.report.result import (
+    About,
     BundleTest,
     CohortSummary,
     Estimate,
@@ -30,7 +31,7 @@ from mlho.report.result import (
 from mlho.report.words import plural, summary_sentences
 from mlho.spec.training import TrainingSpec, digest_of
 from mlho.training.iterations.problem import Problem
-from mlho.training.results.disclosure import characteristics, shown_attrition
+from mlho.training.results.disclosure import characteristics, index_dates, shown_attrition
 from mlho.training.results.explanation import (
     ExplainedColumn,
     drawn_samples,
@@ -207,8 +208,11 @@ def assemble_result(
     final: Mapping[str, Any],
     tests: Sequence[Mapping[str, Any]],
     ledger: Mapping[str, Any],
+    rows_by_year: Mapping[str, int],
     label_ledger: Mapping[str, int],
     lineage: Mapping[str, Any],
+    about: Mapping[str, str],
+    made_at: str | None,
     timing: Mapping[str, Any],
     inputs: Mapping[str, Any],
 ) -> Result:
@@ -226,12 +230,16 @@ def assemble_result(
         Results of the bundle's self-tests.
     ledger, label_ledger : mapping
         Total ledgers of event rows and label rows.
-    lineage, timing, inputs : mapping
+    rows_by_year : mapping of str to int
+        Event rows used.
+    lineage, about, timing, inputs : mapping
         As defined by the schema.
+    made_at : str or None
+        When the last of the tasks ended.
     """
     importance = final["importance"]
     predictive = problem.spec.cohort.has_index
-    cohort = _cohort_summary(problem, label_ledger)
+    cohort = _cohort_summary(problem, label_ledger, rows_by_year)
     features = [
         own.model_copy(
             update={"in_final_model": own.id in importance, "final_importance": importance.get(own.id)}
@@ -277,10 +285,13 @@ def assemble_result(
         headline=performance.headline,
         headline_auroc=performance.headline_auroc,
         winners=performance.winners,
+        groups=performance.groups,
         curves=performance.curves,
         errors=performance.errors,
         final_model=FinalModelResult(**model, tests=[BundleTest(**test) for test in tests]),
         lineage=Lineage(**lineage),
+        about=About(**about),
+        made_at=made_at,
         timing=dict(timing),
         inputs=dict(inputs),
     )
@@ -329,7 +340,9 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
     return found
 
 
-def _cohort_summary(problem: Problem, label_ledger: Mapping[str, int]) -> CohortSummary:
+def _cohort_summary(
+    problem: Problem, label_ledger: Mapping[str, int], rows_by_year: Mapping[str, int]
+) -> CohortSummary:
     cohort, min_cell = problem.cohort, problem.spec.report.min_cell
     shown = shown_attrition(cohort.attrition, label_ledger, min_cell)
     return CohortSummary(
@@ -340,6 +353,8 @@ def _cohort_summary(problem: Problem, label_ledger: Mapping[str, int]) -> Cohort
         attrition=shown.steps,
         label_ledger=shown.label_ledger,
         characteristics=characteristics(cohort, min_cell),
+        index_dates=index_dates(cohort, min_cell),
+        event_years={year: n for year, n in rows_by_year.items() if n >= min_cell},
     )
 
 

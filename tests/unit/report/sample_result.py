@@ -180,21 +180,36 @@ def _cohort() -> dict[str, Any]:
         ],
         "label_ledger": {"rows": 101_766, "used": 101_759, "conflicting": 5, "unknown patient": 2},
         "characteristics": [
-            {"name": "age", "without_outcome": "mean 65.9 (SD 15.9)", "with_outcome": "mean 66.8 (SD 15.3)"},
+            {
+                "name": "age",
+                "without_outcome": {"median": 67.2, "lower_quartile": 56.0, "upper_quartile": 78.4},
+                "with_outcome": {"median": 68.1, "lower_quartile": 57.3, "upper_quartile": 79.0},
+                "difference": 0.06,
+            },
             {
                 "name": "sex",
                 "level": "female",
-                "without_outcome": "33,540 (53.5 %)",
-                "with_outcome": "4,755 (54.1 %)",
+                "without_outcome": {"n": 33_540, "share": 0.535},
+                "with_outcome": {"n": 4_755, "share": 0.541},
+                "difference": 0.01,
             },
             {
                 "name": "sex",
                 "level": "male",
-                "without_outcome": "29,189 (46.5 %)",
-                "with_outcome": "4,031 (45.9 %)",
+                "without_outcome": {"n": 29_189, "share": 0.465},
+                "with_outcome": {"n": 4_031, "share": 0.459},
+                "difference": -0.01,
             },
-            {"name": "sex", "level": "unknown", "without_outcome": None, "with_outcome": None},
+            {
+                "name": "sex",
+                "level": "unknown",
+                "is_missing": True,
+                "without_outcome": None,
+                "with_outcome": None,
+            },
         ],
+        "index_dates": {"first": "2014-03", "last": "2018-11"},
+        "event_years": {"2009": 12, "2013": 400_000, "2014": 1_020_000},
     }
 
 

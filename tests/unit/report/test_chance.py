@@ -31,9 +31,9 @@ def test_the_summary_names_both_stabilities_and_the_false_features(result: Resul
     text = " ".join(result.summary)
 
     assert "The stability of the selection was 0.71" in text
-    assert "0.64 for the same selection on permuted labels" in text
-    assert "hardly more than by the shared patients alone" in text
-    assert "By chance alone, without any effect, 1 would be expected." in text
+    assert "The same selection on randomly permuted labels reached 0.64" in text
+    assert "hardly more stable than the patients shared by the iterations explain" in text
+    assert "By chance alone, 1 would be expected." in text
     assert "excellent" not in text
     assert "good stability" not in text
 
@@ -43,9 +43,9 @@ def test_the_report_shows_what_chance_would_reach(result: Result):
     facts = dict(stability_facts(result))
 
     assert facts["The same on permuted labels"].startswith("0.64")
-    assert facts["Expected to have no effect, of the consensus"].startswith("1 (12")
+    assert facts["Stable features expected to have no effect"].startswith("1 (12")
     assert confidence_levels(result) == [("86", "8", "1"), ("57", "14", "5")]
-    assert "Expected without effect" in render_html(result)
+    assert "Expected by chance" in render_html(result)
 
 
 def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
@@ -54,7 +54,9 @@ def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
     assert found is not None
     chosen = found.model_copy(update={"min_confidence": 86, "max_share": 0.1})
 
-    assert consensus_words(with_stability(result, false_features=chosen)).startswith("A score of 86 or more")
+    assert consensus_words(with_stability(result, false_features=chosen)).startswith(
+        "A feature with a score of 86 or more"
+    )
     assert "chosen for a share of at most 10" in expected_false(chosen)
 
 
@@ -68,7 +70,7 @@ def test_absent_figures_are_said_to_be_absent(result: Result):
     before = with_stability(result, false_features=None, permuted=Estimate(value=None, reason="not measured"))
     assert dict(stability_facts(before))["The same on permuted labels"] == "not available (not measured)"
     assert confidence_levels(before) == []
-    assert "Expected without effect" not in render_html(before)
+    assert "Expected by chance" not in render_html(before)
 
 
 def test_a_contradiction_of_odds_ratios_stands_beside_its_feature(result: Result):

@@ -3,7 +3,7 @@
 import pytest
 
 from mlho.report.result import CohortSummary, Spread
-from mlho.report.verdicts import auroc_verdict, calibration_verdict, why_not_judged
+from mlho.report.verdicts import auroc_caution, calibration_verdict, why_not_judged
 
 
 def cohort_of(n_positive, n_negative):
@@ -22,33 +22,31 @@ LARGE = cohort_of(1000, 9000)
 
 
 @pytest.mark.parametrize(
-    ("mean", "low", "high", "verdict"),
+    ("mean", "low", "high", "beginning"),
     [
-        (0.75, 0.72, 0.78, "acceptable"),
-        (0.71, 0.69, 0.73, "modest to acceptable"),
-        (0.75, 0.58, 0.90, "poor to good"),
-        (0.52, 0.51, 0.53, "hardly better than chance"),
-        (0.55, 0.48, 0.62, "cannot be told from chance"),
-        (0.37, 0.30, 0.44, "worse than chance: patients with the outcome have lower scores"),
-        (0.37, 0.10, 0.64, "cannot be told from chance"),
-        (0.987, 0.98, 0.994, "suspiciously high: look for leakage before anything else"),
-        (0.75, None, None, "no verdict without an interval"),
+        (0.75, 0.72, 0.78, None),
+        (0.52, 0.51, 0.53, None),
+        (0.55, 0.48, 0.62, "It cannot be told from chance"),
+        (0.37, 0.30, 0.44, "This is worse than chance"),
+        (0.37, 0.10, 0.64, "It cannot be told from chance"),
+        (0.987, 0.98, 0.994, "This is suspiciously high: look for leakage"),
+        (0.75, None, None, "It has no interval"),
     ],
 )
-def test_an_auroc_is_called_by_its_interval(mean, low, high, verdict):
-    """From the band of the lower end to that of the upper; 0.37 is not hardly better than chance."""
-    assert auroc_verdict(Spread(mean=mean, low=low, high=high), LARGE) == verdict
+def test_an_auroc_has_a_caution_and_no_grade(mean, low, high, beginning):
+    """An AUROC is called neither good nor poor; chance and leakage are named."""
+    caution = auroc_caution(Spread(mean=mean, low=low, high=high), LARGE)
+
+    assert caution is None if beginning is None else caution.startswith(beginning)
 
 
 @pytest.mark.parametrize(("n_positive", "n_negative"), [(99, 5000), (5000, 99)])
-def test_few_samples_of_one_outcome_have_no_verdict(n_positive, n_negative):
+def test_few_samples_of_one_outcome_are_a_caution(n_positive, n_negative):
     """A hundred with and a hundred without the outcome are needed, whatever the interval; two hundred for calibration."""
     narrow = Spread(mean=0.75, low=0.74, high=0.76)
 
-    assert auroc_verdict(narrow, cohort_of(n_positive, n_negative)).startswith(
-        "no verdict with fewer than 100"
-    )
-    assert auroc_verdict(narrow, cohort_of(100, 100)) == "acceptable"
+    assert "fewer than 100" in auroc_caution(narrow, cohort_of(n_positive, n_negative))
+    assert auroc_caution(narrow, cohort_of(100, 100)) is None
     slope = Spread(mean=1.0, low=0.95, high=1.05)
     assert calibration_verdict(slope, cohort_of(n_positive + 100, n_negative + 100)) is None
     assert calibration_verdict(slope, cohort_of(200, 200)) == "close to what was observed"

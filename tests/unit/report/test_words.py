@@ -62,5 +62,5 @@ def test_the_summary_says_for_whom_how_well_and_how_surely(result):
     assert "0.68 (95\u202f% CI 0.66–0.69)" in result.summary[1]
     assert "close to what was observed" in result.summary[2]
     assert "0.71" in result.summary[3]
-    assert "8 features" in result.summary[4]
+    assert "8 features are stable" in result.summary[4]
     assert "Another procedure" in result.summary[5]

@@ -145,8 +145,11 @@ def test_every_table_has_a_caption_and_every_head_a_scope(parsed):
 
 def test_every_picture_is_an_image_with_title_and_description(parsed):
     """Each inline SVG is one image to a screen reader."""
-    assert len(parsed.pictures) > 15
-    for attributes, children in parsed.pictures:
+    whole = [
+        own for own in parsed.pictures if own[0].get("role") != "presentation"
+    ]  # a part that clips lines
+    assert len(whole) > 15
+    for attributes, children in whole:
         assert attributes["role"] == "img"
         assert {"title", "desc"} <= children
 

@@ -114,7 +114,7 @@ def test_a_decision_curve_is_cut_where_it_leaves_the_picture():
     """Treat-all falls without bound; its line stops at the lower edge instead of lying along it."""
     curve = {"threshold": [0.1, 0.5, 0.9], "model": {"mean": [0.1, 0.05, 0.0]}, "all": [0.1, -1.0, -9.0]}
 
-    picture = ET.fromstring(curves.decision(curve))
+    picture = ET.fromstring(curves.decision("decision", curve, 0.9))
 
     treat_all = next(e for e in picture.iter(f"{SVG}polyline") if e.get("class") == "second")
     assert len(treat_all.attrib["points"].split()) == 2
@@ -134,7 +134,7 @@ def test_every_figure_is_drawn_with_title_and_description(result):
 
     assert list(figures) == [
         "roc", "precision_recall", "calibration", "decision", "auroc", "candidates", "consensus", "confidence",
-        "frequency", "errors", "importance", "profile_1", "profile_2", "profile_3",
+        "frequency", "errors", "importance", "hundred_1", "profile_1", "profile_2", "profile_3",
     ]  # fmt: skip
     for figure in figures.values():
         for picture in (figure.wide, figure.narrow or figure.wide):

@@ -1,5 +1,6 @@
 """Tables of the cohort without small cells, and without what would give them away."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
-from mlho.training.results.disclosure import characteristics, shown_attrition
+from mlho.report.result import Cell, Period
+from mlho.training.results.disclosure import characteristics, index_dates, shown_attrition
 
 RULES = ("no patient", "outcome missing", "unknown patient", "equal labels")
 
@@ -103,14 +105,15 @@ def test_a_small_level_hides_the_smallest_other_one_in_its_column():
     rows = characteristics(cohort_of(column, outcome=[1] * 60 + [0] * 200), 11)
 
     assert [(row.level, row.without_outcome, row.with_outcome) for row in rows] == [
-        ("a", "100 (50.0 %)", "40 (66.7 %)"),
-        ("b", "50 (25.0 %)", None),
-        ("c", "50 (25.0 %)", None),
+        ("a", Cell(n=100, share=0.5), Cell(n=40, share=2 / 3)),
+        ("b", Cell(n=50, share=0.25), None),
+        ("c", Cell(n=50, share=0.25), None),
     ]
+    assert [row.difference is None for row in rows] == [False, True, True]  # it would give the share away
 
 
 @pytest.mark.parametrize(("n_patients", "is_shown"), [(10, False), (11, True)])
-def test_a_mean_is_of_enough_patients(n_patients, is_shown):
+def test_quartiles_are_of_enough_patients(n_patients, is_shown):
     """Thirty samples of ten patients are ten patients."""
     values = NumericColumn("bmi", np.linspace(20, 30, 30))
     patients = np.sort(np.arange(30) % n_patients)
@@ -119,3 +122,39 @@ def test_a_mean_is_of_enough_patients(n_patients, is_shown):
 
     assert (row.with_outcome is not None) is is_shown
     assert row.without_outcome is None
+
+
+def test_standardised_mean_differences_are_those_of_austin():
+    """Of a number, the difference of the means by the mean variance; of a level, the same of its share."""
+    values = NumericColumn("age", np.repeat([60.0, 62.0, 64.0, 50.0, 52.0, 54.0], 20))
+    levels = CategoricalColumn("sex", ("f", "m"), np.repeat([0, 1, 0, 1], [30, 30, 15, 45]).astype(np.int16))
+
+    age, *sex = characteristics(cohort_of(values, levels, outcome=[1] * 60 + [0] * 60), 11)
+
+    deviation = np.repeat([60.0, 62.0, 64.0], 20).std(ddof=1)
+    assert age.difference == pytest.approx(10 / deviation)
+    assert (age.with_outcome.lower_quartile, age.with_outcome.median) == (60, 62)
+    expected = (0.5 - 0.25) / np.sqrt((0.5 * 0.5 + 0.25 * 0.75) / 2)
+    assert [row.difference for row in sex] == pytest.approx([expected, -expected])
+
+
+def test_missing_numbers_are_counted_by_outcome():
+    """Twenty of sixty with the outcome have no value; five without it are too few to show."""
+    values = NumericColumn("bmi", np.array([20.0] * 40 + [np.nan] * 20 + [21.0] * 55 + [np.nan] * 5))
+
+    _, missing = characteristics(cohort_of(values, outcome=[1] * 60 + [0] * 60), 11)
+
+    assert (missing.is_missing, missing.with_outcome) == (True, Cell(n=20, share=1 / 3))
+    assert missing.without_outcome is None
+
+
+def test_index_dates_are_months_that_enough_patients_reach():
+    """The first date is of one patient: the period begins with the month of the eleventh."""
+    days = np.array(["2014-01-05"] + ["2015-03-01"] * 20 + ["2016-07-31"] * 12, "datetime64[us]").astype(
+        np.int64
+    )
+    cohort = dataclasses.replace(cohort_of(outcome=[0] * 33), index_us=days)
+
+    assert index_dates(cohort, 11) == Period(first="2015-03", last="2016-07")
+    assert index_dates(cohort, 0) == Period(first="2014-01", last="2016-07")
+    assert index_dates(cohort, 34) is None

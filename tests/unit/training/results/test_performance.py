@@ -81,7 +81,7 @@ def test_summary_status_and_notebook_say_the_same(weak):
     status = outcome_of(Home(), home.run, {})
     run = Run("x", None, Result.model_validate(result))
 
-    assert f"glmboost, was {mean:.2f}" in sentences[1]
+    assert f"glmboost, had an AUROC of {mean:.2f}" in sentences[1]
     (rival,) = [own for own in sentences if own.startswith("Another procedure")]
     assert f"{result['winners']['auroc']['mean']:.2f}" in rival
     assert status["metrics"]["auroc"] == f"{mean:.3f}"

@@ -1,0 +1,93 @@
+"""The head of the report: what the run is for, what was predicted, and from which dates."""
+
+import datetime as dt
+from typing import Final
+
+from mlho.report import words
+from mlho.report.result import Period, Result
+
+NOT_STATED: Final = "not stated"
+_MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_NEARLY_ALL: Final = 0.005  # share of the event rows before, and after, the years that are shown
+
+
+def heading(result: Result) -> str:
+    """Return the title: the author's, or one made of the outcome."""
+    kind = "Prediction" if result.predictive else "Association"
+    return result.about.title or f"{kind} of “{result.outcome}”"
+
+
+def eyebrow(result: Result) -> str:
+    """Return the line above the title: kind of document, name of the run, date and version."""
+    version = result.lineage.versions.get("mlho-batch", "")
+    parts = ["Training report", result.about.name or "", made(result), f"MLHO {version}".strip()]
+    return " · ".join(part for part in parts if part)
+
+
+def made(result: Result) -> str:
+    """Return the date of the run: ``26 November 2026``; empty if unknown."""
+    if result.made_at is None:
+        return ""
+    day = dt.datetime.fromisoformat(result.made_at).date()
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
+
+
+def about(result: Result) -> list[tuple[str, str]]:
+    """Return the facts of the head: outcome, use, dates."""
+    said, cohort = result.about, result.cohort
+    column = f"column “{result.outcome}” of the labels is 1"
+    definition = f"{said.outcome_definition.rstrip('.')} ({column})" if said.outcome_definition else column
+    return [
+        ("Outcome", definition[:1].upper() + definition[1:]),
+        ("Intended use", said.intended_use or f"{NOT_STATED} (metadata.intendedUse)"),
+        ("Index dates", _index_dates(result)),
+        ("Data before them", _window(result)),
+        ("Events used", _years(cohort.event_years)),
+        ("Follow-up", said.follow_up or f"{NOT_STATED} (metadata.followUp)"),
+        ("Computed on", made(result) or words.ABSENT),
+    ]
+
+
+def _index_dates(result: Result) -> str:
+    if not result.predictive:
+        return "none: all records of a patient count"
+    dates = result.cohort.index_dates
+    return words.HIDDEN if dates is None else period(dates)
+
+
+def period(dates: Period) -> str:
+    """Return ``March 2014 to May 2018``."""
+    first, last = (_month(own) for own in (dates.first, dates.last))
+    return first if first == last else f"{first} to {last}"
+
+
+def _month(text: str) -> str:
+    year, _, month = text.partition("-")
+    return f"{_MONTHS[int(month) - 1]} {year}"
+
+
+def _window(result: Result) -> str:
+    if not result.predictive:
+        return "all records"
+    cohort = result.lineage.spec.get("cohort", {})
+    windows = result.lineage.spec.get("features", {}).get("windows") or [cohort.get("lookBackDays")]
+    gap = cohort.get("gapDays") or 0
+    longest = " and ".join(f"{days:,} days" for days in windows if days) or "all history"
+    until = f"up to {words.plural(gap, 'day')} before" if gap else "up to and including"
+    return f"{longest} {until} the index date"
+
+
+def _years(rows: dict[str, int]) -> str:
+    """Return the years of nearly all event rows, so that a few wrong dates do not stretch the period."""
+    total = sum(rows.values())
+    if not total:
+        return words.ABSENT
+    kept, before = [], 0
+    for year, n in sorted(rows.items(), key=lambda item: int(item[0])):
+        if before + n > _NEARLY_ALL * total and before < (1 - _NEARLY_ALL) * total:
+            kept.append(year)
+        before += n
+    years = kept[0] if kept[0] == kept[-1] else f"{kept[0]} to {kept[-1]}"
+    return f"{words.plural(total, 'row')}, {years} (99 % of them)"

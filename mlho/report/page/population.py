@@ -1,0 +1,135 @@
+"""Content of the sections on the population: cohort, ledger, and the performance in groups. Pure functions."""
+
+from itertools import pairwise
+from typing import Any, Final
+
+from mlho.report import words
+from mlho.report.page import cells
+from mlho.report.result import Characteristic, CohortSummary, LedgerSummary, Result
+from mlho.report.words import DASH
+
+IN_GROUPS: Final = (("sensitivity", 2), ("alerts_per_100", 1))
+
+Rows = list[tuple[str, ...]]
+
+
+def attrition(cohort: CohortSummary) -> list[dict[str, Any]]:
+    """Return the boxes of the attrition diagram, with the numbers excluded before each."""
+    steps = cohort.attrition
+    boxes: list[dict[str, Any]] = [
+        {
+            "is_first": i == 0,
+            "rule": s.rule,
+            "patients": _counted(s.patients, "patient"),
+            "samples": _counted(s.samples, "sample"),
+        }
+        for i, s in enumerate(steps)
+    ]
+    for box, (before, after) in zip(boxes[1:], pairwise(steps), strict=True):
+        box["patients_out"] = _counted(_difference(before.patients, after.patients), "patient")
+        box["samples_out"] = _counted(_difference(before.samples, after.samples), "sample")
+    return boxes
+
+
+def with_outcome(cohort: CohortSummary) -> tuple[str, str]:
+    """Return the last box of the attrition diagram: patients with the outcome, and their samples."""
+    patients = words.plural(cohort.n_positive_patients, "patient")
+    samples = words.plural(cohort.n_positive_samples, "sample")
+    return (
+        f"{patients} with the outcome",
+        f"({words.share(cohort.n_positive_patients, cohort.n_patients)}), {samples} "
+        f"({words.share(cohort.n_positive_samples, cohort.n_samples)})",
+    )
+
+
+def _counted(n: int | None, noun: str) -> str:
+    return f"{noun}s {words.HIDDEN}" if n is None else words.plural(n, noun)
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else before - after
+
+
+def characteristics(cohort: CohortSummary) -> Rows:
+    """Return the table of baseline characteristics."""
+    return [
+        (
+            _characteristic_name(c),
+            words.characteristic(c.without_outcome),
+            words.characteristic(c.with_outcome),
+            DASH if c.difference is None else words.number(c.difference),
+        )
+        for c in cohort.characteristics
+    ]
+
+
+def _characteristic_name(c: Characteristic) -> str:
+    if c.level is None:
+        return f"{c.name}, median (quartiles)"
+    return f"{c.name}: {'missing' if c.is_missing else c.level}"
+
+
+def groups(result: Result) -> dict[str, Any] | None:
+    """Return the table of the performance in groups; None without groups."""
+    if not result.groups:
+        return None
+    rules = dict.fromkeys(
+        name.partition("/")[0] for own in result.groups for name in own.figures if "/" in name
+    )
+    rule = next((own for own in rules if "alert-rate" in own), next(iter(rules), None))
+    rows = [
+        (
+            cells.with_note(f"{own.name}: {own.level}", own.reason or ""),
+            words.HIDDEN if own.n_samples is None else words.count(own.n_samples),
+            words.HIDDEN if own.n_positive_samples is None else words.count(own.n_positive_samples),
+            cells.spread_cell("auroc", own.figures.get("auroc")),
+            cells.spread_cell("", own.figures.get("observed_expected"), 2),
+            *(
+                cells.spread_cell(metric, own.figures.get(f"{rule}/{metric}"), digits)
+                for metric, digits in IN_GROUPS
+            ),
+        )
+        for own in result.groups
+    ]
+    columns = (
+        "Group",
+        "Samples",
+        "With the outcome",
+        "AUROC",
+        "Observed ÷ expected",
+        "Sensitivity",
+        "Flagged of 100",
+    )
+    return {"columns": columns, "rows": rows, "rule": "" if rule is None else words.rule_words(rule)}
+
+
+def label_ledger(cohort: CohortSummary) -> Rows:
+    """Return the label rows by rule, most frequent first; hidden counts precede rules without rows."""
+    ordered = sorted(
+        cohort.label_ledger.items(), key=lambda item: (-(0.5 if item[1] is None else item[1]), item[0])
+    )
+    return [(name, words.HIDDEN if n is None else words.count(n)) for name, n in ordered]
+
+
+def ledger(summary: LedgerSummary) -> dict[str, Any]:
+    """Return the ledger of event rows with shares, bars and the total."""
+    total = sum(rule.rows for rule in summary.rules) + summary.rows_used
+    lines = [("used", "", summary.rows_used), *((r.rule, r.meaning, r.rows) for r in summary.rules)]
+    adds_up = total == summary.rows_in
+    notes = [f"{name}: {words.count(n)}" for name, n in sorted(summary.notes.items())]
+    return {
+        "rows": [
+            {
+                "name": name.replace("-", " ").replace("_", " "),
+                "meaning": meaning,
+                "n": words.count(n),
+                "share": words.share(n, summary.rows_in),
+                "width": f"{100 * n / summary.rows_in if summary.rows_in else 0:.2f}",
+            }
+            for name, meaning, n in lines
+        ],
+        "total": words.count(summary.rows_in),
+        "total_share": words.percent(1, 0) if summary.rows_in else words.ABSENT,
+        "check": "adds up" if adds_up else f"does NOT add up: the parts sum to {words.count(total)}",
+        "notes": "; ".join(notes),
+    }

@@ -1,0 +1,104 @@
+"""The population of a run: cohort, characteristics, dates, ledger, and the performance in groups."""
+
+from pydantic import Field
+
+from mlho.report.parts import Part, Spread
+
+
+class AttritionStep(Part):
+    """What is left of the cohort after one rule, as CONSORT draws it."""
+
+    rule: str
+    patients: int | None
+    """``null`` where what a rule dropped is a small cell, or would give one away."""
+    samples: int | None
+
+
+class Cell(Part):
+    """What a row of the table of characteristics says of one outcome: a count with its share, or quartiles."""
+
+    n: int | None = None
+    """Samples of a level, or with a missing value."""
+    share: float | None = None
+    median: float | None = None
+    lower_quartile: float | None = None
+    upper_quartile: float | None = None
+
+
+class Characteristic(Part):
+    """One row of the table of baseline characteristics.
+
+    Cells with fewer than ``minCell`` patients are ``null``, and so are others from which they could be computed.
+    """
+
+    name: str
+    level: str | None = None
+    """The category, for a categorical column; ``null`` for the quartiles of a number."""
+    is_missing: bool = False
+    """Whether the row counts the samples without a value."""
+    without_outcome: Cell | None
+    with_outcome: Cell | None
+    difference: float | None = None
+    """Standardised mean difference, with minus without the outcome (Austin 2009); ``null`` where a cell is hidden."""
+
+
+class Period(Part):
+    """Months between which dates are, as ``2014-03``.
+
+    ``minCell`` patients have a date up to the first month, and as many from the last month on, so that neither is one patient's.
+    """
+
+    first: str
+    last: str
+
+
+class GroupPerformance(Part):
+    """How the final model's procedure does in one group of a demographic, on the test sets."""
+
+    name: str
+    """The demographic."""
+    level: str
+    n_samples: int | None
+    """``null`` for a small cell, or one from which a small cell could be computed."""
+    n_positive_samples: int | None
+    figures: dict[str, Spread]
+    """``auroc``, ``observed_expected`` (samples with the outcome by the sum of the probabilities) and, by rule of a threshold,
+    ``youden/sensitivity``, ...: over the test sets. Empty if the group has fewer than ``minCell`` patients with or without the
+    outcome in one of them."""
+    reason: str | None = None
+    """Why there are no figures."""
+
+
+class CohortSummary(Part):
+    """Who is in the run."""
+
+    n_patients: int
+    n_samples: int
+    n_positive_patients: int
+    n_positive_samples: int
+    attrition: list[AttritionStep]
+    label_ledger: dict[str, int | None]
+    """Label rows by what happened to them; small numbers are ``null``, and others from which they could be computed."""
+    characteristics: list[Characteristic] = Field(default_factory=list)
+    index_dates: Period | None = None
+    """``null`` without index dates, or with fewer than ``minCell`` patients."""
+    event_years: dict[str, int] = Field(default_factory=dict)
+    """Event rows used, by year; years with fewer than ``minCell`` rows are left out."""
+
+
+class LedgerRule(Part):
+    """One rule of the ledger, and how many event rows it dropped."""
+
+    rule: str
+    meaning: str
+    rows: int
+
+
+class LedgerSummary(Part):
+    """The account of every event row: rows in = rows used + rows dropped by each rule."""
+
+    rows_in: int
+    rows_used: int
+    rules: list[LedgerRule]
+    notes: dict[str, int] = Field(default_factory=dict)
+    """Counts that drop nothing, such as rows with a value."""

@@ -1,0 +1,54 @@
+"""The head of the report: purpose, outcome, use and dates."""
+
+from mlho.report.page.header import about, eyebrow, heading
+from mlho.report.page.html import render_html
+from mlho.report.result import About, Result
+
+
+def said(result: Result, **changes) -> Result:
+    return result.model_copy(update=changes)
+
+
+def test_the_author_names_the_report_or_the_outcome_does(result: Result):
+    """A title of one's own; else what is predicted."""
+    assert heading(result) == "Prediction of “readmit_30”"
+    assert heading(said(result, about=About(title="Readmission"))) == "Readmission"
+    assert heading(said(result, predictive=False)) == "Association of “readmit_30”"
+
+
+def test_the_head_tells_outcome_use_and_dates(result: Result):
+    """What the author says stands there, and months and years of the data beside it."""
+    given = About(
+        name="readmission",
+        description="To plan visits.",
+        outcome_definition="Readmitted within 30 days.",
+        follow_up="30 days",
+        intended_use="Ward rounds.",
+    )
+    own = said(result, about=given, made_at="2026-11-26T09:12:00+00:00")
+    facts = dict(about(own))
+
+    assert facts["Outcome"] == "Readmitted within 30 days (column “readmit_30” of the labels is 1)"
+    assert facts["Intended use"] == "Ward rounds."
+    assert facts["Index dates"] == "March 2014 to November 2018"
+    assert facts["Events used"] == "1,420,012 rows, 2013 to 2014 (99 % of them)"
+    assert facts["Follow-up"] == "30 days"
+    assert facts["Computed on"] == "26 November 2026"
+    assert "readmission · 26 November 2026" in eyebrow(own)
+    assert "To plan visits." in render_html(own)
+
+
+def test_what_the_author_does_not_say_is_not_stated(result: Result):
+    """With the field that would say it."""
+    facts = dict(about(result))
+
+    assert facts["Intended use"] == "not stated (metadata.intendedUse)"
+    assert facts["Follow-up"] == "not stated (metadata.followUp)"
+    assert facts["Computed on"] == "not available"
+
+
+def test_one_patient_has_the_outcome(result: Result):
+    """One patient, not 1 patients."""
+    cohort = result.cohort.model_copy(update={"n_positive_patients": 1, "n_positive_samples": 1})
+
+    assert "<b>1 patient with the outcome</b>" in render_html(said(result, cohort=cohort))
