@@ -1,7 +1,9 @@
 """The Celery side of the scheduler: sends signed messages to an execution's queue, by task name."""
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final, override
 
@@ -11,11 +13,14 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
 from kombu.utils.json import dumps
 
-from mlho.protocol.messages import ID_SEPARATOR, TASK_NAME, TaskMessage, signed
+from mlho.protocol.documents import Execution
+from mlho.protocol.messages import ID_SEPARATOR, TASK_NAME, TaskMessage, new_message, signed
 from mlho.protocol.names import KEEP_SECONDS, QUEUE, Names
 from mlho.protocol.redis_client import QueueUnavailable, answering, lost_words
+from mlho.protocol.scripts import MESSAGE_MS
 from mlho.protocol.transport import celery_settings
 from mlho.steps.proposals import Leader
+from scheduler.queue.pending import Figures, Pending
 
 _LOST: Final = redis_transport.get_redis_error_classes().connection_errors
 
@@ -133,3 +138,52 @@ class Sender:
             # The connection may be broken, which is why it is closed.
             with contextlib.suppress(OSError, OperationalError):
                 producer.connection.close()
+
+
+class Outbox:
+    """Sends the messages of tasks in flight, and records when.
+
+    Parameters
+    ----------
+    execution : Execution
+    sender : Sender
+    leader : Leader
+        Checked before each batch.
+    figures : Figures
+        Counts the messages.
+    """
+
+    def __init__(self, execution: Execution, sender: Sender, leader: Leader, figures: Figures) -> None:
+        self._execution = execution
+        self._sender = sender
+        self._leader = leader
+        self._figures = figures
+        self._clock_offset_ms = 0.0
+
+    def set_clock(self, redis_ms: int) -> None:
+        """Read the clock of Redis, by which messages expire."""
+        self._clock_offset_ms = redis_ms - time.monotonic() * 1000
+
+    def send(self, tasks: Sequence[Pending]) -> None:
+        """Send a message for each task."""
+        if not tasks:
+            return
+        self._sender.send([self._message(pending) for pending in tasks], leader=self._leader)
+        now = time.monotonic()
+        for pending in tasks:
+            pending.sent_at = now
+        self._figures.sent += len(tasks)
+
+    def send_again(self, pending: Pending) -> None:
+        """Send another message for a task at once."""
+        pending.send_at(0.0)
+        pending.judged_at, pending.noted = math.inf, {}
+        self.send([pending])
+
+    def _message(self, pending: Pending) -> TaskMessage:
+        expires = int(time.monotonic() * 1000 + self._clock_offset_ms) + MESSAGE_MS
+        message = new_message(
+            run=self._execution.run, execution=self._execution.id, task=pending.task, expires=expires
+        )
+        pending.nonces.add(message.nonce)
+        return message

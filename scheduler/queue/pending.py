@@ -1,6 +1,7 @@
 """State of the queue's executor: the counters of an execution, and the tasks in flight."""
 
 import math
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -9,8 +10,10 @@ from typing import Final
 
 import structlog
 
+from mlho.errors import MlhoError
 from mlho.protocol.documents import Start
 from mlho.protocol.failures import Failure
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.steps.records import Outcome
 from scheduler.engine.outages import StoreHealth
 
@@ -19,6 +22,8 @@ TAMPERED: Final = (
     "Redis holds items that no program of this run has written. They are dropped, and what they replaced is derived again from the store. See who "
     "can write to Redis."
 )
+_WINDOW_PER_SLOT: Final = 4
+_WINDOW: Final = 64
 _TAMPERED_SECONDS: Final = 30.0
 _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
@@ -50,9 +55,20 @@ class Figures:
     """Memory in bytes of the largest worker in which a task ran out of memory; 0 if there was none."""
 
     @property
+    def window(self) -> int:
+        """Return the maximum number of tasks in flight: enough to keep all workers busy, few enough to track."""
+        return _WINDOW_PER_SLOT * self.slots + _WINDOW
+
+    @property
     def is_tampered(self) -> bool:
         """Return whether foreign items were found recently."""
         return time.monotonic() - self.tampered_at < _TAMPERED_SECONDS
+
+    def note_outage(self, error: QueueUnavailable) -> None:
+        """Record that Redis is unavailable, and log the first occurrence. The run continues without it."""
+        if not self.is_degraded:
+            log.warning("queue_unavailable", error=str(error))
+        self.outage, self.is_degraded = str(error), True
 
     def note_tampering(self, n_items: int) -> None:
         """Count foreign items, and log when tampering begins."""
@@ -84,13 +100,16 @@ class Pending:
     noted: Mapping[str, Start] = field(default_factory=dict)
     """The records of its attempts at the first check of the store."""
 
+    def send_at(self, due_at: float) -> None:
+        """Schedule another message, at this time of the monotonic clock."""
+        self.sent_at, self.due_at = None, due_at
+
     def postpone(self, now: float, patience: float) -> bool:
         """Schedule a retry with backoff. Return false if the task has been failing for longer than ``patience``."""
         self.failing_since = self.failing_since or now
         if now - self.failing_since > patience:
             return False
-        self.sent_at = None
-        self.due_at = now + _BACKOFF_SECONDS[min(self.n_waits, len(_BACKOFF_SECONDS) - 1)]
+        self.send_at(now + _BACKOFF_SECONDS[min(self.n_waits, len(_BACKOFF_SECONDS) - 1)])
         self.n_waits += 1
         return True
 
@@ -105,3 +124,71 @@ class Pending:
             start.is_over or (is_silent_for_long and self.noted.get(nonce) == start)
             for nonce, start in noted.items()
         )
+
+
+class InFlight:
+    """The tasks in flight of one execution. Thread-safe."""
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+        self._tasks: dict[str, Pending] = {}
+        self._lock = threading.Lock()
+        self._failed: MlhoError | None = None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(
+        self, key: str, kind: str, place: Mapping[str, str | int]
+    ) -> "tuple[Future[Outcome], Pending | None]":
+        """Return a future of a task, and its entry if it was not in flight. The caller sends it."""
+        future: Future[Outcome] = Future()
+        with self._lock:
+            if self._failed is not None:
+                future.set_exception(self._failed)
+                return future, None
+            pending = self._tasks.setdefault(key, Pending(key, kind, place, due_at=math.inf))
+            pending.futures.append(future)
+            return future, pending if len(pending.futures) == 1 else None
+
+    def get(self, key: str) -> Pending | None:
+        """Return the entry of a task, if it is in flight."""
+        return self._tasks.get(key)
+
+    def all(self) -> list[Pending]:
+        """Return all entries."""
+        with self._lock:
+            return list(self._tasks.values())
+
+    def due(self, now: float) -> list[Pending]:
+        """Return the tasks to send."""
+        return [own for own in self.all() if own.sent_at is None and own.due_at <= now]
+
+    def suspects(self, now: float) -> list[Pending]:
+        """Return the tasks to check again, because their attempts may be used up."""
+        return [own for own in self.all() if own.judged_at <= now]
+
+    def settle(self, pending: Pending, outcome: Outcome) -> None:
+        """Give the futures of a task its outcome."""
+        self.figures.forged = 0
+        for future in self.pop(pending):
+            future.set_result(outcome)
+
+    def fail(self, pending: Pending, error: MlhoError) -> None:
+        """Fail the futures of a task."""
+        for future in self.pop(pending):
+            future.set_exception(error)
+
+    def fail_all(self, error: MlhoError) -> None:
+        """Fail all futures, and each one that is asked for later."""
+        with self._lock:
+            self._failed = error
+        for pending in self.all():
+            self.fail(pending, error)
+
+    def pop(self, pending: Pending) -> "list[Future[Outcome]]":
+        """Remove a task. Return its futures."""
+        self.figures.health.served(pending.task)
+        with self._lock:
+            found = self._tasks.pop(pending.task, None)
+            return found.futures if found is not None else []
