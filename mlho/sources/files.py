@@ -115,8 +115,8 @@ def find_inputs(root: DataRoot, pattern: str) -> Found:
     start = root.joinpath(*fixed_part(pattern))
     there = {*_marks_above(root, pattern), *_keys_there(root, start, pattern)}
     if not there and not has_glob(pattern):  # otherwise the key of the file, or an error
-        raise nothing_there(pattern, is_folder=True)
-    selection = select_keys(there, pattern)
+        raise nothing_there(pattern, is_folder=True, place=str(root / pattern))
+    selection = select_keys(there, pattern, place=str(root / pattern))
     return Found(_opened(root, selection.found), selection.left_out)
 
 
@@ -146,7 +146,7 @@ def _keys_there(root: Path, start: Path, pattern: str) -> Iterator[str]:
     try:
         is_folder = stat.S_ISDIR(start.stat().st_mode)
     except OSError as error:
-        raise _cannot_look(pattern, error) from None
+        raise _cannot_look(pattern, error, place=str(root / pattern)) from None
     if is_folder:
         yield from _walk(root, start, split_pattern(pattern))
     else:
@@ -222,9 +222,9 @@ def _no_file(key: str, got: str) -> DataError:
     )
 
 
-def _cannot_look(where: str, error: OSError) -> DataError | StoreUnavailable:
+def _cannot_look(where: str, error: OSError, *, place: str = "") -> DataError | StoreUnavailable:
     if error.errno in _NOTHING_THERE:
-        return nothing_there(where, is_folder=False)
+        return nothing_there(where, is_folder=False, place=place)
     if error.errno in _NOT_ALLOWED or error.errno == errno.ELOOP:
         return DataError(
             shown(where),

@@ -73,7 +73,7 @@ def format_of(key: str) -> Format | None:
     return Format(delimiter, compression) if delimiter else None
 
 
-def select_keys(keys: Iterable[str], pattern: str) -> Selection:
+def select_keys(keys: Iterable[str], pattern: str, *, place: str = "") -> Selection:
     """Select the keys that match a pattern.
 
     Parameters
@@ -83,6 +83,8 @@ def select_keys(keys: Iterable[str], pattern: str) -> Selection:
     pattern : str
         A file, a folder (read recursively), or a glob pattern such as ``events/*/part-*.parquet``, in which ``**`` matches any
         number of folders.
+    place : str
+        Where the pattern leads, for messages.
 
     Returns
     -------
@@ -110,17 +112,17 @@ def select_keys(keys: Iterable[str], pattern: str) -> Selection:
     is_out = frozenset(left_out)
     found = tuple(_checked(key) for key in seen if key not in is_out)
     if not found:
-        raise nothing_there(pattern, is_folder=bool(below))
+        raise nothing_there(pattern, is_folder=bool(below), place=place)
     return Selection(found, tuple(left_out))
 
 
 def split_pattern(pattern: str) -> tuple[str, ...]:
     """Split a pattern into names, merging repeated ``**``. Refuse a pattern that leaves the root."""
-    if pattern.startswith("/") or ".." in pattern.split("/"):
+    if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
         raise DataError(
             shown(pattern),
             "the path leaves data.uri",
-            expected="a path relative to data.uri, without '..'",
+            expected="a path relative to data.uri, without '..' or '~'",
             got="one that is absolute or climbs",
             remedy="Set data.uri to a folder that holds all tables.",
         )
@@ -171,13 +173,14 @@ def _may_lead(folder: Sequence[str], pattern: Sequence[str]) -> bool:
     return True
 
 
-def nothing_there(pattern: str, *, is_folder: bool) -> DataError:
-    """Return the error for a pattern without a match."""
+def nothing_there(pattern: str, *, is_folder: bool, place: str = "") -> DataError:
+    """Return the error for a pattern without a match, at a resolved path if that is known."""
+    where = f": {shown(place)}" if place else ""
     return DataError(
         shown(pattern),
         "the table has no file" if is_folder else "no such file or folder",
         expected=f"{FORMATS} under data.uri",
-        got="a folder without such files" if is_folder else "nothing of that name",
+        got=f"a folder without such files{where}" if is_folder else f"nothing of that name{where}",
         remedy="Correct data.uri or data.tables in the specification.",
     )
 

@@ -1,9 +1,8 @@
 """Reading a specification: strict YAML, and errors that name the field and the nearest valid name."""
 
-import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,46 +10,17 @@ from pydantic import BaseModel, ValidationError
 
 from mlho.errors import SpecError
 from mlho.printable import has_control, shown
+from mlho.spec.messages import R_NAMES as R_NAMES
+from mlho.spec.messages import n_left_out, problems_of
 from mlho.spec.strict_yaml import INT64, MAX_BYTES, MAX_DEPTH, YamlError, read_yaml
 
 API_VERSION: Final = "mlho.io/v1alpha1"
-
-# Names of R MLHO that a newcomer will type, and what they are here. Units differ too, so they are refused, not mapped.
-R_NAMES: Final[Mapping[str, str]] = {
-    "dbmart": "data.tables.events",
-    "labeldt": "data.tables.labels",
-    "dems": "data.tables.demographics (the table) or features.demographics (its columns)",
-    "patient_num": "the column patient_id; source: dbmart reads patient_num",
-    "phenx": "the column code; source: dbmart reads phenx",
-    "start_date": "the column time; source: dbmart reads start_date",
-    "sparsity": "selection.minPrevalence (a fraction of patients)",
-    "topn": "selection.nFeatures",
-    "test.sample": "validation.testFraction (a fraction, where R has a percentage)",
-    "test_sample": "validation.testFraction (a fraction, where R has a percentage)",
-    "aoi": "cohort.outcome",
-    "binarize": "features.aggregates: [presence]",
-    "mlho.features": "selection",
-    "classifier": "candidates[].classifier",
-    "cv": "validation.folds",
-    "note": "metadata",
-}
-
 
 # Sections of a custom resource that say how a cluster runs it, and nothing of what is computed.
 CLUSTER_ONLY: Final = ("desiredState", "ttlSecondsAfterFinished", "workers")
 
 # What to do with a document of another kind than the one that was asked for.
 _COMMANDS: Final[Mapping[str, str]] = {"TrainingRun": "mlho run", "ScoringRun": "mlho score"}
-
-
-# What JSON calls otherwise, as the models do.
-_YAML_WORDS: Final[Mapping[str, str]] = {
-    "Input should be an object": "Input should be a mapping",
-    "Input should be a valid array": "Input should be a list",
-}
-
-_MOST_READ: Final = 50  # problems that are shown; who has more wants one of them corrected first
-_LONGEST_NAME: Final = 64  # characters that are compared with known names
 
 
 def read_text(path: Path) -> str:
@@ -124,7 +94,7 @@ def validate[Document: BaseModel](plain: Any, model: type[Document], *, where: s
     try:
         return model.model_validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
-        raise refusal(error, model, where=where) from error
+        raise _refusal(error, model, plain, where=where) from error
 
 
 def check_plain(plain: Any, *, where: str) -> None:
@@ -146,15 +116,14 @@ def check_plain(plain: Any, *, where: str) -> None:
             raise SpecError(f"{where}: a number is too large. Expected one of 64 bits.")
 
 
-def refusal(error: ValidationError, model: type[BaseModel], *, where: str) -> SpecError:
-    """What a model refuses, for people: a line for each field, with the nearest valid name."""
-    problems = _problems(error, model)
-    more = error.error_count() - _MOST_READ
+def _refusal(error: ValidationError, model: type[BaseModel], plain: Any, *, where: str) -> SpecError:
+    """What a model refuses, for people: a line for each field."""
+    problems, more = problems_of(error, model, plain), n_left_out(error)
     lines = [
         f"{where}: {len(problems)} problem(s) in the specification:",
         *(f"  - {line}" for line in problems),
     ]
-    return SpecError("\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])]))
+    return SpecError("\n".join([*lines, *([f"  and {more:,} more"] if more else [])]))
 
 
 def parse_mapping(text: str, *, where: str) -> dict[str, Any]:
@@ -191,74 +160,3 @@ def _refuse_other_kinds(document: Mapping[str, Any], model: type[BaseModel], whe
     wanted = next(iter(getattr(model.model_fields["kind"].annotation, "__args__", ())), None)
     if isinstance(kind, str) and kind != wanted and kind in _COMMANDS:
         raise SpecError(f"{where}: is a {kind}; expected a {wanted}. Use it with: {_COMMANDS[kind]} {where}")
-
-
-def _problems(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    details = error.errors(include_input=False, include_url=False)[:_MOST_READ]
-    # What holds a wrong part is wrong too; only the part itself is worth reading.
-    inner = [
-        own
-        for own in details
-        if not any(_is_inside(other["loc"], own["loc"]) for other in details if other is not own)
-    ]
-    return list(dict.fromkeys(_problem(dict(detail), root) for detail in inner))
-
-
-def _is_inside(location: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return len(location) > len(other) and location[: len(other)] == other
-
-
-def _problem(detail: Mapping[str, Any], root: type[BaseModel]) -> str:
-    location = detail["loc"]
-    path = ".".join(shown(str(part)) for part in location if not _is_union_branch(part)) or "document"
-    if detail["type"] != "extra_forbidden":
-        words = detail["msg"].removeprefix("Value error, ").removesuffix(".")
-        return f"{path}: {_YAML_WORDS.get(words, words)}."
-    name = str(location[-1])[:_LONGEST_NAME]
-    if name in R_NAMES:
-        return f"{path}: R MLHO's name {name!r} is here {R_NAMES[name]}."
-    near = difflib.get_close_matches(name, _names_at(location[:-1], root), n=1, cutoff=0.5)
-    everywhere = difflib.get_close_matches(name, sorted(set(_all_names(root))), n=1, cutoff=0.7)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    if not near and everywhere:
-        hint = f" Did you mean {everywhere[0]!r}, which stands elsewhere in the specification?"
-    return f"{path}: unknown field.{hint} Known here: {', '.join(sorted(_names_at(location[:-1], root)))}."
-
-
-def _is_union_branch(part: object) -> bool:
-    """Tell whether a location names a branch of a union (a type), which users never wrote."""
-    return isinstance(part, str) and (part[:1].isupper() or part.startswith(("literal[", "constrained-")))
-
-
-def _names_at(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
-    model: Any = root
-    for part in location:
-        if isinstance(part, int) or _is_union_branch(part):
-            continue
-        model = _part_model(model, part)
-    return _aliases(model) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _part_model(model: Any, alias: str) -> Any:
-    for name, field in model.model_fields.items():
-        if alias in (name, field.alias):
-            return next(iter(_models_in(field.annotation)), None)
-    return None
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models_in(argument)
-
-
-def _aliases(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _all_names(model: type[BaseModel]) -> Iterator[str]:
-    yield from _aliases(model)
-    for field in model.model_fields.values():
-        for part in _models_in(field.annotation):
-            yield from _all_names(part)

@@ -28,7 +28,7 @@ def _as_a_day(value: Any) -> Any:
 def _only_true(value: Any) -> Any:
     """Refuse 1, which is equal to true."""
     if value is not True and value is not None:
-        raise ValueError("Input should be true")
+        raise ValueError("expected true")
     return value
 
 

@@ -134,7 +134,7 @@ CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("a screen that leaves nothing", nothing, {"selection.minPrevalence": 0.999, "features.windows": [1]}, 3, r"selection\.minPrevalence: no feature passes the screen.*0\.999.*got none of \d+ columns.*Lower"),
     ("R's name", nothing, {"selection.topn": 200}, 2, r"selection\.topn: R MLHO's name 'topn' is here selection\.nFeatures"),
     ("R's unit", nothing, {"validation.test_sample": 30}, 2, r"R MLHO's name 'test_sample' is here validation\.testFraction \(a fraction"),
-    ("a truth value for a number", nothing, {"report.minCell": True}, 2, r"report\.minCell: Input should be a valid integer"),
+    ("a truth value for a number", nothing, {"report.minCell": True}, 2, r"report\.minCell: expected a whole number"),
     ("an unknown setting", nothing, {"candidates": [{"classifier": "glmboost", "grid": {"steps": [5]}}]}, 2, r"candidates\.0: .*unknown parameter 'steps'.*Did you mean 'nSteps'"),
     ("a grid of everything", nothing, {"candidates": [{"classifier": "xgboost", "grid": {"nRounds": list(range(1, 2000))}}], "consensus.classifier": "elasticnet"}, 2, r"at most 1,000 are tried"),
     ("a pattern of everything", nothing, {"data.tables.events": "**"}, 3, r"(concepts|demographics)\.parquet: columns .* are missing"),

@@ -83,7 +83,8 @@ INNER = {
     "mlho.spec": {
         "types": set(),
         "strict_yaml": set(),
-        "reading": {"strict_yaml"},
+        "messages": set(),
+        "reading": {"messages", "strict_yaml"},
         "features": {"types"},
         "layout": {"types"},
         "training": {"features", "layout", "reading", "types"},

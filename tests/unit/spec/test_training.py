@@ -181,9 +181,7 @@ def test_names_of_r_are_refused_with_ours(name):
 def test_a_percentage_of_r_is_refused_with_its_unit():
     """test.sample: 30 is 30 %; testFraction is 0.3."""
     assert "a fraction, where R has a percentage" in problem(**{"spec__validation__test.sample": 30})
-    assert "spec.validation.testFraction: Input should be less than 1" in problem(
-        spec__validation__testFraction=30
-    )
+    assert "spec.validation.testFraction: expected less than 1" in problem(spec__validation__testFraction=30)
 
 
 @pytest.mark.parametrize(
@@ -241,20 +239,20 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             {"spec__consensus": {"maxFalseShare": 0.1}, "spec__selection__ranking": "mlho-r"},
             "excludes selection.ranking: mlho-r",
         ),
-        ({"spec__selection__minPrevalence": 1}, "spec.selection.minPrevalence: Input should be less than 1"),
-        ({"spec__validation__folds": 1}, "spec.validation.folds: Input should be greater than or equal to 2"),
-        ({"spec__validation__seed": -1}, "spec.validation.seed: Input should be greater than or equal to 0"),
-        ({"spec__selection__nFeatures": "many"}, "spec.selection.nFeatures: Input should be a valid integer"),
-        ({"spec__candidates": []}, "spec.candidates: Tuple should have at least 1 item"),
+        ({"spec__selection__minPrevalence": 1}, "spec.selection.minPrevalence: expected less than 1"),
+        ({"spec__validation__folds": 1}, "spec.validation.folds: expected at least 2"),
+        ({"spec__validation__seed": -1}, "spec.validation.seed: expected at least 0"),
+        ({"spec__selection__nFeatures": "many"}, "spec.selection.nFeatures: expected a whole number"),
+        ({"spec__candidates": []}, "spec.candidates: expected at least 1 entry"),
         (
             {"spec__candidates": [{"classifier": "rf"}]},
-            "spec.candidates.0.classifier: Input should be 'glmboost'",
+            "spec.candidates.0.classifier: expected one of glmboost",
         ),
-        ({"spec__data__source": "omop"}, "spec.data.source: Input should be 'native' or 'dbmart'"),
-        ({"spec__cohort": {}}, "spec.cohort.index: Field required"),
-        ({"spec__cohort__conflictingLabels": "keep"}, "spec.cohort.conflictingLabels: Input should be"),
-        ({"metadata__name": "Not A Name"}, "metadata.name: String should match pattern"),
-        ({"kind": "Run"}, "kind: Input should be 'TrainingRun'"),
+        ({"spec__data__source": "omop"}, "spec.data.source: expected one of native, dbmart"),
+        ({"spec__cohort": {}}, "spec.cohort.index: is missing"),
+        ({"spec__cohort__conflictingLabels": "keep"}, "spec.cohort.conflictingLabels: expected one of"),
+        ({"metadata__name": "Not A Name"}, "metadata.name: expected lower-case letters"),
+        ({"kind": "Run"}, "kind: expected TrainingRun"),
         ({"apiVersion": "mlho.io/v2"}, "apiVersion is 'mlho.io/v2'; this program reads mlho.io/v1alpha1"),
     ],
 )
@@ -481,22 +479,22 @@ def test_a_spec_can_be_made_in_python():
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        ("report__minCell", True, "spec.report.minCell: Input should be a valid integer"),
-        ("report__minCell", "11", "spec.report.minCell: Input should be a valid integer"),
-        ("report__realProfiles", 1, "spec.report.realProfiles: Input should be a valid boolean"),
-        ("report__realProfiles", "true", "spec.report.realProfiles: Input should be a valid boolean"),
-        ("validation__iterations", True, "spec.validation.iterations: Input should be a valid integer"),
-        ("validation__iterations", 20.0, "spec.validation.iterations: Input should be a valid integer"),
-        ("validation__testFraction", "0.3", "spec.validation.testFraction: Input should be a valid number"),
-        ("validation__testFraction", True, "spec.validation.testFraction: Input should be a valid number"),
-        ("cohort__outcome", 1, "spec.cohort.outcome: Input should be a valid string"),
+        ("report__minCell", True, "spec.report.minCell: expected a whole number"),
+        ("report__minCell", "11", "spec.report.minCell: expected a whole number"),
+        ("report__realProfiles", 1, "spec.report.realProfiles: expected true or false"),
+        ("report__realProfiles", "true", "spec.report.realProfiles: expected true or false"),
+        ("validation__iterations", True, "spec.validation.iterations: expected a whole number"),
+        ("validation__iterations", 20.0, "spec.validation.iterations: expected a whole number"),
+        ("validation__testFraction", "0.3", "spec.validation.testFraction: expected a number"),
+        ("validation__testFraction", True, "spec.validation.testFraction: expected a number"),
+        ("cohort__outcome", 1, "spec.cohort.outcome: expected a text"),
         ("cohort__index", {"date": "20200101"}, "spec.cohort.index.date: a date is written YYYY-MM-DD"),
-        ("cohort__index", {"date": 20200101}, "spec.cohort.index.date: Input should be a valid date"),
+        ("cohort__index", {"date": 20200101}, "spec.cohort.index.date: expected a date"),
         ("cohort__index", {"date": "2020-02-30"}, "spec.cohort.index.date: there is no such day"),
-        ("cohort__index", {"none": 1}, "spec.cohort.index.none: Input should be true"),
-        ("features__windows", [30, True], "spec.features.windows.1: Input should be a valid integer"),
-        ("features__aggregates", "presence", "spec.features.aggregates: Input should be a list"),
-        ("selection", [], "spec.selection: Input should be a mapping"),
+        ("cohort__index", {"none": 1}, "spec.cohort.index.none: expected true"),
+        ("features__windows", [30, True], "spec.features.windows.1: expected a whole number"),
+        ("features__aggregates", "presence", "spec.features.aggregates: expected a list"),
+        ("selection", [], "spec.selection: expected a mapping"),
         ("data__tables__events", "", "spec.data.tables.events"),
         ("data__tables__events", "x" * 600, "spec.data.tables.events"),
         ("candidates", [{"classifier": "glmboost", "grid": {"nSteps": [True]}}], "spec.candidates.0.grid.nSteps.0"),

@@ -1,0 +1,290 @@
+"""What is wrong with a document, in the terms of YAML: expected, got, an example, and the nearest valid name."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from mlho.printable import shown
+
+# Names of R MLHO that a newcomer will type, and what they are here. Units differ too, so they are refused, not mapped.
+R_NAMES: Final[Mapping[str, str]] = {
+    "dbmart": "data.tables.events",
+    "labeldt": "data.tables.labels",
+    "dems": "data.tables.demographics (the table) or features.demographics (its columns)",
+    "patient_num": "the column patient_id; source: dbmart reads patient_num",
+    "phenx": "the column code; source: dbmart reads phenx",
+    "start_date": "the column time; source: dbmart reads start_date",
+    "sparsity": "selection.minPrevalence (a fraction of patients)",
+    "topn": "selection.nFeatures",
+    "test.sample": "validation.testFraction (a fraction, where R has a percentage)",
+    "test_sample": "validation.testFraction (a fraction, where R has a percentage)",
+    "aoi": "cohort.outcome",
+    "binarize": "features.aggregates: [presence]",
+    "mlho.features": "selection",
+    "classifier": "candidates[].classifier",
+    "cv": "validation.folds",
+    "note": "metadata",
+}
+
+# A correct line for fields that are often written otherwise.
+_EXAMPLES: Final[Mapping[str, str]] = {
+    "aggregates": "aggregates: [presence]",
+    "bundle": "bundle: {uri: run:ID}",
+    "candidates": "candidates: [{classifier: glmboost}]",
+    "categorical": "categorical: [ward]",
+    "cohort": "cohort: {outcome: label, index: {column: index_date}}",
+    "columns": "columns: {events: {patient_id: MRN}}",
+    "data": "data: {tables: {events: events/, labels: labels.csv}}",
+    "dateFormats": 'dateFormats: ["%d.%m.%Y"]',
+    "demographics": "demographics: [age, sex]",
+    "format": 'format: {delimiter: ";"}',
+    "grid": "grid: {nSteps: [50, 100]}",
+    "index": "index: {column: index_date}",
+    "levelCuts": "levelCuts: [1, 2, 3]",
+    "metadata": "metadata: {name: readmission}",
+    "plausibleYears": "plausibleYears: [1900, 2299]",
+    "tables": "tables: {events: events/, labels: labels.csv}",
+    "windows": "windows: [90, 365]",
+}
+_COLUMN_EXAMPLES: Final[Mapping[str, str]] = {
+    "events": "events: {patient_id: MRN, time: EVENT_DT}",
+    "labels": "labels: {patient_id: MRN}",
+    "demographics": "demographics: {birth_date: DOB}",
+}
+# Columns that are named elsewhere than in data.columns.
+_NAMED_ELSEWHERE: Final[Mapping[str, str]] = {
+    "index_date": "cohort.index.column names the column of index dates",
+    "label": "cohort.outcome names the column of the outcome",
+}
+# What each expression means.
+_PATTERNS: Final[Mapping[str, str]] = {
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "lower-case letters, digits, '-' and '.', such as readmission-2026",
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "lower-case letters, digits and '-', such as scores",
+    r"^[0-9a-f]{64}$": "a SHA-256 of 64 hexadecimal digits",
+    '^[^"\\r\\n]$': "one character other than a double quote",
+}
+_KINDS: Final[Mapping[str, str]] = {
+    "bool_type": "true or false",
+    "date_type": "a date such as 2020-01-31",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "a text",
+    "tuple_type": "a list",
+}
+_BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
+    "greater_than": ("gt", "more than {}"),
+    "greater_than_equal": ("ge", "at least {}"),
+    "less_than": ("lt", "less than {}"),
+    "less_than_equal": ("le", "at most {}"),
+}
+_NUMBERS: Final = frozenset(("int_type", "float_type", "int_from_float"))
+_MOST_READ: Final = 50  # problems that are shown; who has more wants one of them corrected first
+_LONGEST_NAME: Final = 64  # characters that are compared with known names
+_NOTHING: Final = object()
+
+
+def problems_of(error: ValidationError, root: type[BaseModel], plain: Any) -> list[str]:
+    """Return a sentence for each field that a model refuses.
+
+    Parameters
+    ----------
+    error : ValidationError
+    root : type of BaseModel
+        The model of the document.
+    plain : dict, list or scalar
+        The document.
+    """
+    details = error.errors(include_input=False, include_url=False)[:_MOST_READ]
+    # What holds a wrong part is wrong too; only the part itself is worth reading.
+    inner = [
+        dict(own)
+        for own in details
+        if not any(_is_inside(other["loc"], own["loc"]) for other in details if other is not own)
+    ]
+    by_path: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for own in inner:
+        by_path.setdefault(_path_of(own), []).append(own)
+    return [_problem(path, own, root, plain) for path, own in by_path.items()]
+
+
+def n_left_out(error: ValidationError) -> int:
+    """Return the number of problems that are not shown."""
+    return max(0, error.error_count() - _MOST_READ)
+
+
+def _is_inside(location: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return len(location) > len(other) and location[: len(other)] == other
+
+
+def _path_of(detail: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the keys of the document that lead to a problem, without the branches of unions."""
+    parts = [part for part in detail["loc"] if not _is_union_branch(part)]
+    if detail["type"] in _NUMBERS and parts and parts[-1] in ("int", "float"):
+        parts.pop()
+    return tuple(parts)
+
+
+def _problem(
+    path: tuple[Any, ...], details: Sequence[Mapping[str, Any]], root: type[BaseModel], plain: Any
+) -> str:
+    where = ".".join(shown(str(part)) for part in path) or "document"
+    if any(own["type"] == "extra_forbidden" for own in details):
+        return f"{where}: {_unknown_field(path, details[0]['loc'], root)}"
+    literals = [own["ctx"]["expected"] for own in details if own["type"] in ("enum", "literal_error")]
+    if literals:
+        return f"{where}: {_not_of_these(literals, _value_at(plain, path))}"
+    types = {own["type"] for own in details}
+    if types & _NUMBERS and len(types & _NUMBERS) > 1:
+        return f"{where}: {_of_another_kind('a number', path, _value_at(plain, path))}"
+    return f"{where}: {_sentence(details[0], path, _value_at(plain, path))}"
+
+
+def _sentence(detail: Mapping[str, Any], path: tuple[Any, ...], value: Any) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "missing":
+        return f"is missing.{_example(path)}"
+    if kind in _KINDS:
+        return _of_another_kind(_KINDS[kind], path, value)
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return f"expected {words.format(_plain(context[name]))}; got {_got(value)}."
+    if kind in ("too_short", "too_long"):
+        bound = (
+            f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        )
+        return f"expected {bound} {_noun(bound, 'entry', 'entries')}; got {context['actual_length']}.{_example(path)}"
+    if kind in ("string_too_short", "string_too_long"):
+        bound = (
+            f"at least {context['min_length']}"
+            if "min_length" in context
+            else f"at most {context['max_length']}"
+        )
+        return f"expected {bound} {_noun(bound, 'character', 'characters')}; got {len(str(value))}."
+    if kind == "string_pattern_mismatch":
+        meaning = _PATTERNS.get(
+            context["pattern"], "a text of another form; the documentation of the field has it"
+        )
+        return f"expected {meaning}; got {_got(value)}."
+    return f"{detail['msg'].removeprefix('Value error, ').removesuffix('.')}."
+
+
+def _noun(bound: str, one: str, many: str) -> str:
+    return one if bound.endswith(" 1") else many
+
+
+def _plain(number: float) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
+
+
+def _of_another_kind(expected: str, path: tuple[Any, ...], value: Any) -> str:
+    quote = ""
+    if expected == "a text" and isinstance(value, int | float) and not isinstance(value, bool):
+        quote = f" Quote it: '{value}'."
+    return f"expected {expected}; got {_got(value)}.{quote}{_example(path)}"
+
+
+def _got(value: Any) -> str:
+    if value is _NOTHING or value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"the text {shown(value)!r}"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else str(value)
+
+
+def _example(path: tuple[Any, ...]) -> str:
+    """Return a correct line for a field; for an entry of a list, that of the list."""
+    names = [part for part in path if isinstance(part, str)]
+    if "grid" in names[:-1]:
+        return f" Such as {names[-1]}: [50, 100]." if not isinstance(path[-1], int) else ""
+    if not names:
+        return ""
+    examples = _COLUMN_EXAMPLES if "columns" in names[:-1] else _EXAMPLES
+    example = examples.get(names[-1])
+    return f" Such as {example}." if example and "tables" not in names[:-1] else ""
+
+
+def _not_of_these(expected: Sequence[str], value: Any) -> str:
+    names = list(dict.fromkeys(name for own in expected for name in re.findall(r"'([^']*)'", own)))
+    text = str(value)[:_LONGEST_NAME]
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or [
+        name for name in names if text.startswith(name)
+    ]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    one_of = "one of " if len(names) > 1 else ""
+    return f"expected {one_of}{', '.join(names)}; got {_got(value)}.{hint}"
+
+
+def _value_at(plain: Any, path: tuple[Any, ...]) -> Any:
+    """Return the value of the document at a path, as far as it leads."""
+    for part in path:
+        try:
+            plain = plain[part]
+        except (KeyError, IndexError, TypeError):
+            return _NOTHING
+    return plain
+
+
+def _unknown_field(path: tuple[Any, ...], location: tuple[Any, ...], root: type[BaseModel]) -> str:
+    name = str(path[-1])[:_LONGEST_NAME]
+    if "columns" in path[:-1] and name in _NAMED_ELSEWHERE:
+        return f"unknown field: {_NAMED_ELSEWHERE[name]}."
+    if name in R_NAMES:
+        return f"R MLHO's name {name!r} is here {R_NAMES[name]}."
+    known = _names_at(location[:-1], root)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    everywhere = difflib.get_close_matches(name, sorted(set(_all_names(root))), n=1, cutoff=0.7)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if not near and everywhere:
+        hint = f" Did you mean {everywhere[0]!r}, which stands elsewhere in the specification?"
+    return f"unknown field.{hint} Known here: {', '.join(sorted(known))}."
+
+
+def _is_union_branch(part: object) -> bool:
+    """Tell whether a location names a branch of a union (a type), which users never wrote."""
+    return isinstance(part, str) and (part[:1].isupper() or part.startswith(("literal[", "constrained-")))
+
+
+def _names_at(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
+    model: Any = root
+    for part in location:
+        if isinstance(part, int) or _is_union_branch(part):
+            continue
+        model = _part_model(model, part)
+    return _aliases(model) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _part_model(model: Any, alias: str) -> Any:
+    for name, field in model.model_fields.items():
+        if alias in (name, field.alias):
+            return next(iter(_models_in(field.annotation)), None)
+    return None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _all_names(model: type[BaseModel]) -> Iterator[str]:
+    yield from _aliases(model)
+    for field in model.model_fields.values():
+        for part in _models_in(field.annotation):
+            yield from _all_names(part)
