@@ -168,6 +168,17 @@ def test_links_lead_somewhere(page):
     assert broken == []
 
 
+def test_every_test_that_a_page_names_is_there():
+    """What is claimed of protection names what shows it."""
+    named = {
+        name for page in PAGES for name in re.findall(r"`(test_\w+\.py)`", page.read_text(encoding="utf-8"))
+    }
+    there = {path.name for path in (REPOSITORY / "tests").rglob("test_*.py")}
+
+    assert "test_hostile_queue.py" in named
+    assert named <= there
+
+
 def test_every_decision_says_context_decision_and_consequences():
     """Numbered without gaps, so that they can be cited."""
     decisions = sorted((DOCS / "decisions").glob("*.md"))
