@@ -23,6 +23,9 @@ SERIES: Final[Mapping[str, tuple[str, str]]] = {
         GAUGE,
         "Time of the schedule's last successful run",
     ),
+    "mlho_scheduler_schedule_samples": (GAUGE, "Samples that the schedule's last successful run scored"),
+    "mlho_scheduler_schedule_samples_without_events": (GAUGE, "Those of them without a usable event"),
+    "mlho_scheduler_schedule_warnings": (GAUGE, "Warnings of the schedule's last successful run"),
     "mlho_scheduler_runs_ended_total": (COUNTER, "Finished runs, by phase"),
     "mlho_scheduler_active_runs": (GAUGE, "Runs that the scheduler is carrying out"),
     "mlho_scheduler_status_writes_total": (COUNTER, "Status updates of runs"),
@@ -79,6 +82,29 @@ def _schedule_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]
             f'mlho_scheduler_schedule_success_timestamp_seconds{{schedule="{schedule}"}}': max(own)
             for schedule, own in sorted(succeeded.items())
             if own
+        },
+        **_result_figures(found),
+    }
+
+
+def _result_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float]:
+    """Return the counts of the last successful run of each schedule."""
+    latest: dict[str, Mapping[str, Any]] = {}
+    for metadata, status in sorted(found, key=lambda own: own[1].get("finishedAt", "")):
+        schedule = (metadata.get("labels") or {}).get(SCHEDULE_LABEL)
+        if schedule and status.get("phase") == Phase.SUCCEEDED:
+            latest[schedule] = status
+    counts = {"samples": "samples", "samples_without_events": "samplesWithoutEvents"}
+    return {
+        **{
+            f'mlho_scheduler_schedule_{name}{{schedule="{schedule}"}}': float(status["metrics"][field])
+            for name, field in counts.items()
+            for schedule, status in sorted(latest.items())
+            if field in (status.get("metrics") or {})
+        },
+        **{
+            f'mlho_scheduler_schedule_warnings{{schedule="{schedule}"}}': len(status.get("warnings", ()))
+            for schedule, status in sorted(latest.items())
         },
     }
 

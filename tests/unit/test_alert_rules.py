@@ -41,6 +41,7 @@ DEGRADED = named("mlho_scheduler_degraded_runs")
 FAILED = named("mlho_scheduler_runs_ended_total", phase="Failed")
 WAITING = named("mlho_scheduler_longest_wait_seconds")
 NIGHT_FAILED = named("mlho_scheduler_schedule_failed", schedule="nightly")
+NIGHT_WARNINGS = named("mlho_scheduler_schedule_warnings", schedule="nightly")
 NIGHT_SUCCEEDED = named("mlho_scheduler_schedule_success_timestamp_seconds", schedule="nightly")
 #: A scheduler that leads and has nothing to report, and a nightly run that has just succeeded: no alert.
 WELL: dict[str, str | None] = {
@@ -48,7 +49,7 @@ WELL: dict[str, str | None] = {
     LEADER: steady(1),
     named("mlho_scheduler_reconcile_errors_total"): steady(0),
     named("mlho_scheduler_api_errors_total"): steady(0),
-    **dict.fromkeys((DEGRADED, FAILED, WAITING, NIGHT_FAILED, NIGHT_SUCCEEDED), steady(0)),
+    **dict.fromkeys((DEGRADED, FAILED, WAITING, NIGHT_FAILED, NIGHT_WARNINGS, NIGHT_SUCCEEDED), steady(0)),
 }
 
 
@@ -79,6 +80,7 @@ CASES = {
         {NIGHT_SUCCEEDED: None}, TWICE, HOURS * 60 - 1, HOURS * 60, rule=1, labels={"namespace": "ehr"}
     ),
     "the nightly run failed": Case({NIGHT_FAILED: steady(1, after=10)}, "MlhoScheduleFailed", 9, 10),
+    "the nightly run has warnings": Case({NIGHT_WARNINGS: steady(2, after=10)}, "MlhoScheduleWarns", 9, 10),
     "the store is away": Case(trouble("StoreUnavailable"), "MlhoStoreDegraded", 14, 15),
     "the store refuses": Case(trouble("StoreAccessDenied"), "MlhoStoreDegraded", 14, 15),
     "the queue is away": Case(trouble("QueueUnavailable"), "MlhoQueueDegraded", 14, 15),

@@ -30,6 +30,12 @@ COUNTED = re.compile(r"(?:increase|rate)\((\w+)")
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 NIGHTLY = {"labels": {"mlho.io/schedule": "nightly"}}
 WAITING = {"type": "Progressing", "status": "False", "lastTransitionTime": "2026-11-24T11:00:00Z"}
+SCORED = {
+    "phase": "Succeeded",
+    "finishedAt": "2026-11-23T02:00:00Z",
+    "metrics": {"samples": "6000", "samplesWithoutEvents": "12"},
+    "warnings": ["threshold youden: 30.0 % of the samples alert, and 10.0 % did in training."],
+}
 RUNS: list[dict[str, Any]] = [
     {
         "status": {
@@ -40,7 +46,8 @@ RUNS: list[dict[str, Any]] = [
     {"status": {"phase": "Running", "conditions": [{"type": "Degraded", "status": "False"}]}},
     {"metadata": {"creationTimestamp": "2026-11-24T11:59:00Z"}},
     {"status": {"phase": "Waiting", "conditions": [WAITING]}},
-    {"metadata": NIGHTLY, "status": {"phase": "Succeeded", "finishedAt": "2026-11-23T02:00:00Z"}},
+    {"metadata": NIGHTLY, "status": {"phase": "Succeeded", "finishedAt": "2026-11-22T02:00:00Z"}},
+    {"metadata": NIGHTLY, "status": SCORED},
     {"metadata": NIGHTLY, "status": {"phase": "Failed", "finishedAt": "2026-11-24T02:00:00Z"}},
 ]
 
@@ -61,6 +68,9 @@ def exposed() -> dict[str, set[str]]:
         "mlho_scheduler_unhealthy_runs": {"reason"},
         "mlho_scheduler_schedule_failed": {"schedule"},
         "mlho_scheduler_schedule_success_timestamp_seconds": {"schedule"},
+        "mlho_scheduler_schedule_samples": {"schedule"},
+        "mlho_scheduler_schedule_samples_without_events": {"schedule"},
+        "mlho_scheduler_schedule_warnings": {"schedule"},
     }
     for family in WorkerMetrics(slots=1).registry.collect():
         found[family.name + ("_total" if family.type == "counter" else "")] = set()
@@ -202,13 +212,16 @@ def test_runs_are_counted_by_phase_and_those_that_are_degraded():
         'mlho_scheduler_runs{phase="Failed"}': 1,
         'mlho_scheduler_runs{phase="Pending"}': 1,
         'mlho_scheduler_runs{phase="Running"}': 2,
-        'mlho_scheduler_runs{phase="Succeeded"}': 1,
+        'mlho_scheduler_runs{phase="Succeeded"}': 2,
         'mlho_scheduler_runs{phase="Waiting"}': 1,
         "mlho_scheduler_degraded_runs": 1,
         'mlho_scheduler_unhealthy_runs{reason="StoreUnavailable"}': 1,
         "mlho_scheduler_longest_wait_seconds": 3600.0,
         'mlho_scheduler_schedule_failed{schedule="nightly"}': 1.0,
         'mlho_scheduler_schedule_success_timestamp_seconds{schedule="nightly"}': 1_795_399_200.0,
+        'mlho_scheduler_schedule_samples{schedule="nightly"}': 6000.0,
+        'mlho_scheduler_schedule_samples_without_events{schedule="nightly"}': 12.0,
+        'mlho_scheduler_schedule_warnings{schedule="nightly"}': 1,
     }
     assert run_figures([], NOW)["mlho_scheduler_longest_wait_seconds"] == 0
     assert Phase.PENDING == "Pending"

@@ -436,7 +436,7 @@ def test_those_who_may_view_or_edit_a_namespace_may_do_so_with_its_runs(helm: st
 
 
 def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
-    """That its latest run failed; and, if asked, that none has succeeded for so long. Its runs carry its name."""
+    """That its latest run failed, or succeeded with warnings; and, if asked, that none has succeeded for so long. Its runs carry its name."""
     objects = render(helm, VALUE_SETS["watched"], tmp_path)
     (rule,) = (own for own in objects if own["kind"] == "PrometheusRule")
     alerts = [
@@ -448,11 +448,13 @@ def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
 
     assert [own[:2] for own in alerts] == [
         ("MlhoScheduleFailed", "nightly"),
+        ("MlhoScheduleWarns", "nightly"),
         ("MlhoScheduleFailed", "monthly"),
+        ("MlhoScheduleWarns", "monthly"),
         ("MlhoScheduleMissing", "monthly"),
         ("MlhoScheduleMissing", "monthly"),
     ]
-    assert alerts[2][2].endswith('schedule="monthly"}) > 2880000')
+    assert alerts[4][2].endswith('schedule="monthly"}) > 2880000')
     assert [own["metadata"]["labels"] for own in runs] == [
         {"mlho.io/schedule": "nightly"},
         {"mlho.io/schedule": "monthly"},
