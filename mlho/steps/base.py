@@ -331,5 +331,12 @@ def _store_files(folder: Path, store: Store) -> Iterator[tuple[str, StoredFile]]
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             file = StoredFile(sha256=file_digest(path), size=path.stat().st_size)
-            store.put_file_if_absent(blob_key(file.sha256), path)
+            _put_blob(store, file.sha256, path)
             yield path.relative_to(folder).as_posix(), file
+
+
+def _put_blob(store: Store, sha256: str, path: Path) -> None:
+    """Write a blob. One that exists is made young again, so that retention does not remove it before the commit."""
+    key = blob_key(sha256)
+    if not store.put_file_if_absent(key, path) and not store.refresh(key):
+        store.put_file_if_absent(key, path)  # removed between the two requests

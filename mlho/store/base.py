@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mlho.errors import SpecError
 
@@ -26,6 +27,10 @@ class StoredObject:
     key: str
     size: int
     modified: dt.datetime
+
+
+#: Age from which on :meth:`Store.refresh` renews an object; far below the grace of retention.
+RECENT_SECONDS: Final = 3600.0
 
 
 class Store(ABC):
@@ -71,6 +76,13 @@ class Store(ABC):
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove a key if it exists. For damaged artifacts and clean-up, never for results."""
+
+    @abstractmethod
+    def refresh(self, key: str) -> bool:
+        """Set the time of an object's last write to now, unless it is recent. Return whether the object exists.
+
+        Retention keeps what was written in the last 24 hours.
+        """
 
     @abstractmethod
     def path(self, key: str) -> Path:

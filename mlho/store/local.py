@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Final, override
 
 from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
-from mlho.store.base import Store, StoredObject, checked_key
+from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key
 
 _TEMPORARY: Final = ".tmp"
 _LOCK_SECONDS: Final = 15.0
@@ -118,6 +118,18 @@ class LocalStore(Store):
     @override
     def delete(self, key: str) -> None:
         self._file(key).unlink(missing_ok=True)
+
+    @override
+    def refresh(self, key: str) -> bool:
+        name = self._name(key)
+        try:
+            if time.time() - os.stat(name).st_mtime > RECENT_SECONDS:
+                os.utime(name)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            return True  # another user's file, which this user cannot delete either
+        return True
 
     @override
     def path(self, key: str) -> Path:

@@ -72,6 +72,14 @@ class MemoryStore(Store):
             (self._files / key).unlink(missing_ok=True)
 
     @override
+    def refresh(self, key: str) -> bool:
+        with self._lock:
+            is_there = checked_key(key) in self._objects
+            if is_there:
+                self._modified[key] = dt.datetime.now(dt.UTC)
+            return is_there
+
+    @override
     def path(self, key: str) -> Path:
         target = self._files / checked_key(key)
         with self._lock:

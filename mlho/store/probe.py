@@ -19,7 +19,7 @@ from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL
 from mlho.store.s3_store import S3Store
 
-_PROBES: Final = "probe"
+PROBES: Final = "probe"
 _WRITERS: Final = 4
 COMPAT_WORDS: Final = (
     f"Compat mode ({CONDITIONAL}={COMPAT}): this store is not asked to refuse a second write, so only the scheduler commits what "
@@ -74,7 +74,7 @@ def probe_store(store: Store) -> Capabilities:
     if not isinstance(store, S3Store):
         return Capabilities()
     bucket = store.bucket.impatient()
-    prefix = f"{store.prefix}{_PROBES}/{uuid4().hex}"
+    prefix = f"{store.prefix}{PROBES}/{uuid4().hex}"
     if not bucket.asks_conditions:
         log.warning("compat_mode", store=bucket.where)
     next(bucket.listed(prefix, page=1), None)  # reports a wrong bucket or credential at once

@@ -28,6 +28,7 @@ from mlho.store.s3_settings import COMPAT, S3Settings
 _MARK: Final = "mlho-writer"
 _PART_BYTES: Final = 16 << 20
 _MAX_PARTS: Final = 9_000  # S3 allows 10,000
+_MAX_COPY_BYTES: Final = 5 << 30  # S3 copies no larger object in one request; artifacts are far smaller
 _CHUNK_BYTES: Final = 1 << 20
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 8.0
@@ -184,6 +185,19 @@ class Bucket:
     def delete(self, key: str) -> None:
         """Remove an object if it exists."""
         self._or_none("delete", lambda client: client.delete_object(Bucket=self.name, Key=key))
+
+    def refresh(self, key: str, *, after_seconds: float) -> bool:
+        """Copy an object onto itself if it is older than this, which sets its time. Return whether it exists."""
+        found = self.head(key)
+        if found is None:
+            return False
+        age = dt.datetime.now(dt.UTC) - found.modified
+        if age.total_seconds() < after_seconds or found.size > _MAX_COPY_BYTES:
+            return True
+        source = {"Bucket": self.name, "Key": key}
+        # Servers refuse a copy onto itself that changes nothing.
+        more = {**source, "CopySource": source, "MetadataDirective": "REPLACE", **self._marked(uuid4().hex)}
+        return self._or_none("write", lambda client: client.copy_object(**more)) is not None
 
     def listed(self, prefix: str, *, page: int = 1000) -> Iterator[Found]:
         """Yield the objects with this prefix, ordered by key, without folder placeholders."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, override
 
 from mlho.errors import ArtifactNotFound
-from mlho.store.base import Store, StoredObject, checked_key
+from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key
 from mlho.store.cache import BlobCache
 from mlho.store.keys import BLOBS
 from mlho.store.s3 import Bucket
@@ -96,6 +96,10 @@ class S3Store(Store):
         digest = _digest_in(key)
         if digest is not None:
             self.cache.discard(digest)
+
+    @override
+    def refresh(self, key: str) -> bool:
+        return self.bucket.refresh(self._own(key), after_seconds=RECENT_SECONDS)
 
     @override
     def each[T, R](self, do: Callable[[T], R], items: Sequence[T]) -> list[R]:

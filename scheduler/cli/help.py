@@ -12,6 +12,7 @@ Train models on electronic health records: select the features that come back, f
   mlho list                    the runs of a store: state, duration, headline; failed ones with their reason
   mlho show RUN                the result of a run in the terminal
   mlho report RUN              where a run's report is
+  mlho delete RUN, mlho prune  delete runs, and artifacts that no run uses
   mlho score score.yaml        score patients with a run's bundle
   mlho export RUN              copy report, result and bundle, or the scores, into a folder
 
@@ -23,6 +24,27 @@ With a queue (--broker), workers on any number of machines share a run:
 In a Kubernetes cluster (docs/kubernetes.md), by your kubeconfig:
   mlho submit spec.yaml        start it there; --wait until it has ended
   mlho wait, status, logs, suspend, resume, cancel, retry, export trainingrun/NAME
+"""
+
+DELETE_ABOUT: Final = """\
+Delete runs: their folders, and the artifacts that no other run uses. Artifacts that were written in the last 24 hours stay; a
+later `mlho prune` removes them. What the run had published is gone; its specification, run again, computes it again.
+
+Without --yes the command shows what would go, with its size, and asks on a terminal. It is safe beside active runs, and an
+interrupted deletion is completed by the next one. A run that is being carried out is refused.
+"""
+
+PRUNE_ABOUT: Final = """\
+Delete old runs, and the artifacts that no run uses.
+
+  mlho prune                            only artifacts, such as those of deleted runs and of earlier versions
+  mlho prune --keep 3                   also all ended runs but the 3 newest of each name
+  mlho prune --keep 3 --older-than 90d  of these only runs that were started more than 90 days ago
+
+Runs are counted by name, kind and state, so that failed runs never displace a finished one. The newest run of each is always
+kept, and so is every run that is running or stopped. Artifacts that were written in the last 24 hours, by the clock of the store, stay.
+Without --yes the command shows what would go, with its size, and asks on a terminal. It is safe beside active runs and beside
+another `mlho prune`; interrupted, the same command completes it.
 """
 
 LIST_ABOUT: Final = """\

@@ -40,6 +40,7 @@ from scheduler.cli.listing import (
     list_runs,
     result_of,
 )
+from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
     PROGRESS,
     carry_out_one,
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(commands, common)
     _add_show(commands, common)
     add_list(commands, common)
+    add_retention(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)
     add_cluster_commands(commands, said)

@@ -68,7 +68,9 @@ class PinnedBundle:
         stored = {}
         for name, content in sorted(self.files.items()):
             facts = facts_of(content)
-            store.put_if_absent(blob_key(facts.sha256), content)
+            key = blob_key(facts.sha256)
+            if not store.put_if_absent(key, content) and not store.refresh(key):
+                store.put_if_absent(key, content)
             stored[_BUNDLE_FOLDER + name] = StoredFile(sha256=facts.sha256, size=facts.n_bytes)
         task = self.task
         facts_of_commit = {"bundle_digest": self.digest}

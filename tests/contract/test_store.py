@@ -175,6 +175,15 @@ def test_objects_are_listed_with_size_and_time(store):
     assert all(before <= own.modified <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2) for own in found)
 
 
+def test_an_object_is_refreshed_if_it_exists(store):
+    """Its bytes stay as they are."""
+    store.put_if_absent(KEY, b"whole")
+
+    assert store.refresh(KEY)
+    assert not store.refresh("runs/none")
+    assert store.get(KEY) == b"whole"
+
+
 def test_a_deleted_key_is_gone_and_may_be_written_again(store):
     """Deletion is for damaged artifacts: what is made again takes the place; a missing key is no error."""
     store.put_if_absent(KEY, b"damaged")

@@ -1,5 +1,7 @@
 """The store in object storage: the suite of every store, and what only a server can do to it, over real HTTP."""
 
+import datetime as dt
+import hashlib
 import inspect
 import multiprocessing
 import os
@@ -12,13 +14,15 @@ from uuid import uuid4
 import pytest
 
 from mlho.errors import ArtifactDamaged, SpecError, StoreAccessDenied, StoreUnavailable
+from mlho.steps.records import Commit, StoredFile
 from mlho.store import open_store
 from mlho.store.base import file_digest
 from mlho.store.cache import BlobCache
-from mlho.store.keys import blob_key
+from mlho.store.keys import blob_key, commit_key, uses_prefix
 from mlho.store.probe import Capabilities, probe_store
 from mlho.store.s3 import Bucket
 from mlho.store.s3_store import S3Store
+from scheduler.runs.garbage import collect
 from tests.contract import test_store as suite
 from tests.services.s3_servers import (
     BUCKET,
@@ -75,6 +79,39 @@ def test_the_probe_refuses_a_server_that_overwrites(rclone, tmp_path):
     """rclone's server takes a conditional write for a plain one: it is never used."""
     with pytest.raises(SpecError, match=r"overwrites what it was asked not to .*refuses_second_write"):
         probe_store(new_store(rclone, tmp_path))
+
+
+def test_a_refreshed_object_is_young_and_the_same(store):
+    """Its time is set by a copy onto itself, which is the only way that servers offer."""
+    store.put_if_absent("a", b"whole")
+    before = next(store.objects("a")).modified
+    time.sleep(1.1)  # servers list whole seconds
+
+    assert store.bucket.refresh(f"{store.prefix}a", after_seconds=0.0)
+    assert next(store.objects("a")).modified > before
+    assert store.get("a") == b"whole"
+    assert not store.put_if_absent("a", b"other")
+
+
+def test_garbage_in_a_bucket_is_collected(store):
+    """What no run uses goes, by the clock of the server; what a run uses stays."""
+    task, other, digest = "ab" * 32, "cd" * 32, hashlib.sha256(b"kept").hexdigest()
+    kept = Commit(task=task, kind="x", files={"a": StoredFile(sha256=digest, size=4)}, seconds=1.0)
+    lost = kept.model_copy(update={"task": other})
+    for key, data in {
+        blob_key(digest): b"kept",
+        blob_key("e" * 64): b"lost",
+        commit_key(task): kept.to_bytes(),
+        commit_key(other): lost.to_bytes(),
+        f"{uses_prefix('run')}1": f"{task}\n".encode(),
+    }.items():
+        store.put_if_absent(key, data)
+    young = collect(store, {"run"}, act=True)
+    old = collect(store, {"run"}, act=True, grace=dt.timedelta(hours=-1))
+
+    assert (young.n_objects, young.n_young) == (0, 2)
+    assert (old.n_objects, old.n_bytes) == (2, 4 + len(lost.to_bytes()))
+    assert list(store.keys("")) == sorted([blob_key(digest), commit_key(task), f"{uses_prefix('run')}1"])
 
 
 def test_a_folder_needs_no_probe(tmp_path):

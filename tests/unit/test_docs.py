@@ -226,7 +226,7 @@ def test_the_operations_page_says_what_a_store_holds():
         keys_of.uses_prefix("ab"),
         documents.task_document_key("ab"),
         documents.attempt_key("ab-1", "task", "nonce"),
-        f"{probe._PROBES}/",
+        f"{probe.PROBES}/",
         f"{cleanup._UNDER_WAY}/",
         f"{local._TEMPORARY}/",
     ]

@@ -14,7 +14,7 @@ from mlho import __version__
 from mlho.errors import MlhoError
 from tests.builders import make_tables, write_spec, write_tables
 
-COMMANDS = ("run", "plan", "list", "show", "report", "demo", "version")
+COMMANDS = ("run", "plan", "list", "delete", "prune", "show", "report", "demo", "version")
 
 
 @pytest.fixture
@@ -188,7 +188,41 @@ def test_show_tells_a_run(command, spec):
     assert "Type 2 diabetes" in said.out
 
 
-@pytest.mark.parametrize("command_name", ["list", "show", "report", "status", "cancel", "retry"])
+def test_prune_shows_what_would_go_and_deletes_with_yes(command, spec):
+    """The older run of a name goes; the newest, and what is younger than a day, stays."""
+    older = run_of(command("run", spec))
+    newer = run_of(command("run", write_spec(spec.parent, {"validation.seed": 8})))
+    planned = command("prune", "--keep", 1)
+
+    assert f"Would delete run {older} (small, finished, " in planned.out
+    assert "are younger than 24 hours" in planned.out
+    assert planned.out.endswith("Nothing was deleted. To delete, add --yes.\n")
+    assert f"Deleted run {older} " in command("prune", "--keep", 1, "--yes").out
+    assert [own["run"] for own in json.loads(command("list", "--json").out)] == [newer]
+    assert json.loads(command("prune", "--json").out)["runs"] == []
+
+
+def test_a_deletion_is_confirmed_on_a_terminal(command, spec, monkeypatch):
+    """Anything but yes keeps the run."""
+    run = run_of(command("run", spec))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    for answer, n_left in (("", 1), ("no", 1), ("y", 0)):
+        monkeypatch.setattr("builtins.input", lambda answer=answer: answer)
+        command("delete", run[:8])
+        assert len(json.loads(command("list", "--json").out)) == n_left
+
+
+@pytest.mark.parametrize("arguments", [["--keep", "0"], ["--older-than", "90"], ["--older-than", "3 months"]])
+def test_a_senseless_retention_is_refused(arguments, capsys):
+    """With what is expected."""
+    with pytest.raises(SystemExit) as ended:
+        scheduler.cli.parser.main(["prune", *arguments])
+
+    assert ended.value.code == 2
+    assert re.search(r"whole number of 1 or more|write 90d", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command_name", ["list", "prune", "show", "report", "status", "cancel", "retry"])
 def test_a_store_that_is_not_there_is_not_made(command_name, command):
     """Most often it is a slip of the pen; the error says how to start."""
     said = command(command_name)

@@ -1,0 +1,154 @@
+"""The commands ``mlho delete`` and ``mlho prune``: what would go, and after a confirmation the deletion."""
+
+import argparse
+import datetime as dt
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mlho.printable import printable_json
+from mlho.store.base import Store
+from scheduler.cli import terminal
+from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
+from scheduler.cli.listing import RUN_HELP, existing_store
+from scheduler.runs.deletion import Deletion, delete_runs
+from scheduler.runs.garbage import store_time
+from scheduler.runs.retention import expired_runs
+from scheduler.runs.stored import StoredRun, find_run, stored_runs
+
+_UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def add_retention(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the commands ``delete`` and ``prune``."""
+    delete = commands.add_parser(
+        "delete",
+        parents=[common],
+        help="delete runs, and the artifacts that no other run uses",
+        description=DELETE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    delete.add_argument("run", nargs="+", help=RUN_HELP)
+    delete.set_defaults(command=_delete)
+    prune = commands.add_parser(
+        "prune",
+        parents=[common],
+        help="delete old runs, and the artifacts that no run uses",
+        description=PRUNE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    prune.add_argument(
+        "--keep",
+        type=_positive,
+        metavar="N",
+        help="delete ended runs but the N newest of each name, kind and state",
+    )
+    prune.add_argument(
+        "--older-than",
+        type=_age,
+        metavar="AGE",
+        help="delete only runs whose latest start is so long ago: 90d, 12h, 4w (default with --keep: any age)",
+    )
+    prune.set_defaults(command=_prune)
+    for parser in (delete, prune):
+        parser.add_argument("--yes", "-y", action="store_true", help="delete without a question")
+        parser.add_argument("--json", action="store_true", help="what goes, as JSON; deletes only with --yes")
+
+
+def _delete(options: argparse.Namespace) -> int:
+    store = existing_store(options)
+    runs = stored_runs(store)
+    return _carry_out(store, [find_run(runs, wanted) for wanted in options.run], options)
+
+
+def _prune(options: argparse.Namespace) -> int:
+    store = existing_store(options)
+    runs: Sequence[StoredRun] = ()
+    if options.keep is not None or options.older_than is not None:
+        now = store_time(store)
+        runs = expired_runs(
+            stored_runs(store, now=now),
+            keep=options.keep or 1,
+            older_than=options.older_than or dt.timedelta(0),
+            now=now,
+        )
+    return _carry_out(store, runs, options)
+
+
+def _carry_out(store: Store, runs: Sequence[StoredRun], options: argparse.Namespace) -> int:
+    if options.json:
+        print(printable_json(_facts(delete_runs(store, runs, act=options.yes), is_done=options.yes)))  # noqa: T201 - the command's output
+        return 0
+    if options.yes:
+        _print(delete_runs(store, runs, act=True), verb="Deleted")
+        return 0
+    planned = delete_runs(store, runs, act=False)
+    _print(planned, verb="Would delete")
+    is_empty = not (planned.runs or planned.n_files or (planned.collected and planned.collected.n_objects))
+    if is_empty:
+        return 0
+    if not sys.stdin.isatty():
+        terminal.out.print("Nothing was deleted. To delete, add --yes.")
+        return 0
+    terminal.out.print("Delete? [y/N] ", end="", markup=False)
+    if input().strip().lower() not in ("y", "yes"):
+        terminal.out.print("Nothing was deleted.")
+        return 0
+    _print(delete_runs(store, runs, act=True), verb="Deleted")
+    return 0
+
+
+def _print(deletion: Deletion, *, verb: str) -> None:
+    for run in deletion.runs:
+        started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
+        terminal.out.print(f"{verb} run {run.run_id} ({run.name}, {run.state}, {started})", markup=False)
+    sizes = f"{verb} {deletion.n_files:,} files in folders of runs, {terminal.size(deletion.n_bytes)}"
+    found = deletion.collected
+    if found is None:
+        names = ", ".join(own.run_id for own in deletion.unknown[:5])
+        terminal.out.print(f"{sizes}.", markup=False)
+        terminal.err.print(
+            f"Artifacts stay: {len(deletion.unknown)} runs of an earlier version did not list what they use ({names}). Run their "
+            "specifications again, which computes nothing that is there, or delete them.",
+            markup=False,
+        )
+        return
+    terminal.out.print(
+        f"{sizes}, and {found.n_objects:,} artifacts that no run uses, {terminal.size(found.n_bytes)}.",
+        markup=False,
+    )
+    if found.n_young:
+        terminal.out.print(
+            f"{found.n_young:,} more ({terminal.size(found.young_bytes)}) are younger than 24 hours. A later mlho prune removes them.",
+            markup=False,
+        )
+
+
+def _facts(deletion: Deletion, *, is_done: bool) -> dict[str, Any]:
+    found = deletion.collected
+    return {
+        "deleted": is_done,
+        "runs": [own.run_id for own in deletion.runs],
+        "files": deletion.n_files,
+        "bytes": deletion.n_bytes,
+        "artifacts": found.n_objects if found is not None else None,
+        "artifact_bytes": found.n_bytes if found is not None else None,
+        "young_artifacts": found.n_young if found is not None else None,
+        "runs_of_earlier_versions": [own.run_id for own in deletion.unknown],
+    }
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _age(text: str) -> dt.timedelta:
+    match = re.fullmatch(r"([0-9]{1,5})([hdw])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an age: write 90d (days), 12h (hours) or 4w (weeks)"
+        )
+    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -1,0 +1,115 @@
+"""Deletion of runs, and what goes with them."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mlho.errors import SpecError
+from mlho.protocol.documents import ATTEMPTS
+from mlho.store.base import Store
+from mlho.store.keys import RUNS, run_key, uses_prefix
+from scheduler.runs.garbage import GRACE, Collected, collect, store_time
+from scheduler.runs.record import RECORD, RunRecord, RunState, read_record, swap_record
+from scheduler.runs.stored import StoredRun, stored_runs
+
+_SPEC: Final = "spec.yaml"
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Runs and artifacts that were deleted, or would be.
+
+    Attributes
+    ----------
+    runs : sequence of StoredRun
+    n_files, n_bytes : int
+        Files in the folders of these runs.
+    collected : Collected or None
+        Artifacts that no other run uses; ``None`` if it is not known what other runs use.
+    unknown : sequence of StoredRun
+        Runs of earlier versions, which did not list what they use.
+    """
+
+    runs: Sequence[StoredRun]
+    n_files: int
+    n_bytes: int
+    collected: Collected | None
+    unknown: Sequence[StoredRun]
+
+
+def delete_runs(
+    store: Store, runs: Sequence[StoredRun], *, act: bool, grace: dt.timedelta = GRACE
+) -> Deletion:
+    """Delete runs, and the artifacts that no other run uses.
+
+    Runs whose deletion was interrupted are deleted, too.
+
+    Parameters
+    ----------
+    store : Store
+    runs : sequence of StoredRun
+    act : bool
+        Whether to delete; otherwise only count.
+    grace : timedelta
+        Age from which on an artifact may be removed.
+
+    Raises
+    ------
+    SpecError
+        One of the runs is running.
+    """
+    now = store_time(store)
+    present = stored_runs(store, now=now)
+    wanted = {run.run_id for run in runs}
+    active = [own for own in present if own.run_id in wanted and own.state is RunState.RUNNING]
+    if active:
+        raise SpecError(
+            f"run {active[0].run_id} ({active[0].name}): a process carries it out. Stop it, or cancel it (mlho cancel "
+            f"{active[0].run_id}); if it was killed, wait five minutes."
+        )
+    going = [own for own in present if own.run_id in wanted or own.state is RunState.DELETING]
+    ids = {own.run_id for own in going} | _half_deleted(store)
+    files = [own for run in sorted(ids) for own in store.objects(f"{RUNS}/{run}/")]
+    if act:
+        seen = {own.run_id: own.record for own in present}
+        for run in sorted(ids):
+            _delete_run(store, run, seen.get(run))
+    unknown = [own for own in present if own.record is None and own.run_id not in ids]
+    all_ids = {own.run_id for own in present}
+    collected = None if unknown else collect(store, all_ids, act=act, without=ids, grace=grace)
+    return Deletion(going, len(files), sum(own.size for own in files), collected, unknown)
+
+
+def _half_deleted(store: Store) -> set[str]:
+    """Return the ids of runs of which only the record is left."""
+    names = {key: key.split("/")[1] for key in store.keys(f"{RUNS}/") if key.count("/") == 2}
+    described = {run for key, run in names.items() if key.endswith(f"/{_SPEC}")}
+    recorded = {run for key, run in names.items() if key.endswith(f"/{RECORD}")}
+    return {run for run in recorded - described if _is_going(read_record(store, run))}
+
+
+def _is_going(record: RunRecord | None) -> bool:
+    return record is not None and record.state is RunState.DELETING
+
+
+def _delete_run(store: Store, run: str, seen: RunRecord | None) -> None:
+    """Delete the objects of a run. Killed at any point, the next deletion completes it."""
+
+    def change(found: RunRecord | None) -> RunRecord:
+        if found is not None and found.state is RunState.RUNNING and found != seen:
+            raise SpecError(f"run {run}: has just been started. Stop it first, or leave it.")
+        started = found.started if found is not None else dt.datetime.now(dt.UTC)
+        return RunRecord(state=RunState.DELETING, started=started)
+
+    swap_record(store, run, change)  # from here on the run cannot be started
+    last = [run_key(run, _SPEC), run_key(run, RECORD)]
+    # The file that marks the run as finished comes before those that it names.
+    keys = sorted(
+        store.keys(f"{RUNS}/{run}/"), key=lambda key: not key.endswith(("/result.json", "/manifest.json"))
+    )
+    keys = [key for key in keys if key not in last]
+    keys += [*store.keys(uses_prefix(run)), *store.keys(f"{ATTEMPTS}/{run}-")]
+    store.each(store.delete, keys)
+    for key in last:
+        store.delete(key)
