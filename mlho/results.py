@@ -56,9 +56,7 @@ def open_run(store: str | Path, run: str = "latest") -> "Run":
 def _find(store: Path, run: str) -> Path:
     finished = sorted(path.parent for path in (store / "runs").glob(f"*/{RESULT_FILE}"))
     if not finished:
-        raise ArtifactNotFound(
-            f"{store}: holds no finished run. Give the directory that mlho run --store had."
-        )
+        raise ArtifactNotFound(f"{store}: contains no finished run. Use the directory of mlho run --store.")
     named = finished if run == "latest" else [folder for folder in finished if _name_of(folder) == run]
     if named and not (store / "runs" / run).is_dir():
         return max(named, key=lambda folder: ((folder / RESULT_FILE).stat().st_mtime_ns, folder.name))

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", help="where the artifacts are (or MLHO_STORE)")
     parser.add_argument("--broker", help="address of Redis (or MLHO_BROKER, which no process list shows)")
     parser.add_argument("--data", help="folder of the tables, if it is elsewhere here than for the scheduler")
-    parser.add_argument("--slots", type=int, default=1, help="tasks at once (default: %(default)s)")
+    parser.add_argument("--slots", type=int, default=1, help="concurrent tasks (default: %(default)s)")
     parser.add_argument(
         "--soft-limit",
         type=float,
@@ -94,10 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--metrics-port", type=int, help="serve Prometheus metrics")
     parser.add_argument("--metrics-address", default="127.0.0.1", help="where to (default: %(default)s)")
-    parser.add_argument(
-        "--end-with-parent", action="store_true", help="be killed when whoever started this ends"
-    )
-    parser.add_argument("--verbose", action="store_true", help="log what is done, not only what goes wrong")
+    parser.add_argument("--end-with-parent", action="store_true", help="exit when the parent process exits")
+    parser.add_argument("--verbose", action="store_true", help="log all events, not only warnings")
     return parser
 
 

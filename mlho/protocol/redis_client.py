@@ -99,7 +99,7 @@ def answering() -> Iterator[None]:
         ) from error
     except redis.ResponseError as error:
         words = outage_of(error) or "refuses a command, as a key is not what it must be."
-        raise QueueUnavailable(f"broker: {words} A run that is under way goes on then.") from error
+        raise QueueUnavailable(f"broker: {words} An active run then continues.") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:  # also while Redis loads its file
         raise QueueUnavailable(f"broker: {lost_words(error)}") from error
 

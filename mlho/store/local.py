@@ -56,7 +56,7 @@ class LocalStore(Store):
             with open(self._name(key), "rb") as file:
                 return file.read()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise ArtifactNotFound(f"{key}: the store holds nothing under this key.") from None
+            raise ArtifactNotFound(f"{key}: the store has no object with this key.") from None
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -135,7 +135,7 @@ class LocalStore(Store):
     def path(self, key: str) -> Path:
         file = self._file(key)
         if not file.is_file():
-            raise ArtifactNotFound(f"{key}: the store holds nothing under this key.")
+            raise ArtifactNotFound(f"{key}: the store has no object with this key.")
         return file
 
     def scratch(self) -> Path:
@@ -162,7 +162,7 @@ class LocalStore(Store):
         try:
             os.makedirs(os.path.dirname(self._name(key)), exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise SpecError(f"store key {key[:80]!r}: it lies below an object of the store.") from None
+            raise SpecError(f"store key {key[:80]!r}: it is below an existing object.") from None
 
     @contextmanager
     def _temporary(self, data: bytes = b"") -> Iterator[str]:

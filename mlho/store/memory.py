@@ -28,7 +28,7 @@ class MemoryStore(Store):
         try:
             return self._objects[checked_key(key)]
         except KeyError:
-            raise ArtifactNotFound(f"{key}: the store holds nothing under this key.") from None
+            raise ArtifactNotFound(f"{key}: the store has no object with this key.") from None
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:

@@ -24,7 +24,7 @@ _WRITERS: Final = 4
 COMPAT_WORDS: Final = (
     f"Compat mode ({CONDITIONAL}={COMPAT}): this store is not asked to refuse a second write, so only the scheduler commits what "
     "workers propose. The result is the same. It costs a few more requests a task, and while the scheduler is away nothing is committed; "
-    "several schedulers of one run are told apart by Redis alone."
+    "only Redis prevents several schedulers from leading one run."
 )
 
 log = structlog.get_logger()

@@ -147,4 +147,4 @@ def _digest_in(key: str) -> str | None:
 
 
 def _not_found(key: str) -> ArtifactNotFound:
-    return ArtifactNotFound(f"{key}: the store holds nothing under this key.")
+    return ArtifactNotFound(f"{key}: the store has no object with this key.")

@@ -39,7 +39,7 @@ class Verdict:
         """The verdict in one line."""
         n_back = len(self.expected) - len(self.missed)
         return (
-            f"planted effects of {STRONG_ODDS_RATIO:g} or more that came back: {n_back} of {len(self.expected)}; "
+            f"planted effects of {STRONG_ODDS_RATIO:g} or more that were found: {n_back} of {len(self.expected)}; "
             f"noise codes in the consensus: {len(self.noise)}"
         )
 

@@ -41,9 +41,11 @@ def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None
     parser = commands.add_parser("submit", parents=[common], help="start a run in a Kubernetes cluster")
     parser.add_argument("spec", type=Path, help="the specification or resource (YAML)")
     parser.add_argument(
-        "--by-date", action="store_true", help="name it by today's date: made twice, it is the same run"
+        "--by-date",
+        action="store_true",
+        help="append today's date to the name; submitting it twice gives the same run",
     )
-    parser.add_argument("--wait", action="store_true", help="until it has ended")
+    parser.add_argument("--wait", action="store_true", help="wait until it has ended")
     _add_timeout(parser)
     add_place(parser)
     parser.set_defaults(command=_submit)
@@ -83,8 +85,10 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def add_place(parser: argparse.ArgumentParser) -> None:
     """Add the options that select the cluster and the namespace."""
-    parser.add_argument("--context", help="of the kubeconfig (default: the current one)")
-    parser.add_argument("--namespace", "-n", help="(default: the context's)")
+    parser.add_argument(
+        "--context", help="context context context of the kubeconfig (default: the current one)"
+    )
+    parser.add_argument("--namespace", "-n", help="namespace (default: that of the context)")
 
 
 def _add_timeout(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +97,7 @@ def _add_timeout(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=86_400,
         metavar="SECONDS",
-        help="how long to wait, before exit code 124 (default: a day)",
+        help="maximum wait, then exit code 124 (default: one day)",
     )
 
 
@@ -145,7 +149,7 @@ def _submit(options: argparse.Namespace) -> int:
     except Conflict:
         if not options.by_date:
             raise
-        terminal.out.print(f"{shown} is there already", markup=False)
+        terminal.out.print(f"{shown} already exists", markup=False)
     return _wait(cluster, namespace, shown, options.timeout) if options.wait else 0
 
 
@@ -248,11 +252,11 @@ def cancel_in_cluster(options: argparse.Namespace) -> int:
 
 
 def _suspend(options: argparse.Namespace) -> int:
-    return _want(options, DesiredState.SUSPENDED, f"suspended. It goes on with: mlho resume {options.run}")
+    return _want(options, DesiredState.SUSPENDED, f"suspended. Resume it with: mlho resume {options.run}")
 
 
 def _resume(options: argparse.Namespace) -> int:
-    return _want(options, DesiredState.RUNNING, "goes on from what is committed.")
+    return _want(options, DesiredState.RUNNING, "resumed.")
 
 
 def _want(options: argparse.Namespace, desired: DesiredState, words: str) -> int:
@@ -272,7 +276,7 @@ def _logs(options: argparse.Namespace) -> int:
     uid = cluster.get(kind, namespace, name)["metadata"]["uid"]
     pods = cluster.list(Kind.POD, namespace, selector=run_selector(uid)).items
     if not pods:
-        terminal.err.print(f"{options.run}: no worker pod is there.", markup=False)
+        terminal.err.print(f"{options.run}: no worker pod exists.", markup=False)
     for pod in pods:
         own = pod["metadata"]["name"]
         try:
@@ -311,12 +315,14 @@ def _exportable(options: argparse.Namespace) -> tuple[str, str, str | None]:
 def add_operate(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command ``operate``."""
     parser = commands.add_parser(
-        "operate", parents=[common], help="carry out the runs of a Kubernetes cluster; what the chart starts"
+        "operate", parents=[common], help="carry out the runs of a Kubernetes cluster; started by the chart"
     )
-    parser.add_argument("--config", type=Path, required=True, help="the configuration that the chart writes")
-    parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
+    parser.add_argument("--config", type=Path, required=True, help="configuration file, written by the chart")
+    parser.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics")
     parser.add_argument(
-        "--kubeconfig", type=Path, help="to run it outside of the cluster (default: the pod's own account)"
+        "--kubeconfig",
+        type=Path,
+        help="kubeconfig, to run outside the cluster (default: the pod's service account)",
     )
     parser.set_defaults(command=_operate)
 

@@ -115,9 +115,9 @@ def check_planted(folder: Path, result: dict[str, Any]) -> Group:
     """
     truth = read_truth(folder)
     features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
-    table = Table(title="What was planted, and what came back", title_justify="left", show_edge=False)
+    table = Table(title="Planted effects, and effects found", title_justify="left", show_edge=False)
     table.add_column("planted code", no_wrap=True, min_width=9)
-    for name in ("odds ratio", "came back", "confidence"):
+    for name in ("odds ratio", "found", "confidence"):
         table.add_column(name, justify="right")
     table.add_column("note")
     for causal in truth.causal:

@@ -115,9 +115,7 @@ def _kind_of(store: Store, run: str) -> tuple[str, str]:
     try:
         document = yaml.safe_load(store.get(run_key(run, "spec.yaml")))
     except ArtifactNotFound:
-        raise SpecError(
-            f"run {run}: the store holds no such run. mlho show lists those that it has."
-        ) from None
+        raise SpecError(f"run {run}: the store has no such run. mlho list shows its runs.") from None
     return document["kind"], document["spec"].get("output", {}).get("prefix", _PREFIX)
 
 
@@ -146,7 +144,7 @@ def _committed(store: Store, run: str, name: str) -> bytes:
         content = store.get(run_key(run, name))
     except ArtifactNotFound:
         raise SpecError(
-            f"run {run}: not finished ({name} is not there). Run its specification again: it goes on where it was."
+            f"run {run}: not finished ({name} is not there). Run its specification again to continue it."
         ) from None
     digest = hashlib.sha256(content).hexdigest()
     if not store.exists(blob_key(digest)):
@@ -173,7 +171,7 @@ def _write(folder: Path, files: Mapping[str, Content]) -> bool:
     if folder.exists() or folder.is_symlink():
         if _holds(folder, files):
             return False
-        raise SpecError(f"{folder}: exists and does not hold just these files. Give a new folder with --to.")
+        raise SpecError(f"{folder}: exists and contains other files. Choose a new folder with --to.")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         for name, content in files.items():

@@ -3,26 +3,26 @@
 from typing import Final
 
 ABOUT: Final = """\
-Train models on electronic health records: select the features that come back, fit, calibrate, judge, and report.
+Train models on electronic health records: select stable features, fit, calibrate and evaluate models, and report.
 
-  mlho demo                    a made-up cohort with known effects, a run on it, and its report: start here
+  mlho demo                    generate a cohort with known effects, run on it, and write the report: start here
   mlho validate spec.yaml      check a specification and its tables: columns, ids, dates, outcomes
-  mlho plan spec.yaml          what a run would do, without doing it
-  mlho run spec.yaml           do it; stopped, the same command goes on where it was
+  mlho plan spec.yaml          check a specification, and show tasks and cost of the run
+  mlho run spec.yaml           carry out the run; after an interruption, the same command continues it
   mlho list                    the runs of a store: state, duration, headline; failed ones with their reason
   mlho show RUN                the result of a run in the terminal
-  mlho report RUN              where a run's report is
+  mlho report RUN              print the path of a run's report
   mlho delete RUN, mlho prune  delete runs, and artifacts that no run uses
   mlho score score.yaml        score patients with a run's bundle
   mlho export RUN              copy report, result and bundle, or the scores, into a folder
 
 With a queue (--broker), workers on any number of machines share a run:
-  mlho status RUN              who works on it, and what is quarantined
-  mlho cancel RUN              nothing more of it starts; what is done is kept
-  mlho retry RUN               give quarantined tasks new starts
+  mlho status RUN              progress, workers and quarantined tasks
+  mlho cancel RUN              stop the run; committed results are kept
+  mlho retry RUN               give quarantined tasks new attempts
 
-In a Kubernetes cluster (docs/kubernetes.md), by your kubeconfig:
-  mlho submit spec.yaml        start it there; --wait until it has ended
+In a Kubernetes cluster (docs/kubernetes.md), with your kubeconfig:
+  mlho submit spec.yaml        start the run in the cluster; with --wait, wait until it has ended
   mlho wait, status, logs, suspend, resume, cancel, retry, export trainingrun/NAME
 """
 
@@ -65,10 +65,10 @@ Score patients with a bundle: each partition of events becomes a Parquet part wi
 and the reasons for each sample.
 
   bundle: {uri: run:ID}        the bundle of a run in this store; or its folder
-  index: {date: 2026-11-24}    score everybody with an event as of that day; or a cohort table names whom, and when
+  index: {date: 2026-11-24}    score all patients with an event up to that day; or use a cohort table with patients and index dates
 
-The bundle's own tests run first. Parts count once runs/ID/scores/manifest.json stands, which is written last: readers
-see all scores or none. The same specification on the same data does nothing the second time.
+The bundle's own tests run first. The parts become visible with runs/ID/scores/manifest.json, which is written last, so that readers
+see all scores or none. Repeating the command on the same data computes nothing.
 """
 
 RUN_ABOUT: Final = """\
@@ -76,10 +76,10 @@ Carry out a training run on this machine.
 
 The specification is one YAML file; `mlho plan` checks it without running. Artifacts go to the store (a folder, or
 s3://bucket/prefix).
-What is done is never done again: after Ctrl-C or a crash the same command goes on, and a finished run does nothing.
-The number of workers changes how long it takes, and nothing else.
+Committed results are never computed again: after Ctrl-C or a crash the same command continues the run.
+The number of workers affects the duration only.
 
-Several specifications go on at once with --broker, and share the workers evenly; what becomes of one changes nothing for
+With --broker, several specifications run concurrently and share the workers evenly. A failure of one does not affect
 the others.
 """
 

@@ -131,7 +131,5 @@ def result_of(store: Store, run: str) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(store.get(run_key(run, "result.json")))
     except ArtifactNotFound:
-        raise SpecError(
-            f"run {run}: not finished. Run its specification again: it goes on where it was."
-        ) from None
+        raise SpecError(f"run {run}: not finished. Run its specification again to continue it.") from None
     return result

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say_stopped() -> int:
-    terminal.err.print("\nStopped. What was done is kept: run the same command to go on.")
+    terminal.err.print("\nStopped. Committed results are kept: run the same command to continue.")
     return INTERRUPTED
 
 
@@ -101,7 +101,7 @@ def _escaped(error: BaseException) -> str:
 def _parser() -> argparse.ArgumentParser:
     said = argparse.ArgumentParser(add_help=False)
     said.add_argument(
-        "--log", choices=("text", "json"), default="text", help="json: one line an event on stderr"
+        "--log", choices=("text", "json"), default="text", help="json: one line per event on stderr"
     )
     common = argparse.ArgumentParser(add_help=False, parents=[said])
     common.add_argument(
@@ -127,11 +127,15 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands, common)
     add_operate(commands, common)
     version = commands.add_parser(
-        "version", parents=[common], help="versions of this program and its libraries"
+        "version",
+        parents=[common],
+        help="print the print the print the versions of this program and its libraries",
     )
     version.set_defaults(command=_version)
     crd = commands.add_parser(
-        "crd", parents=[common], help="the CustomResourceDefinitions of this version, for kubectl apply"
+        "crd",
+        parents=[common],
+        help="print print print the CustomResourceDefinitions of this version, for kubectl apply",
     )
     crd.set_defaults(command=_crd)
     return parser
@@ -146,7 +150,10 @@ def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument(
-        "spec", type=Path, nargs="+", help="the specification (YAML); several go on at once (needs --broker)"
+        "spec",
+        type=Path,
+        nargs="+",
+        help="specification file (YAML); several run concurrently (needs --broker)",
     )
     _add_workers(run, default=None)
     _add_broker(run)
@@ -163,7 +170,7 @@ def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
         description=SCORE_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    score.add_argument("spec", type=Path, help="the specification of a scoring run (YAML)")
+    score.add_argument("spec", type=Path, help="specification file of a scoring run (YAML)")
     _add_workers(score, default=None)
     _add_broker(score)
     _add_metrics(score)
@@ -186,7 +193,7 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broker",
         metavar="ADDRESS",
-        help="share the run over a queue: redis://HOST:PORT/0 (password in MLHO_BROKER), or embedded: a queue and workers "
+        help="run on a queue: redis://HOST:PORT/0 (password in MLHO_BROKER), or embedded: a queue and workers "
         "on this machine, for this command",
     )
 
@@ -196,22 +203,24 @@ def _add_progress(parser: argparse.ArgumentParser) -> None:
         "--progress",
         choices=PROGRESS,
         default="auto",
-        help="auto: bars on a terminal, nothing in a pipe; json: a line a second on stderr (default: %(default)s)",
+        help="auto: bars on a terminal, nothing in a pipe; json: one line per second on stderr (default: %(default)s)",
     )
 
 
 def _add_metrics(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--metrics-port", type=int, help="with --broker: serve Prometheus metrics here")
+    parser.add_argument("--metrics-port", type=int, help="port of the Prometheus metrics (needs --broker)")
     parser.add_argument(
-        "--metrics-address", default="127.0.0.1", help="where to serve them (default: %(default)s)"
+        "--metrics-address",
+        default="127.0.0.1",
+        help="address of the Prometheus metrics (default: %(default)s)",
     )
 
 
 def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     for name, command, words in (
-        ("status", _status, "who works on a run, and what is quarantined, as JSON"),
-        ("cancel", _cancel, "stop a run on a queue: nothing more of it starts"),
-        ("retry", _retry, "give a run's quarantined tasks new starts"),
+        ("status", _status, "progress, workers and quarantined tasks of a run, as JSON"),
+        ("cancel", _cancel, "cancel a run on a queue: no further task starts"),
+        ("retry", _retry, "give a run's quarantined tasks new attempts"),
     ):
         parser = commands.add_parser(name, parents=[common], help=words)
         parser.add_argument(
@@ -223,7 +232,7 @@ def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
             parser.add_argument(
                 "--broker",
                 metavar="ADDRESS",
-                help="its queue, for more to tell and to be quicker: redis://HOST:PORT/0 (default: MLHO_BROKER)",
+                help="its queue, for more details and a faster response: redis://HOST:PORT/0 (default: MLHO_BROKER)",
             )
         add_place(parser)
         parser.set_defaults(command=command)
@@ -231,34 +240,38 @@ def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_plan(commands: Any, common: argparse.ArgumentParser) -> None:
     plan = commands.add_parser(
-        "plan", parents=[common], help="check a specification, and show what would run"
+        "plan", parents=[common], help="check a specification, and show tasks and cost of the run"
     )
-    plan.add_argument("spec", type=Path, help="the specification (YAML)")
+    plan.add_argument("spec", type=Path, help="specification file (YAML)")
     _add_workers(plan)
     plan.set_defaults(command=_plan)
 
 
 def _add_show(commands: Any, common: argparse.ArgumentParser) -> None:
-    show = commands.add_parser("show", parents=[common], help="the runs of a store, or one run's result")
+    show = commands.add_parser(
+        "show", parents=[common], help="show the runs of a store, or the result of one run"
+    )
     show.add_argument("run", nargs="?", help=RUN_HELP)
     show.add_argument(
         "--json", action="store_true", help="the whole result as JSON; without a run as mlho list"
     )
     show.set_defaults(command=_show)
-    report = commands.add_parser("report", parents=[common], help="where a run's report is")
+    report = commands.add_parser("report", parents=[common], help="print the path of a run's report")
     report.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
     report.set_defaults(command=_report)
 
 
 def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
     demo = commands.add_parser(
-        "demo", parents=[common], help="make a cohort with known effects, run on it, and check what came back"
+        "demo",
+        parents=[common],
+        help="generate a cohort with known effects, run on it, and check which are found",
     )
     demo.add_argument(
-        "--folder", type=Path, default=Path("demo"), help="where the cohort goes (default: ./%(default)s)"
+        "--folder", type=Path, default=Path("demo"), help="folder of the cohort (default: ./%(default)s)"
     )
     demo.add_argument(
-        "--patients", type=_positive, default=10_000, help="patients to make (default: %(default)s)"
+        "--patients", type=_positive, default=10_000, help="number of patients (default: %(default)s)"
     )
     _add_workers(demo)
     _add_progress(demo)

@@ -81,7 +81,7 @@ def score_command(options: argparse.Namespace) -> int:
 def _refuse_what_needs_a_queue(options: argparse.Namespace) -> None:
     if options.metrics_port is not None and options.broker is None:
         raise SpecError(
-            "--metrics-port: only a run on a queue serves metrics. Add --broker, or leave it out."
+            "--metrics-port: only a run on a queue serves metrics. Add --broker, or omit the option."
         )
 
 
@@ -241,7 +241,7 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, Run]:
             raise
         name = run.run_id
         if name in runs:
-            _notify(f"{path}: asks for the same run as {paths_of[name]} ({name}). It is carried out once.")
+            _notify(f"{path}: specifies the same run as {paths_of[name]} ({name}). It is carried out once.")
             continue
         runs[name], paths_of[name] = run, path
     return runs

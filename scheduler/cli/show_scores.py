@@ -33,9 +33,7 @@ def read_manifest(store: Store, run: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(store.get(run_key(run, f"{prefix}/{SCORES_MANIFEST}")))
     except ArtifactNotFound:
-        raise SpecError(
-            f"run {run}: not finished. Run its specification again: it goes on where it was."
-        ) from None
+        raise SpecError(f"run {run}: not finished. Run its specification again to continue it.") from None
     return manifest
 
 

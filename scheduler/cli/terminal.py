@@ -210,7 +210,7 @@ def _shown(n: int | None) -> str:
 
 def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
     """Return a table of the features with the highest confidence scores, with their odds ratios."""
-    table = Table(title="Features that come back", title_justify="left", show_edge=False)
+    table = Table(title="Stable features", title_justify="left", show_edge=False)
     table.add_column("feature")
     for name in ("confidence", "seen in", "odds ratio (95 % interval)"):
         table.add_column(name, justify="right")

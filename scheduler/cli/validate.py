@@ -31,7 +31,7 @@ def add_validate(commands: Any, common: argparse.ArgumentParser) -> None:
         description=VALIDATE_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    validate.add_argument("spec", type=Path, help="the specification (YAML)")
+    validate.add_argument("spec", type=Path, help="specification file (YAML)")
     validate.add_argument("--json", action="store_true", help="what was found, as JSON")
     validate.set_defaults(command=_validate)
 

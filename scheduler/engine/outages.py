@@ -184,14 +184,14 @@ class StoreHealth:
         if before is None or before.reason != reason:
             log.warning("store_unavailable", error_kind=reason, error=str(error))
             self._notify(
-                f"{self._outage.words}\nThe run waits, goes on once the store serves again, and gives up after "
+                f"{self._outage.words}\nThe run waits, continues when the store is available again, and gives up after "
                 f"{_duration(self.patience)} ({STORE_PATIENCE})."
             )
 
     def _say_recovered(self, before: Outage) -> None:
         seconds = max(0.0, time.time() - before.since)
         log.warning("store_recovered", seconds=round(seconds, 1))
-        self._notify(f"The store serves again, after {_duration(seconds)}. The run goes on.")
+        self._notify(f"The store is available again, after {_duration(seconds)}. The run continues.")
 
 
 def given_up(error: StoreOutage, patience: float) -> StoreGivenUp:
@@ -199,7 +199,7 @@ def given_up(error: StoreOutage, patience: float) -> StoreGivenUp:
     reason = ACCESS_DENIED if isinstance(error, StoreAccessDenied) else UNAVAILABLE
     return StoreGivenUp(
         f"the store has not served for {_duration(patience)} ({STORE_PATIENCE}), and the run ends. What is done is kept, and the same "
-        f"command goes on from there. Last: {error}",
+        f"command continues it. Last error: {error}",
         reason=reason,
     )
 

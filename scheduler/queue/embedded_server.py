@@ -104,7 +104,7 @@ class WorkerEnds:
         self._n_early = self._n_early + 1 if is_early else 0
         if is_early and self._n_early % _MANY_ENDS == 0:
             self._notify(
-                f"Workers end with an error as soon as they are started; others are tried. The last said:\n{self._last_words()}"
+                f"Workers exit with an error right after their start and are restarted. Last output:\n{self._last_words()}"
             )
         return None
 

@@ -59,5 +59,5 @@ def _named(kind: str, key: str) -> str:
 
 
 def _quarantined(run: str, words: str, failure: Failure, attempts: int) -> Quarantined:
-    remedy = f"When that is mended: mlho retry {run}, and run again."
+    remedy = f"Correct the cause, run mlho retry {run}, and run again."
     return Quarantined(f"{words}. Last: {failure.message} {remedy}", attempts=attempts)

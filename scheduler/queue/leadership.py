@@ -331,7 +331,9 @@ class Leadership(_Lease):
 
 
 def _lost(run: str) -> LeadershipLost:
-    return LeadershipLost(f"run {run}: another scheduler took over. It goes on there; nothing was lost.")
+    return LeadershipLost(
+        f"run {run}: another scheduler took over and continues the run. No action is needed."
+    )
 
 
 def _whose(found: bytes | None) -> str:

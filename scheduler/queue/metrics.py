@@ -15,7 +15,7 @@ from scheduler.queue.pending import Figures
 
 _COUNTERS: Final = {
     "sent": "Messages sent",
-    "retried": "Attempts made again after a failure",
+    "retried": "Retried attempts",
     "lost": "Messages that were lost and sent again",
     "quarantined": "Tasks that used up their starts",
     "dropped": "Items in Redis that no program of the run has written, and old answers",
@@ -96,7 +96,7 @@ class MetricsPage(Collector):
         yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in figures.items()})
         degraded = {run: int(own.is_degraded or own.is_tampered) for run, own in figures.items()}
         yield _gauge(
-            "degraded", "1 while Redis does not answer, takes nothing, or holds what others wrote", degraded
+            "degraded", "1 while Redis is unavailable, rejects writes, or contains foreign items", degraded
         )
         away = {run: int(own.health.outage is not None) for run, own in figures.items()}
         yield _gauge("store_unavailable", "1 while object storage does not serve", away)

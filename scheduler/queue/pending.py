@@ -17,9 +17,9 @@ from mlho.protocol.redis_client import QueueUnavailable
 from mlho.steps.records import Outcome
 from scheduler.engine.outages import StoreHealth
 
-OTHER_KEY: Final = "Workers refuse the messages, as they are signed with another key. Give all workers the scheduler's MLHO_SIGNING_KEY."
+OTHER_KEY: Final = "Workers reject the messages, because they are signed with another key. Set the scheduler's MLHO_SIGNING_KEY for all workers."
 TAMPERED: Final = (
-    "Redis holds items that no program of this run has written. They are dropped, and what they replaced is derived again from the store. See who "
+    "Redis contains items that no program of this run has written. They are dropped, and the state is restored from the store. Check who "
     "can write to Redis."
 )
 _WINDOW_PER_SLOT: Final = 4

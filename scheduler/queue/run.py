@@ -314,7 +314,7 @@ def retry_run(store: Store, run: str) -> str:
     """Give a run's quarantined tasks new attempts. Return a sentence about the result."""
     n_tasks = release_quarantine(store, run)
     if not n_tasks:
-        return f"run {run}: no task of it is quarantined. mlho status {run} says how it is."
+        return f"run {run}: no task is quarantined. mlho status {run} shows its state."
     return f"run {run}: {n_tasks} quarantined tasks may start again. Run its specification again."
 
 

@@ -205,7 +205,7 @@ class Watcher:
         if self._store.exists(cancel_key(self._execution)):
             self._leases.cancel()
             raise RunCancelled(
-                f"run {self._execution.run}: cancelled. What was done is kept: run the same command to go on."
+                f"run {self._execution.run}: cancelled. Committed results are kept: run the same command to continue."
             )
         if queue_state.has_flags:
             self._leases.lower_flags()

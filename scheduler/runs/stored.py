@@ -158,8 +158,8 @@ def finished_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | N
     earlier = _newest_finished(own for own in runs if (own.name, own.kind) == (run.name, run.kind))
     hint = f" The newest finished run of this name is {earlier.run_id}." if earlier is not None else ""
     raise SpecError(
-        f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). Run its specification again: it goes on where it "
-        f"was.{hint}"
+        f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). Run its specification again to "
+        f"continue it.{hint}"
     )
 
 

@@ -142,7 +142,7 @@ def test_a_night_is_scored_once_however_often_its_cronjob_fires(calendar: Stack,
     again = trigger(calendar, "night-two")
 
     assert f"scoringrun/{name} created" in said
-    assert f"scoringrun/{name} is there already" in again
+    assert f"scoringrun/{name} already exists" in again
     assert [own["metadata"]["name"] for own in calendar.items("srun") if day in own["metadata"]["name"]] == [
         name
     ]

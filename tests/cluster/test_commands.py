@@ -112,9 +112,9 @@ def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
     resumed = stack.mlho("resume", "trainingrun/paused")
 
     assert (
-        suspended.stdout == "trainingrun/paused: suspended. It goes on with: mlho resume trainingrun/paused\n"
+        suspended.stdout == "trainingrun/paused: suspended. Resume it with: mlho resume trainingrun/paused\n"
     )
-    assert resumed.stdout == "trainingrun/paused: goes on from what is committed.\n"
+    assert resumed.stdout == "trainingrun/paused: resumed.\n"
     assert stack.wait("paused", "Succeeded")
     assert took < 5
 
@@ -142,7 +142,7 @@ def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
     named, taken = (stack.mlho("submit", str(path)) for _ in range(2))
 
     assert first.returncode == second.returncode == named.returncode == 0, first.stderr + second.stderr
-    assert "is there already" in second.stdout
+    assert "already exists" in second.stdout
     assert taken.returncode != 0
     assert "template" in taken.stderr
 

@@ -178,7 +178,7 @@ def test_ctrl_c_says_how_to_go_on(spec, tmp_path, expected):
 
     assert run.end() == 130, run.words()
     text = "\n".join(run.said)
-    assert "What was done is kept: run the same command to go on." in text
+    assert "Committed results are kept: run the same command to continue." in text
     assert "Traceback" not in text
     assert run.members() == []
     assert list(store.glob("runs/*/result.json")) == []

@@ -109,7 +109,7 @@ def test_a_run_says_that_its_store_is_away_and_goes_on_when_it_is_back(started, 
     took = started.wait_for_words(words, seconds=SHOWN_SECONDS)
     n_commits = started.n_commits()
     proxy.all(None)
-    started.wait_for_words("The store serves again", seconds=60)
+    started.wait_for_words("The store is available again", seconds=60)
     digest = started.digest()
 
     assert took < SHOWN_SECONDS

@@ -122,7 +122,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(
     command.send_signal(signal.SIGINT)
     _, told = command.communicate(timeout=30)
     assert command.returncode == 130
-    assert "run the same command to go on" in told
+    assert "run the same command to continue" in told
     assert all(line["state"] in ("stopped", "finished") for line in _last(told).values())
     wait_until(lambda: not any(map(is_running, family)), seconds=10, what="end of all that was started")
 

@@ -67,7 +67,7 @@ def test_the_check_tells_what_came_back_and_what_could_not(spec_path: Path) -> N
     assert "2 on top" in lines[truth.interaction.codes[0]]
     assert "protective" in lines[truth.causal[-1].code]
     last = shown.strip().splitlines()[-1]
-    assert last == "planted effects of 2.2 or more that came back: 2 of 3; noise codes in the consensus: 1"
+    assert last == "planted effects of 2.2 or more that were found: 2 of 3; noise codes in the consensus: 1"
 
 
 def test_the_demo_module_needs_no_numpy() -> None:

@@ -73,7 +73,7 @@ def test_an_unknown_or_unfinished_run_is_refused_with_what_there_is(store, asked
 
 def test_a_directory_without_runs_is_said_to_be_no_store(tmp_path):
     """The remedy names the option."""
-    with pytest.raises(ArtifactNotFound, match="holds no finished run"):
+    with pytest.raises(ArtifactNotFound, match="contains no finished run"):
         open_run(tmp_path)
 
 

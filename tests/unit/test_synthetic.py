@@ -195,7 +195,7 @@ def test_a_verdict_counts_what_came_back_and_what_should_not_have(cohort: tuple[
     assert verdict.noise == (noise,)
     assert verdict.leaks == (truth.leak,)
     assert verdict.words == (
-        "planted effects of 2.2 or more that came back: 2 of 3; noise codes in the consensus: 1"
+        "planted effects of 2.2 or more that were found: 2 of 3; noise codes in the consensus: 1"
     )
 
 

@@ -49,7 +49,7 @@ def test_help_of_run_says_that_it_resumes(capsys):
     with pytest.raises(SystemExit):
         scheduler.cli.parser.main(["run", "--help"])
 
-    assert "the same command goes on" in " ".join(capsys.readouterr().out.split())
+    assert "the same command continues" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
     stopped = command("run", spec)
 
     assert stopped.code == 130
-    assert "run the same command to go on" in stopped.err
+    assert "run the same command to continue" in stopped.err
     assert "stopped" in command("show").out
     for command_name in ("show", "report"):
         said = command(command_name, "small")
         assert said.code == 2
-        assert "it goes on where it was" in said.err
+        assert "to continue it" in said.err
 
 
 def test_show_json_is_the_result(command, spec):
@@ -184,7 +184,7 @@ def test_show_tells_a_run(command, spec):
     command("run", spec)
     said = command("show", "small")
 
-    assert "Features that come back" in said.out
+    assert "Stable features" in said.out
     assert "Type 2 diabetes" in said.out
 
 
@@ -236,7 +236,7 @@ def test_retry_of_a_run_in_which_nothing_is_quarantined_says_so(command, spec):
     """No reason to run anything again."""
     command("run", spec)
 
-    assert "no task of it is quarantined" in command("retry").out
+    assert "no task is quarantined" in command("retry").out
 
 
 def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypatch):
@@ -375,4 +375,4 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
     monkeypatch.setattr("scheduler.cli.parser._version", wrapped)
 
     assert scheduler.cli.parser.main(["version"]) == 130
-    assert "run the same command to go on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
     assert "Grant it" in message
     snapshot = thread.snapshot()
     assert (snapshot.end, snapshot.end_reason) == (ConditionType.FAILED, "StoreAccessDenied")
-    assert "same command goes on" in snapshot.end_message
+    assert "same command continues" in snapshot.end_message
 
 
 @pytest.mark.parametrize(("is_new", "message"), [(True, "10 tasks, 4 of them new."), (False, "10 tasks.")])

@@ -87,7 +87,7 @@ def test_an_outage_goes_on_until_all_have_been_served():
     assert health.outage is None
     assert [words.split(" since")[0].split(",")[0] for words in told] == [
         "Store unavailable",
-        "The store serves again",
+        "The store is available again",
     ]
     assert "no answer" in told[0]
     assert "gives up after 24 h (MLHO_STORE_PATIENCE)" in told[0]
@@ -126,7 +126,7 @@ def test_patience_ends():
     clock.now += 1
 
     with pytest.raises(
-        StoreGivenUp, match=r"has not served for 60 min .*same command goes on.*access denied"
+        StoreGivenUp, match=r"has not served for 60 min .*same command continues.*access denied"
     ) as caught:
         health.check()
     assert reason_of(caught.value) == "StoreAccessDenied"

@@ -41,7 +41,7 @@ def test_workers_that_end_at_once_again_and_again_are_told_of(log: Path):
     assert ends.refusal(1, 0.5) is None
 
     assert len(told) == 1
-    assert "as soon as they are started" in told[0]
+    assert "right after their start" in told[0]
     assert told[0].endswith("error: the store does not answer.")
 
 
