@@ -105,6 +105,7 @@ def _define(
     if result is None:
         return None
     found.facts |= _facts_of(result, spec)
+    found.size = (result.cohort.n_patients, int(result.cohort.positive_patients().sum()))
     found.warn(result.cohort.warnings)
     return result.cohort
 

@@ -134,6 +134,17 @@ class Failure(SpecPart):
     """Action that resolves the failure."""
 
 
+class Cost(SpecPart):
+    """Cost of a finished run."""
+
+    cpu_hours: ShortText
+    """Hours of all tasks, each of which takes one core, for example ``0.42``."""
+    read_bytes: Count
+    """Size of the tables."""
+    stored_bytes: Count
+    """Size of all files that the tasks left in the store."""
+
+
 class Status(SpecPart):
     """Summary of the run. The store is the source of truth."""
 
@@ -163,6 +174,8 @@ class Status(SpecPart):
     """Headline figures as strings. A figure that could not be computed is absent; the report states the reason."""
     warnings: Annotated[tuple[Message, ...], Field(max_length=MAX_WARNINGS)] = ()
     """Warnings of the result, such as a rule that drops many rows; the first ten."""
+    cost: Cost | None = None
+    """Cost of the run, once it has succeeded."""
     outputs: Outputs | None = None
     """Addresses of the results."""
     started_at: Instant | None = None

@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
-from mlho.spec.training import RunSpec
+from mlho.spec.training import RunSpec, TrainingSpec
 from scheduler.cli.terminal import STAGE_WORDS, duration, size
-from scheduler.engine.cost import consensus_seconds, learning_seconds, model_seconds
+from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes
 from scheduler.engine.plan import Manifest, plan_run
 from scheduler.engine.ready_tasks import ReadyTasks
 
 if TYPE_CHECKING:
     from mlho.sources.counting import RowCount
 
-# Measured on two shared cores. The estimate is approximate; the progress bar is more precise after a minute.
-_READ_ROWS_A_SECOND: Final = 600_000
-_PACKED_ROWS_A_SECOND: Final = 3_000_000
-_STAGE_SECONDS: Final = 1.0  # of any other stage
 _START_SECONDS: Final = 2.0
 _BLOCK_PATIENTS: Final = 16_384
 
@@ -64,21 +60,26 @@ def estimate(spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int) -
     events = sum(file.size for file in manifest.tables["events"])
     n_samples = max(1, rows.labels.n_rows)
     plan = plan_run(spec.spec, manifest, n_blocks=-(-n_samples // _BLOCK_PATIENTS), n_samples=n_samples)
-    seconds = _seconds(spec, rows, is_by_fold=any(task.kind == "run_fold" for task in plan.values()))
+    by_rows = {"n_samples": rows.labels.n_rows, "n_events": rows.events.n_rows}
+    is_by_fold = any(task.kind == "run_fold" for task in plan.values())
+    seconds = stage_seconds(spec.spec, **by_rows, is_by_fold=is_by_fold)
     table = Table(title=f"Plan of {spec.metadata.name}", title_justify="left", show_edge=False)
     table.add_column("stage")
     for name in ("tasks", "reads", "about"):
         table.add_column(name, justify="right")
-    total = _START_SECONDS
+    total, on_one_core = _START_SECONDS, 0.0
     for stage in ReadyTasks(plan, {}).by_stage():
-        own = seconds.get(stage.name, _STAGE_SECONDS) / min(n_workers, stage.total)
+        on_one_core += seconds.get(stage.name, STAGE_SECONDS)
+        own = seconds.get(stage.name, STAGE_SECONDS) / min(n_workers, stage.total)
         total += own
         reads = size(events) if stage.name == "encode" else ""
         table.add_row(STAGE_WORDS[stage.name], str(stage.total), reads, duration(own))
     table.add_section()
     table.add_row("all", str(len(plan)), size(manifest.n_bytes), duration(total), style="bold")
+    stored = stored_bytes(spec.spec, **by_rows, is_by_fold=is_by_fold)
     table.caption = (
-        f"{n_workers} worker(s). Rests on {rows.labels.n_rows:,} rows of labels ({rows.labels.basis}) and"
+        f"About {on_one_core / 3600:.2g} CPU hours, and up to {size(stored)} in the store."
+        f" {n_workers} worker(s). Rests on {rows.labels.n_rows:,} rows of labels ({rows.labels.basis}) and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
         " features and the grids asked for: half or twice as much is common."
     )
@@ -86,15 +87,36 @@ def estimate(spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int) -
     return table
 
 
-def _seconds(spec: RunSpec, rows: Rows, *, is_by_fold: bool) -> dict[str, float]:
-    learning = learning_seconds(spec.spec, rows.labels.n_rows)
-    is_consensus = spec.spec.final.features == "consensus"
-    cost = consensus_seconds if is_consensus else model_seconds
-    model, is_beside = cost(spec.spec, rows.labels.n_rows), is_by_fold or is_consensus
-    return {
-        "encode": rows.events.n_rows / _READ_ROWS_A_SECOND,
-        "pack": rows.events.n_rows / _PACKED_ROWS_A_SECOND,
-        # Folds of the final model that are tasks run in parallel with those of the iterations.
-        "learn": learning + (model if is_beside else 0.0) + _STAGE_SECONDS,
-        "model": (0.0 if is_beside else model) + _STAGE_SECONDS,
-    }
+def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) -> list[str]:
+    """Say whether a sample is large enough, by the criteria of Riley et al. (``mlho/method/sample_size.py``).
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+    n_patients, n_positive : int
+        Patients of the cohort, and those with the outcome.
+    """
+    from mlho.method.sample_size import ASSUMED_R2, MARGIN, OPTIMISM, SHRINKAGE, most_parameters, sample_size
+
+    n_rare = min(n_positive, n_patients - n_positive)
+    if n_rare < max(1, spec.report.min_cell):
+        return ["Sample size: too few patients with, or without, the outcome to say more."]
+    n_parameters = spec.selection.n_features + len(spec.features.demographics)
+    share = n_positive / n_patients
+    asked, most = sample_size(n_parameters, share), most_parameters(n_patients, share)
+    facts = (
+        f"Sample size: {n_patients:,} patients, {n_positive:,} with the outcome ({100 * share:.1f} %): {n_rare / n_parameters:.1f} events "
+        f"per candidate feature ({n_parameters:,}: selection.nFeatures and the demographics)."
+    )
+    rule = (
+        f"Riley et al. (2019, 2020) ask for {asked.needed:,} patients: {asked.shrinkage:,} for a shrinkage of at least "
+        f"{SHRINKAGE:g}, {asked.optimism:,} for an optimism of at most {OPTIMISM:g}, {asked.intercept:,} for the overall risk to "
+        f"within {MARGIN:g}, if the model explains {100 * ASSUMED_R2:.0f} % of what can be explained (Nagelkerke R²)."
+    )
+    if n_patients >= asked.needed:
+        return [f"{facts} {rule} The sample is large enough."]
+    few = f"This sample supports {most:,} features" if most else "This sample supports no model"
+    return [
+        f"{facts} {rule} The sample is too small. {few}: lower selection.nFeatures, or expect calibration and odds ratios to be "
+        "overfitted; the report measures by how much."
+    ]

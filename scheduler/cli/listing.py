@@ -55,17 +55,18 @@ def list_runs(store: Store, address: str, *, as_json: bool) -> None:
 
 def _table(runs: list[StoredRun], headlines: list[str]) -> Table:
     table = Table(show_edge=False)
-    for name in ("name", "kind", "run", "started", "duration", "state"):
+    for name in ("name", "kind", "run", "started", "duration", "CPU hours", "state"):
         table.add_column(name, no_wrap=True)
     table.add_column("headline")
     for run, headline in zip(runs, headlines, strict=True):
-        seconds = run.record.seconds if run.record is not None else 0.0
+        seconds, cost = (run.record.seconds, run.record.cost) if run.record is not None else (0.0, None)
         table.add_row(
             Text(run.name),
             run.kind.removesuffix("Run").lower(),
             run.run_id,
             f"{run.started.astimezone():%Y-%m-%d %H:%M}",
             terminal.duration(seconds) if seconds else "",
+            f"{cost.cpu_seconds / 3600:.2g}" if cost is not None else "",
             str(run.state),
             Text(headline or run.reason or ""),
         )
@@ -84,6 +85,7 @@ def run_facts(run: StoredRun, headline: str) -> dict[str, Any]:
         "seconds": record.seconds if record is not None else None,
         "state": str(run.state),
         "headline": headline or None,
+        "cost": record.cost.model_dump() if record is not None and record.cost is not None else None,
         "reason": run.reason,
     }
 

@@ -53,7 +53,7 @@ from scheduler.cli.run import (
 )
 from scheduler.cli.validate import add_validate, look_first
 from scheduler.engine.manifest import data_root, make_manifest
-from scheduler.runs.stored import SCORING, TRAINING
+from scheduler.runs.stored import SCORING, TRAINING, StoredRun
 
 DEFAULT_STORE: Final = "mlho-store"
 INTERRUPTED: Final = 130  # 128 + SIGINT, the shell convention
@@ -333,7 +333,7 @@ def _broker(options: argparse.Namespace) -> str | None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from scheduler.cli.estimate import estimate, look_up_rows
+    from scheduler.cli.estimate import estimate, look_up_rows, sample_size_sentences
 
     spec = load_checked(options.spec, parse_any_spec)
     if isinstance(spec, ScoringRunSpec):
@@ -346,10 +346,13 @@ def _plan(options: argparse.Namespace) -> int:
         tell_left_out(run.manifest)
         return 0
     data = data_root(spec, options.spec)
-    look_first(spec, data)
+    found = look_first(spec, data)
     manifest = make_manifest(spec.spec.data.tables, data)
     shown = estimate(spec, manifest, look_up_rows(manifest, data), n_workers=options.workers)
     terminal.out.print(shown)
+    if found.size is not None:
+        for sentence in sample_size_sentences(spec.spec, *found.size):
+            terminal.out.print(sentence, markup=False)
     tell_left_out(manifest)
     return 0
 
@@ -367,6 +370,7 @@ def _show(options: argparse.Namespace) -> int:
             print(printable_json(read_manifest(store, run.run_id)))  # noqa: T201 - the output
         else:
             show_scores(store, run.run_id)
+            _show_cost(run)
         return 0
     result = result_of(store, run.run_id)
     if options.json:
@@ -381,7 +385,14 @@ def _show(options: argparse.Namespace) -> int:
     ):
         terminal.out.print()
         terminal.out.print(table)
+    _show_cost(run)
     return 0
+
+
+def _show_cost(run: StoredRun) -> None:
+    if run.record is not None and run.record.cost is not None:
+        terminal.out.print()
+        terminal.out.print(f"Cost: {terminal.cost_words(run.record.cost)}.", markup=False)
 
 
 def _report(options: argparse.Namespace) -> int:

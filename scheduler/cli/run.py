@@ -299,6 +299,7 @@ def _print_places(run: Run, finished: Finished, store_address: str, *, indent: s
     folder = f"{_shown_address(store_address)}/{RUNS}/{run.run_id}"
     lines = {
         "run": f"{finished.run_id} ({_done_words(finished)})",
+        "cost": terminal.cost_words(finished.cost),
         "result": finished.report.facts["result_digest"],
         "bundle": f"{folder}/bundle",
         "report": f"{folder}/report.html",

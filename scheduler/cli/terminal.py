@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mlho.printable import printable
 from scheduler.engine.progress import Counts, Facts, LocalCounts, Pace, Stages
+from scheduler.runs.record import RunCost
 
 if TYPE_CHECKING:
     from mlho.protocol.documents import Execution
@@ -169,6 +170,12 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def cost_words(cost: RunCost) -> str:
+    """Return the cost of a run: ``0.42 CPU hours, 12.3 MB read, 45.6 MB stored``."""
+    read, stored = size(cost.read_bytes), size(cost.stored_bytes)
+    return f"{cost.cpu_seconds / 3600:.2g} CPU hours, {read} read, {stored} stored"
 
 
 def size(n_bytes: float) -> str:

@@ -51,8 +51,10 @@ def _validate(options: argparse.Namespace) -> int:
     return found.errors[0].exit_code if found.errors else 0
 
 
-def look_first(spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None) -> None:
-    """Look at the tables before a run, and print warnings.
+def look_first(
+    spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None
+) -> "Inspection":
+    """Look at the tables before a run, print warnings, and return what was found.
 
     Raises
     ------
@@ -66,6 +68,7 @@ def look_first(spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes
         terminal.err.print(f"Also: {error}", markup=False)
     if found.errors:
         raise found.errors[0]
+    return found
 
 
 def inspect_tables(

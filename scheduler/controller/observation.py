@@ -12,7 +12,7 @@ from scheduler.api.objects import (
     SECRETS_ANNOTATION,
 )
 from scheduler.api.resource import DesiredState, Resource, WorkersSpec, as_number
-from scheduler.api.status import ConditionType, Failure, Outputs, Status
+from scheduler.api.status import ConditionType, Cost, Failure, Outputs, Status
 from scheduler.engine.progress import Stages
 
 _ROUNDING: Final = 1.01  # the kernel accounts in whole pages
@@ -118,7 +118,7 @@ class RunProgress:
     end : ConditionType or None
         Final condition.
     end_reason, end_message, remedy : str
-    outputs, metrics, headline, warnings
+    outputs, metrics, headline, warnings, cost
         Results.
     failures : tuple of Failure
     idle_seconds : float
@@ -141,6 +141,7 @@ class RunProgress:
     metrics: Mapping[str, str] | None = None
     headline: str | None = None
     warnings: tuple[str, ...] = ()
+    cost: Cost | None = None
     failures: tuple[Failure, ...] = ()
     idle_seconds: float = 0.0
     memory_exceeded: int = 0

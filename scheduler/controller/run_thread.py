@@ -27,7 +27,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from mlho.store.probe import probe_store
-from scheduler.api.status import MAX_MESSAGE, MAX_WARNINGS, ConditionType, Outputs, cut
+from scheduler.api.status import MAX_MESSAGE, MAX_WARNINGS, ConditionType, Cost, Outputs, cut
 from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, RunProgress
 from scheduler.controller.reasons import failures_shown, reason_of
@@ -285,6 +285,7 @@ class RunThread:
                 end=ConditionType.SUCCEEDED,
                 end_reason="Succeeded",
                 end_message=_count_of(finished, began_it=self._began_it),
+                cost=_shown_cost(finished),
                 **outcome,
             )
         )
@@ -350,6 +351,12 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
     if executor is not None and executor.figures.is_tampered:
         return "QueueTampered", TAMPERED
     return None
+
+
+def _shown_cost(finished: Finished) -> Cost:
+    cost = finished.cost
+    hours = f"{cost.cpu_seconds / 3600:.2g}"
+    return Cost(cpu_hours=hours, read_bytes=cost.read_bytes, stored_bytes=cost.stored_bytes)
 
 
 def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> dict[str, Any]:

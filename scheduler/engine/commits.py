@@ -14,6 +14,7 @@ from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Commit, read_commit
 from mlho.store.base import Store
 from scheduler.engine.plan import Committed
+from scheduler.runs.record import RunCost
 
 
 class Commits(MutableMapping[str, Commit]):
@@ -24,6 +25,7 @@ class Commits(MutableMapping[str, Commit]):
         self._store = store
         self._known: dict[str, Committed] = {}
         self._fresh: list[str] = []
+        self._costs: dict[str, tuple[float, int]] = {}
 
     @property
     def known(self) -> Mapping[str, Committed]:
@@ -44,7 +46,17 @@ class Commits(MutableMapping[str, Commit]):
     @override
     def __setitem__(self, name: str, commit: Commit) -> None:
         self._known[name] = Committed(commit.task, commit.digest)
+        self._costs[name] = commit.seconds, sum(file.size for file in commit.files.values())
         self._fresh.append(commit.task)
+
+    def cost(self, *, read_bytes: int) -> RunCost:
+        """Return what the known tasks have cost, without a request to the store."""
+        costs = self._costs.values()
+        return RunCost(
+            cpu_seconds=round(sum(seconds for seconds, _ in costs), 3),
+            read_bytes=read_bytes,
+            stored_bytes=sum(size for _, size in costs),
+        )
 
     def drain(self) -> list[str]:
         """Return the keys of the tasks that were added since the last call."""
@@ -56,6 +68,7 @@ class Commits(MutableMapping[str, Commit]):
     @override
     def __delitem__(self, name: str) -> None:
         del self._known[name]
+        del self._costs[name]
 
     @override
     def __contains__(self, name: object) -> bool:

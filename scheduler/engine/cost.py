@@ -1,4 +1,4 @@
-"""Cost of learning: estimated seconds on one core, from the specification and the number of samples alone.
+"""Cost of a run: estimated seconds on one core and bytes in the store, from the specification and the numbers of rows alone.
 
 Pure arithmetic, so that a plan that depends on it is the same on every machine. The constants are CPU seconds
 measured on 300 count features of ``uci_diabetes130`` with 8 % of the cells stored. Expect a factor of two in
@@ -27,6 +27,15 @@ _EBM_ROUNDS: Final = 1_000
 _LEVEL_SECONDS: Final = 1e-3
 _WEAK_SECONDS: Final = 1e-2
 _WEAK: Final = 0.05  # inverse penalty c from which a penalty counts as weak
+# Measured on two shared cores. The estimate is approximate; the progress bar is more precise after a minute.
+_READ_ROWS_A_SECOND: Final = 600_000
+_PACKED_ROWS_A_SECOND: Final = 3_000_000
+STAGE_SECONDS: Final = 1.0  # of any other stage
+# Bytes: of an encoded row (patient and code; time; value), of a packed cell, of a number, of the records of an iteration, and of
+# the bundle and the report.
+_ROW, _TIME, _VALUE, _CELL, _NUMBER = 6, 8, 8, 8, 8
+_ITERATION_BYTES: Final = 60_000
+_RESULT_BYTES: Final = 2_500_000
 
 
 def fold_seconds(spec: TrainingSpec, n_train: int) -> float:
@@ -69,6 +78,35 @@ def consensus_seconds(spec: TrainingSpec, n_samples: int) -> float:
     subsample = fold_seconds(spec.model_copy(update={"candidates": (spec.consensus_candidate,)}), n_train)
     judging = validation.iterations * subsample + fold_seconds(spec, n_samples)
     return len(held_out_together(validation)) * judging
+
+
+def stage_seconds(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fold: bool) -> dict[str, float]:
+    """Return the seconds on one core of each stage that takes more than ``STAGE_SECONDS``."""
+    is_consensus = spec.final.features == "consensus"
+    model = consensus_seconds(spec, n_samples) if is_consensus else model_seconds(spec, n_samples)
+    is_beside = is_by_fold or is_consensus
+    return {
+        "encode": n_events / _READ_ROWS_A_SECOND,
+        "pack": n_events / _PACKED_ROWS_A_SECOND,
+        # Folds of the final model that are tasks run in parallel with those of the iterations.
+        "learn": learning_seconds(spec, n_samples) + (model if is_beside else 0.0) + STAGE_SECONDS,
+        "model": (0.0 if is_beside else model) + STAGE_SECONDS,
+    }
+
+
+def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fold: bool) -> float:
+    """Return about how many bytes a run stores at most: every row used, each in a cell of its own."""
+    has_values = any(own in ("last", "outOfRange") for own in spec.features.aggregates)
+    value = _VALUE if has_values else 0
+    encoded = n_events * (_ROW + _TIME + value)
+    packed = n_events * (_CELL + value) * len(spec.windows)
+    scores = _NUMBER * (1 + len(spec.candidates)) * n_samples * spec.validation.test_fraction
+    if is_by_fold:
+        n_settings = sum(
+            len(settings_from(own.grid, GRIDS[own.classifier], own.classifier)) for own in spec.fitted
+        )
+        scores += _NUMBER * (1 + n_settings) * n_samples
+    return encoded + packed + spec.validation.iterations * (scores + _ITERATION_BYTES) + _RESULT_BYTES
 
 
 def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:

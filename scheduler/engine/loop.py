@@ -36,7 +36,7 @@ from scheduler.engine.process_pool import worker_lost
 from scheduler.engine.progress import FanOut, Observer
 from scheduler.engine.ready_tasks import ReadyTasks
 from scheduler.engine.run_state import State
-from scheduler.runs.record import Recording
+from scheduler.runs.record import Recording, RunCost
 
 MAX_ATTEMPTS: Final = 3
 MAX_LOSSES: Final = 10  # per commit record; a store that loses the same record repeatedly is an error
@@ -136,6 +136,7 @@ class Finished:
     n_new: int
     seconds: float
     report: Commit
+    cost: RunCost
 
 
 def carry_out(
@@ -204,10 +205,11 @@ def _carry_out(
         return run.publish(state.commits)
 
     report = _mending(publish, run, state, executor, observer, slots)
-    served(lambda: recording.finish(n_new=state.n_new))
+    cost = state.commits.cost(read_bytes=run.manifest.n_bytes)
+    served(lambda: recording.finish(n_new=state.n_new, cost=cost))
     seconds = round(time.monotonic() - started, 3)
     log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
-    return Finished(run.run_id, len(state.plan), state.n_new, seconds, report)
+    return Finished(run.run_id, len(state.plan), state.n_new, seconds, report, cost)
 
 
 def _mending[T](

@@ -44,6 +44,19 @@ class RunState(StrEnum):
     """Its deletion has begun and is not complete."""
 
 
+class RunCost(BaseModel):
+    """What a run has cost. Tasks that another run had made count as if this run had made them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    cpu_seconds: float
+    """Duration of all tasks, each of which takes one core."""
+    read_bytes: int
+    """Size of the tables."""
+    stored_bytes: int
+    """Size of all files that the tasks left in the store."""
+
+
 class RunRecord(BaseModel):
     """The record of a run."""
 
@@ -57,6 +70,8 @@ class RunRecord(BaseModel):
     """Duration, summed over all starts. A start that finds everything done adds nothing."""
     reason: str | None = None
     """Why the run failed."""
+    cost: RunCost | None = None
+    """Of a finished run; ``None`` if an earlier version of this program made it."""
     token: str = ""
     renewal: int = 0
 
@@ -161,10 +176,10 @@ class Recording:
             self._n_lists += 1
             self._listed.update(new)
 
-    def finish(self, *, n_new: int) -> None:
-        """Record that the run is finished, and that this start computed ``n_new`` tasks."""
+    def finish(self, *, n_new: int, cost: RunCost) -> None:
+        """Record that the run is finished, what it has cost, and that this start computed ``n_new`` tasks."""
         seconds = self._seconds() if n_new or not self._before else self._before
-        self._end(RunState.FINISHED, seconds=seconds)
+        self._end(RunState.FINISHED, seconds=seconds, cost=cost)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -196,9 +211,11 @@ class Recording:
     def _seconds(self) -> float:
         return round(self._before + time.monotonic() - self._clock, 3)
 
-    def _end(self, state: RunState, *, seconds: float, reason: str | None = None) -> None:
+    def _end(
+        self, state: RunState, *, seconds: float, reason: str | None = None, cost: RunCost | None = None
+    ) -> None:
         self._over.set()
-        self._swap(state=state, ended=self._now(), seconds=seconds, reason=reason)
+        self._swap(state=state, ended=self._now(), seconds=seconds, reason=reason, cost=cost)
 
     def _swap(self, **update: object) -> bool:
         """Replace our record. Return whether it was still ours: another scheduler may have taken over."""

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mlho.sources.counting import RowCount
 from mlho.steps.base import InputFile
-from scheduler.cli.estimate import Rows, estimate, look_up_rows
+from scheduler.cli.estimate import Rows, estimate, look_up_rows, sample_size_sentences
 from scheduler.engine.cost import learning_seconds, model_seconds
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import Manifest
@@ -63,6 +63,35 @@ def test_a_model_on_the_consensus_is_counted_with_its_judging():
     )
 
     assert int(consensus[1]) == int(ranked[1]) + 6
+
+
+def test_it_says_what_a_run_costs():
+    """CPU hours do not depend on the workers; more rows are more bytes."""
+    few, many = (" ".join(shown(10**5, 10**8, n_workers=own).split()) for own in (1, 16))
+
+    hours = [own.partition("About ")[2].partition(" in the store")[0] for own in (few, many)]
+    assert hours[0] == hours[1]
+    assert hours[0].endswith("GB")
+    assert " CPU hours, and up to " in hours[0]
+
+
+@pytest.mark.parametrize(
+    ("n_patients", "n_positive", "expected"),
+    [
+        (10_000, 960, "4.7 events per candidate feature (203: selection.nFeatures and the demographics)"),
+        (10_000, 960, "ask for 24,959 patients: 24,959 for a shrinkage"),
+        (10_000, 960, "The sample is too small. This sample supports 81 features: lower selection.nFeatures"),
+        (30_000, 2_880, "The sample is large enough."),
+        (300, 5, "too few patients with, or without, the outcome"),
+        (300, 300, "too few patients with, or without, the outcome"),
+    ],
+)
+def test_it_says_whether_the_sample_is_large_enough(n_patients, n_positive, expected):
+    """By events per candidate feature and the criteria of Riley et al.; a small cell is not shown."""
+    spec = make_spec({"selection.nFeatures": 200, "features.demographics": ["age", "sex", "race"]}).spec
+
+    (sentence,) = sample_size_sentences(spec, n_patients, n_positive)
+    assert expected in sentence
 
 
 def test_more_workers_take_less_time():

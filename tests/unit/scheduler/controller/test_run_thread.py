@@ -9,11 +9,12 @@ import pytest
 
 from mlho.errors import MlhoError, StoreAccessDenied
 from mlho.settings import Settings
-from scheduler.api.status import ConditionType
+from scheduler.api.status import ConditionType, Cost
 from scheduler.controller import run_thread
 from scheduler.engine.outages import StoreHealth
 from scheduler.queue.executions import AnotherScheduler, RunCancelled
 from scheduler.queue.pending import Figures
+from scheduler.runs.record import RunCost
 
 
 def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -74,7 +75,8 @@ def test_a_leader_that_took_over_does_not_count_what_is_new(
     def carry_out(_run: Any, _place: Any, _settings: Any, observers: Any, **_: Any) -> Any:
         executor = SimpleNamespace(is_new=is_new, figures=Figures(health=StoreHealth()))
         observers[0].started(SimpleNamespace(id="0123456789abcdef-1"), executor)
-        return SimpleNamespace(n_tasks=10, n_new=4, report=SimpleNamespace(facts={}))
+        cost = RunCost(cpu_seconds=1512.0, read_bytes=10, stored_bytes=20)
+        return SimpleNamespace(n_tasks=10, n_new=4, report=SimpleNamespace(facts={}), cost=cost)
 
     monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
     monkeypatch.setattr(run_thread, "outcome_of", lambda *_: {})
@@ -87,3 +89,4 @@ def test_a_leader_that_took_over_does_not_count_what_is_new(
 
     assert thread.join(20)
     assert (thread.snapshot().end, thread.snapshot().end_message) == (ConditionType.SUCCEEDED, message)
+    assert thread.snapshot().cost == Cost(cpu_hours="0.42", read_bytes=10, stored_bytes=20)

@@ -8,6 +8,7 @@ from mlho.store.keys import commit_key
 from mlho.store.memory import MemoryStore
 from scheduler.engine.commits import Commits
 from scheduler.engine.plan import Committed
+from scheduler.runs.record import RunCost
 
 
 def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
@@ -62,3 +63,15 @@ def test_tasks_are_found_by_the_digest_of_a_file():
 
     assert commits.naming("2") == ["aa", "cc"]
     assert commits.naming("9") == []
+
+
+def test_what_the_tasks_have_cost_is_known_without_their_records():
+    """Seconds and bytes of each task once, also of one that was made again."""
+    commits = Commits(MemoryStore())
+    for name, seconds, sizes in [("first", 1.5, [10, 20]), ("second", 2.0, [5]), ("second", 3.0, [7])]:
+        files = {str(number): StoredFile(sha256="1", size=size) for number, size in enumerate(sizes)}
+        commits[name] = Commit(task=name, kind="x", files=files, seconds=seconds)
+
+    assert commits.cost(read_bytes=99) == RunCost(cpu_seconds=4.5, read_bytes=99, stored_bytes=37)
+    del commits["second"]
+    assert commits.cost(read_bytes=0) == RunCost(cpu_seconds=1.5, read_bytes=0, stored_bytes=30)
