@@ -94,6 +94,7 @@ INNER = {
     "mlho.training": {"iterations": set(), "results": {"iterations"}},
     "mlho.method": {
         "splits": set(),
+        "sample_size": set(),
         "selection": set(),
         "classifiers": set(),
         "evaluation": set(),
