@@ -2,6 +2,7 @@
 
 import json
 import socket
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,15 +70,35 @@ def open_cohort(work: Work) -> "Cohort":
 
 
 def open_problem(work: Work) -> "Problem":
-    """Open the learning problem: the cohort, the dictionary, the packed blocks and the concepts among the inputs."""
+    """Open the learning problem: the cohort, the dictionary, the packed blocks and the concepts among the inputs.
+
+    The problem of a process's last task is kept: tasks of one run share its splits and rings, which hash every patient. The
+    files of each task are verified nevertheless.
+    """
+    paths = (
+        work.one("cohort").path("cohort.arr"),
+        work.one("dictionary").path("dictionary.arr"),
+        work.one("concepts").path("concepts.json"),
+        *(block.path("block.arr") for block in work.inputs["blocks"]),
+    )
+    spec = work.spec.model_dump_json(by_alias=True)
+    return _problem_of(spec, tuple((path, path.stat().st_mtime_ns) for path in paths))
+
+
+@lru_cache(maxsize=1)
+def _problem_of(spec: str, files: "tuple[tuple[Path, int], ...]") -> "Problem":
+    from mlho.encoding.cohort.cohort import Cohort
     from mlho.encoding.events.concepts import Concepts
     from mlho.encoding.events.dictionary import Dictionary
     from mlho.encoding.events.matrix import Matrix
+    from mlho.spec.training import TrainingSpec
     from mlho.training.iterations.problem import Problem
 
-    cohort = open_cohort(work)
-    codes = Dictionary.read(work.one("dictionary").path("dictionary.arr")).codes
-    blocks = [block.path("block.arr") for block in work.inputs["blocks"]]
-    matrix = Matrix.open(blocks, cohort, n_codes=len(codes), n_windows=len(work.spec.windows))
-    concepts = Concepts(**json.loads(work.one("concepts").read("concepts.json")))
-    return Problem(work.spec, cohort, matrix, codes, concepts)
+    asked = TrainingSpec.model_validate_json(spec)
+    (cohort_path, _), (dictionary_path, _), (concepts_path, _), *blocks = files
+    cohort, codes = Cohort.read(cohort_path), Dictionary.read(dictionary_path).codes
+    matrix = Matrix.open(
+        [path for path, _ in blocks], cohort, n_codes=len(codes), n_windows=len(asked.windows)
+    )
+    concepts = Concepts(**json.loads(concepts_path.read_bytes()))
+    return Problem(asked, cohort, matrix, codes, concepts)

@@ -143,16 +143,7 @@ class Matrix:
         sample_mask : bool, shape (n_samples,), optional
             Keep only these samples and renumber them 0, 1, … in their order; by default samples keep their numbers.
         """
-        wanted = frozen(np.asarray(columns, np.int64))
-        new_index = self._new_index(sample_mask)
-        place = np.zeros(len(wanted), np.int64)
-        nothing, no_values = np.empty(0, np.int32), np.empty(0, np.float64)
-        self._copy_cells(wanted, new_index, place, nothing, nothing, no_values)
-        indptr = np.concatenate([[0], np.cumsum(place)])
-        indices, count = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
-        last = np.empty(indptr[-1] if self.has_values else 0, np.float64)
-        self._copy_cells(wanted, new_index, indptr[:-1].copy(), indices, count, last)
-        return ColumnBlock(indptr, indices, count, last if self.has_values else None)
+        return self._cells(columns, sample_mask, has_counts=True, has_values=self.has_values)
 
     def has_events(self, windows: Collection[int]) -> NDArray[np.bool_]:
         """Return which samples have an event in one of these windows, given by number; shape (n_samples,)."""
@@ -162,9 +153,31 @@ class Matrix:
             _mark_samples(block.indptr, block.indices, block.first_sample, frozen(is_wanted), found)
         return found
 
-    def _copy_cells(
-        self, wanted: NDArray[np.int64], new_index: NDArray[np.int32], place: Any, *out: Any
-    ) -> None:
+    def column_samples(
+        self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
+    ) -> ColumnBlock:
+        """Return the cells as :meth:`column_block` does, without reading their counts and numbers: ``count`` is empty."""
+        return self._cells(columns, sample_mask, has_counts=False, has_values=False)
+
+    def _cells(
+        self,
+        columns: NDArray[np.integer[Any]] | Sequence[int],
+        sample_mask: NDArray[np.bool_] | None,
+        *,
+        has_counts: bool,
+        has_values: bool,
+    ) -> ColumnBlock:
+        wanted = frozen(np.asarray(columns, np.int64))
+        n_stored = sum(
+            (block.indptr[wanted + 1] - block.indptr[wanted] for block in self._blocks),
+            start=np.zeros(len(wanted), np.int64),
+        )
+        starts = np.concatenate([[0], np.cumsum(n_stored)])
+        indices = np.empty(starts[-1], np.int32)
+        count = np.empty(starts[-1] if has_counts else 0, np.int32)
+        last = np.empty(starts[-1] if has_values else 0, np.float64)
+        place = starts[:-1].copy()
+        new_index = self._new_index(sample_mask)
         for block in self._blocks:
             _copy_cells(
                 block.indptr,
@@ -175,8 +188,15 @@ class Matrix:
                 wanted,
                 new_index,
                 place,
-                *out,
+                indices,
+                count,
+                last,
             )
+        indptr = np.concatenate([[0], np.cumsum(place - starts[:-1])])
+        if indptr[-1] < starts[-1]:
+            _close_gaps(starts, indptr, indices, count, last)
+        kept = [array[: indptr[-1]] for array in (indices, count, last)]
+        return ColumnBlock(indptr, kept[0], kept[1], kept[2] if has_values else None)
 
     def _count_patients(
         self, sample_mask: NDArray[np.bool_] | None, *, needs_value: bool
@@ -261,23 +281,89 @@ def _copy_cells(
     out_count: Any,
     out_last: Any,
 ) -> None:  # pragma: no cover - compiled
-    """Copy the cells of the wanted columns of a block to their ``place`` and advance it. With empty arrays, only count."""
+    """Copy the cells of the wanted columns of a block to their ``place`` and advance it."""
     for j in range(wanted.size):
         at_out = place[j]
-        start, stop = indptr[wanted[j]], indptr[wanted[j] + 1]
-        if new_index.size == 0 and out_indices.size == 0:
-            place[j] += stop - start
-            continue
-        for at in range(start, stop):
+        for at in range(indptr[wanted[j]], indptr[wanted[j] + 1]):
             sample = first_sample + indices[at]
             if new_index.size:
                 sample = np.int64(new_index[sample])
                 if sample < 0:
                     continue
-            if out_indices.size:
-                out_indices[at_out] = sample
+            out_indices[at_out] = sample
+            if out_count.size:
                 out_count[at_out] = count[at]
             if out_last.size:
                 out_last[at_out] = last[at]
             at_out += 1
         place[j] = at_out
+
+
+@njit(cache=True, nogil=True)
+def _close_gaps(
+    starts: Any, indptr: Any, indices: Any, count: Any, last: Any
+) -> None:  # pragma: no cover - compiled
+    """Move the cells of each column from its start to its new place, which is never behind."""
+    for j in range(indptr.size - 1):
+        shift = starts[j] - indptr[j]
+        for at in range(indptr[j], indptr[j + 1]):
+            indices[at] = indices[at + shift]
+            if count.size:
+                count[at] = count[at + shift]
+            if last.size:
+                last[at] = last[at + shift]
+
+
+def move_cells(
+    block: ColumnBlock, places: NDArray[np.int64], moves: NDArray[np.int64], sample_at: NDArray[np.int32]
+) -> ColumnBlock:
+    """Shift the cells of each column along a ring of samples, and keep those that a sample of interest then has.
+
+    Parameters
+    ----------
+    block : ColumnBlock
+        Cells of all samples.
+    places : int64, shape (n_samples,)
+        Place of each sample on the ring.
+    moves : int64, shape (n_columns,)
+        Distance of each column, from 0 to ``n_samples - 1``.
+    sample_at : int32, shape (n_samples,)
+        New number of the sample at each place; −1 for a sample that is left out.
+    """
+    n_kept = np.zeros(len(moves), np.int64)
+    indices = np.empty_like(block.indices)
+    source = np.empty(len(block.indices), np.int64)
+    _move_cells(block.indptr, block.indices, places, moves, sample_at, n_kept, indices, source)
+    indptr = np.concatenate([[0], np.cumsum(n_kept)])
+    source = source[: indptr[-1]]
+    count = block.count[source] if block.count.size else block.count
+    return ColumnBlock(
+        indptr, indices[: indptr[-1]], count, None if block.last is None else block.last[source]
+    )
+
+
+@njit(cache=True, nogil=True)
+def _move_cells(
+    indptr: Any,
+    indices: Any,
+    places: Any,
+    moves: Any,
+    sample_at: Any,
+    n_kept: Any,
+    out_indices: Any,
+    source: Any,
+) -> None:  # pragma: no cover - compiled
+    """Write the new sample of each kept cell and the cell that it comes from."""
+    at_out = 0
+    for j in range(moves.size):
+        before = at_out
+        for at in range(indptr[j], indptr[j + 1]):
+            place = places[indices[at]] + moves[j]
+            if place >= sample_at.size:
+                place -= sample_at.size
+            sample = sample_at[place]
+            if sample >= 0:
+                out_indices[at_out] = sample
+                source[at_out] = at
+                at_out += 1
+        n_kept[j] = at_out - before

@@ -6,7 +6,7 @@ I((X,W);Y) = [Σ h(n_xwy) − Σ h(n_xw) − Σ h(n_y) + h(n)] / n, and similarl
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlho.method.selection import bits as bitwise
 from mlho.method.selection.bits import SampleLayout
-from mlho.method.selection.levels import ColumnBlock, frozen
+from mlho.method.selection.levels import ColumnBlock, ColumnBlocks, frozen
 
 # A thread costs about 50 µs per call; below about this many elementary operations it is not worthwhile.
 _WORTH_A_THREAD = 400_000
@@ -221,16 +221,22 @@ class LevelColumns:
 
 def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout, workers: Workers) -> BitColumns:
     """Return columns as bits, set where the level code is not 0."""
+    packed = np.zeros((columns.n_columns, layout.n_words), dtype=np.uint64)
+    _pack_block(columns, layout, workers, packed)
+    return with_ones(packed, layout, workers)
+
+
+def _pack_block(
+    columns: ColumnBlock, layout: SampleLayout, workers: Workers, packed: NDArray[np.uint64]
+) -> None:
     # Bytes are used directly: any non-zero byte sets the bit.
     values = columns.values
     is_set: NDArray[np.uint8] = frozen(values if values.dtype == np.uint8 else values != 0, np.uint8)
-    packed = np.zeros((columns.n_columns, layout.n_words), dtype=np.uint64)
 
     def loop(start: int, stop: int) -> None:
         bitwise.pack_columns(columns.indptr, columns.indices, is_set, layout.position, start, stop, packed)
 
     workers.run(loop, columns.n_columns, 4 * columns.indices.size)
-    return with_ones(packed, layout, workers)
 
 
 def bit_columns_from_rows(
@@ -288,6 +294,35 @@ def level_columns_from_block(
     )
     bit_row, binary = _bits_of_binary(first, n_groups <= 1, positions, layout, workers)
     return LevelColumns(layout, positions, group_start, group_ptr, bit_row, binary)
+
+
+def pack_blocks(
+    parts: Sequence[ColumnBlocks], layout: SampleLayout, workers: Workers
+) -> LevelColumns | BitColumns:
+    """Return the columns of all parts, one after another; binary ones are packed block by block."""
+    if not all(part.is_binary for part in parts):
+        return level_columns_from_block(_side_by_side(parts), layout, workers)
+    packed = np.zeros((sum(part.n_columns for part in parts), layout.n_words), dtype=np.uint64)
+    n_packed = 0
+    for part in parts:
+        for block in part.blocks():
+            _pack_block(block, layout, workers, packed[n_packed : n_packed + block.n_columns])
+            n_packed += block.n_columns
+    return with_ones(packed, layout, workers)
+
+
+def _side_by_side(parts: Sequence[ColumnBlocks]) -> ColumnBlock:
+    blocks = [block for part in parts for block in part.blocks()]
+    if len(blocks) == 1:
+        return blocks[0]
+    n_cells = np.cumsum([0, *(block.indptr[-1] for block in blocks)])
+    starts = [first + block.indptr[1:] for first, block in zip(n_cells, blocks, strict=False)]
+    return ColumnBlock(
+        blocks[0].n_samples,
+        np.concatenate([[0], *starts]).astype(np.int64),
+        np.concatenate([block.indices for block in blocks]),
+        np.concatenate([block.values for block in blocks]),
+    )
 
 
 def _bits_of_binary(

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import SpecError
 from mlho.method.selection.bits import entropy_table
-from mlho.method.selection.contingency import BitColumns, LevelColumns, Workers, level_columns_from_block
-from mlho.method.selection.levels import ColumnBlock
+from mlho.method.selection.contingency import BitColumns, LevelColumns, Workers, pack_blocks
+from mlho.method.selection.levels import ColumnBlock, ColumnBlocks
 from mlho.method.selection.matrix import Mode, bad_matrix, layout_of, pack_matrix, shape_of
 
 RankingName = Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"]
@@ -116,7 +116,7 @@ def rank(
 
 
 def rank_columns(
-    columns: ColumnBlock,
+    columns: ColumnBlock | ColumnBlocks,
     y: ArrayLike,
     n_features: int,
     *,
@@ -124,14 +124,14 @@ def rank_columns(
     ranking: RankingName = "jmi",
     n_patients_by_column: ArrayLike | None = None,
     correct_bias: bool = False,
-    shadows: ColumnBlock | None = None,
+    shadows: ColumnBlock | ColumnBlocks | None = None,
     n_threads: int = 1,
 ) -> Ranking:
     """Rank columns of level codes; otherwise as :func:`rank`.
 
     Parameters
     ----------
-    columns : ColumnBlock
+    columns : ColumnBlock or ColumnBlocks
         Every distinct code of a column is a level; columns with two and with more levels may be mixed.
     y, n_features, mask, ranking, n_patients_by_column, n_threads
         See :func:`rank`.
@@ -140,7 +140,7 @@ def rank_columns(
         n samples, (L_x − 1) / 2n from I(X;Y), (L_x·L_w − 1) / 2n from I((X,W);Y) and (L_x − 1)(L_w − 1) / 2n from I(X;W).
         Otherwise columns with many levels rank first regardless of content. If no column has more than two levels, nothing
         is subtracted, because for ``jmi``, ``mim`` and ``jmim`` the correction would be equal for all columns.
-    shadows : ColumnBlock, optional
+    shadows : ColumnBlock or ColumnBlocks, optional
         Columns over the same samples that are never selected. Each is scored together with the remaining columns, and
         reported if it would be selected at some step, which is equivalent to adding it alone. Shadows change neither the
         selection nor the scores. Not available for ``mlho-r``, which has no such steps.
@@ -162,8 +162,10 @@ def rank_columns(
     layout = layout_of(y, mask, (columns.n_samples, columns.n_columns))
     with _threads(n_threads) as pool:
         workers = Workers(n_threads, pool)
-        everything = columns if shadows is None else _side_by_side(columns, shadows)
-        packed = level_columns_from_block(everything, layout, workers)
+        parts = [_in_blocks(own) for own in (columns, shadows) if own is not None]
+        if parts[-1].n_samples != columns.n_samples:
+            raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{parts[-1].n_samples}")
+        packed = pack_blocks(parts, layout, workers)
         if shadows is None:
             return _rank(
                 packed, n_features, ranking, n_patients_by_column, workers, correct_bias=correct_bias
@@ -236,15 +238,8 @@ def _rank(
     return cut_as_mlho_r(everything.order, everything.scores, n_patients, n_features)
 
 
-def _side_by_side(columns: ColumnBlock, shadows: ColumnBlock) -> ColumnBlock:
-    if shadows.n_samples != columns.n_samples:
-        raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{shadows.n_samples}")
-    return ColumnBlock(
-        columns.n_samples,
-        np.concatenate([columns.indptr, columns.indptr[-1] + shadows.indptr[1:]]),
-        np.concatenate([columns.indices, shadows.indices]),
-        np.concatenate([columns.values, shadows.values]),
-    )
+def _in_blocks(columns: ColumnBlock | ColumnBlocks) -> ColumnBlocks:
+    return columns if isinstance(columns, ColumnBlocks) else ColumnBlocks.of(columns)
 
 
 def _pick_beside_shadows(

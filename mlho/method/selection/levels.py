@@ -1,6 +1,6 @@
 """Levels: features as small non-negative integers by column, the input of contingency tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,31 @@ class ColumnBlock:
     def n_columns(self) -> int:
         """Number of columns."""
         return int(self.indptr.size - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnBlocks:
+    """Columns in several blocks, one after another. Only one block at a time needs to be in memory.
+
+    Attributes
+    ----------
+    n_samples, n_columns : int
+        Shape of all columns together.
+    blocks : callable
+        Returns the blocks in the order of their columns; it may be called more than once.
+    is_binary : bool
+        Whether every column is known to have two levels at most.
+    """
+
+    n_samples: int
+    n_columns: int
+    blocks: Callable[[], Iterable[ColumnBlock]]
+    is_binary: bool = False
+
+    @classmethod
+    def of(cls, block: ColumnBlock) -> "ColumnBlocks":
+        """Return a single block as one of several."""
+        return cls(block.n_samples, block.n_columns, lambda: [block])
 
 
 def cut_levels(counts: ArrayLike, cut_points: Sequence[int] = (1, 2, 3)) -> NDArray[np.uint8]:

@@ -11,14 +11,20 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.encoding.events.matrix import ColumnBlock
+from mlho.encoding.events.matrix import ColumnBlock, move_cells
 from mlho.method.selection.features import Cells
 from mlho.method.splits import patient_order
 from mlho.training.iterations.problem import Problem
 
 
 def sample_ring(problem: Problem, purpose: str) -> NDArray[np.int64]:
-    """Return the samples in ring order: int64, shape (n_samples,)."""
+    """Return the samples in ring order: int64, shape (n_samples,). The same for every iteration, and hashed once per problem."""
+    if purpose not in problem.rings:
+        problem.rings[purpose] = _sample_ring(problem, purpose)
+    return problem.rings[purpose]
+
+
+def _sample_ring(problem: Problem, purpose: str) -> NDArray[np.int64]:
     cohort = problem.cohort
     ids = np.array(cohort.patient_ids, dtype=object)
     order = patient_order(ids, seed=problem.spec.validation.seed, purpose=purpose, iteration="all")
@@ -36,7 +42,9 @@ def permuted_labels(problem: Problem) -> NDArray[np.uint8]:
     return labels
 
 
-def shadow_block(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_]) -> ColumnBlock:
+def shadow_block(
+    problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_], *, with_counts: bool = True
+) -> ColumnBlock:
     """Return the cells of the columns' shadows on some samples, which are renumbered from 0 in their order.
 
     All cells of a code are shifted along the ring by one distance, a hash of seed and code. The windows and aggregates of a
@@ -48,24 +56,15 @@ def shadow_block(problem: Problem, columns: NDArray[np.int64], samples: NDArray[
     problem : Problem
     columns : int64, shape (n_columns,)
     samples : bool, shape (n_samples,)
+    with_counts : bool
+        If false, only the samples of the cells are read.
     """
+    read = problem.matrix.column_block if with_counts else problem.matrix.column_samples
     ring = sample_ring(problem, "shadow")
-    place = np.empty(ring.size, np.int64)
-    place[ring] = np.arange(ring.size)
-    block = problem.matrix.column_block(columns)
-    n_cells = np.diff(block.indptr)
-    moves = np.repeat(_distances(problem, columns), n_cells)
-    target = ring[(place[block.indices] + moves) % ring.size]
-    kept = samples[target]
-    column = np.repeat(np.arange(len(columns)), n_cells)[kept]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=len(columns)))]).astype(np.int64)
-    number = np.cumsum(samples) - 1
-    return ColumnBlock(
-        indptr,
-        number[target[kept]].astype(np.int32),
-        block.count[kept],
-        None if block.last is None else block.last[kept],
-    )
+    places = np.empty(ring.size, np.int64)
+    places[ring] = np.arange(ring.size)
+    number = np.where(samples, np.cumsum(samples) - 1, -1).astype(np.int32)
+    return move_cells(read(columns), places, _distances(problem, columns), number[ring])
 
 
 def shadow_cells(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_]) -> list[Cells]:

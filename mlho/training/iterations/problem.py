@@ -103,10 +103,16 @@ class Problem:
         return Range(-np.inf if low is None else low, np.inf if high is None else high)
 
     def partition(self, iteration: Iteration) -> Partition:
-        """Return the training and test patients of an iteration. The result is cached, because it hashes every patient."""
+        """Return the training and test patients of an iteration. The last result is kept, because it hashes every patient."""
         if iteration not in self._partitions:
+            self._partitions.clear()
             self._partitions[iteration] = partition(self.spec.validation, self.cohort, iteration)
         return self._partitions[iteration]
+
+    @cached_property
+    def rings(self) -> dict[str, NDArray[np.int64]]:
+        """Rings of samples by purpose; see :func:`mlho.training.iterations.permutation.sample_ring`."""
+        return {}
 
     @cached_property
     def _partitions(self) -> dict[Iteration, Partition]:

@@ -1,7 +1,7 @@
 """Feature selection on the training samples of one iteration or fold: screening, then ranking."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from mlho.errors import DataError
 from mlho.method.selection.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
 from mlho.method.selection.jmi import Ranking, rank_columns
-from mlho.method.selection.levels import ColumnBlock
+from mlho.method.selection.levels import ColumnBlock as LevelBlock
+from mlho.method.selection.levels import ColumnBlocks
 from mlho.method.selection.screen import screen_by_prevalence
 from mlho.training.iterations.permutation import permuted_labels, shadow_block, shadow_cells
 from mlho.training.iterations.problem import Problem
+
+# Columns read and packed at a time: bounds memory without changing results.
+_COLUMNS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,10 @@ def has_shadows(problem: Problem) -> bool:
 
 def _rank(
     problem: Problem,
-    columns: ColumnBlock,
+    columns: ColumnBlocks,
     n_patients: NDArray[np.int64],
     labels: NDArray[np.uint8],
-    shadows: ColumnBlock | None,
+    shadows: ColumnBlocks | None,
 ) -> Ranking:
     asked = problem.spec.selection
     return rank_columns(
@@ -155,18 +159,33 @@ def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int6
 
 def _level_columns(
     problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], *, of_shadows: bool = False
-) -> ColumnBlock:
-    """Return the discrete levels of the features, or of their shadows, on the training samples."""
-    n_train = int(np.count_nonzero(train))
+) -> ColumnBlocks:
+    """Return the discrete levels of the features, or of their shadows, on the training samples; read in blocks."""
+    n_train, is_binary = int(np.count_nonzero(train)), problem.aggregates == ("presence",)
+    make = _presence_block if is_binary else _level_block
+
+    def blocks() -> Iterator[LevelBlock]:
+        for start in range(0, features.size, _COLUMNS_AT_ONCE):
+            yield make(problem, features[start : start + _COLUMNS_AT_ONCE], train, n_train, of_shadows)
+
+    return ColumnBlocks(n_train, features.size, blocks, is_binary=is_binary)
+
+
+def _presence_block(
+    problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], n_train: int, of_shadows: bool
+) -> LevelBlock:
     columns = problem.column_of(features)
-    if problem.aggregates == ("presence",):
-        block = (
-            shadow_block(problem, columns, train)
-            if of_shadows
-            else problem.matrix.column_block(columns, train)
-        )
-        return ColumnBlock(n_train, block.indptr, block.indices, np.ones(len(block.indices), np.uint8))
-    cells = (shadow_cells if of_shadows else cells_of)(problem, columns, train)
+    if of_shadows:
+        block = shadow_block(problem, columns, train, with_counts=False)
+    else:
+        block = problem.matrix.column_samples(columns, train)
+    return LevelBlock(n_train, block.indptr, block.indices, np.ones(len(block.indices), np.uint8))
+
+
+def _level_block(
+    problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], n_train: int, of_shadows: bool
+) -> LevelBlock:
+    cells = (shadow_cells if of_shadows else cells_of)(problem, problem.column_of(features), train)
     every_count = _ranks_as_r(problem)
     levels = [
         levels_for_ranking(learn_feature(problem, int(feature), own), own, every_count=every_count)
@@ -180,8 +199,8 @@ def _ranks_as_r(problem: Problem) -> bool:
     return problem.spec.selection.ranking == "mlho-r"
 
 
-def _block_of(columns: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_samples: int) -> ColumnBlock:
+def _block_of(columns: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_samples: int) -> LevelBlock:
     indptr = np.zeros(len(columns) + 1, np.int64)
     np.cumsum([len(samples) for samples, _ in columns], out=indptr[1:])
     indices = np.concatenate([samples for samples, _ in columns])
-    return ColumnBlock(n_samples, indptr, indices, np.concatenate([levels for _, levels in columns]))
+    return LevelBlock(n_samples, indptr, indices, np.concatenate([levels for _, levels in columns]))

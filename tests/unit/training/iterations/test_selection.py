@@ -35,6 +35,8 @@ class DenseMatrix:
         indptr = np.concatenate([[0], np.cumsum([len(p) for p in places])])
         return ColumnBlock(indptr, np.concatenate(places).astype(np.int32), own[0].astype(np.int32), own[1])
 
+    column_samples = column_block
+
 
 def problem_of(counts, y, aggregate, **selection):
     """A problem of one aggregate; each sample is a patient, and a code's latest value is ten times its count."""

@@ -133,6 +133,8 @@ class AddedShadow:
         indptr = np.append(block.indptr, block.indptr[-1] + len(own.samples))
         return type(block)(indptr, *(None if a is None else np.concatenate([a, b]) for a, b in parts))
 
+    column_samples = column_block
+
 
 def select_of(problem, screened, added, train):
     """Whether the ranking of the screened features and one more picks that one."""
