@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import DataError
 from mlho.method.evaluation.metrics import PROBABILITY_CLIP, Estimate
@@ -68,12 +68,10 @@ def fit_line_of(
         return LineFit(0.0, 1.0, 0.0, 0.0, reason)
     if start is None or start.reason is not None:
         start = LineFit(0.0, 1.0, 0.0, 0.0, None)
-    held = np.flatnonzero(t.n)
-    n = t.n[held].astype(np.float64, copy=False)
-    n_positive = t.n_positive[held].astype(np.float64, copy=False)
+    cells = _held_cells(x, t.n.astype(np.float64, copy=False), t.n_positive.astype(np.float64, copy=False))
     # The fit of the intercept alone starts from zero, which suffices for Newton's method in one parameter.
     a, b = (start.intercept, 1.0) if fixed_slope else (start.intercept, start.slope)
-    a, b, converged, h00, h01, h11 = _newton_line(x[held], n, n_positive, a, b, not fixed_slope)
+    a, b, converged, h00, h01, h11 = _newton_line(*cells, a, b, not fixed_slope)
     if not converged:
         return LineFit(0.0, 1.0, 0.0, 0.0, "the logistic regression on the logit did not converge")
     if fixed_slope:
@@ -93,13 +91,32 @@ def _line_reason(t: Tally, fixed_slope: bool) -> str | None:
     reason = class_reason(t.n_positive_total, t.n_negative_total)
     if reason is not None or fixed_slope:
         return reason
-    if np.count_nonzero(t.n) < 2:
+    is_positive, is_negative = t.n_positive > 0, t.n > t.n_positive
+    first_positive, last_positive = _ends(is_positive)
+    first_negative, last_negative = _ends(is_negative)
+    if first_positive == last_positive == first_negative == last_negative:
         return "all predictions are equal"
-    positive = np.flatnonzero(t.n_positive)
-    negative = np.flatnonzero(t.n - t.n_positive)
-    if negative[-1] <= positive[0] or positive[-1] <= negative[0]:
+    if last_negative <= first_positive or last_positive <= first_negative:
         return "the predictions separate the classes"
     return None
+
+
+def _ends(is_held: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the first and the last true index."""
+    return int(is_held.argmax()), is_held.size - 1 - int(is_held[::-1].argmax())
+
+
+@njit(cache=True, nogil=True)
+def _held_cells(
+    x: FloatArray, n: FloatArray, n_positive: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the cells with samples; a replicate leaves about a third without any."""
+    kept_x, kept_n, kept_positive = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    n_kept = 0
+    for i in range(x.size):
+        kept_x[n_kept], kept_n[n_kept], kept_positive[n_kept] = x[i], n[i], n_positive[i]
+        n_kept += n[i] > 0.0
+    return kept_x[:n_kept], kept_n[:n_kept], kept_positive[:n_kept]
 
 
 @njit(cache=True, nogil=True)

@@ -196,13 +196,17 @@ def distances_of(t: Tally, distance: FloatArray) -> tuple[float, float, float, f
     by_sample = np.repeat(distance, t.n.astype(np.int64))
     ici = float((distance * t.n).sum() / t.n_total)
     emax = float(by_sample.max())
-    return ici, _quantile(by_sample, 0.5), _quantile(by_sample, 0.9), emax
+    e50, e90 = _quantiles(by_sample, (0.5, 0.9))
+    return ici, e50, e90, emax
 
 
-def _quantile(values: FloatArray, q: float) -> float:
+def _quantiles(values: FloatArray, asked: tuple[float, ...]) -> list[float]:
     # Equals np.quantile, which takes five times as long on the few hundred values of a replicate.
-    at = q * (values.size - 1)
-    below = int(at)
-    above = min(below + 1, values.size - 1)
-    parted = np.partition(values, (below, above))
-    return float(parted[below] + (at - below) * (parted[above] - parted[below]))
+    places = [q * (values.size - 1) for q in asked]
+    below = [int(at) for at in places]
+    above = [min(at + 1, values.size - 1) for at in below]
+    parted = np.partition(values, [*below, *above])
+    return [
+        float(parted[low] + (at - low) * (parted[high] - parted[low]))
+        for at, low, high in zip(places, below, above, strict=True)
+    ]

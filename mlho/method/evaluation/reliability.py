@@ -7,6 +7,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 
 from mlho.errors import SpecError
@@ -171,8 +172,34 @@ def bins_of(t: Tally, n_bins: int, how: Binning) -> IntArray:
 
 def _binned(t: Tally, bins: IntArray, n_bins: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the samples, positives and summed predictions of each bin."""
-    n = np.bincount(bins, t.n, n_bins)
-    return n, np.bincount(bins, t.n_positive, n_bins), np.bincount(bins, t.n * t.p, n_bins)
+    n, positive, predicted = np.zeros((3, n_bins))
+    _add_to_bins(
+        bins,
+        t.p,
+        t.n.astype(np.float64, copy=False),
+        t.n_positive.astype(np.float64, copy=False),
+        n,
+        positive,
+        predicted,
+    )
+    return n, positive, predicted
+
+
+@njit(cache=True, nogil=True)
+def _add_to_bins(
+    bins: IntArray,
+    p: FloatArray,
+    n: FloatArray,
+    n_positive: FloatArray,
+    of_n: FloatArray,
+    of_positive: FloatArray,
+    of_predicted: FloatArray,
+) -> None:
+    """Add the cells to their bins in ascending order, in one pass."""
+    for i in range(bins.size):
+        of_n[bins[i]] += n[i]
+        of_positive[bins[i]] += n_positive[i]
+        of_predicted[bins[i]] += n[i] * p[i]
 
 
 def caliber_mlho_r(y: ArrayLike, p: ArrayLike) -> list[tuple[float, float | None]]:
