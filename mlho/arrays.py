@@ -43,6 +43,19 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return arrays_from_bytes(buffer, where=path.name)
 
 
+def release_pages(array: NDArray[Any]) -> None:
+    """Take the pages of the array's mapped file out of this process. They stay in the page cache and are mapped again when read.
+
+    An array that is not mapped is left as it is.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    mapped = getattr(owner, "obj", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, NDArray[Any]]:
     """Return named arrays as read-only views of a buffer in the format of :func:`write_arrays`.
 

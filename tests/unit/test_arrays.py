@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlho.arrays import ALIGNMENT, arrays_from_bytes, pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.arrays import (
+    ALIGNMENT,
+    arrays_from_bytes,
+    pack_texts,
+    read_arrays,
+    release_pages,
+    unpack_texts,
+    write_arrays,
+)
 from mlho.errors import ArtifactDamaged
 
 ARRAYS = {
@@ -28,6 +36,17 @@ def test_arrays_come_back_as_they_were(tmp_path):
     for name, array in ARRAYS.items():
         assert (read[name].dtype, read[name].shape) == (array.dtype, array.shape)
         assert read[name].tobytes() == array.tobytes()
+
+
+def test_a_released_array_is_read_again(tmp_path):
+    """Only the memory of this process is given back; an array that is not mapped is left alone."""
+    write_arrays(tmp_path / "x.arr", ARRAYS)
+    mapped = read_arrays(tmp_path / "x.arr")["float"]
+
+    for array in (mapped, ARRAYS["float"]):
+        release_pages(array)
+
+    assert mapped.tobytes() == ARRAYS["float"].tobytes()
 
 
 def test_arrays_are_mapped_aligned_and_read_only(tmp_path):

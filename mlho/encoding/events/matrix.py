@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mlho.arrays import read_arrays
+from mlho.arrays import read_arrays, release_pages
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.patients import frozen
 from mlho.errors import ArtifactDamaged
@@ -52,7 +52,7 @@ class _Block:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Cells of all blocks, memory-mapped. Every method reads only the cells that it returns or counts.
+    """Cells of all blocks, memory-mapped. Every method reads only the cells that it returns or counts, and gives the pages back.
 
     Attributes
     ----------
@@ -151,6 +151,7 @@ class Matrix:
         found = np.zeros(self.n_samples, np.bool_)
         for block in self._blocks:
             _mark_samples(block.indptr, block.indices, block.first_sample, frozen(is_wanted), found)
+            release_pages(block.indices)
         return found
 
     def column_samples(
@@ -192,6 +193,7 @@ class Matrix:
                 count,
                 last,
             )
+            release_pages(block.indices)
         indptr = np.concatenate([[0], np.cumsum(place - starts[:-1])])
         if indptr[-1] < starts[-1]:
             _close_gaps(starts, indptr, indices, count, last)
@@ -216,6 +218,7 @@ class Matrix:
                 needs_value,
                 n_patients,
             )
+            release_pages(block.indices)
         return n_patients
 
     def _new_index(self, sample_mask: NDArray[np.bool_] | None) -> NDArray[np.int32]:
