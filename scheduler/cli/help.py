@@ -6,6 +6,7 @@ ABOUT: Final = """\
 Train models on electronic health records: select stable features, fit, calibrate and evaluate models, and report.
 
   mlho demo                    generate a cohort with known effects, run on it, and write the report: start here
+  mlho init FOLDER             write a specification for the tables in a folder
   mlho validate spec.yaml      check a specification and its tables: columns, ids, dates, outcomes
   mlho plan spec.yaml          check a specification, and show tasks and cost of the run
   mlho run spec.yaml           carry out the run; after an interruption, the same command continues it

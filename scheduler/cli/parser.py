@@ -31,6 +31,7 @@ from scheduler.cli.cluster import (
     show_status,
 )
 from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
+from scheduler.cli.init import add_init
 from scheduler.cli.listing import (
     RUN_HELP,
     add_list,
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands, common)
     _add_score(commands, common)
+    add_init(commands, common)
     add_validate(commands, common)
     _add_plan(commands, common)
     _add_show(commands, common)

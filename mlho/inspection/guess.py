@@ -1,0 +1,298 @@
+"""Guesses what the tables of a folder are, and how their columns are called and written. Pure."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlho.inspection.dates import guess_formats
+from mlho.inspection.sketches import Sketch
+from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.known import source_named
+from mlho.spec.layout import ISO, is_digits
+from mlho.tables import TABLES, is_number, is_text, is_time
+
+# Names of columns as people write them, without case and signs; the first that a table has is taken.
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "patient_id": (
+        "patientid", "patientnum", "patient", "subjectid", "subject", "personid", "person", "mrn", "patid", "pat", "ptid", "empi",
+    ),
+    "time": (
+        "time", "startdate", "eventtime", "eventdate", "eventdt", "datetime", "timestamp", "date", "starttime", "charttime",
+        "conceptdate", "startdt", "servicedate", "recordeddate",
+    ),
+    "code": ("code", "phenx", "conceptcd", "conceptcode", "conceptid", "concept", "eventcode", "icd10", "icd", "icdcode", "diagnosiscode"),
+    "numeric_value": ("numericvalue", "value", "valuenum", "valueasnumber", "nvalnum", "result", "resultvalue"),
+    "description": ("description", "conceptname", "codename", "display", "name"),
+    "birth_date": ("birthdate", "dob", "birth", "dateofbirth", "birthdatetime", "birthday"),
+    "age": ("age", "ageyears", "ageinyears", "ageatindex"),
+    "index_date": ("indexdate", "index", "indextime", "predictiontime", "labeldate", "visitdate", "visit", "startdate", "date", "time"),
+    "label": ("label", "outcome", "target", "y", "case", "class", "readmit", "readmission", "death", "died"),
+}  # fmt: skip
+_DEMOGRAPHICS: Final = (
+    "sex",
+    "gender",
+    "race",
+    "ethnicity",
+    "ethnic",
+    "maritalstatus",
+    "language",
+    "insurance",
+)
+_TABLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "events": ("event", "dbmart", "fact", "diagnos", "data"),
+    "labels": ("label", "outcome", "cohort"),
+    "demographics": ("dem", "person", "people", "patient"),
+    "concepts": ("concept", "code", "dictionar", "vocab"),
+}
+_TRUTHS: Final = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
+_DAYS, _COMPACT, _SECONDS, _MILLIS = (1, 100_000), (17_000_101, 22_991_231), 1e8, 1e11
+_MOST_LEVELS: Final = 20
+
+
+@dataclass
+class Guess:
+    """What the tables seem to be.
+
+    Attributes
+    ----------
+    tables : dict of our table name to Sketch
+    source : str
+        ``data.source``.
+    columns : dict of table to our names and those of the files, where they differ
+    outcome, index : str or None
+        Names of columns of the labels.
+    demographics : list of str
+        Our names.
+    date_formats : list of str
+    time_unit : str or None
+    reasons : list of str
+        What was guessed, for the author.
+    doubts : list of str
+        What the author should check.
+    """
+
+    tables: dict[str, Sketch] = field(default_factory=dict)
+    source: str = "native"
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    outcome: str | None = None
+    index: str | None = None
+    demographics: list[str] = field(default_factory=list)
+    date_formats: list[str] = field(default_factory=list)
+    time_unit: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[str]:
+        """Required tables that were not found."""
+        return [name for name in ("events", "labels") if name not in self.tables]
+
+
+def guess_tables(sketches: Sequence[Sketch]) -> Guess:
+    """Return what the tables of a folder seem to be."""
+    guess = Guess()
+    left = list(sketches)
+    for name, score in _SCORES.items():
+        scored = [(score(own) + _bonus(own, name), own) for own in left if score(own)]
+        if not scored:
+            continue
+        _, best = max(scored, key=lambda pair: (pair[0], pair[1].n_bytes))
+        guess.tables[name] = best
+        left.remove(best)
+        guess.reasons.append(f"{name}: {best.pattern}")
+    guess.doubts += [f"{own.pattern} is not used." for own in left]
+    if not guess.missing:
+        _guess_columns(guess)
+        _guess_labels(guess, guess.tables["labels"])
+        if "demographics" in guess.tables:
+            _guess_demographics(guess, guess.tables["demographics"])
+        _guess_times(guess)
+    return guess
+
+
+def find_column(sketch: Sketch, ours: str, *, fits: Callable[[Any], bool] = lambda _: True) -> str | None:
+    """Return the column of a table that seems to be ours, by its name."""
+    by_name = {_bare(name): name for name, values in sketch.columns.items() if fits(values)}
+    return next((by_name[name] for name in _NAMES[ours] if name in by_name), None)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def _events(own: Sketch) -> int:
+    return 10 if all(find_column(own, name) for name in ("patient_id", "time", "code")) else 0
+
+
+def _concepts(own: Sketch) -> int:
+    return 5 if find_column(own, "code") and not find_column(own, "patient_id") else 0
+
+
+def _labels(own: Sketch) -> int:
+    if not find_column(own, "patient_id"):
+        return 0
+    return (5 if find_column(own, "label", fits=_is_outcome) else 2) if _outcomes(own) else 0
+
+
+def _demographics(own: Sketch) -> int:
+    if not find_column(own, "patient_id") or find_column(own, "code"):
+        return 0
+    known = [find_column(own, "birth_date"), find_column(own, "age")]
+    return 2 + 3 * sum(map(bool, known)) + sum(_bare(name) in _DEMOGRAPHICS for name in own.columns)
+
+
+_SCORES: Final[Mapping[str, Callable[[Sketch], int]]] = {
+    "events": _events,
+    "concepts": _concepts,
+    "labels": _labels,
+    "demographics": _demographics,
+}
+
+
+def _bonus(own: Sketch, table: str) -> int:
+    """Return more than any column gives if the file is named so, and less if it is named as another table."""
+    named = [name for name, marks in _TABLE_NAMES.items() if any(mark in own.name for mark in marks)]
+    return (20 if table in named else -5) if named else 0
+
+
+def _outcomes(own: Sketch) -> list[str]:
+    return [name for name, values in own.columns.items() if _is_outcome(values)]
+
+
+def _is_outcome(values: Any) -> bool:
+    if is_time(values.type):
+        return False
+    texts = {str(own).strip().casefold() for own in pc.unique(values).to_pylist() if own is not None} - {
+        "",
+        "na",
+    }
+    return len(texts) == 2 and texts <= _TRUTHS
+
+
+def _guess_columns(guess: Guess) -> None:
+    """Guess the names of the columns, and the source that has most of them."""
+    if {"patient_num", "phenx"} <= set(guess.tables["events"].columns):
+        guess.source = "dbmart"
+    source, own_names = source_named(guess.source), {table.name: table for table in TABLES}
+    asked = {
+        "events": ("patient_id", "time", "code", "numeric_value", "description"),
+        "labels": ("patient_id",),
+        "demographics": ("patient_id", "birth_date", "age"),
+        "concepts": ("code", "description"),
+    }
+    for table, sketch in guess.tables.items():
+        for ours in asked[table]:
+            usual = source.column(own_names[table], ours)
+            found = usual if usual in sketch.columns else find_column(sketch, ours)
+            if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
+                found = found if found == usual or _is_numeric_text(sketch.columns[found]) else None
+            if found is not None and found != usual:
+                guess.columns.setdefault(table, {})[ours] = found
+                guess.reasons.append(f"{table}: {ours} is {found!r}")
+
+
+def _is_numeric_text(values: Any) -> bool:
+    texts = {str(own).strip() for own in pc.unique(values).to_pylist() if own is not None} - {""}
+    return bool(texts) and all(re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", own) for own in texts)
+
+
+def _guess_labels(guess: Guess, own: Sketch) -> None:
+    outcomes = _outcomes(own)
+    guess.outcome = find_column(own, "label", fits=_is_outcome) or outcomes[0]
+    guess.reasons.append(f"cohort.outcome: {guess.outcome!r}, a column of 0 and 1")
+    if len(outcomes) > 1:
+        others = ", ".join(repr(name) for name in outcomes if name != guess.outcome)
+        guess.doubts.append(f"Other columns of 0 and 1 could be the outcome: {others}.")
+    times = [name for name, values in own.columns.items() if _is_like_time(values)]
+    guess.index = find_column(own, "index_date", fits=_is_like_time) or next(iter(times), None)
+    if guess.index is None:
+        guess.doubts.append(
+            "The labels have no date. index: none uses all events of a patient: an association, not a prediction."
+        )
+    else:
+        guess.reasons.append(f"cohort.index.column: {guess.index!r}, a column of dates")
+
+
+def _is_like_time(values: Any) -> bool:
+    if is_time(values.type):
+        return True
+    if not is_text(values.type):
+        return False
+    found = guess_formats(values.cast(pa.string()))
+    return found is not None and len(values) > values.null_count and not _is_numeric_text(values)
+
+
+def _guess_demographics(guess: Guess, own: Sketch) -> None:
+    """Guess which columns enter the models: age, those with usual names, and others of few levels."""
+    names = guess.columns.get("demographics", {})
+    has_birth = "birth_date" in names or {"birth_date", "birth"} & set(own.columns)
+    if "age" in names or "age" in own.columns or (has_birth and guess.index is not None):
+        guess.demographics.append("age")
+    taken = {*names.values(), "patient_id", "patient_num", "birth_date", "birth", "age", guess.index}
+    for name, values in own.columns.items():
+        if name in taken or is_time(values.type) or name in guess.demographics:
+            continue
+        n_levels = len(pc.unique(values))
+        if _bare(name) in _DEMOGRAPHICS or (1 < n_levels <= _MOST_LEVELS and not _is_like_time(values)):
+            guess.demographics.append(name)
+    if guess.demographics:
+        guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
+
+
+def _guess_times(guess: Guess) -> None:
+    """Guess the forms of all columns of times that are used."""
+    formats: list[str] = []
+    for table, name in _time_columns(guess):
+        values = guess.tables[table].columns[name]
+        if is_time(values.type):
+            continue
+        if is_number(values.type) or (is_text(values.type) and _is_numeric_text(values)):
+            _guess_number(guess, table, name, values, formats)
+            continue
+        found = guess_formats(values.cast(pa.string())) if is_text(values.type) else None
+        if found is None:
+            guess.doubts.append(
+                f"{table}: not every date in {name!r} can be read; state data.format.dateFormats."
+            )
+            continue
+        formats += found[0] or [ISO]
+        if found[1]:
+            guess.doubts.append(f"{table}: day and month of {name!r} may be the other way round.")
+    if guess.time_unit is not None and any(map(is_digits, formats)):
+        guess.time_unit = None
+        guess.doubts.append(
+            "Times are digits such as 20200131 in one table and counted since 1970 in another."
+        )
+    distinct = list(dict.fromkeys(formats))
+    if distinct and distinct != [ISO]:
+        guess.date_formats = distinct
+        guess.reasons.append(f"data.format.dateFormats: {', '.join(distinct)}")
+
+
+def _guess_number(guess: Guess, table: str, name: str, values: Any, formats: list[str]) -> None:
+    numbers = values.cast(pa.float64(), safe=False)
+    known = np.abs(as_numpy(numbers)[is_given(numbers)])
+    middle = float(np.median(known)) if len(known) else 0.0
+    if _COMPACT[0] <= middle <= _COMPACT[1]:
+        formats.append("%Y%m%d")
+        return
+    unit = "days" if middle <= _DAYS[1] else "s" if middle < _MILLIS else "ms" if middle < 1e14 else "us"
+    guess.time_unit = unit
+    guess.doubts.append(f"{table}: {name!r} is taken as {unit} since 1970.")
+
+
+def _time_columns(guess: Guess) -> Iterable[tuple[str, str]]:
+    times = {"events": "time", "demographics": "birth_date"}
+    for table, ours in times.items():
+        if table in guess.tables:
+            usual = "start_date" if guess.source == "dbmart" and ours == "time" else ours
+            name = guess.columns.get(table, {}).get(ours, usual)
+            if name in guess.tables[table].columns:
+                yield table, name
+    if guess.index is not None:
+        yield "labels", guess.index

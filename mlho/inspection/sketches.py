@@ -1,0 +1,143 @@
+"""Sketches of the tables in a folder: names, columns and a sample of rows, without knowing what the tables are."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mlho.errors import DataError
+from mlho.sources import Source
+from mlho.sources.arrow import one_array
+from mlho.sources.files import InputFile, find_inputs
+from mlho.sources.names import format_of
+from mlho.sources.native import NATIVE
+from mlho.sources.reading import open_table, text_sample
+from mlho.spec.layout import Encoding, Format
+
+_ROWS: Final = 5_000
+_SAMPLE_BYTES: Final = 1 << 18
+_MOST_TABLES: Final = 100  # files and folders that are looked at
+_DELIMITERS: Final = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """One table of a folder.
+
+    Attributes
+    ----------
+    pattern : str
+        Path relative to the folder, as in ``data.tables``.
+    n_bytes : int
+    columns : dict of name to Arrow array
+        A sample of rows.
+    """
+
+    pattern: str
+    n_bytes: int
+    columns: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the file or folder, without suffixes."""
+        return self.pattern.rstrip("/").split("/")[-1].split(".")[0].casefold()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The tables of a folder.
+
+    Attributes
+    ----------
+    sketches : tuple of Sketch
+    form : Format
+        Separator and encoding of the CSV files; dates are not guessed here.
+    left_out : tuple of str
+        Names of files and folders that are no tables, with the reason.
+    """
+
+    sketches: tuple[Sketch, ...]
+    form: Format
+    left_out: tuple[str, ...]
+
+
+def sketch_folder(root: Path) -> Folder:
+    """Look at the files of a folder; a folder in it is one table.
+
+    Raises
+    ------
+    DataError
+        It is no folder.
+    """
+    if not root.is_dir():
+        raise DataError(
+            str(root),
+            "no such folder",
+            expected="a folder with the tables",
+            got="nothing, or a file",
+            remedy="Give the folder.",
+        )
+    found: dict[str, list[InputFile]] = {}
+    left_out = []
+    for path in sorted(root.iterdir())[:_MOST_TABLES]:
+        pattern = f"{path.name}/" if path.is_dir() else path.name
+        if path.name.startswith((".", "_")) or (path.is_file() and format_of(path.name) is None):
+            continue
+        try:
+            found[pattern] = find_inputs(root, pattern.rstrip("/")).files
+        except DataError as error:
+            left_out.append(f"{pattern}: {error.rule}")
+    form = _form_of([files[0] for files in found.values() if not files[0].is_parquet])
+    source = replace(NATIVE, format=form)
+    sketches = []
+    for pattern, files in found.items():
+        try:
+            sketches.append(_sketch(pattern, files, source))
+        except DataError as error:
+            left_out.append(f"{pattern}: {error.rule}")
+    return Folder(tuple(sketches), form, tuple(left_out))
+
+
+def _sketch(pattern: str, files: Sequence[InputFile], source: Source) -> Sketch:
+    table = open_table(files[0], source)
+    batch = next(iter(table.batches(list(table.column_names), batch_rows=_ROWS)), None)
+    columns = {name: _plain(batch.column(name)) if batch else pa.nulls(0) for name in table.column_names}
+    return Sketch(pattern, sum(file.size for file in files), columns)
+
+
+def _plain(array: Any) -> Any:
+    array = one_array(array)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _form_of(files: Sequence[InputFile]) -> Format:
+    """Guess separator and encoding of CSV files: those of most of them."""
+    samples = [(file, text_sample(file, _SAMPLE_BYTES)[0]) for file in files]
+    encodings = Counter(_encoding_of(content) for _, content in samples)
+    # One file that is not UTF-8 decides: UTF-8 without other characters is read by the others too.
+    encoding = next((own for own, _ in encodings.most_common() if own != "utf-8"), "utf-8")
+    delimiters = Counter(_delimiters_of(samples, encoding))
+    own = delimiters.most_common(1)[0][0] if delimiters else None
+    return Format(encoding=encoding, delimiter=own)
+
+
+def _encoding_of(content: bytes) -> Encoding:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(content) - 4:  # not a character cut off at the end
+            return "windows-1252"
+    return "utf-8"
+
+
+def _delimiters_of(samples: Sequence[tuple[InputFile, bytes]], encoding: str) -> Iterator[str | None]:
+    """Yield the separator of each file; ``None`` if it is that of its suffix."""
+    for file, content in samples:
+        header = content.decode(encoding, errors="replace").partition("\n")[0]
+        best = max(_DELIMITERS, key=header.count)
+        yield None if best == file.format.delimiter or not header.count(best) else best

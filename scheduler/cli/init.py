@@ -1,0 +1,170 @@
+"""The command ``mlho init``: a specification for the tables in a folder, with what was guessed and what to check."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mlho.errors import DataError, MlhoError, SpecError
+from mlho.printable import shown
+from mlho.spec.training import RunSpec, parse_spec
+from scheduler.cli import terminal
+from scheduler.cli.validate import inspect_tables
+
+if TYPE_CHECKING:
+    from mlho.inspection.findings import Inspection
+    from mlho.inspection.guess import Guess
+    from mlho.spec.layout import Format
+
+FILE: Final = "mlho.yaml"
+_MOST_TRIES: Final = 20  # columns that are left out because a run would refuse them
+_NAMED: Final = re.compile(r"column '([^']+)'")
+
+
+def add_init(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho init``."""
+    init = commands.add_parser(
+        "init", parents=[common], help="write a specification for the tables in a folder"
+    )
+    init.add_argument(
+        "folder", type=Path, help=f"where the tables are; {FILE} is written there, never over another"
+    )
+    init.set_defaults(command=_init)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from mlho.inspection.guess import guess_tables
+    from mlho.inspection.sketches import sketch_folder
+
+    folder = options.folder.expanduser()
+    path = folder / FILE
+    if path.exists():
+        raise SpecError(f"{path}: is there already, and is not overwritten. Rename or remove it.")
+    found = sketch_folder(folder)
+    guess = guess_tables(found.sketches)
+    guess.doubts += found.left_out
+    if guess.missing:
+        raise _not_found(folder, guess)
+    text, inspection = _accepted(guess, found.form, folder)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
+    _tell(path, guess, inspection)
+    return inspection.errors[0].exit_code if inspection.errors else 0
+
+
+def _not_found(folder: Path, guess: "Guess") -> MlhoError:
+    return DataError(
+        str(folder),
+        f"no table looks like the {' and the '.join(guess.missing)}",
+        expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
+        got=", ".join([*guess.reasons, *guess.doubts]) or "no table",
+        remedy="Check the names of the columns, or write the specification by hand: docs/specification.md.",
+    )
+
+
+def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspection"]:
+    """Return a specification and what is found with it, after leaving out demographics that a run would refuse."""
+    keeps_unknown = False
+    for _ in range(_MOST_TRIES):
+        text = _document(guess, form, name=_run_name(folder), keeps_unknown=keeps_unknown)
+        spec: RunSpec = parse_spec(text, where=FILE)
+        inspection = inspect_tables(spec, folder.absolute())
+        refused = [name for error in inspection.errors for name in _NAMED.findall(str(error))]
+        theirs = guess.columns.get("demographics", {})
+        wrong = [name for name in guess.demographics if {name, theirs.get(name)} & set(refused)]
+        unknown = any("unknown to the demographics" in str(error) for error in inspection.errors)
+        if not wrong and (keeps_unknown or not unknown):
+            break
+        if unknown:
+            keeps_unknown = True
+            guess.doubts.append("Patients without demographics are kept (cohort.unknownPatients: keep).")
+        for name in wrong:
+            guess.demographics.remove(name)
+            guess.doubts.append(f"demographics: {name!r} is left out, because a run would refuse it.")
+    return text, inspection
+
+
+def _document(guess: "Guess", form: "Format", *, name: str, keeps_unknown: bool) -> str:
+    return "\n".join(_lines(guess, form, name, keeps_unknown)) + "\n"
+
+
+def _lines(guess: "Guess", form: "Format", name: str, keeps_unknown: bool) -> Iterator[str]:
+    yield "# Written by mlho init from the names and a sample of the tables. Check every line marked CHECK."
+    yield "# Then: mlho validate mlho.yaml, mlho plan mlho.yaml, mlho run mlho.yaml. All fields: docs/specification.md."
+    yield "apiVersion: mlho.io/v1alpha1"
+    yield "kind: TrainingRun"
+    yield f"metadata: {{name: {name}}}"
+    yield "spec:"
+    yield "  data:"
+    yield f"    source: {guess.source}  # names of columns: native, or dbmart as R MLHO has them"
+    yield "    uri: .  # counts from this file"
+    yield "    tables:"
+    for table in ("events", "labels", "demographics", "concepts"):
+        if table in guess.tables:
+            yield f"      {table}: {_quoted(guess.tables[table].pattern)}"
+    if guess.columns:
+        yield "    columns:  # CHECK: our names, and those of your files"
+        for table, names in guess.columns.items():
+            yield f"      {table}:"
+            yield from (f"        {ours}: {_quoted(theirs)}" for ours, theirs in names.items())
+    yield from _format_lines(guess, form)
+    yield "  cohort:"
+    yield f"    outcome: {_quoted(guess.outcome or '')}  # CHECK: a column of the labels, 0 and 1"
+    if guess.index is None:
+        yield "    index: none  # CHECK: without dates all events count, so that the result is an association, no prediction"
+    else:
+        yield f"    index: {{column: {_quoted(guess.index)}}}  # CHECK: events up to and including this date may be used"
+        yield "    # lookBackDays: 730  # how far back; without it, all history"
+        yield "    # gapDays: 30  # days before the index date that are not used, if codes could already tell the outcome"
+    if keeps_unknown:
+        yield "    unknownPatients: keep  # CHECK: labelled patients without demographics; or drop"
+    yield "  features:"
+    yield "    aggregates: [presence]  # was a code ever recorded; also count, levels, last, outOfRange"
+    yield f"    demographics: [{', '.join(map(_quoted, guess.demographics))}]  # CHECK: enter every model, unselected"
+    yield "  selection: {minPrevalence: 0.005, nFeatures: 200}"
+    yield "  validation: {iterations: 20, folds: 5, seed: 0}"
+    yield "  candidates:"
+    yield "    - {classifier: glmboost}"
+    yield "    # - {classifier: xgboost}  # trees; compared with the first, and takes longer"
+
+
+def _format_lines(guess: "Guess", form: "Format") -> Iterator[str]:
+    stated: dict[str, str] = {}
+    if form.delimiter is not None:
+        stated["delimiter"] = _quoted(form.delimiter)
+    if form.encoding != "utf-8":
+        stated["encoding"] = form.encoding
+    if guess.date_formats:
+        stated["dateFormats"] = f"[{', '.join(map(json.dumps, guess.date_formats))}]"
+    if guess.time_unit is not None:
+        stated["timeUnit"] = guess.time_unit
+    if stated:
+        yield "    format:  # CHECK: how the fields are written"
+        yield from (f"      {name}: {value}" for name, value in stated.items())
+
+
+def _quoted(text: str) -> str:
+    """Return a text as YAML reads it: plain if it is a simple word, else as JSON."""
+    is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text) and text.casefold() not in (
+        "y", "n", "yes", "no", "on", "off", "true", "false", "null",
+    )  # fmt: skip
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
+
+
+def _run_name(folder: Path) -> str:
+    bare = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.casefold()).strip("-")[:40].strip("-")
+    return bare or "first"
+
+
+def _tell(path: Path, guess: "Guess", inspection: "Inspection") -> None:
+    terminal.out.print(f"wrote {path}", markup=False)
+    for title, sentences in (("guessed", guess.reasons), ("check", guess.doubts)):
+        for sentence in sentences:
+            terminal.out.print(f"{title:<8} {shown(sentence)}", markup=False)
+    for sentence in inspection.warnings:
+        terminal.out.print(f"check    {sentence}", markup=False)
+    for error in inspection.errors:
+        terminal.out.print(f"error    {error}", markup=False)
+    terminal.out.print(f"next     mlho validate {path}", markup=False)

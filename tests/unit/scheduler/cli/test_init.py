@@ -1,0 +1,126 @@
+"""`mlho init` writes a specification that `mlho validate` accepts, and says what it guessed."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from mlho.spec.training import load_spec
+from tests.builders import call_command, make_tables, write_tables
+
+
+@pytest.fixture
+def call(tmp_path, capsys):
+    return lambda *arguments: call_command(arguments, tmp_path / "store", capsys)
+
+
+def data_of(folder) -> dict:
+    return yaml.safe_load((folder / "mlho.yaml").read_text(encoding="utf-8"))["spec"]["data"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "suffix"), [("native", ".parquet"), ("native", ".csv"), ("dbmart", ".csv.gz")]
+)
+def test_known_names_need_nothing_else(layout, suffix, tmp_path, call):
+    """Tables, outcome, index and demographics are found; columns and format are as expected and not stated."""
+    folder = write_tables(tmp_path / "data", make_tables(300), layout=layout, suffix=suffix)
+
+    said = call("init", folder)
+
+    assert said.code == 0, said.out + said.err
+    spec = load_spec(folder / "mlho.yaml").spec
+    assert spec.data.source == layout
+    stated = spec.data.model_dump(exclude_defaults=True).get("columns") or {}
+    # The concepts of this dbmart have our names.
+    assert set(stated) == ({"concepts"} if layout == "dbmart" else set())
+    assert spec.data.format is None
+    assert spec.cohort.outcome == "label"
+    assert spec.cohort.index.column == "index_date"
+    assert set(spec.features.demographics) == {"age", "sex"}
+    assert call("validate", folder / "mlho.yaml").code == 0
+
+
+def test_other_names_and_formats_are_stated(tmp_path, call):
+    """Semicolons, another encoding, days first, and a hospital's names."""
+    tables = make_tables(300)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    events = tables.events.to_pandas().rename(
+        columns={"patient_id": "MRN", "time": "EVENT_DT", "code": "ICD-10", "numeric_value": "Result"}
+    )
+    events["EVENT_DT"] = pd.to_datetime(events["EVENT_DT"]).dt.strftime("%d.%m.%Y %H:%M:%S")
+    events["ICD-10"] = events["ICD-10"].map(lambda own: own and f"Fußpilz {own}")
+    labels = tables.labels.to_pandas().rename(columns={"patient_id": "MRN", "label": "Readmit"})
+    labels["index_date"] = [f"{day:%d.%m.%Y}" for day in labels["index_date"]]
+    persons = (
+        tables.demographics.to_pandas()
+        .drop(columns=["age"])
+        .rename(columns={"patient_id": "MRN", "birth_date": "DOB", "sex": "Gender"})
+    )
+    persons["DOB"] = [None if pd.isna(day) else f"{day:%d.%m.%Y}" for day in persons["DOB"]]
+    for name, frame in {"diagnoses": events, "outcomes": labels, "people": persons}.items():
+        frame.to_csv(folder / f"{name}.csv", sep=";", index=False, encoding="windows-1252")
+
+    said = call("init", folder)
+
+    assert said.code == 0, said.out + said.err
+    data = data_of(folder)
+    assert data["tables"] == {
+        "events": "diagnoses.csv",
+        "labels": "outcomes.csv",
+        "demographics": "people.csv",
+    }
+    assert data["columns"]["events"] == {
+        "patient_id": "MRN",
+        "time": "EVENT_DT",
+        "code": "ICD-10",
+        "numeric_value": "Result",
+    }
+    assert data["columns"]["demographics"] == {"patient_id": "MRN", "birth_date": "DOB"}
+    assert data["format"] == {
+        "delimiter": ";",
+        "encoding": "windows-1252",
+        "dateFormats": ["%d.%m.%Y %H:%M:%S", "%d.%m.%Y"],
+    }
+    assert "EVENT_DT" in said.out
+    assert call("validate", folder / "mlho.yaml").code == 0
+
+
+def test_integer_times_get_a_unit_that_is_to_be_checked(tmp_path, call):
+    """The size of the numbers tells the unit; a guess of this kind is named."""
+    tables = make_tables(300)
+    folder = write_tables(tmp_path / "data", tables, suffix=".csv")
+    for path in (folder / "events").iterdir():
+        frame = pd.read_csv(path)
+        frame["time"] = (
+            pd.to_datetime(frame["time"], format="ISO8601").astype("datetime64[s]").astype("int64") // 86_400
+        ).where(frame["time"].notna())
+        frame.to_csv(path, index=False)
+
+    said = call("init", folder)
+
+    assert data_of(folder)["format"] == {"timeUnit": "days"}
+    assert "days since 1970" in said.out
+
+
+def test_a_specification_is_never_overwritten(tmp_path, call):
+    """Not even one that a user broke."""
+    folder = write_tables(tmp_path / "data", make_tables(100))
+    (folder / "mlho.yaml").write_text("mine")
+
+    said = call("init", folder)
+
+    assert said.code == 2
+    assert "not overwritten" in said.err
+    assert (folder / "mlho.yaml").read_text() == "mine"
+
+
+def test_a_folder_without_tables_is_answered_with_what_is_looked_for(tmp_path, call):
+    """And nothing is written."""
+    (tmp_path / "people.csv").write_text("Ada Lovelace,1815-12-10\nBo,1820-01-01\n")
+
+    said = call("init", tmp_path)
+
+    assert said.code == 3
+    assert "events with a patient, a time and a code" in said.err
+    assert "Lovelace" not in said.out + said.err
+    assert not (tmp_path / "mlho.yaml").exists()
