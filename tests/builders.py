@@ -25,9 +25,10 @@ from mlho.steps.base import Task, execute
 from mlho.steps.records import Outcome
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
-from scheduler.engine.loop import Finished, Run, carry_out
+from scheduler.engine.loop import Finished, carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.progress import Stages
+from scheduler.engine.training_run import TrainingRun
 
 DAY_US: Final = 86_400_000_000
 INFORMATIVE: Final = ("E11", "I10")  # codes that make the outcome likelier
@@ -298,7 +299,7 @@ class Nobody:
 class Home:
     """A finished run and what to ask of it."""
 
-    run: Run
+    run: TrainingRun
     finished: Finished
     submitted: tuple[Task, ...]
 
@@ -323,7 +324,7 @@ def run_inline(
     """Carry out a run on a folder of tables, in this process."""
     store = LocalStore(store) if isinstance(store, Path) else store
     spec = make_spec(changes)
-    run = Run(spec, make_manifest(spec.spec.data.tables, data), data, store)
+    run = TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store)
     executor = InlineExecutor(store, data)
     finished = carry_out(run, executor, Nobody(), n_slots=n_slots)
     return Home(run, finished, tuple(executor.submitted))

@@ -10,7 +10,6 @@ from typing import Any, Final
 from mlho import __version__
 from mlho.errors import MlhoError
 from mlho.log import configure
-from mlho.model.files import DOCUMENT
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.settings import STORE, Settings
@@ -45,7 +44,7 @@ from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
     PROGRESS,
     carry_out_one,
-    prepare,
+    prepare_with_warnings,
     print_finished,
     run_command,
     score_command,
@@ -53,7 +52,7 @@ from scheduler.cli.run import (
     usable_store,
 )
 from scheduler.cli.validate import add_validate, look_first
-from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.prepare import prepare
 from scheduler.runs.stored import SCORING, TRAINING, StoredRun
 
 DEFAULT_STORE: Final = "mlho-store"
@@ -335,27 +334,26 @@ def _broker(options: argparse.Namespace) -> str | None:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from mlho.store.memory import MemoryStore
     from scheduler.cli.estimate import estimate, look_up_rows, sample_size_sentences
+    from scheduler.cli.show_scores import plan_table
+    from scheduler.engine.scoring_run import ScoringRun
 
     spec = load_checked(options.spec, parse_any_spec)
-    if isinstance(spec, ScoringRunSpec):
-        from scheduler.cli.show_scores import plan_table
-        from scheduler.engine.scoring_run import prepare_scoring
-
-        run = prepare_scoring(spec, options.spec, open_store(options.store))
-        look_first(spec, run.data, run.bundle.files[DOCUMENT])
+    # A plan of a training run reads nothing from a store, and must not create one.
+    store = open_store(options.store) if isinstance(spec, ScoringRunSpec) else MemoryStore()
+    sizes = []
+    run = prepare(spec, options.spec, store, inspect=lambda *tables: sizes.append(look_first(*tables).size))
+    if isinstance(run, ScoringRun):
         terminal.out.print(plan_table(run, n_workers=options.workers))
-        tell_left_out(run.manifest)
-        return 0
-    data = data_root(spec, options.spec)
-    found = look_first(spec, data)
-    manifest = make_manifest(spec.spec.data.tables, data)
-    shown = estimate(spec, manifest, look_up_rows(manifest, data), n_workers=options.workers)
-    terminal.out.print(shown)
-    if found.size is not None:
-        for sentence in sample_size_sentences(spec.spec, *found.size):
-            terminal.out.print(sentence, markup=False)
-    tell_left_out(manifest)
+    else:
+        rows = look_up_rows(run.manifest, run.data)
+        terminal.out.print(estimate(run.spec, run.manifest, rows, n_workers=options.workers))
+        for size in sizes:
+            if size is not None:
+                for sentence in sample_size_sentences(run.spec.spec, *size):
+                    terminal.out.print(sentence, markup=False)
+    tell_left_out(run.manifest)
     return 0
 
 
@@ -409,7 +407,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")
     spec_path = make_demo(options.folder, n_patients=options.patients)
-    run = prepare(load_spec(spec_path), spec_path, usable_store(options))
+    run = prepare_with_warnings(load_spec(spec_path), spec_path, usable_store(options))
     finished = carry_out_one(run, run.spec.metadata.name, options)
     print_finished(run, finished, options.store)
     terminal.out.print()

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
 from mlho.errors import MlhoError, SpecError
-from mlho.model.files import DOCUMENT
 from mlho.processes import usable_cpus
 from mlho.settings import store_patience
-from mlho.spec.scoring import parse_scoring_spec
+from mlho.spec.scoring import ScoringRunSpec, parse_scoring_spec
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Task
 from mlho.steps.commit_log import CommitLog
@@ -25,14 +24,15 @@ from scheduler.cli import terminal
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of
 from scheduler.cli.validate import look_first
-from scheduler.engine.loop import Executor, Finished, PreparedRun, Run, carry_out
-from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.progress import LocalCounts
+from scheduler.engine.training_run import TrainingRun
 
 if TYPE_CHECKING:
+    from scheduler.engine.scoring_run import ScoringRun
     from scheduler.queue.metrics import MetricsPage
     from scheduler.queue.multi_run import Ended
     from scheduler.queue.run import QueueConfig, QueueObserver
@@ -53,7 +53,7 @@ def run_command(options: argparse.Namespace) -> int:
     if len(options.spec) > 1:
         return _run_several(options)
     (path,) = options.spec
-    run = prepare(load_checked(path, parse_spec), path, usable_store(options))
+    run = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options))
     finished = carry_out_one(run, run.spec.metadata.name, options)
     print_finished(run, finished, options.store)
     return 0
@@ -62,13 +62,10 @@ def run_command(options: argparse.Namespace) -> int:
 def score_command(options: argparse.Namespace) -> int:
     """Run ``mlho score``."""
     from scheduler.cli.show_scores import show_scores
-    from scheduler.engine.scoring_run import prepare_scoring
 
     _refuse_what_needs_a_queue(options)
     spec = load_checked(options.spec, parse_scoring_spec)
-    run = prepare_scoring(spec, options.spec, usable_store(options))
-    look_first(spec, run.data, run.bundle.files[DOCUMENT])
-    tell_left_out(run.manifest)
+    run = prepare_with_warnings(spec, options.spec, usable_store(options))
     finished = carry_out_one(run, spec.metadata.name, options)
     show_scores(run.store, finished.run_id)
     terminal.out.print()
@@ -94,13 +91,19 @@ def usable_store(options: argparse.Namespace) -> Store:
     return store
 
 
-def prepare(spec: RunSpec, spec_path: Path, store: Store) -> Run:
-    """Return a training run with its tables located and pinned."""
-    data = data_root(spec, spec_path)
-    look_first(spec, data)
-    manifest = make_manifest(spec.spec.data.tables, data)
-    tell_left_out(manifest)
-    return Run(spec, manifest, data, store)
+@overload
+def prepare_with_warnings(spec: RunSpec, spec_path: Path, store: Store) -> TrainingRun: ...
+@overload
+def prepare_with_warnings(spec: ScoringRunSpec, spec_path: Path, store: Store) -> "ScoringRun": ...
+def prepare_with_warnings(
+    spec: RunSpec | ScoringRunSpec, spec_path: Path, store: Store
+) -> "TrainingRun | ScoringRun":
+    """Return a prepared run. Print warnings about its tables."""
+    from scheduler.engine.prepare import prepare
+
+    run = prepare(spec, spec_path, store, inspect=look_first)
+    tell_left_out(run.manifest)
+    return run
 
 
 def tell_left_out(manifest: Manifest) -> None:
@@ -229,13 +232,13 @@ def _run_several(options: argparse.Namespace) -> int:
     return max(_print_ended(runs[own.run.run_id], own, options.store) for own in all_ended)
 
 
-def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, Run]:
+def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, TrainingRun]:
     """Return the runs by id. Specifications that define the same run are merged."""
-    runs: dict[str, Run] = {}
+    runs: dict[str, TrainingRun] = {}
     paths_of: dict[str, Path] = {}
     for path in paths:
         try:
-            run = prepare(load_checked(path, parse_spec), path, store)
+            run = prepare_with_warnings(load_checked(path, parse_spec), path, store)
         except MlhoError:
             terminal.err.print(f"{path}: cannot be started, so none is:", markup=False)
             raise
@@ -255,7 +258,7 @@ def _state_of(ended: "Ended") -> str:
     return "stopped" if isinstance(ended.error, Stopped) else "failed"
 
 
-def _print_ended(run: Run, ended: "Ended", store_address: str) -> int:
+def _print_ended(run: TrainingRun, ended: "Ended", store_address: str) -> int:
     """Print the result of one of several runs. Return its exit code."""
     name = run.spec.metadata.name
     if ended.finished is None:
@@ -282,7 +285,7 @@ def _ignore(_: str) -> None:
     """Ignore the sentence: the log has it."""
 
 
-def print_finished(run: Run, finished: Finished, store_address: str) -> None:
+def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> None:
     """Print the results of a training run, and where they are."""
     result = result_of(run.store, finished.run_id)
     for sentence in terminal.result_sentences(result):
@@ -295,7 +298,7 @@ def print_finished(run: Run, finished: Finished, store_address: str) -> None:
     _print_places(run, finished, store_address)
 
 
-def _print_places(run: Run, finished: Finished, store_address: str, *, indent: str = "") -> None:
+def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, indent: str = "") -> None:
     folder = f"{_shown_address(store_address)}/{RUNS}/{run.run_id}"
     lines = {
         "run": f"{finished.run_id} ({_done_words(finished)})",

@@ -31,11 +31,11 @@ from scheduler.api.status import MAX_MESSAGE, MAX_WARNINGS, ConditionType, Cost,
 from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, RunProgress
 from scheduler.controller.reasons import failures_shown, reason_of
-from scheduler.engine.loop import Finished, PreparedRun, Run
-from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
+from scheduler.engine.prepare import prepare
 from scheduler.engine.progress import Stages
-from scheduler.engine.scoring_run import ScoringRun, prepare_scoring, with_run_id
+from scheduler.engine.scoring_run import ScoringRun, with_run_id
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
@@ -99,11 +99,7 @@ class Backend:
         MlhoError
             The run cannot start; the message states the remedy.
         """
-        store = self.store()
-        if isinstance(spec, ScoringRunSpec):
-            return prepare_scoring(spec, _NOWHERE, store)
-        data = data_root(spec, _NOWHERE)
-        return Run(spec, make_manifest(spec.spec.data.tables, data), data, store)
+        return prepare(spec, _NOWHERE, self.store())
 
 
 def check_run(

@@ -16,22 +16,19 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
-import yaml
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreOutage
 from mlho.log import error_fields
 from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
-from mlho.spec.scoring import ScoringRunSpec
-from mlho.spec.training import RunSpec, canonical_json, run_id
-from mlho.steps.base import Task, verified_blob
+from mlho.steps.base import Task
 from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Commit, Outcome, read_commit
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, run_key
 from scheduler.engine.commits import Commits
 from scheduler.engine.outages import StoreHealth, watching
-from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, PlannedTask, plan_cohort, plan_run
+from scheduler.engine.plan import Manifest, Plan, PlannedTask
 from scheduler.engine.process_pool import worker_lost
 from scheduler.engine.progress import FanOut, Observer
 from scheduler.engine.ready_tasks import ReadyTasks
@@ -86,45 +83,6 @@ class PreparedRun(Protocol):
 
         Return the commit that holds the result.
         """
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run before its start: specification, pinned inputs, data address and store."""
-
-    spec: RunSpec
-    manifest: Manifest
-    data: Path | str
-    store: Store
-
-    @property
-    def run_id(self) -> str:
-        """Return the identity: the hash of the specification and the inputs."""
-        return run_id(self.spec, self.manifest.plain())
-
-    def describe(self) -> None:
-        """Write the specification and the manifest."""
-        write_description(self.store, self.run_id, self.spec, self.manifest)
-
-    def first_plan(self) -> Plan:
-        """Return the cohort task. The size of the cohort determines the rest of the plan."""
-        return plan_cohort(self.spec.spec, self.manifest)
-
-    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
-        """Return all tasks, once the cohort is committed."""
-        facts = commits[COHORT_TASK].facts
-        return plan_run(
-            self.spec.spec,
-            self.manifest,
-            n_blocks=facts["n_blocks"],
-            n_samples=facts["n_samples"],
-            about=self.spec.metadata.about,
-        )
-
-    def publish(self, commits: Mapping[str, Commit]) -> Commit:
-        """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""
-        _publish(self, self.run_id, commits)
-        return commits["report"]
 
 
 @dataclass(frozen=True)
@@ -407,41 +365,3 @@ def _is_whole(store: Store, sha256: str) -> bool:
         return hashlib.sha256(store.get(blob_key(sha256))).hexdigest() == sha256
     except ArtifactNotFound:
         return False
-
-
-def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:
-    """Write the specification and the manifest of a run before it starts."""
-    document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    document |= {"apiVersion": spec.api_version, "kind": spec.kind}
-    store.put_if_absent(run_key(name, "spec.yaml"), yaml.safe_dump(document, sort_keys=False).encode())
-    store.put_if_absent(run_key(name, "manifest.json"), canonical_json(manifest.plain()))
-
-
-def _publish(run: Run, name: str, commits: Mapping[str, Commit]) -> None:
-    """Publish the bundle and the report in the run's folder.
-
-    ``result.json`` comes last and marks the run as complete.
-    """
-    model = commits["model"].files
-    published = {file: stored for file, stored in model.items() if file.startswith("bundle/")}
-    report = commits["report"].files
-    published |= {file: stored for file, stored in report.items() if file != "result.json"}
-    published["result.json"] = report["result.json"]
-    for file, stored in published.items():
-        publish_blob(run.store, stored.sha256, run_key(name, file))
-
-
-def publish_blob(store: Store, sha256: str, key: str) -> None:
-    """Verify a blob and publish it under a readable key. If it is damaged, delete that key.
-
-    Raises
-    ------
-    ArtifactDamaged
-        Its bytes do not match its digest.
-    """
-    try:
-        verified_blob(store, sha256)
-    except ArtifactDamaged:
-        store.delete(key)
-        raise
-    store.copy_if_absent(blob_key(sha256), key)

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,9 @@ from mlho.steps.records import Commit, StoredFile, write_commit
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, run_key
-from scheduler.engine.loop import publish_blob, write_description
 from scheduler.engine.manifest import data_root, local_folder, make_manifest
 from scheduler.engine.plan import Manifest, Plan, PlannedTask
+from scheduler.engine.publication import publish_blob, write_description
 from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 
 BUNDLE_TASK: Final = "bundle"
@@ -209,7 +209,13 @@ class ScoringRun:
         publish_blob(self.store, sha256, self.key(name))
 
 
-def prepare_scoring(spec: ScoringRunSpec, spec_path: Path, store: Store) -> ScoringRun:
+def prepare_scoring(
+    spec: ScoringRunSpec,
+    spec_path: Path,
+    store: Store,
+    *,
+    inspect: Callable[[ScoringRunSpec, Path | str, bytes | None], object] = lambda spec, data, document: None,
+) -> ScoringRun:
     """Read the bundle, check that the specification fits it, and pin the inputs.
 
     The run's own specification names the bundle by run id and digest, also if the given one names it by the name of a run.
@@ -223,6 +229,7 @@ def prepare_scoring(spec: ScoringRunSpec, spec_path: Path, store: Store) -> Scor
     bundle = read_bundle(spec.spec.bundle, spec_path, store)
     _check_document(bundle, spec.spec)
     data = data_root(spec, spec_path)
+    inspect(spec, data, bundle.files[DOCUMENT])
     manifest = make_manifest(spec.spec.data.tables, data)
     pinned = _with_bundle(spec, spec.spec.bundle.model_copy(update={"digest": bundle.digest}))
     return ScoringRun(pinned, bundle, manifest, data, store)

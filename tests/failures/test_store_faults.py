@@ -11,7 +11,8 @@ import pytest
 from mlho.errors import CommitLost
 from mlho.store.keys import commit_key
 from mlho.store.local import LocalStore
-from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.loop import carry_out
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import InlineExecutor, Nobody, make_tables, run_inline, write_spec, write_tables
 from tests.disks import enlarge, small_disk
 
@@ -171,7 +172,7 @@ def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(kind,
     whole = run_inline(data, tmp_path / "whole")
     store = LocalStore(tmp_path / "store")
     executor = Losing(store, data, kind, damage)
-    run = Run(whole.run.spec, whole.run.manifest, data, store)
+    run = TrainingRun(whole.run.spec, whole.run.manifest, data, store)
     finished = carry_out(run, executor, Nobody(), n_slots=2)
 
     assert executor.left == 0
@@ -187,7 +188,7 @@ def test_a_store_that_loses_a_commit_again_and_again_is_an_error(data, tmp_path)
     run = run_inline(data, tmp_path / "whole").run
 
     with pytest.raises(CommitLost):
-        carry_out(Run(run.spec, run.manifest, data, store), executor, Nobody(), n_slots=2)
+        carry_out(TrainingRun(run.spec, run.manifest, data, store), executor, Nobody(), n_slots=2)
 
 
 def test_a_published_file_that_was_removed_comes_back(data, tmp_path):

@@ -11,9 +11,10 @@ import mlho.encoding.events.segments
 import scheduler.engine.plan
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
-from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.process_pool import LocalPool
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import Home, Nobody, make_spec, make_tables, run_inline, write_tables
 
 TABLES = make_tables(300, seed=3)
@@ -165,7 +166,7 @@ def test_one_or_four_workers_give_the_bytes_of_none(plain, tmp_path):
     found = []
     for n_workers in (1, 4):
         store = tmp_path / f"store-{n_workers}"
-        run = Run(spec, manifest, plain, LocalStore(store))
+        run = TrainingRun(spec, manifest, plain, LocalStore(store))
         with LocalPool(str(store), plain, n_workers=n_workers) as pool:
             finished = carry_out(run, pool, Nobody(), n_slots=n_workers)
         found.append(facts(Home(run, finished, ())))

@@ -26,10 +26,11 @@ from mlho.store.base import Store
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import select
-from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort, plan_run
 from scheduler.engine.process_pool import LocalPool
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import Nobody
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "mlho_it.yaml"
@@ -177,7 +178,7 @@ def test_number_of_steps_is_rs_choice(reference: Path, iterations: dict[int, Ref
 def test_whole_run_finds_what_r_finds(data: Path, tmp_path: Path):
     """On splits of our own: AUROC where R's is, and R's features of 80 and more among ours (its twin aside)."""
     spec, folder = read_spec(data), data / "syntheticmass"
-    run = Run(spec, make_manifest(spec.spec.data.tables, folder), folder, open_store(str(tmp_path)))
+    run = TrainingRun(spec, make_manifest(spec.spec.data.tables, folder), folder, open_store(str(tmp_path)))
     with LocalPool(str(tmp_path), folder, n_workers=2) as pool:
         finished = carry_out(run, pool, Nobody(), n_slots=2)
     result = json.loads((tmp_path / "runs" / finished.run_id / "result.json").read_text(encoding="utf-8"))

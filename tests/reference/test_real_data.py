@@ -15,9 +15,10 @@ import yaml
 
 from mlho.spec.training import RunSpec
 from mlho.store import open_store
-from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.process_pool import LocalPool
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import Nobody
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "uci_counts.yaml"
@@ -51,7 +52,7 @@ def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     document["spec"]["validation"] |= {"iterations": 1, "folds": 3}
     document["spec"]["report"] = {"minCell": 0}  # exact counts of a public table
     spec, store = RunSpec.model_validate(document), folder / "store"
-    run = Run(
+    run = TrainingRun(
         spec, make_manifest(spec.spec.data.tables, folder / "data"), folder / "data", open_store(str(store))
     )
     with LocalPool(str(store), folder / "data", n_workers=2) as pool:

@@ -13,8 +13,8 @@ from mlho.settings import BROKER, SIGNING_KEY
 from mlho.spec.training import load_spec
 from mlho.steps.records import parse_record
 from mlho.store.base import Store
-from scheduler.engine.loop import Run
 from scheduler.engine.manifest import make_manifest
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import make_tables, write_spec, write_tables
 from tests.services.queue_home import KEY, ROOT, kill_group
 
@@ -78,7 +78,7 @@ class Commands:
         """Id of the run, as the scheduler will find it."""
         spec = load_spec(self.spec)
         data = self.spec.parent
-        return Run(spec, make_manifest(spec.spec.data.tables, data), data, store).run_id
+        return TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store).run_id
 
     def log(self) -> str:
         """All that was said."""

@@ -11,7 +11,8 @@ from mlho.protocol.failures import INFRASTRUCTURE_SECONDS
 from mlho.steps.base import Task
 from mlho.steps.records import Outcome
 from mlho.store.keys import commit_key
-from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.loop import carry_out
+from scheduler.engine.training_run import TrainingRun
 from scheduler.queue.executor import QueueExecutor
 from tests.builders import Nobody, make_tables, run_inline, write_tables
 from tests.services.queue_home import Home
@@ -76,7 +77,7 @@ def test_commit_that_is_lost_while_the_run_goes_on_is_made_again_at_once(
     """Read by the plan, by a worker's task, or at the end: the run has the same result, long before a retry of its readers would end."""
     whole = run_inline(home.folder, home.folder / "whole")
     home.start_worker()
-    run = Run(whole.run.spec, whole.run.manifest, home.folder, home.store)
+    run = TrainingRun(whole.run.spec, whole.run.manifest, home.folder, home.store)
     with home.executor() as executor:
         home.wait_for_slots(1)
         losing = Losing(executor, kind, damage, home.store.root)

@@ -12,8 +12,9 @@ from mlho.errors import ArtifactDamaged, DataError, StoreUnavailable
 from mlho.store.keys import blob_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
-from scheduler.engine.loop import MAX_ATTEMPTS, Run, carry_out
+from scheduler.engine.loop import MAX_ATTEMPTS, carry_out
 from scheduler.engine.manifest import make_manifest
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, run_inline, write_tables
 
 
@@ -22,15 +23,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tables(tmp_path_factory.mktemp("data"), make_tables(200, seed=4))
 
 
-def make_run(data: Path, store=None) -> Run:
+def make_run(data: Path, store=None) -> TrainingRun:
     spec = make_spec()
-    return Run(spec, make_manifest(spec.spec.data.tables, data), data, store or MemoryStore())
+    return TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store or MemoryStore())
 
 
 class Failing(InlineExecutor):
     """Fails tasks of one kind so many times, then does them."""
 
-    def __init__(self, run: Run, kind: str, error: Exception, times: int) -> None:
+    def __init__(self, run: TrainingRun, kind: str, error: Exception, times: int) -> None:
         super().__init__(run.store, run.data)
         self.kind, self.error, self.left = kind, error, times
 
@@ -140,12 +141,12 @@ def test_a_finished_run_does_nothing_again(data):
 def test_the_run_id_counts_what_is_asked_and_the_data(data, tmp_path):
     """Not the names, nor where the data are; any other field and any other byte."""
     run = make_run(data)
-    other = Run(run.spec, run.manifest, tmp_path, run.store)
+    other = TrainingRun(run.spec, run.manifest, tmp_path, run.store)
     renamed = run.spec.model_copy(update={"metadata": run.spec.metadata.model_copy(update={"name": "else"})})
 
     assert other.run_id == run.run_id
-    assert Run(renamed, run.manifest, data, run.store).run_id == run.run_id
-    assert Run(make_spec({"validation.seed": 8}), run.manifest, data, run.store).run_id != run.run_id
+    assert TrainingRun(renamed, run.manifest, data, run.store).run_id == run.run_id
+    assert TrainingRun(make_spec({"validation.seed": 8}), run.manifest, data, run.store).run_id != run.run_id
 
 
 def test_a_run_is_described_before_it_starts_and_published_at_its_end(data, tmp_path):

@@ -11,9 +11,10 @@ from mlho.settings import Settings, store_patience
 from mlho.store.memory import MemoryStore
 from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.engine import outages
-from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth, watching
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, run_inline, write_tables
 from tests.unit.scheduler.in_memory import wait_until
 
@@ -66,9 +67,9 @@ class Faulty(MemoryStore):
         return super().exists(key)
 
 
-def make_run(data: Path, store: MemoryStore) -> Run:
+def make_run(data: Path, store: MemoryStore) -> TrainingRun:
     spec = make_spec()
-    return Run(spec, make_manifest(spec.spec.data.tables, data), data, store)
+    return TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store)
 
 
 def test_an_outage_goes_on_until_all_have_been_served():
@@ -170,7 +171,7 @@ def test_a_delay_that_ends_within_a_pass_is_no_dead_end(data):
 class Denied(InlineExecutor):
     """Meets refusals in all tasks of one kind until it is let through."""
 
-    def __init__(self, run: Run, kind: str) -> None:
+    def __init__(self, run: TrainingRun, kind: str) -> None:
         super().__init__(run.store, run.data)
         self.kind, self.is_denied = kind, True
 

@@ -1,0 +1,48 @@
+"""Preparation of a run: its tables are located, looked at, and pinned before anything starts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import overload
+
+from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.training import RunSpec
+from mlho.store.base import Store
+from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
+from scheduler.engine.training_run import TrainingRun
+
+type Inspect = Callable[[RunSpec | ScoringRunSpec, Path | str, bytes | None], object]
+
+
+@overload
+def prepare(spec: RunSpec, spec_path: Path, store: Store, *, inspect: Inspect = ...) -> TrainingRun: ...
+@overload
+def prepare(spec: ScoringRunSpec, spec_path: Path, store: Store, *, inspect: Inspect = ...) -> ScoringRun: ...
+def prepare(
+    spec: RunSpec | ScoringRunSpec,
+    spec_path: Path,
+    store: Store,
+    *,
+    inspect: Inspect = lambda spec, data, document: None,
+) -> TrainingRun | ScoringRun:
+    """Return a run that can be carried out.
+
+    Parameters
+    ----------
+    spec : RunSpec or ScoringRunSpec
+    spec_path : Path
+        File of the specification, at which relative paths start.
+    store : Store
+    inspect : callable
+        Called with the specification, the address of the tables and the bundle's document, before the tables are hashed.
+
+    Raises
+    ------
+    MlhoError
+        The run cannot start; the message states the remedy.
+    """
+    if isinstance(spec, ScoringRunSpec):
+        return prepare_scoring(spec, spec_path, store, inspect=inspect)
+    data = data_root(spec, spec_path)
+    inspect(spec, data, None)
+    return TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store)

@@ -1,0 +1,65 @@
+"""A training run for the run loop: its plan and its published files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlho.spec.training import RunSpec, run_id
+from mlho.steps.records import Commit
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, plan_cohort, plan_run
+from scheduler.engine.publication import publish_blob, write_description
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run before its start: specification, pinned inputs, data address and store."""
+
+    spec: RunSpec
+    manifest: Manifest
+    data: Path | str
+    store: Store
+
+    @property
+    def run_id(self) -> str:
+        """Return the identity: the hash of the specification and the inputs."""
+        return run_id(self.spec, self.manifest.plain())
+
+    def describe(self) -> None:
+        """Write the specification and the manifest."""
+        write_description(self.store, self.run_id, self.spec, self.manifest)
+
+    def first_plan(self) -> Plan:
+        """Return the cohort task. The size of the cohort determines the rest of the plan."""
+        return plan_cohort(self.spec.spec, self.manifest)
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """Return all tasks, once the cohort is committed."""
+        facts = commits[COHORT_TASK].facts
+        return plan_run(
+            self.spec.spec,
+            self.manifest,
+            n_blocks=facts["n_blocks"],
+            n_samples=facts["n_samples"],
+            about=self.spec.metadata.about,
+        )
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""
+        _publish(self, self.run_id, commits)
+        return commits["report"]
+
+
+def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None:
+    """Publish the bundle and the report in the run's folder.
+
+    ``result.json`` comes last and marks the run as complete.
+    """
+    model = commits["model"].files
+    published = {file: stored for file, stored in model.items() if file.startswith("bundle/")}
+    report = commits["report"].files
+    published |= {file: stored for file, stored in report.items() if file != "result.json"}
+    published["result.json"] = report["result.json"]
+    for file, stored in published.items():
+        publish_blob(run.store, stored.sha256, run_key(name, file))
