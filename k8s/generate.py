@@ -75,6 +75,8 @@ _MOUNT: Final = {
         "subPathExpr": {"type": "string"},
     },
 }
+_CRON: Final = {"type": "string", "pattern": "^(@[a-z]+|(\\S+ +){4}\\S+)$"}
+_TIME_ZONE: Final = {"type": "string", "pattern": "^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$"}
 _CIDR: Final = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
 _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
 _COUNT: Final = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%?$"}
@@ -85,8 +87,8 @@ _SCHEDULE: Final = {
     "properties": {
         "name": {**_NAME, "maxLength": 26},
         "namespace": _NAME,
-        "schedule": {"type": "string", "pattern": "^(@[a-z]+|(\\S+ +){4}\\S+)$"},
-        "timeZone": {"type": "string", "pattern": "^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$"},
+        "schedule": _CRON,
+        "timeZone": _TIME_ZONE,
         "startingDeadlineSeconds": {"type": "integer", "minimum": 60},
         "suspend": {"type": "boolean"},
         "alertAfterHours": {"type": "integer", "minimum": 1},
@@ -158,6 +160,10 @@ _CONTAINER_SECURITY: Final = {
 }
 _PULL: Final = {"enum": ["Always", "IfNotPresent", "Never"]}
 _SPECIAL: Final[dict[str, dict[str, Any]]] = {
+    "retention.keepRuns": {"type": "integer", "minimum": 1},
+    "retention.olderThan": {"type": "string", "pattern": "^[0-9]{1,5}[hdw]$"},
+    "retention.schedule": _CRON,
+    "retention.timeZone": _TIME_ZONE,
     "*.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "*.pullPolicy": _PULL,
     "*.tag": {"type": "string"},

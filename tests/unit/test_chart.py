@@ -4,6 +4,7 @@ Rendering needs Helm (``$HELM`` or the PATH); without it those tests are skipped
 still compared.
 """
 
+import datetime as dt
 import importlib.metadata
 import importlib.util
 import json
@@ -25,6 +26,7 @@ from scheduler.api.config import RESTRICTED_CONTAINER, RESTRICTED_POD, ClusterCo
 from scheduler.api.crd import render_crds
 from scheduler.api.objects import Workers, worker_job
 from scheduler.api.resource import WorkersSpec, from_resource
+from scheduler.cli.parser import _parser
 
 REPO = Path(__file__).parents[2]
 CHART = REPO / "helm" / "mlho"
@@ -73,6 +75,11 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         },
         "schedules": [SCHEDULE, {**SCHEDULE, "name": "monthly", "alertAfterHours": 800}],
         "rbac": {"aggregate": True},
+    },
+    "retention": {
+        "retention": {"enabled": True, "keepRuns": 5, "olderThan": "4w"},
+        "store": {"existingSecret": "my-s3", "caConfigMap": "house-ca"},
+        "redis": {"caConfigMap": "redis-ca"},
     },
     "schedules": {"schedules": [SCHEDULE, {**SCHEDULE, "name": "other", "namespace": "b", "suspend": True}]},
     "storage inside": {
@@ -777,6 +784,28 @@ def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: P
     assert role["rules"] == [
         {"apiGroups": ["mlho.io"], "resources": ["trainingruns", "scoringruns"], "verbs": ["create", "get"]}
     ]
+
+
+def test_retention_prunes_the_store_on_a_schedule(helm: str, tmp_path: Path):
+    """Only if it is asked for; with arguments that the command takes, one at a time, without a token for Kubernetes."""
+    assert not [own for own in render(helm, {}, tmp_path) if own["metadata"]["name"].endswith("-retention")]
+    objects = render(helm, VALUE_SETS["retention"], tmp_path)
+    cron = next(own for own in objects if own["kind"] == "CronJob")
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    options = _parser().parse_args(pod["containers"][0]["args"])
+
+    assert (options.keep, options.older_than, options.yes) == (5, dt.timedelta(weeks=4), True)
+    assert (cron["spec"]["schedule"], cron["spec"]["concurrencyPolicy"]) == ("17 3 * * 0", "Forbid")
+    assert pod["automountServiceAccountToken"] is False
+    assert {own["name"] for own in pod["containers"][0]["env"]} >= {
+        "MLHO_STORE",
+        "AWS_ACCESS_KEY_ID",
+        "MLHO_S3_CA_BUNDLE",
+    }
+    policy = next(
+        own for own in objects if own["kind"] == "NetworkPolicy" and "retention" in own["metadata"]["name"]
+    )
+    assert "ingress" not in policy["spec"]
 
 
 @pytest.mark.parametrize("path", sorted(K8S.glob("examples/*.yaml")), ids=lambda path: path.name)
