@@ -26,7 +26,7 @@ RESULT_SCHEMA: Final = "mlho.io/result/v1"
 
 
 class Confidence(Part):
-    """How surely a feature comes back (method: R MLHO's confidence score)."""
+    """How stable a feature is (method: R MLHO's confidence score)."""
 
     score: int
     """100 × adjusted count ÷ planned iterations; negative when the sign disagrees."""

@@ -325,12 +325,15 @@ def _winners(auroc: Spread) -> str:
 
 
 def _calibrated(slope: Spread | None, cohort: CohortSummary) -> str:
-    figure = "" if slope is None or slope.mean is None else f"calibration slope {spread(slope)}"
+    figure = (
+        ""
+        if slope is None or slope.mean is None
+        else f" The calibration slope was {spread(slope)}, where 1 is ideal."
+    )
     verdict = calibration_verdict(slope, cohort)
     if verdict is None:
-        more = "; ".join(part for part in (why_not_judged(slope, cohort), figure) if part)
-        return f"The calibration of the probabilities cannot be judged ({more})."
-    return f"After calibration, the predicted probabilities were {verdict} ({figure})."
+        return f"The calibration of the probabilities cannot be judged ({why_not_judged(slope, cohort)}).{figure}"
+    return f"After calibration, the predicted probabilities were {verdict}.{figure}"
 
 
 def _how_stable(stability: Stability) -> str:

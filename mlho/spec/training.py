@@ -205,7 +205,7 @@ class Candidate(SpecPart):
 
 
 class Consensus(SpecPart):
-    """What counts as a feature that comes back."""
+    """Which features are stable: selected in most iterations with the same direction of effect."""
 
     classifier: Literal["glmboost", "elasticnet"] | None = None
     """Linear classifier whose coefficients give odds ratios and confidence scores. By default the first linear candidate, or else
@@ -255,7 +255,7 @@ class TrainingSpec(SpecPart):
     )
     """Classifiers to compare, each with a grid; the one that does best out of fold becomes the final model."""
     consensus: Consensus = Consensus()
-    """What counts as a feature that comes back."""
+    """Which features are stable: selected in most iterations with the same direction of effect."""
     final: FinalModel = FinalModel()
     """The model that leaves the run."""
     report: Report = Report()

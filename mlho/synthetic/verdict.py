@@ -6,18 +6,18 @@ from typing import Any, Final
 
 from mlho.synthetic.truth import CausalCode, Truth
 
-# An effect this strong must come back from 10,000 patients with the outcome in a tenth of them.
+# An effect this strong must be found in 10,000 patients with the outcome in a tenth of them.
 STRONG_ODDS_RATIO: Final = 2.2
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came back of what was planted.
+    """How much of the planted truth a run found.
 
     Attributes
     ----------
     expected : tuple of str
-        Causal codes that must come back: see :func:`is_expected`.
+        Causal codes that must be found: see :func:`is_expected`.
     missed : tuple of str
         Of these, the ones that are not in the consensus.
     others : tuple of str

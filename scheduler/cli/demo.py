@@ -57,7 +57,7 @@ spec:
   candidates:
     # R MLHO tries 50, 100 and 150 steps; on this cohort the longest of them is always the best, so one more follows.
     - {{classifier: glmboost, grid: {{nSteps: [50, 100, 150, 300]}}}}
-{rival}  consensus: {{classifier: glmboost, minConfidence: 80}}  # a feature with this score or more came back
+{rival}  consensus: {{classifier: glmboost, minConfidence: 80}}  # a feature with this score or more is stable
 """
 _RIVAL: Final = """\
     - {classifier: xgboost, grid: {maxDepth: [2], nRounds: [50]}}  # small, so that the demo stays short

@@ -142,7 +142,7 @@ CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("somebody's home", nothing, {"data.uri": "~nobody-of-this-name/x"}, 2, r"no such user here"),
     ("a percentage", nothing, {"validation.testFraction": 30}, 2, r"validation\.testFraction: .*less than 1"),
     ("unknown field", nothing, {"selection.minPrevalance": 0.1}, 2, r"selection\.minPrevalance: unknown field.*Did you mean 'minPrevalence'"),
-    ("no consensus for the final model", rewrite("labels", by_chance), {"final.features": "consensus", "consensus.minConfidence": 100, "selection.nFeatures": 1, "validation.iterations": 4, "validation.folds": 3, "data.tables.demographics": None, "features.demographics": None}, 3, r"final\.features: no feature came back often enough, and there are no demographics.*Lower consensus"),
+    ("no consensus for the final model", rewrite("labels", by_chance), {"final.features": "consensus", "consensus.minConfidence": 100, "selection.nFeatures": 1, "validation.iterations": 4, "validation.folds": 3, "data.tables.demographics": None, "features.demographics": None}, 3, r"final\.features: no feature is stable, and there are no demographics.*Lower consensus"),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``mlho demo``: the cohort and specification that it writes, and the check of what came back."""
+"""``mlho demo``: the cohort and specification that it writes, and the check of what it found."""
 
 import subprocess
 import sys

@@ -1,8 +1,10 @@
 """Figures of the findings: odds ratios, stability of features, and contributions to the final model."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from mlho.report import words
 from mlho.report.figures.figure import Figure, both
@@ -19,22 +21,28 @@ FOREST_LIMITS: Final = (0.002, 500.0)
 # Round probabilities for an axis, with their decimals in percent.
 _PROBABILITIES: Final = (
     *((p, 1) for p in (0.001, 0.002, 0.005)),
-    *((p, 0) for p in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)),
+    *((p, 0) for p in (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)),
+    *((p, 0) for p in (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)),
 )
 
 Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with the unit if it is not one unit
 
 
-def is_one_kind(features: Sequence[FeatureResult]) -> bool:
-    """Tell whether all features have the same window and aggregate, so that labels can omit them."""
-    return len({(f.window_days, f.aggregate) for f in features if f.kind == "feature"}) <= 1
+def chart_labels(features: Sequence[FeatureResult]) -> dict[str, str]:
+    """Return the chart label of each feature, by id.
+
+    Window and aggregate are left out if all features have the same, and the code if no other feature has the description.
+    """
+    if len({(f.window_days, f.aggregate) for f in features if f.kind == "feature"}) > 1:
+        return {f.id: f.words for f in features}
+    n_described = Counter(f.description for f in features)
+    return {f.id: _label(f, is_unique=n_described[f.description] == 1) for f in features}
 
 
-def chart_label(feature: FeatureResult, *, shorten: bool) -> str:
-    """Return the chart label of a feature: its description if sufficient, else its full text."""
-    if shorten and feature.kind == "feature" and feature.description:
-        return f"{feature.description} ({feature.code})" if feature.code else feature.description
-    return feature.words
+def _label(feature: FeatureResult, *, is_unique: bool) -> str:
+    if feature.kind != "feature" or not feature.description:
+        return feature.words
+    return feature.description if is_unique else f"{feature.description} ({feature.code})"
 
 
 def consensus_forest(result: Result) -> Figure | None:
@@ -45,6 +53,7 @@ def consensus_forest(result: Result) -> Figure | None:
         if f.odds_ratio is not None and (shown := shown_odds(f.odds_ratio)) is not None
     ]
     return _forest(
+        result,
         "consensus",
         "Odds ratios of the consensus model",
         "Right of 1: higher odds of the outcome, all other features being equal. An interval that crosses 1 is compatible with no "
@@ -63,6 +72,7 @@ def confidence_forest(result: Result) -> Figure | None:
         if f.confidence is not None and f.confidence.mean_odds_ratio is not None
     ]
     return _forest(
+        result,
         "confidence",
         "Odds ratios over the iterations",
         "Per standard deviation: the mean over the iterations that used the feature, with a 95 % t-interval. The fit shrinks them "
@@ -72,7 +82,9 @@ def confidence_forest(result: Result) -> Figure | None:
     )
 
 
-def _forest(name: str, title: str, reading: str, axis: str, known: Sequence[Odds]) -> Figure | None:
+def _forest(
+    result: Result, name: str, title: str, reading: str, axis: str, known: Sequence[Odds]
+) -> Figure | None:
     if not known:
         return None
     shown = sorted(known, key=lambda item: -abs(item[0].confidence.score if item[0].confidence else 0))[
@@ -80,9 +92,9 @@ def _forest(name: str, title: str, reading: str, axis: str, known: Sequence[Odds
     ]
     by_effect = sorted(shown, key=lambda item: (-abs(math.log(item[1])), item[0].id))
     up, down = [o for o in by_effect if o[1] >= 1], [o for o in by_effect if o[1] < 1]
-    shorten = is_one_kind([f for f, *_ in known])
-    rows = _forest_group("Higher odds of the outcome", "up", up, shorten=shorten)
-    rows += _forest_group("Lower odds of the outcome", "down", down, shorten=shorten)
+    labels = chart_labels(result.features)
+    rows = _forest_group("Higher odds of the outcome", "up", up, labels)
+    rows += _forest_group("Lower odds of the outcome", "down", down, labels)
     bounds = _forest_bounds(shown)
     wide, narrow = both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width))
     more = " Sorted by size of effect."
@@ -106,10 +118,10 @@ def _forest(name: str, title: str, reading: str, axis: str, known: Sequence[Odds
     )
 
 
-def _forest_group(label: str, kind: str, items: Sequence[Odds], *, shorten: bool) -> list[Row]:
+def _forest_group(label: str, kind: str, items: Sequence[Odds], labels: Mapping[str, str]) -> list[Row]:
     rows = [
         Row(
-            _with_unit(chart_label(f, shorten=shorten), unit),
+            _with_unit(labels[f.id], unit),
             words.odds(v, a, b),
             (v,) if a is None or b is None else (v, a, b),
             kind,
@@ -165,8 +177,8 @@ def importance(result: Result) -> Figure | None:
     if not known:
         return None
     shown = sorted(known, key=lambda item: (-item[1], item[0].id))[:N_IMPORTANCE]
-    shorten = is_one_kind([f for f, _ in known])
-    rows = [Row(chart_label(f, shorten=shorten), words.number(v, 3), (v,)) for f, v in shown]
+    labels = chart_labels(result.features)
+    rows = [Row(labels[f.id], words.number(v, 3), (v,)) for f, v in shown]
     wide, narrow = both(lambda width: charts.importance(rows, width=width))
     return Figure(
         "importance",
@@ -185,8 +197,10 @@ def profile(
     number: int, profile: Profile, features: Sequence[FeatureResult], calibrator: Mapping[str, Any]
 ) -> Figure:
     """Plot one profile of the final model as a waterfall of exact contributions over an axis of probabilities."""
-    rows, total = _waterfall_rows(profile, features)
-    ticks, axis = _probability_ticks(calibrator)
+    line = _CalibrationLine.of(calibrator)
+    rows, total = _waterfall_rows(profile, features, line)
+    ticks = [(line.log_odds_of(p), words.percent(p, digits)) for p, digits in _PROBABILITIES]
+    axis = "Probability of the outcome" + (" after calibration" if line.is_known else "")
     wide, narrow = both(lambda width: charts.waterfall(number, profile.title, rows, ticks, axis, width=width))
     parts = [(c.words, c.value, words.number(c.contribution, 3)) for c in profile.contributions]
     kind = "A synthetic profile" if profile.synthetic else "A real patient, without id and dates"
@@ -195,7 +209,7 @@ def profile(
         profile.title,
         f"{kind}. From the base, each bar adds the contribution of one feature. Together they give a probability of "
         f"{words.percent(profile.calibrated_probability)} after calibration ({words.percent(profile.probability)} before it). "
-        "The numbers beside the bars are contributions to the log-odds.",
+        "The numbers beside the coloured bars are contributions to the log-odds.",
         wide,
         narrow,
         ("Feature", "Value", "Contribution"),
@@ -208,12 +222,13 @@ def profile(
     )
 
 
-def _waterfall_rows(profile: Profile, features: Sequence[FeatureResult]) -> tuple[list[Row], float]:
+def _waterfall_rows(
+    profile: Profile, features: Sequence[FeatureResult], line: "_CalibrationLine"
+) -> tuple[list[Row], float]:
     """Return the bars of a waterfall and its end point."""
-    rows = [Row("Base", words.number(profile.base), (profile.base,), "total")]
+    rows = [Row("Base", words.percent(line.probability_at(profile.base)), (profile.base,), "total")]
     at = profile.base
-    shorten = is_one_kind(features)
-    labels = {f.id: chart_label(f, shorten=shorten) for f in features}
+    labels = chart_labels(features)
     steps = [
         (f"{words.cut(labels.get(c.feature, c.words), MAX_LABEL)}: {c.value}", c.contribution)
         for c in profile.contributions
@@ -222,20 +237,27 @@ def _waterfall_rows(profile: Profile, features: Sequence[FeatureResult]) -> tupl
         sign = "+" if step > 0 else ""
         rows.append(Row(label, sign + words.number(step), (at, at + step), "up" if step >= 0 else "down"))
         at += step
-    rows.append(Row("This profile", words.number(at), (at,), "last"))
+    rows.append(Row("This profile", words.percent(line.probability_at(at)), (at,), "last"))
     return rows, at
 
 
-def _probability_ticks(calibrator: Mapping[str, Any]) -> tuple[list[tuple[float, str]], str]:
-    """Return the log-odds of round probabilities with their labels, and the title of the axis.
+@dataclass(frozen=True)
+class _CalibrationLine:
+    """The calibrated log-odds as a line on those of the model: the identity if the calibrator is no rising line."""
 
-    Calibrated probabilities are shown if the calibrator is a rising line on the log-odds.
-    """
-    intercept, slope = calibrator.get("intercept", 0.0), calibrator.get("slope", 0.0)
-    is_line = slope > 0 and not calibrator.get("reason")
-    a, b = (intercept, slope) if is_line else (0.0, 1.0)
-    ticks = [
-        ((math.log(p / (1 - p)) - a) / b, f"{words.number(100 * p, digits)} %")
-        for p, digits in _PROBABILITIES
-    ]
-    return ticks, "Probability of the outcome" + (" after calibration" if is_line else "")
+    intercept: float = 0.0
+    slope: float = 1.0
+    is_known: bool = False
+
+    @classmethod
+    def of(cls, calibrator: Mapping[str, Any]) -> Self:
+        slope = calibrator.get("slope", 0.0)
+        if calibrator.get("reason") or not slope > 0:
+            return cls()
+        return cls(calibrator["intercept"], slope, is_known=True)
+
+    def probability_at(self, log_odds: float) -> float:
+        return 1 / (1 + math.exp(-max(-700.0, self.intercept + self.slope * log_odds)))
+
+    def log_odds_of(self, probability: float) -> float:
+        return (math.log(probability / (1 - probability)) - self.intercept) / self.slope

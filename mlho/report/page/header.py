@@ -44,7 +44,7 @@ def about(result: Result) -> list[tuple[str, str]]:
         ("Intended use", said.intended_use or f"{NOT_STATED} (metadata.intendedUse)"),
         ("Index dates", _index_dates(result)),
         ("Data before them", _window(result)),
-        ("Events used", _years(cohort.event_years)),
+        ("Events used", _years(cohort.event_years, result.ledger.rows_used)),
         ("Follow-up", said.follow_up or f"{NOT_STATED} (metadata.followUp)"),
         ("Computed on", made(result) or words.ABSENT),
     ]
@@ -79,7 +79,7 @@ def _window(result: Result) -> str:
     return f"{longest} {until} the index date"
 
 
-def _years(rows: dict[str, int]) -> str:
+def _years(rows: dict[str, int], n_used: int) -> str:
     """Return the years of nearly all event rows, so that a few wrong dates do not stretch the period."""
     total = sum(rows.values())
     if not total:
@@ -90,4 +90,4 @@ def _years(rows: dict[str, int]) -> str:
             kept.append(year)
         before += n
     years = kept[0] if kept[0] == kept[-1] else f"{kept[0]} to {kept[-1]}"
-    return f"{words.plural(total, 'row')}, {years} (99 % of them)"
+    return f"{words.plural(n_used, 'row')}, {years} (99 % of them)"

@@ -8,7 +8,8 @@ from mlho.report.page import cells
 from mlho.report.result import Characteristic, CohortSummary, LedgerSummary, Result
 from mlho.report.words import DASH
 
-IN_GROUPS: Final = (("sensitivity", 2), ("alerts_per_100", 1))
+IN_GROUPS: Final = (("auroc", 3), ("observed_expected", 2))  # with their decimals
+AT_THRESHOLD: Final = (("sensitivity", 2), ("alerts_per_100", 1))
 
 Rows = list[tuple[str, ...]]
 
@@ -82,11 +83,9 @@ def groups(result: Result) -> dict[str, Any] | None:
             cells.with_note(f"{own.name}: {own.level}", own.reason or ""),
             words.HIDDEN if own.n_samples is None else words.count(own.n_samples),
             words.HIDDEN if own.n_positive_samples is None else words.count(own.n_positive_samples),
-            cells.spread_cell("auroc", own.figures.get("auroc")),
-            cells.spread_cell("", own.figures.get("observed_expected"), 2),
             *(
-                cells.spread_cell(metric, own.figures.get(f"{rule}/{metric}"), digits)
-                for metric, digits in IN_GROUPS
+                cells.spread_cell(metric, own.figures[metric], digits) if metric in own.figures else DASH
+                for metric, digits in (*IN_GROUPS, *((f"{rule}/{name}", n) for name, n in AT_THRESHOLD))
             ),
         )
         for own in result.groups

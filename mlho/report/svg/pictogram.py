@@ -15,7 +15,7 @@ KINDS: Final = (
     ("rest", "circle", "not flagged, without the outcome"),
 )
 _A_ROW: Final = 20
-_STEP: Final = 20.0
+_STEP: Final = 14.5
 
 
 def pictogram(name: str, title: str, counts: Mapping[str, int]) -> Markup:
@@ -30,14 +30,14 @@ def pictogram(name: str, title: str, counts: Mapping[str, int]) -> Markup:
     marks = [(kind, shape) for kind, shape, _ in KINDS for _ in range(counts[kind])]
     parts = []
     for place, (kind, shape) in enumerate(marks):
-        x, y = 14 + _STEP * (place % _A_ROW), 14 + _STEP * (place // _A_ROW)
-        parts.append(marker(x, y, shape, f"person {kind}", 5.0))
-    top = 14 + _STEP * (len(marks) // _A_ROW) + 8
+        x, y = 8 + _STEP * (place % _A_ROW), 8 + _STEP * (place // _A_ROW)
+        parts.append(marker(x, y, shape, f"person {kind}", 4.0))
+    top = 8 + _STEP * (len(marks) // _A_ROW) + 8
     for row, (kind, shape, words) in enumerate(KINDS):
         y = top + 20 * row
-        parts.append(marker(14, y, shape, f"person {kind}", 5.0))
-        parts.append(text(28, y + 4, f"{counts[kind]} {words}", class_="t"))
+        parts.append(marker(8, y, shape, f"person {kind}", 4.0))
+        parts.append(text(22, y + 4, f"{counts[kind]} {words}", class_="t"))
     said = "; ".join(f"{counts[kind]} {words}" for kind, _, words in KINDS)
     return svg(
-        name, title, f"Of 100 samples: {said}.", 14 * 2 + _STEP * (_A_ROW - 1), top + 72, "".join(parts)
+        name, title, f"Of 100 samples: {said}.", 8 * 2 + _STEP * (_A_ROW - 1), top + 72, "".join(parts)
     )

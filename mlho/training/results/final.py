@@ -96,7 +96,7 @@ def consensus_features(problem: Problem, summary: SummaryRecord) -> NDArray[np.i
     if not summary.consensus_features and not problem.cohort.demographics:
         raise DataError(
             "final.features",
-            "no feature came back often enough, and there are no demographics",
+            "no feature is stable, and there are no demographics",
             expected=f"a feature with a confidence score of {problem.spec.consensus.min_confidence} or more",
             got="none",
             remedy="Lower consensus.minConfidence, set final.features: ranking, or give features.demographics.",
