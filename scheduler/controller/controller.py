@@ -34,7 +34,7 @@ from scheduler.controller.conditions import Event, EventReason, has_ended
 from scheduler.controller.endings import Endings
 from scheduler.controller.event_recorder import EventRecorder
 from scheduler.controller.informer import Cache, Object, Watcher
-from scheduler.controller.metrics import run_figures
+from scheduler.controller.metrics import MetricValues, run_figures
 from scheduler.controller.observation import (
     Check,
     ObservedRun,
@@ -148,12 +148,12 @@ class Operator:
         """Return whether all informers have completed their first list."""
         return all(watcher.synced.is_set() for watcher in self._watchers)
 
-    def figures(self) -> dict[str, float]:
-        """Return the series for Prometheus."""
+    def figures(self) -> MetricValues:
+        """Return the metrics for Prometheus."""
         counts = self.counts
         return {
             **run_figures(self._runs.all(), dt.datetime.now(dt.UTC)),
-            **{f'mlho_scheduler_runs_ended_total{{phase="{own}"}}': n for own, n in counts.ended.items()},
+            "mlho_scheduler_runs_ended_total": {phase.value: n for phase, n in counts.ended.items()},
             "mlho_scheduler_active_runs": sum(
                 tracked.thread is not None for tracked in list(self._tracked.values())
             ),

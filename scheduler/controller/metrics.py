@@ -3,57 +3,76 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from scheduler.api.status import ConditionType, Phase
 from scheduler.controller.observation import parsed
 
 SCHEDULE_LABEL: Final = "mlho.io/schedule"
-GAUGE: Final = "gauge"
-COUNTER: Final = "counter"
-SERIES: Final[Mapping[str, tuple[str, str]]] = {
-    "mlho_scheduler_leader": (GAUGE, "1 on the leading replica"),
-    "mlho_scheduler_runs": (GAUGE, "Runs in the cluster, by phase"),
-    "mlho_scheduler_degraded_runs": (GAUGE, "Active runs with the condition Degraded"),
-    "mlho_scheduler_unhealthy_runs": (GAUGE, "Degraded and rejected runs, by reason"),
-    "mlho_scheduler_longest_wait_seconds": (GAUGE, "Longest time that a pending or waiting run has waited"),
-    "mlho_scheduler_schedule_failed": (GAUGE, "1 if the latest finished run of the schedule failed"),
-    "mlho_scheduler_schedule_success_timestamp_seconds": (
-        GAUGE,
-        "Time of the schedule's last successful run",
+type MetricValues = Mapping[str, float | Mapping[str, float]]
+"""Value of each metric by name; with a label, the value of each series by the label's value."""
+
+
+class Metric(NamedTuple):
+    """A metric of the scheduler: a counter if its name ends with ``_total``, otherwise a gauge."""
+
+    words: str
+    label: str | None = None
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    "mlho_scheduler_leader": Metric("1 on the leading replica"),
+    "mlho_scheduler_runs": Metric("Runs in the cluster, by phase", label="phase"),
+    "mlho_scheduler_degraded_runs": Metric("Active runs with the condition Degraded"),
+    "mlho_scheduler_unhealthy_runs": Metric("Degraded and rejected runs, by reason", label="reason"),
+    "mlho_scheduler_longest_wait_seconds": Metric("Longest time that a pending or waiting run has waited"),
+    "mlho_scheduler_schedule_failed": Metric(
+        "1 if the latest finished run of the schedule failed", label="schedule"
     ),
-    "mlho_scheduler_schedule_samples": (GAUGE, "Samples that the schedule's last successful run scored"),
-    "mlho_scheduler_schedule_samples_without_events": (GAUGE, "Those of them without a usable event"),
-    "mlho_scheduler_schedule_warnings": (GAUGE, "Warnings of the schedule's last successful run"),
-    "mlho_scheduler_runs_ended_total": (COUNTER, "Finished runs, by phase"),
-    "mlho_scheduler_active_runs": (GAUGE, "Runs that the scheduler is carrying out"),
-    "mlho_scheduler_status_writes_total": (COUNTER, "Status updates of runs"),
-    "mlho_scheduler_worker_jobs_total": (COUNTER, "Kubernetes Jobs created for workers"),
-    "mlho_scheduler_events_total": (COUNTER, "Events recorded"),
-    "mlho_scheduler_reconciles_total": (COUNTER, "Reconciliations of a run"),
-    "mlho_scheduler_api_errors_total": (
-        COUNTER,
-        "Reconciliations that failed with an error of the Kubernetes API",
+    "mlho_scheduler_schedule_success_timestamp_seconds": Metric(
+        "Time of the schedule's last successful run", label="schedule"
     ),
-    "mlho_scheduler_reconcile_errors_total": (
-        COUNTER,
-        "Reconciliations that failed with any other error, which is a defect",
+    "mlho_scheduler_schedule_samples": Metric(
+        "Samples that the schedule's last successful run scored", label="schedule"
+    ),
+    "mlho_scheduler_schedule_samples_without_events": Metric(
+        "Those of them without a usable event", label="schedule"
+    ),
+    "mlho_scheduler_schedule_warnings": Metric(
+        "Warnings of the schedule's last successful run", label="schedule"
+    ),
+    "mlho_scheduler_runs_ended_total": Metric("Finished runs, by phase", label="phase"),
+    "mlho_scheduler_active_runs": Metric("Runs that the scheduler is carrying out"),
+    "mlho_scheduler_status_writes_total": Metric("Status updates of runs"),
+    "mlho_scheduler_worker_jobs_total": Metric("Kubernetes Jobs created for workers"),
+    "mlho_scheduler_events_total": Metric("Events recorded"),
+    "mlho_scheduler_reconciles_total": Metric("Reconciliations of a run"),
+    "mlho_scheduler_api_errors_total": Metric(
+        "Reconciliations that failed with an error of the Kubernetes API"
+    ),
+    "mlho_scheduler_reconcile_errors_total": Metric(
+        "Reconciliations that failed with any other error, which is a defect"
     ),
 }
 
 
-def run_figures(runs: Iterable[Mapping[str, Any]], now: dt.datetime) -> dict[str, float]:
+def run_figures(
+    runs: Iterable[Mapping[str, Any]], now: dt.datetime
+) -> dict[str, float | Mapping[str, float]]:
     """Return the series that are derived from the custom resources."""
     found = [(own.get("metadata") or {}, own.get("status") or {}) for own in runs]
     phases = Counter(status.get("phase", Phase.PENDING.value) for _, status in found)
     troubles = Counter(reason for _, status in found if (reason := _trouble(status)))
     return {
-        **{f'mlho_scheduler_runs{{phase="{phase}"}}': n for phase, n in sorted(phases.items())},
+        "mlho_scheduler_runs": dict(sorted(phases.items())),
         "mlho_scheduler_degraded_runs": sum(
             _held(status, ConditionType.DEGRADED, "True") is not None for _, status in found
         ),
-        **{f'mlho_scheduler_unhealthy_runs{{reason="{own}"}}': n for own, n in sorted(troubles.items())},
+        "mlho_scheduler_unhealthy_runs": dict(sorted(troubles.items())),
         "mlho_scheduler_longest_wait_seconds": max(
             (_waiting_seconds(metadata, status, now) for metadata, status in found), default=0.0
         ),
@@ -61,7 +80,9 @@ def run_figures(runs: Iterable[Mapping[str, Any]], now: dt.datetime) -> dict[str
     }
 
 
-def _schedule_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float]:
+def _schedule_figures(
+    found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> dict[str, float | Mapping[str, float]]:
     """Return whether the latest finished run of each schedule failed, and when one last succeeded."""
     ended: dict[str, list[tuple[float, str]]] = {}
     for metadata, status in found:
@@ -74,20 +95,19 @@ def _schedule_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]
         schedule: [at for at, phase in own if phase == Phase.SUCCEEDED] for schedule, own in ended.items()
     }
     return {
-        **{
-            f'mlho_scheduler_schedule_failed{{schedule="{schedule}"}}': float(max(own)[1] == Phase.FAILED)
-            for schedule, own in sorted(ended.items())
+        "mlho_scheduler_schedule_failed": {
+            schedule: float(max(own)[1] == Phase.FAILED) for schedule, own in sorted(ended.items())
         },
-        **{
-            f'mlho_scheduler_schedule_success_timestamp_seconds{{schedule="{schedule}"}}': max(own)
-            for schedule, own in sorted(succeeded.items())
-            if own
+        "mlho_scheduler_schedule_success_timestamp_seconds": {
+            schedule: max(own) for schedule, own in sorted(succeeded.items()) if own
         },
         **_result_figures(found),
     }
 
 
-def _result_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float]:
+def _result_figures(
+    found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> dict[str, float | Mapping[str, float]]:
     """Return the counts of the last successful run of each schedule."""
     latest: dict[str, Mapping[str, Any]] = {}
     for metadata, status in sorted(found, key=lambda own: own[1].get("finishedAt", "")):
@@ -97,14 +117,15 @@ def _result_figures(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
     counts = {"samples": "samples", "samples_without_events": "samplesWithoutEvents"}
     return {
         **{
-            f'mlho_scheduler_schedule_{name}{{schedule="{schedule}"}}': float(status["metrics"][field])
+            f"mlho_scheduler_schedule_{name}": {
+                schedule: float(status["metrics"][field])
+                for schedule, status in sorted(latest.items())
+                if field in (status.get("metrics") or {})
+            }
             for name, field in counts.items()
-            for schedule, status in sorted(latest.items())
-            if field in (status.get("metrics") or {})
         },
-        **{
-            f'mlho_scheduler_schedule_warnings{{schedule="{schedule}"}}': len(status.get("warnings", ()))
-            for schedule, status in sorted(latest.items())
+        "mlho_scheduler_schedule_warnings": {
+            schedule: len(status.get("warnings", ())) for schedule, status in sorted(latest.items())
         },
     }
 
@@ -129,14 +150,24 @@ def _held(status: Mapping[str, Any], kind: ConditionType, says: str) -> Mapping[
     return next(found, None)
 
 
-def exposition(figures: Mapping[str, float]) -> str:
-    """Return the series in the Prometheus text format. Series of one name must be adjacent."""
-    return "".join(f"{line}\n" for line in _lines(figures))
+class _Snapshot(Collector):
+    """The values of one scrape as metric families."""
+
+    def __init__(self, figures: MetricValues) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        for name, value in self._figures.items():
+            words, label = METRICS[name]
+            make = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family = make(name, words, labels=[label] if label else [])
+            for own, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
+                family.add_metric([own] if own is not None else [], number)
+            yield family
 
 
-def _lines(figures: Mapping[str, float]) -> Iterator[str]:
-    for name, series in groupby(figures, key=lambda own: own.partition("{")[0]):
-        kind, words = SERIES[name]
-        yield f"# HELP {name} {words}"
-        yield f"# TYPE {name} {kind}"
-        yield from (f"{own} {figures[own]:.17g}" for own in series)
+def exposition(figures: MetricValues) -> bytes:
+    """Return the metrics in the Prometheus text format."""
+    registry = CollectorRegistry()
+    registry.register(_Snapshot(figures))
+    return generate_latest(registry)

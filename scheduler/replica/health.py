@@ -1,11 +1,11 @@
 """HTTP endpoints of a scheduler in a cluster: liveness, readiness, and Prometheus metrics."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from scheduler.controller.metrics import exposition
+from scheduler.controller.metrics import MetricValues, exposition
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class Health:
     ----------
     is_alive, is_ready : callable
     figures : callable
-        Series by name and labels, as Prometheus writes them.
+        Values of the metrics.
     """
 
     is_alive: Callable[[], bool]
     is_ready: Callable[[], bool]
-    figures: Callable[[], Mapping[str, float]]
+    figures: Callable[[], MetricValues]
 
 
 def serve_health(health: Health, *, port: int) -> ThreadingHTTPServer:
@@ -36,12 +36,11 @@ def serve_health(health: Health, *, port: int) -> ThreadingHTTPServer:
                 self._answer(200, exposition(health.figures()))
             elif self.path in ("/healthz", "/readyz"):
                 is_well = health.is_alive() if self.path == "/healthz" else health.is_ready()
-                self._answer(200 if is_well else 503, "ok\n" if is_well else "no\n")
+                self._answer(200 if is_well else 503, b"ok\n" if is_well else b"no\n")
             else:
-                self._answer(404, "not found\n")
+                self._answer(404, b"not found\n")
 
-        def _answer(self, status: int, text: str) -> None:
-            body = text.encode()
+        def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))

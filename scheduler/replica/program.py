@@ -16,6 +16,7 @@ from mlho.log import configure, error_fields
 from mlho.settings import Settings
 from scheduler.api.client import Cluster, Conflict, Kind, NotFound
 from scheduler.api.config import ClusterConfig, load_cluster_config
+from scheduler.controller.metrics import MetricValues
 from scheduler.replica.health import Health, serve_health
 from scheduler.replica.leader_election import LeaderElector
 from scheduler.replica.rotation import checksum_of, end_on_rotation
@@ -148,7 +149,7 @@ class _Replica:
         operator = self._operator
         return operator is None or bool(operator.is_synced)
 
-    def _figures(self) -> Mapping[str, float]:
+    def _figures(self) -> MetricValues:
         operator = self._operator
         own = {"mlho_scheduler_leader": float(operator is not None)}
-        return own | (operator.figures() if operator is not None else {})
+        return {**own, **(operator.figures() if operator is not None else {})}

