@@ -12,7 +12,7 @@ Train models on electronic health records: select stable features, fit, calibrat
   mlho run spec.yaml           carry out the run; after an interruption, the same command continues it
   mlho list                    the runs of a store: state, duration, headline; failed ones with their reason
   mlho show RUN                the result of a run in the terminal
-  mlho report RUN              print the path of a run's report
+  mlho report RUN              print the path of a run's report; --open shows it in your browser
   mlho delete RUN, mlho prune  delete runs, and artifacts that no run uses
   mlho score score.yaml        score patients with a run's bundle
   mlho export RUN              copy report, result and bundle, or the scores, into a folder
@@ -25,6 +25,23 @@ With a queue (--broker), workers on any number of machines share a run:
 In a Kubernetes cluster (docs/kubernetes.md), with your kubeconfig:
   mlho submit spec.yaml        start the run in the cluster; with --wait, wait until it has ended
   mlho wait, status, logs, suspend, resume, cancel, retry, export trainingrun/NAME
+"""
+
+COMPLETION_ABOUT: Final = """\
+Print a script with which your shell completes commands, options and their values. Load it at each start of the shell:
+
+  bash   echo 'eval "$(mlho completion bash)"' >> ~/.bashrc
+  zsh    echo 'eval "$(mlho completion zsh)"' >> ~/.zshrc
+  fish   mlho completion fish > ~/.config/fish/completions/mlho.fish
+"""
+
+SCHEMA_ABOUT: Final = """\
+Print the JSON Schema of a specification, with which editors complete names and show their meaning. An editor with a YAML
+language server reads it if this is the first line of the file (`mlho init` writes both):
+
+  # yaml-language-server: $schema=training-run.schema.json
+
+  mlho schema TrainingRun > training-run.schema.json
 """
 
 DELETE_ABOUT: Final = """\

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlho.errors import DataError, MlhoError, SpecError
 from mlho.printable import shown
+from mlho.spec.schema import FILES, schema_of
 from mlho.spec.training import RunSpec, parse_spec
 from scheduler.cli import terminal
 from scheduler.cli.validate import inspect_tables
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mlho.spec.layout import Format
 
 FILE: Final = "mlho.yaml"
+SCHEMA_FILE: Final = FILES["TrainingRun"]
 _MOST_TRIES: Final = 20  # columns that are left out because a run would refuse them
 _NAMED: Final = re.compile(r"column '([^']+)'")
 
@@ -29,7 +31,9 @@ def add_init(commands: Any, common: argparse.ArgumentParser) -> None:
         "init", parents=[common], help="write a specification for the tables in a folder"
     )
     init.add_argument(
-        "folder", type=Path, help=f"where the tables are; {FILE} is written there, never over another"
+        "folder",
+        type=Path,
+        help=f"where the tables are; {FILE} is written there, never over another, with {SCHEMA_FILE} for editors",
     )
     init.set_defaults(command=_init)
 
@@ -50,6 +54,7 @@ def _init(options: argparse.Namespace) -> int:
     text, inspection = _accepted(guess, found.form, folder)
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
+    (folder / SCHEMA_FILE).write_text(schema_of("TrainingRun"), encoding="utf-8")
     _tell(path, guess, inspection)
     return inspection.errors[0].exit_code if inspection.errors else 0
 
@@ -91,6 +96,7 @@ def _document(guess: "Guess", form: "Format", *, name: str, keeps_unknown: bool)
 
 
 def _lines(guess: "Guess", form: "Format", name: str, keeps_unknown: bool) -> Iterator[str]:
+    yield f"# yaml-language-server: $schema={SCHEMA_FILE}"
     yield "# Written by mlho init from the names and a sample of the tables. Check every line marked CHECK."
     yield "# Then: mlho validate mlho.yaml, mlho plan mlho.yaml, mlho run mlho.yaml. All fields: docs/specification.md."
     yield "apiVersion: mlho.io/v1alpha1"

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from mlho.log import configure
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.settings import STORE, Settings
+from mlho.spec.schema import FILES, schema_of
 from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
 from mlho.spec.training import load_spec
 from mlho.store import open_store
@@ -29,7 +31,8 @@ from scheduler.cli.cluster import (
     run_in_cluster,
     show_status,
 )
-from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
+from scheduler.cli.completion import add_completion
+from scheduler.cli.help import ABOUT, RUN_ABOUT, SCHEMA_ABOUT, SCORE_ABOUT
 from scheduler.cli.init import add_init
 from scheduler.cli.listing import (
     RUN_HELP,
@@ -130,15 +133,25 @@ def _parser() -> argparse.ArgumentParser:
     version = commands.add_parser(
         "version",
         parents=[common],
-        help="print the print the print the versions of this program and its libraries",
+        help="print the versions of this program and its libraries",
     )
     version.set_defaults(command=_version)
     crd = commands.add_parser(
         "crd",
         parents=[common],
-        help="print print print the CustomResourceDefinitions of this version, for kubectl apply",
+        help="print the CustomResourceDefinitions of this version, for kubectl apply",
     )
     crd.set_defaults(command=_crd)
+    schema = commands.add_parser(
+        "schema",
+        parents=[common],
+        help="print the JSON Schema of a specification, for editors",
+        description=SCHEMA_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    schema.add_argument("kind", choices=tuple(FILES), help="kind of the specification")
+    schema.set_defaults(command=_schema)
+    add_completion(commands)
     return parser
 
 
@@ -259,6 +272,7 @@ def _add_show(commands: Any, common: argparse.ArgumentParser) -> None:
     show.set_defaults(command=_show)
     report = commands.add_parser("report", parents=[common], help="print the path of a run's report")
     report.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
+    report.add_argument("--open", action="store_true", help="show it in your browser, too")
     report.set_defaults(command=_report)
 
 
@@ -398,7 +412,11 @@ def _show_cost(run: StoredRun) -> None:
 def _report(options: argparse.Namespace) -> int:
     store = existing_store(options)
     run = find_finished(store, options.run, kind=TRAINING).run_id
-    terminal.out.print(str(store.path(run_key(run, "report.html"))), markup=False)
+    path = store.path(run_key(run, "report.html"))
+    terminal.out.print(str(path), markup=False)
+    if options.open and not webbrowser.open(path.absolute().as_uri()):
+        terminal.err.print("No browser was found here. Open the file in one, or copy it: mlho export.")
+        return 1
     return 0
 
 
@@ -419,6 +437,11 @@ def _crd(_options: argparse.Namespace) -> int:
     from scheduler.api.crd import render_crds
 
     print(render_crds(), end="")  # noqa: T201 - the command's output
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    print(schema_of(options.kind), end="")  # noqa: T201 - the command's output
     return 0
 
 

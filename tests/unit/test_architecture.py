@@ -89,6 +89,7 @@ INNER = {
         "layout": {"types"},
         "training": {"features", "layout", "reading", "types"},
         "scoring": {"layout", "reading", "training", "types"},
+        "schema": {"reading", "scoring", "training"},
     },
     "mlho.encoding": {"cohort": set(), "events": {"cohort"}},
     "mlho.training": {"iterations": set(), "results": {"iterations"}},

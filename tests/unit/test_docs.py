@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mlho.encoding.events.ledger import Rule
 from mlho.errors import MlhoError
 from mlho.protocol import documents
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES
+from mlho.spec.schema import FILES, schema_of
 from mlho.store import keys as keys_of
 from mlho.store import local, probe
 from mlho.tables import TABLES
@@ -33,7 +35,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *(REPOSITORY / "tests").glob("*.md")])
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
-GENERATED = ("specification.md", "result.schema.json")
+GENERATED = ("specification.md", "result.schema.json", *FILES.values())
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,9 @@ def test_a_generated_page_is_what_the_models_say(name):
         import generate
     finally:
         sys.path.remove(str(DOCS))
-    text = {"specification.md": generate.specification, "result.schema.json": generate.result_schema}[name]()
+    texts = {"specification.md": generate.specification, "result.schema.json": generate.result_schema}
+    texts |= {file: partial(schema_of, kind) for kind, file in FILES.items()}
+    text = texts[name]()
 
     assert (DOCS / name).read_text(encoding="utf-8") == text
 

@@ -376,3 +376,17 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
 
     assert scheduler.cli.parser.main(["version"]) == 130
     assert "run the same command to continue" in capsys.readouterr().err
+
+
+def test_report_opens_the_browser_if_asked(command, spec, monkeypatch):
+    """And prints the path in any case; without a browser it says what to do."""
+    run = command("run", spec)
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or len(opened) == 1)
+    path = run.results[0].parent / "report.html"
+
+    assert command("report", "--open").out == f"{path}\n"
+    assert opened == [path.as_uri()]
+    said = command("report", "--open")
+    assert (said.code, said.out) == (1, f"{path}\n")
+    assert "mlho export" in said.err

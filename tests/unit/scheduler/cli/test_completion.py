@@ -1,0 +1,48 @@
+"""Completion scripts: what a shell offers after a beginning."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from scheduler.cli.parser import main
+
+
+@pytest.fixture
+def script(capsys):
+    def print_it(shell: str) -> str:
+        assert main(["completion", shell]) == 0
+        return capsys.readouterr().out
+
+    return print_it
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["re"], {"report", "retry", "resume"}),
+        (["completion", ""], {"bash", "zsh", "fish"}),
+        (["prune", "--"], {"--keep", "--older-than", "--yes", "--json", "--store", "--log", "--help"}),
+        (["run", "x.yaml", "--progress", ""], {"auto", "json", "none"}),
+        (["run", "spe"], set()),  # the shell itself completes files
+    ],
+    ids=" ".join,
+)
+def test_bash_offers_commands_options_and_values(words, offered, script):
+    """By a real bash."""
+    line = " ".join(f"'{own}'" for own in ["mlho", *words])
+    code = f"{script('bash')}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _mlho; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+
+    assert set(done.stdout.split()) == offered
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_script_is_valid(shell, script):
+    """By the shell itself, where it is installed."""
+    text = script(shell)
+
+    assert "prune" in text
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    subprocess.run([shell, "-n"], input=text, text=True, check=True)
