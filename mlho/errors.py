@@ -119,3 +119,14 @@ def _rebuild_lost(message: str, sha256: str) -> CommitLost:
 
 def _rebuild_damaged(message: str, sha256: str) -> ArtifactDamaged:
     return ArtifactDamaged(message, sha256=sha256)
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "patient"), plural(1204, "patient"), plural(2, "entry", "entries")
+    ('1 patient', '1,204 patients', '2 entries')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from pydantic import ValidationError
 
-from mlho.errors import ArtifactDamaged, ArtifactNotFound
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, plural
 from mlho.printable import printable
 from mlho.report.figures.evaluations import tidy_figures
 from mlho.report.result import IterationResult, Result, Spread
@@ -100,7 +100,7 @@ def _read(path: Path) -> Result:
         where = ".".join(str(part) for part in first["loc"]) or "document"
         # The cause would print the content of the file.
         raise ArtifactDamaged(
-            f"{path}: is not a result that this version reads ({error.error_count()} problem(s), the first at {where}: "
+            f"{path}: is not a result that this version reads ({plural(error.error_count(), 'problem')}, the first at {where}: "
             f"{first['type']}). Run the specification again, or use the version that wrote it."
         ) from None
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 
 #: Maximum length of a code; longer text is a note, or part of a damaged file.
 MAX_CODE_CHARACTERS: Final = 1_024
@@ -229,7 +229,7 @@ def require_columns(where: str, have: Sequence[str], wanted: Iterable[str], *, r
     near = {name: _nearest(name, have) for name in missing}
     hints = [f"{found!r} is near {name!r}" for name, found in near.items() if found]
     listed = ", ".join(repr(name) for name in missing)
-    got = f"{len(have)} columns" + (f"; {', '.join(hints)}" if hints else ", none of that name")
+    got = f"{plural(len(have), 'column')}" + (f"; {', '.join(hints)}" if hints else ", none of that name")
     raise DataError(
         where,
         f"column {listed} is missing" if len(missing) == 1 else f"columns {listed} are missing",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.persons import AGE, Persons, RawColumn
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 
 # A number, with what people write around one: "45y", "90+", ">89", "45,5".
 _LIKE_A_NUMBER: Final = re.compile(
@@ -86,7 +86,7 @@ def _variants(column: RawColumn, where: str, min_cell: int) -> Iterator[str]:
             f" and {len(group) - len(large)} of few patients" if large and len(large) < len(group) else ""
         )
         yield (
-            f"{where}: column {column.name!r} has {len(group)} levels that may be the same ({named}{hidden}). Each is a "
+            f"{where}: column {column.name!r} has {plural(len(group), 'level')} that may be the same ({named}{hidden}). Each is a "
             "level of its own; write them alike."
         )
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mlho.encoding.cohort.windows import needs_values
+from mlho.errors import plural
 from mlho.inspection.events import ids_in, judge_rows, sample_events
 from mlho.inspection.findings import Inspection
 from mlho.inspection.training import describe_tables, find_tables, is_small
@@ -51,7 +52,9 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
         roster = found.attempt(lambda: read_roster(spec.index, source, root, pattern, years=years))
         if roster is not None:
             samples = roster.samples_of(np.arange(roster.n_patients))
-            found.facts["cohort"] = f"{roster.n_patients:,} patients, {roster.n_samples:,} samples"
+            found.facts["cohort"] = (
+                f"{plural(roster.n_patients, 'patient')}, {plural(roster.n_samples, 'sample')}"
+            )
     rules = scoring_spec(bundle)
     events = files.get("events", [])
     batches = found.attempt(lambda: list(sample_events(source, events, values=needs_values(rules))))

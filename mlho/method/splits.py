@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlho.errors import DataError, SpecError
+from mlho.errors import DataError, SpecError, plural
 
 Split = Literal["random", "stratified"]
 Part = Literal["test", "held out", "training"]
@@ -70,7 +70,7 @@ def patient_order(
             "splits",
             "a patient appears more than once",
             expected="each patient once",
-            got=f"{len(ids)} entries of {len(set(ids))} patients",
+            got=f"{plural(len(ids), 'entry', 'entries')} of {len(set(ids))} patients",
             remedy="Pass distinct patients and map the result to their samples.",
         )
     hashes = _hash_patients(ids, seed=seed, purpose=purpose, iteration=iteration)
@@ -209,7 +209,7 @@ def fold_of_patients(
         raise DataError(
             "validation.folds",
             "there are more folds than training patients",
-            expected=f"at least {n_folds} patients",
+            expected=f"at least {plural(n_folds, 'patient')}",
             got=str(positive.size),
             remedy="Use fewer folds.",
         )

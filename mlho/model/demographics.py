@@ -10,7 +10,7 @@ from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.encoding.cohort.join import DAYS_PER_YEAR
 from mlho.encoding.cohort.labels import read_births
 from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.model.frames import NO_DATE, Samples, arrow_column, index_bounds, patient_texts
 from mlho.sources.native import NATIVE
 from mlho.sources.times import DAY_US
@@ -148,6 +148,6 @@ def _refuse_contradictions(
             DEMOGRAPHICS_FRAME,
             "rows of one patient differ",
             expected="one row a patient, or one a (patient, index_date) with a column index_date",
-            got=f"{n_contradictions} rows that contradict an earlier one",
+            got=f"{plural(n_contradictions, 'row')} contradicting an earlier one",
             remedy="Keep the row that holds at the index date.",
         )

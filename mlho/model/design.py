@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.demographics import DemographicsEncoder
+from mlho.errors import plural
 from mlho.method.selection.features import Cells, Encoding
 
 _Column = tuple[NDArray[np.int32], NDArray[np.float64]]
@@ -109,7 +110,7 @@ def _dense_columns(
     if extra is None:
         return []
     if extra.ndim != 2 or extra.shape[0] != n_samples:
-        raise ValueError(f"extra must have {n_samples} rows; got shape {extra.shape}")
+        raise ValueError(f"extra must have {plural(n_samples, 'row')}; got shape {extra.shape}")
     is_stored = np.where(is_value, ~np.isnan(extra), extra != 0)
     samples = [np.flatnonzero(is_stored[:, number]).astype(np.int32) for number in range(extra.shape[1])]
     return [(own, extra[own, number]) for number, own in enumerate(samples)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mlho.errors import BundleError
+from mlho.errors import BundleError, plural
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.files import FileFacts, is_bundle_file
@@ -87,9 +87,7 @@ class BundleDocument(BundlePart):
             raise ValueError("thresholds: values from 0 to 1, or null with a reason")
         bad = [name for name in self.files if not is_bundle_file(name)]
         if bad:
-            raise ValueError(
-                f"files: {len(bad)} name(s) that lead out of the bundle or are not allowed in it"
-            )
+            raise ValueError(f"files: {plural(len(bad), 'name')} outside the bundle or not allowed in it")
         return self
 
     @model_validator(mode="after")
@@ -202,7 +200,9 @@ def _problems(where: str, error: ValidationError) -> str:
         f"{'.'.join(map(str, detail['loc'])) or 'document'}: {detail['msg'].removeprefix('Value error, ')}"
         for detail in error.errors(include_input=False, include_url=False)[:_MAX_PROBLEMS]
     ]
-    return f"{where}: {error.error_count()} problem(s): {'; '.join(problems)}. Build the bundle again."
+    return (
+        f"{where}: {plural(error.error_count(), 'problem')}: {'; '.join(problems)}. Build the bundle again."
+    )
 
 
 def _refuse_other_versions(plain: Mapping[str, Any], where: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mlho.errors import BundleError
+from mlho.errors import BundleError, plural
 
 DOCUMENT: Final = "bundle.json"
 DIGEST: Final = "bundle.sha256"
@@ -123,12 +123,12 @@ def read_files(folder: Path, facts: Mapping[str, FileFacts]) -> dict[str, bytes]
     missing, unexpected = sorted(set(facts) - found), sorted(found - set(facts))
     if missing:
         raise BundleError(
-            f"{folder}: {len(missing)} file(s) missing, first {missing[0]}. Expected the {len(facts)} files that"
+            f"{folder}: {plural(len(missing), 'file')} missing, first {missing[0]}. Expected the {plural(len(facts), 'file')} that"
             f" {DOCUMENT} lists. {_REMEDY}"
         )
     if unexpected:
         raise BundleError(
-            f"{folder}: {len(unexpected)} unexpected file(s), first {unexpected[0][:100]!r}. Expected only what {DOCUMENT} lists."
+            f"{folder}: {plural(len(unexpected), 'unexpected file')}, first {unexpected[0][:100]!r}. Expected only what {DOCUMENT} lists."
             f" Remove them; if you do not know where they come from, fetch the bundle again."
         )
     return {name: _verified(folder / name, entry) for name, entry in sorted(facts.items())}
@@ -137,7 +137,7 @@ def read_files(folder: Path, facts: Mapping[str, FileFacts]) -> dict[str, bytes]
 def _verified(path: Path, facts: FileFacts) -> bytes:
     size = path.stat().st_size
     if size != facts.n_bytes:
-        raise BundleError(f"{path}: damaged. Expected {facts.n_bytes} bytes; got {size}. {_REMEDY}")
+        raise BundleError(f"{path}: damaged. Expected {plural(facts.n_bytes, 'byte')}; got {size}. {_REMEDY}")
     content = path.read_bytes()
     found = facts_of(content).sha256
     if found != facts.sha256:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.sources.events import number_column, patient_column, text_column
 from mlho.sources.times import DAY_US, read_times
 from mlho.tables import EVENTS, LABELS, Kind, check_type, require_columns
@@ -205,6 +205,6 @@ def _refuse_missing(name: str, n_missing: int) -> None:
             INDEX_FRAME,
             f"rows without {name}",
             expected=f"a readable {name} in every row",
-            got=f"{n_missing} rows without",
+            got=f"{plural(n_missing, 'row')} without",
             remedy="Remove these rows or complete them.",
         )

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.errors import BundleError
+from mlho.errors import BundleError, plural
 
 GOLDEN_SCHEMA: Final = "mlho.io/golden/v1"
 N_DRAWN: Final = 32  # rows drawn; every second one is dense, so that rare features are tested too
@@ -128,7 +128,7 @@ class GoldenRows:
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise BundleError(
                 f"tests/golden.json: not the golden rows of this bundle. Expected schema {GOLDEN_SCHEMA} with"
-                f" {n_columns} columns. Fetch or build the bundle again."
+                f" {plural(n_columns, 'column')}. Fetch or build the bundle again."
             ) from error
 
 

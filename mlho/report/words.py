@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from mlho.errors import plural as plural
 from mlho.report.result import Cell, CohortSummary, Estimate, FeatureResult, Spread, Stability, TestSet
 from mlho.report.verdicts import auroc_caution, calibration_verdict, why_not_judged
 
@@ -247,11 +248,6 @@ def stability_gain(value: float, permuted: float) -> str:
     """Describe how much more stable a selection is than with permuted labels."""
     gain = value - permuted
     return next((word for bound, word in STABILITY_GAINS if gain >= bound), STABILITY_GAINS[-1][1])
-
-
-def plural(n: int, one: str, many: str | None = None) -> str:
-    """Return ``1 patient`` or ``1,204 patients``."""
-    return f"{count(n)} {one if n == 1 else many or one + 's'}"
 
 
 def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mlho.encoding.events.ledger import Ledger
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.report.result import LedgerRule, LedgerSummary, Part
 from mlho.scoring.parts import hashes_of, read_part
 from mlho.sources.arrow import as_numpy
@@ -211,7 +211,7 @@ def refuse_shared_patients(
             f"{names[pair[0]]} and {names[pair[1]]}",
             "data.partitionedBy is patient, and a patient is in two partitions",
             expected="all rows of a patient in one partition: each is scored by itself",
-            got=f"{len(shared)} patients in more than one of {len(parts)} parts",
+            got=f"{plural(len(shared), 'patient')} in more than one of {plural(len(parts), 'part')}",
             remedy="Write the events partitioned by patient, or as one file. Nothing is published.",
         )
 

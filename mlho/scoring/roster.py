@@ -15,7 +15,7 @@ from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.labels import encode_patients, read_index, read_patients
 from mlho.encoding.cohort.windows import year_bounds
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.model.frames import NO_DATE, Samples
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given
@@ -197,7 +197,7 @@ def _refuse_missing(where: str, name: str, n_missing: int) -> None:
             where,
             f"rows without {name}",
             expected=f"a readable {name} in every row: nobody is left out in silence",
-            got=f"{n_missing} rows without",
+            got=f"{plural(n_missing, 'row')} without",
             remedy="Remove these rows or complete them.",
         )
 
@@ -210,7 +210,7 @@ def _refuse_implausible(where: str, name: str, index_us: NDArray[np.int64], year
             where,
             f"column {name!r} holds implausible dates",
             expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
-            got=f"{n_odd} other rows of {len(index_us)}",
+            got=f"{plural(n_odd, 'other row')} of {len(index_us)}",
             remedy="Correct these rows or remove them: nobody is left out in silence.",
         )
 

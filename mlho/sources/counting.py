@@ -9,6 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from mlho.errors import plural
 from mlho.sources.files import InputFile
 from mlho.sources.reading import parquet_rows, text_sample
 
@@ -60,7 +61,9 @@ def _basis(counts: Sequence[tuple[int, bool]], n_looked_at: int, n_files: int) -
     n_exact = sum(is_exact for _, is_exact in counts)
     what = "counted" if n_exact == len(counts) else "from size and a sample of rows"
     return (
-        what if n_looked_at == n_files else f"{what}, in {n_looked_at} of {n_files} files, the others by size"
+        what
+        if n_looked_at == n_files
+        else f"{what}, in {n_looked_at} of {plural(n_files, 'file')}, the others by size"
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, blank_texts, bool_array, is_given, null_where
 from mlho.sources.base import Source
 from mlho.sources.files import InputFile
@@ -173,7 +173,7 @@ def refuse_huge(numbers: Any, *, where: str, name: str) -> None:
             where,
             f"column {name!r} holds numbers that no measurement has",
             expected=f"numbers up to {MAX_NUMBER:g}, plus or minus",
-            got=f"{n_huge} such rows among {len(values)}",
+            got=f"{plural(n_huge, 'such row')} among {len(values)}",
             remedy="Leave the field empty where the number is not known.",
         )
 
@@ -197,7 +197,7 @@ def number_column(array: Any, *, where: str, name: str) -> Any:
             where,
             f"column {name!r} holds text that is not a number",
             expected="numbers, or empty fields",
-            got=f"{n_bad} such rows among {len(texts)}",
+            got=f"{plural(n_bad, 'such row')} among {len(texts)}",
             remedy="Move text results to another column (text_value is ignored) and leave this one empty.",
         )
     return numbers

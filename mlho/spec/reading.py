@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from mlho.errors import SpecError
+from mlho.errors import SpecError, plural
 from mlho.printable import has_control, shown
 from mlho.spec.messages import R_NAMES as R_NAMES
 from mlho.spec.messages import n_left_out, problems_of
@@ -120,7 +120,7 @@ def _refusal(error: ValidationError, model: type[BaseModel], plain: Any, *, wher
     """What a model refuses, for people: a line for each field."""
     problems, more = problems_of(error, model, plain), n_left_out(error)
     lines = [
-        f"{where}: {len(problems)} problem(s) in the specification:",
+        f"{where}: {plural(len(problems), 'problem')} in the specification:",
         *(f"  - {line}" for line in problems),
     ]
     return SpecError("\n".join([*lines, *([f"  and {more:,} more"] if more else [])]))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 
+from mlho.errors import plural
 from mlho.printable import has_control, shown
 
 MAX_BYTES: Final = 256 * 1024  # what kubectl apply can keep of a resource in its annotation
@@ -78,7 +79,7 @@ def read_yaml(text: str) -> Any:
     """
     n_bytes = len(text.encode("utf-8", "surrogatepass"))
     if n_bytes > MAX_BYTES:
-        raise YamlError(0, f"it has {n_bytes:,} bytes; a specification has at most {MAX_BYTES:,}")
+        raise YamlError(0, f"it has {plural(n_bytes, 'byte')}; a specification has at most {MAX_BYTES:,}")
     number = next(
         (
             n

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import MlhoError, SpecError, plural
 from mlho.printable import printable, printable_json
 from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec.reading import parse_mapping, read_text
@@ -86,7 +86,7 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 def add_place(parser: argparse.ArgumentParser) -> None:
     """Add the options that select the cluster and the namespace."""
     parser.add_argument(
-        "--context", help="context context context of the kubeconfig (default: the current one)"
+        "--context", help="context context context context of the kubeconfig (default: the current one)"
     )
     parser.add_argument("--namespace", "-n", help="namespace (default: that of the context)")
 
@@ -293,7 +293,7 @@ def _export(options: argparse.Namespace) -> int:
     run = run or find_finished(store, options.run).run_id
     done = export_run(store, run, options.to or Path(run), expected_digest=digest)
     _print_outputs(done.run, done.outputs)
-    words = f"{done.n_files} files, {terminal.size(done.n_bytes)}, digests verified"
+    words = f"{plural(done.n_files, 'file')}, {terminal.size(done.n_bytes)}, digests verified"
     terminal.err.print(f"{done.folder}: {words if done.is_new else 'is there already'}.", markup=False)
     return 0
 

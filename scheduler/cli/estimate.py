@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
+from mlho.errors import plural
 from mlho.spec.training import RunSpec, TrainingSpec
 from scheduler.cli.terminal import STAGE_WORDS, duration, size
 from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes
@@ -79,7 +80,7 @@ def estimate(spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int) -
     stored = stored_bytes(spec.spec, **by_rows, is_by_fold=is_by_fold)
     table.caption = (
         f"About {on_one_core / 3600:.2g} CPU hours, and up to {size(stored)} in the store."
-        f" {n_workers} worker(s). Rests on {rows.labels.n_rows:,} rows of labels ({rows.labels.basis}) and"
+        f" {plural(n_workers, 'worker')}. Rests on {plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis}) and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
         " features and the grids asked for: half or twice as much is common."
     )
@@ -105,7 +106,7 @@ def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) 
     share = n_positive / n_patients
     asked, most = sample_size(n_parameters, share), most_parameters(n_patients, share)
     facts = (
-        f"Sample size: {n_patients:,} patients, {n_positive:,} with the outcome ({100 * share:.1f} %): {n_rare / n_parameters:.1f} events "
+        f"Sample size: {plural(n_patients, 'patient')}, {n_positive:,} with the outcome ({100 * share:.1f} %): {n_rare / n_parameters:.1f} events "
         f"per candidate feature ({n_parameters:,}: selection.nFeatures and the demographics)."
     )
     rule = (

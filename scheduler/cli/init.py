@@ -45,7 +45,7 @@ def _init(options: argparse.Namespace) -> int:
     folder = options.folder.expanduser()
     path = folder / FILE
     if path.exists():
-        raise SpecError(f"{path}: is there already, and is not overwritten. Rename or remove it.")
+        raise SpecError(f"{path}: already exists, and is not overwritten. Rename or remove it.")
     found = sketch_folder(folder)
     guess = guess_tables(found.sketches)
     guess.doubts += found.left_out

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from mlho.errors import plural
 from mlho.printable import printable_json
 from mlho.store.base import Store
 from scheduler.cli import terminal
@@ -103,13 +104,13 @@ def _print(deletion: Deletion, *, verb: str) -> None:
     for run in deletion.runs:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
         terminal.out.print(f"{verb} run {run.run_id} ({run.name}, {run.state}, {started})", markup=False)
-    sizes = f"{verb} {deletion.n_files:,} files in folders of runs, {terminal.size(deletion.n_bytes)}"
+    sizes = f"{verb} {plural(deletion.n_files, 'file')} in folders of runs, {terminal.size(deletion.n_bytes)}"
     found = deletion.collected
     if found is None:
         names = ", ".join(own.run_id for own in deletion.unknown[:5])
         terminal.out.print(f"{sizes}.", markup=False)
         terminal.err.print(
-            f"Artifacts stay: {len(deletion.unknown)} runs of an earlier version did not list what they use ({names}). Run their "
+            f"Artifacts stay: {plural(len(deletion.unknown), 'run')} of an earlier version did not list what they use ({names}). Run their "
             "specifications again, which computes nothing that is there, or delete them.",
             markup=False,
         )

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import MlhoError, SpecError, plural
 from mlho.processes import usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import ScoringRunSpec, parse_scoring_spec
@@ -206,7 +206,7 @@ def _run_several(options: argparse.Namespace) -> int:
     """Check all specifications, then carry out all runs. Return the highest exit code."""
     if options.broker is None:
         raise SpecError(
-            f"mlho run: {len(options.spec)} specifications share the workers of a queue, and none is given. Add "
+            f"mlho run: {plural(len(options.spec), 'specification')} share the workers of a queue, and none is given. Add "
             "--broker embedded, or the address of a Redis: --broker redis://HOST:PORT/0."
         )
     from scheduler.queue.multi_run import carry_out_several
@@ -312,7 +312,7 @@ def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, i
 
 
 def _done_words(finished: Finished) -> str:
-    return f"{finished.n_tasks} tasks, {finished.n_new} of them new, {terminal.duration(finished.seconds)}"
+    return f"{plural(finished.n_tasks, 'task')}, {finished.n_new} of them new, {terminal.duration(finished.seconds)}"
 
 
 def _shown_address(store_address: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import yaml
 from rich.table import Table
 
-from mlho.errors import ArtifactNotFound, SpecError
+from mlho.errors import ArtifactNotFound, SpecError, plural
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
@@ -108,7 +108,7 @@ def plan_table(run: ScoringRun, *, n_workers: int) -> Table:
     total_seconds = _START_SECONDS + seconds["score"]
     size = terminal.size(run.manifest.n_bytes)
     table.add_row("all", str(len(plan)), size, terminal.duration(total_seconds), style="bold")
-    table.caption = f"{n_workers} worker(s); bundle {run.bundle.digest[:12]}; run {run.run_id}. Times are guesses from the bytes."
+    table.caption = f"{plural(n_workers, 'worker')}; bundle {run.bundle.digest[:12]}; run {run.run_id}. Times are guesses from the bytes."
     table.caption_justify = "left"
     return table
 

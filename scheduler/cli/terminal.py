@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from mlho.errors import plural
 from mlho.printable import printable
 from scheduler.engine.progress import Counts, Facts, LocalCounts, Pace, Stages
 from scheduler.runs.record import RunCost
@@ -153,7 +154,7 @@ def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
     for table, facts in left_out.items():
         more = facts["files"] - len(facts["first"])
         names = ", ".join(facts["first"]) + (f", and {more:,} more" if more else "")
-        sentences.append(f"{facts['files']:,} file(s) in the folder of {table} are not read: {names}.")
+        sentences.append(f"Not read in the folder of {table}: {plural(facts['files'], 'file')} ({names}).")
     return sentences
 
 

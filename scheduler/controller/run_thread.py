@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable
+from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
 from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
@@ -326,9 +326,9 @@ class RunThread:
 def _count_of(finished: Finished, *, began_it: bool) -> str:
     """Return the number of tasks. The number of new tasks is known only if this scheduler started the execution."""
     return (
-        f"{finished.n_tasks} tasks, {finished.n_new} of them new."
+        f"{plural(finished.n_tasks, 'task')}, {finished.n_new} of them new."
         if began_it
-        else f"{finished.n_tasks} tasks."
+        else f"{plural(finished.n_tasks, 'task')}."
     )
 
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreOutage
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreOutage, plural
 from mlho.log import error_fields
 from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
@@ -314,7 +314,7 @@ def _held_up(state: State) -> MlhoError:
     words = str(next(iter(state.quarantined.values())))
     if len(state.quarantined) > 1:
         names = ", ".join(list(state.quarantined)[:10])
-        words = f"{len(state.quarantined)} tasks are quarantined ({names}). The first: {words}"
+        words = f"{plural(len(state.quarantined), 'quarantined task')} ({names}). The first: {words}"
     return Quarantined(words, tasks=state.quarantined)
 
 

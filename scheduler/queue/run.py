@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import structlog
 
-from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable
+from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
 from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
@@ -315,7 +315,7 @@ def retry_run(store: Store, run: str) -> str:
     n_tasks = release_quarantine(store, run)
     if not n_tasks:
         return f"run {run}: no task is quarantined. mlho status {run} shows its state."
-    return f"run {run}: {n_tasks} quarantined tasks may start again. Run its specification again."
+    return f"run {run}: {plural(n_tasks, 'quarantined task')} may start again. Run its specification again."
 
 
 def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from mlho.errors import ArtifactNotFound, SpecError
+from mlho.errors import ArtifactNotFound, SpecError, plural
 from mlho.store.base import Store, StoredObject
 from mlho.store.keys import RUNS, run_key
 from scheduler.runs.record import RECORD, STALE_SECONDS, RunRecord, RunState, read_record
@@ -137,7 +137,7 @@ def find_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | None 
     if len(matches) == 1:
         return matches[0]
     listed = ", ".join(f"{run.run_id} ({run.name})" for run in own[:_MAX_LISTED]) or "none"
-    problem = "no run matches" if not matches else f"{len(matches)} runs match"
+    problem = "no run matches" if not matches else f"{plural(len(matches), 'run')} match"
     raise SpecError(
         f"{problem} {wanted or 'without a name'}. The store has: {listed}. Give an id, the beginning of one, or a name."
     )

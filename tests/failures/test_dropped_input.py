@@ -87,9 +87,7 @@ def test_what_is_left_out_is_shown_wherever_a_user_looks(command, tmp_path):
     (tmp_path / "events/README.txt").write_bytes(b"x")
     (tmp_path / "events/_SUCCESS").touch()
     (tmp_path / "events/.part-0.parquet.crc").touch()
-    words = (
-        "2 file(s) in the folder of events are not read: events/README.txt, events/_temporary/part-9.parquet."
-    )
+    words = "Not read in the folder of events: 2 files (events/README.txt, events/_temporary/part-9.parquet)."
 
     plan, said = command("plan", spec), command("run", spec)
     (result,) = said.results

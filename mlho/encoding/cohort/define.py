@@ -15,7 +15,7 @@ from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.windows import year_bounds
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.sources import source_of
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.files import DataRoot
@@ -169,7 +169,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             spec.data.tables.labels,
             "labelled patients are unknown to the demographics",
             expected="a row of the demographics for each labelled patient",
-            got=f"{n_unknown} patients without one, of {_n_distinct(patient[selection.is_in])}",
+            got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
             remedy="Complete the demographics, check that both tables write ids alike, or set cohort.unknownPatients "
             "to keep or drop.",
         )
@@ -231,7 +231,7 @@ def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnin
             spec.data.tables.labels,
             f"a sample has conflicting outcomes in column {spec.cohort.outcome!r}",
             expected=f"one outcome for each {sample}",
-            got=f"{n_samples} samples of {n_patients} patients with both 0 and 1",
+            got=f"{plural(n_samples, 'sample')} of {plural(n_patients, 'patient')} with both 0 and 1",
             remedy="Correct the labels, or set cohort.conflictingLabels to drop (leave these samples out) or any "
             "(count them as positive).",
         )

@@ -11,7 +11,7 @@ from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
 from mlho.encoding.cohort.labels import MISSING
 from mlho.encoding.cohort.levels import OTHER, UNKNOWN, merge_rare_levels, renumbered
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.sources.times import DAY_US
 
 DAYS_PER_YEAR: Final = 365.25
@@ -114,7 +114,7 @@ def _refuse_empty(name: str, is_missing: NDArray[np.bool_], where: str) -> None:
             where,
             f"column {name!r} is empty for the whole cohort",
             expected="a value for at least one sample",
-            got=f"{len(is_missing)} samples without one",
+            got=f"{plural(len(is_missing), 'sample')} without one",
             remedy="Fill it, or leave it out of features.demographics.",
         )
 

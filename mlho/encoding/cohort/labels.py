@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, is_given
 from mlho.sources.events import patient_column
@@ -74,7 +74,7 @@ def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) ->
             pattern,
             "no row of the labels has a patient",
             expected="a patient in each row",
-            got=f"{len(patient)} rows without",
+            got=f"{plural(len(patient), 'row')} without",
             remedy="Write the patients' ids.",
         )
     return LabelRows(
@@ -140,7 +140,7 @@ def _unreadable_times(source: Source, where: str, name: str, n_bad: int) -> Data
         where,
         f"column {name!r} holds dates that cannot be read",
         expected=source.times_in_words,
-        got=f"{n_bad} such rows",
+        got=f"{plural(n_bad, 'such row')}",
         remedy="Write them so, or state their form in data.format.dateFormats; leave the field empty where there is no date.",
     )
 
@@ -200,7 +200,7 @@ def _outcomes(array: Any, where: str, name: str) -> NDArray[np.int8]:
             where,
             f"outcome column {name!r} holds something else than an outcome",
             expected=Kind.OUTCOME.value,
-            got=f"{n_other} other rows of {len(numbers)}",
+            got=f"{plural(n_other, 'other row')} of {len(numbers)}",
             remedy="Code the outcome as 0 and 1, and leave the field empty where it is not known.",
         )
     return np.where(is_missing, MISSING, numbers).astype(np.int8)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, read_index, read_patients
-from mlho.errors import DataError, SpecError
+from mlho.errors import DataError, SpecError, plural
 from mlho.printable import has_control
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
@@ -304,7 +304,7 @@ def _empty(where: str, n_rows: int) -> DataError:
         where,
         "the demographics are empty",
         expected="a row for each patient",
-        got=f"{n_rows} rows, none with a patient",
+        got=f"{plural(n_rows, 'row')}, none with a patient",
         remedy="Write the demographics, or leave out data.tables.demographics.",
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.base import Source
 from mlho.sources.events import number_column, text_column
@@ -149,7 +149,7 @@ def _refuse_differing(where: str, n_codes: int) -> None:
             where,
             "a code has differing rows",
             expected="one description and one reference range for each code",
-            got=f"{n_codes} codes with several",
+            got=f"{plural(n_codes, 'code')} with several",
             remedy="Keep one row for each code.",
         )
 
@@ -161,6 +161,6 @@ def _refuse_upside_down(where: str, low: Mapping[str, float], high: Mapping[str,
             where,
             "a reference range is upside down",
             expected="'low' not above 'high'",
-            got=f"{n_codes} codes with a higher 'low'",
+            got=f"{plural(n_codes, 'code')} with a higher 'low'",
             remedy="Correct the ranges.",
         )

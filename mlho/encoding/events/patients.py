@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, is_given, text_array
 
 NO_PATIENT: Final = -2
@@ -121,7 +121,7 @@ def check_partitioned_by_patient(
             f"{first_pair[0]} and {first_pair[1]}",
             "data.partitionedBy is patient, and a patient is in two partitions",
             expected="all rows of a patient in one partition",
-            got=f"{int(is_shared.sum())} patients in more than one of {len(keys)} partitions",
+            got=f"{plural(int(is_shared.sum()), 'patient')} in more than one of {plural(len(keys), 'partition')}",
             remedy="Set partitionedBy: nothing, or write the events partitioned by patient.",
         )
 

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from numba import njit
 from numpy.typing import NDArray
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 
 Floats = NDArray[np.float64]
 #: Dense float64 array or ``scipy.sparse.csc_array``, shape (n_samples, n_features). SciPy has no types of its own.
@@ -89,7 +89,7 @@ def refuse_other_width(matrix: Matrix, n_features: int, where: str) -> None:
         raise DataError(
             where,
             "wrong number of columns",
-            expected=f"{n_features} columns, in the order of training",
+            expected=f"{plural(n_features, 'column')}, in the order of training",
             got=str(matrix.shape[1]),
             remedy="Pass the columns that the model was fitted with.",
         )
@@ -112,7 +112,7 @@ def dense_floats(X: Any, where: str) -> Floats:
             where,
             "not a matrix",
             expected="two dimensions (samples, features)",
-            got=f"{dense.ndim} dimension(s)",
+            got=f"{plural(dense.ndim, 'dimension')}",
             remedy="Reshape a single sample with X.reshape(1, -1).",
         )
     return dense
@@ -142,7 +142,7 @@ def checked_labels(y: Any, n_samples: int, *, where: str = "labels") -> NDArray[
             where,
             "labels beside 0 and 1",
             expected="0 or 1",
-            got=f"{n_other} other values",
+            got=f"{plural(n_other, 'other value')}",
             remedy="Code the outcome as 0 (absent) and 1 (present).",
         )
     n_positive = int(np.count_nonzero(is_positive))

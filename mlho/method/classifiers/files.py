@@ -12,7 +12,7 @@ from typing import Any, Final, Never
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.errors import BundleError
+from mlho.errors import BundleError, plural
 from mlho.method.classifiers.design_matrix import Floats
 
 #: JSON file of every classifier.
@@ -135,7 +135,7 @@ class ModelFields:
         if not isinstance(value, list) or not all(_is_finite_number(item) and item >= low for item in value):
             self.refuse(f"field {name!r} is not a list of finite numbers in range")
         if size is not None and len(value) != size:
-            self.refuse(f"field {name!r} holds {len(value)} numbers; expected {size}")
+            self.refuse(f"field {name!r} holds {plural(len(value), 'number')}; expected {size}")
         return np.asarray(value, dtype=np.float64)
 
     def integers(self, name: str, *, low: int, high: int, size: int | None = None) -> NDArray[np.int64]:
@@ -147,7 +147,7 @@ class ModelFields:
         if not is_whole or not all(low <= item <= high for item in value):
             self.refuse(f"field {name!r} is not a list of whole numbers from {low} to {high}")
         if size is not None and len(value) != size:
-            self.refuse(f"field {name!r} holds {len(value)} numbers; expected {size}")
+            self.refuse(f"field {name!r} holds {plural(len(value), 'number')}; expected {size}")
         return np.asarray(value, dtype=np.int64)
 
     def sequence(self, name: str, *, size: int | None = None) -> list[Any]:

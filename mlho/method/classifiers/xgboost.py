@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mlho.errors import BundleError, DataError
+from mlho.errors import BundleError, DataError, plural
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import (
     Classifier,
@@ -237,7 +237,7 @@ def _float32(matrix: Matrix) -> NDArray[np.float32]:
             "feature matrix",
             "values too large for xgboost",
             expected=f"at most {largest:.3g} in size, the range of float32",
-            got=f"{n_too_large} larger values",
+            got=f"{plural(n_too_large, 'larger value')}",
             remedy="Use a larger unit for that column.",
         )
     dense: NDArray[np.float32] = (

@@ -13,7 +13,7 @@ from typing import Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mlho.errors import DataError, SpecError
+from mlho.errors import DataError, SpecError, plural
 from mlho.method.consensus import likelihood
 from mlho.method.consensus.cholesky import invert
 from mlho.method.consensus.likelihood import FloatArray, Groups, IntArray, Maximum
@@ -264,7 +264,7 @@ def profile_intervals(
         raise DataError(
             "profile intervals",
             "the data must be those of the fit",
-            expected=f"{fit.n_samples} samples",
+            expected=f"{plural(fit.n_samples, 'sample')}",
             got=f"{matrix.shape[0]}",
             remedy="Give the matrix and labels that were fitted.",
         )
@@ -414,7 +414,7 @@ def _named(names: Sequence[str] | None, n_features: int) -> tuple[str, ...]:
         raise DataError(
             "consensus model",
             "one name per column",
-            expected=f"{n_features} distinct names",
+            expected=f"{plural(n_features, 'distinct name')}",
             got=f"{len(columns)}, {len(set(columns))} of them distinct",
             remedy="Name each column of the matrix once.",
         )

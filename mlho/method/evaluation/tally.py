@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -165,7 +165,7 @@ def _checked(y: ArrayLike, p: ArrayLike, *, probabilities: bool) -> tuple[NDArra
             "outcome",
             "outcomes are 0 or 1",
             expected="0 or 1 in every sample",
-            got=f"{n_other} samples with something else",
+            got=f"{plural(n_other, 'sample')} with something else",
             remedy="Drop or recode them before evaluation.",
         )
     valid = np.isfinite(prediction)
@@ -176,7 +176,7 @@ def _checked(y: ArrayLike, p: ArrayLike, *, probabilities: bool) -> tuple[NDArra
             "predictions",
             "predictions are probabilities" if probabilities else "predictions are finite numbers",
             expected="numbers from 0 to 1" if probabilities else "finite numbers",
-            got=f"{int(np.count_nonzero(~valid))} samples that are not",
+            got=f"{plural(int(np.count_nonzero(~valid)), 'sample')} outside it",
             remedy="Look for missing values in the features or an overflow in the model.",
         )
     return positive, prediction

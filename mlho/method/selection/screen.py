@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlho.errors import DataError, SpecError
+from mlho.errors import DataError, SpecError, plural
 
 ScreenRule = Literal["at-least", "mlho-r"]
 
@@ -122,7 +122,7 @@ def screen_by_prevalence(
         raise DataError(
             "screen",
             "a column has an impossible number of patients",
-            expected=f"between 0 and {n_patients} distinct patients",
+            expected=f"between 0 and {plural(n_patients, 'distinct patient')}",
             got=f"between {counts.min()} and {counts.max()}",
             remedy="Count distinct patients of the training set, not rows.",
         )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlho.errors import DataError, MlhoError
+from mlho.errors import DataError, MlhoError, plural
 from mlho.steps.base import Artifact, Step, Work
 from mlho.steps.score.artifacts import PATIENTS_FILE, UNKNOWN_FILE, open_bundle
 
@@ -66,7 +66,7 @@ def _check_patients(
             "events",
             "there is nobody to score",
             expected="a patient with an event, or a cohort table",
-            got=f"{len(parts)} partitions that name no patient",
+            got=f"{plural(len(parts), 'partition')} without a patient",
             remedy="Check data.uri and data.tables.events.",
         )
     for scored in work.inputs.get("scored", ()):

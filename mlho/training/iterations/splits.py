@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.method.splits import OneClassPart, fold_of_patients, one_class_folds, test_patients
 from mlho.spec.training import Validation
 
@@ -80,7 +80,7 @@ def check_splits(asked: Validation, cohort: Cohort) -> None:
             "validation",
             "a part of a split has one class only",
             expected="samples with and without the outcome in every part",
-            got=f"{len(found)} part(s) with one class, the first: iteration {first.iteration}{fold}, {first.part}, {first.n_samples} sample(s)",
+            got=f"{plural(len(found), 'part')} with one class, the first: iteration {first.iteration}{fold}, {first.part}, {plural(first.n_samples, 'sample')}",
             remedy="Use fewer folds, validation.split: stratified, or a larger cohort.",
         )
 

@@ -58,7 +58,7 @@ def test_equal_rows_collapse_and_contradictions_are_refused():
     equal = pd.DataFrame({"patient_id": ["1", "1"], "age": [np.nan, np.nan], "sex": ["F", "F"]})
 
     assert demographics_block(ENCODER, samples, equal)[0].tolist() == [[54, 1, 0, 0]]
-    with pytest.raises(DataError, match="got 1 rows that contradict") as caught:
+    with pytest.raises(DataError, match="got 1 row contradicting") as caught:
         demographics_block(ENCODER, samples, equal.assign(sex=["F", "Jane"]))
     assert "Jane" not in str(caught.value)
 

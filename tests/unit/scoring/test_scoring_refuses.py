@@ -165,7 +165,7 @@ def test_one_shared_patient_is_enough(trained, beside):
 
     message = refused(folder, DataError)
     assert "events/part-0.parquet and events/part-2.parquet" in message
-    assert "got 1 patients" in message
+    assert "got 1 patient" in message
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ BAD_FILES = {
         "not readable CSV",
         "not UTF-8",
     ),
-    "semicolons.csv": (b"patient_id;time;code\n1;2020-01-31;A\n", "are missing", "1 columns"),
+    "semicolons.csv": (b"patient_id;time;code\n1;2020-01-31;A\n", "are missing", "1 column"),
     "twice.csv": (
         b"patient_id,time,code,code\n1,2020-01-31,A,B\n",
         "two columns have the same name",
@@ -313,7 +313,7 @@ BAD_FILES = {
     "text_value.csv": (
         f"patient_id,time,code,numeric_value\n1,2020-01-31,A,{SECRET}\n1,2020-01-31,A,3\n".encode(),
         "column 'numeric_value' holds text that is not a number",
-        "1 such rows among 2",
+        "1 such row among 2",
     ),
 }
 

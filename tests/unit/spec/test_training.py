@@ -289,7 +289,7 @@ def test_several_problems_are_told_at_once():
     """Nobody corrects a specification one message at a time."""
     message = problem(spec__selection__sparsity=0.1, spec__validation__folds=1)
 
-    assert message.startswith("spec: 2 problem(s) in the specification:")
+    assert message.startswith("spec: 2 problems in the specification:")
 
 
 @pytest.mark.parametrize(

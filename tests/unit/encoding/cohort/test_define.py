@@ -204,7 +204,7 @@ def test_conflicting_labels_are_refused(tmp_path):
         cohort_of(tmp_path, CONFLICT)
 
     assert caught.value.rule == "a sample has conflicting outcomes in column 'label'"
-    assert caught.value.got == "1 samples of 1 patients with both 0 and 1"
+    assert caught.value.got == "1 sample of 1 patient with both 0 and 1"
     assert "cohort.conflictingLabels" in caught.value.remedy
 
 
@@ -392,7 +392,7 @@ BAD_TABLES = {
     "unreadable index dates": (
         lambda root: cohort_of(root, LABELS + f"d,{SECRET},1\n"),
         "column 'index_date' holds dates that cannot be read",
-        "1 such rows",
+        "1 such row",
     ),
     "numeric index dates": (
         lambda root: cohort_of(root, pa.table({"patient_id": ["a"], "index_date": [20200131], "label": [1]})),
@@ -424,7 +424,7 @@ BAD_TABLES = {
     "unreadable birth": (
         lambda root: cohort_of(root, LABELS, f"patient_id,birth_date\na,{SECRET}\n"),
         "column 'birth_date' holds dates that cannot be read",
-        "1 such rows",
+        "1 such row",
     ),
     "differing birth": (
         lambda root: cohort_of(root, LABELS, "patient_id,birth_date\na,1970-01-01\na,1980-01-01\n"),

@@ -220,10 +220,10 @@ def test_thinning_keeps_short_curves_whole():
     [
         pytest.param([0, 1], [0.5], "one prediction for each outcome", id="lengths differ"),
         pytest.param([], [], "one prediction for each outcome, at least one", id="empty"),
-        pytest.param([0, 2], [0.5, 0.5], "outcomes are 0 or 1.*got 1 samples", id="third class"),
+        pytest.param([0, 2], [0.5, 0.5], "outcomes are 0 or 1.*got 1 sample", id="third class"),
         pytest.param([0, math.nan], [0.5, 0.5], "outcomes are 0 or 1", id="missing outcome"),
         pytest.param(
-            [0, 1], [0.5, math.nan], "predictions are finite numbers.*got 1 samples", id="missing prediction"
+            [0, 1], [0.5, math.nan], "predictions are finite numbers.*got 1 sample", id="missing prediction"
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_order_of_rows_does_not_show(samples, random):
 @pytest.mark.parametrize("p", [[-0.1], [1.1], [math.inf], [math.nan]])
 def test_what_is_no_probability_is_refused(p):
     """Out of range, infinite or missing, and the error does not show the value."""
-    with pytest.raises(DataError, match="numbers from 0 to 1; got 1 samples that are not"):
+    with pytest.raises(DataError, match="numbers from 0 to 1; got 1 sample outside it"):
         brier([1], p)
 
 
