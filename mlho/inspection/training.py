@@ -1,5 +1,6 @@
 """Inspection of the tables of a training run: the headers, the small tables whole, and a sample of the events."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -106,8 +107,16 @@ def _define(
         return None
     found.facts |= _facts_of(result, spec)
     found.size = (result.cohort.n_patients, int(result.cohort.positive_patients().sum()))
+    found.samples = _digest_of_samples(result.cohort)
     found.warn(result.cohort.warnings)
     return result.cohort
+
+
+def _digest_of_samples(cohort: Cohort) -> str:
+    digest = hashlib.sha256("\n".join(cohort.patient_ids).encode())
+    for column in (cohort.birth_us, cohort.patient_of, cohort.index_us):
+        digest.update(column.tobytes())
+    return digest.hexdigest()
 
 
 def _facts_of(result: CohortResult, spec: TrainingSpec) -> dict[str, str]:

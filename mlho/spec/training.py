@@ -14,12 +14,12 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
 from mlho.grids import GRIDS, settings_from
+from mlho.spec.cohort import Cohort as Cohort
+from mlho.spec.cohort import Index as Index
 from mlho.spec.features import Features
 from mlho.spec.layout import Columns, Format
 from mlho.spec.reading import API_VERSION as API_VERSION
@@ -29,14 +29,11 @@ from mlho.spec.types import (
     OMITTED,
     PLAUSIBLE_YEARS,
     Address,
-    ColumnName,
-    Day,
     Number,
     ShortName,
     SpecPart,
     TablePattern,
     Year,
-    Yes,
 )
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
@@ -81,68 +78,6 @@ class Data(SpecPart):
     def _years_rise(self) -> Self:
         if self.plausible_years[0] > self.plausible_years[1]:
             raise ValueError("plausibleYears must be the first and the last year, such as [1900, 2299]")
-        return self
-
-
-class Index(SpecPart):
-    """Up to when data may be used: exactly one of the three."""
-
-    column: ColumnName | None = None
-    """A column of the labels. A date includes its whole day; a timestamp means up to and including that instant."""
-    date: Day | None = None
-    """One date for everybody; the whole day is included."""
-    none: Yes | None = None
-    """Said aloud: everything that a patient has counts. In a file, ``index: none`` is short for ``{none: true}``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_shorthand(cls, value: Any) -> Any:
-        return {"none": True} if value == "none" else value
-
-    @model_serializer(mode="wrap")
-    def _only_what_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if value is not None}
-
-    @model_validator(mode="after")
-    def _say_one(self) -> Self:
-        if sum(own is not None for own in (self.column, self.date, self.none)) != 1:
-            raise ValueError("give exactly one: {column: index_date}, {date: 2020-01-01}, or none")
-        return self
-
-
-class Cohort(SpecPart):
-    """Who is studied, when, and for which outcome."""
-
-    outcome: ColumnName = "label"
-    """The outcome: a column of the labels holding 0 and 1."""
-    index: Index
-    """Up to when data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or ``none`` said aloud: then
-    everything that a patient has counts, and every report says "not predictive: association only"."""
-    look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
-    """Days before the index date that features see; without it, all history."""
-    gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
-    """Days just before the index date that features do not see, so that the outcome's own work-up cannot leak."""
-    conflicting_labels: Literal["error", "drop", "any"] = "error"
-    """One sample with outcomes 0 and 1: refuse, drop the sample, or count it as positive."""
-    unknown_patients: Literal["error", "keep", "drop"] = "error"
-    """A labelled patient whom the demographics do not know: refuse, keep with unknown demographics, or drop. Without a
-    demographics table every labelled patient is kept: no events is an answer too."""
-
-    @property
-    def has_index(self) -> bool:
-        """Whether there is an index date, so that the run predicts."""
-        return self.index.none is None
-
-    @model_validator(mode="after")
-    def _windows_need_an_index(self) -> Self:
-        if not self.has_index and (self.look_back_days is not None or self.gap_days):
-            raise ValueError(
-                "lookBackDays and gapDays require an index date, but index is none. Remove them, or give an index"
-            )
-        if self.look_back_days is not None and self.gap_days >= self.look_back_days:
-            raise ValueError(
-                f"gapDays must be less than lookBackDays. Got {self.gap_days} and {self.look_back_days}"
-            )
         return self
 
 

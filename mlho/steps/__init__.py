@@ -7,6 +7,7 @@ from mlho.steps.base import Step, register
 from mlho.steps.encode.balance_ledger import BalanceLedger
 from mlho.steps.encode.check_splits import CheckSplits
 from mlho.steps.encode.define_cohort import DefineCohort
+from mlho.steps.encode.define_samples import DefineSamples
 from mlho.steps.encode.describe_codes import DescribeCodes
 from mlho.steps.encode.encode_partition import EncodePartition
 from mlho.steps.encode.merge_dictionary import MergeDictionary
@@ -32,6 +33,7 @@ from mlho.steps.score.verify_bundle import TestBundle
 STEPS: Final[Mapping[str, Step]] = register(
     (
         DefineCohort(),
+        DefineSamples(),
         EncodePartition(),
         DescribeCodes(),
         MergeDictionary(),

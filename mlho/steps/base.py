@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreUnavailable
+from mlho.spec.cohort import Cohort
 from mlho.spec.layout import Columns
 from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
 from mlho.spec.types import PLAUSIBLE_YEARS
@@ -203,6 +204,8 @@ class Step(ABC):
     """Tables that it reads directly, so that their definition in the specification is part of the task key."""
     reads_promise: ClassVar[bool] = False
     """Whether ``data.partitionedBy`` affects its output."""
+    reads_outcome: ClassVar[bool] = True
+    """Whether the name of the outcome affects its output."""
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Reset every section of the specification that this step does not read; ``None`` if it reads none.
@@ -212,6 +215,9 @@ class Step(ABC):
         if not self.sections:
             return None
         kept = {name: getattr(spec, name) for name in self.sections}
+        if spec.cohort.share_encoding and not self.reads_outcome:
+            outcome = Cohort.model_fields["outcome"].default
+            kept["cohort"] = spec.cohort.model_copy(update={"outcome": outcome})
         return TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec.data)})
 
     def _narrow_data(self, data: Data) -> Data:

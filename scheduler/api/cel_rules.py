@@ -166,6 +166,11 @@ _TRAINING: Final = (
         "!has(self.lookBackDays) || self.gapDays < self.lookBackDays",
         "gapDays must be less than lookBackDays",
     ),
+    Rule(
+        "spec.cohort",
+        "!has(self.outcomes)",
+        "a resource has one outcome; write one for each, with cohort.outcome and cohort.shareEncoding: true",
+    ),
     _unique("spec.features.aggregates"),
     _unique("spec.features.windows"),
     _unique("spec.features.demographics"),

@@ -4,6 +4,7 @@ Only ``mlho plan`` counts rows: reading a file footer needs pyarrow, which the s
 start.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,15 +13,18 @@ from rich.table import Table
 
 from mlho.errors import plural
 from mlho.spec.training import RunSpec, TrainingSpec
-from scheduler.cli.terminal import STAGE_WORDS, duration, size
+from scheduler.cli.terminal import STAGE_WORDS, duration, out, size
 from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes
 from scheduler.engine.plan import Manifest, plan_run
 from scheduler.engine.ready_tasks import ReadyTasks
+from scheduler.engine.training_run import TrainingRun
 
 if TYPE_CHECKING:
+    from mlho.inspection.findings import Inspection
     from mlho.sources.counting import RowCount
 
 _START_SECONDS: Final = 2.0
+_ENCODING: Final = ("encode", "pack")  # stages
 _BLOCK_PATIENTS: Final = 16_384
 
 
@@ -56,12 +60,38 @@ def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
     return Rows(rows("labels"), rows("events"))
 
 
-def estimate(spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int) -> Table:
-    """Return a table of tasks, bytes and time by stage, with the basis of the estimate."""
+def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: int) -> None:
+    """Print the estimate of each outcome's run, and whether its sample is large enough.
+
+    Parameters
+    ----------
+    run : TrainingRun
+    looks : sequence of Inspection
+        What a look at the tables has found, one for each outcome.
+    n_workers : int
+    """
+    rows = look_up_rows(run.manifest, run.data)
+    encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
+    for own, found in zip(run.of_outcomes(), looks, strict=True):
+        is_shared = found.samples in encoded
+        out.print(estimate(own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared))
+        encoded |= {found.samples} if found.samples else set()
+        if found.size is not None:
+            for sentence in sample_size_sentences(own.spec.spec, *found.size):
+                out.print(sentence, markup=False)
+
+
+def estimate(
+    spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int, is_shared: bool = False
+) -> Table:
+    """Return a table of tasks, bytes and time by stage, with the basis of the estimate.
+
+    With ``is_shared`` another run has made the encoding, which costs nothing then.
+    """
     events = sum(file.size for file in manifest.tables["events"])
     n_samples = max(1, rows.labels.n_rows)
     plan = plan_run(spec.spec, manifest, n_blocks=-(-n_samples // _BLOCK_PATIENTS), n_samples=n_samples)
-    by_rows = {"n_samples": rows.labels.n_rows, "n_events": rows.events.n_rows}
+    by_rows = {"n_samples": rows.labels.n_rows, "n_events": 0 if is_shared else rows.events.n_rows}
     is_by_fold = any(task.kind == "run_fold" for task in plan.values())
     seconds = stage_seconds(spec.spec, **by_rows, is_by_fold=is_by_fold)
     table = Table(title=f"Plan of {spec.metadata.name}", title_justify="left", show_edge=False)
@@ -70,6 +100,9 @@ def estimate(spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int) -
         table.add_column(name, justify="right")
     total, on_one_core = _START_SECONDS, 0.0
     for stage in ReadyTasks(plan, {}).by_stage():
+        if is_shared and stage.name in _ENCODING:
+            table.add_row(STAGE_WORDS[stage.name], str(stage.total), "", "shared")
+            continue
         on_one_core += seconds.get(stage.name, STAGE_SECONDS)
         own = seconds.get(stage.name, STAGE_SECONDS) / min(n_workers, stage.total)
         total += own

@@ -6,7 +6,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlho import __version__
 from mlho.errors import MlhoError
@@ -57,6 +57,9 @@ from scheduler.cli.run import (
 from scheduler.cli.validate import add_validate, look_first
 from scheduler.engine.prepare import prepare
 from scheduler.runs.stored import SCORING, TRAINING, StoredRun
+
+if TYPE_CHECKING:
+    from mlho.inspection.findings import Inspection
 
 DEFAULT_STORE: Final = "mlho-store"
 INTERRUPTED: Final = 130  # 128 + SIGINT, the shell convention
@@ -349,24 +352,19 @@ def _broker(options: argparse.Namespace) -> str | None:
 
 def _plan(options: argparse.Namespace) -> int:
     from mlho.store.memory import MemoryStore
-    from scheduler.cli.estimate import estimate, look_up_rows, sample_size_sentences
+    from scheduler.cli.estimate import show_plans
     from scheduler.cli.show_scores import plan_table
     from scheduler.engine.scoring_run import ScoringRun
 
     spec = load_checked(options.spec, parse_any_spec)
     # A plan of a training run reads nothing from a store, and must not create one.
     store = open_store(options.store) if isinstance(spec, ScoringRunSpec) else MemoryStore()
-    sizes = []
-    run = prepare(spec, options.spec, store, inspect=lambda *tables: sizes.append(look_first(*tables).size))
+    looks: list[Inspection] = []
+    run = prepare(spec, options.spec, store, inspect=lambda *tables: looks.extend(look_first(*tables)))
     if isinstance(run, ScoringRun):
         terminal.out.print(plan_table(run, n_workers=options.workers))
     else:
-        rows = look_up_rows(run.manifest, run.data)
-        terminal.out.print(estimate(run.spec, run.manifest, rows, n_workers=options.workers))
-        for size in sizes:
-            if size is not None:
-                for sentence in sample_size_sentences(run.spec.spec, *size):
-                    terminal.out.print(sentence, markup=False)
+        show_plans(run, looks, n_workers=options.workers)
     tell_left_out(run.manifest)
     return 0
 

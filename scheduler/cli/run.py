@@ -53,9 +53,12 @@ def run_command(options: argparse.Namespace) -> int:
     if len(options.spec) > 1:
         return _run_several(options)
     (path,) = options.spec
-    run = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options))
-    finished = carry_out_one(run, run.spec.metadata.name, options)
-    print_finished(run, finished, options.store)
+    runs = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options)).of_outcomes()
+    for run in runs:
+        finished = carry_out_one(run, run.spec.metadata.name, options)
+        if len(runs) > 1:
+            terminal.out.print(run.spec.metadata.name, markup=False, style="bold")
+        print_finished(run, finished, options.store)
     return 0
 
 
@@ -238,15 +241,18 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, TrainingR
     paths_of: dict[str, Path] = {}
     for path in paths:
         try:
-            run = prepare_with_warnings(load_checked(path, parse_spec), path, store)
+            prepared = prepare_with_warnings(load_checked(path, parse_spec), path, store).of_outcomes()
         except MlhoError:
             terminal.err.print(f"{path}: cannot be started, so none is:", markup=False)
             raise
-        name = run.run_id
-        if name in runs:
-            _notify(f"{path}: specifies the same run as {paths_of[name]} ({name}). It is carried out once.")
-            continue
-        runs[name], paths_of[name] = run, path
+        for run in prepared:
+            name = run.run_id
+            if name in runs:
+                _notify(
+                    f"{path}: specifies the same run as {paths_of[name]} ({name}). It is carried out once."
+                )
+                continue
+            runs[name], paths_of[name] = run, path
     return runs
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from mlho.model.files import DOCUMENT
 from mlho.printable import printable_json
+from mlho.spec.outcomes import one_per_outcome
 from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
 from mlho.spec.training import RunSpec
 from mlho.store import open_store
@@ -43,31 +44,40 @@ def _validate(options: argparse.Namespace) -> int:
     if isinstance(spec, ScoringRunSpec):
         bundle = read_bundle(spec.spec.bundle, options.spec, open_store(options.store))
         document = bundle.files[DOCUMENT]
-    found = inspect_tables(spec, data_root(spec, options.spec), document)
+    data = data_root(spec, options.spec)
+    found = {own.metadata.name: inspect_tables(own, data, document) for own in _each(spec)}
     if options.json:
-        print(printable_json(found.to_json()))  # noqa: T201 - the command's output
+        plain = [own.to_json() for own in found.values()]
+        print(printable_json(plain[0] if len(plain) == 1 else plain))  # noqa: T201 - the command's output
     else:
-        _show(spec.metadata.name, found)
-    return found.errors[0].exit_code if found.errors else 0
+        for name, own in found.items():
+            _show(name, own)
+    errors = [error for own in found.values() for error in own.errors]
+    return errors[0].exit_code if errors else 0
+
+
+def _each(spec: RunSpec | ScoringRunSpec) -> tuple[RunSpec | ScoringRunSpec, ...]:
+    return one_per_outcome(spec) if isinstance(spec, RunSpec) else (spec,)
 
 
 def look_first(
     spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None
-) -> "Inspection":
-    """Look at the tables before a run, print warnings, and return what was found.
+) -> "list[Inspection]":
+    """Look at the tables before a run, print warnings, and return what was found, for each outcome.
 
     Raises
     ------
     DataError, SpecError
         The first error found; others are printed before.
     """
-    found = inspect_tables(spec, data, document)
-    for sentence in found.warnings:
+    found = [inspect_tables(own, data, document) for own in _each(spec)]
+    for sentence in dict.fromkeys(words for own in found for words in own.warnings):
         terminal.err.print(f"Warning: {sentence}", markup=False)
-    for error in found.errors[1:]:
+    errors = list({str(error): error for own in found for error in own.errors}.values())
+    for error in errors[1:]:
         terminal.err.print(f"Also: {error}", markup=False)
-    if found.errors:
-        raise found.errors[0]
+    if errors:
+        raise errors[0]
     return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mlho.errors import SpecError
 from mlho.spec.training import TrainingSpec
 from mlho.steps import STEPS
 from mlho.steps.base import InputFile, Task
@@ -103,6 +104,7 @@ class PlannedTask:
 Plan = Mapping[str, PlannedTask]
 Needs = Mapping[str, tuple[str, ...]]
 COHORT_TASK: Final = "cohort"
+SAMPLES_TASK: Final = "samples"
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -136,7 +138,18 @@ class _Maker:
 
 
 def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
-    """Return the plan with the first task, which defines the cohort."""
+    """Return the plan with the first task, which defines the cohort.
+
+    Raises
+    ------
+    SpecError
+        The specification has several outcomes.
+    """
+    if spec.cohort.outcomes is not None:
+        raise SpecError(
+            "cohort.outcomes: a run has one outcome. The mlho command makes one run of each; in a cluster write a resource for each, "
+            "with cohort.outcome and cohort.shareEncoding: true."
+        )
     tables = [manifest.tables.get(name, ()) for name in ("labels", "demographics")]
     sources = tuple(file for files in tables for file in files)
     return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
@@ -180,6 +193,9 @@ def _encoding(
 ) -> Iterator[PlannedTask]:
     events = manifest.tables["events"]
     cohort: Needs = {"cohort": (COHORT_TASK,)}
+    if make.spec.cohort.share_encoding:
+        yield make(SAMPLES_TASK, "define_samples", "encode", needs=cohort)
+        cohort = {"cohort": (SAMPLES_TASK,)}
     for name, file in zip(encoded, events, strict=True):
         yield make(name, "encode_partition", "encode", sources=(file,), needs=cohort)
     concepts = manifest.tables.get("concepts", ())
@@ -190,7 +206,7 @@ def _encoding(
         yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)
     ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
     yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
-    yield make("splits", "check_splits", "learn", needs=cohort)
+    yield make("splits", "check_splits", "learn", needs={"cohort": (COHORT_TASK,)})
 
 
 def _blocks(n_blocks: int) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 """A training run for the run loop: its plan and its published files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
+from mlho.spec.outcomes import one_per_outcome
 from mlho.spec.training import RunSpec, run_id
 from mlho.steps.records import Commit
 from mlho.store.base import Store
@@ -25,6 +27,10 @@ class TrainingRun:
     def run_id(self) -> str:
         """Return the identity: the hash of the specification and the inputs."""
         return run_id(self.spec, self.manifest.plain())
+
+    def of_outcomes(self) -> list[Self]:
+        """Return the run of each of ``cohort.outcomes``; without them this run."""
+        return [replace(self, spec=own) for own in one_per_outcome(self.spec)]
 
     def describe(self) -> None:
         """Write the specification and the manifest."""

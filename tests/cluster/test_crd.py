@@ -101,6 +101,11 @@ CREATE = [
     ),
     Case("gapDays must be less than lookBackDays", {"cohort.gapDays": 730}, {"cohort.gapDays": 729}),
     Case(
+        "a resource has one outcome",
+        {"cohort.outcomes": ["death", "readmission"]},
+        {"cohort.outcome": "death", "cohort.shareEncoding": True},
+    ),
+    Case(
         "aggregates must not contain duplicates",
         {"features.aggregates": ["count", "count"]},
         {"features.aggregates": ["count", "presence"]},

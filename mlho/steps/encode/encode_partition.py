@@ -13,6 +13,7 @@ class EncodePartition(Step):
     kind: ClassVar[str] = "encode_partition"
     version: ClassVar[int] = 3
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    reads_outcome: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("events",)
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:

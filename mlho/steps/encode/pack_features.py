@@ -13,6 +13,7 @@ class PackFeatures(Step):
 
     kind: ClassVar[str] = "pack_features"
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    reads_outcome: ClassVar[bool] = False
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Ignore the model's demographics."""

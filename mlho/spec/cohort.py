@@ -1,0 +1,87 @@
+"""The section ``cohort`` of a specification: who is studied, when, and for which outcome."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, Yes
+
+
+class Index(SpecPart):
+    """Up to when data may be used: exactly one of the three."""
+
+    column: ColumnName | None = None
+    """A column of the labels. A date includes its whole day; a timestamp means up to and including that instant."""
+    date: Day | None = None
+    """One date for everybody; the whole day is included."""
+    none: Yes | None = None
+    """Said aloud: everything that a patient has counts. In a file, ``index: none`` is short for ``{none: true}``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_shorthand(cls, value: Any) -> Any:
+        return {"none": True} if value == "none" else value
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    @model_validator(mode="after")
+    def _say_one(self) -> Self:
+        if sum(own is not None for own in (self.column, self.date, self.none)) != 1:
+            raise ValueError("give exactly one: {column: index_date}, {date: 2020-01-01}, or none")
+        return self
+
+
+class Cohort(SpecPart):
+    """Who is studied, when, and for which outcome."""
+
+    outcome: ColumnName = "label"
+    """The outcome: a column of the labels holding 0 and 1."""
+    outcomes: Annotated[
+        Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=100)] | None, OMITTED
+    ] = None
+    """Several outcomes instead of one: the ``mlho`` command makes one run of each, ``NAME-OUTCOME``, from one encoding. A resource
+    in a cluster has one outcome; write one for each, with ``shareEncoding``."""
+    share_encoding: Annotated[Yes | None, OMITTED] = None
+    """Encode the events without the outcome, so that runs that differ in the outcome share the encoding if it is known for the same
+    samples. ``outcomes`` sets it. It changes the run id and no figure."""
+    index: Index
+    """Up to when data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or ``none`` said aloud: then
+    everything that a patient has counts, and every report says "not predictive: association only"."""
+    look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
+    """Days before the index date that features see; without it, all history."""
+    gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
+    """Days just before the index date that features do not see, so that the outcome's own work-up cannot leak."""
+    conflicting_labels: Literal["error", "drop", "any"] = "error"
+    """One sample with outcomes 0 and 1: refuse, drop the sample, or count it as positive."""
+    unknown_patients: Literal["error", "keep", "drop"] = "error"
+    """A labelled patient whom the demographics do not know: refuse, keep with unknown demographics, or drop. Without a
+    demographics table every labelled patient is kept: no events is an answer too."""
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is an index date, so that the run predicts."""
+        return self.index.none is None
+
+    @model_validator(mode="after")
+    def _outcome_or_outcomes(self) -> Self:
+        if self.outcomes is None:
+            return self
+        if "outcome" in self.model_fields_set:
+            raise ValueError("outcome and outcomes exclude each other. Remove one of them")
+        if len(set(self.outcomes)) != len(self.outcomes):
+            raise ValueError("outcomes must not contain duplicates")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_need_an_index(self) -> Self:
+        if not self.has_index and (self.look_back_days is not None or self.gap_days):
+            raise ValueError(
+                "lookBackDays and gapDays require an index date, but index is none. Remove them, or give an index"
+            )
+        if self.look_back_days is not None and self.gap_days >= self.look_back_days:
+            raise ValueError(
+                f"gapDays must be less than lookBackDays. Got {self.gap_days} and {self.look_back_days}"
+            )
+        return self

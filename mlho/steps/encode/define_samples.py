@@ -1,0 +1,29 @@
+"""Step: take the outcome out of the cohort, so that runs that differ in the outcome share the encoding."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_cohort
+
+
+class DefineSamples(Step):
+    """Patients, samples and index dates. Equal samples give equal bytes, whatever the outcome and the demographics."""
+
+    kind: ClassVar[str] = "define_samples"
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``cohort.arr`` without outcome, demographics, attrition and warnings."""
+        import numpy as np
+
+        from mlho.encoding.cohort.cohort import Cohort
+
+        own = open_cohort(work)
+        samples = Cohort(
+            patient_ids=own.patient_ids,
+            birth_us=own.birth_us,
+            patient_of=own.patient_of,
+            index_us=own.index_us,
+            outcome=np.zeros(own.n_samples, np.uint8),
+        )
+        samples.write(work.out / "cohort.arr")
+        return {"n_samples": own.n_samples}
