@@ -42,7 +42,7 @@ def check_empty_samples(
     >>> check_empty_samples(71, 100, 0.5, ledger, allows=True)
     '71 of 100 samples have no usable event (71 %; 50 % in training); 1 of 9 event rows were used.'
     """
-    if training_share is None or n_empty <= (training_share + MARGIN) * n_samples:
+    if training_share is None or n_empty <= round((training_share + MARGIN) * n_samples, 6):
         return None
     got = (
         f"{n_empty:,} of {n_samples:,} samples have no usable event ({100 * n_empty / n_samples:.0f} %; "
