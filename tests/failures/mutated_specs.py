@@ -75,7 +75,7 @@ def documents() -> Iterator[dict[str, Any]]:
     full["metadata"]["labels"] = {"team": "ehr"}
     yield full
     yield make_document()
-    yield make_document({"cohort.index": "none"})
+    yield make_document({"cohort.index": "none", "cohort.conflictingLabels": "any"})
     yield make_document({"cohort.index": {"date": "2019-06-01"}, "cohort.conflictingLabels": "any"})
     yield copy.deepcopy(SCORING)
 
