@@ -19,6 +19,13 @@ DATA = REFERENCE.parent / "data"
 SAMPLE_SECONDS = 0.25
 
 
+def skip_without(path: Path) -> None:
+    """End the benchmark without a failure if the data it needs are absent, as they are in a plain clone."""
+    if not path.exists():
+        print(f"skipped: needs {path}, which is not part of the repository; MLHO_REFERENCE names its folder")
+        sys.exit(0)
+
+
 @dataclass(frozen=True)
 class Watched:
     """What a command took, with all processes below it.

@@ -12,7 +12,7 @@ from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort, plan_run
 
 PREPARATION = ("encode", "concepts", "dictionary", "pack", "ledger", "splits")
-FIRST = ("iteration/0001", "select/0001")
+FIRST = ("select/0001", "iteration/0001")  # in a plan by fold, the iteration is its end
 
 
 def prepare(spec_path: Path, data: Path, store_path: Path) -> Problem:

@@ -6,32 +6,28 @@ Run with ``python benchmarks/jmi_counts.py``; the reference folder is found by `
 
 import csv
 import gzip
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
+from _command import REFERENCE, skip_without
 from _figures import best_seconds, show
 
 from mlho.method.selection.jmi import rank
 
+MATRIX = REFERENCE / "msmr" / "jmi_input_sp0.005_top200_binFALSE.csv.gz"
 
-def read_matrix(reference: Path) -> tuple[np.ndarray, np.ndarray]:
+
+def read_matrix() -> tuple[np.ndarray, np.ndarray]:
     """Return counts and labels; the columns between the patient and the label are the codes."""
-    path = reference / "msmr" / "jmi_input_sp0.005_top200_binFALSE.csv.gz"
-    with gzip.open(path, "rt", newline="") as file:
+    with gzip.open(MATRIX, "rt", newline="") as file:
         rows = list(csv.reader(file))[1:]
     table = np.array([row[1:] for row in rows], dtype=np.int64)
     return table[:, :-1], table[:, -1]
 
 
 def main() -> int:
-    here = Path(__file__).resolve().parents[2] / "shared" / "reference"
-    reference = Path(os.environ.get("MLHO_REFERENCE", here))
-    if not reference.is_dir():
-        print(f"skipped: no reference folder at {reference}; set MLHO_REFERENCE")
-        return 0
-    X, y = read_matrix(reference)
+    skip_without(MATRIX)
+    X, y = read_matrix()
     rank(X, y, 3, mode="counts")
     seconds = best_seconds(lambda: rank(X, y, 200, mode="counts"), n_times=5)
     is_ok = show(

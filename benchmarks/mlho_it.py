@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _command import DATA, read_result, run_mlho, write_spec
+from _command import DATA, read_result, run_mlho, skip_without, write_spec
 from _figures import show
 
 R_SECONDS = 15.3
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    skip_without(DATA / "syntheticmass")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         spec = write_spec("mlho_it", DATA / "syntheticmass", folder, {})

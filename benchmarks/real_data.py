@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _command import DATA, Watched, read_result, run_mlho, write_spec
+from _command import DATA, Watched, read_result, run_mlho, skip_without, write_spec
 from _figures import show
 
 FLOORS = {"presence": 0.66, "counts": 0.67, "values": 0.68}
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--store", type=Path, help="keep the runs here (default: a temporary folder)")
     options = parser.parse_args()
+    skip_without(DATA / "uci_diabetes130")
     validation = {"iterations": options.iterations, "folds": options.folds}
     kept = []
     with tempfile.TemporaryDirectory() as scratch:

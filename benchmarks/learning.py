@@ -1,0 +1,176 @@
+"""Learning against its parts alone, and the whole command against what a user would write instead.
+
+    python benchmarks/learning.py [--patients 50000] [--iterations 1] [--codes 5000] [--no-rival]
+
+The cohort is made by ``mlho.synthetic`` (about 210 rows a patient). First, the CPU time of iterations in this process, with selection in
+every fold, glmboost and xgboost, permuted labels, shadows and intervals; then the same once more with its parts timed: the
+rankings on columns in memory, and the fits and predictions on the matrices of the run. The whole may take 1.25 times the
+parts. Second, ``mlho run`` with one iteration of five folds against ``_rival.py``: each the whole command, in CPU time of all
+processes, which other work on the machine disturbs less than the wall time that stands beside it.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from _command import read_result, run_mlho, write_spec
+from _figures import show
+from _problem import prepare
+
+from mlho.method.classifiers.base import Classifier, FittedClassifier
+from mlho.method.selection.levels import ColumnBlocks
+from mlho.synthetic import make_cohort
+from mlho.training.iterations import iteration as iterations
+from mlho.training.iterations import selection as selections
+from mlho.training.iterations.design import Design
+from mlho.training.iterations.problem import Problem
+
+LIMIT, RIVAL_GOAL = 1.25, 4.0
+ALONE = ("rankings", "fits", "predictions")
+PARTS = {
+    "fits": (Classifier, "fit_settings"),
+    "predictions": (FittedClassifier, "predict_proba"),
+    "matrices": (Design, "matrix"),
+    "intervals": (iterations, "evaluate"),
+    "shadows": (iterations, "see_shadows"),
+    "splits": (Problem, "partition"),
+}
+
+
+def learn(problem: Problem, n_iterations: int) -> None:
+    """Do what the learning tasks of these iterations do."""
+    for number in range(1, n_iterations + 1):
+        selection, folds = iterations.select_and_run_folds(problem, number)
+        iterations.finish_iteration(problem, number, selection, folds)
+
+
+def timed_parts(problem: Problem, n_iterations: int) -> dict[str, float]:
+    """CPU seconds by part; "the rest" reads, screens and packs columns and makes shadows."""
+    seconds: dict[str, float] = {}
+    started = time.process_time()
+    with ExitStack() as stack:
+        for name, (owner, attribute) in PARTS.items():
+            stack.enter_context(_timed(owner, attribute, name, seconds))
+        stack.enter_context(_timed_rankings(seconds))
+        learn(problem, n_iterations)
+    seconds["the rest"] = time.process_time() - started - sum(seconds.values())
+    return seconds
+
+
+@contextmanager
+def _timed(owner: Any, attribute: str, name: str, seconds: dict[str, float]) -> Iterator[None]:
+    original: Callable[..., Any] = getattr(owner, attribute)
+
+    def call(*args: Any, **options: Any) -> Any:
+        started = time.process_time()
+        try:
+            return original(*args, **options)
+        finally:
+            seconds[name] = seconds.get(name, 0.0) + time.process_time() - started
+
+    with patch.object(owner, attribute, call):
+        yield
+
+
+@contextmanager
+def _timed_rankings(seconds: dict[str, float]) -> Iterator[None]:
+    """Make the columns before the ranking, so that it alone is timed."""
+    with _timed(selections, "rank_columns", "rankings", seconds):
+        rank = selections.rank_columns
+
+        def call(columns: ColumnBlocks, *args: Any, shadows: ColumnBlocks | None, **options: Any) -> Any:
+            given = None if shadows is None else in_memory(shadows)
+            return rank(in_memory(columns), *args, shadows=given, **options)
+
+        with patch.object(selections, "rank_columns", call):
+            yield
+
+
+def in_memory(columns: ColumnBlocks) -> ColumnBlocks:
+    """The same columns, made already."""
+    blocks = list(columns.blocks())
+    return ColumnBlocks(columns.n_samples, columns.n_columns, lambda: blocks, is_binary=columns.is_binary)
+
+
+def measure_learning(folder: Path, spec: Path, n_iterations: int) -> bool:
+    """Print the parts and the ratio of the whole to those that count."""
+    problem = prepare(spec, folder / "cohort", folder / "store")
+    learn(problem, 1)  # compiled code comes from the disk, in practice
+    started = time.process_time()
+    learn(problem, n_iterations)
+    whole = time.process_time() - started
+    parts = timed_parts(problem, n_iterations)
+    for name, own in sorted(parts.items(), key=lambda item: -item[1]):
+        print(
+            f"  {name:<12} {own:8.2f} s  {own / sum(parts.values()):5.1%}{'  alone' if name in ALONE else ''}"
+        )
+    alone = sum(parts[name] for name in ALONE)
+    print(f"learning / (rankings + fits + predictions): {whole:.2f} s / {alone:.2f} s = {whole / alone:.3f}")
+    print(
+        f"peak of resident memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
+    return show(
+        f"learning, {n_iterations} iteration(s), CPU",
+        whole,
+        LIMIT * alone,
+        "s",
+        source=f"{LIMIT} × its parts alone",
+    )
+
+
+def measure_rival(folder: Path, spec: Path) -> bool:
+    """Run both commands and print what they took."""
+    own = run_mlho(spec, folder / "store-of-command", n_workers=2)
+    headline = read_result(folder / "store-of-command")["headline_auroc"][0]["value"]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    program = Path(__file__).with_name("_rival.py")
+    said = subprocess.run(
+        [sys.executable, str(program), str(folder / "cohort")], capture_output=True, text=True, check=True
+    )
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(
+        f"AUROC: ours {headline:.4f} on a test set, with report and bundle; the rival's {said.stdout.strip()} out of fold"
+    )
+    show("whole command, wall", own.wall_seconds, wall, "s", source="pandas, scikit-learn, xgboost")
+    show("whole command, CPU", own.cpu_seconds, cpu, "s", source="pandas, scikit-learn, xgboost")
+    return show(
+        "whole command, wall",
+        own.wall_seconds,
+        wall / RIVAL_GOAL,
+        "s",
+        source=f"the rival's / {RIVAL_GOAL:g}: goal",
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--patients", type=int, default=50_000)
+    parser.add_argument("--codes", type=int, default=5_000)
+    parser.add_argument("--iterations", type=int, default=1)
+    parser.add_argument("--no-rival", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        make_cohort(
+            folder / "cohort", n_patients=options.patients, n_codes=options.codes, n_partitions=8, seed=7
+        )
+        spec = write_spec("learning", folder / "cohort", folder, {})
+        is_ok = measure_learning(folder, spec, options.iterations)
+        if not options.no_rival:
+            measure_rival(folder, spec)
+    return 0 if is_ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
