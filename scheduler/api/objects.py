@@ -112,15 +112,28 @@ def worker_job(workers: Workers, template: WorkerTemplate, *, secrets: str = "")
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
+def first_memory(spec: WorkersSpec, needed: int) -> str:
+    """Return the memory of the first workers, of which each process needs so many bytes.
+
+    At least the requested memory, and at most the run's maximum.
+    """
+    asked = spec.resources.memory
+    wanted = min(needed * slots(spec), _most_memory(spec))
+    return f"{int(-(-wanted // _MEBI))}Mi" if wanted > as_number(asked) else asked
+
+
 def next_memory(spec: WorkersSpec, memory: str) -> str | None:
     """Return the memory for the generation after a worker ran out of memory: twice as much, up to the run's maximum.
 
     ``None`` if the maximum is already reached.
     """
-    most = spec.resources.max_memory
-    limit = as_number(most) if most else _MEMORY_TIERS * as_number(spec.resources.memory)
-    wanted = min(2 * as_number(memory), limit)
+    wanted = min(2 * as_number(memory), _most_memory(spec))
     return f"{int(wanted // _MEBI)}Mi" if wanted > as_number(memory) else None
+
+
+def _most_memory(spec: WorkersSpec) -> float:
+    most = spec.resources.max_memory
+    return as_number(most) if most else _MEMORY_TIERS * as_number(spec.resources.memory)
 
 
 def slots(spec: WorkersSpec) -> int:

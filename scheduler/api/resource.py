@@ -73,7 +73,7 @@ class WorkerResources(SpecPart):
     cpu: Quantity = "1"
     """CPU request. A worker runs one task at a time for each whole core."""
     memory: Quantity = "2Gi"
-    """Initial memory request and limit. A worker that runs out of memory is replaced by one with twice as much, up to ``maxMemory``."""
+    """Least memory request and limit. A run whose plan needs more requests more. A worker that runs out of memory is replaced by one with twice as much, up to ``maxMemory``."""
     max_memory: Quantity | None = None
     """Maximum memory of a worker after it ran out of memory. Default: four times ``memory``."""
     scratch: Quantity = "4Gi"

@@ -14,7 +14,7 @@ from rich.table import Table
 from mlho.errors import plural
 from mlho.spec.training import RunSpec, TrainingSpec
 from scheduler.cli.terminal import STAGE_WORDS, duration, out, size
-from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes
+from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes, worker_bytes
 from scheduler.engine.plan import Manifest, plan_run
 from scheduler.engine.ready_tasks import ReadyTasks
 from scheduler.engine.training_run import TrainingRun
@@ -111,9 +111,10 @@ def estimate(
     table.add_section()
     table.add_row("all", str(len(plan)), size(manifest.n_bytes), duration(total), style="bold")
     stored = stored_bytes(spec.spec, **by_rows, is_by_fold=is_by_fold)
+    memory = worker_bytes(spec.spec, **by_rows)
     table.caption = (
         f"About {on_one_core / 3600:.2g} CPU hours, and up to {size(stored)} in the store."
-        f" {plural(n_workers, 'worker')}. Rests on {plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis}) and"
+        f" {plural(n_workers, 'worker')}, each with about {size(memory)} of memory. Rests on {plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis}) and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
         " features and the grids asked for: half or twice as much is common."
     )

@@ -125,6 +125,8 @@ class RunProgress:
         Time without running tasks.
     memory_exceeded : int
         Memory of the largest worker in which a task ran out of memory, as reported by workers; 0 if there was none.
+    memory_needed : int
+        Estimated memory of a process of a worker, which runs one task at a time; 0 if unknown.
     """
 
     execution: str = ""
@@ -145,6 +147,7 @@ class RunProgress:
     failures: tuple[Failure, ...] = ()
     idle_seconds: float = 0.0
     memory_exceeded: int = 0
+    memory_needed: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from scheduler.api.objects import Workers, next_memory, slots
+from scheduler.api.objects import Workers, first_memory, next_memory, slots
 from scheduler.api.resource import DesiredState, as_number
 from scheduler.api.status import ConditionType, Status, is_true
 from scheduler.controller.conditions import (
@@ -170,9 +170,12 @@ def _generation(observed: ObservedRun, n_pods: int) -> Workers | None:
 
 
 def _memory(observed: ObservedRun) -> str:
-    """Return the memory of the next workers: that of the last ones, doubled if one of them ran out of memory."""
+    """Return the memory of the next workers: that of the last ones, doubled if one of them ran out of memory.
+
+    The first ones get what the plan estimates, at least the requested memory and at most its maximum.
+    """
     spec = observed.resource.workers
-    memory = spec.resources.memory
+    memory = first_memory(spec, observed.progress.memory_needed if observed.progress else 0)
     if observed.status.workers and observed.status.workers.memory:
         memory = max(memory, observed.status.workers.memory, key=as_number)
     for job in observed.jobs:

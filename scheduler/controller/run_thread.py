@@ -36,6 +36,7 @@ from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.prepare import prepare
 from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import ScoringRun, with_run_id
+from scheduler.engine.training_run import TrainingRun
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
@@ -156,7 +157,8 @@ class RunThread:
         self._stop = threading.Event()
         self._executor: QueueExecutor | None = None
         self._began_it = False
-        self._picture = RunProgress()
+        needed = prepared.worker_bytes if isinstance(prepared, TrainingRun) else 0
+        self._picture = RunProgress(memory_needed=needed)
         self._health = StoreHealth(patience=backend.settings.store_patience)
         self._idle_since = time.monotonic()
         self._thread = threading.Thread(

@@ -5,7 +5,7 @@ measured on 300 count features of ``uci_diabetes130`` with 8 % of the cells stor
 either direction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mlho.grids import GRIDS, Setting, settings_from
@@ -36,6 +36,20 @@ STAGE_SECONDS: Final = 1.0  # of any other stage
 _ROW, _TIME, _VALUE, _CELL, _NUMBER = 6, 8, 8, 8, 8
 _ITERATION_BYTES: Final = 60_000
 _RESULT_BYTES: Final = 2_500_000
+
+
+# Memory of a worker, measured on 250,000 patients with 52 M rows: libraries and buffers; ids, splits and rings of a sample; cells
+# per row; a cell of levels with its temporary copies; a cell of the matrices of linear models and of trees with their copies.
+_PROCESS_BYTES: Final = 300e6
+_SAMPLE_BYTES: Final = 200
+_CELLS_A_ROW: Final = 0.45
+_LEVEL_CELL: Final = 24
+_FITTED_CELL: Final = 60
+_MEAN_OF_LEAST: Final = 6
+_LEAST_PREVALENCE: Final = 0.001
+# Bytes of a row in a file: less than most have, so that rows are not underestimated by much.
+_PARQUET_ROW, _PACKED_ROW, _TEXT_ROW = 8, 10, 40
+_PACKED: Final = (".gz", ".bz2", ".zst", ".xz")
 
 
 def fold_seconds(spec: TrainingSpec, n_train: int) -> float:
@@ -107,6 +121,37 @@ def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fol
         )
         scores += _NUMBER * (1 + n_settings) * n_samples
     return encoded + packed + spec.validation.iterations * (scores + _ITERATION_BYTES) + _RESULT_BYTES
+
+
+def worker_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int) -> float:
+    """Return about how much memory a worker process needs for the largest learning task, without the mapped matrix.
+
+    The ranking holds each screened column and its shadow: as bits if only presence is asked, else as cells. Fits hold the
+    selected columns. The screened columns are guessed: their mean prevalence is about six times the least one.
+    """
+    n_train = n_samples * (1 - spec.validation.test_fraction)
+    n_cells = n_events * _CELLS_A_ROW * len(spec.windows)
+    least = max(spec.selection.min_prevalence, _LEAST_PREVALENCE)
+    is_presence = tuple(spec.features.aggregates) == ("presence",)
+    n_columns = n_cells / (_MEAN_OF_LEAST * least * n_samples)
+    ranked = n_columns * n_train / 8 if is_presence else n_cells * _LEVEL_CELL * len(spec.features.aggregates)
+    n_features = min(n_columns, spec.selection.n_features) + len(spec.features.demographics)
+    fitted = n_features * n_train * _MEAN_OF_LEAST * least * _FITTED_CELL
+    return _PROCESS_BYTES + n_samples * _SAMPLE_BYTES + 2 * ranked + fitted
+
+
+def guess_rows(files: Iterable[tuple[str, int]]) -> int:
+    """Return about how many rows the files have at most, from their names and sizes.
+
+    Examples
+    --------
+    >>> guess_rows([("events/part-0.parquet", 8_000), ("more.csv.gz", 10_000)])
+    2000
+    """
+    return sum(
+        size // (_PARQUET_ROW if "parq" in key else _PACKED_ROW if key.endswith(_PACKED) else _TEXT_ROW)
+        for key, size in files
+    )
 
 
 def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:

@@ -10,6 +10,7 @@ from mlho.spec.training import RunSpec, run_id
 from mlho.steps.records import Commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
+from scheduler.engine.cost import guess_rows, worker_bytes
 from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, plan_cohort, plan_run
 from scheduler.engine.publication import publish_blob, write_description
 
@@ -31,6 +32,18 @@ class TrainingRun:
     def of_outcomes(self) -> list[Self]:
         """Return the run of each of ``cohort.outcomes``; without them this run."""
         return [replace(self, spec=own) for own in one_per_outcome(self.spec)]
+
+    @property
+    def worker_bytes(self) -> int:
+        """Return about how much memory a worker process needs, guessed from the sizes of the tables: no row has been counted."""
+        tables = self.manifest.tables
+        return round(
+            worker_bytes(
+                self.spec.spec,
+                n_samples=max(1, guess_rows((own.key, own.size) for own in tables["labels"])),
+                n_events=guess_rows((own.key, own.size) for own in tables["events"]),
+            )
+        )
 
     def describe(self) -> None:
         """Write the specification and the manifest."""

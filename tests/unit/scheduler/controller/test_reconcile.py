@@ -122,6 +122,17 @@ def test_workers_that_ran_out_of_memory_are_replaced_by_larger_ones():
     assert EventReason.MEMORY_RAISED in {event.reason for event in decision.events}
 
 
+@pytest.mark.parametrize(
+    ("needed", "memory"), [(0, "2Gi"), (2**30, "2Gi"), (3 * 2**30, "3072Mi"), (90 * 2**30, "8192Mi")]
+)
+def test_the_first_workers_have_the_memory_that_the_plan_needs(needed: int, memory: str):
+    """At least what the run requests, and at most the maximum, at which a larger one cannot be made either."""
+    decision = decide(replace(OBSERVED, progress=replace(BUSY, memory_needed=needed)))
+
+    assert decision.make is not None
+    assert decision.make.memory == memory
+
+
 def test_a_task_that_a_worker_stopped_in_time_raises_the_memory_too():
     """The kernel need not end a worker first: the worker says how much it had, and only smaller ones are replaced."""
     first = decide(OBSERVED)
