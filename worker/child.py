@@ -86,7 +86,7 @@ class _Alarm:
         if self.is_set:
             self.is_set = False
             raise TimeExceeded(
-                f"the task passed its soft time limit. {longer_words('--soft-limit', SOFT_LIMIT)}"
+                f"the task exceeded its soft time limit. {longer_words('--soft-limit', SOFT_LIMIT)}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Guesses what the tables of a folder are, and how their columns are called and written. Pure."""
+"""Guess the tables of a folder, and the names and formats of their columns. Pure."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -64,7 +64,7 @@ class TaskMessage(BaseModel):
     expires: int
     """Milliseconds since 1970 by the clock of Redis; afterwards the message is dropped and sent again."""
     nonce: Nonce
-    """Random; a claim uses it up, so that a copied message starts nothing."""
+    """Random nonce. A claim consumes it, so that a copied message cannot start a task."""
 
 
 def new_message(*, run: str, execution: str, task: str, expires: int) -> TaskMessage:

@@ -118,7 +118,7 @@ class Stability(Part):
     """Whether the iterations selected the same features."""
 
     nogueira: Estimate
-    """Nogueira, Sechidis and Brown 2018: 1 identical, 0 as by chance."""
+    """Nogueira, Sechidis and Brown 2018: 1 if identical, 0 as expected by chance."""
     permuted: Estimate = Estimate(value=None, reason="not measured")
     """The same figure for the same selection on permuted labels, which say nothing. Splits share patients, so that it is not 0."""
     false_features: FalseFeatures | None = None

@@ -196,7 +196,7 @@ def _refuse_missing(where: str, name: str, n_missing: int) -> None:
         raise DataError(
             where,
             f"rows without {name}",
-            expected=f"a readable {name} in every row: nobody is left out in silence",
+            expected=f"a readable {name} in every row: no patient is omitted silently",
             got=f"{plural(n_missing, 'row')} without",
             remedy="Remove these rows or complete them.",
         )
@@ -211,7 +211,7 @@ def _refuse_implausible(where: str, name: str, index_us: NDArray[np.int64], year
             f"column {name!r} holds implausible dates",
             expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
             got=f"{plural(n_odd, 'other row')} of {len(index_us)}",
-            remedy="Correct these rows or remove them: nobody is left out in silence.",
+            remedy="Correct these rows or remove them: no patient is omitted silently.",
         )
 
 

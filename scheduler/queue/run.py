@@ -307,7 +307,7 @@ def cancel_run(store: Store, run: str, broker: str | None) -> str:
         clean_up(leases)
     finally:
         leases.close()
-    return f"run {run}: cancelled; its workers have ended and its queue is gone."
+    return f"run {run}: cancelled; its workers have exited and its queue is deleted."
 
 
 def retry_run(store: Store, run: str) -> str:

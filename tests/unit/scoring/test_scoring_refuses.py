@@ -237,7 +237,7 @@ def test_an_index_date_of_another_age_is_refused(trained):
 
 
 def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
-    """Its rows are counted, and nobody is left out in silence."""
+    """Its rows are counted, and no patient is omitted silently."""
     folder = beside()
     ids = pq.read_table(folder / "labels.parquet").column("patient_id").slice(0, 3)
     dates = pa.array([dt.date(2019, 1, 1), dt.date(9999, 12, 31), dt.date(1, 1, 1)])
