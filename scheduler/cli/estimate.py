@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mlho.errors import plural
 from mlho.spec.training import RunSpec, TrainingSpec
-from scheduler.cli.terminal import STAGE_WORDS, duration, out, size
+from scheduler.cli.terminal import STAGE_WORDS, duration, out, print_table, size
 from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes, worker_bytes
 from scheduler.engine.plan import Manifest, plan_run
 from scheduler.engine.ready_tasks import ReadyTasks
@@ -74,7 +74,7 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
     for own, found in zip(run.of_outcomes(), looks, strict=True):
         is_shared = found.samples in encoded
-        out.print(estimate(own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared))
+        print_table(estimate(own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared))
         encoded |= {found.samples} if found.samples else set()
         if found.size is not None:
             for sentence in sample_size_sentences(own.spec.spec, *found.size):

@@ -220,7 +220,7 @@ def _add_progress(parser: argparse.ArgumentParser) -> None:
         "--progress",
         choices=PROGRESS,
         default="auto",
-        help="auto: bars on a terminal, nothing in a pipe; json: one line per second on stderr (default: %(default)s)",
+        help="auto: bars on a terminal, in a pipe a line at each tenth of a stage; json: one line per second on stderr (default: %(default)s)",
     )
 
 
@@ -362,7 +362,7 @@ def _plan(options: argparse.Namespace) -> int:
     looks: list[Inspection] = []
     run = prepare(spec, options.spec, store, inspect=lambda *tables: looks.extend(look_first(*tables)))
     if isinstance(run, ScoringRun):
-        terminal.out.print(plan_table(run, n_workers=options.workers))
+        terminal.print_table(plan_table(run, n_workers=options.workers))
     else:
         show_plans(run, looks, n_workers=options.workers)
     tell_left_out(run.manifest)
@@ -396,7 +396,7 @@ def _show(options: argparse.Namespace) -> int:
         terminal.features_table(result["features"], most=20),
     ):
         terminal.out.print()
-        terminal.out.print(table)
+        terminal.print_table(table)
     _show_cost(run)
     return 0
 
@@ -427,7 +427,7 @@ def _demo(options: argparse.Namespace) -> int:
     finished = carry_out_one(run, run.spec.metadata.name, options)
     print_finished(run, finished, options.store)
     terminal.out.print()
-    terminal.out.print(check_planted(options.folder, result_of(run.store, finished.run_id)))
+    terminal.print_table(check_planted(options.folder, result_of(run.store, finished.run_id)))
     return 0
 
 

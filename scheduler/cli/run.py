@@ -1,6 +1,7 @@
 """The commands ``mlho run`` and ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -138,7 +139,10 @@ def carry_out_one(run: PreparedRun, name: str, options: argparse.Namespace) -> F
 def _display(options: argparse.Namespace) -> Any:
     if options.progress == "json":
         return JsonProgress()
-    return terminal.ProgressBars(enabled=options.progress == "auto" and options.log == "text")
+    is_shown = options.progress == "auto" and options.log == "text"
+    if is_shown and not sys.stderr.isatty():
+        return terminal.ProgressLines()
+    return terminal.ProgressBars(enabled=is_shown)
 
 
 def _carry_out(run: PreparedRun, options: argparse.Namespace, track: terminal.Track) -> Finished:
@@ -297,9 +301,9 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
     for sentence in terminal.result_sentences(result):
         terminal.out.print(sentence, markup=False)
     terminal.out.print()
-    terminal.out.print(terminal.attrition_table(result["cohort"]))
+    terminal.print_table(terminal.attrition_table(result["cohort"]))
     terminal.out.print()
-    terminal.out.print(terminal.ledger_table(result["ledger"]))
+    terminal.print_table(terminal.ledger_table(result["ledger"]))
     terminal.out.print()
     _print_places(run, finished, store_address)
 

@@ -88,7 +88,7 @@ def show_scores(store: Store, run: str) -> None:
         terminal.out.print(sentence, markup=False)
     for table in tables(scores):
         terminal.out.print()
-        terminal.out.print(table)
+        terminal.print_table(table)
 
 
 def plan_table(run: ScoringRun, *, n_workers: int) -> Table:

@@ -1,7 +1,8 @@
-"""Terminal output of the command: progress bars while it works, and result tables. No bars in a pipe."""
+"""Terminal output of the command: progress while it works, and result tables. In a pipe, progress is a few lines."""
 
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from mlho.errors import plural
 from mlho.printable import printable
-from scheduler.engine.progress import Counts, Facts, LocalCounts, Pace, Stages
+from scheduler.engine.progress import Counts, Facts, LocalCounts, Pace, StageProgress, Stages
 from scheduler.runs.record import RunCost
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _wide = SafeConsole(highlight=False, width=2000)  # in a pipe: each row of a tab
 err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
-def print_table(table: Table) -> None:
+def print_table(table: RenderableType) -> None:
     """Print a table on standard output; in a pipe as wide as it needs to be."""
     (out if out.is_terminal else _wide).print(table)
 
@@ -83,8 +84,88 @@ class Track:
         """Show that the run has ended: ``finished``, ``failed`` or ``stopped``."""
 
 
+class ProgressLines:
+    """A display for a pipe: a line when a stage begins, at each tenth of it, and when it ends."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def tracks(self, names: Mapping[str, str]) -> list[Track]:
+        """Return the lines of each run (id to name), which begin with its name if there are several."""
+        return [StageLines(name if len(names) > 1 else "", run, _write_line) for run, name in names.items()]
+
+
+def _write_line(line: str) -> None:
+    err.print(line, markup=False)
+
+
+class StageLines(Track):
+    """The lines of one run."""
+
+    def __init__(
+        self,
+        name: str,
+        run: str,
+        write: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name, run)
+        self._write = write
+        self._clock = clock
+        self._tenths: dict[str, int] = {}
+        self._began: dict[str, float] = {}
+
+    def update(self, stages: Stages, running: int) -> None:
+        """Write a line for each stage that has begun, reached another tenth, or ended."""
+        facts = self.pace.take(stages, running)
+        is_reached = True
+        for stage in stages:
+            if stage.done or is_reached:
+                self._take(stage, facts)
+            is_reached = is_reached and stage.done == stage.total
+
+    def _take(self, stage: StageProgress, facts: Facts) -> None:
+        reached, tenth = self._tenths.get(stage.name), 10 * stage.done // max(1, stage.total)
+        words = ""
+        if reached is None and tenth < 10:
+            self._began[stage.name] = self._clock()
+            words = f"begins, {tasks_words(stage.total)}"
+        elif tenth == 10 and reached != 10:
+            words = f"done, {tasks_words(stage.total)}{self._duration_of(stage)}"
+        elif tenth > (reached or 0):
+            words = (
+                f"{stage.done:,} of {tasks_words(stage.total)} ({10 * tenth} %){self._rest_of(stage, facts)}"
+            )
+        self._tenths[stage.name] = max(tenth, reached or 0)
+        if words:
+            label = f"{self.name}: " if self.name else ""
+            self._write(f"{label}{STAGE_WORDS.get(stage.name, stage.name)}: {words}")
+
+    def _duration_of(self, stage: StageProgress) -> str:
+        began = self._began.get(stage.name)
+        return "" if began is None else f" in {duration(self._clock() - began)}"
+
+    def _rest_of(self, stage: StageProgress, facts: Facts) -> str:
+        seconds = self._clock() - self._began[stage.name]
+        words = [f"about {duration(seconds * (stage.total - stage.done) / stage.done)} left"]
+        words += [f"{facts.retried} retried"] if facts.retried else []
+        words += [f"{facts.quarantined} quarantined"] if facts.quarantined else []
+        return ", " + ", ".join(words)
+
+
+def tasks_words(n_tasks: int) -> str:
+    """Return a number of tasks in words: ``1 task``, ``1,050 tasks``."""
+    return f"{n_tasks:,} task{'' if n_tasks == 1 else 's'}"
+
+
 class ProgressBars:
-    """A display with a bar for each run: stage, completed and running tasks, rate and time left. Disabled in a pipe."""
+    """A display with a bar for each run: stage, completed and running tasks, rate and time left."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._bars = Progress(

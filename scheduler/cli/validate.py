@@ -113,7 +113,7 @@ def _show(name: str, found: "Inspection") -> None:
     for own in found.tables:
         columns = "?" if own.n_columns is None else str(own.n_columns)
         table.add_row(own.name, f"{own.n_files:,}", terminal.size(own.n_bytes), columns)
-    terminal.out.print(table)
+    terminal.print_table(table)
     terminal.out.print()
     for title, words in found.facts.items():
         terminal.out.print(f"{title}: {words}", markup=False)

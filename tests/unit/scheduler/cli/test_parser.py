@@ -110,7 +110,8 @@ def test_run_says_what_came_out_and_where_it_is(command, spec):
     """Sentences, attrition, ledger, and the paths; the paths exist."""
     said = command("run", spec)
 
-    assert (said.code, said.err) == (0, "")
+    assert said.code == 0
+    assert re.search(r"^reading events: done, 3 tasks in ", said.err, re.MULTILINE)
     assert "AUROC" in said.out
     assert "Event rows" in said.out
     assert "dropped: no code" in said.out

@@ -6,7 +6,16 @@ import re
 import pytest
 from rich.console import Console
 
-from scheduler.cli.terminal import ProgressBars, SafeConsole, duration, features_table, size, words_of
+from scheduler.cli.terminal import (
+    ProgressBars,
+    ProgressLines,
+    SafeConsole,
+    StageLines,
+    duration,
+    features_table,
+    size,
+    words_of,
+)
 from scheduler.engine.progress import Facts, LocalCounts, StageProgress
 
 
@@ -28,10 +37,48 @@ def test_a_size_is_said_as_people_do(n_bytes, words):
     assert size(n_bytes) == words
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_progress_bars_are_quiet_in_a_pipe(enabled, capsys):
-    """Nothing at all is written where nobody looks."""
-    with ProgressBars(enabled=enabled) as bars:
+def test_a_pipe_gets_a_line_at_each_tenth_of_a_stage():
+    """When it begins, at each tenth with the time left, and when it ends; none twice, and none for what has not begun."""
+    lines: list[str] = []
+    now = [0.0]
+    track = StageLines("", "0" * 16, lines.append, clock=lambda: now[0])
+    for done in range(31):
+        now[0] = 2.0 * done
+        track.update(
+            (StageProgress("cohort", 1, 1), StageProgress("learn", done, 30), StageProgress("model", 0, 2)), 1
+        )
+        track.update(
+            (StageProgress("cohort", 1, 1), StageProgress("learn", done, 30), StageProgress("model", 0, 2)), 1
+        )
+
+    assert lines[:3] == [
+        "cohort: done, 1 task",
+        "selecting and fitting: begins, 30 tasks",
+        "selecting and fitting: 3 of 30 tasks (10 %), about 54 s left",
+    ]
+    assert lines[10:] == [
+        "selecting and fitting: 27 of 30 tasks (90 %), about 6 s left",
+        "selecting and fitting: done, 30 tasks in 60 s",
+        "final model: begins, 2 tasks",
+    ]
+
+
+def test_lines_name_their_run_if_there_are_several_and_are_not_wrapped(capsys):
+    """A long one stays on one line, whatever the width of the terminal would be."""
+    with ProgressLines() as display:
+        first, _ = display.tracks({"0" * 16: "a-long-name-" * 5, "1" * 16: "short"})
+        first.follow(LocalCounts(retried=12, quarantined=3))
+        first.update((StageProgress("learn", 0, 9_000),), 3)
+        first.update((StageProgress("learn", 5_000, 9_000),), 3)
+
+    begins, tenth = capsys.readouterr().err.splitlines()
+    assert begins == f"{'a-long-name-' * 5}: selecting and fitting: begins, 9,000 tasks"
+    assert re.search(r": 5,000 of 9,000 tasks \(50 %\), about .* left, 12 retried, 3 quarantined$", tenth)
+
+
+def test_bars_that_are_not_wanted_are_not_shown(capsys):
+    """With --progress none, nothing at all is written."""
+    with ProgressBars(enabled=False) as bars:
         (track,) = bars.tracks({"0123456789abcdef": "demo"})
         track.update((StageProgress("cohort", 1, 1), StageProgress("learn", 2, 5)), 3)
         track.end("finished")
