@@ -135,13 +135,11 @@ class StageLines(Track):
         words = ""
         if reached is None and tenth < 10:
             self._began[stage.name] = self._clock()
-            words = f"begins, {tasks_words(stage.total)}"
+            words = f"begins, {plural(stage.total, 'task')}"
         elif tenth == 10 and reached != 10:
-            words = f"done, {tasks_words(stage.total)}{self._duration_of(stage)}"
+            words = f"done, {plural(stage.total, 'task')}{self._duration_of(stage)}"
         elif tenth > (reached or 0):
-            words = (
-                f"{stage.done:,} of {tasks_words(stage.total)} ({10 * tenth} %){self._rest_of(stage, facts)}"
-            )
+            words = f"{stage.done:,} of {plural(stage.total, 'task')} ({10 * tenth} %){self._rest_of(stage, facts)}"
         self._tenths[stage.name] = max(tenth, reached or 0)
         if words:
             label = f"{self.name}: " if self.name else ""
@@ -157,11 +155,6 @@ class StageLines(Track):
         words += [f"{facts.retried} retried"] if facts.retried else []
         words += [f"{facts.quarantined} quarantined"] if facts.quarantined else []
         return ", " + ", ".join(words)
-
-
-def tasks_words(n_tasks: int) -> str:
-    """Return a number of tasks in words: ``1 task``, ``1,050 tasks``."""
-    return f"{n_tasks:,} task{'' if n_tasks == 1 else 's'}"
 
 
 class ProgressBars:

@@ -43,7 +43,8 @@ def test_it_says_what_it_rests_on():
     """Rows of labels and events, and how they are known."""
     text = " ".join(shown(9_105, 2_000_000, n_workers=4).split())
 
-    assert "4 workers. Rests on 9,105 rows of labels (counted)" in text
+    assert "4 workers, each with about " in text
+    assert "Rests on 9,105 rows of labels (counted)" in text
     assert "2,000,000 of events (from size and a sample of rows)" in text
 
 
