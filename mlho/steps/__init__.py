@@ -10,6 +10,7 @@ from mlho.steps.encode.define_cohort import DefineCohort
 from mlho.steps.encode.define_samples import DefineSamples
 from mlho.steps.encode.describe_codes import DescribeCodes
 from mlho.steps.encode.encode_partition import EncodePartition
+from mlho.steps.encode.inspect_tables import InspectTables
 from mlho.steps.encode.merge_dictionary import MergeDictionary
 from mlho.steps.encode.pack_features import PackFeatures
 from mlho.steps.learn.finish_iteration import FinishIteration
@@ -25,6 +26,7 @@ from mlho.steps.publish.verify_model import TestModel
 from mlho.steps.publish.write_report import WriteReport
 from mlho.steps.score.commit_scores import CommitScores
 from mlho.steps.score.define_scored import DefineScored
+from mlho.steps.score.inspect_scored import InspectScored
 from mlho.steps.score.pin_bundle import PinBundle
 from mlho.steps.score.score_absent import ScoreAbsent
 from mlho.steps.score.score_partition import ScorePartition
@@ -34,6 +36,7 @@ STEPS: Final[Mapping[str, Step]] = register(
     (
         DefineCohort(),
         DefineSamples(),
+        InspectTables(),
         EncodePartition(),
         DescribeCodes(),
         MergeDictionary(),
@@ -53,6 +56,7 @@ STEPS: Final[Mapping[str, Step]] = register(
         WriteReport(),
         PinBundle(),
         TestBundle(),
+        InspectScored(),
         DefineScored(),
         ScorePartition(),
         ScoreAbsent(),

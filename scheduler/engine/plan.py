@@ -105,6 +105,8 @@ Plan = Mapping[str, PlannedTask]
 Needs = Mapping[str, tuple[str, ...]]
 COHORT_TASK: Final = "cohort"
 SAMPLES_TASK: Final = "samples"
+INSPECTION_TASK: Final = "tables"
+_MOST_INSPECTED: Final = 20  # files of events that are looked at
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -153,6 +155,19 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
     tables = [manifest.tables.get(name, ()) for name in ("labels", "demographics")]
     sources = tuple(file for files in tables for file in files)
     return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
+
+
+def plan_inspection(spec: TrainingSpec, manifest: Manifest) -> Plan:
+    """Return the plan with the task that looks at the tables: at the small ones, and at events spread evenly over the files."""
+    sources = inspected_files(manifest)
+    return _by_name([_Maker(spec)(INSPECTION_TASK, "inspect_tables", "cohort", sources=sources)])
+
+
+def inspected_files(manifest: Manifest) -> tuple[InputFile, ...]:
+    """Return the files that a look at the tables reads: the small tables whole, and some files of events."""
+    events = manifest.tables["events"]
+    others = (file for name, files in manifest.tables.items() if name != "events" for file in files)
+    return (*others, *events[:: max(1, -(-len(events) // _MOST_INSPECTED))])
 
 
 def plan_run(

@@ -15,15 +15,19 @@ type Inspect = Callable[[RunSpec | ScoringRunSpec, Path | str, bytes | None], ob
 
 
 @overload
-def prepare(spec: RunSpec, spec_path: Path, store: Store, *, inspect: Inspect = ...) -> TrainingRun: ...
+def prepare(
+    spec: RunSpec, spec_path: Path, store: Store, *, inspect: Inspect | None = ...
+) -> TrainingRun: ...
 @overload
-def prepare(spec: ScoringRunSpec, spec_path: Path, store: Store, *, inspect: Inspect = ...) -> ScoringRun: ...
+def prepare(
+    spec: ScoringRunSpec, spec_path: Path, store: Store, *, inspect: Inspect | None = ...
+) -> ScoringRun: ...
 def prepare(
     spec: RunSpec | ScoringRunSpec,
     spec_path: Path,
     store: Store,
     *,
-    inspect: Inspect = lambda spec, data, document: None,
+    inspect: Inspect | None = None,
 ) -> TrainingRun | ScoringRun:
     """Return a run that can be carried out.
 
@@ -33,8 +37,9 @@ def prepare(
     spec_path : Path
         File of the specification, at which relative paths start.
     store : Store
-    inspect : callable
+    inspect : callable, optional
         Called with the specification, the address of the tables and the bundle's document, before the tables are hashed.
+        Without it a task of the run looks at the tables, before anything is encoded or scored.
 
     Raises
     ------
@@ -44,5 +49,7 @@ def prepare(
     if isinstance(spec, ScoringRunSpec):
         return prepare_scoring(spec, spec_path, store, inspect=inspect)
     data = data_root(spec, spec_path)
-    inspect(spec, data, None)
-    return TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store)
+    if inspect is not None:
+        inspect(spec, data, None)
+    manifest = make_manifest(spec.spec.data.tables, data)
+    return TrainingRun(spec, manifest, data, store, inspects=inspect is None)

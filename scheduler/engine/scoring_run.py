@@ -26,7 +26,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, run_key
 from scheduler.engine.manifest import data_root, local_folder, make_manifest
-from scheduler.engine.plan import Manifest, Plan, PlannedTask
+from scheduler.engine.plan import INSPECTION_TASK, Manifest, Plan, PlannedTask, inspected_files
 from scheduler.engine.publication import publish_blob, write_description
 from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 
@@ -165,13 +165,20 @@ def _listed(document: bytes, where: str) -> dict[str, FileFacts]:
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """A scoring run before its start: specification, bundle and pinned inputs."""
+    """A scoring run before its start: specification, bundle and pinned inputs.
+
+    Attributes
+    ----------
+    inspects : bool
+        Whether a task looks at the tables before anything is scored; see :class:`scheduler.engine.training_run.TrainingRun`.
+    """
 
     spec: ScoringRunSpec
     bundle: PinnedBundle
     manifest: Manifest
     data: Path | str
     store: Store
+    inspects: bool = False
 
     @property
     def run_id(self) -> str:
@@ -184,12 +191,26 @@ class ScoringRun:
         self.bundle.pin(self.store)
 
     def first_plan(self) -> Plan:
-        """Return all tasks. They follow from the specification and the manifest alone."""
-        return plan_scoring(self.spec.spec, self.manifest, self.bundle.digest)
+        """Return the look at the tables and its inputs; without it, all tasks."""
+        whole = self.whole_plan({})
+        return {name: whole[name] for name in (BUNDLE_TASK, INSPECTION_TASK)} if self.inspects else whole
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
-        """Return the same tasks as the first plan."""
-        return self.first_plan()
+        """Return all tasks. They follow from the specification and the manifest alone."""
+        plan = plan_scoring(self.spec.spec, self.manifest, self.bundle.digest)
+        return {**plan, INSPECTION_TASK: self._inspection()} if self.inspects else plan
+
+    def _inspection(self) -> PlannedTask:
+        plain = self.spec.spec.model_dump(mode="json", by_alias=True)
+        params = {"data": {**plain["data"], "uri": "."}, "index": plain["index"]}
+        return PlannedTask(
+            INSPECTION_TASK,
+            "inspect_scored",
+            "cohort",
+            params=params,
+            sources=inspected_files(self.manifest),
+            needs={"bundle": (BUNDLE_TASK,)},
+        )
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the parts and their summary. The manifest comes last, so that readers see all scores or none."""
@@ -214,7 +235,7 @@ def prepare_scoring(
     spec_path: Path,
     store: Store,
     *,
-    inspect: Callable[[ScoringRunSpec, Path | str, bytes | None], object] = lambda spec, data, document: None,
+    inspect: Callable[[ScoringRunSpec, Path | str, bytes | None], object] | None = None,
 ) -> ScoringRun:
     """Read the bundle, check that the specification fits it, and pin the inputs.
 
@@ -229,10 +250,11 @@ def prepare_scoring(
     bundle = read_bundle(spec.spec.bundle, spec_path, store)
     _check_document(bundle, spec.spec)
     data = data_root(spec, spec_path)
-    inspect(spec, data, bundle.files[DOCUMENT])
+    if inspect is not None:
+        inspect(spec, data, bundle.files[DOCUMENT])
     manifest = make_manifest(spec.spec.data.tables, data)
     pinned = _with_bundle(spec, spec.spec.bundle.model_copy(update={"digest": bundle.digest}))
-    return ScoringRun(pinned, bundle, manifest, data, store)
+    return ScoringRun(pinned, bundle, manifest, data, store, inspects=inspect is None)
 
 
 def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = None) -> ScoringRunSpec:

@@ -11,18 +11,26 @@ from mlho.steps.records import Commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.cost import guess_rows, worker_bytes
-from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, plan_cohort, plan_run
+from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, plan_cohort, plan_inspection, plan_run
 from scheduler.engine.publication import publish_blob, write_description
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training run before its start: specification, pinned inputs, data address and store."""
+    """A training run before its start: specification, pinned inputs, data address and store.
+
+    Attributes
+    ----------
+    inspects : bool
+        Whether a task looks at the tables before anything is encoded. A command looks itself; the operator cannot, because
+        its image does not contain the libraries that read tables.
+    """
 
     spec: RunSpec
     manifest: Manifest
     data: Path | str
     store: Store
+    inspects: bool = False
 
     @property
     def run_id(self) -> str:
@@ -50,19 +58,23 @@ class TrainingRun:
         write_description(self.store, self.run_id, self.spec, self.manifest)
 
     def first_plan(self) -> Plan:
-        """Return the cohort task. The size of the cohort determines the rest of the plan."""
-        return plan_cohort(self.spec.spec, self.manifest)
+        """Return the cohort task, whose size determines the rest of the plan, and the look at the tables."""
+        return {**plan_cohort(self.spec.spec, self.manifest), **self._inspection()}
+
+    def _inspection(self) -> Plan:
+        return plan_inspection(self.spec.spec, self.manifest) if self.inspects else {}
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
         """Return all tasks, once the cohort is committed."""
         facts = commits[COHORT_TASK].facts
-        return plan_run(
+        plan = plan_run(
             self.spec.spec,
             self.manifest,
             n_blocks=facts["n_blocks"],
             n_samples=facts["n_samples"],
             about=self.spec.metadata.about,
         )
+        return {**plan, **self._inspection()}
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""

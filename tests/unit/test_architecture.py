@@ -40,7 +40,17 @@ ROOMS = {
     "training": {"method", "encoding", "model", "report"},
     "scoring": {"sources", "method", "encoding", "model", "report"},
     "inspection": {"sources", "encoding", "model", "scoring"},
-    "steps": {"sources", "method", "encoding", "model", "report", "training", "scoring", "store"},
+    "steps": {
+        "inspection",
+        "sources",
+        "method",
+        "encoding",
+        "model",
+        "report",
+        "training",
+        "scoring",
+        "store",
+    },
     "protocol": {"store", "steps"},
     "synthetic": set(),
     # Beside the steps, for notebooks.

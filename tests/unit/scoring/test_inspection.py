@@ -11,6 +11,10 @@ import yaml
 from mlho.inspection.findings import Inspection
 from mlho.inspection.scoring import inspect_scoring
 from mlho.spec.scoring import parse_scoring_spec
+from mlho.store.memory import MemoryStore
+from scheduler.engine.loop import carry_out
+from scheduler.engine.scoring_run import prepare_scoring
+from tests.builders import InlineExecutor, Nobody
 from tests.unit.scoring.conftest import AS_OF, make_score_document
 
 
@@ -54,3 +58,19 @@ def test_ids_of_no_sample_are_explained(trained, tmp_path):
         pq.write_table(table.set_column(table.column_names.index("patient_id"), "patient_id", ids), path)
 
     assert any("without regard to case" in own for own in inspected(folder).warnings)
+
+
+def test_the_look_is_a_task_where_nobody_looked_before(trained):
+    """It comes before the tasks that score, and changes none of them."""
+    spec = parse_scoring_spec(yaml.safe_dump(make_score_document()))
+    keys = []
+    for options in ({}, {"inspect": lambda *_: None}):
+        run = prepare_scoring(spec, trained.folder / "score.yaml", MemoryStore(), **options)
+        executor = InlineExecutor(run.store, trained.folder)
+        carry_out(run, executor, Nobody(), n_slots=3)
+        keys.append([(task.kind, task.key) for task in executor.submitted])
+
+    by_task, before = keys
+    assert [own for own in by_task if own[0] != "inspect_scored"] == before
+    kinds = [kind for kind, _ in by_task]
+    assert kinds.index("inspect_scored") < kinds.index("score_partition")

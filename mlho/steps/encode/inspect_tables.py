@@ -1,0 +1,31 @@
+"""Step: look at the tables before anything is encoded, where the scheduler cannot read them itself."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_root
+
+
+class InspectTables(Step):
+    """The look of ``mlho validate``: the small tables, and a sample of the events."""
+
+    kind: ClassVar[str] = "inspect_tables"
+    sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    tables: ClassVar[tuple[str, ...]] = ("labels", "demographics", "concepts", "events")
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Keep only the bound for small groups (``min_cell``) of the report."""
+        narrowed = super().narrow(spec)
+        assert narrowed is not None
+        return narrowed.model_copy(update={"report": type(spec.report)(min_cell=spec.report.min_cell)})
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``inspection.json``; raise the first error that is found."""
+        from mlho.inspection.training import inspect_training
+
+        found = inspect_training(work.spec, checked_root(work))
+        if found.errors:
+            raise found.errors[0]
+        work.write_json("inspection.json", found.to_json())
+        return {"n_warnings": len(found.warnings)}

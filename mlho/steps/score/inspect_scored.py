@@ -1,0 +1,26 @@
+"""Step: look at the tables of a scoring run before anything is scored, where the scheduler cannot read them itself."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.scoring import ScoringSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_root
+from mlho.steps.score.artifacts import BUNDLE_FOLDER
+
+
+class InspectScored(Step):
+    """The look of ``mlho validate``: the small tables, and a sample of the events, with what the bundle needs."""
+
+    kind: ClassVar[str] = "inspect_scored"
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``inspection.json``; raise the first error that is found."""
+        from mlho.inspection.scoring import inspect_scoring
+        from mlho.model.files import DOCUMENT
+
+        spec = ScoringSpec.model_validate({"bundle": {"uri": "-"}, **work.params})
+        found = inspect_scoring(spec, checked_root(work), work.one("bundle").read(BUNDLE_FOLDER + DOCUMENT))
+        if found.errors:
+            raise found.errors[0]
+        work.write_json("inspection.json", found.to_json())
+        return {"n_warnings": len(found.warnings)}

@@ -1,0 +1,66 @@
+"""A run that nobody looked at before has a task that does, and nothing is encoded before it is done."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlho.errors import DataError
+from mlho.store.keys import blob_key
+from mlho.store.memory import MemoryStore
+from scheduler.engine.loop import carry_out
+from scheduler.engine.prepare import prepare
+from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, write_tables
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_tables(tmp_path, make_tables(200))
+
+
+def carried_out(folder, **options):
+    run = prepare(make_spec(), folder / "spec.yaml", MemoryStore(), **options)
+    executor = InlineExecutor(run.store, folder)
+    finished = carry_out(run, executor, Nobody(), n_slots=3)
+    return finished, {task.kind: task.key for task in executor.submitted}
+
+
+def test_the_look_is_a_task_and_changes_no_other(folder):
+    """Run id, result and the keys of the other tasks are those of a run whose tables a command looked at."""
+    by_task, kinds = carried_out(folder)
+    before, others = carried_out(folder, inspect=lambda *_: None)
+
+    assert kinds.pop("inspect_tables")
+    assert kinds == others
+    assert by_task.run_id == before.run_id
+    assert by_task.report.facts["result_digest"] == before.report.facts["result_digest"]
+
+
+def test_what_it_finds_fails_the_run_before_anything_is_encoded(folder):
+    """An age with text would be a category for the cohort; the look refuses it."""
+    table = make_tables(200).demographics
+    ages = ["90+" if n % 9 == 0 else str(40 + n % 9) for n in range(table.num_rows)]
+    pq.write_table(
+        table.drop_columns(["age"]).append_column("age", pa.array(ages)), folder / "demographics.parquet"
+    )
+    run = prepare(make_spec(), folder / "spec.yaml", MemoryStore())
+    executor = InlineExecutor(run.store, folder)
+
+    with pytest.raises(DataError, match="mostly numbers"):
+        carry_out(run, executor, Nobody(), n_slots=3)
+
+    assert "encode_partition" not in {task.kind for task in executor.submitted}
+
+
+def test_its_task_names_no_value_of_a_patient(folder):
+    """The store keeps what was found."""
+    run = prepare(make_spec(), folder / "spec.yaml", MemoryStore())
+    executor = InlineExecutor(run.store, folder)
+    (task,) = [own.bind({}) for own in run.first_plan().values() if own.kind == "inspect_tables"]
+
+    commit = executor.submit(task).result().commit
+
+    found = json.loads(run.store.get(blob_key(commit.files["inspection.json"].sha256)))
+    assert found["valid"] is True
+    assert "p0000" not in json.dumps(found)
