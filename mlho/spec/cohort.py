@@ -8,14 +8,14 @@ from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, Yes
 
 
 class Index(SpecPart):
-    """Up to when data may be used: exactly one of the three."""
+    """The index date, up to and including which data may be used. Exactly one of the three."""
 
     column: ColumnName | None = None
     """A column of the labels. A date includes its whole day; a timestamp means up to and including that instant."""
     date: Day | None = None
-    """One date for everybody; the whole day is included."""
+    """One date for all patients. The whole day is included."""
     none: Yes | None = None
-    """Said aloud: everything that a patient has counts. In a file, ``index: none`` is short for ``{none: true}``."""
+    """Use all events of each patient. In a file, ``index: none`` is short for ``{none: true}``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -34,30 +34,34 @@ class Index(SpecPart):
 
 
 class Cohort(SpecPart):
-    """Who is studied, when, and for which outcome."""
+    """Patients, index dates and outcome."""
 
     outcome: ColumnName = "label"
-    """The outcome: a column of the labels holding 0 and 1."""
+    """Outcome: a column of the labels that contains 0 and 1."""
     outcomes: Annotated[
         Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=100)] | None, OMITTED
     ] = None
     """Several outcomes instead of one: the ``mlho`` command makes one run of each, ``NAME-OUTCOME``, from one encoding. A resource
     in a cluster has one outcome; write one for each, with ``shareEncoding``."""
     share_encoding: Annotated[Yes | None, OMITTED] = None
-    """Encode the events without the outcome, so that runs that differ in the outcome share the encoding if it is known for the same
-    samples. ``outcomes`` sets it. It changes the run id and no figure."""
+    """Encode the events without the outcome, so that runs that differ only in the outcome share the encoding if it
+    exists for the same samples. Set by ``outcomes``. It changes the run id but no figure.
+    """
     index: Index
-    """Up to when data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or ``none`` said aloud: then
-    everything that a patient has counts, and every report says "not predictive: association only"."""
+    """The index date, up to and including which data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or
+    ``none``, stated explicitly. With ``none`` all events of a patient are used, and every report states "not
+    predictive: association only".
+    """
     look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
-    """Days before the index date that features see; without it, all history."""
+    """Days of history before the index date. Default: all history."""
     gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
-    """Days just before the index date that features do not see, so that the outcome's own work-up cannot leak."""
+    """Days before the index date that features ignore, so that diagnostics for the outcome cannot leak."""
     conflicting_labels: Literal["error", "drop", "any"] = "error"
-    """One sample with outcomes 0 and 1: refuse, drop the sample, or count it as positive."""
+    """A sample with outcomes 0 and 1: fail, drop the sample, or count it as positive."""
     unknown_patients: Literal["error", "keep", "drop"] = "error"
-    """A labelled patient whom the demographics do not know: refuse, keep with unknown demographics, or drop. Without a
-    demographics table every labelled patient is kept: no events is an answer too."""
+    """A labelled patient without demographics: fail, keep with unknown demographics, or drop. Without a demographics
+    table all labelled patients are kept, also those without events.
+    """
 
     @property
     def has_index(self) -> bool:

@@ -17,7 +17,7 @@ Aggregate = Literal["presence", "count", "levels", "last", "outOfRange"]
 
 
 class Features(SpecPart):
-    """What a column of the matrix is: code × window × aggregate, and the demographics beside them."""
+    """Columns of the matrix: code × window × aggregate, and demographics."""
 
     aggregates: Annotated[tuple[Aggregate, ...], Field(min_length=1)] = ("presence",)
     """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``last``: the latest
@@ -27,15 +27,17 @@ class Features(SpecPart):
     """Patterns of the codes to use, such as ``[ICD10:*, "LOINC:2160-?"]``: ``*`` is any text, ``?`` one character, all else is
     literal. Without it: all codes. Rows of other codes are dropped by the ledger rule "excluded code"."""
     exclude: CodePatterns = None
-    """Patterns of codes to leave out, also of those that ``include`` names."""
+    """Patterns of codes to exclude. They take precedence over ``include``."""
     windows: Annotated[tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(max_length=32)] = ()
-    """Look-back windows in days, each a set of columns. Without them one window: ``cohort.lookBackDays``, or all history."""
+    """Look-back windows in days; each gives its own columns. Default: one window, ``cohort.lookBackDays`` or all
+    history.
+    """
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Columns of the demographics that enter every candidate. An absent ``age`` is computed from ``birth_date``."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
-    """Demographics whose numbers are names, such as a ward's code: categories, as text is in any case."""
+    """Demographics whose numbers are category codes, for example of a ward. Text columns are always categorical."""
 
     @model_validator(mode="after")
     def _lists_are_sets(self) -> Self:

@@ -102,7 +102,7 @@ Encoding = Literal[
 
 
 class Format(SpecPart):
-    """How the fields of the tables are written. It holds for all tables."""
+    """Format of the fields, for all tables."""
 
     delimiter: (
         Annotated[str, StringConstraints(min_length=1, max_length=1, pattern='^[^"\\r\\n]$')] | None
@@ -145,22 +145,22 @@ class EventColumns(_Names):
     """Names of the columns of the events in your files."""
 
     patient_id: MaybeName = None
-    """Whose event."""
+    """Patient."""
     time: MaybeName = None
-    """When."""
+    """Time of the event."""
     code: MaybeName = None
-    """What."""
+    """Code of the event."""
     numeric_value: MaybeName = None
-    """The result."""
+    """Numeric value, for example a laboratory result."""
     description: MaybeName = None
-    """The code in words."""
+    """Description of the code."""
 
 
 class PatientColumn(_Names):
     """Name of the patient's column in your files. Index date and outcome are named in ``cohort``."""
 
     patient_id: MaybeName = None
-    """Whose row."""
+    """Patient."""
 
 
 class ConceptColumns(_Names):
@@ -169,7 +169,7 @@ class ConceptColumns(_Names):
     code: MaybeName = None
     """The code, as in the events."""
     description: MaybeName = None
-    """The code in words."""
+    """Description of the code."""
     low: MaybeName = None
     """Lowest normal value."""
     high: MaybeName = None
@@ -180,7 +180,7 @@ DemographicColumns = Annotated[dict[ColumnName, ColumnName], Field(max_length=64
 
 
 class Columns(SpecPart):
-    """Our column names and those of your files, by table: ``events: {patient_id: MRN, time: EVENT_DT}``.
+    """Column names of your files by table and column of mlho-batch: ``events: {patient_id: MRN, time: EVENT_DT}``. Columns without an entry have the names of ``data.source``.
 
     A column that is not named has the name of ``data.source``.
     """
@@ -196,7 +196,7 @@ class Columns(SpecPart):
 
 
 class ScoringColumns(SpecPart):
-    """Our column names and those of your files, by table; see ``data.columns`` of a training run."""
+    """Column names of your files by table and column of mlho-batch; see ``data.columns`` of a training run."""
 
     events: Annotated[EventColumns | None, OMITTED] = None
     """``patient_id``, ``time``, ``code``, ``numeric_value``."""

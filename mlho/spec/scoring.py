@@ -31,67 +31,71 @@ FolderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z
 
 
 class BundleSource(SpecPart):
-    """Which model scores."""
+    """The model."""
 
     uri: Address
     """Folder of the bundle (a relative one counts from the specification file), its address in object storage, or
     ``run:<run id>`` for the bundle of a training run in the same store; ``run:<name>`` means the newest training run of that
     name when the scoring run is submitted. No part of the run id: the bundle's digest is, and the run records it."""
     digest: Digest | None = None
-    """SHA-256 that the bundle must have, as ``mlho run`` and ``bundle.sha256`` say it. Another bundle is refused."""
+    """Required SHA-256 of the bundle, as printed by ``mlho run`` and in ``bundle.sha256``. Another bundle is rejected."""
 
 
 class ScoringTables(SpecPart):
-    """Where each table is, relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
+    """Location of each table relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
 
     events: TablePattern
     """Events: patient, time, code, and a numeric value where the bundle uses values. One file is one partition."""
     cohort: TablePattern | None = None
-    """Whom to score: patient and, with ``index.column``, an index date. Without it everybody with an event is scored."""
+    """Patients to score and, with ``index.column``, their index dates. Default: all patients with an event."""
     demographics: TablePattern | None = None
-    """Demographics: one row a patient, with the columns that the bundle uses."""
+    """Demographics: one row per patient, with the columns that the bundle uses."""
 
 
 class ScoringData(SpecPart):
-    """What to read."""
+    """Input data."""
 
     source: Literal["native", "dbmart"] = "native"
-    """``native``: our own column names. ``dbmart``: R MLHO's tables and names."""
+    """``native``: column names of mlho-batch. ``dbmart``: the tables and column names of R MLHO."""
     uri: Address = "."
-    """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
+    """Folder of the tables. A relative path is relative to the specification file. Not part of the run id."""
     tables: ScoringTables
     columns: Annotated[ScoringColumns | None, OMITTED] = None
-    """Names of columns in your files, by table, where they differ from those of ``source``. The bundle does not carry those
-    of its training tables."""
+    """Column names of your files where they differ from those of ``source``. The bundle does not contain those of its
+    training tables.
+    """
     format: Annotated[Format | None, OMITTED] = None
     """Separator and encoding of CSV files, and the form of dates and times; not necessarily those of training."""
     partitioned_by: Literal["patient"]
-    """``patient``, said aloud: all events of a patient are in one partition, because each partition is scored by itself.
-    It is verified exactly before anything is published."""
+    """``patient``, stated explicitly: all events of a patient are in one partition, because each partition is scored
+    separately. This is verified before publication.
+    """
 
 
 class ScoringIndex(Index):
-    """Up to when data may be used: exactly one of the three, and it must fit the bundle."""
+    """The index date, up to and including which data may be used. Exactly one of the three; it must match the bundle."""
 
     column: ColumnName | None = None
     """A column of the cohort table. A date includes its whole day; a timestamp means up to and including that instant."""
     date: Day | None = None
-    """The as-of date, one for everybody; the whole day is included."""
+    """One date for all patients. The whole day is included."""
     none: Yes | None = None
-    """For a bundle that was trained without index date: everything that a patient has counts. In a file, ``index: none``
-    is short for ``{none: true}``."""
+    """Use all events of each patient, for a bundle that was trained without index dates. In a file, ``index: none`` is
+    short for ``{none: true}``.
+    """
 
 
 class Explain(SpecPart):
-    """What is said about each score."""
+    """Explanation of each score."""
 
     top_reasons: Annotated[int, Field(ge=0, le=50)] = 5
-    """How many features to name for each score: those that move its log-odds most, up or down. 0 names none and is
-    faster."""
+    """Number of features to report for each score: those with the largest effect on its log-odds. 0 reports none and
+    is faster.
+    """
 
 
 class Output(SpecPart):
-    """Where the scores go."""
+    """Location of the scores."""
 
     prefix: FolderName = "scores"
     """Folder of the parts and their manifest, under ``runs/<run id>/`` of the store. Lower-case letters, digits, ``-``."""
@@ -106,7 +110,7 @@ class Output(SpecPart):
 
 
 class Checks(SpecPart):
-    """What is checked of all scores before anything is published."""
+    """Checks of all scores before publication."""
 
     empty_samples: Literal["fail", "warn"] = "fail"
     """More samples without any usable event than the share of such samples in training plus 20 percentage points: ``fail``
@@ -120,8 +124,10 @@ class ScoringSpec(SpecPart):
     bundle: BundleSource
     data: ScoringData
     index: ScoringIndex
-    """Up to when data may be used: ``{date: 2026-11-24}``, ``{column: index_date}`` of the cohort table, or ``none`` said
-    aloud. A bundle that was trained with index dates needs one, and one that was trained without takes none."""
+    """The index date, up to and including which data may be used: ``{date: 2026-11-24}``, ``{column: index_date}`` of
+    the cohort table, or ``none``, stated explicitly. A bundle that was trained with index dates requires one,
+    and a bundle that was trained without accepts none.
+    """
     explain: Explain = Explain()
     output: Output = Output()
     checks: Checks = Checks()

@@ -41,38 +41,42 @@ _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
 
 
 class Tables(SpecPart):
-    """Where each table is, relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
+    """Location of each table relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
 
     events: TablePattern
     """Events: patient, time, code, and optionally a numeric value."""
     labels: TablePattern
     """Labels: patient, outcome columns, and optionally an index date, a fold or a site."""
     demographics: TablePattern | None = None
-    """Demographics: one row a patient."""
+    """Demographics: one row per patient."""
     concepts: TablePattern | None = None
     """Concepts: code, description, optional reference range (low, high) and parent."""
 
 
 class Data(SpecPart):
-    """What to read."""
+    """Input data."""
 
     source: Literal["native", "dbmart"] = "native"
-    """``native``: our own column names. ``dbmart``: R MLHO's three tables and names."""
+    """``native``: column names of mlho-batch. ``dbmart``: the three tables and column names of R MLHO."""
     uri: Address = "."
-    """Folder of the tables. A relative one counts from the specification file. No part of the run id."""
+    """Folder of the tables. A relative path is relative to the specification file. Not part of the run id."""
     tables: Tables
     columns: Annotated[Columns | None, OMITTED] = None
-    """Names of columns in your files, by table, where they differ from those of ``source``:
-    ``events: {patient_id: MRN, time: EVENT_DT}``."""
+    """Column names of your files where they differ from those of ``source``: ``events: {patient_id: MRN, time:
+    EVENT_DT}``.
+    """
     format: Annotated[Format | None, OMITTED] = None
     """Separator and encoding of CSV files, and the form of dates and times."""
     partitioned_by: Literal["nothing", "patient"] = "nothing"
-    """``patient`` promises that a patient's events are in one partition; it is verified, and errors if it does not hold."""
+    """``patient`` asserts that all events of a patient are in one partition. The run verifies this and fails if it
+    does not hold.
+    """
     duplicates: Literal["keep", "drop"] = "keep"
-    """``drop`` counts one code of one patient on one day once. ``keep``, as R MLHO does, counts raw rows."""
+    """``drop`` counts one code of one patient on one day once. ``keep`` counts all rows, as R MLHO does."""
     plausible_years: Annotated[tuple[Year, ...], Field(min_length=2, max_length=2)] = PLAUSIBLE_YEARS
-    """First and last year in which an event or an index date can be; others are dropped by a named rule. Dates that were
-    shifted into the future to protect patients, up to 2299, are normal."""
+    """First and last plausible year of events and index dates. Rows outside are dropped by a named rule. Dates that
+    were shifted into the future to protect patients, up to 2299, are plausible.
+    """
 
     @model_validator(mode="after")
     def _years_rise(self) -> Self:
@@ -82,26 +86,30 @@ class Data(SpecPart):
 
 
 class Selection(SpecPart):
-    """Which columns survive: the screen, then the ranking."""
+    """Selection of columns: first the screen, then the ranking."""
 
     min_prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.005
-    """Keep a column that at least this fraction of the training patients have."""
+    """Minimum fraction of training patients in which a column must be present."""
     screen: Literal["at-least", "mlho-r"] = "at-least"
     """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
     ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
-    """Joint mutual information; ``mlho-r`` reproduces R MLHO's cut of it; the others for comparison. All but ``mlho-r``
-    see ``count`` and ``last`` by the terciles of the training values, corrected for the number of levels."""
+    """``jmi``: joint mutual information. ``mlho-r`` reproduces the ranking of R MLHO. The others serve for comparison.
+    All but ``mlho-r`` bin ``count`` and ``last`` at the terciles of the training values, and correct for the
+    number of levels.
+    """
     n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
-    """How many columns the ranking keeps. Demographics do not count."""
+    """Number of columns that the ranking keeps, not counting demographics."""
     scope: Literal["fold", "iteration"] = "fold"
-    """``fold``: screen and rank inside every fold. ``iteration``: once before them, as in R, which flatters the folds."""
+    """``fold``: screen and rank inside each fold. ``iteration``: once for all folds, as in R, which makes out-of-fold
+    results too optimistic.
+    """
 
 
 class Validation(SpecPart):
-    """How often, and on whom, the run checks itself."""
+    """Validation: splits, folds, thresholds and intervals."""
 
     iterations: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Train/test splits, each with a selection of its own. Confidence scores count over them."""
+    """Number of train/test splits, each with its own selection. Confidence scores count over them."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Fraction of the patients (of each stratum) held out in an iteration."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
@@ -109,15 +117,17 @@ class Validation(SpecPart):
     split: Literal["random", "stratified"] = "stratified"
     """``stratified`` keeps the share of patients with the outcome equal in all parts."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """All that is drawn comes from it."""
+    """Seed of all random numbers."""
     choice: Literal["best", "one-se"] = "best"
-    """Of a grid: the best mean out-of-fold AUROC, or the simplest setting within one standard error of it."""
+    """Choice of the setting from a grid: the best mean out-of-fold AUROC, or the simplest setting within one standard
+    error of it.
+    """
     bootstrap_replicates: Annotated[int, Field(ge=0, le=10_000)] = 200
-    """Patients' bootstrap replicates for the intervals that have no formula. 0: no such intervals."""
+    """Bootstrap replicates (of patients) for intervals without a closed formula. 0 omits these intervals."""
     alert_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The share of samples that the fixed-alert-rate threshold flags."""
+    """Share of samples that the fixed-alert-rate threshold flags."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """What the fixed-sensitivity threshold reaches on the out-of-fold scores."""
+    """Sensitivity of the fixed-sensitivity threshold on the out-of-fold scores."""
 
 
 LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
@@ -130,8 +140,9 @@ class Candidate(SpecPart):
     classifier: ClassifierName
     """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting)."""
     grid: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
-    """Values to try of each setting; their cross product is tried, at most 1,000 combinations. Without it, the
-    classifier's documented defaults."""
+    """Values of each setting. All combinations are tried, at most 1,000. Default: the documented grid of the
+    classifier.
+    """
 
     @model_validator(mode="after")
     def _grid_can_be_tried(self) -> Self:
@@ -147,54 +158,58 @@ class Consensus(SpecPart):
     ``glmboost``. A classifier that is no candidate is fitted with its default grid for this purpose only: it is not compared with
     the candidates and cannot be the final model."""
     min_confidence: Annotated[int, Field(ge=1, le=100)] = 80
-    """Features with this confidence score or more are the consensus."""
+    """Minimum confidence score of a consensus feature."""
     max_false_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Choose the score instead: the lowest at which the expected share of features without effect, by shadow features, is
-    at most this. Such as 0.1."""
+    """Choose the minimum score by the expected share of features without effect, estimated by shadow features: the
+    lowest score at which this share is at most the given value, for example 0.1.
+    """
 
 
 class FinalModel(SpecPart):
-    """The model that leaves the run, fitted on all samples."""
+    """The final model, fitted on all samples."""
 
     classifier: Literal["best"] | ClassifierName = "best"
     """``best``: the candidate with the best mean out-of-fold AUROC."""
     features: Literal["ranking", "consensus"] = "ranking"
-    """``ranking``: screened and ranked on all samples. ``consensus``: those with enough confidence; it takes longer to judge."""
+    """``ranking``: features screened and ranked on all samples. ``consensus``: features with a sufficient confidence
+    score; their validation takes longer.
+    """
 
 
 class Report(SpecPart):
-    """What the report shows."""
+    """Options of the report."""
 
     min_cell: Annotated[int, Field(ge=0, le=100)] = 11
-    """Groups and bins with fewer patients are suppressed, with others from which they could be computed, and levels of a
-    demographic with fewer count as ``other``. 0 suppresses nothing."""
+    """Groups and bins with fewer patients are suppressed, together with others from which they could be computed.
+    Levels of a demographic with fewer patients count as ``other``. 0 disables suppression.
+    """
     real_profiles: bool = False
-    """Explain the model on real patients (no id, no dates) instead of synthetic profiles."""
+    """Explain the model on real patients (without id and dates) instead of synthetic profiles."""
 
 
 class TrainingSpec(SpecPart):
     """A training run: from events to a tested model and a report."""
 
     data: Data
-    """What to read."""
+    """Input data."""
     cohort: Cohort
-    """Who is studied, when, and for which outcome."""
+    """Patients, index dates and outcome."""
     features: Features = Features()
-    """What the columns are."""
+    """Features of the model."""
     selection: Selection = Selection()
-    """Which of them survive."""
+    """Selection of features."""
     validation: Validation = Validation()
-    """How often, and on whom, the run checks itself."""
+    """Validation: splits, folds, thresholds and intervals."""
     candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, max_length=16)] = (
         Candidate(classifier="glmboost"),
     )
-    """Classifiers to compare, each with a grid; the one that does best out of fold becomes the final model."""
+    """Classifiers to compare, each with a grid. The one with the best out-of-fold performance becomes the final model."""
     consensus: Consensus = Consensus()
     """Which features are stable: selected in most iterations with the same direction of effect."""
     final: FinalModel = FinalModel()
-    """The model that leaves the run."""
+    """The final model."""
     report: Report = Report()
-    """What the report shows."""
+    """Options of the report."""
 
     @model_validator(mode="after")
     def _index_is_plausible(self) -> Self:
@@ -266,7 +281,7 @@ class TrainingSpec(SpecPart):
 
 
 class Metadata(SpecPart):
-    """Names; no part of the run id."""
+    """Name and labels. Not part of the run id."""
 
     name: ShortName
     """Lower-case letters, digits, ``-`` and ``.``."""
@@ -278,18 +293,18 @@ Words = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class RunMetadata(Metadata):
-    """Names, and what the report says of the run; no part of the run id."""
+    """Name, labels, and descriptions for the report. Not part of the run id."""
 
     title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Title of the report. Without it, the report is named by the outcome."""
+    """Title of the report. Default: derived from the outcome."""
     description: Words | None = None
-    """Why the model is trained."""
+    """Purpose of the model."""
     outcome_definition: Words | None = None
-    """What 1 in the outcome column means, such as an unplanned readmission within 30 days."""
+    """Meaning of 1 in the outcome column, for example an unplanned readmission within 30 days."""
     follow_up: Words | None = None
-    """How long patients were followed for the outcome after the index date."""
+    """Follow-up time for the outcome after the index date."""
     intended_use: Words | None = None
-    """Who should use the model, for which patients, and at which time."""
+    """Intended users, patients, and time of use."""
 
     @property
     def about(self) -> dict[str, str]:
