@@ -7,7 +7,7 @@ One pass over a batch applies all rules of the ledger but the last (duplicates d
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -128,6 +128,56 @@ class UsedRows:
         return UsedRows(self.patient[rows], self.code[rows], time, value)
 
 
+class _Column(NamedTuple):
+    """A column with missing values: data, validity bits (empty: all valid), and offset of the bits."""
+
+    data: NDArray[Any]
+    validity: NDArray[np.uint8]
+    offset: int
+
+
+class _Rows(NamedTuple):
+    """Columns of the rows of a batch, for compiled code."""
+
+    patient: NDArray[np.int32]
+    code: NDArray[np.int32]
+    time: _Column
+    is_unreadable: NDArray[np.uint8]
+    """Flags of unreadable times; empty if there is none."""
+    value: _Column
+
+
+class _Bounds(NamedTuple):
+    """Windows of the samples, births of the patients, and the plausible time, in microseconds since 1970."""
+
+    starts: NDArray[Any]
+    index_us: NDArray[np.int64]
+    upper_us: NDArray[np.int64]
+    lower_us: NDArray[np.int64]
+    birth_us: NDArray[np.int64]
+    first_us: int
+    last_us: int
+
+
+class _Counts(NamedTuple):
+    """Counts that grow with the rows: by rule, patient, code and year."""
+
+    dropped: NDArray[np.int64]
+    fates: NDArray[np.uint16]
+    rows_by_code: NDArray[np.int64]
+    rows_by_year: NDArray[np.int64]
+    year_starts: NDArray[np.int64]
+
+
+class _Buffer(NamedTuple):
+    """Arrays of :class:`UsedRows` to write to."""
+
+    patient: NDArray[np.int32]
+    code: NDArray[np.int32]
+    time: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
 @dataclass(eq=False)
 class RowRules:
     """The rules for one partition with their running counts. Batches go in, used rows come out."""
@@ -147,15 +197,15 @@ class RowRules:
         self.codes = LocalCodes(code_filter(features)) if is_filtered else LocalCodes()
         windows = sample_windows(self.spec, self.cohort)
         # Windows nest, so that the longest one alone decides whether a row is used.
-        self._bounds = (
+        self._bounds = _Bounds(
             frozen(windows.starts),
             frozen(windows.index_us),
             frozen(windows.upper_us),
             frozen(windows.lower_us[-1]),
             frozen(self.cohort.birth_us),
+            *year_bounds(self.spec.data.plausible_years),
         )
         self._dropped = np.zeros(_N_RULES, np.int64)
-        self._years = year_bounds(self.spec.data.plausible_years)
         self._year_starts = _year_starts(self.spec.data.plausible_years)
         self._rows_by_year = np.zeros(len(self._year_starts) - 1, np.int64)
         self._fates = np.zeros(self.cohort.n_patients, np.uint16)
@@ -175,22 +225,18 @@ class RowRules:
         code = self.codes.find(batch.column("code"))
         self._rows_by_code = _grown(self._rows_by_code, len(self.codes))
         before = self.n_buffered
-        self.n_buffered, n_valued = _apply_rules(
+        rows = _Rows(
             frozen(patient),
             frozen(code),
-            *buffers_of(batch.column("time"), np.int64),
+            _Column(*buffers_of(batch.column("time"), np.int64)),
             _flags(batch, "time_bad"),
-            *_values(batch, "value"),
-            *self._bounds,
-            *self._years,
-            self._dropped,
-            self._fates,
-            self._rows_by_code,
-            self._year_starts,
-            self._rows_by_year,
-            *(self._buffer.patient, self._buffer.code, self._buffer.time, self._buffer.value),
-            before,
+            _values(batch, "value"),
         )
+        counts = _Counts(
+            self._dropped, self._fates, self._rows_by_code, self._rows_by_year, self._year_starts
+        )
+        buffer = _Buffer(self._buffer.patient, self._buffer.code, self._buffer.time, self._buffer.value)
+        self.n_buffered, n_valued = _apply_rules(rows, self._bounds, counts, buffer, before)
         self.rows_in += batch.num_rows
         self.rows_used += self.n_buffered - before
         self.rows_with_value += n_valued
@@ -247,11 +293,11 @@ def _flags(batch: Any, name: str) -> NDArray[np.uint8]:
     return frozen(np.empty(0, np.uint8))
 
 
-def _values(batch: Any, name: str) -> tuple[NDArray[Any], NDArray[np.uint8], int]:
+def _values(batch: Any, name: str) -> _Column:
     """Return a numeric column as float64 with its validity; empty if it is absent."""
     if name not in batch.schema.names:
-        return frozen(np.empty(0, np.float64)), frozen(np.empty(0, np.uint8)), 0
-    return buffers_of(batch.column(name).cast(pa.float64()), np.float64)
+        return _Column(frozen(np.empty(0, np.float64)), frozen(np.empty(0, np.uint8)), 0)
+    return _Column(*buffers_of(batch.column(name).cast(pa.float64()), np.float64))
 
 
 @njit(cache=True, nogil=True)
@@ -298,34 +344,15 @@ def _year_of(time: Any, year_starts: Any) -> Any:  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _apply_rules(
-    patient: Any,
-    code: Any,
-    time: Any,
-    time_validity: Any,
-    time_offset: Any,
-    is_unreadable: Any,
-    value: Any,
-    value_validity: Any,
-    value_offset: Any,
-    starts: Any,
-    index_us: Any,
-    upper_us: Any,
-    lower_us: Any,
-    birth_us: Any,
-    first_us: Any,
-    last_us: Any,
-    dropped: Any,
-    fates: Any,
-    rows_by_code: Any,
-    year_starts: Any,
-    rows_by_year: Any,
-    out_patient: Any,
-    out_code: Any,
-    out_time: Any,
-    out_value: Any,
-    n_out: Any,
+    rows: Any, bounds: Any, counts: Any, buffer: Any, n_out: Any
 ) -> Any:  # pragma: no cover - compiled
     """Count the rows dropped by each rule and append used rows. Return the new buffer fill and the number of used values."""
+    patient, code, is_unreadable = rows.patient, rows.code, rows.is_unreadable
+    time, time_validity, time_offset = rows.time
+    value, value_validity, value_offset = rows.value
+    starts, index_us, upper_us, lower_us, birth_us, first_us, last_us = bounds
+    dropped, fates, rows_by_code, rows_by_year, year_starts = counts
+    out_patient, out_code, out_time, out_value = buffer
     n_valued = 0
     for i in range(patient.size):
         p = patient[i]
