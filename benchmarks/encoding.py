@@ -30,7 +30,7 @@ from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import EncodedPartition, encode_partition
 from mlho.encoding.events.patients import PatientFinder, check_partitioned_by_patient
-from mlho.sources import InputFile, iter_events, list_inputs, source_named
+from mlho.sources import SourceFile, iter_events, list_inputs, source_named
 from mlho.spec.training import TrainingSpec
 from mlho.synthetic import make_cohort
 
@@ -68,7 +68,7 @@ class Work:
 
     spec: TrainingSpec
     folder: Path
-    files: list[InputFile]
+    files: list[SourceFile]
     batch_rows: int
     dictionary: Dictionary | None = None
     code_ids: Sequence[Any] = ()

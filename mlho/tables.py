@@ -21,7 +21,7 @@ MAX_CODE_CHARACTERS: Final = 1_024
 MAX_NUMBER: Final = 1e30
 
 
-class Kind(enum.Enum):
+class ColumnKind(enum.Enum):
     """Content of a column; the value describes the accepted types."""
 
     PATIENT = "a string or an integer column"
@@ -41,7 +41,7 @@ class Column:
     ----------
     name : str
         Our name; a source maps it to the name in the file.
-    kind : Kind
+    kind : ColumnKind
         Accepted types.
     required : bool
         Whether a file without it is refused.
@@ -50,7 +50,7 @@ class Column:
     """
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     required: bool
     meaning: str
 
@@ -71,14 +71,24 @@ class Table:
 EVENTS: Final = Table(
     name="events",
     columns=(
-        Column("patient_id", Kind.PATIENT, True, "Whose event; known by its text form, however stored."),
         Column(
-            "time", Kind.TIME, True, "When, in UTC; a naive time is taken as UTC, a date as its midnight."
+            "patient_id", ColumnKind.PATIENT, True, "Whose event; known by its text form, however stored."
         ),
-        Column("code", Kind.CODE, True, "What, as text; nothing is trimmed or folded: 'a1c' is not 'A1C'."),
-        Column("numeric_value", Kind.NUMBER, False, "The result, in the unit that its code implies."),
         Column(
-            "description", Kind.TEXT, False, "The code in words; read only when there is no concepts table."
+            "time",
+            ColumnKind.TIME,
+            True,
+            "When, in UTC; a naive time is taken as UTC, a date as its midnight.",
+        ),
+        Column(
+            "code", ColumnKind.CODE, True, "What, as text; nothing is trimmed or folded: 'a1c' is not 'A1C'."
+        ),
+        Column("numeric_value", ColumnKind.NUMBER, False, "The result, in the unit that its code implies."),
+        Column(
+            "description",
+            ColumnKind.TEXT,
+            False,
+            "The code in words; read only when there is no concepts table.",
         ),
     ),
     invariants=(
@@ -93,14 +103,14 @@ EVENTS: Final = Table(
 LABELS: Final = Table(
     name="labels",
     columns=(
-        Column("patient_id", Kind.PATIENT, True, "Whose label."),
+        Column("patient_id", ColumnKind.PATIENT, True, "Whose label."),
         Column(
             "index_date",
-            Kind.TIME,
+            ColumnKind.TIME,
             False,
             "Up to when events count: a date includes its whole day, a timestamp that instant. Any name.",
         ),
-        Column("label", Kind.OUTCOME, True, "The outcome; any name, given as cohort.outcome."),
+        Column("label", ColumnKind.OUTCOME, True, "The outcome; any name, given as cohort.outcome."),
     ),
     invariants=(
         "At least one row, and both outcomes among the samples that are used.",
@@ -111,12 +121,17 @@ LABELS: Final = Table(
 DEMOGRAPHICS: Final = Table(
     name="demographics",
     columns=(
-        Column("patient_id", Kind.PATIENT, True, "Whose row."),
+        Column("patient_id", ColumnKind.PATIENT, True, "Whose row."),
         Column(
-            "birth_date", Kind.TIME, False, "Gives the age at the index date, and finds events before birth."
+            "birth_date",
+            ColumnKind.TIME,
+            False,
+            "Gives the age at the index date, and finds events before birth.",
         ),
-        Column("age", Kind.NUMBER, False, "Age in years, used as it is."),
-        Column("sex", Kind.DEMOGRAPHIC, False, "As any other column: a number or a category, of any name."),
+        Column("age", ColumnKind.NUMBER, False, "Age in years, used as it is."),
+        Column(
+            "sex", ColumnKind.DEMOGRAPHIC, False, "As any other column: a number or a category, of any name."
+        ),
     ),
     invariants=(
         "One row a patient; equal rows collapse, differing ones are an error.",
@@ -128,10 +143,10 @@ DEMOGRAPHICS: Final = Table(
 CONCEPTS: Final = Table(
     name="concepts",
     columns=(
-        Column("code", Kind.CODE, True, "The code, as in the events."),
-        Column("description", Kind.TEXT, False, "The code in words."),
-        Column("low", Kind.NUMBER, False, "Lowest normal value, in the unit of numeric_value."),
-        Column("high", Kind.NUMBER, False, "Highest normal value, in the unit of numeric_value."),
+        Column("code", ColumnKind.CODE, True, "The code, as in the events."),
+        Column("description", ColumnKind.TEXT, False, "The code in words."),
+        Column("low", ColumnKind.NUMBER, False, "Lowest normal value, in the unit of numeric_value."),
+        Column("high", ColumnKind.NUMBER, False, "Highest normal value, in the unit of numeric_value."),
     ),
     invariants=(
         "One row a code; equal rows collapse, differing ones are an error.",
@@ -166,24 +181,24 @@ def _is_integer(type_: Any) -> bool:
     return bool(pa.types.is_integer(inner))
 
 
-def accepts(kind: Kind, type_: Any) -> bool:
+def accepts(kind: ColumnKind, type_: Any) -> bool:
     """Tell whether a column of this kind may have this Arrow type. A column of nulls is always accepted."""
     if pa.types.is_null(type_):
         return True
     match kind:
-        case Kind.PATIENT:
+        case ColumnKind.PATIENT:
             return is_text(type_) or _is_integer(type_)
-        case Kind.TIME:
+        case ColumnKind.TIME:
             return is_text(type_) or is_time(type_)
-        case Kind.CODE | Kind.TEXT:
+        case ColumnKind.CODE | ColumnKind.TEXT:
             return is_text(type_)
-        case Kind.NUMBER:
+        case ColumnKind.NUMBER:
             return is_number(type_)
-        case Kind.OUTCOME | Kind.DEMOGRAPHIC:
+        case ColumnKind.OUTCOME | ColumnKind.DEMOGRAPHIC:
             return is_text(type_) or is_number(type_) or bool(pa.types.is_boolean(type_))
 
 
-def check_type(where: str, name: str, type_: Any, kind: Kind) -> None:
+def check_type(where: str, name: str, type_: Any, kind: ColumnKind) -> None:
     """Refuse a column whose Arrow type does not match its kind.
 
     Raises
@@ -194,19 +209,19 @@ def check_type(where: str, name: str, type_: Any, kind: Kind) -> None:
     if accepts(kind, type_):
         return
     rule, remedy = f"column {name!r} has the wrong type", "Write it with that type."
-    if kind is Kind.CODE and is_number(type_):
+    if kind is ColumnKind.CODE and is_number(type_):
         rule, remedy = (
             f"column {name!r} is a number; codes are text",
             "Write it as a string column.",
         )
-    if kind is Kind.TIME and is_number(type_):
+    if kind is ColumnKind.TIME and is_number(type_):
         rule = f"column {name!r} is a number, and its unit and origin are not known"
         remedy = (
             "Write it as a timestamp or a date, or state data.format.timeUnit: s, ms, us or days since 1970."
         )
-    if kind is Kind.PATIENT and is_number(type_):
+    if kind is ColumnKind.PATIENT and is_number(type_):
         remedy = "Write it as a string or an integer column."
-    if kind is Kind.DEMOGRAPHIC and is_time(type_):
+    if kind is ColumnKind.DEMOGRAPHIC and is_time(type_):
         rule = f"column {name!r} is a time; a demographic is a number or a category"
         remedy = "Write the years up to it as a number, or leave it out of features.demographics."
     raise DataError(where, rule, expected=kind.value, got=str(type_)[:64], remedy=remedy)

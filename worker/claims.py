@@ -28,8 +28,8 @@ from mlho.protocol.scripts import (
     RELEASE,
     WRONG_TYPE,
     Beat,
+    ClaimVerdict,
     Script,
-    Verdict,
     mend_arguments,
 )
 
@@ -56,7 +56,7 @@ class Lease:
 class Claim:
     """Result of a claim, and the number of this attempt as far as Redis knows; 0 if unknown."""
 
-    verdict: Verdict
+    verdict: ClaimVerdict
     attempt: int
 
 
@@ -106,7 +106,7 @@ class Claims:
         """Request the lease of a task. The script also counts the attempt."""
         arguments = [message.task, owner, self._lease_ms, message.nonce, message.expires]
         verdict, attempt = cast(tuple[str, int], self._call(CLAIM, arguments))
-        return Claim(Verdict(verdict), int(attempt))
+        return Claim(ClaimVerdict(verdict), int(attempt))
 
     def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> Pulse:
         """Renew leases. Return the lost ones and the state of the execution."""

@@ -15,7 +15,7 @@ from mlho.protocol.events import Event, EventKind, ToldFailure
 from mlho.protocol.failures import RULES, Failure, FailureClass
 from mlho.protocol.messages import MessageRefused, Refusal, TaskMessage, read_message
 from mlho.protocol.redis_client import QueueUnavailable
-from mlho.protocol.scripts import MAX_ATTEMPTS, Verdict
+from mlho.protocol.scripts import MAX_ATTEMPTS, ClaimVerdict
 from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
 from worker.child import longer_words
@@ -27,8 +27,8 @@ from worker.metrics import WorkerMetrics
 from worker.starts import Starts
 from worker.traces import AttemptTraces
 
-_GIVE_UP: Final = {Verdict.EXPIRED: Refusal.EXPIRED, Verdict.REPLAYED: Refusal.REPLAYED}
-_TOLD: Final = {Verdict.COMMITTED: EventKind.COMMITTED, Verdict.EXPIRED: EventKind.EXPIRED}
+_GIVE_UP: Final = {ClaimVerdict.EXPIRED: Refusal.EXPIRED, ClaimVerdict.REPLAYED: Refusal.REPLAYED}
+_TOLD: Final = {ClaimVerdict.COMMITTED: EventKind.COMMITTED, ClaimVerdict.EXPIRED: EventKind.EXPIRED}
 """Event for the scheduler by claim verdict. The scheduler may have missed an earlier event."""
 
 log = structlog.get_logger()
@@ -96,7 +96,7 @@ class Desk:
         )
         if claim is None:
             return
-        if claim.verdict is not Verdict.CLAIMED:
+        if claim.verdict is not ClaimVerdict.CLAIMED:
             self._drop(message, claim)
             return
         if not self._has_begun:

@@ -15,7 +15,7 @@ from mlho.inspection.findings import Inspection
 from mlho.sources import Source, iter_events
 from mlho.sources.counting import MOST_FILES
 from mlho.sources.events import require_values
-from mlho.sources.files import InputFile
+from mlho.sources.files import SourceFile
 from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
 from mlho.tables import EVENTS, is_text
@@ -41,12 +41,12 @@ _OF_ANY_ROW: Final = (
 _MOST: Final = 0.5  # of the unknown ids that a change has to explain
 
 
-def spread(files: Sequence[InputFile]) -> list[InputFile]:
+def spread(files: Sequence[SourceFile]) -> list[SourceFile]:
     """Return at most ``MOST_FILES`` files, spread evenly."""
     return list(files[:: max(1, -(-len(files) // MOST_FILES))])
 
 
-def sample_events(source: Source, files: Sequence[InputFile], *, values: bool) -> Iterator[Any]:
+def sample_events(source: Source, files: Sequence[SourceFile], *, values: bool) -> Iterator[Any]:
     """Yield the first rows of some files as :func:`mlho.sources.iter_events` does.
 
     Raises
@@ -82,7 +82,7 @@ def judge_rows(
     found: Inspection,
     spec: TrainingSpec,
     source: Source,
-    files: Sequence[InputFile],
+    files: Sequence[SourceFile],
     cohort: Cohort,
     batches: Sequence[Any],
 ) -> None:
@@ -98,7 +98,7 @@ def judge_rows(
         found.warn(hint_of_ids(ids_in(batches), cohort.patient_ids))
 
 
-def _hint_of_dates(source: Source, files: Sequence[InputFile]) -> list[str]:
+def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:
     table = open_table(files[0], source)
     name = source.column(EVENTS, "time")
     batch = next(iter(table.batches([name], batch_rows=10_000)), None)

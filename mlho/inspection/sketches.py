@@ -11,7 +11,7 @@ import pyarrow as pa
 from mlho.errors import DataError
 from mlho.sources import Source
 from mlho.sources.arrow import one_array
-from mlho.sources.files import InputFile, find_inputs
+from mlho.sources.files import SourceFile, find_inputs
 from mlho.sources.names import format_of
 from mlho.sources.native import NATIVE
 from mlho.sources.reading import open_table, text_sample
@@ -80,7 +80,7 @@ def sketch_folder(root: Path) -> Folder:
             got="nothing, or a file",
             remedy="Give the folder.",
         )
-    found: dict[str, list[InputFile]] = {}
+    found: dict[str, list[SourceFile]] = {}
     left_out = []
     for path in sorted(root.iterdir())[:_MOST_TABLES]:
         pattern = f"{path.name}/" if path.is_dir() else path.name
@@ -101,7 +101,7 @@ def sketch_folder(root: Path) -> Folder:
     return Folder(tuple(sketches), form, tuple(left_out))
 
 
-def _sketch(pattern: str, files: Sequence[InputFile], source: Source) -> Sketch:
+def _sketch(pattern: str, files: Sequence[SourceFile], source: Source) -> Sketch:
     table = open_table(files[0], source)
     batch = next(iter(table.batches(list(table.column_names), batch_rows=_ROWS)), None)
     columns = {name: _plain(batch.column(name)) if batch else pa.nulls(0) for name in table.column_names}
@@ -113,7 +113,7 @@ def _plain(array: Any) -> Any:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def _form_of(files: Sequence[InputFile]) -> Format:
+def _form_of(files: Sequence[SourceFile]) -> Format:
     """Guess separator and encoding of CSV files: those of most of them."""
     samples = [(file, text_sample(file, _SAMPLE_BYTES)[0]) for file in files]
     encodings = Counter(_encoding_of(content) for _, content in samples)
@@ -135,7 +135,7 @@ def _encoding_of(content: bytes) -> Encoding:
     return "utf-8"
 
 
-def _delimiters_of(samples: Sequence[tuple[InputFile, bytes]], encoding: str) -> Iterator[str | None]:
+def _delimiters_of(samples: Sequence[tuple[SourceFile, bytes]], encoding: str) -> Iterator[str | None]:
     """Yield the separator of each file; ``None`` if it is that of its suffix."""
     for file, content in samples:
         header = content.decode(encoding, errors="replace").partition("\n")[0]

@@ -16,7 +16,7 @@ from mlho.inspection.events import judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.sources import Source, source_of
-from mlho.sources.files import DataRoot, InputFile, find_inputs
+from mlho.sources.files import DataRoot, SourceFile, find_inputs
 from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
 
@@ -58,9 +58,9 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
 
 def find_tables(
     found: Inspection, root: DataRoot, patterns: dict[str, str | None]
-) -> dict[str, list[InputFile]]:
+) -> dict[str, list[SourceFile]]:
     """Return the files of each table; a table without any is an error among those found."""
-    files: dict[str, list[InputFile]] = {}
+    files: dict[str, list[SourceFile]] = {}
     for name, pattern in patterns.items():
         own = found.attempt(partial(find_inputs, root, pattern)) if pattern is not None else None
         if own is not None:
@@ -68,13 +68,13 @@ def find_tables(
     return files
 
 
-def is_small(files: Sequence[InputFile]) -> bool:
+def is_small(files: Sequence[SourceFile]) -> bool:
     """Tell whether a table is read whole."""
     return sum(file.size for file in files) <= MOST_BYTES
 
 
 def _read_small(
-    found: Inspection, spec: TrainingSpec, source: Source, root: DataRoot, files: dict[str, list[InputFile]]
+    found: Inspection, spec: TrainingSpec, source: Source, root: DataRoot, files: dict[str, list[SourceFile]]
 ) -> tuple[LabelRows | None, Persons | None]:
     """Read labels and demographics, each if it is there and small."""
     tables = spec.data.tables
@@ -130,19 +130,19 @@ def _facts_of(result: CohortResult, spec: TrainingSpec) -> dict[str, str]:
 
 
 def _look_at_events(
-    found: Inspection, spec: TrainingSpec, source: Source, files: list[InputFile], cohort: Cohort | None
+    found: Inspection, spec: TrainingSpec, source: Source, files: list[SourceFile], cohort: Cohort | None
 ) -> None:
     batches = found.attempt(lambda: list(sample_events(source, files, values=needs_values(spec))))
     if cohort is not None and batches:
         judge_rows(found, spec, source, files, cohort, batches)
 
 
-def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[InputFile]]) -> None:
+def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[SourceFile]]) -> None:
     """Add what each table is. A file that cannot be opened is an error among those found."""
     for name, own in files.items():
         n_columns = found.attempt(partial(_count_columns, source, own))
         found.tables.append(TableFacts(name, len(own), sum(file.size for file in own), n_columns))
 
 
-def _count_columns(source: Source, files: Sequence[InputFile]) -> int:
+def _count_columns(source: Source, files: Sequence[SourceFile]) -> int:
     return max(len(open_table(file, source).column_names) for file in spread(files))

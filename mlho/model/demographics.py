@@ -14,7 +14,7 @@ from mlho.errors import DataError, plural
 from mlho.model.frames import NO_DATE, Samples, arrow_column, index_bounds, patient_texts
 from mlho.sources.native import NATIVE
 from mlho.sources.times import DAY_US
-from mlho.tables import Kind, require_columns
+from mlho.tables import ColumnKind, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def _births(frame: "pd.DataFrame") -> NDArray[np.int64] | None:
     name = next((name for name in BIRTH_COLUMNS if name in frame.columns), None)
     if name is None:
         return None
-    array = arrow_column(frame, name, where=DEMOGRAPHICS_FRAME, kind=Kind.TIME)
+    array = arrow_column(frame, name, where=DEMOGRAPHICS_FRAME, kind=ColumnKind.TIME)
     return read_births(array, NATIVE, where=DEMOGRAPHICS_FRAME, name=name)
 
 

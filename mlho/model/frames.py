@@ -13,7 +13,7 @@ from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.errors import DataError, plural
 from mlho.sources.events import number_column, patient_column, text_column
 from mlho.sources.times import DAY_US, read_times
-from mlho.tables import EVENTS, LABELS, Kind, check_type, require_columns
+from mlho.tables import EVENTS, LABELS, ColumnKind, check_type, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def require_frame(frame: object, *, where: str, expected: str = "a DataFrame") -
     )
 
 
-def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: Kind) -> Any:
+def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: ColumnKind) -> Any:
     """Return a column as an Arrow array of a type allowed for its kind.
 
     Raises
@@ -130,7 +130,7 @@ def _known_type(array: Any) -> Any:
 
 def patient_texts(frame: "pd.DataFrame", *, where: str) -> list[str | None]:
     """Return the text of each row's patient id; None if missing."""
-    array = _known_type(arrow_column(frame, "patient_id", where=where, kind=Kind.PATIENT))
+    array = _known_type(arrow_column(frame, "patient_id", where=where, kind=ColumnKind.PATIENT))
     ids = patient_column(array, where=where, name="patient_id")
     texts: list[str | None] = ids.cast(pa.string()).to_pylist()
     return texts

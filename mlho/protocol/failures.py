@@ -34,7 +34,7 @@ class FailureClass(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rule:
+class RetryRule:
     """The rule for failures of one class."""
 
     meaning: str
@@ -46,18 +46,20 @@ class Rule:
     """Exit code of the command when the run fails with this class."""
 
 
-RULES: Final[Mapping[FailureClass, Rule]] = {
-    FailureClass.INPUT: Rule("a table is invalid or has changed: correct it", True, 1, 3),
-    FailureClass.SPEC: Rule("the specification is invalid: change it", True, 1, 2),
-    FailureClass.POISON: Rule("the process or its worker died while the task ran", True, MAX_ATTEMPTS, 1),
-    FailureClass.MEMORY: Rule(
+RULES: Final[Mapping[FailureClass, RetryRule]] = {
+    FailureClass.INPUT: RetryRule("a table is invalid or has changed: correct it", True, 1, 3),
+    FailureClass.SPEC: RetryRule("the specification is invalid: change it", True, 1, 2),
+    FailureClass.POISON: RetryRule(
+        "the process or its worker died while the task ran", True, MAX_ATTEMPTS, 1
+    ),
+    FailureClass.MEMORY: RetryRule(
         "the task came close to the memory limit and was stopped", True, MAX_ATTEMPTS, 1
     ),
-    FailureClass.TIME: Rule("the task exceeded its time limit and was stopped", True, MAX_ATTEMPTS, 1),
-    FailureClass.INFRASTRUCTURE: Rule(
+    FailureClass.TIME: RetryRule("the task exceeded its time limit and was stopped", True, MAX_ATTEMPTS, 1),
+    FailureClass.INFRASTRUCTURE: RetryRule(
         "the store or the disk is unavailable: the task is retried with backoff", False, 0, 1
     ),
-    FailureClass.INTERNAL: Rule("a defect of the program: report it", True, 1, 1),
+    FailureClass.INTERNAL: RetryRule("a defect of the program: report it", True, 1, 1),
 }
 
 

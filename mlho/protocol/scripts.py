@@ -22,7 +22,7 @@ WRONG_TYPE: Final = "WRONGTYPE"
 """First word of Redis' error for a key of another type."""
 
 
-class Verdict(StrEnum):
+class ClaimVerdict(StrEnum):
     """Result of a claim."""
 
     CLAIMED = "claimed"  # the lease is ours: run the task

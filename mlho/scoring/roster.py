@@ -20,12 +20,12 @@ from mlho.model.frames import NO_DATE, Samples
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.events import patient_column
-from mlho.sources.files import DataRoot, InputFile
+from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
 from mlho.spec.scoring import ScoringIndex
 from mlho.spec.types import PLAUSIBLE_YEARS
-from mlho.tables import EVENTS, LABELS, Kind, check_type, is_text, require_columns
+from mlho.tables import EVENTS, LABELS, ColumnKind, check_type, is_text, require_columns
 
 _EPOCH: Final = dt.date(1970, 1, 1)
 
@@ -168,14 +168,14 @@ def read_roster(
 _Part = tuple[Any, NDArray[np.int64], NDArray[np.int64]]
 
 
-def _read_file(index: ScoringIndex, source: Source, file: InputFile) -> _Part:
+def _read_file(index: ScoringIndex, source: Source, file: SourceFile) -> _Part:
     table = open_table(file, source)
     patient, have = source.column(LABELS, "patient_id"), table.column_names
     require_columns(file.key, have, [patient], remedy=source.remedy(have))
-    check_type(file.key, patient, table.type_of(patient), Kind.PATIENT)
+    check_type(file.key, patient, table.type_of(patient), ColumnKind.PATIENT)
     if index.column is not None:
         require_columns(file.key, have, [index.column], remedy="Set index.column to the column of the dates.")
-        source.check_type(file.key, index.column, table.type_of(index.column), Kind.TIME)
+        source.check_type(file.key, index.column, table.type_of(index.column), ColumnKind.TIME)
     columns = read_columns(table, list(dict.fromkeys([patient, *([index.column] if index.column else [])])))
     texts = read_patients(columns[patient], where=file.key, name=patient)
     _refuse_missing(file.key, patient, int(texts.null_count))
@@ -235,7 +235,7 @@ def everybody(patient_ids: Sequence[str], index: ScoringIndex) -> Samples:
     )
 
 
-def patients_in(source: Source, file: InputFile) -> list[str]:
+def patients_in(source: Source, file: SourceFile) -> list[str]:
     """Return the distinct patients named in a partition, sorted; only the patient column is read.
 
     Raises
@@ -246,14 +246,14 @@ def patients_in(source: Source, file: InputFile) -> list[str]:
     table = open_table(file, source)
     source.require(EVENTS, file.key, table.column_names)
     name = source.column(EVENTS, "patient_id")
-    check_type(file.key, name, table.type_of(name), Kind.PATIENT)
+    check_type(file.key, name, table.type_of(name), ColumnKind.PATIENT)
     found: set[str] = set()
     for texts in _distinct(table, name, file):
         found.update(texts)
     return sorted(found)
 
 
-def _distinct(table: TableFile, name: str, file: InputFile) -> Iterator[list[str]]:
+def _distinct(table: TableFile, name: str, file: SourceFile) -> Iterator[list[str]]:
     dictionaries = [name] if is_text(table.type_of(name)) else []
     for batch in table.batches([name], dictionaries=dictionaries):
         ids = patient_column(batch.column(name), where=file.key, name=name).unique()

@@ -6,7 +6,7 @@ Modules that read data import Arrow and are imported lazily, because a manifest 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from mlho.sources.files import InputFile, list_inputs
+from mlho.sources.files import SourceFile, list_inputs
 
 if TYPE_CHECKING:
     from mlho.sources.base import Source
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SOURCES",
-    "InputFile",
     "Source",
+    "SourceFile",
     "iter_events",
     "list_inputs",
     "source_from",

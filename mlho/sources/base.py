@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlho.spec.layout import Format
-from mlho.tables import Kind, Table, check_type, is_number, require_columns
+from mlho.tables import ColumnKind, Table, check_type, is_number, require_columns
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Source:
             return f"It has {marks[other]!r}: set data.source to {other}, or rename the columns."
         return f"Rename or add it, or name your column in data.columns; data.source is {self.name}."
 
-    def check_type(self, where: str, name: str, type_: Any, kind: Kind) -> None:
+    def check_type(self, where: str, name: str, type_: Any, kind: ColumnKind) -> None:
         """Refuse a column whose Arrow type does not match its kind; numbers are times if the format says how.
 
         Raises
@@ -75,7 +75,7 @@ class Source:
         DataError
             See :func:`mlho.tables.check_type`.
         """
-        if kind is Kind.TIME and is_number(type_) and self.format.reads_numbers:
+        if kind is ColumnKind.TIME and is_number(type_) and self.format.reads_numbers:
             return
         check_type(where, name, type_, kind)
 
@@ -84,4 +84,4 @@ class Source:
         """What a time is, for messages."""
         words = [f"text of the form {' or '.join(self.format.date_formats)}"] * bool(self.format.date_formats)
         words += [f"a whole number of {self.format.time_unit} since 1970"] * bool(self.format.time_unit)
-        return f"a timestamp, a date, {' or '.join(words)}" if words else Kind.TIME.value
+        return f"a timestamp, a date, {' or '.join(words)}" if words else ColumnKind.TIME.value

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from mlho.errors import plural
-from mlho.sources.files import InputFile
+from mlho.sources.files import SourceFile
 from mlho.sources.reading import parquet_rows, text_sample
 
 #: Number of files inspected per table; the others are extrapolated by size.
@@ -34,12 +34,12 @@ class RowCount:
     basis: str
 
 
-def count_rows(files: Sequence[InputFile]) -> RowCount:
+def count_rows(files: Sequence[SourceFile]) -> RowCount:
     """Estimate the number of rows of a table from some of its files, spread evenly.
 
     Parameters
     ----------
-    files : sequence of InputFile
+    files : sequence of SourceFile
         Local files, or objects in object storage, which are read by ranges.
 
     Raises
@@ -67,7 +67,7 @@ def _basis(counts: Sequence[tuple[int, bool]], n_looked_at: int, n_files: int) -
     )
 
 
-def _count(file: InputFile) -> tuple[int, bool]:
+def _count(file: SourceFile) -> tuple[int, bool]:
     """Return the rows of a file, and whether they were counted rather than estimated from a part."""
     if file.is_parquet:
         return parquet_rows(file), True

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, blank_texts, bool_array, is_given, null_where
 from mlho.sources.base import Source
-from mlho.sources.files import InputFile
+from mlho.sources.files import SourceFile
 from mlho.sources.forms import cast_or_null
 from mlho.sources.reading import TableFile, open_table
 from mlho.sources.times import read_times
@@ -23,7 +23,7 @@ BATCH_ROWS: Final = (
 
 
 def iter_events(
-    source: Source, file: InputFile, *, batch_rows: int = BATCH_ROWS, values: bool = True
+    source: Source, file: SourceFile, *, batch_rows: int = BATCH_ROWS, values: bool = True
 ) -> Iterator[pa.RecordBatch]:
     """Stream the events of one file, in bounded memory and with fixed column types.
 
@@ -31,7 +31,7 @@ def iter_events(
     ----------
     source : Source
         Source whose column names the file uses.
-    file : InputFile
+    file : SourceFile
         Parquet or CSV. Hive partition keys do not become columns.
     batch_rows : int
         Maximum rows per batch; larger row groups are split.
@@ -63,7 +63,7 @@ def iter_events(
             yield _normalised(batch, names, file, source.format)
 
 
-def require_values(source: Source, file: InputFile) -> None:
+def require_values(source: Source, file: SourceFile) -> None:
     """Refuse a file of events without the numeric column, which the aggregates ``last`` and ``outOfRange`` need.
 
     Raises
@@ -77,7 +77,7 @@ def require_values(source: Source, file: InputFile) -> None:
     require_columns(file.key, have, [source.column(EVENTS, "numeric_value")], remedy=remedy)
 
 
-def _checked_names(source: Source, table: TableFile, file: InputFile, values: bool) -> dict[str, str]:
+def _checked_names(source: Source, table: TableFile, file: SourceFile, values: bool) -> dict[str, str]:
     """Return the file's column names by ours, after checking their presence and types."""
     have = table.column_names
     source.require(EVENTS, file.key, have)
@@ -94,7 +94,7 @@ def _checked_names(source: Source, table: TableFile, file: InputFile, values: bo
     return names
 
 
-def _normalised(batch: Any, names: dict[str, str], file: InputFile, form: Format) -> pa.RecordBatch:
+def _normalised(batch: Any, names: dict[str, str], file: SourceFile, form: Format) -> pa.RecordBatch:
     times = read_times(batch.column(names["time"]), form)
     columns = {
         "patient": patient_column(

@@ -46,7 +46,7 @@ class RemoteRoot(ABC):
     """A remote location of tables, such as a prefix of a bucket."""
 
     @abstractmethod
-    def find(self, pattern: str) -> "Found":
+    def find(self, pattern: str) -> "FoundFiles":
         """Same as :func:`find_inputs`."""
 
 
@@ -54,7 +54,7 @@ type DataRoot = Path | RemoteRoot
 
 
 @dataclass(frozen=True)
-class InputFile:
+class SourceFile:
     """One input object.
 
     Attributes
@@ -85,14 +85,14 @@ class InputFile:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFiles:
     """Inputs matched by a pattern, and names of other files that are left out with a warning."""
 
-    files: list[InputFile]
+    files: list[SourceFile]
     left_out: tuple[str, ...] = ()
 
 
-def find_inputs(root: DataRoot, pattern: str) -> Found:
+def find_inputs(root: DataRoot, pattern: str) -> FoundFiles:
     """Return the files of a table, sorted by key, and the files left out.
 
     Parameters
@@ -117,10 +117,10 @@ def find_inputs(root: DataRoot, pattern: str) -> Found:
     if not there and not has_glob(pattern):  # otherwise the key of the file, or an error
         raise nothing_there(pattern, is_folder=True, place=str(root / pattern))
     selection = select_keys(there, pattern, place=str(root / pattern))
-    return Found(_opened(root, selection.found), selection.left_out)
+    return FoundFiles(_opened(root, selection.found), selection.left_out)
 
 
-def list_inputs(root: DataRoot, pattern: str) -> list[InputFile]:
+def list_inputs(root: DataRoot, pattern: str) -> list[SourceFile]:
     """Return the files of a table, sorted by key; see :func:`find_inputs`."""
     return find_inputs(root, pattern).files
 
@@ -188,9 +188,9 @@ def _leads_back(key: str) -> DataError:
     )
 
 
-def _opened(root: Path, keys: Sequence[str]) -> list[InputFile]:
+def _opened(root: Path, keys: Sequence[str]) -> list[SourceFile]:
     """Return the inputs with these keys; the same file under two keys is an error."""
-    files: list[InputFile] = []
+    files: list[SourceFile] = []
     key_of: dict[tuple[int, int], str] = {}
     for key in keys:
         try:
@@ -208,7 +208,7 @@ def _opened(root: Path, keys: Sequence[str]) -> list[InputFile]:
                 got=f"the file of {first} again, by a link",
                 remedy="Remove the link, or name the files by a pattern.",
             )
-        files.append(InputFile(key, root / key, own.st_size))
+        files.append(SourceFile(key, root / key, own.st_size))
     return files
 
 

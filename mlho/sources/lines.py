@@ -9,20 +9,20 @@ import pyarrow as pa
 
 from mlho.errors import DataError
 from mlho.sources.base import Source
-from mlho.sources.files import InputFile
+from mlho.sources.files import SourceFile
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def delimiter_of(file: InputFile, source: Source) -> str:
+def delimiter_of(file: SourceFile, source: Source) -> str:
     """Return the field separator of a text file: that of the format, or the one of the file's suffix."""
     delimiter = source.format.delimiter or file.format.delimiter
     assert delimiter is not None, "the file is text"
     return delimiter
 
 
-def text_stream(file: InputFile, source: Source) -> Any:
+def text_stream(file: SourceFile, source: Source) -> Any:
     """Return an Arrow stream of the decompressed text of a file, as UTF-8."""
     place = str(file.path) if isinstance(file.path, Path) else file.path.open()
     stream = pa.input_stream(place, compression=file.format.compression)
@@ -64,7 +64,7 @@ class LineCounter(RawIOBase):
         return (self._line_feeds or self._carriage_returns) + (self._last not in (b"\n", b"\r", b""))
 
 
-def refuse_swallowed_rows(file: InputFile, source: Source) -> None:
+def refuse_swallowed_rows(file: SourceFile, source: Source) -> None:
     """Refuse a file in which a quoted field contains whole rows; texts with line breaks are valid.
 
     A field with m line breaks has swallowed m rows if it contains at least m times as many separators as a row. The file is
@@ -98,7 +98,7 @@ def _holds_rows(field: str, n_delimiters: int, delimiter: str) -> bool:
     return n_breaks > 0 and field.count(delimiter) >= n_breaks * n_delimiters > 0
 
 
-def _swallowed(file: InputFile, line: int, n_breaks: int) -> DataError:
+def _swallowed(file: SourceFile, line: int, n_breaks: int) -> DataError:
     return DataError(
         file.key,
         "a quoted field holds whole rows",

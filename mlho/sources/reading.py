@@ -17,7 +17,7 @@ import pyarrow as pa
 from mlho.errors import DataError, MlhoError, StoreUnavailable
 from mlho.sources.arrow import one_array
 from mlho.sources.base import Source
-from mlho.sources.files import InputFile
+from mlho.sources.files import SourceFile
 from mlho.sources.lines import LineCounter, delimiter_of, refuse_swallowed_rows, text_stream
 from mlho.sources.native import NATIVE
 
@@ -46,12 +46,12 @@ class TableFile(Protocol):
         """Yield rows in batches of at most ``batch_rows``; text columns among ``dictionaries`` are dictionary-encoded."""
 
 
-def open_table(file: InputFile, source: Source = NATIVE) -> TableFile:
+def open_table(file: SourceFile, source: Source = NATIVE) -> TableFile:
     """Open a file of a table and read only its header.
 
     Parameters
     ----------
-    file : InputFile
+    file : SourceFile
         Parquet or CSV, according to its suffix.
     source : Source
         For CSV: separator, encoding, and unquoted fields that mean "missing".
@@ -77,7 +77,7 @@ def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _ParquetTable:
-    file: InputFile
+    file: SourceFile
     schema: Any
 
     @property
@@ -107,7 +107,7 @@ class _ParquetTable:
 
 @dataclass(frozen=True)
 class _CsvTable:
-    file: InputFile
+    file: SourceFile
     names: tuple[str, ...]
     source: Source
     has_rows: bool
@@ -163,7 +163,7 @@ class _CsvTable:
                 refuse_swallowed_rows(self.file, self.source)
 
 
-def _open_parquet(file: InputFile) -> TableFile:
+def _open_parquet(file: SourceFile) -> TableFile:
     import pyarrow.parquet as pq
 
     with _read_errors(file, "Parquet"), pq.ParquetFile(_arrow_file(file)) as parquet:
@@ -172,7 +172,7 @@ def _open_parquet(file: InputFile) -> TableFile:
     return _ParquetTable(file, schema)
 
 
-def parquet_rows(file: InputFile) -> int:
+def parquet_rows(file: SourceFile) -> int:
     """Return the number of rows of a Parquet file, from its footer."""
     import pyarrow.parquet as pq
 
@@ -180,13 +180,13 @@ def parquet_rows(file: InputFile) -> int:
         return int(parquet.metadata.num_rows)
 
 
-def text_sample(file: InputFile, n_bytes: int) -> tuple[bytes, bool]:
+def text_sample(file: SourceFile, n_bytes: int) -> tuple[bytes, bool]:
     """Return the beginning of a text file, decompressed, and whether it is the whole file."""
     with _read_errors(file, "CSV"), text_stream(file, NATIVE) as stream:
         return stream.read(n_bytes), not stream.read(1)
 
 
-def _refuse_repeated(file: InputFile, names: Sequence[str], *, remedy: str) -> None:
+def _refuse_repeated(file: SourceFile, names: Sequence[str], *, remedy: str) -> None:
     if len(set(names)) != len(names):
         raise DataError(
             file.key,
@@ -197,12 +197,12 @@ def _refuse_repeated(file: InputFile, names: Sequence[str], *, remedy: str) -> N
         )
 
 
-def _arrow_file(file: InputFile) -> Any:
+def _arrow_file(file: SourceFile) -> Any:
     """Return the argument for Arrow: a path, or a Python file over range requests."""
     return file.path if isinstance(file.path, Path) else pa.PythonFile(file.path.open(), mode="r")
 
 
-def _open_csv(file: InputFile, source: Source) -> TableFile:
+def _open_csv(file: SourceFile, source: Source) -> TableFile:
     delimiter = delimiter_of(file, source)
     with (
         _read_errors(file, "CSV", source),
@@ -225,7 +225,7 @@ def _open_csv(file: InputFile, source: Source) -> TableFile:
 
 @contextmanager
 def _read_errors(
-    file: InputFile,
+    file: SourceFile,
     layout: str,
     source: Source = NATIVE,
     bad_rows: Sequence[tuple[int | None, int, int]] = (),
@@ -255,13 +255,13 @@ def _read_errors(
         raise _unreadable(file, layout, got, remedy) from None
 
 
-def _unreadable(file: InputFile, layout: str, got: str, remedy: str) -> DataError:
+def _unreadable(file: SourceFile, layout: str, got: str, remedy: str) -> DataError:
     return DataError(
         file.key, f"the file is not readable {layout}", expected=f"{layout}", got=got, remedy=remedy
     )
 
 
-def _ragged(file: InputFile, source: Source, row: tuple[int | None, int, int]) -> DataError:
+def _ragged(file: SourceFile, source: Source, row: tuple[int | None, int, int]) -> DataError:
     number, expected, actual = row
     place = f"row {number}" if number is not None else "a row"
     return DataError(

@@ -55,7 +55,7 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
 
 def checked_root(work: Work) -> "DataRoot":
     """Return a root that lists exactly the inputs in the manifest, each checked against it."""
-    from mlho.sources.files import InputFile as SourceFile
+    from mlho.sources.files import SourceFile
     from mlho.store.inputs import PinnedRoot
 
     files = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]

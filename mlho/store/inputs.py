@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast, override
 
 from mlho.errors import InputChanged, SpecError
-from mlho.sources.files import DataRoot, Found, InputFile, RemoteFile, RemoteRoot
+from mlho.sources.files import DataRoot, FoundFiles, RemoteFile, RemoteRoot, SourceFile
 from mlho.sources.names import fixed_part, lake_marks, listing_prefix, select_keys
 from mlho.store.s3_settings import SCHEME, S3Settings, split_address
 
@@ -69,7 +69,7 @@ class S3Root(RemoteRoot):
     prefix: str
 
     @override
-    def find(self, pattern: str) -> Found:
+    def find(self, pattern: str) -> FoundFiles:
         start = len(self.prefix)
         found = {own.key[start:]: own for own in self.bucket.listed(self.prefix + listing_prefix(pattern))}
         selection = select_keys({*found, *self._marks_above(pattern)}, pattern)
@@ -77,7 +77,7 @@ class S3Root(RemoteRoot):
             self.file(key, size=found[key].size, version=found[key].etag.strip('"'))
             for key in selection.found
         ]
-        return Found(files, selection.left_out)
+        return FoundFiles(files, selection.left_out)
 
     def _marks_above(self, pattern: str) -> Iterator[str]:
         """Yield keys that indicate a Delta, Hudi or Iceberg table in a folder above the listed ones, which are checked elsewhere."""
@@ -87,21 +87,21 @@ class S3Root(RemoteRoot):
                 page = self.bucket.listed(self.prefix + prefix, page=_MARKS_PAGE)
                 yield from (own.key[len(self.prefix) :] for own in islice(page, _MARKS_PAGE))
 
-    def file(self, key: str, *, size: int, version: str) -> InputFile:
+    def file(self, key: str, *, size: int, version: str) -> SourceFile:
         """Return the input with this key at one version, whether or not it is the current one."""
-        return InputFile(key, S3File(self.bucket, self.prefix + key, key, size, version), size)
+        return SourceFile(key, S3File(self.bucket, self.prefix + key, key, size, version), size)
 
 
 @dataclass(frozen=True)
 class PinnedRoot(RemoteRoot):
     """Tables as named by a manifest; nothing is listed again."""
 
-    files: Sequence[InputFile]
+    files: Sequence[SourceFile]
 
     @override
-    def find(self, pattern: str) -> Found:
+    def find(self, pattern: str) -> FoundFiles:
         by_key = {file.key: file for file in self.files}
-        return Found([by_key[key] for key in select_keys(by_key, pattern).found])
+        return FoundFiles([by_key[key] for key in select_keys(by_key, pattern).found])
 
 
 @dataclass(frozen=True)

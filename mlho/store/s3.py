@@ -47,7 +47,7 @@ class Refused(Exception):  # noqa: N818 - says what happened
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectFacts:
     """Metadata of an object; ``version`` is its version id if the bucket is versioned."""
 
     key: str
@@ -127,13 +127,13 @@ class Bucket:
 
         return self._or_none("read", request)
 
-    def head(self, key: str) -> Found | None:
+    def head(self, key: str) -> ObjectFacts | None:
         """Return the metadata of an object; ``None`` if it does not exist."""
         answer = self._or_none("read", lambda client: client.head_object(Bucket=self.name, Key=key))
         if answer is None:
             return None
         marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-        return Found(
+        return ObjectFacts(
             key,
             answer["ContentLength"],
             answer["ETag"],
@@ -199,14 +199,14 @@ class Bucket:
         more = {**source, "CopySource": source, "MetadataDirective": "REPLACE", **self._marked(uuid4().hex)}
         return self._or_none("write", lambda client: client.copy_object(**more)) is not None
 
-    def listed(self, prefix: str, *, page: int = 1000) -> Iterator[Found]:
+    def listed(self, prefix: str, *, page: int = 1000) -> Iterator[ObjectFacts]:
         """Yield the objects with this prefix, ordered by key, without folder placeholders."""
         more: dict[str, str] = {}
         while True:
             answer = self._list_page(prefix, page, more)
             for found in answer.get("Contents", ()):
                 if not found["Key"].endswith("/"):
-                    yield Found(found["Key"], found["Size"], found["ETag"], found["LastModified"])
+                    yield ObjectFacts(found["Key"], found["Size"], found["ETag"], found["LastModified"])
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}

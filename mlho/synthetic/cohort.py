@@ -22,7 +22,7 @@ from mlho.synthetic.settings import SETTINGS, WorldSettings
 from mlho.synthetic.truth import (
     TRUTH_FILE,
     CausalCode,
-    Cluster,
+    CodeCluster,
     Group,
     Interaction,
     OrderedPair,
@@ -336,7 +336,7 @@ def _truth(plan: _Plan, *, n_rows: int, n_positive: int) -> Truth:
             )
         ),
         clusters=tuple(
-            Cluster(settings.harmful_log_odds if harmful else 0.0, tuple(names[code] for code in codes))
+            CodeCluster(settings.harmful_log_odds if harmful else 0.0, tuple(names[code] for code in codes))
             for harmful, codes in zip(world.conditions.is_harmful, world.conditions.clusters, strict=True)
         ),
         leak=names[planted.leak],

@@ -61,7 +61,7 @@ class OrderedPair:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class CodeCluster:
     """Codes of one latent condition; ``log_odds`` is the condition's effect on the outcome, 0 if harmless."""
 
     log_odds: float
@@ -100,7 +100,7 @@ class Truth:
         Strongest harmful effect first, protective effects last.
     interaction : Interaction
     sequences : tuple of OrderedPair
-    clusters : tuple of Cluster
+    clusters : tuple of CodeCluster
         Every code of each; a code may be in several.
     leak : str
         Recorded only after the outcome; its presence in a model is leakage.
@@ -124,7 +124,7 @@ class Truth:
     causal: tuple[CausalCode, ...]
     interaction: Interaction
     sequences: tuple[OrderedPair, ...]
-    clusters: tuple[Cluster, ...]
+    clusters: tuple[CodeCluster, ...]
     leak: str
     outcome_code: OutcomeCode
     groups: tuple[Group, ...]
@@ -176,7 +176,9 @@ class Truth:
                     tuple(plain["interaction"]["codes"]), plain["interaction"]["odds_ratio"]
                 ),
                 "sequences": tuple(OrderedPair(**own) for own in plain["sequences"]),
-                "clusters": tuple(Cluster(own["log_odds"], tuple(own["codes"])) for own in plain["clusters"]),
+                "clusters": tuple(
+                    CodeCluster(own["log_odds"], tuple(own["codes"])) for own in plain["clusters"]
+                ),
                 "outcome_code": OutcomeCode(**plain["outcome_code"]),
                 "groups": tuple(Group(**own) for own in plain["groups"]),
                 **{name: tuple(plain[name]) for name in ("recoded", "growing", "fading")},

@@ -22,7 +22,7 @@ RESERVED_FOLDERS: Final = ("bundle", "cancel", "execution", "leader", "quarantin
 
 
 @dataclass(frozen=True)
-class Rule:
+class CelRule:
     """One validation rule.
 
     Attributes
@@ -48,19 +48,19 @@ class Rule:
         return own | ({"fieldPath": f".{self.field}"} if self.field else {})
 
 
-def _unique(at: str) -> Rule:
+def _unique(at: str) -> CelRule:
     name = at.rsplit(".", 1)[-1]
-    return Rule(at, _UNIQUE, f"{name} must not contain duplicates")
+    return CelRule(at, _UNIQUE, f"{name} must not contain duplicates")
 
 
-def _inside(at: str, *tables: str, optional: Iterable[str] = ()) -> list[Rule]:
+def _inside(at: str, *tables: str, optional: Iterable[str] = ()) -> list[CelRule]:
     """Return the rules that keep each table path inside ``data.uri``."""
     rules = []
     for table in (*tables, *optional):
         guard = f"!has(self.{table}) || " if table in optional else ""
         holds = f"!self.{table}.startsWith('/') && !self.{table}.split('/').exists(part, part == '..')"
         rules.append(
-            Rule(
+            CelRule(
                 at,
                 f"{guard}({holds})",
                 f"{table} must be a path relative to data.uri, without a leading / and without ..",
@@ -69,7 +69,7 @@ def _inside(at: str, *tables: str, optional: Iterable[str] = ()) -> list[Rule]:
     return rules
 
 
-def _frozen(*parts: str, optional: Iterable[str] = ()) -> list[Rule]:
+def _frozen(*parts: str, optional: Iterable[str] = ()) -> list[CelRule]:
     """Return the rules that make parts immutable once the run is accepted."""
     equal = {part: f"self.spec.{part} == oldSelf.spec.{part}" for part in parts}
     # CEL's optional types would be shorter, but their estimated cost is unbounded.
@@ -81,7 +81,7 @@ def _frozen(*parts: str, optional: Iterable[str] = ()) -> list[Rule]:
         for part in optional
     }
     return [
-        Rule(
+        CelRule(
             ROOT,
             f"!({_ACCEPTED}) || ({holds})",
             f"spec.{part} cannot change once the run is accepted; create another run",
@@ -92,46 +92,46 @@ def _frozen(*parts: str, optional: Iterable[str] = ()) -> list[Rule]:
 
 
 _COMMON: Final = (
-    Rule(ROOT, "self.metadata.name.size() <= 63", "metadata.name must be at most 63 characters long"),
-    Rule(
+    CelRule(ROOT, "self.metadata.name.size() <= 63", "metadata.name must be at most 63 characters long"),
+    CelRule(
         "spec",
         "oldSelf.desiredState != 'Cancelled' || self.desiredState == 'Cancelled'",
         "a cancelled run cannot be resumed; create a new resource, which reuses the committed results",
     ),
-    Rule(
+    CelRule(
         "spec.data",
         "self.uri.startsWith('s3://')",
         "data.uri must start with s3:// in a cluster, for example s3://bucket/cohort/",
     ),
-    Rule("spec.data", "!self.uri.contains('..')", "data.uri must not contain .."),
-    Rule("spec.workers", "self.min <= self.max", "workers.min must not be more than workers.max"),
-    Rule(
+    CelRule("spec.data", "!self.uri.contains('..')", "data.uri must not contain .."),
+    CelRule("spec.workers", "self.min <= self.max", "workers.min must not be more than workers.max"),
+    CelRule(
         "spec.workers",
         "!has(self.priorityClass) || has(self.kueueQueue)",
         "workers.priorityClass requires workers.kueueQueue",
     ),
-    Rule(
+    CelRule(
         "spec.workers.resources",
         f"quantity(string(self.cpu)).compareTo(quantity('{MIN_CPU}')) >= 0",
         f"workers.resources.cpu must be {MIN_CPU} or more",
     ),
-    Rule(
+    CelRule(
         "spec.workers.resources",
         f"quantity(string(self.memory)).compareTo(quantity('{MIN_MEMORY}')) >= 0",
         f"workers.resources.memory must be {MIN_MEMORY} or more",
     ),
-    Rule(
+    CelRule(
         "spec.workers.resources",
         "!has(self.maxMemory) || quantity(string(self.maxMemory)).compareTo(quantity(string(self.memory))) >= 0",
         "workers.resources.maxMemory must not be less than memory",
     ),
-    Rule(
+    CelRule(
         "spec.workers.resources",
         "!has(self.limits) || !has(self.limits.cpu) || "
         "quantity(string(self.limits.cpu)).compareTo(quantity(string(self.cpu))) >= 0",
         "workers.resources.limits.cpu must not be less than cpu",
     ),
-    Rule(
+    CelRule(
         "spec.workers.resources",
         "!has(self.limits) || !has(self.limits.ephemeralStorage) || !has(self.ephemeralStorage) || "
         "quantity(string(self.limits.ephemeralStorage)).compareTo(quantity(string(self.ephemeralStorage))) >= 0",
@@ -141,8 +141,8 @@ _COMMON: Final = (
 )
 
 
-def _one_index(at: str) -> Rule:
-    return Rule(
+def _one_index(at: str) -> CelRule:
+    return CelRule(
         at,
         "[has(self.column), has(self.date), has(self.none)].exists_one(given, given)",
         "give exactly one: {column: index_date}, {date: 2020-01-01}, or {none: true}",
@@ -151,22 +151,22 @@ def _one_index(at: str) -> Rule:
 
 _TRAINING: Final = (
     _one_index("spec.cohort.index"),
-    Rule(
+    CelRule(
         "spec.cohort",
         "!has(self.index.none) || !has(self.lookBackDays)",
         "lookBackDays requires an index date, but index is none",
     ),
-    Rule(
+    CelRule(
         "spec.cohort",
         "!has(self.index.none) || self.gapDays == 0",
         "gapDays requires an index date, but index is none",
     ),
-    Rule(
+    CelRule(
         "spec.cohort",
         "!has(self.lookBackDays) || self.gapDays < self.lookBackDays",
         "gapDays must be less than lookBackDays",
     ),
-    Rule(
+    CelRule(
         "spec.cohort",
         "!has(self.outcomes)",
         "a resource has one outcome; write one for each, with cohort.outcome and cohort.shareEncoding: true",
@@ -174,53 +174,53 @@ _TRAINING: Final = (
     _unique("spec.features.aggregates"),
     _unique("spec.features.windows"),
     _unique("spec.features.demographics"),
-    Rule(
+    CelRule(
         "spec.features.levelCuts",
         f"self.isSorted() && {_UNIQUE} && self.all(cut, cut >= 1)",
         "levelCuts must be increasing and at least 1, for example [1, 2, 3]",
     ),
-    Rule(
+    CelRule(
         "spec.candidates",
         "self.all(a, self.exists_one(b, b.classifier == a.classifier))",
         "candidates must not repeat a classifier; extend its grid instead",
     ),
-    Rule(
+    CelRule(
         "spec",
         "self.final.classifier == 'best' || self.candidates.exists(c, c.classifier == self.final.classifier)",
         "final.classifier must be best or one of the candidates",
     ),
-    Rule(
+    CelRule(
         "spec",
         "self.features.windows.size() == 0 || !has(self.cohort.lookBackDays)",
         "features.windows and cohort.lookBackDays exclude each other; remove one of them",
     ),
-    Rule(
+    CelRule(
         "spec",
         "self.features.windows.size() == 0 || !has(self.cohort.index.none)",
         "features.windows requires an index date, but cohort.index is none",
     ),
-    Rule(
+    CelRule(
         "spec",
         "self.features.windows.all(days, days > self.cohort.gapDays)",
         "each of features.windows must be longer than cohort.gapDays",
     ),
-    Rule(
+    CelRule(
         "spec",
         "self.features.demographics.size() == 0 || has(self.data.tables.demographics)",
         "features.demographics requires data.tables.demographics",
     ),
-    Rule(
+    CelRule(
         "spec",
         "self.final.features != 'consensus' || self.validation.folds >= 3",
         "final.features: consensus requires at least 3 validation.folds",
     ),
-    Rule(
+    CelRule(
         "spec",
         "!has(self.consensus.maxFalseShare) || (self.consensus.minConfidence == 80 && self.selection.ranking != 'mlho-r' "
         "&& self.final.features != 'consensus')",
         "consensus.maxFalseShare, which chooses the score, excludes minConfidence, ranking: mlho-r and final.features: consensus",
     ),
-    Rule(
+    CelRule(
         "spec",
         "self.selection.ranking != 'mlho-r' || self.features.aggregates.size() == 1",
         "selection.ranking: mlho-r is defined for one aggregate only",
@@ -231,17 +231,17 @@ _TRAINING: Final = (
 
 _SCORING: Final = (
     _one_index("spec.index"),
-    Rule(
+    CelRule(
         "spec",
         "!has(self.index.column) || has(self.data.tables.cohort)",
         "index.column requires data.tables.cohort, the table that contains the column",
     ),
-    Rule(
+    CelRule(
         "spec.bundle",
         "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
         "bundle.uri must be s3://bucket/folder/ or run:<run id or name> in a cluster",
     ),
-    Rule(
+    CelRule(
         "spec.output",
         f"!(self.prefix in {sorted(RESERVED_FOLDERS)})",
         "output.prefix is reserved for the run's own files; choose another name",
@@ -250,13 +250,13 @@ _SCORING: Final = (
     *_frozen("bundle", "index", "explain", "output"),
 )
 
-RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
+RULES: Final[Mapping[str, tuple[CelRule, ...]]] = {
     "TrainingRun": (*_COMMON, *_TRAINING),
     "ScoringRun": (*_COMMON, *_SCORING),
 }
 
 
-def add_rules(schema: dict[str, Any], rules: Iterable[Rule]) -> None:
+def add_rules(schema: dict[str, Any], rules: Iterable[CelRule]) -> None:
     """Add each rule to its node of a rendered schema.
 
     Raises

@@ -41,7 +41,7 @@ _DESIRED_STATE: Final = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class ResourceDefinition:
     """One kind of custom resource."""
 
     name: str
@@ -52,13 +52,13 @@ class Kind:
     metric_title: str
 
 
-def kinds() -> tuple[Kind, ...]:
+def kinds() -> tuple[ResourceDefinition, ...]:
     """Return all kinds of custom resources."""
     training = "A training run: from events to a tested model and a report."
     scoring = "A scoring run: a bundle's calibrated probabilities for the patients of some tables."
     return (
-        Kind("TrainingRun", "trainingruns", "trun", TrainingSpec, training, "Metric"),
-        Kind("ScoringRun", "scoringruns", "srun", ScoringSpec, scoring, "Scored"),
+        ResourceDefinition("TrainingRun", "trainingruns", "trun", TrainingSpec, training, "Metric"),
+        ResourceDefinition("ScoringRun", "scoringruns", "srun", ScoringSpec, scoring, "Scored"),
     )
 
 
@@ -70,7 +70,7 @@ def render_crds() -> str:
     return HEADER + "---\n".join(documents)
 
 
-def crd(kind: Kind) -> dict[str, Any]:
+def crd(kind: ResourceDefinition) -> dict[str, Any]:
     """Return the CustomResourceDefinition of a kind as plain data."""
     version = {
         "name": VERSION,
@@ -104,7 +104,7 @@ def crd(kind: Kind) -> dict[str, Any]:
     }
 
 
-def resource_schema(kind: Kind) -> dict[str, Any]:
+def resource_schema(kind: ResourceDefinition) -> dict[str, Any]:
     """Return the structural schema of a kind, with its rules."""
     spec = structural(kind.spec)
     spec["properties"]["desiredState"] = dict(_DESIRED_STATE)
@@ -249,7 +249,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.replace("``", "`").split())
 
 
-def _columns(kind: Kind) -> list[dict[str, Any]]:
+def _columns(kind: ResourceDefinition) -> list[dict[str, Any]]:
     """Return the printer columns of ``kubectl get``; the last two are shown with ``-o wide``."""
     columns = [
         ("Phase", "string", ".status.phase", 0),

@@ -36,7 +36,7 @@ _PROBE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
-class Workers:
+class WorkerGeneration:
     """One generation of a run's workers.
 
     Attributes
@@ -72,12 +72,12 @@ class Workers:
         return worker_job_name(self.name, self.uid, self.generation)
 
 
-def worker_job(workers: Workers, template: WorkerTemplate, *, secrets: str = "") -> dict[str, Any]:
+def worker_job(workers: WorkerGeneration, template: WorkerTemplate, *, secrets: str = "") -> dict[str, Any]:
     """Return the Kubernetes Job of one generation of workers.
 
     Parameters
     ----------
-    workers : Workers
+    workers : WorkerGeneration
     template : WorkerTemplate
         Configuration of the installation.
     secrets : str
@@ -146,7 +146,7 @@ def run_selector(uid: str) -> str:
     return f"{RUN_LABEL}={label_value(uid)}"
 
 
-def _labels(workers: Workers, template: WorkerTemplate) -> dict[str, str]:
+def _labels(workers: WorkerGeneration, template: WorkerTemplate) -> dict[str, str]:
     return {
         **template.labels,
         "app.kubernetes.io/name": "mlho-batch",
@@ -167,7 +167,7 @@ def _kueue_labels(spec: WorkersSpec) -> dict[str, str]:
     return labels | ({PRIORITY_LABEL: spec.priority_class} if spec.priority_class else {})
 
 
-def _annotations(workers: Workers) -> dict[str, str]:
+def _annotations(workers: WorkerGeneration) -> dict[str, str]:
     return {
         RUN_ID_ANNOTATION: workers.run_id,
         EXECUTION_ANNOTATION: workers.execution,
@@ -175,7 +175,7 @@ def _annotations(workers: Workers) -> dict[str, str]:
     }
 
 
-def _owner(workers: Workers) -> dict[str, Any]:
+def _owner(workers: WorkerGeneration) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": workers.kind,
@@ -201,7 +201,7 @@ def _failure_rules() -> list[dict[str, Any]]:
     ]
 
 
-def _pod(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
+def _pod(workers: WorkerGeneration, template: WorkerTemplate) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": template.service_account,
@@ -233,7 +233,7 @@ def _pod(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
     return pod | {name: value for name, value in optional.items() if value}
 
 
-def _container(workers: Workers, template: WorkerTemplate) -> dict[str, Any]:
+def _container(workers: WorkerGeneration, template: WorkerTemplate) -> dict[str, Any]:
     spec = workers.spec
     container: dict[str, Any] = {
         "name": CONTAINER,

@@ -119,7 +119,7 @@ class Outputs(SpecPart):
     """SHA-256 digest of the result. It does not depend on where the run was carried out."""
 
 
-class Failure(SpecPart):
+class FailedTask(SpecPart):
     """A failed task."""
 
     task: ShortText
@@ -184,7 +184,7 @@ class Status(SpecPart):
     """Time at which the run succeeded, failed or was cancelled."""
     duration: ShortText | None = None
     """Time from ``startedAt`` to ``finishedAt``, for example ``3m12s``."""
-    failures: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
+    failures: Annotated[tuple[FailedTask, ...], Field(max_length=MAX_FAILURES)] = ()
     """Failed tasks that ended the run, at most ten."""
     conditions: Annotated[
         tuple[Condition, ...],

@@ -45,7 +45,7 @@ def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
         The content of a file does not match its suffix.
     """
     from mlho.sources.counting import count_rows
-    from mlho.sources.files import InputFile
+    from mlho.sources.files import SourceFile
     from mlho.store.inputs import S3Root, open_data
 
     root = open_data(data)
@@ -55,7 +55,7 @@ def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
         if isinstance(root, S3Root):
             return count_rows([root.file(own.key, size=own.size, version=own.version) for own in files])
         assert isinstance(root, Path)
-        return count_rows([InputFile(own.key, root / own.key, own.size) for own in files])
+        return count_rows([SourceFile(own.key, root / own.key, own.size) for own in files])
 
     return Rows(rows("labels"), rows("events"))
 

@@ -24,7 +24,7 @@ _PROBE_SECONDS: Final = 5.0  # between two checks of a run that waits for its st
 _PROBE_EVERY_SECONDS: Final = 1.0  # between two checks of any such runs, because each opens the store
 
 
-class Checks:
+class RunChecks:
     """The checks of all runs of a scheduler.
 
     Checks of one run are repeated with backoff. During an outage of the store, the waiting runs are also probed in turn, at

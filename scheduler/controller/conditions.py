@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from scheduler.api.objects import Workers, next_memory
+from scheduler.api.objects import WorkerGeneration, next_memory
 from scheduler.api.resource import DesiredState, as_number
 from scheduler.api.status import (
     MAX_MESSAGE,
@@ -73,7 +73,7 @@ class EventReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Event:
+class RunEvent:
     """An Event of a run, as shown by ``kubectl describe``."""
 
     reason: EventReason
@@ -185,7 +185,7 @@ def _accepted(observed: ObservedRun) -> Status:
     return status.model_copy(update={"run_id": observed.check.run_id})
 
 
-def under_way(observed: ObservedRun, *, target: int, made: Workers | None = None) -> Status:
+def under_way(observed: ObservedRun, *, target: int, made: WorkerGeneration | None = None) -> Status:
     """Return the status of a run that is running, waiting or suspended."""
     status, progress = _accepted(observed), observed.progress
     ready = sum(pod.is_ready for pod in observed.pods)
@@ -246,7 +246,9 @@ def _with_progress(status: Status, progress: RunProgress) -> Status:
     return status.model_copy(update=update)
 
 
-def _worker_counts(observed: ObservedRun, status: Status, target: int, made: Workers | None) -> WorkerCounts:
+def _worker_counts(
+    observed: ObservedRun, status: Status, target: int, made: WorkerGeneration | None
+) -> WorkerCounts:
     old = status.workers or WorkerCounts()
     latest = max(observed.jobs, key=lambda job: job.generation, default=None)
     if made is not None:
@@ -384,7 +386,7 @@ _FLIPS: Final[Mapping[tuple[ConditionType, str], EventReason]] = {
 _WARNINGS: Final = (EventReason.NOT_ACCEPTED, EventReason.DEGRADED, EventReason.FAILED)
 
 
-def events_of(observed: ObservedRun, status: Status, made: Workers | None) -> tuple[Event, ...]:
+def events_of(observed: ObservedRun, status: Status, made: WorkerGeneration | None) -> tuple[RunEvent, ...]:
     """Return the Events for a change of the status and for new workers."""
     events = []
     for condition in status.conditions:
@@ -392,22 +394,22 @@ def events_of(observed: ObservedRun, status: Status, made: Workers | None) -> tu
         old = get_condition(observed.status.conditions, ConditionType(condition.type))
         if reason is not None and _says_more(old, condition) and not _is_mere_end(status, reason):
             words = condition.message or condition.reason
-            events.append(Event(reason, words, is_warning=reason in _WARNINGS))
+            events.append(RunEvent(reason, words, is_warning=reason in _WARNINGS))
     if status.started_at and not observed.status.started_at:
-        events.append(Event(EventReason.STARTED, "The first worker is available."))
+        events.append(RunEvent(EventReason.STARTED, "The first worker is available."))
     if status.phase is Phase.SUSPENDED and observed.status.phase is not Phase.SUSPENDED:
-        events.append(Event(EventReason.SUSPENDED, "The run has no workers. Committed results are kept."))
+        events.append(RunEvent(EventReason.SUSPENDED, "The run has no workers. Committed results are kept."))
     if observed.status.phase is Phase.SUSPENDED and status.phase in (Phase.WAITING, Phase.RUNNING):
-        events.append(Event(EventReason.RESUMED, "The run resumes from its committed results."))
+        events.append(RunEvent(EventReason.RESUMED, "The run resumes from its committed results."))
     if not observed.status.warnings:
-        events += [Event(EventReason.RESULT_WARNING, own, is_warning=True) for own in status.warnings]
+        events += [RunEvent(EventReason.RESULT_WARNING, own, is_warning=True) for own in status.warnings]
     if made is not None:
         before = observed.status.workers.memory if observed.status.workers else None
         if before and as_number(made.memory) > as_number(before):
             words = f"Workers ran out of memory at {before}; the next generation has {made.memory}."
-            events.append(Event(EventReason.MEMORY_RAISED, words, is_warning=True))
+            events.append(RunEvent(EventReason.MEMORY_RAISED, words, is_warning=True))
         words = f"Kubernetes Job {made.job_name}: {made.parallelism} pods of {made.memory}."
-        events.append(Event(EventReason.WORKERS_CREATED, words))
+        events.append(RunEvent(EventReason.WORKERS_CREATED, words))
     return tuple(events)
 
 

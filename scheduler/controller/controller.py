@@ -28,9 +28,9 @@ from scheduler.api.client import (
 from scheduler.api.config import ClusterConfig
 from scheduler.api.resource import DesiredState, from_resource
 from scheduler.api.status import Status
-from scheduler.controller.checks import Checks
+from scheduler.controller.checks import RunChecks
 from scheduler.controller.cleanup import Cleaner
-from scheduler.controller.conditions import Event, EventReason, has_ended
+from scheduler.controller.conditions import EventReason, RunEvent, has_ended
 from scheduler.controller.endings import Endings
 from scheduler.controller.event_recorder import EventRecorder
 from scheduler.controller.informer import Cache, Object, Watcher
@@ -47,7 +47,7 @@ from scheduler.controller.observation import (
 from scheduler.controller.reconcile import Decision, decide
 from scheduler.controller.run_thread import Backend, RunThread
 from scheduler.controller.tracked_run import (
-    Counts,
+    OperatorCounts,
     TrackedRun,
     owner_of,
     part_for,
@@ -111,13 +111,13 @@ class Operator:
         self._pods = Cache(self._owned_changed)
         self._workloads = Cache(self._workload_changed)
         self._watchers = self._make_watchers()
-        self._checks = Checks(backend, config.prefixes, self._queue)
+        self._checks = RunChecks(backend, config.prefixes, self._queue)
         cleaner = Cleaner(backend, f"{config.namespace}.{config.lease_name}")
         self._endings = Endings(cleaner, self._tracked, self._queue)
         self._turns: frozenset[str] = frozenset()
         self._priorities: dict[str, int] = {}
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
-        self.counts = Counts()
+        self.counts = OperatorCounts()
         self.last_pass_at = time.monotonic()
         """Time of the last pass of the loop, by the monotonic clock."""
 
@@ -356,7 +356,9 @@ class Operator:
         if decision.is_expired:
             self._cluster.delete(RUN_KINDS[obj["kind"]], namespace, obj["metadata"]["name"], found=obj)
 
-    def _write(self, uid: str, obj: Object, tracked: TrackedRun, status: Status, events: list[Event]) -> None:
+    def _write(
+        self, uid: str, obj: Object, tracked: TrackedRun, status: Status, events: list[RunEvent]
+    ) -> None:
         wait = tracked.written_at + STATUS_SECONDS - time.monotonic()
         if wait > 0:
             self._queue.mark(uid, seconds=wait)

@@ -11,7 +11,7 @@ import structlog
 
 from scheduler.api.client import Cluster, ClusterError, Kind
 from scheduler.api.status import cut, timestamp
-from scheduler.controller.conditions import Event
+from scheduler.controller.conditions import RunEvent
 
 BURST: Final = 20
 REFILL_SECONDS: Final = 15.0  # per additional Event of a run
@@ -31,7 +31,7 @@ class EventRecorder:
         self.n_recorded = 0
         """Number of Events created."""
 
-    def record(self, obj: Mapping[str, Any], event: Event) -> None:
+    def record(self, obj: Mapping[str, Any], event: RunEvent) -> None:
         """Create an Event about a resource unless its rate limit is exceeded."""
         if not self._may(obj["metadata"]["uid"]):
             return
@@ -53,7 +53,7 @@ class EventRecorder:
         return left >= 1
 
 
-def event_object(obj: Mapping[str, Any], event: Event, identity: str, now: dt.datetime) -> dict[str, Any]:
+def event_object(obj: Mapping[str, Any], event: RunEvent, identity: str, now: dt.datetime) -> dict[str, Any]:
     """Return an Event in the form of the Kubernetes API."""
     metadata = obj["metadata"]
     mark = hashlib.sha256(f"{metadata['uid']}{event.reason}{now.isoformat()}".encode()).hexdigest()[:16]

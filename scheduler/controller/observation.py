@@ -12,7 +12,7 @@ from scheduler.api.objects import (
     SECRETS_ANNOTATION,
 )
 from scheduler.api.resource import DesiredState, Resource, WorkersSpec, as_number
-from scheduler.api.status import ConditionType, Cost, Failure, Outputs, Status
+from scheduler.api.status import ConditionType, Cost, FailedTask, Outputs, Status
 from scheduler.engine.progress import Stages
 
 _ROUNDING: Final = 1.01  # the kernel accounts in whole pages
@@ -120,7 +120,7 @@ class RunProgress:
     end_reason, end_message, remedy : str
     outputs, metrics, headline, warnings, cost
         Results.
-    failures : tuple of Failure
+    failures : tuple of FailedTask
     idle_seconds : float
         Time without running tasks.
     memory_exceeded : int
@@ -144,7 +144,7 @@ class RunProgress:
     headline: str | None = None
     warnings: tuple[str, ...] = ()
     cost: Cost | None = None
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedTask, ...] = ()
     idle_seconds: float = 0.0
     memory_exceeded: int = 0
     memory_needed: int = 0

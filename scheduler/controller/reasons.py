@@ -14,7 +14,7 @@ from mlho.errors import (
 )
 from mlho.protocol.failures import FailureClass, Quarantined, QueueError
 from mlho.protocol.redis_client import QueueUnavailable
-from scheduler.api.status import MAX_FAILURES, TASKS_QUARANTINED, Failure, cut
+from scheduler.api.status import MAX_FAILURES, TASKS_QUARANTINED, FailedTask, cut
 from scheduler.api.tenancy import ForeignAddress
 from scheduler.engine.outages import StoreGivenUp
 from scheduler.queue.errors import RemoteFailure
@@ -60,7 +60,7 @@ def reason_of(error: BaseException) -> str:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
-def failures_shown(error: MlhoError, *, retry: str) -> tuple[Failure, ...]:
+def failures_shown(error: MlhoError, *, retry: str) -> tuple[FailedTask, ...]:
     """Return the tasks that a run failed for, with reason, message and remedy; at most ten.
 
     ``retry`` is the command that gives quarantined tasks new attempts.
@@ -71,9 +71,9 @@ def failures_shown(error: MlhoError, *, retry: str) -> tuple[Failure, ...]:
     return (_shown(error.task or str(error).partition(":")[0], error, retry),)
 
 
-def _shown(task: str, error: MlhoError, retry: str, *, attempts: int = 1) -> Failure:
+def _shown(task: str, error: MlhoError, retry: str, *, attempts: int = 1) -> FailedTask:
     reason = reason_of(error)
-    return Failure(
+    return FailedTask(
         task=cut(task, 128),
         reason=reason,
         attempts=attempts,

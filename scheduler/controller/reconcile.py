@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from scheduler.api.objects import Workers, first_memory, next_memory, slots
+from scheduler.api.objects import WorkerGeneration, first_memory, next_memory, slots
 from scheduler.api.resource import DesiredState, as_number
 from scheduler.api.status import ConditionType, Status, is_true
 from scheduler.controller.conditions import (
-    Event,
+    RunEvent,
     cancelled,
     ended,
     events_of,
@@ -46,11 +46,11 @@ class Decision:
         Whether a thread should carry out the run. If false, a running thread stops and the execution stays open.
     is_cancelled : bool
         The run is to be cancelled.
-    make : Workers or None
+    make : WorkerGeneration or None
         Generation of workers to create.
     delete : tuple of str
         Names of Kubernetes Jobs to delete.
-    events : tuple of Event
+    events : tuple of RunEvent
     is_expired : bool
         The time to live after the end has elapsed, and the resource is to be deleted.
     """
@@ -58,9 +58,9 @@ class Decision:
     status: Status
     should_run: bool = False
     is_cancelled: bool = False
-    make: Workers | None = None
+    make: WorkerGeneration | None = None
     delete: tuple[str, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[RunEvent, ...] = ()
     is_expired: bool = False
 
 
@@ -148,14 +148,14 @@ def _superfluous(observed: ObservedRun, alive: Sequence[JobFacts], capacity: int
     return tuple(delete)
 
 
-def _generation(observed: ObservedRun, n_pods: int) -> Workers | None:
+def _generation(observed: ObservedRun, n_pods: int) -> WorkerGeneration | None:
     """Return the next generation of workers, or ``None`` during the backoff after failed ones."""
     if _pause_left(observed) > 0 or observed.progress is None:
         return None
     resource = observed.resource
     last = max((job.generation for job in observed.jobs), default=0)
     tracked = observed.status.workers.generation if observed.status.workers else 0
-    return Workers(
+    return WorkerGeneration(
         kind=resource.kind,
         name=resource.name,
         namespace=resource.namespace,

@@ -132,7 +132,7 @@ class TrackedRun:
 
 
 @dataclass
-class Counts:
+class OperatorCounts:
     """Counters since this scheduler became the leader."""
 
     status_writes: int = 0

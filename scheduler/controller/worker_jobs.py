@@ -11,7 +11,7 @@ import structlog
 
 from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound
 from scheduler.api.config import WorkerTemplate
-from scheduler.api.objects import Workers, worker_job
+from scheduler.api.objects import WorkerGeneration, worker_job
 from scheduler.controller.informer import Object
 from scheduler.controller.observation import JobFacts, parsed
 
@@ -53,7 +53,7 @@ class WorkerJobs:
         self._secrets = secrets
         self._refused: dict[str, _Refused] = {}
 
-    def ask(self, workers: Workers) -> Object | None:
+    def ask(self, workers: WorkerGeneration) -> Object | None:
         """Create a generation of workers. Return ``None`` if the API server rejects it; :meth:`refusal` then returns the reason.
 
         Raises

@@ -32,7 +32,7 @@ from scheduler.engine.plan import Manifest, Plan, PlannedTask
 from scheduler.engine.process_pool import worker_lost
 from scheduler.engine.progress import FanOut, Observer
 from scheduler.engine.ready_tasks import ReadyTasks
-from scheduler.engine.run_state import State
+from scheduler.engine.run_state import LoopState
 from scheduler.runs.record import Recording, RunCost
 
 MAX_ATTEMPTS: Final = 3
@@ -149,7 +149,7 @@ def _carry_out(
 
     started = time.monotonic()
     served(run.describe)
-    state = State(served(run.first_plan), Commits(run.store, leader), health)
+    state = LoopState(served(run.first_plan), Commits(run.store, leader), health)
     served(lambda: recording.begin(state.commits.drain))
     log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
     _run_until_complete(run, state, executor, observer, slots)
@@ -173,7 +173,7 @@ def _carry_out(
 def _mending[T](
     do: Callable[[], T],
     run: PreparedRun,
-    state: State,
+    state: LoopState,
     executor: Executor,
     observer: FanOut,
     slots: Callable[[], int],
@@ -191,7 +191,7 @@ def _mending[T](
 
 
 def _run_until_complete(
-    run: PreparedRun, state: State, executor: Executor, observer: Observer, slots: Callable[[], int]
+    run: PreparedRun, state: LoopState, executor: Executor, observer: Observer, slots: Callable[[], int]
 ) -> None:
     """Hand out ready tasks and collect their commits until the plan is complete or only quarantined tasks block it."""
     ready = state.look_again()
@@ -211,7 +211,7 @@ def _run_until_complete(
     observer.update(ready.by_stage(), 0)
 
 
-def _ended(state: State) -> "Collection[Future[Outcome]]":
+def _ended(state: LoopState) -> "Collection[Future[Outcome]]":
     """Return the futures that have completed, waiting at most one poll interval."""
     if not state.running and state.is_waiting:
         time.sleep(_POLL_SECONDS)
@@ -219,7 +219,7 @@ def _ended(state: State) -> "Collection[Future[Outcome]]":
 
 
 def _hand_out_if_served(
-    run: PreparedRun, state: State, ready: ReadyTasks, executor: Executor, n_slots: int
+    run: PreparedRun, state: LoopState, ready: ReadyTasks, executor: Executor, n_slots: int
 ) -> ReadyTasks:
     """Start ready tasks, or wait for the store. Return the updated ready tasks."""
     try:
@@ -233,7 +233,9 @@ def _hand_out_if_served(
     return ready
 
 
-def _hand_out(run: PreparedRun, state: State, ready: ReadyTasks, executor: Executor, n_slots: int) -> None:
+def _hand_out(
+    run: PreparedRun, state: LoopState, ready: ReadyTasks, executor: Executor, n_slots: int
+) -> None:
     """Start ready tasks up to the number of slots.
 
     Tasks that are already committed are counted as done without a start.
@@ -252,7 +254,7 @@ def _hand_out(run: PreparedRun, state: State, ready: ReadyTasks, executor: Execu
         state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
 
 
-def _take_in(run: PreparedRun, state: State, ready: ReadyTasks, future: "Future[Outcome]") -> ReadyTasks:
+def _take_in(run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Future[Outcome]") -> ReadyTasks:
     """Record the outcome of a task. Return the updated ready tasks."""
     planned = state.running.pop(future)
     if not isinstance(future.exception(), StoreOutage):
@@ -293,7 +295,7 @@ def _where(planned: PlannedTask) -> dict[str, str | int]:
     return {"task": planned.name, "step": planned.kind, **place_in(planned.params)}
 
 
-def _settled(state: State, outcome: Outcome) -> Outcome:
+def _settled(state: LoopState, outcome: Outcome) -> Outcome:
     """Return a committed outcome. In compat mode a pool's worker only proposes a commit, which is adopted here."""
     if not outcome.is_proposed:
         return outcome
@@ -305,7 +307,7 @@ def _settled(state: State, outcome: Outcome) -> Outcome:
     return Outcome(commit, is_new=outcome.is_new)
 
 
-def _held_up(state: State) -> MlhoError:
+def _held_up(state: LoopState) -> MlhoError:
     """Return the error of a run that can make no further progress."""
     if not state.quarantined:
         return MlhoError(
@@ -318,14 +320,14 @@ def _held_up(state: State) -> MlhoError:
     return Quarantined(words, tasks=state.quarantined)
 
 
-def _count_attempt(state: State, planned: PlannedTask, error: MlhoError) -> None:
+def _count_attempt(state: LoopState, planned: PlannedTask, error: MlhoError) -> None:
     state.attempts[planned.name] += 1
     if not error.retryable or state.attempts[planned.name] >= MAX_ATTEMPTS:
         error.task = planned.name
         raise error
 
 
-def _forget_damaged(run: PreparedRun, state: State, error: ArtifactDamaged) -> None:
+def _forget_damaged(run: PreparedRun, state: LoopState, error: ArtifactDamaged) -> None:
     """Remove a blob and the commits that name it, so that their tasks run again.
 
     Verify here first that it is damaged.
@@ -346,7 +348,7 @@ def _forget_damaged(run: PreparedRun, state: State, error: ArtifactDamaged) -> N
         raise error
 
 
-def _forget_lost(state: State, error: CommitLost) -> bool:
+def _forget_lost(state: LoopState, error: CommitLost) -> bool:
     """Schedule a task to run again if its commit record is missing or damaged. Return whether it was."""
     name = state.commits.lost(error.sha256)
     if name is None:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mlho.errors import SpecError
 from mlho.printable import shown
-from mlho.sources.files import DataRoot, find_inputs
-from mlho.sources.files import InputFile as FoundFile
+from mlho.sources.files import DataRoot, SourceFile, find_inputs
 from mlho.spec.scoring import ScoringRunSpec, ScoringTables
 from mlho.spec.training import RunSpec, Tables
 from mlho.steps.base import InputFile
@@ -77,7 +76,7 @@ def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manif
     return Manifest(pinned, left_out)
 
 
-def _try_to_read(files: Sequence[FoundFile]) -> None:
+def _try_to_read(files: Sequence[SourceFile]) -> None:
     """Read one byte from a bucket, so that missing read permission fails now instead of stalling the run."""
     objects = (own.path for own in files if not isinstance(own.path, Path))
     first = next(objects, None)
@@ -86,6 +85,6 @@ def _try_to_read(files: Sequence[FoundFile]) -> None:
             file.read(1)
 
 
-def _pinned(file: FoundFile) -> InputFile:
+def _pinned(file: SourceFile) -> InputFile:
     version = file_digest(file.path) if isinstance(file.path, Path) else file.path.version
     return InputFile(key=file.key, size=file.size, version=version)

@@ -15,7 +15,7 @@ from scheduler.engine.ready_tasks import ReadyTasks
 
 
 @dataclass
-class State:
+class LoopState:
     """Commits by task name, tasks in flight, attempts."""
 
     plan: Plan

@@ -22,7 +22,7 @@ from scheduler.queue.executions import quarantined_for, quarantined_tasks
 from scheduler.queue.failure_policy import FailurePolicy
 from scheduler.queue.leases import Leases
 from scheduler.queue.pending import Figures, InFlight, Pending
-from scheduler.queue.watcher import Watcher
+from scheduler.queue.watcher import QueueWatcher
 
 
 class QueueExecutor:
@@ -66,7 +66,7 @@ class QueueExecutor:
         self._in_flight = InFlight(self.figures)
         self._outbox = Outbox(execution, sender, leader, self.figures)
         policy = FailurePolicy(store, execution, leader, self._in_flight, self._outbox)
-        self._watcher = Watcher(
+        self._watcher = QueueWatcher(
             store, execution, leases, leader, self._in_flight, self._outbox, policy, is_new=is_new
         )
 

@@ -44,7 +44,7 @@ _MORE_ITEMS: Final = 1_000
 log = structlog.get_logger()
 
 
-class Watcher:
+class QueueWatcher:
     """Watches the queue of one execution until :meth:`stop`."""
 
     def __init__(

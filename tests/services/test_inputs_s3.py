@@ -11,7 +11,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from mlho.errors import DataError, InputChanged, StoreAccessDenied, StoreUnavailable
-from mlho.sources import InputFile, iter_events, list_inputs, source_named
+from mlho.sources import SourceFile, iter_events, list_inputs, source_named
 from mlho.sources.counting import count_rows
 from mlho.sources.reading import open_table, read_columns
 from mlho.store.inputs import S3Root
@@ -89,7 +89,7 @@ def write_forms(folder: Path, table: pa.Table) -> dict[str, bytes]:
     return forms
 
 
-def rows_of(file: InputFile) -> pa.Table:
+def rows_of(file: SourceFile) -> pa.Table:
     batches = [batch.to_pylist() for batch in iter_events(NATIVE, file)]
     return [row for batch in batches for row in batch]
 

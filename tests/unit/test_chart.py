@@ -24,7 +24,7 @@ import yaml
 from mlho.spec.training import parse_spec
 from scheduler.api.config import RESTRICTED_CONTAINER, RESTRICTED_POD, ClusterConfig, load_cluster_config
 from scheduler.api.crd import render_crds
-from scheduler.api.objects import Workers, worker_job
+from scheduler.api.objects import WorkerGeneration, worker_job
 from scheduler.api.resource import WorkersSpec, from_resource
 from scheduler.cli.parser import _parser
 
@@ -358,7 +358,7 @@ def config_of(objects: list[dict[str, Any]], tmp_path: Path) -> ClusterConfig:
 
 def worker_pod(config: ClusterConfig) -> dict[str, Any]:
     """The pod template of a run's workers that comes of a configuration."""
-    workers = Workers(
+    workers = WorkerGeneration(
         kind="TrainingRun",
         name="small",
         namespace="ehr",

@@ -14,11 +14,11 @@ from mlho.errors import DataError, plural
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, is_given
 from mlho.sources.events import patient_column
-from mlho.sources.files import DataRoot, InputFile
+from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
 from mlho.spec.training import Cohort
-from mlho.tables import LABELS, Kind, check_type, is_text, require_columns
+from mlho.tables import LABELS, ColumnKind, check_type, is_text, require_columns
 
 MISSING: Final = -1  # no patient, or no outcome
 _OUTCOME_OF_TEXT: Final = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -148,7 +148,7 @@ def _unreadable_times(source: Source, where: str, name: str, n_bad: int) -> Data
 _Part = tuple[Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]]
 
 
-def _read_file(cohort: Cohort, source: Source, file: InputFile) -> _Part:
+def _read_file(cohort: Cohort, source: Source, file: SourceFile) -> _Part:
     table = open_table(file, source)
     patient = source.column(LABELS, "patient_id")
     _check_columns(cohort, source, table, file, patient)
@@ -164,15 +164,15 @@ def _read_file(cohort: Cohort, source: Source, file: InputFile) -> _Part:
     return texts, index_us, has_index, _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
 
 
-def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: InputFile, patient: str) -> None:
+def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: SourceFile, patient: str) -> None:
     """Refuse a label file in which the patient, the outcome or the index date is missing or has a wrong type."""
     have = table.column_names
     require_columns(file.key, have, [patient], remedy=source.remedy(have))
     require_columns(
         file.key, have, [cohort.outcome], remedy="Set cohort.outcome to the column that holds the outcome."
     )
-    check_type(file.key, patient, table.type_of(patient), Kind.PATIENT)
-    check_type(file.key, cohort.outcome, table.type_of(cohort.outcome), Kind.OUTCOME)
+    check_type(file.key, patient, table.type_of(patient), ColumnKind.PATIENT)
+    check_type(file.key, cohort.outcome, table.type_of(cohort.outcome), ColumnKind.OUTCOME)
     name = cohort.index.column
     if name is not None:
         remedy = (
@@ -180,7 +180,7 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Input
             "cohort.index: none says aloud that everything counts; the result is then an association, no prediction."
         )
         require_columns(file.key, have, [name], remedy=remedy)
-        source.check_type(file.key, name, table.type_of(name), Kind.TIME)
+        source.check_type(file.key, name, table.type_of(name), ColumnKind.TIME)
 
 
 def _common_index(cohort: Cohort) -> int:
@@ -199,7 +199,7 @@ def _outcomes(array: Any, where: str, name: str) -> NDArray[np.int8]:
         raise DataError(
             where,
             f"outcome column {name!r} holds something else than an outcome",
-            expected=Kind.OUTCOME.value,
+            expected=ColumnKind.OUTCOME.value,
             got=f"{plural(n_other, 'other row')} of {len(numbers)}",
             remedy="Code the outcome as 0 and 1, and leave the field empty where it is not known.",
         )

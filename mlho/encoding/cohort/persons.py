@@ -16,11 +16,11 @@ from mlho.printable import has_control
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
 from mlho.sources.events import refuse_huge
-from mlho.sources.files import DataRoot, InputFile
+from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.forms import cast_or_null
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.spec.training import TrainingSpec
-from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, Kind, is_text, require_columns
+from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, ColumnKind, is_text, require_columns
 
 NO_DATE: Final = np.iinfo(np.int64).min  # numpy's NaT as an integer
 AGE: Final = "age"
@@ -128,7 +128,7 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
     )
 
 
-def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile, TableFile]]) -> _Layout:
+def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFile, TableFile]]) -> _Layout:
     """Determine the columns to read from the first file, and check that every file has them."""
     patient = source.column(DEMOGRAPHICS, "patient_id")
     have = tables[0][1].column_names
@@ -159,7 +159,7 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[InputFile
     return layout
 
 
-def _check_file(file: InputFile, table: TableFile, layout: _Layout, source: Source) -> None:
+def _check_file(file: SourceFile, table: TableFile, layout: _Layout, source: Source) -> None:
     have = table.column_names
     source.require(DEMOGRAPHICS, file.key, have)
     wanted = [name for _, name in layout.wanted]
@@ -169,11 +169,11 @@ def _check_file(file: InputFile, table: TableFile, layout: _Layout, source: Sour
         wanted,
         remedy="Add it, name your column in data.columns, or correct features.demographics.",
     )
-    kinds = {layout.patient: Kind.PATIENT, **dict.fromkeys(wanted, Kind.DEMOGRAPHIC)}
+    kinds = {layout.patient: ColumnKind.PATIENT, **dict.fromkeys(wanted, ColumnKind.DEMOGRAPHIC)}
     for name in (layout.index, layout.birth):
         if name is not None:
             require_columns(file.key, have, [name], remedy="Other files of the table have it.")
-            kinds.setdefault(name, Kind.TIME)
+            kinds.setdefault(name, ColumnKind.TIME)
     for name, kind in kinds.items():
         source.check_type(file.key, name, table.type_of(name), kind)
 
@@ -182,7 +182,7 @@ _Piece = tuple[_Form, Any, str]  # form, Arrow float64 or string array, file key
 _Part = tuple[Any, NDArray[np.int64], NDArray[np.int64], list[_Piece]]
 
 
-def _read_file(file: InputFile, table: TableFile, layout: _Layout, source: Source) -> _Part:
+def _read_file(file: SourceFile, table: TableFile, layout: _Layout, source: Source) -> _Part:
     wanted = [name for _, name in layout.wanted]
     names = dict.fromkeys([layout.patient, layout.index, layout.birth, *wanted])
     columns = read_columns(table, [name for name in names if name is not None])
@@ -202,7 +202,7 @@ def _read_file(file: InputFile, table: TableFile, layout: _Layout, source: Sourc
     return patients, index_us, births, pieces
 
 
-def _piece(array: Any, file: InputFile, name: str) -> _Piece:
+def _piece(array: Any, file: SourceFile, name: str) -> _Piece:
     """One file's part of a column: numbers, or texts with blanks as null."""
     if pa.types.is_null(array.type):
         return "csv text", array.cast(pa.string()), file.key
@@ -217,7 +217,7 @@ def _piece(array: Any, file: InputFile, name: str) -> _Piece:
     return "number", numbers, file.key
 
 
-def _category(array: Any, file: InputFile, name: str) -> _Piece:
+def _category(array: Any, file: SourceFile, name: str) -> _Piece:
     """One file's part of a column declared categorical: numbers as their shortest text, text unchanged."""
     _, piece, key = _piece(array, file, name)
     if not pa.types.is_floating(piece.type):

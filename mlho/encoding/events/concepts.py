@@ -13,9 +13,9 @@ from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.base import Source
 from mlho.sources.events import number_column, text_column
-from mlho.sources.files import InputFile
+from mlho.sources.files import SourceFile
 from mlho.sources.reading import TableFile, open_table, read_columns
-from mlho.tables import CONCEPTS, EVENTS, Kind, check_type, is_text
+from mlho.tables import CONCEPTS, EVENTS, ColumnKind, check_type, is_text
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Concepts:
     high: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_concepts(source: Source, files: Sequence[InputFile]) -> Concepts:
+def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
     """Read the concepts table.
 
     Parameters
     ----------
     source : Source
         Source whose column names the files use.
-    files : sequence of InputFile
+    files : sequence of SourceFile
         Files with a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored.
 
     Raises
@@ -65,7 +65,7 @@ def read_concepts(source: Source, files: Sequence[InputFile]) -> Concepts:
     return Concepts(*(dict(sorted(found[name].items())) for name in ("description", "low", "high")))
 
 
-def harvest_descriptions(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
+def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[str, str]:
     """Collect the descriptions beside the codes in the events, as in R MLHO's ``dbmart``.
 
     A separate pass over two columns, for runs without a concepts table. Of several descriptions of a code the most
@@ -75,7 +75,7 @@ def harvest_descriptions(source: Source, files: Sequence[InputFile]) -> dict[str
     ----------
     source : Source
         Source whose column names the files use.
-    files : sequence of InputFile
+    files : sequence of SourceFile
         Event files; files without descriptions are skipped.
 
     Returns
@@ -89,7 +89,7 @@ def harvest_descriptions(source: Source, files: Sequence[InputFile]) -> dict[str
         if not {code, description} <= set(table.column_names):
             continue
         for name in (code, description):
-            check_type(file.key, name, table.type_of(name), Kind.TEXT)
+            check_type(file.key, name, table.type_of(name), ColumnKind.TEXT)
         for batch in table.batches([code, description], dictionaries=_texts(table, [code, description])):
             counts.update(_pairs(text_column(batch.column(code)), text_column(batch.column(description))))
     best: dict[str, str] = {}
@@ -117,7 +117,7 @@ def _pairs(codes: Any, descriptions: Any) -> dict[tuple[str, str], int]:
     return pairs
 
 
-def _read_file(source: Source, file: InputFile) -> tuple[list[str | None], dict[str, list[Any]]]:
+def _read_file(source: Source, file: SourceFile) -> tuple[list[str | None], dict[str, list[Any]]]:
     """Read the codes and the columns present in the file, by our names; null for missing values."""
     table = open_table(file, source)
     have = table.column_names
@@ -125,7 +125,7 @@ def _read_file(source: Source, file: InputFile) -> tuple[list[str | None], dict[
     names = {ours: theirs for ours, theirs in source.columns(CONCEPTS).items() if theirs in have}
     for ours, theirs in names.items():
         kind = CONCEPTS.column(ours).kind
-        if file.is_parquet or kind is not Kind.NUMBER:
+        if file.is_parquet or kind is not ColumnKind.NUMBER:
             check_type(file.key, theirs, table.type_of(theirs), kind)
     read = read_columns(table, list(names.values()))
     columns: dict[str, list[Any]] = {}

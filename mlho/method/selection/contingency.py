@@ -27,7 +27,7 @@ _PIECES_PER_THREAD = 4
 _LARGEST_CODE = 1 << 16
 
 
-class Workers:
+class ColumnThreads:
     """Run a compiled loop over ranges of columns, on this thread or on several.
 
     The loops write integer results for each column to separate places, so that the distribution has no effect.
@@ -95,7 +95,7 @@ class BitColumns:
         return np.stack([of_class, of_column], axis=1)
 
     def pair_sums(
-        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: Workers
+        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: ColumnThreads
     ) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
         sums = np.empty((columns.size, 2), dtype=np.int64)
@@ -163,10 +163,12 @@ class LevelColumns:
         """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
         columns = np.arange(self.n_columns, dtype=np.int32)
         # A selected feature with one level, equal for all samples, does not change a table.
-        return self._walk(columns, self.layout.base_codes(), self.layout.n_by_class, table, Workers(1, None))
+        return self._walk(
+            columns, self.layout.base_codes(), self.layout.n_by_class, table, ColumnThreads(1, None)
+        )
 
     def pair_sums(
-        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: Workers
+        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: ColumnThreads
     ) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
         row = int(self.bit_row[pick])
@@ -196,7 +198,7 @@ class LevelColumns:
         codes: NDArray[np.int32],
         margins: NDArray[np.int64],
         table: NDArray[np.int64],
-        workers: Workers,
+        workers: ColumnThreads,
     ) -> NDArray[np.int64]:
         sums = np.empty((columns.size, 2), dtype=np.int64)
 
@@ -219,7 +221,7 @@ class LevelColumns:
         return sums
 
 
-def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout, workers: Workers) -> BitColumns:
+def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout, workers: ColumnThreads) -> BitColumns:
     """Return columns as bits, set where the level code is not 0."""
     packed = np.zeros((columns.n_columns, layout.n_words), dtype=np.uint64)
     _pack_block(columns, layout, workers, packed)
@@ -227,7 +229,7 @@ def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout, workers: 
 
 
 def _pack_block(
-    columns: ColumnBlock, layout: SampleLayout, workers: Workers, packed: NDArray[np.uint64]
+    columns: ColumnBlock, layout: SampleLayout, workers: ColumnThreads, packed: NDArray[np.uint64]
 ) -> None:
     # Bytes are used directly: any non-zero byte sets the bit.
     values = columns.values
@@ -245,7 +247,7 @@ def bit_columns_from_rows(
     is_set: NDArray[np.uint8],
     n_columns: int,
     layout: SampleLayout,
-    workers: Workers,
+    workers: ColumnThreads,
 ) -> BitColumns:
     """Return the columns of a row-wise matrix (CSR) as bits."""
     packed = np.zeros((n_columns, layout.n_words), dtype=np.uint64)
@@ -255,7 +257,7 @@ def bit_columns_from_rows(
     return with_ones(packed, layout, workers)
 
 
-def with_ones(packed: NDArray[np.uint64], layout: SampleLayout, workers: Workers) -> BitColumns:
+def with_ones(packed: NDArray[np.uint64], layout: SampleLayout, workers: ColumnThreads) -> BitColumns:
     """Return packed rows with their counts by class."""
     ones = np.zeros((packed.shape[0], 2), dtype=np.int64)
 
@@ -267,7 +269,7 @@ def with_ones(packed: NDArray[np.uint64], layout: SampleLayout, workers: Workers
 
 
 def level_columns_from_block(
-    columns: ColumnBlock, layout: SampleLayout, workers: Workers
+    columns: ColumnBlock, layout: SampleLayout, workers: ColumnThreads
 ) -> LevelColumns | BitColumns:
     """Return columns grouped by level under the mask, or only as bits if no column has more than two levels."""
     values = _small_codes(columns)
@@ -297,7 +299,7 @@ def level_columns_from_block(
 
 
 def pack_blocks(
-    parts: Sequence[ColumnBlocks], layout: SampleLayout, workers: Workers
+    parts: Sequence[ColumnBlocks], layout: SampleLayout, workers: ColumnThreads
 ) -> LevelColumns | BitColumns:
     """Return the columns of all parts, one after another; binary ones are packed block by block."""
     if not all(part.is_binary for part in parts):
@@ -330,7 +332,7 @@ def _bits_of_binary(
     is_binary: NDArray[np.bool_],
     positions: NDArray[np.int32],
     layout: SampleLayout,
-    workers: Workers,
+    workers: ColumnThreads,
 ) -> tuple[NDArray[np.int32], BitColumns]:
     bit_row = np.full(is_binary.size, -1, dtype=np.int32)
     bit_row[is_binary] = np.arange(is_binary.sum())

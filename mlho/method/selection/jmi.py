@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import SpecError
 from mlho.method.selection.bits import entropy_table
-from mlho.method.selection.contingency import BitColumns, LevelColumns, Workers, pack_blocks
+from mlho.method.selection.contingency import BitColumns, ColumnThreads, LevelColumns, pack_blocks
 from mlho.method.selection.levels import ColumnBlock, ColumnBlocks
 from mlho.method.selection.matrix import Mode, bad_matrix, layout_of, pack_matrix, shape_of
 
@@ -110,7 +110,7 @@ def rank(
     X = X if hasattr(X, "tocsc") else np.asarray(X)
     layout = layout_of(y, mask, shape_of(X))
     with _threads(n_threads) as pool:
-        workers = Workers(n_threads, pool)
+        workers = ColumnThreads(n_threads, pool)
         columns = pack_matrix(X, mode, cut_points, layout, workers)
         return _rank(columns, n_features, ranking, n_patients_by_column, workers)
 
@@ -161,7 +161,7 @@ def rank_columns(
     _check_options(n_features, ranking, n_threads)
     layout = layout_of(y, mask, (columns.n_samples, columns.n_columns))
     with _threads(n_threads) as pool:
-        workers = Workers(n_threads, pool)
+        workers = ColumnThreads(n_threads, pool)
         parts = [_in_blocks(own) for own in (columns, shadows) if own is not None]
         if parts[-1].n_samples != columns.n_samples:
             raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{parts[-1].n_samples}")
@@ -222,7 +222,7 @@ def _rank(
     n_features: int,
     ranking: RankingName,
     n_patients_by_column: ArrayLike | None,
-    workers: Workers,
+    workers: ColumnThreads,
     *,
     correct_bias: bool = False,
 ) -> Ranking:
@@ -321,7 +321,7 @@ class _Informations:
     def __init__(
         self,
         columns: BitColumns | LevelColumns,
-        workers: Workers,
+        workers: ColumnThreads,
         *,
         correct_bias: bool,
         n_columns: int | None = None,

@@ -10,8 +10,8 @@ from mlho.errors import DataError
 from mlho.method.selection.bits import SampleLayout, lay_out_samples
 from mlho.method.selection.contingency import (
     BitColumns,
+    ColumnThreads,
     LevelColumns,
-    Workers,
     bit_columns_from_block,
     bit_columns_from_rows,
     level_columns_from_block,
@@ -25,7 +25,7 @@ _VALUES_AT_ONCE = 1 << 20
 
 
 def pack_matrix(
-    X: Any, mode: Mode, cut_points: Sequence[int], layout: SampleLayout, workers: Workers
+    X: Any, mode: Mode, cut_points: Sequence[int], layout: SampleLayout, workers: ColumnThreads
 ) -> BitColumns | LevelColumns:
     """Return the matrix as packed columns of level codes."""
     if isinstance(X, np.ndarray):
@@ -54,7 +54,7 @@ def pack_matrix(
 
 
 def _levels_of(
-    block: ColumnBlock, mode: Mode, cut_points: Sequence[int], layout: SampleLayout, workers: Workers
+    block: ColumnBlock, mode: Mode, cut_points: Sequence[int], layout: SampleLayout, workers: ColumnThreads
 ) -> BitColumns | LevelColumns:
     if mode == "levels":
         block = ColumnBlock(

@@ -18,10 +18,10 @@ class DescribeCodes(Step):
         """Write ``concepts.json``."""
         from mlho.encoding.events.concepts import Concepts, harvest_descriptions, read_concepts
         from mlho.sources import source_of
-        from mlho.sources.files import InputFile
+        from mlho.sources.files import SourceFile
 
         source = source_of(work.spec.data)
-        files = [InputFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+        files = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
         given = work.spec.data.tables.concepts is not None
         concepts = (
             read_concepts(source, files)

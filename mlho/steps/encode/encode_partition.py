@@ -26,10 +26,10 @@ class EncodePartition(Step):
         from mlho.encoding.events.partition import encode_partition
         from mlho.sources import source_of
         from mlho.sources.events import iter_events, require_values
-        from mlho.sources.files import InputFile
+        from mlho.sources.files import SourceFile
 
         (source,) = work.task.sources
-        file = InputFile(source.key, checked_source(work, source), source.size)
+        file = SourceFile(source.key, checked_source(work, source), source.size)
         named, values = source_of(work.spec.data), needs_values(work.spec)
         if values:
             require_values(named, file)

@@ -20,10 +20,10 @@ class ScorePartition(Step):
         from mlho.scoring.roster import everybody, patients_in
         from mlho.sources import source_from
         from mlho.sources.events import iter_events, require_values
-        from mlho.sources.files import InputFile
+        from mlho.sources.files import SourceFile
 
         (pinned,) = work.task.sources
-        file = InputFile(pinned.key, checked_source(work, pinned), pinned.size)
+        file = SourceFile(pinned.key, checked_source(work, pinned), pinned.size)
         source, bundle, roster = source_from(work.params), open_bundle(work), open_roster(work)
         values = needs_values(scoring_spec(bundle.document))
         if values:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlho.errors import DataError, SpecError
-from mlho.sources import InputFile, iter_events, list_inputs, source_named
+from mlho.sources import SourceFile, iter_events, list_inputs, source_named
 
 DBMART, NATIVE = source_named("dbmart"), source_named("native")
 NOON = dt.datetime(2020, 1, 31, 12)
@@ -20,12 +20,12 @@ NOON_US = 1_580_472_000_000_000
 SECRET = "Ada Lovelace"  # a name that must not be in any message
 
 
-def write(path: Path, content: bytes | pa.Table, **options: object) -> InputFile:
+def write(path: Path, content: bytes | pa.Table, **options: object) -> SourceFile:
     if isinstance(content, pa.Table):
         pq.write_table(content, path, **options)
     else:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return InputFile(path.name, path, path.stat().st_size)
+    return SourceFile(path.name, path, path.stat().st_size)
 
 
 def read(source, file, **options) -> dict[str, list]:
@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
     content, rule, got = BAD_FILES[name]
     path = tmp_path / name
     path.write_bytes(content)
-    file = InputFile(name, path, len(content))
+    file = SourceFile(name, path, len(content))
 
     with pytest.raises(DataError) as caught:
         list(iter_events(NATIVE, file))
@@ -339,7 +339,7 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
 def test_a_file_that_is_gone_is_named(tmp_path):
     """Between listing and reading a file can vanish."""
     with pytest.raises(DataError, match="no file any more"):
-        list(iter_events(NATIVE, InputFile("gone.parquet", tmp_path / "gone.parquet", 1)))
+        list(iter_events(NATIVE, SourceFile("gone.parquet", tmp_path / "gone.parquet", 1)))
 
 
 def test_an_unknown_source_is_refused():

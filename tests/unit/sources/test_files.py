@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlho.errors import DataError
-from mlho.sources import InputFile, list_inputs
+from mlho.sources import SourceFile, list_inputs
 from mlho.sources.files import find_inputs
 from mlho.sources.names import Format, format_of, select_keys
 
@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def keys(files: list[InputFile]) -> list[str]:
+def keys(files: list[SourceFile]) -> list[str]:
     return [file.key for file in files]
 
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlho.errors import DataError
-from mlho.sources import InputFile, iter_events, source_from
+from mlho.sources import SourceFile, iter_events, source_from
 from mlho.sources.reading import open_table, read_columns
 from mlho.sources.times import read_times
 from mlho.spec.layout import Format
@@ -76,7 +76,7 @@ def test_csv_of_another_layout_is_read_as_ours(tmp_path):
     form = {"delimiter": ";", "encoding": "latin-1", "dateFormats": ["%d.%m.%Y"]}
     source = source_from({"source": "native", "columns": NAMES, "format": form})
 
-    (batch,) = iter_events(source, InputFile("events.csv", path, path.stat().st_size))
+    (batch,) = iter_events(source, SourceFile("events.csv", path, path.stat().st_size))
 
     assert batch.column("patient").to_pylist() == ["007"]
     assert batch.column("code").to_pylist() == ["Fußpilz"]
@@ -88,7 +88,7 @@ def test_parquet_with_integer_times_is_read(tmp_path):
     """An integer without a stated unit stays refused, with what to state."""
     path = tmp_path / "events.parquet"
     pq.write_table(pa.table({"MRN": [7], "WHEN": [1580428800], "ICD": ["A"], "RESULT": [1.0]}), path)
-    file = InputFile("events.parquet", path, path.stat().st_size)
+    file = SourceFile("events.parquet", path, path.stat().st_size)
 
     (batch,) = iter_events(
         source_from({"source": "native", "columns": NAMES, "format": {"timeUnit": "s"}}), file
@@ -105,7 +105,7 @@ def test_a_stated_column_must_be_there(tmp_path):
     source = source_from({"source": "native", "columns": {"events": {"numeric_value": "RESULT"}}})
 
     with pytest.raises(DataError, match="column 'RESULT' is missing"):
-        list(iter_events(source, InputFile("events.csv", path, path.stat().st_size)))
+        list(iter_events(source, SourceFile("events.csv", path, path.stat().st_size)))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "windows-1252", "shift-jis", "gb18030"])
@@ -116,7 +116,7 @@ def test_encodings_are_read(tmp_path, encoding):
     path.write_bytes(f"code,other\n{text},1\n".encode(encoding))
     source = source_from({"source": "native", "format": {"encoding": encoding}})
 
-    table = open_table(InputFile("codes.csv", path, path.stat().st_size), source)
+    table = open_table(SourceFile("codes.csv", path, path.stat().st_size), source)
 
     assert list(table.column_names) == ["code", "other"]
     assert read_columns(table, ["code"])["code"].to_pylist() == [text]
@@ -128,4 +128,4 @@ def test_another_encoding_than_stated_is_an_error(tmp_path):
     path.write_bytes("code,other\nFußpilz,1\n".encode("latin-1"))
 
     with pytest.raises(DataError, match=r"data\.format\.encoding"):
-        read_columns(open_table(InputFile("codes.csv", path, path.stat().st_size)), ["code"])
+        read_columns(open_table(SourceFile("codes.csv", path, path.stat().st_size)), ["code"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlho.errors import DataError
-from mlho.sources.files import InputFile
+from mlho.sources.files import SourceFile
 from mlho.sources.reading import open_table, read_columns
 
 HEADER = "patient_id,time,code,note"
@@ -17,7 +17,7 @@ def rows(n: int) -> list[str]:
 
 
 def read(path: Path) -> int:
-    file = InputFile(path.name, path, path.stat().st_size)
+    file = SourceFile(path.name, path, path.stat().st_size)
     return len(read_columns(open_table(file), ["patient_id"])["patient_id"])
 
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mlho.errors import SpecError
 from mlho.protocol.failures import FailureClass
 from mlho.protocol.messages import Refusal
-from mlho.protocol.scripts import Verdict
+from mlho.protocol.scripts import ClaimVerdict
 from worker.metrics import WorkerMetrics
 
 MANUAL = Path(__file__).parents[3] / "docs/operations.md"
@@ -25,7 +25,7 @@ def test_names_and_labels_are_those_of_the_manual_and_series_are_few():
         metrics.tasks.labels(outcome).inc()
     for reason in Refusal:
         metrics.refused.labels(reason.value).inc()
-    for verdict in Verdict:
+    for verdict in ClaimVerdict:
         metrics.dropped.labels(verdict.value).inc()
 
     text = generate_latest(metrics.registry).decode()

@@ -9,7 +9,14 @@ import pytest
 
 from mlho.errors import SpecError
 from scheduler.api.config import ClusterConfig, SecretKey, Variable, WorkerTemplate, load_cluster_config
-from scheduler.api.objects import LIVENESS_FILE, Workers, next_memory, run_selector, slots, worker_job
+from scheduler.api.objects import (
+    LIVENESS_FILE,
+    WorkerGeneration,
+    next_memory,
+    run_selector,
+    slots,
+    worker_job,
+)
 from scheduler.api.resource import WorkersSpec
 
 UID = "5f9bdc05-b6b2-4289-8746-c1b51198d1a5"
@@ -23,7 +30,7 @@ TEMPLATE = WorkerTemplate(
         Variable(name="MLHO_SIGNING_KEY", secret=SecretKey(name="mlho-signing", key="key", optional=True)),
     ),
 )
-WORKERS = Workers(
+WORKERS = WorkerGeneration(
     kind="TrainingRun",
     name="prediabetes",
     namespace="ehr",

@@ -29,7 +29,7 @@ from scheduler.api.status import (
     MAX_STATUS_BYTES,
     Condition,
     ConditionType,
-    Failure,
+    FailedTask,
     Status,
     fitted,
     get_condition,
@@ -349,7 +349,7 @@ def test_a_status_always_fits(n_failures: int, text: str):
     conditions: tuple[Condition, ...] = ()
     for kind in ConditionType:
         conditions = set_condition(conditions, kind, status=True, reason="R" * 64, message=text, now=NOON)
-    failure = Failure(task="t" * 128, reason="poison", message=text, remedy=text)
+    failure = FailedTask(task="t" * 128, reason="poison", message=text, remedy=text)
     plain = Status(conditions=conditions, failures=(failure,) * n_failures).plain()
 
     import json

@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.api.status import Status
 from scheduler.controller import checks
-from scheduler.controller.checks import Checks
+from scheduler.controller.checks import RunChecks
 from scheduler.controller.observation import Check
 from scheduler.controller.tracked_run import TrackedRun
 from scheduler.controller.work_queue import WorkQueue
@@ -23,7 +23,7 @@ class Runs:
 
     def __init__(self) -> None:
         self.queue = WorkQueue()
-        self.checks = Checks(SimpleNamespace(), {}, self.queue)  # type: ignore[arg-type]  # the check is replaced
+        self.checks = RunChecks(SimpleNamespace(), {}, self.queue)  # type: ignore[arg-type]  # the check is replaced
         self.known = {f"run-{number}": TrackedRun(spec=f"run-{number}") for number in range(N_RUNS)}
         self.found = dict.fromkeys(self.known, "Valid")
         self.n_checks = dict.fromkeys(self.known, 0)

@@ -15,7 +15,7 @@ from mlho.errors import SpecError
 from mlho.settings import Settings
 from scheduler.api.client import Kind
 from scheduler.controller import checks, controller
-from scheduler.controller.conditions import Event, EventReason
+from scheduler.controller.conditions import EventReason, RunEvent
 from scheduler.controller.event_recorder import event_object
 from scheduler.controller.informer import Cache
 from scheduler.controller.run_thread import Backend
@@ -150,7 +150,7 @@ def test_an_event_names_its_run_and_its_reason():
         "metadata": {"name": "a" * 253, "namespace": "ehr", "uid": "u"},
     }
 
-    made = event_object(obj, Event(EventReason.FAILED, "x" * 5000, is_warning=True), "pod-1", NOW)
+    made = event_object(obj, RunEvent(EventReason.FAILED, "x" * 5000, is_warning=True), "pod-1", NOW)
 
     assert (made["type"], made["reason"], len(made["message"])) == ("Warning", "Failed", 1000)
     assert made["involvedObject"]["uid"] == "u"
