@@ -77,6 +77,7 @@ def sample_result(
         },
         "iterations": [_iteration(i, a, draw) for i, a in enumerate(aurocs, start=1)],
         "candidates": _candidates(aurocs),
+        "groups": _groups(aurocs),
         "procedure": f"xgboost on the features ranked in each iteration, mean over the test sets of {n_iterations} iterations",
         "test_sets": [_test_set(i, a) for i, a in enumerate(aurocs, start=1)],
         "headline": headline,
@@ -165,6 +166,40 @@ def _headline(aurocs: list[float]) -> dict[str, Any]:
             for name, (value, half) in base.items()
         },
     }
+
+
+def _groups(aurocs: list[float]) -> list[dict[str, Any]]:
+    figures = {
+        "auroc": _spread([a - 0.02 for a in aurocs], 0.02),
+        "observed_expected": _spread([1.1 + (a - 0.676) for a in aurocs], 0.06),
+        "fixed-alert-rate:0.1/sensitivity": _spread([0.2 + (a - 0.676) for a in aurocs], 0.03),
+        "fixed-alert-rate:0.1/alerts_per_100": _spread([9.1 + (a - 0.676) for a in aurocs], 0.4),
+    }
+    few = "fewer than 11 patients with or without the outcome in a test set"
+    return [
+        {
+            "name": "sex",
+            "level": "female",
+            "n_samples": 38_295,
+            "n_positive_samples": 4_755,
+            "figures": figures,
+        },
+        {
+            "name": "sex",
+            "level": "male",
+            "n_samples": 33_220,
+            "n_positive_samples": 4_031,
+            "figures": figures,
+        },
+        {
+            "name": "sex",
+            "level": "unknown",
+            "n_samples": None,
+            "n_positive_samples": None,
+            "figures": {},
+            "reason": few,
+        },
+    ]
 
 
 def _cohort() -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""What a reader does with the model: groups, a hundred patients, and charts in the range of the predictions."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from mlho.report.figures.catalogue import figures_of
+from mlho.report.page.population import groups
+from mlho.report.result import Result, Spread
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_hundred_patients_are_drawn_with_those_of_the_headline(result: Result):
+    """Of 100, 11 have the outcome; 39 are flagged, of whom 0.62 of the 11 have it."""
+    figure = figures_of(result)["hundred_1"]
+
+    assert figure.rows == (("With the outcome", "7", "4"), ("Without the outcome", "32", "57"))
+    assert (
+        figure.reading
+        == "Of 100 patients, 11 have the outcome. The model flags 39, of whom 7 have the outcome."
+    )
+    marks = re.findall(r'class="person (\w+)"', figure.wide)
+    # One more of each is in the legend.
+    assert {kind: marks.count(kind) - 1 for kind in set(marks)} == {
+        "hit": 7,
+        "false": 32,
+        "missed": 4,
+        "rest": 57,
+    }
+
+
+@pytest.mark.parametrize(("sensitivity", "alerts"), [(0.0, 0.0), (1.0, 100.0), (0.05, 0.4)])
+def test_a_hundred_patients_add_up_at_the_ends(result: Result, sensitivity: float, alerts: float):
+    """Nobody is flagged, or everybody; no number is negative."""
+    ends = {"youden/sensitivity": Spread(mean=sensitivity), "youden/alerts_per_100": Spread(mean=alerts)}
+    figure = figures_of(result.model_copy(update={"headline": result.headline | ends}))["hundred_1"]
+    counts = [int(cell) for row in figure.rows for cell in row[1:]]
+
+    assert sum(counts) == 100
+    assert min(counts) >= 0
+
+
+def test_groups_are_compared_with_all_patients_and_small_ones_left_out(result: Result):
+    """The chart has those with figures, the table all of them; a hidden count is not printed."""
+    table = groups(result)
+    assert table is not None
+
+    assert [row[0] for row in figures_of(result)["groups"].rows] == ["sex: female", "sex: male"]
+    assert [row[1] for row in table["rows"]] == ["38,295", "33,220", "not shown"]
+    assert "fewer than 11" in table["rows"][2][0]
+    assert table["rows"][2][3:] == ("–",) * 4
+    assert table["rule"] == "flag 10\u202f% of samples"
+
+
+def test_calibration_and_decision_curve_end_with_the_predictions(result: Result):
+    """Nearly all predictions are below 0.3; the whole range is there on request."""
+    for name in ("calibration", "decision"):
+        figure = figures_of(result)[name]
+        assert figure.whole is not None
+        shown, whole = (float(_axes(picture)[3]) for picture in (figure.wide, figure.whole))
+        assert shown == pytest.approx(0.25, abs=0.051)
+        assert whole > shown
+
+
+def test_the_script_finds_the_values_of_a_curve(result: Result):
+    """The axes on the chart turn the points of its bold line into the numbers of the mean curve."""
+    picture = figures_of(result)["roc"].wide
+    x0, x1, low, high, y0, y1, bottom, top = map(float, _axes(picture))
+    line = next(own for own in ET.fromstring(picture).iter(f"{SVG}polyline") if own.get("class") == "bold")
+    points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+
+    found = {
+        round(low + (x - x0) / (x1 - x0) * (high - low), 2): bottom + (y - y0) / (y1 - y0) * (top - bottom)
+        for x, y in points
+    }
+    for at, value, _ in figures_of(result)["roc"].rows:
+        assert found[float(at)] == pytest.approx(float(value), abs=0.005)
+
+
+def test_a_forest_is_sorted_by_effect_within_a_direction(result: Result):
+    """The largest odds ratio first, then the smallest of those below 1."""
+    values = [float(row[1].split(" ")[0]) for row in figures_of(result)["consensus"].rows]
+    up, down = [v for v in values if v >= 1], [v for v in values if v < 1]
+
+    assert values == sorted(up, reverse=True) + sorted(down)
+
+
+def _axes(picture: str) -> list[str]:
+    found = re.search(r'data-axes="([^"]+)"', picture)
+    assert found is not None
+    return found[1].split()
