@@ -1,6 +1,7 @@
 """The command ``mlho validate``, and the same look at the tables before a run begins."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
 from scheduler.engine.manifest import data_root
-from scheduler.engine.scoring_run import read_bundle
+from scheduler.engine.scoring_run import read_bundle, with_run_id
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
@@ -42,7 +43,9 @@ def _validate(options: argparse.Namespace) -> int:
     spec = load_checked(options.spec, parse_any_spec)
     document = None
     if isinstance(spec, ScoringRunSpec):
-        bundle = read_bundle(spec.spec.bundle, options.spec, open_store(options.store))
+        store = open_store(options.store)
+        spec = with_run_id(spec, store)
+        bundle = read_bundle(spec.spec.bundle, options.spec, store)
         document = bundle.files[DOCUMENT]
     data = data_root(spec, options.spec)
     found = {own.metadata.name: inspect_tables(own, data, document) for own in _each(spec)}
@@ -121,6 +124,10 @@ def _show(name: str, found: "Inspection") -> None:
         terminal.out.print(f"Warning: {sentence}", markup=False)
     for error in found.errors:
         terminal.out.print(f"Error: {error}", markup=False)
-    n_errors, n_warnings = len(found.errors), len(found.warnings)
-    verdict = "A run would stop with this." if n_errors else "A run can begin: mlho run."
-    terminal.out.print(f"{n_errors} errors, {n_warnings} warnings. {verdict}", markup=False)
+    verdict = "A run would stop with this." if found.errors else "A run can begin: mlho run."
+    counted = f"{_count(found.errors, 'error')}, {_count(found.warnings, 'warning')}"
+    terminal.out.print(f"{counted}. {verdict}", markup=False)
+
+
+def _count(sentences: Sequence[object], noun: str) -> str:
+    return f"{len(sentences)} {noun}{'' if len(sentences) == 1 else 's'}"
