@@ -5,13 +5,14 @@ start.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
 from mlho.errors import plural
+from mlho.printable import printable_json
 from mlho.spec.training import RunSpec, TrainingSpec
 from scheduler.cli.terminal import STAGE_WORDS, duration, out, print_table, size
 from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes, worker_bytes
@@ -60,7 +61,67 @@ def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
     return Rows(rows("labels"), rows("events"))
 
 
-def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: int) -> None:
+@dataclass(frozen=True)
+class StageEstimate:
+    """Tasks, bytes and seconds of a stage. ``seconds`` is ``None`` if another run does its work."""
+
+    stage: str
+    tasks: int
+    bytes: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run costs, approximately.
+
+    Attributes
+    ----------
+    name : str
+    stages : tuple of StageEstimate
+    tasks, bytes : int
+        Of all stages.
+    seconds, cpu_seconds : float
+        With these workers, and on one core.
+    stored_bytes, worker_bytes : int
+        Largest size in the store, and memory of one worker.
+    workers : int
+    basis : str
+        What the estimate is based on.
+    """
+
+    name: str
+    stages: tuple[StageEstimate, ...]
+    tasks: int
+    bytes: int
+    seconds: float
+    cpu_seconds: float
+    stored_bytes: int
+    worker_bytes: int
+    workers: int
+    basis: str
+
+    def table(self) -> Table:
+        """Return the estimate as a table."""
+        table = Table(title=f"Plan of {self.name}", title_justify="left", show_edge=False)
+        table.add_column("stage")
+        for name in ("tasks", "reads", "about"):
+            table.add_column(name, justify="right")
+        for own in self.stages:
+            reads = size(own.bytes) if own.bytes is not None else ""
+            about = "shared" if own.seconds is None else duration(own.seconds)
+            table.add_row(STAGE_WORDS[own.stage], str(own.tasks), reads, about)
+        table.add_section()
+        table.add_row("all", str(self.tasks), size(self.bytes), duration(self.seconds), style="bold")
+        table.caption = (
+            f"About {self.cpu_seconds / 3600:.2g} CPU hours, and up to {size(self.stored_bytes)} in the store. "
+            f"{plural(self.workers, 'worker')}, each with about {size(self.worker_bytes)} of memory. {self.basis}"
+        )
+        table.caption_justify = "left"
+        return table
+
+
+def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: int, as_json: bool) -> None:
     """Print the estimate of each outcome's run, and whether its sample is large enough.
 
     Parameters
@@ -69,22 +130,30 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     looks : sequence of Inspection
         What a look at the tables has found, one for each outcome.
     n_workers : int
+    as_json : bool
+        Whether to print a list of objects.
     """
     rows = look_up_rows(run.manifest, run.data)
     encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
+    facts = []
     for own, found in zip(run.of_outcomes(), looks, strict=True):
         is_shared = found.samples in encoded
-        print_table(estimate(own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared))
+        plan = estimate(own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared)
         encoded |= {found.samples} if found.samples else set()
-        if found.size is not None:
-            for sentence in sample_size_sentences(own.spec.spec, *found.size):
+        sentences = sample_size_sentences(own.spec.spec, *found.size) if found.size is not None else []
+        facts.append({"run": own.run_id, **asdict(plan), "sample_size": sentences})
+        if not as_json:
+            print_table(plan.table())
+            for sentence in sentences:
                 out.print(sentence, markup=False)
+    if as_json:
+        print(printable_json(facts))  # noqa: T201 - the command's output
 
 
 def estimate(
     spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int, is_shared: bool = False
-) -> Table:
-    """Return a table of tasks, bytes and time by stage, with the basis of the estimate.
+) -> Estimate:
+    """Return tasks, bytes and time by stage, with the basis of the estimate.
 
     With ``is_shared`` another run has made the encoding, which costs nothing then.
     """
@@ -94,32 +163,32 @@ def estimate(
     by_rows = {"n_samples": rows.labels.n_rows, "n_events": 0 if is_shared else rows.events.n_rows}
     is_by_fold = any(task.kind == "run_fold" for task in plan.values())
     seconds = stage_seconds(spec.spec, **by_rows, is_by_fold=is_by_fold)
-    table = Table(title=f"Plan of {spec.metadata.name}", title_justify="left", show_edge=False)
-    table.add_column("stage")
-    for name in ("tasks", "reads", "about"):
-        table.add_column(name, justify="right")
-    total, on_one_core = _START_SECONDS, 0.0
+    stages, on_one_core = [], 0.0
     for stage in ReadyTasks(plan, {}).by_stage():
         if is_shared and stage.name in _ENCODING:
-            table.add_row(STAGE_WORDS[stage.name], str(stage.total), "", "shared")
+            stages.append(StageEstimate(stage.name, stage.total, None, None))
             continue
-        on_one_core += seconds.get(stage.name, STAGE_SECONDS)
-        own = seconds.get(stage.name, STAGE_SECONDS) / min(n_workers, stage.total)
-        total += own
-        reads = size(events) if stage.name == "encode" else ""
-        table.add_row(STAGE_WORDS[stage.name], str(stage.total), reads, duration(own))
-    table.add_section()
-    table.add_row("all", str(len(plan)), size(manifest.n_bytes), duration(total), style="bold")
-    stored = stored_bytes(spec.spec, **by_rows, is_by_fold=is_by_fold)
-    memory = worker_bytes(spec.spec, **by_rows)
-    table.caption = (
-        f"About {on_one_core / 3600:.2g} CPU hours, and up to {size(stored)} in the store."
-        f" {plural(n_workers, 'worker')}, each with about {size(memory)} of memory. Rests on {plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis}) and"
+        own = seconds.get(stage.name, STAGE_SECONDS)
+        on_one_core += own
+        reads = events if stage.name == "encode" else None
+        stages.append(StageEstimate(stage.name, stage.total, reads, own / min(n_workers, stage.total)))
+    basis = (
+        f"Rests on {plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis}) and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
         " features and the grids asked for: half or twice as much is common."
     )
-    table.caption_justify = "left"
-    return table
+    return Estimate(
+        name=spec.metadata.name,
+        stages=tuple(stages),
+        tasks=len(plan),
+        bytes=manifest.n_bytes,
+        seconds=_START_SECONDS + sum(own.seconds or 0.0 for own in stages),
+        cpu_seconds=on_one_core,
+        stored_bytes=round(stored_bytes(spec.spec, **by_rows, is_by_fold=is_by_fold)),
+        worker_bytes=round(worker_bytes(spec.spec, **by_rows)),
+        workers=n_workers,
+        basis=basis,
+    )
 
 
 def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) -> list[str]:

@@ -14,13 +14,13 @@ from mlho.log import configure
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.settings import STORE, Settings
-from mlho.spec.schema import FILES, schema_of
 from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
 from mlho.spec.training import load_spec
 from mlho.store import open_store
 from mlho.store.keys import run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
+from scheduler.cli.about import add_about
 from scheduler.cli.cluster import (
     add_cluster_commands,
     add_export,
@@ -32,7 +32,7 @@ from scheduler.cli.cluster import (
     show_status,
 )
 from scheduler.cli.completion import add_completion
-from scheduler.cli.help import ABOUT, RUN_ABOUT, SCHEMA_ABOUT, SCORE_ABOUT
+from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
 from scheduler.cli.init import add_init
 from scheduler.cli.listing import (
     RUN_HELP,
@@ -133,27 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add_cluster_commands(commands, said)
     add_export(commands, common)
     add_operate(commands, common)
-    version = commands.add_parser(
-        "version",
-        parents=[common],
-        help="print the print the versions of this program and its libraries",
-    )
-    version.set_defaults(command=_version)
-    crd = commands.add_parser(
-        "crd",
-        parents=[common],
-        help="print print the CustomResourceDefinitions of this version, for kubectl apply",
-    )
-    crd.set_defaults(command=_crd)
-    schema = commands.add_parser(
-        "schema",
-        parents=[common],
-        help="print the JSON Schema of a specification, for editors",
-        description=SCHEMA_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    schema.add_argument("kind", choices=tuple(FILES), help="kind of the specification")
-    schema.set_defaults(command=_schema)
+    add_about(commands, common)
     add_completion(commands)
     return parser
 
@@ -176,6 +156,7 @@ def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_broker(run)
     _add_metrics(run)
     _add_progress(run)
+    _add_json(run)
     run.set_defaults(command=run_command)
 
 
@@ -192,6 +173,7 @@ def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_broker(score)
     _add_metrics(score)
     _add_progress(score)
+    _add_json(score)
     score.set_defaults(command=score_command)
 
 
@@ -221,6 +203,14 @@ def _add_progress(parser: argparse.ArgumentParser) -> None:
         choices=PROGRESS,
         default="auto",
         help="auto: bars on a terminal, in a pipe a line at each tenth of a stage; json: one line per second on stderr (default: %(default)s)",
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the finished runs as mlho list --json does, with their folder, in place of the tables",
     )
 
 
@@ -261,6 +251,9 @@ def _add_plan(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     plan.add_argument("spec", type=Path, help="specification file (YAML)")
     _add_workers(plan)
+    plan.add_argument(
+        "--json", action="store_true", help="a list of objects, one for each run, with bytes and seconds"
+    )
     plan.set_defaults(command=_plan)
 
 
@@ -353,7 +346,7 @@ def _broker(options: argparse.Namespace) -> str | None:
 def _plan(options: argparse.Namespace) -> int:
     from mlho.store.memory import MemoryStore
     from scheduler.cli.estimate import show_plans
-    from scheduler.cli.show_scores import plan_table
+    from scheduler.cli.show_scores import plan_facts, plan_table
     from scheduler.engine.scoring_run import ScoringRun
 
     spec = load_checked(options.spec, parse_any_spec)
@@ -361,10 +354,12 @@ def _plan(options: argparse.Namespace) -> int:
     store = open_store(options.store) if isinstance(spec, ScoringRunSpec) else MemoryStore()
     looks: list[Inspection] = []
     run = prepare(spec, options.spec, store, inspect=lambda *tables: looks.extend(look_first(*tables)))
-    if isinstance(run, ScoringRun):
-        terminal.print_table(plan_table(run, n_workers=options.workers))
+    if not isinstance(run, ScoringRun):
+        show_plans(run, looks, n_workers=options.workers, as_json=options.json)
+    elif options.json:
+        print(printable_json([plan_facts(run, n_workers=options.workers)]))  # noqa: T201 - the command's output
     else:
-        show_plans(run, looks, n_workers=options.workers)
+        terminal.print_table(plan_table(run, n_workers=options.workers))
     tell_left_out(run.manifest)
     return 0
 
@@ -428,25 +423,4 @@ def _demo(options: argparse.Namespace) -> int:
     print_finished(run, finished, options.store)
     terminal.out.print()
     terminal.print_table(check_planted(options.folder, result_of(run.store, finished.run_id)))
-    return 0
-
-
-def _crd(_options: argparse.Namespace) -> int:
-    from scheduler.api.crd import render_crds
-
-    print(render_crds(), end="")  # noqa: T201 - the command's output
-    return 0
-
-
-def _schema(options: argparse.Namespace) -> int:
-    print(schema_of(options.kind), end="")  # noqa: T201 - the command's output
-    return 0
-
-
-def _version(_options: argparse.Namespace) -> int:
-    from mlho.steps.publish.write_report import versions
-
-    for name, version in versions().items():
-        terminal.out.print(f"{name:<16}{version}", markup=False)
-    terminal.out.print(f"{'python':<16}{sys.version.split()[0]}", markup=False)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
 from mlho.errors import MlhoError, SpecError, plural
+from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import ScoringRunSpec, parse_scoring_spec
@@ -23,7 +24,7 @@ from mlho.store.probe import COMPAT_WORDS, probe_store
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.json_progress import JsonProgress
-from scheduler.cli.listing import result_of
+from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.validate import look_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.outages import StoreHealth
@@ -31,6 +32,7 @@ from scheduler.engine.plan import Manifest
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.progress import LocalCounts
 from scheduler.engine.training_run import TrainingRun
+from scheduler.runs.stored import headline_of, stored_runs
 
 if TYPE_CHECKING:
     from scheduler.engine.scoring_run import ScoringRun
@@ -57,9 +59,13 @@ def run_command(options: argparse.Namespace) -> int:
     runs = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options)).of_outcomes()
     for run in runs:
         finished = carry_out_one(run, run.spec.metadata.name, options)
+        if options.json:
+            continue
         if len(runs) > 1:
             terminal.out.print(run.spec.metadata.name, markup=False, style="bold")
         print_finished(run, finished, options.store)
+    if options.json:
+        _print_json(runs[0].store, [run.run_id for run in runs], options.store)
     return 0
 
 
@@ -71,6 +77,9 @@ def score_command(options: argparse.Namespace) -> int:
     spec = load_checked(options.spec, parse_scoring_spec)
     run = prepare_with_warnings(spec, options.spec, usable_store(options))
     finished = carry_out_one(run, spec.metadata.name, options)
+    if options.json:
+        _print_json(run.store, [finished.run_id], options.store)
+        return 0
     show_scores(run.store, finished.run_id)
     terminal.out.print()
     terminal.out.print(f"run      {finished.run_id} ({_done_words(finished)})", markup=False)
@@ -236,7 +245,12 @@ def _run_several(options: argparse.Namespace) -> int:
         all_ended = carry_out_several(
             watched, _queue_config(broker, options), settings, notify=_notify, on_end=on_end
         )
-    return max(_print_ended(runs[own.run.run_id], own, options.store) for own in all_ended)
+    codes = [
+        _print_ended(runs[own.run.run_id], own, options.store, is_quiet=options.json) for own in all_ended
+    ]
+    if options.json:
+        _print_json(next(iter(runs.values())).store, list(runs), options.store)
+    return max(codes)
 
 
 def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, TrainingRun]:
@@ -268,7 +282,7 @@ def _state_of(ended: "Ended") -> str:
     return "stopped" if isinstance(ended.error, Stopped) else "failed"
 
 
-def _print_ended(run: TrainingRun, ended: "Ended", store_address: str) -> int:
+def _print_ended(run: TrainingRun, ended: "Ended", store_address: str, *, is_quiet: bool) -> int:
     """Print the result of one of several runs. Return its exit code."""
     name = run.spec.metadata.name
     if ended.finished is None:
@@ -280,6 +294,8 @@ def _print_ended(run: TrainingRun, ended: "Ended", store_address: str) -> int:
         )
         terminal.err.print(f"{name} ({run.run_id}): failed: {words}", markup=False)
         return error.exit_code if isinstance(error, MlhoError) else 1
+    if is_quiet:
+        return 0
     terminal.out.print(f"{name}", markup=False, style="bold")
     for sentence in result_of(run.store, run.run_id)["summary"][:2]:
         terminal.out.print(f"  {sentence}", markup=False)
@@ -306,6 +322,17 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
     terminal.print_table(terminal.ledger_table(result["ledger"]))
     terminal.out.print()
     _print_places(run, finished, store_address)
+
+
+def _print_json(store: Store, ids: Sequence[str], store_address: str) -> None:
+    """Print facts about these runs, as ``mlho list --json`` does, and where their files are."""
+    found = {own.run_id: own for own in stored_runs(store) if own.run_id in ids}
+    root = _shown_address(store_address)
+    facts = [
+        {**run_facts(found[run], headline_of(store, found[run])), "folder": f"{root}/{RUNS}/{run}"}
+        for run in ids
+    ]
+    print(printable_json(facts))  # noqa: T201 - the command's output
 
 
 def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, indent: str = "") -> None:

@@ -91,6 +91,20 @@ def show_scores(store: Store, run: str) -> None:
         terminal.print_table(table)
 
 
+def plan_facts(run: ScoringRun, *, n_workers: int) -> dict[str, Any]:
+    """Return tasks and approximate seconds of the whole run, as ``mlho plan --json`` prints them."""
+    events = sum(file.size for file in run.manifest.tables["events"])
+    return {
+        "run": run.run_id,
+        "name": run.spec.metadata.name,
+        "tasks": len(run.first_plan()),
+        "bytes": run.manifest.n_bytes,
+        "seconds": _START_SECONDS + events / _EVENT_BYTES_A_SECOND / n_workers,
+        "workers": n_workers,
+        "bundle": run.bundle.digest,
+    }
+
+
 def plan_table(run: ScoringRun, *, n_workers: int) -> Table:
     """Return a table of tasks, bytes and approximate time by stage, from the specification and the manifest alone."""
     events = sum(file.size for file in run.manifest.tables["events"])

@@ -21,7 +21,7 @@ def shown(n_samples: int, n_events: int = 100_000, changes=None, *, n_workers: i
     rows = Rows(RowCount(n_samples, "counted"), RowCount(n_events, "from size and a sample of rows"))
     out = io.StringIO()
     table = estimate(make_spec(changes), Manifest(tables), rows, n_workers=n_workers)
-    Console(file=out, width=120).print(table)
+    Console(file=out, width=120).print(table.table())
     return out.getvalue()
 
 

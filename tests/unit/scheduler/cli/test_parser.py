@@ -302,6 +302,20 @@ def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(comman
     assert f"The newest finished run of this name is {first}." in said.err
 
 
+def test_what_prints_a_table_prints_json_if_asked(command, spec):
+    """Numbers in bytes and seconds, for programs: nothing else is on standard output."""
+    (plan,) = json.loads(command("plan", spec, "--json").out)
+    (run,) = json.loads(command("run", spec, "--json").out)
+    versions = json.loads(command("version", "--json").out)
+
+    assert (plan["name"], plan["tasks"], plan["run"]) == ("small", 15, run["run"])
+    assert sum(own["tasks"] for own in plan["stages"]) == plan["tasks"]
+    assert plan["seconds"] > 0
+    assert (run["state"], run["name"]) == ("finished", "small")
+    assert (Path(run["folder"]) / "result.json").exists()
+    assert {"mlho-batch", "python"} <= set(versions)
+
+
 def test_list_tells_state_duration_headline_and_reason(command, inline, spec):
     """Newest first; as JSON the same facts, with times in UTC."""
     first = run_of(command("run", spec))
@@ -373,7 +387,7 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
         except KeyboardInterrupt as error:
             raise RuntimeError("Error calling function") from error
 
-    monkeypatch.setattr("scheduler.cli.parser._version", wrapped)
+    monkeypatch.setattr("scheduler.cli.about._version", wrapped)
 
     assert scheduler.cli.parser.main(["version"]) == 130
     assert "run the same command to continue" in capsys.readouterr().err
