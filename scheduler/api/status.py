@@ -264,11 +264,6 @@ def read_status(obj: Mapping[str, Any]) -> Status:
     return Status.model_validate(plain)
 
 
-def is_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Return whether a status differs from the stored one."""
-    return dict(old) != dict(new)
-
-
 def fitted(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a plain status of at most 16 KiB. If it is larger, drop the last failures and warnings first, then shorten messages."""
     for name in ("failures", "warnings"):

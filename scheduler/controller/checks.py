@@ -92,15 +92,13 @@ class RunChecks:
 
     def _check(self, uid: str, tracked: TrackedRun, accepted: str | None) -> None:
         spec = tracked.spec
+        if spec is None:  # it became invalid in the meantime
+            tracked.is_checking, tracked.check_began_at = False, math.inf
+            return
         allowed = prefixes_of(tracked.request.namespace if tracked.request else "", self._prefixes)
         found, prepared = check_run(self._backend, spec, allowed=allowed, accepted=accepted)
         self._ended_at = tracked.checked_at = time.monotonic()
-        if tracked.spec == spec:
-            tracked.check, tracked.prepared = found, prepared
-            tracked.check_again_at = (
-                self._ended_at + _AGAIN_SECONDS[min(tracked.n_checks, len(_AGAIN_SECONDS) - 1)]
-            )
-            tracked.n_checks += 1
+        tracked.record_check(spec, found, prepared, _AGAIN_SECONDS)
         self._note(uid, tracked, found, prepared)
         tracked.is_checking, tracked.check_began_at = False, math.inf
         self._queue.mark(uid)

@@ -300,12 +300,10 @@ class Operator:
             resource = from_resource(obj)
         except SpecError as error:
             tracked.request = request_of_invalid(obj)
-            tracked.check, tracked.spec = Check(reason="InvalidSpec", message=str(error)), None
+            tracked.reject(Check(reason="InvalidSpec", message=str(error)))
         else:
             tracked.request = RunRequest.of(resource)
-            if tracked.spec != resource.spec:
-                tracked.spec, tracked.check, tracked.prepared, tracked.n_checks = resource.spec, None, None, 0
-                tracked.check_again_at = 0.0
+            tracked.set_spec(resource.spec)
         tracked.generation, tracked.created = (
             metadata.get("generation", 0),
             metadata.get("creationTimestamp", ""),

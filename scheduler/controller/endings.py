@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Set
 
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.observation import ObservedRun
-from scheduler.controller.tracked_run import TrackedRun
+from scheduler.controller.tracked_run import Cancellation, TrackedRun
 from scheduler.controller.work_queue import WorkQueue
 
 
@@ -43,19 +43,19 @@ class Endings:
         run_id = observed.status.run_id or (tracked.prepared.run_id if tracked.prepared else "")
         if not run_id or (tracked.thread is None and not observed.status.execution):
             return True
-        if not tracked.cancellation:
-            tracked.cancellation = "asked"
+        if tracked.cancellation is Cancellation.NONE:
+            tracked.cancellation = Cancellation.REQUESTED
             self._cleaner.cancel(uid, run_id, flagged=lambda: self._flagged(uid, tracked))
-        return tracked.cancellation == "flagged"
+        return tracked.cancellation is Cancellation.FLAGGED
 
     def _flagged(self, uid: str, tracked: TrackedRun) -> None:
-        tracked.cancellation = "flagged"
+        tracked.cancellation = Cancellation.FLAGGED
         self._queue.mark(uid)
 
     def close(self, uid: str, tracked: TrackedRun, observed: ObservedRun) -> None:
         """Delete the record of a finished run, and reconcile again until its workers have exited."""
         tracked.prepared = None
-        if tracked.active_run_id and not tracked.cancellation:
+        if tracked.active_run_id and tracked.cancellation is Cancellation.NONE:
             self._cleaner.forget(uid)
             tracked.active_run_id = ""
         if any(not job.is_over for job in observed.jobs):
@@ -68,7 +68,7 @@ class Endings:
             return
         if tracked.thread is not None:
             tracked.thread.stop()
-        if tracked.active_run_id and not tracked.cancellation:
+        if tracked.active_run_id and tracked.cancellation is Cancellation.NONE:
             self._cancel_or_hand_over(uid, tracked.active_run_id)
 
     def _cancel_or_hand_over(self, uid: str, run_id: str) -> None:

@@ -87,15 +87,15 @@ def decide(observed: ObservedRun) -> Decision:
     return _running(observed)
 
 
-def demand(resource: RunRequest, progress: RunProgress | None) -> int:
-    """Return the number of worker pods that the running tasks can use, within the run's bounds; -1 keeps the current number."""
+def demand(resource: RunRequest, progress: RunProgress | None) -> int | None:
+    """Return the number of worker pods that the running tasks can use, within the run's bounds; ``None`` keeps the current number."""
     workers = resource.workers
     if progress is None:
-        return -1  # no thread carries out the run, and requested workers stay requested
+        return None  # no thread carries out the run, and requested workers stay requested
     if not progress.execution:
         return 0
     if not progress.running and progress.idle_seconds < _IDLE_SECONDS:
-        return -1
+        return None
     return min(workers.max, max(workers.min, math.ceil(progress.running / slots(workers))))
 
 
@@ -112,10 +112,10 @@ def _running(observed: ObservedRun) -> Decision:
     else:
         delete = _superfluous(observed, alive, capacity)
     make = None
-    missing = max(target, 0) - capacity
+    missing = (target or 0) - capacity
     if observed.may_ask and ((missing > 0 and not delete) or small):
         make = _generation(observed, max(missing, 1))
-    shown = capacity if target < 0 else target
+    shown = capacity if target is None else target
     decision = Decision(
         under_way(observed, target=shown, made=make), should_run=True, make=make, delete=delete
     )

@@ -1,13 +1,17 @@
 """In-memory state of each run in the operator, and tolerant parsing of objects that another version wrote."""
 
 import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.training import RunSpec
 from scheduler.api.client import RUN_KINDS, Kind
 from scheduler.api.objects import RUN_LABEL
 from scheduler.api.resource import DesiredState, WorkersSpec
@@ -24,14 +28,23 @@ NO_ANSWER: Final = Check(
 )
 
 
+class Cancellation(Enum):
+    """How far the cancellation of a run is."""
+
+    NONE = 0
+    REQUESTED = 1
+    FLAGGED = 2
+    """The durable flag is set."""
+
+
 @dataclass
 class TrackedRun:
     """In-memory state of one resource. It can be rebuilt after a restart."""
 
-    generation: int = -1
+    generation: int | None = None
     """Generation of the spec that was last parsed."""
     request: RunRequest | None = None
-    spec: Any = None
+    spec: RunSpec | ScoringRunSpec | None = None
     check: Check | None = None
     prepared: PreparedRun | None = None
     is_checking: bool = False
@@ -40,8 +53,7 @@ class TrackedRun:
     check_again_at: float = 0.0
     checked_at: float = -math.inf
     thread: RunThread | None = None
-    cancellation: str = ""
-    """Empty, ``request``, or ``flagged``: the durable flag stands."""
+    cancellation: Cancellation = Cancellation.NONE
     written_at: float = 0.0
     active_run_id: str = ""
     """Id of the run that is recorded as active in the store."""
@@ -56,11 +68,44 @@ class TrackedRun:
     """Time at which it last had workers, requested some, or started."""
     parked_at: float = -math.inf
     """Time at which it last released its slot."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Keeps specification and check consistent: a check runs in a thread of its own, and the specification may change meanwhile."""
 
     @property
     def run_id(self) -> str:
         """Return the id of the prepared run, or an empty string."""
         return self.prepared.run_id if self.prepared is not None else ""
+
+    def set_spec(self, spec: RunSpec | ScoringRunSpec) -> None:
+        """Set the specification. If it differs, forget the check of the previous one."""
+        with self._lock:
+            if self.spec != spec:
+                self.spec, self.check, self.prepared, self.n_checks = spec, None, None, 0
+                self.check_again_at = 0.0
+
+    def reject(self, check: Check) -> None:
+        """Record that the specification is invalid."""
+        with self._lock:
+            self.spec, self.check = None, check
+
+    def record_check(
+        self, spec: object, check: Check, prepared: PreparedRun | None, pauses: Sequence[float]
+    ) -> None:
+        """Record the check of a specification, unless it has changed meanwhile, and when to check again.
+
+        Parameters
+        ----------
+        spec : RunSpec or ScoringRunSpec
+        check : Check
+        prepared : PreparedRun or None
+        pauses : sequence of float
+            Seconds until the next check, by the number of checks before this one.
+        """
+        with self._lock:
+            if self.spec == spec:
+                self.check, self.prepared = check, prepared
+                self.check_again_at = self.checked_at + pauses[min(self.n_checks, len(pauses) - 1)]
+                self.n_checks += 1
 
     def note_workers(
         self, jobs: tuple[JobFacts, ...], pods: tuple[PodFacts, ...], progress: RunProgress | None

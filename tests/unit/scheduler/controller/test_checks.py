@@ -1,5 +1,6 @@
 """When runs are checked: pauses that grow, and all soon after a store serves again."""
 
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -92,7 +93,7 @@ def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pyt
 
     def check(backend: object, spec: str, *, allowed: object, accepted: object) -> tuple[Check, Any]:
         if spec == "run-0":
-            known.spec, known.check_again_at = "run-1", 0.0
+            known.set_spec("run-1")
             return Check(reason="InvalidSpec"), None
         return runs.check(backend, spec, allowed=allowed, accepted=accepted)
 
@@ -100,3 +101,26 @@ def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pyt
     runs.go_on(0.5)
 
     assert "run-0" in runs.accepted()
+
+
+def test_a_specification_that_changes_while_a_check_is_recorded_is_not_taken_as_checked():
+    """The other thread arrives between the comparison and the assignment."""
+    threads: list[threading.Thread] = []
+
+    class Spec:
+        def __eq__(self, other: object) -> bool:
+            if not threads:
+                threads.append(threading.Thread(target=tracked.set_spec, args=("new",)))
+                threads[0].start()
+                threads[0].join(0.2)
+            return other is self
+
+        __hash__ = None  # type: ignore[assignment]
+
+    spec: Any = Spec()
+    tracked = TrackedRun(spec=spec)
+
+    tracked.record_check(spec, Check(run_id=RUN), SimpleNamespace(run_id=RUN), (600.0,))  # type: ignore[arg-type]
+    threads[0].join()
+
+    assert (tracked.spec, tracked.check, tracked.prepared) == ("new", None, None)
