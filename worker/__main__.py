@@ -31,11 +31,11 @@ _GRACE_SECONDS: Final = 60.0  # from the soft limit to the hard one
 log = structlog.get_logger()
 
 _ABOUT: Final = """\
-Take tasks of one run from its queue and run them, until nothing is left to do.
+Run tasks from the queue of a run until the run is over.
 
-Any number of workers may serve a run, started and stopped at any time: what a worker leaves undone is done by another.
-MLHO_SIGNING_KEY must be the scheduler's; MLHO_BROKER may hold the address of Redis with its password.
-Exit codes: 0 the run is over, or SIGTERM was obeyed; 1 something broke, start another; 78 the configuration is wrong.
+A run can have any number of workers. They can be started and stopped at any time; unfinished tasks are run by other workers.
+MLHO_SIGNING_KEY must be the same as for the scheduler. MLHO_BROKER can contain the address of Redis with its password.
+Exit codes: 0 run over or SIGTERM received; 1 failure, start another worker; 78 invalid configuration.
 """
 
 
@@ -149,7 +149,7 @@ def _find_execution(store: Store, address: str, run: str, seconds: float) -> Exe
         if execution is not None:
             return execution
         if time.monotonic() > until:
-            raise MlhoError(f"run {run}: has not begun in the store {address}. Start it, then its workers.")
+            raise MlhoError(f"run {run}: has not started in the store {address}. Start it, then its workers.")
         time.sleep(_POLL_SECONDS)
 
 

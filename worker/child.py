@@ -103,7 +103,7 @@ def _carry_out(task_key: str, store: Store, data: str) -> dict[str, Any]:
 
 def _failed(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MemoryError):
-        message = "the task asked for memory that was not to be had. Give the worker more, or fewer slots."
+        message = "the task could not allocate memory. Give the worker more, or fewer slots."
         failure = Failure(FailureClass.MEMORY, "MemoryError", message)
     else:
         failure = Failure.of(error, step="a task")

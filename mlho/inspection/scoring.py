@@ -39,9 +39,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     found, source, tables = Inspection(), source_of(spec.data), spec.data.tables
     files = find_tables(found, root, tables.model_dump())
     too_large = [name for name, own in files.items() if name != "events" and not is_small(own)]
-    found.warn(
-        f"{name}: too large to look at before the run. Its rows are not checked." for name in too_large
-    )
+    found.warn(f"{name}: too large to check before the run." for name in too_large)
     persons: KnownPersons | None = None
     samples: Samples | None = None
     if "demographics" in files and "demographics" not in too_large:

@@ -81,7 +81,7 @@ def _read_small(
     for name in ("labels", "demographics"):
         if name in files and not is_small(files[name]):
             found.warn(
-                [f"{name}: too large to look at before the run. Ids, outcomes and values are not checked."]
+                [f"{name}: too large to check before the run. Ids, outcomes and values are not checked."]
             )
             return None, None
     labels = found.attempt(lambda: read_labels(spec.cohort, source, root, tables.labels))

@@ -367,7 +367,7 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
     found = facts_of(content).sha256
     if digest is not None and digest != found:
         raise BundleError(
-            f"{folder}: another bundle. Expected digest {digest[:64]}; got {found}. Fetch the bundle that was asked for."
+            f"{folder}: another bundle. Expected digest {digest[:64]}; got {found}. Fetch the requested bundle."
         )
     document = parse_document(content, where=str(folder / DOCUMENT))
     files = read_files(folder, document.file_facts)

@@ -35,7 +35,7 @@ class FileEntry(BundlePart):
 
 
 class Signature(BundlePart):
-    """What goes in and what comes out, for a program that uses the bundle."""
+    """Inputs and outputs of the model, for programs that use the bundle."""
 
     matrix: dict[str, Any]
     """A feature matrix: its number of columns and their type; ``columns`` names them in order."""

@@ -152,7 +152,7 @@ def read_roster(
             "the cohort table is empty",
             expected="a row for each patient to score",
             got="no row",
-            remedy="Write it, or leave out data.tables.cohort: everybody with an event is then scored.",
+            remedy="Write it, or leave out data.tables.cohort: all patients with an event are then scored.",
         )
     if index.column is not None:
         _refuse_implausible(pattern, index.column, index_us, years)

@@ -1,1 +1,1 @@
-"""What the user asks for: training and scoring specifications, frozen and hashed."""
+"""Training and scoring specifications, frozen and hashed."""

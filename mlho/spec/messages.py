@@ -1,4 +1,4 @@
-"""What is wrong with a document, in the terms of YAML: expected, got, an example, and the nearest valid name."""
+"""Messages about the problems of a document in terms of YAML: expected, got, an example, and the nearest valid name."""
 
 import difflib
 import re

@@ -89,7 +89,7 @@ def read_yaml(text: str) -> Any:
         0,
     )
     if number:
-        raise YamlError(number, "a control character stands there. Remove it")
+        raise YamlError(number, "it contains a control character. Remove it")
     return _build(_events(text))
 
 

@@ -142,7 +142,7 @@ def verified_blob(store: Store, sha256: str) -> Path:
     try:
         path = store.path(blob_key(sha256))
     except ArtifactNotFound:
-        raise _damaged(sha256, "it is gone") from None
+        raise _damaged(sha256, "it is missing") from None
     _verify(path, sha256, path.stat().st_mtime_ns)
     return path
 
@@ -156,7 +156,7 @@ def _verify(path: Path, sha256: str, _changed_ns: int) -> None:
 
 def _damaged(sha256: str, what: str) -> ArtifactDamaged:
     return ArtifactDamaged(
-        f"blob {sha256[:12]}…: {what}. Run the same command again: its task makes it again.", sha256=sha256
+        f"blob {sha256[:12]}…: {what}. Run the same command again, which computes it again.", sha256=sha256
     )
 
 
@@ -327,7 +327,7 @@ def _open_artifact(store: Store, task_key: str) -> Artifact:
     commit = read_commit(store, task_key)
     if commit is None:
         raise CommitLost(
-            f"commit {task_key[:12]}…: an input of this task is not in the store, or damaged. It is made again.",
+            f"commit {task_key[:12]}…: an input of this task is missing from the store or damaged. It is computed again.",
             sha256=task_key,
         )
     return Artifact(store, commit)

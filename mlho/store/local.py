@@ -196,8 +196,8 @@ def _take(lock: IO[str]) -> None:
         except BlockingIOError:
             if time.monotonic() > until:
                 raise StoreUnavailable(
-                    f"{lock.name}: another process has held this lock for {_LOCK_SECONDS:.0f} s. Is one of mlho's stopped (Ctrl-Z)? Let it "
-                    f"go on, or end it: fuser -v {lock.name} names it."
+                    f"{lock.name}: another process has held this lock for {_LOCK_SECONDS:.0f} s. If a process of mlho is suspended (Ctrl-Z), resume or stop it: "
+                    f"fuser -v {lock.name} shows it."
                 ) from None
             time.sleep(_POLL_SECONDS)
 

@@ -133,8 +133,8 @@ def _refuse(where: str, found: Capabilities) -> None:
     broken = [name for name, kept in asdict(found).items() if not kept]
     if broken:
         raise SpecError(
-            f"{where}: this server overwrites what it was asked not to ({', '.join(broken)} is false), so results could be "
-            "replaced in silence. Use a server with conditional writes (AWS S3, MinIO, Ceph, SeaweedFS, in a recent "
+            f"{where}: this server overwrites existing objects although conditional writes were requested ({', '.join(broken)} is false), so results could be "
+            "replaced silently. Use a server with conditional writes (AWS S3, MinIO, Ceph, SeaweedFS, in a recent "
             f"version) or a folder as the store; or set {CONDITIONAL}={COMPAT} for the command and its workers: then only the "
             "scheduler commits."
         )

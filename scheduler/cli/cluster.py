@@ -52,7 +52,7 @@ def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None
     for name, command, words in (
         ("wait", _wait_command, "wait for a run in a cluster to end"),
         ("suspend", _suspend, "stop a run in a cluster for a while: it keeps no workers"),
-        ("resume", _resume, "let a suspended run go on"),
+        ("resume", _resume, "resume a suspended run"),
         ("logs", _logs, "the last lines of a run's workers"),
     ):
         parser = commands.add_parser(name, parents=[common], help=words)
@@ -86,7 +86,8 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 def add_place(parser: argparse.ArgumentParser) -> None:
     """Add the options that select the cluster and the namespace."""
     parser.add_argument(
-        "--context", help="context context context context of the kubeconfig (default: the current one)"
+        "--context",
+        help="context context context context context context of the kubeconfig (default: the current one)",
     )
     parser.add_argument("--namespace", "-n", help="namespace (default: that of the context)")
 

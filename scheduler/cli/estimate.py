@@ -175,7 +175,7 @@ def estimate(
     basis = (
         f"Rests on {plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis}) and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
-        " features and the grids asked for: half or twice as much is common."
+        " features and the requested grids: half or twice as much is common."
     )
     return Estimate(
         name=spec.metadata.name,

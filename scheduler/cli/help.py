@@ -46,10 +46,10 @@ language server reads it if this is the first line of the file (`mlho init` writ
 
 DELETE_ABOUT: Final = """\
 Delete runs: their folders, and the artifacts that no other run uses. Artifacts that were written in the last 24 hours stay; a
-later `mlho prune` removes them. What the run had published is gone; its specification, run again, computes it again.
+later `mlho prune` removes them. To restore a deleted run, run its specification again.
 
-Without --yes the command shows what would go, with its size, and asks on a terminal. It is safe beside active runs, and an
-interrupted deletion is completed by the next one. A run that is being carried out is refused.
+Without --yes the command shows what would be deleted, with its size, and asks on a terminal. Active runs are not affected. An
+interrupted deletion is completed by the next one. An active run cannot be deleted.
 """
 
 PRUNE_ABOUT: Final = """\
@@ -61,8 +61,8 @@ Delete old runs, and the artifacts that no run uses.
 
 Runs are counted by name, kind and state, so that failed runs never displace a finished one. The newest run of each is always
 kept, and so is every run that is running or stopped. Artifacts that were written in the last 24 hours, by the clock of the store, stay.
-Without --yes the command shows what would go, with its size, and asks on a terminal. It is safe beside active runs and beside
-another `mlho prune`; interrupted, the same command completes it.
+Without --yes the command shows what would be deleted, with its size, and asks on a terminal. Active runs are not affected, and
+several `mlho prune` may run concurrently. After an interruption, the same command completes the deletion.
 """
 
 LIST_ABOUT: Final = """\

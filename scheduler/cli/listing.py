@@ -94,7 +94,7 @@ def existing_store(options: argparse.Namespace) -> Store:
     """Return the store for a command that starts nothing. A folder that does not exist is an error and is not created."""
     if "://" not in options.store and not Path(options.store).expanduser().is_dir():
         raise SpecError(
-            f"--store {options.store}: no such folder, so it has no runs. Give the folder or the bucket of yours (--store, or "
+            f"--store {options.store}: no such folder, so it has no runs. Give an existing folder or bucket (--store, or "
             f"{STORE}), or start one: mlho run spec.yaml."
         )
     return open_store(options.store)

@@ -1,4 +1,4 @@
-"""The command ``mlho validate``, and the same look at the tables before a run begins."""
+"""The command ``mlho validate``, and the same checks of the tables before a run starts."""
 
 import argparse
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ def look_first(
 def inspect_tables(
     spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None
 ) -> "Inspection":
-    """Return what a look at the tables finds.
+    """Return the findings of an inspection of the tables.
 
     Parameters
     ----------

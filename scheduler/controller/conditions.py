@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from mlho.errors import plural
 from scheduler.api.objects import WorkerGeneration, next_memory
 from scheduler.api.resource import DesiredState, as_number
 from scheduler.api.status import (
@@ -325,7 +326,10 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
     if last is not None and last.failure:
         return "WorkersFailed", f"Kubernetes Job {last.name}: {last.failure}"
     if status.tasks is not None and status.tasks.quarantined:
-        return TASKS_QUARANTINED, f"{status.tasks.quarantined} tasks are given up; the others go on."
+        return (
+            TASKS_QUARANTINED,
+            f"{plural(status.tasks.quarantined, 'quarantined task')}; the other tasks continue.",
+        )
     return None
 
 

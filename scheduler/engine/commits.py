@@ -38,7 +38,7 @@ class Commits(MutableMapping[str, Commit]):
         commit = read_commit(self._store, known.task)
         if commit is None:
             raise CommitLost(
-                f"commit {known.task[:12]}…: it was there, and is gone from the store or damaged. Run the same command again.",
+                f"commit {known.task[:12]}…: it was in the store, and is now missing or damaged. Run the same command again.",
                 sha256=known.task,
             )
         return commit

@@ -302,7 +302,7 @@ def _settled(state: LoopState, outcome: Outcome) -> Outcome:
     commit = state.commits.log.find(outcome.commit.task)
     if commit is None:
         raise MlhoError(
-            f"{outcome.commit.kind}: its proposal is gone from the store. Run the same command again."
+            f"{outcome.commit.kind}: its proposal is missing from the store. Run the same command again."
         )
     return Outcome(commit, is_new=outcome.is_new)
 

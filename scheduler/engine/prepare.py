@@ -1,4 +1,4 @@
-"""Preparation of a run: its tables are located, looked at, and pinned before anything starts."""
+"""Preparation of a run: locate, inspect and pin its tables before any task starts."""
 
 from collections.abc import Callable
 from pathlib import Path

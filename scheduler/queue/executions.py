@@ -48,7 +48,9 @@ def begin_execution(
     if execution != latest and not store.compare_and_swap(
         execution_key(run), execution.to_bytes(), expected=expected
     ):
-        raise AnotherScheduler(f"run {run}: another scheduler has just begun it. Wait for it, or run again.")
+        raise AnotherScheduler(
+            f"run {run}: another scheduler has just started it. Wait for it, or run again."
+        )
     return execution, not goes_on
 
 

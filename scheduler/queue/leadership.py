@@ -161,7 +161,7 @@ class StoreLease(_Lease):
             found = self._read()
             if found != seen and not self._is_free(found):
                 raise AnotherScheduler(
-                    f"run {self._run}: another scheduler drives it ({_whose(found)}). Wait for it, or stop it and run again."
+                    f"run {self._run}: another scheduler leads it ({_whose(found)}). Wait for it, or stop it and run again."
                 )
             seen = found
         asked_at, mine = self._clock(), self._next()
@@ -245,7 +245,7 @@ class RedisLease(_Lease):
         while not self._is_ours():
             if time.monotonic() > until:
                 raise AnotherScheduler(
-                    f"run {self._run}: another scheduler drives it, as the queue says. Wait for it, or stop it and run again."
+                    f"run {self._run}: another scheduler leads it according to the queue. Wait for it, or stop it and run again."
                 )
             time.sleep(_REDIS_POLL_SECONDS)
         self._thread.start()

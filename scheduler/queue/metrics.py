@@ -1,4 +1,4 @@
-"""Prometheus metrics of a scheduler about the runs that it drives. A few series per run, never patient data."""
+"""Prometheus metrics of a scheduler about the runs that it carries out. A few series per run, never patient data."""
 
 import threading
 from typing import Any, Final

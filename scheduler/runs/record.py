@@ -200,7 +200,7 @@ class Recording:
     def _started(self, found: RunRecord | None) -> RunRecord:
         if found is not None and found.state is RunState.DELETING:
             raise MlhoError(
-                f"run {self._run}: its deletion has begun. Complete it with: mlho delete {self._run}. Then run the same "
+                f"run {self._run}: its deletion is incomplete. Complete it with: mlho delete {self._run}. Then run the same "
                 "command again."
             )
         seconds = found.seconds if found is not None else 0.0

@@ -173,7 +173,7 @@ def test_second_scheduler_is_refused_while_the_first_is_alive(home: Home) -> Non
     assert first.stdout.readline() == "leads\n"
     with (
         pytest.raises(
-            AnotherScheduler, match=f"run {RUN}: another scheduler drives it .process {first.pid} on "
+            AnotherScheduler, match=f"run {RUN}: another scheduler leads it .process {first.pid} on "
         ),
         StoreLease(home.store, RUN),
     ):

@@ -116,7 +116,7 @@ def test_a_store_that_cannot_be_used_is_refused_before_anything_runs(command, tm
     store = f"s3://{BUCKET}/{uuid4().hex[:8]}"
 
     said = command("run", "spec.yaml", "--store", store, expect=2, MLHO_S3_ENDPOINT=rclone.endpoint)
-    assert "overwrites what it was asked not to" in said
+    assert "overwrites existing objects" in said
     said = command("run", "spec.yaml", "--store", "s3://nonesuch/a", expect=2)
     assert "no such bucket" in said
     said = command("run", "spec.yaml", "--store", store, expect=2, AWS_ACCESS_KEY_ID=READ_ONLY_KEY)

@@ -77,7 +77,7 @@ def test_the_probe_accepts_a_server_that_keeps_the_promise(store):
 
 def test_the_probe_refuses_a_server_that_overwrites(rclone, tmp_path):
     """rclone's server takes a conditional write for a plain one: it is never used."""
-    with pytest.raises(SpecError, match=r"overwrites what it was asked not to .*refuses_second_write"):
+    with pytest.raises(SpecError, match=r"overwrites existing objects .*refuses_second_write"):
         probe_store(new_store(rclone, tmp_path))
 
 

@@ -13,7 +13,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* Labels that never change: selectors are made of them. */ -}}
+{{- /* Immutable labels, used in selectors. */ -}}
 {{- define "mlho.selector" -}}
 app.kubernetes.io/name: mlho-batch
 app.kubernetes.io/instance: {{ .Release.Name }}

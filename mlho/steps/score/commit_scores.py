@@ -64,7 +64,7 @@ def _check_patients(
     if not n_scored:
         raise DataError(
             "events",
-            "there is nobody to score",
+            "there are no patients to score",
             expected="a patient with an event, or a cohort table",
             got=f"{plural(len(parts), 'partition')} without a patient",
             remedy="Check data.uri and data.tables.events.",

@@ -41,7 +41,7 @@ class SummaryRecord(BaseModel):
     candidates: list[CandidateSummary]
     best_candidate: str
     warnings: list[str]
-    """What the leakage sentinel found, and a share of false features that cannot be reached."""
+    """Warnings of the leakage sentinel, and of a share of false features that cannot be reached."""
 
 
 def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:

@@ -196,7 +196,7 @@ def test_nobody_to_score_is_an_error(trained, beside):
     """Events that name nobody, and no cohort table."""
     folder = beside(replace(trained.tables, events=trained.tables.events.slice(0, 0)))
 
-    assert "there is nobody to score" in refused(folder, DataError, AS_OF)
+    assert "there are no patients to score" in refused(folder, DataError, AS_OF)
 
 
 def test_events_that_change_meanwhile_are_refused(trained, beside):

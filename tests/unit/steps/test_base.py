@@ -150,7 +150,7 @@ def test_an_artifact_is_verified_before_it_is_used(echo):
 
     assert artifact.read("out") == b"1"
     store.delete(blob_key(digest))
-    with pytest.raises(ArtifactDamaged, match="it is gone") as gone:
+    with pytest.raises(ArtifactDamaged, match="it is missing") as gone:
         artifact.read("out")
     assert gone.value.sha256 == digest
     store.put_if_absent(blob_key(digest), b"2")

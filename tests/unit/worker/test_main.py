@@ -61,7 +61,7 @@ def test_the_last_line_of_a_worker_is_one_line_of_json(
 def test_a_run_that_does_not_begin_is_said_with_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """It may have begun in another one."""
     assert main(["--run", RUN, "--wait", "0"]) == 1
-    assert f"run {RUN}: has not begun in the store {tmp_path / 'store'}." in capsys.readouterr().err
+    assert f"run {RUN}: has not started in the store {tmp_path / 'store'}." in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("environment")
