@@ -136,4 +136,4 @@ def without_password(address: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-_HOW: Final = f"Make one: export {SIGNING_KEY}=$(python -c 'import secrets; print(secrets.token_hex(32))')"
+_HOW: Final = f"Create one: export {SIGNING_KEY}=$(python -c 'import secrets; print(secrets.token_hex(32))')"

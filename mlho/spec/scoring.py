@@ -222,5 +222,5 @@ def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
     if names and spec.data.tables.demographics is None:
         raise SpecError(
             f"data.tables.demographics: the bundle uses demographics. Expected a table of patient_id, {', '.join(names)}; got "
-            "none. Name it; single values may be empty in it."
+            "none. Add the table; single values may be missing."
         )

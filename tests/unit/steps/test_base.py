@@ -190,7 +190,7 @@ def test_a_missing_input_is_said(echo):
     """A task whose input is not committed does not begin."""
     step = echo()
 
-    with pytest.raises(ArtifactNotFound, match="input of this task is not in the store"):
+    with pytest.raises(ArtifactNotFound, match="input of this task is missing"):
         run(MemoryStore(), TASK)
     assert step.n_runs == 0
 
