@@ -68,7 +68,7 @@ class BundleDocument(BundlePart):
     performance: BundlePerformance | None = None
     """How they were measured."""
     training: TrainingSamples | None = None
-    """What the training samples were like; bundles of before do not have it."""
+    """Statistics of the training samples; absent in bundles of earlier versions."""
     notes: dict[str, str]
     lineage: dict[str, Any]
     files: dict[str, FileEntry]

@@ -1,6 +1,6 @@
 """RunSpec and its parts. Frozen, strict, and hashed to the run id.
 
-One YAML document serves every place. Field names are camelCase there and snake_case here; the text under a field is
+The same YAML document is used locally and in a cluster. Field names are camelCase in YAML and snake_case here; the text under a field is
 its documentation. Fields that say *where* (the data's URI) are not part of the hash: the same data elsewhere is the
 same work.
 """
