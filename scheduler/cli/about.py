@@ -15,14 +15,14 @@ def add_about(commands: Any, common: argparse.ArgumentParser) -> None:
     version = commands.add_parser(
         "version",
         parents=[common],
-        help="print the print the versions of this program and its libraries",
+        help="print the versions of this program and its libraries",
     )
     version.add_argument("--json", action="store_true", help="as a JSON object")
     version.set_defaults(command=_version)
     crd = commands.add_parser(
         "crd",
         parents=[common],
-        help="print print the CustomResourceDefinitions of this version, for kubectl apply",
+        help="print the CustomResourceDefinitions of this version, for kubectl apply",
     )
     crd.set_defaults(command=_crd)
     schema = commands.add_parser(

@@ -87,7 +87,7 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     """Add the options that select the cluster and the namespace."""
     parser.add_argument(
         "--context",
-        help="context context context context context context of the kubeconfig (default: the current one)",
+        help="context of the kubeconfig (default: the current one)",
     )
     parser.add_argument("--namespace", "-n", help="namespace (default: that of the context)")
 

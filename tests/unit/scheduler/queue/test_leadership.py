@@ -47,7 +47,7 @@ def lease(server: Server) -> RedisLease:
 def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None:
     """The second gives up once the first has been seen to renew; the first goes on."""
     with RedisLease(server.url, RUN, lease_seconds=2.5) as first:
-        with pytest.raises(AnotherScheduler, match="as the queue says"), lease(server):
+        with pytest.raises(AnotherScheduler, match="another scheduler leads it"), lease(server):
             pass
         first.check()
 
