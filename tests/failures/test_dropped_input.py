@@ -153,6 +153,9 @@ def test_dates_of_the_future_are_read_where_they_are_plausible(command, tmp_path
     then = command("run", write_spec(tmp_path / "then"), store=tmp_path / "b")
 
     results = [json.loads(said.results[0].read_text()) for said in (now, then)]
+    dates = [(own["cohort"].pop("index_dates"), own["cohort"].pop("event_years")) for own in results]
+    assert dates[0][0]["first"] < "2020" < "2248" < dates[1][0]["first"]
+    assert max(dates[0][1]) < "2020" < "2245" < min(dates[1][1])
     for part in ("ledger", "cohort", "headline", "features", "warnings"):
         assert results[0][part] == results[1][part], part
 
