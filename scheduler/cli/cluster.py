@@ -21,6 +21,7 @@ from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.export import export_run, output_lines, split_output
 from scheduler.cli.listing import RUN_HELP, find_finished
+from scheduler.cli.validate import look_before_submission
 
 if TYPE_CHECKING:
     from scheduler.api.client import Cluster, Kind
@@ -142,7 +143,8 @@ def _submit(options: argparse.Namespace) -> int:
     if options.namespace is None:
         namespace = obj["metadata"].get("namespace") or namespace
     obj["metadata"] = {**with_annotations(obj["metadata"]), "namespace": namespace}
-    from_resource(obj)  # reports errors in our own terms, before the cluster rejects the resource
+    resource = from_resource(obj)  # reports errors in our own terms, before the cluster rejects the resource
+    look_before_submission(resource.spec)
     shown = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
     try:
         cluster.create(RUN_KINDS[obj["kind"]], obj)

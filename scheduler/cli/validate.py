@@ -1,12 +1,14 @@
 """The command ``mlho validate``, and the same checks of the tables before a run starts."""
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
+from mlho.errors import StoreUnavailable
 from mlho.model.files import DOCUMENT
 from mlho.printable import printable_json
 from mlho.spec.outcomes import one_per_outcome
@@ -14,6 +16,7 @@ from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
 from mlho.spec.training import RunSpec
 from mlho.store import open_store
 from mlho.store.inputs import open_data
+from mlho.store.s3_settings import SCHEME
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
@@ -22,6 +25,10 @@ from scheduler.engine.scoring_run import read_bundle, with_run_id
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
+
+# Without one of these, no access to object storage is set up here.
+_ACCESS: Final = frozenset(("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "MLHO_S3_ENDPOINT"))
+_DEADLINE, _DEADLINE_SECONDS = "MLHO_S3_DEADLINE", "5"  # of a look that may fail
 
 
 def add_validate(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -64,7 +71,11 @@ def _each(spec: RunSpec | ScoringRunSpec) -> tuple[RunSpec | ScoringRunSpec, ...
 
 
 def look_first(
-    spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None
+    spec: RunSpec | ScoringRunSpec,
+    data: Path | str,
+    document: bytes | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
 ) -> "list[Inspection]":
     """Look at the tables before a run, print warnings, and return what was found, for each outcome.
 
@@ -73,7 +84,7 @@ def look_first(
     DataError, SpecError
         The first error found; others are printed before.
     """
-    found = [inspect_tables(own, data, document) for own in _each(spec)]
+    found = [inspect_tables(own, data, document, env=env) for own in _each(spec)]
     for sentence in dict.fromkeys(words for own in found for words in own.warnings):
         terminal.err.print(f"Warning: {sentence}", markup=False)
     errors = list({str(error): error for own in found for error in own.errors}.values())
@@ -84,8 +95,31 @@ def look_first(
     return found
 
 
+def look_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
+    """Look at the tables of a training run in object storage if this machine has access to it; else a task of the run does.
+
+    Raises
+    ------
+    DataError, SpecError
+        See :func:`look_first`.
+    """
+    data = spec.spec.data.uri
+    if isinstance(spec, ScoringRunSpec) or not data.startswith(SCHEME) or not _ACCESS & os.environ.keys():
+        return
+    try:
+        look_first(spec, data, env={_DEADLINE: _DEADLINE_SECONDS, **os.environ})
+    except (StoreUnavailable, ImportError) as error:
+        terminal.err.print(
+            f"The tables are not checked here, but by a task of the run: {error}", markup=False
+        )
+
+
 def inspect_tables(
-    spec: RunSpec | ScoringRunSpec, data: Path | str, document: bytes | None = None
+    spec: RunSpec | ScoringRunSpec,
+    data: Path | str,
+    document: bytes | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
 ) -> "Inspection":
     """Return the findings of an inspection of the tables.
 
@@ -96,8 +130,10 @@ def inspect_tables(
         As returned by :func:`scheduler.engine.manifest.data_root`.
     document : bytes, optional
         ``bundle.json`` of the bundle that scores.
+    env : mapping, optional
+        Settings of object storage; default: the environment.
     """
-    root = open_data(data)
+    root = open_data(data, env)
     if isinstance(spec, RunSpec):
         from mlho.inspection.training import inspect_training
 

@@ -11,11 +11,13 @@ import pytest
 from pyarrow import csv, parquet
 
 from mlho.errors import DataError, InputChanged, StoreAccessDenied, StoreUnavailable
+from mlho.inspection.training import inspect_training
 from mlho.sources import SourceFile, iter_events, list_inputs, source_named
 from mlho.sources.counting import count_rows
 from mlho.sources.reading import open_table, read_columns
 from mlho.store.inputs import S3Root
 from mlho.store.s3 import Bucket
+from tests.builders import make_spec, make_tables, write_tables
 from tests.services.s3_proxy import CUT, REFUSE, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
@@ -291,3 +293,16 @@ def test_a_missing_table_and_a_missing_bucket_are_different_errors(root, put, se
         list_inputs(root, "events")
     with pytest.raises(StoreAccessDenied, match="no such bucket"):
         list_inputs(S3Root(Bucket("nonesuch", seaweedfs.settings()), ""), "events")
+
+
+def test_tables_of_a_bucket_are_looked_at_as_those_of_a_folder(root, put, tmp_path):
+    """With equal facts and warnings, whatever their place."""
+    folder = write_tables(tmp_path, make_tables(100))
+    for path in folder.rglob("*.parquet"):
+        put(path.relative_to(folder).as_posix(), path.read_bytes())
+    spec = make_spec().spec
+
+    there = inspect_training(spec, root)
+
+    assert there.errors == []
+    assert there.to_json() == inspect_training(spec, folder).to_json()
