@@ -56,6 +56,7 @@ from scheduler.cli.run import (
 )
 from scheduler.cli.validate import add_validate, look_first
 from scheduler.engine.prepare import prepare
+from scheduler.runs.record import read_record
 from scheduler.runs.stored import SCORING, TRAINING, StoredRun
 
 if TYPE_CHECKING:
@@ -309,7 +310,10 @@ def _status(options: argparse.Namespace) -> int:
     from scheduler.queue.run import status_of
 
     store = existing_store(options)
-    found = status_of(store, find_id(store, options.run), _broker(options))
+    run = find_id(store, options.run)
+    record = read_record(store, run)
+    cost = record.cost.model_dump() if record is not None and record.cost is not None else None
+    found = {**status_of(store, run, _broker(options)), "cost": cost}
     print(printable_json(found))  # noqa: T201 - the command's output
     return 0
 

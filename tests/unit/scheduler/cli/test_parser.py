@@ -245,7 +245,9 @@ def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypa
     command("run", spec)
     monkeypatch.setenv("MLHO_BROKER", "embedded")
 
-    assert json.loads(command("status").out)["state"] == "not on a queue"
+    status = json.loads(command("status").out)
+    assert status["state"] == "not on a queue"
+    assert set(status["cost"]) == {"cpu_seconds", "read_bytes", "stored_bytes"}
 
 
 @pytest.mark.parametrize("command_name", ["show", "report"])
