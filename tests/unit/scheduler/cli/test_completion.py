@@ -20,11 +20,11 @@ def script(capsys):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["re"], {"report", "retry", "resume"}),
-        (["completion", ""], {"bash", "zsh", "fish"}),
-        (["prune", "--"], {"--keep", "--older-than", "--yes", "--json", "--store", "--log", "--help"}),
-        (["run", "x.yaml", "--progress", ""], {"auto", "json", "none"}),
-        (["run", "spe"], set()),  # the shell itself completes files
+        (["re"], ["report", "resume", "retry"]),
+        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["prune", "--"], ["--help", "--json", "--keep", "--log", "--older-than", "--store", "--yes"]),
+        (["run", "x.yaml", "--progress", ""], ["auto", "json", "none"]),
+        (["run", "spe"], []),  # the shell itself completes files
     ],
     ids=" ".join,
 )
@@ -34,7 +34,7 @@ def test_bash_offers_commands_options_and_values(words, offered, script):
     code = f"{script('bash')}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _mlho; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
 
-    assert set(done.stdout.split()) == offered
+    assert sorted(done.stdout.split()) == offered
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -20,8 +20,9 @@ from mlho.steps.records import Commit, StoredFile, parse_record
 from mlho.store.base import StoredObject
 from mlho.store.keys import blob_key, commit_key, proposal_key, run_key
 from mlho.store.local import LocalStore
-from scheduler.engine.loop import Run, carry_out
+from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
+from scheduler.engine.training_run import TrainingRun
 from scheduler.runs.deletion import delete_runs
 from scheduler.runs.garbage import collect, garbage
 from scheduler.runs.record import RunRecord, RunState, swap_record
@@ -192,7 +193,7 @@ def test_a_run_that_reuses_old_artifacts_is_whole_whenever_a_collector_comes(kin
             return super().submit(task)
 
     spec = make_spec()
-    again = Run(spec, make_manifest(spec.spec.data.tables, data), data, old_store)
+    again = TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, old_store)
     finished = carry_out(again, Collecting(old_store, data), Nobody(), n_slots=3)
     turn_back(old_store, hours=48)
     collect(old_store, ids_of(old_store), act=True)
