@@ -78,7 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--memory",
         type=int,
-        default=0,
         metavar="BYTES",
         help="limit of this worker and its children (default: the container's)",
     )
@@ -114,7 +113,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         raise SpecError(
             f"--run {options.run[:100]}: expected the id of a run ({RUN_ID_LENGTH} hexadecimal digits), which mlho show lists."
         )
-    options.soft_limit, options.hard_limit = _time_limits(options, settings)
+    soft_limit, hard_limit = _time_limits(options.soft_limit, options.hard_limit, settings)
     settings.require_signing_key()
     store = open_store(address)
     probe_store(store)
@@ -126,19 +125,27 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     check_committer(store, execution)
     if options.data:
         execution = execution.model_copy(update={"data": options.data})
-    from worker.service import Service  # importing Celery is slow
+    from worker.service import Service, WorkerOptions  # importing Celery is slow
 
-    return Service(options, replace(settings, broker=broker, store=address), store, execution).run()
+    own = WorkerOptions(
+        options.slots,
+        soft_limit,
+        hard_limit,
+        options.memory,
+        options.liveness_file,
+        options.metrics_port,
+        options.metrics_address,
+    )
+    return Service(own, replace(settings, broker=broker, store=address), store, execution).run()
 
 
-def _time_limits(options: argparse.Namespace, settings: Settings) -> tuple[float, float]:
+def _time_limits(soft: float | None, hard: float | None, settings: Settings) -> tuple[float, float]:
     """Return the soft and the hard time limit in seconds, from the command line, the environment, or the defaults."""
-    for flag, seconds in (("--soft-limit", options.soft_limit), ("--hard-limit", options.hard_limit)):
+    for flag, seconds in (("--soft-limit", soft), ("--hard-limit", hard)):
         if seconds is not None and not 0 < seconds < math.inf:
             raise SpecError(f"{flag} {seconds:g}: must be a positive number of seconds.")
-    soft: float = options.soft_limit or settings.soft_limit or _SOFT_SECONDS
-    hard: float = options.hard_limit or settings.hard_limit or soft + _GRACE_SECONDS
-    return soft, hard
+    soft = soft or settings.soft_limit or _SOFT_SECONDS
+    return soft, hard or settings.hard_limit or soft + _GRACE_SECONDS
 
 
 def _find_execution(store: Store, address: str, run: str, seconds: float) -> Execution:

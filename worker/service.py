@@ -2,12 +2,13 @@
 their shutdown.
 """
 
-import argparse
 import os
 import signal
 import socket
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -36,16 +37,31 @@ _REDIS_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Options of one worker."""
+
+    slots: int
+    soft_limit: float
+    hard_limit: float
+    """Seconds after which a task is asked to stop, and is killed."""
+    memory: int | None
+    """Bytes of this worker and its children; ``None`` for the container's limit."""
+    liveness_file: Path | None
+    metrics_port: int | None
+    metrics_address: str
+
+
 class Service:
     """One worker serving one execution."""
 
     def __init__(
-        self, options: argparse.Namespace, settings: Settings, store: Store, execution: Execution
+        self, options: WorkerOptions, settings: Settings, store: Store, execution: Execution
     ) -> None:
         assert settings.broker is not None
         assert settings.store is not None
         self._execution = execution
-        self._slots: int = options.slots
+        self._slots = options.slots
         self._worker = _worker_name()
         names = Names(execution.id)
         try:

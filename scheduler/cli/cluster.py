@@ -21,6 +21,7 @@ from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.export import export_run, output_lines, split_output
 from scheduler.cli.listing import RUN_HELP, find_finished
+from scheduler.cli.options import ExportOptions, NamedRunOptions, OperateOptions, SubmitOptions, WaitOptions
 from scheduler.cli.validate import look_before_submission
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def is_in_cluster(run: str | None) -> bool:
     return run is not None and run.partition("/")[0].lower() in _NAMES
 
 
-def _cluster(options: argparse.Namespace) -> "tuple[Cluster, str]":
+def _cluster(options: object) -> "tuple[Cluster, str]":
     from scheduler.api.client import Cluster, ClusterError
 
     context = getattr(options, "context", None)
@@ -133,7 +134,7 @@ def _named(run: str) -> "tuple[Kind, str]":
     return RUN_KINDS[_NAMES[kind.lower()]], name
 
 
-def _submit(options: argparse.Namespace) -> int:
+def _submit(options: SubmitOptions) -> int:
     from scheduler.api.client import RUN_KINDS, Conflict
 
     obj = _read(options.spec)
@@ -167,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, **obj}
 
 
-def _wait_command(options: argparse.Namespace) -> int:
+def _wait_command(options: WaitOptions) -> int:
     cluster, namespace = _cluster(options)
     return _wait(cluster, namespace, options.run, options.timeout)
 
@@ -205,7 +206,7 @@ def _print_outputs(run: str, outputs: Mapping[str, str]) -> None:
         terminal.out.print(line, markup=False, soft_wrap=True)
 
 
-def show_status(options: argparse.Namespace) -> int:
+def show_status(options: NamedRunOptions) -> int:
     """Print the status of a run in a cluster as JSON: the fields of ``mlho status``, then the resource's own status."""
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
@@ -233,7 +234,7 @@ def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_in_cluster(options: argparse.Namespace) -> str:
+def run_in_cluster(options: NamedRunOptions) -> str:
     """Return the run id of a resource, for a command that reads its store."""
     if not options.store.startswith("s3://"):
         raise SpecError(
@@ -249,20 +250,20 @@ def run_in_cluster(options: argparse.Namespace) -> str:
     return run
 
 
-def cancel_in_cluster(options: argparse.Namespace) -> int:
+def cancel_in_cluster(options: NamedRunOptions) -> int:
     """Request the cancellation of a run."""
     return _want(options, DesiredState.CANCELLED, "cancelled. Its workers and its queue go within seconds.")
 
 
-def _suspend(options: argparse.Namespace) -> int:
+def _suspend(options: NamedRunOptions) -> int:
     return _want(options, DesiredState.SUSPENDED, f"suspended. Resume it with: mlho resume {options.run}")
 
 
-def _resume(options: argparse.Namespace) -> int:
+def _resume(options: NamedRunOptions) -> int:
     return _want(options, DesiredState.RUNNING, "resumed.")
 
 
-def _want(options: argparse.Namespace, desired: DesiredState, words: str) -> int:
+def _want(options: NamedRunOptions, desired: DesiredState, words: str) -> int:
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     cluster.merge(kind, namespace, name, {"spec": {"desiredState": desired.value}})
@@ -270,7 +271,7 @@ def _want(options: argparse.Namespace, desired: DesiredState, words: str) -> int
     return 0
 
 
-def _logs(options: argparse.Namespace) -> int:
+def _logs(options: NamedRunOptions) -> int:
     from scheduler.api.client import Kind
     from scheduler.api.objects import run_selector
 
@@ -290,7 +291,7 @@ def _logs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _export(options: argparse.Namespace) -> int:
+def _export(options: ExportOptions) -> int:
     address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
     store = open_store(address)
     run = run or find_finished(store, options.run).run_id
@@ -301,7 +302,7 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _exportable(options: argparse.Namespace) -> tuple[str, str, str | None]:
+def _exportable(options: NamedRunOptions) -> tuple[str, str, str | None]:
     """Return store address, run id and result digest of a run in a cluster, from its status."""
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
@@ -330,7 +331,7 @@ def add_operate(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_operate)
 
 
-def _operate(options: argparse.Namespace) -> int:
+def _operate(options: OperateOptions) -> int:
     from scheduler.replica.program import operate  # imports the kubernetes client, which is slow
 
-    return operate(options)
+    return operate(options.config, port=options.port, kubeconfig=options.kubeconfig)

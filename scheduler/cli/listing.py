@@ -16,6 +16,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.help import LIST_ABOUT
+from scheduler.cli.options import ListOptions, StoreOptions
 from scheduler.runs.stored import StoredRun, find_run, finished_run, headline_of, stored_runs
 
 RUN_HELP: Final = "a run's id, the beginning of one, or a name: its newest run"
@@ -34,7 +35,7 @@ def add_list(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_list)
 
 
-def _list(options: argparse.Namespace) -> int:
+def _list(options: ListOptions) -> int:
     list_runs(existing_store(options), options.store, as_json=options.json)
     return 0
 
@@ -90,7 +91,7 @@ def run_facts(run: StoredRun, headline: str) -> dict[str, Any]:
     }
 
 
-def existing_store(options: argparse.Namespace) -> Store:
+def existing_store(options: StoreOptions) -> Store:
     """Return the store for a command that starts nothing. A folder that does not exist is an error and is not created."""
     if "://" not in options.store and not Path(options.store).expanduser().is_dir():
         raise SpecError(

@@ -43,6 +43,7 @@ from scheduler.cli.listing import (
     list_runs,
     result_of,
 )
+from scheduler.cli.options import DemoOptions, PlanOptions, QueueOptions, ReportOptions, ShowOptions
 from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
     PROGRESS,
@@ -304,7 +305,7 @@ def _whole_number(text: str, *, at_least: int) -> int:
     return int(text)
 
 
-def _status(options: argparse.Namespace) -> int:
+def _status(options: QueueOptions) -> int:
     if is_in_cluster(options.run):
         return show_status(options)
     from scheduler.queue.run import status_of
@@ -318,7 +319,7 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cancel(options: argparse.Namespace) -> int:
+def _cancel(options: QueueOptions) -> int:
     if is_in_cluster(options.run):
         return cancel_in_cluster(options)
     from scheduler.queue.run import cancel_run
@@ -328,7 +329,7 @@ def _cancel(options: argparse.Namespace) -> int:
     return 0
 
 
-def _retry(options: argparse.Namespace) -> int:
+def _retry(options: QueueOptions) -> int:
     from scheduler.queue.run import retry_run
 
     run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
@@ -337,7 +338,7 @@ def _retry(options: argparse.Namespace) -> int:
     return 0
 
 
-def _broker(options: argparse.Namespace) -> str | None:
+def _broker(options: QueueOptions) -> str | None:
     """Return the broker of the command line or the environment, unless it is embedded and only its own
     command can reach it.
     """
@@ -347,7 +348,7 @@ def _broker(options: argparse.Namespace) -> str | None:
     return None if broker == EMBEDDED else broker
 
 
-def _plan(options: argparse.Namespace) -> int:
+def _plan(options: PlanOptions) -> int:
     from mlho.store.memory import MemoryStore
     from scheduler.cli.estimate import show_plans
     from scheduler.cli.show_scores import plan_facts, plan_table
@@ -368,7 +369,7 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(options: ShowOptions) -> int:
     store = existing_store(options)
     if options.run is None:
         list_runs(store, options.store, as_json=options.json)
@@ -406,7 +407,7 @@ def _show_cost(run: StoredRun) -> None:
         terminal.out.print(f"Cost: {terminal.cost_words(run.record.cost)}.", markup=False)
 
 
-def _report(options: argparse.Namespace) -> int:
+def _report(options: ReportOptions) -> int:
     store = existing_store(options)
     run = find_finished(store, options.run, kind=TRAINING).run_id
     path = store.path(run_key(run, "report.html"))
@@ -417,7 +418,7 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: DemoOptions) -> int:
     from scheduler.cli.demo import check_planted, make_demo
 
     terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")

@@ -1,6 +1,5 @@
 """The commands ``mlho run`` and ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,6 +24,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
+from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions, ScoreOptions
 from scheduler.cli.validate import look_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.outages import StoreHealth
@@ -50,7 +50,7 @@ class Display(Protocol):
         """Return a track for each run (id to name)."""
 
 
-def run_command(options: argparse.Namespace) -> int:
+def run_command(options: RunOptions) -> int:
     """Run ``mlho run`` with one specification, or with several at once."""
     _refuse_what_needs_a_queue(options)
     if len(options.spec) > 1:
@@ -69,7 +69,7 @@ def run_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def score_command(options: argparse.Namespace) -> int:
+def score_command(options: ScoreOptions) -> int:
     """Run ``mlho score``."""
     from scheduler.cli.show_scores import show_scores
 
@@ -88,14 +88,14 @@ def score_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_what_needs_a_queue(options: argparse.Namespace) -> None:
+def _refuse_what_needs_a_queue(options: ExecutionOptions) -> None:
     if options.metrics_port is not None and options.broker is None:
         raise SpecError(
             "--metrics-port: only a run on a queue serves metrics. Add --broker, or omit the option."
         )
 
 
-def usable_store(options: argparse.Namespace) -> Store:
+def usable_store(options: OutputOptions) -> Store:
     """Return the store after probing its capabilities. Print a note if it is used in compat mode."""
     store = open_store(options.store)
     probe_store(store)
@@ -125,7 +125,7 @@ def tell_left_out(manifest: Manifest) -> None:
         _notify(f"Warning: {sentence}")
 
 
-def carry_out_one(run: PreparedRun, name: str, options: argparse.Namespace) -> Finished:
+def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Finished:
     """Carry out a run with the given options, and show its progress."""
     with _display(options) as display:
         (track,) = display.tracks({run.run_id: name})
@@ -145,7 +145,7 @@ def carry_out_one(run: PreparedRun, name: str, options: argparse.Namespace) -> F
         return finished
 
 
-def _display(options: argparse.Namespace) -> Any:
+def _display(options: ExecutionOptions) -> Any:
     if options.progress == "json":
         return JsonProgress()
     is_shown = options.progress == "auto" and options.log == "text"
@@ -154,7 +154,7 @@ def _display(options: argparse.Namespace) -> Any:
     return terminal.ProgressBars(enabled=is_shown)
 
 
-def _carry_out(run: PreparedRun, options: argparse.Namespace, track: terminal.Track) -> Finished:
+def _carry_out(run: PreparedRun, options: ExecutionOptions, track: terminal.Track) -> Finished:
     n_workers = options.workers or usable_cpus()
     health = StoreHealth(patience=store_patience(), notify=_notify if options.log == "text" else _ignore)
     counts = LocalCounts(slots=n_workers, health=health)
@@ -179,7 +179,7 @@ class _Counting:
         return self._executor.submit_all(tasks)
 
 
-def _carry_out_on_queue(run: PreparedRun, options: argparse.Namespace, track: terminal.Track) -> Finished:
+def _carry_out_on_queue(run: PreparedRun, options: ExecutionOptions, track: terminal.Track) -> Finished:
     from scheduler.queue.run import carry_out_on_queue, settings_for  # importing Celery is slow
 
     broker, settings = settings_for(options.broker)
@@ -194,7 +194,7 @@ def _queue_observers(track: terminal.Track, page: "MetricsPage | None") -> "list
 
 
 @contextmanager
-def _metrics_page(options: argparse.Namespace) -> "Iterator[MetricsPage | None]":
+def _metrics_page(options: ExecutionOptions) -> "Iterator[MetricsPage | None]":
     if options.metrics_port is None:
         yield None
         return
@@ -208,7 +208,7 @@ def _metrics_page(options: argparse.Namespace) -> "Iterator[MetricsPage | None]"
         page.close()
 
 
-def _queue_config(broker: str, options: argparse.Namespace) -> "QueueConfig":
+def _queue_config(broker: str, options: ExecutionOptions) -> "QueueConfig":
     from scheduler.queue.embedded_server import EMBEDDED
     from scheduler.queue.run import QueueConfig
 
@@ -218,7 +218,7 @@ def _queue_config(broker: str, options: argparse.Namespace) -> "QueueConfig":
     return QueueConfig(broker, options.store, n_workers or 0)
 
 
-def _run_several(options: argparse.Namespace) -> int:
+def _run_several(options: RunOptions) -> int:
     """Check all specifications, then carry out all runs. Return the highest exit code."""
     if options.broker is None:
         raise SpecError(

@@ -20,6 +20,7 @@ from mlho.store.s3_settings import SCHEME
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
+from scheduler.cli.options import SpecOptions
 from scheduler.engine.manifest import data_root
 from scheduler.engine.scoring_run import read_bundle, with_run_id
 
@@ -45,7 +46,7 @@ def add_validate(commands: Any, common: argparse.ArgumentParser) -> None:
     validate.set_defaults(command=_validate)
 
 
-def _validate(options: argparse.Namespace) -> int:
+def _validate(options: SpecOptions) -> int:
     """Run ``mlho validate``. Return 0, or the exit code that a run with these tables would have."""
     spec = load_checked(options.spec, parse_any_spec)
     document = None

@@ -1,12 +1,12 @@
 """``python -m scheduler operate``: compete for the Lease, and carry out the runs of the cluster while holding it."""
 
-import argparse
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -59,22 +59,22 @@ class ClusterLease:
         return True
 
 
-def operate(options: argparse.Namespace) -> int:
+def operate(config: Path, *, port: int, kubeconfig: Path | None = None) -> int:
     """Run until stopped or until leadership is lost. Return the exit code."""
     configure("json", verbose=True)
     try:
-        return _operate(options)
+        return _operate(config, port, kubeconfig)
     except MlhoError as error:
         log.critical("scheduler_failed", **error_fields(error))
         return error.exit_code
 
 
-def _operate(options: argparse.Namespace) -> int:
+def _operate(config_file: Path, port: int, kubeconfig: Path | None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    config = load_cluster_config(options.config)
-    cluster = Cluster.of_user(path=str(options.kubeconfig)) if options.kubeconfig else Cluster.of_pod()
+    config = load_cluster_config(config_file)
+    cluster = Cluster.of_user(path=str(kubeconfig)) if kubeconfig else Cluster.of_pod()
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     elector = LeaderElector(ClusterLease(cluster, config.namespace, config.lease_name), identity)
     secrets = checksum_of(config.secrets_folder)
@@ -82,7 +82,7 @@ def _operate(options: argparse.Namespace) -> int:
         threading.Thread(
             target=end_on_rotation, args=(config.secrets_folder, secrets, stop), name="rotation", daemon=True
         ).start()
-    code = _Replica(cluster, config, elector, identity, port=options.port, secrets=secrets).run(stop)
+    code = _Replica(cluster, config, elector, identity, port=port, secrets=secrets).run(stop)
     # Exit without waiting for threads that are blocked in requests. The store rejects their writes from now on.
     os._exit(code)
 

@@ -91,7 +91,8 @@ def test_limits_of_time_are_the_flags_else_the_environments(
     flags: list[str], settings: Settings, limits: tuple[float, float]
 ):
     """Else six hours, and a minute more until a task is killed."""
-    assert _time_limits(_parser().parse_args(["--run", RUN, *flags]), settings) == limits
+    options = _parser().parse_args(["--run", RUN, *flags])
+    assert _time_limits(options.soft_limit, options.hard_limit, settings) == limits
 
 
 @pytest.mark.usefixtures("environment")

@@ -1,6 +1,5 @@
 """The program of a replica: what it says when it cannot begin."""
 
-import argparse
 import json
 import signal
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def test_a_configuration_that_is_wrong_is_the_last_line_of_the_log(
     config = tmp_path / "config.yaml"
     config.write_text("watchNamespaces: 5\n")
 
-    code = operate(argparse.Namespace(config=config, kubeconfig=None, port=0))
+    code = operate(config, port=0)
 
     said = json.loads(capsys.readouterr().err)
     assert (said["event"], said["error_kind"], said["level"]) == ("scheduler_failed", "SpecError", "critical")

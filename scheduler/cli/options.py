@@ -1,0 +1,121 @@
+"""Options of the commands, as :mod:`scheduler.cli.parser` defines them: types for the functions that read them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+class StoreOptions(Protocol):
+    """Options of a command that reads a store."""
+
+    store: str
+
+
+class OutputOptions(StoreOptions, Protocol):
+    """Options of a command that opens a store and writes its log to stderr."""
+
+    log: Literal["text", "json"]
+
+
+class ExecutionOptions(OutputOptions, Protocol):
+    """Options of a command that carries out runs."""
+
+    workers: int | None
+    broker: str | None
+    metrics_port: int | None
+    metrics_address: str
+    progress: Literal["auto", "json", "none"]
+
+
+class RunOptions(ExecutionOptions, Protocol):
+    """Options of ``mlho run``."""
+
+    spec: Sequence[Path]
+    json: bool
+
+
+class ScoreOptions(ExecutionOptions, Protocol):
+    """Options of ``mlho score``."""
+
+    spec: Path
+    json: bool
+
+
+class DemoOptions(ExecutionOptions, Protocol):
+    """Options of ``mlho demo``."""
+
+    folder: Path
+    patients: int
+
+
+class SpecOptions(StoreOptions, Protocol):
+    """Options of ``mlho validate``."""
+
+    spec: Path
+    json: bool
+
+
+class PlanOptions(SpecOptions, Protocol):
+    """Options of ``mlho plan``."""
+
+    workers: int
+
+
+class ListOptions(StoreOptions, Protocol):
+    """Options of ``mlho list``."""
+
+    json: bool
+
+
+class ShowOptions(ListOptions, Protocol):
+    """Options of ``mlho show``."""
+
+    run: str | None
+
+
+class NamedRunOptions(StoreOptions, Protocol):
+    """Options of a command on one run."""
+
+    run: str
+
+
+class QueueOptions(NamedRunOptions, Protocol):
+    """Options of a command on one run that may be on a queue."""
+
+    broker: str | None
+
+
+class ReportOptions(NamedRunOptions, Protocol):
+    """Options of ``mlho report``."""
+
+    open: bool
+
+
+class ExportOptions(NamedRunOptions, Protocol):
+    """Options of ``mlho export``."""
+
+    to: Path | None
+
+
+class WaitOptions(NamedRunOptions, Protocol):
+    """Options of ``mlho wait``."""
+
+    timeout: float
+
+
+class SubmitOptions(Protocol):
+    """Options of ``mlho submit``."""
+
+    spec: Path
+    namespace: str | None
+    by_date: bool
+    wait: bool
+    timeout: float
+
+
+class OperateOptions(Protocol):
+    """Options of ``mlho operate``."""
+
+    config: Path
+    port: int
+    kubeconfig: Path | None
