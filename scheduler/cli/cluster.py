@@ -19,10 +19,10 @@ from mlho.store import open_store
 from scheduler.api.resource import DesiredState, dated, from_resource, with_annotations
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
-from scheduler.cli.export import export_run, output_lines, split_output
 from scheduler.cli.listing import RUN_HELP, find_finished
 from scheduler.cli.options import ExportOptions, NamedRunOptions, OperateOptions, SubmitOptions, WaitOptions
 from scheduler.cli.validate import look_before_submission
+from scheduler.runs.export import export_run, output_lines, split_output
 
 if TYPE_CHECKING:
     from scheduler.api.client import Cluster, Kind

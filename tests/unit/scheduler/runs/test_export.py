@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-import scheduler.cli.export
+import scheduler.runs.export
 from mlho.errors import ArtifactDamaged, SpecError
 from mlho.report.digest import result_digest
 from mlho.store.keys import blob_key, run_key
 from mlho.store.local import LocalStore
 from scheduler.cli.cluster import shown_status
-from scheduler.cli.export import export_run, output_lines, split_output
+from scheduler.runs.export import export_run, output_lines, split_output
 
 TRAINED, SCORED = "0a1b2c3d4e5f6071", "ffeeddccbbaa0099"
 RESULT = {"headline": {"auroc": 0.8}, "timing": {"seconds": 1.0}, "inputs": {}}
@@ -145,7 +145,7 @@ def test_nothing_is_left_of_an_export_that_fails(store, tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
 
-    monkeypatch.setattr(scheduler.cli.export, "_write_one", full)
+    monkeypatch.setattr(scheduler.runs.export, "_write_one", full)
     with pytest.raises(SpecError, match=r"No space left on device.*--to"):
         export_run(store, TRAINED, tmp_path / "fresh" / "out")
 
