@@ -142,8 +142,11 @@ def _labels(own: Sketch) -> int:
 def _demographics(own: Sketch) -> int:
     if not find_column(own, "patient_id") or find_column(own, "code"):
         return 0
-    known = [find_column(own, "birth_date"), find_column(own, "age")]
-    return 2 + 3 * sum(map(bool, known)) + sum(_bare(name) in _DEMOGRAPHICS for name in own.columns)
+    known = sum(bool(find_column(own, name)) for name in ("birth_date", "age"))
+    usual = sum(_bare(name) in _DEMOGRAPHICS for name in own.columns)
+    # A table of another outcome, taken as demographics, would tell the models the future.
+    is_named = any(mark in own.name for mark in _TABLE_NAMES["demographics"])
+    return 2 + 3 * known + usual if known or usual or is_named else 0
 
 
 _SCORES: Final[Mapping[str, Callable[[Sketch], int]]] = {

@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 FILE: Final = "mlho.yaml"
 SCHEMA_FILE: Final = FILES["TrainingRun"]
 _MOST_TRIES: Final = 20  # columns that are left out because a run would refuse them
+# What a run stops with, and the field of the cohort with which it goes on.
+_POLICIES: Final = {
+    "unknown to the demographics": ("unknownPatients", "keep"),
+    "has conflicting outcomes": ("conflictingLabels", "drop"),
+}
 _NAMED: Final = re.compile(r"column '([^']+)'")
 
 
@@ -64,38 +69,43 @@ def _not_found(folder: Path, guess: "Guess") -> MlhoError:
         str(folder),
         f"no table looks like the {' and the '.join(guess.missing)}",
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
-        got=", ".join([*guess.reasons, *guess.doubts]) or "no table",
+        got=", ".join(own.rstrip(".") for own in [*guess.reasons, *guess.doubts]) or "no table",
         remedy="Check the names of the columns, or write the specification by hand: docs/specification.md.",
     )
 
 
 def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspection"]:
     """Return a specification and what is found with it, after leaving out demographics that a run would refuse."""
-    keeps_unknown = False
+    policies: dict[str, str] = {}
     for _ in range(_MOST_TRIES):
-        text = _document(guess, form, name=_run_name(folder), keeps_unknown=keeps_unknown)
+        text = _document(guess, form, name=_run_name(folder), policies=policies)
         spec: RunSpec = parse_spec(text, where=FILE)
         inspection = inspect_tables(spec, folder.absolute())
         refused = [name for error in inspection.errors for name in _NAMED.findall(str(error))]
         theirs = guess.columns.get("demographics", {})
         wrong = [name for name in guess.demographics if {name, theirs.get(name)} & set(refused)]
-        unknown = any("unknown to the demographics" in str(error) for error in inspection.errors)
-        if not wrong and (keeps_unknown or not unknown):
+        needed = {
+            name: value
+            for sign, (name, value) in _POLICIES.items()
+            if name not in policies and any(sign in str(error) for error in inspection.errors)
+        }
+        if not wrong and not needed:
             break
-        if unknown:
-            keeps_unknown = True
-            guess.doubts.append("Patients without demographics are kept (cohort.unknownPatients: keep).")
+        policies |= needed
+        guess.doubts += [
+            f"A run would refuse these tables without cohort.{n}: {v}." for n, v in needed.items()
+        ]
         for name in wrong:
             guess.demographics.remove(name)
             guess.doubts.append(f"demographics: {name!r} is left out, because a run would refuse it.")
     return text, inspection
 
 
-def _document(guess: "Guess", form: "Format", *, name: str, keeps_unknown: bool) -> str:
-    return "\n".join(_lines(guess, form, name, keeps_unknown)) + "\n"
+def _document(guess: "Guess", form: "Format", *, name: str, policies: Mapping[str, str]) -> str:
+    return "\n".join(_lines(guess, form, name, policies)) + "\n"
 
 
-def _lines(guess: "Guess", form: "Format", name: str, keeps_unknown: bool) -> Iterator[str]:
+def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str]) -> Iterator[str]:
     yield f"# yaml-language-server: $schema={SCHEMA_FILE}"
     yield "# Written by mlho init from the names and a sample of the tables. Check every line marked CHECK."
     yield "# Then: mlho validate mlho.yaml, mlho plan mlho.yaml, mlho run mlho.yaml. All fields: docs/specification.md."
@@ -124,11 +134,11 @@ def _lines(guess: "Guess", form: "Format", name: str, keeps_unknown: bool) -> It
         yield f"    index: {{column: {_quoted(guess.index)}}}  # CHECK: events up to and including this date may be used"
         yield "    # lookBackDays: 730  # how far back; without it, all history"
         yield "    # gapDays: 30  # days before the index date that are not used, if codes could already tell the outcome"
-    if keeps_unknown:
-        yield "    unknownPatients: keep  # CHECK: labelled patients without demographics; or drop"
+    for field, value in policies.items():
+        yield f"    {field}: {value}  # CHECK: without it a run would stop; mlho validate says how many patients it concerns"
     yield "  features:"
     yield "    aggregates: [presence]  # was a code ever recorded; also count, levels, last, outOfRange"
-    yield f"    demographics: [{', '.join(map(_quoted, guess.demographics))}]  # CHECK: enter every model, unselected"
+    yield f"    demographics: [{', '.join(map(_quoted, guess.demographics))}]  # CHECK: enter every model; only what is known at the index date"
     yield "  selection: {minPrevalence: 0.005, nFeatures: 200}"
     yield "  validation: {iterations: 20, folds: 5, seed: 0}"
     yield "  candidates:"

@@ -1,6 +1,11 @@
 """`mlho init` writes a specification that `mlho validate` accepts, and says what it guessed."""
 
+import shutil
+
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -100,6 +105,38 @@ def test_integer_times_get_a_unit_that_is_to_be_checked(tmp_path, call):
 
     assert data_of(folder)["format"] == {"timeUnit": "days"}
     assert "days since 1970" in said.out
+
+
+def test_a_table_of_another_outcome_is_not_taken_as_demographics(tmp_path, call):
+    """It would tell the models the future."""
+    folder = write_tables(tmp_path / "data", make_tables(300))
+    (folder / "demographics.parquet").unlink()
+    (folder / "labels.parquet").rename(folder / "labels_death.parquet")
+    shutil.copy(folder / "labels_death.parquet", folder / "labels_stay.parquet")
+
+    said = call("init", folder)
+
+    assert said.code == 0
+    assert set(data_of(folder)["tables"]) == {"events", "labels", "concepts"}
+    assert "is not used" in said.out
+
+
+def test_what_a_run_would_stop_with_gets_a_policy_to_check(tmp_path, call):
+    """Labels of two outcomes for one sample, and patients without demographics."""
+    folder = write_tables(tmp_path / "data", make_tables(300))
+    labels = pq.read_table(folder / "labels.parquet")
+    other = pc.subtract(1, labels.column("label")).cast(labels.schema.field("label").type)
+    flipped = labels.set_column(labels.column_names.index("label"), "label", other)
+    pq.write_table(pa.concat_tables([labels, flipped.slice(0, 3)]), folder / "labels.parquet")
+    persons = pq.read_table(folder / "demographics.parquet")
+    pq.write_table(persons.slice(5), folder / "demographics.parquet")
+
+    said = call("init", folder)
+
+    cohort = load_spec(folder / "mlho.yaml").spec.cohort
+    assert said.code == 0, said.out
+    assert (cohort.conflicting_labels, cohort.unknown_patients) == ("drop", "keep")
+    assert "cohort.conflictingLabels: drop" in said.out
 
 
 def test_a_specification_is_never_overwritten(tmp_path, call):
