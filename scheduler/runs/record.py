@@ -233,10 +233,10 @@ class Recording:
     def _renew_until_over(self) -> None:
         while not self._over.wait(RENEW_SECONDS):
             with suppress(MlhoError, OSError):
-                self.list_tasks()
                 assert self._record is not None
                 if not self._swap(renewal=self._record.renewal + 1, seconds=self._seconds()):
-                    return
+                    return  # another scheduler has taken over, and lists what the run uses
+                self.list_tasks()
 
 
 def state_after(error: BaseException) -> RunState:

@@ -1,0 +1,91 @@
+"""The record of a run: its states, and who may write it."""
+
+import datetime as dt
+
+import pytest
+
+from mlho.errors import DataError, MlhoError, SpecError, StoreAccessDenied, StoreOutage
+from mlho.protocol.redis_client import QueueUnavailable
+from mlho.store.memory import MemoryStore
+from scheduler.engine.outages import StoreGivenUp
+from scheduler.queue.executions import RunCancelled
+from scheduler.queue.leadership import LeadershipLost
+from scheduler.queue.run import Stopped
+from scheduler.runs.record import Recording, RunCost, RunState, read_record, state_after, used_tasks
+from scheduler.runs.stored import stored_runs
+
+RUN = "0123456789abcdef"
+COST = RunCost(cpu_seconds=1.0, read_bytes=1, stored_bytes=1)
+SPEC = b"{kind: TrainingRun, metadata: {name: a}, spec: {}}"
+
+
+@pytest.fixture
+def store(memory_store: MemoryStore) -> MemoryStore:
+    memory_store.put_if_absent(f"runs/{RUN}/spec.yaml", SPEC)
+    return memory_store
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (SpecError("x"), RunState.FAILED),
+        (DataError("x", "x", expected="x", got="x", remedy="x"), RunState.FAILED),
+        (MlhoError("x"), RunState.FAILED),
+        (ZeroDivisionError(), RunState.FAILED),
+        (KeyboardInterrupt(), RunState.STOPPED),
+        (Stopped(), RunState.STOPPED),
+        (StoreOutage("x"), RunState.STOPPED),
+        (StoreAccessDenied("x"), RunState.STOPPED),
+        (StoreGivenUp("x"), RunState.STOPPED),
+        (QueueUnavailable("x"), RunState.STOPPED),
+        (LeadershipLost("x"), RunState.STOPPED),
+        (RunCancelled("x"), RunState.CANCELLED),
+    ],
+    ids=lambda own: type(own).__name__ if isinstance(own, BaseException) else str(own),
+)
+def test_an_error_ends_a_run_in_one_state(error, state):
+    """Failed only if the same command would not go on."""
+    assert state_after(error) is state
+
+
+def break_off(recording: Recording, error: BaseException, *, tasks: list[str]) -> None:
+    """Begin a run that uses these tasks, and end it with an error."""
+    recording.begin(lambda: list(tasks))
+    recording.__exit__(type(error), error, None)
+
+
+def test_a_run_without_renewals_is_shown_as_stopped(store):
+    """Its process was killed: five minutes later nobody takes it for running."""
+    Recording(store, RUN).begin(list)
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=301)
+
+    assert [own.state for own in stored_runs(store)] == [RunState.RUNNING]
+    assert [own.state for own in stored_runs(store, now=later)] == [RunState.STOPPED]
+
+
+def test_a_scheduler_that_lost_the_run_does_not_write_its_record(store):
+    """Neither at its end nor when it fails: the record is the successor's."""
+    with Recording(store, RUN) as first:
+        first.begin(list)
+        with Recording(store, RUN) as second:
+            second.begin(list)
+            first.finish(n_new=3, cost=COST)
+            assert read_record(store, RUN).state is RunState.RUNNING
+            second.finish(n_new=2, cost=COST)
+    break_off(Recording(store, RUN), LeadershipLost("another scheduler took over"), tasks=["ab" * 32])
+
+    assert read_record(store, RUN).state is RunState.RUNNING
+    assert used_tasks(store, RUN) == set()
+
+
+def test_the_tasks_of_a_failed_run_are_listed_with_its_reason(store):
+    """They are kept for the next start, and listed once."""
+    keys = ["ab" * 32, "cd" * 32]
+    recording = Recording(store, RUN)
+    break_off(recording, SpecError("grid: unknown. Correct it."), tasks=keys)
+    recording.list_tasks()
+
+    assert used_tasks(store, RUN) == set(keys)
+    assert len(list(store.keys(f"uses/{RUN}/"))) == 1
+    (run,) = stored_runs(store)
+    assert (run.state, run.reason) == (RunState.FAILED, "grid: unknown. Correct it.")
