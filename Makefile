@@ -73,7 +73,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: attribution bench bench-encoding bench-levels bench-queue chaos false-features mutations planted-truth proofs real-data
+.PHONY: attribution bench bench-encoding bench-levels bench-queue bench-scale chaos false-features mutations planted-truth proofs real-data
 ATTRIBUTION_ARGS ?=
 attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
 	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
@@ -93,10 +93,14 @@ bench-levels: $(STAMP)  ## ranking of counts and values: noise of many levels, a
 # Each alone, and the machine's quiet: make bench-queue BENCH_QUEUE=queue_fits; for a look whether they work: BENCH_QUEUE_ARGS=--short.
 BENCH_QUEUE ?= queue_speed queue_stages queue_recovery queue_fits queue_memory
 BENCH_QUEUE_ARGS ?=
+SCALE_ARGS ?=
 bench-queue: $(STAMP)  ## speed of the queue, its fits against joblib's, the scheduler's memory: all that is promised of them (half an hour)
 	missed=""; \
 	for benchmark in $(BENCH_QUEUE); do $(BIN)/python benchmarks/$$benchmark.py $(BENCH_QUEUE_ARGS) || missed="$$missed $$benchmark"; done; \
 	[ -z "$$missed" ] || { echo "missed:$$missed" >&2; exit 1; }
+
+bench-scale: $(STAMP)  ## slots that the queue keeps busy, from 1 to 1,024, on a quiet machine (two minutes)
+	$(BIN)/python benchmarks/scale.py $(SCALE_ARGS)
 
 planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no noise?
 	$(BIN)/python benchmarks/planted_truth.py --seeds 10
