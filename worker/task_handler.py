@@ -235,7 +235,7 @@ def _failure_of_death(death: ChildDied) -> Failure:
         return Failure(FailureClass.MEMORY, "MemoryExceeded", message)
     if death.ending is Ending.TIME:
         remedy = longer_words("--hard-limit", HARD_LIMIT)
-        message = f"the task passed its hard time limit and was stopped. {remedy}"
+        message = f"the task exceeded its hard time limit and was stopped. {remedy}"
         return Failure(FailureClass.TIME, "TimeExceeded", message)
     message = f"the task's process {death_words(death.exit_code)}."
     return Failure(FailureClass.POISON, "TaskCrashed", message)

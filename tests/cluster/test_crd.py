@@ -53,7 +53,7 @@ class Case:
 
 CREATE = [
     Case("metadata.name must be at most 63", {"/metadata.name": "n" * 64}, {"/metadata.name": "n" * 63}),
-    Case("data.uri must begin with s3://", {"data.uri": "/home/me"}, {"data.uri": "s3://other"}),
+    Case("data.uri must start with s3://", {"data.uri": "/home/me"}, {"data.uri": "s3://other"}),
     Case("data.uri must not contain ..", {"data.uri": "s3://ehr/../other"}),
     Case("workers.min must not be more", {"workers.min": 9}, {"workers.min": 8}),
     Case(
@@ -116,19 +116,19 @@ CREATE = [
         {"features.demographics": ["age", "age"]},
         {"features.demographics": ["age", "sex"]},
     ),
-    Case("levelCuts must rise", {"features.levelCuts": [2, 1]}, {"features.levelCuts": [1, 5]}),
+    Case("levelCuts must be increasing", {"features.levelCuts": [2, 1]}, {"features.levelCuts": [1, 5]}),
     Case(
         "candidates must not repeat a classifier",
         {"candidates": [{"classifier": "glmboost"}, {"classifier": "glmboost"}], "final": None},
     ),
     Case(
-        "final.features: consensus needs",
+        "final.features: consensus requires",
         {"final.features": "consensus", "validation.folds": 2},
         {"final.features": "consensus", "validation.folds": 3},
     ),
     Case("final.classifier must be best", {"final.classifier": "ebm"}, {"final.classifier": "best"}),
     Case(
-        "features.windows and cohort.lookBackDays both",
+        "features.windows and cohort.lookBackDays exclude",
         {"features.windows": [30]},
         WINDOWS,
     ),
@@ -138,12 +138,12 @@ CREATE = [
         WINDOWS,
     ),
     Case(
-        "features.windows must each be longer",
+        "each of features.windows must be longer",
         {**WINDOWS, "features.windows": [7, 30]},
         {**WINDOWS, "features.windows": [8, 30]},
     ),
     Case(
-        "features.demographics names columns",
+        "features.demographics requires",
         {"data.tables.demographics": None},
         {"data.tables.demographics": None, "features.demographics": []},
     ),
@@ -214,7 +214,7 @@ SCORING_CREATE = [
     ),
     Case("bundle.uri must be s3://", {"bundle.uri": "./store/bundle"}, {"bundle.uri": "s3://ehr/bundle/"}),
     Case("bundle.uri must be s3://", {"bundle.uri": "run:Not a name"}, {"bundle.uri": "run:prediabetes"}),
-    Case("output.prefix is a name", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
+    Case("output.prefix is reserved", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("cohort must be a path relative to data.uri", {"data.tables.cohort": "/cohort"}),
     Case("demographics must be a path relative to data.uri", {"data.tables.demographics": "a/../../b"}),

@@ -146,11 +146,11 @@ def test_a_run_that_quarantine_held_up_goes_on_after_retry(
         assert held_up.wait(120) == 1
         assert "3 tasks are quarantined" in commands.log()
         assert (
-            "failed 3 times and is quarantined. Last: the task passed its soft time limit" in commands.log()
+            "failed 3 times and is quarantined. Last: the task exceeded its soft time limit" in commands.log()
         )
         assert len(status_of(store, run, None)["quarantined"]) == 3
         assert commands.run("--broker", server.url).wait(60) == 1
-        assert "quarantined by an earlier try, after 3 starts. Last: the task passed" in commands.log()
+        assert "quarantined by an earlier try, after 3 starts. Last: the task exceeded" in commands.log()
 
         assert commands.command("retry", run, "--store", str(tmp_path / "store")).wait(30) == 0
         last = commands.run("--broker", server.url)

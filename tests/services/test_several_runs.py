@@ -144,7 +144,7 @@ def test_the_same_specification_twice_is_one_run(
     command = _start(running, [short, renamed, short], store, "--broker", "embedded", "--workers", "1")
     said, told = command.communicate(timeout=120)
     assert command.returncode == 0, told
-    assert told.count("asks for the same run as") == 2
+    assert told.count("specifies the same run as") == 2
     assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["short"]
 
 

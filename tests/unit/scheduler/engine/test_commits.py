@@ -46,7 +46,7 @@ def test_a_record_that_has_gone_is_said():
 
     assert "first" in commits
     with pytest.raises(
-        CommitLost, match=r"gone from the store or damaged\. Run the same command again"
+        CommitLost, match=r"missing or damaged\. Run the same command again"
     ) as caught:
         commits["first"]
     assert caught.value.sha256 == "aa"
