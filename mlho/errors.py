@@ -52,10 +52,6 @@ class InputChanged(DataError):  # noqa: N818 - named by what happened, as in the
     """An input no longer matches the manifest: submit the run again."""
 
 
-class NotFittedError(MlhoError, ValueError, AttributeError):
-    """Call ``fit`` first."""
-
-
 class ArtifactNotFound(MlhoError, LookupError):  # noqa: N818 - reads as the state, like FileNotFoundError's cause
     """The key does not exist in the store."""
 

@@ -8,6 +8,7 @@ from mlho.printable import printable_json
 from mlho.spec.schema import FILES, schema_of
 from scheduler.cli import terminal
 from scheduler.cli.help import SCHEMA_ABOUT
+from scheduler.cli.options import SchemaOptions, VersionOptions
 
 
 def add_about(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -36,19 +37,19 @@ def add_about(commands: Any, common: argparse.ArgumentParser) -> None:
     schema.set_defaults(command=_schema)
 
 
-def _crd(_options: argparse.Namespace) -> int:
+def _crd(_options: object) -> int:
     from scheduler.api.crd import render_crds
 
     print(render_crds(), end="")  # noqa: T201 - the command's output
     return 0
 
 
-def _schema(options: argparse.Namespace) -> int:
+def _schema(options: SchemaOptions) -> int:
     print(schema_of(options.kind), end="")  # noqa: T201 - the command's output
     return 0
 
 
-def _version(options: argparse.Namespace) -> int:
+def _version(options: VersionOptions) -> int:
     from mlho.steps.publish.write_report import versions
 
     found = {**versions(), "python": sys.version.split()[0]}

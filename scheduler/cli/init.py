@@ -12,6 +12,7 @@ from mlho.printable import shown
 from mlho.spec.schema import FILES, schema_of
 from mlho.spec.training import RunSpec, parse_spec
 from scheduler.cli import terminal
+from scheduler.cli.options import InitOptions
 from scheduler.cli.validate import inspect_tables
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add_init(commands: Any, common: argparse.ArgumentParser) -> None:
     init.set_defaults(command=_init)
 
 
-def _init(options: argparse.Namespace) -> int:
+def _init(options: InitOptions) -> int:
     from mlho.inspection.guess import guess_tables
     from mlho.inspection.sketches import sketch_folder
 

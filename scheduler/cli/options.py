@@ -1,5 +1,6 @@
 """Options of the commands, as :mod:`scheduler.cli.parser` defines them: types for the functions that read them."""
 
+import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -95,6 +96,44 @@ class ExportOptions(NamedRunOptions, Protocol):
     """Options of ``mlho export``."""
 
     to: Path | None
+
+
+class RemovalOptions(StoreOptions, Protocol):
+    """Options of a command that deletes runs."""
+
+    yes: bool
+    json: bool
+
+
+class DeleteOptions(RemovalOptions, Protocol):
+    """Options of ``mlho delete``."""
+
+    run: Sequence[str]
+
+
+class PruneOptions(RemovalOptions, Protocol):
+    """Options of ``mlho prune``."""
+
+    keep: int | None
+    older_than: dt.timedelta | None
+
+
+class InitOptions(Protocol):
+    """Options of ``mlho init``."""
+
+    folder: Path
+
+
+class SchemaOptions(Protocol):
+    """Options of ``mlho schema``."""
+
+    kind: str
+
+
+class VersionOptions(Protocol):
+    """Options of ``mlho version``."""
+
+    json: bool
 
 
 class WaitOptions(NamedRunOptions, Protocol):

@@ -13,6 +13,7 @@ from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
+from scheduler.cli.options import DeleteOptions, PruneOptions, RemovalOptions
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.garbage import store_time
 from scheduler.runs.retention import expired_runs
@@ -57,13 +58,13 @@ def add_retention(commands: Any, common: argparse.ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="what goes, as JSON; deletes only with --yes")
 
 
-def _delete(options: argparse.Namespace) -> int:
+def _delete(options: DeleteOptions) -> int:
     store = existing_store(options)
     runs = stored_runs(store)
     return _carry_out(store, [find_run(runs, wanted) for wanted in options.run], options)
 
 
-def _prune(options: argparse.Namespace) -> int:
+def _prune(options: PruneOptions) -> int:
     store = existing_store(options)
     runs: Sequence[StoredRun] = ()
     if options.keep is not None or options.older_than is not None:
@@ -77,7 +78,7 @@ def _prune(options: argparse.Namespace) -> int:
     return _carry_out(store, runs, options)
 
 
-def _carry_out(store: Store, runs: Sequence[StoredRun], options: argparse.Namespace) -> int:
+def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
     if options.json:
         print(printable_json(_facts(delete_runs(store, runs, act=options.yes), is_done=options.yes)))  # noqa: T201 - the command's output
         return 0

@@ -79,7 +79,7 @@ def test_the_planted_signal_is_found(classifier):
 
     for fitted in fitted_quickly(classifier.name):
         assert auroc(y_new, fitted.predict_proba(X_new)) > best_possible - 0.05
-        assert set(np.argsort(fitted.importance()[:10])[-3:]) == {0, 1, 2}
+        assert set(np.argsort(np.abs(fitted.contributions(X_new)).mean(axis=0)[:10])[-3:]) == {0, 1, 2}
 
 
 def test_the_same_data_setting_and_seed_give_the_same_bytes(classifier):
@@ -163,7 +163,6 @@ def test_a_constant_column_is_tolerated_and_has_no_part(classifier):
     X, _ = cohort()
 
     for fitted in fitted_quickly(classifier.name):
-        assert fitted.importance()[CONSTANT] == 0.0
         assert (fitted.contributions(X)[:, CONSTANT] == 0.0).all()
 
 
@@ -175,7 +174,6 @@ def test_a_column_that_no_training_row_has_is_tolerated_and_has_no_part(classifi
 
     fitted = classifier.fit(empty, y, classifier.settings(QUICK_GRIDS[classifier.name])[0], seed=7)
 
-    assert fitted.importance()[-1] == 0.0
     assert np.abs(fitted.contributions(has_it)[:, -2]).max() < 1e-3  # a pair of the EBM may hold it
     assert np.abs(fitted.log_odds(has_it) - fitted.log_odds(empty)).max() < 1e-3
 
@@ -195,16 +193,6 @@ def test_coefficients_are_those_of_the_log_odds_or_absent(classifier):
         assert np.array_equal(coefficients.per_sd, coefficients.values * coefficients.scale)
 
 
-def test_importance_is_a_weight_for_each_feature(classifier):
-    """One finite, non-negative number a feature; some above zero."""
-    weights = fitted_quickly(classifier.name)[-1].importance()
-
-    assert weights.shape == (N_FEATURES,)
-    assert np.isfinite(weights).all()
-    assert (weights >= 0).all()
-    assert weights.sum() > 0
-
-
 def test_a_round_trip_through_files_is_exact(classifier):
     """Files read back give the same files, probabilities and contributions, to the last bit."""
     X, _ = cohort(seed=4)
@@ -216,7 +204,6 @@ def test_a_round_trip_through_files_is_exact(classifier):
         assert again.to_files() == files
         assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
         assert np.array_equal(again.contributions(X), fitted.contributions(X))
-        assert np.array_equal(again.importance(), fitted.importance())
 
 
 _PREDICT_ELSEWHERE = """

@@ -104,7 +104,7 @@ def test_coefficients_are_those_of_r(case, chosen):
     rows = {plain(r["term"]): r for r in case.table("rawcoef")}
     expected = [float(rows[f]["coef"]) if f in rows else 0.0 for f in case.features]
 
-    assert np.abs(chosen.coefficients_per_sd / 2.0 - expected).max() < TOLERANCE
+    assert np.abs(chosen.coefficients * chosen.scale / 2.0 - expected).max() < TOLERANCE
     assert abs(chosen.offset - float(rows["(Intercept)"]["offset"])) < TOLERANCE
     assert abs(chosen.base / 2.0 - chosen.offset - float(rows["(Intercept)"]["coef"])) < TOLERANCE
     assert np.count_nonzero(chosen.coefficients) == 12

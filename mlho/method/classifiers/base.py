@@ -90,10 +90,6 @@ class FittedClassifier(ABC):
         """Return the coefficients of a linear model; None for trees and explainable boosting."""
 
     @abstractmethod
-    def importance(self) -> Floats:
-        """Return a non-negative weight per feature, shape (n_features,); each classifier documents its meaning."""
-
-    @abstractmethod
     def to_files(self) -> dict[str, bytes]:
         """Serialize the model to files in safe formats, by name. Equal models give equal bytes."""
 

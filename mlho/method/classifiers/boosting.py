@@ -76,11 +76,6 @@ class GLMBoostResult:
         """Number of boosting steps taken."""
         return int(self.path.size)
 
-    @property
-    def coefficients_per_sd(self) -> Floats:
-        """Log odds ratio per training standard deviation, shape (n_features,)."""
-        return self.coefficients * self.scale
-
     def after(self, n_steps: int) -> "GLMBoostResult":
         """Return the model after the first ``n_steps`` steps, bit-identical to ``fit`` with that many steps."""
         if not 1 <= n_steps <= self.n_steps:

@@ -115,10 +115,6 @@ class FittedEBM(FittedClassifier):
         """Return None: step functions have no coefficients."""
         return None
 
-    def importance(self) -> Floats:
-        """Return the mean absolute contribution of each feature on the training rows, in log-odds."""
-        return self.weight
-
     def to_files(self) -> dict[str, bytes]:
         """Return ``model.json``."""
         terms = [

@@ -47,10 +47,6 @@ class FittedLinear(FittedClassifier):
         """Return the intercept, log odds ratios per original unit, and the standard deviations for scaling."""
         return Coefficients(intercept_at_zero(self.base, self.values, self.mean), self.values, self.scale)
 
-    def importance(self) -> Floats:
-        """Return the absolute log odds ratio per training standard deviation, shape (n_features,)."""
-        return abs(self.values * self.scale)
-
     def _own_fields(self) -> dict[str, Any]:
         """Return the additional fields of a subclass."""
         return {}

@@ -107,10 +107,6 @@ class FittedXGBoost(FittedClassifier):
         """Return None: trees have no coefficients."""
         return None
 
-    def importance(self) -> Floats:
-        """Return the total gain of each feature: the reduction of the training loss by its splits."""
-        return self.gain
-
     def to_files(self) -> dict[str, bytes]:
         """Return ``model.json`` (sizes, gain, the digest of the trees) and ``model.ubj`` (the trees)."""
         fields = {

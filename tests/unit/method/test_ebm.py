@@ -54,4 +54,4 @@ def test_our_form_predicts_what_interpret_predicts(cohort, n_interactions):
 
     assert np.abs(ours_of - theirs.decision_function(as_missing)).max() < 1e-12
     assert len(ours.terms) == 6 + n_interactions
-    assert ours.importance().sum() == pytest.approx(sum(theirs.term_importances()), abs=1e-12)
+    assert ours.weight.sum() == pytest.approx(sum(theirs.term_importances()), abs=1e-12)

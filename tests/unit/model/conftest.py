@@ -55,7 +55,7 @@ def make_parts(kind: str = "glmboost", setting: dict[str, Any] | None = None, **
             window_days=window,
             encoding=encoding,
             words=f"{code}, {encoding.aggregate}, within {window} days",
-            importance=float(fitted.importance()[number]),
+            importance=1.0 / (number + 1),
             coefficient=None if coefficients is None else float(coefficients.values[number]),
         )
         for number, (name, (code, window, encoding)) in enumerate(ENCODINGS.items())

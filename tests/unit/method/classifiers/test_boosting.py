@@ -72,7 +72,6 @@ def test_intercept_coefficients_and_scale_are_in_original_units():
 
     assert np.abs(model.intercept + X @ model.coefficients - model.log_odds(X)).max() < 1e-12
     assert np.allclose(model.scale, X.std(0, ddof=1), rtol=1e-13, atol=0)
-    assert np.array_equal(model.coefficients_per_sd, model.coefficients * model.scale)
     assert np.array_equal(model.predict_proba(X), boosting.fit(sp.csc_array(X), y, 50).predict_proba(X))
 
 
