@@ -126,7 +126,11 @@ def _is_inside(location: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 def _path_of(detail: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the keys of the document that lead to a problem, without the branches of unions."""
-    parts = [part for part in detail["loc"] if not _is_union_branch(part)]
+    *outer, last = detail["loc"] or (None,)
+    parts = [part for part in outer if not _is_union_branch(part)]
+    # An unknown field may begin with a capital, as a type does.
+    if last is not None and (detail["type"] == "extra_forbidden" or not _is_union_branch(last)):
+        parts.append(last)
     if detail["type"] in _NUMBERS and parts and parts[-1] in ("int", "float"):
         parts.pop()
     return tuple(parts)

@@ -18,6 +18,8 @@ from tests.builders import make_spec
         ),
         ("features.aggregates", [], "expected at least 1 entry; got 0."),
         ("features.aggregates", ["presense"], "Did you mean 'presence'?"),
+        ("SPEC", {}, "SPEC: unknown field."),
+        ("cohort.Index", {}, "cohort.Index: unknown field. Did you mean 'index'?"),
         (
             "cohort.index",
             "index_date",
