@@ -54,7 +54,7 @@ def test_no_interval_has_no_width(result):
 
 def test_few_samples_have_no_verdict(result):
     """In the sentences of the summary."""
-    assert "no verdict with fewer than 100 samples" in result["summary"][1]
+    assert "With fewer than 100 samples with or without the outcome" in result["summary"][1]
     assert result["summary"][2].startswith(
         "The calibration of the probabilities cannot be judged (fewer than 200"
     )
