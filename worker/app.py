@@ -1,4 +1,4 @@
-"""The Celery side of a worker: receives messages in threads of the main process and hands them to the desk."""
+"""The Celery side of a worker: receives messages in threads of the main process and hands them to the task handler."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from celery.worker.request import Request
 from mlho.protocol.messages import TASK_NAME, Refusal
 from mlho.protocol.names import QUEUE, Names
 from mlho.protocol.transport import celery_settings
-from worker.task_handler import Desk
+from worker.task_handler import TaskHandler
 from worker.transport import Connection, use_transport
 
 _TICK_SECONDS: Final = 1.0
@@ -64,12 +64,12 @@ class WakingRequest(Request):
 class _RunTask(CeleryTask):
     Request = "worker.app:WakingRequest"
     ignore_result = True
-    typing = False  # accept any arguments; the desk validates them and counts rejections
+    typing = False  # accept any arguments; the task handler validates them and counts rejections
 
 
-def make_app(broker: str, names: Names, desk: Desk, on_tick: Callable[[], None]) -> Celery:
-    """Return a Celery application with a single task that hands every message to the desk."""
-    use_transport(desk)
+def make_app(broker: str, names: Names, handler: TaskHandler, on_tick: Callable[[], None]) -> Celery:
+    """Return a Celery application with a single task that hands every message to the task handler."""
+    use_transport(handler)
     app = Celery("mlho", broker=broker, backend=None, set_as_current=False, fixups=[])
     app.conf.update(celery_settings(names))
     app.amqp.Connection = Connection
@@ -77,17 +77,17 @@ def make_app(broker: str, names: Names, desk: Desk, on_tick: Callable[[], None])
     @app.task(name=TASK_NAME, base=_RunTask)
     def run_task(*positional: Any, **arguments: Any) -> None:
         if positional:
-            desk.refuse(Refusal.MALFORMED)
+            handler.refuse(Refusal.MALFORMED)
         else:
-            desk.handle(arguments)
+            handler.handle(arguments)
 
     for name in [name for name in app.tasks if name != TASK_NAME]:
         del app.tasks[name]  # Celery registers chords, chunks and others; only one name is allowed
-    app.steps["consumer"].add(_ticking(on_tick))
+    app.steps["consumer"].add(_periodic_step(on_tick))
     return app
 
 
-def serve(app: Celery, *, worker: str, slots: int, desk: Desk, on_stop: Callable[[], None]) -> int:
+def serve(app: Celery, *, worker: str, slots: int, handler: TaskHandler, on_stop: Callable[[], None]) -> int:
     """Receive messages until told to stop. Return the exit code.
 
     Parameters
@@ -101,15 +101,15 @@ def serve(app: Celery, *, worker: str, slots: int, desk: Desk, on_stop: Callable
         threading.Thread(target=on_stop, name="drain").start()
 
     def unknown(**_: Any) -> None:
-        desk.refuse(Refusal.UNKNOWN)
+        handler.refuse(Refusal.UNKNOWN)
 
     def rejected(**_: Any) -> None:
-        desk.refuse(Refusal.MALFORMED)
+        handler.refuse(Refusal.MALFORMED)
 
     signals.worker_shutting_down.connect(stopping, weak=False)
     signals.task_unknown.connect(unknown, weak=False)
     signals.task_rejected.connect(rejected, weak=False)
-    program = _wordless(app.Worker)(
+    program = _quiet_program(app.Worker)(
         pool="threads",
         concurrency=slots,
         queues=[QUEUE],
@@ -129,19 +129,19 @@ def stop() -> None:
     WAKER.wake()
 
 
-def _wordless(program: Any) -> Any:
-    class Wordless(program):
+def _quiet_program(program: Any) -> Any:
+    class QuietProgram(program):
         """Handles SIGTERM without printing text, because the log is JSON."""
 
         def install_platform_tweaks(self, worker: Any) -> None:
             super().install_platform_tweaks(worker)
             install_worker_term_handler(worker, verbose=False)
 
-    return Wordless
+    return QuietProgram
 
 
-def _ticking(on_tick: Callable[[], None]) -> type[bootsteps.StartStopStep]:
-    class Ticking(bootsteps.StartStopStep):
+def _periodic_step(on_tick: Callable[[], None]) -> type[bootsteps.StartStopStep]:
+    class PeriodicStep(bootsteps.StartStopStep):
         """Registers with the event loop after each reconnection, which discards earlier registrations."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -152,7 +152,7 @@ def _ticking(on_tick: Callable[[], None]) -> type[bootsteps.StartStopStep]:
                 parent.hub.add_reader(WAKER.reads, WAKER.drain)
                 parent.timer.call_repeatedly(_TICK_SECONDS, on_tick)
 
-    return Ticking
+    return PeriodicStep
 
 
 class _Quiet(logging.Handler):

@@ -27,8 +27,8 @@ from mlho.protocol.scripts import (
     MEND_LUA,
     RELEASE,
     WRONG_TYPE,
-    Beat,
     ClaimVerdict,
+    HeartbeatState,
     Script,
     mend_arguments,
 )
@@ -61,10 +61,10 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Pulse:
+class HeartbeatReply:
     """Result of a heartbeat."""
 
-    beat: Beat
+    beat: HeartbeatState
     lost: frozenset[str]
     """Owners whose lease is now held by another worker."""
 
@@ -108,13 +108,13 @@ class Claims:
         verdict, attempt = cast(tuple[str, int], self._call(CLAIM, arguments))
         return Claim(ClaimVerdict(verdict), int(attempt))
 
-    def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> Pulse:
+    def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> HeartbeatReply:
         """Renew leases. Return the lost ones and the state of the execution."""
         arguments: list[str | int] = [self._lease_ms, f"{worker}/{slots}"]
         for lease in leases:
             arguments += [lease.task, lease.owner, lease.attempt]
         beat, *lost = cast(list[str], self._call(HEARTBEAT, arguments))
-        return Pulse(Beat(beat), frozenset(lost))
+        return HeartbeatReply(HeartbeatState(beat), frozenset(lost))
 
     def complete(self, lease: Lease, event: str) -> None:
         """Mark a task as committed, and send the event for the scheduler."""

@@ -15,7 +15,7 @@ import structlog
 from mlho.errors import MlhoError
 from mlho.protocol.documents import Execution, is_over
 from mlho.protocol.redis_client import QueueUnavailable
-from mlho.protocol.scripts import HEARTBEAT_SECONDS, Beat
+from mlho.protocol.scripts import HEARTBEAT_SECONDS, HeartbeatState
 from mlho.store.base import Store
 from worker.child_processes import Children, Ending
 from worker.claims import Claims, Lease
@@ -25,7 +25,7 @@ _STORE_EVERY_BEATS: Final = 2  # only every second heartbeat reads the durable f
 log = structlog.get_logger()
 
 
-class Heart(threading.Thread):
+class HeartbeatThread(threading.Thread):
     """Renews the leases of a worker.
 
     Parameters
@@ -53,7 +53,7 @@ class Heart(threading.Thread):
         slots: int,
         on_end: Callable[[], None],
     ) -> None:
-        super().__init__(name="heart", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self._claims = claims
         self._children = children
         self._store = store
@@ -95,15 +95,15 @@ class Heart(threading.Thread):
             leases = list(self._leases.values())
         self._n_beats += 1
         try:
-            pulse = self._claims.heartbeat(self._worker, self._slots, leases)
+            reply = self._claims.heartbeat(self._worker, self._slots, leases)
         except QueueUnavailable:
             self._look_at_store(must=False)  # work continues; lost leases are detected when Redis is back
             return
         self.last_answer = time.monotonic()
-        for owner in pulse.lost:
+        for owner in reply.lost:
             self._children.end(owner, Ending.LEASE_LOST)
         # Only the store decides whether the execution is over, because any client of Redis can set its flags.
-        self._look_at_store(must=pulse.beat is not Beat.GO_ON)
+        self._look_at_store(must=reply.beat is not HeartbeatState.GO_ON)
 
     def end_all(self, ending: Ending) -> None:
         """Start no further task, kill the running ones, and stop the worker."""

@@ -1,4 +1,4 @@
-"""Assembly of a worker: store, Redis, children, heartbeat, guard, watchdog and desk, and the order of
+"""Assembly of a worker: store, Redis, children, heartbeat, guard, watchdog and task handler, and the order of
 their shutdown.
 """
 
@@ -24,11 +24,11 @@ from mlho.store.base import Store
 from worker import app as celery_app
 from worker.child_processes import Children, Ending
 from worker.claims import Claims
-from worker.heartbeat import Heart
+from worker.heartbeat import HeartbeatThread
 from worker.memory_guard import Guard, Limits
 from worker.metrics import WorkerMetrics
 from worker.starts import Starts
-from worker.task_handler import Desk
+from worker.task_handler import TaskHandler
 from worker.traces import AttemptTraces
 from worker.watchdog import Watchdog
 
@@ -71,7 +71,7 @@ class Service:
                 "broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS."
             ) from None
         self._children = Children(options.slots, settings.store, execution.data)
-        self._heart = Heart(
+        self._heartbeats = HeartbeatThread(
             self._claims,
             self._children,
             store,
@@ -82,16 +82,16 @@ class Service:
         )
         memory = options.memory or memory_limit()
         self._guard = Guard(self._children, Limits(options.soft_limit, options.hard_limit, memory))
-        self._watchdog = Watchdog(lambda: self._heart.last_answer, options.liveness_file)
+        self._watchdog = Watchdog(lambda: self._heartbeats.last_answer, options.liveness_file)
         metrics = WorkerMetrics(slots=options.slots)
         if options.metrics_port:
             metrics.serve(options.metrics_port, options.metrics_address)
         self._traces = AttemptTraces(open_traces("mlho-worker", execution.id), store)
         self._starts = Starts(store, execution)
-        self._desk = Desk(
+        self._handler = TaskHandler(
             self._claims,
             self._children,
-            self._heart,
+            self._heartbeats,
             self._starts,
             store,
             metrics,
@@ -101,19 +101,19 @@ class Service:
             key=settings.require_signing_key(),
             memory=memory,
         )
-        self._app = celery_app.make_app(settings.broker, names, self._desk, self._watchdog.tick)
+        self._app = celery_app.make_app(settings.broker, names, self._handler, self._watchdog.tick)
 
     def run(self) -> int:
         """Serve until the execution is over or this worker is told to stop. Return the exit code."""
         self._wait_for_redis()
         self._children.warm_up()
         signal.signal(LEAVE_SIGNAL, lambda *_: celery_app.stop())  # the pool waits for running tasks
-        for thread in (self._heart, self._guard, self._watchdog, self._starts):
+        for thread in (self._heartbeats, self._guard, self._watchdog, self._starts):
             thread.start()
         log.info("worker_started", run_id=self._execution.run, workers=self._slots)
         try:
             return celery_app.serve(
-                self._app, worker=self._worker, slots=self._slots, desk=self._desk, on_stop=self._drain
+                self._app, worker=self._worker, slots=self._slots, handler=self._handler, on_stop=self._drain
             )
         finally:
             self._end()
@@ -122,7 +122,7 @@ class Service:
         """Handle SIGTERM: start no further task, kill the running ones, and release their leases without
         counting the attempts.
         """
-        self._heart.end_all(Ending.DRAINED)
+        self._heartbeats.end_all(Ending.DRAINED)
 
     def _wait_for_redis(self) -> None:
         """Wait until Redis can be used. Log each cause of the delay once."""
@@ -146,7 +146,7 @@ class Service:
             raise QueueError(causes[-1])
 
     def _end(self) -> None:
-        for thread in (self._heart, self._guard, self._watchdog, self._starts):
+        for thread in (self._heartbeats, self._guard, self._watchdog, self._starts):
             thread.stop()
         self._children.close()
         with suppress(QueueUnavailable):  # the entry then expires

@@ -22,7 +22,7 @@ from worker.child import longer_words
 from worker.child_processes import Answer, ChildDied, Children, Ending, death_words
 from worker.claims import Claim, Claims, Lease
 from worker.envelope import genuine_envelope
-from worker.heartbeat import Heart
+from worker.heartbeat import HeartbeatThread
 from worker.metrics import WorkerMetrics
 from worker.starts import Starts
 from worker.traces import AttemptTraces
@@ -34,14 +34,14 @@ _TOLD: Final = {ClaimVerdict.COMMITTED: EventKind.COMMITTED, ClaimVerdict.EXPIRE
 log = structlog.get_logger()
 
 
-class Desk:
+class TaskHandler:
     """Receives messages: one call of :meth:`handle` per message, from as many threads as there are slots."""
 
     def __init__(
         self,
         claims: Claims,
         children: Children,
-        heart: Heart,
+        heartbeats: HeartbeatThread,
         starts: Starts,
         store: Store,
         metrics: WorkerMetrics,
@@ -54,7 +54,7 @@ class Desk:
     ) -> None:
         self._claims = claims
         self._children = children
-        self._heart = heart
+        self._heartbeats = heartbeats
         self._starts = starts
         self._store = store
         self._metrics = metrics
@@ -87,12 +87,12 @@ class Desk:
         except MessageRefused as refused:
             self.refuse(refused.refusal)
             return
-        if self._heart.is_closing.is_set():
+        if self._heartbeats.is_closing.is_set():
             self._tell(message, EventKind.RELEASED)
             return
         owner = f"{self._worker}:{next(self._numbers)}"
         claim = self._claims.until_answered(
-            lambda: self._claims.claim(message, owner), give_up=self._heart.is_closing.is_set
+            lambda: self._claims.claim(message, owner), give_up=self._heartbeats.is_closing.is_set
         )
         if claim is None:
             return
@@ -149,7 +149,7 @@ class Desk:
         return event.signed(self._key)
 
     def _run(self, lease: Lease) -> None:
-        with self._heart.holding(lease), self._metrics.busy.track_inprogress():
+        with self._heartbeats.holding(lease), self._metrics.busy.track_inprogress():
             lease, outcome = self._outcome(lease)
         self._metrics.tasks.labels(outcome).inc()
         self._traces.add(lease, outcome)
@@ -165,7 +165,7 @@ class Desk:
                 return lease, "exhausted"
             if not self._starts.note(lease):
                 return lease, self._refuse_start(lease)
-            if self._heart.is_closing.is_set():
+            if self._heartbeats.is_closing.is_set():
                 raise ChildDied(Ending.DRAINED, None)
             answer = self._children.run(lease.owner, lease.task)
         except ChildDied as death:
@@ -188,7 +188,7 @@ class Desk:
             lease.task, lease.nonce, EventKind.COMMITTED, attempt=lease.attempt, new=answer.is_new
         )
         self._claims.until_answered(
-            lambda: self._claims.complete(lease, event), give_up=self._heart.is_closing.is_set
+            lambda: self._claims.complete(lease, event), give_up=self._heartbeats.is_closing.is_set
         )
         return "committed"
 
@@ -225,7 +225,8 @@ class Desk:
     def _release(self, lease: Lease, kind: EventKind, *, counts: bool = True, **fields: Any) -> None:
         event = self._event(lease.task, lease.nonce, kind, **fields)
         self._claims.until_answered(
-            lambda: self._claims.release(lease, event, counts=counts), give_up=self._heart.is_closing.is_set
+            lambda: self._claims.release(lease, event, counts=counts),
+            give_up=self._heartbeats.is_closing.is_set,
         )
 
 

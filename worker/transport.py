@@ -19,7 +19,7 @@ from kombu.transport.virtual import QoS
 
 from mlho.protocol.names import QUEUE
 from mlho.protocol.redis_client import outage_of
-from worker.task_handler import Desk
+from worker.task_handler import TaskHandler
 
 _PAUSE_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = {"interval_start": 1, "interval_step": 1, "interval_max": 2}
@@ -27,9 +27,9 @@ _RETRY_SECONDS: Final = {"interval_start": 1, "interval_step": 1, "interval_max"
 log = structlog.get_logger()
 
 
-def use_transport(desk: Desk) -> None:
-    """Use the strict transport with this desk for every connection of this process."""
-    transport = type("DeskTransport", (_Transport,), {"desk": desk})
+def use_transport(handler: TaskHandler) -> None:
+    """Use the strict transport with this task handler for every connection of this process."""
+    transport = type("HandlerTransport", (_Transport,), {"handler": handler})
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = lambda: transport
 
@@ -37,15 +37,15 @@ def use_transport(desk: Desk) -> None:
 class _Received(QoS):
     """Received messages that are not yet acknowledged, known to this worker only.
 
-    A new connection does not know the messages of the previous one. The desk does, so that a busy worker
+    A new connection does not know the messages of the previous one. The task handler does, so that a busy worker
     takes no message that another worker could run.
     """
 
-    restore_at_shutdown = False  # the desk returns messages that it cannot start
+    restore_at_shutdown = False  # the task handler returns messages that it cannot start
 
     @override
     def can_consume(self) -> bool:
-        return bool(super().can_consume()) and self.channel.connection.desk.has_room
+        return bool(super().can_consume()) and self.channel.connection.handler.has_room
 
 
 class _Channel(redis_transport.Channel):
@@ -94,7 +94,7 @@ class _Channel(redis_transport.Channel):
         except self.connection_errors:
             raise
         except self.ResponseError as error:
-            self.connection.desk.mend()
+            self.connection.handler.mend()
             log.warning("queue_unavailable", error=f"broker: {outage_of(error) or 'refuses a command.'}")
             time.sleep(_PAUSE_SECONDS)
             raise ConnectionResetError("closed, because the server refuses a command") from error
@@ -126,13 +126,13 @@ class _Poller(redis_transport.MultiChannelPoller):
 
 class _Transport(redis_transport.Transport):
     Channel = _Channel
-    desk: Desk
+    handler: TaskHandler
 
     def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **named)
         self.cycle = _Poller()
 
     def _deliver(self, message: bytes, queue: str) -> None:
-        envelope = self.desk.admit(message)
+        envelope = self.handler.admit(message)
         if envelope is not None:
             super()._deliver(envelope, queue)

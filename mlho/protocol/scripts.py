@@ -34,7 +34,7 @@ class ClaimVerdict(StrEnum):
     REPLAYED = "replayed"
 
 
-class Beat(StrEnum):
+class HeartbeatState(StrEnum):
     """State of the execution, as a heartbeat returns it."""
 
     GO_ON = "go on"

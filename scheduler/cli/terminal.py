@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mlho.errors import plural
 from mlho.printable import printable
-from scheduler.engine.progress import Counts, Facts, LocalCounts, Pace, StageProgress, Stages
+from scheduler.engine.progress import Counts, Facts, LocalCounts, RateEstimator, StageProgress, Stages
 from scheduler.runs.record import RunCost
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ class Track:
     def __init__(self, name: str, run: str = "") -> None:
         self.name = name
         self.run = run
-        self.pace = Pace(LocalCounts())
+        self.estimator = RateEstimator(LocalCounts())
 
     def follow(self, counts: Counts) -> None:
         """Read retries and other counters from this object."""
-        self.pace.counts = counts
+        self.estimator.counts = counts
 
     def started(self, _execution: "Execution", executor: "QueueExecutor") -> None:
         """Read the counters of a run on a queue."""
@@ -75,7 +75,7 @@ class Track:
 
     def update(self, stages: Stages, running: int) -> None:
         """Show the progress of the run."""
-        self.show(self.pace.take(stages, running))
+        self.show(self.estimator.take(stages, running))
 
     def show(self, facts: Facts) -> None:
         """Show these facts."""
@@ -123,7 +123,7 @@ class StageLines(Track):
 
     def update(self, stages: Stages, running: int) -> None:
         """Write a line for each stage that has begun, reached another tenth, or ended."""
-        facts = self.pace.take(stages, running)
+        facts = self.estimator.take(stages, running)
         is_reached = True
         for stage in stages:
             if stage.done or is_reached:

@@ -92,7 +92,7 @@ class Facts:
     seconds_left: float | None = None
 
 
-class Pace:
+class RateEstimator:
     """Computes facts from progress updates. It keeps the updates of the last half minute for the rate."""
 
     def __init__(self, counts: Counts, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -80,9 +80,9 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def heartbeat(self, data: st.DataObject) -> None:
         leases = data.draw(st.lists(st.sampled_from(self.held), unique=True)) if self.held else []
-        pulse = self.claims.heartbeat("w1", 2, leases)
+        reply = self.claims.heartbeat("w1", 2, leases)
         expected = self.model.heartbeat([(lease.task, lease.owner, lease.attempt) for lease in leases])
-        assert (pulse.beat.value, set(pulse.lost)) == expected
+        assert (reply.beat.value, set(reply.lost)) == expected
 
     @rule(task=st.sampled_from(TASKS), owner=st.sampled_from(OWNERS))
     def complete(self, task: str, owner: str) -> None:

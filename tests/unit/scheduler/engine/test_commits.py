@@ -45,9 +45,7 @@ def test_a_record_that_has_gone_is_said():
     store.delete(commit_key("aa"))
 
     assert "first" in commits
-    with pytest.raises(
-        CommitLost, match=r"missing or damaged\. Run the same command again"
-    ) as caught:
+    with pytest.raises(CommitLost, match=r"missing or damaged\. Run the same command again") as caught:
         commits["first"]
     assert caught.value.sha256 == "aa"
     assert commits.lost("aa") == "first"

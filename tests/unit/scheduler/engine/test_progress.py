@@ -1,6 +1,6 @@
 """How far a run is, how fast it goes, and how long it will take."""
 
-from scheduler.engine.progress import Facts, LocalCounts, Pace, StageProgress
+from scheduler.engine.progress import Facts, LocalCounts, RateEstimator, StageProgress
 
 
 class Clock:
@@ -13,8 +13,8 @@ class Clock:
 
 def test_the_stage_is_the_first_that_is_not_done():
     """Tasks are counted over all stages."""
-    pace = Pace(LocalCounts(slots=2), clock=Clock())
-    assert pace.take(
+    estimator = RateEstimator(LocalCounts(slots=2), clock=Clock())
+    assert estimator.take(
         (StageProgress("cohort", 1, 1), StageProgress("encode", 3, 3), StageProgress("learn", 2, 6)), 2
     ) == Facts(stage="learn", done=6, total=10, running=2, slots=2)
 
@@ -22,7 +22,9 @@ def test_the_stage_is_the_first_that_is_not_done():
 def test_a_run_that_is_done_is_in_its_last_stage():
     """There is always a stage to show."""
     assert (
-        Pace(LocalCounts()).take((StageProgress("cohort", 1, 1), StageProgress("report", 1, 1)), 0).stage
+        RateEstimator(LocalCounts())
+        .take((StageProgress("cohort", 1, 1), StageProgress("report", 1, 1)), 0)
+        .stage
         == "report"
     )
 
@@ -30,23 +32,23 @@ def test_a_run_that_is_done_is_in_its_last_stage():
 def test_the_rate_is_that_of_the_last_half_minute():
     """A slow beginning is forgotten: 60 tasks in the last 30 s, 40 to go, 20 s."""
     clock = Clock()
-    pace = Pace(LocalCounts(), clock=clock)
-    pace.take((StageProgress("learn", 0, 101),), 1)
+    estimator = RateEstimator(LocalCounts(), clock=clock)
+    estimator.take((StageProgress("learn", 0, 101),), 1)
     clock.now += 1000
-    pace.take((StageProgress("learn", 1, 101),), 1)
+    estimator.take((StageProgress("learn", 1, 101),), 1)
     clock.now += 29
-    facts = pace.take((StageProgress("learn", 59, 101),), 1)
+    facts = estimator.take((StageProgress("learn", 59, 101),), 1)
     assert (facts.rate, facts.seconds_left) == (2.0, 21.0)
 
 
 def test_no_rate_is_made_up():
     """Neither from less than a second, nor from nothing done."""
     clock = Clock()
-    pace = Pace(LocalCounts(), clock=clock)
-    pace.take((StageProgress("learn", 0, 9),), 1)
+    estimator = RateEstimator(LocalCounts(), clock=clock)
+    estimator.take((StageProgress("learn", 0, 9),), 1)
     clock.now += 0.5
-    assert pace.take((StageProgress("learn", 5, 9),), 1).rate is None
-    still = Pace(LocalCounts(), clock=clock)
+    assert estimator.take((StageProgress("learn", 5, 9),), 1).rate is None
+    still = RateEstimator(LocalCounts(), clock=clock)
     still.take((StageProgress("learn", 5, 9),), 1)
     clock.now += 20
     facts = still.take((StageProgress("learn", 5, 9),), 1)
@@ -56,8 +58,8 @@ def test_no_rate_is_made_up():
 def test_what_was_done_before_this_command_counts_as_done_and_not_as_speed():
     """A resumed run starts at 50 of 100 and does 10 in 10 s."""
     clock = Clock()
-    pace = Pace(LocalCounts(), clock=clock)
-    pace.take((StageProgress("learn", 50, 100),), 1)
+    estimator = RateEstimator(LocalCounts(), clock=clock)
+    estimator.take((StageProgress("learn", 50, 100),), 1)
     clock.now += 10
-    facts = pace.take((StageProgress("learn", 60, 100),), 1)
+    facts = estimator.take((StageProgress("learn", 60, 100),), 1)
     assert (facts.done, facts.rate, facts.seconds_left) == (60, 1.0, 40.0)
