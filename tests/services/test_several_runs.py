@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import redis
 import yaml
-from pyarrow import parquet
 
 from mlho.processes import LEAVE_SIGNAL
 from mlho.report.digest import result_digest
@@ -85,22 +84,16 @@ def test_a_short_run_does_not_wait_for_a_long_one(
 
 
 def test_one_run_fails_and_the_others_go_on(
-    short: Path, long: Path, tmp_path: Path, running: list[Any]
+    short: Path, cohort: Path, tmp_path: Path, running: list[Any]
 ) -> None:
-    """A table without its code column: that run's exit code, in its own words; the other one is published."""
-    folder = tmp_path / "bad"
-    folder.mkdir()
-    tables = make_tables(60, seed=1)
-    write_tables(folder, tables, partitions=1)
-    (events,) = (folder / "events").iterdir()
-    parquet.write_table(parquet.read_table(events).drop_columns(["code"]), events)
-    bad = _spec(folder, "bad", SHORT)
+    """A screen that no feature passes: that run's exit code, in its own words; the other one is published."""
+    bad = _spec(cohort, "bad", {**SHORT, "selection.minPrevalence": 0.999})
     store = tmp_path / "store"
     command = _start(running, [bad, short], store, "--broker", "embedded", "--workers", "2")
     said, told = command.communicate(timeout=120)
 
     assert command.returncode == 3
-    assert re.search(r"^bad \([0-9a-f]{16}\): failed: .*code", told, re.MULTILINE)
+    assert re.search(r"^bad \([0-9a-f]{16}\): failed: .*minPrevalence", told, re.MULTILINE)
     assert {name: line["state"] for name, line in _last(told).items()} == {
         "bad": "failed",
         "short": "finished",

@@ -12,7 +12,8 @@ from mlho.settings import Settings
 from scheduler.api.status import ConditionType, Cost
 from scheduler.controller import run_thread
 from scheduler.engine.outages import StoreHealth
-from scheduler.queue.executions import AnotherScheduler, RunCancelled
+from scheduler.queue.executions import RunCancelled
+from scheduler.queue.leadership import AnotherScheduler
 from scheduler.queue.pending import Figures
 from scheduler.runs.record import RunCost
 
