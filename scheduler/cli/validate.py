@@ -22,6 +22,7 @@ from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
 from scheduler.cli.options import SpecOptions
 from scheduler.engine.manifest import data_root
+from scheduler.engine.process_pool import call_beside
 from scheduler.engine.scoring_run import read_bundle, with_run_id
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def look_first(
     DataError, SpecError
         The first error found; others are printed before.
     """
-    found = [inspect_tables(own, data, document, env=env) for own in _each(spec)]
+    found = [call_beside(inspect_tables, own, data, document, env=env) for own in _each(spec)]
     for sentence in dict.fromkeys(words for own in found for words in own.warnings):
         terminal.err.print(f"Warning: {sentence}", markup=False)
     errors = list({str(error): error for own in found for error in own.errors}.values())

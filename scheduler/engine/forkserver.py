@@ -9,8 +9,17 @@ ONE_THREAD: Final = dict.fromkeys(
 )
 
 
+_begun: list[bool] = []
+
+
+def has_begun() -> bool:
+    """Return whether this program has started the server."""
+    return bool(_begun)
+
+
 def begin_server() -> None:
     """Start the server if it is not running. It imports the modules of the steps in the background."""
+    _begun[:] = [True]
     os.environ.update(ONE_THREAD)
     forkserver.set_forkserver_preload(["mlho.steps.preload"])
     forkserver.ensure_running()

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -22,7 +22,7 @@ from mlho.errors import MlhoError
 from mlho.steps.base import Task, execute
 from mlho.steps.records import Outcome
 from mlho.store import open_store
-from scheduler.engine.forkserver import begin_server
+from scheduler.engine.forkserver import begin_server, has_begun
 
 
 class WorkerLost(MlhoError):  # noqa: N818 - says what happened
@@ -65,6 +65,20 @@ class LocalPool:
             return self._pool.submit(_execute, task, self._store_address, self._data)
         except BrokenProcessPool as error:
             raise worker_lost() from error
+
+
+def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+    """Call a function in a process of its own, which has the modules of the steps, so that this one does not import them.
+
+    Where the server has not begun, the function is called here.
+    """
+    if not has_begun():
+        return function(*arguments, **options)
+    try:
+        with _start_pool(1) as pool:
+            return pool.submit(function, *arguments, **options).result()
+    except BrokenProcessPool as error:
+        raise worker_lost() from error
 
 
 def worker_lost() -> WorkerLost:
