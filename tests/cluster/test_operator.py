@@ -58,7 +58,7 @@ def test_a_table_that_is_missing_is_said_with_its_remedy(stack: Stack):
 
 
 def test_a_table_that_a_worker_cannot_read_fails_the_run_with_its_remedy(stack: Stack):
-    """Found out by a worker only: the failed task, what is wrong with which table, and what to do; once, as trying again is no use."""
+    """Found out by the look at the tables, which a worker does: the failed task, what is wrong with which table, and what to do; once, as trying again is no use."""
     with storage_here(stack.kubectl) as s3:
         upload(s3, stack.cohort, BUCKET, "broken/")
         s3.put_object(Bucket=BUCKET, Key="broken/events/part-0001.parquet", Body=b"PAR1, as it seems")
@@ -71,7 +71,7 @@ def test_a_table_that_a_worker_cannot_read_fails_the_run_with_its_remedy(stack: 
     status = stack.status("broken")
     (failure,) = status["failures"]
     assert (status["phase"], status["reason"], failure["reason"]) == ("Failed", "InvalidData", "InvalidData")
-    assert failure["task"].startswith("encode")
+    assert failure["task"] == "tables"
     assert failure["attempts"] == 1
     assert "events/part-0001.parquet" in failure["message"]
     assert "apply a new resource" in failure["remedy"]
