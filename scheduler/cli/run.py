@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Final, Protocol, overload
 
 from mlho.errors import MlhoError, SpecError, plural
 from mlho.printable import printable_json
@@ -145,7 +145,7 @@ def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Fin
         return finished
 
 
-def _display(options: ExecutionOptions) -> Any:
+def _display(options: ExecutionOptions) -> AbstractContextManager[Display]:
     if options.progress == "json":
         return JsonProgress()
     is_shown = options.progress == "auto" and options.log == "text"
@@ -233,7 +233,7 @@ def _run_several(options: RunOptions) -> int:
     names = {run: own.spec.metadata.name for run, own in runs.items()}
     with ExitStack() as stack:
         page = stack.enter_context(_metrics_page(options))
-        display: Display = stack.enter_context(_display(options))
+        display = stack.enter_context(_display(options))
         tracks = {track.run: track for track in display.tracks(names)}
 
         def on_end(ended: "Ended") -> None:

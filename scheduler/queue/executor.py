@@ -80,11 +80,6 @@ class QueueExecutor:
     ) -> None:
         self._watcher.stop()
 
-    @property
-    def window(self) -> int:
-        """Return the maximum number of tasks in flight."""
-        return self.figures.window
-
     def submit(self, task: Task) -> "Future[Outcome]":
         """Send one task to the workers, as :meth:`submit_all` does."""
         return self.submit_all([task])[0]

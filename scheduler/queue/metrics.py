@@ -1,6 +1,7 @@
 """Prometheus metrics of a scheduler about the runs that it carries out. A few series per run, never patient data."""
 
 import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -86,7 +87,7 @@ class MetricsPage(Collector):
         with self._lock:
             self._runs.pop(run, None)
 
-    def collect(self) -> Any:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield all series as metric families."""
         with self._lock:
             runs = dict(self._runs)

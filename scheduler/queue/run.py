@@ -140,7 +140,7 @@ def carry_out_on_queue(
                 run,
                 trace.following(executor),
                 FanOut([*upkeep, *observers]),
-                n_slots=lambda: executor.window,
+                n_slots=lambda: executor.figures.window,
                 leader=leader,
                 health=health,
             )
