@@ -1,6 +1,7 @@
 """The embedded executor: real worker processes."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from mlho.steps.base import Task
 from mlho.store.local import LocalStore
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort
-from scheduler.engine.process_pool import LocalPool
+from scheduler.engine.process_pool import LocalPool, call_beside
 from tests.builders import make_spec, make_tables, write_tables
 
 
@@ -73,3 +74,16 @@ def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
     with pytest.raises(ArtifactNotFound):
         leave()
     assert multiprocessing.active_children() == []
+
+
+def test_a_function_is_called_beside_the_command_and_its_errors_arrive(monkeypatch):
+    """In a worker where the fork server has begun, else here; an error of ours is raised as it is."""
+    begun = "scheduler.engine.process_pool.has_begun"
+    monkeypatch.setattr(begun, lambda: False)
+    assert call_beside(os.getpid) == os.getpid()
+
+    monkeypatch.setattr(begun, lambda: True)
+
+    assert call_beside(os.getpid) != os.getpid()
+    with pytest.raises(DataError, match="no such file"):
+        call_beside(make_manifest, make_spec().spec.data.tables, Path("nowhere"))
