@@ -58,7 +58,7 @@ def test_poison_is_quarantined_after_three_starts_and_neighbours_go_on(home: Hom
             result(future)
         with pytest.raises(
             Quarantined,
-            match=r"failed 3 times and is quarantined. Last: the task's process was killed by SIGKILL",
+            match=r"3 times .*SIGKILL",
         ):
             result(poison)
     assert noted_starts(home.starts).count("poison") == 3
@@ -103,9 +103,7 @@ def test_task_that_hangs_is_stopped_softly(home: Home) -> None:
     with home.executor() as executor:
         home.wait_for_slots(1)
         began = time.monotonic()
-        with pytest.raises(
-            Quarantined, match=r"soft time limit. Raise its worker's --soft-limit or MLHO_SOFT_LIMIT"
-        ):
+        with pytest.raises(Quarantined, match=r"soft time limit.*MLHO_SOFT_LIMIT"):
             result(executor.submit(task("test_sleep", "hang", home.starts, seconds=60)))
     assert time.monotonic() - began < 3 * (1 + 2)
     assert noted_starts(home.starts).count("hang") == 3
@@ -117,7 +115,7 @@ def test_task_that_hangs_in_native_code_is_killed(home: Home) -> None:
         home.wait_for_slots(1)
         with pytest.raises(
             Quarantined,
-            match=r"hard time limit and was stopped. Raise its worker's --hard-limit or MLHO_HARD_LIMIT",
+            match=r"hard time limit.*MLHO_HARD_LIMIT",
         ):
             result(executor.submit(task("test_hold_lock", "hang", home.starts, seconds=60)))
     assert noted_starts(home.starts).count("hang") == 3
@@ -140,9 +138,7 @@ def test_bad_input_fails_at_once_with_its_own_words(home: Home) -> None:
     home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
-        with pytest.raises(
-            RemoteInputFailure, match=r"events.csv: no column. Expected code; got 2 columns. Add it."
-        ):
+        with pytest.raises(RemoteInputFailure, match=r"events.csv: .*Expected code"):
             result(executor.submit(task("test_bad_input", "bad", home.starts)))
     assert noted_starts(home.starts) == ["bad"]
 

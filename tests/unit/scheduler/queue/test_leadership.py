@@ -1,4 +1,4 @@
-"""Who drives a run whose store cannot say, on a real Redis: of two schedulers one works, and a commit comes from the one that leads."""
+"""Leadership of a run in compat mode, with a real Redis: one of two schedulers leads, and only the leader commits."""
 
 import threading
 import time

@@ -72,9 +72,7 @@ def test_good_splits_pass():
 
 def test_a_part_with_one_class_is_refused_with_the_remedy():
     """Three positives cannot be in every one of five folds and the test set."""
-    with pytest.raises(
-        DataError, match=r"has one class only.*got \d+ parts? with one class.*Use fewer folds.*stratified"
-    ) as refused:
+    with pytest.raises(DataError, match=r"one class.*stratified") as refused:
         check_splits(Validation(iterations=2), make_cohort(n_positive=3))
     assert "p0" not in str(refused.value)
 
