@@ -14,13 +14,14 @@ from tests.builders import make_tables, run_inline, write_tables
 MIN_CELL = 11
 RARE = "Zanzibari"  # of one patient
 RARE_TOO = ("Quechua", "Yupik", "Inuit")  # of some patients each
+FEW = 4711.25  # a number that eight patients have
 
 
 @pytest.fixture(scope="module")
 def tables():
     """A cohort with a region: two common ones, one rare among those with the outcome, four rare altogether.
 
-    Two label rows have no outcome, and twelve patients no index date.
+    A number, ``titre``, is known for eight patients. Two label rows have no outcome, and twelve patients no index date.
     """
     tables = make_tables(400, seed=5)
     ids = tables.demographics.column("patient_id").to_pylist()
@@ -33,9 +34,11 @@ def tables():
     labels = tables.labels.to_pylist()
     labels += [{**labels[0], "patient_id": f"no-label-{i}", "label": None} for i in range(2)]
     labels += [{**labels[0], "patient_id": f"no-date-{i}", "index_date": None} for i in range(12)]
+    titre = [FEW if number < 8 else None for number in range(len(ids))]
+    demographics = tables.demographics.append_column("region", pa.array([region[own] for own in ids]))
     return replace(
         tables,
-        demographics=tables.demographics.append_column("region", pa.array([region[own] for own in ids])),
+        demographics=demographics.append_column("titre", pa.array(titre)),
         labels=pa.Table.from_pylist(labels, schema=tables.labels.schema),
     )
 
@@ -44,7 +47,7 @@ def tables():
 def home(tables, tmp_path_factory):
     root = tmp_path_factory.mktemp("small-cells")
     changes = {
-        "features.demographics": ["age", "sex", "region"],
+        "features.demographics": ["age", "sex", "region", "titre"],
         "cohort.unknownPatients": "keep",
         "candidates": [{"classifier": "glmboost"}, {"classifier": "ebm", "grid": {"maxRounds": [20]}}],
         "final": {"classifier": "ebm"},
@@ -69,6 +72,20 @@ def test_no_object_of_the_store_names_a_rare_level(home):
 def test_merged_levels_are_counted_in_a_warning(result):
     """How many, and what they count as."""
     assert "4 levels of 'region' with fewer than 11 patients each count as 'other'." in result["warnings"]
+
+
+def test_a_number_that_few_patients_have_is_left_out(home, result):
+    """Its median would tell their values. The warning names the column and no number."""
+    bundle = json.loads(home.bundle()["bundle.json"])
+    names = [own["name"] for own in bundle["demographics"]]
+    store = home.run.store
+    published = [store.get(key) for key in store.keys(f"runs/{home.finished.run_id}/")]
+
+    assert "titre" not in names
+    assert "age" in names
+    assert not [own for own in published if str(FEW).encode() in own]
+    warning = "'titre' is known for fewer than 11 patients (report.minCell) and is left out."
+    assert warning in result["warnings"]
 
 
 def test_the_table_of_characteristics_does_not_tell_a_small_cell(tables, result):

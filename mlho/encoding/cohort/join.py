@@ -45,7 +45,7 @@ def join_persons(
     patient_of : int, shape (n_samples,)
         Patient of each sample in the cohort.
     min_cell : int
-        Levels with fewer patients are merged (:mod:`mlho.encoding.cohort.levels`).
+        Levels with fewer patients are merged (:mod:`mlho.encoding.cohort.levels`), and numbers known for fewer are left out.
     where : str
         Table name for messages.
     """
@@ -64,7 +64,8 @@ def join_persons(
                 capitalized(f"{samples} with an index date before birth: the age counts as missing there.")
             )
     warnings += _age_warnings(columns.get(AGE), patient_of, min_cell)
-    ordered = _merged([columns[name] for name in names], patient_of, min_cell, warnings)
+    ordered = _without_rare_numbers([columns[name] for name in names], patient_of, min_cell, warnings)
+    ordered = _merged(ordered, patient_of, min_cell, warnings)
     return ordered, tuple(warnings)
 
 
@@ -131,6 +132,26 @@ def _categorical(name: str, levels: Sequence[str], codes: NDArray[np.int64], whe
             remedy="Group them, write numbers as numbers, or leave the column out of features.demographics.",
         )
     return column
+
+
+def _without_rare_numbers(
+    columns: Sequence[NumericColumn | CategoricalColumn],
+    patient_of: NDArray[np.integer[Any]],
+    min_cell: int,
+    warnings: list[str],
+) -> tuple[NumericColumn | CategoricalColumn, ...]:
+    """Return the columns without numbers that too few patients have. A median or a split of them would tell their values."""
+    kept: list[NumericColumn | CategoricalColumn] = []
+    for column in columns:
+        if isinstance(column, NumericColumn):
+            n_known = len(np.unique(patient_of[~np.isnan(column.values)]))
+            if n_known < min_cell:
+                warnings.append(
+                    f"{column.name!r} is known for fewer than {min_cell} patients (report.minCell) and is left out."
+                )
+                continue
+        kept.append(column)
+    return tuple(kept)
 
 
 def _merged(

@@ -11,7 +11,7 @@ class DefineCohort(Step):
     """Patients, samples, index dates, outcomes and demographics in canonical order."""
 
     kind: ClassVar[str] = "define_cohort"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
