@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
 from mlho.sources.events import number_column, patient_column, text_column
 from mlho.sources.times import DAY_US, read_times
@@ -171,6 +172,35 @@ def index_bounds(frame: "pd.DataFrame", *, where: str) -> tuple[NDArray[np.int64
     given = times.microseconds.fill_null(NO_DATE).to_numpy(zero_copy_only=False)
     is_date = times.is_date.to_numpy(zero_copy_only=False) & (given != NO_DATE)
     return given + np.where(is_date, DAY_US - 1, 0), given
+
+
+def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, where: str, name: str) -> None:
+    """Refuse index dates outside the plausible years of training.
+
+    Parameters
+    ----------
+    index_us : int64
+        Microseconds since 1970.
+    years : pair of int
+        First and last plausible year.
+    where, name : str
+        Table and column for the message.
+
+    Raises
+    ------
+    DataError
+        Some are outside. The message counts them.
+    """
+    first, last = year_bounds(years)
+    n_odd = int(((index_us < first) | (index_us > last)).sum())
+    if n_odd:
+        raise DataError(
+            where,
+            f"column {name!r} holds implausible dates",
+            expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
+            got=f"{n_odd} other rows of {len(index_us)}",
+            remedy="Correct these rows or remove them: nobody is left out in silence.",
+        )
 
 
 def samples_of(patients: Sequence[str], date: "dt.date | None") -> Samples:

@@ -23,6 +23,7 @@ from mlho.model.frames import (
     Samples,
     events_batch,
     patient_texts,
+    refuse_implausible,
     require_frame,
     samples_of,
     samples_of_frame,
@@ -93,6 +94,9 @@ def encode_events(
     if demographics is not None:
         require_frame(demographics, where=DEMOGRAPHICS_FRAME)
     samples = _samples(bundle.document, events, index, demographics)
+    if bundle.document.scoring.index_kind != "none":
+        years = bundle.document.scoring.plausible_years
+        refuse_implausible(samples.index_us, years, where="index", name="index_date")
     values = bool(OF_VALUES & set(spec.features.aggregates))
     batch = events_batch(events, values=values)
     extra, birth_us = demographics_block(bundle.demographics, samples, demographics)

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.labels import encode_patients, read_index, read_patients
-from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
-from mlho.model.frames import NO_DATE, Samples
+from mlho.model.frames import NO_DATE, Samples, refuse_implausible
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.events import patient_column
@@ -155,7 +154,7 @@ def read_roster(
             remedy="Write it, or leave out data.tables.cohort: all patients with an event are then scored.",
         )
     if index.column is not None:
-        _refuse_implausible(pattern, index.column, index_us, years)
+        refuse_implausible(index_us, years, where=pattern, name=index.column)
     order = np.lexsort((given_us, index_us, patient))
     patient, index_us, given_us = patient[order], index_us[order], given_us[order]
     # A date and the last microsecond of its day are the same sample.
@@ -201,18 +200,6 @@ def _refuse_missing(where: str, name: str, n_missing: int) -> None:
             remedy="Remove these rows or complete them.",
         )
 
-
-def _refuse_implausible(where: str, name: str, index_us: NDArray[np.int64], years: Sequence[int]) -> None:
-    first, last = year_bounds(years)
-    n_odd = int(((index_us < first) | (index_us > last)).sum())
-    if n_odd:
-        raise DataError(
-            where,
-            f"column {name!r} holds implausible dates",
-            expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
-            got=f"{plural(n_odd, 'other row')} of {len(index_us)}",
-            remedy="Correct these rows or remove them: no patient is omitted silently.",
-        )
 
 
 def common_index(index: ScoringIndex) -> tuple[int, int]:
