@@ -201,7 +201,6 @@ def _refuse_missing(where: str, name: str, n_missing: int) -> None:
         )
 
 
-
 def common_index(index: ScoringIndex) -> tuple[int, int]:
     """Return the last microsecond of the common index date, and the date as given; without a date, ``NO_BOUND``, ``NO_DATE``."""
     if index.date is None:

@@ -121,7 +121,7 @@ def prepare_with_warnings(
 
 def tell_left_out(manifest: Manifest) -> None:
     """Warn before the start about files that are not read. The result repeats the warning."""
-    for sentence in terminal.left_out_sentences(manifest.left_out_facts()):
+    for sentence in left_out_sentences(manifest.left_out_facts()):
         _notify(f"Warning: {sentence}")
 
 

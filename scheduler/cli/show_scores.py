@@ -11,6 +11,7 @@ from mlho.errors import ArtifactNotFound, SpecError, plural
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
+from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.plan import Manifest
 from scheduler.engine.ready_tasks import ReadyTasks
 from scheduler.engine.scoring_run import SCORES_MANIFEST, ScoringRun
@@ -82,7 +83,7 @@ def alerts_table(scores: dict[str, Any]) -> Table:
 def show_scores(store: Store, run: str) -> None:
     """Print the scores of a finished run, as counts."""
     manifest = read_manifest(store, run)
-    scores, left_out = manifest["scores"], terminal.left_out_sentences(manifest.get("left_out", {}))
+    scores, left_out = manifest["scores"], left_out_sentences(manifest.get("left_out", {}))
     warnings = [*scores.get("warnings", ()), *left_out]  # scores of earlier versions have no warnings
     for sentence in [*sentences(scores), *(f"Warning: {own}" for own in warnings)]:
         terminal.out.print(sentence, markup=False)

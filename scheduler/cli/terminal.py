@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mlho.errors import plural
 from mlho.printable import printable
+from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.progress import Counts, Facts, LocalCounts, RateEstimator, StageProgress, Stages
 from scheduler.runs.record import RunCost
 
@@ -218,18 +219,6 @@ def words_of(facts: Facts) -> str:
     words += ["queue does not serve"] if facts.is_degraded else []
     words += [facts.outage.short] if facts.outage else []
     return ", ".join(words)
-
-
-def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
-    """Name the files in the tables' folders that are not read, from
-    :meth:`scheduler.engine.plan.Manifest.left_out_facts`.
-    """
-    sentences = []
-    for table, facts in left_out.items():
-        more = facts["files"] - len(facts["first"])
-        names = ", ".join(facts["first"]) + (f", and {more:,} more" if more else "")
-        sentences.append(f"Not read in the folder of {table}: {plural(facts['files'], 'file')} ({names}).")
-    return sentences
 
 
 def result_sentences(result: Mapping[str, Any]) -> list[str]:

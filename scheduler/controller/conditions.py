@@ -182,6 +182,8 @@ def _accepted(observed: ObservedRun) -> Status:
     if observed.check is None or not observed.check.is_accepted:
         return observed.status
     message = observed.check.message or "The specification is valid, and its store and data are accessible."
+    if observed.check.warning:
+        message += f" Warning: {observed.check.warning}"
     status = _set(observed, observed.status, ConditionType.ACCEPTED, True, observed.check.reason, message)
     return status.model_copy(update={"run_id": observed.check.run_id})
 
@@ -398,7 +400,8 @@ def events_of(observed: ObservedRun, status: Status, made: WorkerGeneration | No
         old = get_condition(observed.status.conditions, ConditionType(condition.type))
         if reason is not None and _says_more(old, condition) and not _is_mere_end(status, reason):
             words = condition.message or condition.reason
-            events.append(RunEvent(reason, words, is_warning=reason in _WARNINGS))
+            is_partial = reason is EventReason.ACCEPTED and bool(observed.check and observed.check.warning)
+            events.append(RunEvent(reason, words, is_warning=is_partial or reason in _WARNINGS))
     if status.started_at and not observed.status.started_at:
         events.append(RunEvent(EventReason.STARTED, "The first worker is available."))
     if status.phase is Phase.SUSPENDED and observed.status.phase is not Phase.SUSPENDED:

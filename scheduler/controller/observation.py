@@ -96,6 +96,8 @@ class Check:
     run_id: str = ""
     reason: str = "Valid"
     message: str = ""
+    warning: str = ""
+    """What an accepted run does not read."""
 
     @property
     def is_accepted(self) -> bool:

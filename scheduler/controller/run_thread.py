@@ -32,6 +32,7 @@ from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, RunProgress
 from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.engine.loop import Finished, PreparedRun
+from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.prepare import prepare
 from scheduler.engine.progress import Stages
@@ -120,7 +121,8 @@ def check_run(
         if isinstance(spec, ScoringRunSpec):
             spec = with_run_id(spec, backend.store(), accepted=accepted)
         prepared = backend.prepare(spec)
-        return Check(run_id=prepared.run_id), prepared
+        left_out = " ".join(left_out_sentences(prepared.manifest.left_out_facts()))
+        return Check(run_id=prepared.run_id, warning=left_out), prepared
     except MlhoError as error:
         return Check(reason=reason_of(error), message=str(error)), None
     except Exception as error:

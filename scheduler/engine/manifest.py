@@ -5,11 +5,12 @@ verified against the manifest. Objects of a bucket are listed and pinned by ETag
 object is read here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from mlho.errors import SpecError
+from mlho.errors import SpecError, plural
 from mlho.printable import shown
 from mlho.sources.files import DataRoot, SourceFile, find_inputs
 from mlho.spec.scoring import ScoringRunSpec, ScoringTables
@@ -88,3 +89,15 @@ def _try_to_read(files: Sequence[SourceFile]) -> None:
 def _pinned(file: SourceFile) -> InputFile:
     version = file_digest(file.path) if isinstance(file.path, Path) else file.path.version
     return InputFile(key=file.key, size=file.size, version=version)
+
+
+def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
+    """Name the files in the tables' folders that are not read, from
+    :meth:`scheduler.engine.plan.Manifest.left_out_facts`.
+    """
+    sentences = []
+    for table, facts in left_out.items():
+        more = facts["files"] - len(facts["first"])
+        names = ", ".join(facts["first"]) + (f", and {more:,} more" if more else "")
+        sentences.append(f"Not read in the folder of {table}: {plural(facts['files'], 'file')} ({names}).")
+    return sentences

@@ -285,6 +285,22 @@ def test_what_is_refused_is_said_and_not_carried_out():
     assert decide(again(observed, decision)).events == ()
 
 
+def test_files_that_are_not_read_are_told_once():
+    """In the condition for as long as the run is there, and in one Event, a warning."""
+    words = "2 file(s) in the folder of events are not read: notes.txt, old.xlsx."
+    observed = replace(OBSERVED, check=Check(run_id=RUN, warning=words), progress=None)
+
+    decision = decide(observed)
+
+    (accepted,) = [own for own in decision.status.conditions if own.type == "Accepted"]
+    assert accepted.status == "True"
+    assert accepted.message.endswith(f"Warning: {words}")
+    (told,) = [own for own in decision.events if own.reason is EventReason.ACCEPTED]
+    assert told.is_warning
+    assert words in told.message
+    assert decide(again(observed, decision)).events == ()
+
+
 def conditions_of(decision: Decision) -> dict[str, str]:
     """Whether each condition holds."""
     return {own.type: own.status for own in decision.status.conditions}

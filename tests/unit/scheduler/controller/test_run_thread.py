@@ -9,6 +9,7 @@ import pytest
 
 from mlho.errors import MlhoError, StoreAccessDenied
 from mlho.settings import Settings
+from mlho.spec.training import parse_spec
 from scheduler.api.status import ConditionType, Cost
 from scheduler.controller import run_thread
 from scheduler.engine.outages import StoreHealth
@@ -16,6 +17,7 @@ from scheduler.queue.executions import RunCancelled
 from scheduler.queue.leadership import AnotherScheduler
 from scheduler.queue.pending import Figures
 from scheduler.runs.record import RunCost
+from tests.builders import make_tables, write_spec, write_tables
 
 
 def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -91,3 +93,19 @@ def test_a_leader_that_took_over_does_not_count_what_is_new(
     assert thread.join(20)
     assert (thread.snapshot().end, thread.snapshot().end_message) == (ConditionType.SUCCEEDED, message)
     assert thread.snapshot().cost == Cost(cpu_hours="0.42", read_bytes=10, stored_bytes=20)
+
+
+def test_the_check_of_a_run_names_the_files_that_it_does_not_read(tmp_path: Path):
+    """What was dropped by its name is found before the run begins."""
+    folder = write_tables(tmp_path / "data", make_tables(60, seed=1))
+    (folder / "events" / "notes.txt").write_text("not events")
+    spec = parse_spec(write_spec(folder, {"data.uri": str(folder)}).read_text())
+    backend = run_thread.Backend(
+        str(tmp_path / "store"), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32)
+    )
+
+    check, prepared = run_thread.check_run(backend, spec)
+
+    assert prepared is not None
+    assert check.is_accepted
+    assert check.warning == "Not read in the folder of events: 1 file (events/notes.txt)."
