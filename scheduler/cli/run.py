@@ -27,6 +27,7 @@ from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions, ScoreOptions
 from scheduler.cli.validate import look_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
+from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest
 from scheduler.engine.process_pool import LocalPool
