@@ -56,9 +56,10 @@ class Commands:
     environment: Mapping[str, str] = field(default_factory=dict)
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
-    def run(self, *options: str) -> "subprocess.Popen[bytes]":
+    def run(self, *options: str, program: Sequence[str] = ("-m", "scheduler")) -> "subprocess.Popen[bytes]":
         """Start the scheduler."""
-        return self.command("run", str(self.spec), "--store", self.address, "--log", "json", *options)
+        arguments = ("run", str(self.spec), "--store", self.address, "--log", "json", *options)
+        return self._start("scheduler", [*program, *arguments])
 
     def command(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start any command of the scheduler's."""

@@ -5,7 +5,7 @@ import contextlib
 import re
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -20,6 +20,7 @@ from tests.services.queue_commands import Commands, ending
 from tests.services.redis_servers import Server
 from tests.services.trace_collector import Collector
 
+WITHOUT_LOOK: Final = str(Path(__file__).with_name("without_look.py"))
 PLANTED: Final = "Zebulon"  # part of every planted id, name and text
 CHANGES: Final = {
     "features.demographics": ["age", "sex"],
@@ -118,12 +119,15 @@ def home(tmp_path: Path) -> Iterator[Commands]:
         yield commands
 
 
-def _run(commands: Commands, tables: Tables, changes: dict[str, Any]) -> tuple[int, Ear]:
-    """The run's exit code, and what was heard meanwhile."""
+def _write(commands: Commands, tables: Tables) -> None:
     cohort = commands.spec.parent
     write_tables(cohort, tables, suffix=".csv")
     places = {f"data.tables.{name}": f"{name}.csv" for name in ("labels", "demographics", "concepts")}
-    write_spec(cohort, {**places, **changes})
+    write_spec(cohort, {**places, **CHANGES})
+
+
+def _run(commands: Commands, program: Sequence[str] = ("-m", "scheduler")) -> tuple[int, Ear]:
+    """The run's exit code, and what was heard meanwhile."""
     ports = [free_port(), free_port()]
     dump = commands.folder / "server/dump.rdb"
     pages = [f"http://127.0.0.1:{port}/metrics" for port in ports]
@@ -131,7 +135,13 @@ def _run(commands: Commands, tables: Tables, changes: dict[str, Any]) -> tuple[i
         commands.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         ear.traces = collector.bodies
         scheduler = commands.run(
-            "--broker", commands.broker, "--progress", "json", "--metrics-port", str(ports[0])
+            "--broker",
+            commands.broker,
+            "--progress",
+            "json",
+            "--metrics-port",
+            str(ports[0]),
+            program=program,
         )
         run = commands.run_id(LocalStore(Path(commands.address)))
         worker = commands.worker(run, "--metrics-port", str(ports[1]))
@@ -168,7 +178,8 @@ def _decoded(text: str) -> str:
 
 def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     """A run that goes well: nothing planted in logs, progress, Redis, metrics, traces, keys or documents, each of which was really looked at."""
-    code, ear = _run(home, planted_tables(), CHANGES)
+    _write(home, planted_tables())
+    code, ear = _run(home)
     shown = _shown(home, ear)
 
     assert code == 0, home.log()
@@ -206,12 +217,16 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     ],
 )
 def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str, column: str) -> None:
-    """A name where a number, a date or another patient's id must be: the run says so with exit code 3, and does not quote it."""
+    """A name where a number, a date or another patient's id must be: the look at the tables and the task of a run that did not
+    look both say so with exit code 3, and do not quote it.
+    """
     tables = planted_tables()
-    changed = {**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}
-    ended, ear = _run(home, Tables(**changed), CHANGES)
+    _write(home, Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}))
+    looked = home.run("--broker", home.broker).wait(60)
+    ended, ear = _run(home, [WITHOUT_LOOK])
     shown = _shown(home, ear)
 
+    assert looked == 3, home.log()
     assert ended == 3, home.log()
     assert "task_failed" in shown["logs and errors"]
     assert "Expected" in shown["logs and errors"]

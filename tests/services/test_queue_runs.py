@@ -144,7 +144,7 @@ def test_a_run_that_quarantine_held_up_goes_on_after_retry(
         endless = [str(ROOT / "tests" / "services" / "endless_iterations.py")]
         commands.worker(run, "--slots", "3", "--soft-limit", "3", program=endless)
         assert held_up.wait(120) == 1
-        assert "3 tasks are quarantined" in commands.log()
+        assert "3 quarantined tasks" in commands.log()
         assert (
             "failed 3 times and is quarantined. Last: the task exceeded its soft time limit" in commands.log()
         )
