@@ -36,7 +36,7 @@ class NothingToDo:
     """An executor of a run in which all is done."""
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Refuse whatever is asked."""
+        """Refuse every request."""
         assert not tasks, "a committed task was to run again"
         return []
 

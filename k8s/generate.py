@@ -25,7 +25,7 @@ CHART: Final = REPO / "helm" / "mlho"
 K8S: Final = REPO / "k8s"
 NAMESPACE: Final = "mlho"
 
-# Values that hold whatever Kubernetes takes there.
+# Values that hold any fields that Kubernetes accepts there.
 _FREE: Final = {
     "podLabels", "podAnnotations", "nodeSelector", "annotations", "labels", "affinity", "resources",
     "prefixes", "commonLabels", "podSecurityContext", "containerSecurityContext",

@@ -1,7 +1,7 @@
 """Structured logging, configured once, with the same field names everywhere.
 
 Patients appear only as counts. Fields that are not on the list below are dropped, and an error is reduced to its type
-unless it is one of ours, whose messages never contain a patient's values.
+unless it is one of our errors, whose messages never contain a patient's values.
 """
 
 import logging
@@ -85,6 +85,6 @@ def show_control_characters(
 
 
 def error_fields(error: BaseException) -> dict[str, str]:
-    """Return type and message of an error; the message only if the error is one of ours."""
+    """Return type and message of an error; the message only if it is one of our errors."""
     message = str(error) if isinstance(error, MlhoError) else "not shown: it may quote data"
     return {"error_kind": type(error).__name__, "error": message}

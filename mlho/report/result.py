@@ -1,7 +1,7 @@
 """The result of a run, as numbers: the documented schema of ``result.json``, which the report draws.
 
-Everything here but ``about``, ``made_at``, ``timing`` and ``inputs`` is a function of the specification and of the events, whatever the
-partitions, workers or faults. ``result_digest`` is the SHA-256 of that part without its prose (:mod:`mlho.report.digest`).
+Everything here but ``about``, ``made_at``, ``timing`` and ``inputs`` is a function of the specification and of the events, independent of
+partitions, workers and faults. ``result_digest`` is the SHA-256 of that part without its prose (:mod:`mlho.report.digest`).
 A value that does not exist is ``null``, with a reason beside it; there is no NaN.
 """
 

@@ -175,7 +175,7 @@ class Bucket:
                 return True
             except Refused as refused:
                 fault = refused.fault
-                # A conflict invalidates the parts. An upload may be gone because a lost request of ours or a clean-up ended it.
+                # A conflict invalidates the parts. An upload may be gone because one of our lost requests or a clean-up ended it.
                 is_known = fault.is_condition or fault.is_conflict or fault.is_lost_upload
                 self._raise_unless(is_known and time.monotonic() < ends, refused, "write")
             found = self.head(key)

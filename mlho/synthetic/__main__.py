@@ -27,7 +27,7 @@ ordered pairs (A before B matters, B before A does not), 20 comorbidity clusters
 that follow a cause, a leak code and an outcome code (both recorded only after the outcome), two groups with lost rows
 and another base rate, a recode in 2015-10, codes that grow or fade, a new drug, and recording errors.
 
-The same seed, patients, codes and rows give the same values, whatever the partitions and workers.
+The same seed, patients, codes and rows give the same values for any number of partitions and workers.
 """
 _EXAMPLES: Final = """\
 examples:

@@ -178,7 +178,7 @@ def _write_partitions(plan: _Plan, folder: Path, n_workers: int) -> list[tuple[i
     partitions = range(plan.request.n_partitions)
     if n_workers <= 1 or len(partitions) == 1:
         return [_write_partition(plan, folder, partition) for partition in partitions]
-    # Fresh processes: a fork would copy whatever threads and locks the caller has.
+    # Fresh processes: a fork would copy the threads and locks of the caller.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(n_workers, len(partitions)), mp_context=context) as pool:
         return list(pool.map(_write_partition, repeat(plan), repeat(folder), partitions))

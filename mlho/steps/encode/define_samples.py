@@ -7,7 +7,7 @@ from mlho.steps.inputs import open_cohort
 
 
 class DefineSamples(Step):
-    """Patients, samples and index dates. Equal samples give equal bytes, whatever the outcome and the demographics."""
+    """Patients, samples and index dates. Equal samples give equal bytes for every outcome and set of demographics."""
 
     kind: ClassVar[str] = "define_samples"
 
