@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from mlho.errors import plural
 from mlho.printable import printable_json
@@ -101,8 +103,8 @@ class Estimate:
     workers: int
     basis: str
 
-    def table(self) -> Table:
-        """Return the estimate as a table."""
+    def table(self) -> Group:
+        """Return the estimate as a table, with a paragraph on its cost below."""
         table = Table(title=f"Plan of {self.name}", title_justify="left", show_edge=False)
         table.add_column("stage")
         for name in ("tasks", "reads", "about"):
@@ -113,12 +115,11 @@ class Estimate:
             table.add_row(STAGE_WORDS[own.stage], str(own.tasks), reads, about)
         table.add_section()
         table.add_row("all", str(self.tasks), size(self.bytes), duration(self.seconds), style="bold")
-        table.caption = (
+        cost = (
             f"About {self.cpu_seconds / 3600:.2g} CPU hours, and up to {size(self.stored_bytes)} in the store. "
             f"{plural(self.workers, 'worker')}, each with about {size(self.worker_bytes)} of memory. {self.basis}"
         )
-        table.caption_justify = "left"
-        return table
+        return Group(table, Text(cost))
 
 
 def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: int, as_json: bool) -> None:

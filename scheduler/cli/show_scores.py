@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import yaml
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from mlho.errors import ArtifactNotFound, SpecError, plural
 from mlho.store.base import Store
@@ -106,7 +108,7 @@ def plan_facts(run: ScoringRun, *, n_workers: int) -> dict[str, Any]:
     }
 
 
-def plan_table(run: ScoringRun, *, n_workers: int) -> Table:
+def plan_table(run: ScoringRun, *, n_workers: int) -> Group:
     """Return a table of tasks, bytes and approximate time by stage, from the specification and the manifest alone."""
     events = sum(file.size for file in run.manifest.tables["events"])
     table = Table(title=f"Plan of {run.spec.metadata.name}", title_justify="left", show_edge=False)
@@ -123,9 +125,8 @@ def plan_table(run: ScoringRun, *, n_workers: int) -> Table:
     total_seconds = _START_SECONDS + seconds["score"]
     size = terminal.size(run.manifest.n_bytes)
     table.add_row("all", str(len(plan)), size, terminal.duration(total_seconds), style="bold")
-    table.caption = f"{plural(n_workers, 'worker')}; bundle {run.bundle.digest[:12]}; run {run.run_id}. Times are guesses from the bytes."
-    table.caption_justify = "left"
-    return table
+    basis = f"{plural(n_workers, 'worker')}; bundle {run.bundle.digest[:12]}; run {run.run_id}. Times are guesses from the bytes."
+    return Group(table, Text(basis))
 
 
 def _reads(manifest: Manifest, stage: str) -> str:
