@@ -199,7 +199,7 @@ def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, whe
             f"column {name!r} holds implausible dates",
             expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
             got=f"{n_odd} other rows of {len(index_us)}",
-            remedy="Correct these rows or remove them: nobody is left out in silence.",
+            remedy="Correct these rows or remove them: no patient is omitted silently.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Tables with other names, separators and dates give the model, the figures and the scores of ours."""
+"""Tables with other names, separators and dates give the same model, figures and scores as our own layout."""
 
 import copy
 import json

@@ -296,7 +296,7 @@ def test_a_missing_table_and_a_missing_bucket_are_different_errors(root, put, se
 
 
 def test_tables_of_a_bucket_are_looked_at_as_those_of_a_folder(root, put, tmp_path):
-    """With equal facts and warnings, whatever their place."""
+    """With equal facts and warnings in both places."""
     folder = write_tables(tmp_path, make_tables(100))
     for path in folder.rglob("*.parquet"):
         put(path.relative_to(folder).as_posix(), path.read_bytes())

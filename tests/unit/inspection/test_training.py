@@ -144,7 +144,7 @@ def test_values_are_required_by_aggregates_of_values(folder):
 
 
 def test_nothing_of_a_patient_is_shown(folder):
-    """Whatever is wrong, counts and column names are enough."""
+    """Every error consists of counts and column names."""
     changed(
         folder,
         "events",

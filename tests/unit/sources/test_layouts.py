@@ -110,7 +110,7 @@ def test_a_stated_column_must_be_there(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "windows-1252", "shift-jis", "gb18030"])
 def test_encodings_are_read(tmp_path, encoding):
-    """Text arrives as UTF-8, whatever the file is."""
+    """Text arrives as UTF-8 from a file of any encoding."""
     text = "né" if encoding == "windows-1252" else "漢字"
     path = tmp_path / "codes.csv"
     path.write_bytes(f"code,other\n{text},1\n".encode(encoding))

@@ -33,7 +33,7 @@ def test_a_hundred_patients_are_drawn_with_those_of_the_headline(result: Result)
 
 @pytest.mark.parametrize(("sensitivity", "alerts"), [(0.0, 0.0), (1.0, 100.0), (0.05, 0.4)])
 def test_a_hundred_patients_add_up_at_the_ends(result: Result, sensitivity: float, alerts: float):
-    """Nobody is flagged, or everybody; no number is negative."""
+    """With no patient flagged, or all of them, no number is negative."""
     ends = {"youden/sensitivity": Spread(mean=sensitivity), "youden/alerts_per_100": Spread(mean=alerts)}
     figure = figures_of(result.model_copy(update={"headline": result.headline | ends}))["hundred_1"]
     counts = [int(cell) for row in figure.rows for cell in row[1:]]

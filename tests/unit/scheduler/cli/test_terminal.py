@@ -64,7 +64,7 @@ def test_a_pipe_gets_a_line_at_each_tenth_of_a_stage():
 
 
 def test_lines_name_their_run_if_there_are_several_and_are_not_wrapped(capsys):
-    """A long one stays on one line, whatever the width of the terminal would be."""
+    """A long one stays on one line at any width of the terminal."""
     with ProgressLines() as display:
         first, _ = display.tracks({"0" * 16: "a-long-name-" * 5, "1" * 16: "short"})
         first.follow(LocalCounts(retried=12, quarantined=3))

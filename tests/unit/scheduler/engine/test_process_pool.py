@@ -77,7 +77,7 @@ def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
 
 
 def test_a_function_is_called_beside_the_command_and_its_errors_arrive(monkeypatch):
-    """In a worker where the fork server has begun, else here; an error of ours is raised as it is."""
+    """In a worker where the fork server has begun, else here; one of our errors is raised unchanged."""
     begun = "scheduler.engine.process_pool.has_begun"
     monkeypatch.setattr(begun, lambda: False)
     assert call_beside(os.getpid) == os.getpid()

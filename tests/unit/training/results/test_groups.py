@@ -45,7 +45,7 @@ def test_figures_of_a_group_are_those_of_its_own_samples():
     assert women.figures["youden/alerts_per_100"].mean == 50
     assert men.figures["auroc"].mean == 0
     assert men.figures["observed_expected"].mean == pytest.approx(2)
-    assert "youden/ppv" not in men.figures  # nobody is flagged
+    assert "youden/ppv" not in men.figures  # no patient is flagged
 
 
 def test_a_group_that_is_small_in_any_test_set_has_no_figures():
