@@ -277,9 +277,8 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
     if name == source.uri or RUN_ID.fullmatch(name):
         return spec
     if accepted is not None:
-        with suppress(
-            ArtifactNotFound
-        ):  # not described before a failover: the name is resolved as at the start
+        # A run that a failover ended before its description resolves the name as at the start.
+        with suppress(ArtifactNotFound):
             before = parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode())
             return _with_bundle(spec, before.spec.bundle)
     run = finished_run(stored_runs(store), name, kind=TRAINING)

@@ -232,9 +232,8 @@ class Recording:
 
     def _renew_until_over(self) -> None:
         while not self._over.wait(RENEW_SECONDS):
-            with suppress(
-                MlhoError, OSError
-            ):  # the next renewal tries again; the run loop reports the outage
+            # The next renewal tries again; the run loop reports the outage.
+            with suppress(MlhoError, OSError):
                 assert self._record is not None
                 if not self._swap(renewal=self._record.renewal + 1, seconds=self._seconds()):
                     return  # another scheduler has taken over, and lists what the run uses
