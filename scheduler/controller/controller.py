@@ -6,6 +6,7 @@ their own threads, which enqueue a run when its state changes.
 """
 
 import datetime as dt
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -128,10 +129,9 @@ class Operator:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop all threads. Runs stay open for the next leader."""
+        """Stop all threads. Runs stay open for the next leader, and those that end meanwhile are written as ended."""
         self._stop.set()
         self._checks.stop()
-        self._endings.stop()
         self._queue.wake()
         self._thread.join(_STOP_SECONDS)
         drivers = [tracked.thread for tracked in self._tracked.values() if tracked.thread is not None]
@@ -140,8 +140,19 @@ class Operator:
         until = time.monotonic() + _STOP_SECONDS
         for thread in drivers:
             thread.join(max(0.0, until - time.monotonic()))
+        self._write_ended()
+        self._endings.stop()
         for watcher in self._watchers:
             watcher.stop()
+
+    def _write_ended(self) -> None:
+        """Write the status of runs that have ended since the last pass: the next leader would carry them out again."""
+        if self._thread.is_alive():  # blocked in a request: two threads must not reconcile one run
+            return
+        for uid, tracked in list(self._tracked.items()):
+            if tracked.thread is not None and tracked.thread.has_ended:
+                tracked.written_at = -math.inf
+                self._process(uid)
 
     @property
     def is_synced(self) -> bool:

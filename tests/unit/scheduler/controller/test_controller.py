@@ -4,7 +4,9 @@ import datetime as dt
 import itertools
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -14,14 +16,17 @@ import pytest
 from mlho.errors import SpecError
 from mlho.settings import Settings
 from scheduler.api.client import Kind
+from scheduler.api.status import ConditionType
 from scheduler.controller import checks, controller
 from scheduler.controller.conditions import EventReason, RunEvent
 from scheduler.controller.event_recorder import event_object
 from scheduler.controller.informer import Cache
+from scheduler.controller.observation import RunProgress
 from scheduler.controller.run_thread import Backend
+from scheduler.engine.progress import StageProgress
 from scheduler.replica.health import Health, serve_health
 from scheduler.replica.leader_election import GIVE_UP_SECONDS, LEASE_SECONDS, LeaderElector
-from tests.unit.scheduler.in_memory import OneCluster, leading, resource, wait_until
+from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
 
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 
@@ -242,3 +247,63 @@ def test_a_resource_that_has_outlived_its_end_is_deleted(tmp_path: Path):
     assert cluster.deletions == [(Kind.TRAINING_RUN, "ehr", "old")]
     assert cluster.statuses == []
     assert kept.read_text() == "{}"
+
+
+class LastTaskThread:
+    """The thread of a run that ends while the scheduler waits for it to stop."""
+
+    started = threading.Event()
+
+    def __init__(self, _backend: Backend, prepared: Any, *_: Any, **__: Any) -> None:
+        self.run_id = prepared.run_id
+        self.progress = RunProgress(execution=f"{RUN}-1", stages=(StageProgress("learn", 2, 2),))
+        self.is_alive = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has ended."""
+        return self.progress.end is not None
+
+    def start(self) -> None:
+        """Start the run."""
+        self.started.set()
+
+    def stop(self) -> None:
+        """Ask for the end, too late: the last task is done."""
+
+    def join(self, _seconds: float) -> bool:
+        """Wait for the end of the run."""
+        self.progress = replace(self.progress, end=ConditionType.SUCCEEDED, end_reason="Succeeded")
+        self.is_alive = False
+        return True
+
+    def snapshot(self) -> RunProgress:
+        """Return the progress."""
+        return self.progress
+
+
+def test_a_run_that_ends_while_the_scheduler_stops_has_ended_in_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The next leader would open a second execution of a run whose end was not written."""
+    found = resource("late", is_accepted=True)
+    found["spec"]["desiredState"] = "Running"
+    cluster, backend = OneCluster(found), ReadyHome(tmp_path)
+    monkeypatch.setattr(controller, "RunThread", LastTaskThread)
+
+    with leading(cluster, backend):
+        assert LastTaskThread.started.wait(10)
+
+    assert cluster.statuses[-1]["phase"] == "Succeeded"
+    assert cluster.statuses[-1]["execution"] == f"{RUN}-1"
+
+
+class ReadyHome(Backend):
+    """One whose store has all that a run needs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
+
+    def prepare(self, spec: Any) -> Any:
+        """Return a run that can begin."""
+        return SimpleNamespace(run_id=RUN, manifest=SimpleNamespace(left_out_facts=dict))
