@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from mlho.log import error_fields
 from scheduler.api.client import Cluster, ClusterError, Expired, Kind, NotFound
 
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
@@ -110,16 +111,14 @@ class Watcher(threading.Thread):
                 n_failures = 0
             except Expired:
                 continue
-            except NotFound:
-                self.synced.set()
-                self._stop_event.wait(_ABSENT_SECONDS if self._kind is Kind.WORKLOAD else _PAUSES[-1])
             except ClusterError as error:
-                log.warning(
-                    "watch_broken",
-                    step=self._kind.value[1],
-                    error_kind=type(error).__name__,
-                    error=str(error),
-                )
+                # The API server also answers "not found" for a moment while a definition is replaced. An empty list
+                # would then end all runs, so that only the optional kind counts as absent.
+                if isinstance(error, NotFound) and self._kind is Kind.WORKLOAD:
+                    self.synced.set()
+                    self._stop_event.wait(_ABSENT_SECONDS)
+                    continue
+                log.warning("watch_broken", step=self._kind.value[1], **error_fields(error))
                 self._stop_event.wait(_PAUSES[min(n_failures, len(_PAUSES) - 1)])
                 n_failures += 1
 

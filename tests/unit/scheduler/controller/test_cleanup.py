@@ -9,6 +9,7 @@ from typing import Any, Final
 from mlho.protocol.documents import Execution, State, cancel_key, execution_key
 from mlho.settings import Settings
 from mlho.store.base import Store
+from scheduler.api.client import Kind, Listed, NotFound
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.run_thread import Backend
 from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
@@ -81,6 +82,40 @@ def test_what_was_deleted_before_a_scheduler_led_is_cancelled(tmp_path: Path):
 
     with leading(OneCluster(), backend):
         wait_until(lambda: backend.store().exists(cancel_key(left)))
+
+
+class ReplacedDefinition(OneCluster):
+    """A cluster that does not serve its runs until the end of an upgrade of their definition."""
+
+    def __init__(self, *runs: dict[str, Any]) -> None:
+        super().__init__(*runs)
+        self.asked = threading.Event()
+        self.is_upgraded = threading.Event()
+
+    def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
+        """Answer as the API server does for a kind that it does not serve."""
+        if kind is Kind.TRAINING_RUN and not self.is_upgraded.is_set():
+            self.asked.set()
+            raise NotFound("the server could not find the requested resource", status=404)
+        return super().list(kind, namespace, selector=selector)
+
+
+def test_a_run_is_not_cancelled_while_its_definition_is_replaced(tmp_path: Path):
+    """A kind that is not served is not an empty list of runs."""
+    backend = home_in(tmp_path)
+    left = execution(backend.store(), State.OPEN)
+    note(backend.store(), "asleep")
+    cluster = ReplacedDefinition(resource("asleep", is_accepted=True))
+
+    with leading(cluster, backend):
+        assert cluster.asked.wait(10)
+        time.sleep(1)
+        assert not backend.store().exists(cancel_key(left))
+        cluster.is_upgraded.set()
+        time.sleep(1)
+
+    assert not backend.store().exists(cancel_key(left))
+    assert notes(backend.store()) == ["asleep"]
 
 
 def test_what_is_deleted_later_is_cancelled_though_this_scheduler_never_drove_it(tmp_path: Path):
