@@ -1,11 +1,39 @@
 """A source maps our column names to those of a table layout, and says how its fields are written."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from mlho.spec.layout import Format
-from mlho.tables import ColumnKind, Table, check_type, is_number, require_columns
+from mlho.tables import TABLES, ColumnKind, Table, check_type, is_number, require_columns
+
+#: Number of the ledger's rule ``Rule.MODIFIER``, which is defined above this room.
+MODIFIER_RULE: Final = 12
+# Columns by which a file shows whose layout it has; those of events come first.
+_SIGNS: Final = (
+    ("dbmart", "phenx"),
+    ("i2b2", "concept_cd"),
+    ("meds", "subject_id"),
+    ("dbmart", "patient_num"),
+    ("native", "patient_id"),
+)
+
+
+@dataclass(frozen=True)
+class EventDetails:
+    """Columns of the events, beside ours, that a layout needs to read a row.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The layout's names. A file may lack them.
+    refine : callable
+        Takes the normalised columns of a batch, which it may change, and those of ``columns`` that the file has.
+        It may null values, and add ``rule``: uint8, the ledger rule that drops a row that is usable otherwise, 0 for none.
+    """
+
+    columns: tuple[str, ...]
+    refine: Callable[[dict[str, Any], Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -24,6 +52,12 @@ class Source:
         ``data.format`` of the specification.
     stated : mapping of table name to our column names
         Columns that ``data.columns`` names: a file without one is refused.
+    ignores_case : bool
+        Whether the layout's column names are found in any case.
+    details : EventDetails or None
+        Further columns that decide how an event is read.
+    takes_first_description : bool
+        Whether a code may have several descriptions, of which the first in alphabetical order is taken.
     """
 
     name: str
@@ -31,6 +65,9 @@ class Source:
     missing_texts: tuple[str, ...] = ("",)
     format: Format = field(default_factory=Format)
     stated: Mapping[str, Collection[str]] = field(default_factory=dict)
+    ignores_case: bool = False
+    details: EventDetails | None = None
+    takes_first_description: bool = False
 
     def column(self, table: Table, name: str) -> str:
         """Return this layout's name for one of our columns."""
@@ -61,10 +98,11 @@ class Source:
         mark = next((mark for mark in ";\t|," if len(have) == 1 and mark in have[0]), None)
         if mark is not None:
             return f"Set data.format.delimiter to {mark!r}."
-        other = {"native": "dbmart", "dbmart": "native"}.get(self.name)
-        marks = {"dbmart": "patient_num", "native": "patient_id"}
-        if other and marks[other] in have and marks[self.name] not in have:
-            return f"It has {marks[other]!r}: set data.source to {other}, or rename the columns."
+        lower = {name.casefold() for name in have}
+        own = {name for table in TABLES for name in self.columns(table).values()}
+        for name, sign in _SIGNS:
+            if name != self.name and sign in lower and sign not in own:
+                return f"It has {sign!r}: set data.source to {name}, or rename the columns."
         return f"Rename or add it, or name your column in data.columns; data.source is {self.name}."
 
     def check_type(self, where: str, name: str, type_: Any, kind: ColumnKind) -> None:

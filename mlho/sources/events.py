@@ -14,7 +14,6 @@ from mlho.sources.files import SourceFile
 from mlho.sources.forms import cast_or_null
 from mlho.sources.reading import TableFile, open_table
 from mlho.sources.times import read_times
-from mlho.spec.layout import Format
 from mlho.tables import EVENTS, MAX_NUMBER, is_text, require_columns
 
 BATCH_ROWS: Final = (
@@ -46,6 +45,7 @@ def iter_events(
         ``time_bad``: bool, only in a batch with unreadable times: true for those.
         ``code``: dictionary<int32, string>, null = none. Nothing is trimmed.
         ``value``: float32 or float64, null or NaN = none; only if present in the file and ``values`` is set.
+        ``rule``: uint8, only in a batch with rows that the layout excludes: their ledger rule, 0 for the others.
         An empty or blank patient or code is null. A dictionary may contain unused texts.
 
     Raises
@@ -55,12 +55,13 @@ def iter_events(
     """
     table = open_table(file, source)
     names = _checked_names(source, table, file, values)
-    wanted = dict.fromkeys(names.values())
+    details = _details(source, table)
+    wanted = dict.fromkeys([*names.values(), *details])
     text = [name for name in wanted if is_text(table.type_of(name))]
     dictionaries = [name for name in text if name != names.get("numeric_value")]
     for batch in table.batches(list(wanted), dictionaries=dictionaries, batch_rows=batch_rows):
         if batch.num_rows:
-            yield _normalised(batch, names, file, source.format)
+            yield _normalised(batch, names, file, source)
 
 
 def require_values(source: Source, file: SourceFile) -> None:
@@ -94,8 +95,14 @@ def _checked_names(source: Source, table: TableFile, file: SourceFile, values: b
     return names
 
 
-def _normalised(batch: Any, names: dict[str, str], file: SourceFile, form: Format) -> pa.RecordBatch:
-    times = read_times(batch.column(names["time"]), form)
+def _details(source: Source, table: TableFile) -> list[str]:
+    """Return the further columns of the layout that the file has."""
+    further = () if source.details is None else source.details.columns
+    return [name for name in further if name in table.column_names and is_text(table.type_of(name))]
+
+
+def _normalised(batch: Any, names: dict[str, str], file: SourceFile, source: Source) -> pa.RecordBatch:
+    times = read_times(batch.column(names["time"]), source.format)
     columns = {
         "patient": patient_column(
             batch.column(names["patient_id"]), where=file.key, name=names["patient_id"]
@@ -108,6 +115,11 @@ def _normalised(batch: Any, names: dict[str, str], file: SourceFile, form: Forma
     if "numeric_value" in names:
         columns["value"] = _value_column(
             batch.column(names["numeric_value"]), where=file.key, name=names["numeric_value"]
+        )
+    if source.details is not None:
+        have = set(batch.schema.names)
+        source.details.refine(
+            columns, {own: batch.column(own) for own in source.details.columns if own in have}
         )
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 

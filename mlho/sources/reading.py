@@ -5,7 +5,7 @@ Arrow's messages quote offending values. They are therefore not included in our 
 """
 
 import csv
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -61,9 +61,8 @@ def open_table(file: SourceFile, source: Source = NATIVE) -> TableFile:
     DataError
         The file is unreadable, or its content does not match its suffix.
     """
-    if file.is_parquet:
-        return _open_parquet(file)
-    return _open_csv(file, source)
+    table = _open_parquet(file) if file.is_parquet else _open_csv(file, source)
+    return _with_names_of(source, table, file) if source.ignores_case else table
 
 
 def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
@@ -73,6 +72,37 @@ def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
         name: one_array(pa.chunked_array([b.column(name) for b in batches], type=table.type_of(name)))
         for name in columns
     }
+
+
+def _with_names_of(source: Source, table: TableFile, file: SourceFile) -> TableFile:
+    """Return a table whose columns have the names of the source where they differ in case only."""
+    names = {name for own in source.names.values() for name in own.values()}
+    names |= set(() if source.details is None else source.details.columns)
+    known = {name.casefold(): name for name in sorted(names)}
+    shown = [name if name in names else known.get(name.casefold(), name) for name in table.column_names]
+    _refuse_repeated(file, shown, remedy="They differ in case only. Rename or remove one.")
+    return _RenamedTable(table, dict(zip(shown, table.column_names, strict=True)))
+
+
+@dataclass(frozen=True)
+class _RenamedTable:
+    table: TableFile
+    names: Mapping[str, str]  # shown name → name in the file
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        return list(self.names)
+
+    def type_of(self, column: str) -> Any:
+        return self.table.type_of(self.names[column])
+
+    def batches(
+        self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
+    ) -> Iterator[pa.RecordBatch]:
+        theirs, inside = ([self.names[name] for name in own] for own in (columns, dictionaries))
+        for batch in self.table.batches(theirs, dictionaries=inside, batch_rows=batch_rows):
+            arrays = [batch.column(name) for name in theirs]
+            yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,8 @@ def _are_clear(formats: tuple[str, ...]) -> tuple[str, ...]:
     return formats
 
 
+#: Layouts of tables, as in ``data.source``.
+SourceName = Literal["native", "dbmart", "meds", "i2b2"]
 DateFormat = Annotated[str, StringConstraints(min_length=3, max_length=64), AfterValidator(_as_a_date_format)]
 TimeUnit = Literal["s", "ms", "us", "days"]
 Encoding = Literal[

@@ -21,7 +21,7 @@ from mlho.grids import GRIDS, settings_from
 from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Index as Index
 from mlho.spec.features import Features
-from mlho.spec.layout import Columns, Format
+from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
@@ -56,8 +56,9 @@ class Tables(SpecPart):
 class Data(SpecPart):
     """Input data."""
 
-    source: Literal["native", "dbmart"] = "native"
-    """``native``: column names of mlho-batch. ``dbmart``: the three tables and column names of R MLHO."""
+    source: SourceName = "native"
+    """Layout of the tables. ``native``: column names of mlho-batch. ``dbmart``: the tables and column names of R MLHO. ``meds``: a
+    MEDS 0.4 data set and label files. ``i2b2``: ``observation_fact``, ``concept_dimension`` and ``patient_dimension``."""
     uri: Address = "."
     """Folder of the tables. A relative path is relative to the specification file. Not part of the run id."""
     tables: Tables

@@ -14,6 +14,8 @@ import mlho.encoding.cohort.define
 import mlho.encoding.events.blocks
 import mlho.encoding.events.partition
 import mlho.sources.dbmart
+import mlho.sources.i2b2
+import mlho.sources.meds
 import mlho.training.results.final
 import mlho.training.results.publish
 import mlho.training.results.summary  # noqa: F401 - importing is the purpose

@@ -57,8 +57,13 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
         for name, values in columns.items():
             known = found[name]
             for code, value in zip(codes, values, strict=True):
-                if code is not None and value is not None and known.setdefault(code, value) != value:
-                    differing.add(code)
+                if code is None or value is None:
+                    continue
+                if known.setdefault(code, value) != value:
+                    if name == "description" and source.takes_first_description:
+                        known[code] = min(known[code], value)
+                    else:
+                        differing.add(code)
     where = files[0].key if files else "concepts"
     _refuse_differing(where, len(differing))
     _refuse_upside_down(where, found["low"], found["high"])

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from mlho.errors import DataError, MlhoError
+from mlho.sources.base import MODIFIER_RULE
 
 LARGE_SHARE: Final = 0.2  # a rule that drops more than this share of the rows causes a warning
 
@@ -29,6 +30,7 @@ class Rule(IntEnum):
     BEFORE_LOOK_BACK = 9
     EXCLUDED_CODE = 10
     DUPLICATE = 11
+    MODIFIER = MODIFIER_RULE
 
     @property
     def words(self) -> str:
@@ -72,7 +74,11 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
         "Another row, usable too, has the same patient, code and day (UTC); only when duplicates are dropped. "
         "Of such rows one counts as used, and a window that holds any of them counts the day once."
     ),
+    Rule.MODIFIER: (
+        "The row could be used, and it only qualifies another row of the same fact: its modifier_cd is not @ (i2b2)."
+    ),
 }
+_RARE: Final = frozenset((Rule.EXCLUDED_CODE, Rule.MODIFIER))
 _IDS: Final = (
     "Check that the events name their patients, and that ids are written alike in events and labels."
 )
@@ -92,6 +98,7 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
     Rule.BEFORE_LOOK_BACK: "Check the index dates, or change cohort.lookBackDays or features.windows.",
     Rule.EXCLUDED_CODE: "Check features.include and features.exclude.",
     Rule.DUPLICATE: "Check whether the events were exported twice.",
+    Rule.MODIFIER: "Check that each fact has a row with modifier_cd @.",
 }
 
 
@@ -162,8 +169,8 @@ class Ledger:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules to show, in the published order. ``EXCLUDED_CODE``, which only a specification brings about, needs a row."""
-        return tuple(rule for rule in Rule if rule is not Rule.EXCLUDED_CODE or self.n_dropped(rule))
+        """The rules to show, in the published order. Those that only some specifications bring about need a row."""
+        return tuple(rule for rule in Rule if rule not in _RARE or self.n_dropped(rule))
 
     @property
     def largest_rule(self) -> Rule | None:

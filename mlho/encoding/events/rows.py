@@ -145,6 +145,8 @@ class _Rows(NamedTuple):
     is_unreadable: NDArray[np.uint8]
     """Flags of unreadable times; empty if there is none."""
     value: _Column
+    rule: NDArray[np.uint8]
+    """Rule of rows that the layout excludes, 0 for the others; empty if there is none."""
 
 
 class _Bounds(NamedTuple):
@@ -231,6 +233,7 @@ class RowRules:
             _Column(*buffers_of(batch.column("time"), np.int64)),
             _flags(batch, "time_bad"),
             _values(batch, "value"),
+            _rules_of_layout(batch),
         )
         counts = _Counts(
             self._dropped, self._fates, self._rows_by_code, self._rows_by_year, self._year_starts
@@ -293,6 +296,13 @@ def _flags(batch: Any, name: str) -> NDArray[np.uint8]:
     return frozen(np.empty(0, np.uint8))
 
 
+def _rules_of_layout(batch: Any) -> NDArray[np.uint8]:
+    """Return the rules by which the layout excludes rows; empty if there is none."""
+    if "rule" not in batch.schema.names:
+        return frozen(np.empty(0, np.uint8))
+    return frozen(as_numpy(batch.column("rule")))
+
+
 def _values(batch: Any, name: str) -> _Column:
     """Return a numeric column as float64 with its validity; empty if it is absent."""
     if name not in batch.schema.names:
@@ -350,6 +360,7 @@ def _apply_rules(
     patient, code, is_unreadable = rows.patient, rows.code, rows.is_unreadable
     time, time_validity, time_offset = rows.time
     value, value_validity, value_offset = rows.value
+    by_layout = rows.rule
     starts, index_us, upper_us, lower_us, birth_us, first_us, last_us = bounds
     dropped, fates, rows_by_code, rows_by_year, year_starts = counts
     out_patient, out_code, out_time, out_value = buffer
@@ -374,6 +385,8 @@ def _apply_rules(
             rule = _rule_of_time(time[i], starts[p], starts[p + 1], index_us, upper_us, lower_us)
             if rule == _USED and code[i] == EXCLUDED_CODE:
                 rule = _EXCLUDED
+            elif rule == _USED and by_layout.size and by_layout[i]:
+                rule = by_layout[i]
         if p >= 0:
             fates[p] |= 1 << (rule + 1)
         if rule != _USED:

@@ -31,6 +31,7 @@ def test_the_published_order_of_rules():
         "before look-back",
         "excluded code",
         "duplicate of one day",
+        "modifier",
     ]
     assert all(rule.meaning.endswith(".") for rule in Rule)
 
@@ -50,7 +51,7 @@ def test_a_ledger_comes_back_from_json(ledger):
     assert back.to_json() == ledger.to_json()
     assert list(ledger.to_json()["dropped"]) == [rule.words for rule in ledger.rules]
     unasked = Ledger(rows_in=1, rows_used=1)
-    assert set(Rule) - set(unasked.rules) == {Rule.EXCLUDED_CODE}
+    assert set(Rule) - set(unasked.rules) == {Rule.EXCLUDED_CODE, Rule.MODIFIER}
 
 
 @given(sound_ledgers(), st.integers(0, 100))

@@ -1,0 +1,250 @@
+"""One suite for every source: the same facts are the same events, and bad input is named in the ledger or refused."""
+
+import datetime as dt
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlho.encoding.cohort.define import define_cohort
+from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.encoding.events.partition import EncodedPartition, encode_partition
+from mlho.encoding.events.patients import check_partitioned_by_patient
+from mlho.errors import DataError
+from mlho.sources import SOURCES, list_inputs, source_of
+from mlho.sources.base import MODIFIER_RULE
+from mlho.sources.events import iter_events
+from mlho.spec.training import TrainingSpec
+from tests.builders import write_table
+from tests.contract.layouts import LAYOUTS, Fact, Layout, read_events
+
+NOON = dt.datetime(2020, 1, 31, 12, 0)
+NOON_US = 1_580_472_000_000_000
+FACTS = (
+    Fact("7", NOON, "A", 1.5),
+    Fact("7", NOON - dt.timedelta(days=1), "B"),
+    Fact("8", NOON, "A", -2.0),
+    Fact("9", NOON + dt.timedelta(days=400), "C"),
+)
+EVENTS = [
+    {"patient": "7", "time": NOON_US - 86_400_000_000, "code": "B", "value": None},
+    {"patient": "7", "time": NOON_US, "code": "A", "value": 1.5},
+    {"patient": "8", "time": NOON_US, "code": "A", "value": -2.0},
+    {"patient": "9", "time": NOON_US + 400 * 86_400_000_000, "code": "C", "value": None},
+]
+
+
+@pytest.fixture(params=LAYOUTS, ids=lambda own: own.source)
+def layout(request) -> Layout:
+    return request.param
+
+
+def spec_of(layout: Layout, **data) -> TrainingSpec:
+    """Labels in our layout of the source: patient, index date and outcome."""
+    tables = {"events": "events", "labels": "labels.parquet"}
+    document = {
+        "data": {"source": layout.source, "tables": tables, **data},
+        "cohort": {"outcome": "label", "index": {"column": "day"}},
+    }
+    return TrainingSpec.model_validate(document)
+
+
+def encode(layout: Layout, folder: Path, **data) -> tuple[Ledger, list[EncodedPartition]]:
+    """Encode each file of the events for the patients 7 and 8; return the total ledger and the partitions."""
+    spec = spec_of(layout, **data)
+    patient = {"native": "patient_id", "meds": "subject_id"}.get(layout.source, "patient_num")
+    days = pa.array([NOON] * 2, pa.timestamp("us"))
+    write_table(folder / "labels.parquet", pa.table({patient: ["7", "8"], "day": days, "label": [0, 1]}))
+    cohort = define_cohort(spec, folder).cohort
+    parts = []
+    for number, file in enumerate(list_inputs(folder, "events")):
+        batches = iter_events(source_of(spec.data), file)
+        parts.append(encode_partition(spec, cohort, batches, folder / f"segments-{number}", where=file.key))
+    return Ledger.total(part.ledger for part in parts).check(), parts
+
+
+def test_every_source_is_here():
+    """A new source cannot forget this suite."""
+    assert {own.source for own in LAYOUTS} == {own.name for own in SOURCES}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
+def test_the_same_facts_are_the_same_events(layout, tmp_path, suffix):
+    """From Parquet and from text."""
+    assert read_events(layout, layout.write(tmp_path, FACTS, suffix=suffix)) == EVENTS
+
+
+def test_the_same_facts_have_the_same_ledger(layout, tmp_path):
+    """Rows in, rows used, and the rules that dropped the others."""
+    ledger, _ = encode(layout, layout.write(tmp_path, FACTS))
+
+    assert (ledger.rows_in, ledger.rows_used) == (4, 3)
+    assert ledger.n_dropped(Rule.UNKNOWN_PATIENT) == 1
+
+
+def test_dates_as_text_are_dates(layout, tmp_path):
+    """ISO 8601 without being asked, other forms when they are stated, and anything else is named in the ledger."""
+    texts = [fact._replace(time=f"{fact.time:%Y-%m-%d %H:%M:%S}") for fact in FACTS]
+    assert read_events(layout, layout.write(tmp_path / "iso", texts)) == EVENTS
+
+    texts = [fact._replace(time=f"{fact.time:%d.%m.%Y %H:%M}") for fact in FACTS]
+    folder = layout.write(tmp_path / "other", texts)
+    assert read_events(layout, folder, format={"dateFormats": ["%d.%m.%Y %H:%M"]}) == EVENTS
+    ledger, _ = encode(layout, folder)
+    assert ledger.n_dropped(Rule.UNREADABLE_TIME) == 4
+
+
+def test_mixed_time_zones_are_one_time(layout, tmp_path):
+    """An offset counts, a time without one is UTC, and a column with a zone is converted."""
+    cet = dt.timezone(dt.timedelta(hours=1))
+    texts = [
+        Fact("7", "2020-01-31T13:00:00+01:00", "A"),
+        Fact("7", "2020-01-31 12:00:00", "B"),
+        Fact("8", "2020-01-31T12:00:00Z", "A"),
+    ]
+    zoned = [Fact("7", NOON.replace(tzinfo=dt.UTC).astimezone(cet), "A")]
+
+    for name, facts in (("text", texts), ("column", zoned)):
+        read = read_events(layout, layout.write(tmp_path / name, facts))
+        assert [row["time"] for row in read] == [NOON_US] * len(facts)
+
+
+def test_a_row_without_a_time_is_named(layout, tmp_path):
+    """Taken as static it would pass every index date."""
+    ledger, _ = encode(layout, layout.write(tmp_path, [*FACTS, Fact("7", None, "GENDER//F")]))
+
+    assert (ledger.rows_in, ledger.rows_used, ledger.n_dropped(Rule.NO_TIME)) == (5, 3, 1)
+
+
+def test_shards_need_no_order_and_a_patient_may_be_in_several(layout, tmp_path):
+    """The ledger is the same; a promise that each patient is in one file is checked."""
+    layout.write(tmp_path, FACTS[::-1][:2], part="-1")
+    layout.write(tmp_path, FACTS[::-1][2:], part="-0")
+    whole, _ = encode(layout, layout.write(tmp_path / "whole", FACTS))
+
+    ledger, _ = encode(layout, tmp_path)
+    assert ledger == whole
+
+    split = tmp_path / "split"
+    layout.write(split, FACTS[:1], part="-0")
+    layout.write(split, FACTS[1:], part="-1")
+    _, parts = encode(layout, split, partitionedBy="patient")
+    with pytest.raises(DataError, match="patient"):
+        check_partitioned_by_patient({f"{n}": part.patients for n, part in enumerate(parts)}, 2)
+
+
+def test_a_missing_table_is_refused(layout, tmp_path):
+    """With the place that was looked at."""
+    spec = spec_of(layout)
+    layout.write(tmp_path, FACTS)
+
+    with pytest.raises(DataError, match=r"labels\.parquet"):
+        define_cohort(spec, tmp_path)
+    with pytest.raises(DataError, match="events"):
+        list_inputs(tmp_path / "nowhere", "events")
+
+
+def test_a_missing_column_is_refused(layout, tmp_path):
+    """Each required one, by its name in this layout, with a remedy."""
+    for file, name in layout.required:
+        folder = layout.write(tmp_path / name, FACTS)
+        path = folder / "events" / f"{file}.parquet"
+        pq.write_table(pq.read_table(path).drop_columns([name]), path)
+
+        with pytest.raises(DataError, match=f"(?i)'{name}' is missing") as refused:
+            read_events(layout, folder)
+        assert refused.value.remedy
+
+
+def test_the_layout_of_another_source_is_recognised(layout, tmp_path):
+    """The remedy names the source that reads the file."""
+    other = {"native": "meds", "dbmart": "i2b2", "meds": "dbmart", "i2b2": "native"}.get(
+        layout.source, "meds"
+    )
+    theirs = next(own for own in LAYOUTS if own.source == other)
+
+    with pytest.raises(DataError, match=f"set data.source to {other}"):
+        read_events(layout, theirs.write(tmp_path, FACTS))
+
+
+def test_a_value_that_is_no_number_is_refused(layout, tmp_path):
+    """Its row would otherwise count as a code without a value, in silence; the text is not told."""
+    facts = [Fact("7", NOON, "A", "1.5"), Fact("7", NOON, "B", "secret")]
+    folder = layout.write(tmp_path / "csv", facts, suffix=".csv")
+
+    with pytest.raises(DataError, match=r"text that is not a number.*1 such row among 2") as refused:
+        read_events(layout, folder)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(DataError, match="wrong type"):
+        read_events(layout, layout.write(tmp_path / "parquet", facts))
+
+
+def test_an_empty_file_is_refused_and_a_table_without_rows_is_not(layout, tmp_path):
+    """A file of no bytes is a write that failed; a header alone is no events."""
+    folder = layout.write(tmp_path / "header", [])
+    assert read_events(layout, folder) == []
+
+    (tmp_path / "events").mkdir()
+    for name in ("a.csv", "b.parquet"):
+        (tmp_path / "events" / name).touch()
+        with pytest.raises(DataError) as refused:
+            read_events(layout, tmp_path)
+        assert refused.value.remedy
+        (tmp_path / "events" / name).unlink()
+
+
+def observation_fact(folder: Path, **columns: list) -> Path:
+    (folder / "events").mkdir(parents=True)
+    n = len(next(iter(columns.values())))
+    own = {
+        "patient_num": ["7"] * n,
+        "concept_cd": list("ABCDEF"[:n]),
+        "start_date": ["2020-01-31 12:00:00.0"] * n,
+        **columns,
+    }
+    write_table(folder / "events" / "observation_fact.parquet", pa.table(own))
+    return folder
+
+
+I2B2 = next(own for own in LAYOUTS if own.source == "i2b2")
+
+
+def test_modifier_rows_of_i2b2_are_named_in_the_ledger(tmp_path):
+    """They qualify another row; ``@``, blank and missing say that a row is the fact itself."""
+    folder = observation_fact(tmp_path, modifier_cd=["@", "RX:DOSE", "", None, " @ "])
+
+    ledger, parts = encode(I2B2, folder)
+
+    assert (ledger.rows_in, ledger.rows_used, ledger.n_dropped(Rule.MODIFIER)) == (5, 4, 1)
+    assert dict(zip(parts[0].codes, parts[0].rows_by_code.tolist(), strict=True)) == dict(
+        zip("ABCDE", [1, 0, 1, 1, 1], strict=True)
+    )
+    assert MODIFIER_RULE == Rule.MODIFIER
+
+
+def test_values_of_i2b2_are_those_of_numeric_results(tmp_path):
+    """A number beside a text result or "not equal" is none; a bound counts as the value."""
+    folder = observation_fact(
+        tmp_path,
+        nval_num=[1.0, 2.0, 3.0, 4.0, None],
+        valtype_cd=["N", "T", "n", "N", "N"],
+        tval_char=["E", "positive", "L", "NE", "E"],
+    )
+
+    assert [row["value"] for row in read_events(I2B2, folder)] == [1.0, None, 3.0, None, None]
+
+
+def test_columns_of_i2b2_that_differ_in_case_only_are_refused(tmp_path):
+    """Which of them counts cannot be known."""
+    with pytest.raises(DataError, match="same name"):
+        read_events(I2B2, observation_fact(tmp_path, CONCEPT_CD=["X"]))
+
+
+def test_a_prediction_time_of_meds_is_inclusive(tmp_path):
+    """An event of that microsecond counts, the next one does not."""
+    meds = next(own for own in LAYOUTS if own.source == "meds")
+    later = NOON + dt.timedelta(microseconds=1)
+    ledger, _ = encode(meds, meds.write(tmp_path, [Fact("7", NOON, "A"), Fact("7", later, "B")]))
+
+    assert (ledger.rows_used, ledger.n_dropped(Rule.AFTER_INDEX)) == (1, 1)
