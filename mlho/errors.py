@@ -91,6 +91,10 @@ class BundleError(MlhoError, ValueError):
     exit_code: ClassVar[int] = 4
 
 
+class ChannelDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
+    """Entries of a channel are damaged, missing or inserted: restore them from a backup."""
+
+
 class StoreUnavailable(MlhoError, ConnectionError):  # noqa: N818 - reads as the state
     """The store did not answer: try again."""
 

@@ -22,6 +22,8 @@ from mlho.spec.types import (
 
 #: How a bundle of a run in the same store is named: ``run:<run id>``, or ``run:<name>`` for the newest run of that name.
 RUN_BUNDLE: Final = "run:"
+#: How the model of a channel is named: ``channel:NAME`` for the one in use, or ``channel:NAME/K`` for that of entry K.
+CHANNEL_BUNDLE: Final = "channel:"
 RUN_ID: Final = re.compile(rf"[0-9a-f]{{{RUN_ID_LENGTH}}}")
 # What else stands in a run's folder, so that scores cannot hide it.
 _RESERVED: Final = frozenset({"bundle", "cancel", "execution", "leader", "quarantine"})
@@ -36,7 +38,9 @@ class BundleSource(SpecPart):
     uri: Address
     """Folder of the bundle (a relative one counts from the specification file), its address in object storage, or
     ``run:<run id>`` for the bundle of a training run in the same store; ``run:<name>`` means the newest training run of that
-    name when the scoring run is submitted. No part of the run id: the bundle's digest is, and the run records it."""
+    name when the scoring run is submitted. ``channel:<name>`` means the model that the channel shows when the scoring run is
+    submitted, and ``channel:<name>/<number>`` the one of this entry. No part of the run id: the bundle's digest is, and the run
+    records it."""
     digest: Digest | None = None
     """Required SHA-256 of the bundle, as printed by ``mlho run`` and in ``bundle.sha256``. Another bundle is rejected."""
 

@@ -1,4 +1,4 @@
-"""Names of objects in a store: blobs by content, commits by task, and one folder per run."""
+"""Names of objects in a store: blobs by content, commits by task, a folder per run, and promoted models with their channels."""
 
 from typing import Final
 
@@ -7,6 +7,8 @@ COMMITS: Final = "commits"
 PROPOSALS: Final = "proposals"
 RUNS: Final = "runs"
 USES: Final = "uses"
+MODELS: Final = "models"
+CHANNELS: Final = "channels"
 
 
 def blob_key(digest: str) -> str:
@@ -37,3 +39,18 @@ def run_key(run: str, name: str) -> str:
 def uses_prefix(run: str) -> str:
     """Common prefix of the lists of the tasks that this run uses."""
     return f"{USES}/{run}/"
+
+
+def model_key(digest: str, name: str) -> str:
+    """Key of a file of the promoted bundle with this digest."""
+    return f"{MODELS}/{digest}/{name}"
+
+
+def channel_prefix(channel: str) -> str:
+    """Common prefix of the entries of this channel."""
+    return f"{CHANNELS}/{channel}/"
+
+
+def channel_key(channel: str, number: int) -> str:
+    """Key of an entry of this channel; keys sort by number."""
+    return f"{channel_prefix(channel)}{number:06d}"

@@ -1,13 +1,10 @@
 """Restrict the addresses that runs may read, where several namespaces share a release."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
 
 from mlho.errors import SpecError
-from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, ScoringRunSpec
 from mlho.spec.training import RunSpec
-
-_RUN: Final = "run:"
 
 
 class ForeignAddress(SpecError):  # noqa: N818 - states the condition
@@ -30,7 +27,8 @@ def check_addresses(
     allowed : sequence of str or None
         ``None`` for no restriction.
     data_of : callable
-        Returns the location of a run's tables by the run's id, or ``None`` if it is unknown.
+        Returns the location of a run's tables by the run's id, or by the address of a channel that shows its model; ``None``
+        if it is unknown.
 
     Raises
     ------
@@ -54,7 +52,8 @@ def _addresses(
     yield "data.uri", spec.spec.data.uri
     if isinstance(spec, ScoringRunSpec):
         bundle = spec.spec.bundle.uri
-        yield "bundle.uri", data_of(bundle.removeprefix(_RUN)) if bundle.startswith(_RUN) else bundle
+        in_store = bundle.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
+        yield "bundle.uri", data_of(bundle.removeprefix(RUN_BUNDLE)) if in_store else bundle
 
 
 def _is_below(address: str, allowed: Iterable[str]) -> bool:

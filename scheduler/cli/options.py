@@ -118,6 +118,41 @@ class PruneOptions(RemovalOptions, Protocol):
     older_than: dt.timedelta | None
 
 
+class ModelsOptions(StoreOptions, Protocol):
+    """Options of ``mlho models``."""
+
+    json: bool
+
+
+class ChannelOptions(OutputOptions, Protocol):
+    """Options of a command that changes a channel."""
+
+    channel: str
+    why: str
+    who: str | None
+    json: bool
+
+
+class PromoteOptions(ChannelOptions, Protocol):
+    """Options of ``mlho promote``."""
+
+    run: str
+
+
+class RollbackOptions(ChannelOptions, Protocol):
+    """Options of ``mlho rollback``."""
+
+    to: int | None
+
+
+class AuditOptions(StoreOptions, Protocol):
+    """Options of ``mlho audit``."""
+
+    channel: str | None
+    includes: str | None
+    json: bool
+
+
 class InitOptions(Protocol):
     """Options of ``mlho init``."""
 

@@ -44,6 +44,7 @@ from scheduler.cli.listing import (
     result_of,
 )
 from scheduler.cli.options import DemoOptions, PlanOptions, QueueOptions, ReportOptions, ShowOptions
+from scheduler.cli.registry.commands import add_registry
 from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
     PROGRESS,
@@ -129,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(commands, common)
     _add_show(commands, common)
     add_list(commands, common)
+    add_registry(commands, common)
     add_retention(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)

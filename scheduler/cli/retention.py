@@ -14,6 +14,7 @@ from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
 from scheduler.cli.options import DeleteOptions, PruneOptions, RemovalOptions
+from scheduler.runs.channels import kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.garbage import store_time
 from scheduler.runs.retention import expired_runs
@@ -75,7 +76,16 @@ def _prune(options: PruneOptions) -> int:
             older_than=options.older_than or dt.timedelta(0),
             now=now,
         )
-    return _carry_out(store, runs, options)
+    return _carry_out(store, _without_promoted(store, runs), options)
+
+
+def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Return the runs that no channel needs. Say why the others stay."""
+    kept = kept_runs(store) if runs else {}
+    for run in runs:
+        if run.run_id in kept:
+            terminal.err.print(f"Kept run {run.run_id} ({run.name}): {kept[run.run_id]}.", markup=False)
+    return [run for run in runs if run.run_id not in kept]
 
 
 def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:

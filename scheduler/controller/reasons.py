@@ -5,6 +5,7 @@ from typing import Final
 
 from mlho.errors import (
     BundleError,
+    ChannelDamaged,
     DataError,
     InputChanged,
     MlhoError,
@@ -28,6 +29,7 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (QueueError, "QueueRefused"),
     (Quarantined, TASKS_QUARANTINED),
     (BundleError, "InvalidBundle"),
+    (ChannelDamaged, "ChannelDamaged"),
     (InputChanged, "InputChanged"),
     (DataError, "InvalidData"),
     (ForeignAddress, "ForeignAddress"),
@@ -43,6 +45,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "StoreUnavailable": "Restore access to the object storage, then apply a new resource.",
     TASKS_QUARANTINED: "Correct the cause, run {retry}, and apply a new resource.",
     "InvalidBundle": "Apply a new resource with a complete bundle that matches the data.",
+    "ChannelDamaged": "Restore the log of the channel from a backup, then apply a new resource.",
     "InputChanged": "Apply a new resource, which reads the current tables.",
     "InvalidData": "Correct the table, then apply a new resource.",
     "InvalidSpec": "Apply a new resource with a corrected specification.",

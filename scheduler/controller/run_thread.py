@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
+from mlho.errors import ChannelDamaged, MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
 from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.settings import Settings
-from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.scoring import CHANNEL_BUNDLE, ScoringRunSpec
 from mlho.spec.training import RunSpec
 from mlho.store import open_store
 from mlho.store.base import Store
@@ -36,7 +36,7 @@ from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.prepare import prepare
 from scheduler.engine.progress import Stages
-from scheduler.engine.scoring_run import ScoringRun, with_run_id
+from scheduler.engine.scoring_run import ScoringRun, entry_at, with_run_id
 from scheduler.engine.training_run import TrainingRun
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
@@ -88,9 +88,17 @@ class Backend:
         """Return the address of a file of a run."""
         return f"{self.store_address.rstrip('/')}/{run_key(run_id, name)}"
 
-    def data_of(self, run_id: str) -> str | None:
-        """Return the location of a run's tables, or ``None`` if the run has not been carried out on a queue with this store."""
-        execution = read_execution(self.store(), run_id)
+    def data_of(self, run: str) -> str | None:
+        """Return the location of a run's tables, or ``None`` if the run has not been carried out on a queue with this store.
+
+        The run is given by its id, or by the address of a channel that shows its model.
+        """
+        if run.startswith(CHANNEL_BUNDLE):
+            try:
+                run = entry_at(run, self.store()).run
+            except (SpecError, ChannelDamaged):
+                return None
+        execution = read_execution(self.store(), run)
         return execution.data if execution is not None else None
 
     def prepare(self, spec: RunSpec | ScoringRunSpec) -> PreparedRun:
@@ -120,6 +128,9 @@ def check_run(
         check_addresses(spec, allowed, backend.data_of)
         if isinstance(spec, ScoringRunSpec):
             spec = with_run_id(spec, backend.store(), accepted=accepted)
+            check_addresses(
+                spec, allowed, backend.data_of
+            )  # the channel may have moved since the first check
         prepared = backend.prepare(spec)
         left_out = " ".join(left_out_sentences(prepared.manifest.left_out_facts()))
         return Check(run_id=prepared.run_id, warning=left_out), prepared

@@ -11,6 +11,7 @@ from typing import Any, Final
 from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
 from mlho.spec.scoring import (
+    CHANNEL_BUNDLE,
     RUN_BUNDLE,
     RUN_ID,
     BundleSource,
@@ -24,10 +25,11 @@ from mlho.steps.base import Task
 from mlho.steps.records import Commit, StoredFile, write_commit
 from mlho.store import open_store
 from mlho.store.base import Store
-from mlho.store.keys import blob_key, run_key
+from mlho.store.keys import blob_key, model_key, run_key
 from scheduler.engine.manifest import data_root, local_folder, make_manifest
 from scheduler.engine.plan import INSPECTION_TASK, Manifest, Plan, PlannedTask, inspected_files
 from scheduler.engine.publication import publish_blob, write_description
+from scheduler.runs.channels import ChannelEntry, checked_name, live_entry
 from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 
 BUNDLE_TASK: Final = "bundle"
@@ -35,6 +37,7 @@ SCORES_TASK: Final = "scores"
 SCORES_FILE: Final = "scores.json"
 SCORES_MANIFEST: Final = "manifest.json"
 _BUNDLE_FOLDER: Final = "bundle/"
+_MAX_DIGITS: Final = 10  # of the number of an entry
 _MAX_FILES: Final = 1000  # a bundle has about five
 
 
@@ -117,6 +120,8 @@ def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Pat
     """Return a local folder with the bundle's files. Fetch them to the scratch folder if they are in a store."""
     if uri.startswith(RUN_BUNDLE):
         return _fetch(store, run_key(uri.removeprefix(RUN_BUNDLE), _BUNDLE_FOLDER), scratch, where=uri)
+    if uri.startswith(CHANNEL_BUNDLE):
+        return _fetch(store, model_key(entry_at(uri, store).bundle, ""), scratch, where=uri)
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return local_folder(uri, spec_path)
@@ -125,8 +130,27 @@ def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Pat
     if scheme == "s3":
         return _fetch(open_store(uri.rstrip("/")), "", scratch, where=uri)
     raise SpecError(
-        f"bundle.uri {uri[:100]!r}: expected a folder, an address in object storage (s3://…), or run:<run id or name>."
+        f"bundle.uri {uri[:100]!r}: expected a folder, an address in object storage (s3://…), run:<run id or name>, or "
+        "channel:<name>."
     )
+
+
+def entry_at(uri: str, store: Store) -> ChannelEntry:
+    """Return the entry of a channel at ``channel:NAME``, the newest, or at ``channel:NAME/K``.
+
+    Raises
+    ------
+    SpecError
+        There is no such entry.
+    ChannelDamaged
+        The log of the channel is damaged.
+    """
+    name, separator, number = uri.removeprefix(CHANNEL_BUNDLE).partition("/")
+    if separator and not (number.isascii() and number.isdecimal() and len(number) < _MAX_DIGITS):
+        raise SpecError(
+            f"bundle.uri {uri[:100]!r}: expected channel:NAME, or channel:NAME/3 for the model of entry 3."
+        )
+    return live_entry(store, checked_name(name), int(number) if separator else None)
 
 
 def _fetch(store: Store, prefix: str, folder: Path, *, where: str) -> Path:
@@ -258,7 +282,9 @@ def prepare_scoring(
 
 
 def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = None) -> ScoringRunSpec:
-    """Return the specification with ``run:NAME`` as bundle replaced by the id of the newest training run of that name.
+    """Return the specification with ``run:NAME`` or ``channel:NAME`` as bundle replaced by what it means now.
+
+    That is the id of the newest training run of that name, or the newest entry of the channel with the digest of its bundle.
 
     Parameters
     ----------
@@ -270,19 +296,27 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
     Raises
     ------
     SpecError
-        There is no such run, or the newest one is not finished.
+        There is no such run or channel, the newest run is not finished, or the channel has no entry.
     """
     source = spec.spec.bundle
     name = source.uri.removeprefix(RUN_BUNDLE)
-    if name == source.uri or RUN_ID.fullmatch(name):
+    is_channel = source.uri.startswith(CHANNEL_BUNDLE)
+    if not is_channel and (name == source.uri or RUN_ID.fullmatch(name)):
         return spec
     if accepted is not None:
         # A run that a failover ended before its description resolves the name as at the start.
         with suppress(ArtifactNotFound):
             before = parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode())
             return _with_bundle(spec, before.spec.bundle)
+    if is_channel:
+        return _with_bundle(spec, _pinned(source, entry_at(source.uri, store)))
     run = finished_run(stored_runs(store), name, kind=TRAINING)
     return _with_bundle(spec, source.model_copy(update={"uri": RUN_BUNDLE + run.run_id}))
+
+
+def _pinned(source: BundleSource, entry: ChannelEntry) -> BundleSource:
+    """Return a source that names exactly this entry and its bundle. A digest that was asked for stays, and is compared."""
+    return source.model_copy(update={"uri": entry.address, "digest": source.digest or entry.bundle})
 
 
 def _with_bundle(spec: ScoringRunSpec, bundle: BundleSource) -> ScoringRunSpec:

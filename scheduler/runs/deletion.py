@@ -9,6 +9,7 @@ from mlho.errors import SpecError
 from mlho.protocol.documents import ATTEMPTS
 from mlho.store.base import Store
 from mlho.store.keys import RUNS, run_key, uses_prefix
+from scheduler.runs.channels import KEPT_ENTRIES, kept_runs
 from scheduler.runs.garbage import GRACE, Collected, collect, store_time
 from scheduler.runs.record import RECORD, RunRecord, RunState, read_record, swap_record
 from scheduler.runs.stored import StoredRun, stored_runs
@@ -57,7 +58,7 @@ def delete_runs(
     Raises
     ------
     SpecError
-        One of the runs is running.
+        One of the runs is running, or a channel shows its model or has done so lately.
     """
     now = store_time(store)
     present = stored_runs(store, now=now)
@@ -68,6 +69,7 @@ def delete_runs(
             f"run {active[0].run_id} ({active[0].name}): a process carries it out. Stop it, or cancel it (mlho cancel "
             f"{active[0].run_id}); if it was killed, wait five minutes."
         )
+    _refuse_promoted(store, wanted)
     going = [own for own in present if own.run_id in wanted or own.state is RunState.DELETING]
     ids = {own.run_id for own in going} | _half_deleted(store)
     files = [own for run in sorted(ids) for own in store.objects(f"{RUNS}/{run}/")]
@@ -79,6 +81,15 @@ def delete_runs(
     all_ids = {own.run_id for own in present}
     collected = None if unknown else collect(store, all_ids, act=act, without=ids, grace=grace)
     return Deletion(going, len(files), sum(own.size for own in files), collected, unknown)
+
+
+def _refuse_promoted(store: Store, wanted: set[str]) -> None:
+    kept = kept_runs(store)
+    for run in sorted(wanted & kept.keys()):
+        raise SpecError(
+            f"run {run}: {kept[run]}. The runs of the newest {KEPT_ENTRIES} entries of a channel are kept, for a rollback. Leave it; it can be "
+            "deleted once newer entries have taken its place."
+        )
 
 
 def _half_deleted(store: Store) -> set[str]:

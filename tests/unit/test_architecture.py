@@ -84,10 +84,11 @@ INNER = {
         "api": set(),
         "runs": set(),
         "engine": {"runs"},
+        "registry": {"engine", "runs"},
         "queue": {"engine"},
         "controller": {"api", "engine", "queue"},
         "replica": {"api", "controller", "queue"},
-        "cli": {"api", "engine", "queue", "controller", "replica", "runs"},
+        "cli": {"api", "engine", "queue", "controller", "registry", "replica", "runs"},
         "__main__": {"cli", "engine"},
     },
     "mlho.spec": {

@@ -55,6 +55,7 @@ def test_a_lost_commit_keeps_its_task_across_processes():
         (errors.DataError, ValueError, 3, False),
         (errors.InputChanged, ValueError, 3, False),
         (errors.BundleError, ValueError, 4, False),
+        (errors.ChannelDamaged, ValueError, 1, False),
         (errors.ArtifactNotFound, LookupError, 1, False),
         (errors.ArtifactDamaged, ValueError, 1, True),
         (errors.CommitLost, errors.ArtifactNotFound, 1, True),

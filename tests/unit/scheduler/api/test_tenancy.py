@@ -9,7 +9,12 @@ from scheduler.api.tenancy import ForeignAddress, check_addresses, prefixes_of
 from scheduler.controller.reasons import reason_of
 
 PREFIXES: Final = {"ward": ["s3://ehr/ward/"], "other": ["s3://ehr/other/"]}
-RUNS: Final = {"a" * 16: "s3://ehr/ward/cohort/", "b" * 16: "s3://ehr/other/cohort/"}
+RUNS: Final = {
+    "a" * 16: "s3://ehr/ward/cohort/",
+    "b" * 16: "s3://ehr/other/cohort/",
+    "channel:ward": "s3://ehr/ward/cohort/",
+    "channel:other": "s3://ehr/other/cohort/",
+}
 
 
 def scoring(data: str, bundle: str) -> ScoringRunSpec:
@@ -32,6 +37,9 @@ spec:
     [
         ("s3://ehr/ward/new/", "run:" + "a" * 16, None),
         ("s3://ehr/ward", "s3://ehr/ward/bundle", None),
+        ("s3://ehr/ward/new/", "channel:ward", None),
+        ("s3://ehr/ward/new/", "channel:other", "bundle.uri"),
+        ("s3://ehr/ward/new/", "channel:none", "bundle.uri"),
         ("s3://ehr/ward/new/", "run:" + "b" * 16, "bundle.uri"),
         ("s3://ehr/ward/new/", "run:" + "c" * 16, "bundle.uri"),
         ("s3://ehr/ward/new/", "s3://ehr/other/bundle", "bundle.uri"),

@@ -4,6 +4,7 @@ import pytest
 
 from mlho.errors import (
     BundleError,
+    ChannelDamaged,
     DataError,
     MlhoError,
     SpecError,
@@ -35,6 +36,7 @@ def remote(which: FailureClass) -> MlhoError:
         (QueueUnavailable("no answer"), "QueueUnavailable"),
         (Quarantined("3 tasks"), "TasksQuarantined"),
         (BundleError("damaged"), "InvalidBundle"),
+        (ChannelDamaged("entry 2 is missing"), "ChannelDamaged"),
         (BAD_TABLE, "InvalidData"),
         (SpecError("no such field"), "InvalidSpec"),
         (remote(FailureClass.INPUT), "InvalidData"),

@@ -1,0 +1,1 @@
+"""Commands of the registry: models, promote, rollback, audit."""

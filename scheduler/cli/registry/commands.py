@@ -1,0 +1,200 @@
+"""The commands ``mlho models``, ``promote``, ``rollback`` and ``audit``."""
+
+import argparse
+import datetime as dt
+import getpass
+import os
+import socket
+from typing import Any, Final
+
+from mlho.errors import ChannelDamaged, SpecError
+from mlho.printable import has_control, printable_json
+from scheduler.cli import terminal
+from scheduler.cli.listing import RUN_HELP, existing_store
+from scheduler.cli.options import (
+    AuditOptions,
+    ChannelOptions,
+    ModelsOptions,
+    PromoteOptions,
+    RollbackOptions,
+)
+from scheduler.cli.registry.tables import change_lines, entries_table, entry_facts, model_facts, models_table
+from scheduler.cli.run import usable_store
+from scheduler.registry.models import stored_models
+from scheduler.registry.promotion import Author, Change, model_faults, promote, roll_back
+from scheduler.runs.channels import Channel, channel_names, checked_name, inspect_channel
+from scheduler.runs.stored import TRAINING, finished_run, stored_runs
+
+_MAX_WORDS: Final = 1000
+_CHANNEL_HELP: Final = "name of the channel, such as production"
+
+MODELS_ABOUT: Final = """\
+List the models of a store, the newest first: the bundle of each finished training run, its AUROC on the test sets, its self-tests,
+and the channels that show it.
+"""
+
+PROMOTE_ABOUT: Final = """\
+Make the model of a finished training run the one that a channel shows.
+
+The bundle's digests are verified and its self-tests run. Then the bundle is copied under its digest, and one entry is added to the
+log of the channel: who, when, why, from and to. Entries are never changed. Of two promotions at once, one wins and the other is told.
+Scoring runs with `bundle: {uri: channel:NAME}` use the model from then on. Repeating the command changes nothing.
+"""
+
+ROLLBACK_ABOUT: Final = """\
+Make an earlier model of a channel the one that it shows again: by default the one before the promotion that is in use.
+
+The log gets another entry; nothing is removed from it. Bundle and self-tests are verified as in a promotion.
+"""
+
+AUDIT_ABOUT: Final = """\
+Show and verify the log of a channel.
+
+Each entry names the digest of the one before it and ends with its own. A damaged, missing or inserted entry is named, with exit code 1, and so is a
+damaged model of an entry.
+The removal of the newest entries leaves a whole chain: note the digest that a promotion prints, and check it with --includes.
+"""
+
+
+def add_registry(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the commands of the registry."""
+
+    def add(name: str, words: str, about: str, command: Any) -> Any:
+        parser = commands.add_parser(
+            name,
+            parents=[common],
+            help=words,
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--json", action="store_true", help="the same facts as JSON")
+        parser.set_defaults(command=command)
+        return parser
+
+    add("models", "the models of a store, and the channels that show them", MODELS_ABOUT, _models)
+    promotion = add("promote", "make a run's model the one that a channel shows", PROMOTE_ABOUT, _promote)
+    promotion.add_argument("run", help=RUN_HELP)
+    rollback = add("rollback", "let a channel show an earlier model again", ROLLBACK_ABOUT, _roll_back)
+    rollback.add_argument(
+        "--to", type=int, metavar="K", help="number of the entry whose model is to be shown (see mlho audit)"
+    )
+    for parser in (promotion, rollback):
+        parser.add_argument("--channel", required=True, help=_CHANNEL_HELP)
+        parser.add_argument(
+            "--why", required=True, metavar="TEXT", help="reason, for the log; no patient's data"
+        )
+        parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
+    audit = add("audit", "show and verify the log of a channel", AUDIT_ABOUT, _audit)
+    audit.add_argument("--channel", help=f"{_CHANNEL_HELP} (default: every channel)")
+    audit.add_argument(
+        "--includes",
+        metavar="DIGEST",
+        help="fail unless an entry has this digest, noted at an earlier promotion",
+    )
+
+
+def _models(options: ModelsOptions) -> int:
+    models = stored_models(existing_store(options))
+    if options.json:
+        print(printable_json([model_facts(own) for own in models]))  # noqa: T201 - the command's output
+    elif not models:
+        terminal.out.print(f"No models in {options.store}. Train one: mlho run spec.yaml", markup=False)
+    else:
+        terminal.print_table(models_table(models))
+    return 0
+
+
+def _promote(options: PromoteOptions) -> int:
+    author = _author(options)
+    existing_store(options)  # a folder is not created
+    store = usable_store(options)
+    run = finished_run(stored_runs(store), options.run, kind=TRAINING)
+    return _print_change(promote(store, run, options.channel, author), options)
+
+
+def _roll_back(options: RollbackOptions) -> int:
+    author = _author(options)
+    existing_store(options)
+    return _print_change(roll_back(usable_store(options), options.channel, author, to=options.to), options)
+
+
+def _author(options: ChannelOptions) -> Author:
+    checked_name(options.channel)
+    who = options.who if options.who is not None else f"{_user()}@{socket.gethostname()}"
+    return Author(_words(who, "--who"), dt.datetime.now(dt.UTC), _words(options.why, "--why"))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"uid-{os.getuid()}"
+
+
+def _words(text: str, option: str) -> str:
+    """Return the text of an option if the log can keep it."""
+    if not text.strip() or len(text) > _MAX_WORDS or has_control(text):
+        raise SpecError(f"{option}: expected one line of text, at most {_MAX_WORDS} characters.")
+    return text.strip()
+
+
+def _print_change(change: Change, options: ChannelOptions) -> int:
+    if options.json:
+        facts = {"changed": change.is_new, **entry_facts(change.entry)}
+        print(printable_json(facts))  # noqa: T201 - the command's output
+        return 0
+    for line in change_lines(change.entry, is_new=change.is_new):
+        terminal.out.print(line, markup=False)
+    return 0
+
+
+def _audit(options: AuditOptions) -> int:
+    store = existing_store(options)
+    names = channel_names(store) if options.channel is None else [checked_name(options.channel)]
+    channels = [inspect_channel(store, name) for name in names]
+    if options.json:
+        print(printable_json([_facts(own) for own in channels]))  # noqa: T201 - the command's output
+    else:
+        _print_channels(channels)
+    if not any(own.entries or own.faults for own in channels):
+        raise SpecError(
+            f"{options.store}: no channel{'' if options.channel is None else f' {options.channel}'} with entries. Promote a model: mlho "
+            "promote RUN --channel NAME --why TEXT."
+        )
+    faults = [f"channel {own.name}: {fault}" for own in channels for fault in own.faults]
+    faults += [
+        f"channel {own.name}: {fault}"
+        for own in channels
+        if not own.faults
+        for fault in model_faults(store, own)
+    ]
+    digests = {entry.digest for own in channels for entry in own.entries}
+    if options.includes is not None and options.includes not in digests:
+        faults.append(
+            f"no entry has the digest {options.includes[:64]}: newest entries may have been removed"
+        )
+    if faults:
+        raise ChannelDamaged(
+            f"{'; '.join(faults)}. Find out who changed the store, and restore them from a backup."
+        )
+    return 0
+
+
+def _facts(channel: Channel) -> dict[str, Any]:
+    return {
+        "channel": channel.name,
+        "whole": not channel.faults,
+        "faults": list(channel.faults),
+        "entries": [entry_facts(own) for own in channel.entries],
+    }
+
+
+def _print_channels(channels: list[Channel]) -> None:
+    for own in channels:
+        if own.head is None:
+            continue
+        terminal.print_table(entries_table(own))
+        terminal.out.print(
+            f"{'Whole' if not own.faults else 'NOT WHOLE'}: {len(own.entries)} entries, the newest with digest {own.head.digest}",
+            markup=False,
+        )

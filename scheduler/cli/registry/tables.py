@@ -1,0 +1,99 @@
+"""What the commands of the registry print: models, entries of a channel, a change."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from scheduler.registry.models import StoredModel
+from scheduler.runs.channels import Channel, ChannelEntry
+
+_SHORT: Final = 12  # digits of a digest in a table; --json has them all
+
+
+def models_table(models: Sequence[StoredModel]) -> Table:
+    """Return the table of ``mlho models``."""
+    table = Table(show_edge=False)
+    for name in ("name", "run", "bundle", "made", "outcome", "AUROC (95 %)", "self-tests", "channels"):
+        table.add_column(name, no_wrap=True)
+    for own in models:
+        table.add_row(
+            Text(own.name),
+            own.run,
+            own.bundle[:_SHORT],
+            f"{own.made.astimezone():%Y-%m-%d %H:%M}" if own.made is not None else "run deleted",
+            Text(own.outcome or ""),
+            _interval(own),
+            f"{own.n_passed} of {own.n_tests}",
+            ", ".join(own.channels),
+        )
+    return table
+
+
+def _interval(model: StoredModel) -> str:
+    found = model.auroc
+    if found is None or found["mean"] is None:
+        return ""
+    limits = "" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})"
+    return f"{found['mean']:.3f}{limits}"
+
+
+def model_facts(model: StoredModel) -> dict[str, Any]:
+    """Return a model as ``mlho models --json`` prints it."""
+    return {
+        "name": model.name,
+        "run": model.run,
+        "bundle": model.bundle,
+        "made": model.made.isoformat(timespec="seconds") if model.made is not None else None,
+        "outcome": model.outcome,
+        "auroc": dict(model.auroc) if model.auroc is not None else None,
+        "tests": {"passed": model.n_passed, "total": model.n_tests},
+        "channels": list(model.channels),
+    }
+
+
+def entries_table(channel: Channel) -> Table:
+    """Return the table of ``mlho audit``, the oldest entry first."""
+    table = Table(title=f"Channel {channel.name}", title_justify="left", show_edge=False)
+    table.add_column("entry", justify="right")
+    for name in ("when", "who", "what", "model", "run", "bundle", "self-tests"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("why")
+    for own in channel.entries:
+        table.add_row(
+            str(own.number),
+            f"{own.at.astimezone():%Y-%m-%d %H:%M}",
+            Text(own.who),
+            what_words(own),
+            Text(own.model),
+            own.run,
+            own.bundle[:_SHORT],
+            f"{own.tests_passed} passed",
+            Text(own.why),
+        )
+    return table
+
+
+def what_words(entry: ChannelEntry) -> str:
+    """Return what an entry did, in words."""
+    return str(entry.action) if entry.restores is None else f"{entry.action} to entry {entry.restores}"
+
+
+def entry_facts(entry: ChannelEntry) -> dict[str, Any]:
+    """Return an entry as ``--json`` prints it: as stored, with its digest."""
+    return {**entry.model_dump(mode="json", exclude={"schema_"}), "digest": entry.digest}
+
+
+def change_lines(entry: ChannelEntry, *, is_new: bool) -> Iterator[str]:
+    """Yield what a promotion or a rollback has done, one line each."""
+    model = f"{entry.model} ({entry.run})"
+    if not is_new:
+        yield f"Channel {entry.channel} already shows {model} since {entry.at.astimezone():%Y-%m-%d %H:%M}. Nothing was changed."
+    else:
+        before = f", in place of bundle {entry.replaces[:_SHORT]}" if entry.replaces is not None else ""
+        yield f"Channel {entry.channel} shows {model}{before}."
+    yield f"bundle   {entry.bundle}"
+    yield f"tests    {entry.tests_passed} passed"
+    yield f"entry    {entry.number}, digest {entry.digest}"
+    yield f"score    bundle: {{uri: channel:{entry.channel}}}"

@@ -1,0 +1,1 @@
+"""The registry: models of a store, and their promotion to channels."""

@@ -1,0 +1,106 @@
+"""The models of a store: bundles of its finished training runs, and those that channels show."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlho.errors import ArtifactNotFound
+from mlho.store.base import Store
+from scheduler.runs.channels import Channel, channel_names, inspect_channel
+from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model of a store.
+
+    Attributes
+    ----------
+    name : str
+        Name of its run.
+    run : str
+        Id of its run.
+    bundle : str
+        Digest of the bundle.
+    made : datetime or None
+        Latest start of the run; ``None`` if the run was deleted.
+    outcome : str or None
+    auroc : mapping or None
+        Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted.
+    n_tests, n_passed : int
+        Self-tests of the bundle at build; of a deleted run those at promotion.
+    channels : sequence of str
+        Channels that show it now.
+    """
+
+    name: str
+    run: str
+    bundle: str
+    made: dt.datetime | None
+    outcome: str | None
+    auroc: Mapping[str, Any] | None
+    n_tests: int
+    n_passed: int
+    channels: Sequence[str]
+
+
+def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[StoredModel]:
+    """Return the models of a store, the newest first; at the end those whose run was deleted.
+
+    Parameters
+    ----------
+    store : Store
+    now : datetime, optional
+        As in :func:`scheduler.runs.stored.stored_runs`.
+    """
+    channels = [inspect_channel(store, name) for name in channel_names(store)]
+    runs = [own for own in stored_runs(store, now=now) if own.kind == TRAINING and own.result is not None]
+    found = store.each(lambda run: _model(store, run, channels), runs)
+    models = [own for own in found if own is not None]
+    return models + _without_run(channels, {own.bundle for own in models})
+
+
+def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredModel | None:
+    assert run.result is not None
+    try:
+        result = json.loads(store.get(run.result))
+    except ArtifactNotFound:
+        return None  # deleted meanwhile
+    final = result["final_model"]
+    return StoredModel(
+        name=run.name,
+        run=run.run_id,
+        bundle=final["bundle_digest"],
+        made=run.started,
+        outcome=result["outcome"],
+        auroc={name: result["headline"]["auroc"][name] for name in ("mean", "low", "high")},
+        n_tests=len(final["tests"]),
+        n_passed=sum(own["passed"] for own in final["tests"]),
+        channels=_showing(channels, final["bundle_digest"]),
+    )
+
+
+def _without_run(channels: Sequence[Channel], known: set[str]) -> list[StoredModel]:
+    """Return the models that channels show and whose runs are gone."""
+    heads = {own.head.bundle: own.head for own in channels if own.head is not None}
+    return [
+        StoredModel(
+            name=head.model,
+            run=head.run,
+            bundle=digest,
+            made=None,
+            outcome=None,
+            auroc=None,
+            n_tests=head.tests_passed,
+            n_passed=head.tests_passed,
+            channels=_showing(channels, digest),
+        )
+        for digest, head in sorted(heads.items())
+        if digest not in known
+    ]
+
+
+def _showing(channels: Sequence[Channel], digest: str) -> list[str]:
+    return [own.name for own in channels if own.head is not None and own.head.bundle == digest]

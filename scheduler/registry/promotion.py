@@ -1,0 +1,236 @@
+"""Promotion of a model to a channel, and the way back.
+
+A promotion verifies the bundle and its self-tests, copies the bundle under its digest (``models/<digest>/``), and then writes one entry of
+the channel. The copy does not depend on the run: what a channel shows can be scored with whatever becomes of the run. Killed before
+the entry, a promotion has changed nothing that scoring sees; the same command completes it.
+"""
+
+import datetime as dt
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlho.errors import BundleError, MlhoError, SpecError, plural
+from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
+from mlho.store.base import Store
+from mlho.store.keys import model_key
+from scheduler.engine.scoring_run import PinnedBundle, read_bundle
+from scheduler.runs.channels import (
+    Action,
+    Channel,
+    ChannelEntry,
+    append_entry,
+    checked_name,
+    read_channel,
+)
+from scheduler.runs.stored import StoredRun
+
+if TYPE_CHECKING:
+    from mlho.report.result import BundleTest
+
+Tester = Callable[[Mapping[str, bytes]], "Sequence[BundleTest]"]
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who changes a channel, when and why: what the audit log keeps of a command."""
+
+    who: str
+    at: dt.datetime
+    why: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """The entry that is live after a command, and whether the command wrote it."""
+
+    entry: ChannelEntry
+    is_new: bool
+
+
+def promote(
+    store: Store, run: StoredRun, channel: str, author: Author, *, test: Tester | None = None
+) -> Change:
+    """Make the bundle of a finished training run the model of a channel.
+
+    Nothing is written if it is that already.
+
+    Parameters
+    ----------
+    store : Store
+    run : StoredRun
+        A finished training run.
+    channel : str
+    author : Author
+    test : callable, optional
+        Runs the self-tests of a bundle, given its files; default: :func:`run_self_tests`.
+
+    Raises
+    ------
+    BundleError
+        The bundle is damaged, or one of its self-tests failed.
+    ChannelMoved
+        Another command changed the channel at the same time.
+    ChannelDamaged
+        The log of the channel is damaged.
+    """
+    found = read_channel(store, checked_name(channel))
+    bundle = _read(store, RUN_BUNDLE + run.run_id)
+    if found.head is not None and found.head.bundle == bundle.digest:
+        return Change(found.head, is_new=False)
+    n_passed = _tested(bundle, test, where=f"run {run.run_id} ({run.name})")
+    keep_model(store, bundle)
+    entry = _next_entry(
+        found, author, Action.PROMOTE, run=run.run_id, model=run.name, bundle=bundle.digest, tests=n_passed
+    )
+    append_entry(store, entry)
+    return Change(entry, is_new=True)
+
+
+def roll_back(
+    store: Store, channel: str, author: Author, *, to: int | None = None, test: Tester | None = None
+) -> Change:
+    """Make the bundle of an earlier entry the model of a channel again.
+
+    Parameters
+    ----------
+    store : Store
+    channel : str
+    author : Author
+    to : int, optional
+        Number of the entry; default: the one before the promotion that is in use.
+    test : callable, optional
+        As in :func:`promote`.
+
+    Raises
+    ------
+    SpecError
+        There is no such entry, or nothing to go back to.
+    BundleError, ChannelMoved, ChannelDamaged
+        As in :func:`promote`.
+    """
+    found = read_channel(store, checked_name(channel))
+    target = _target(found, to)
+    assert found.head is not None  # a channel with a target has entries
+    if found.head.bundle == target.bundle:
+        return Change(found.head, is_new=False)
+    bundle = _read(store, target.address, digest=target.bundle)
+    entry = _next_entry(
+        found,
+        author,
+        Action.ROLLBACK,
+        run=target.run,
+        model=target.model,
+        bundle=target.bundle,
+        tests=_tested(bundle, test, where=target.address),
+        restores=target.number,
+    )
+    append_entry(store, entry)
+    return Change(entry, is_new=True)
+
+
+def _target(channel: Channel, to: int | None) -> ChannelEntry:
+    if to is not None:
+        return channel.entry(to)
+    head = channel.head
+    number = 0 if head is None else channel.origin(head).number - 1
+    if number < 1:
+        raise SpecError(
+            f"channel {channel.name}: no earlier model to go back to. mlho audit --channel {channel.name} lists its entries; name one with "
+            "--to, or promote another run."
+        )
+    return channel.entry(number)
+
+
+def _next_entry(
+    channel: Channel,
+    author: Author,
+    action: Action,
+    *,
+    run: str,
+    model: str,
+    bundle: str,
+    tests: int,
+    restores: int | None = None,
+) -> ChannelEntry:
+    head = channel.head
+    optional = {} if restores is None else {"restores": restores}
+    return ChannelEntry(
+        channel=channel.name,
+        number=1 if head is None else head.number + 1,
+        previous=None if head is None else head.digest,
+        at=author.at.astimezone(dt.UTC).replace(microsecond=0),
+        who=author.who,
+        action=action,
+        why=author.why,
+        run=run,
+        model=model,
+        bundle=bundle,
+        replaces=None if head is None else head.bundle,
+        tests_passed=tests,
+        **optional,
+    )
+
+
+def _read(store: Store, address: str, digest: str | None = None) -> PinnedBundle:
+    """Read a bundle of the store, with all digests verified."""
+    assert address.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
+    return read_bundle(BundleSource(uri=address, digest=digest), Path("mlho.yaml"), store)
+
+
+def keep_model(store: Store, bundle: PinnedBundle) -> None:
+    """Write a bundle under its digest. Damaged files of an earlier copy are replaced."""
+    for name, content in sorted(bundle.files.items()):
+        key = model_key(bundle.digest, name)
+        if not store.put_if_absent(key, content) and store.get(key) != content:
+            store.delete(key)
+            store.put_if_absent(key, content)
+
+
+def model_faults(store: Store, channel: Channel) -> list[str]:
+    """Return which models of a channel are missing or damaged in the store, in words."""
+    faults = []
+    for digest, entry in {own.bundle: own for own in channel.entries}.items():
+        try:
+            _read(store, entry.address, digest=digest)
+        except BundleError as error:
+            faults.append(f"the model of entry {entry.number}: {error}")
+    return faults
+
+
+def _tested(bundle: PinnedBundle, test: Tester | None, *, where: str) -> int:
+    """Run the self-tests of a bundle. Return their number.
+
+    Raises
+    ------
+    BundleError
+        One of them failed.
+    """
+    results = (test or run_self_tests)(bundle.files)
+    failed = [own for own in results if not own.passed]
+    if failed:
+        raise BundleError(
+            f"{where}: {len(failed)} of the {plural(len(results), 'self-test')} of the bundle failed, the first: {failed[0].name} "
+            f"({failed[0].detail}). The channel was not changed. Promote another run."
+        )
+    return len(results)
+
+
+def run_self_tests(files: Mapping[str, bytes]) -> "Sequence[BundleTest]":
+    """Run the self-tests of a bundle from its files, as it would be loaded for scoring."""
+    try:
+        from mlho.model.bundle import load_bundle
+    except ImportError as error:
+        raise MlhoError(
+            f"the self-tests of a bundle need {error.name}, which is not installed here. Run this command where the extra 'worker' "
+            "is installed, such as in the worker image."
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
+        folder = Path(scratch) / "bundle"
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return load_bundle(folder).run_tests()

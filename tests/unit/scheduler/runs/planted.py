@@ -1,0 +1,62 @@
+"""Finished training runs without their training: a description, a result, and a bundle of one file."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from mlho.model.files import digest_line, facts_of
+from mlho.report.result import BundleTest
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.registry.promotion import Author, Change, promote
+from scheduler.runs.stored import find_run, stored_runs
+
+NOW = dt.datetime(2026, 11, 30, 12, 0, tzinfo=dt.UTC)
+
+
+def author(why: str = "better", *, minutes: int = 0, who: str = "ann@clinic") -> Author:
+    return Author(who, NOW + dt.timedelta(minutes=minutes), why)
+
+
+def passed(_: Mapping[str, bytes]) -> Sequence[BundleTest]:
+    return [BundleTest(name="golden rows", passed=True, detail="all")]
+
+
+def failed(_: Mapping[str, bytes]) -> Sequence[BundleTest]:
+    return [*passed(_), BundleTest(name="score range", passed=False, detail="1 of 2 inside")]
+
+
+def plant_run(store: Store, run: str, name: str = "risk") -> str:
+    """Write a finished run; its bundle depends on its id. Return the digest of the bundle."""
+    model = f"model of {run}".encode()
+    facts = facts_of(model)
+    document = json.dumps(
+        {"files": {"model/model.json": {"sha256": facts.sha256, "bytes": facts.n_bytes}}}
+    ).encode()
+    digest = facts_of(document).sha256
+    spec = {"apiVersion": "mlho.io/v1alpha1", "kind": "TrainingRun", "metadata": {"name": name}, "spec": {}}
+    result = {
+        "outcome": "label",
+        "headline": {"auroc": {"mean": 0.8, "low": 0.75, "high": 0.85}},
+        "final_model": {
+            "bundle_digest": digest,
+            "tests": [{"name": "golden rows", "passed": True, "detail": "all"}],
+        },
+    }
+    for key, content in {
+        "spec.yaml": yaml.safe_dump(spec).encode(),
+        "bundle/bundle.json": document,
+        "bundle/bundle.sha256": digest_line(document),
+        "bundle/model/model.json": model,
+        "result.json": json.dumps(result).encode(),
+    }.items():
+        store.put_if_absent(run_key(run, key), content)
+    return digest
+
+
+def promoted(store: Store, run: str, channel: str = "production", **words: object) -> Change:
+    """Promote a planted run."""
+    found = find_run(stored_runs(store), run)
+    return promote(store, found, channel, author(**words), test=passed)

@@ -1,0 +1,275 @@
+"""Promotion and rollback: verified, idempotent, whole after any interruption, and independent of the run."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import yaml
+
+import scheduler.registry.promotion
+from mlho.errors import BundleError, SpecError
+from mlho.spec.scoring import BundleSource, parse_scoring_spec
+from mlho.store.keys import model_key, run_key
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+from scheduler.engine.scoring_run import read_bundle, with_run_id
+from scheduler.registry.models import stored_models
+from scheduler.registry.promotion import promote, roll_back
+from scheduler.runs.channels import ChannelMoved, live_entry, read_channel
+from scheduler.runs.deletion import delete_runs
+from scheduler.runs.stored import find_run, stored_runs
+from tests.unit.scheduler.runs.planted import author, failed, passed, plant_run, promoted
+from tests.unit.scoring.conftest import make_score_document
+
+A, B, C = "a" * 16, "b" * 16, "c" * 16
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    for run in (A, B, C):
+        plant_run(store, run)
+    return store
+
+
+def shown(store, address="channel:production"):
+    """The bundle that scoring gets."""
+    return read_bundle(BundleSource(uri=address), Path("s.yaml"), store)
+
+
+def test_a_promotion_is_logged_with_all_that_an_auditor_asks(store):
+    """Who, when, why, from, to, self-tests, chain."""
+    first = promoted(store, A).entry
+    second = promoted(store, B, why="AUROC is higher", minutes=5).entry
+
+    assert (second.number, second.previous) == (2, first.digest)
+    assert (second.who, second.why, second.at.isoformat()) == (
+        "ann@clinic",
+        "AUROC is higher",
+        "2026-11-30T12:05:00+00:00",
+    )
+    assert (second.run, second.model, second.replaces, second.tests_passed) == (B, "risk", first.bundle, 1)
+    assert second.bundle == shown(store).digest
+
+
+def test_what_is_live_is_not_promoted_again(store):
+    """The second command writes nothing."""
+    promoted(store, A)
+    before = set(store.keys(""))
+    again = promoted(store, A, minutes=9)
+
+    assert (again.is_new, again.entry.number) == (False, 1)
+    assert set(store.keys("")) == before
+
+
+def test_a_failed_self_test_changes_nothing(store):
+    """The channel goes on with its model."""
+    promoted(store, A)
+    with pytest.raises(
+        BundleError, match=r"1 of the 2 self-tests of the bundle failed, the first: score range"
+    ):
+        promote(store, find_run(stored_runs(store), B), "production", author(), test=failed)
+
+    assert live_entry(store, "production").run == A
+
+
+def test_a_damaged_bundle_is_not_promoted(store):
+    """Any file, one bit."""
+    key = run_key(A, "bundle/model/model.json")
+    content = bytearray(store.get(key))
+    content[3] ^= 4
+    store.delete(key)
+    store.put_if_absent(key, bytes(content))
+
+    with pytest.raises(BundleError, match="damaged"):
+        promoted(store, A)
+    assert list(store.keys("channels/")) == []
+
+
+def test_a_rollback_undoes_promotions_one_by_one(store):
+    """Each goes to the model before; a rollback is an entry like any other, and can be undone by number."""
+    for run in (A, B, C):
+        promoted(store, run)
+    back = [roll_back(store, "production", author(), test=passed).entry for _ in range(2)]
+
+    assert [(own.number, own.restores, own.run) for own in back] == [(4, 2, B), (5, 1, A)]
+    with pytest.raises(SpecError, match="no earlier model to go back to"):
+        roll_back(store, "production", author(), test=passed)
+    assert roll_back(store, "production", author(), to=4, test=passed).entry.run == B
+    # Entry 6 restores entry 4, which restores entry 2: the model before it is that of entry 1.
+    assert roll_back(store, "production", author(), test=passed).entry.run == A
+    assert not roll_back(store, "production", author(), to=1, test=passed).is_new
+    with pytest.raises(SpecError, match="no entry 99"):
+        roll_back(store, "production", author(), to=99, test=passed)
+
+
+class Stopped(BaseException):
+    """The process was killed."""
+
+
+class Killed(MemoryStore):
+    """A store that ends its process at the n-th write."""
+
+    left = 10**6
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if self.left == 0:
+            raise Stopped
+        self.left -= 1
+        return super().put_if_absent(key, data)
+
+
+@pytest.mark.parametrize("n_writes", range(5))
+def test_a_killed_promotion_shows_the_old_model_or_the_new_one_whole(n_writes):
+    """After any number of writes; the same command completes it."""
+    store = Killed()
+    plant_run(store, A)
+    digest = plant_run(store, B)
+    promoted(store, A)
+    store.left = n_writes
+    if n_writes < 4:  # three files and the entry
+        with pytest.raises(Stopped):
+            promoted(store, B)
+        store.left = 10**6
+        assert shown(store).digest == live_entry(store, "production").bundle != digest
+    assert promoted(store, B).entry.bundle == shown(store).digest == digest
+
+
+def _promote(root, run, barrier, outcomes):
+    store = LocalStore(root)
+    barrier.wait()
+    try:
+        outcomes.put(("won", promoted(store, run).entry.run))
+    except ChannelMoved as error:
+        outcomes.put(("told", str(error)))
+
+
+def test_two_promotions_at_once(local_store):
+    """Each gets an entry of its own, or one wins and the other is told; the chain is whole."""
+    plant_run(local_store, A)
+    plant_run(local_store, B)
+    context = multiprocessing.get_context("fork")
+    barrier, outcomes = context.Barrier(2), context.Queue()
+    both = [
+        context.Process(target=_promote, args=(local_store.root, run, barrier, outcomes)) for run in (A, B)
+    ]
+    for own in both:
+        own.start()
+    found = [outcomes.get(timeout=30) for _ in both]
+    for own in both:
+        own.join()
+
+    won = [run for outcome, run in found if outcome == "won"]
+    assert {own.run for own in read_channel(local_store, "production").entries} == set(won)
+    assert all("Nothing was changed" in words for outcome, words in found if outcome == "told")
+
+
+def test_a_promotion_that_comes_second_is_told(store, monkeypatch):
+    """It had read the channel before the other one wrote."""
+    before = read_channel(store, "production")
+    promoted(store, A)
+    monkeypatch.setattr(scheduler.registry.promotion, "read_channel", lambda *_: before)
+
+    with pytest.raises(ChannelMoved, match="by ann@clinic: promote of risk"):
+        promoted(store, B)
+
+
+def test_a_promoted_model_outlives_its_run(store):
+    """Deleted by hand, too; and the list of models still shows it."""
+    promoted(store, A)
+    for key in list(store.keys(f"runs/{A}/")):
+        store.delete(key)
+
+    assert shown(store).files["model/model.json"] == f"model of {A}".encode()
+    (last,) = [own for own in stored_models(store) if own.run == A]
+    assert (last.made, last.channels) == (None, ["production"])
+
+
+def test_a_run_that_a_channel_shows_is_not_deleted(store):
+    """Nor one that it has shown lately; others are."""
+    promoted(store, A)
+    promoted(store, B)
+    runs = {own.run_id: own for own in stored_runs(store)}
+
+    for run, words in ((A, r"has shown its model \(entry 1\)"), (B, "shows its model")):
+        with pytest.raises(SpecError, match=f"channel production {words}"):
+            delete_runs(store, [runs[run]], act=True)
+    delete_runs(store, [runs[C]], act=True)
+    assert {own.run_id for own in stored_runs(store)} == {A, B}
+
+
+def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store):
+    """Scoring verifies each file; promoting the run to another channel writes the copy again."""
+    digest = promoted(store, A).entry.bundle
+    key = model_key(digest, "model/model.json")
+    store.delete(key)
+    store.put_if_absent(key, b"model of another")
+
+    with pytest.raises(BundleError, match="channel:production"):
+        shown(store)
+    promoted(store, A, channel="staging")
+    assert shown(store).digest == digest
+
+
+@pytest.mark.parametrize(
+    "address", ["channel:production/x", "channel:production/", "channel:production/-1", "channel:"]
+)
+def test_a_malformed_address_is_refused(store, address):
+    """With what is expected."""
+    promoted(store, A)
+    with pytest.raises(SpecError, match=r"expected (channel:NAME|lower-case)"):
+        shown(store, address)
+
+
+def test_the_commands_from_training_to_production_and_back(command, two_runs, old_store):
+    """With a real bundle: its tests run, scoring follows the channel, and the log says all of it."""
+    _, _, older, newer = two_runs
+    root = old_store.root
+
+    def said(*arguments):
+        done = command(*arguments, store=root)
+        assert done.code == 0, done.err
+        return done
+
+    first = json.loads(said("promote", older, "--channel", "production", "--why", "first", "--json").out)
+    assert (first["changed"], first["number"], first["run"]) == (True, 1, older)
+    assert first["tests_passed"] >= 9
+    assert "in place of bundle" in said("promote", newer, "--channel", "production", "--why", "x").out
+    assert "already shows" in said("promote", newer, "--channel", "production", "--why", "x").out
+    models = {own["run"]: own for own in json.loads(said("models", "--json").out)}
+    assert (models[newer]["channels"], models[older]["channels"]) == (["production"], [])
+    back = json.loads(said("rollback", "--channel", "production", "--why", "alerts", "--json").out)
+    assert (back["restores"], back["bundle"]) == (1, first["bundle"])
+    assert "production" in said("models").out
+    assert "Whole: 3 entries" in said("audit", "--channel", "production").out
+    said("audit", "--includes", back["digest"])
+    assert command("audit", "--includes", "0" * 64, store=root).code == 1
+    assert command("delete", newer, "--yes", store=root).code == 2
+    assert "Kept run" in said("prune", "--keep", "1", "--older-than", "0h", "--yes").err
+
+
+def test_a_scoring_run_records_the_entry(two_runs, old_store):
+    """Channel, number and digest are in its specification; a channel that moves on does not change it."""
+
+    _, _, older, newer = two_runs
+    for run in (older, newer):
+        runs = stored_runs(old_store)
+        entry = promote(old_store, find_run(runs, run), "production", author(), test=passed).entry
+    spec = parse_scoring_spec(yaml.safe_dump(make_score_document({"bundle": {"uri": "channel:production"}})))
+
+    found = with_run_id(spec, old_store).spec.bundle
+    assert (found.uri, found.digest) == ("channel:production/2", entry.bundle)
+    roll_back(old_store, "production", author(), test=passed)
+    again = spec.model_copy(update={"spec": spec.spec.model_copy(update={"bundle": found})})
+    assert with_run_id(again, old_store).spec.bundle == found
+    assert with_run_id(spec, old_store).spec.bundle.uri == "channel:production/3"
+
+
+def test_wrong_words_for_the_log_are_refused(command, local_store):
+    """Before anything else; an empty reason is none."""
+    for why in ("", " ", "a\nb", "x" * 1001):
+        done = command("promote", "risk", "--channel", "production", "--why", why, store=local_store.root)
+        assert done.code == 2
+        assert "--why: expected one line" in done.err
+    assert command("promote", "risk", "--channel", "Prod", "--why", "x", store=local_store.root).code == 2
