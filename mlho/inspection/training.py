@@ -7,9 +7,10 @@ from typing import Final
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
-from mlho.encoding.cohort.define import CohortResult, join_cohort
+from mlho.encoding.cohort.define import CohortResult, join_cohort, where_of_persons
 from mlho.encoding.cohort.labels import LabelRows, read_labels
 from mlho.encoding.cohort.persons import Persons, read_persons
+from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.concepts import read_concepts
 from mlho.inspection.events import judge_rows, sample_events, spread
@@ -17,6 +18,7 @@ from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.sources import Source, source_of
 from mlho.sources.files import DataRoot, SourceFile, find_inputs
+from mlho.sources.meds import MEDS, check_version
 from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
 
@@ -45,6 +47,8 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
         A table is temporarily unreadable.
     """
     found, source = Inspection(), source_of(spec.data)
+    if spec.data.source == MEDS.name:
+        found.attempt(lambda: check_version(root))
     files = find_tables(found, root, spec.data.tables.model_dump())
     labels, persons = _read_small(found, spec, source, root, files)
     cohort = _define(found, spec, labels, persons)
@@ -85,22 +89,28 @@ def _read_small(
             )
             return None, None
     labels = found.attempt(lambda: read_labels(spec.cohort, source, root, tables.labels))
-    persons = found.attempt(lambda: read_persons(spec, source, root))
-    return labels, persons
+    if not spec.reads_static_rows:
+        return labels, found.attempt(lambda: read_persons(spec, source, root))
+    if labels is None or "events" not in files:
+        return labels, None
+    if not is_small(files["events"]):
+        found.warn(["events: too large to read demographics from before the run. They are not checked."])
+        return labels, None
+    return labels, found.attempt(lambda: read_static_rows(spec, source, root, labels.patient_ids))
 
 
 def _define(
     found: Inspection, spec: TrainingSpec, labels: LabelRows | None, persons: Persons | None
 ) -> Cohort | None:
     """Define the cohort as the run does, and judge the demographics."""
-    where, min_cell = spec.data.tables.demographics or "", spec.report.min_cell
+    where, min_cell = where_of_persons(spec), spec.report.min_cell
     if persons is not None:
         errors, warnings = judge_numbers(
             persons, where, categorical=spec.features.categorical, min_cell=min_cell
         )
         found.errors += errors
         found.warn([*warnings, *judge_levels(persons, where, min_cell=min_cell)])
-    if labels is None or (persons is None and where):
+    if labels is None or (persons is None and spec.data.tables.demographics):
         return None
     result = found.attempt(lambda: join_cohort(spec, labels, persons))
     if result is None:

@@ -58,6 +58,9 @@ class Source:
         Further columns that decide how an event is read.
     takes_first_description : bool
         Whether a code may have several descriptions, of which the first in alphabetical order is taken.
+    static_codes : mapping of our column of the demographics to a code, or None
+        For a layout with demographics among the events, as ``CODE//value``. A column without an entry has its name in
+        capitals as code.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Source:
     ignores_case: bool = False
     details: EventDetails | None = None
     takes_first_description: bool = False
+    static_codes: Mapping[str, str] | None = None
 
     def column(self, table: Table, name: str) -> str:
         """Return this layout's name for one of our columns."""
@@ -76,6 +80,12 @@ class Source:
     def columns(self, table: Table) -> dict[str, str]:
         """Return all columns of a table: our name → the layout's name."""
         return {column.name: self.column(table, column.name) for column in table.columns}
+
+    def static_code(self, name: str) -> str:
+        """Return the code that gives one of our demographics: as ``data.columns`` states, else as the layout has it."""
+        if name in self.stated.get("demographics", ()):
+            return self.names["demographics"][name]
+        return (self.static_codes or {}).get(name, name.upper())
 
     def require(self, table: Table, where: str, have: Sequence[str]) -> None:
         """Refuse a file that lacks a required column of a table.

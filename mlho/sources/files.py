@@ -49,6 +49,10 @@ class RemoteRoot(ABC):
     def find(self, pattern: str) -> "FoundFiles":
         """Same as :func:`find_inputs`."""
 
+    @abstractmethod
+    def find_file(self, key: str) -> "SourceFile | None":
+        """Same as :func:`find_file`."""
+
 
 type DataRoot = Path | RemoteRoot
 
@@ -123,6 +127,14 @@ def find_inputs(root: DataRoot, pattern: str) -> FoundFiles:
 def list_inputs(root: DataRoot, pattern: str) -> list[SourceFile]:
     """Return the files of a table, sorted by key; see :func:`find_inputs`."""
     return find_inputs(root, pattern).files
+
+
+def find_file(root: DataRoot, key: str) -> SourceFile | None:
+    """Return one file, of any format, or ``None`` if there is none."""
+    if isinstance(root, RemoteRoot):
+        return root.find_file(key)
+    path = root / key
+    return SourceFile(key, path, path.stat().st_size) if path.is_file() else None
 
 
 def _marks_above(root: Path, pattern: str) -> Iterator[str]:

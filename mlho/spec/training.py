@@ -236,7 +236,8 @@ class TrainingSpec(SpecPart):
             raise ValueError("features.windows requires an index date, but cohort.index is none")
         if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
             raise ValueError("each of features.windows must be longer than cohort.gapDays")
-        if self.features.demographics and self.data.tables.demographics is None:
+        has_persons = self.data.tables.demographics is not None or self.reads_static_rows
+        if self.features.demographics and not has_persons:
             raise ValueError("features.demographics requires data.tables.demographics")
         if self.final.features == "consensus" and self.validation.folds < 3:
             raise ValueError("final.features: consensus requires at least 3 validation.folds")
@@ -274,6 +275,12 @@ class TrainingSpec(SpecPart):
         """All that an iteration fits: the candidates, and the consensus classifier if it is none of them."""
         own = self.consensus_candidate
         return self.candidates if own in self.candidates else (*self.candidates, own)
+
+    @property
+    def reads_static_rows(self) -> bool:
+        """Whether demographics are read from static rows of the events, for want of a table."""
+        is_static = self.data.source == "meds" and self.data.tables.demographics is None
+        return is_static and bool(self.features.demographics)
 
     @property
     def windows(self) -> tuple[int | None, ...]:

@@ -218,30 +218,40 @@ class Step(ABC):
         if spec.cohort.share_encoding and not self.reads_outcome:
             outcome = Cohort.model_fields["outcome"].default
             kept["cohort"] = spec.cohort.model_copy(update={"outcome": outcome})
-        return TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec.data)})
+        return TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec)})
 
-    def _narrow_data(self, data: Data) -> Data:
-        unread = {name: UNREAD for name in ("demographics", "events", "labels") if name not in self.tables}
-        tables = data.tables.model_copy(
-            update=unread if "concepts" in self.tables else {**unread, "concepts": None}
-        )
-        update: dict[str, Any] = {"tables": tables, "uri": ".", "columns": self._narrow_columns(data.columns)}
-        if not self.tables:
+    def tables_of(self, spec: TrainingSpec) -> tuple[str, ...]:
+        """Return the tables that the step reads directly for a specification."""
+        return self.tables
+
+    def _narrow_data(self, spec: TrainingSpec) -> Data:
+        data, read = spec.data, self.tables_of(spec)
+        unread: dict[str, str | None] = {
+            name: UNREAD for name in ("demographics", "events", "labels") if name not in read
+        }
+        tables = data.tables.model_copy(update=unread if "concepts" in read else {**unread, "concepts": None})
+        update: dict[str, Any] = {
+            "tables": tables,
+            "uri": ".",
+            "columns": _narrow_columns(data.columns, read),
+        }
+        if not read:
             update |= {"source": "native", "format": None}
         if not self.reads_promise:
             update["partitioned_by"] = "nothing"
-        if not {"events", "labels"} & set(self.tables):
+        if not {"events", "labels"} & set(read):
             update["plausible_years"] = PLAUSIBLE_YEARS
         return data.model_copy(update=update)
-
-    def _narrow_columns(self, columns: Columns | None) -> Columns | None:
-        """Keep the names of the columns of the tables that this step reads; ``None`` if there are none."""
-        kept = {name: own for name, own in columns or () if name in self.tables and own is not None}
-        return Columns(**kept) if kept else None
 
     @abstractmethod
     def run(self, work: Work) -> dict[str, Any]:
         """Read the inputs, write files to ``work.out``, and return the facts for the commit record."""
+
+
+def _narrow_columns(columns: Columns | None, read: tuple[str, ...]) -> Columns | None:
+    """Keep the names of the columns of the tables that a step reads; ``None`` if there are none."""
+    kept = {name: own for name, own in columns or () if name in read and own is not None}
+    return Columns(**kept) if kept else None
 
 
 def utc_now() -> dt.datetime:

@@ -79,6 +79,12 @@ class S3Root(RemoteRoot):
         ]
         return FoundFiles(files, selection.left_out)
 
+    @override
+    def find_file(self, key: str) -> SourceFile | None:
+        listed = (own for own in self.bucket.listed(self.prefix + key) if own.key == self.prefix + key)
+        own = next(listed, None)
+        return None if own is None else self.file(key, size=own.size, version=own.etag.strip('"'))
+
     def _marks_above(self, pattern: str) -> Iterator[str]:
         """Yield keys that indicate a Delta, Hudi or Iceberg table in a folder above the listed ones, which are checked elsewhere."""
         parts = fixed_part(pattern)
@@ -102,6 +108,10 @@ class PinnedRoot(RemoteRoot):
     def find(self, pattern: str) -> FoundFiles:
         by_key = {file.key: file for file in self.files}
         return FoundFiles([by_key[key] for key in select_keys(by_key, pattern).found])
+
+    @override
+    def find_file(self, key: str) -> SourceFile | None:
+        return next((file for file in self.files if file.key == key), None)
 
 
 @dataclass(frozen=True)

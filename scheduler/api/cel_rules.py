@@ -206,7 +206,7 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
-        "self.features.demographics.size() == 0 || has(self.data.tables.demographics)",
+        "self.features.demographics.size() == 0 || has(self.data.tables.demographics) || self.data.source == 'meds'",
         "features.demographics requires data.tables.demographics",
     ),
     CelRule(

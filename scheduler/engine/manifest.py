@@ -12,7 +12,7 @@ from typing import Any
 
 from mlho.errors import SpecError, plural
 from mlho.printable import shown
-from mlho.sources.files import DataRoot, SourceFile, find_inputs
+from mlho.sources.files import DataRoot, FoundFiles, SourceFile, find_file, find_inputs
 from mlho.spec.scoring import ScoringRunSpec, ScoringTables
 from mlho.spec.training import RunSpec, Tables
 from mlho.steps.base import InputFile
@@ -21,6 +21,7 @@ from mlho.store.inputs import open_data
 from scheduler.engine.plan import Manifest
 
 _HASHING_THREADS = 2
+DATASET = "metadata/dataset.json"  # of MEDS; its source imports what a scheduler does without
 
 
 def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
@@ -52,7 +53,9 @@ def local_folder(uri: str, spec_path: Path) -> Path:
         raise SpecError(f"{shown(uri)}: no such user here. Write the path without '~'.") from None
 
 
-def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manifest:
+def make_manifest(
+    tables: Tables | ScoringTables, data: DataRoot | str, *, source: str = "native"
+) -> Manifest:
     """Pin the inputs of every table.
 
     Parameters
@@ -61,6 +64,8 @@ def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manif
         File, folder or pattern of each table.
     data : Path, str or RemoteRoot
         Location of the tables, as returned by :func:`data_root`.
+    source : str
+        Layout of the tables. That of ``meds`` includes the description of the data set, if it has one.
 
     Raises
     ------
@@ -70,6 +75,9 @@ def make_manifest(tables: Tables | ScoringTables, data: DataRoot | str) -> Manif
     root = open_data(data) if isinstance(data, Path | str) else data
     patterns = {name: pattern for name, pattern in tables.model_dump().items() if pattern is not None}
     found = {name: find_inputs(root, pattern) for name, pattern in patterns.items()}
+    dataset = find_file(root, DATASET) if source == "meds" else None
+    if dataset is not None:
+        found["dataset"] = FoundFiles([dataset])
     _try_to_read([file for own in found.values() for file in own.files])
     left_out = {name: tuple(map(shown, own.left_out)) for name, own in found.items() if own.left_out}
     with ThreadPoolExecutor(_HASHING_THREADS) as threads:

@@ -152,22 +152,24 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
             "cohort.outcomes: a run has one outcome. The mlho command makes one run of each; in a cluster write a resource for each, "
             "with cohort.outcome and cohort.shareEncoding: true."
         )
-    tables = [manifest.tables.get(name, ()) for name in ("labels", "demographics")]
+    read = ("labels", "demographics", "dataset", *(("events",) if spec.reads_static_rows else ()))
+    tables = [manifest.tables.get(name, ()) for name in read]
     sources = tuple(file for files in tables for file in files)
     return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
 
 
 def plan_inspection(spec: TrainingSpec, manifest: Manifest) -> Plan:
     """Return the plan with the task that looks at the tables: at the small ones, and at events spread evenly over the files."""
-    sources = inspected_files(manifest)
+    sources = inspected_files(manifest, all_events=spec.reads_static_rows)
     return _by_name([_Maker(spec)(INSPECTION_TASK, "inspect_tables", "cohort", sources=sources)])
 
 
-def inspected_files(manifest: Manifest) -> tuple[InputFile, ...]:
-    """Return the files that a look at the tables reads: the small tables whole, and some files of events."""
+def inspected_files(manifest: Manifest, *, all_events: bool = False) -> tuple[InputFile, ...]:
+    """Return the files that a look at the tables reads: the small tables whole, and some or all files of events."""
     events = manifest.tables["events"]
     others = (file for name, files in manifest.tables.items() if name != "events" for file in files)
-    return (*others, *events[:: max(1, -(-len(events) // _MOST_INSPECTED))])
+    step = 1 if all_events else max(1, -(-len(events) // _MOST_INSPECTED))
+    return (*others, *events[::step])
 
 
 def plan_run(

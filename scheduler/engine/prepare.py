@@ -51,5 +51,5 @@ def prepare(
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, None)
-    manifest = make_manifest(spec.spec.data.tables, data)
+    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
     return TrainingRun(spec, manifest, data, store, inspects=inspect is None)

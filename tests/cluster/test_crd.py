@@ -148,6 +148,11 @@ CREATE = [
         {"data.tables.demographics": None, "features.demographics": []},
     ),
     Case(
+        "features.demographics requires",
+        {"data.tables.demographics": None, "data.source": "i2b2"},
+        {"data.tables.demographics": None, "data.source": "meds"},
+    ),
+    Case(
         "selection.ranking: mlho-r",
         {"selection.ranking": "mlho-r", "features.aggregates": ["count", "presence"]},
         {"selection.ranking": "mlho-r"},

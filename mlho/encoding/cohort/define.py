@@ -14,11 +14,13 @@ from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
+from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
 from mlho.sources import source_of
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.files import DataRoot
+from mlho.sources.meds import MEDS, check_version
 from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
@@ -105,6 +107,10 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
     """
     source = source_of(spec.data)
     labels = read_labels(spec.cohort, source, root, spec.data.tables.labels)
+    if spec.data.source == MEDS.name:
+        check_version(root)
+    if spec.reads_static_rows:
+        return join_cohort(spec, labels, read_static_rows(spec, source, root, labels.patient_ids))
     return join_cohort(spec, labels, read_persons(spec, source, root))
 
 
@@ -137,6 +143,24 @@ def _birth_warnings(birth_us: NDArray[np.int64], spec: TrainingSpec) -> list[str
         capitalized(
             f"{patients} born more than {OLDEST_YEARS} years before data.plausibleYears, or after them: used as it is."
         )
+    ]
+
+
+def where_of_persons(spec: TrainingSpec) -> str:
+    """Return the table of the demographics, for messages."""
+    tables = spec.data.tables
+    return tables.demographics or (tables.events if spec.reads_static_rows else "demographics")
+
+
+def _conflict_warnings(persons: Persons, spec: TrainingSpec) -> list[str]:
+    """Warn about the number of patients whose static rows differ."""
+    few = spec.report.min_cell
+    return [
+        capitalized(
+            f"{shown_count(n, 'labelled patient', few)} {'has' if is_one(n, few) else 'have'} several values of {name!r} in the "
+            "events: it counts as missing there."
+        )
+        for name, n in persons.conflicts
     ]
 
 
@@ -283,8 +307,8 @@ def _assemble(
     if persons is not None:
         person_of = _person_of(persons, patient_ids)
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
-        warnings = [*warnings, *_birth_warnings(birth_us, spec)]
-        where = spec.data.tables.demographics or "demographics"
+        warnings = [*warnings, *_birth_warnings(birth_us, spec), *_conflict_warnings(persons, spec)]
+        where = where_of_persons(spec)
         columns, more = join_persons(
             persons,
             spec.features.demographics,

@@ -56,6 +56,8 @@ class Persons:
         Whether ``age`` is requested and computed from the birth date.
     n_without_patient : int
         Rows without a patient id, which are ignored.
+    conflicts : tuple of (name, number of patients)
+        Demographics from static rows that have several values for a patient, and none therefore.
     """
 
     patient_ids: Any
@@ -65,6 +67,7 @@ class Persons:
     columns: tuple[RawColumn, ...]
     age_from_birth: bool
     n_without_patient: int
+    conflicts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
     index_us = np.concatenate([part[1] for part in parts]) if layout.index else None
     births = np.concatenate([part[2] for part in parts])
     columns = tuple(
-        _join_parts(pattern, name, [part[3][number] for part in parts])
+        join_parts(pattern, name, [part[3][number] for part in parts])
         for number, (name, _) in enumerate(layout.wanted)
     )
     known = patient != MISSING
@@ -241,7 +244,7 @@ def number_text(number: float) -> str | None:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
-def _join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
+def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
     """Join one column of all files. A CSV column is numeric if all of its text is."""
     forms = {form for form, _, _ in pieces} - {"csv text"}
     if len(forms) == 2:

@@ -1,6 +1,6 @@
 """Step: define the cohort from labels and demographics."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
@@ -24,6 +24,10 @@ class DefineCohort(Step):
         )
         report = type(spec.report)(min_cell=spec.report.min_cell)
         return narrowed.model_copy(update={"features": features, "report": report})
+
+    @override
+    def tables_of(self, spec: TrainingSpec) -> tuple[str, ...]:
+        return (*self.tables, "events") if spec.reads_static_rows else self.tables
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``cohort.arr`` and ``labels.json``."""

@@ -1,0 +1,183 @@
+"""Demographics from static rows among the events, as MEDS has them: ``GENDER//M``, ``RACE//WHITE``, ``MEDS_BIRTH``.
+
+One pass over three columns of the events. Memory grows with the patients of the labels and their distinct values, and not
+with the rows. The result depends neither on the order of rows nor on the files.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, join_parts
+from mlho.errors import SpecError
+from mlho.sources import Source, list_inputs
+from mlho.sources.arrow import as_numpy, bool_array, int64_array, is_given, text_array, truths
+from mlho.sources.events import BATCH_ROWS, patient_column, text_column
+from mlho.sources.files import DataRoot, SourceFile
+from mlho.sources.reading import TableFile, open_table
+from mlho.sources.times import read_times
+from mlho.spec.training import TrainingSpec
+from mlho.tables import EVENTS, is_text
+
+BIRTH: Final = "birth_date"
+_SEPARATOR: Final = "//"
+_MOST_PENDING: Final = 1 << 20  # keys that wait before equal ones are merged
+_VALUE_BITS: Final = 31
+
+
+@dataclass
+class _Values:
+    """The distinct (patient, value) pairs of one demographic, as integers."""
+
+    ids: dict[Hashable, int] = field(default_factory=dict)
+    keys: list[NDArray[np.int64]] = field(default_factory=list)
+    n_pending: int = 0
+
+    def add(self, patient: NDArray[np.int64], values: Sequence[Hashable], which: NDArray[np.int64]) -> None:
+        """Add a pair for each patient: the value at its position."""
+        ids = np.array([self.ids.setdefault(own, len(self.ids)) for own in values], np.int64)
+        self.keys.append(np.unique(patient << _VALUE_BITS | ids[which]))
+        self.n_pending += len(self.keys[-1])
+        if self.n_pending > _MOST_PENDING:
+            self.keys, self.n_pending = [self._merged()], 0
+
+    def _merged(self) -> NDArray[np.int64]:
+        return np.unique(np.concatenate([np.empty(0, np.int64), *self.keys]))
+
+    def one_each(self, n_patients: int) -> tuple[NDArray[np.int64], int]:
+        """Return the position in ``ids`` of each patient's value, -1 if there is none or there are several, and how often the latter."""
+        keys = self._merged()
+        patient, value = keys >> _VALUE_BITS, keys & ((1 << _VALUE_BITS) - 1)
+        n_values = np.bincount(patient, minlength=n_patients)
+        found = np.full(n_patients, -1, np.int64)
+        found[patient] = value
+        return np.where(n_values == 1, found, -1), int((n_values > 1).sum())
+
+
+def read_static_rows(spec: TrainingSpec, source: Source, root: DataRoot, patient_ids: Any) -> Persons:
+    """Read the demographics of the specification from the codes of the events.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Its demographics have no table.
+    source : Source
+        A layout with static codes.
+    root : Path or RemoteRoot
+    patient_ids : Arrow string array
+        Patients of the labels, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
+
+    Returns
+    -------
+    Persons
+        A patient with several values of a demographic has none; ``conflicts`` counts them.
+
+    Raises
+    ------
+    DataError
+        A file of the events is unreadable, or lacks a column.
+    SpecError
+        ``age`` would be computed from the birth date, but there is no index date.
+    """
+    if AGE in spec.features.demographics and not spec.cohort.has_index:
+        raise SpecError(
+            "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
+            "none. Give an index date, or leave age out."
+        )
+    names = tuple(name for name in spec.features.demographics if name != AGE)
+    found = {name: _Values() for name in (*names, BIRTH)}
+    for file in list_inputs(root, spec.data.tables.events):
+        for patient, codes, times in _matching(source, file, tuple(found), patient_ids):
+            _collect(source, found, patient, codes, times)
+    where, n_patients = spec.data.tables.events, len(patient_ids)
+    columns, conflicts = [], []
+    for name in names:
+        values, n_several = found[name].one_each(n_patients)
+        columns.append(_column(where, name, found[name], values, name in spec.features.categorical))
+        conflicts.append((name, n_several))
+    births, n_several = found[BIRTH].one_each(n_patients)
+    conflicts.append((BIRTH, n_several))
+    known = np.array([*found[BIRTH].ids, NO_DATE], np.int64)
+    return Persons(
+        patient_ids=patient_ids,
+        patient=np.arange(n_patients),
+        index_us=None,
+        birth_us=known[births],
+        columns=tuple(columns),
+        age_from_birth=AGE in spec.features.demographics,
+        n_without_patient=0,
+        conflicts=tuple((name, n) for name, n in conflicts if n),
+    )
+
+
+def _column(where: str, name: str, found: _Values, values: NDArray[np.int64], is_category: bool) -> RawColumn:
+    texts = text_array([*map(str, found.ids), ""]).cast(pa.string())
+    texts = pc.if_else(bool_array(values >= 0), texts.take(int64_array(values % len(texts))), None)
+    return join_parts(where, name, [("category" if is_category else "csv text", texts, where)])
+
+
+def _matching(
+    source: Source, file: SourceFile, names: Sequence[str], patient_ids: Any
+) -> Iterator[tuple[NDArray[np.int64], Any, Any]]:
+    """Yield the rows of known patients whose code gives a demographic: positions of patients, codes and times."""
+    table = open_table(file, source)
+    columns = _checked(source, table, file)
+    text = [name for name in columns.values() if is_text(table.type_of(name))]
+    for batch in table.batches(list(columns.values()), dictionaries=text, batch_rows=BATCH_ROWS):
+        codes = text_column(batch.column(columns["code"]))
+        matches = np.zeros(len(codes.dictionary), np.bool_)
+        for name in names:
+            matches |= _is_code(source.static_code(name), codes.dictionary)
+        rows = pc.indices_nonzero(bool_array(truths(bool_array(matches).take(codes.indices))))
+        if not len(rows):
+            continue
+        ids = patient_column(
+            batch.column(columns["patient_id"]).take(rows), where=file.key, name=columns["patient_id"]
+        )
+        place = pc.index_in(ids.cast(pa.string()), value_set=patient_ids)
+        is_known = is_given(place)
+        kept = rows.filter(bool_array(is_known))
+        patient = as_numpy(place).astype(np.int64)[is_known]
+        yield patient, codes.take(kept), batch.column(columns["time"]).take(kept)
+
+
+def _checked(source: Source, table: TableFile, file: SourceFile) -> dict[str, str]:
+    source.require(EVENTS, file.key, table.column_names)
+    names = {name: source.column(EVENTS, name) for name in ("patient_id", "time", "code")}
+    for name, own in names.items():
+        source.check_type(file.key, own, table.type_of(own), EVENTS.column(name).kind)
+    return names
+
+
+def _is_code(code: str, texts: Any) -> NDArray[np.bool_]:
+    """Return which codes are this one, alone or with a value behind two slashes."""
+    is_alone = pc.equal(texts, code)
+    return truths(pc.or_(is_alone, pc.starts_with(texts, code + _SEPARATOR)))
+
+
+def _collect(
+    source: Source, found: Mapping[str, _Values], patient: NDArray[np.int64], codes: Any, times: Any
+) -> None:
+    indices, texts = as_numpy(codes.indices).astype(np.int64), codes.dictionary
+    for name, own in found.items():
+        code = source.static_code(name)
+        rows = np.flatnonzero(_is_code(code, texts)[indices])
+        if not len(rows):
+            continue
+        if name == BIRTH:
+            read = read_times(times.take(int64_array(rows)), source.format).microseconds
+            rows = rows[is_given(read)]
+            distinct, which = np.unique(as_numpy(read)[is_given(read)], return_inverse=True)
+            own.add(patient[rows], distinct.tolist(), which)
+            continue
+        used, which = np.unique(indices[rows], return_inverse=True)
+        values = [
+            text.partition(code + _SEPARATOR)[2].strip() for text in texts.take(int64_array(used)).to_pylist()
+        ]
+        is_valued = np.array([bool(value) for value in values])[which]
+        own.add(patient[rows[is_valued]], values, which[is_valued])

@@ -1,0 +1,162 @@
+"""Demographics from rows among the events: one value a patient, whatever the order; several values are none."""
+
+import datetime as dt
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import mlho.encoding.cohort.static_rows as static_rows
+from mlho.encoding.cohort.define import define_cohort
+from mlho.encoding.cohort.static_rows import read_static_rows
+from mlho.errors import DataError, SpecError
+from mlho.sources import source_of
+from mlho.sources.meds import DATASET, check_version
+from mlho.spec.training import TrainingSpec
+
+DAY = dt.datetime(2020, 1, 31)
+BORN = dt.datetime(1960, 1, 31)
+ROWS = (
+    ("1", None, "GENDER//F"),
+    ("2", None, "GENDER//M"),
+    ("3", None, "GENDER//F"),
+    ("3", DAY, "GENDER//M"),
+    ("9", None, "GENDER//X"),
+    ("1", BORN, "MEDS_BIRTH"),
+    ("2", BORN, "MEDS_BIRTH"),
+    ("2", DAY, "MEDS_BIRTH"),
+    ("1", DAY, "RACE//A//B"),
+    ("2", None, "RACE//"),
+    ("1", None, "WARD//03"),
+    ("2", None, "WARD//4"),
+    ("1", DAY, "GENDERLESS//Z"),
+    (None, None, "GENDER//Y"),
+    ("1", None, None),
+)
+IDS = pa.array(["1", "2", "3"])
+
+
+def write(folder: Path, rows=ROWS, shards: int = 1) -> Path:
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for number in range(shards):
+        own = rows[number::shards]
+        table = pa.table(
+            {
+                "subject_id": pa.array([None if row[0] is None else int(row[0]) for row in own], pa.int64()),
+                "time": pa.array([row[1] for row in own], pa.timestamp("us")),
+                "code": pa.array([row[2] for row in own], pa.string()),
+            }
+        )
+        pq.write_table(table, folder / "data" / f"{number}.parquet")
+    labels = {"subject_id": [1, 2, 3], "prediction_time": [DAY] * 3, "boolean_value": [True, False, False]}
+    pq.write_table(pa.table(labels), folder / "labels.parquet")
+    return folder
+
+
+def make_spec(*demographics: str, index="prediction_time", categorical=(), **data) -> TrainingSpec:
+    return TrainingSpec.model_validate(
+        {
+            "data": {"source": "meds", "tables": {"events": "data", "labels": "labels.parquet"}, **data},
+            "cohort": {"outcome": "boolean_value", "index": index if index == "none" else {"column": index}},
+            "features": {"demographics": demographics, "categorical": categorical},
+            "report": {"minCell": 0},
+        }
+    )
+
+
+def read(folder: Path, spec: TrainingSpec):
+    persons = read_static_rows(spec, source_of(spec.data), folder, IDS)
+    columns = {
+        own.name: own.values.tolist()
+        if own.levels is None
+        else [None if place < 0 else own.levels[place] for place in own.values]
+        for own in persons.columns
+    }
+    return columns, persons.conflicts, persons.birth_us
+
+
+def test_each_patient_has_the_value_behind_the_code(tmp_path):
+    """Several values count as none and are counted; births are times; numbers are numbers unless they are categories."""
+    spec = make_spec("sex", "race", "ward", "age")
+
+    columns, conflicts, births = read(write(tmp_path), spec)
+
+    assert columns["sex"] == ["F", "M", None]
+    assert columns["race"] == ["A//B", None, None]
+    assert columns["ward"][:2] == [3.0, 4.0]
+    assert conflicts == (("sex", 1), ("birth_date", 1))
+    assert births.tolist()[0] == (BORN - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1)
+    assert len(set(births.tolist()[1:])) == 1
+    columns, _, _ = read(tmp_path, make_spec("ward", categorical=["ward"]))
+    assert columns["ward"] == ["03", "4", None]
+
+
+def test_neither_order_nor_shards_nor_merging_matter(tmp_path, monkeypatch):
+    """Also if equal keys are merged after every batch, which bounds the memory."""
+    spec = make_spec("sex", "race", "ward")
+    whole = read(write(tmp_path / "whole"), spec)
+    monkeypatch.setattr(static_rows, "_MOST_PENDING", 0)
+
+    for number, rows in enumerate(itertools.islice(itertools.permutations(ROWS), 0, 4000, 1000)):
+        folder = write(tmp_path / f"{number}", (*rows, *ROWS), shards=1 + number % 3)
+        columns, conflicts, births = read(folder, spec)
+        assert str(columns) == str(whole[0])  # NaN is equal to itself in text
+        assert (conflicts, births.tolist()) == (whole[1], whole[2].tolist())
+
+
+def test_a_code_can_be_named(tmp_path):
+    """``data.columns`` says which code gives a demographic."""
+    spec = make_spec("room", columns={"demographics": {"room": "WARD"}})
+
+    assert read(write(tmp_path), spec)[0]["room"][:2] == [3.0, 4.0]
+
+
+def test_the_cohort_has_them(tmp_path):
+    """Age is counted at the prediction time, and a conflict is a warning."""
+    cohort = define_cohort(make_spec("age", "sex"), write(tmp_path)).cohort
+
+    age, sex = cohort.demographics
+    assert round(age.values[0], 1) == 60.0
+    assert set(sex.levels) == {"F", "M", "unknown"}
+    assert any("1 labelled patient has several values of 'sex'" in words for words in cohort.warnings)
+
+
+def test_age_needs_an_index_date_and_a_value_for_somebody(tmp_path):
+    """As with a table of demographics."""
+    folder = write(tmp_path)
+
+    with pytest.raises(SpecError, match="age would be counted from the birth date"):
+        define_cohort(make_spec("age", index="none"), folder)
+    with pytest.raises(DataError, match="'religion' is empty for the whole cohort"):
+        define_cohort(make_spec("religion"), folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ('{"meds_version": "0.2.4"}', "version 0.2.4"),
+        ('{"meds_version": "1.0"}', "version 1.0"),
+        ('{"meds_version": ["0.4"]}', "something else"),
+        ("[1]", "other content"),
+        ("{", "other content"),
+    ],
+)
+def test_another_version_of_meds_is_refused(tmp_path, text, got):
+    """Its columns are others; the file is named, with the version."""
+    (write(tmp_path) / "metadata").mkdir()
+    (tmp_path / DATASET).write_text(text)
+
+    with pytest.raises(DataError, match=r"metadata/dataset\.json") as refused:
+        define_cohort(make_spec(), tmp_path)
+    assert refused.value.got == got
+
+
+@pytest.mark.parametrize("text", ['{"meds_version": "0.4.0"}', '{"meds_version": "0.3.3"}', "{}"])
+def test_these_versions_are_read(tmp_path, text):
+    """Also a data set that does not say."""
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / DATASET).write_text(text)
+
+    check_version(tmp_path)
