@@ -49,7 +49,7 @@ def secrets_of(stack: Stack) -> list[Any]:
 
 def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older: Stack, here: Here):
     """Schedulers and Redis are replaced, and the run goes on: nothing is done again, nobody blamed, the digest is the same."""
-    obj = older.submit("during", validation={"iterations": 48, "folds": 3, "seed": 41}, workers=ONE_WORKER)
+    obj = older.submit("during", validation={"iterations": 120, "folds": 3, "seed": 41}, workers=ONE_WORKER)
     wanted = here.begin(obj["spec"])
     older.wait_until_it_learns("during")
     schedulers = {pod["metadata"]["name"] for pod in older.pods("scheduler")}
@@ -65,7 +65,7 @@ def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older:
         redis={"trial": {**image_values()["redis"]["trial"], **trial}},
     )
     at_once = older.status("during")
-    status = older.wait("during", "Succeeded")
+    status = older.wait("during", "Succeeded", seconds=480)
 
     assert schedulers.isdisjoint(pod["metadata"]["name"] for pod in older.pods("scheduler"))
     assert secrets_of(older) == secrets
