@@ -88,7 +88,9 @@ def _read_small(
                 [f"{name}: too large to check before the run. Ids, outcomes and values are not checked."]
             )
             return None, None
-    labels = found.attempt(lambda: read_labels(spec.cohort, source, root, tables.labels))
+    labels = found.attempt(
+        lambda: read_labels(spec.cohort, source, root, tables.labels, kept=spec.kept_columns)
+    )
     if not spec.reads_static_rows:
         return labels, found.attempt(lambda: read_persons(spec, source, root))
     if labels is None or "events" not in files:

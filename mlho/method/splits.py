@@ -89,6 +89,7 @@ def test_patients(
     iteration: int | str,
     test_fraction: float,
     split: Split = "random",  # noqa: PT028 - not a test: patients who test
+    purpose: str = "test",  # noqa: PT028
 ) -> NDArray[np.bool_]:
     """Draw the test patients of one iteration.
 
@@ -99,11 +100,13 @@ def test_patients(
     is_positive : array-like of bool, shape (n_patients,)
         Whether any sample of the patient is positive.
     seed, iteration
-        See :func:`patient_order`; the purpose is ``test``.
+        See :func:`patient_order`.
     test_fraction : float in (0, 1)
         Taken as the decimal number as written.
     split : {"random", "stratified"}
         ``random``: one stratum. ``stratified``: positive and negative patients are drawn separately.
+    purpose : str
+        Purpose of the draw.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def test_patients(
             "Divide a percentage by 100."
         )
     positive = _positives(patient_ids, is_positive)
-    order = patient_order(patient_ids, seed=seed, purpose="test", iteration=iteration)
+    order = patient_order(patient_ids, seed=seed, purpose=purpose, iteration=iteration)
     fraction = Fraction(str(float(test_fraction)))
     is_test = np.zeros(order.size, dtype=np.bool_)
     for stratum in _strata(order, positive, stratified=split == "stratified"):

@@ -69,6 +69,40 @@ class GroupPerformance(Part):
     """Why there are no figures."""
 
 
+class LeftOut(Part):
+    """Samples that a split leaves out of both parts by one rule."""
+
+    rule: str
+    samples: int | None
+    """``null`` for a small cell, or one from which a small cell could be computed."""
+
+
+class SplitSet(Part):
+    """One test set of a split by date, site or given part. All counts together are the samples of the cohort."""
+
+    name: str
+    n_test_samples: int | None
+    n_test_positive_samples: int | None
+    n_train_samples: int | None
+    """Samples that may be trained on; each iteration draws from them."""
+    left_out: list[LeftOut]
+
+
+class SplitAccount(Part):
+    """What every sample was in a split whose test sets follow from dates or a column."""
+
+    kind: str
+    column: str | None
+    """Column of sites or parts."""
+    follow_up_days: int | None
+    """Days after the index date in which the outcome is counted; ``null`` where only the index date decided."""
+    left_out_fraction: float
+    """Share of the training patients that each iteration leaves out, so that iterations differ."""
+    iterations_each: int
+    """Iterations on each test set."""
+    test_sets: list[SplitSet]
+
+
 class CohortSummary(Part):
     """Who is in the run."""
 

@@ -5,7 +5,7 @@ partitions, workers and faults. ``result_digest`` is the SHA-256 of that part wi
 A value that does not exist is ``null``, with a reason beside it; there is no NaN.
 """
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -20,7 +20,11 @@ from mlho.report.population import CohortSummary as CohortSummary
 from mlho.report.population import GroupPerformance as GroupPerformance
 from mlho.report.population import LedgerRule as LedgerRule
 from mlho.report.population import LedgerSummary as LedgerSummary
+from mlho.report.population import LeftOut as LeftOut
 from mlho.report.population import Period as Period
+from mlho.report.population import SplitAccount as SplitAccount
+from mlho.report.population import SplitSet as SplitSet
+from mlho.spec.types import OMITTED
 
 RESULT_SCHEMA: Final = "mlho.io/result/v1"
 
@@ -165,6 +169,8 @@ class IterationResult(Part):
     winner: str
     """The classifier with the best out-of-fold AUROC."""
     candidates: list[CandidateIteration]
+    test_set: Annotated[str | None, OMITTED] = None
+    """Name of the test set, where test sets follow from dates or a column; absent where they are drawn."""
 
 
 class CandidateSummary(Part):
@@ -305,6 +311,8 @@ class Result(Part):
     consensus: dict[str, Any]
     """The consensus model: method, intercept, n, log-likelihood, notes."""
     stability: Stability
+    split: Annotated[SplitAccount | None, OMITTED] = None
+    """What every sample was in each test set, where test sets follow from dates or a column; absent where they are drawn."""
     iterations: list[IterationResult]
     candidates: list[CandidateSummary]
     procedure: str

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from mlho.errors import plural as plural
-from mlho.report.result import Cell, CohortSummary, Estimate, FeatureResult, Spread, Stability, TestSet
+from mlho.report.result import (
+    Cell,
+    CohortSummary,
+    Estimate,
+    FeatureResult,
+    SplitAccount,
+    Spread,
+    Stability,
+    TestSet,
+)
 from mlho.report.verdicts import auroc_caution, calibration_verdict, why_not_judged
 
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
@@ -266,6 +275,7 @@ def summary_sentences(
     stability: Stability,
     features: Sequence[FeatureResult],
     final_classifier: str,
+    split: SplitAccount | None = None,
 ) -> list[str]:
     """Summarize the run in sentences, most important first.
 
@@ -276,6 +286,7 @@ def summary_sentences(
     return [
         _who(outcome, predictive, cohort),
         _how_well(headline.get("auroc"), test_sets, final_classifier, cohort),
+        *([] if split is None else [split_sentence(split)]),
         _calibrated(headline.get("calibration_slope"), cohort),
         _how_stable(stability),
         _which(features, stability),
@@ -310,6 +321,20 @@ def _how_well(
         f"On patients held out of training, the final model's classifier, {classifier}, had an AUROC of {spread(auroc)} over "
         f"{test_sets_in_words(test_sets)}: in {pairs} of 100 pairs of a patient with and a patient without the outcome, the "
         f"one with it had the higher score." + (f" {caution}." if caution else "")
+    )
+
+
+def split_sentence(split: SplitAccount) -> str:
+    """Describe the test sets of a split by date, site or given part."""
+    names = [own.name for own in split.test_sets]
+    if split.kind in ("temporal", "rolling"):
+        which = f"index dates {names[0]}" if len(names) == 1 else f"later index dates ({'; '.join(names)})"
+        return f"The test patients have {which}; models were trained on earlier ones."
+    if len(names) == 1:
+        return f"The test patients are those that column “{split.column}” gives."
+    return (
+        f"Each of {plural(len(names), split.kind if split.kind == 'site' else 'fold')} of column “{split.column}” was tested by "
+        "models trained on the others."
     )
 
 

@@ -56,6 +56,12 @@ class Cohort(SpecPart):
     """Days of history before the index date. Default: all history."""
     gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
     """Days before the index date that features ignore, so that diagnostics for the outcome cannot leak."""
+    follow_up_days: Annotated[Annotated[int, Field(ge=1, le=36525)] | None, OMITTED] = None
+    """Days after the index date in which the outcome is counted. A split by date leaves samples out of training whose outcome
+    window reaches the test period; without it only the index date decides, and a warning says so. It changes nothing else."""
+    group_by: Annotated[ColumnName | None, OMITTED] = None
+    """Column of the labels, or else of the demographics, that names the person behind several patient ids. Splits, folds, intervals
+    and small cells then go by person."""
     conflicting_labels: Literal["error", "drop", "any"] = "error"
     """A sample with outcomes 0 and 1: fail, drop the sample, or count it as positive."""
     unknown_patients: Literal["error", "keep", "drop"] = "error"
@@ -83,6 +89,10 @@ class Cohort(SpecPart):
         if not self.has_index and (self.look_back_days is not None or self.gap_days):
             raise ValueError(
                 "lookBackDays and gapDays require an index date, but index is none. Remove them, or give an index"
+            )
+        if not self.has_index and self.follow_up_days is not None:
+            raise ValueError(
+                "followUpDays requires an index date, but index is none. Remove it, or give an index"
             )
         if self.look_back_days is not None and self.gap_days >= self.look_back_days:
             raise ValueError(

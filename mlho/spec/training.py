@@ -35,6 +35,7 @@ from mlho.spec.types import (
     TablePattern,
     Year,
 )
+from mlho.spec.validation import Validation as Validation
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
 _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
@@ -104,31 +105,6 @@ class Selection(SpecPart):
     """``fold``: screen and rank inside each fold. ``iteration``: once for all folds, as in R, which makes out-of-fold
     results too optimistic.
     """
-
-
-class Validation(SpecPart):
-    """Validation: splits, folds, thresholds and intervals."""
-
-    iterations: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Number of train/test splits, each with its own selection. Confidence scores count over them."""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Fraction of the patients (of each stratum) held out in an iteration."""
-    folds: Annotated[int, Field(ge=2, le=20)] = 5
-    """Folds of the cross-validation inside an iteration, which chooses settings and fits calibrators and thresholds."""
-    split: Literal["random", "stratified"] = "stratified"
-    """``stratified`` keeps the share of patients with the outcome equal in all parts."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of all random numbers."""
-    choice: Literal["best", "one-se"] = "best"
-    """Choice of the setting from a grid: the best mean out-of-fold AUROC, or the simplest setting within one standard
-    error of it.
-    """
-    bootstrap_replicates: Annotated[int, Field(ge=0, le=10_000)] = 200
-    """Bootstrap replicates (of patients) for intervals without a closed formula. 0 omits these intervals."""
-    alert_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of samples that the fixed-alert-rate threshold flags."""
-    sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Sensitivity of the fixed-sensitivity threshold on the out-of-fold scores."""
 
 
 LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
@@ -256,6 +232,17 @@ class TrainingSpec(SpecPart):
         return self
 
     @model_validator(mode="after")
+    def _split_is_possible(self) -> Self:
+        asked = self.validation
+        if asked.by_date and self.cohort.index.column is None:
+            raise ValueError(f"validation.split: {asked.split} requires cohort.index.column")
+        if not asked.is_drawn and self.final.features == "consensus":
+            raise ValueError(
+                f"final.features: consensus, which is validated by folds, excludes validation.split: {asked.split}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _name_the_consensus_classifier(self) -> Self:
         if self.consensus.classifier is None:
             linear = (own.classifier for own in self.candidates if own.classifier in LINEAR)
@@ -281,6 +268,11 @@ class TrainingSpec(SpecPart):
         """Whether demographics are read from static rows of the events, for want of a table."""
         is_static = self.data.source == "meds" and self.data.tables.demographics is None
         return is_static and bool(self.features.demographics)
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """Columns of the labels or the demographics that the splits read: groups, and sites or parts."""
+        return tuple(dict.fromkeys(filter(None, (self.cohort.group_by, self.validation.split_column))))
 
     @property
     def windows(self) -> tuple[int | None, ...]:

@@ -225,6 +225,41 @@ _TRAINING: Final = (
         "self.selection.ranking != 'mlho-r' || self.features.aggregates.size() == 1",
         "selection.ranking: mlho-r is defined for one aggregate only",
     ),
+    CelRule(
+        "spec.cohort",
+        "!has(self.index.none) || !has(self.followUpDays)",
+        "followUpDays requires an index date, but index is none",
+    ),
+    CelRule(
+        "spec.validation",
+        "!has(self.testFrom) || self.split == 'temporal'",
+        "testFrom belongs to split: temporal",
+    ),
+    CelRule(
+        "spec.validation",
+        "has(self.origins) == (self.split == 'rolling')",
+        "origins and split: rolling belong together",
+    ),
+    CelRule(
+        "spec.validation.origins",
+        f"self.isSorted() && {_UNIQUE}",
+        "origins must be ascending, without duplicates",
+    ),
+    CelRule(
+        "spec.validation",
+        "has(self.splitColumn) == (self.split in ['site', 'given'])",
+        "splitColumn and split: site or given belong together",
+    ),
+    CelRule(
+        "spec",
+        "!(self.validation.split in ['temporal', 'rolling']) || has(self.cohort.index.column)",
+        "validation.split: temporal and rolling require cohort.index.column",
+    ),
+    CelRule(
+        "spec",
+        "self.final.features != 'consensus' || self.validation.split in ['random', 'stratified']",
+        "final.features: consensus, which is validated by folds, excludes other splits than random and stratified",
+    ),
     *_inside("spec.data.tables", "events", "labels", optional=("demographics", "concepts")),
     *_frozen("cohort", "features", "selection", "validation", "candidates", "consensus", "final", "report"),
 )

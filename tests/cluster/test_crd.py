@@ -162,6 +162,46 @@ CREATE = [
         {"consensus.maxFalseShare": 0.1, "consensus.minConfidence": 60},
         {"consensus.maxFalseShare": 0.1},
     ),
+    Case(
+        "followUpDays requires an index date",
+        {
+            "cohort.index": {"none": True},
+            "cohort.lookBackDays": None,
+            "cohort.gapDays": 0,
+            "cohort.followUpDays": 30,
+        },
+        {"cohort.followUpDays": 30},
+    ),
+    Case(
+        "testFrom belongs to split: temporal",
+        {"validation.testFrom": "2024-01-01"},
+        {"validation.testFrom": "2024-01-01", "validation.split": "temporal"},
+    ),
+    Case(
+        "origins and split: rolling belong together",
+        {"validation.split": "rolling"},
+        {"validation.split": "rolling", "validation.origins": ["2023-01-01", "2024-01-01"]},
+    ),
+    Case(
+        "origins must be ascending",
+        {"validation.split": "rolling", "validation.origins": ["2024-01-01", "2023-01-01"]},
+        {"validation.split": "rolling", "validation.origins": ["2024-01-01"]},
+    ),
+    Case(
+        "splitColumn and split: site or given belong together",
+        {"validation.split": "site"},
+        {"validation.split": "given", "validation.splitColumn": "part"},
+    ),
+    Case(
+        "validation.split: temporal and rolling require cohort.index.column",
+        {"validation.split": "temporal", "cohort.index": {"date": "2020-01-01"}},
+        {"validation.split": "temporal"},
+    ),
+    Case(
+        "final.features: consensus, which is validated by folds",
+        {"validation.split": "temporal", "final.features": "consensus"},
+        {"validation.split": "temporal"},
+    ),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("labels must be a path relative to data.uri", {"data.tables.labels": "/labels"}),
     Case("demographics must be a path relative to data.uri", {"data.tables.demographics": "a/../../b"}),

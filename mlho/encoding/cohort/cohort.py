@@ -7,6 +7,7 @@ that results do not depend on the order of rows or on the partitions. A block is
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,22 @@ class CategoricalColumn:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """The persons behind the patients (``cohort.groupBy``).
+
+    Attributes
+    ----------
+    ids : tuple of str, shape (n_groups,)
+        Sorted by their UTF-8 bytes.
+    of_patient : int32, shape (n_patients,)
+        Group of each patient.
+    """
+
+    ids: tuple[str, ...]
+    of_patient: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class Cohort:
     """Patients, samples, outcomes and demographics, in the order given in the module docstring.
 
@@ -60,6 +77,10 @@ class Cohort:
     demographics : NumericColumn or CategoricalColumn each, in the order of the specification
     attrition : list of steps
         ``{"rule": words, "patients": n, "samples": n}`` remaining after each step; the first one counts all label rows.
+    groups : Groups or None
+        Persons behind the patients, if ``cohort.groupBy`` names them.
+    parts : CategoricalColumn or None
+        Site or part of each sample, if ``validation.splitColumn`` names a column; levels sorted, all of them used.
     """
 
     patient_ids: tuple[str, ...]
@@ -70,6 +91,25 @@ class Cohort:
     demographics: tuple[NumericColumn | CategoricalColumn, ...] = ()
     attrition: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    groups: Groups | None = None
+    parts: CategoricalColumn | None = None
+
+    @property
+    def unit_ids(self) -> tuple[str, ...]:
+        """Ids of the units of splits and intervals: persons, if they are named, or else patients."""
+        return self.patient_ids if self.groups is None else self.groups.ids
+
+    @cached_property
+    def unit_of(self) -> NDArray[np.int32]:
+        """Unit of each sample, shape (n_samples,): its person, if persons are named, or else its patient."""
+        return self.patient_of if self.groups is None else self.groups.of_patient[self.patient_of]
+
+    def positive_units(self, samples: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Units with the outcome in any sample, or in any of these samples. They form the strata of splits and folds."""
+        positive = np.zeros(len(self.unit_ids), np.bool_)
+        is_positive = self.outcome == 1
+        positive[self.unit_of[is_positive if samples is None else is_positive & samples]] = True
+        return positive
 
     @property
     def n_patients(self) -> int:
@@ -100,7 +140,7 @@ class Cohort:
         return block * BLOCK_PATIENTS, min((block + 1) * BLOCK_PATIENTS, self.n_patients)
 
     def positive_patients(self) -> NDArray[np.bool_]:
-        """Patients with the outcome in any sample. They form the strata of splits and folds."""
+        """Patients with the outcome in any sample."""
         positive = np.zeros(self.n_patients, np.bool_)
         positive[self.patient_of[self.outcome == 1]] = True
         return positive
@@ -112,6 +152,8 @@ class Cohort:
             "demographics": [_column_meta(column) for column in self.demographics],
             "warnings": list(self.warnings),
         }
+        if self.parts is not None:
+            meta["parts"] = _column_meta(self.parts)
         ids, text = pack_texts(self.patient_ids), json.dumps(meta, sort_keys=True).encode()
         arrays: dict[str, NDArray[Any]] = {
             "patient_id_bytes": ids["bytes"],
@@ -126,6 +168,12 @@ class Cohort:
             arrays[f"demographic_{number}"] = (
                 column.values if isinstance(column, NumericColumn) else column.codes
             )
+        if self.parts is not None:
+            arrays["parts"] = self.parts.codes
+        if self.groups is not None:
+            texts = pack_texts(self.groups.ids)
+            arrays |= {"group_id_bytes": texts["bytes"], "group_id_offsets": texts["offsets"]}
+            arrays["group_of_patient"] = self.groups.of_patient
         write_arrays(path, arrays)
 
     @classmethod
@@ -142,12 +190,25 @@ class Cohort:
             demographics=_columns(meta["demographics"], arrays),
             attrition=tuple(meta["attrition"]),
             warnings=tuple(meta["warnings"]),
+            groups=_groups(arrays),
+            parts=_parts(meta.get("parts"), arrays),
         )
 
 
 def _column_meta(column: NumericColumn | CategoricalColumn) -> dict[str, Any]:
     levels = list(column.levels) if isinstance(column, CategoricalColumn) else None
     return {"levels": levels, "name": column.name}
+
+
+def _groups(arrays: dict[str, NDArray[Any]]) -> Groups | None:
+    if "group_of_patient" not in arrays:
+        return None
+    ids = unpack_texts(arrays["group_id_bytes"], arrays["group_id_offsets"])
+    return Groups(tuple(ids), arrays["group_of_patient"])
+
+
+def _parts(meta: dict[str, Any] | None, arrays: dict[str, NDArray[Any]]) -> CategoricalColumn | None:
+    return None if meta is None else CategoricalColumn(meta["name"], tuple(meta["levels"]), arrays["parts"])
 
 
 def _columns(

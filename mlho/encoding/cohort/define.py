@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, Groups
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
-from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons
+from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, rows_of_persons
+from mlho.encoding.cohort.kept import TextColumn, groups_of, parts_of, refuse_differing, sample_texts
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
@@ -106,7 +107,7 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
         ``age`` is to be computed from the birth date, but there is no index date.
     """
     source = source_of(spec.data)
-    labels = read_labels(spec.cohort, source, root, spec.data.tables.labels)
+    labels = read_labels(spec.cohort, source, root, spec.data.tables.labels, kept=spec.kept_columns)
     if spec.data.source == MEDS.name:
         check_version(root)
     if spec.reads_static_rows:
@@ -225,6 +226,7 @@ def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[
     sample = np.zeros(len(rows), np.int64)
     sample[starts[1:]] = 1
     sample = np.cumsum(sample)
+    refuse_differing(labels.kept, rows, rows[starts][sample], spec.data.tables.labels)
     is_conflict = lowest != highest
     if is_conflict.any():
         n_patients = _n_distinct(labels.patient[rows[starts[is_conflict]]])
@@ -304,6 +306,8 @@ def _assemble(
     patient_ids = labels.patient_ids.take(int64_array(kept))
     birth_us = np.full(len(kept), NO_DATE, np.int64)
     columns: tuple[Any, ...] = ()
+    groups, parts = _kept_columns(spec, labels, rows, persons, patient_of)
+    unit_of = patient_of if groups is None else groups.of_patient[patient_of]
     if persons is not None:
         person_of = _person_of(persons, patient_ids)
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
@@ -314,7 +318,7 @@ def _assemble(
             spec.features.demographics,
             person_of[patient_of],
             labels.index_us[rows],
-            patient_of=patient_of,
+            patient_of=unit_of,
             min_cell=spec.report.min_cell,
             where=where,
         )
@@ -327,8 +331,41 @@ def _assemble(
         outcome=outcome[rows].astype(np.uint8),
         demographics=columns,
         attrition=tuple(selection.attrition),
+        groups=groups,
+        parts=parts,
     )
     return _with_warnings(cohort, warnings)
+
+
+def _kept_columns(
+    spec: TrainingSpec,
+    labels: LabelRows,
+    rows: NDArray[np.int64],
+    persons: Persons | None,
+    patient_of: NDArray[np.integer[Any]],
+) -> tuple[Groups | None, CategoricalColumn | None]:
+    """Return the persons behind the patients, and the site or part of each sample, where the specification names them."""
+    tables, group_by, part = spec.data.tables, spec.cohort.group_by, spec.validation.split_column
+    where = " and ".join(filter(None, (tables.labels, tables.demographics)))
+    person_rows = None
+    if persons is not None and spec.kept_columns:
+        person_of = _person_of(persons, labels.patient_ids)[labels.patient[rows]]
+        person_rows = rows_of_persons(persons, person_of, labels.index_us[rows])
+
+    def read(name: str, field: str) -> TextColumn:
+        return sample_texts(
+            name,
+            field,
+            labels=labels.kept,
+            rows=rows,
+            persons={} if persons is None else persons.kept,
+            person_rows=person_rows,
+            where=where,
+        )
+
+    groups = group_by and groups_of(group_by, read(group_by, "cohort.groupBy"), patient_of, where)
+    parts = part and parts_of(part, read(part, "validation.splitColumn"), where)
+    return groups or None, parts or None
 
 
 def _with_warnings(cohort: Cohort, warnings: list[str]) -> Cohort:

@@ -49,7 +49,7 @@ def join_persons(
     where : str
         Table name for messages.
     """
-    row = _rows_of(persons, person_of, index_us)
+    row = rows_of_persons(persons, person_of, index_us)
     warnings: list[str] = []
     columns: dict[str, NumericColumn | CategoricalColumn] = {
         raw.name: _sample_column(raw, row, where) for raw in persons.columns
@@ -86,7 +86,7 @@ def _age_warnings(
     ]
 
 
-def _rows_of(
+def rows_of_persons(
     persons: Persons, person_of: NDArray[np.int64], index_us: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Row of the table for each sample; ``MISSING`` if there is none."""

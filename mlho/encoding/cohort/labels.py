@@ -1,7 +1,7 @@
 """Label rows as arrays of patients, index dates and outcomes. No row is dropped here."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.kept import TextColumn, encoded, read_texts
 from mlho.errors import DataError, plural
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, is_given
@@ -41,6 +42,8 @@ class LabelRows:
         Whether the row has an index date; always true if the specification gives it.
     outcome : int8, shape (n_rows,)
         0, 1, or ``MISSING``.
+    kept : mapping of name to TextColumn
+        Columns for the splits, as far as the labels have them.
     """
 
     patient_ids: Any
@@ -48,10 +51,13 @@ class LabelRows:
     index_us: NDArray[np.int64]
     has_index: NDArray[np.bool_]
     outcome: NDArray[np.int8]
+    kept: Mapping[str, TextColumn] = field(default_factory=dict)
 
 
-def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) -> LabelRows:
-    """Read the label files.
+def read_labels(
+    cohort: Cohort, source: Source, root: DataRoot, pattern: str, *, kept: Sequence[str] = ()
+) -> LabelRows:
+    """Read the label files, and of the columns ``kept`` those that they have.
 
     Raises
     ------
@@ -59,7 +65,9 @@ def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) ->
         A file or column is missing, has a wrong type, or holds outcomes other than 0 and 1 or unreadable index dates; or
         the table is empty.
     """
-    parts = [_read_file(cohort, source, file) for file in list_inputs(root, pattern)]
+    files = list_inputs(root, pattern)
+    kept = _present(source, files, kept)
+    parts = [_read_file(cohort, source, file, kept) for file in files]
     patient_ids, patient = encode_patients([part[0] for part in parts])
     if not len(patient):
         raise DataError(
@@ -83,7 +91,16 @@ def read_labels(cohort: Cohort, source: Source, root: DataRoot, pattern: str) ->
         index_us=np.concatenate([part[1] for part in parts]),
         has_index=np.concatenate([part[2] for part in parts]),
         outcome=np.concatenate([part[3] for part in parts]),
+        kept={name: encoded([part[4][name] for part in parts], encode_patients) for name in kept},
     )
+
+
+def _present(source: Source, files: Sequence[SourceFile], kept: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that the first file has; every other one must have them too."""
+    if not kept or not files:
+        return ()
+    have = open_table(files[0], source).column_names
+    return tuple(name for name in kept if name in have)
 
 
 def encode_patients(texts: Sequence[Any]) -> tuple[Any, NDArray[np.int64]]:
@@ -145,15 +162,16 @@ def _unreadable_times(source: Source, where: str, name: str, n_bad: int) -> Data
     )
 
 
-_Part = tuple[Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8]]
+_Part = tuple[Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8], dict[str, Any]]
 
 
-def _read_file(cohort: Cohort, source: Source, file: SourceFile) -> _Part:
+def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[str]) -> _Part:
     table = open_table(file, source)
     patient = source.column(LABELS, "patient_id")
     _check_columns(cohort, source, table, file, patient)
     index = cohort.index.column
-    wanted = list(dict.fromkeys([patient, cohort.outcome, *([index] if index else [])]))
+    require_columns(file.key, table.column_names, kept, remedy="Other files of the table have it.")
+    wanted = list(dict.fromkeys([patient, cohort.outcome, *([index] if index else []), *kept]))
     columns = read_columns(table, wanted)
     n_rows = len(columns[patient])
     if index:
@@ -161,7 +179,8 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile) -> _Part:
     else:
         index_us, has_index = np.full(n_rows, _common_index(cohort), np.int64), np.ones(n_rows, np.bool_)
     texts = read_patients(columns[patient], where=file.key, name=patient)
-    return texts, index_us, has_index, _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
+    outcomes = _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
+    return texts, index_us, has_index, outcomes, {name: read_texts(columns[name]) for name in kept}
 
 
 def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: SourceFile, patient: str) -> None:

@@ -1,8 +1,7 @@
 """The demographics table, read and checked: one row per patient (or per patient and index date)."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.kept import TextColumn, encoded, number_text
 from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, read_index, read_patients
 from mlho.errors import DataError, SpecError, plural
 from mlho.printable import has_control
@@ -58,6 +58,8 @@ class Persons:
         Rows without a patient id, which are ignored.
     conflicts : tuple of (name, number of patients)
         Demographics from static rows that have several values for a patient, and none therefore.
+    kept : mapping of name to TextColumn
+        Columns for the splits, as far as the table has them.
     """
 
     patient_ids: Any
@@ -68,6 +70,7 @@ class Persons:
     age_from_birth: bool
     n_without_patient: int
     conflicts: tuple[tuple[str, int], ...] = ()
+    kept: Mapping[str, TextColumn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,14 +123,16 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
     index_us = index_us[order] if index_us is not None else None
     columns = tuple(RawColumn(c.name, c.values[order], c.levels) for c in columns)
     keep = _one_row_each(pattern, patient, index_us, columns)
+    columns = tuple(RawColumn(c.name, c.values[keep], c.levels) for c in columns)
     return Persons(
         patient_ids=patient_ids,
         patient=patient[keep],
         index_us=index_us[keep] if index_us is not None else None,
         birth_us=_one_birth_each(pattern, patient, births, layout.birth),
-        columns=tuple(RawColumn(c.name, c.values[keep], c.levels) for c in columns),
+        columns=tuple(own for own in columns if own.name in spec.features.demographics),
         age_from_birth=layout.age_from_birth,
         n_without_patient=int((~known).sum()),
+        kept={own.name: _as_text(own) for own in columns if own.name in spec.kept_columns},
     )
 
 
@@ -149,13 +154,14 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
         )
     if patient in map(theirs, wanted):
         raise SpecError(f"features.demographics: {patient!r} tells patients apart. Leave it out.")
-    categorical = frozenset(spec.features.categorical)
+    kept = [name for name in spec.kept_columns if name not in wanted and theirs(name) in have]
+    categorical = frozenset([*spec.features.categorical, *kept])
     if age_from_birth and AGE in categorical:
         raise SpecError(
             "features.categorical: age is counted from the birth date, and is a number. Leave it out."
         )
     index = theirs(index) if index is not None and theirs(index) in have else None
-    names = tuple((name, theirs(name)) for name in wanted)
+    names = tuple((name, theirs(name)) for name in [*wanted, *kept])
     layout = _Layout(patient, index, birth, names, categorical, age_from_birth)
     for file, table in tables:
         _check_file(file, table, layout, source)
@@ -231,19 +237,6 @@ def _category(array: Any, file: SourceFile, name: str) -> _Piece:
     return "category", texts.take(int64_array(place)), key
 
 
-def number_text(number: float) -> str | None:
-    """Text of a numeric code: 3.0 gives ``3``; None for NaN.
-
-    Examples
-    --------
-    >>> number_text(3.0), number_text(2.5), number_text(float("nan"))
-    ('3', '2.5', None)
-    """
-    if math.isnan(number):
-        return None
-    return str(int(number)) if number.is_integer() else repr(number)
-
-
 def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
     """Join one column of all files. A CSV column is numeric if all of its text is."""
     forms = {form for form, _, _ in pieces} - {"csv text"}
@@ -274,6 +267,13 @@ def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
     levels, codes = encode_patients([array for _, array, _ in pieces])
     _refuse_unusable(where, name, levels.to_pylist())
     return RawColumn(name, codes, tuple(levels.to_pylist()))
+
+
+def _as_text(column: RawColumn) -> TextColumn:
+    if column.levels is not None:
+        return TextColumn(column.levels, column.values)
+    texts = pa.array([number_text(own) for own in column.values.tolist()], pa.string())
+    return encoded([texts], encode_patients)
 
 
 def _refuse_unusable(where: str, name: str, levels: Sequence[str]) -> None:

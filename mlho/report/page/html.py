@@ -65,6 +65,7 @@ def render_html(result: Result) -> str:
         "characteristics": population.characteristics(result.cohort),
         "label_ledger": population.label_ledger(result.cohort),
         "ledger": population.ledger(result.ledger),
+        "split": sections.split_rows(result),
         "headline": sections.headline(result),
         "winners": sections.winners(result),
         "operating": sections.operating_points(result),

@@ -278,10 +278,10 @@ def thresholds(result: Result) -> Rows:
 def limits(result: Result) -> list[str]:
     """Return the limitations of the results."""
     said = [
-        "Validation is internal: test patients come from the same source as training patients. Other hospitals and later years may differ.",
+        _validated(result),
         "Records show what was documented, which is not always what happened. That a test was ordered can say more than its result.",
         "Odds ratios are associations, not causes. The consensus model is fitted on the patients that selected its features, so its intervals are too narrow and its p values too small.",
-        "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003).",
+        _intervals(result),
         "The final model is fitted on all patients. Its test figures are those of models made in the same way without the test patients.",
     ]
     if not result.predictive:
@@ -294,6 +294,65 @@ def limits(result: Result) -> list[str]:
             f"With {words.plural(len(result.iterations), 'iteration')} the confidence scores move in steps of {words.number(100 / max(1, len(result.iterations)), 0)}."
         )
     return said
+
+
+def _validated(result: Result) -> str:
+    same = "Validation is internal: test patients come from the same source as training patients."
+    if result.split is None or result.split.kind == "given":
+        return f"{same} Other hospitals and later years may differ."
+    if result.split.kind == "site":
+        return (
+            f"{same} Each site was tested by models of the others; sites that are not among them may differ."
+        )
+    return f"{same} Models were tested on later patients; other hospitals may differ."
+
+
+def _intervals(result: Result) -> str:
+    if result.split is None:
+        return "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003)."
+    if len(result.split.test_sets) == 1:
+        return (
+            "All iterations have one test set. The interval of a mean is the mean of theirs: it covers the draw of the test "
+            "patients, not that of the training patients."
+        )
+    return "The test sets are not random draws, so a mean over them has no interval. Compare them one by one."
+
+
+def split_rows(result: Result) -> dict[str, Any] | None:
+    """Return what every sample was in each test set; None where test sets are drawn."""
+    split = result.split
+    if split is None:
+        return None
+    rules = [own.rule for own in split.test_sets[0].left_out]
+    rows = [
+        (
+            own.name,
+            *map(_shown, (own.n_test_samples, own.n_test_positive_samples, own.n_train_samples)),
+            *(_shown(one.samples) for one in own.left_out),
+        )
+        for own in split.test_sets
+    ]
+    window = (
+        f" Outcome windows are {words.plural(split.follow_up_days, 'day')} long."
+        if split.follow_up_days is not None
+        else ""
+    )
+    return {
+        "columns": (
+            "Test set",
+            "Tested",
+            "With the outcome",
+            "For training",
+            *(f"Left out: {rule}" for rule in rules),
+        ),
+        "rows": rows,
+        "note": f"Each of {words.plural(split.iterations_each, 'iteration')} on a test set leaves out "
+        f"{words.percent(split.left_out_fraction, 0)} of the training patients at random.{window}",
+    }
+
+
+def _shown(n: int | None) -> str:
+    return words.HIDDEN if n is None else words.count(n)
 
 
 def lineage_facts(result: Result) -> Rows:
@@ -339,7 +398,7 @@ def iteration_rows(result: Result) -> Rows:
     """Return the sizes and the winner of each iteration."""
     return [
         (
-            str(i.iteration),
+            str(i.iteration) if i.test_set is None else cells.with_note(str(i.iteration), i.test_set),
             words.count(i.n_train_patients),
             words.count(i.n_test_patients),
             words.count(i.n_train_samples),

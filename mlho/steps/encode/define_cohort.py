@@ -16,14 +16,18 @@ class DefineCohort(Step):
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep only the demographics of the features, and only the bound for rare levels (``min_cell``) of the report."""
+        """Keep only the demographics of the features, the bound for rare levels (``min_cell``) and the column of the splits."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         features = type(spec.features)(
             demographics=spec.features.demographics, categorical=spec.features.categorical
         )
         report = type(spec.report)(min_cell=spec.report.min_cell)
-        return narrowed.model_copy(update={"features": features, "report": report})
+        own = spec.validation
+        validation = (
+            type(own)(split=own.split, split_column=own.split_column) if own.split_column else type(own)()
+        )
+        return narrowed.model_copy(update={"features": features, "report": report, "validation": validation})
 
     @override
     def tables_of(self, spec: TrainingSpec) -> tuple[str, ...]:

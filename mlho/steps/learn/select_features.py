@@ -19,7 +19,7 @@ class SelectFeatures(LearningStep):
         from mlho.training.iterations.splits import FINAL
 
         problem, iteration = open_problem(work), work.params["iteration"]
-        train = problem.samples_of(problem.partition(iteration).is_train)
+        train = problem.partition(iteration).train
         selection = select(problem, train, beside_chance=iteration != FINAL)
         write_selection(work.out / "selection.arr", selection)
         return {"n_screened": selection.n_screened, "n_selected": len(selection.features)}

@@ -48,7 +48,7 @@ class JudgeModel(Step):
         mean = _mean_probabilities(work, name, problem.cohort.n_samples)
         performance = judge_by_iterations(problem, read_iterations(work), name, mean)
         tested = _tested(work, name, performance.test_sets)
-        groups = judge_groups(problem, tested, problem.spec.validation.test_fraction)
+        groups = judge_groups(problem, tested, problem.spec.validation.drawn_fraction)
         performance = performance.model_copy(update={"groups": groups})
         work.write_json("performance.json", performance.model_dump(mode="json"))
         return {"auroc": performance.headline["auroc"].mean, "classifier": name}

@@ -82,8 +82,8 @@ def run_fold(
         on the training samples of the fold.
     """
     parts = problem.partition(iteration)
-    held = problem.samples_of(parts.fold == fold)
-    train = problem.samples_of(parts.is_train & (parts.fold != fold))
+    held = parts.held(fold)
+    train = parts.trained_without(fold)
     chosen = selection or select(problem, train)
     learned = learn_design(problem, chosen.features, train)
     by_classifier: dict[str, NDArray[np.float64]] = {}

@@ -84,7 +84,7 @@ def finish_iteration(
         All folds of this iteration.
     """
     parts = problem.partition(iteration)
-    train, test = problem.samples_of(parts.is_train), problem.samples_of(parts.is_test)
+    train, test = parts.train, parts.test
     learned = learn_design(problem, selection.features, train)
     compared = cross_validate(problem, folds, problem.spec.fitted)
     names: list[str] = [own.classifier for own in problem.spec.candidates]
@@ -149,7 +149,7 @@ def _judge(
     evaluation = evaluate(
         problem.y[test],
         probabilities,
-        groups=np.unique(problem.cohort.patient_of[test], return_inverse=True)[1],
+        groups=np.unique(problem.cohort.unit_of[test], return_inverse=True)[1],
         thresholds={t.rule: t.value for t in thresholds_of(problem, y_train, calibrator.apply(cv.scores))},
         seed=seed_of(problem.spec.validation.seed, "bootstrap", iteration),
         n_replicates=problem.spec.validation.bootstrap_replicates,
@@ -161,7 +161,7 @@ def _judge(
 def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:
     """Select on all training patients of an iteration and run every fold: all of an iteration except its end."""
     parts = problem.partition(iteration)
-    selection = select(problem, problem.samples_of(parts.is_train), beside_chance=iteration != FINAL)
+    selection = select(problem, parts.train, beside_chance=iteration != FINAL)
     given = selection if problem.spec.selection.scope == "iteration" else None
     folds = range(problem.spec.validation.folds)
     return selection, [run_fold(problem, iteration, fold, selection=given) for fold in folds]

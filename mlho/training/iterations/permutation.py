@@ -26,11 +26,11 @@ def sample_ring(problem: Problem, purpose: str) -> NDArray[np.int64]:
 
 def _sample_ring(problem: Problem, purpose: str) -> NDArray[np.int64]:
     cohort = problem.cohort
-    ids = np.array(cohort.patient_ids, dtype=object)
+    ids = np.array(cohort.unit_ids, dtype=object)
     order = patient_order(ids, seed=problem.spec.validation.seed, purpose=purpose, iteration="all")
     place = np.empty(len(ids), np.int64)
     place[order] = np.arange(len(ids))
-    return np.argsort(place[cohort.patient_of], kind="stable").astype(np.int64)
+    return np.argsort(place[cohort.unit_of], kind="stable").astype(np.int64)
 
 
 def permuted_labels(problem: Problem) -> NDArray[np.uint8]:
@@ -81,7 +81,7 @@ def shadow_cells(problem: Problem, columns: NDArray[np.int64], samples: NDArray[
 def _distances(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.int64]:
     """Shift of each column: at least the largest number of samples per patient, so that no patient keeps a cell of its own."""
     n_samples = problem.cohort.n_samples
-    least = int(np.bincount(problem.cohort.patient_of).max())
+    least = int(np.bincount(problem.cohort.unit_of).max())
     n_distances = max(1, n_samples - 2 * least + 1)
     seed = problem.spec.validation.seed
     texts = (f"{seed}|shadow|{problem.codes[column // problem.n_windows]}" for column in columns.tolist())

@@ -103,10 +103,10 @@ class Problem:
         return Range(-np.inf if low is None else low, np.inf if high is None else high)
 
     def partition(self, iteration: Iteration) -> Partition:
-        """Return the training and test patients of an iteration. The last result is kept, because it hashes every patient."""
+        """Return the training and test units of an iteration. The last result is kept, because it hashes every unit."""
         if iteration not in self._partitions:
             self._partitions.clear()
-            self._partitions[iteration] = partition(self.spec.validation, self.cohort, iteration)
+            self._partitions[iteration] = partition(self.spec, self.cohort, iteration)
         return self._partitions[iteration]
 
     @cached_property
@@ -118,6 +118,6 @@ class Problem:
     def _partitions(self) -> dict[Iteration, Partition]:
         return {}
 
-    def samples_of(self, patients: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the mask of the samples of these patients."""
-        return patients[self.cohort.patient_of]
+    def samples_of(self, units: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the mask of the samples of these units: patients, or persons where they are named."""
+        return units[self.cohort.unit_of]

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.errors import DataError, plural
-from mlho.method.splits import OneClassPart, fold_of_patients, one_class_folds, test_patients
-from mlho.spec.training import Validation
+from mlho.method.splits import OneClassPart, Split, fold_of_patients, one_class_folds, test_patients
+from mlho.spec.training import TrainingSpec, Validation
+from mlho.training.iterations.planned import TESTED, TRAINED, planned_sets, refuse_unusable
 
 FINAL: Final = "final"
 Iteration = int | str
@@ -19,29 +20,59 @@ Iteration = int | str
 
 @dataclass(frozen=True)
 class Partition:
-    """The patients of one iteration.
+    """The units of one iteration: patients, or persons where ``cohort.groupBy`` names them.
 
     Attributes
     ----------
-    is_test : bool, shape (n_patients,)
-        All False in the final iteration, which trains on all patients.
-    fold : int8, shape (n_patients,)
-        Fold that holds out a training patient; −1 for test patients.
+    is_test : bool, shape (n_units,)
+        All False in the final iteration, which trains on all units.
+    fold : int8, shape (n_units,)
+        Fold that holds out a training unit; −1 for the others.
+    unit_of : int32, shape (n_samples,)
+        Unit of each sample.
+    is_used : bool, shape (n_samples,), or None
+        False for the samples that a planned split leaves out; None where every sample counts.
     """
 
     is_test: NDArray[np.bool_]
     fold: NDArray[np.int8]
+    unit_of: NDArray[np.int32]
+    is_used: NDArray[np.bool_] | None = None
 
     @property
     def is_train(self) -> NDArray[np.bool_]:
-        """Training patients."""
-        return ~self.is_test
+        """Training units."""
+        return self.fold >= 0
+
+    @property
+    def train(self) -> NDArray[np.bool_]:
+        """Training samples."""
+        return self.samples_of(self.is_train)
+
+    @property
+    def test(self) -> NDArray[np.bool_]:
+        """Test samples."""
+        return self.samples_of(self.is_test)
+
+    def held(self, fold: int) -> NDArray[np.bool_]:
+        """Samples that a fold holds out of training."""
+        return self.samples_of(self.fold == fold)
+
+    def trained_without(self, fold: int) -> NDArray[np.bool_]:
+        """Training samples of the other folds."""
+        return self.samples_of(self.is_train & (self.fold != fold))
+
+    def samples_of(self, units: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Samples of these units, without those that the split leaves out."""
+        samples = units[self.unit_of]
+        return samples if self.is_used is None else samples & self.is_used
 
 
-def partition(asked: Validation, cohort: Cohort, iteration: Iteration) -> Partition:
-    """Split the patients of one iteration by the hash of (seed, purpose, iteration, patient)."""
-    ids = np.array(cohort.patient_ids, dtype=object)
-    positive = cohort.positive_patients()
+def partition(spec: TrainingSpec, cohort: Cohort, iteration: Iteration) -> Partition:
+    """Split the units of one iteration by the hash of (seed, purpose, iteration, id), or by a planned test set."""
+    if iteration != FINAL and not spec.validation.is_drawn:
+        return _planned(spec, cohort, iteration)
+    asked, ids, positive = spec.validation, np.array(cohort.unit_ids, dtype=object), cohort.positive_units()
     is_test = np.zeros(len(ids), np.bool_)
     if iteration != FINAL:
         is_test = test_patients(
@@ -50,21 +81,59 @@ def partition(asked: Validation, cohort: Cohort, iteration: Iteration) -> Partit
             seed=asked.seed,
             iteration=iteration,
             test_fraction=asked.test_fraction,
-            split=asked.split,
+            split=_drawn_as(asked),
         )
+    fold = _folds(asked, ids, positive, ~is_test, iteration)
+    return Partition(is_test, fold, cohort.unit_of)
+
+
+def _planned(spec: TrainingSpec, cohort: Cohort, iteration: Iteration) -> Partition:
+    """Take the test sets in turn, and draw the training units of an iteration from those that may be trained on."""
+    asked, ids = spec.validation, np.array(cohort.unit_ids, dtype=object)
+    sets = planned_sets(spec, cohort)
+    role = sets[(int(iteration) - 1) % len(sets)].role
+    is_test, is_train = (np.zeros(len(ids), np.bool_) for _ in range(2))
+    is_test[cohort.unit_of[role == TESTED]] = True
+    is_train[cohort.unit_of[role == TRAINED]] = True
+    positive = cohort.positive_units(role == TRAINED)
+    is_train[is_train] = ~test_patients(
+        ids[is_train],
+        positive[is_train],
+        seed=asked.seed,
+        iteration=iteration,
+        test_fraction=asked.test_fraction,
+        split="stratified",
+        purpose="left out",
+    )
+    fold = _folds(asked, ids, positive, is_train, iteration)
+    return Partition(is_test, fold, cohort.unit_of, (role == TESTED) | (role == TRAINED))
+
+
+def _folds(
+    asked: Validation,
+    ids: NDArray[np.object_],
+    positive: NDArray[np.bool_],
+    is_train: NDArray[np.bool_],
+    iteration: Iteration,
+) -> NDArray[np.int8]:
     fold = np.full(len(ids), -1, np.int8)
-    fold[~is_test] = fold_of_patients(
-        ids[~is_test],
-        positive[~is_test],
+    fold[is_train] = fold_of_patients(
+        ids[is_train],
+        positive[is_train],
         seed=asked.seed,
         iteration=iteration,
         n_folds=asked.folds,
-        split=asked.split,
+        split=_drawn_as(asked),
     )
-    return Partition(is_test, fold)
+    return fold
 
 
-def check_splits(asked: Validation, cohort: Cohort) -> None:
+def _drawn_as(asked: Validation) -> Split:
+    """Return how units are drawn: folds inside a planned split are stratified."""
+    return "random" if asked.split == "random" else "stratified"
+
+
+def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
     """Refuse a run in which a test set, fold or training part has one class only, before anything is fitted.
 
     Raises
@@ -72,7 +141,9 @@ def check_splits(asked: Validation, cohort: Cohort) -> None:
     DataError
         The message gives the number of such parts and the remedy.
     """
-    found = [part for iteration in _iterations(asked) for part in _one_class(asked, cohort, iteration)]
+    if not spec.validation.is_drawn:
+        refuse_unusable(spec, cohort, planned_sets(spec, cohort))
+    found = [part for own in _iterations(spec.validation) for part in _one_class(spec, cohort, own)]
     if found:
         first = found[0]
         fold = "" if first.fold is None else f", fold {first.fold + 1}"
@@ -90,9 +161,11 @@ def _iterations(asked: Validation) -> Iterator[Iteration]:
     yield FINAL
 
 
-def _one_class(asked: Validation, cohort: Cohort, iteration: Iteration) -> tuple[OneClassPart, ...]:
-    fold_of_samples = partition(asked, cohort, iteration).fold[cohort.patient_of]
-    return one_class_folds({iteration: fold_of_samples}, cohort.outcome)
+def _one_class(spec: TrainingSpec, cohort: Cohort, iteration: Iteration) -> tuple[OneClassPart, ...]:
+    own = partition(spec, cohort, iteration)
+    fold_of_samples = np.where(own.test, -1, own.fold[cohort.unit_of]).astype(np.int8)
+    counted = own.test | own.train
+    return one_class_folds({iteration: fold_of_samples[counted]}, cohort.outcome[counted])
 
 
 def seed_of(seed: int, purpose: str, iteration: Iteration, fold: int | None = None) -> int:

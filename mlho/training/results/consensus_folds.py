@@ -127,12 +127,12 @@ def _left_out(problem: Problem, patients: NDArray[np.bool_], held: Held, subsamp
     asked = problem.spec.validation
     left_out = np.zeros(len(patients), np.bool_)
     left_out[patients] = test_patients(
-        np.array(problem.cohort.patient_ids, dtype=object)[patients],
-        problem.cohort.positive_patients()[patients],
+        np.array(problem.cohort.unit_ids, dtype=object)[patients],
+        problem.cohort.positive_units()[patients],
         seed=asked.seed,
         iteration=f"{_place(held)}, {subsample}",
         test_fraction=asked.test_fraction,
-        split=asked.split,
+        split="random" if asked.split == "random" else "stratified",
     )
     return left_out
 
@@ -271,6 +271,6 @@ def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | N
 def _auroc_in(problem: Problem, own: ConsensusFold, fold: int, name: str) -> list[float]:
     """AUROC of each setting on the samples of one of the held-out folds."""
     samples = own.scores.samples
-    inside = problem.partition(FINAL).fold[problem.cohort.patient_of[samples]] == fold
+    inside = problem.partition(FINAL).fold[problem.cohort.unit_of[samples]] == fold
     y = problem.y[samples[inside]]
     return [auroc(y, scores[inside]) for scores in own.scores.by_classifier[name]]

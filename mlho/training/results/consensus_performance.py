@@ -172,7 +172,7 @@ def _evaluate(
     return evaluate(
         problem.y[samples],
         scores,
-        groups=np.unique(problem.cohort.patient_of[samples], return_inverse=True)[1],
+        groups=np.unique(problem.cohort.unit_of[samples], return_inverse=True)[1],
         thresholds=thresholds,
         seed=_seed(problem),
         n_replicates=n_replicates,
@@ -235,7 +235,7 @@ def _at_thresholds(problem: Problem, held: Sequence[HeldOut]) -> dict[str, dict[
         figures = bootstrap_by_patient(
             problem.y,
             _in_order(problem, held, alerts),
-            problem.cohort.patient_of,
+            problem.cohort.unit_of,
             lambda t: threshold_figures(t, _ALERT),
             n_replicates=problem.spec.validation.bootstrap_replicates,
             seed=_seed(problem),

@@ -51,7 +51,7 @@ def _month(us: np.int64) -> str:
 
 
 def _n_patients(cohort: Cohort, samples: NDArray[np.bool_]) -> int:
-    return int(np.unique(cohort.patient_of[samples]).size)
+    return int(np.unique(cohort.unit_of[samples]).size)
 
 
 def _numeric_rows(column: NumericColumn, cohort: Cohort, min_cell: int) -> list[Characteristic]:

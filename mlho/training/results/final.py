@@ -74,9 +74,7 @@ def fit_final(
     return FinalModel(
         classifier=classifier,
         cv=cv,
-        cv_auroc=auroc_estimate(
-            problem.y[cv.samples], cv.scores, groups=problem.cohort.patient_of[cv.samples]
-        ),
+        cv_auroc=auroc_estimate(problem.y[cv.samples], cv.scores, groups=problem.cohort.unit_of[cv.samples]),
         design=design,
         X=X,
         model=model,

@@ -51,7 +51,7 @@ class _Group:
 
 
 def judge_groups(
-    problem: Problem, tested: Iterable[Predictions], test_fraction: float
+    problem: Problem, tested: Iterable[Predictions], test_fraction: float | None
 ) -> list[GroupPerformance]:
     """Evaluate every group on the test sets.
 
@@ -60,8 +60,8 @@ def judge_groups(
     problem : Problem
     tested : iterable of Predictions
         One entry a test set; only one of them is in memory.
-    test_fraction : float
-        Share of the patients in a test set, for the intervals of the means.
+    test_fraction : float or None
+        Share of the patients in a test set, for the intervals of the means; None where test sets are not drawn.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def _age_bands(column: NumericColumn) -> Iterator[_Group]:
 def _figures(problem: Problem, tested: Predictions, is_in: NDArray[np.bool_]) -> dict[str, float]:
     """Return the figures of a group on one test set; none if it has too few patients there."""
     samples, p = tested.samples[is_in], tested.calibrated[is_in]
-    y, patients = problem.y[samples], problem.cohort.patient_of[samples]
+    y, patients = problem.y[samples], problem.cohort.unit_of[samples]
     fewest = min(np.unique(patients[y == outcome]).size for outcome in (0, 1))
     if fewest < max(1, problem.spec.report.min_cell):
         return {}
@@ -137,7 +137,7 @@ def _counts(problem: Problem, groups: Sequence[_Group]) -> list[tuple[int | None
         by_outcome = []
         for outcome in (0, 1):
             cells = [groups[place].is_in & (cohort.outcome == outcome) for place in places]
-            patients = [int(np.unique(cohort.patient_of[cell]).size) for cell in cells]
+            patients = [int(np.unique(cohort.unit_of[cell]).size) for cell in cells]
             by_outcome.append(
                 shown_counts([int(cell.sum()) for cell in cells], min_cell, n_patients=patients)
             )
@@ -153,7 +153,7 @@ def _performance(
     values: Sequence[Mapping[str, float]],
     n_sets: int,
     min_cell: int,
-    test_fraction: float,
+    test_fraction: float | None,
 ) -> GroupPerformance:
     """Average the figures over the test sets.
 

@@ -1,5 +1,6 @@
 """Performance of the final model: test metrics of models fitted like it, on patients outside their training data."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from mlho.report.result import CandidateIteration, Curves, Estimate, GroupPerfor
 from mlho.report.words import plural, possible
 from mlho.training.iterations.problem import Problem
 from mlho.training.results.records import IterationRecord
+from mlho.training.results.split_account import has_one_test_set
 
 DISCRIMINATION: Final = ("auroc", "average_precision", "pr_integral", "brier", "scaled_brier", "log_loss")
 CALIBRATION: Final = ("in_the_large", "intercept", "slope", "ici", "ece_equal_count", "brier")
@@ -62,12 +64,11 @@ def judge_by_iterations(
         Mean calibrated test probability of each sample by this classifier; ``NaN`` if it was never in a test set.
     """
     own = [_candidate(record, classifier) for record in records]
-    fraction = problem.spec.validation.test_fraction
     return PerformanceRecord(
         classifier=classifier,
-        procedure=f"{classifier} on the features ranked in each iteration, mean over the test sets of {plural(len(records), 'iteration')}",
+        procedure=f"{classifier} on the features ranked in each iteration, mean over the {_which_sets(problem)} of {plural(len(records), 'iteration')}",
         test_sets=[_test_set(record, candidate) for record, candidate in zip(records, own, strict=True)],
-        headline=metrics_over([candidate.evaluation for candidate in own], fraction),
+        headline=metrics_over(problem, [candidate.evaluation for candidate in own]),
         headline_auroc=[estimate_of(candidate.evaluation["figures"]["auroc"]) for candidate in own],
         curves=curves_over([record.curves[classifier] for record in records]),
         errors=errors_of(problem, mean_probabilities),
@@ -78,7 +79,7 @@ def judge_by_iterations(
 def winners_of(problem: Problem, records: Sequence[IterationRecord]) -> dict[str, Spread]:
     """Test metrics of the winners: the candidate with the best out-of-fold AUROC of each iteration."""
     winners = [_candidate(record, record.result.winner).evaluation for record in records]
-    return metrics_over(winners, problem.spec.validation.test_fraction)
+    return metrics_over(problem, winners)
 
 
 def errors_of(problem: Problem, probabilities: NDArray[np.float64]) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def errors_of(problem: Problem, probabilities: NDArray[np.float64]) -> dict[str,
     errors = error_distribution(
         problem.y[tested],
         probabilities[tested],
-        groups=problem.cohort.patient_of[tested],
+        groups=problem.cohort.unit_of[tested],
         min_cell=problem.spec.report.min_cell,
     )
     return {name: distribution.to_json() for name, distribution in errors.items()}
@@ -114,14 +115,25 @@ def estimate_of(plain: dict[str, Any]) -> Estimate:
     return Estimate(**{name: plain[name] for name in ("value", "low", "high", "method", "reason")})
 
 
-def spread_over(values: Iterable[float | None], test_fraction: float, metric: str) -> Spread:
-    """Mean and spread of one metric over test sets, with the interval clipped to the range of the metric."""
+def _which_sets(problem: Problem) -> str:
+    return "one test set" if has_one_test_set(problem) else "test sets"
+
+
+def spread_over(values: Iterable[float | None], test_fraction: float | None, metric: str) -> Spread:
+    """Mean and spread of one metric over test sets, with the interval clipped to the range of the metric.
+
+    Without ``test_fraction``, where the test sets are not random draws, there is no interval.
+    """
     spread = mean_with_spread(list(values), test_fraction=test_fraction)
     return possible(metric, Spread(**{name: getattr(spread, name) for name in Spread.model_fields}))
 
 
-def metrics_over(evaluations: Sequence[dict[str, Any]], test_fraction: float) -> dict[str, Spread]:
-    """Test metrics over evaluations. Calibration metrics are those of the calibrated probabilities."""
+def metrics_over(problem: Problem, evaluations: Sequence[dict[str, Any]]) -> dict[str, Spread]:
+    """Test metrics over evaluations, one for each iteration. Calibration metrics are those of the calibrated probabilities.
+
+    With one test set for all iterations the interval is the mean of theirs: it covers the draw of that test set, and not
+    the draw of the training patients, whose spread is ``sd``.
+    """
     rules = evaluations[0]["thresholds"]
     names = [
         *DISCRIMINATION,
@@ -129,7 +141,19 @@ def metrics_over(evaluations: Sequence[dict[str, Any]], test_fraction: float) ->
         *(f"{rule}/{name}" for rule in rules for name in OPERATING),
     ]
     flat = [figures_of(evaluation) for evaluation in evaluations]
-    return {name: spread_over((_value(own.get(name)) for own in flat), test_fraction, name) for name in names}
+    fraction = problem.spec.validation.drawn_fraction
+    spreads = {name: spread_over((_value(own.get(name)) for own in flat), fraction, name) for name in names}
+    if not has_one_test_set(problem):
+        return spreads
+    return {name: _with_mean_interval(own, [one.get(name) for one in flat]) for name, own in spreads.items()}
+
+
+def _with_mean_interval(spread: Spread, figures: Sequence[dict[str, Any] | None]) -> Spread:
+    ends = [(own["low"], own["high"]) for own in figures if own is not None and own["value"] is not None]
+    if not ends or any(end is None for pair in ends for end in pair):
+        return spread
+    low, high = (math.fsum(side) / len(ends) for side in zip(*ends, strict=True))
+    return spread.model_copy(update={"low": low, "high": high})
 
 
 def figures_of(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -42,6 +42,7 @@ from mlho.training.results.explanation import (
 )
 from mlho.training.results.final import FinalModel
 from mlho.training.results.performance import PerformanceRecord
+from mlho.training.results.split_account import account_of_split
 from mlho.training.results.summary import SummaryRecord
 
 LEAKAGE_AUROC: Final = 0.95  # above this value leakage is more likely than a good model
@@ -122,9 +123,7 @@ def _bundle_parts(
         outcome=problem.spec.cohort.outcome,
         predictive=problem.spec.cohort.has_index,
         scoring=_scoring(problem.spec),
-        statistics=column_statistics(
-            final.X, problem.cohort.patient_of, min_cell=problem.spec.report.min_cell
-        ),
+        statistics=column_statistics(final.X, problem.cohort.unit_of, min_cell=problem.spec.report.min_cell),
         lineage={
             "matrix_digest": matrix_digest,
             "method_digest": digest_of(_method_of(problem.spec)),
@@ -252,6 +251,7 @@ def assemble_result(
         for own in summary.candidates
     ]
     model = {name: value for name, value in final.items() if name != "importance"}
+    split = account_of_split(problem)
     return Result(
         outcome=problem.spec.cohort.outcome,
         predictive=predictive,
@@ -265,6 +265,7 @@ def assemble_result(
             stability=summary.stability,
             features=features,
             final_classifier=final["classifier"],
+            split=split,
         ),
         warnings=[
             *problem.cohort.warnings,
@@ -278,6 +279,7 @@ def assemble_result(
         features=features,
         consensus=summary.consensus,
         stability=summary.stability,
+        split=split,
         iterations=list(iterations),
         candidates=candidates,
         procedure=performance.procedure,
@@ -337,6 +339,11 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
         )
     if not summary.consensus.get("converged", True):
         found.append("The consensus model did not converge: its odds ratios are not to be trusted.")
+    if problem.spec.validation.by_date and problem.spec.cohort.follow_up_days is None:
+        found.append(
+            "cohort.followUpDays is not given: only the index date decides which samples are trained on, and an outcome of theirs "
+            "may lie in the test period."
+        )
     return found
 
 

@@ -15,6 +15,7 @@ from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import CandidateOutcome, IterationOutcome
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.shadows import ShadowRecord
+from mlho.training.results.split_account import set_names
 
 CURVES = ("roc", "pr", "decision", "errors")
 _N_HISTOGRAM = 50  # bins of the calibrated probabilities
@@ -55,14 +56,14 @@ class IterationRecord(BaseModel):
 def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
     """Convert the results of an iteration to plain numbers."""
     parts = problem.partition(outcome.iteration)
-    n_test = int(np.count_nonzero(outcome.test))
+    patient_of, train, test = problem.cohort.patient_of, parts.train, outcome.test
     evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
     result = IterationResult(
         iteration=int(outcome.iteration),
-        n_train_patients=int(np.count_nonzero(parts.is_train)),
-        n_test_patients=int(np.count_nonzero(parts.is_test)),
-        n_train_samples=problem.cohort.n_samples - n_test,
-        n_test_samples=n_test,
+        n_train_patients=int(np.unique(patient_of[train]).size),
+        n_test_patients=int(np.unique(patient_of[test]).size),
+        n_train_samples=int(np.count_nonzero(train)),
+        n_test_samples=int(np.count_nonzero(test)),
         n_screened=outcome.selection.n_screened,
         n_selected=len(outcome.selection.features),
         winner=outcome.winner,
@@ -70,6 +71,7 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
             _record_candidate(name, candidate, evaluations[name])
             for name, candidate in outcome.candidates.items()
         ],
+        test_set=_test_set_of(problem, int(outcome.iteration)),
     )
     return IterationRecord(
         result=result,
@@ -82,6 +84,13 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
             for name, candidate in outcome.candidates.items()
         },
     )
+
+
+def _test_set_of(problem: Problem, iteration: int) -> str | None:
+    if problem.spec.validation.is_drawn:
+        return None
+    names = set_names(problem)
+    return names[(iteration - 1) % len(names)]
 
 
 def record_curves(
@@ -154,7 +163,7 @@ def _histogram(
     """Histogram of the calibrated probabilities of test samples; small bins and complementary ones are ``None``."""
     edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
     counts = np.histogram(calibrated, bins=edges)[0]
-    patients = problem.cohort.patient_of[samples]
+    patients = problem.cohort.unit_of[samples]
     place = np.clip(np.searchsorted(edges, calibrated, side="right") - 1, 0, _N_HISTOGRAM - 1)
     pairs = np.unique(np.stack([place, patients]), axis=1)
     shown = shown_counts(
@@ -172,7 +181,7 @@ def _bins(
     bins = evaluation.calibration["calibrated"].bins["equal-count"]
     # Bins hold samples in the order of their predictions, and never separate equal predictions.
     order = np.argsort(calibrated, kind="stable")
-    patients, is_positive = problem.cohort.patient_of[samples][order], problem.y[samples][order] == 1
+    patients, is_positive = problem.cohort.unit_of[samples][order], problem.y[samples][order] == 1
     ends = np.cumsum([0, *(own.n for own in bins)])
 
     def patients_of(start: int, stop: int) -> tuple[int, int]:

@@ -80,14 +80,14 @@ def final_classifier(problem: Problem, summary: SummaryRecord) -> str:
 
 
 def _compare_candidates(problem: Problem, records: Sequence[IterationRecord]) -> list[CandidateSummary]:
-    summaries, fraction = [], problem.spec.validation.test_fraction
+    summaries, fraction = [], problem.spec.validation.drawn_fraction
     for number, candidate in enumerate(problem.spec.candidates):
         own = [record.result.candidates[number] for record in records]
         summaries.append(
             CandidateSummary(
                 classifier=candidate.classifier,
                 cv_auroc=spread_over((one.settings[one.chosen].mean for one in own), fraction, "auroc"),
-                test=metrics_over([one.evaluation for one in own], fraction),
+                test=metrics_over(problem, [one.evaluation for one in own]),
                 wins=sum(record.result.winner == candidate.classifier for record in records),
                 is_final=False,
             )

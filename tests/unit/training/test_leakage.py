@@ -47,7 +47,7 @@ def test_selection_does_not_see_test_patients_events(ranking, make_problem):
     """Every event of the test patients taken away: the same features with the same scores."""
     tables = make_tables(300, seed=9)
     problem = make_problem({"selection.ranking": ranking}, tables=tables)
-    parts = partition(problem.spec.validation, problem.cohort, 1)
+    parts = partition(problem.spec, problem.cohort, 1)
     gone = {problem.cohort.patient_ids[patient] for patient in np.flatnonzero(parts.is_test)}
     other = make_problem({"selection.ranking": ranking}, tables=without_events_of(tables, gone))
 
@@ -62,7 +62,7 @@ def test_selection_does_not_see_test_patients_events(ranking, make_problem):
 def test_selection_does_not_see_test_patients_outcomes(make_problem):
     """Their labels turned round: the same selection, with values and fences too."""
     problem = make_problem(VALUES)
-    parts = partition(problem.spec.validation, problem.cohort, 1)
+    parts = partition(problem.spec, problem.cohort, 1)
     train = problem.samples_of(parts.is_train)
     other = with_outcomes(problem, ~train)
 
@@ -72,7 +72,7 @@ def test_selection_does_not_see_test_patients_outcomes(make_problem):
 def test_selection_sees_training_patients(make_problem):
     """The same change among the training patients does matter: the tests above can fail."""
     problem = make_problem()
-    train = problem.samples_of(partition(problem.spec.validation, problem.cohort, 1).is_train)
+    train = problem.samples_of(partition(problem.spec, problem.cohort, 1).is_train)
     random = np.random.default_rng(0).random(len(train)) < 0.5
 
     assert (
@@ -86,7 +86,7 @@ def test_selection_sees_training_patients(make_problem):
 def test_a_folds_scores_do_not_depend_on_its_labels(fold, changes, make_problem):
     """The labels of held-out and test patients turned round: every score of every setting is the same."""
     problem = make_problem(changes)
-    parts = partition(problem.spec.validation, problem.cohort, 1)
+    parts = partition(problem.spec, problem.cohort, 1)
     unseen = problem.samples_of(parts.is_test | (parts.fold == fold))
     first, second = run_fold(problem, 1, fold), run_fold(with_outcomes(problem, unseen), 1, fold)
 
@@ -98,7 +98,7 @@ def test_a_folds_scores_do_not_depend_on_its_labels(fold, changes, make_problem)
 def test_a_design_is_learned_on_training_samples(make_problem):
     """Absurd demographics elsewhere change no median, no level and no number of the training matrix."""
     problem = make_problem(VALUES)
-    train = problem.samples_of(partition(problem.spec.validation, problem.cohort, 1).is_train)
+    train = problem.samples_of(partition(problem.spec, problem.cohort, 1).is_train)
     other = with_demographics(problem, ~train)
     features = np.array([5, 0, 3], np.int64)
     first, second = (learn_design(own, features, train) for own in (problem, other))
@@ -114,7 +114,7 @@ def test_encodings_are_learned_on_training_samples(make_problem):
     """The values of test patients change no centre and no fence."""
     tables = make_tables(300, seed=9)
     problem = make_problem(VALUES, tables=tables)
-    parts = partition(problem.spec.validation, problem.cohort, 1)
+    parts = partition(problem.spec, problem.cohort, 1)
     gone = {problem.cohort.patient_ids[patient] for patient in np.flatnonzero(parts.is_test)}
     other = make_problem(VALUES, tables=without_events_of(tables, gone))
     features = np.arange(len(problem.codes) * 3, dtype=np.int64)
@@ -126,7 +126,7 @@ def test_encodings_are_learned_on_training_samples(make_problem):
 def test_a_model_its_calibrator_and_its_thresholds_do_not_see_the_test_labels(make_problem):
     """Turned round, they change what the evaluation says, and nothing that is evaluated."""
     problem = make_problem()
-    parts = partition(problem.spec.validation, problem.cohort, 1)
+    parts = partition(problem.spec, problem.cohort, 1)
     other = with_outcomes(problem, problem.samples_of(parts.is_test))
     first, second = (
         finish_iteration(own, 1, *select_and_run_folds(own, 1)).candidates["glmboost"]

@@ -22,7 +22,7 @@ def test_cross_validation_scores_every_training_sample_once(make_problem):
     problem = make_problem()
     _, folds = select_and_run_folds(problem, 1)
     cv = cross_validate(problem, folds)["glmboost"]
-    train = problem.samples_of(partition(problem.spec.validation, problem.cohort, 1).is_train)
+    train = problem.samples_of(partition(problem.spec, problem.cohort, 1).is_train)
 
     assert cv.samples.tolist() == np.flatnonzero(train).tolist()
     assert cv.auroc.shape == (2, 3)

@@ -7,7 +7,7 @@ import pytest
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.errors import DataError
-from mlho.spec.training import Validation
+from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.splits import FINAL, check_splits, partition, seed_of
 
 
@@ -22,11 +22,21 @@ def make_cohort(n_patients=200, n_positive=60, n_samples_each=2):
     )
 
 
+def asking(cohort=None, **validation):
+    return TrainingSpec.model_validate(
+        {
+            "data": {"tables": {"events": "events/", "labels": "labels.csv"}},
+            "cohort": {"index": {"column": "index_date"}, **(cohort or {})},
+            "validation": validation,
+        }
+    )
+
+
 @pytest.mark.parametrize("split", ["random", "stratified"])
 @pytest.mark.parametrize("iteration", [1, 2, 17])
 def test_a_patient_is_tested_or_in_one_fold(split, iteration):
     """The parts cover all patients, each once, in the sizes asked for."""
-    parts = partition(Validation(split=split, folds=4, test_fraction=0.3), make_cohort(), iteration)
+    parts = partition(asking(split=split, folds=4, test_fraction=0.3), make_cohort(), iteration)
 
     assert int(parts.is_test.sum()) == 60
     assert ((parts.fold == -1) == parts.is_test).all()
@@ -38,7 +48,7 @@ def test_a_patient_is_tested_or_in_one_fold(split, iteration):
 def test_stratified_parts_have_equal_shares_of_positives():
     """Thirty percent of them in every part."""
     cohort = make_cohort()
-    parts = partition(Validation(split="stratified", folds=5), cohort, 1)
+    parts = partition(asking(split="stratified", folds=5), cohort, 1)
     positive = cohort.positive_patients()
 
     assert int((positive & parts.is_test).sum()) == 18
@@ -48,7 +58,7 @@ def test_stratified_parts_have_equal_shares_of_positives():
 
 def test_the_final_iteration_trains_on_everybody():
     """Nobody tests; the folds are there for calibration."""
-    parts = partition(Validation(folds=5), make_cohort(), FINAL)
+    parts = partition(asking(folds=5), make_cohort(), FINAL)
 
     assert not parts.is_test.any()
     assert sorted(set(parts.fold.tolist())) == [0, 1, 2, 3, 4]
@@ -56,24 +66,24 @@ def test_the_final_iteration_trains_on_everybody():
 
 def test_iterations_and_seeds_draw_other_parts():
     """And equal ones the same."""
-    cohort, asked = make_cohort(), Validation(seed=1)
+    cohort, asked = make_cohort(), asking(seed=1)
     first = partition(asked, cohort, 1)
 
     assert (partition(asked, cohort, 1).is_test == first.is_test).all()
     assert (partition(asked, cohort, 2).is_test != first.is_test).any()
-    assert (partition(Validation(seed=2), cohort, 1).is_test != first.is_test).any()
-    assert (partition(Validation(seed=1, iterations=99), cohort, 1).is_test == first.is_test).all()
+    assert (partition(asking(seed=2), cohort, 1).is_test != first.is_test).any()
+    assert (partition(asking(seed=1, iterations=99), cohort, 1).is_test == first.is_test).all()
 
 
 def test_good_splits_pass():
     """Nothing is said."""
-    check_splits(Validation(iterations=3), make_cohort())
+    check_splits(asking(iterations=3), make_cohort())
 
 
 def test_a_part_with_one_class_is_refused_with_the_remedy():
     """Three positives cannot be in every one of five folds and the test set."""
     with pytest.raises(DataError, match=r"one class.*stratified") as refused:
-        check_splits(Validation(iterations=2), make_cohort(n_positive=3))
+        check_splits(asking(iterations=2), make_cohort(n_positive=3))
     assert "p0" not in str(refused.value)
 
 
@@ -90,7 +100,7 @@ def test_a_seed_is_31_bits_and_of_its_place():
 def test_the_order_of_samples_does_not_matter_to_patients():
     """A patient's second sample goes where the first goes."""
     one, two = make_cohort(n_samples_each=1), make_cohort(n_samples_each=2)
-    asked = Validation()
+    asked = asking()
 
     assert (partition(asked, one, 1).fold == partition(asked, two, 1).fold).all()
     assert replace(one).n_patients == two.n_patients

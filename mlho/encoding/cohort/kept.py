@@ -1,0 +1,180 @@
+"""Columns that the splits read: the person behind patient ids (``cohort.groupBy``), and sites or parts (``validation.splitColumn``).
+
+They are read as text from the labels or, if they are not there, from the demographics. They are no features.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import CategoricalColumn, Groups
+from mlho.errors import DataError, plural
+from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
+from mlho.tables import is_text
+
+MISSING: Final = -1
+MAX_PARTS: Final = 1000  # sites or folds; a column with more values is an identifier
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """A column of texts, one row for each row of its table.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Sorted by their UTF-8 bytes.
+    codes : int64, shape (n_rows,)
+        Position in ``levels``; ``MISSING`` where the field is empty.
+    """
+
+    levels: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+
+def read_texts(array: Any) -> Any:
+    """Return a column as an Arrow string array; whole numbers without decimals, blanks as null."""
+    if pa.types.is_null(array.type):
+        return array.cast(pa.string())
+    if is_text(array.type):
+        texts = array.cast(pa.string())
+        return null_where(blank_texts(texts), texts)
+    if not pa.types.is_floating(array.type):
+        return array.cast(pa.string())
+    numbers = np.where(is_given(array), as_numpy(array.cast(pa.float64())), np.nan)
+    distinct, place = np.unique(numbers, return_inverse=True)
+    return pa.array([number_text(own) for own in distinct.tolist()], pa.string()).take(int64_array(place))
+
+
+def number_text(number: float) -> str | None:
+    """Text of a numeric code: 3.0 gives ``3``; None for NaN.
+
+    Examples
+    --------
+    >>> number_text(3.0), number_text(2.5), number_text(float("nan"))
+    ('3', '2.5', None)
+    """
+    if math.isnan(number):
+        return None
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def refuse_differing(
+    columns: Mapping[str, TextColumn], rows: NDArray[np.int64], first: NDArray[np.int64], where: str
+) -> None:
+    """Refuse label rows of one sample that differ in a kept column: which of them counts would depend on their order.
+
+    Parameters
+    ----------
+    columns : mapping of name to TextColumn
+    rows : int64, shape (n_rows,)
+        Label rows, sorted by sample.
+    first : int64, shape (n_rows,)
+        First label row of the sample of each row.
+    where : str
+        Table of the labels, for the message.
+    """
+    for name, column in columns.items():
+        n_bad = int((column.codes[rows] != column.codes[first]).sum())
+        if n_bad:
+            raise DataError(
+                where,
+                f"rows of one sample differ in column {name!r}",
+                expected="one value for each patient and index date",
+                got=f"{plural(n_bad, 'row')} with another value than the first row of the sample",
+                remedy="Keep one of the rows.",
+            )
+
+
+def sample_texts(
+    name: str,
+    field: str,
+    *,
+    labels: Mapping[str, TextColumn],
+    rows: NDArray[np.int64],
+    persons: Mapping[str, TextColumn],
+    person_rows: NDArray[np.int64] | None,
+    where: str,
+) -> TextColumn:
+    """Return the column of the samples, from the labels or else from the demographics.
+
+    Parameters
+    ----------
+    name, field : str
+        Column, and the field of the specification that names it.
+    labels, persons : mapping of name to TextColumn
+        Kept columns of either table.
+    rows, person_rows : int64, shape (n_samples,)
+        Row of each sample in the labels, and in the demographics (``MISSING`` without one).
+    where : str
+        Tables, for messages.
+
+    Raises
+    ------
+    DataError
+        Neither table has the column, or a sample has no value.
+    """
+    if name in labels:
+        levels, codes = labels[name].levels, labels[name].codes[rows]
+    elif name in persons and person_rows is not None:
+        levels = persons[name].levels
+        codes = np.where(person_rows == MISSING, MISSING, persons[name].codes[person_rows])
+    else:
+        raise DataError(
+            where,
+            f"there is no column {name!r}",
+            expected=f"the column that {field} names, in the labels or in the demographics",
+            got="neither table has it",
+            remedy=f"Add it, or correct {field}.",
+        )
+    n_without = int((codes == MISSING).sum())
+    if n_without:
+        raise DataError(
+            where,
+            f"column {name!r}, which {field} names, has empty fields",
+            expected="a value for each sample",
+            got=f"{plural(n_without, 'sample')} without one, of {len(codes)}",
+            remedy="Fill it, or remove these patients from the labels.",
+        )
+    used, own = np.unique(codes, return_inverse=True)
+    return TextColumn(tuple(levels[place] for place in used.tolist()), own.astype(np.int64))
+
+
+def groups_of(name: str, column: TextColumn, patient_of: NDArray[np.integer[Any]], where: str) -> Groups:
+    """Return the persons behind the patients. Refuse a patient id of two persons."""
+    starts = np.flatnonzero(np.r_[True, patient_of[1:] != patient_of[:-1]])
+    of_patient = column.codes[starts]
+    n_bad = len(np.unique(patient_of[column.codes != of_patient[patient_of]]))
+    if n_bad:
+        raise DataError(
+            where,
+            f"a patient has several values in column {name!r}",
+            expected="one person for each patient id (cohort.groupBy)",
+            got=f"{plural(n_bad, 'patient')} with several",
+            remedy="Correct the column, or name another one in cohort.groupBy.",
+        )
+    return Groups(column.levels, of_patient.astype(np.int32))
+
+
+def parts_of(name: str, column: TextColumn, where: str) -> CategoricalColumn:
+    """Return the sites or parts of the samples. Refuse a column with the values of an identifier."""
+    if len(column.levels) > MAX_PARTS:
+        raise DataError(
+            where,
+            f"column {name!r} has too many values for validation.splitColumn",
+            expected=f"at most {MAX_PARTS:,} sites or folds",
+            got=f"{len(column.levels):,}",
+            remedy="Name a column of sites or folds.",
+        )
+    return CategoricalColumn(name, column.levels, column.codes.astype(np.int16))
+
+
+def encoded(texts: Sequence[Any], encode: Any) -> TextColumn:
+    """Return the parts of a column, one for each file, as one column with sorted levels."""
+    levels, codes = encode(texts)
+    return TextColumn(tuple(levels.to_pylist()), codes)

@@ -1,0 +1,73 @@
+"""The section ``validation`` of a specification: splits, folds, thresholds and intervals."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart
+
+#: Splits whose test sets are drawn at random; those of the others follow from dates or a column.
+DRAWN: Final = ("random", "stratified")
+
+
+class Validation(SpecPart):
+    """Validation: splits, folds, thresholds and intervals."""
+
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Number of train/test splits, each with its own selection. Confidence scores count over them."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Fraction of the patients (of each stratum) held out in an iteration. With ``temporal``, ``rolling``, ``site`` and
+    ``given``: the fraction of the training patients that an iteration leaves out, so that iterations differ."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Folds of the cross-validation inside an iteration, which chooses settings and fits calibrators and thresholds."""
+    split: Literal["random", "stratified", "temporal", "rolling", "site", "given"] = "stratified"
+    """``stratified`` keeps the share of patients with the outcome equal in all parts. ``temporal`` trains before a date and tests
+    from it on, ``rolling`` does so at each of ``origins``. ``site`` leaves out one value of ``splitColumn`` at a time. ``given``
+    reads ``train`` and ``test``, or the number of a fold, from ``splitColumn``. Folds inside training are stratified in all but
+    ``random``."""
+    test_from: Annotated[Day | None, OMITTED] = None
+    """First index date of the test set of ``temporal``. Default: the day from which on ``testFraction`` of the samples are."""
+    origins: Annotated[Annotated[tuple[Day, ...], Field(min_length=1, max_length=100)] | None, OMITTED] = None
+    """Dates of ``rolling``, ascending: each test set reaches from its date to the next one, the last to the end. Iterations take
+    them in turn."""
+    split_column: Annotated[ColumnName | None, OMITTED] = None
+    """Column of the labels, or else of the demographics, for ``site`` and ``given``."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of all random numbers."""
+    choice: Literal["best", "one-se"] = "best"
+    """Choice of the setting from a grid: the best mean out-of-fold AUROC, or the simplest setting within one standard
+    error of it.
+    """
+    bootstrap_replicates: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """Bootstrap replicates (of patients) for intervals without a closed formula. 0 omits these intervals."""
+    alert_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of samples that the fixed-alert-rate threshold flags."""
+    sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Sensitivity of the fixed-sensitivity threshold on the out-of-fold scores."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the test sets are drawn at random."""
+        return self.split in DRAWN
+
+    @property
+    def by_date(self) -> bool:
+        """Whether the test sets follow from the index dates."""
+        return self.split in ("temporal", "rolling")
+
+    @property
+    def drawn_fraction(self) -> float | None:
+        """``testFraction`` where the test sets are random draws, which intervals of means over iterations assume; else None."""
+        return self.test_fraction if self.is_drawn else None
+
+    @model_validator(mode="after")
+    def _split_has_what_it_needs(self) -> Self:
+        if self.test_from is not None and self.split != "temporal":
+            raise ValueError(f"testFrom belongs to split: temporal. Got split: {self.split}")
+        if (self.origins is not None) != (self.split == "rolling"):
+            raise ValueError(f"origins and split: rolling belong together. Got split: {self.split}")
+        if self.origins is not None and list(self.origins) != sorted(set(self.origins)):
+            raise ValueError("origins must be ascending, without duplicates")
+        if (self.split_column is not None) != (self.split in ("site", "given")):
+            raise ValueError(f"splitColumn and split: site or given belong together. Got split: {self.split}")
+        return self

@@ -1,0 +1,78 @@
+"""The account of a planned split: what every sample was in each test set, without small cells."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.evaluation.suppression import shown_counts
+from mlho.report.result import LeftOut, SplitAccount, SplitSet
+from mlho.training.iterations.planned import LEFT_OUT, TESTED, TRAINED, PlannedSet, planned_sets
+from mlho.training.iterations.problem import Problem
+
+
+def account_of_split(problem: Problem) -> SplitAccount | None:
+    """Return the account of a split by date, site or given part; None where test sets are drawn.
+
+    For each test set the counts of samples add up to the cohort. Few samples, or those of few patients, are hidden together
+    with others from which they could be computed.
+    """
+    asked = problem.spec.validation
+    if asked.is_drawn:
+        return None
+    sets = planned_sets(problem.spec, problem.cohort)
+    return SplitAccount(
+        kind=asked.split,
+        column=asked.split_column,
+        follow_up_days=problem.spec.cohort.follow_up_days if asked.by_date else None,
+        left_out_fraction=asked.test_fraction,
+        iterations_each=asked.iterations // len(sets),
+        test_sets=[_account(problem, own, f"{place} of {len(sets)}") for place, own in enumerate(sets, 1)],
+    )
+
+
+def has_one_test_set(problem: Problem) -> bool:
+    """Tell whether all iterations are tested on the same samples."""
+    return not problem.spec.validation.is_drawn and len(planned_sets(problem.spec, problem.cohort)) == 1
+
+
+def set_names(problem: Problem) -> list[str]:
+    """Return the name of each test set; a site or fold with few patients is named by its place."""
+    sets = planned_sets(problem.spec, problem.cohort)
+    return [_name(problem, own, f"{place} of {len(sets)}") for place, own in enumerate(sets, 1)]
+
+
+def _name(problem: Problem, own: PlannedSet, place: str) -> str:
+    kind = own.name.partition(" ")[0]
+    is_value = problem.spec.validation.split == "site"
+    is_small = _n_units(problem, own.role == TESTED) < problem.spec.report.min_cell
+    return f"{kind} {place}" if is_value and is_small else own.name
+
+
+def _account(problem: Problem, own: PlannedSet, place: str) -> SplitSet:
+    outcome, min_cell = problem.cohort.outcome, problem.spec.report.min_cell
+    cells = [
+        (own.role == TESTED) & (outcome == 1),
+        (own.role == TESTED) & (outcome == 0),
+        own.role == TRAINED,
+        *(own.role == rule for rule in LEFT_OUT),
+    ]
+    positive, negative, trained, *left_out = _shown(problem, cells, min_cell)
+    return SplitSet(
+        name=_name(problem, own, place),
+        n_test_samples=None if positive is None or negative is None else positive + negative,
+        n_test_positive_samples=positive,
+        n_train_samples=trained,
+        left_out=[
+            LeftOut(rule=words, samples=n) for words, n in zip(LEFT_OUT.values(), left_out, strict=True)
+        ],
+    )
+
+
+def _shown(problem: Problem, cells: Sequence[NDArray[np.bool_]], min_cell: int) -> list[int | None]:
+    patients = [_n_units(problem, cell) for cell in cells]
+    return shown_counts([int(cell.sum()) for cell in cells], min_cell, n_patients=patients)
+
+
+def _n_units(problem: Problem, samples: NDArray[np.bool_]) -> int:
+    return int(np.unique(problem.cohort.unit_of[samples]).size)

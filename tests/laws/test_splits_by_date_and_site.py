@@ -1,0 +1,144 @@
+"""Whole runs with planned splits: what the result says, and that neither partitions nor the order of rows show."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlho.errors import DataError
+from mlho.report.page.html import render_html
+from mlho.report.result import Result
+from tests.builders import Home, make_tables, run_inline, write_tables
+
+DAY_US = 86_400_000_000
+
+
+def make_sites():
+    """Tables with index dates over 1,500 days, a site for each patient, and persons of two patient ids each."""
+    tables = make_tables(300, seed=9)
+    labels, events = tables.labels, tables.events
+    shift = {f"p{number:05d}": number * 5 for number in range(300)}
+    days = [shift[own] * DAY_US for own in labels.column("patient_id").to_pylist()]
+    index = np.array(labels.column("index_date").cast(pa.int64()).to_pylist()) + days
+    labels = labels.set_column(1, "index_date", pa.array(index, pa.timestamp("us")))
+    number = [int(own[1:]) for own in labels.column("patient_id").to_pylist()]
+    labels = labels.append_column("site", pa.array([("east", "north", "south")[own % 3] for own in number]))
+    labels = labels.append_column("part", pa.array(["test" if own % 4 == 0 else "train" for own in number]))
+    moved = [
+        None if when is None else when + shift.get(who, 0) * DAY_US
+        for who, when in zip(
+            events.column("patient_id").to_pylist(),
+            events.column("time").cast(pa.int64()).to_pylist(),
+            strict=True,
+        )
+    ]
+    events = events.set_column(1, "time", pa.array(moved, pa.timestamp("us")))
+    people = tables.demographics.column("patient_id").to_pylist()
+    demographics = tables.demographics.append_column(
+        "person", pa.array([int(own[1:]) // 2 for own in people])
+    )
+    return replace(tables, labels=labels, events=events, demographics=demographics)
+
+
+TABLES = make_sites()
+TEMPORAL = {"validation.split": "temporal", "validation.testFrom": "2021-06-01", "cohort.followUpDays": 60}
+SITES = {"validation.split": "site", "validation.splitColumn": "site", "validation.iterations": 3}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The tables in a folder."""
+    return write_tables(tmp_path_factory.mktemp("data"), TABLES)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One store for all runs, which share the encoding."""
+    return tmp_path_factory.mktemp("store")
+
+
+def result_of(home: Home) -> Result:
+    key = f"runs/{home.finished.run_id}/result.json"
+    document = json.loads(home.run.store.get(key))
+    document.pop("result_digest", None)
+    return Result.model_validate(document)
+
+
+def test_a_temporal_run_accounts_for_every_sample(data, store):
+    """Tested, for training and left out add up to the cohort; the report says where the cut is."""
+    result = result_of(run_inline(data, store, {**TEMPORAL, "report.minCell": 0}))
+
+    (own,) = result.split.test_sets
+    left_out = {one.rule: one.samples for one in own.left_out}
+    assert own.n_test_samples + own.n_train_samples + sum(left_out.values()) == result.cohort.n_samples
+    assert left_out["outcome window reaches the test period"] > 0
+    assert {one.test_set for one in result.iterations} == {"from 2021-06-01"}
+    assert result.headline["auroc"].low < result.headline["auroc"].mean < result.headline["auroc"].high
+    page = render_html(result)
+    assert "from 2021-06-01" in page
+    assert "outcome window reaches the test period" in page
+    assert any("index dates from 2021-06-01" in own for own in result.summary)
+
+
+def test_few_samples_left_out_are_hidden_with_others(data, store):
+    """A cell below minCell is null, and no sum gives it away."""
+    result = result_of(run_inline(data, store, {**TEMPORAL, "cohort.followUpDays": 5, "report.minCell": 11}))
+
+    (own,) = result.split.test_sets
+    counts = [own.n_test_samples, own.n_train_samples, *(one.samples for one in own.left_out)]
+    assert counts.count(None) != 1
+    assert all(n is None or n == 0 or n >= 11 for n in counts)
+
+
+def test_a_temporal_run_without_a_follow_up_says_so(data, store):
+    """Only the index date decided; the reader is warned."""
+    changes = {name: own for name, own in TEMPORAL.items() if name != "cohort.followUpDays"}
+    result = result_of(run_inline(data, store, changes))
+
+    assert any("cohort.followUpDays" in own for own in result.warnings)
+
+
+def test_each_site_is_tested_by_models_of_the_others(data, store):
+    """One test set each, named; a mean over sites has no interval, for they are no random draws."""
+    result = result_of(run_inline(data, store, SITES))
+
+    assert [one.test_set for one in result.iterations] == ["site east", "site north", "site south"]
+    assert result.headline["auroc"].mean is not None
+    assert result.headline["auroc"].low is None
+
+
+def test_partitions_and_order_do_not_show_in_a_planned_split(data, store, tmp_path):
+    """The same sites and persons from other files, rows shuffled: the same digest."""
+    changes = {**SITES, "cohort.groupBy": "person"}
+    other = write_tables(tmp_path / "data", TABLES, partitions=3, shuffle=4)
+
+    assert run_inline(data, store, changes).digest == run_inline(other, tmp_path / "store", changes).digest
+
+
+def test_a_given_split_tests_the_given_patients(data, store):
+    """A quarter of the patients; the seed draws only who trains."""
+    result = result_of(
+        run_inline(data, store, {"validation.split": "given", "validation.splitColumn": "part"})
+    )
+
+    assert {own.n_test_patients for own in result.iterations} == {75}
+
+
+def test_an_unknown_column_is_refused_with_its_field(data, tmp_path):
+    """Neither the labels nor the demographics have it."""
+    with pytest.raises(DataError, match=r"no column 'ward'.*validation.splitColumn"):
+        run_inline(data, tmp_path, {**SITES, "validation.splitColumn": "ward"})
+    with pytest.raises(DataError, match=r"no column 'ward'.*cohort.groupBy"):
+        run_inline(data, tmp_path, {"cohort.groupBy": "ward"})
+
+
+def test_a_patient_id_of_two_persons_is_refused(data, tmp_path):
+    """The labels' own column differs between the samples of one patient."""
+    person = pa.array([str(row) for row in range(TABLES.labels.num_rows)])
+    tables = replace(TABLES, labels=TABLES.labels.append_column("person", person))
+    own = write_tables(tmp_path / "data", tables)
+
+    with pytest.raises(DataError, match=r"several values in column 'person'"):
+        run_inline(own, tmp_path / "store", {"cohort.groupBy": "person"})

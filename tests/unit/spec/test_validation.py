@@ -1,0 +1,41 @@
+"""The section ``validation``: what a split needs, and what it excludes."""
+
+import pytest
+
+from mlho.errors import SpecError
+from mlho.spec.training import normalised
+from tests.builders import make_spec
+
+SITE = {"validation.split": "site", "validation.splitColumn": "site"}
+
+
+def test_fields_of_other_splits_are_left_out_of_plain_values():
+    """So that a specification without them keeps its run id."""
+    plain = normalised(make_spec().spec)
+
+    assert not {"testFrom", "origins", "splitColumn"} & set(plain["validation"])
+    assert not {"followUpDays", "groupBy"} & set(plain["cohort"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"validation.testFrom": "2020-01-01"}, "testFrom belongs to split: temporal"),
+        ({"validation.split": "rolling"}, "origins and split: rolling belong together"),
+        (
+            {"validation.split": "rolling", "validation.origins": ["2021-01-01", "2020-01-01"]},
+            "origins must be ascending",
+        ),
+        ({"validation.split": "given"}, "splitColumn and split: site or given belong together"),
+        (
+            {"validation.split": "temporal", "cohort.index": {"date": "2020-01-01"}},
+            "requires cohort.index.column",
+        ),
+        ({**SITE, "final.features": "consensus", "validation.folds": 3}, "excludes validation.split: site"),
+        ({"cohort.index": "none", "cohort.followUpDays": 30}, "followUpDays requires an index date"),
+    ],
+)
+def test_a_split_without_what_it_needs_is_refused(changes, words):
+    """Each with the field to change."""
+    with pytest.raises(SpecError, match=words):
+        make_spec(changes)

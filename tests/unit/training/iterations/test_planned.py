@@ -1,0 +1,217 @@
+"""Test sets by date, site or given part, and the person behind several patient ids."""
+
+import datetime as dt
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mlho.encoding.cohort.cohort import CategoricalColumn, Groups
+from mlho.errors import DataError
+from mlho.training.iterations.planned import (
+    AFTERWARDS,
+    CROSSING,
+    TEST_PATIENT,
+    TESTED,
+    TRAINED,
+    cut_of,
+    planned_sets,
+)
+from mlho.training.iterations.splits import FINAL, check_splits, partition
+from tests.unit.training.iterations.test_splits import asking, make_cohort
+
+DAY_US = 86_400_000_000
+N_DAYS = 1000
+
+
+def dated(**changes):
+    """200 patients with two samples each, 200 days apart, over a thousand days from 2020-01-01; every third has the outcome."""
+    cohort = make_cohort()
+    start = (dt.date(2020, 1, 1) - dt.date(1970, 1, 1)).days
+    first = cohort.patient_of * (N_DAYS - 200) // cohort.n_patients
+    day = start + first + np.tile([0, 200], cohort.n_patients)
+    outcome = (cohort.patient_of % 3 == 0).astype(np.uint8)
+    return replace(cohort, index_us=(day + 1) * DAY_US - 1, outcome=outcome, **changes)
+
+
+def with_parts(*levels, of=lambda patient, number: patient % number):
+    cohort = dated()
+    codes = of(cohort.patient_of, len(levels)).astype(np.int16)
+    return replace(cohort, parts=CategoricalColumn("site", levels, codes))
+
+
+def days_of(cohort, samples):
+    return cohort.index_us[samples] // DAY_US
+
+
+def test_a_temporal_split_trains_before_its_date_and_tests_from_it_on():
+    """A sample of the day itself is tested; no sample of a test patient is trained on."""
+    cohort, asked = dated(), asking(split="temporal", testFrom="2021-12-01")
+    cut = (dt.date(2021, 12, 1) - dt.date(1970, 1, 1)).days
+
+    parts = partition(asked, cohort, 1)
+
+    assert days_of(cohort, parts.test).min() == cut
+    assert parts.test.sum() == (days_of(cohort, slice(None)) >= cut).sum()
+    assert days_of(cohort, parts.train).max() < cut
+    assert not set(cohort.patient_of[parts.train]) & set(cohort.patient_of[parts.test])
+
+
+def test_an_outcome_window_that_reaches_the_test_period_is_not_trained_on():
+    """Of 28 days after an index date 28 days before the cut, the last is the cut itself: it crosses."""
+    cohort = dated()
+    asked = asking({"followUpDays": 28}, split="temporal", testFrom="2021-12-01")
+    cut = (dt.date(2021, 12, 1) - dt.date(1970, 1, 1)).days
+
+    (own,) = planned_sets(asked, cohort)
+
+    assert days_of(cohort, own.role == CROSSING).min() == cut - 28
+    assert days_of(cohort, own.role == TRAINED).max() == cut - 32
+
+
+def test_every_sample_has_one_role():
+    """Tested, trained on, or left out by one rule; each rule occurs here."""
+    cohort = dated()
+    asked = asking({"followUpDays": 30}, split="rolling", origins=["2021-06-01", "2021-12-01"])
+
+    first, last = planned_sets(asked, cohort)
+
+    assert (first.name, last.name) == ("2021-06-01 to 2021-11-30", "from 2021-12-01")
+    assert set(first.role.tolist()) == {TESTED, TRAINED, AFTERWARDS, TEST_PATIENT, CROSSING}
+    assert AFTERWARDS not in last.role
+
+
+def test_iterations_of_a_temporal_split_share_the_test_set_and_draw_the_training_patients():
+    """The same test samples, and other training patients: 70 % of those that may be trained on, in each stratum."""
+    cohort, asked = dated(), asking(split="temporal", testFrom="2021-12-01", testFraction=0.3)
+    (own,) = planned_sets(asked, cohort)
+
+    one, two = (partition(asked, cohort, iteration) for iteration in (1, 2))
+
+    assert (one.test == two.test).all()
+    assert (one.is_train != two.is_train).any()
+    n_trainable = len(set(cohort.patient_of[own.role == TRAINED]))
+    assert abs(one.is_train.sum() - 0.7 * n_trainable) <= 1
+
+
+def test_without_a_date_the_last_share_of_the_samples_is_tested():
+    """The day from which on 30 % of the samples are."""
+    cohort, asked = dated(), asking(split="temporal")
+
+    days = cohort.index_us // DAY_US
+    cut = (cut_of(asked, cohort) - dt.date(1970, 1, 1)).days
+
+    assert 0.3 <= (days >= cut).mean() < 0.31
+
+
+def test_iterations_take_the_origins_in_turn():
+    """The third of two origins is the first again."""
+    cohort = dated()
+    asked = asking(split="rolling", origins=["2021-06-01", "2021-12-01"])
+
+    tests = [partition(asked, cohort, iteration).test for iteration in (1, 2, 3)]
+
+    assert (tests[0] == tests[2]).all()
+    assert not (tests[0] & tests[1]).any()
+
+
+def test_each_site_is_left_out_once():
+    """A patient who is at two sites is trained on at neither, while one of them is tested."""
+    cohort = with_parts(
+        "north", "south", "west", of=lambda patient, n: (patient + np.tile([0, 0, 1, 0], 100)) % n
+    )
+    asked = asking(split="site", splitColumn="site", iterations=3)
+
+    sets = planned_sets(asked, cohort)
+
+    assert [own.name for own in sets] == ["site north", "site south", "site west"]
+    assert (sum((own.role == TESTED).astype(int) for own in sets) == 1).all()
+    assert {TEST_PATIENT} <= set(sets[0].role.tolist())
+    parts = partition(asked, cohort, 2)
+    assert not set(cohort.patient_of[parts.train]) & set(cohort.patient_of[parts.test])
+
+
+def test_a_given_split_is_followed():
+    """Train and test by their words; folds by their numbers, in numeric order."""
+    words = with_parts("test", "train", of=lambda patient, n: (patient % 4 > 0).astype(int))
+    folds = with_parts("1", "10", "2")
+
+    (given,) = planned_sets(asking(split="given", splitColumn="site"), words)
+
+    assert ((given.role == TESTED) == (words.patient_of % 4 == 0)).all()
+    names = [own.name for own in planned_sets(asking(split="given", splitColumn="site"), folds)]
+    assert names == ["fold 1", "fold 2", "fold 10"]
+
+
+def test_the_final_iteration_trains_on_all_samples_of_any_split():
+    """The published model learns from every sample."""
+    parts = partition(asking(split="temporal", testFrom="2021-12-01"), dated(), FINAL)
+
+    assert parts.train.all()
+
+
+@pytest.mark.parametrize(
+    ("cohort", "validation", "words"),
+    [
+        (
+            dated(),
+            {"split": "temporal", "testFrom": "2030-01-01"},
+            r"is empty.*0 with and 0 without in the test set 1 of 1",
+        ),
+        (
+            dated(),
+            {"split": "temporal", "testFrom": "2020-01-01"},
+            "is empty.*training samples of test set 1",
+        ),
+        (
+            dated(),
+            {"split": "rolling", "origins": ["2021-06-01", "2022-09-10"]},
+            "too few patients.*test set 2 of 2",
+        ),
+        (
+            with_parts("north", "south", of=lambda patient, n: (patient < 9).astype(int)),
+            {"split": "site", "splitColumn": "site"},
+            "too few patients.*test set 2 of 2.*common name",
+        ),
+        (
+            with_parts("north", "south", "west"),
+            {"split": "site", "splitColumn": "site"},
+            "a multiple of 3 test sets.*Set validation.iterations to 21",
+        ),
+        (with_parts("north"), {"split": "site", "splitColumn": "site"}, "one value for the whole cohort"),
+        (
+            with_parts("tets", "train"),
+            {"split": "given", "splitColumn": "site"},
+            "gives no split.*1 other value",
+        ),
+        (with_parts("train"), {"split": "given", "splitColumn": "site"}, "only one of train and test"),
+    ],
+)
+def test_a_split_that_measures_nothing_is_refused_with_the_remedy(cohort, validation, words):
+    """By the place of the part, never by the name of a site."""
+    with pytest.raises(DataError, match=f"(?s){words}") as refused:
+        check_splits(asking(iterations=20, **validation), cohort)
+    assert "south" not in str(refused.value)
+
+
+def test_a_person_with_several_patient_ids_is_in_one_part():
+    """Splits, folds and the final iteration go by person, whose outcome is that of any of the ids."""
+    cohort = dated(
+        groups=Groups(
+            tuple(f"g{number:03d}" for number in range(100)), (np.arange(200) // 2).astype(np.int32)
+        )
+    )
+
+    for iteration in (1, 2, FINAL):
+        parts = partition(asking(), cohort, iteration)
+        assert not set(cohort.unit_of[parts.train]) & set(cohort.unit_of[parts.test])
+        assert len(parts.fold) == 100
+    assert cohort.positive_units().sum() == len({number // 2 for number in range(0, 200, 3)})
+
+
+def test_persons_are_drawn_as_patients_with_their_ids_would_be():
+    """The hash is that of the group's id: renaming the patients changes no part."""
+    groups = Groups(tuple(f"p{number:04d}" for number in range(200)), np.arange(200, dtype=np.int32))
+    cohort = replace(dated(groups=groups), patient_ids=tuple(f"x{number:04d}" for number in range(200)))
+
+    assert (partition(asking(), cohort, 1).fold == partition(asking(), dated(), 1).fold).all()
