@@ -111,6 +111,7 @@ INNER = {
         "splits": set(),
         "sample_size": set(),
         "selection": set(),
+        "sequences": {"selection"},
         "classifiers": set(),
         "evaluation": set(),
         "consensus": set(),

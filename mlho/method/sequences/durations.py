@@ -1,0 +1,192 @@
+"""Durations of ordered pairs: the days between events of the first and events of the second code."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.method.sequences.days import DayLists
+
+# Samples in one piece of the result, at about 50 bytes each.
+_CELLS_AT_ONCE: Final = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Durations:
+    """Durations of some pairs, over all ordered pairs of distinct days of each sample.
+
+    Attributes
+    ----------
+    indptr : int64, shape (n_pairs + 1,)
+        Start of the cells of each pair.
+    samples : int32, shape (n_cells,)
+        Samples with the pair, ascending within a pair.
+    count : int64, shape (n_cells,)
+        Number of ordered pairs of days, at least 1.
+    shortest, longest : int32, shape (n_cells,)
+        Days.
+    total : int64, shape (n_cells,)
+        Sum of all durations in days; the mean is ``total / count``.
+    buckets : int64, shape (n_cells, n_edges + 1)
+        Durations of at most each edge and more than the one before; the last bucket holds those beyond the last edge.
+    """
+
+    indptr: NDArray[np.int64]
+    samples: NDArray[np.int32]
+    count: NDArray[np.int64]
+    shortest: NDArray[np.int32]
+    longest: NDArray[np.int32]
+    total: NDArray[np.int64]
+    buckets: NDArray[np.int64]
+
+
+def durations(
+    lists: DayLists,
+    first: NDArray[np.int64],
+    then: NDArray[np.int64],
+    *,
+    co_occurrence_days: int = 0,
+    edges: Sequence[int] = (),
+) -> Durations:
+    """Compute the durations of pairs by merging the sorted days of their codes; no pair of events is listed.
+
+    Parameters
+    ----------
+    lists : DayLists
+    first, then : int64, shape (n_pairs,)
+        Codes of each pair.
+    co_occurrence_days : int
+        Days at most this far apart are not ordered.
+    edges : sequence of int
+        Upper bounds of the buckets in days, ascending.
+
+    Examples
+    --------
+    >>> lists = day_lists([0, 0, 0], [0, 1, 1], [1, 4, 9], n_samples=1, n_codes=2)
+    >>> own = durations(lists, np.array([0]), np.array([1]))
+    >>> own.count.tolist(), own.shortest.tolist(), own.longest.tolist(), own.total.tolist()
+    ([2], [3], [8], [11])
+    """
+    spans = lists.spans
+    lengths = np.diff(spans.indptr)
+    n_most = int(np.minimum(lengths[first], lengths[then]).sum())
+    indptr, samples = np.zeros(len(first) + 1, np.int64), np.empty(n_most, np.int32)
+    figures = np.empty((n_most, 4), np.int64)
+    buckets = np.zeros((n_most, len(edges) + 1), np.int64)
+    _fill_durations(
+        spans.indptr,
+        spans.samples,
+        lists.indptr,
+        lists.days,
+        np.ascontiguousarray(first, np.int64),
+        np.ascontiguousarray(then, np.int64),
+        co_occurrence_days,
+        np.array(edges, np.int64),
+        indptr,
+        samples,
+        figures,
+        buckets,
+    )
+    n_cells = int(indptr[-1])
+    count, shortest, longest, total = figures[:n_cells].T
+    return Durations(
+        indptr,
+        samples[:n_cells],
+        count,
+        shortest.astype(np.int32),
+        longest.astype(np.int32),
+        total,
+        buckets[:n_cells],
+    )
+
+
+def durations_in_pieces(
+    lists: DayLists,
+    first: NDArray[np.int64],
+    then: NDArray[np.int64],
+    *,
+    co_occurrence_days: int = 0,
+    edges: Sequence[int] = (),
+) -> Iterator[tuple[slice, Durations]]:
+    """Yield :func:`durations` of consecutive pairs, so that memory does not grow with their number."""
+    lengths = np.diff(lists.spans.indptr)
+    ends = np.cumsum(np.minimum(lengths[first], lengths[then]))
+    start = 0
+    while start < len(first):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + _CELLS_AT_ONCE, side="right")))
+        own = slice(start, stop)
+        yield (
+            own,
+            durations(lists, first[own], then[own], co_occurrence_days=co_occurrence_days, edges=edges),
+        )
+        start = stop
+
+
+@njit(cache=True, nogil=True)
+def _fill_durations(
+    indptr: Any,
+    samples: Any,
+    day_starts: Any,
+    days: Any,
+    first: Any,
+    then: Any,
+    co_occurrence_days: Any,
+    edges: Any,
+    out_indptr: Any,
+    out_samples: Any,
+    figures: Any,
+    buckets: Any,
+) -> None:  # pragma: no cover - compiled
+    """Merge samples, then days. ``reach[e]`` counts the days of the first code from which the duration exceeds edge e."""
+    to = 0
+    reach = np.zeros(edges.size, np.int64)
+    for pair in range(first.size):
+        i, i_stop = indptr[first[pair]], indptr[first[pair] + 1]
+        j, j_stop = indptr[then[pair]], indptr[then[pair] + 1]
+        while i < i_stop and j < j_stop:
+            if samples[i] < samples[j]:
+                i += 1
+                continue
+            if samples[i] > samples[j]:
+                j += 1
+                continue
+            a, a_stop = day_starts[i], day_starts[i + 1]
+            count, total, shortest = np.int64(0), np.int64(0), np.int64(0)
+            before, sum_before = (
+                np.int64(0),
+                np.int64(0),
+            )  # days of the first code that precede, and their sum
+            reach[:] = 0
+            for k in range(day_starts[j], day_starts[j + 1]):
+                day = np.int64(days[k])
+                while a + before < a_stop and day - days[a + before] > co_occurrence_days:
+                    sum_before += days[a + before]
+                    before += 1
+                if before == 0:
+                    continue
+                nearest = day - days[a + before - 1]
+                if count == 0 or nearest < shortest:
+                    shortest = nearest
+                count += before
+                total += before * day - sum_before
+                upper = before
+                for e in range(edges.size):
+                    while reach[e] < before and day - days[a + reach[e]] > edges[e]:
+                        reach[e] += 1
+                    buckets[to, e] += upper - reach[e]
+                    upper = reach[e]
+                buckets[to, edges.size] += upper
+            if count:
+                out_samples[to] = samples[i]
+                figures[to, 0] = count
+                figures[to, 1] = shortest
+                figures[to, 2] = days[day_starts[j + 1] - 1] - days[a]
+                figures[to, 3] = total
+                to += 1
+            i += 1
+            j += 1
+        out_indptr[pair + 1] = to

@@ -1,0 +1,298 @@
+"""Ordered pairs of codes: how many patients have them, and which say most about the outcome beyond their two codes.
+
+The pair a → b is present in a sample if ``last(b) - first(a) > coOccurrenceDays``: some event of a is earlier than some event
+of b by more than that. Every pair is counted, but no table of pairs is stored: memory grows with the cells, not with the
+square of the codes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.method.selection.bits import entropy_table
+from mlho.method.sequences.days import CodeSpans, spans_by_sample
+
+# Counters and scores of this many pairs are in memory at a time (48 MB), whatever the number of codes.
+_PAIRS_AT_ONCE: Final = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Ordered pairs of codes.
+
+    Attributes
+    ----------
+    first, then : int64, shape (n_pairs,)
+        Numbers of the two codes; equal for a code that recurs.
+    n_patients : int64, shape (n_pairs,)
+        Patients with the pair.
+    information : float64, shape (n_pairs,)
+        I(pair; Y | first, then) in nats; empty if no outcome was given.
+    """
+
+    first: NDArray[np.int64]
+    then: NDArray[np.int64]
+    n_patients: NDArray[np.int64]
+    information: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def screen_pairs(
+    spans: CodeSpans,
+    *,
+    min_patients: int,
+    co_occurrence_days: int = 0,
+    patient_of: NDArray[np.int32] | None = None,
+) -> Pairs:
+    """Return every pair that enough patients have, by (first, then).
+
+    Parameters
+    ----------
+    spans : CodeSpans
+    min_patients : int
+        At least 1.
+    co_occurrence_days : int
+        Events at most this number of days apart have no order.
+    patient_of : int32, shape (n_samples,), optional
+        Patient of each sample, non-decreasing; default: one sample per patient.
+
+    Examples
+    --------
+    >>> lists = day_lists([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 5, 4], n_samples=2, n_codes=2)
+    >>> pairs = screen_pairs(lists.spans, min_patients=1)
+    >>> list(zip(pairs.first.tolist(), pairs.then.tolist()))
+    [(0, 1), (1, 0)]
+    """
+    everybody = np.zeros(spans.n_samples, np.uint8)
+    found = []
+    for start, n_patients, _ in _counted(
+        spans, spans, everybody, co_occurrence_days, min_patients, patient_of, None
+    ):
+        first, then = np.nonzero(n_patients >= min_patients)
+        found.append((first + start, then, n_patients[first, then].astype(np.int64)))
+    joined = (
+        [np.concatenate(own) for own in zip(*found, strict=True)] if found else [np.empty(0, np.int64)] * 3
+    )
+    return Pairs(joined[0], joined[1], joined[2], np.empty(0))
+
+
+def informative_pairs(
+    spans: CodeSpans,
+    y: NDArray[np.uint8],
+    n_pairs: int,
+    *,
+    min_patients: int,
+    co_occurrence_days: int = 0,
+    patient_of: NDArray[np.int32] | None = None,
+    starts: NDArray[np.bool_] | None = None,
+    ends: NDArray[np.bool_] | None = None,
+) -> Pairs:
+    """Return the pairs with the largest I(pair; Y | first, then), largest first.
+
+    A pair is present only in samples with both codes, so that this is the information of the order among these samples. Pairs without
+    any (every sample with both codes has the order) are left out.
+
+    Parameters
+    ----------
+    spans : CodeSpans
+        Spans of training samples only.
+    y : uint8, shape (n_samples,)
+        Labels, 0 or 1.
+    n_pairs : int
+        Maximum number of pairs.
+    min_patients, co_occurrence_days, patient_of
+        See :func:`screen_pairs`.
+    starts, ends : bool, shape (n_codes,), optional
+        Codes that a pair may start and end with; default: all.
+
+    Returns
+    -------
+    Pairs
+        Ties are in the order of (first, then). Sums are integers, so that ties are exact and no order of summation matters.
+    """
+    no_number = np.empty(0, np.int64)
+    nothing = Pairs(no_number, no_number, no_number, np.empty(0))
+    first_of, then_of = (
+        np.arange(spans.n_codes) if own is None else np.flatnonzero(own) for own in (starts, ends)
+    )
+    if spans.n_samples < 2 or not first_of.size or not then_of.size:
+        return nothing
+    table, scale = entropy_table(spans.n_samples)
+    best = np.empty((0, 4), np.int64)  # minus score, first, then, patients
+    counted = _counted(
+        spans if starts is None else spans.of_codes(first_of),
+        spans if ends is None else spans.of_codes(then_of),
+        y,
+        co_occurrence_days,
+        min_patients,
+        patient_of,
+        table,
+    )
+    for start, n_patients, scores in counted:
+        assert scores is not None
+        bound = -best[-1, 0] if len(best) == n_pairs else 0
+        first, then = np.nonzero(scores > bound)
+        found = np.empty((len(first), 4), np.int64)
+        found[:, 0] = -scores[first, then]
+        found[:, 1], found[:, 2] = first_of[first + start], then_of[then]
+        found[:, 3] = n_patients[first, then]
+        best = np.concatenate([best, found])
+        best = best[np.lexsort((best[:, 2], best[:, 1], best[:, 0]))][:n_pairs]
+    if not len(best):
+        return nothing
+    return Pairs(best[:, 1], best[:, 2], best[:, 3], -best[:, 0] / (spans.n_samples * scale))
+
+
+def pair_samples(
+    spans: CodeSpans, first: NDArray[np.int64], then: NDArray[np.int64], *, co_occurrence_days: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the samples with each pair.
+
+    Returns
+    -------
+    indptr : int64, shape (n_pairs + 1,)
+    samples : int32, shape (n_cells,)
+        Ascending within a pair.
+    """
+    lengths = np.diff(spans.indptr)
+    samples = np.empty(int(np.minimum(lengths[first], lengths[then]).sum()), np.int32)
+    indptr = np.zeros(len(first) + 1, np.int64)
+    _fill_samples(
+        spans.indptr,
+        spans.samples,
+        spans.first,
+        spans.last,
+        np.ascontiguousarray(first, np.int64),
+        np.ascontiguousarray(then, np.int64),
+        co_occurrence_days,
+        indptr,
+        samples,
+    )
+    return indptr, samples[: indptr[-1]]
+
+
+def _counted(
+    starts: CodeSpans,
+    ends: CodeSpans,
+    y: NDArray[np.uint8],
+    co_occurrence_days: int,
+    min_patients: int,
+    patient_of: NDArray[np.int32] | None,
+    table: NDArray[np.int64] | None,
+) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64] | None]]:
+    """Yield the number of the first code of a piece, and patients and scores of its pairs, shape (n_first, n_then).
+
+    Scores are 0 below ``min_patients``.
+    """
+    by_sample = spans_by_sample(ends)
+    n_rows = max(1, _PAIRS_AT_ONCE // max(1, ends.n_codes))
+    patients = np.empty(0, np.int32) if patient_of is None else np.ascontiguousarray(patient_of, np.int32)
+    for start in range(0, starts.n_codes, n_rows):
+        shape = (min(n_rows, starts.n_codes - start), ends.n_codes)
+        n_patients = np.empty(shape, np.int32)
+        scores = np.empty((0, 0) if table is None else shape, np.int64)
+        _count_pairs(
+            starts.indptr,
+            starts.samples,
+            starts.first,
+            *by_sample,
+            np.ascontiguousarray(y, np.uint8),
+            patients,
+            co_occurrence_days,
+            start,
+            min_patients,
+            np.empty(0, np.int64) if table is None else table,
+            n_patients,
+            scores,
+        )
+        yield start, n_patients, None if table is None else scores
+
+
+@njit(cache=True, nogil=True)
+def _count_pairs(
+    indptr: Any,
+    samples: Any,
+    first: Any,
+    sample_starts: Any,
+    codes: Any,
+    last: Any,
+    y: Any,
+    patient_of: Any,
+    co_occurrence_days: Any,
+    start: Any,
+    min_patients: Any,
+    table: Any,
+    n_patients: Any,
+    scores: Any,
+) -> None:  # pragma: no cover - compiled
+    """Count for one first code after another, so that the counters of all second codes stay in the cache."""
+    n_rows, n_then = n_patients.shape
+    counts = np.zeros((n_then, 4), np.int32)  # with both codes: class 0, 1; in order: class 0, 1
+    seen = np.full(n_then if patient_of.size else 0, -1, np.int32)
+    for row in range(n_rows):
+        counts[:] = 0
+        seen[:] = -1
+        n_patients[row] = 0
+        for at in range(indptr[start + row], indptr[start + row + 1]):
+            sample = samples[at]
+            label = y[sample]
+            earliest = first[at] + co_occurrence_days
+            for k in range(sample_starts[sample], sample_starts[sample + 1]):
+                code = codes[k]
+                is_ordered = last[k] > earliest
+                counts[code, label] += 1
+                counts[code, 2 + label] += is_ordered
+                if patient_of.size and is_ordered and seen[code] != patient_of[sample]:
+                    seen[code] = patient_of[sample]
+                    n_patients[row, code] += 1
+        for code in range(n_then):
+            o0, o1 = counts[code, 2], counts[code, 3]
+            if patient_of.size == 0:
+                n_patients[row, code] = o0 + o1
+            if table.size == 0:
+                continue
+            if n_patients[row, code] < min_patients:
+                scores[row, code] = 0
+                continue
+            b0, b1 = counts[code, 0], counts[code, 1]
+            score = table[o0] + table[o1] + table[b0 - o0] + table[b1 - o1] + table[b0 + b1]
+            score -= table[o0 + o1] + table[b0 + b1 - o0 - o1] + table[b0] + table[b1]
+            scores[row, code] = score
+
+
+@njit(cache=True, nogil=True)
+def _fill_samples(
+    indptr: Any,
+    samples: Any,
+    first_day: Any,
+    last_day: Any,
+    first: Any,
+    then: Any,
+    co_occurrence_days: Any,
+    out_indptr: Any,
+    out: Any,
+) -> None:  # pragma: no cover - compiled
+    """Merge the ascending samples of the two codes of each pair."""
+    to = 0
+    for pair in range(first.size):
+        i, i_stop = indptr[first[pair]], indptr[first[pair] + 1]
+        j, j_stop = indptr[then[pair]], indptr[then[pair] + 1]
+        while i < i_stop and j < j_stop:
+            one, other = samples[i], samples[j]
+            if one < other:
+                i += 1
+            elif one > other:
+                j += 1
+            else:
+                if last_day[j] - first_day[i] > co_occurrence_days:
+                    out[to] = one
+                    to += 1
+                i += 1
+                j += 1
+        out_indptr[pair + 1] = to

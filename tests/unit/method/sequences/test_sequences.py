@@ -1,0 +1,185 @@
+"""Ordered pairs and their durations equal the pairs of events, listed one by one."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlho.errors import DataError
+from mlho.method.sequences import durations as durations_module
+from mlho.method.sequences import pairs as pairs_module
+from mlho.method.sequences.days import day_lists
+from mlho.method.sequences.durations import durations, durations_in_pieces
+from mlho.method.sequences.pairs import informative_pairs, pair_samples, screen_pairs
+
+N_SAMPLES, N_CODES = 6, 4
+PATIENT_OF = np.array([0, 0, 1, 2, 2, 3], np.int32)
+Y = np.array([1, 0, 1, 0, 1, 0], np.uint8)
+EDGES = (2, 5)
+
+rows = st.lists(
+    st.tuples(st.integers(0, N_SAMPLES - 1), st.integers(0, N_CODES - 1), st.integers(-3, 8)), max_size=40
+)
+margins = st.integers(0, 3)
+
+
+def lists_of(events):
+    """The events of a test as day lists."""
+    samples, codes, days = zip(*events, strict=True) if events else ((), (), ())
+    return day_lists(samples, codes, days, n_samples=N_SAMPLES, n_codes=N_CODES)
+
+
+def listed(events, margin):
+    """The oracle: every ordered pair of distinct days by (first code, second code) and sample."""
+    distinct = sorted(set(events))
+    found = defaultdict(lambda: defaultdict(list))
+    for sample, code, day in distinct:
+        for other_sample, other, later in distinct:
+            if other_sample == sample and later - day > margin:
+                found[code, other][sample].append(later - day)
+    return found
+
+
+def information(events, pair, has_pair):
+    """The oracle: I(pair; Y | both codes) in nats, from the definition."""
+    sets = [{sample for sample, code, _ in events if code == own} for own in pair]
+    strata = defaultdict(list)
+    for sample in range(N_SAMPLES):
+        strata[sample in sets[0], sample in sets[1]].append((sample in has_pair, int(Y[sample])))
+    total = 0.0
+    for cells in strata.values():
+        for cell in set(cells):
+            n = cells.count(cell)
+            n_x, n_y = (sum(own[side] == cell[side] for own in cells) for side in (0, 1))
+            total += n / N_SAMPLES * math.log(n * len(cells) / (n_x * n_y))
+    return total
+
+
+@given(rows, margins)
+@settings(deadline=None, max_examples=150)
+def test_every_pair_has_the_patients_that_listing_finds(events, margin):
+    """Presence and prevalence need only the first and the last day of each code."""
+    found = screen_pairs(
+        lists_of(events).spans, min_patients=1, co_occurrence_days=margin, patient_of=PATIENT_OF
+    )
+
+    expected = {
+        pair: len({int(PATIENT_OF[sample]) for sample in samples})
+        for pair, samples in listed(events, margin).items()
+    }
+    pairs = list(zip(found.first.tolist(), found.then.tolist(), strict=True))
+    assert dict(zip(pairs, found.n_patients.tolist(), strict=True)) == expected
+    assert pairs == sorted(pairs)
+
+
+@given(rows, margins)
+@settings(deadline=None, max_examples=150)
+def test_durations_equal_those_of_all_pairs_of_days(events, margin):
+    """Count, shortest, longest, sum and buckets, exactly, for every pair and sample."""
+    first, then = (own.ravel() for own in np.meshgrid(np.arange(N_CODES), np.arange(N_CODES), indexing="ij"))
+    found = durations(lists_of(events), first, then, co_occurrence_days=margin, edges=EDGES)
+
+    expected, oracle = [], listed(events, margin)
+    for pair in zip(first.tolist(), then.tolist(), strict=True):
+        for sample, days in sorted(oracle.get(pair, {}).items()):
+            buckets = np.bincount(np.searchsorted(EDGES, days), minlength=3).tolist()
+            expected.append((pair, sample, len(days), min(days), max(days), sum(days), buckets))
+    numbers = np.repeat(np.arange(len(first)), np.diff(found.indptr))
+    pairs = [(int(first[own]), int(then[own])) for own in numbers]
+    columns = (found.samples, found.count, found.shortest, found.longest, found.total, found.buckets)
+    assert list(zip(pairs, *(own.tolist() for own in columns), strict=True)) == expected
+
+
+@given(rows, margins)
+@settings(deadline=None, max_examples=150)
+def test_pairs_are_ranked_by_what_they_add_to_their_codes(events, margin):
+    """The score is I(pair; Y | first, then); a pair without it is no candidate."""
+    spans = lists_of(events).spans
+    found = informative_pairs(spans, Y, 100, min_patients=1, co_occurrence_days=margin)
+
+    expected = {
+        pair: information(events, pair, set(samples)) for pair, samples in listed(events, margin).items()
+    }
+    informative = {pair for pair, nats in expected.items() if nats > 1e-9}
+    ranked = list(zip(found.first.tolist(), found.then.tolist(), strict=True))
+    assert informative <= set(ranked)
+    assert [expected[pair] for pair in ranked] == pytest.approx(found.information.tolist(), abs=1e-9)
+    assert found.information.tolist() == sorted(found.information.tolist(), reverse=True)
+
+
+@given(rows, margins)
+@settings(deadline=None, max_examples=100)
+def test_the_samples_of_a_pair_are_those_with_the_order(events, margin):
+    """The columns for the ranking and the model equal the listed pairs."""
+    spans = lists_of(events).spans
+    found = screen_pairs(spans, min_patients=1, co_occurrence_days=margin)
+    indptr, samples = pair_samples(spans, found.first, found.then, co_occurrence_days=margin)
+
+    oracle = listed(events, margin)
+    for number, pair in enumerate(zip(found.first.tolist(), found.then.tolist(), strict=True)):
+        assert samples[indptr[number] : indptr[number + 1]].tolist() == sorted(oracle[pair])
+
+
+def random_rows(n_rows, seed=3):
+    random = np.random.default_rng(seed)
+    return [
+        (int(s), int(c), int(d))
+        for s, c, d in zip(
+            random.integers(0, N_SAMPLES, n_rows),
+            random.integers(0, N_CODES, n_rows),
+            random.integers(0, 50, n_rows),
+            strict=True,
+        )
+    ]
+
+
+def test_pieces_change_nothing(monkeypatch):
+    """Memory is bounded by pieces of pairs and of cells; the result is that of one piece."""
+    lists = lists_of(random_rows(60))
+    arguments = (lists.spans, Y, 5)
+    whole = informative_pairs(*arguments, min_patients=1)
+    every = screen_pairs(lists.spans, min_patients=1)
+    monkeypatch.setattr(pairs_module, "_PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr(durations_module, "_CELLS_AT_ONCE", 4)
+
+    in_pieces = informative_pairs(*arguments, min_patients=1)
+    pieces = list(durations_in_pieces(lists, every.first, every.then, edges=EDGES))
+
+    for name in ("first", "then", "n_patients", "information"):
+        assert getattr(in_pieces, name).tolist() == getattr(whole, name).tolist()
+    assert len(whole) == 5
+    joined = np.concatenate([own.total for _, own in pieces])
+    assert joined.tolist() == durations(lists, every.first, every.then).total.tolist()
+    assert [own.start for own, _ in pieces][1:] == [own.stop for own, _ in pieces][:-1]
+    assert len(pieces) > 1
+
+
+def test_pairs_start_and_end_with_the_codes_that_are_asked_for():
+    """Filters leave the order and the scores of the pairs that remain."""
+    spans = lists_of(random_rows(60)).spans
+    starts, ends = np.array([True, False, False, True]), np.array([False, True, True, True])
+    every = informative_pairs(spans, Y, 100, min_patients=2)
+    some = informative_pairs(spans, Y, 100, min_patients=2, starts=starts, ends=ends)
+
+    kept = starts[every.first] & ends[every.then]
+    for name in ("first", "then", "n_patients", "information"):
+        assert getattr(some, name).tolist() == getattr(every, name)[kept].tolist()
+    assert 0 < len(some) < len(every)
+
+
+def test_the_order_of_rows_has_no_influence():
+    """Equal events give equal lists, however they are written."""
+    events = random_rows(50)
+    one, other = lists_of(events), lists_of([*events[::-1], *events[:10]])
+
+    assert one.days.tolist() == other.days.tolist()
+    assert one.spans.first.tolist() == other.spans.first.tolist()
+
+
+def test_rows_out_of_range_are_refused():
+    """The compiled code does not check bounds."""
+    with pytest.raises(DataError, match="codes"):
+        day_lists([0], [4], [1], n_samples=1, n_codes=4)
