@@ -14,7 +14,15 @@ from typing import Any, Final
 
 import structlog
 
-from mlho.errors import ChannelDamaged, MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
+from mlho.errors import (
+    ArtifactNotFound,
+    ChannelDamaged,
+    MlhoError,
+    SpecError,
+    StoreOutage,
+    StoreUnavailable,
+    plural,
+)
 from mlho.log import error_fields
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
@@ -372,6 +380,7 @@ def _shown_cost(finished: Finished) -> Cost:
 
 def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return outputs, metrics, headline and warnings of a finished run, by field of :class:`~scheduler.controller.observation.RunProgress`."""
+    inspected = _inspection_warnings(run)
     if isinstance(run, ScoringRun):
         prefix = run.spec.spec.output.prefix
         scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
@@ -383,7 +392,7 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
             "outputs": outputs,
             "metrics": metrics,
             "headline": f"{scores['samples']:,} scores",
-            "warnings": _shown_warnings(scores.get("warnings", ())),
+            "warnings": _shown_warnings([*inspected, *scores.get("warnings", ())]),
         }
     result = json.loads(run.store.get(run_key(run.run_id, "result.json")))
     means = {name: result["headline"][name]["mean"] for name in _METRICS if name in result["headline"]}
@@ -395,8 +404,16 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
         result_digest=facts.get("result_digest"),
     )
     headline = f"auroc {metrics['auroc']}" if "auroc" in metrics else None
-    shown = _shown_warnings(result["warnings"])
+    shown = _shown_warnings([*inspected, *result["warnings"]])
     return {"outputs": outputs, "metrics": metrics, "headline": headline, "warnings": shown}
+
+
+def _inspection_warnings(run: PreparedRun) -> list[str]:
+    """Return what the look at the tables warned of; a run that was carried out by a command has no record of it."""
+    try:
+        return list(json.loads(run.store.get(run_key(run.run_id, "inspection.json")))["warnings"])
+    except ArtifactNotFound:
+        return []
 
 
 def _shown_warnings(warnings: Sequence[str]) -> tuple[str, ...]:

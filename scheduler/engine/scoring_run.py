@@ -238,6 +238,9 @@ class ScoringRun:
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the parts and their summary. The manifest comes last, so that readers see all scores or none."""
+        if INSPECTION_TASK in commits:
+            for name, stored in commits[INSPECTION_TASK].files.items():
+                publish_blob(self.store, stored.sha256, run_key(self.run_id, name))
         commit = commits[SCORES_TASK]
         manifest = json.loads(self.store.get(blob_key(commit.files[SCORES_MANIFEST].sha256)))
         for part in manifest["parts"]:

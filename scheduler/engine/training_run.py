@@ -11,7 +11,15 @@ from mlho.steps.records import Commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.cost import guess_rows, worker_bytes
-from scheduler.engine.plan import COHORT_TASK, Manifest, Plan, plan_cohort, plan_inspection, plan_run
+from scheduler.engine.plan import (
+    COHORT_TASK,
+    INSPECTION_TASK,
+    Manifest,
+    Plan,
+    plan_cohort,
+    plan_inspection,
+    plan_run,
+)
 from scheduler.engine.publication import publish_blob, write_description
 
 
@@ -91,6 +99,8 @@ def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None
     published = {file: stored for file, stored in model.items() if file.startswith("bundle/")}
     report = commits["report"].files
     published |= {file: stored for file, stored in report.items() if file != "result.json"}
+    if INSPECTION_TASK in commits:
+        published |= commits[INSPECTION_TASK].files
     published["result.json"] = report["result.json"]
     for file, stored in published.items():
         publish_blob(run.store, stored.sha256, run_key(name, file))

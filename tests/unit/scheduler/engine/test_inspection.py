@@ -1,6 +1,7 @@
 """A run that nobody looked at before has a task that does, and nothing is encoded before it is done."""
 
 import json
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 from mlho.errors import DataError
 from mlho.store.keys import blob_key
 from mlho.store.memory import MemoryStore
+from scheduler.controller.run_thread import outcome_of
 from scheduler.engine.loop import carry_out
 from scheduler.engine.prepare import prepare
 from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, write_tables
@@ -64,3 +66,21 @@ def test_its_task_names_no_value_of_a_patient(folder):
     found = json.loads(run.store.get(blob_key(commit.files["inspection.json"].sha256)))
     assert found["valid"] is True
     assert "p0000" not in json.dumps(found)
+
+
+def test_its_warnings_are_in_the_status_of_the_run(folder):
+    """They come before those of the result, and a run that a command looked at before has none."""
+    table = make_tables(200).demographics
+    sexes = ["F" if n % 2 else ("f" if n % 4 else "M") for n in range(table.num_rows)]
+    pq.write_table(
+        table.drop_columns(["sex"]).append_column("sex", pa.array(sexes)), folder / "demographics.parquet"
+    )
+    warnings = {}
+    for name, options in (("by task", {}), ("by command", {"inspect": lambda *_: None})):
+        run = prepare(make_spec(), folder / "spec.yaml", MemoryStore(), **options)
+        finished = carry_out(run, InlineExecutor(run.store, folder), Nobody(), n_slots=3)
+        backend = SimpleNamespace(uri=lambda run_id, file: f"{run_id}/{file}")
+        warnings[name] = outcome_of(backend, run, finished.report.facts)["warnings"]
+
+    assert "sex" in warnings["by task"][0]
+    assert warnings["by task"][1:] == warnings["by command"]
