@@ -14,7 +14,7 @@ from mlho.inspection.sketches import Sketch
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.known import source_named
 from mlho.spec.layout import ISO, is_digits
-from mlho.tables import TABLES, is_number, is_text, is_time
+from mlho.tables import DEMOGRAPHICS, EVENTS, TABLES, Table, is_number, is_text, is_time
 
 # Names of columns as people write them, without case and signs; the first that a table has is taken.
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -31,7 +31,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "birth_date": ("birthdate", "dob", "birth", "dateofbirth", "birthdatetime", "birthday"),
     "age": ("age", "ageyears", "ageinyears", "ageatindex"),
     "index_date": ("indexdate", "index", "indextime", "predictiontime", "labeldate", "visitdate", "visit", "startdate", "date", "time"),
-    "label": ("label", "outcome", "target", "y", "case", "class", "readmit", "readmission", "death", "died"),
+    "label": ("label", "booleanvalue", "outcome", "target", "y", "case", "class", "readmit", "readmission", "death", "died"),
 }  # fmt: skip
 _DEMOGRAPHICS: Final = (
     "sex",
@@ -49,6 +49,14 @@ _TABLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "demographics": ("dem", "person", "people", "patient"),
     "concepts": ("concept", "code", "dictionar", "vocab"),
 }
+# Columns of the events by which a source is known; the first source that has all is taken.
+_SIGNS: Final[Mapping[str, frozenset[str]]] = {
+    "dbmart": frozenset(("patient_num", "phenx")),
+    "i2b2": frozenset(("patient_num", "concept_cd")),
+    "meds": frozenset(("subject_id", "time", "code")),
+}
+# Demographics that are looked for among the codes of MEDS.
+_STATIC: Final = ("sex", "race", "ethnicity")
 _TRUTHS: Final = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
 _DAYS, _COMPACT, _SECONDS, _MILLIS = (1, 100_000), (17_000_101, 22_991_231), 1e8, 1e11
 _MOST_LEVELS: Final = 20
@@ -111,6 +119,8 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
         _guess_labels(guess, guess.tables["labels"])
         if "demographics" in guess.tables:
             _guess_demographics(guess, guess.tables["demographics"])
+        elif guess.source == "meds":
+            _guess_static(guess, guess.tables["events"])
         _guess_times(guess)
     return guess
 
@@ -178,10 +188,10 @@ def _is_outcome(values: Any) -> bool:
 
 
 def _guess_columns(guess: Guess) -> None:
-    """Guess the names of the columns, and the source that has most of them."""
-    if {"patient_num", "phenx"} <= set(guess.tables["events"].columns):
-        guess.source = "dbmart"
-    source, own_names = source_named(guess.source), {table.name: table for table in TABLES}
+    """Guess the source, and the names of the columns that are not those of the source."""
+    have = {name.casefold() for name in guess.tables["events"].columns}
+    guess.source = next((name for name, signs in _SIGNS.items() if signs <= have), "native")
+    own_names = {table.name: table for table in TABLES}
     asked = {
         "events": ("patient_id", "time", "code", "numeric_value", "description"),
         "labels": ("patient_id",),
@@ -190,13 +200,22 @@ def _guess_columns(guess: Guess) -> None:
     }
     for table, sketch in guess.tables.items():
         for ours in asked[table]:
-            usual = source.column(own_names[table], ours)
+            usual = _usual(guess.source, own_names[table], ours, sketch)
             found = usual if usual in sketch.columns else find_column(sketch, ours)
             if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
                 found = found if found == usual or _is_numeric_text(sketch.columns[found]) else None
             if found is not None and found != usual:
                 guess.columns.setdefault(table, {})[ours] = found
                 guess.reasons.append(f"{table}: {ours} is {found!r}")
+
+
+def _usual(source: str, table: Table, ours: str, sketch: Sketch) -> str:
+    """Return the source's name of a column, written as the file has it if the source ignores the case."""
+    own = source_named(source)
+    usual = own.column(table, ours)
+    if not own.ignores_case:
+        return usual
+    return next((name for name in sketch.columns if name.casefold() == usual), usual)
 
 
 def _is_numeric_text(values: Any) -> bool:
@@ -232,6 +251,9 @@ def _is_like_time(values: Any) -> bool:
 
 def _guess_demographics(guess: Guess, own: Sketch) -> None:
     """Guess which columns enter the models: age, those with usual names, and others of few levels."""
+    if guess.source == "i2b2":
+        _guess_dimension(guess, own)
+        return
     names = guess.columns.get("demographics", {})
     has_birth = "birth_date" in names or {"birth_date", "birth"} & set(own.columns)
     if "age" in names or "age" in own.columns or (has_birth and guess.index is not None):
@@ -245,6 +267,35 @@ def _guess_demographics(guess: Guess, own: Sketch) -> None:
             guess.demographics.append(name)
     if guess.demographics:
         guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
+
+
+def _guess_dimension(guess: Guess, own: Sketch) -> None:
+    """Guess the demographics of a ``patient_dimension``: those that the source knows. Others, such as the vital status, tell the future."""
+    have = {name.casefold(): values for name, values in own.columns.items()}
+    known = source_named(guess.source).names["demographics"]
+    if known["birth_date"] in have and guess.index is not None:
+        guess.demographics.append("age")
+    guess.demographics += [
+        ours
+        for ours, theirs in known.items()
+        if ours not in ("patient_id", "birth_date") and theirs in have and len(pc.unique(have[theirs])) > 1
+    ]
+    guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
+
+
+def _guess_static(guess: Guess, own: Sketch) -> None:
+    """Guess the demographics that codes of the events give."""
+    source = source_named(guess.source)
+    codes = [code for code in pc.unique(own.columns["code"]).to_pylist() if code]
+    if guess.index is not None and any(code.startswith(source.static_code("birth_date")) for code in codes):
+        guess.demographics.append("age")
+    for name in _STATIC:
+        if any(code.startswith(f"{source.static_code(name)}//") for code in codes):
+            guess.demographics.append(name)
+    if guess.demographics:
+        guess.reasons.append(
+            f"features.demographics: {', '.join(guess.demographics)}, from codes of the events"
+        )
 
 
 def _guess_times(guess: Guess) -> None:
@@ -290,12 +341,12 @@ def _guess_number(guess: Guess, table: str, name: str, values: Any, formats: lis
 
 
 def _time_columns(guess: Guess) -> Iterable[tuple[str, str]]:
-    times = {"events": "time", "demographics": "birth_date"}
-    for table, ours in times.items():
-        if table in guess.tables:
-            usual = "start_date" if guess.source == "dbmart" and ours == "time" else ours
-            name = guess.columns.get(table, {}).get(ours, usual)
-            if name in guess.tables[table].columns:
-                yield table, name
+    for table, ours in ((EVENTS, "time"), (DEMOGRAPHICS, "birth_date")):
+        if table.name in guess.tables:
+            sketch = guess.tables[table.name]
+            usual = _usual(guess.source, table, ours, sketch)
+            name = guess.columns.get(table.name, {}).get(ours, usual)
+            if name in sketch.columns:
+                yield table.name, name
     if guess.index is not None:
         yield "labels", guess.index

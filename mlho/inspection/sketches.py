@@ -20,6 +20,7 @@ from mlho.spec.layout import Encoding, Format
 _ROWS: Final = 5_000
 _SAMPLE_BYTES: Final = 1 << 18
 _MOST_TABLES: Final = 100  # files and folders that are looked at
+_CODES_OF_MEDS: Final = "codes.parquet"  # beside a description in JSON
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
@@ -84,6 +85,8 @@ def sketch_folder(root: Path) -> Folder:
     left_out = []
     for path in sorted(root.iterdir())[:_MOST_TABLES]:
         pattern = f"{path.name}/" if path.is_dir() else path.name
+        if (path / _CODES_OF_MEDS).is_file():
+            pattern = f"{path.name}/{_CODES_OF_MEDS}"
         if path.name.startswith((".", "_")) or (path.is_file() and format_of(path.name) is None):
             continue
         try:

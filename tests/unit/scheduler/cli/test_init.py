@@ -11,6 +11,7 @@ import yaml
 
 from mlho.spec.training import load_spec
 from tests.builders import call_command, make_tables, write_tables
+from tests.facts import make_facts, write_i2b2, write_meds
 
 
 @pytest.fixture
@@ -42,6 +43,39 @@ def test_known_names_need_nothing_else(layout, suffix, tmp_path, call):
     assert spec.cohort.index.column == "index_date"
     assert set(spec.features.demographics) == {"age", "sex"}
     assert call("validate", folder / "mlho.yaml").code == 0
+
+
+@pytest.mark.parametrize("write", [write_meds, write_i2b2], ids=["meds", "i2b2"])
+def test_a_meds_folder_and_an_i2b2_export_are_recognised(write, tmp_path, call):
+    """All of their tables are found, demographics among the codes too, and no column has to be named."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    wanted = write(folder, make_facts(300))
+
+    said = call("init", folder)
+
+    assert said.code == 0, said.out + said.err
+    spec = load_spec(folder / "mlho.yaml").spec
+    assert spec.data.source == wanted["data.source"]
+    given = spec.data.tables.model_dump(exclude_none=True)
+    assert {name: pattern.rstrip("/") for name, pattern in given.items()} == wanted["data.tables"]
+    assert spec.data.columns is None
+    assert (spec.cohort.outcome, spec.cohort.index.column) == ("boolean_value", "prediction_time")
+    assert set(spec.features.demographics) == {"age", "sex"}
+    assert call("validate", folder / "mlho.yaml").code == 0
+
+
+def test_what_tells_the_future_is_no_demographic_of_i2b2(tmp_path, call):
+    """A ``patient_dimension`` holds the vital status at the export."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_i2b2(folder, make_facts(300))
+    persons = pd.read_csv(folder / "patient_dimension.csv", dtype=str)
+    persons["VITAL_STATUS_CD"] = ["N", "Y"] * (len(persons) // 2)
+    persons.to_csv(folder / "patient_dimension.csv", index=False)
+
+    assert call("init", folder).code == 0
+    assert set(load_spec(folder / "mlho.yaml").spec.features.demographics) == {"age", "sex"}
 
 
 def test_other_names_and_formats_are_stated(tmp_path, call):

@@ -1,0 +1,103 @@
+"""The same facts as a dbmart, as a MEDS data set and as an i2b2 export: writers that return the changes of the specification."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tests.builders import Tables, make_tables, write_table
+
+
+def make_facts(n_patients: int) -> Tables:
+    """Draw a cohort that all three layouts can hold: no static events, no reference ranges, births instead of ages."""
+    own = make_tables(n_patients)
+    labels = own.labels.rename_columns(["subject_id", "prediction_time", "boolean_value"])
+    return Tables(
+        own.events.filter(pc.is_valid(own.events["time"])),
+        labels.set_column(2, "boolean_value", labels["boolean_value"].cast(pa.bool_())),
+        own.demographics.drop_columns(["age"]),
+        own.concepts.select(["code", "description"]),
+    )
+
+
+def write_dbmart(folder: Path, own: Tables) -> dict[str, Any]:
+    """R MLHO's three tables, and concepts."""
+    events = own.events.rename_columns(["patient_num", "start_date", "phenx", "value"])
+    write_table(folder / "dbmart.csv.gz", events)
+    write_table(folder / "labeldt.csv", own.labels.rename_columns({"subject_id": "patient_num"}))
+    persons = own.demographics.rename_columns({"patient_id": "patient_num"})
+    write_table(folder / "dems.csv", persons)
+    write_table(folder / "concepts.csv", own.concepts.rename_columns(["phenx", "DESCRIPTION"]))
+    return {
+        "data.source": "dbmart",
+        "data.tables": {
+            "events": "dbmart.csv.gz",
+            "labels": "labeldt.csv",
+            "demographics": "dems.csv",
+            "concepts": "concepts.csv",
+        },
+    }
+
+
+def write_meds(folder: Path, own: Tables) -> dict[str, Any]:
+    """Two shards in disorder, sexes as static rows, births as events at birth."""
+    events = own.events.rename_columns(["subject_id", "time", "code", "numeric_value"])
+    sexes = own.demographics.filter(pc.is_valid(own.demographics["sex"]))
+    births = own.demographics
+    static = pa.table(
+        {
+            "subject_id": pa.concat_arrays(
+                [sexes["patient_id"].combine_chunks(), births["patient_id"].combine_chunks()]
+            ),
+            "time": pa.concat_arrays(
+                [
+                    pa.nulls(len(sexes), pa.timestamp("us")),
+                    births["birth_date"].cast(pa.timestamp("us")).combine_chunks(),
+                ]
+            ),
+            "code": [*(f"GENDER//{sex}" for sex in sexes["sex"].to_pylist()), *["MEDS_BIRTH"] * len(births)],
+            "numeric_value": pa.nulls(len(sexes) + len(births), pa.float64()),
+        }
+    )
+    rows = pa.concat_tables([events, static.cast(events.schema)])
+    order = np.random.default_rng(0).permutation(len(rows))
+    for shard in (0, 1):
+        (folder / "data" / f"{shard}").mkdir(parents=True)
+        write_table(folder / "data" / f"{shard}" / "0.parquet", rows.take(order[shard::2]))
+    write_table(folder / "labels.parquet", own.labels)
+    (folder / "metadata").mkdir()
+    parents = pa.nulls(len(own.concepts), pa.list_(pa.string()))
+    write_table(folder / "metadata" / "codes.parquet", own.concepts.append_column("parent_codes", parents))
+    (folder / "metadata" / "dataset.json").write_text('{"dataset_name": "x", "meds_version": "0.4.1"}')
+    return {
+        "data.source": "meds",
+        "data.tables": {"events": "data", "labels": "labels.parquet", "concepts": "metadata/codes.parquet"},
+    }
+
+
+def write_i2b2(folder: Path, own: Tables) -> dict[str, Any]:
+    """Three tables in capitals, as a database exports them, and labels."""
+    facts = own.events.rename_columns(["PATIENT_NUM", "START_DATE", "CONCEPT_CD", "NVAL_NUM"])
+    kinds = np.where(np.asarray(pc.is_valid(facts["NVAL_NUM"])), "N", "@")
+    facts = facts.append_column("VALTYPE_CD", pa.array(kinds))
+    write_table(
+        folder / "observation_fact.csv", facts.append_column("MODIFIER_CD", pa.array(["@"] * len(facts)))
+    )
+    persons = own.demographics.rename_columns(
+        {"patient_id": "PATIENT_NUM", "sex": "SEX_CD", "birth_date": "BIRTH_DATE"}
+    )
+    write_table(folder / "patient_dimension.csv", persons)
+    concepts = own.concepts.rename_columns(["CONCEPT_CD", "NAME_CHAR"])
+    write_table(folder / "concept_dimension.csv", pa.concat_tables([concepts, concepts]))
+    write_table(folder / "labels.csv", own.labels.rename_columns({"subject_id": "PATIENT_NUM"}))
+    return {
+        "data.source": "i2b2",
+        "data.tables": {
+            "events": "observation_fact.csv",
+            "labels": "labels.csv",
+            "demographics": "patient_dimension.csv",
+            "concepts": "concept_dimension.csv",
+        },
+    }
