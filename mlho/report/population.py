@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mlho.report.parts import Part, Spread
+from mlho.report.parts import Estimate, Part, Spread
 
 
 class AttritionStep(Part):
@@ -101,6 +101,19 @@ class SplitAccount(Part):
     iterations_each: int
     """Iterations on each test set."""
     test_sets: list[SplitSet]
+
+
+class LaterEvaluation(Part):
+    """The temporal check: the final model's setting, fitted on samples before a date and evaluated on those from it on."""
+
+    test_from: str | None
+    """First day of the test period."""
+    account: SplitSet | None
+    """What every sample was."""
+    figures: dict[str, Estimate] = Field(default_factory=dict)
+    """Under the names of ``headline``, with intervals of the later patients."""
+    reason: str | None = None
+    """Why there are no figures."""
 
 
 class CohortSummary(Part):

@@ -18,6 +18,7 @@ from mlho.report.population import Cell as Cell
 from mlho.report.population import Characteristic as Characteristic
 from mlho.report.population import CohortSummary as CohortSummary
 from mlho.report.population import GroupPerformance as GroupPerformance
+from mlho.report.population import LaterEvaluation as LaterEvaluation
 from mlho.report.population import LedgerRule as LedgerRule
 from mlho.report.population import LedgerSummary as LedgerSummary
 from mlho.report.population import LeftOut as LeftOut
@@ -313,6 +314,8 @@ class Result(Part):
     stability: Stability
     split: Annotated[SplitAccount | None, OMITTED] = None
     """What every sample was in each test set, where test sets follow from dates or a column; absent where they are drawn."""
+    later: Annotated[LaterEvaluation | None, OMITTED] = None
+    """The temporal check beside drawn test sets, if the specification asks for it."""
     iterations: list[IterationResult]
     candidates: list[CandidateSummary]
     procedure: str

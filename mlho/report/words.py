@@ -9,6 +9,7 @@ from mlho.report.result import (
     CohortSummary,
     Estimate,
     FeatureResult,
+    LaterEvaluation,
     SplitAccount,
     Spread,
     Stability,
@@ -276,6 +277,7 @@ def summary_sentences(
     features: Sequence[FeatureResult],
     final_classifier: str,
     split: SplitAccount | None = None,
+    later: LaterEvaluation | None = None,
 ) -> list[str]:
     """Summarize the run in sentences, most important first.
 
@@ -287,6 +289,7 @@ def summary_sentences(
         _who(outcome, predictive, cohort),
         _how_well(headline.get("auroc"), test_sets, final_classifier, cohort),
         *([] if split is None else [split_sentence(split)]),
+        *([] if later is None or "auroc" not in later.figures else [later_sentence(later)]),
         _calibrated(headline.get("calibration_slope"), cohort),
         _how_stable(stability),
         _which(features, stability),
@@ -335,6 +338,14 @@ def split_sentence(split: SplitAccount) -> str:
     return (
         f"Each of {plural(len(names), split.kind if split.kind == 'site' else 'fold')} of column “{split.column}” was tested by "
         "models trained on the others."
+    )
+
+
+def later_sentence(later: LaterEvaluation) -> str:
+    """Describe the discrimination on later patients."""
+    return (
+        f"On patients with index dates from {later.test_from} on, the same classifier and setting, fitted on earlier ones, had an AUROC of "
+        f"{estimate(later.figures['auroc'])}."
     )
 
 

@@ -236,6 +236,10 @@ class TrainingSpec(SpecPart):
         asked = self.validation
         if asked.by_date and self.cohort.index.column is None:
             raise ValueError(f"validation.split: {asked.split} requires cohort.index.column")
+        if asked.temporal_check and self.cohort.index.column is None:
+            raise ValueError("validation.temporalCheck requires cohort.index.column")
+        if asked.temporal_check and self.final.features == "consensus":
+            raise ValueError("final.features: consensus and validation.temporalCheck exclude each other")
         if not asked.is_drawn and self.final.features == "consensus":
             raise ValueError(
                 f"final.features: consensus, which is validated by folds, excludes validation.split: {asked.split}"

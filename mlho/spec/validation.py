@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart
+from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, Yes
 
 #: Splits whose test sets are drawn at random; those of the others follow from dates or a column.
 DRAWN: Final = ("random", "stratified")
@@ -26,12 +26,16 @@ class Validation(SpecPart):
     reads ``train`` and ``test``, or the number of a fold, from ``splitColumn``. Folds inside training are stratified in all but
     ``random``."""
     test_from: Annotated[Day | None, OMITTED] = None
-    """First index date of the test set of ``temporal``. Default: the day from which on ``testFraction`` of the samples are."""
+    """First index date of the test set of ``temporal``. Default: the first day of the month from which on the share of
+    samples is closest to ``testFraction``."""
     origins: Annotated[Annotated[tuple[Day, ...], Field(min_length=1, max_length=100)] | None, OMITTED] = None
     """Dates of ``rolling``, ascending: each test set reaches from its date to the next one, the last to the end. Iterations take
     them in turn."""
     split_column: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels, or else of the demographics, for ``site`` and ``given``."""
+    temporal_check: Annotated[Yes | None, OMITTED] = None
+    """Beside a random or stratified split: fit the final model's setting once on the samples before such a month and evaluate it on
+    the later ones, if the index dates span more than two years. The report then states both."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all random numbers."""
     choice: Literal["best", "one-se"] = "best"
@@ -68,6 +72,8 @@ class Validation(SpecPart):
             raise ValueError(f"origins and split: rolling belong together. Got split: {self.split}")
         if self.origins is not None and list(self.origins) != sorted(set(self.origins)):
             raise ValueError("origins must be ascending, without duplicates")
+        if self.temporal_check and not self.is_drawn:
+            raise ValueError(f"temporalCheck belongs to split: random or stratified. Got split: {self.split}")
         if (self.split_column is not None) != (self.split in ("site", "given")):
             raise ValueError(f"splitColumn and split: site or given belong together. Got split: {self.split}")
         return self

@@ -20,6 +20,7 @@ from mlho.steps.learn.run_iteration import RunIteration
 from mlho.steps.learn.run_subsample import RunSubsample
 from mlho.steps.learn.select_features import SelectFeatures
 from mlho.steps.learn.summarize_run import SummarizeRun
+from mlho.steps.publish.evaluate_later import EvaluateLater
 from mlho.steps.publish.fit_final_model import FitFinalModel
 from mlho.steps.publish.judge_model import JudgeModel
 from mlho.steps.publish.verify_model import TestModel
@@ -51,6 +52,7 @@ STEPS: Final[Mapping[str, Step]] = register(
         RunConsensusFold(),
         SummarizeRun(),
         JudgeModel(),
+        EvaluateLater(),
         FitFinalModel(),
         TestModel(),
         WriteReport(),

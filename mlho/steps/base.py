@@ -204,6 +204,8 @@ class Step(ABC):
     """Tables that it reads directly, so that their definition in the specification is part of the task key."""
     reads_promise: ClassVar[bool] = False
     """Whether ``data.partitionedBy`` affects its output."""
+    reads_temporal_check: ClassVar[bool] = False
+    """Whether ``validation.temporalCheck`` affects its output."""
     reads_outcome: ClassVar[bool] = True
     """Whether the name of the outcome affects its output."""
 
@@ -218,6 +220,8 @@ class Step(ABC):
         if spec.cohort.share_encoding and not self.reads_outcome:
             outcome = Cohort.model_fields["outcome"].default
             kept["cohort"] = spec.cohort.model_copy(update={"outcome": outcome})
+        if "validation" in kept and not self.reads_temporal_check:
+            kept["validation"] = spec.validation.model_copy(update={"temporal_check": None})
         return TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec)})
 
     def tables_of(self, spec: TrainingSpec) -> tuple[str, ...]:

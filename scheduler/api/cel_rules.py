@@ -247,6 +247,21 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec.validation",
+        "!has(self.temporalCheck) || self.split in ['random', 'stratified']",
+        "temporalCheck belongs to split: random or stratified",
+    ),
+    CelRule(
+        "spec",
+        "!has(self.validation.temporalCheck) || has(self.cohort.index.column)",
+        "validation.temporalCheck requires cohort.index.column",
+    ),
+    CelRule(
+        "spec",
+        "!has(self.validation.temporalCheck) || self.final.features != 'consensus'",
+        "final.features: consensus and validation.temporalCheck exclude each other",
+    ),
+    CelRule(
+        "spec.validation",
         "has(self.splitColumn) == (self.split in ['site', 'given'])",
         "splitColumn and split: site or given belong together",
     ),

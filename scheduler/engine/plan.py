@@ -324,6 +324,9 @@ def _ending(
         "model": ("model",),
         "tests": ("model-tests",),
     }
+    if make.spec.validation.temporal_check:
+        yield make("later", "evaluate_later", "model", needs={**matrix, "model": ("model",)})
+        needs |= {"later": ("later",)}
     sources = tuple(file for files in manifest.tables.values() for file in files)
     params: dict[str, Any] = {"left_out": manifest.left_out_facts()} if manifest.left_out else {}
     if about:

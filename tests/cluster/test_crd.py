@@ -188,6 +188,21 @@ CREATE = [
         {"validation.split": "rolling", "validation.origins": ["2024-01-01"]},
     ),
     Case(
+        "temporalCheck belongs to split: random or stratified",
+        {"validation.temporalCheck": True, "validation.split": "temporal"},
+        {"validation.temporalCheck": True},
+    ),
+    Case(
+        "validation.temporalCheck requires cohort.index.column",
+        {"validation.temporalCheck": True, "cohort.index": {"date": "2020-01-01"}},
+        {"validation.temporalCheck": True},
+    ),
+    Case(
+        "final.features: consensus and validation.temporalCheck exclude",
+        {"validation.temporalCheck": True, "final.features": "consensus"},
+        {"validation.temporalCheck": True},
+    ),
+    Case(
         "splitColumn and split: site or given belong together",
         {"validation.split": "site"},
         {"validation.split": "given", "validation.splitColumn": "part"},

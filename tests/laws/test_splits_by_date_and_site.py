@@ -126,6 +126,74 @@ def test_a_given_split_tests_the_given_patients(data, store):
     assert {own.n_test_patients for own in result.iterations} == {75}
 
 
+def test_a_temporal_check_stands_beside_the_drawn_test_sets(data, store):
+    """One evaluation on later patients, from the first of a month, with its own intervals; the other figures stay."""
+    plain = result_of(run_inline(data, store))
+    home = run_inline(data, store, {"validation.temporalCheck": True})
+    result = result_of(home)
+
+    assert home.kinds().count("evaluate_later") == 1
+    assert "run_iteration" not in home.kinds()  # shared with the run without the check
+    assert result.headline == plain.headline
+    assert plain.later is None
+    assert result.later.test_from.endswith("-01")
+    assert result.later.figures["auroc"].low is not None
+    assert "On later patients" in render_html(result)
+    assert any("temporalCheck" in own for own in plain.warnings)
+    assert not any("temporalCheck" in own for own in result.warnings)
+
+
+def test_a_temporal_check_of_two_years_gives_its_reason(tmp_path):
+    """The tables of a few months have none."""
+    data = write_tables(tmp_path / "data", make_tables(200, seed=3))
+    result = result_of(run_inline(data, tmp_path / "store", {"validation.temporalCheck": True}))
+
+    assert result.later.figures == {}
+    assert "two years" in result.later.reason
+    assert result.later.reason in render_html(result)
+
+
+def test_an_effect_that_vanishes_shows_in_the_temporal_check_only(tmp_path):
+    """Planted: a code tells the outcome before the last third of the dates, and nothing afterwards."""
+    rng = np.random.default_rng(5)
+    n, cut = 1200, 800
+    has, early = rng.random(n) < 0.5, np.arange(n) < cut
+    outcome = rng.random(n) < np.where(early, np.where(has, 0.7, 0.1), 0.4)
+    index = 17_000 * DAY_US + np.arange(n) * DAY_US
+    ids = [f"q{number:05d}" for number in range(n)]
+    noise = rng.random(n) < 0.5
+    carriers = [*np.flatnonzero(has), *np.flatnonzero(noise)]
+    codes = ["SIGNAL"] * int(has.sum()) + ["NOISE"] * int(noise.sum())
+    base = make_tables(20, seed=1)
+    tables = replace(
+        base,
+        events=pa.table(
+            {
+                "patient_id": [ids[own] for own in carriers],
+                "time": pa.array((index[carriers] - DAY_US).tolist(), pa.timestamp("us")),
+                "code": codes,
+                "numeric_value": pa.array([None] * len(codes), pa.float64()),
+            }
+        ),
+        labels=pa.table(
+            {
+                "patient_id": ids,
+                "index_date": pa.array(index, pa.timestamp("us")),
+                "label": outcome.astype(np.int8),
+            }
+        ),
+    )
+    changes = {
+        "validation.temporalCheck": True,
+        "features.demographics": [],
+        "data.tables.demographics": None,
+    }
+    result = result_of(run_inline(write_tables(tmp_path / "data", tables), tmp_path / "store", changes))
+
+    assert result.headline["auroc"].mean > 0.65
+    assert result.later.figures["auroc"].low < 0.5 < result.later.figures["auroc"].high
+
+
 def test_an_unknown_column_is_refused_with_its_field(data, tmp_path):
     """Neither the labels nor the demographics have it."""
     with pytest.raises(DataError, match=r"no column 'ward'.*validation.splitColumn"):

@@ -67,6 +67,7 @@ def render_html(result: Result) -> str:
         "ledger": population.ledger(result.ledger),
         "split": sections.split_rows(result),
         "headline": sections.headline(result),
+        "later": sections.later_rows(result),
         "winners": sections.winners(result),
         "operating": sections.operating_points(result),
         "consensus_words": sections.consensus_words(result),

@@ -7,7 +7,7 @@ from typing import Any, Final
 from mlho.report import words
 from mlho.report.figures.evaluations import tried_thresholds
 from mlho.report.page import cells
-from mlho.report.result import FalseFeatures, Result
+from mlho.report.result import FalseFeatures, LaterEvaluation, Result
 from mlho.report.words import DASH
 
 MIN_CELL: Final = 11  # default if the specification has no value
@@ -349,6 +349,36 @@ def split_rows(result: Result) -> dict[str, Any] | None:
         "note": f"Each of {words.plural(split.iterations_each, 'iteration')} on a test set leaves out "
         f"{words.percent(split.left_out_fraction, 0)} of the training patients at random.{window}",
     }
+
+
+def later_rows(result: Result) -> dict[str, Any] | None:
+    """Return the figures of the temporal check beside those of the drawn test sets; None without a check."""
+    later = result.later
+    if later is None:
+        return None
+    keys = [key for key in words.metric_order([*later.figures]) if "/" not in key]
+    rows = [
+        (
+            cells.with_note(words.metric_name(key), words.metric_meaning(key)),
+            cells.spread_cell(key, result.headline.get(key)),
+            words.brief(later.figures[key]),
+        )
+        for key in keys
+    ]
+    return {"rows": rows, "note": later_words(later)}
+
+
+def later_words(later: LaterEvaluation) -> str:
+    """Describe the temporal check, or the reason why it has no figures."""
+    if later.account is None:
+        return f"There is no evaluation on later patients: {later.reason}."
+    own = later.account
+    left_out = "; ".join(f"{one.rule}: {_shown(one.samples)}" for one in own.left_out if one.samples != 0)
+    return (
+        f"Index dates from {later.test_from} on: {_shown(own.n_test_samples)} samples, {_shown(own.n_test_positive_samples)} with the "
+        f"outcome. The final model's setting was fitted once on {_shown(own.n_train_samples)} earlier samples. Left out of both: "
+        f"{left_out or 'none'}."
+    )
 
 
 def _shown(n: int | None) -> str:

@@ -32,6 +32,7 @@ class WriteReport(Step):
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
     reads_promise: ClassVar[bool] = True
+    reads_temporal_check: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write both, and return the digest of the result."""
@@ -55,6 +56,7 @@ class WriteReport(Step):
             ledger=json.loads(work.one("ledger").read("ledger.json")),
             rows_by_year=_rows_by_year(work),
             label_ledger=json.loads(work.one("cohort").read("labels.json")),
+            later=_later(work),
             lineage=_lineage(work),
             about=work.params.get("about", {}),
             made_at=_made_at(work),
@@ -64,6 +66,11 @@ class WriteReport(Step):
         work.write_json("result.json", result.model_dump(mode="json"))
         (work.out / "report.html").write_text(render_html(result), encoding="utf-8")
         return {"result_digest": result.result_digest}
+
+
+def _later(work: Work) -> dict[str, Any] | None:
+    """Return the record of the temporal check, if there was one."""
+    return json.loads(work.one("later").read("later.json")) if work.inputs.get("later") else None
 
 
 def _lineage(work: Work) -> dict[str, Any]:

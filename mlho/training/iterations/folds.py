@@ -13,7 +13,7 @@ from mlho.spec.training import Candidate
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import Selection, select
-from mlho.training.iterations.splits import FINAL, Iteration, seed_of
+from mlho.training.iterations.splits import FINAL, LATER, Iteration, seed_of
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def run_fold(
     chosen = selection or select(problem, train)
     learned = learn_design(problem, chosen.features, train)
     by_classifier: dict[str, NDArray[np.float64]] = {}
-    # The consensus classifier that is no candidate is not needed for the final model, which it cannot be.
-    candidates = problem.spec.candidates if iteration == FINAL else problem.spec.fitted
+    # The consensus classifier that is no candidate is not needed for the final model, which it cannot be, and its check.
+    candidates = problem.spec.candidates if iteration in (FINAL, LATER) else problem.spec.fitted
     for design, own in by_design(candidates, learned):
         X, X_held = design.matrix(problem, train), design.matrix(problem, held)
         for candidate in own:

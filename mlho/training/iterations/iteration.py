@@ -96,7 +96,7 @@ def finish_iteration(
             cv = compared[name]
             model = fit_chosen(problem, name, cv, design, X, train, iteration)
             if name in names:
-                outcomes[name] = _judge(problem, cv, model, X_test, test, iteration)
+                outcomes[name] = judge(problem, cv, model, X_test, test, iteration)
             if name == problem.spec.consensus.classifier:
                 shadows = see_shadows(problem, selection, train, X, model, cv.settings[cv.chosen])
                 consensus = model, shadows
@@ -134,7 +134,7 @@ def thresholds_of(problem: Problem, y: NDArray[np.uint8], scores: NDArray[np.flo
     ]
 
 
-def _judge(
+def judge(
     problem: Problem,
     cv: CrossValidation,
     model: FittedClassifier,
@@ -142,6 +142,7 @@ def _judge(
     test: NDArray[np.bool_],
     iteration: Iteration,
 ) -> CandidateOutcome:
+    """Calibrate on the out-of-fold scores and evaluate on the test samples."""
     y_train = problem.y[cv.samples]
     calibrator = fit_calibrator(y_train, cv.scores)
     probabilities = model.predict_proba(X_test)

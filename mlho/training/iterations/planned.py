@@ -72,12 +72,20 @@ def planned_sets(spec: TrainingSpec, cohort: Cohort) -> tuple[PlannedSet, ...]:
 
 
 def cut_of(spec: TrainingSpec, cohort: Cohort) -> dt.date:
-    """Return the first index date of the test set: ``testFrom``, or the day from which on ``testFraction`` of the samples are."""
+    """Return the first index date of the test set: ``testFrom``, or the first day of a month.
+
+    It is the month from which on the share of samples is closest to ``testFraction``, the later one of two; a day within a month
+    would be the index date of a patient.
+    """
     if spec.validation.test_from is not None:
         return spec.validation.test_from
-    days = np.sort(cohort.index_us // DAY_US)
-    n_tested = max(1, round(spec.validation.test_fraction * days.size))
-    return _EPOCH + dt.timedelta(days=int(days[days.size - n_tested]))
+    months = (cohort.index_us // DAY_US).astype("datetime64[D]").astype("datetime64[M]")
+    distinct, counts = np.unique(months, return_counts=True)
+    shares = counts[::-1].cumsum()[::-1] / months.size
+    distance = np.abs(shares - spec.validation.test_fraction)
+    place = distance.size - 1 - int(np.argmin(distance[::-1]))
+    first: dt.date = distinct[place].astype("datetime64[D]").item()
+    return first
 
 
 def _between(spec: TrainingSpec, cohort: Cohort, first: dt.date, end: dt.date | None) -> PlannedSet:

@@ -15,6 +15,7 @@ from mlho.spec.training import TrainingSpec, Validation
 from mlho.training.iterations.planned import TESTED, TRAINED, planned_sets, refuse_unusable
 
 FINAL: Final = "final"
+LATER: Final = "later"  # the temporal check, which trains on all samples before its date
 Iteration = int | str
 
 
@@ -91,20 +92,21 @@ def _planned(spec: TrainingSpec, cohort: Cohort, iteration: Iteration) -> Partit
     """Take the test sets in turn, and draw the training units of an iteration from those that may be trained on."""
     asked, ids = spec.validation, np.array(cohort.unit_ids, dtype=object)
     sets = planned_sets(spec, cohort)
-    role = sets[(int(iteration) - 1) % len(sets)].role
+    role = sets[0 if iteration == LATER else (int(iteration) - 1) % len(sets)].role
     is_test, is_train = (np.zeros(len(ids), np.bool_) for _ in range(2))
     is_test[cohort.unit_of[role == TESTED]] = True
     is_train[cohort.unit_of[role == TRAINED]] = True
     positive = cohort.positive_units(role == TRAINED)
-    is_train[is_train] = ~test_patients(
-        ids[is_train],
-        positive[is_train],
-        seed=asked.seed,
-        iteration=iteration,
-        test_fraction=asked.test_fraction,
-        split="stratified",
-        purpose="left out",
-    )
+    if iteration != LATER:
+        is_train[is_train] = ~test_patients(
+            ids[is_train],
+            positive[is_train],
+            seed=asked.seed,
+            iteration=iteration,
+            test_fraction=asked.test_fraction,
+            split="stratified",
+            purpose="left out",
+        )
     fold = _folds(asked, ids, positive, is_train, iteration)
     return Partition(is_test, fold, cohort.unit_of, (role == TESTED) | (role == TRAINED))
 

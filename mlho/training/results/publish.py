@@ -20,6 +20,7 @@ from mlho.report.result import (
     Estimate,
     FinalModelResult,
     IterationResult,
+    LaterEvaluation,
     LedgerRule,
     LedgerSummary,
     Lineage,
@@ -41,6 +42,7 @@ from mlho.training.results.explanation import (
     typical_rows,
 )
 from mlho.training.results.final import FinalModel
+from mlho.training.results.later import spans_years
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.split_account import account_of_split
 from mlho.training.results.summary import SummaryRecord
@@ -209,6 +211,7 @@ def assemble_result(
     ledger: Mapping[str, Any],
     rows_by_year: Mapping[str, int],
     label_ledger: Mapping[str, int],
+    later: Mapping[str, Any] | None,
     lineage: Mapping[str, Any],
     about: Mapping[str, str],
     made_at: str | None,
@@ -231,6 +234,8 @@ def assemble_result(
         Total ledgers of event rows and label rows.
     rows_by_year : mapping of str to int
         Event rows used.
+    later : mapping or None
+        Record of the temporal check, if the specification asks for it.
     lineage, about, timing, inputs : mapping
         As defined by the schema.
     made_at : str or None
@@ -266,6 +271,7 @@ def assemble_result(
             features=features,
             final_classifier=final["classifier"],
             split=split,
+            later=None if later is None else LaterEvaluation(**later),
         ),
         warnings=[
             *problem.cohort.warnings,
@@ -280,6 +286,7 @@ def assemble_result(
         consensus=summary.consensus,
         stability=summary.stability,
         split=split,
+        later=None if later is None else LaterEvaluation(**later),
         iterations=list(iterations),
         candidates=candidates,
         procedure=performance.procedure,
@@ -339,7 +346,18 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
         )
     if not summary.consensus.get("converged", True):
         found.append("The consensus model did not converge: its odds ratios are not to be trusted.")
-    if problem.spec.validation.by_date and problem.spec.cohort.follow_up_days is None:
+    asked = problem.spec.validation
+    if (
+        asked.is_drawn
+        and not asked.temporal_check
+        and problem.spec.cohort.index.column
+        and spans_years(problem.cohort)
+    ):
+        found.append(
+            "The index dates span more than two years and the test sets are drawn from all of them. validation.temporalCheck: true "
+            "adds an evaluation on later patients."
+        )
+    if asked.by_date and problem.spec.cohort.follow_up_days is None:
         found.append(
             "cohort.followUpDays is not given: only the index date decides which samples are trained on, and an outcome of theirs "
             "may lie in the test period."

@@ -13,7 +13,7 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
     """So that a specification without them keeps its run id."""
     plain = normalised(make_spec().spec)
 
-    assert not {"testFrom", "origins", "splitColumn"} & set(plain["validation"])
+    assert not {"testFrom", "origins", "splitColumn", "temporalCheck"} & set(plain["validation"])
     assert not {"followUpDays", "groupBy"} & set(plain["cohort"])
 
 
@@ -32,6 +32,14 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
             "requires cohort.index.column",
         ),
         ({**SITE, "final.features": "consensus", "validation.folds": 3}, "excludes validation.split: site"),
+        (
+            {"validation.split": "temporal", "validation.temporalCheck": True},
+            "temporalCheck belongs to split: random or stratified",
+        ),
+        (
+            {"validation.temporalCheck": True, "cohort.index": {"date": "2020-01-01"}},
+            "temporalCheck requires cohort.index.column",
+        ),
         ({"cohort.index": "none", "cohort.followUpDays": 30}, "followUpDays requires an index date"),
     ],
 )

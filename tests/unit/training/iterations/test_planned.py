@@ -94,14 +94,16 @@ def test_iterations_of_a_temporal_split_share_the_test_set_and_draw_the_training
     assert abs(one.is_train.sum() - 0.7 * n_trainable) <= 1
 
 
-def test_without_a_date_the_last_share_of_the_samples_is_tested():
-    """The day from which on 30 % of the samples are."""
+def test_without_a_date_the_test_set_begins_with_the_month_closest_to_its_share():
+    """No month is closer to 30 % of the samples; the first of a month is no patient's own date."""
     cohort, asked = dated(), asking(split="temporal")
+    months = (cohort.index_us // DAY_US).astype("datetime64[D]").astype("datetime64[M]")
 
-    days = cohort.index_us // DAY_US
-    cut = (cut_of(asked, cohort) - dt.date(1970, 1, 1)).days
+    cut = cut_of(asked, cohort)
 
-    assert 0.3 <= (days >= cut).mean() < 0.31
+    assert cut.day == 1
+    share = {month: (months >= month).mean() for month in np.unique(months)}
+    assert min(share, key=lambda month: abs(share[month] - 0.3)) == np.datetime64(cut, "M")
 
 
 def test_iterations_take_the_origins_in_turn():
