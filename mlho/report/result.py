@@ -224,6 +224,21 @@ class BundleTest(Part):
     detail: str
 
 
+class GateResult(Part):
+    """One gate of the specification, and whether the model passes it."""
+
+    gate: dict[str, Any]
+    """As in the specification; ``{tests: passed}`` for the self-tests of the bundle."""
+    words: str
+    passed: bool
+    value: float | None = None
+    """The figure: its mean over the test sets, with the ends of its interval."""
+    low: float | None = None
+    high: float | None = None
+    detail: str
+    """What was found, or why there is no value."""
+
+
 class FinalModelResult(Part):
     """The model that leaves the run."""
 
@@ -336,6 +351,8 @@ class Result(Part):
     errors: dict[str, Any]
     """Distribution of |y − p| per patient in the test sets, by outcome."""
     final_model: FinalModelResult
+    gates: Annotated[list[GateResult] | None, OMITTED] = None
+    """Whether the model may be promoted: all gates pass. Absent without gates in the specification."""
     lineage: Lineage
     about: About = About()
     made_at: str | None = None

@@ -41,6 +41,7 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "dateFormats": 'dateFormats: ["%d.%m.%Y"]',
     "demographics": "demographics: [age, sex]",
     "format": 'format: {delimiter: ";"}',
+    "gates": "gates: [{metric: auroc, lower95: {min: 0.75}}]",
     "grid": "grid: {nSteps: [50, 100]}",
     "index": "index: {column: index_date}",
     "levelCuts": "levelCuts: [1, 2, 3]",

@@ -21,6 +21,7 @@ from mlho.grids import GRIDS, settings_from
 from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Index as Index
 from mlho.spec.features import Features
+from mlho.spec.gates import Gates
 from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
@@ -187,6 +188,8 @@ class TrainingSpec(SpecPart):
     """The final model."""
     report: Report = Report()
     """Options of the report."""
+    gates: Gates = None
+    """What the model must reach before it may be promoted to a channel. A failed gate keeps the bundle and blocks the promotion."""
 
     @model_validator(mode="after")
     def _index_is_plausible(self) -> Self:
@@ -215,6 +218,11 @@ class TrainingSpec(SpecPart):
         has_persons = self.data.tables.demographics is not None or self.reads_static_rows
         if self.features.demographics and not has_persons:
             raise ValueError("features.demographics requires data.tables.demographics")
+        grouped = [name for gate in self.gates or () for name in gate.group or ()]
+        if unknown := sorted({*grouped} - {*self.features.demographics}):
+            raise ValueError(
+                f"gates name a group that features.demographics does not have: {', '.join(unknown)}"
+            )
         if self.final.features == "consensus" and self.validation.folds < 3:
             raise ValueError("final.features: consensus requires at least 3 validation.folds")
         against = {

@@ -276,7 +276,22 @@ _TRAINING: Final = (
         "final.features: consensus, which is validated by folds, excludes other splits than random and stratified",
     ),
     *_inside("spec.data.tables", "events", "labels", optional=("demographics", "concepts")),
-    *_frozen("cohort", "features", "selection", "validation", "candidates", "consensus", "final", "report"),
+    CelRule(
+        "spec",
+        "!has(self.gates) || self.gates.all(g, has(g.min) || has(g.max) || has(g.between) || has(g.lower95) || has(g.upper95))",
+        "a gate requires a bound: min, max, between, lower95 or upper95",
+    ),
+    *_frozen(
+        "cohort",
+        "features",
+        "selection",
+        "validation",
+        "candidates",
+        "consensus",
+        "final",
+        "report",
+        optional=("gates",),
+    ),
 )
 
 _SCORING: Final = (
@@ -288,8 +303,9 @@ _SCORING: Final = (
     ),
     CelRule(
         "spec.bundle",
-        "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-        "bundle.uri must be s3://bucket/folder/ or run:<run id or name> in a cluster",
+        "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') || "
+        "self.uri.matches('^channel:[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[0-9]+)?$')",
+        "bundle.uri must be s3://bucket/folder/, run:<run id or name> or channel:<name> in a cluster",
     ),
     CelRule(
         "spec.output",

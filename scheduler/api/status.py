@@ -172,6 +172,9 @@ class Status(SpecPart):
     """Main figure of the result, for example ``auroc 0.81``."""
     metrics: Annotated[dict[str, ShortText], Field(max_length=16)] | None = None
     """Headline figures as strings. A figure that could not be computed is absent; the report states the reason."""
+    gates: ShortText | None = None
+    """Whether the model may be promoted to a channel: ``passed``, or how many gates failed. Absent without gates in the
+    specification."""
     warnings: Annotated[tuple[Message, ...], Field(max_length=MAX_WARNINGS)] = ()
     """Warnings of the result, such as a rule that drops many rows; the first ten."""
     cost: Cost | None = None

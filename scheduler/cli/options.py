@@ -137,6 +137,7 @@ class PromoteOptions(ChannelOptions, Protocol):
     """Options of ``mlho promote``."""
 
     run: str
+    force: bool
 
 
 class RollbackOptions(ChannelOptions, Protocol):

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mlho.errors import plural
 from mlho.printable import printable
+from mlho.report.gates import gates_in_words
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.progress import Counts, Facts, LocalCounts, RateEstimator, StageProgress, Stages
 from scheduler.runs.record import RunCost
@@ -224,7 +225,8 @@ def words_of(facts: Facts) -> str:
 def result_sentences(result: Mapping[str, Any]) -> list[str]:
     """Return the first sentences of a result: its summary, its warnings, and the files that were not read."""
     warnings = [*result["warnings"], *left_out_sentences(result["inputs"].get("left_out", {}))]
-    return [*result["summary"], *(f"Warning: {own}" for own in warnings)]
+    passed = ["All gates passed: the model may be promoted."] if gates_in_words(result) == "passed" else []
+    return [*result["summary"], *(f"Warning: {own}" for own in warnings), *passed]
 
 
 def duration(seconds: float) -> str:

@@ -145,6 +145,7 @@ def ended(observed: ObservedRun, progress: RunProgress) -> Status:
         "metrics": dict(progress.metrics) if progress.metrics else status.metrics,
         "headline": progress.headline or status.headline,
         "warnings": progress.warnings or status.warnings,
+        "gates": progress.gates or status.gates,
         "cost": progress.cost or status.cost,
         "failures": progress.failures or status.failures,
     }

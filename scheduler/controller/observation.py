@@ -120,7 +120,7 @@ class RunProgress:
     end : ConditionType or None
         Final condition.
     end_reason, end_message, remedy : str
-    outputs, metrics, headline, warnings, cost
+    outputs, metrics, headline, warnings, gates, cost
         Results.
     failures : tuple of FailedTask
     idle_seconds : float
@@ -145,6 +145,7 @@ class RunProgress:
     metrics: Mapping[str, str] | None = None
     headline: str | None = None
     warnings: tuple[str, ...] = ()
+    gates: str | None = None
     cost: Cost | None = None
     failures: tuple[FailedTask, ...] = ()
     idle_seconds: float = 0.0

@@ -28,6 +28,7 @@ from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
+from mlho.report.gates import gates_in_words
 from mlho.settings import Settings
 from mlho.spec.scoring import CHANNEL_BUNDLE, ScoringRunSpec
 from mlho.spec.training import RunSpec
@@ -405,7 +406,8 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
     )
     headline = f"auroc {metrics['auroc']}" if "auroc" in metrics else None
     shown = _shown_warnings([*inspected, *result["warnings"]])
-    return {"outputs": outputs, "metrics": metrics, "headline": headline, "warnings": shown}
+    found = {"outputs": outputs, "metrics": metrics, "headline": headline, "warnings": shown}
+    return {**found, "gates": gates_in_words(result)}
 
 
 def _inspection_warnings(run: PreparedRun) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlho.errors import ArtifactNotFound
+from mlho.report.gates import gates_in_words
 from mlho.store.base import Store
-from scheduler.runs.channels import Channel, channel_names, inspect_channel
+from scheduler.runs.channels import Channel, ChannelEntry, channel_names, inspect_channel
 from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
 
 
@@ -31,6 +32,8 @@ class StoredModel:
         Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted.
     n_tests, n_passed : int
         Self-tests of the bundle at build; of a deleted run those at promotion.
+    gates : str or None
+        Whether its gates passed, in words; ``None`` without gates.
     channels : sequence of str
         Channels that show it now.
     """
@@ -43,6 +46,7 @@ class StoredModel:
     auroc: Mapping[str, Any] | None
     n_tests: int
     n_passed: int
+    gates: str | None
     channels: Sequence[str]
 
 
@@ -78,6 +82,7 @@ def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredM
         auroc={name: result["headline"]["auroc"][name] for name in ("mean", "low", "high")},
         n_tests=len(final["tests"]),
         n_passed=sum(own["passed"] for own in final["tests"]),
+        gates=gates_in_words(result),
         channels=_showing(channels, final["bundle_digest"]),
     )
 
@@ -95,11 +100,17 @@ def _without_run(channels: Sequence[Channel], known: set[str]) -> list[StoredMod
             auroc=None,
             n_tests=head.tests_passed,
             n_passed=head.tests_passed,
+            gates=_gates_at_promotion(head),
             channels=_showing(channels, digest),
         )
         for digest, head in sorted(heads.items())
         if digest not in known
     ]
+
+
+def _gates_at_promotion(entry: ChannelEntry) -> str | None:
+    plain = [{"words": own.gate, "passed": own.passed, "detail": own.detail} for own in entry.gates]
+    return gates_in_words({"gates": plain or None})
 
 
 def _showing(channels: Sequence[Channel], digest: str) -> list[str]:

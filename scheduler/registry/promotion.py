@@ -6,13 +6,15 @@ the entry, a promotion has changed nothing that scoring sees; the same command c
 """
 
 import datetime as dt
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlho.errors import BundleError, MlhoError, SpecError, plural
+from mlho.report.gates import failed_gates, gates_in_words
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
 from mlho.store.base import Store
 from mlho.store.keys import model_key
@@ -21,6 +23,7 @@ from scheduler.runs.channels import (
     Action,
     Channel,
     ChannelEntry,
+    GateRecord,
     append_entry,
     checked_name,
     read_channel,
@@ -50,8 +53,18 @@ class Change:
     is_new: bool
 
 
+class GateFailed(MlhoError):  # noqa: N818 - reads as the state
+    """The model does not reach what its specification asks for: promote another one, or override it with a reason."""
+
+
 def promote(
-    store: Store, run: StoredRun, channel: str, author: Author, *, test: Tester | None = None
+    store: Store,
+    run: StoredRun,
+    channel: str,
+    author: Author,
+    *,
+    force: bool = False,
+    test: Tester | None = None,
 ) -> Change:
     """Make the bundle of a finished training run the model of a channel.
 
@@ -64,6 +77,8 @@ def promote(
         A finished training run.
     channel : str
     author : Author
+    force : bool
+        Promote the model although a gate failed. The entry says so. It does not override digests and self-tests.
     test : callable, optional
         Runs the self-tests of a bundle, given its files; default: :func:`run_self_tests`.
 
@@ -71,6 +86,8 @@ def promote(
     ------
     BundleError
         The bundle is damaged, or one of its self-tests failed.
+    GateFailed
+        A gate of the specification failed, and it is not forced.
     ChannelMoved
         Another command changed the channel at the same time.
     ChannelDamaged
@@ -80,13 +97,35 @@ def promote(
     bundle = _read(store, RUN_BUNDLE + run.run_id)
     if found.head is not None and found.head.bundle == bundle.digest:
         return Change(found.head, is_new=False)
+    gates = _gates_of(store, run, force=force)
     n_passed = _tested(bundle, test, where=f"run {run.run_id} ({run.name})")
     keep_model(store, bundle)
     entry = _next_entry(
-        found, author, Action.PROMOTE, run=run.run_id, model=run.name, bundle=bundle.digest, tests=n_passed
+        found,
+        author,
+        Action.PROMOTE,
+        run=run.run_id,
+        model=run.name,
+        bundle=bundle.digest,
+        tests=n_passed,
+        gates=gates,
     )
     append_entry(store, entry)
     return Change(entry, is_new=True)
+
+
+def _gates_of(store: Store, run: StoredRun, *, force: bool) -> tuple[GateRecord, ...]:
+    """Return the gates of a run, as its result has them."""
+    assert run.result is not None
+    result = json.loads(store.get(run.result))
+    failed = failed_gates(result)
+    if failed and not force:
+        raise GateFailed(
+            f"run {run.run_id} ({run.name}): gates {gates_in_words(result)}: {'; '.join(failed)}. The channel was not changed. Promote "
+            "another run, or override the gates with --force and a reason that the log keeps."
+        )
+    gates = result.get("gates") or ()
+    return tuple(GateRecord(gate=own["words"], passed=own["passed"], detail=own["detail"]) for own in gates)
 
 
 def roll_back(
@@ -126,6 +165,7 @@ def roll_back(
         bundle=target.bundle,
         tests=_tested(bundle, test, where=target.address),
         restores=target.number,
+        gates=target.gates,
     )
     append_entry(store, entry)
     return Change(entry, is_new=True)
@@ -154,9 +194,14 @@ def _next_entry(
     bundle: str,
     tests: int,
     restores: int | None = None,
+    gates: tuple[GateRecord, ...] = (),
 ) -> ChannelEntry:
     head = channel.head
-    optional = {} if restores is None else {"restores": restores}
+    optional: dict[str, Any] = {} if restores is None else {"restores": restores}
+    if gates:
+        optional["gates"] = gates
+    if not all(own.passed for own in gates):
+        optional["forced"] = True
     return ChannelEntry(
         channel=channel.name,
         number=1 if head is None else head.number + 1,

@@ -44,6 +44,18 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
 
 
+class GateRecord(BaseModel):
+    """One gate of the specification of the run, as judged when the model was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gate: str
+    """In words."""
+    passed: bool
+    detail: str
+    """What was found."""
+
+
 class ChannelEntry(BaseModel):
     """One entry of a channel."""
 
@@ -71,6 +83,11 @@ class ChannelEntry(BaseModel):
     """Of a rollback: the number of the entry whose bundle is in use again."""
     tests_passed: int
     """Self-tests of the bundle that passed just before; if one fails, there is no entry."""
+
+    gates: tuple[GateRecord, ...] = ()
+    """Gates of the run; none if its specification has none."""
+    forced: bool = False
+    """Whether a gate failed, and the model was promoted all the same (``--force``)."""
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON that ends with the digest of the preceding bytes."""

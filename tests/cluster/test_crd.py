@@ -217,6 +217,11 @@ CREATE = [
         {"validation.split": "temporal", "final.features": "consensus"},
         {"validation.split": "temporal"},
     ),
+    Case(
+        "a gate requires a bound",
+        {"gates": [{"metric": "auroc"}]},
+        {"gates": [{"metric": "auroc", "lower95": {"min": 0.75}}, {"metric": "brier", "max": 0.2}]},
+    ),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("labels must be a path relative to data.uri", {"data.tables.labels": "/labels"}),
     Case("demographics must be a path relative to data.uri", {"data.tables.demographics": "a/../../b"}),
@@ -244,6 +249,7 @@ UPDATE = [
     Case("spec.consensus cannot change", {"consensus.minConfidence": 60}),
     Case("spec.final cannot change", {"final.classifier": "best"}),
     Case("spec.report cannot change", {"report.minCell": 5}),
+    Case("spec.gates cannot change", {"gates": [{"metric": "auroc", "min": 0.7}]}),
 ]
 SCORING: dict[str, Any] = {
     "apiVersion": "mlho.io/v1alpha1",
@@ -274,6 +280,10 @@ SCORING_CREATE = [
     ),
     Case("bundle.uri must be s3://", {"bundle.uri": "./store/bundle"}, {"bundle.uri": "s3://ehr/bundle/"}),
     Case("bundle.uri must be s3://", {"bundle.uri": "run:Not a name"}, {"bundle.uri": "run:prediabetes"}),
+    Case(
+        "bundle.uri must be s3://", {"bundle.uri": "channel:Production"}, {"bundle.uri": "channel:production"}
+    ),
+    Case("bundle.uri must be s3://", {"bundle.uri": "channel:a/b"}, {"bundle.uri": "channel:production/3"}),
     Case("output.prefix is reserved", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("cohort must be a path relative to data.uri", {"data.tables.cohort": "/cohort"}),
@@ -427,24 +437,26 @@ def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
             "progress": "100%",
             "workers": {"ready": 3},
             "headline": "auroc 0.81",
+            "gates": "passed",
             "duration": "3m12s",
             "conditions": conditions,
         }
     )
     runs.patch_status(made, status.plain())
 
-    assert kubectl("get", "trun").split()[:8] == [
+    assert kubectl("get", "trun").split()[:9] == [
         "NAME",
         "PHASE",
         "STAGE",
         "PROGRESS",
         "WORKERS",
         "METRIC",
+        "GATES",
         "REASON",
         "DURATION",
     ]
-    assert kubectl("get", "trun").splitlines()[1].split()[:8] == [
-        "small", "Succeeded", "report", "100%", "3", "auroc", "0.81", "3m12s",
+    assert kubectl("get", "trun").splitlines()[1].split()[:9] == [
+        "small", "Succeeded", "report", "100%", "3", "auroc", "0.81", "passed", "3m12s",
     ]  # fmt: skip
     kubectl("wait", "--for=condition=Succeeded", "trun/small", "--timeout=5s")
     assert "small" in kubectl("get", "mlho")

@@ -84,6 +84,9 @@ def render_html(result: Result) -> str:
             (test.name, "passed" if test.passed else "FAILED", test.detail)
             for test in result.final_model.tests
         ],
+        "gates": [
+            (own.words, "passed" if own.passed else "FAILED", own.detail) for own in result.gates or ()
+        ],
         "limits": sections.limits(result),
         "input_files": sections.input_files(result),
         "left_out": sections.left_out(result),

@@ -42,6 +42,7 @@ from mlho.training.results.explanation import (
     typical_rows,
 )
 from mlho.training.results.final import FinalModel
+from mlho.training.results.gates import gate_warning, judge_gates
 from mlho.training.results.later import spans_years
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.split_account import account_of_split
@@ -257,6 +258,8 @@ def assemble_result(
     ]
     model = {name: value for name, value in final.items() if name != "importance"}
     split = account_of_split(problem)
+    bundle_tests = [BundleTest(**test) for test in tests]
+    gates = judge_gates(problem.spec.gates, performance.headline, performance.groups, bundle_tests)
     return Result(
         outcome=problem.spec.cohort.outcome,
         predictive=predictive,
@@ -274,6 +277,7 @@ def assemble_result(
             later=None if later is None else LaterEvaluation(**later),
         ),
         warnings=[
+            *gate_warning(gates),
             *problem.cohort.warnings,
             *_ledger_warnings(problem.spec, Ledger.from_json(ledger)),
             *_lost(problem, ledger),
@@ -297,7 +301,8 @@ def assemble_result(
         groups=performance.groups,
         curves=performance.curves,
         errors=performance.errors,
-        final_model=FinalModelResult(**model, tests=[BundleTest(**test) for test in tests]),
+        final_model=FinalModelResult(**model, tests=bundle_tests),
+        gates=gates,
         lineage=Lineage(**lineage),
         about=About(**about),
         made_at=made_at,

@@ -36,7 +36,7 @@ and the channels that show it.
 PROMOTE_ABOUT: Final = """\
 Make the model of a finished training run the one that a channel shows.
 
-The bundle's digests are verified and its self-tests run. Then the bundle is copied under its digest, and one entry is added to the
+The bundle's digests are verified, its self-tests run, and the gates of its specification must have passed. Then the bundle is copied under its digest, and one entry is added to the
 log of the channel: who, when, why, from and to. Entries are never changed. Of two promotions at once, one wins and the other is told.
 Scoring runs with `bundle: {uri: channel:NAME}` use the model from then on. Repeating the command changes nothing.
 """
@@ -74,6 +74,9 @@ def add_registry(commands: Any, common: argparse.ArgumentParser) -> None:
     add("models", "the models of a store, and the channels that show them", MODELS_ABOUT, _models)
     promotion = add("promote", "make a run's model the one that a channel shows", PROMOTE_ABOUT, _promote)
     promotion.add_argument("run", help=RUN_HELP)
+    promotion.add_argument(
+        "--force", action="store_true", help="promote it although a gate failed; the log says so"
+    )
     rollback = add("rollback", "let a channel show an earlier model again", ROLLBACK_ABOUT, _roll_back)
     rollback.add_argument(
         "--to", type=int, metavar="K", help="number of the entry whose model is to be shown (see mlho audit)"
@@ -109,7 +112,7 @@ def _promote(options: PromoteOptions) -> int:
     existing_store(options)  # a folder is not created
     store = usable_store(options)
     run = finished_run(stored_runs(store), options.run, kind=TRAINING)
-    return _print_change(promote(store, run, options.channel, author), options)
+    return _print_change(promote(store, run, options.channel, author, force=options.force), options)
 
 
 def _roll_back(options: RollbackOptions) -> int:

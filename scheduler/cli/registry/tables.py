@@ -15,7 +15,17 @@ _SHORT: Final = 12  # digits of a digest in a table; --json has them all
 def models_table(models: Sequence[StoredModel]) -> Table:
     """Return the table of ``mlho models``."""
     table = Table(show_edge=False)
-    for name in ("name", "run", "bundle", "made", "outcome", "AUROC (95 %)", "self-tests", "channels"):
+    for name in (
+        "name",
+        "run",
+        "bundle",
+        "made",
+        "outcome",
+        "AUROC (95 %)",
+        "self-tests",
+        "gates",
+        "channels",
+    ):
         table.add_column(name, no_wrap=True)
     for own in models:
         table.add_row(
@@ -26,6 +36,7 @@ def models_table(models: Sequence[StoredModel]) -> Table:
             Text(own.outcome or ""),
             _interval(own),
             f"{own.n_passed} of {own.n_tests}",
+            own.gates or "none",
             ", ".join(own.channels),
         )
     return table
@@ -49,6 +60,7 @@ def model_facts(model: StoredModel) -> dict[str, Any]:
         "outcome": model.outcome,
         "auroc": dict(model.auroc) if model.auroc is not None else None,
         "tests": {"passed": model.n_passed, "total": model.n_tests},
+        "gates": model.gates,
         "channels": list(model.channels),
     }
 
@@ -57,7 +69,7 @@ def entries_table(channel: Channel) -> Table:
     """Return the table of ``mlho audit``, the oldest entry first."""
     table = Table(title=f"Channel {channel.name}", title_justify="left", show_edge=False)
     table.add_column("entry", justify="right")
-    for name in ("when", "who", "what", "model", "run", "bundle", "self-tests"):
+    for name in ("when", "who", "what", "model", "run", "bundle", "self-tests", "gates"):
         table.add_column(name, no_wrap=True)
     table.add_column("why")
     for own in channel.entries:
@@ -70,6 +82,7 @@ def entries_table(channel: Channel) -> Table:
             own.run,
             own.bundle[:_SHORT],
             f"{own.tests_passed} passed",
+            gate_words(own),
             Text(own.why),
         )
     return table
@@ -78,6 +91,14 @@ def entries_table(channel: Channel) -> Table:
 def what_words(entry: ChannelEntry) -> str:
     """Return what an entry did, in words."""
     return str(entry.action) if entry.restores is None else f"{entry.action} to entry {entry.restores}"
+
+
+def gate_words(entry: ChannelEntry) -> str:
+    """Return whether the gates passed when the model was promoted."""
+    if not entry.gates:
+        return "none"
+    n_failed = sum(not own.passed for own in entry.gates)
+    return f"FORCED: {n_failed} of {len(entry.gates)} failed" if n_failed else f"{len(entry.gates)} passed"
 
 
 def entry_facts(entry: ChannelEntry) -> dict[str, Any]:
@@ -95,5 +116,6 @@ def change_lines(entry: ChannelEntry, *, is_new: bool) -> Iterator[str]:
         yield f"Channel {entry.channel} shows {model}{before}."
     yield f"bundle   {entry.bundle}"
     yield f"tests    {entry.tests_passed} passed"
+    yield f"gates    {gate_words(entry)}"
     yield f"entry    {entry.number}, digest {entry.digest}"
     yield f"score    bundle: {{uri: channel:{entry.channel}}}"

@@ -1,5 +1,6 @@
 """The thread that carries a run out: how soon it looks again after what may pass."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,3 +110,21 @@ def test_the_check_of_a_run_names_the_files_that_it_does_not_read(tmp_path: Path
     assert prepared is not None
     assert check.is_accepted
     assert check.warning == "Not read in the folder of events: 1 file (events/notes.txt)."
+
+
+@pytest.mark.parametrize(
+    ("gates", "shown"),
+    [
+        (None, None),
+        ([{"words": "AUROC at least 0.5", "passed": True, "detail": "0.8"}], "passed"),
+        ([{"words": "AUROC at least 0.9", "passed": False, "detail": "0.8"}], "1 of 1 failed"),
+    ],
+)
+def test_the_status_says_whether_a_model_may_be_promoted(memory_store, gates, shown):
+    """In the column GATES of ``kubectl get``; a run without gates has none."""
+    result = {"headline": {"auroc": {"mean": 0.8}}, "warnings": []} | ({"gates": gates} if gates else {})
+    memory_store.put_if_absent("runs/ab/result.json", json.dumps(result).encode())
+    backend = SimpleNamespace(uri=lambda *parts: "/".join(parts))
+    run = SimpleNamespace(store=memory_store, run_id="ab")
+
+    assert run_thread.outcome_of(backend, run, {})["gates"] == shown  # type: ignore[arg-type]

@@ -28,7 +28,15 @@ def failed(_: Mapping[str, bytes]) -> Sequence[BundleTest]:
     return [*passed(_), BundleTest(name="score range", passed=False, detail="1 of 2 inside")]
 
 
-def plant_run(store: Store, run: str, name: str = "risk") -> str:
+GATES = [
+    {"words": "AUROC at least 0.5", "passed": True, "detail": "0.800"},
+    {"words": "AUROC at least 0.9", "passed": False, "detail": "0.800"},
+]
+
+
+def plant_run(
+    store: Store, run: str, name: str = "risk", *, gates: list[dict[str, object]] | None = None
+) -> str:
     """Write a finished run; its bundle depends on its id. Return the digest of the bundle."""
     model = f"model of {run}".encode()
     facts = facts_of(model)
@@ -45,6 +53,8 @@ def plant_run(store: Store, run: str, name: str = "risk") -> str:
             "tests": [{"name": "golden rows", "passed": True, "detail": "all"}],
         },
     }
+    if gates is not None:
+        result["gates"] = gates
     for key, content in {
         "spec.yaml": yaml.safe_dump(spec).encode(),
         "bundle/bundle.json": document,

@@ -15,11 +15,12 @@ from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.engine.scoring_run import read_bundle, with_run_id
 from scheduler.registry.models import stored_models
-from scheduler.registry.promotion import promote, roll_back
+from scheduler.registry.promotion import GateFailed, promote, roll_back
 from scheduler.runs.channels import ChannelMoved, live_entry, read_channel
 from scheduler.runs.deletion import delete_runs
 from scheduler.runs.stored import find_run, stored_runs
-from tests.unit.scheduler.runs.planted import author, failed, passed, plant_run, promoted
+from tests.builders import run_inline
+from tests.unit.scheduler.runs.planted import GATES, author, failed, passed, plant_run, promoted
 from tests.unit.scoring.conftest import make_score_document
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
@@ -72,6 +73,33 @@ def test_a_failed_self_test_changes_nothing(store):
         promote(store, find_run(stored_runs(store), B), "production", author(), test=failed)
 
     assert live_entry(store, "production").run == A
+
+
+def test_a_failed_gate_blocks_the_promotion_and_force_is_on_record(store):
+    """With what was asked and found; a rollback to the entry carries its gates."""
+    run = "d" * 16
+    plant_run(store, run, gates=GATES)
+    promoted(store, A)
+    found = find_run(stored_runs(store), run)
+    with pytest.raises(GateFailed, match=r"gates 1 of 2 failed: AUROC at least 0\.9: 0\.800.*--force"):
+        promote(store, found, "production", author(), test=passed)
+
+    assert live_entry(store, "production").run == A
+    assert next(own.gates for own in stored_models(store) if own.run == run) == "1 of 2 failed"
+    entry = promote(store, found, "production", author("urgent"), force=True, test=passed).entry
+    assert (entry.forced, [own.passed for own in entry.gates]) == (True, [True, False])
+    promoted(store, B)
+    assert roll_back(store, "production", author(), test=passed).entry.forced
+    with pytest.raises(BundleError):  # not what --force is for
+        promote(store, find_run(stored_runs(store), C), "production", author(), force=True, test=failed)
+
+
+def test_passed_gates_are_on_record(store):
+    """An auditor sees what the model was held to."""
+    plant_run(store, "d" * 16, gates=GATES[:1])
+    entry = promoted(store, "d" * 16).entry
+
+    assert (entry.forced, entry.gates[0].gate) == (False, "AUROC at least 0.5")
 
 
 def test_a_damaged_bundle_is_not_promoted(store):
@@ -247,6 +275,28 @@ def test_the_commands_from_training_to_production_and_back(command, two_runs, ol
     assert command("audit", "--includes", "0" * 64, store=root).code == 1
     assert command("delete", newer, "--yes", store=root).code == 2
     assert "Kept run" in said("prune", "--keep", "1", "--older-than", "0h", "--yes").err
+
+
+def test_gates_change_the_report_only(two_runs, old_store):
+    """Bundle, figures and tasks are those of the run without gates; the gates are in result and report, and block a promotion."""
+    data, _, older, _ = two_runs
+    gates = [{"metric": "auroc", "min": 0.01}, {"metric": "auroc", "group": {"sex": "female"}, "min": 0.99}]
+    home = run_inline(data, old_store, {"gates": gates})
+    before, after = (
+        json.loads(old_store.get(run_key(run, "result.json"))) for run in (older, home.finished.run_id)
+    )
+    page = old_store.get(run_key(home.finished.run_id, "report.html")).decode()
+
+    assert home.kinds() == ["write_report"]
+    assert "gates" not in before
+    assert [own["passed"] for own in after.pop("gates")] == [True, True, False]
+    for result in (before, after):
+        for name in ("lineage", "warnings", "made_at", "timing", "inputs"):
+            del result[name]
+    assert before == after
+    assert "AUROC of sex female at least 0.99" in page
+    with pytest.raises(GateFailed, match=r"AUROC of sex female at least 0\.99"):
+        promoted(old_store, home.finished.run_id)
 
 
 def test_a_scoring_run_records_the_entry(two_runs, old_store):

@@ -1,0 +1,24 @@
+"""Gates of a ``result.json`` document as plain values, for programs that do not load its schema."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def failed_gates(result: Mapping[str, Any]) -> list[str]:
+    """Return the gates that failed, in words with what was found; empty without gates."""
+    return [f"{own['words']}: {own['detail']}" for own in result.get("gates") or () if not own["passed"]]
+
+
+def gates_in_words(result: Mapping[str, Any]) -> str | None:
+    """Return whether the gates passed; ``None`` without gates.
+
+    Examples
+    --------
+    >>> gates_in_words({"gates": [{"words": "AUROC at least 0.8", "passed": False, "detail": "0.7"}]})
+    '1 of 1 failed'
+    """
+    gates = result.get("gates")
+    if gates is None:
+        return None
+    n_failed = len(failed_gates(result))
+    return f"{n_failed} of {len(gates)} failed" if n_failed else "passed"

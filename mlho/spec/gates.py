@@ -1,0 +1,130 @@
+"""The section ``gates`` of a specification: what a model must reach before it may be promoted to a channel."""
+
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from mlho.spec.types import OMITTED, ColumnName, SpecPart
+
+Metric = Literal[
+    "auroc",
+    "averagePrecision",
+    "brier",
+    "scaledBrier",
+    "logLoss",
+    "calibrationSlope",
+    "calibrationIntercept",
+    "calibrationIci",
+    "observedExpected",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "alertsPer100",
+    "numberNeededToEvaluate",
+]
+#: Name of each metric in ``headline`` and ``groups`` of a result.
+METRIC_KEYS: Final[dict[str, str]] = {
+    "auroc": "auroc",
+    "averagePrecision": "average_precision",
+    "brier": "brier",
+    "scaledBrier": "scaled_brier",
+    "logLoss": "log_loss",
+    "calibrationSlope": "calibration_slope",
+    "calibrationIntercept": "calibration_intercept",
+    "calibrationIci": "calibration_ici",
+    "observedExpected": "observed_expected",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "ppv",
+    "npv": "npv",
+    "alertsPer100": "alerts_per_100",
+    "numberNeededToEvaluate": "number_needed_to_evaluate",
+}
+#: Metrics at a threshold, for which a gate names its rule.
+AT_THRESHOLD: Final = (
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "alertsPer100",
+    "numberNeededToEvaluate",
+)
+#: Metrics that a result has for groups.
+OF_GROUPS: Final = ("auroc", "observedExpected", "sensitivity", "ppv", "alertsPer100")
+
+Bound = Annotated[float, Field(allow_inf_nan=False)]
+MaybeBound = Annotated[Bound | None, OMITTED]
+
+
+class Limits(SpecPart):
+    """Bounds of one end of the 95 % interval, inclusive."""
+
+    min: MaybeBound = None
+    """Lowest value that passes."""
+    max: MaybeBound = None
+    """Highest value that passes."""
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("a bound of an interval requires min or max, such as {min: 0.75}")
+        return self
+
+
+class Gate(SpecPart):
+    """A condition on one figure of the result. All its bounds are inclusive and must hold; a figure without a value fails."""
+
+    metric: Metric
+    """A figure of ``headline``: of models made like the final one, on patients outside their training data."""
+    threshold: Annotated[Literal["youden", "fixed-alert-rate", "fixed-sensitivity"] | None, OMITTED] = None
+    """Rule of the threshold, for ``sensitivity``, ``specificity``, ``ppv``, ``npv``, ``alertsPer100`` and
+    ``numberNeededToEvaluate``."""
+    group: Annotated[
+        dict[ColumnName, Annotated[str, StringConstraints(min_length=1, max_length=128)]] | None,
+        Field(min_length=1, max_length=1),
+        OMITTED,
+    ] = None
+    """One level of a demographic, such as ``{sex: female}`` or ``{age: "65-79"}``, as the report names it. Groups have ``auroc``,
+    ``observedExpected`` and, at a threshold, ``sensitivity``, ``ppv`` and ``alertsPer100``."""
+    min: MaybeBound = None
+    """Lowest mean over the test sets that passes."""
+    max: MaybeBound = None
+    """Highest mean over the test sets that passes."""
+    between: Annotated[tuple[Bound, ...] | None, Field(min_length=2, max_length=2), OMITTED] = None
+    """Lowest and highest mean that pass, such as ``[0.8, 1.25]``."""
+    lower95: Annotated[Limits | None, OMITTED] = None
+    """Bounds of the lower end of the 95 % interval, such as ``{min: 0.75}``."""
+    upper95: Annotated[Limits | None, OMITTED] = None
+    """Bounds of the upper end of the 95 % interval."""
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        if not list(self.bounds()):
+            raise ValueError("a gate requires a bound: min, max, between, lower95 or upper95")
+        if (self.threshold is not None) != (self.metric in AT_THRESHOLD):
+            raise ValueError(
+                f"threshold belongs to {', '.join(AT_THRESHOLD)}, which require it, and to no other metric"
+            )
+        if self.group is None and self.metric == "observedExpected":
+            raise ValueError("observedExpected requires a group, such as group: {sex: female}")
+        if self.group is not None and self.metric not in OF_GROUPS:
+            raise ValueError(f"groups have {', '.join(OF_GROUPS)}. Got {self.metric}")
+        if self.between is not None and self.between[0] > self.between[1]:
+            raise ValueError("between must be the lowest and the highest value, such as [0.8, 1.25]")
+        return self
+
+    def bounds(self) -> Iterator[tuple[Literal["mean", "low", "high"], float | None, float | None]]:
+        """Yield the part of the figure, the lowest and the highest value that pass, for each bound."""
+        low, high = self.between if self.between is not None else (None, None)
+        for own in ((self.min, self.max), (low, high)):
+            if own != (None, None):
+                yield "mean", *own
+        if self.lower95 is not None:
+            yield "low", self.lower95.min, self.lower95.max
+        if self.upper95 is not None:
+            yield "high", self.upper95.min, self.upper95.max
+
+
+Gates = Annotated[tuple[Gate, ...] | None, Field(min_length=1, max_length=50), OMITTED]

@@ -1,0 +1,150 @@
+"""Gates: whether the figures of a result reach what the specification asks for before a promotion."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from mlho.report.result import BundleTest, GateResult, GroupPerformance, Spread
+from mlho.report.words import metric_name, number, plural
+from mlho.spec.gates import METRIC_KEYS, Gate
+
+_DIGITS: Final = 3
+_PARTS: Final = {
+    "mean": "",
+    "low": ", lower end of the 95 % interval",
+    "high": ", upper end of the 95 % interval",
+}
+_AGE_DASH: Final = ("-", "–")  # a band of ages is written with an en dash in the report
+
+
+def judge_gates(
+    gates: Sequence[Gate] | None,
+    headline: Mapping[str, Spread],
+    groups: Sequence[GroupPerformance],
+    tests: Sequence[BundleTest],
+) -> list[GateResult] | None:
+    """Judge every gate, and that all self-tests of the bundle have passed.
+
+    Parameters
+    ----------
+    gates : sequence of Gate or None
+        ``None`` if the specification has none.
+    headline : mapping of metric to Spread
+    groups : sequence of GroupPerformance
+    tests : sequence of BundleTest
+
+    Returns
+    -------
+    list of GateResult or None
+        The self-tests first, then in the order of the specification. A figure without a value, such as that of a small group,
+        does not pass.
+    """
+    if gates is None:
+        return None
+    return [_of_tests(tests), *(_judge(gate, headline, groups) for gate in gates)]
+
+
+def gate_warning(results: Sequence[GateResult] | None) -> list[str]:
+    """Return the sentence about failed gates, if there are any."""
+    failed = [own for own in results or () if not own.passed]
+    if not failed:
+        return []
+    named = "; ".join(f"{own.words}: {own.detail}" for own in failed)
+    return [
+        f"{len(failed)} of {plural(len(results or ()), 'gate')} failed, which blocks the promotion of this model: {named}."
+    ]
+
+
+def _of_tests(tests: Sequence[BundleTest]) -> GateResult:
+    n_passed = sum(own.passed for own in tests)
+    return GateResult(
+        gate={"tests": "passed"},
+        words="all self-tests of the bundle pass",
+        passed=n_passed == len(tests),
+        detail=f"{n_passed} of {len(tests)} passed",
+    )
+
+
+def _judge(gate: Gate, headline: Mapping[str, Spread], groups: Sequence[GroupPerformance]) -> GateResult:
+    figure, reason = _figure(gate, headline, groups)
+    failures = list(_failures(gate, figure, reason))
+    return GateResult(
+        gate=gate.model_dump(mode="json", by_alias=True),
+        words=_words(gate),
+        passed=not failures,
+        value=figure.mean,
+        low=figure.low,
+        high=figure.high,
+        detail="; ".join(failures) or _found(figure),
+    )
+
+
+def _figure(
+    gate: Gate, headline: Mapping[str, Spread], groups: Sequence[GroupPerformance]
+) -> tuple[Spread, str]:
+    """Return the figure of a gate, and why it has no value if it has none."""
+    absent = Spread(mean=None)
+    if gate.group is None:
+        return _named(gate, headline) or absent, "no test set has a value"
+    ((name, level),) = gate.group.items()
+    own = next((own for own in groups if own.name == name and own.level in _spellings(level)), None)
+    if own is None:
+        levels = ", ".join(group.level for group in groups if group.name == name) or "none"
+        return absent, f"the result has no group {level} of {name}; it has: {levels}"
+    return _named(gate, own.figures) or absent, own.reason or "no test set has a value"
+
+
+def _named(gate: Gate, figures: Mapping[str, Spread]) -> Spread | None:
+    key = METRIC_KEYS[gate.metric]
+    if gate.threshold is None:
+        return figures.get(key)
+    for name, figure in figures.items():
+        rule, _, metric = name.rpartition("/")
+        if metric == key and rule.partition(":")[0] == gate.threshold:
+            return figure
+    return None
+
+
+def _spellings(level: str) -> tuple[str, ...]:
+    return level, level.replace(*_AGE_DASH)
+
+
+def _failures(gate: Gate, figure: Spread, reason: str) -> Iterator[str]:
+    """Yield why a gate does not pass, for each bound."""
+    if figure.mean is None:
+        yield reason
+        return
+    for part, low, high in gate.bounds():
+        value = {"mean": figure.mean, "low": figure.low, "high": figure.high}[part]
+        if value is None:
+            yield "there is no interval"
+        elif (low is not None and value < low) or (high is not None and value > high):
+            yield _found(figure)
+            return
+
+
+def _found(figure: Spread) -> str:
+    if figure.mean is None:
+        return ""
+    ends = (
+        f" ({number(figure.low, _DIGITS)} to {number(figure.high, _DIGITS)})"
+        if figure.low is not None and figure.high is not None
+        else ""
+    )
+    return f"{number(figure.mean, _DIGITS)}{ends}"
+
+
+def _words(gate: Gate) -> str:
+    """Describe a gate: ``AUROC of sex female, lower end of the 95 % interval, at least 0.7``."""
+    name = metric_name(METRIC_KEYS[gate.metric])
+    at = f" at threshold {gate.threshold}" if gate.threshold is not None else ""
+    group = "".join(f" of {name} {level}" for name, level in (gate.group or {}).items())
+    return f"{name}{at}{group}" + " and".join(_bound_words(gate))
+
+
+def _bound_words(gate: Gate) -> Iterator[str]:
+    for part, low, high in gate.bounds():
+        if low is not None and high is not None:
+            limits = f"between {low:g} and {high:g}"
+        else:
+            limits = f"at least {low:g}" if low is not None else f"at most {high:g}"
+        yield f"{_PARTS[part]}{',' if _PARTS[part] else ''} {limits}"

@@ -1,0 +1,73 @@
+"""Gates in a specification: what is refused, and that a specification without them stays what it was."""
+
+import re
+from typing import get_args
+
+import pytest
+
+from mlho.errors import SpecError
+from mlho.spec.gates import AT_THRESHOLD, METRIC_KEYS, OF_GROUPS, Metric
+from mlho.spec.training import normalised
+from tests.builders import make_spec
+
+LOWEST = {"metric": "auroc", "lower95": {"min": 0.75}}
+
+
+def test_a_specification_without_gates_has_no_trace_of_them():
+    """Its run id and the keys of its tasks are those of earlier versions."""
+    assert "gates" not in normalised(make_spec().spec)
+    assert normalised(make_spec({"gates": [LOWEST]}).spec)["gates"] == [LOWEST]
+
+
+def test_every_metric_has_a_key_and_its_kind():
+    """The names of the specification and those of the result are one list."""
+    assert set(get_args(Metric)) == set(METRIC_KEYS)
+    assert set(AT_THRESHOLD) | set(OF_GROUPS) <= set(METRIC_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ({"metric": "auroc"}, "requires a bound: min, max, between, lower95 or upper95"),
+        ({"metric": "auroc", "lower95": {}}, "requires min or max"),
+        ({"metric": "auroc", "between": [0.9, 0.8]}, "lowest and the highest"),
+        ({"metric": "auroc", "between": [0.9]}, "gates"),
+        ({"metric": "ppv", "min": 0.2}, "threshold belongs to"),
+        ({"metric": "auroc", "threshold": "youden", "min": 0.2}, "threshold belongs to"),
+        ({"metric": "observedExpected", "max": 2}, "observedExpected requires a group"),
+        ({"metric": "brier", "group": {"sex": "female"}, "max": 0.2}, "groups have auroc"),
+        ({"metric": "auroc", "group": {"sex": "female", "age": "65-79"}, "min": 0.7}, "group"),
+        (
+            {"metric": "auroc", "group": {"ward": "3"}, "min": 0.7},
+            "features.demographics does not have: ward",
+        ),
+        ({"metric": "aurc", "min": 0.7}, "auroc"),
+        ({"metric": "auroc", "min": float("nan")}, "no number that can be used"),
+        ({"metric": "auroc", "champion": "production", "minDifference": -0.01}, "champion"),
+    ],
+    ids=[
+        "no bound",
+        "empty interval bound",
+        "reversed",
+        "half",
+        "no threshold",
+        "needless threshold",
+        "no group",
+        "not of groups",
+        "two groups",
+        "unknown demographic",
+        "misspelt",
+        "nan",
+        "champion",
+    ],
+)
+def test_a_gate_that_cannot_be_judged_is_refused(gate, said):
+    """With the field and what is expected."""
+    with pytest.raises(SpecError, match=re.escape(said)):
+        make_spec({"gates": [gate]})
+
+
+def test_an_empty_list_of_gates_is_refused():
+    """It would promise a check that checks nothing."""
+    with pytest.raises(SpecError, match="gates"):
+        make_spec({"gates": []})

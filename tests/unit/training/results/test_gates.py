@@ -1,0 +1,112 @@
+"""Gates: each bound decides at its value, and a figure that does not exist never passes."""
+
+import pytest
+
+from mlho.report.result import BundleTest, GroupPerformance, Spread
+from mlho.spec.gates import Gate
+from mlho.training.results.gates import gate_warning, judge_gates
+
+HEADLINE = {
+    "auroc": Spread(mean=0.8, low=0.75, high=0.85, n=5),
+    "calibration_slope": Spread(mean=0.9, n=5),
+    "brier": Spread(mean=None),
+    "fixed-alert-rate:0.1/ppv": Spread(mean=0.4, low=0.3, high=0.5, n=5),
+}
+GROUPS = [
+    GroupPerformance(
+        name="sex",
+        level="female",
+        n_samples=900,
+        n_positive_samples=90,
+        figures={"auroc": Spread(mean=0.7, low=0.6, high=0.8, n=5), "youden/ppv": Spread(mean=0.3, n=5)},
+    ),
+    GroupPerformance(
+        name="sex", level="other", n_samples=None, n_positive_samples=None, figures={}, reason="too few"
+    ),
+    GroupPerformance(
+        name="age",
+        level="65–79",
+        n_samples=500,
+        n_positive_samples=50,
+        figures={"auroc": Spread(mean=0.66, n=5)},
+    ),
+]
+TESTS = [BundleTest(name="golden rows", passed=True, detail="")]
+
+
+def judged(**gate):
+    """The result of one gate."""
+    return judge_gates([Gate.model_validate(gate)], HEADLINE, GROUPS, TESTS)[1]
+
+
+@pytest.mark.parametrize(
+    ("gate", "passes"),
+    [
+        ({"metric": "auroc", "min": 0.8}, True),
+        ({"metric": "auroc", "min": 0.8000001}, False),
+        ({"metric": "auroc", "max": 0.8}, True),
+        ({"metric": "auroc", "max": 0.7999999}, False),
+        ({"metric": "auroc", "between": [0.8, 0.9]}, True),
+        ({"metric": "auroc", "between": [0.5, 0.7]}, False),
+        ({"metric": "auroc", "lower95": {"min": 0.75}}, True),
+        ({"metric": "auroc", "lower95": {"min": 0.76}}, False),
+        ({"metric": "auroc", "upper95": {"max": 0.85}}, True),
+        ({"metric": "auroc", "upper95": {"max": 0.84}}, False),
+        ({"metric": "auroc", "min": 0.5, "lower95": {"min": 0.9}}, False),
+        ({"metric": "calibrationSlope", "between": [0.8, 1.25]}, True),
+        ({"metric": "ppv", "threshold": "fixed-alert-rate", "lower95": {"min": 0.3}}, True),
+        ({"metric": "auroc", "group": {"sex": "female"}, "min": 0.7}, True),
+        ({"metric": "auroc", "group": {"sex": "female"}, "min": 0.71}, False),
+        ({"metric": "ppv", "threshold": "youden", "group": {"sex": "female"}, "min": 0.3}, True),
+        ({"metric": "auroc", "group": {"age": "65-79"}, "min": 0.6}, True),
+    ],
+)
+def test_bounds_are_inclusive_and_all_must_hold(gate, passes):
+    """On the mean, on each end of the interval, for the whole and for a group."""
+    assert judged(**gate).passed is passes
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason"),
+    [
+        ({"metric": "brier", "max": 1}, "no test set has a value"),
+        ({"metric": "calibrationIci", "max": 1}, "no test set has a value"),
+        ({"metric": "ppv", "threshold": "youden", "min": 0}, "no test set has a value"),
+        ({"metric": "calibrationSlope", "lower95": {"min": 0}}, "there is no interval"),
+        ({"metric": "auroc", "group": {"sex": "other"}, "min": 0}, "too few"),
+        ({"metric": "auroc", "group": {"sex": "F"}, "min": 0}, "no group F of sex; it has: female, other"),
+    ],
+)
+def test_a_figure_without_a_value_does_not_pass(gate, reason):
+    """The reason is said: a small group, an unknown level, a missing interval."""
+    found = judged(**gate)
+
+    assert not found.passed
+    assert reason in found.detail
+
+
+def test_the_self_tests_are_a_gate_too():
+    """The first of all."""
+    failed = BundleTest(name="size", passed=False, detail="")
+    first = judge_gates([Gate(metric="auroc", min=0.5)], HEADLINE, GROUPS, [*TESTS, failed])[0]
+
+    assert (first.passed, first.detail) == (False, "1 of 2 passed")
+
+
+def test_a_gate_says_what_it_asks_and_what_was_found():
+    """A clinician reads it without the specification."""
+    found = judged(metric="auroc", group={"sex": "female"}, lower95={"min": 0.65})
+
+    assert found.words == "AUROC of sex female, lower end of the 95 % interval, at least 0.65"
+    assert (found.value, found.low, found.detail) == (0.7, 0.6, "0.700 (0.600 to 0.800)")
+    assert judged(metric="auroc", between=[0.5, 0.9]).words == "AUROC between 0.5 and 0.9"
+    assert gate_warning([found, judged(metric="auroc", min=0.5)]) == [
+        "1 of 2 gates failed, which blocks the promotion of this model: AUROC of sex female, lower end of the 95 % interval, "
+        "at least 0.65: 0.700 (0.600 to 0.800)."
+    ]
+
+
+def test_without_gates_there_is_no_result_of_them():
+    """And so no field in result.json."""
+    assert judge_gates(None, HEADLINE, GROUPS, TESTS) is None
+    assert gate_warning(None) == []
