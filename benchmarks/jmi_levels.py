@@ -94,7 +94,7 @@ def show_planted() -> bool:
 def select_uncorrected(problem: Problem, train: np.ndarray, screened: np.ndarray) -> np.ndarray:
     """The features that plain ``jmi`` picks of every distinct count and of quarters of values."""
     indptr, samples, levels = [0], [], []
-    for feature, cells in zip(screened, cells_of(problem, problem.column_of(screened), train), strict=True):
+    for feature, cells in zip(screened, cells_of(problem, screened, train), strict=True):
         own, codes = cells.samples, np.ones(cells.samples.size)
         if problem.aggregate_of(int(feature)) == "count":
             codes = cells.counts

@@ -6,6 +6,7 @@ Mitchell et al. (2019), "Model Cards for Model Reporting", FAT*.
 """
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final
 
 from mlho.model.parts import BundleParts, BundlePerformance
@@ -81,7 +82,9 @@ def _section(name: str, parts: BundleParts) -> str:
 
 def _data(parts: BundleParts) -> str:
     scoring = parts.scoring
-    windows = sorted({feature.window_days for feature in parts.features}, key=lambda days: days or 0)
+    windows = sorted(
+        {feature.window_days for feature in parts.features}, key=lambda days: inf if days is None else days
+    )
     seen = " and ".join("all history" if days is None else f"{days} days" for days in windows) or "no events"
     index = {
         "column": "each sample's own index date",

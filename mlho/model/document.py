@@ -19,6 +19,7 @@ from mlho.model.parts import (
     Scoring,
     TrainingSamples,
 )
+from mlho.spec.features import NUMBERS, RECENCY
 
 BUNDLE_SCHEMA: Final = "mlho.io/bundle/v1"
 FORMAT_VERSION: Final = 1
@@ -94,12 +95,12 @@ class BundleDocument(BundlePart):
     def _windows_fit(self) -> "BundleDocument":
         windows = {feature.window_days for feature in self.features}
         days = [window for window in windows if window is not None]
-        if days and None in windows:
-            raise ValueError("features: windows in days, or all history for all")
         if self.scoring.index_kind == "none" and (days or self.scoring.gap_days):
             raise ValueError("scoring: windows and gapDays require an index date, but the index is none")
         if days and min(days) <= self.scoring.gap_days:
             raise ValueError("scoring: gapDays must be less than every window")
+        if self.scoring.index_kind == "none" and any(own.aggregate == RECENCY for own in self.features):
+            raise ValueError("features: recency requires an index date, but the index is none")
         return self
 
     @property
@@ -146,7 +147,7 @@ def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocum
 
 
 def _signature(parts: BundleParts) -> Signature:
-    needs_values = any(feature.aggregate in ("last", "outOfRange") for feature in parts.features)
+    needs_values = any(NUMBERS.get(feature.aggregate, RECENCY) != RECENCY for feature in parts.features)
     return Signature(
         matrix={"dtype": "float64", "nColumns": len(parts.columns), **_missing(parts)},
         events={

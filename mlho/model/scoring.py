@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import encode_partition
 from mlho.errors import DataError
-from mlho.method.selection.features import OF_VALUES, Cells
+from mlho.method.selection.features import Cells
 from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
 from mlho.model.document import BundleDocument
 from mlho.model.frames import (
@@ -29,6 +30,7 @@ from mlho.model.frames import (
     samples_of_frame,
 )
 from mlho.model.scorer import Scorer
+from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
 
 if TYPE_CHECKING:
@@ -60,9 +62,8 @@ class EncodedEvents:
 
 def scoring_spec(document: BundleDocument) -> TrainingSpec:
     """Return the specification that reproduces the bundle's encoding: rules, windows and aggregates."""
-    windows = sorted(
-        {feature.window_days for feature in document.features if feature.window_days is not None}
-    )
+    windows = {feature.window_days for feature in document.features}
+    days = sorted(window for window in windows if window is not None)
     aggregates = sorted({feature.aggregate for feature in document.features}) or ["presence"]
     scoring = document.scoring
     return TrainingSpec.model_validate(
@@ -77,7 +78,11 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
                 "index": "none" if scoring.index_kind == "none" else {"column": "index_date"},
                 "gapDays": scoring.gap_days,
             },
-            "features": {"aggregates": aggregates, "windows": windows},
+            "features": {
+                "aggregates": aggregates,
+                "windows": days,
+                **({"allHistory": True} if days and None in windows else {}),
+            },
         }
     )
 
@@ -97,8 +102,7 @@ def encode_events(
     if bundle.document.scoring.index_kind != "none":
         years = bundle.document.scoring.plausible_years
         refuse_implausible(samples.index_us, years, where="index", name="index_date")
-    values = bool(OF_VALUES & set(spec.features.aggregates))
-    batch = events_batch(events, values=values)
+    batch = events_batch(events, values=needs_values(spec))
     extra, birth_us = demographics_block(bundle.demographics, samples, demographics)
     cohort = Cohort(
         patient_ids=samples.patient_ids,
@@ -170,13 +174,14 @@ def cells_of_features(
     columns = [
         int(ids[number]) * len(windows) + windows[document.features[number].window_days] for number in found
     ]
-    block = matrix.column_block(columns)
+    numbers = [NUMBERS.get(document.features[number].aggregate) for number in found]
+    block = matrix.column_block(columns, numbers=numbers)
     nothing = np.empty(0, np.int32)
     cells = [Cells(nothing, nothing)] * len(ids)
     for position, number in enumerate(found):
         part = slice(int(block.indptr[position]), int(block.indptr[position + 1]))
-        last = None if block.last is None else block.last[part]
-        cells[number] = Cells(block.indices[part], block.count[part], last)
+        values = None if block.number is None else block.number[part]
+        cells[number] = Cells(block.indices[part], block.count[part], values)
     return cells
 
 

@@ -33,7 +33,7 @@ def value_in_words(encoding: Encoding, number: float) -> str:
         return YES if number else NO
     if encoding.aggregate == "levels":
         return _level_in_words(encoding.level_cuts, int(number))
-    if encoding.aggregate == "last":
+    if encoding.is_value:
         value = _rounded(number + encoding.centre)
         # A linear model has the same number for a value at the training median and for a missing value.
         return f"{value}, or {NONE}" if number == 0 and encoding.centre else value

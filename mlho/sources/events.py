@@ -65,7 +65,7 @@ def iter_events(
 
 
 def require_values(source: Source, file: SourceFile) -> None:
-    """Refuse a file of events without the numeric column, which the aggregates ``last`` and ``outOfRange`` need.
+    """Refuse a file of events without the numeric column, which the aggregates of values need, such as ``last``.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def require_values(source: Source, file: SourceFile) -> None:
     """
     have = open_table(file, source).column_names
     source.require(EVENTS, file.key, have)
-    remedy = f"{source.remedy(have)} The aggregates last and outOfRange need it."
+    remedy = f"{source.remedy(have)} The aggregates of values need it, such as last, mean and outOfRange."
     require_columns(file.key, have, [source.column(EVENTS, "numeric_value")], remedy=remedy)
 
 

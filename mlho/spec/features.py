@@ -1,11 +1,12 @@
 """The section ``features`` of a specification: which codes make columns, and what a column holds."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from mlho.spec.types import OMITTED, ColumnName, SpecPart
+from mlho.spec.types import OMITTED, ColumnName, SpecPart, Yes
 
 # At most 1,000 patterns of 256 characters; a longer list is a concept set, which belongs in the table.
 CodePatterns = Annotated[
@@ -13,16 +14,31 @@ CodePatterns = Annotated[
     Field(min_length=1, max_length=1000),
     OMITTED,
 ]
-Aggregate = Literal["presence", "count", "levels", "last", "outOfRange"]
+Aggregate = Literal[
+    "presence", "count", "levels", "recency", "last", "first", "min", "max", "mean", "slope", "outOfRange"
+]
+RECENCY: Final = "recency"
+#: Number of a cell from which an aggregate is made; the other aggregates need the count only.
+NUMBERS: Final[Mapping[str, str]] = {
+    RECENCY: RECENCY,
+    "last": "last",
+    "outOfRange": "last",
+    "first": "first",
+    "min": "min",
+    "max": "max",
+    "mean": "mean",
+    "slope": "slope",
+}
 
 
 class Features(SpecPart):
     """Columns of the matrix: code × window × aggregate, and demographics."""
 
     aggregates: Annotated[tuple[Aggregate, ...], Field(min_length=1)] = ("presence",)
-    """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``last``: the latest
-    numeric value. ``outOfRange``: whether that value is outside its reference range (from the concepts, else outside
-    Tukey's fences of the training values)."""
+    """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``recency``: whole days from
+    the last event to the index date. Of the numeric values: ``last``, ``first``, ``min``, ``max``, ``mean``, and ``slope``,
+    the least-squares change per year (from two days on). ``outOfRange``: whether the last value is outside its reference
+    range (from the concepts, else outside Tukey's fences of the training values)."""
     include: CodePatterns = None
     """Patterns of the codes to use, such as ``[ICD10:*, "LOINC:2160-?"]``: ``*`` is any text, ``?`` one character, all else is
     literal. Without it: all codes. Rows of other codes are dropped by the ledger rule "excluded code"."""
@@ -32,6 +48,8 @@ class Features(SpecPart):
     """Look-back windows in days; each gives its own columns. Default: one window, ``cohort.lookBackDays`` or all
     history.
     """
+    all_history: Annotated[Yes | None, OMITTED] = None
+    """``true`` adds all history to ``windows`` as one more window."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
@@ -39,6 +57,20 @@ class Features(SpecPart):
     ``data.source: meds`` and without a table they are read from the codes of the events."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Demographics whose numbers are category codes, for example of a ward. Text columns are always categorical."""
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Numbers of a cell that the aggregates need, in a fixed order."""
+        needed = {NUMBERS[name] for name in self.aggregates if name in NUMBERS}
+        return tuple(name for name in dict.fromkeys(NUMBERS.values()) if name in needed)
+
+    @model_validator(mode="after")
+    def _all_history_is_beside_windows(self) -> Self:
+        if self.all_history and not self.windows:
+            raise ValueError(
+                "allHistory adds a window to windows, which is empty: all history is the default. Remove it, or give windows"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lists_are_sets(self) -> Self:

@@ -20,7 +20,7 @@ from pydantic import (
 from mlho.grids import GRIDS, settings_from
 from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Index as Index
-from mlho.spec.features import Features
+from mlho.spec.features import RECENCY, Features
 from mlho.spec.gates import Gates
 from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.reading import API_VERSION as API_VERSION
@@ -97,7 +97,7 @@ class Selection(SpecPart):
     """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
     ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
     """``jmi``: joint mutual information. ``mlho-r`` reproduces the ranking of R MLHO. The others serve for comparison.
-    All but ``mlho-r`` bin ``count`` and ``last`` at the terciles of the training values, and correct for the
+    All but ``mlho-r`` bin ``count``, ``recency`` and values at the terciles of the training values, and correct for the
     number of levels.
     """
     n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
@@ -215,6 +215,8 @@ class TrainingSpec(SpecPart):
             raise ValueError("features.windows requires an index date, but cohort.index is none")
         if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
             raise ValueError("each of features.windows must be longer than cohort.gapDays")
+        if RECENCY in self.features.aggregates and not self.cohort.has_index:
+            raise ValueError("the aggregate recency requires an index date, but cohort.index is none")
         has_persons = self.data.tables.demographics is not None or self.reads_static_rows
         if self.features.demographics and not has_persons:
             raise ValueError("features.demographics requires data.tables.demographics")
@@ -288,8 +290,11 @@ class TrainingSpec(SpecPart):
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """Look-back windows in days, ascending; ``None`` is all history and is alone."""
-        return tuple(sorted(self.features.windows)) or (self.cohort.look_back_days,)
+        """Look-back windows in days, ascending; ``None`` is all history and is the last."""
+        days = tuple(sorted(self.features.windows))
+        if self.features.all_history:
+            return (*days, None)
+        return days or (self.cohort.look_back_days,)
 
 
 class Metadata(SpecPart):

@@ -205,6 +205,16 @@ _TRAINING: Final = (
         "each of features.windows must be longer than cohort.gapDays",
     ),
     CelRule(
+        "spec.features",
+        "!has(self.allHistory) || self.windows.size() > 0",
+        "allHistory adds a window to windows, which is empty; remove it, or give windows",
+    ),
+    CelRule(
+        "spec",
+        "!has(self.cohort.index.none) || !('recency' in self.features.aggregates)",
+        "the aggregate recency requires an index date, but cohort.index is none",
+    ),
+    CelRule(
         "spec",
         "self.features.demographics.size() == 0 || has(self.data.tables.demographics) || self.data.source == 'meds'",
         "features.demographics requires data.tables.demographics",

@@ -144,7 +144,7 @@ def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str
     for field, value in policies.items():
         yield f"    {field}: {value}  # CHECK: without it a run would stop; mlho validate says how many patients it concerns"
     yield "  features:"
-    yield "    aggregates: [presence]  # was a code ever recorded; also count, levels, last, outOfRange"
+    yield "    aggregates: [presence]  # was a code ever recorded; also count, levels, recency, last, mean, slope and others"
     yield f"    demographics: [{', '.join(map(_quoted, guess.demographics))}]  # CHECK: enter every model; only what is known at the index date"
     yield "  selection: {minPrevalence: 0.005, nFeatures: 200}"
     later = "" if guess.index is None else ", temporalCheck: true"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mlho.grids import GRIDS, Setting, settings_from
+from mlho.spec.features import RECENCY
 from mlho.spec.training import Candidate, TrainingSpec
 from mlho.steps.learn.held_out import held_out_together
 
@@ -110,10 +111,10 @@ def stage_seconds(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fo
 
 def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fold: bool) -> float:
     """Return about how many bytes a run stores at most: every row used, each in a cell of its own."""
-    has_values = any(own in ("last", "outOfRange") for own in spec.features.aggregates)
-    value = _VALUE if has_values else 0
+    numbers = spec.features.numbers
+    value = _VALUE if set(numbers) - {RECENCY} else 0
     encoded = n_events * (_ROW + _TIME + value)
-    packed = n_events * (_CELL + value) * len(spec.windows)
+    packed = n_events * (_CELL + _VALUE * len(numbers)) * len(spec.windows)
     scores = _NUMBER * (1 + len(spec.candidates)) * n_samples * spec.validation.test_fraction
     if is_by_fold:
         n_settings = sum(

@@ -39,6 +39,11 @@ TRAINING: dict[str, Any] = {
         },
     },
 }
+WITHOUT_INDEX: dict[str, Any] = {
+    "cohort.index": {"none": True},
+    "cohort.gapDays": 0,
+    "cohort.lookBackDays": None,
+}
 WINDOWS: dict[str, Any] = {"cohort.lookBackDays": None, "features.windows": [30, 365]}
 
 
@@ -141,6 +146,16 @@ CREATE = [
         "each of features.windows must be longer",
         {**WINDOWS, "features.windows": [7, 30]},
         {**WINDOWS, "features.windows": [8, 30]},
+    ),
+    Case(
+        "allHistory adds a window to windows",
+        {"features.allHistory": True},
+        {**WINDOWS, "features.allHistory": True},
+    ),
+    Case(
+        "the aggregate recency requires an index date",
+        {"features.aggregates": ["recency"], **WITHOUT_INDEX},
+        {"features.aggregates": ["count"], **WITHOUT_INDEX},
     ),
     Case(
         "features.demographics requires",

@@ -26,8 +26,9 @@ SPECS = {
         "selection.scope": "iteration",
     },
     "values and their ranges, duplicates dropped": {
-        "features.aggregates": ["presence", "last", "outOfRange"],
+        "features.aggregates": ["presence", "last", "outOfRange", "mean", "slope", "recency"],
         "features.windows": [365, 900],
+        "features.allHistory": True,
         "data.duplicates": "drop",
         "cohort.gapDays": 10,
     },

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
+from mlho.spec.features import RECENCY
 from mlho.spec.training import TrainingSpec
 
 DAY_US: Final = 86_400_000_000
@@ -82,12 +83,17 @@ def year_bounds(years: Sequence[int]) -> tuple[int, int]:
 
 def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
     """Tell whether the times of used rows are still needed. With one sample and one window, the rows alone suffice."""
-    return needs_values(spec) or spec.data.duplicates == "drop" or len(spec.windows) > 1 or cohort.has_repeats
+    return (
+        bool(spec.features.numbers)
+        or spec.data.duplicates == "drop"
+        or len(spec.windows) > 1
+        or cohort.has_repeats
+    )
 
 
 def needs_values(spec: TrainingSpec) -> bool:
     """Tell whether an aggregate uses numeric values."""
-    return bool({"last", "outOfRange"} & set(spec.features.aggregates))
+    return bool(set(spec.features.numbers) - {RECENCY})
 
 
 def _days_before(index_us: NDArray[np.int64], days: int, *, unbounded: int) -> NDArray[np.int64]:

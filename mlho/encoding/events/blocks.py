@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from mlho.arrays import write_arrays
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.encoding.cohort.windows import DAY_US, SampleWindows, needs_values, sample_windows
+from mlho.encoding.cohort.windows import DAY_US, SampleWindows, sample_windows
 from mlho.encoding.events.dictionary import Dictionary
 from mlho.encoding.events.patients import frozen
 from mlho.encoding.events.rows import UsedRows
 from mlho.encoding.events.segments import Segments
+from mlho.encoding.events.summaries import sort_by_time, summarize
 from mlho.spec.training import TrainingSpec
 
 
@@ -54,9 +55,10 @@ def pack_block(
     """Pack one block of patients from the segments of all partitions.
 
     Write the arrays ``indptr`` (int64, shape (n_columns + 1,)), ``indices`` (int32: sample within the block, increasing in
-    each column), ``count`` (int32: events in the window, or days with an event if duplicates are dropped) and, if an
-    aggregate uses numbers, ``last`` (float64: the number of the latest event that has one, the largest of those at the
-    same microsecond; ``NaN`` if none). Column = code id × number of windows + window, shortest window first.
+    each column), ``count`` (int32: events in the window, or days with an event if duplicates are dropped) and the numbers
+    that the aggregates need (float64; ``NaN`` if there is none): ``last``, the number of the latest event that has one, the
+    largest of those at the same microsecond, and those of :mod:`mlho.encoding.events.summaries`. Column = code id × number
+    of windows + window, shortest window first.
 
     Parameters
     ----------
@@ -79,13 +81,11 @@ def pack_block(
     duplicates = np.zeros(len(partitions), np.int64)
     if is_daily:
         _find_duplicates(code_starts, rows.patient, rows.time, rows.value, partition[order], duplicates)
-    arrays = _cells(
-        rows,
-        frozen(code_starts),
-        sample_windows(spec, cohort, patients),
-        has_values=needs_values(spec),
-        is_daily=is_daily,
-    )
+    windows, numbers = sample_windows(spec, cohort, patients), spec.features.numbers
+    arrays = _cells(rows, frozen(code_starts), windows, has_last="last" in numbers, is_daily=is_daily)
+    if others := [name for name in numbers if name != "last"]:
+        sort_by_time(rows, code_starts)
+        arrays |= summarize(rows, code_starts, windows, arrays["indptr"], others, is_daily=is_daily)
     write_arrays(out, arrays)
     return PackedBlock(len(rows), len(arrays["indices"]), tuple(duplicates.tolist()))
 
@@ -111,7 +111,7 @@ def _cells(
     code_starts: NDArray[np.int64],
     windows: SampleWindows,
     *,
-    has_values: bool,
+    has_last: bool,
     is_daily: bool,
 ) -> dict[str, NDArray[Any]]:
     """Compute the arrays of the block: one pass counts the cells of each column, a second one fills them."""
@@ -131,10 +131,10 @@ def _cells(
     indptr = np.concatenate([[0], np.cumsum(filled)])
     n_cells = int(indptr[-1])
     indices, count = np.empty(n_cells, np.int32), np.empty(n_cells, np.int32)
-    last = np.empty(n_cells if has_values else 0, np.float64)
+    last = np.empty(n_cells if has_last else 0, np.float64)
     _fill_cells(*given, indptr[:-1].copy(), indices, count, last)
     arrays: dict[str, NDArray[Any]] = {"indptr": indptr, "indices": indices, "count": count}
-    return arrays | ({"last": last} if has_values else {})
+    return arrays | ({"last": last} if has_last else {})
 
 
 @njit(cache=True, nogil=True)

@@ -1,9 +1,9 @@
 """The matrix of samples × columns (code × window), memory-mapped from packed blocks and read a few columns at a time."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -13,6 +13,9 @@ from mlho.arrays import read_arrays, release_pages
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.patients import frozen
 from mlho.errors import ArtifactDamaged
+
+LAST: Final = "last"  # the number that is returned unless another one is named
+_OF_EVERY_CELL: Final = ("indptr", "indices", "count")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +31,17 @@ class ColumnBlock:
         Sample numbers, increasing in each column.
     count : int32, shape (n_cells,)
         Events in the window (days with an event if duplicates are dropped), at least 1.
-    last : float64, shape (n_cells,), or None
-        Latest number, ``NaN`` if missing; None if the blocks hold no numbers.
+    number : float64, shape (n_cells,), or None
+        Latest number or the one asked for, ``NaN`` if missing; None if the blocks hold no numbers.
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     count: NDArray[np.int32]
-    last: NDArray[np.float64] | None
+    number: NDArray[np.float64] | None
 
     def __iter__(self) -> Iterator[Any]:
-        return iter((self.indptr, self.indices, self.count, self.last))
+        return iter((self.indptr, self.indices, self.count, self.number))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,7 @@ class _Block:
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     count: NDArray[np.int32]
-    last: NDArray[np.float64]  # empty if the block holds no numbers
+    numbers: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +63,14 @@ class Matrix:
         Shape. Column = code id × ``n_windows`` + window, shortest window first.
     n_windows : int
         Number of windows per code.
-    has_values : bool
-        Whether cells have numbers.
+    numbers : frozenset of str
+        Names of the numbers that cells have, such as ``last``; see :func:`mlho.encoding.events.blocks.pack_block`.
     """
 
     n_samples: int
     n_columns: int
     n_windows: int
-    has_values: bool
+    numbers: frozenset[str]
     _patient_of: NDArray[np.int32]
     _blocks: tuple[_Block, ...]
 
@@ -91,7 +94,7 @@ class Matrix:
             A block is not an array file, or does not match the dictionary and the windows.
         """
         starts = cohort.sample_starts()
-        blocks, has_values = [], True
+        blocks: list[_Block] = []
         for number, path in enumerate(block_paths):
             arrays = read_arrays(path)
             if len(arrays.get("indptr", ())) != n_codes * n_windows + 1:
@@ -99,14 +102,13 @@ class Matrix:
                     f"{path.name}: not a block of this dictionary and these windows. Run again: its task makes it again."
                 )
             first = int(starts[cohort.block_patients(number)[0]])
-            has_values = has_values and "last" in arrays
-            last = arrays.get("last", frozen(np.empty(0, np.float64)))
-            blocks.append(_Block(first, arrays["indptr"], arrays["indices"], arrays["count"], last))
+            numbers = {name: array for name, array in arrays.items() if name not in _OF_EVERY_CELL}
+            blocks.append(_Block(first, arrays["indptr"], arrays["indices"], arrays["count"], numbers))
         return cls(
             n_samples=cohort.n_samples,
             n_columns=n_codes * n_windows,
             n_windows=n_windows,
-            has_values=has_values,
+            numbers=frozenset.intersection(*(frozenset(block.numbers) for block in blocks)),
             _patient_of=frozen(cohort.patient_of),
             _blocks=tuple(blocks),
         )
@@ -125,14 +127,20 @@ class Matrix:
         -------
         int64, shape (n_columns,)
         """
-        return self._count_patients(sample_mask, needs_value=False)
+        return self._count_patients(sample_mask, None)
 
-    def value_patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    def value_patients_per_column(
+        self, sample_mask: NDArray[np.bool_] | None = None, number: str = LAST
+    ) -> NDArray[np.int64]:
         """Count the distinct patients with a number in each column, among the masked samples; see `patients_per_column`."""
-        return self._count_patients(sample_mask, needs_value=True)
+        return self._count_patients(sample_mask, number)
 
     def column_block(
-        self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
+        self,
+        columns: NDArray[np.integer[Any]] | Sequence[int],
+        sample_mask: NDArray[np.bool_] | None = None,
+        *,
+        numbers: Sequence[str | None] | None = None,
     ) -> ColumnBlock:
         """Return the cells of some columns, in the given order.
 
@@ -142,8 +150,12 @@ class Matrix:
             Column numbers, in any order.
         sample_mask : bool, shape (n_samples,), optional
             Keep only these samples and renumber them 0, 1, … in their order; by default samples keep their numbers.
+        numbers : sequence of str or None, shape (n_columns,), optional
+            Name of the number to return for each column; None for ``NaN``. Default: ``last``, if the blocks hold it.
         """
-        return self._cells(columns, sample_mask, has_counts=True, has_values=self.has_values)
+        if numbers is None:
+            numbers = [LAST if LAST in self.numbers else None] * len(columns)
+        return self._cells(columns, sample_mask, numbers)
 
     def has_events(self, windows: Collection[int]) -> NDArray[np.bool_]:
         """Return which samples have an event in one of these windows, given by number; shape (n_samples,)."""
@@ -158,16 +170,15 @@ class Matrix:
         self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
     ) -> ColumnBlock:
         """Return the cells as :meth:`column_block` does, without reading their counts and numbers: ``count`` is empty."""
-        return self._cells(columns, sample_mask, has_counts=False, has_values=False)
+        return self._cells(columns, sample_mask, None)
 
     def _cells(
         self,
         columns: NDArray[np.integer[Any]] | Sequence[int],
         sample_mask: NDArray[np.bool_] | None,
-        *,
-        has_counts: bool,
-        has_values: bool,
+        numbers: Sequence[str | None] | None,
     ) -> ColumnBlock:
+        """Return cells with counts and numbers; without both if ``numbers`` is None."""
         wanted = frozen(np.asarray(columns, np.int64))
         n_stored = sum(
             (block.indptr[wanted + 1] - block.indptr[wanted] for block in self._blocks),
@@ -175,47 +186,52 @@ class Matrix:
         )
         starts = np.concatenate([[0], np.cumsum(n_stored)])
         indices = np.empty(starts[-1], np.int32)
-        count = np.empty(starts[-1] if has_counts else 0, np.int32)
-        last = np.empty(starts[-1] if has_values else 0, np.float64)
+        groups = _columns_by_number(len(wanted), numbers)
+        has_numbers = any(name is not None for name in groups)
+        count = np.empty(0 if numbers is None else starts[-1], np.int32)
+        number = np.full(starts[-1] if has_numbers else 0, np.nan)
+        nothing = np.empty(0, np.float64)
         place = starts[:-1].copy()
         new_index = self._new_index(sample_mask)
         for block in self._blocks:
-            _copy_cells(
-                block.indptr,
-                block.indices,
-                block.count,
-                block.last,
-                block.first_sample,
-                wanted,
-                new_index,
-                place,
-                indices,
-                count,
-                last,
-            )
+            for name, members in groups.items():
+                own = place[members]
+                _copy_cells(
+                    block.indptr,
+                    block.indices,
+                    block.count,
+                    frozen(nothing) if name is None else block.numbers[name],
+                    block.first_sample,
+                    frozen(wanted[members]),
+                    new_index,
+                    own,
+                    indices,
+                    count,
+                    nothing if name is None else number,
+                )
+                place[members] = own
             release_pages(block.indices)
         indptr = np.concatenate([[0], np.cumsum(place - starts[:-1])])
         if indptr[-1] < starts[-1]:
-            _close_gaps(starts, indptr, indices, count, last)
-        kept = [array[: indptr[-1]] for array in (indices, count, last)]
-        return ColumnBlock(indptr, kept[0], kept[1], kept[2] if has_values else None)
+            _close_gaps(starts, indptr, indices, count, number)
+        kept = [array[: indptr[-1]] for array in (indices, count, number)]
+        return ColumnBlock(indptr, kept[0], kept[1], kept[2] if has_numbers else None)
 
-    def _count_patients(
-        self, sample_mask: NDArray[np.bool_] | None, *, needs_value: bool
-    ) -> NDArray[np.int64]:
+    def _count_patients(self, sample_mask: NDArray[np.bool_] | None, number: str | None) -> NDArray[np.int64]:
         mask = np.ones(self.n_samples, np.bool_) if sample_mask is None else self._checked(sample_mask)
         n_patients = np.zeros(self.n_columns, np.int64)
-        if needs_value and not self.has_values:
+        if number is not None and number not in self.numbers:
             return n_patients
+        no_numbers = frozen(np.empty(0, np.float64))
         for block in self._blocks:
             _count_patients(
                 block.indptr,
                 block.indices,
-                block.last,
+                no_numbers if number is None else block.numbers[number],
                 block.first_sample,
                 frozen(mask),
                 self._patient_of,
-                needs_value,
+                number is not None,
                 n_patients,
             )
             release_pages(block.indices)
@@ -234,6 +250,17 @@ class Matrix:
                 f"sample_mask: expected {self.n_samples} Booleans; got {sample_mask.dtype}, shape {sample_mask.shape}"
             )
         return sample_mask
+
+
+def _columns_by_number(
+    n_columns: int, numbers: Sequence[str | None] | None
+) -> dict[str | None, NDArray[np.int64]]:
+    """Return the places of the columns by the number that they need."""
+    names = [None] * n_columns if numbers is None else list(numbers)
+    return {
+        name: np.array([place for place, own in enumerate(names) if own == name], np.int64)
+        for name in dict.fromkeys(names)
+    }
 
 
 @njit(cache=True, nogil=True)
@@ -341,7 +368,7 @@ def move_cells(
     source = source[: indptr[-1]]
     count = block.count[source] if block.count.size else block.count
     return ColumnBlock(
-        indptr, indices[: indptr[-1]], count, None if block.last is None else block.last[source]
+        indptr, indices[: indptr[-1]], count, None if block.number is None else block.number[source]
     )
 
 

@@ -1,7 +1,7 @@
 """Features: conversion of a column's counts and values for the ranking and for the model.
 
 A *column* is code × window; a *feature* is column × aggregate. The matrix stores, per sample and column, the number
-of events and the latest numeric value. Aggregates are derived from these two, so that one packed matrix serves them all.
+of events and the numbers that the aggregates need, such as the latest value. Each feature gets one of these numbers.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,29 @@ from numpy.typing import NDArray
 
 from mlho.method.selection.levels import cut_at_terciles, cut_levels
 
-AGGREGATES: Final = ("count", "last", "levels", "outOfRange", "presence")  # in their order within a column
-OF_VALUES: Final = frozenset({"last", "outOfRange"})
+AGGREGATES: Final = (  # in their order within a column
+    "count",
+    "first",
+    "last",
+    "levels",
+    "max",
+    "mean",
+    "min",
+    "outOfRange",
+    "presence",
+    "recency",
+    "slope",
+)
+VALUES: Final = frozenset(
+    {"first", "last", "max", "mean", "min", "recency", "slope"}
+)  # zero is an ordinary number
+OF_NUMBERS: Final = VALUES | {"outOfRange"}  # unknown unless the cell has a number
 TUKEY_REACH: Final = 1.5  # Tukey 1977: fences at 1.5 interquartile ranges beyond the quartiles
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Non-zeros of one column: its samples, their numbers of events, and their latest values.
+    """Non-zeros of one column: its samples, their numbers of events, and the number that the aggregate needs.
 
     Attributes
     ----------
@@ -28,7 +43,7 @@ class Cells:
     counts : int32, shape (n_cells,)
         At least 1.
     values : float64, shape (n_cells,), or None
-        ``NaN`` for events without a value.
+        ``NaN`` for events without one: without a value, or a slope without a second day.
     """
 
     samples: NDArray[np.int32]
@@ -55,8 +70,8 @@ class Encoding:
     level_cuts : tuple of int
         For ``levels``.
     centre : float
-        For ``last`` in a linear model: the training median, which is subtracted. A sample without a value is encoded as
-        the median: 0. For trees, which use the value itself: 0.
+        For the aggregates ``VALUES`` in a linear model: the training median, which is subtracted. A sample without a value
+        is encoded as the median: 0. For trees, which use the value itself: 0.
     reference : Range or None
         For ``outOfRange``.
     """
@@ -81,7 +96,7 @@ class Encoding:
         if self.aggregate == "levels":
             return _non_zero(cells.samples, cut_levels(cells.counts, self.level_cuts).astype(np.float64))
         samples, values = _with_value(cells)
-        if self.aggregate == "last":
+        if self.is_value:
             return _non_zero(samples, values - self.centre)
         reference = self.reference or Range(-np.inf, np.inf)
         return _non_zero(samples, ((values < reference.low) | (values > reference.high)).astype(np.float64))
@@ -89,7 +104,7 @@ class Encoding:
     @property
     def is_value(self) -> bool:
         """Whether zero is an ordinary number: a value column in :mod:`mlho.method.classifiers.tree_matrix`."""
-        return self.aggregate == "last"
+        return self.aggregate in VALUES
 
     def stored(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Return the cells to store in the matrix of trees: all known values unchanged, else as :meth:`encode`."""
@@ -114,10 +129,10 @@ def learn_encoding(
     """
     if aggregate == "levels":
         return Encoding(aggregate, level_cuts=level_cuts)
-    if aggregate not in OF_VALUES:
+    if aggregate not in OF_NUMBERS:
         return Encoding(aggregate)
     _, values = _with_value(cells)
-    if aggregate == "last":
+    if aggregate in VALUES:
         return Encoding(aggregate, centre=float(np.median(values)) if values.size else 0.0)
     return Encoding(aggregate, reference=known_range or _tukey_fences(values))
 
@@ -127,8 +142,9 @@ def levels_for_ranking(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return discrete levels of a feature for the ranking; samples that are not listed have level 0.
 
-    ``presence`` and ``outOfRange`` have levels 0 and 1, ``levels`` its cuts, ``count`` and ``last`` terciles of the
-    non-zero numbers. Terciles give few levels, because plug-in information grows with the number of levels.
+    ``presence`` and ``outOfRange`` have levels 0 and 1, ``levels`` its cuts, ``count`` terciles of the non-zero numbers, and
+    ``VALUES`` terciles of the known ones: level 0 is an absent value. Terciles give few levels, because plug-in information
+    grows with the number of levels.
 
     Parameters
     ----------
@@ -146,7 +162,7 @@ def levels_for_ranking(
         if every_count:
             return cells.samples, cells.counts
         return cells.samples, cut_at_terciles(cells.counts).astype(np.int32)
-    if encoding.aggregate == "last":
+    if encoding.is_value:
         samples, values = _with_value(cells)
         return samples, cut_at_terciles(values).astype(np.int32)
     samples, numbers = encoding.encode(cells)

@@ -56,7 +56,7 @@ class Design:
 
     def matrix(self, problem: Problem, samples: NDArray[np.bool_]) -> Any:
         """Return the matrix of these samples, in their order: CSC for linear models, CSR of float32 for trees."""
-        cells = cells_of(problem, problem.column_of(self.features), samples)
+        cells = cells_of(problem, self.features, samples)
         extra = None
         if self.demographics:
             extra = self.demographics.transform(problem.cohort.demographics)[samples]

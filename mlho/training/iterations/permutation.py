@@ -7,6 +7,7 @@ Permuting only among patients with equal numbers of samples would preserve the a
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,12 @@ def permuted_labels(problem: Problem) -> NDArray[np.uint8]:
 
 
 def shadow_block(
-    problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_], *, with_counts: bool = True
+    problem: Problem,
+    columns: NDArray[np.int64],
+    samples: NDArray[np.bool_],
+    *,
+    with_counts: bool = True,
+    numbers: Sequence[str | None] | None = None,
 ) -> ColumnBlock:
     """Return the cells of the columns' shadows on some samples, which are renumbered from 0 in their order.
 
@@ -58,22 +64,26 @@ def shadow_block(
     samples : bool, shape (n_samples,)
     with_counts : bool
         If false, only the samples of the cells are read.
+    numbers : sequence of str or None, shape (n_columns,), optional
+        See :meth:`mlho.encoding.events.matrix.Matrix.column_block`.
     """
-    read = problem.matrix.column_block if with_counts else problem.matrix.column_samples
+    matrix = problem.matrix
+    block = matrix.column_block(columns, numbers=numbers) if with_counts else matrix.column_samples(columns)
     ring = sample_ring(problem, "shadow")
     places = np.empty(ring.size, np.int64)
     places[ring] = np.arange(ring.size)
     number = np.where(samples, np.cumsum(samples) - 1, -1).astype(np.int32)
-    return move_cells(read(columns), places, _distances(problem, columns), number[ring])
+    return move_cells(block, places, _distances(problem, columns), number[ring])
 
 
-def shadow_cells(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_]) -> list[Cells]:
-    """Return the non-zeros of the columns' shadows on these samples, sorted; see :func:`shadow_block`."""
-    block = shadow_block(problem, columns, samples)
+def shadow_cells(problem: Problem, features: NDArray[np.int64], samples: NDArray[np.bool_]) -> list[Cells]:
+    """Return the non-zeros of the features' shadows on these samples, sorted; see :func:`shadow_block`."""
+    numbers = problem.numbers_of(features)
+    block = shadow_block(problem, problem.column_of(features), samples, numbers=numbers)
     found = []
     for start, stop in zip(block.indptr[:-1].tolist(), block.indptr[1:].tolist(), strict=True):
         order = start + np.argsort(block.indices[start:stop])
-        values = None if block.last is None else block.last[order]
+        values = None if block.number is None else block.number[order]
         found.append(Cells(block.indices[order], block.count[order], values))
     return found
 

@@ -11,6 +11,7 @@ from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.concepts import Concepts
 from mlho.encoding.events.matrix import Matrix
 from mlho.method.selection.features import AGGREGATES, Range
+from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.splits import Iteration, Partition, partition
 
@@ -18,7 +19,13 @@ _WORDS = {
     "presence": "ever recorded",
     "count": "number of times recorded",
     "levels": "number of times recorded, in levels",
+    "recency": "days since it was last recorded",
     "last": "latest value",
+    "first": "earliest value",
+    "min": "lowest value",
+    "max": "highest value",
+    "mean": "mean value",
+    "slope": "change of the value per year",
     "outOfRange": "latest value out of range",
 }
 
@@ -31,6 +38,8 @@ class FeatureName:
     window_days: int | None
     aggregate: str
     description: str | None = None
+    is_among_windows: bool = False
+    """All history is one window of several."""
 
     @property
     def id(self) -> str:
@@ -46,7 +55,10 @@ class FeatureName:
     @property
     def words(self) -> str:
         """The feature for display, with its window."""
-        when = "" if self.window_days is None else f", in the {self.window_days} days before the index date"
+        if self.window_days is not None:
+            when = f", in the {self.window_days} days before the index date"
+        else:
+            when = ", in all history before the index date" if self.is_among_windows else ""
         return f"{self.code_words}: {_WORDS[self.aggregate]}{when}"
 
 
@@ -87,12 +99,17 @@ class Problem:
         """Return the aggregate of a feature."""
         return self.aggregates[feature % len(self.aggregates)]
 
+    def numbers_of(self, features: NDArray[np.int64]) -> list[str | None]:
+        """Return the name of the cell's number that each feature needs; None if it needs the count only."""
+        return [NUMBERS.get(self.aggregate_of(feature)) for feature in features.tolist()]
+
     def name_of(self, feature: int) -> FeatureName:
         """Return the name of a feature."""
         column = feature // len(self.aggregates)
         code = self.codes[column // self.n_windows]
         window = self.spec.windows[column % self.n_windows]
-        return FeatureName(code, window, self.aggregate_of(feature), self.concepts.descriptions.get(code))
+        description = self.concepts.descriptions.get(code)
+        return FeatureName(code, window, self.aggregate_of(feature), description, self.n_windows > 1)
 
     def known_range_of(self, column: int) -> Range | None:
         """Return the reference range of a column's code, if the concepts give one; a missing bound is infinite."""

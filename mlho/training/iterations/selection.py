@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
-from mlho.method.selection.features import OF_VALUES, Cells, Encoding, learn_encoding, levels_for_ranking
+from mlho.method.selection.features import Cells, Encoding, learn_encoding, levels_for_ranking
 from mlho.method.selection.jmi import Ranking, rank_columns
 from mlho.method.selection.levels import ColumnBlock as LevelBlock
 from mlho.method.selection.levels import ColumnBlocks
 from mlho.method.selection.screen import screen_by_prevalence
+from mlho.spec.features import NUMBERS
 from mlho.training.iterations.permutation import permuted_labels, shadow_block, shadow_cells
 from mlho.training.iterations.problem import Problem
 
@@ -110,15 +111,16 @@ def _rank(
     )
 
 
-def cells_of(problem: Problem, columns: NDArray[np.int64], samples: NDArray[np.bool_] | None) -> list[Cells]:
-    """Return the non-zeros of these columns on these samples, which are renumbered from 0 in their order."""
-    block = problem.matrix.column_block(columns, samples)
+def cells_of(problem: Problem, features: NDArray[np.int64], samples: NDArray[np.bool_] | None) -> list[Cells]:
+    """Return the non-zeros of these features' columns on these samples, which are renumbered from 0 in their order."""
+    numbers = problem.numbers_of(features)
+    block = problem.matrix.column_block(problem.column_of(features), samples, numbers=numbers)
     bounds = block.indptr.tolist()
     return [
         Cells(
             block.indices[start:stop],
             block.count[start:stop],
-            None if block.last is None else block.last[start:stop],
+            None if block.number is None else block.number[start:stop],
         )
         for start, stop in itertools.pairwise(bounds)
     ]
@@ -128,7 +130,7 @@ def learn_encodings(
     problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]
 ) -> list[Encoding]:
     """Learn the numeric encoding of each feature on training samples."""
-    cells = cells_of(problem, problem.column_of(features), train)
+    cells = cells_of(problem, features, train)
     return [learn_feature(problem, int(feature), own) for feature, own in zip(features, cells, strict=True)]
 
 
@@ -148,7 +150,9 @@ def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int6
     n_train = int(np.unique(problem.cohort.patient_of[train]).size)
     with_event = problem.matrix.patients_per_column(train)
     by_aggregate = [
-        problem.matrix.value_patients_per_column(train) if aggregate in OF_VALUES else with_event
+        problem.matrix.value_patients_per_column(train, NUMBERS[aggregate])
+        if aggregate in NUMBERS
+        else with_event
         for aggregate in problem.aggregates
     ]
     n_patients = np.stack(by_aggregate, axis=1).reshape(-1) if n_aggregates > 1 else by_aggregate[0]
@@ -185,7 +189,7 @@ def _presence_block(
 def _level_block(
     problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], n_train: int, of_shadows: bool
 ) -> LevelBlock:
-    cells = (shadow_cells if of_shadows else cells_of)(problem, problem.column_of(features), train)
+    cells = (shadow_cells if of_shadows else cells_of)(problem, features, train)
     every_count = _ranks_as_r(problem)
     levels = [
         levels_for_ranking(learn_feature(problem, int(feature), own), own, every_count=every_count)

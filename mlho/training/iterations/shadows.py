@@ -59,7 +59,7 @@ def see_shadows(
     features = selection.shadows
     if not features.size:
         return ShadowRecord(features=[], log_odds=[])
-    cells = shadow_cells(problem, problem.column_of(features), train)
+    cells = shadow_cells(problem, features, train)
     encodings = [
         learn_feature(problem, feature, own) for feature, own in zip(features.tolist(), cells, strict=True)
     ]

@@ -14,7 +14,16 @@ from mlho.encoding.events.partition import encode_partition
 from mlho.spec.training import TrainingSpec
 
 
-def _make_spec(*, duplicates="keep", aggregates=("presence",), windows=(), gap=0, look_back=None, index=True):
+def _make_spec(
+    *,
+    duplicates="keep",
+    aggregates=("presence",),
+    windows=(),
+    all_history=None,
+    gap=0,
+    look_back=None,
+    index=True,
+):
     return TrainingSpec.model_validate(
         {
             "data": {"duplicates": duplicates, "tables": {"events": "events", "labels": "labels"}},
@@ -23,7 +32,7 @@ def _make_spec(*, duplicates="keep", aggregates=("presence",), windows=(), gap=0
                 "gapDays": gap,
                 "lookBackDays": look_back,
             },
-            "features": {"aggregates": list(aggregates), "windows": list(windows)},
+            "features": {"aggregates": list(aggregates), "windows": list(windows), "allHistory": all_history},
         }
     )
 

@@ -24,6 +24,7 @@ from mlho.model.parts import BundleFeature, Scoring
 from mlho.model.scoring import encode_events
 from mlho.sources import list_inputs, source_named
 from mlho.sources.events import iter_events
+from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
 
 EVENTS = pd.DataFrame(
@@ -157,10 +158,16 @@ def test_tables_that_do_not_fit_are_refused(events, index, message, bundle_folde
     assert "Jane" not in str(caught.value)
 
 
+AGGREGATES = ["count", "first", "last", "max", "mean", "min", "recency", "slope"]
 SPEC = {
     "data": {"tables": {"events": "events", "labels": "labels.parquet", "demographics": "persons.parquet"}},
     "cohort": {"index": {"column": "index_date"}, "gapDays": 3},
-    "features": {"aggregates": ["count", "last"], "windows": [90, 365], "demographics": ["age", "sex"]},
+    "features": {
+        "aggregates": AGGREGATES,
+        "windows": [90, 365],
+        "allHistory": True,
+        "demographics": ["age", "sex"],
+    },
 }
 
 
@@ -214,7 +221,7 @@ def test_zero_is_scored_as_a_value_and_not_as_none(parts, tmp_path):
         "A|90d|count": "[1.0, 0.0]",
     }
     assert set(bundle.document.signature.matrix["valueColumns"]) == {
-        *(name for name in bundle.columns if name.endswith("last")),
+        *(name for name in bundle.columns if "|" in name and not name.endswith("|count")),
         "age",
     }
 
@@ -240,7 +247,7 @@ def test_a_value_beyond_float32_names_its_code(parts, tmp_path):
     events = tables["events"].assign(numeric_value=np.where(tables["events"]["code"] == "B", 1e39, 1.0))
 
     with pytest.raises(
-        DataError, match=r"beyond float32.*larger values in 'B\|90d\|last', 'B\|365d\|last'"
+        DataError, match=r"beyond float32.*larger values in 'B\|90d\|first', 'B\|90d\|last'"
     ) as caught:
         bundle.predict_events(events, tables["labels"], tables["persons"])
     assert "e+39" not in str(caught.value)
@@ -321,18 +328,17 @@ def _train(spec: TrainingSpec, folder: Path, classifier: str = "glmboost"):
         partitions.append(encode_partition(spec, cohort, iter_events(source, file), paths[-1]))
     dictionary, code_ids = merge_dictionary(partitions)
     pack_block(spec, cohort, 0, list(zip(paths, code_ids, strict=True)), dictionary, work / "block")
-    matrix = Matrix.open([work / "block"], cohort, n_codes=len(dictionary), n_windows=2)
-    block = matrix.column_block(range(matrix.n_columns))
+    n_windows = len(spec.windows)
+    matrix = Matrix.open([work / "block"], cohort, n_codes=len(dictionary), n_windows=n_windows)
     cells, features = [], []
     for column in range(matrix.n_columns):
-        part = slice(int(block.indptr[column]), int(block.indptr[column + 1]))
-        code, window = dictionary.codes[column // 2], (90, 365)[column % 2]
-        for encoding in (
-            Encoding("count"),
-            Encoding("last", centre=7.1 if classifier == "glmboost" else 0.0),
-        ):
-            cells.append(Cells(block.indices[part], block.count[part], block.last[part]))
-            name = f"{code}|{window}d|{encoding.aggregate}"
+        code, window = dictionary.codes[column // n_windows], spec.windows[column % n_windows]
+        for aggregate in AGGREGATES:
+            block = matrix.column_block([column], numbers=[NUMBERS.get(aggregate)])
+            cells.append(Cells(block.indices, block.count, block.number))
+            is_centred = classifier == "glmboost" and aggregate != "count"
+            encoding = Encoding(aggregate, centre=7.1 if is_centred else 0.0)
+            name = f"{code}|{window}d|{aggregate}"
             features.append(
                 BundleFeature(
                     id=name, code=code, window_days=window, encoding=encoding, words=name, importance=0.0

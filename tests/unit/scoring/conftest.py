@@ -25,8 +25,9 @@ from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
 from tests.builders import Home, InlineExecutor, Nobody, Tables, make_tables, run_inline, write_tables
 
 CHANGES = {
-    "features.aggregates": ["presence", "count", "last", "outOfRange"],
+    "features.aggregates": ["presence", "count", "last", "outOfRange", "mean", "recency"],
     "features.windows": [365, 900],
+    "features.allHistory": True,
     "cohort.gapDays": 5,
     "data.duplicates": "drop",
     "selection.nFeatures": 16,  # enough for values to be among them

@@ -126,6 +126,12 @@ def test_windows_are_the_look_back_or_given_or_all_history():
         30,
         365,
     )
+    both = parsed(
+        spec__cohort__lookBackDays=None,
+        spec__features__windows=[365, 30],
+        spec__features__allHistory=True,
+    )
+    assert both.spec.windows == (30, 365, None)
 
 
 def test_a_spec_cannot_be_changed():
@@ -204,6 +210,14 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
                 "spec__features__windows": [30, 90],
             },
             "each of features.windows must be longer than cohort.gapDays",
+        ),
+        (
+            {"spec__features__allHistory": True},
+            "allHistory adds a window to windows, which is empty: all history is the default",
+        ),
+        (
+            {"spec__cohort": {"index": "none"}, "spec__features__aggregates": ["recency"]},
+            "the aggregate recency requires an index date, but cohort.index is none",
         ),
         ({"spec__features__demographics": ["age", "age"]}, "demographics must not contain duplicates"),
         ({"spec__features__categorical": ["ward"]}, "categorical names what demographics does not: ward"),
@@ -423,6 +437,18 @@ def test_where_the_data_are_and_names_do_not_change_the_digest():
 
     assert elsewhere.digest == parsed().digest
     assert elsewhere.spec.data.uri == "s3://elsewhere"
+
+
+def test_all_history_changes_the_digest_where_it_is_asked():
+    """A run without it keeps its id."""
+    windows = {"lookBackDays": None}
+    plain, both = (
+        parsed(spec__cohort={**document()["spec"]["cohort"], **windows}, spec__features=own)
+        for own in ({"windows": [30]}, {"windows": [30], "allHistory": True})
+    )
+
+    assert "allHistory" not in normalised(plain.spec)["features"]
+    assert plain.digest != both.digest
 
 
 def test_patterns_of_codes_change_the_digest_where_they_are_given():

@@ -97,7 +97,7 @@ def test_a_matrix_without_numbers_says_so(planted, make_cohort, tmp_path):
     arrays = {"indptr": np.array([0, 1]), "indices": np.zeros(1, np.int32), "count": np.ones(1, np.int32)}
     write_arrays(tmp_path / "block", arrays)
     matrix = Matrix.open([tmp_path / "block"], make_cohort({"1": [0]}), n_codes=1, n_windows=1)
-    assert matrix.column_block([0]).last is None
+    assert matrix.column_block([0]).number is None
     assert matrix.value_patients_per_column().tolist() == [0]
     assert matrix.patients_per_column().tolist() == [1]
 

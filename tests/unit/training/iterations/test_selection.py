@@ -24,9 +24,10 @@ class DenseMatrix:
     def patients_per_column(self, samples):
         return (self._counts[samples] > 0).sum(axis=0)
 
-    value_patients_per_column = patients_per_column
+    def value_patients_per_column(self, samples, number):
+        return self.patients_per_column(samples)
 
-    def column_block(self, columns, samples):
+    def column_block(self, columns, samples, numbers=None):
         counts, values = self._counts[samples][:, columns], self._values[samples][:, columns]
         places = [np.flatnonzero(column) for column in counts.T]
         own = [

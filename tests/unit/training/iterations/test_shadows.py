@@ -60,7 +60,7 @@ def test_a_shadow_has_the_cells_of_its_column_at_other_patients(problem):
         cells = slice(*own.indptr[column : column + 2])
         moved = slice(*shadow.indptr[column : column + 2])
         assert shadow.count[moved].tolist() == own.count[cells].tolist()
-        np.testing.assert_array_equal(shadow.last[moved], own.last[cells])
+        np.testing.assert_array_equal(shadow.number[moved], own.number[cells])
         patients = (
             problem.cohort.patient_of[own.indices[cells]],
             problem.cohort.patient_of[shadow.indices[moved]],
@@ -123,13 +123,15 @@ class AddedShadow:
         self._problem, self._column = problem, column
         self.n_columns = problem.matrix.n_columns + 1
 
-    def column_block(self, columns, samples):
+    def column_block(self, columns, samples, numbers=None):
         real = columns[columns < self.n_columns - 1]
         block = self._problem.matrix.column_block(real, samples)
         if len(real) == len(columns):
             return block
-        (own,) = shadow_cells(self._problem, np.array([self._column]), samples)
-        parts = ((block.indices, own.samples), (block.count, own.counts), (block.last, own.values))
+        names = self._problem.aggregates
+        feature = self._column * len(names) + ("last" in names and names.index("last"))
+        (own,) = shadow_cells(self._problem, np.array([feature]), samples)
+        parts = ((block.indices, own.samples), (block.count, own.counts), (block.number, own.values))
         indptr = np.append(block.indptr, block.indptr[-1] + len(own.samples))
         return type(block)(indptr, *(None if a is None else np.concatenate([a, b]) for a, b in parts))
 

@@ -1,0 +1,214 @@
+"""Numbers of a cell that summarize its rows: recency, and first, smallest, largest, mean and slope of the values.
+
+The rows of a code and patient are put in one order, by time and value, before anything is added up, so that equal rows give
+equal bytes whatever the partitions. Mean and slope are updated row by row (Welford 1962), so that a constant value has
+exactly this mean and the slope 0. If same-day duplicates are dropped, a day has one value: its latest in the window.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.windows import DAY_US, SampleWindows
+from mlho.encoding.events.patients import frozen
+from mlho.encoding.events.rows import UsedRows
+
+DAYS_PER_YEAR: Final = 365.25  # of a slope
+SUMMARIES: Final = ("recency", "first", "min", "max", "mean", "slope")
+_FEW: Final = 16  # rows that are sorted by insertion
+
+
+def sort_by_time(rows: UsedRows, code_starts: NDArray[np.int64]) -> None:
+    """Sort the rows of each code and patient by time and value, in place.
+
+    Parameters
+    ----------
+    rows : UsedRows
+        Sorted by code and patient.
+    code_starts : int64, shape (n_codes + 1,)
+        First row of each code.
+    """
+    _sort_by_time(frozen(code_starts), frozen(rows.patient), rows.time, rows.value)
+
+
+def summarize(
+    rows: UsedRows,
+    code_starts: NDArray[np.int64],
+    windows: SampleWindows,
+    indptr: NDArray[np.int64],
+    names: Collection[str],
+    *,
+    is_daily: bool,
+) -> dict[str, NDArray[np.float64]]:
+    """Compute numbers of every cell of a block.
+
+    Parameters
+    ----------
+    rows : UsedRows
+        As sorted by :func:`sort_by_time`.
+    code_starts : int64, shape (n_codes + 1,)
+    windows : SampleWindows
+    indptr : int64, shape (n_columns + 1,)
+        First cell of each column.
+    names : collection of str
+        Those of ``SUMMARIES`` to compute.
+    is_daily : bool
+        Same-day duplicates are dropped.
+
+    Returns
+    -------
+    dict of name to float64, shape (n_cells,)
+        ``recency``: days from the last row to the index date, both as days (UTC). ``slope``: change of the value per year by
+        least squares on the day, ``NaN`` unless two days have a value. The others are ``NaN`` without any value.
+    """
+    n_cells = int(indptr[-1])
+    found = {name: np.empty(n_cells if name in names else 0) for name in SUMMARIES}
+    _summarize(
+        frozen(code_starts),
+        frozen(rows.patient),
+        frozen(rows.time),
+        frozen(rows.value),
+        frozen(windows.starts),
+        frozen(windows.index_us),
+        frozen(windows.upper_us),
+        frozen(windows.lower_us),
+        is_daily,
+        indptr[:-1].copy(),
+        *found.values(),
+    )
+    return {name: found[name] for name in SUMMARIES if name in names}
+
+
+@njit(cache=True, nogil=True)
+def _sort_by_time(
+    code_starts: Any, patient: Any, time: Any, value: Any
+) -> None:  # pragma: no cover - compiled
+    for c in range(code_starts.size - 1):
+        start = code_starts[c]
+        while start < code_starts[c + 1]:
+            stop = start + 1
+            is_sorted = True
+            while stop < code_starts[c + 1] and patient[stop] == patient[start]:
+                is_sorted = is_sorted and time[stop - 1] < time[stop]
+                stop += 1
+            if not is_sorted:
+                _sort_rows(start, stop, time, value)
+            start = stop
+
+
+@njit(cache=True, nogil=True)
+def _sort_rows(start: Any, stop: Any, time: Any, value: Any) -> None:  # pragma: no cover - compiled
+    if stop - start > _FEW:
+        order = np.argsort(time[start:stop])
+        time[start:stop] = time[start:stop][order]
+        if value.size:
+            value[start:stop] = value[start:stop][order]
+    else:
+        for i in range(start + 1, stop):
+            for j in range(i, start, -1):
+                if time[j - 1] <= time[j]:
+                    break
+                time[j - 1], time[j] = time[j], time[j - 1]
+                if value.size:
+                    value[j - 1], value[j] = value[j], value[j - 1]
+    if value.size == 0:
+        return
+    first = start
+    while first < stop:
+        after = first + 1
+        while after < stop and time[after] == time[first]:
+            after += 1
+        if after - first > 1:
+            value[first:after] = np.sort(value[first:after])  # NaN last
+        first = after
+
+
+@njit(cache=True, nogil=True)
+def _summarize(
+    code_starts: Any,
+    patient: Any,
+    time: Any,
+    value: Any,
+    sample_starts: Any,
+    index_us: Any,
+    upper_us: Any,
+    lower_us: Any,
+    is_daily: Any,
+    place: Any,
+    recency: Any,
+    first: Any,
+    lowest: Any,
+    highest: Any,
+    mean: Any,
+    slope: Any,
+) -> None:  # pragma: no cover - compiled
+    """Write the numbers of each cell at the ``place`` of its column and advance it. Empty arrays are not wanted."""
+    n_windows = lower_us.shape[0]
+    is_seen, last_day = np.zeros(n_windows, np.bool_), np.zeros(n_windows, np.int64)
+    n, x_mean, xx, xy = np.zeros(n_windows), np.zeros(n_windows), np.zeros(n_windows), np.zeros(n_windows)
+    y_first, y_min = np.zeros(n_windows), np.zeros(n_windows)
+    y_max, y_mean = np.zeros(n_windows), np.zeros(n_windows)
+    for c in range(code_starts.size - 1):
+        start = code_starts[c]
+        while start < code_starts[c + 1]:
+            p = patient[start]
+            stop = start + 1
+            while stop < code_starts[c + 1] and patient[stop] == p:
+                stop += 1
+            for s in range(sample_starts[p], sample_starts[p + 1]):
+                is_seen[:] = False
+                n[:] = 0.0
+                for i in range(start, stop):
+                    t = time[i]
+                    if t > upper_us[s]:
+                        break
+                    day = t // DAY_US
+                    is_used = value.size > 0 and not np.isnan(value[i])
+                    if is_used and is_daily:
+                        j = i + 1
+                        while j < stop and time[j] <= upper_us[s] and time[j] // DAY_US == day:
+                            if not np.isnan(value[j]):
+                                is_used = False  # the day has a later value
+                                break
+                            j += 1
+                    for k in range(n_windows - 1, -1, -1):
+                        if t <= lower_us[k, s]:
+                            break  # shorter windows begin later
+                        is_seen[k] = True
+                        last_day[k] = day
+                        if not is_used:
+                            continue
+                        x, y = np.float64(day), value[i]
+                        if n[k] == 0:
+                            n[k], x_mean[k], xx[k], xy[k] = 1.0, x, 0.0, 0.0
+                            y_first[k], y_min[k], y_max[k], y_mean[k] = y, y, y, y
+                            continue
+                        n[k] += 1.0
+                        y_min[k], y_max[k] = min(y_min[k], y), max(y_max[k], y)
+                        dx = x - x_mean[k]
+                        x_mean[k] += dx / n[k]
+                        y_mean[k] += (y - y_mean[k]) / n[k]
+                        xx[k] += dx * (x - x_mean[k])
+                        xy[k] += dx * (y - y_mean[k])
+                for k in range(n_windows):
+                    if not is_seen[k]:
+                        continue
+                    at = place[c * n_windows + k]
+                    place[c * n_windows + k] = at + 1
+                    is_known = n[k] > 0
+                    if recency.size:
+                        recency[at] = np.float64(index_us[s] // DAY_US - last_day[k])
+                    if first.size:
+                        first[at] = y_first[k] if is_known else np.nan
+                    if lowest.size:
+                        lowest[at] = y_min[k] if is_known else np.nan
+                    if highest.size:
+                        highest[at] = y_max[k] if is_known else np.nan
+                    if mean.size:
+                        mean[at] = y_mean[k] if is_known else np.nan
+                    if slope.size:
+                        slope[at] = xy[k] / xx[k] * DAYS_PER_YEAR if is_known and xx[k] > 0 else np.nan
+            start = stop
