@@ -26,6 +26,7 @@ from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
+from mlho.spec.statements import Statements
 from mlho.spec.types import (
     OMITTED,
     PLAUSIBLE_YEARS,
@@ -322,6 +323,8 @@ class RunMetadata(Metadata):
     """Follow-up time for the outcome after the index date."""
     intended_use: Words | None = None
     """Intended users, patients, and time of use."""
+    statements: Annotated[Statements | None, OMITTED] = None
+    """What only a person can state, for ``mlho dossier``: funding, ethical approval, monitoring, and so on."""
 
     @property
     def about(self) -> dict[str, str]:

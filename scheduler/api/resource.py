@@ -5,6 +5,7 @@ The ``spec`` of a ``TrainingRun`` contains the specification and the fields that
 """
 
 import datetime as dt
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ VERSION: Final = "v1alpha1"
 
 # Kubernetes quantities without exponents: 500m, 2, 1.5, 512Mi, 4Gi, 2G.
 QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_STATEMENTS: Final = "statements"
 _FACTORS: Final[Mapping[str, float]] = {
     "": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
@@ -199,7 +201,7 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
     document = {
         "apiVersion": obj["apiVersion"],
         "kind": obj["kind"],
-        "metadata": {"name": metadata["name"], **_about(metadata, model)},
+        "metadata": {"name": metadata["name"], **_about(metadata, model, where=where)},
         "spec": obj["spec"],
     }
     return Resource(
@@ -216,12 +218,25 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
     )
 
 
-def _about(metadata: Mapping[str, Any], model: type[RunSpec | ScoringRunSpec]) -> dict[str, str]:
-    """Return what the report says of a training run, from the resource's annotations."""
+def _about(
+    metadata: Mapping[str, Any], model: type[RunSpec | ScoringRunSpec], *, where: str
+) -> dict[str, Any]:
+    """Return what report and dossier say of a training run, from the resource's annotations."""
     given = metadata.get("annotations") or {}
     if model is not RunSpec:
         return {}
-    return {to_camel(name): given[own] for name in ABOUT if (own := about_annotation(name)) in given}
+    about: dict[str, Any] = {
+        to_camel(name): given[own] for name in ABOUT if (own := about_annotation(name)) in given
+    }
+    annotation = about_annotation(_STATEMENTS)
+    if annotation in given:
+        try:
+            about[_STATEMENTS] = json.loads(given[annotation])
+        except ValueError:
+            raise SpecError(
+                f'{where}: annotation {annotation}: not JSON. Write an object such as {{"funding": "none"}}.'
+            ) from None
+    return about
 
 
 def about_annotation(name: str) -> str:
@@ -238,7 +253,10 @@ def about_annotation(name: str) -> str:
 def with_annotations(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of a specification for Kubernetes: fields that only the report reads become annotations."""
     about = {about_annotation(name): metadata[own] for name in ABOUT if (own := to_camel(name)) in metadata}
-    kept = {name: value for name, value in metadata.items() if name not in map(to_camel, ABOUT)}
+    if _STATEMENTS in metadata:
+        about[about_annotation(_STATEMENTS)] = json.dumps(metadata[_STATEMENTS], ensure_ascii=False)
+    moved = {_STATEMENTS, *map(to_camel, ABOUT)}
+    kept = {name: value for name, value in metadata.items() if name not in moved}
     return {**kept, "annotations": {**(metadata.get("annotations") or {}), **about}} if about else kept
 
 

@@ -56,6 +56,16 @@ class SpecOptions(StoreOptions, Protocol):
     json: bool
 
 
+class DossierOptions(StoreOptions, Protocol):
+    """Options of ``mlho dossier``."""
+
+    run: str | None
+    spec: Path | None
+    to: Path
+    complete: bool
+    json: bool
+
+
 class PlanOptions(SpecOptions, Protocol):
     """Options of ``mlho plan``."""
 

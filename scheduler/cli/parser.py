@@ -45,6 +45,7 @@ from scheduler.cli.listing import (
 )
 from scheduler.cli.options import DemoOptions, PlanOptions, QueueOptions, ReportOptions, ShowOptions
 from scheduler.cli.registry.commands import add_registry
+from scheduler.cli.results.dossier import add_dossier
 from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
     PROGRESS,
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add_list(commands, common)
     add_registry(commands, common)
     add_retention(commands, common)
+    add_dossier(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)
     add_cluster_commands(commands, said)

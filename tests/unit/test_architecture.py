@@ -101,7 +101,8 @@ INNER = {
         "gates": {"types"},
         "layout": {"types"},
         "validation": {"types"},
-        "training": {"cohort", "features", "gates", "layout", "reading", "types", "validation"},
+        "statements": {"types"},
+        "training": {"cohort", "features", "gates", "layout", "reading", "statements", "types", "validation"},
         "outcomes": {"training"},
         "scoring": {"layout", "reading", "training", "types"},
         "schema": {"reading", "scoring", "training"},
@@ -129,6 +130,7 @@ INNER = {
         "odds": {"result", "words"},
         "svg": set(),
         "figures": {"result", "words", "odds", "svg"},
+        "dossier": {"result", "words"},
         "page": {"result", "words", "odds", "svg", "figures"},
     },
     "mlho.steps": {

@@ -1,5 +1,6 @@
 """The report of a training run: a self-contained HTML page, made from its Result alone."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -96,6 +97,18 @@ def render_html(result: Result) -> str:
     }
     # Applied once to the whole page, so that no text from the data can bypass it.
     return printable(_environment().get_template("report.html.j2").render(context), lines=True)
+
+
+def render_dossier(dossier: Mapping[str, Any]) -> str:
+    """Render the page of a dossier, as :func:`mlho.report.dossier.document.make_dossier` returns it."""
+    kind = "Prediction" if dossier["predictive"] else "Association"
+    context = {
+        "dossier": dossier,
+        "heading": dossier["title"] or f"{kind} of “{dossier['outcome']}”",
+        "not_predictive": words.NOT_PREDICTIVE,
+        "style": _asset("report.css"),
+    }
+    return printable(_environment().get_template("dossier.html.j2").render(context), lines=True)
 
 
 @cache

@@ -95,20 +95,27 @@ def test_there_and_back_is_the_same_run(obj: dict[str, Any]):
 def test_what_the_report_says_is_kept_in_annotations():
     """Kubernetes knows no ``metadata.title``; the run is the same with it."""
     told = copy.deepcopy(TRAINING)
-    told["metadata"] |= {"title": "Readmission", "intendedUse": "Ward rounds."}
+    told["metadata"] |= {
+        "title": "Readmission",
+        "intendedUse": "Ward rounds.",
+        "statements": {"funding": "None."},
+    }
     made = {**told, "metadata": with_annotations(told["metadata"])}
 
     assert made["metadata"]["annotations"] == {
         "mlho.io/title": "Readmission",
         "mlho.io/intended-use": "Ward rounds.",
+        "mlho.io/statements": '{"funding": "None."}',
     }
-    assert not {"title", "intendedUse"} & made["metadata"].keys()
+    assert not {"title", "intendedUse", "statements"} & made["metadata"].keys()
     read = from_resource(made).spec
     assert read.metadata.about == {
         "name": read.metadata.name,
         "title": "Readmission",
         "intended_use": "Ward rounds.",
     }
+    assert read.metadata.statements is not None
+    assert read.metadata.statements.funding == "None."
     assert read.digest == from_resource(TRAINING).spec.digest
     assert to_resource(read, namespace="ehr")["metadata"]["annotations"] == made["metadata"]["annotations"]
 

@@ -1,0 +1,71 @@
+"""The dossier as plain values: every item of every checklist, its state, its answer, and where the figures are."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mlho.report.dossier.checklists import CHECKLISTS
+from mlho.report.dossier.items import Answer, Checklist, Facts, Gap, Item, state_of
+from mlho.report.result import Result
+
+DOSSIER_SCHEMA: Final = "mlho.io/dossier/v1"
+
+
+def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> dict[str, Any]:
+    """Return the dossier of a run.
+
+    Parameters
+    ----------
+    run_id : str
+    result : Result
+    statements : mapping
+        ``metadata.statements`` of the specification: camel-case field name to text.
+
+    Returns
+    -------
+    dict
+        ``run``, ``name``, ``title``, ``result_digest``, ``open`` (fields of the specification that would close gaps, most
+        used first) and ``checklists``: id, title, reference, counts of states, and items with ``state``, ``answers``
+        (text, evidence, section) and ``missing`` (fields).
+    """
+    facts = Facts(result, statements)
+    checklists = [_checklist(own, facts) for own in CHECKLISTS]
+    missing = Counter(field for own in checklists for item in own["items"] for field in item["missing"])
+    return {
+        "schema": DOSSIER_SCHEMA,
+        "run": run_id,
+        "name": result.about.name,
+        "title": result.about.title,
+        "predictive": result.predictive,
+        "outcome": result.outcome,
+        "result_digest": result.result_digest,
+        "open": [
+            {"field": field, "items": n}
+            for field, n in sorted(missing.items(), key=lambda own: (-own[1], own[0]))
+        ],
+        "checklists": checklists,
+    }
+
+
+def _checklist(checklist: Checklist, facts: Facts) -> dict[str, Any]:
+    items = [_item(item, facts) for item in checklist.items]
+    states = Counter(item["state"] for item in items)
+    return {
+        "id": checklist.id,
+        "title": checklist.title,
+        "reference": checklist.reference,
+        "states": dict(sorted(states.items())),
+        "items": items,
+    }
+
+
+def _item(item: Item, facts: Facts) -> dict[str, Any]:
+    parts = [source(facts) for source in item.sources]
+    return {
+        "id": item.id,
+        "title": item.title,
+        "state": state_of(item, parts),
+        "answers": [vars(part) for part in parts if isinstance(part, Answer)],
+        "missing": [part.field for part in parts if isinstance(part, Gap)],
+        "reason": item.reason,
+    }

@@ -1,0 +1,112 @@
+"""Items of a checklist, and the sources from which they are answered."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mlho.report.result import Result
+
+type State = Literal["answered", "partly answered", "open", "not applicable"]
+
+METADATA: Final = "metadata."
+STATEMENTS: Final = "metadata.statements."
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run.
+
+    Attributes
+    ----------
+    result : Result
+    statements : mapping
+        Statements of the author by the field's name in the specification.
+    """
+
+    result: Result
+    statements: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A part of an answer, and where its figures can be checked.
+
+    Attributes
+    ----------
+    text : str
+    evidence : str
+        Place in ``result.json`` or field of the specification.
+    section : str
+        Section of the report that shows the same; empty if there is none.
+    """
+
+    text: str
+    evidence: str
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A part of an answer that is missing, and the field of the specification that would give it."""
+
+    field: str
+
+
+type Source = Callable[[Facts], Answer | Gap]
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item of a checklist.
+
+    Attributes
+    ----------
+    id : str
+        Number in the checklist, such as ``5a``.
+    title : str
+        What it asks, in our words.
+    sources : tuple of callable
+        Each gives a part of the answer; none: the item cannot apply to this product's runs, and ``reason`` says why.
+    reason : str
+    """
+
+    id: str
+    title: str
+    sources: tuple[Source, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """A checklist with its source.
+
+    Attributes
+    ----------
+    id, title, reference : str
+    items : tuple of Item
+    """
+
+    id: str
+    title: str
+    reference: str
+    items: tuple[Item, ...]
+
+
+def stated(field: str) -> Source:
+    """Return the source that is a statement of the author."""
+
+    def source(facts: Facts) -> Answer | Gap:
+        text = facts.statements.get(field)
+        return Gap(STATEMENTS + field) if text is None else Answer(text, STATEMENTS + field)
+
+    return source
+
+
+def state_of(item: Item, parts: list[Answer | Gap]) -> State:
+    """Return how far an item is answered."""
+    if not item.sources:
+        return "not applicable"
+    n_answers = sum(isinstance(part, Answer) for part in parts)
+    if n_answers == len(parts):
+        return "answered"
+    return "partly answered" if n_answers else "open"

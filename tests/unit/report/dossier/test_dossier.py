@@ -1,0 +1,122 @@
+"""The dossier: what the run answers, what its author states, and what stays open."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from mlho.report.dossier.checklists import CHECKLISTS
+from mlho.report.dossier.document import make_dossier
+from mlho.report.page.html import render_dossier
+from mlho.report.result import Result
+from mlho.spec.statements import Statements
+from tests.builders import make_tables, run_inline, write_tables
+
+RUN = "0123456789abcdef"
+ALL_STATEMENTS = {
+    field.alias: f"Stated in {name}." for name, field in Statements.model_fields.items() if field.alias
+}
+
+
+def items_of(dossier):
+    return {f"{own['id']}/{item['id']}": item for own in dossier["checklists"] for item in own["items"]}
+
+
+@pytest.fixture(scope="module")
+def dossier(result):
+    return make_dossier(RUN, result, {})
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """The result of a run on 300 patients, in which small groups are hidden."""
+    folder = tmp_path_factory.mktemp("dossier")
+    data = write_tables(folder / "data", make_tables(300, seed=5))
+    home = run_inline(data, folder / "store")
+    return Result.model_validate_json(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+
+
+def test_the_checklists_have_all_their_items():
+    """Items of TRIPOD+AI (27, with 52 parts), and the 31 source attributes of HTI-1."""
+    n_items = {own.id: len({item.id for item in own.items}) for own in CHECKLISTS}
+
+    assert n_items == {"tripod-ai": 52, "hti-1": 31, "chai": 17}
+    numbers = {item.id.rstrip("abcdefg") for item in CHECKLISTS[0].items}
+    assert numbers == {str(number) for number in range(1, 28)}
+
+
+def test_every_item_is_answered_open_or_says_why_it_cannot_apply(dossier):
+    for item in items_of(dossier).values():
+        if item["state"] == "not applicable":
+            assert item["reason"]
+        else:
+            assert bool(item["answers"]) == (item["state"] != "open")
+            assert bool(item["missing"]) == (item["state"] != "answered")
+
+
+def test_each_open_field_exists_in_the_specification(dossier):
+    known = {f"metadata.statements.{name}" for name in ALL_STATEMENTS}
+    asked = {own["field"] for own in dossier["open"] if own["field"].startswith("metadata.statements.")}
+
+    assert asked == known  # no statement is asked for in vain, and none is missing
+
+
+def test_a_run_with_all_statements_leaves_nothing_open(result):
+    about = {
+        "title": "T", "description": "D", "outcome_definition": "O", "follow_up": "F", "intended_use": "I",
+    }  # fmt: skip
+    told = result.model_copy(update={"about": result.about.model_copy(update=about)})
+    complete = make_dossier(RUN, told, ALL_STATEMENTS)
+
+    assert complete["open"] == []
+    assert items_of(complete)["tripod-ai/18a"]["answers"] == [
+        {"text": "Stated in funding.", "evidence": "metadata.statements.funding", "section": ""}
+    ]
+
+
+def test_figures_are_those_of_the_result(dossier, result):
+    (performance,) = items_of(dossier)["hti-1/7.1"]["answers"]
+    auroc = result.headline["auroc"]
+
+    assert f"AUROC {auroc.mean:.2f} (95" in performance["text"]
+    assert performance["evidence"] == "result.json: headline"
+    assert f"{result.ledger.rows_in:,} event rows" in items_of(dossier)["tripod-ai/7"]["answers"][0]["text"]
+
+
+def test_a_group_that_the_report_hides_has_no_figure(dossier, result):
+    hidden = [own for own in result.groups if "auroc" not in own.figures]
+    (said,) = items_of(dossier)["chai/15"]["answers"]
+
+    assert hidden
+    assert not any(f"{own.name} {own.level}:" in said["text"] for own in hidden)
+    assert f"{len(hidden)} group" in said["text"]
+
+
+class Links(HTMLParser):
+    """Collects what a page loads or links to, and its ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.ids = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+        self.ids += [value for name, value in attrs if name == "id"]
+
+
+def test_the_page_loads_nothing_and_its_links_lead_somewhere(dossier):
+    page, found = render_dossier(dossier), Links()
+    found.feed(page)
+
+    assert len(found.ids) == len(set(found.ids))
+    for link in found.links:
+        assert link.startswith(("#", "report.html"))
+        assert not link.startswith("#") or link[1:] in found.ids
+    assert render_dossier(json.loads(json.dumps(dossier))) == page
+
+
+def test_a_statement_cannot_add_markup(result):
+    page = render_dossier(make_dossier(RUN, result, {"funding": "<script>alert(1)</script>"}))
+
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
