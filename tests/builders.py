@@ -324,7 +324,9 @@ def run_inline(
     """Carry out a run on a folder of tables, in this process."""
     store = LocalStore(store) if isinstance(store, Path) else store
     spec = make_spec(changes)
-    run = TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store)
+    own = spec.spec
+    manifest = make_manifest(own.data.tables, data, source=own.data.source, further=own.further_tables)
+    run = TrainingRun(spec, manifest, data, store)
     executor = InlineExecutor(store, data)
     finished = carry_out(run, executor, Nobody(), n_slots=n_slots)
     return Home(run, finished, tuple(executor.submitted))

@@ -1,7 +1,7 @@
 """A sample of the events, judged by the rules of the ledger, and hints why rows do not fit."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -68,10 +68,12 @@ def _first(batches: Iterator[Any]) -> Iterator[Any]:
         yield batch
 
 
-def _rules_of(spec: TrainingSpec, cohort: Cohort, batches: Sequence[Any]) -> Ledger:
+def _rules_of(
+    spec: TrainingSpec, cohort: Cohort, batches: Sequence[Any], parents: Mapping[str, str]
+) -> Ledger:
     """Apply the rules of the ledger to batches. Duplicates of one day are not looked for."""
     n_rows = max((batch.num_rows for batch in batches), default=1)
-    rules = RowRules(spec, cohort, PatientFinder(cohort), n_rows)
+    rules = RowRules(spec, cohort, PatientFinder(cohort), n_rows, parents)
     for batch in batches:
         rules.apply(batch)
         rules.drain()
@@ -85,11 +87,19 @@ def judge_rows(
     files: Sequence[SourceFile],
     cohort: Cohort,
     batches: Sequence[Any],
+    *,
+    parents: Mapping[str, str],
 ) -> None:
     """Add what the rules would do with a sample, with warnings of rules that drop many rows and what seems the cause."""
-    ledger = _rules_of(spec, cohort, batches)
+    ledger = _rules_of(spec, cohort, batches, parents)
     found.facts["sampled event rows"] = f"{ledger.rows_in:,}: {_shares(ledger)}"
     found.warn(f"In a sample, {own}" for own in ledger.warnings())
+    if spec.features.roll_up is not None and not ledger.rows_rolled_up:
+        found.warn(
+            [
+                "In a sample, features.rollUp changes no row: check that its codes are written as in the events."
+            ]
+        )
     if ledger.rows_in and sum(map(ledger.n_dropped, _OF_ANY_ROW)) == ledger.rows_in:
         found.errors.append(no_row_used(ledger))
     if ledger.n_dropped(Rule.UNREADABLE_TIME) > LARGE_SHARE * ledger.rows_in:

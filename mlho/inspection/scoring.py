@@ -59,6 +59,8 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     if batches and tables.cohort is None:
         samples = everybody(sorted(ids_in(batches)), spec.index)
     if batches and samples is not None:
-        judge_rows(found, rules, source, events, cohort_to_score(samples, persons), batches)
+        judge_rows(
+            found, rules, source, events, cohort_to_score(samples, persons), batches, parents=bundle.parents
+        )
     describe_tables(found, source, files)
     return found

@@ -13,6 +13,7 @@ from mlho.encoding.cohort.persons import Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.concepts import read_concepts
+from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.inspection.events import judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
@@ -49,13 +50,15 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
     found, source = Inspection(), source_of(spec.data)
     if spec.data.source == MEDS.name:
         found.attempt(lambda: check_version(root))
-    files = find_tables(found, root, spec.data.tables.model_dump())
+    files = find_tables(found, root, spec.data.tables.model_dump() | spec.further_tables)
     labels, persons = _read_small(found, spec, source, root, files)
     cohort = _define(found, spec, labels, persons)
     if "concepts" in files and is_small(files["concepts"]):
         found.attempt(lambda: read_concepts(source, files["concepts"]))
     if "events" in files:
-        _look_at_events(found, spec, source, files["events"], cohort)
+        roll_up = found.attempt(lambda: read_roll_up(source, files[TABLE])) if TABLE in files else None
+        parents = {} if roll_up is None else roll_up.parents
+        _look_at_events(found, spec, source, files["events"], cohort, parents)
     describe_tables(found, source, files)
     return found
 
@@ -142,11 +145,16 @@ def _facts_of(result: CohortResult, spec: TrainingSpec) -> dict[str, str]:
 
 
 def _look_at_events(
-    found: Inspection, spec: TrainingSpec, source: Source, files: list[SourceFile], cohort: Cohort | None
+    found: Inspection,
+    spec: TrainingSpec,
+    source: Source,
+    files: list[SourceFile],
+    cohort: Cohort | None,
+    parents: Mapping[str, str],
 ) -> None:
     batches = found.attempt(lambda: list(sample_events(source, files, values=needs_values(spec))))
     if cohort is not None and batches:
-        judge_rows(found, spec, source, files, cohort, batches)
+        judge_rows(found, spec, source, files, cohort, batches, parents=parents)
 
 
 def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[SourceFile]]) -> None:

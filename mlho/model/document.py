@@ -103,6 +103,18 @@ class BundleDocument(BundlePart):
             raise ValueError("features: recency requires an index date, but the index is none")
         return self
 
+    @model_validator(mode="after")
+    def _codes_have_one_parent(self) -> "BundleDocument":
+        pairs = {(code, feature.code) for feature in self.features for code in feature.codes or ()}
+        if len(pairs) != len({code for code, _ in pairs}):
+            raise ValueError("features: a code counts as one other code at most")
+        return self
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """Codes of the events that count as the code of a feature."""
+        return {code: feature.code for feature in self.features for code in feature.codes or ()}
+
     @property
     def file_facts(self) -> dict[str, FileFacts]:
         """Digest and size of each file."""

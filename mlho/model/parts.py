@@ -15,7 +15,7 @@ from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import AGGREGATES, Encoding, Range
 from mlho.model.golden import ColumnStatistics
-from mlho.spec.types import PLAUSIBLE_YEARS
+from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort.demographics import DemographicsEncoder
@@ -110,7 +110,9 @@ class BundleFeature(BundlePart):
     id: Annotated[str, Field(min_length=1)]
     """Code, window and aggregate: unique in the bundle, and the column's name in a feature matrix."""
     code: str
-    """As it stands in the events."""
+    """As it stands in the events, or the parent of codes that do."""
+    codes: Annotated[tuple[str, ...] | None, OMITTED] = None
+    """Codes of the events that count as this one, sorted."""
     description: str | None = None
     """Of the code, from the concepts."""
     window_days: Annotated[int, Field(ge=1)] | None = None

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ def encode_events(
         outcome=np.zeros(len(samples.patient_of), np.uint8),
     )
     with tempfile.TemporaryDirectory(prefix="mlho-score-") as folder:
-        matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder))
+        matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder), bundle.document.parents)
         cells = cells_of_features(bundle.document, spec, matrix, dictionary)
         design = bundle.design(cells, cohort.n_samples, extra)
     known = {feature.code for feature in bundle.document.features}
@@ -149,11 +150,11 @@ def _samples(
 
 
 def _packed(
-    spec: TrainingSpec, cohort: Cohort, batch: Any, folder: Path
+    spec: TrainingSpec, cohort: Cohort, batch: Any, folder: Path, parents: Mapping[str, str]
 ) -> tuple[Matrix, Dictionary, Ledger]:
     """Encode, merge and pack as in training, with the events as the only partition."""
     segments = folder / "segments"
-    partition = encode_partition(spec, cohort, [batch], segments, where=EVENTS_FRAME)
+    partition = encode_partition(spec, cohort, [batch], segments, where=EVENTS_FRAME, parents=parents)
     dictionary, code_ids = merge_dictionary([partition])
     paths = [folder / f"block-{block}" for block in range(cohort.n_blocks)]
     duplicates = 0

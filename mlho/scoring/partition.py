@@ -163,7 +163,8 @@ def encode_samples(
     own = None if persons is None else persons.among(samples.patient_ids)
     cohort = cohort_to_score(samples, own)
     segments = folder / "segments"
-    partition = encode_partition(spec, cohort, batches, segments, where=where)
+    parents = bundle.document.parents
+    partition = encode_partition(spec, cohort, batches, segments, where=where, parents=parents)
     dictionary, code_ids = merge_dictionary([partition])
     known = {feature.code for feature in bundle.document.features}
     rows_by_code = zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from mlho.spec.types import OMITTED, ColumnName, SpecPart, Yes
+from mlho.spec.types import OMITTED, ColumnName, SpecPart, TablePattern, Yes
 
 # At most 1,000 patterns of 256 characters; a longer list is a concept set, which belongs in the table.
 CodePatterns = Annotated[
@@ -31,6 +31,13 @@ NUMBERS: Final[Mapping[str, str]] = {
 }
 
 
+class RollUp(SpecPart):
+    """Map of codes to coarser ones."""
+
+    table: TablePattern
+    """Path relative to ``data.uri``: Parquet or CSV with ``code``, ``parent``, and optionally ``description`` of the parent."""
+
+
 class Features(SpecPart):
     """Columns of the matrix: code × window × aggregate, and demographics."""
 
@@ -44,6 +51,9 @@ class Features(SpecPart):
     literal. Without it: all codes. Rows of other codes are dropped by the ledger rule "excluded code"."""
     exclude: CodePatterns = None
     """Patterns of codes to exclude. They take precedence over ``include``."""
+    roll_up: Annotated[RollUp | None, OMITTED] = None
+    """Map of codes to coarser ones, such as ``{table: maps/phecode.parquet}``. A code in the map counts as its parent, in training
+    and in scoring; other codes stay. ``include`` and ``exclude`` apply to the codes after it."""
     windows: Annotated[tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(max_length=32)] = ()
     """Look-back windows in days; each gives its own columns. Default: one window, ``cohort.lookBackDays`` or all
     history.

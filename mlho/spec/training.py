@@ -290,6 +290,11 @@ class TrainingSpec(SpecPart):
         return tuple(dict.fromkeys(filter(None, (self.cohort.group_by, self.validation.split_column))))
 
     @property
+    def further_tables(self) -> dict[str, str]:
+        """Paths of inputs that are named outside ``data.tables``, by their name in the manifest."""
+        return {} if self.features.roll_up is None else {"rollUp": self.features.roll_up.table}
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """Look-back windows in days, ascending; ``None`` is all history and is the last."""
         days = tuple(sorted(self.features.windows))

@@ -286,6 +286,7 @@ _TRAINING: Final = (
         "final.features: consensus, which is validated by folds, excludes other splits than random and stratified",
     ),
     *_inside("spec.data.tables", "events", "labels", optional=("demographics", "concepts")),
+    *_inside("spec.features.rollUp", "table"),
     CelRule(
         "spec",
         "!has(self.gates) || self.gates.all(g, has(g.min) || has(g.max) || has(g.between) || has(g.lower95) || has(g.upper95))",

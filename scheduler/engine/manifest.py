@@ -8,6 +8,7 @@ object is read here.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlho.errors import SpecError, plural
@@ -54,7 +55,11 @@ def local_folder(uri: str, spec_path: Path) -> Path:
 
 
 def make_manifest(
-    tables: Tables | ScoringTables, data: DataRoot | str, *, source: str = "native"
+    tables: Tables | ScoringTables,
+    data: DataRoot | str,
+    *,
+    source: str = "native",
+    further: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
     """Pin the inputs of every table.
 
@@ -66,6 +71,8 @@ def make_manifest(
         Location of the tables, as returned by :func:`data_root`.
     source : str
         Layout of the tables. That of ``meds`` includes the description of the data set, if it has one.
+    further : mapping of name to path
+        Inputs that are named outside ``data.tables``.
 
     Raises
     ------
@@ -74,6 +81,7 @@ def make_manifest(
     """
     root = open_data(data) if isinstance(data, Path | str) else data
     patterns = {name: pattern for name, pattern in tables.model_dump().items() if pattern is not None}
+    patterns |= further
     found = {name: find_inputs(root, pattern) for name, pattern in patterns.items()}
     dataset = find_file(root, DATASET) if source == "meds" else None
     if dataset is not None:

@@ -213,10 +213,12 @@ def _encoding(
     if make.spec.cohort.share_encoding:
         yield make(SAMPLES_TASK, "define_samples", "encode", needs=cohort)
         cohort = {"cohort": (SAMPLES_TASK,)}
+    roll_up = manifest.tables.get("rollUp", ())
     for name, file in zip(encoded, events, strict=True):
-        yield make(name, "encode_partition", "encode", sources=(file,), needs=cohort)
-    concepts = manifest.tables.get("concepts", ())
-    yield make("concepts", "describe_codes", "encode", sources=concepts or events)
+        yield make(name, "encode_partition", "encode", sources=(file, *roll_up), needs=cohort)
+    concepts = (*(manifest.tables.get("concepts", ()) or events), *roll_up)
+    params = {"roll_up": len(roll_up)} if roll_up else None
+    yield make("concepts", "describe_codes", "encode", sources=concepts, params=params)
     yield make("dictionary", "merge_dictionary", "pack", needs={"partitions": encoded})
     for block in range(n_blocks):
         needs = {**cohort, "dictionary": ("dictionary",), "partitions": encoded}

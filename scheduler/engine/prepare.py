@@ -51,5 +51,6 @@ def prepare(
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, None)
-    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
+    asked = spec.spec
+    manifest = make_manifest(asked.data.tables, data, source=asked.data.source, further=asked.further_tables)
     return TrainingRun(spec, manifest, data, store, inspects=inspect is None)

@@ -245,6 +245,11 @@ CREATE = [
         {"data.tables.concepts": "/c"},
         {"data.tables.concepts": "a..b.csv"},
     ),
+    Case(
+        "table must be a path relative to data.uri",
+        {"features.rollUp": {"table": "../maps/phecode.parquet"}},
+        {"features.rollUp": {"table": "maps/phecode.parquet"}},
+    ),
 ]
 
 # Accepted means: of a run that is not accepted yet, or of a run that is.

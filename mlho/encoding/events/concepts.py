@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,23 @@ class Concepts:
     descriptions : mapping of code to text
     low, high : mapping of code to float
         Reference range, in the unit of the code's values, both bounds inclusive.
+    parents : mapping of code to parent
+        Codes of the events that count as another one (``features.rollUp``).
     """
 
     descriptions: Mapping[str, str] = field(default_factory=dict)
     low: Mapping[str, float] = field(default_factory=dict)
     high: Mapping[str, float] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+    def with_roll_up(self, parents: Mapping[str, str], descriptions: Mapping[str, str]) -> "Concepts":
+        """Return these concepts with a map of codes, and with descriptions of parents that have none."""
+        words = dict(sorted({**descriptions, **self.descriptions}.items()))
+        return replace(self, descriptions=words, parents=parents)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; ``parents`` only if there are any."""
+        return {name: dict(own) for name, own in vars(self).items() if own or name != "parents"}
 
 
 def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:

@@ -114,6 +114,8 @@ class Ledger:
         Rows dropped by each rule; rules without rows may be absent.
     rows_with_value : int
         Rows with a finite number that passed all rules but the last; 0 if no aggregate uses numbers.
+    rows_rolled_up : int
+        Rows read whose code counts as its parent (``features.rollUp``).
 
     Examples
     --------
@@ -126,6 +128,7 @@ class Ledger:
     rows_used: int = 0
     dropped: Mapping[Rule, int] = field(default_factory=dict)
     rows_with_value: int = 0
+    rows_rolled_up: int = 0
 
     def __add__(self, other: "Ledger") -> "Ledger":
         return Ledger(
@@ -133,6 +136,7 @@ class Ledger:
             rows_used=self.rows_used + other.rows_used,
             dropped={rule: self.n_dropped(rule) + other.n_dropped(rule) for rule in Rule},
             rows_with_value=self.rows_with_value + other.rows_with_value,
+            rows_rolled_up=self.rows_rolled_up + other.rows_rolled_up,
         )
 
     @classmethod
@@ -203,6 +207,7 @@ class Ledger:
             "rows_used": self.rows_used,
             "dropped": {rule.words: self.n_dropped(rule) for rule in self.rules},
             "rows_with_value": self.rows_with_value,
+            **({"rows_rolled_up": self.rows_rolled_up} if self.rows_rolled_up else {}),
         }
 
     @classmethod
@@ -215,6 +220,7 @@ class Ledger:
             rows_used=int(str(plain["rows_used"])),
             dropped={rule: int(dropped.get(rule.words, 0)) for rule in Rule},
             rows_with_value=int(str(plain["rows_with_value"])),
+            rows_rolled_up=int(str(plain.get("rows_rolled_up", 0))),
         )
 
 

@@ -82,6 +82,7 @@ def encode_partition(
     *,
     where: str = "events",
     finder: PatientFinder | None = None,
+    parents: Mapping[str, str] | None = None,
 ) -> EncodedPartition:
     """Apply the rules to every row of a partition, write the used rows to ``out`` in segments, and return the facts.
 
@@ -99,13 +100,15 @@ def encode_partition(
         Name of the partition in errors.
     finder : PatientFinder, optional
         Finder of the same cohort, to be shared between partitions.
+    parents : mapping of code to parent, optional
+        Codes that count as another one.
 
     Raises
     ------
     MlhoError
         The ledger does not add up.
     """
-    rules = RowRules(spec, cohort, finder or PatientFinder(cohort), SEGMENT_ROWS)
+    rules = RowRules(spec, cohort, finder or PatientFinder(cohort), SEGMENT_ROWS, parents or {})
     with SegmentWriter(out, cohort.n_blocks) as segments:
         for batch in batches:
             _apply(rules, batch, segments)

@@ -4,9 +4,10 @@ One pass over a batch applies all rules of the ledger but the last (duplicates d
 ``blocks``). Used rows are written to fixed-size buffers, so that memory does not grow with the partition.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,12 +58,20 @@ class LocalCodes:
     ----------
     is_excluded : callable
         Tells whether a code is left out.
+    parents : mapping of code to parent
+        Codes that count as another one, also for ``is_excluded``.
     """
 
-    def __init__(self, is_excluded: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        is_excluded: Callable[[str], bool] = lambda _: False,
+        parents: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._ids: dict[str, int] = {}
         self._is_excluded = cache(is_excluded)
+        self._parents = parents
         self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
+        self.rows_rolled_up = 0
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -76,6 +85,9 @@ class LocalCodes:
         if left out.
         """
         encoded = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
+        if self._parents:
+            has_parent = [text in self._parents for text in encoded.dictionary.to_pylist()]
+            self.rows_rolled_up += int(take_ids(encoded, np.array(has_parent, np.int32), missing=0).sum())
         return take_ids(encoded, self._ids_of(encoded.dictionary), missing=NO_CODE)
 
     def _ids_of(self, dictionary: Any) -> NDArray[np.int32]:
@@ -89,6 +101,7 @@ class LocalCodes:
     def _id_of(self, text: str | None) -> int:
         if not text:
             return NO_CODE
+        text = self._parents.get(text, text)
         return EXCLUDED_CODE if self._is_excluded(text) else self._ids.setdefault(text, len(self._ids))
 
 
@@ -188,6 +201,7 @@ class RowRules:
     cohort: Cohort
     finder: PatientFinder
     capacity: int
+    parents: Mapping[str, str] = MappingProxyType({})
     rows_in: int = 0
     n_buffered: int = 0
     rows_used: int = 0
@@ -196,7 +210,8 @@ class RowRules:
     def __post_init__(self) -> None:
         features = self.spec.features
         is_filtered = features.include is not None or features.exclude is not None
-        self.codes = LocalCodes(code_filter(features)) if is_filtered else LocalCodes()
+        is_excluded = code_filter(features) if is_filtered else lambda _: False
+        self.codes = LocalCodes(is_excluded, self.parents)
         windows = sample_windows(self.spec, self.cohort)
         # Windows nest, so that the longest one alone decides whether a row is used.
         self._bounds = _Bounds(
@@ -258,7 +273,7 @@ class RowRules:
     def ledger(self) -> Ledger:
         """The account so far, without same-day duplicates, which are found later."""
         dropped = {rule: int(self._dropped[rule]) for rule in Rule}
-        return Ledger(self.rows_in, self.rows_used, dropped, self.rows_with_value)
+        return Ledger(self.rows_in, self.rows_used, dropped, self.rows_with_value, self.codes.rows_rolled_up)
 
     def rows_by_code(self) -> NDArray[np.int64]:
         """Used rows of each code, including same-day duplicates."""

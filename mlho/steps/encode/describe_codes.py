@@ -17,16 +17,22 @@ class DescribeCodes(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``concepts.json``."""
         from mlho.encoding.events.concepts import Concepts, harvest_descriptions, read_concepts
+        from mlho.encoding.events.roll_up import read_roll_up
         from mlho.sources import source_of
         from mlho.sources.files import SourceFile
 
         source = source_of(work.spec.data)
-        files = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+        every = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+        n_map = work.params.get("roll_up", 0)
+        files, roll_up_files = every[: len(every) - n_map], every[len(every) - n_map :]
         given = work.spec.data.tables.concepts is not None
         concepts = (
             read_concepts(source, files)
             if given
             else Concepts(descriptions=harvest_descriptions(source, files))
         )
-        work.write_json("concepts.json", {name: dict(own) for name, own in vars(concepts).items()})
+        if roll_up_files:
+            roll_up = read_roll_up(source, roll_up_files)
+            concepts = concepts.with_roll_up(roll_up.parents, roll_up.descriptions)
+        work.write_json("concepts.json", concepts.to_json())
         return {"n_described": len(concepts.descriptions)}

@@ -24,18 +24,26 @@ class EncodePartition(Step):
         """Write ``segments.arr`` and ``partition.arr``."""
         from mlho.encoding.cohort.windows import needs_values
         from mlho.encoding.events.partition import encode_partition
+        from mlho.encoding.events.roll_up import read_roll_up
         from mlho.sources import source_of
         from mlho.sources.events import iter_events, require_values
         from mlho.sources.files import SourceFile
 
-        (source,) = work.task.sources
-        file = SourceFile(source.key, checked_source(work, source), source.size)
+        source, *others = work.task.sources
+        file, *of_map = (
+            SourceFile(own.key, checked_source(work, own), own.size) for own in (source, *others)
+        )
         named, values = source_of(work.spec.data), needs_values(work.spec)
         if values:
             require_values(named, file)
         batches = iter_events(named, file, values=values)
         encoded = encode_partition(
-            work.spec, open_cohort(work), batches, work.out / "segments.arr", where=source.key
+            work.spec,
+            open_cohort(work),
+            batches,
+            work.out / "segments.arr",
+            where=source.key,
+            parents=read_roll_up(named, of_map).parents if of_map else None,
         )
         encoded.write(work.out / "partition.arr")
         return {

@@ -101,6 +101,7 @@ def _bundle_parts(
     matrix_digest: str,
 ) -> BundleParts:
     coefficients = final.model.coefficients()
+    children = problem.children_of_codes
     features = []
     for place, (feature, encoding) in enumerate(
         zip(final.design.features.tolist(), final.design.encodings, strict=True)
@@ -110,6 +111,7 @@ def _bundle_parts(
             BundleFeature(
                 id=name.id,
                 code=name.code,
+                codes=children.get(name.code),
                 description=name.description,
                 window_days=name.window_days,
                 encoding=encoding,
@@ -314,7 +316,15 @@ def assemble_result(
 def _ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
     is_filtered = spec.features.include is not None or spec.features.exclude is not None
     unused = ["features.include and features.exclude drop no row: check their patterns."]
-    return [*ledger.warnings(), *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else [])]
+    if spec.features.roll_up is not None and not ledger.rows_rolled_up:
+        unused_map = ["features.rollUp changes no row: check that its codes are written as in the events."]
+    else:
+        unused_map = []
+    return [
+        *ledger.warnings(),
+        *unused_map,
+        *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else []),
+    ]
 
 
 def _lost(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
@@ -397,5 +407,6 @@ def _ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:
             LedgerRule(rule=rule.words, meaning=rule.meaning, rows=ledger.n_dropped(rule))
             for rule in ledger.rules
         ],
-        notes={"rows with a value": ledger.rows_with_value},
+        notes={"rows with a value": ledger.rows_with_value}
+        | ({"rows whose code counts as its parent": ledger.rows_rolled_up} if ledger.rows_rolled_up else {}),
     )

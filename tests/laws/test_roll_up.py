@@ -1,0 +1,111 @@
+"""A roll-up is the same as events that were written with the parents, in training and in scoring."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mlho.model.bundle import load_bundle
+from mlho.store.keys import run_key
+from mlho.store.local import LocalStore
+from tests.builders import Home, Tables, make_tables, run_inline, write_table, write_tables
+
+PARENTS = {"E11": "diabetes", "I10": "circulation", "N00": "circulation", "N01": "other", "X99": "other"}
+WORDS = {"diabetes": "Diabetes, any", "circulation": "Circulatory disease", "other": None}
+MAP = {"features.rollUp": {"table": "maps/phecode.csv"}, "features.aggregates": ["presence", "count", "last"]}
+# Where the facts came from, and how the specification says it.
+NOT_COMPARED = ("inputs", "lineage", "made_at", "timing", "ledger")
+
+
+def write_map(folder: Path, parents: dict[str, str]) -> None:
+    (folder / "maps").mkdir()
+    words = [WORDS.get(own) for own in parents.values()]
+    table = {"code": [*parents], "parent": [*parents.values()], "description": pa.array(words, pa.string())}
+    write_table(folder / "maps" / "phecode.csv", pa.table(table))
+
+
+def with_parents(own: Tables) -> Tables:
+    codes = [PARENTS.get(code, code) for code in own.events["code"].to_pylist()]
+    events = own.events.set_column(own.events.column_names.index("code"), "code", pa.array(codes))
+    kept = [(code, words) for code, words in WORDS.items() if words]
+    kept.append(("LOINC:2160-0", "Creatinine"))
+    concepts = pa.table({"code": [code for code, _ in kept], "description": [words for _, words in kept]})
+    return Tables(events, own.labels, own.demographics, concepts)
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    own = make_tables(150)
+    concepts = own.concepts.filter(pa.compute.equal(own.concepts["code"], "LOINC:2160-0"))
+    return Tables(own.events, own.labels, own.demographics, concepts.select(["code", "description"]))
+
+
+@pytest.fixture(scope="module")
+def homes(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Home]:
+    found = {}
+    for name in ("rolled", "written"):
+        folder = tmp_path_factory.mktemp(name)
+        write_tables(folder, tables if name == "rolled" else with_parents(tables))
+        changes: dict[str, Any] = {**MAP} if name == "rolled" else {**MAP, "features.rollUp": None}
+        write_map(folder, PARENTS)
+        found[name] = run_inline(folder, LocalStore(folder / "store"), changes)
+    return found
+
+
+def result_of(home: Home) -> dict[str, Any]:
+    return json.loads(home.run.store.get(run_key(home.run.run_id, "result.json")))
+
+
+def bundle_of(home: Home, folder: Path):
+    for name, content in home.bundle().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return load_bundle(folder)
+
+
+def test_training_is_that_on_the_parents(homes):
+    """Features, their names in words, figures: everything but the bundle, which knows the codes, and where it came from."""
+    rolled, written = (result_of(homes[name]) for name in ("rolled", "written"))
+    for result in (rolled, written):
+        result["final_model"].pop("bundle_digest")
+
+    assert {n for n in rolled if rolled[n] != written[n]} <= set(NOT_COMPARED)
+    assert any("Diabetes, any" in feature["words"] for feature in rolled["features"])
+
+
+def test_the_ledger_counts_what_was_rolled_up(homes, tables):
+    """Rows are neither lost nor doubled, and lineage names the map with its content."""
+    rolled, written = (result_of(homes[name]) for name in ("rolled", "written"))
+    n_mapped = sum(code in PARENTS for code in tables.events["code"].to_pylist())
+
+    assert rolled["ledger"]["notes"].pop("rows whose code counts as its parent") == n_mapped
+    assert rolled["ledger"] == written["ledger"]
+    assert rolled["lineage"]["spec"]["features"]["rollUp"] == {"table": "maps/phecode.csv"}
+    assert "maps/phecode.csv" in json.dumps(rolled["inputs"])
+
+
+def test_scoring_needs_no_map(homes, tables, tmp_path):
+    """The bundle knows which codes count as its features, and scores the events as they were."""
+    bundle = bundle_of(homes["rolled"], tmp_path / "rolled")
+    plain = bundle_of(homes["written"], tmp_path / "written")
+    index = tables.labels.select(["patient_id", "index_date"]).to_pandas()
+    persons = tables.demographics.to_pandas()
+
+    ours = bundle.predict_events(tables.events.to_pandas(), index, persons)
+    theirs = plain.predict_events(with_parents(tables).events.to_pandas(), index, persons)
+
+    assert ours.equals(theirs)
+    circulation = [own for own in bundle.document.features if own.code == "circulation"]
+    assert {own.codes for own in circulation} == {("I10", "N00")}
+
+
+def test_a_map_that_fits_no_code_is_a_warning(tables, tmp_path):
+    """Another way of writing codes is the usual cause."""
+    write_tables(tmp_path, tables)
+    write_map(tmp_path, {"E-11": "diabetes"})
+
+    result = result_of(run_inline(tmp_path, LocalStore(tmp_path / "store"), MAP))
+
+    assert any("rollUp changes no row" in words for words in result["warnings"])
