@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.encoding.cohort.join import DAYS_PER_YEAR
 from mlho.encoding.cohort.labels import read_births
@@ -36,7 +37,7 @@ def demographics_block(
     samples : Samples
     frame : DataFrame or None
         ``patient_id`` and the columns named by the encoder. ``age`` is computed from ``birth_date`` if there is no column
-        ``age``. One row per patient, or one per (patient, index date) with a column ``index_date``. Patients without a row
+        ``age``, and ``index_year`` and ``index_month`` from the index date likewise. One row per patient, or one per (patient, index date) with a column ``index_date``. Patients without a row
         have unknown values: medians, indicators and the level ``unknown``.
 
     Returns
@@ -68,6 +69,9 @@ def demographics_block(
     table: dict[str, Sequence[Any]] = {name: _values(frame[name].tolist(), row_of) for name in names}
     if AGE not in frame.columns and born is not None:
         table[AGE] = _ages(births[samples.patient_of], samples.index_us).tolist()
+    for code in encoder.codes:
+        if code.name in CALENDAR and code.name not in table:
+            table[code.name] = calendar_values(code.name, samples.index_us)
     return encoder.transform_table(table), births
 
 

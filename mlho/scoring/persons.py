@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.arrays import pack_texts, read_arrays, write_arrays
+from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
 from mlho.encoding.cohort.join import DAYS_PER_YEAR
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, birth_column, read_persons
@@ -85,6 +86,9 @@ class KnownPersons:
         if any(code.name == AGE for code in encoder.codes) and AGE not in table:
             births = _take(self.birth_us, person_of, missing=NO_DATE)
             table[AGE] = ages(births[samples.patient_of], samples.index_us).tolist()
+        for code in encoder.codes:
+            if code.name in CALENDAR and code.name not in table:
+                table[code.name] = list(calendar_values(code.name, samples.index_us))
         return encoder.transform_table(table)
 
     def _person_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
@@ -205,7 +209,9 @@ def _require(source: Source, root: DataRoot, pattern: str, names: Sequence[str])
     for file in list_inputs(root, pattern):
         have = open_table(file, source).column_names
         by_birth = birth_column(source, have) is not None
-        wanted = [source.column(DEMOGRAPHICS, name) for name in names if not (name == AGE and by_birth)]
+        computed = (*CALENDAR, *([AGE] if by_birth else []))
+        columns = {name: source.column(DEMOGRAPHICS, name) for name in names}
+        wanted = [own for name, own in columns.items() if own in have or name not in computed]
         require_columns(
             file.key, have, wanted, remedy="Add it: the bundle uses it. Single values may be empty."
         )

@@ -63,8 +63,8 @@ class Features(SpecPart):
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
-    """Columns of the demographics that enter every candidate. An absent ``age`` is computed from ``birth_date``. With
-    ``data.source: meds`` and without a table they are read from the codes of the events."""
+    """Columns of the demographics that enter every candidate. An absent ``age`` is computed from ``birth_date``,
+    and absent ``index_year`` and ``index_month`` from the index date. With ``data.source: meds`` and without a table they are read from the codes of the events."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Demographics whose numbers are category codes, for example of a ward. Text columns are always categorical."""
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.calendar import calendar_column
 from mlho.encoding.cohort.cohort import CategoricalColumn, NumericColumn
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
 from mlho.encoding.cohort.labels import MISSING
@@ -54,6 +55,7 @@ def join_persons(
     columns: dict[str, NumericColumn | CategoricalColumn] = {
         raw.name: _sample_column(raw, row, where) for raw in persons.columns
     }
+    columns |= {name: calendar_column(name, index_us) for name in persons.from_index}
     if persons.age_from_birth:
         ages, n_before = _ages(persons.birth_us, person_of, index_us)
         _refuse_empty(AGE, np.isnan(ages), where)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.calendar import calendar_names
 from mlho.encoding.cohort.kept import TextColumn, encoded, number_text
 from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, read_index, read_patients
 from mlho.errors import DataError, SpecError, plural
@@ -54,6 +55,8 @@ class Persons:
     columns : one for each demographic that is a column of the table
     age_from_birth : bool
         Whether ``age`` is requested and computed from the birth date.
+    from_index : tuple of str
+        Requested demographics that are computed from the index date; see :mod:`mlho.encoding.cohort.calendar`.
     n_without_patient : int
         Rows without a patient id, which are ignored.
     conflicts : tuple of (name, number of patients)
@@ -69,6 +72,7 @@ class Persons:
     columns: tuple[RawColumn, ...]
     age_from_birth: bool
     n_without_patient: int
+    from_index: tuple[str, ...] = ()
     conflicts: tuple[tuple[str, int], ...] = ()
     kept: Mapping[str, TextColumn] = field(default_factory=dict)
 
@@ -83,6 +87,7 @@ class _Layout:
     wanted: tuple[tuple[str, str], ...]  # our name and that of the file
     categorical: frozenset[str]
     age_from_birth: bool
+    from_index: tuple[str, ...]
 
 
 def birth_column(source: Source, have: Sequence[str]) -> str | None:
@@ -131,6 +136,7 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
         birth_us=_one_birth_each(pattern, patient, births, layout.birth),
         columns=tuple(own for own in columns if own.name in spec.features.demographics),
         age_from_birth=layout.age_from_birth,
+        from_index=layout.from_index,
         n_without_patient=int((~known).sum()),
         kept={own.name: _as_text(own) for own in columns if own.name in spec.kept_columns},
     )
@@ -147,6 +153,8 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
     age_from_birth = AGE in wanted and theirs(AGE) not in have and birth is not None
     if age_from_birth:
         wanted.remove(AGE)
+    from_index = calendar_names(spec, [name for name in wanted if theirs(name) in have])
+    wanted = [name for name in wanted if name not in from_index]
     if age_from_birth and not spec.cohort.has_index:
         raise SpecError(
             "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
@@ -162,7 +170,7 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
         )
     index = theirs(index) if index is not None and theirs(index) in have else None
     names = tuple((name, theirs(name)) for name in [*wanted, *kept])
-    layout = _Layout(patient, index, birth, names, categorical, age_from_birth)
+    layout = _Layout(patient, index, birth, names, categorical, age_from_birth, from_index)
     for file, table in tables:
         _check_file(file, table, layout, source)
     return layout

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.calendar import calendar_names
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, join_parts
 from mlho.errors import SpecError
 from mlho.sources import Source, list_inputs
@@ -89,7 +90,8 @@ def read_static_rows(spec: TrainingSpec, source: Source, root: DataRoot, patient
             "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
             "none. Give an index date, or leave age out."
         )
-    names = tuple(name for name in spec.features.demographics if name != AGE)
+    from_index = calendar_names(spec, ())
+    names = tuple(name for name in spec.features.demographics if name not in (AGE, *from_index))
     found = {name: _Values() for name in (*names, BIRTH)}
     for file in list_inputs(root, spec.data.tables.events):
         for patient, codes, times in _matching(source, file, tuple(found), patient_ids):
@@ -111,6 +113,7 @@ def read_static_rows(spec: TrainingSpec, source: Source, root: DataRoot, patient
         columns=tuple(columns),
         age_from_birth=AGE in spec.features.demographics,
         n_without_patient=0,
+        from_index=from_index,
         conflicts=tuple((name, n) for name, n in conflicts if n),
     )
 

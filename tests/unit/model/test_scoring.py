@@ -166,7 +166,7 @@ SPEC = {
         "aggregates": AGGREGATES,
         "windows": [90, 365],
         "allHistory": True,
-        "demographics": ["age", "sex"],
+        "demographics": ["age", "sex", "index_year", "index_month"],
     },
 }
 
@@ -223,6 +223,7 @@ def test_zero_is_scored_as_a_value_and_not_as_none(parts, tmp_path):
     assert set(bundle.document.signature.matrix["valueColumns"]) == {
         *(name for name in bundle.columns if "|" in name and not name.endswith("|count")),
         "age",
+        "index_year",
     }
 
 

@@ -335,6 +335,34 @@ def test_age_from_birth_needs_an_index_date(tmp_path):
         )
 
 
+def test_year_and_month_of_the_index_date_are_demographics(tmp_path):
+    """Of every sample; a column of that name is used as it is."""
+    labels = "patient_id,index_date,label\na,2020-01-31,0\na,2020-12-31,1\nb,2019-12-31,0\nc,2019-12-01,1\n"
+    persons = "patient_id,sex\na,F\nb,M\nc,F\n"
+    year, month = cohort_of(
+        tmp_path, labels, persons, features=["index_year", "index_month"]
+    ).cohort.demographics
+
+    assert year.values.tolist() == [2020, 2020, 2019, 2019]
+    assert [month.levels[code] for code in month.codes] == ["01", "12", "12", "12"]
+    (own,) = cohort_of(
+        tmp_path, labels, "patient_id,index_year\na,1\nb,2\nc,3\n", features=["index_year"]
+    ).cohort.demographics
+    assert own.values.tolist() == [1, 1, 2, 3]
+
+
+def test_the_year_of_the_index_date_needs_one(tmp_path):
+    """There is no date to take it from."""
+    with pytest.raises(SpecError, match=r"index_year would be taken from the index date"):
+        cohort_of(
+            tmp_path,
+            "patient_id,label\na,0\nb,1\n",
+            "patient_id,sex\na,F\nb,M\n",
+            features=["index_year"],
+            index="none",
+        )
+
+
 def test_demographics_with_the_index_column_are_joined_by_it(tmp_path):
     """One row for each patient and index date: what changes, such as a ward, follows the sample."""
     demographics = (

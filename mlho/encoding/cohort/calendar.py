@@ -1,0 +1,83 @@
+"""Demographics from the index date: ``index_year``, a number, and ``index_month``, a category from ``01`` to ``12``.
+
+Each is computed if the demographics have no column of that name, in training and in scoring by the same functions.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import CategoricalColumn, NumericColumn
+from mlho.encoding.cohort.levels import renumbered
+from mlho.errors import SpecError
+from mlho.spec.training import TrainingSpec
+
+INDEX_YEAR: Final = "index_year"
+INDEX_MONTH: Final = "index_month"
+CALENDAR: Final = (INDEX_YEAR, INDEX_MONTH)
+_MONTHS: Final = tuple(f"{month:02d}" for month in range(1, 13))
+_EPOCH: Final = 1970
+
+
+def calendar_names(spec: TrainingSpec, have: Collection[str]) -> tuple[str, ...]:
+    """Return the demographics that are computed from the index date.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+    have : collection of str
+        Demographics of the table.
+
+    Raises
+    ------
+    SpecError
+        There is no index date, or one of them is declared categorical.
+    """
+    names = tuple(name for name in spec.features.demographics if name in CALENDAR and name not in have)
+    if names and not spec.cohort.has_index:
+        raise SpecError(
+            f"features.demographics: {names[0]} would be taken from the index date, and cohort.index is none. Give an index "
+            f"date, add a column {names[0]!r} to the demographics, or leave it out."
+        )
+    if declared := [name for name in names if name in spec.features.categorical]:
+        raise SpecError(
+            f"features.categorical: {declared[0]} is taken from the index date; {INDEX_YEAR} is a number and {INDEX_MONTH} a "
+            "category. Leave it out."
+        )
+    return names
+
+
+def calendar_column(name: str, index_us: NDArray[np.int64]) -> NumericColumn | CategoricalColumn:
+    """Return one of ``CALENDAR`` for each sample.
+
+    Parameters
+    ----------
+    name : str
+    index_us : int64, shape (n_samples,)
+        Index dates in microseconds since 1970.
+
+    Examples
+    --------
+    >>> calendar_column("index_year", np.array([0, 86_400_000_000 * 365])).values.tolist()
+    [1970.0, 1971.0]
+    """
+    months = _months(index_us)
+    if name == INDEX_YEAR:
+        return NumericColumn(name, (months // 12 + _EPOCH).astype(np.float64))
+    return renumbered(name, list(_MONTHS), months % 12)
+
+
+def calendar_values(name: str, index_us: NDArray[np.int64]) -> Sequence[Any]:
+    """Return the same as plain values, for scoring."""
+    months = _months(index_us)
+    if name == INDEX_YEAR:
+        years: list[float] = (months // 12 + _EPOCH).astype(np.float64).tolist()
+        return years
+    return [_MONTHS[month] for month in (months % 12).tolist()]
+
+
+def _months(index_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the months since January 1970."""
+    return index_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
