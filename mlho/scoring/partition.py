@@ -83,7 +83,7 @@ class ScoredPartition:
     _cohort: Cohort
     _persons: KnownPersons | None
     _dictionary: Dictionary
-    _segments: tuple[Path, NDArray[np.int32]]
+    _segments: tuple[tuple[Path, NDArray[np.int32]], ...]
     _duplicates: list[int]
     _without_events: list[int]
 
@@ -117,8 +117,8 @@ class ScoredPartition:
         return sum(self._without_events)
 
     def _design(self, block: int, samples: Samples) -> Any:
-        path = self._segments[0].with_name(f"block-{block}")
-        packed = pack_block(self._spec, self._cohort, block, [self._segments], self._dictionary, path)
+        path = self._segments[0][0].with_name(f"block-{block}")
+        packed = pack_block(self._spec, self._cohort, block, self._segments, self._dictionary, path)
         self._duplicates.append(sum(packed.duplicates))
         cohort = cohort_to_score(samples, None)
         n_windows = len(self._spec.windows)
@@ -159,25 +159,44 @@ def encode_samples(
     where : str
         Name of the partition in errors.
     """
+    return encode_files(bundle, samples, persons, [(where, batches)], folder)
+
+
+def encode_files(
+    bundle: Bundle,
+    samples: Samples,
+    persons: KnownPersons | None,
+    files: Iterable[tuple[str, Iterable[Any]]],
+    folder: Path,
+) -> ScoredPartition:
+    """Apply the rules to the rows of several files, over which a patient's events may be spread; see :func:`encode_samples`.
+
+    Parameters
+    ----------
+    files : iterable of (name, iterable of RecordBatch)
+        At least one.
+    """
     spec = scoring_spec(bundle.document)
     own = None if persons is None else persons.among(samples.patient_ids)
     cohort = cohort_to_score(samples, own)
-    segments = folder / "segments"
     parents = bundle.document.parents
-    partition = encode_partition(spec, cohort, batches, segments, where=where, parents=parents)
-    dictionary, code_ids = merge_dictionary([partition])
+    paths, partitions = [], []
+    for number, (where, batches) in enumerate(files):
+        paths.append(folder / f"segments-{number}")
+        partitions.append(encode_partition(spec, cohort, batches, paths[-1], where=where, parents=parents))
+    dictionary, code_ids = merge_dictionary(partitions)
     known = {feature.code for feature in bundle.document.features}
     rows_by_code = zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True)
     return ScoredPartition(
         bundle=bundle,
         samples=samples,
-        ledger=partition.ledger,
+        ledger=Ledger.total(partition.ledger for partition in partitions),
         unknown_rows={code: rows for code, rows in rows_by_code if code not in known},
         _spec=spec,
         _cohort=cohort,
         _persons=own,
         _dictionary=dictionary,
-        _segments=(segments, code_ids[0]),
+        _segments=tuple(zip(paths, code_ids, strict=True)),
         _duplicates=[],
         _without_events=[],
     )

@@ -200,8 +200,18 @@ def read_known_persons(
     )
     persons = read_persons(spec, source, root)
     assert persons is not None  # the table is named
+    return known_persons(encoder, persons, pattern)
+
+
+def known_persons(encoder: DemographicsEncoder | None, persons: Persons, pattern: str) -> KnownPersons:
+    """Return the columns that a bundle uses of demographics that were read; see :func:`read_known_persons`."""
+    codes = encoder.codes if encoder else ()
     is_category = {code.name: isinstance(code, CategoryCode) for code in codes}
-    columns = tuple(_of_kind(own, pattern, is_category=is_category[own.name]) for own in persons.columns)
+    columns = tuple(
+        _of_kind(own, pattern, is_category=is_category[own.name])
+        for own in persons.columns
+        if own.name in is_category
+    )
     return _known(persons, columns)
 
 

@@ -45,24 +45,44 @@ def add_init(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _init(options: InitOptions) -> int:
-    from mlho.inspection.guess import guess_tables
-    from mlho.inspection.sketches import sketch_folder
-
     folder = options.folder.expanduser()
     path = folder / FILE
     if path.exists():
         raise SpecError(f"{path}: already exists, and is not overwritten. Rename or remove it.")
-    found = sketch_folder(folder)
-    guess = guess_tables(found.sketches)
-    guess.doubts += found.left_out
-    if guess.missing:
-        raise _not_found(folder, guess)
-    text, inspection = _accepted(guess, found.form, folder)
+    guess, form = _guess(folder)
+    text, inspection = _accepted(guess, form, folder)
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
     (folder / SCHEMA_FILE).write_text(schema_of("TrainingRun"), encoding="utf-8")
     _tell(path, guess, inspection)
     return inspection.errors[0].exit_code if inspection.errors else 0
+
+
+def _guess(folder: Path) -> "tuple[Guess, Format]":
+    from mlho.inspection.guess import guess_tables
+    from mlho.inspection.sketches import sketch_folder
+
+    found = sketch_folder(folder)
+    guess = guess_tables(found.sketches)
+    guess.doubts += found.left_out
+    if guess.missing:
+        raise _not_found(folder, guess)
+    return guess, found.form
+
+
+def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
+    """Return the specification that ``mlho init`` would write for a folder, with an outcome that is known.
+
+    Raises
+    ------
+    DataError
+        No table looks like the events or the labels.
+    """
+    folder = folder.expanduser()
+    guess, form = _guess(folder)
+    guess.outcome = outcome
+    text, _ = _accepted(guess, form, folder)
+    return parse_spec(text, where=FILE)
 
 
 def _not_found(folder: Path, guess: "Guess") -> MlhoError:

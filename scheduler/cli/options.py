@@ -42,6 +42,17 @@ class ScoreOptions(ExecutionOptions, Protocol):
     json: bool
 
 
+class EvaluateOptions(StoreOptions, Protocol):
+    """Options of ``mlho evaluate``."""
+
+    bundle: str
+    spec: Path | None
+    data: Path | None
+    site: str | None
+    out: Path | None
+    json: bool
+
+
 class DemoOptions(ExecutionOptions, Protocol):
     """Options of ``mlho demo``."""
 

@@ -311,10 +311,24 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
         with suppress(ArtifactNotFound):
             before = parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode())
             return _with_bundle(spec, before.spec.bundle)
-    if is_channel:
-        return _with_bundle(spec, _pinned(source, entry_at(source.uri, store)))
+    return _with_bundle(spec, bundle_now(source, store))
+
+
+def bundle_now(source: BundleSource, store: Store) -> BundleSource:
+    """Return what ``run:NAME`` or ``channel:NAME`` means now; another source is returned as it is.
+
+    Raises
+    ------
+    SpecError
+        There is no such run or channel, the newest run is not finished, or the channel has no entry.
+    """
+    name = source.uri.removeprefix(RUN_BUNDLE)
+    if source.uri.startswith(CHANNEL_BUNDLE):
+        return _pinned(source, entry_at(source.uri, store))
+    if name == source.uri or RUN_ID.fullmatch(name):
+        return source
     run = finished_run(stored_runs(store), name, kind=TRAINING)
-    return _with_bundle(spec, source.model_copy(update={"uri": RUN_BUNDLE + run.run_id}))
+    return source.model_copy(update={"uri": RUN_BUNDLE + run.run_id})
 
 
 def _pinned(source: BundleSource, entry: ChannelEntry) -> BundleSource:

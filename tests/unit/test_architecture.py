@@ -39,6 +39,7 @@ ROOMS = {
     "model": {"sources", "method", "encoding", "report"},
     "training": {"method", "encoding", "model", "report"},
     "scoring": {"sources", "method", "encoding", "model", "report"},
+    "external": {"sources", "method", "encoding", "model", "report", "training", "scoring"},
     "inspection": {"sources", "encoding", "model", "scoring"},
     "steps": {
         "inspection",
@@ -127,11 +128,12 @@ INNER = {
         "result": {"digest", "parts", "population"},
         "verdicts": {"result"},
         "words": {"result", "verdicts"},
+        "external": {"parts", "population", "result"},
         "odds": {"result", "words"},
         "svg": set(),
         "figures": {"result", "words", "odds", "svg"},
         "dossier": {"result", "words"},
-        "page": {"result", "words", "odds", "svg", "figures"},
+        "page": {"external", "result", "words", "odds", "svg", "figures"},
     },
     "mlho.steps": {
         "records": set(),

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from mlho.report import words
 from mlho.report.figures.evaluations import figure_value
 from mlho.report.figures.figure import Figure, both
-from mlho.report.result import CandidateSummary, Result
+from mlho.report.result import CandidateSummary, Curves, Result
 from mlho.report.svg import charts, curves
 from mlho.report.svg.charts import Row
 
@@ -20,10 +20,15 @@ _ZOOMED: Final = " The chart shows the range of 99 % of the predictions."
 
 def roc(result: Result) -> Figure | None:
     """Plot the ROC curves of the test sets and their mean."""
-    lines = [line for line in result.curves.roc if len(line["x"]) > 1]
+    return roc_of(result.curves, _overlap(result))
+
+
+def roc_of(own: Curves, overlap: float = 0.0) -> Figure | None:
+    """Plot ROC curves and their mean; ``overlap`` as in :func:`mlho.report.svg.curves.mean_curve`."""
+    lines = [line for line in own.roc if len(line["x"]) > 1]
     if not lines:
         return None
-    mean = curves.mean_curve(lines, curves.unit_grid(), _overlap(result))
+    mean = curves.mean_curve(lines, curves.unit_grid(), overlap)
     return Figure(
         "roc",
         "ROC curve",
@@ -37,11 +42,15 @@ def roc(result: Result) -> Figure | None:
 
 def precision_recall(result: Result) -> Figure | None:
     """Plot the precision–recall curves of the test sets and their mean."""
-    lines = [line for line in result.curves.precision_recall if len(line["x"]) > 1]
+    return precision_recall_of(result.curves, _prevalence(result), _overlap(result))
+
+
+def precision_recall_of(own: Curves, prevalence: float, overlap: float = 0.0) -> Figure | None:
+    """Plot precision–recall curves and their mean; ``overlap`` as in :func:`mlho.report.svg.curves.mean_curve`."""
+    lines = [line for line in own.precision_recall if len(line["x"]) > 1]
     if not lines:
         return None
-    prevalence = _prevalence(result)
-    mean = curves.mean_curve(lines, curves.unit_grid()[1:], _overlap(result))
+    mean = curves.mean_curve(lines, curves.unit_grid()[1:], overlap)
     return Figure(
         "precision_recall",
         "Precision–recall curve",
@@ -72,14 +81,22 @@ def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
 def calibration(result: Result) -> Figure | None:
     """Plot smoothed calibration curves, the bins of one typical test set, and the distribution of probabilities."""
     smallest = result.lineage.spec.get("report", {}).get("minCell", 0)
-    items = [_calibration_item(item, smallest) for item in result.curves.calibration]
-    lines = [item for item in items if len(item["x"]) > 1]
     typical = _typical_test_set(result)
+    which = f"one test set, the one with the median AUROC ({_test_set_name(result, typical)})"
+    return calibration_of(result.curves, smallest, typical=typical, which=which, overlap=_overlap(result))
+
+
+def calibration_of(
+    own: Curves, smallest: int, *, typical: int, which: str, overlap: float = 0.0
+) -> Figure | None:
+    """Plot the calibration of test sets with the bins of one of them, which ``which`` describes."""
+    items = [_calibration_item(item, smallest) for item in own.calibration]
+    lines = [item for item in items if len(item["x"]) > 1]
     bins = items[typical]["bins"] if typical < len(items) else []
     if not lines and not bins:
         return None
     whole_top = _calibration_top(lines, bins)
-    mean = _calibration_mean(lines, result)
+    mean = _calibration_mean(lines, overlap)
     histogram = _histogram(items)
     top = min(whole_top, _end_of_predictions(histogram))
     is_zoomed = top < whole_top
@@ -88,7 +105,7 @@ def calibration(result: Result) -> Figure | None:
         "Calibration",
         "On the diagonal, 20 of 100 patients with a predicted probability of 20 % have the outcome. Below it, the probabilities are "
         "too high; above it, too low. "
-        f"Points with intervals (Wilson) are bins of one test set, the one with the median AUROC ({_test_set_name(result, typical)})."
+        f"Points with intervals (Wilson) are bins of {which}."
         + (" The small bars show how often each probability is predicted." if histogram else "")
         + (_ZOOMED if is_zoomed else ""),
         curves.calibration("calibration", lines, mean, bins, histogram, top),
@@ -150,14 +167,14 @@ def _calibration_top(lines: Sequence[dict[str, Any]], bins: Sequence[dict[str, f
     return min(1.0, max(1, -int(-max(reached) * 10 // 1)) / 10)
 
 
-def _calibration_mean(lines: Sequence[dict[str, Any]], result: Result) -> curves.MeanCurve | None:
+def _calibration_mean(lines: Sequence[dict[str, Any]], overlap: float) -> curves.MeanCurve | None:
     if not lines:
         return None
     low, high = max(min(line["x"]) for line in lines), min(max(line["x"]) for line in lines)
     if not high > low:
         return None
     grid = [low + (high - low) * i / 50 for i in range(51)]
-    return curves.mean_curve(lines, grid, _overlap(result))
+    return curves.mean_curve(lines, grid, overlap)
 
 
 def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
@@ -173,8 +190,12 @@ def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
 
 def decision(result: Result) -> Figure | None:
     """Plot the decision curves of the model, of treating all and of treating none."""
-    curve = result.curves.decision
-    smallest = result.lineage.spec.get("report", {}).get("minCell", 0)
+    return decision_of(result.curves, result.lineage.spec.get("report", {}).get("minCell", 0))
+
+
+def decision_of(own: Curves, smallest: int) -> Figure | None:
+    """Plot decision curves, with a range where there are several test sets."""
+    curve = own.decision
     if not curve.get("threshold"):
         return None
     model = curve["model"]
@@ -194,7 +215,7 @@ def decision(result: Result) -> Figure | None:
         )
         if i % 5 == 4 or len(model["mean"]) <= 20
     ]
-    items = [_calibration_item(item, smallest) for item in result.curves.calibration]
+    items = [_calibration_item(item, smallest) for item in own.calibration]
     whole_end = max(curve["threshold"])
     end = min(whole_end, _end_of_predictions(_histogram(items)))
     return Figure(

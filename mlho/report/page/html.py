@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from mlho.printable import printable
 from mlho.report import words
+from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
-from mlho.report.page import cells, header, population, sections
+from mlho.report.page import cells, external, header, population, sections
 from mlho.report.result import Result
 from mlho.report.svg.canvas import chart_style
 
@@ -109,6 +110,17 @@ def render_dossier(dossier: Mapping[str, Any]) -> str:
         "style": _asset("report.css"),
     }
     return printable(_environment().get_template("dossier.html.j2").render(context), lines=True)
+
+
+def render_evaluation(own: ExternalEvaluation) -> str:
+    """Render the page of an evaluation on other data; see :func:`render_html`."""
+    context = {
+        **external.content(own),
+        "own": own,
+        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
+        "script": _asset("report.js"),
+    }
+    return printable(_environment().get_template("evaluation.html.j2").render(context), lines=True)
 
 
 @cache

@@ -96,7 +96,13 @@ def judge_consensus(
     headline = _headline(problem, held, pooled, single)
     curves = curves_over(
         [
-            record_curves(problem, evaluation, own.calibrated, _mask(problem, own.samples))
+            record_curves(
+                problem.cohort,
+                evaluation,
+                own.calibrated,
+                _mask(problem, own.samples),
+                min_cell=problem.spec.report.min_cell,
+            )
             for own, evaluation in zip(held, single, strict=True)
         ]
     )

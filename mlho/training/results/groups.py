@@ -85,6 +85,14 @@ def judge_groups(
     ]
 
 
+def demographic_groups(cohort: Cohort) -> dict[str, list[tuple[str, NDArray[np.bool_]]]]:
+    """Return the levels of each categorical demographic and the age bands, with the samples in them."""
+    found: dict[str, list[tuple[str, NDArray[np.bool_]]]] = {}
+    for own in _groups(cohort):
+        found.setdefault(own.name, []).append((own.level, own.is_in))
+    return found
+
+
 def _groups(cohort: Cohort) -> Iterator[_Group]:
     for column in cohort.demographics:
         if isinstance(column, CategoricalColumn):

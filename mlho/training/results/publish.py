@@ -287,7 +287,7 @@ def assemble_result(
             *_warnings(problem, summary, performance),
         ],
         cohort=cohort,
-        ledger=_ledger_summary(ledger),
+        ledger=ledger_summary(ledger),
         features=features,
         consensus=summary.consensus,
         stability=summary.stability,
@@ -398,7 +398,8 @@ def _cohort_summary(
     )
 
 
-def _ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:
+def ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:
+    """Return a ledger for the result."""
     ledger = Ledger.from_json(plain)
     return LedgerSummary(
         rows_in=ledger.rows_in,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from mlho.encoding.cohort.cohort import Cohort
 from mlho.method.evaluation.evaluation import Evaluation
 from mlho.method.evaluation.reliability import pooled_bins
 from mlho.method.evaluation.suppression import shown_counts
@@ -80,7 +81,13 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
         shadows=outcome.shadows,
         coefficients=_record_coefficients(outcome),
         curves={
-            name: record_curves(problem, candidate.evaluation, candidate.calibrated, outcome.test)
+            name: record_curves(
+                problem.cohort,
+                candidate.evaluation,
+                candidate.calibrated,
+                outcome.test,
+                min_cell=problem.spec.report.min_cell,
+            )
             for name, candidate in outcome.candidates.items()
         },
     )
@@ -94,16 +101,18 @@ def _test_set_of(problem: Problem, iteration: int) -> str | None:
 
 
 def record_curves(
-    problem: Problem,
+    cohort: Cohort,
     evaluation: Evaluation,
     calibrated: NDArray[np.float64],
     samples: NDArray[np.bool_],
+    *,
+    min_cell: int,
 ) -> dict[str, Any]:
     """Return the curves of one evaluation that the report draws.
 
     Parameters
     ----------
-    problem : Problem
+    cohort : Cohort
     evaluation : Evaluation
     calibrated : float64, shape (n_test_samples,)
     samples : bool, shape (n_samples,)
@@ -113,9 +122,9 @@ def record_curves(
     return {
         **{name: plain[name] for name in ("roc", "pr", "decision")},
         "calibration": {
-            "bins": _bins(problem, evaluation, calibrated, samples),
+            "bins": _bins(cohort, evaluation, calibrated, samples, min_cell),
             "curve": plain["calibration"]["calibrated"]["curve"],
-            "histogram": _histogram(problem, calibrated, samples),
+            "histogram": _histogram(cohort, calibrated, samples, min_cell),
         },
     }
 
@@ -158,30 +167,34 @@ def _record_coefficients(outcome: IterationOutcome) -> CoefficientRecord:
 
 
 def _histogram(
-    problem: Problem, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
+    cohort: Cohort, calibrated: NDArray[np.float64], samples: NDArray[np.bool_], min_cell: int
 ) -> dict[str, Any]:
     """Histogram of the calibrated probabilities of test samples; small bins and complementary ones are ``None``."""
     edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
     counts = np.histogram(calibrated, bins=edges)[0]
-    patients = problem.cohort.unit_of[samples]
+    patients = cohort.unit_of[samples]
     place = np.clip(np.searchsorted(edges, calibrated, side="right") - 1, 0, _N_HISTOGRAM - 1)
     pairs = np.unique(np.stack([place, patients]), axis=1)
     shown = shown_counts(
         counts.tolist(),
-        problem.spec.report.min_cell,
+        min_cell,
         n_patients=np.bincount(pairs[0], minlength=_N_HISTOGRAM).tolist(),
     )
     return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}
 
 
 def _bins(
-    problem: Problem, evaluation: Evaluation, calibrated: NDArray[np.float64], samples: NDArray[np.bool_]
+    cohort: Cohort,
+    evaluation: Evaluation,
+    calibrated: NDArray[np.float64],
+    samples: NDArray[np.bool_],
+    min_cell: int,
 ) -> list[dict[str, Any]]:
     """Reliability bins of the calibrated probabilities; bins with few patients are merged with their neighbours."""
     bins = evaluation.calibration["calibrated"].bins["equal-count"]
     # Bins hold samples in the order of their predictions, and never separate equal predictions.
     order = np.argsort(calibrated, kind="stable")
-    patients, is_positive = problem.cohort.unit_of[samples][order], problem.y[samples][order] == 1
+    patients, is_positive = cohort.unit_of[samples][order], cohort.outcome[samples][order] == 1
     ends = np.cumsum([0, *(own.n for own in bins)])
 
     def patients_of(start: int, stop: int) -> tuple[int, int]:
@@ -189,5 +202,5 @@ def _bins(
         of, positive = patients[own], is_positive[own]
         return np.unique(of[positive]).size, np.unique(of[~positive]).size
 
-    pooled = pooled_bins(bins, problem.spec.report.min_cell, patients_of=patients_of)
+    pooled = pooled_bins(bins, min_cell, patients_of=patients_of)
     return [asdict(own) for own in pooled]

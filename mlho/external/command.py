@@ -1,0 +1,42 @@
+"""The evaluation as bytes: from the files of a bundle and a specification to ``evaluation.json`` and ``report.html``."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlho.errors import BundleError
+from mlho.external.evaluation import as_json, evaluate_bundle
+from mlho.model.bundle import Bundle, load_bundle
+from mlho.model.files import write_folder
+from mlho.report.page.html import render_evaluation
+from mlho.sources.files import DataRoot
+from mlho.spec.training import TrainingSpec
+
+
+def evaluation_files(
+    files: Mapping[str, bytes], spec: TrainingSpec, root: DataRoot, *, data_digest: str
+) -> dict[str, bytes]:
+    """Evaluate a bundle and return the files to write.
+
+    Parameters
+    ----------
+    files : mapping of name to bytes
+        The files of the bundle, which are verified and tested first.
+    spec, root, data_digest
+        See :func:`mlho.external.evaluation.evaluate_bundle`.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
+        write_folder(Path(scratch) / "bundle", files)
+        bundle = load_bundle(Path(scratch) / "bundle")
+    _test(bundle)
+    evaluation = evaluate_bundle(bundle, spec, root, data_digest=data_digest)
+    return {"evaluation.json": as_json(evaluation), "report.html": render_evaluation(evaluation).encode()}
+
+
+def _test(bundle: Bundle) -> None:
+    failed = [result for result in bundle.run_tests() if not result.passed]
+    if failed:
+        raise BundleError(
+            f"bundle: {len(failed)} of its own tests failed, the first: {failed[0].name} ({failed[0].detail}). Nothing is evaluated. Use "
+            "the version of mlho that wrote the bundle, or build it again."
+        )

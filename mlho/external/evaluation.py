@@ -1,0 +1,166 @@
+"""The whole evaluation of a bundle on other labelled data."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlho.encoding.cohort.counts import shown_count
+from mlho.errors import DataError
+from mlho.external.groups import evaluate_groups
+from mlho.external.recalibration import recalibrate
+from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
+from mlho.method.evaluation.evaluation import Evaluation, evaluate
+from mlho.model.bundle import Bundle
+from mlho.report.external import ExternalEvaluation
+from mlho.report.result import Estimate, Spread
+from mlho.report.words import estimate, percent, spread
+from mlho.sources.files import DataRoot
+from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.planned import FEWEST
+from mlho.training.results.disclosure import index_dates, shown_attrition
+from mlho.training.results.performance import curves_over, estimate_of, figures_of
+from mlho.training.results.publish import ledger_summary
+from mlho.training.results.records import record_curves
+
+MOST_WITHOUT_EVENTS = 0.2  # above the share in training, as in a scoring run
+
+
+def evaluate_bundle(
+    bundle: Bundle, spec: TrainingSpec, root: DataRoot, *, data_digest: str
+) -> ExternalEvaluation:
+    """Evaluate a bundle on the labelled data of a specification.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    spec : TrainingSpec
+        Its sections ``data``, ``cohort``, ``features.demographics`` (groups beyond those of the bundle), ``report``, and of
+        ``validation`` the seed, the bootstrap and ``splitColumn`` of ``split: site`` are used.
+    root : Path or RemoteRoot
+    data_digest : str
+        SHA-256 of the manifest of the inputs.
+
+    Raises
+    ------
+    DataError, SpecError
+        The tables or the specification do not fit the bundle; messages contain counts only.
+    """
+    own = evaluated_spec(spec, bundle)
+    scored = score_cohort(bundle, own, root)
+    cohort, asked, min_cell = scored.cohort, own.validation, own.report.min_cell
+    positive = cohort.positive_units()
+    if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
+        raise DataError(
+            spec.data.tables.labels,
+            "too few patients with or without the outcome for an evaluation",
+            expected=f"at least {FEWEST} of each",
+            got="fewer",
+            remedy="Evaluate on more patients.",
+        )
+    thresholds = {threshold.rule: threshold.value for threshold in bundle.thresholds}
+    evaluation = evaluate(
+        cohort.outcome,
+        scored.uncalibrated,
+        groups=cohort.unit_of,
+        thresholds=thresholds,
+        seed=asked.seed,
+        n_replicates=asked.bootstrap_replicates,
+        calibrated=scored.probability,
+    )
+    everyone = np.ones(cohort.n_samples, np.bool_)
+    curves = record_curves(cohort, evaluation, scored.probability, everyone, min_cell=min_cell)
+    attrition = shown_attrition(cohort.attrition, scored.label_ledger, min_cell)
+    figures = {name: estimate_of(figure) for name, figure in figures_of(evaluation.to_json()).items()}
+    trained = {name: Spread.model_validate(own) for name, own in bundle.document.metrics.items()}
+    return ExternalEvaluation(
+        bundle_digest=bundle.digest,
+        classifier=bundle.classifier.name,
+        outcome=own.cohort.outcome,
+        trained_on=bundle.document.outcome,
+        data_digest=data_digest,
+        spec=_plain(own),
+        summary=_summary(evaluation, figures, trained),
+        warnings=_warnings(bundle, own, scored),
+        n_patients=cohort.n_patients,
+        n_samples=cohort.n_samples,
+        n_positive_samples=int(cohort.outcome.sum()),
+        attrition=attrition.steps,
+        label_ledger=attrition.label_ledger,
+        ledger=ledger_summary(scored.ledger.to_json()),
+        index_dates=index_dates(cohort, min_cell),
+        unknown_codes=scored.unknown_codes,
+        share_without_events=_share_without_events(scored, min_cell),
+        figures=figures,
+        trained=trained,
+        thresholds=thresholds,
+        recalibration=recalibrate(
+            cohort, scored.probability, seed=asked.seed, n_replicates=asked.bootstrap_replicates
+        ),
+        groups=evaluate_groups(
+            scored, min_cell=min_cell, n_replicates=asked.bootstrap_replicates, seed=asked.seed
+        ),
+        curves=curves_over([curves]),
+    )
+
+
+def _plain(spec: TrainingSpec) -> dict[str, Any]:
+    """Return the sections that were used, without where the data are."""
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    data = {name: own for name, own in plain["data"].items() if name not in ("uri", "partitionedBy")}
+    return {"data": data, "cohort": plain["cohort"], "report": plain["report"]}
+
+
+def _share_without_events(scored: ScoredCohort, min_cell: int) -> float | None:
+    n = scored.n_without_events
+    return round(n / scored.cohort.n_samples, 2) if n == 0 or n >= min_cell else None
+
+
+def _summary(
+    evaluation: Evaluation, figures: Mapping[str, Estimate], trained: Mapping[str, Spread]
+) -> list[str]:
+    share = percent(evaluation.n_positive / evaluation.n_samples)
+    said = [
+        f"{evaluation.n_patients:,} patients, {evaluation.n_samples:,} samples, {share} of them with the outcome.",
+        f"The AUROC is {estimate(figures['auroc'], 3)} on these data"
+        + (f"; in training it was {spread(trained['auroc'], 3)}." if "auroc" in trained else "."),
+    ]
+    slope, large = figures["calibration_slope"], figures["calibration_in_the_large"]
+    if slope.value is not None and large.value is not None:
+        direction = "too low" if large.value > 0 else "too high"
+        is_off = large.low is not None and large.high is not None and (large.low > 0 or large.high < 0)
+        said.append(
+            f"The calibration slope is {estimate(slope)}, where 1 is ideal; on average the probabilities are "
+            + (
+                f"{direction} (calibration in the large {estimate(large)})."
+                if is_off
+                else "right within the interval."
+            )
+        )
+    return said
+
+
+def _warnings(bundle: Bundle, spec: TrainingSpec, scored: ScoredCohort) -> list[str]:
+    found = [*scored.cohort.warnings, *scored.ledger.warnings()]
+    if spec.cohort.outcome != bundle.document.outcome:
+        found.append(
+            f"The outcome is the column {spec.cohort.outcome!r}; the bundle was trained for {bundle.document.outcome!r}. Check that both mean "
+            "the same."
+        )
+    trained = bundle.document.training
+    before = None if trained is None else trained.without_events
+    share = scored.n_without_events / scored.cohort.n_samples
+    if before is not None and share > before + MOST_WITHOUT_EVENTS:
+        samples = shown_count(scored.n_without_events, "sample", spec.report.min_cell)
+        found.append(
+            f"{samples} of {scored.cohort.n_samples} without any usable event in the windows of the bundle, in training "
+            f"{percent(before, 0)}. Codes, dates or ids are most often written differently."
+        )
+    return found
+
+
+def as_json(evaluation: ExternalEvaluation) -> bytes:
+    """Return ``evaluation.json``; equal evaluations give equal bytes."""
+    plain = evaluation.model_dump(mode="json")
+    return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,99 @@
+"""Recalibration of a bundle on other data: an intercept, or intercept and slope, judged on patients outside each fit."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.external.groups import estimates
+from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, fit_line_of, logit_of
+from mlho.method.evaluation.evaluation import evaluate
+from mlho.method.evaluation.tally import tally
+from mlho.method.splits import fold_of_patients
+from mlho.report.external import Recalibration
+from mlho.report.result import Estimate
+
+N_FOLDS: Final = 5
+FEWEST: Final = 10  # units with, and without, the outcome: two in each fold
+AS_DELIVERED, SHIFTED, LINE = "as delivered", "shifted", "intercept and slope"
+_CALIBRATION: Final = ("in_the_large", "slope", "ici")
+_Fit = Callable[[NDArray[np.uint8], NDArray[np.float64]], PlattCalibrator]
+
+
+def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicates: int) -> Recalibration:
+    """Fit both corrections, and compare them with the probabilities as delivered.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    p : float64, shape (n_samples,)
+        Calibrated probabilities of the bundle.
+    seed, n_replicates : int
+        Of the folds and of the bootstrap of patients.
+
+    References
+    ----------
+    Steyerberg (2019), Clinical Prediction Models, chapter 20: updating of the intercept, and of intercept and slope.
+    """
+    y = cohort.outcome
+    line = _figures(cohort, p, seed=seed, n_replicates=n_replicates)
+    lines = {name: line[f"calibration_{name}"] for name in ("in_the_large", "intercept", "slope")}
+    positive = cohort.positive_units()
+    if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
+        return Recalibration(
+            shift=lines["in_the_large"],
+            intercept=lines["intercept"],
+            slope=lines["slope"],
+            reason=f"fewer than {FEWEST} patients with or without the outcome",
+        )
+    fold = fold_of_patients(
+        np.array(cohort.unit_ids, dtype=object),
+        positive,
+        seed=seed,
+        iteration="recalibration",
+        n_folds=N_FOLDS,
+    )[cohort.unit_of]
+    versions = {
+        AS_DELIVERED: p,
+        SHIFTED: _outside(y, p, fold, _shift),
+        LINE: _outside(y, p, fold, fit_calibrator),
+    }
+    shown = ("brier", "log_loss", *(f"calibration_{name}" for name in _CALIBRATION))
+    figures = {
+        name: _figures(cohort, own, seed=seed, n_replicates=n_replicates) for name, own in versions.items()
+    }
+    return Recalibration(
+        shift=lines["in_the_large"],
+        intercept=lines["intercept"],
+        slope=lines["slope"],
+        figures={name: {key: own[key] for key in shown} for name, own in figures.items()},
+    )
+
+
+def _shift(y: NDArray[np.uint8], p: NDArray[np.float64]) -> PlattCalibrator:
+    t = tally(y, p)
+    line = fit_line_of(t, logit_of(t), fixed_slope=True)
+    return PlattCalibrator(0.0, 1.0, line.reason) if line.reason else PlattCalibrator(line.intercept, 1.0)
+
+
+def _outside(
+    y: NDArray[np.uint8], p: NDArray[np.float64], fold: NDArray[np.int8], fit: _Fit
+) -> NDArray[np.float64]:
+    """Correct the samples of each fold by a fit on the other folds."""
+    corrected = np.empty_like(p)
+    for own in range(N_FOLDS):
+        held = fold == own
+        corrected[held] = np.asarray(fit(y[~held], p[~held]).apply(p[held]))
+    return corrected
+
+
+def _figures(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicates: int) -> dict[str, Estimate]:
+    evaluation = evaluate(
+        cohort.outcome, p, groups=cohort.unit_of, thresholds={}, seed=seed, n_replicates=n_replicates
+    )
+    calibration = evaluation.calibration["raw"].figures
+    return estimates(
+        {**evaluation.figures, **{f"calibration_{name}": own for name, own in calibration.items()}}
+    )

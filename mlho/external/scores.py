@@ -1,0 +1,157 @@
+"""Scores of the samples of a labelled cohort, by the code that scores new patients."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
+from mlho.encoding.cohort.define import define_cohort
+from mlho.encoding.cohort.demographics import CategoryCode
+from mlho.encoding.cohort.persons import Persons, read_persons
+from mlho.encoding.cohort.static_rows import read_static_rows
+from mlho.encoding.cohort.windows import needs_values
+from mlho.encoding.events.ledger import Ledger
+from mlho.errors import SpecError
+from mlho.model.bundle import Bundle
+from mlho.model.frames import Samples
+from mlho.model.scoring import scoring_spec
+from mlho.scoring.partition import encode_files
+from mlho.scoring.persons import known_persons
+from mlho.sources import list_inputs, source_of
+from mlho.sources.events import iter_events, require_values
+from mlho.sources.files import DataRoot
+from mlho.spec.features import Features
+from mlho.spec.training import TrainingSpec
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCohort:
+    """A labelled cohort with the scores of a bundle.
+
+    Attributes
+    ----------
+    cohort : Cohort
+    label_ledger : dict of rule to rows
+    probability, uncalibrated : float64, shape (n_samples,)
+        Calibrated, and as returned by the classifier.
+    ledger : Ledger
+        The account of every event row.
+    unknown_codes : int
+        Codes of usable rows that are not in the bundle.
+    n_without_events : int
+        Samples without any usable event in the bundle's windows.
+    """
+
+    cohort: Cohort
+    label_ledger: dict[str, int]
+    probability: NDArray[np.float64]
+    uncalibrated: NDArray[np.float64]
+    ledger: Ledger
+    unknown_codes: int
+    n_without_events: int
+
+
+def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCohort:
+    """Define the cohort of a specification and score its samples.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    spec : TrainingSpec
+        From :func:`evaluated_spec`.
+    root : Path or RemoteRoot
+        Folder or remote location given by ``data.uri``.
+
+    Raises
+    ------
+    DataError
+        As in training and scoring; messages contain counts only.
+    """
+    source = source_of(spec.data)
+    defined = define_cohort(spec, root)
+    cohort = defined.cohort
+    samples = Samples(cohort.patient_ids, cohort.patient_of, cohort.index_us, cohort.index_us)
+    persons = _persons(spec, root, cohort)
+    where = spec.data.tables.demographics or "demographics"
+    known = None if persons is None else known_persons(bundle.demographics, persons, where)
+    rules = scoring_spec(bundle.document)
+    values = needs_values(rules)
+
+    def batches() -> Iterator[tuple[str, Any]]:
+        for file in list_inputs(root, spec.data.tables.events):
+            if values:
+                require_values(source, file)
+            yield file.key, iter_events(source, file, values=values)
+
+    probability, uncalibrated = (np.empty(cohort.n_samples) for _ in range(2))
+    with tempfile.TemporaryDirectory(prefix="mlho-evaluate-") as folder:
+        encoded = encode_files(bundle, samples, known, batches(), Path(folder))
+        start = 0
+        for block in encoded.blocks():
+            own = slice(start, start + len(block.probability))
+            probability[own], uncalibrated[own] = block.probability, block.uncalibrated
+            start = own.stop
+        return ScoredCohort(
+            cohort=cohort,
+            label_ledger=dict(defined.label_ledger),
+            probability=probability,
+            uncalibrated=uncalibrated,
+            ledger=encoded.account(),
+            unknown_codes=len(encoded.unknown_rows),
+            n_without_events=encoded.n_without_events,
+        )
+
+
+def _persons(spec: TrainingSpec, root: DataRoot, cohort: Cohort) -> Persons | None:
+    source = source_of(spec.data)
+    if not spec.reads_static_rows:
+        return read_persons(spec, source, root)
+    import pyarrow as pa
+
+    return read_static_rows(spec, source, root, pa.array(list(cohort.patient_ids), pa.string()))
+
+
+def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
+    """Return the specification of the evaluated cohort: data, labels and groups of the given one, rules of the bundle.
+
+    Raises
+    ------
+    SpecError
+        The index is of another kind than in training, there are several outcomes, or the bundle needs demographics.
+    """
+    scoring, encoder = bundle.document.scoring, bundle.demographics
+    if spec.cohort.outcomes is not None:
+        raise SpecError("cohort.outcomes: a bundle predicts one outcome. Set cohort.outcome to its column.")
+    if (scoring.index_kind == "none") == spec.cohort.has_index:
+        raise SpecError(
+            f"cohort.index: the bundle was trained with index {scoring.index_kind}. Expected "
+            f"{'none' if scoring.index_kind == 'none' else 'a column or a date'}; got the other. Correct cohort.index."
+        )
+    codes = encoder.codes if encoder else ()
+    names = list(dict.fromkeys([*(own.name for own in codes), *spec.features.demographics]))
+    of_numbers = [own.name for own in codes if isinstance(own, CategoryCode) and own.of_numbers]
+    features = Features(
+        demographics=tuple(names),
+        categorical=tuple(dict.fromkeys([*of_numbers, *spec.features.categorical])),
+    )
+    has_table = spec.data.tables.demographics is not None or spec.data.source == "meds"
+    if codes and not has_table:
+        raise SpecError(
+            f"data.tables.demographics: the bundle uses {', '.join(own.name for own in codes)}. Expected a table with these columns; "
+            "got none. Add the table; single values may be missing."
+        )
+    data = spec.data.model_copy(
+        update={"duplicates": scoring.duplicates, "plausible_years": scoring.plausible_years}
+    )
+    cohort = spec.cohort.model_copy(update={"gap_days": scoring.gap_days, "look_back_days": None})
+    return spec.model_copy(update={"data": data, "cohort": cohort, "features": features})
+
+
+def has_dates(cohort: Cohort) -> bool:
+    """Tell whether the samples have index dates."""
+    return bool(cohort.n_samples) and int(cohort.index_us[0]) != NO_BOUND

@@ -1,0 +1,125 @@
+"""The command ``mlho evaluate``: a bundle on labelled data that it was not trained on."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mlho.printable import printable_json
+from mlho.spec.scoring import BundleSource
+from mlho.spec.training import RunSpec, digest_of, parse_spec
+from mlho.store import open_store
+from mlho.store.inputs import open_data
+from scheduler.api.resource import load_checked
+from scheduler.cli import terminal
+from scheduler.cli.init import FILE, guessed_spec
+from scheduler.cli.options import EvaluateOptions
+from scheduler.cli.validate import look_first
+from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.process_pool import call_beside
+from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
+
+_ID_LENGTH: Final = 16
+EVALUATE_ABOUT: Final = """\
+Evaluate a bundle on labelled data that it was not trained on (external validation).
+
+All figures of a training report with intervals of these patients, calibration, recalibration (fitted and judged on patients outside each fit), and performance by
+month, site and demographic group. It runs in this process, not on a queue, and changes neither the bundle nor the store.
+
+The data are described as for training: --spec is a specification of kind TrainingRun, of which the tables, the cohort, groups (features.demographics), report.minCell
+and the seed count. --data FOLDER uses FOLDER/mlho.yaml, or else guesses the tables as mlho init does, with the outcome of the bundle.
+"""
+
+
+def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho evaluate``."""
+    parser = commands.add_parser(
+        "evaluate",
+        parents=[common],
+        help="evaluate a bundle on other labelled data",
+        description=EVALUATE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", help="folder, s3://…, run:ID, run:NAME (its newest run), or channel:NAME")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--spec", type=Path, help="specification of the data (YAML, kind TrainingRun)")
+    where.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the tables")
+    parser.add_argument("--site", metavar="COLUMN", help="also by this column of the labels or demographics")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where the files go (default: ./evaluation-ID)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(options: EvaluateOptions) -> int:
+    store = open_store(options.store)
+    source = bundle_now(BundleSource(uri=options.bundle), store)
+    bundle = read_bundle(source, Path("spec.yaml"), store)
+    spec, path = _asked(options, bundle)
+    spec = _by_site(spec, options.site)
+    data = data_root(spec, path)
+    look_first(spec, data)
+    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
+    data_digest = digest_of(manifest)
+    files = call_beside(_files, dict(bundle.files), spec, data, data_digest)
+    asked = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
+    folder = options.out or Path(f"evaluation-{digest_of(asked)[:_ID_LENGTH]}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    evaluation = json.loads(files["evaluation.json"])
+    if options.json:
+        print(printable_json({**evaluation, "folder": str(folder)}))  # noqa: T201 - the command's output
+    else:
+        _show(evaluation, folder)
+    return 0
+
+
+def _asked(options: EvaluateOptions, bundle: PinnedBundle) -> tuple[RunSpec, Path]:
+    """Return the specification of the data and its file, whose folder is the base of a relative address."""
+    if options.spec is not None:
+        return load_checked(options.spec, parse_spec), options.spec
+    assert options.data is not None  # one of the two is required
+    path = options.data / FILE
+    if path.exists():
+        return load_checked(path, parse_spec), path
+    spec = guessed_spec(options.data, outcome=str(bundle.document["outcome"]))
+    tables = ", ".join(
+        f"{name} {own}" for name, own in spec.spec.data.tables.model_dump(exclude_none=True).items()
+    )
+    terminal.err.print(
+        f"Tables as mlho init guesses them: {tables}; outcome {spec.spec.cohort.outcome}. State them with --spec.",
+        markup=False,
+    )
+    return spec, path
+
+
+def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
+    """Return the specification with only what an evaluation reads of the validation, and with the column of sites."""
+    own = spec.spec.validation
+    split = own.split_column if own.split == "site" else None
+    column = site or split
+    plain = {"seed": own.seed, "bootstrap_replicates": own.bootstrap_replicates}
+    by_site = {"split": "site", "split_column": column} if column else {}
+    validation = type(own)(**plain, **by_site)
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"validation": validation})})
+
+
+def _files(
+    bundle: Mapping[str, bytes], spec: RunSpec, data: Path | str, data_digest: str
+) -> dict[str, bytes]:
+    from mlho.external.command import evaluation_files
+
+    return evaluation_files(bundle, spec.spec, open_data(data), data_digest=data_digest)
+
+
+def _show(evaluation: Mapping[str, Any], folder: Path) -> None:
+    for sentence in evaluation["summary"]:
+        terminal.out.print(sentence, markup=False)
+    for sentence in evaluation["warnings"]:
+        terminal.out.print(f"Warning: {sentence}", markup=False)
+    terminal.out.print()
+    terminal.out.print(f"report   {folder / 'report.html'}", markup=False)
+    terminal.out.print(f"figures  {folder / 'evaluation.json'}", markup=False)

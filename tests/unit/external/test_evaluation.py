@@ -1,0 +1,184 @@
+"""External validation: a bundle on labelled data that it was not trained on."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+import scheduler.cli.parser
+from mlho.errors import DataError, SpecError
+from mlho.external.evaluation import as_json, evaluate_bundle
+from mlho.external.scores import evaluated_spec, score_cohort
+from mlho.model.bundle import load_bundle
+from mlho.report.page.html import render_evaluation
+from tests.builders import make_document, make_spec, make_tables, run_inline, write_tables
+
+SITES = ("east", "north", "tiny")
+
+
+def with_sites(tables, n_tiny=4):
+    """A site for each patient; the last has few."""
+    number = [int(own[1:]) for own in tables.labels.column("patient_id").to_pylist()]
+    site = [SITES[2] if own < n_tiny else SITES[own % 2] for own in number]
+    return replace(tables, labels=tables.labels.append_column("site", pa.array(site)))
+
+
+OTHER = with_sites(make_tables(400, seed=21))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on one cohort, its data and its bundle."""
+    place = tmp_path_factory.mktemp("trained")
+    data = write_tables(place / "data", make_tables(400, seed=9))
+    home = run_inline(data, place / "store")
+    for name, content in home.bundle().items():
+        path = place / "bundle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return home, data, load_bundle(place / "bundle")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Other patients, in a folder."""
+    return write_tables(tmp_path_factory.mktemp("other"), OTHER)
+
+
+def evaluated(bundle, folder, changes=None):
+    return evaluate_bundle(bundle, make_spec(changes).spec, folder, data_digest="d")
+
+
+BY_SITE = {"validation.split": "site", "validation.splitColumn": "site", "validation.iterations": 3}
+
+
+def test_scores_are_those_that_training_computed(trained):
+    """On the training data: bit for bit the probabilities of Bundle.predict_events."""
+    _, data, bundle = trained
+    spec = evaluated_spec(make_spec().spec, bundle)
+    scored = score_cohort(bundle, spec, data)
+    tables = make_tables(400, seed=9)
+    index = tables.labels.select(["patient_id", "index_date"]).to_pandas()
+
+    frame = bundle.predict_events(
+        tables.events.to_pandas(), index=index, demographics=tables.demographics.to_pandas()
+    )
+
+    assert scored.probability.tolist() == frame["probability"].tolist()
+    assert scored.uncalibrated.tolist() == frame["uncalibrated"].tolist()
+    assert scored.ledger.rows_in == tables.events.num_rows
+
+
+def test_a_model_that_holds_has_the_auroc_of_training_within_its_interval(trained, other):
+    """The same effects are planted in the other cohort."""
+    own = evaluated(trained[2], other)
+
+    assert own.figures["auroc"].low < own.trained["auroc"].mean < own.figures["auroc"].high
+    assert own.figures["calibration_slope"].low is not None
+    assert own.figures["youden/sensitivity"].low is not None
+    assert own.n_patients == 400
+
+
+def test_a_rarer_outcome_is_found_and_corrected(trained, tmp_path):
+    """Planted: two of three patients with the outcome lose it; a shift brings the probabilities back."""
+    number = np.array([int(own[1:]) for own in OTHER.labels.column("patient_id").to_pylist()])
+    label = np.where(number % 3 == 0, OTHER.labels.column("label").to_numpy(), 0).astype(np.int8)
+    tables = replace(OTHER, labels=OTHER.labels.set_column(2, "label", pa.array(label)))
+    own = evaluated(trained[2], write_tables(tmp_path, tables))
+
+    assert own.recalibration.shift.high < 0
+    figures = own.recalibration.figures
+    assert abs(figures["shifted"]["calibration_in_the_large"].value) < 0.1
+    assert figures["shifted"]["brier"].value < figures["as delivered"]["brier"].value
+    assert any("too high" in sentence for sentence in own.summary)
+
+
+def test_months_sites_and_groups_add_up_without_small_cells(trained, other):
+    """Each partition covers the samples; a site with four patients is no row of its own and no difference."""
+    own = evaluated(trained[2], other, {**BY_SITE, "report.minCell": 11})
+    by_site = {group.level: group for group in own.groups if group.by == "site"}
+
+    assert "tiny" not in json.dumps(own.model_dump(mode="json")["groups"])
+    assert set(by_site) == {"east", "north", "other"}
+    assert by_site["other"].n_samples is None
+    assert [group.n_samples for group in by_site.values()].count(None) >= 2
+    assert {group.by for group in own.groups} == {"month", "site", "sex", "age"}
+    assert by_site["east"].figures["auroc"].low is not None
+    page = render_evaluation(own)
+    assert "By site" in page
+    assert "tiny" not in page
+
+
+def test_partitions_and_order_do_not_show(trained, other, tmp_path):
+    """The same bytes from other files, a patient's rows spread over them, rows shuffled."""
+    shuffled = write_tables(tmp_path, OTHER, partitions=3, shuffle=4)
+
+    assert as_json(evaluated(trained[2], other, BY_SITE)) == as_json(evaluated(trained[2], shuffled, BY_SITE))
+
+
+def test_what_does_not_fit_the_bundle_is_refused(trained, other, tmp_path):
+    """Another kind of index, several outcomes, no demographics; an outcome of one class."""
+    bundle = trained[2]
+    for changes, words in (
+        ({"cohort.index": "none"}, "trained with index column"),
+        ({"cohort.outcomes": ["label", "other"]}, "one outcome"),
+        ({"features.demographics": [], "data.tables.demographics": None}, "the bundle uses age, sex"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            evaluated(bundle, other, changes)
+    none = replace(OTHER, labels=OTHER.labels.set_column(2, "label", pa.array([0] * OTHER.labels.num_rows)))
+    with pytest.raises(DataError, match="one class"):
+        evaluated(bundle, write_tables(tmp_path, none))
+
+
+def test_the_command_writes_report_and_figures(trained, other, tmp_path, capsys, monkeypatch):
+    """By the id of a run; with --json one document on stdout; again, the same folder and bytes."""
+    home, _, bundle = trained
+    monkeypatch.chdir(tmp_path)
+    spec = tmp_path / "other.yaml"
+    spec.write_text(yaml.safe_dump(make_document(uri=str(other))))
+    arguments = [
+        "evaluate",
+        f"run:{home.finished.run_id}",
+        "--spec",
+        str(spec),
+        "--site",
+        "site",
+        "--store",
+        str(home.run.store.root),
+    ]
+
+    assert scheduler.cli.parser.main([*arguments, "--json"]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    folder = tmp_path / said.pop("folder")
+    assert said["bundle_digest"] == bundle.digest
+    assert json.loads((folder / "evaluation.json").read_bytes()) == said
+    assert "Recalibration" in (folder / "report.html").read_text()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert scheduler.cli.parser.main(arguments) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_tables_of_a_folder_are_guessed_with_the_bundles_outcome(trained, other, tmp_path, capsys):
+    """No specification is needed where mlho init would find the tables."""
+    home, *_ = trained
+    out = tmp_path / "out"
+    arguments = [
+        "evaluate",
+        f"run:{home.finished.run_id}",
+        "--data",
+        str(other),
+        "--out",
+        str(out),
+        "--store",
+        str(home.run.store.root),
+    ]
+
+    assert scheduler.cli.parser.main(arguments) == 0
+
+    assert "outcome label" in capsys.readouterr().err
+    assert json.loads((out / "evaluation.json").read_bytes())["n_patients"] == 400
