@@ -37,7 +37,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     """
     bundle = parse_document(document, where="bundle.json")
     found, source, tables = Inspection(), source_of(spec.data), spec.data.tables
-    files = find_tables(found, root, tables.model_dump())
+    files = find_tables(found, root, tables.model_dump(), spec.data.source)
     too_large = [name for name, own in files.items() if name != "events" and not is_small(own)]
     found.warn(f"{name}: too large to check before the run." for name in too_large)
     persons: KnownPersons | None = None

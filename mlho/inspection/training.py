@@ -14,12 +14,15 @@ from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.concepts import read_concepts
 from mlho.encoding.events.roll_up import TABLE, read_roll_up
+from mlho.errors import DataError
 from mlho.inspection.events import judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.sources import Source, source_of
-from mlho.sources.files import DataRoot, SourceFile, find_inputs
+from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
+from mlho.sources.omop import folder as cdm
+from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
 
@@ -50,11 +53,13 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
     found, source = Inspection(), source_of(spec.data)
     if spec.data.source == MEDS.name:
         found.attempt(lambda: check_version(root))
-    files = find_tables(found, root, spec.data.tables.model_dump() | spec.further_tables)
+    files = find_tables(found, root, spec.data.tables.model_dump() | spec.further_tables, spec.data.source)
     labels, persons = _read_small(found, spec, source, root, files)
-    cohort = _define(found, spec, labels, persons)
-    if "concepts" in files and is_small(files["concepts"]):
-        found.attempt(lambda: read_concepts(source, files["concepts"]))
+    of_cdm = [*files.get(cdm.CDM_FILES, ()), *files.get("events", ())] if source.name == cdm.OMOP_NAME else []
+    _say_tables(found, of_cdm)
+    cohort = _define(found, spec, labels, persons, of_cdm)
+    if "concepts" in files and (is_small(files["concepts"]) or source.name == cdm.OMOP_NAME):
+        found.attempt(lambda: _look_at_concepts(source, files["concepts"]))
     if "events" in files:
         roll_up = found.attempt(lambda: read_roll_up(source, files[TABLE])) if TABLE in files else None
         parents = {} if roll_up is None else roll_up.parents
@@ -64,13 +69,14 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
 
 
 def find_tables(
-    found: Inspection, root: DataRoot, patterns: dict[str, str | None]
+    found: Inspection, root: DataRoot, patterns: dict[str, str | None], source: str
 ) -> dict[str, list[SourceFile]]:
     """Return the files of each table; a table without any is an error among those found."""
     files: dict[str, list[SourceFile]] = {}
-    for name, pattern in patterns.items():
-        own = found.attempt(partial(find_inputs, root, pattern)) if pattern is not None else None
-        if own is not None:
+    for name, own in cdm.find_tables(root, patterns, source).items():
+        if isinstance(own, DataError):
+            found.errors.append(own)
+        else:
             files[name] = own.files
     return files
 
@@ -105,7 +111,11 @@ def _read_small(
 
 
 def _define(
-    found: Inspection, spec: TrainingSpec, labels: LabelRows | None, persons: Persons | None
+    found: Inspection,
+    spec: TrainingSpec,
+    labels: LabelRows | None,
+    persons: Persons | None,
+    of_cdm: Sequence[SourceFile],
 ) -> Cohort | None:
     """Define the cohort as the run does, and judge the demographics."""
     where, min_cell = where_of_persons(spec), spec.report.min_cell
@@ -117,7 +127,7 @@ def _define(
         found.warn([*warnings, *judge_levels(persons, where, min_cell=min_cell)])
     if labels is None or (persons is None and spec.data.tables.demographics):
         return None
-    result = found.attempt(lambda: join_cohort(spec, labels, persons))
+    result = found.attempt(lambda: join_cohort(spec, labels, persons, cdm=of_cdm))
     if result is None:
         return None
     found.facts |= _facts_of(result, spec)
@@ -127,10 +137,27 @@ def _define(
     return result.cohort
 
 
+def _say_tables(found: Inspection, of_cdm: Sequence[SourceFile]) -> None:
+    """Say which tables of events of a CDM are there."""
+    if of_cdm:
+        there, absent = cdm.present_tables(of_cdm)
+        found.facts["tables of events"] = ", ".join(there) + (
+            f"; not there: {', '.join(absent)}" if absent else ""
+        )
+
+
+def _look_at_concepts(source: Source, files: Sequence[SourceFile]) -> None:
+    if source.name != cdm.OMOP_NAME:
+        read_concepts(source, files)
+        return
+    for file in files:
+        next(iter_concepts(file, ()), None)
+
+
 def _digest_of_samples(cohort: Cohort) -> str:
     digest = hashlib.sha256("\n".join(cohort.patient_ids).encode())
-    for column in (cohort.birth_us, cohort.patient_of, cohort.index_us):
-        digest.update(column.tobytes())
+    for column in (cohort.birth_us, cohort.patient_of, cohort.index_us, cohort.last_us):
+        digest.update(column.tobytes() if column is not None else b"")
     return digest.hexdigest()
 
 

@@ -9,6 +9,8 @@ from mlho.tables import TABLES, ColumnKind, Table, check_type, is_number, requir
 
 #: Number of the ledger's rule ``Rule.MODIFIER``, which is defined above this room.
 MODIFIER_RULE: Final = 12
+#: Number of ``Rule.END_BEFORE_START``.
+END_BEFORE_START_RULE: Final = 13
 # Columns by which a file shows whose layout it has; those of events come first.
 _SIGNS: Final = (
     ("dbmart", "phenx"),
@@ -61,6 +63,10 @@ class Source:
     static_codes : mapping of our column of the demographics to a code, or None
         For a layout with demographics among the events, as ``CODE//value``. A column without an entry has its name in
         capitals as code.
+    views : mapping of the layout's table to a function of (file, opened file, source)
+        For tables whose columns are computed: makes a file with our columns.
+    table_of : callable
+        Tells by a file's key which table of the layout it belongs to.
     """
 
     name: str
@@ -72,6 +78,8 @@ class Source:
     details: EventDetails | None = None
     takes_first_description: bool = False
     static_codes: Mapping[str, str] | None = None
+    views: Mapping[str, Callable[[Any, Any, "Source"], Any]] = field(default_factory=dict)
+    table_of: Callable[[str], str | None] = lambda _: None
 
     def column(self, table: Table, name: str) -> str:
         """Return this layout's name for one of our columns."""
@@ -86,6 +94,11 @@ class Source:
         if name in self.stated.get("demographics", ()):
             return self.names["demographics"][name]
         return (self.static_codes or {}).get(name, name.upper())
+
+    def view(self, file: Any, table: Any) -> Any:
+        """Return a file with our columns, if the file belongs to a table whose columns are computed; else the file as it is."""
+        make = self.views.get(self.table_of(file.key) or "")
+        return make(file, table, self) if make is not None else table
 
     def require(self, table: Table, where: str, have: Sequence[str]) -> None:
         """Refuse a file that lacks a required column of a table.

@@ -1,6 +1,6 @@
 """Events of one file as a stream of normalised batches, the first stage of encoding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -46,6 +46,7 @@ def iter_events(
         ``code``: dictionary<int32, string>, null = none. Nothing is trimmed.
         ``value``: float32 or float64, null or NaN = none; only if present in the file and ``values`` is set.
         ``rule``: uint8, only in a batch with rows that the layout excludes: their ledger rule, 0 for the others.
+        ``unit``: dictionary<int32, string>, null = not known; only beside ``value``, if the layout has units.
         An empty or blank patient or code is null. A dictionary may contain unused texts.
 
     Raises
@@ -61,7 +62,7 @@ def iter_events(
     dictionaries = [name for name in text if name != names.get("numeric_value")]
     for batch in table.batches(list(wanted), dictionaries=dictionaries, batch_rows=batch_rows):
         if batch.num_rows:
-            yield _normalised(batch, names, file, source)
+            yield _normalised(batch, names, file, source, table.marks)
 
 
 def require_values(source: Source, file: SourceFile) -> None:
@@ -101,7 +102,9 @@ def _details(source: Source, table: TableFile) -> list[str]:
     return [name for name in further if name in table.column_names and is_text(table.type_of(name))]
 
 
-def _normalised(batch: Any, names: dict[str, str], file: SourceFile, source: Source) -> pa.RecordBatch:
+def _normalised(
+    batch: Any, names: dict[str, str], file: SourceFile, source: Source, marks: Sequence[str]
+) -> pa.RecordBatch:
     times = read_times(batch.column(names["time"]), source.format)
     columns = {
         "patient": patient_column(
@@ -121,6 +124,7 @@ def _normalised(batch: Any, names: dict[str, str], file: SourceFile, source: Sou
         source.details.refine(
             columns, {own: batch.column(own) for own in source.details.columns if own in have}
         )
+    columns |= {name: batch.column(name) for name in marks if name in batch.schema.names}
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 

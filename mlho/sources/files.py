@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -46,7 +46,7 @@ class RemoteRoot(ABC):
     """A remote location of tables, such as a prefix of a bucket."""
 
     @abstractmethod
-    def find(self, pattern: str) -> "FoundFiles":
+    def find(self, pattern: str, *, wanted: "Wanted" = None) -> "FoundFiles":
         """Same as :func:`find_inputs`."""
 
     @abstractmethod
@@ -55,6 +55,7 @@ class RemoteRoot(ABC):
 
 
 type DataRoot = Path | RemoteRoot
+type Wanted = Callable[[str], bool] | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class FoundFiles:
     left_out: tuple[str, ...] = ()
 
 
-def find_inputs(root: DataRoot, pattern: str) -> FoundFiles:
+def find_inputs(root: DataRoot, pattern: str, *, wanted: Wanted = None) -> FoundFiles:
     """Return the files of a table, sorted by key, and the files left out.
 
     Parameters
@@ -106,6 +107,8 @@ def find_inputs(root: DataRoot, pattern: str) -> FoundFiles:
     pattern : str
         Relative to the root: a file, a folder (read recursively, including linked folders), or a glob pattern such as
         ``events/*/part-*.parquet``. :mod:`mlho.sources.names` defines which names are read.
+    wanted : callable, optional
+        Tells by its key which file of a folder may belong to the table; others are passed over.
 
     Raises
     ------
@@ -115,12 +118,12 @@ def find_inputs(root: DataRoot, pattern: str) -> FoundFiles:
         A folder is temporarily unreadable.
     """
     if isinstance(root, RemoteRoot):
-        return root.find(pattern)
+        return root.find(pattern, wanted=wanted)
     start = root.joinpath(*fixed_part(pattern))
     there = {*_marks_above(root, pattern), *_keys_there(root, start, pattern)}
     if not there and not has_glob(pattern):  # otherwise the key of the file, or an error
         raise nothing_there(pattern, is_folder=True, place=str(root / pattern))
-    selection = select_keys(there, pattern, place=str(root / pattern))
+    selection = select_keys(there, pattern, place=str(root / pattern), wanted=wanted)
     return FoundFiles(_opened(root, selection.found), selection.left_out)
 
 

@@ -10,11 +10,12 @@ from mlho.sources.dbmart import DBMART
 from mlho.sources.i2b2 import I2B2
 from mlho.sources.meds import MEDS
 from mlho.sources.native import NATIVE
+from mlho.sources.omop.views import OMOP
 from mlho.spec.layout import Format
 from mlho.spec.scoring import ScoringData
 from mlho.spec.training import Data
 
-SOURCES: Final = (NATIVE, DBMART, MEDS, I2B2)
+SOURCES: Final = (NATIVE, DBMART, MEDS, I2B2, OMOP)
 # The cohort table of a scoring run has the columns of labels without an outcome.
 _TABLE_OF: Final = {"cohort": "labels"}
 

@@ -4,7 +4,7 @@ Folders and buckets follow the same rules. When a whole folder is read, only hid
 write tables are skipped silently. Any other file is read, left out with a warning, or refused.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -73,7 +73,9 @@ def format_of(key: str) -> Format | None:
     return Format(delimiter, compression) if delimiter else None
 
 
-def select_keys(keys: Iterable[str], pattern: str, *, place: str = "") -> Selection:
+def select_keys(
+    keys: Iterable[str], pattern: str, *, place: str = "", wanted: Callable[[str], bool] | None = None
+) -> Selection:
     """Select the keys that match a pattern.
 
     Parameters
@@ -85,6 +87,8 @@ def select_keys(keys: Iterable[str], pattern: str, *, place: str = "") -> Select
         number of folders.
     place : str
         Where the pattern leads, for messages.
+    wanted : callable, optional
+        Tells which files of a folder may belong to the table; others are passed over.
 
     Returns
     -------
@@ -96,16 +100,17 @@ def select_keys(keys: Iterable[str], pattern: str, *, place: str = "") -> Select
     DataError
         No key matches, a file may contain rows but is unreadable, or the files belong to a Delta, Iceberg or Hudi table.
     """
-    wanted = split_pattern(pattern)
-    name, there = "/".join(wanted), sorted(keys)
+    parts = split_pattern(pattern)
+    name, there = "/".join(parts), sorted(keys)
     lakes = {root for root in map(_lake_root, there) if root is not None}
     if name in there:
         _refuse_lake(name, lakes)
         return Selection((_checked(name),))
-    below, base = [key for key in there if not name or key.startswith(f"{name}/")], len(wanted)
+    below, base = [key for key in there if not name or key.startswith(f"{name}/")], len(parts)
     if not below and has_glob(pattern):
-        below, base = [key for key in there if _is_matched(key.split("/"), wanted)], 0
+        below, base = [key for key in there if _is_matched(key.split("/"), parts)], 0
     seen = [key for key in below if not _is_aside(key.split("/")[base:])]
+    seen = [key for key in seen if wanted is None or wanted(key)]
     for key in seen:
         _refuse_lake(key, lakes)
     left_out = [key for key in seen if _is_left_out(key.split("/")[base:])]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import pyarrow as pa
 
@@ -32,6 +32,9 @@ _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 
 class TableFile(Protocol):
     """A file of a table: its columns and rows."""
+
+    marks: ClassVar[tuple[str, ...]]
+    """Further columns of batches, in those that have such rows; see :func:`mlho.sources.events.iter_events`."""
 
     @property
     def column_names(self) -> Sequence[str]:
@@ -62,7 +65,10 @@ def open_table(file: SourceFile, source: Source = NATIVE) -> TableFile:
         The file is unreadable, or its content does not match its suffix.
     """
     table = _open_parquet(file) if file.is_parquet else _open_csv(file, source)
-    return _with_names_of(source, table, file) if source.ignores_case else table
+    if source.ignores_case:
+        return _with_names_of(source, table, file)
+    own: TableFile = source.view(file, table)
+    return own
 
 
 def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
@@ -88,6 +94,7 @@ def _with_names_of(source: Source, table: TableFile, file: SourceFile) -> TableF
 class _RenamedTable:
     table: TableFile
     names: Mapping[str, str]  # shown name → name in the file
+    marks: ClassVar[tuple[str, ...]] = ()
 
     @property
     def column_names(self) -> Sequence[str]:
@@ -109,6 +116,7 @@ class _RenamedTable:
 class _ParquetTable:
     file: SourceFile
     schema: Any
+    marks: ClassVar[tuple[str, ...]] = ()
 
     @property
     def column_names(self) -> Sequence[str]:
@@ -141,6 +149,7 @@ class _CsvTable:
     names: tuple[str, ...]
     source: Source
     has_rows: bool
+    marks: ClassVar[tuple[str, ...]] = ()
 
     @property
     def column_names(self) -> Sequence[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
-from mlho.spec.layout import Format, ScoringColumns, SourceName
+from mlho.spec.layout import Format, ScoringColumns, ScoringSourceName
 from mlho.spec.reading import parse_document, parse_mapping
 from mlho.spec.training import RUN_ID_LENGTH, Index, Metadata, RunSpec, digest_of
 from mlho.spec.types import (
@@ -59,7 +59,7 @@ class ScoringTables(SpecPart):
 class ScoringData(SpecPart):
     """Input data."""
 
-    source: SourceName = "native"
+    source: ScoringSourceName = "native"
     """Layout of the tables. ``native``: column names of mlho-batch. ``dbmart``: the tables and column names of R MLHO. ``meds``: a
     MEDS 0.4 data set and label files. ``i2b2``: ``observation_fact``, ``concept_dimension`` and ``patient_dimension``."""
     uri: Address = "."

@@ -20,73 +20,24 @@ from pydantic import (
 from mlho.grids import GRIDS, settings_from
 from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Index as Index
+from mlho.spec.data import Data as Data
+from mlho.spec.data import Tables as Tables
 from mlho.spec.features import RECENCY, Features
 from mlho.spec.gates import Gates
-from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
 from mlho.spec.statements import Statements
 from mlho.spec.types import (
     OMITTED,
-    PLAUSIBLE_YEARS,
-    Address,
     Number,
     ShortName,
     SpecPart,
-    TablePattern,
-    Year,
 )
 from mlho.spec.validation import Validation as Validation
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
 _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
-
-
-class Tables(SpecPart):
-    """Location of each table relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
-
-    events: TablePattern
-    """Events: patient, time, code, and optionally a numeric value."""
-    labels: TablePattern
-    """Labels: patient, outcome columns, and optionally an index date, a fold or a site."""
-    demographics: TablePattern | None = None
-    """Demographics: one row per patient."""
-    concepts: TablePattern | None = None
-    """Concepts: code, description, optional reference range (low, high) and parent."""
-
-
-class Data(SpecPart):
-    """Input data."""
-
-    source: SourceName = "native"
-    """Layout of the tables. ``native``: column names of mlho-batch. ``dbmart``: the tables and column names of R MLHO. ``meds``: a
-    MEDS 0.4 data set and label files. ``i2b2``: ``observation_fact``, ``concept_dimension`` and ``patient_dimension``."""
-    uri: Address = "."
-    """Folder of the tables. A relative path is relative to the specification file. Not part of the run id."""
-    tables: Tables
-    columns: Annotated[Columns | None, OMITTED] = None
-    """Column names of your files where they differ from those of ``source``: ``events: {patient_id: MRN, time:
-    EVENT_DT}``.
-    """
-    format: Annotated[Format | None, OMITTED] = None
-    """Separator and encoding of CSV files, and the form of dates and times."""
-    partitioned_by: Literal["nothing", "patient"] = "nothing"
-    """``patient`` asserts that all events of a patient are in one partition. The run verifies this and fails if it
-    does not hold.
-    """
-    duplicates: Literal["keep", "drop"] = "keep"
-    """``drop`` counts one code of one patient on one day once. ``keep`` counts all rows, as R MLHO does."""
-    plausible_years: Annotated[tuple[Year, ...], Field(min_length=2, max_length=2)] = PLAUSIBLE_YEARS
-    """First and last plausible year of events and index dates. Rows outside are dropped by a named rule. Dates that
-    were shifted into the future to protect patients, up to 2299, are plausible.
-    """
-
-    @model_validator(mode="after")
-    def _years_rise(self) -> Self:
-        if self.plausible_years[0] > self.plausible_years[1]:
-            raise ValueError("plausibleYears must be the first and the last year, such as [1900, 2299]")
-        return self
 
 
 class Selection(SpecPart):

@@ -12,7 +12,8 @@ from mlho.store.base import file_digest
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort.cohort import Cohort
-    from mlho.sources.files import DataRoot, RemoteFile
+    from mlho.sources.files import RemoteFile
+    from mlho.store.inputs import PinnedRoot
     from mlho.training.iterations.problem import Problem
 
 
@@ -53,7 +54,7 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
     return path
 
 
-def checked_root(work: Work) -> "DataRoot":
+def checked_root(work: Work) -> "PinnedRoot":
     """Return a root that lists exactly the inputs in the manifest, each checked against it."""
     from mlho.sources.files import SourceFile
     from mlho.store.inputs import PinnedRoot

@@ -16,6 +16,7 @@ import mlho.encoding.events.partition
 import mlho.sources.dbmart
 import mlho.sources.i2b2
 import mlho.sources.meds
+import mlho.sources.omop.views
 import mlho.training.results.final
 import mlho.training.results.publish
 import mlho.training.results.summary  # noqa: F401 - importing is the purpose

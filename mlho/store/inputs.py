@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast, override
 
 from mlho.errors import InputChanged, SpecError
-from mlho.sources.files import DataRoot, FoundFiles, RemoteFile, RemoteRoot, SourceFile
+from mlho.sources.files import DataRoot, FoundFiles, RemoteFile, RemoteRoot, SourceFile, Wanted
 from mlho.sources.names import fixed_part, lake_marks, listing_prefix, select_keys
 from mlho.store.s3_settings import SCHEME, S3Settings, split_address
 
@@ -69,10 +69,10 @@ class S3Root(RemoteRoot):
     prefix: str
 
     @override
-    def find(self, pattern: str) -> FoundFiles:
+    def find(self, pattern: str, *, wanted: Wanted = None) -> FoundFiles:
         start = len(self.prefix)
         found = {own.key[start:]: own for own in self.bucket.listed(self.prefix + listing_prefix(pattern))}
-        selection = select_keys({*found, *self._marks_above(pattern)}, pattern)
+        selection = select_keys({*found, *self._marks_above(pattern)}, pattern, wanted=wanted)
         files = [
             self.file(key, size=found[key].size, version=found[key].etag.strip('"'))
             for key in selection.found
@@ -105,9 +105,9 @@ class PinnedRoot(RemoteRoot):
     files: Sequence[SourceFile]
 
     @override
-    def find(self, pattern: str) -> FoundFiles:
+    def find(self, pattern: str, *, wanted: Wanted = None) -> FoundFiles:
         by_key = {file.key: file for file in self.files}
-        return FoundFiles([by_key[key] for key in select_keys(by_key, pattern).found])
+        return FoundFiles([by_key[key] for key in select_keys(by_key, pattern, wanted=wanted).found])
 
     @override
     def find_file(self, key: str) -> SourceFile | None:

@@ -285,6 +285,21 @@ _TRAINING: Final = (
         "self.final.features != 'consensus' || self.validation.split in ['random', 'stratified']",
         "final.features: consensus, which is validated by folds, excludes other splits than random and stratified",
     ),
+    CelRule(
+        "spec.data",
+        "self.source != 'omop' || has(self.tables.demographics)",
+        "data.source: omop requires data.tables.demographics, the table person of the CDM",
+    ),
+    CelRule(
+        "spec.data",
+        "self.source != 'omop' || !has(self.columns) || (!has(self.columns.events) && !has(self.columns.concepts))",
+        "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM",
+    ),
+    CelRule(
+        "spec.data",
+        "self.source == 'omop' || !has(self.afterDeathDays)",
+        "data.afterDeathDays requires data.source: omop",
+    ),
     *_inside("spec.data.tables", "events", "labels", optional=("demographics", "concepts")),
     *_inside("spec.features.rollUp", "table"),
     CelRule(

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mlho.errors import SpecError, plural
+from mlho.errors import DataError, SpecError, plural
 from mlho.printable import shown
-from mlho.sources.files import DataRoot, FoundFiles, SourceFile, find_file, find_inputs
+from mlho.sources.files import DataRoot, FoundFiles, SourceFile, find_file
+from mlho.sources.omop.folder import find_tables
 from mlho.spec.scoring import ScoringRunSpec, ScoringTables
 from mlho.spec.training import RunSpec, Tables
 from mlho.steps.base import InputFile
@@ -80,9 +81,11 @@ def make_manifest(
         A table has no file.
     """
     root = open_data(data) if isinstance(data, Path | str) else data
-    patterns = {name: pattern for name, pattern in tables.model_dump().items() if pattern is not None}
-    patterns |= further
-    found = {name: find_inputs(root, pattern) for name, pattern in patterns.items()}
+    found = {}
+    for name, own in find_tables(root, {**tables.model_dump(), **further}, source).items():
+        if isinstance(own, DataError):
+            raise own
+        found[name] = own
     dataset = find_file(root, DATASET) if source == "meds" else None
     if dataset is not None:
         found["dataset"] = FoundFiles([dataset])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mlho.errors import SpecError
+from mlho.sources.omop.folder import CDM_FILES, DEATH, OMOP_NAME, cdm_table
 from mlho.spec.training import TrainingSpec
 from mlho.steps import STEPS
 from mlho.steps.base import InputFile, Task
@@ -152,8 +153,10 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
             "cohort.outcomes: a run has one outcome. The mlho command makes one run of each; in a cluster write a resource for each, "
             "with cohort.outcome and cohort.shareEncoding: true."
         )
-    read = ("labels", "demographics", "dataset", *(("events",) if spec.reads_static_rows else ()))
+    read = ("labels", "demographics", "dataset", CDM_FILES, *(("events",) if spec.reads_static_rows else ()))
     tables = [manifest.tables.get(name, ()) for name in read]
+    if spec.data.source == OMOP_NAME:
+        tables.append(tuple(file for file in manifest.tables["events"] if cdm_table(file.key) == DEATH))
     sources = tuple(file for files in tables for file in files)
     return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
 
@@ -216,10 +219,12 @@ def _encoding(
     roll_up = manifest.tables.get("rollUp", ())
     for name, file in zip(encoded, events, strict=True):
         yield make(name, "encode_partition", "encode", sources=(file, *roll_up), needs=cohort)
-    concepts = (*(manifest.tables.get("concepts", ()) or events), *roll_up)
-    params = {"roll_up": len(roll_up)} if roll_up else None
-    yield make("concepts", "describe_codes", "encode", sources=concepts, params=params)
     yield make("dictionary", "merge_dictionary", "pack", needs={"partitions": encoded})
+    concepts = manifest.tables.get("concepts", ())
+    # The concepts of an OMOP CDM are millions, of which only those in use are kept.
+    used: Needs = {"dictionary": ("dictionary",)} if concepts and make.spec.data.source == OMOP_NAME else {}
+    described, params = (*(concepts or events), *roll_up), {"roll_up": len(roll_up)} if roll_up else None
+    yield make("concepts", "describe_codes", "encode", sources=described, params=params, needs=used)
     for block in range(n_blocks):
         needs = {**cohort, "dictionary": ("dictionary",), "partitions": encoded}
         yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)

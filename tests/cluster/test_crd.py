@@ -104,6 +104,21 @@ CREATE = [
         {"cohort.index": {"none": True}, "cohort.lookBackDays": None},
         {"cohort.index": {"none": True}, "cohort.gapDays": 0, "cohort.lookBackDays": None},
     ),
+    Case(
+        "data.source: omop requires data.tables.demographics",
+        {"data.source": "omop", "data.tables.demographics": None, "features.demographics": None},
+        {"data.source": "omop"},
+    ),
+    Case(
+        "data.source: omop excludes data.columns.events and concepts",
+        {"data.source": "omop", "data.columns": {"events": {"code": "ICD"}}},
+        {"data.source": "omop", "data.columns": {"labels": {"patient_id": "MRN"}}},
+    ),
+    Case(
+        "data.afterDeathDays requires data.source: omop",
+        {"data.afterDeathDays": 30},
+        {"data.source": "omop", "data.afterDeathDays": 30},
+    ),
     Case("gapDays must be less than lookBackDays", {"cohort.gapDays": 730}, {"cohort.gapDays": 729}),
     Case(
         "a resource has one outcome",

@@ -65,8 +65,8 @@ def encode(layout: Layout, folder: Path, **data) -> tuple[Ledger, list[EncodedPa
 
 
 def test_every_source_is_here():
-    """A new source cannot forget this suite."""
-    assert {own.source for own in LAYOUTS} == {own.name for own in SOURCES}
+    """A new source cannot forget this suite. ``omop``, whose codes are concepts of several tables, has ``test_omop``."""
+    assert {own.source for own in LAYOUTS} == {own.name for own in SOURCES} - {"omop"}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])

@@ -156,7 +156,7 @@ def test_the_data_page_has_the_ledger_rules_in_their_order():
     """The published order is the order in which they are tried."""
     page = (DOCS / "data.md").read_text(encoding="utf-8")
 
-    rows = "\n".join(f"| {rule.value + 1} | {rule.words} | {rule.meaning} |" for rule in Rule)
+    rows = "\n".join(f"| {place} | {rule.words} | {rule.meaning} |" for place, rule in enumerate(Rule, 1))
     assert rows in page
 
 

@@ -75,6 +75,8 @@ class Cohort:
     outcome : uint8, shape (n_samples,)
         0 or 1.
     demographics : NumericColumn or CategoricalColumn each, in the order of the specification
+    last_us : int64, shape (n_patients,), or None
+        Last time at which an event of a patient is plausible: some days after the death; ``None`` if no patient has a bound.
     attrition : list of steps
         ``{"rule": words, "patients": n, "samples": n}`` remaining after each step; the first one counts all label rows.
     groups : Groups or None
@@ -93,6 +95,7 @@ class Cohort:
     warnings: tuple[str, ...] = field(default=())
     groups: Groups | None = None
     parts: CategoricalColumn | None = None
+    last_us: NDArray[np.int64] | None = None
 
     @property
     def unit_ids(self) -> tuple[str, ...]:
@@ -164,6 +167,8 @@ class Cohort:
             "outcome": self.outcome,
             "meta": np.frombuffer(text, np.uint8),
         }
+        if self.last_us is not None:
+            arrays["last_us"] = self.last_us
         for number, column in enumerate(self.demographics):
             arrays[f"demographic_{number}"] = (
                 column.values if isinstance(column, NumericColumn) else column.codes
@@ -192,6 +197,7 @@ class Cohort:
             warnings=tuple(meta["warnings"]),
             groups=_groups(arrays),
             parts=_parts(meta.get("parts"), arrays),
+            last_us=arrays.get("last_us"),
         )
 
 

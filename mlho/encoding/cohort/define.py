@@ -1,6 +1,6 @@
 """Definition of the cohort: from label rows and demographics to samples in canonical order, with an account of each step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, Groups
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
+from mlho.encoding.cohort.deaths import AFTER_DEATH_DAYS, check_cdm_version, last_days
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, rows_of_persons
 from mlho.encoding.cohort.kept import TextColumn, groups_of, parts_of, refuse_differing, sample_texts
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
@@ -20,8 +21,9 @@ from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
 from mlho.sources import source_of
 from mlho.sources.arrow import as_numpy, int64_array, is_given
-from mlho.sources.files import DataRoot
+from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
+from mlho.sources.omop.folder import OMOP_NAME
 from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
@@ -82,7 +84,7 @@ def _n_distinct(patients: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(np.bincount(patients[patients != MISSING])))
 
 
-def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
+def define_cohort(spec: TrainingSpec, root: DataRoot, *, cdm: Sequence[SourceFile] = ()) -> CohortResult:
     """Define the cohort of a specification from the labels and the demographics.
 
     Parameters
@@ -91,6 +93,8 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
         ``data``, ``cohort``, ``features.demographics`` and ``report.minCell`` are used.
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
+    cdm : sequence of SourceFile
+        Files of an OMOP CDM, of which the deaths and the version are read.
 
     Returns
     -------
@@ -112,10 +116,12 @@ def define_cohort(spec: TrainingSpec, root: DataRoot) -> CohortResult:
         check_version(root)
     if spec.reads_static_rows:
         return join_cohort(spec, labels, read_static_rows(spec, source, root, labels.patient_ids))
-    return join_cohort(spec, labels, read_persons(spec, source, root))
+    return join_cohort(spec, labels, read_persons(spec, source, root), cdm=cdm)
 
 
-def join_cohort(spec: TrainingSpec, labels: LabelRows, persons: Persons | None) -> CohortResult:
+def join_cohort(
+    spec: TrainingSpec, labels: LabelRows, persons: Persons | None, *, cdm: Sequence[SourceFile] = ()
+) -> CohortResult:
     """Define the cohort from the rows of both tables; see :func:`define_cohort`."""
     selection = _Selection(labels, np.ones(len(labels.patient), np.bool_))
     selection.note("label rows")
@@ -126,10 +132,15 @@ def join_cohort(spec: TrainingSpec, labels: LabelRows, persons: Persons | None) 
     warnings = _drop_unknown(selection, persons, spec)
     outcome = _one_row_a_sample(selection, spec, warnings)
     _refuse_one_class(selection, outcome, spec)
-    return CohortResult(
-        _assemble(selection, outcome, persons, spec, warnings),
-        {**selection.ledger, USED: int(selection.is_in.sum())},
+    is_omop = spec.data.source == OMOP_NAME
+    cohort = _assemble(
+        selection, outcome, persons, spec, [*warnings, *check_cdm_version(cdm)] if is_omop else warnings
     )
+    if is_omop:
+        days = AFTER_DEATH_DAYS if spec.data.after_death_days is None else spec.data.after_death_days
+        last_us = last_days(source_of(spec.data), cdm, cohort.patient_ids, after_days=days)
+        cohort = replace(cohort, last_us=last_us)
+    return CohortResult(cohort, {**selection.ledger, USED: int(selection.is_in.sum())})
 
 
 def _birth_warnings(birth_us: NDArray[np.int64], spec: TrainingSpec) -> list[str]:

@@ -1,13 +1,13 @@
 """Code patterns: which codes ``features.include`` and ``features.exclude`` keep."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from mlho.spec.features import Features
 
 
-def code_filter(features: Features) -> Callable[[str], bool]:
-    """Return a function that tells whether a code is excluded: not among ``include``, or among ``exclude``.
+def code_filter(features: Features, *, never: Collection[str] = ()) -> Callable[[str], bool]:
+    """Return a function that tells whether a code is excluded: not among ``include``, or among ``exclude`` or ``never``.
 
     Examples
     --------
@@ -19,7 +19,7 @@ def code_filter(features: Features) -> Callable[[str], bool]:
 
     def is_excluded(code: str) -> bool:
         is_in = included is None or included.fullmatch(code) is not None
-        return not is_in or (excluded is not None and excluded.fullmatch(code) is not None)
+        return not is_in or code in never or (excluded is not None and excluded.fullmatch(code) is not None)
 
     return is_excluded
 

@@ -14,6 +14,8 @@ from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.base import Source
 from mlho.sources.events import number_column, text_column
 from mlho.sources.files import SourceFile
+from mlho.sources.omop.columns import concepts_of
+from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.tables import CONCEPTS, EVENTS, ColumnKind, check_type, is_text
 
@@ -80,6 +82,38 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
     _refuse_differing(where, len(differing))
     _refuse_upside_down(where, found["low"], found["high"])
     return Concepts(*(dict(sorted(found[name].items())) for name in ("description", "low", "high")))
+
+
+def read_concept_names(files: Sequence[SourceFile], codes: Sequence[str]) -> Concepts:
+    """Read the names of used codes from the table ``concept`` of an OMOP CDM, of any size.
+
+    Parameters
+    ----------
+    files : sequence of SourceFile
+        Files with ``concept_id`` and ``concept_name``.
+    codes : sequence of str
+        As :func:`mlho.sources.omop.columns.code_of` writes them. A code whose concept is not in the table has no description.
+
+    Raises
+    ------
+    DataError
+        A file is unreadable, lacks a column, or names one concept in two ways.
+    """
+    wanted = sorted({own for code in codes for own in concepts_of(code)})
+    names: dict[int, str] = {}
+    differing: set[int] = set()
+    for file in files:
+        for ids, texts in iter_concepts(file, wanted):
+            for own, text in zip(ids, texts, strict=True):
+                if names.setdefault(own, text) != text:
+                    differing.add(own)
+    _refuse_differing(files[0].key if files else "concept", len(differing))
+    parts = {code: [names.get(own) for own in concepts_of(code)] for code in sorted(codes)}
+    return Concepts({code: _words(own) for code, own in parts.items() if own and own[0] is not None})
+
+
+def _words(names: Sequence[str | None]) -> str:
+    return ": ".join(own if own is not None else "a value without a name" for own in names)
 
 
 def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[str, str]:

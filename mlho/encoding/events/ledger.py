@@ -10,13 +10,13 @@ from enum import IntEnum
 from typing import Final
 
 from mlho.errors import DataError, MlhoError
-from mlho.sources.base import MODIFIER_RULE
+from mlho.sources.base import END_BEFORE_START_RULE, MODIFIER_RULE
 
 LARGE_SHARE: Final = 0.2  # a rule that drops more than this share of the rows causes a warning
 
 
 class Rule(IntEnum):
-    """Reason why a row is dropped; the values are the published order."""
+    """Reason why a row is dropped, in the published order. The values are bits of the stored fates and never change."""
 
     NO_PATIENT = 0
     NO_CODE = 1
@@ -25,12 +25,14 @@ class Rule(IntEnum):
     NO_TIME = 4
     UNKNOWN_PATIENT = 5
     IMPLAUSIBLE_DATE = 6
+    AFTER_DEATH = 14
     AFTER_INDEX = 7
     IN_GAP = 8
     BEFORE_LOOK_BACK = 9
     EXCLUDED_CODE = 10
-    DUPLICATE = 11
     MODIFIER = MODIFIER_RULE
+    END_BEFORE_START = END_BEFORE_START_RULE
+    DUPLICATE = 11
 
     @property
     def words(self) -> str:
@@ -54,7 +56,7 @@ _WORDS: Final[Mapping[Rule, str]] = {
 }
 _MEANINGS: Final[Mapping[Rule, str]] = {
     Rule.NO_PATIENT: "The row names no patient: the id is missing or empty.",
-    Rule.NO_CODE: "The row has no code: it is missing or empty.",
+    Rule.NO_CODE: "The row has no code: it is missing or empty; in OMOP, standard and source concept are 0 or missing.",
     Rule.UNUSABLE_CODE: "The code has more than 1,024 characters, or holds a control character.",
     Rule.UNREADABLE_TIME: "The time is a text that cannot be read as a time.",
     Rule.NO_TIME: "The time is missing; taken as static, the row would pass every index date.",
@@ -62,13 +64,15 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
     Rule.IMPLAUSIBLE_DATE: (
         "The year is not within data.plausibleYears, or the time is more than 31 days before the patient's birth date."
     ),
+    Rule.AFTER_DEATH: "The time is more than data.afterDeathDays after the day of the patient's death (OMOP).",
     Rule.AFTER_INDEX: "The time is after every index date of the patient.",
     Rule.IN_GAP: "The time is in no sample's look-back, and in the gap just before an index date.",
     Rule.BEFORE_LOOK_BACK: (
         "The time is in no sample's look-back and in no gap: each index date at or after it is too far ahead."
     ),
     Rule.EXCLUDED_CODE: (
-        "The row could be used, and its code is not among features.include, or is among features.exclude."
+        "The row could be used, and its code is not among features.include, or is among features.exclude, or is "
+        "the death of an OMOP patient, which is no feature."
     ),
     Rule.DUPLICATE: (
         "Another row, usable too, has the same patient, code and day (UTC); only when duplicates are dropped. "
@@ -77,8 +81,9 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
     Rule.MODIFIER: (
         "The row could be used, and it only qualifies another row of the same fact: its modifier_cd is not @ (i2b2)."
     ),
+    Rule.END_BEFORE_START: "The row could be used, and it ends on a day before the day on which it starts (OMOP).",
 }
-_RARE: Final = frozenset((Rule.EXCLUDED_CODE, Rule.MODIFIER))
+_RARE: Final = frozenset((Rule.AFTER_DEATH, Rule.EXCLUDED_CODE, Rule.MODIFIER, Rule.END_BEFORE_START))
 _IDS: Final = (
     "Check that the events name their patients, and that ids are written alike in events and labels."
 )
@@ -93,11 +98,13 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
     Rule.NO_TIME: _TIMES,
     Rule.UNKNOWN_PATIENT: "Check that patient ids are written alike in events and labels.",
     Rule.IMPLAUSIBLE_DATE: "Check the times and birth dates, or change data.plausibleYears.",
+    Rule.AFTER_DEATH: "Check the table death, or change data.afterDeathDays.",
     Rule.AFTER_INDEX: _INDEX,
     Rule.IN_GAP: "Check the index dates, or change cohort.gapDays.",
     Rule.BEFORE_LOOK_BACK: "Check the index dates, or change cohort.lookBackDays or features.windows.",
     Rule.EXCLUDED_CODE: "Check features.include and features.exclude.",
     Rule.DUPLICATE: "Check whether the events were exported twice.",
+    Rule.END_BEFORE_START: "Check start and end in the table.",
     Rule.MODIFIER: "Check that each fact has a row with modifier_cd @.",
 }
 

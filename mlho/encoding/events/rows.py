@@ -30,6 +30,7 @@ from mlho.encoding.events.patients import (
 )
 from mlho.printable import CONTROL_CHARACTERS
 from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.omop.folder import DEATH, OMOP_NAME
 from mlho.spec.training import TrainingSpec
 from mlho.tables import MAX_CODE_CHARACTERS
 
@@ -48,6 +49,7 @@ _UNREADABLE = int(Rule.UNREADABLE_TIME)
 _NO_TIME, _UNKNOWN, _IMPLAUSIBLE = int(Rule.NO_TIME), int(Rule.UNKNOWN_PATIENT), int(Rule.IMPLAUSIBLE_DATE)
 _AFTER, _GAP, _BEFORE = int(Rule.AFTER_INDEX), int(Rule.IN_GAP), int(Rule.BEFORE_LOOK_BACK)
 _EXCLUDED = int(Rule.EXCLUDED_CODE)
+_AFTER_DEATH = int(Rule.AFTER_DEATH)
 _USED: Final = -1
 
 
@@ -170,6 +172,8 @@ class _Bounds(NamedTuple):
     upper_us: NDArray[np.int64]
     lower_us: NDArray[np.int64]
     birth_us: NDArray[np.int64]
+    until_us: NDArray[np.int64]
+    """Last plausible time of each patient; empty if there is no such bound."""
     first_us: int
     last_us: int
 
@@ -209,9 +213,11 @@ class RowRules:
 
     def __post_init__(self) -> None:
         features = self.spec.features
-        is_filtered = features.include is not None or features.exclude is not None
-        is_excluded = code_filter(features) if is_filtered else lambda _: False
-        self.codes = LocalCodes(is_excluded, self.parents)
+        never = (DEATH,) if self.spec.data.source == OMOP_NAME else ()
+        is_filtered = features.include is not None or features.exclude is not None or never
+        is_excluded = code_filter(features, never=never) if is_filtered else lambda _: False
+        parents = {code: own for code, own in self.parents.items() if code not in never}
+        self.codes = LocalCodes(is_excluded, parents)
         windows = sample_windows(self.spec, self.cohort)
         # Windows nest, so that the longest one alone decides whether a row is used.
         self._bounds = _Bounds(
@@ -220,6 +226,7 @@ class RowRules:
             frozen(windows.upper_us),
             frozen(windows.lower_us[-1]),
             frozen(self.cohort.birth_us),
+            frozen(np.empty(0, np.int64) if self.cohort.last_us is None else self.cohort.last_us),
             *year_bounds(self.spec.data.plausible_years),
         )
         self._dropped = np.zeros(_N_RULES, np.int64)
@@ -376,7 +383,7 @@ def _apply_rules(
     time, time_validity, time_offset = rows.time
     value, value_validity, value_offset = rows.value
     by_layout = rows.rule
-    starts, index_us, upper_us, lower_us, birth_us, first_us, last_us = bounds
+    starts, index_us, upper_us, lower_us, birth_us, until_us, first_us, last_us = bounds
     dropped, fates, rows_by_code, rows_by_year, year_starts = counts
     out_patient, out_code, out_time, out_value = buffer
     n_valued = 0
@@ -396,6 +403,8 @@ def _apply_rules(
             rule = _UNKNOWN
         elif not _is_plausible(time[i], first_us, last_us, birth_us[p]):
             rule = _IMPLAUSIBLE
+        elif until_us.size and time[i] > until_us[p]:
+            rule = _AFTER_DEATH
         else:
             rule = _rule_of_time(time[i], starts[p], starts[p + 1], index_us, upper_us, lower_us)
             if rule == _USED and code[i] == EXCLUDED_CODE:

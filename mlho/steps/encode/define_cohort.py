@@ -37,7 +37,8 @@ class DefineCohort(Step):
         """Write ``cohort.arr`` and ``labels.json``."""
         from mlho.encoding.cohort.define import define_cohort
 
-        result = define_cohort(work.spec, checked_root(work))
+        root = checked_root(work)
+        result = define_cohort(work.spec, root, cdm=root.files)
         result.cohort.write(work.out / "cohort.arr")
         work.write_json("labels.json", dict(result.label_ledger))
         return {

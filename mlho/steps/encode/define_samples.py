@@ -21,6 +21,7 @@ class DefineSamples(Step):
         samples = Cohort(
             patient_ids=own.patient_ids,
             birth_us=own.birth_us,
+            last_us=own.last_us,
             patient_of=own.patient_of,
             index_us=own.index_us,
             outcome=np.zeros(own.n_samples, np.uint8),

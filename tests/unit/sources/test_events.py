@@ -345,7 +345,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
 def test_an_unknown_source_is_refused():
     """With the names that there are."""
     with pytest.raises(SpecError, match="Known: native, dbmart"):
-        source_named("omop")
+        source_named("fhir")
 
 
 def test_reading_events_does_not_import_pandas(tmp_path):

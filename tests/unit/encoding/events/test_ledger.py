@@ -26,12 +26,14 @@ def test_the_published_order_of_rules():
         "no time",
         "unknown patient",
         "implausible date",
+        "after death",
         "after index",
         "in gap",
         "before look-back",
         "excluded code",
-        "duplicate of one day",
         "modifier",
+        "end before start",
+        "duplicate of one day",
     ]
     assert all(rule.meaning.endswith(".") for rule in Rule)
 
@@ -51,7 +53,12 @@ def test_a_ledger_comes_back_from_json(ledger):
     assert back.to_json() == ledger.to_json()
     assert list(ledger.to_json()["dropped"]) == [rule.words for rule in ledger.rules]
     unasked = Ledger(rows_in=1, rows_used=1)
-    assert set(Rule) - set(unasked.rules) == {Rule.EXCLUDED_CODE, Rule.MODIFIER}
+    assert set(Rule) - set(unasked.rules) == {
+        Rule.AFTER_DEATH,
+        Rule.EXCLUDED_CODE,
+        Rule.MODIFIER,
+        Rule.END_BEFORE_START,
+    }
 
 
 @given(sound_ledgers(), st.integers(0, 100))

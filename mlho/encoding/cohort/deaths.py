@@ -1,0 +1,105 @@
+"""Dates of death of the cohort's patients, and the version of the CDM they come from."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.windows import DAY_US
+from mlho.errors import DataError
+from mlho.sources import Source, iter_events
+from mlho.sources.arrow import as_numpy, is_given, text_array
+from mlho.sources.files import SourceFile
+from mlho.sources.native import NATIVE
+from mlho.sources.omop.folder import CDM_SOURCE, DEATH, cdm_table
+from mlho.sources.reading import open_table, read_columns
+from mlho.tables import is_text
+
+#: Days after a death in which its events are used unless said otherwise, as in the OHDSI Data Quality Dashboard: autopsies,
+#: late results and bills.
+AFTER_DEATH_DAYS: Final = 60
+_ACCEPTED: Final = re.compile(r"\D{0,8}5\.[34](\.\d+)*")
+_MOST: Final = 3  # versions that an error lists
+
+
+def last_days(
+    source: Source, files: Sequence[SourceFile], patient_ids: Sequence[str], *, after_days: int
+) -> NDArray[np.int64] | None:
+    """Return the last microsecond of each patient's events: the end of the day of death and some days more.
+
+    Parameters
+    ----------
+    source : Source
+    files : sequence of SourceFile
+        Files of a CDM; those of other tables than ``death`` are passed over.
+    patient_ids : sequence of str, shape (n_patients,)
+    after_days : int
+        Days after the death in which events are plausible.
+
+    Returns
+    -------
+    int64, shape (n_patients,), or None
+        ``NO_BOUND`` for a patient without a death; ``None`` if no patient has one. Of several deaths the latest counts.
+    """
+    known, last = text_array(patient_ids), np.full(len(patient_ids), np.iinfo(np.int64).min, np.int64)
+    for file in files:
+        if cdm_table(file.key) != DEATH:
+            continue
+        for batch in iter_events(source, file, values=False):
+            ids = batch.column("patient")
+            ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
+            found = pc.index_in(ids.cast(pa.large_string()), value_set=known)
+            is_known = is_given(found) & is_given(batch.column("time"))
+            days = as_numpy(batch.column("time"))[is_known] // DAY_US
+            np.maximum.at(last, as_numpy(found)[is_known], (days + 1 + after_days) * DAY_US - 1)
+    is_dead = last != np.iinfo(np.int64).min
+    return np.where(is_dead, last, NO_BOUND) if is_dead.any() else None
+
+
+def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
+    """Refuse a CDM of another version than 5.3 and 5.4; return a warning if the version is not known.
+
+    Parameters
+    ----------
+    files : sequence of SourceFile
+        Files of a CDM; those of other tables than ``cdm_source`` are passed over.
+
+    Raises
+    ------
+    DataError
+        The version is another one.
+    """
+    versions: set[str] = set()
+    where = ""
+    for file in files:
+        if cdm_table(file.key) == CDM_SOURCE:
+            versions.update(_versions_in(file))
+            where = file.key
+    wrong = sorted(own for own in versions if not _ACCEPTED.fullmatch(own))
+    if wrong:
+        raise DataError(
+            where,
+            "the version of the OMOP CDM is not read",
+            expected="cdm_version 5.3 or 5.4, such as v5.3.1",
+            got=", ".join(repr(own[:20]) for own in wrong[:_MOST]),
+            remedy="Convert the tables to CDM 5.4 with the scripts of OHDSI, or correct cdm_source.",
+        )
+    if versions:
+        return []
+    return [
+        "The version of the OMOP CDM is not known (no cdm_source with a cdm_version): read as 5.3 or 5.4."
+    ]
+
+
+def _versions_in(file: SourceFile) -> set[str]:
+    table = open_table(file, NATIVE)
+    name = next((own for own in table.column_names if own.casefold() == "cdm_version"), None)
+    if name is None or not (is_text(table.type_of(name)) or file.is_parquet):
+        return set()
+    texts: Any = read_columns(table, [name])[name]
+    return {str(own).strip() for own in pc.unique(texts).to_pylist() if own is not None and str(own).strip()}

@@ -1,0 +1,75 @@
+"""The section ``data`` of a specification: where the tables are, and how they are laid out."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlho.spec.layout import Columns, Format, SourceName
+from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS, Address, SpecPart, TablePattern, Year
+
+
+class Tables(SpecPart):
+    """Location of each table relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
+
+    events: TablePattern
+    """Events: patient, time, code, and optionally a numeric value."""
+    labels: TablePattern
+    """Labels: patient, outcome columns, and optionally an index date, a fold or a site."""
+    demographics: TablePattern | None = None
+    """Demographics: one row per patient."""
+    concepts: TablePattern | None = None
+    """Concepts: code, description, optional reference range (low, high) and parent."""
+
+
+class Data(SpecPart):
+    """Input data."""
+
+    source: SourceName = "native"
+    """Layout of the tables. ``native``: column names of mlho-batch. ``dbmart``: the tables and column names of R MLHO. ``meds``: a
+    MEDS 0.4 data set and label files. ``i2b2``: ``observation_fact``, ``concept_dimension`` and ``patient_dimension``. ``omop``: a
+    folder of OMOP CDM 5.3 or 5.4 tables as ``tables.events``, ``person`` as ``tables.demographics``, ``concept`` as
+    ``tables.concepts``."""
+    uri: Address = "."
+    """Folder of the tables. A relative path is relative to the specification file. Not part of the run id."""
+    tables: Tables
+    columns: Annotated[Columns | None, OMITTED] = None
+    """Column names of your files where they differ from those of ``source``: ``events: {patient_id: MRN, time:
+    EVENT_DT}``.
+    """
+    format: Annotated[Format | None, OMITTED] = None
+    """Separator and encoding of CSV files, and the form of dates and times."""
+    partitioned_by: Literal["nothing", "patient"] = "nothing"
+    """``patient`` asserts that all events of a patient are in one partition. The run verifies this and fails if it
+    does not hold.
+    """
+    duplicates: Literal["keep", "drop"] = "keep"
+    """``drop`` counts one code of one patient on one day once. ``keep`` counts all rows, as R MLHO does."""
+    plausible_years: Annotated[tuple[Year, ...], Field(min_length=2, max_length=2)] = PLAUSIBLE_YEARS
+    """First and last plausible year of events and index dates. Rows outside are dropped by a named rule. Dates that
+    were shifted into the future to protect patients, up to 2299, are plausible.
+    """
+    after_death_days: Annotated[int | None, Field(ge=0, le=3650), OMITTED] = None
+    """Days after a death in which events are used, with ``omop``; later ones are dropped by the rule "after death".
+    Default: 60.
+    """
+
+    @model_validator(mode="after")
+    def _is_of_one_layout(self) -> Self:
+        is_omop = self.source == "omop"
+        if is_omop and self.tables.demographics is None:
+            raise ValueError(
+                "data.source: omop requires data.tables.demographics, the table person of the CDM"
+            )
+        if is_omop and self.columns is not None and (self.columns.events or self.columns.concepts):
+            raise ValueError(
+                "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM"
+            )
+        if not is_omop and self.after_death_days is not None:
+            raise ValueError("data.afterDeathDays requires data.source: omop")
+        return self
+
+    @model_validator(mode="after")
+    def _years_rise(self) -> Self:
+        if self.plausible_years[0] > self.plausible_years[1]:
+            raise ValueError("plausibleYears must be the first and the last year, such as [1900, 2299]")
+        return self

@@ -1,0 +1,295 @@
+"""OMOP folders: which rows are which events, what the ledger names, and what is refused."""
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlho.encoding.events.concepts import read_concept_names
+from mlho.encoding.events.ledger import Rule
+from mlho.errors import DataError, SpecError
+from mlho.sources import source_of
+from mlho.sources.base import END_BEFORE_START_RULE
+from mlho.sources.files import list_inputs
+from mlho.sources.omop.folder import EVENT_TABLES, find_tables
+from mlho.spec.training import parse_spec
+from tests.builders import write_table
+from tests.contract.cdm import (
+    DAY,
+    PERSONS,
+    cohort_of,
+    encode,
+    event,
+    files_of,
+    person,
+    read,
+    spec_of,
+    write_cdm,
+)
+
+DAY_US = 1_580_428_800_000_000
+YEAR = dt.timedelta(days=365)
+ONE_OF_EACH = {
+    "visit_occurrence": [event("visit_occurrence", 9201)],
+    "condition_occurrence": [event("condition_occurrence", 201826)],
+    "drug_exposure": [event("drug_exposure", 1118084)],
+    "procedure_occurrence": [event("procedure_occurrence", 4107731)],
+    "device_exposure": [event("device_exposure", 4206863)],
+    "measurement": [event("measurement", 3004501, value_as_number=98.5, value_as_concept_id=0)],
+    "observation": [event("observation", 4275495, value_as_number=None, value_as_concept_id=4188539)],
+    "death": [{"person_id": 8, "death_date": DAY + YEAR}],
+}
+CODES = {
+    "condition:201826",
+    "death",
+    "device:4206863",
+    "drug:1118084",
+    "measurement:3004501",
+    "observation:4275495=4188539",
+    "procedure:4107731",
+    "visit:9201",
+}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
+@pytest.mark.parametrize("upper", [False, True], ids=["lower", "upper"])
+def test_every_table_of_events_is_read(tmp_path, suffix, upper):
+    """From Parquet and from text, with names in any case."""
+    write_cdm(tmp_path, ONE_OF_EACH, suffix=suffix, upper=upper)
+    place = "PERSON" if upper else "person"
+    tables = {"events": ".", "demographics": f"{place}{suffix}", "labels": f"labels{suffix}"}
+
+    ledger, codes = encode(tmp_path, tables=tables) if not upper else (None, None)
+    rows = read(tmp_path, tables=tables)
+
+    assert {row["code"] for row in rows} == CODES
+    assert {row["code"]: row["value"] for row in rows if row.get("value")} == {"measurement:3004501": 98.5}
+    assert {row["time"] for row in rows if row["code"] != "death"} == {DAY_US}
+    if ledger is not None:
+        assert (ledger.rows_in, ledger.rows_used, set(codes)) == (8, 7, CODES - {"death"})
+
+
+def test_a_table_may_be_a_folder_of_files(tmp_path):
+    """The name of the folder says which table they are."""
+    write_cdm(tmp_path, {"condition_occurrence/0": [], "death": []} and {"death": ONE_OF_EACH["death"]})
+    (tmp_path / "Condition_Occurrence").mkdir()
+    for number in (0, 1):
+        table = pa.Table.from_pylist([event("condition_occurrence", 100 + number)])
+        write_table(tmp_path / "Condition_Occurrence" / f"part-{number}.parquet", table)
+
+    ledger, codes = encode(tmp_path)
+
+    assert (ledger.rows_in, codes) == (3, {"condition:100": 1, "condition:101": 1})
+
+
+def test_the_source_concept_counts_where_the_standard_one_is_0(tmp_path):
+    """If both are 0 or missing, the row has no code, which the ledger says."""
+    rows = [
+        event("condition_occurrence", 0, condition_source_concept_id=35208414),
+        event("condition_occurrence", 192671, condition_source_concept_id=35208414),
+        event("condition_occurrence", 0),
+        event("condition_occurrence", 0, condition_source_concept_id=None),
+    ]
+    ledger, codes = encode(write_cdm(tmp_path, {"condition_occurrence": rows}))
+
+    assert codes == {"condition:35208414": 1, "condition:192671": 1}
+    assert (ledger.rows_in, ledger.n_dropped(Rule.NO_CODE)) == (4, 2)
+
+
+def test_a_datetime_counts_before_its_date(tmp_path):
+    """Where a row has none, its date does."""
+    noon = dt.datetime(2020, 1, 31, 12)
+    rows = [
+        event("measurement", 1, measurement_datetime=noon),
+        event("measurement", 2, measurement_datetime=None),
+    ]
+
+    assert [row["time"] for row in read(write_cdm(tmp_path, {"measurement": rows}))] == [
+        DAY_US + 43_200_000_000,
+        DAY_US,
+    ]
+
+
+def test_an_event_that_ends_before_it_starts_is_named(tmp_path):
+    """An end on the same day is no such event, whatever the time of day of the start."""
+    noon = dt.datetime(2020, 1, 31, 12)
+    ends = [DAY - dt.timedelta(days=1), DAY, DAY + YEAR, None]
+    rows = [
+        event("condition_occurrence", 1, condition_start_datetime=noon, condition_end_date=end)
+        for end in ends
+    ]
+    ledger, _ = encode(write_cdm(tmp_path, {"condition_occurrence": rows}))
+
+    assert (ledger.rows_in, ledger.rows_used, ledger.n_dropped(Rule.END_BEFORE_START)) == (4, 3, 1)
+    assert END_BEFORE_START_RULE == Rule.END_BEFORE_START
+
+
+def test_events_before_birth_and_long_after_death_are_named(tmp_path):
+    """Birth is that of ``person``; 60 days after the last day of death events are still plausible, or as many as are stated."""
+    dead = DAY - dt.timedelta(days=100)
+    later = [dead + dt.timedelta(days=days) for days in (0, 60, 61)]
+    rows = [event("condition_occurrence", n, day=day) for n, day in enumerate(later, 1)]
+    rows += [
+        event("condition_occurrence", 9, day=dt.date(1949, 1, 1)),
+        event("condition_occurrence", 9, person=8),
+    ]
+    deaths = [{"person_id": 7, "death_date": dead}, {"person_id": 7, "death_date": dead - YEAR}]
+    folder = write_cdm(tmp_path, {"condition_occurrence": rows, "death": deaths})
+
+    ledger, codes = encode(folder)
+    assert codes == {"condition:1": 1, "condition:2": 1, "condition:9": 1}
+    assert (ledger.n_dropped(Rule.AFTER_DEATH), ledger.n_dropped(Rule.IMPLAUSIBLE_DATE)) == (1, 1)
+    ledger, _ = encode(folder, afterDeathDays=0)
+    assert ledger.n_dropped(Rule.AFTER_DEATH) == 2
+
+
+def test_a_death_is_never_a_feature(tmp_path):
+    """Recorded as a date it would be known on the index day, before it happened."""
+    deaths = [{"person_id": 7, "death_date": DAY}, {"person_id": 8, "death_date": DAY + YEAR}]
+    rows = {"condition_occurrence": [event("condition_occurrence", 1)], "death": deaths}
+
+    ledger, codes = encode(write_cdm(tmp_path, rows))
+
+    assert set(codes) == {"condition:1"}
+    assert (ledger.n_dropped(Rule.EXCLUDED_CODE), ledger.n_dropped(Rule.AFTER_INDEX)) == (1, 1)
+
+
+def test_persons_have_an_age_and_levels_by_name(tmp_path):
+    """A missing month or day of birth is the first; concept 0 is missing; a concept without a usual name is shown by its id."""
+    persons = [
+        person(7, month_of_birth=None, day_of_birth=None, gender_concept_id=0),
+        person(8, gender_concept_id=44814653),
+    ]
+    folder = write_cdm(
+        tmp_path, {"person": persons, "condition_occurrence": [event("condition_occurrence", 1)]}
+    )
+
+    cohort = cohort_of(spec_of(), folder).cohort
+
+    age, gender = cohort.demographics
+    born = [(dt.date(1950, month, day) - dt.date(1970, 1, 1)).days for month, day in ((1, 1), (6, 15))]
+    assert (cohort.birth_us // 86_400_000_000).tolist() == born
+    assert np.allclose(age.values, [70.08, 69.63], atol=0.01)
+    assert set(gender.levels) == {"unknown", "concept 44814653"}
+
+
+@pytest.mark.parametrize("version", ["5.3", "v5.3.1", "5.4", "CDM v5.4.0"])
+def test_versions_5_3_and_5_4_are_read(tmp_path, version):
+    """However they are written."""
+    folder = write_cdm(tmp_path, ONE_OF_EACH, version=version)
+
+    assert not [own for own in cohort_of(spec_of(), folder).cohort.warnings if "CDM" in own]
+
+
+def test_another_version_is_refused_and_an_unknown_one_warned_of(tmp_path):
+    """With the remedy to convert."""
+    with pytest.raises(DataError, match=r"5\.3 or 5\.4.*'v6\.0'.*Convert"):
+        cohort_of(spec_of(), write_cdm(tmp_path / "6", ONE_OF_EACH, version="v6.0"))
+    warnings = cohort_of(spec_of(), write_cdm(tmp_path / "none", ONE_OF_EACH, version=None)).cohort.warnings
+    assert any("version of the OMOP CDM is not known" in own for own in warnings)
+
+
+def test_a_missing_table_is_refused(tmp_path):
+    """``person`` by the specification and by the folder, and a folder without any table of events."""
+    document = (
+        "{apiVersion: mlho.io/v1alpha1, kind: TrainingRun, metadata: {name: x}, spec: {data: {source: omop, "
+        "tables: {events: ., labels: l.csv}}, cohort: {index: {date: 2020-01-01}}}}"
+    )
+    with pytest.raises(SpecError, match="table person"):
+        parse_spec(document)
+    folder = write_cdm(tmp_path, {"death": ONE_OF_EACH["death"]})
+    with pytest.raises(DataError, match=r"no table of events.*condition_occurrence"):
+        files_of(spec_of(), folder)
+    write_cdm(folder, ONE_OF_EACH)
+    (folder / "person.parquet").unlink()
+    with pytest.raises(DataError, match="person"):
+        files_of(spec_of(), folder)
+
+
+def test_files_that_nothing_reads_are_named(tmp_path):
+    """Not those of the specification's other tables, and not ``cdm_source``."""
+    write_cdm(tmp_path, {**ONE_OF_EACH, "observation_period": [{"person_id": 7}], "note": [{"person_id": 7}]})
+    found = find_tables(tmp_path, spec_of().data.tables.model_dump(), "omop")
+
+    assert found["events"].left_out == ("note.parquet", "observation_period.parquet")
+    assert len(found["events"].files) == len(EVENT_TABLES)
+
+
+@pytest.mark.parametrize(
+    "name", ["person_id", "measurement_concept_id", "measurement_date", "value_as_number"]
+)
+def test_a_missing_column_is_refused(tmp_path, name):
+    """By its name in the CDM, with a remedy; a value only where values are read."""
+    row = event("measurement", 1)
+    del row[name]
+    with pytest.raises(DataError, match=f"'{name}' is missing") as refused:
+        read(write_cdm(tmp_path, {"measurement": [row]}))
+    assert "OMOP CDM" in (refused.value.remedy or "")
+
+
+def test_times_with_and_without_an_offset_are_refused(tmp_path):
+    """Their order is not known. Offsets in all of them are."""
+    texts = ["2020-01-31 12:00:00", "2020-01-31T12:00:00+01:00"]
+    rows = [event("measurement", n, measurement_datetime=text) for n, text in enumerate(texts, 1)]
+    with pytest.raises(DataError, match=r"some times have an offset.*Write all times as UTC"):
+        read(write_cdm(tmp_path / "mixed", {"measurement": rows}))
+
+    zoned = [{**row, "measurement_datetime": f"2020-01-31T1{n}:00:00+0{n}:00"} for n, row in enumerate(rows)]
+    times = {row["time"] for row in read(write_cdm(tmp_path / "zoned", {"measurement": zoned}))}
+    assert times == {DAY_US + 36_000_000_000}
+
+
+def test_dates_as_text_are_dates(tmp_path):
+    """ISO 8601 without being asked, other forms when they are stated, and anything else is named in the ledger."""
+    iso = [event("condition_occurrence", 1, day="2020-01-31")]
+    assert [row["time"] for row in read(write_cdm(tmp_path / "iso", {"condition_occurrence": iso}))] == [
+        DAY_US
+    ]
+
+    other = write_cdm(
+        tmp_path / "other", {"condition_occurrence": [event("condition_occurrence", 1, day="31.01.2020")]}
+    )
+    assert [row["time"] for row in read(other, format={"dateFormats": ["%d.%m.%Y"]})] == [DAY_US]
+    ledger, _ = encode(other)
+    assert ledger.n_dropped(Rule.UNREADABLE_TIME) == 1
+
+
+def test_concepts_and_values_that_are_no_numbers_are_refused(tmp_path):
+    """A code of the source in the place of a concept, and a text result; neither is told."""
+    with pytest.raises(DataError, match=r"condition_concept_id.*no whole number.*_source_value") as refused:
+        read(write_cdm(tmp_path / "code", {"condition_occurrence": [event("condition_occurrence", "K92.2")]}))
+    assert "K92" not in str(refused.value)
+    rows = [event("measurement", 1, value_as_number="positive")]
+    with pytest.raises(DataError, match=r"value_as_number.*not a number") as refused:
+        read(write_cdm(tmp_path / "value", {"measurement": rows}))
+    assert "positive" not in str(refused.value)
+
+
+def test_only_names_of_used_codes_are_kept(tmp_path):
+    """With the name of a result; a concept that the table does not have is shown by its code."""
+    concepts = {1: "Smoking", 2: "Yes", 3: "Unused", 4: "Glucose"}
+    table = pa.table({"CONCEPT_ID": list(concepts), "CONCEPT_NAME": list(concepts.values())})
+    write_table(tmp_path / "concept.csv", table)
+    files = list_inputs(tmp_path, "concept.csv")
+
+    found = read_concept_names(files, ["measurement:4", "observation:1=2", "observation:1=9", "drug:77"])
+
+    assert found.descriptions == {
+        "measurement:4": "Glucose",
+        "observation:1=2": "Smoking: Yes",
+        "observation:1=9": "Smoking: a value without a name",
+    }
+    write_table(tmp_path / "concept.csv", pa.table({"concept_id": [1, 1], "concept_name": ["a", "b"]}))
+    with pytest.raises(DataError, match="differing"):
+        read_concept_names(files, ["drug:1"])
+
+
+def test_a_native_table_beside_a_cdm_keeps_its_columns(tmp_path):
+    """Only tables of the CDM have views."""
+    write_cdm(tmp_path, ONE_OF_EACH)
+    source = source_of(spec_of().data)
+    (labels,) = list_inputs(tmp_path, "labels.parquet")
+
+    assert source.view(labels, labels) is labels
+    assert len(PERSONS) == 2

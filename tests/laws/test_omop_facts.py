@@ -1,0 +1,117 @@
+"""The same facts as an OMOP folder and as one table of events give the same result."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from mlho.report.digest import PROSE
+from mlho.store.keys import run_key
+from mlho.store.local import LocalStore
+from tests.builders import CREATININE, INFORMATIVE, Home, Tables, make_tables, run_inline, write_table
+
+OF_THE_SOURCE = ("inputs", "ledger", "lineage", "made_at", "timing")
+COMMON = {
+    "features.aggregates": ["presence", "last"],
+    "features.demographics": ["age", "gender"],
+    "data.tables.concepts": None,
+}
+GENDERS = {"female": 8532, "male": 8507, None: 0}
+
+
+def domain_of(code: str) -> str:
+    return "measurement" if code == CREATININE else "condition" if code in INFORMATIVE else "drug"
+
+
+def concept_of(code: str) -> int:
+    return 1000 + int(code[1:]) if code[0] == "N" else 1 + ["E11", "I10", CREATININE].index(code)
+
+
+@pytest.fixture(scope="module")
+def facts() -> Tables:
+    """Persons have numbers as ids, events have codes and times."""
+    own = make_tables(150, prefix="1")
+    events = own.events.filter(pc.and_(pc.is_valid(own.events["code"]), pc.is_valid(own.events["time"])))
+    events = events.filter(pc.match_substring_regex(events["patient_id"], "^[0-9]+$"))
+    persons = own.demographics.drop_columns(["age"])
+    return Tables(events, own.labels, persons, own.concepts)
+
+
+def write_native(folder: Path, own: Tables) -> dict[str, Any]:
+    codes = [f"{domain_of(code)}:{concept_of(code)}" for code in own.events["code"].to_pylist()]
+    (folder / "events").mkdir(parents=True)
+    write_table(folder / "events" / "0.parquet", own.events.set_column(2, "code", pa.array(codes)))
+    write_table(folder / "labels.parquet", own.labels)
+    persons = own.demographics.rename_columns({"sex": "gender"})
+    write_table(folder / "demographics.parquet", persons)
+    return {}
+
+
+def write_omop(folder: Path, own: Tables) -> dict[str, Any]:
+    """Three tables of events, one of them in two files, and births as year, month and day."""
+    codes = own.events["code"].to_pylist()
+    place = np.array([domain_of(code) for code in codes])
+    for domain, table, start in (
+        ("measurement", "measurement", "measurement"),
+        ("condition", "condition_occurrence", "condition_start"),
+        ("drug", "drug_exposure", "drug_exposure_start"),
+    ):
+        rows = own.events.take(np.flatnonzero(place == domain))
+        concepts = [concept_of(code) for code in rows["code"].to_pylist()]
+        columns = {
+            "PERSON_ID": rows["patient_id"].cast(pa.int64()),
+            f"{domain}_concept_id": concepts,
+            f"{start}_date": rows["time"].cast(pa.date32(), safe=False),
+            f"{start}_datetime": rows["time"],
+        }
+        if domain == "measurement":
+            columns["value_as_number"] = rows["numeric_value"]
+        found = pa.table(columns)
+        (folder / table).mkdir(parents=True)
+        for number in (0, 1):
+            write_table(folder / table / f"{number}.parquet", found.take(np.arange(number, len(found), 2)))
+    births = own.demographics["birth_date"].to_pylist()
+    persons = {
+        "person_id": own.demographics["patient_id"].cast(pa.int64()),
+        "year_of_birth": [day.year for day in births],
+        "month_of_birth": [day.month for day in births],
+        "day_of_birth": [day.day for day in births],
+        "gender_concept_id": [GENDERS[sex] for sex in own.demographics["sex"].to_pylist()],
+    }
+    write_table(folder / "person.csv", pa.table(persons))
+    write_table(folder / "labels.csv", own.labels.rename_columns({"patient_id": "person_id"}))
+    write_table(folder / "cdm_source.csv", pa.table({"cdm_version": ["5.4"]}))
+    write_table(
+        folder / "death.csv",
+        pa.table({"person_id": pa.array([], pa.int64()), "death_date": pa.array([], pa.date32())}),
+    )
+    return {
+        "data.source": "omop",
+        "data.tables": {"events": ".", "labels": "labels.csv", "demographics": "person.csv"},
+    }
+
+
+def result_of(home: Home) -> dict[str, Any]:
+    result = json.loads(home.run.store.get(run_key(home.run.run_id, "result.json")))
+    return {name: part for name, part in result.items() if name not in PROSE.union(OF_THE_SOURCE)}
+
+
+def test_the_same_facts_give_the_same_result(facts, tmp_path):
+    """All of ``result.json`` but its prose and what says where the facts came from; the ledger adds up to the same rows."""
+    homes = []
+    for write in (write_native, write_omop):
+        folder = tmp_path / write.__name__
+        changes = {**COMMON, **write(folder, facts)}
+        homes.append(run_inline(folder, LocalStore(tmp_path / f"{write.__name__}-store"), changes))
+    ours, theirs = map(result_of, homes)
+
+    assert {name for name in ours if theirs[name] != ours[name]} == set()
+    ledgers = [
+        json.loads(home.run.store.get(run_key(home.run.run_id, "result.json")))["ledger"] for home in homes
+    ]
+    assert ledgers[0] == ledgers[1]
+    assert ledgers[0]["rows_in"] == len(facts.events)
