@@ -147,7 +147,7 @@ LOCK_ARGS ?=
 lock: $(STAMP)  ## lock the requirements again after a change of pyproject.toml
 	$(LOCK) $(LOCK_ARGS) --extra scheduler -o requirements/scheduler.txt
 	$(LOCK) $(LOCK_ARGS) --extra worker -o requirements/worker.txt
-	$(LOCK) $(LOCK_ARGS) --extra scheduler --extra worker --extra embedded --extra tracing --extra dev -o requirements/dev.txt
+	$(LOCK) $(LOCK_ARGS) --extra scheduler --extra worker --extra embedded --extra tracing --extra signing --extra dev -o requirements/dev.txt
 
 clean:  ## remove the environment and what tools left; stores and demos stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

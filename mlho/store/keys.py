@@ -9,6 +9,7 @@ RUNS: Final = "runs"
 USES: Final = "uses"
 MODELS: Final = "models"
 CHANNELS: Final = "channels"
+SIGNATURES: Final = "signatures"
 
 
 def blob_key(digest: str) -> str:
@@ -44,6 +45,11 @@ def uses_prefix(run: str) -> str:
 def model_key(digest: str, name: str) -> str:
     """Key of a file of the promoted bundle with this digest."""
     return f"{MODELS}/{digest}/{name}"
+
+
+def signature_prefix(digest: str) -> str:
+    """Common prefix of the signatures of the bundle with this digest."""
+    return f"{SIGNATURES}/{digest}/"
 
 
 def channel_prefix(channel: str) -> str:

@@ -159,6 +159,8 @@ class PromoteOptions(ChannelOptions, Protocol):
 
     run: str
     force: bool
+    sign_key: Path | None
+    sign_certificate: Path | None
 
 
 class RollbackOptions(ChannelOptions, Protocol):

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
+from mlho.model.signature import SUFFIX, check_signatures, verify_key
 from mlho.spec.scoring import (
     CHANNEL_BUNDLE,
     RUN_BUNDLE,
@@ -25,7 +26,7 @@ from mlho.steps.base import Task
 from mlho.steps.records import Commit, StoredFile, write_commit
 from mlho.store import open_store
 from mlho.store.base import Store
-from mlho.store.keys import blob_key, model_key, run_key
+from mlho.store.keys import blob_key, model_key, run_key, signature_prefix
 from scheduler.engine.manifest import data_root, local_folder, make_manifest
 from scheduler.engine.plan import INSPECTION_TASK, Manifest, Plan, PlannedTask, inspected_files
 from scheduler.engine.publication import publish_blob, write_description
@@ -81,7 +82,9 @@ class PinnedBundle:
         write_commit(store, commit)
 
 
-def read_bundle(source: BundleSource, spec_path: Path, store: Store) -> PinnedBundle:
+def read_bundle(
+    source: BundleSource, spec_path: Path, store: Store, *, must_be_signed: bool = True
+) -> PinnedBundle:
     """Read the bundle that a specification names, and verify each of its files.
 
     Parameters
@@ -90,12 +93,15 @@ def read_bundle(source: BundleSource, spec_path: Path, store: Store) -> PinnedBu
     spec_path : Path
         Base of a relative address.
     store : Store
-        Store in which ``run:<id>`` is looked up.
+        Store in which ``run:<id>`` and ``channel:<name>`` are looked up.
+    must_be_signed : bool
+        Whether to require a valid signature if ``MLHO_VERIFY_KEY`` is set.
 
     Raises
     ------
     BundleError
-        The bundle is missing or damaged, or its digest differs from the one in the specification.
+        The bundle is missing or damaged, its digest differs from the one in the specification, or a signature that is asked for is
+        missing or wrong.
     SpecError
         The address has an unknown form.
     """
@@ -113,7 +119,31 @@ def read_bundle(source: BundleSource, spec_path: Path, store: Store) -> PinnedBu
             f"{source.uri}: another bundle. Expected digest {source.digest}; got {bundle.digest}. Correct bundle.uri, or "
             "bundle.digest if the model was meant to change."
         )
+    key = verify_key()
+    if must_be_signed and key is not None:
+        signatures = [*stored_signatures(store, bundle.digest), *_signature_beside(source.uri, spec_path)]
+        check_signatures(bundle.files, signatures, key, where=source.uri)
     return bundle
+
+
+def stored_signatures(store: Store, digest: str) -> list[bytes]:
+    """Return the signatures that promotions have made of the bundle with this digest."""
+    return store.each(store.get, list(store.keys(signature_prefix(digest))))
+
+
+def _signature_beside(uri: str, spec_path: Path) -> list[bytes]:
+    """Return the signature in the file beside a bundle's folder, if there is one."""
+    if uri.startswith((RUN_BUNDLE, CHANNEL_BUNDLE)):
+        return []
+    if uri.startswith("s3://"):
+        parent, _, name = uri.rstrip("/").rpartition("/")
+        try:
+            return [open_store(parent).get(name + SUFFIX)]
+        except ArtifactNotFound:
+            return []
+    folder = Path(uri.removeprefix("file://")) if "://" in uri else local_folder(uri, spec_path)
+    file = folder.with_name(folder.name + SUFFIX)
+    return [file.read_bytes()] if file.is_file() else []
 
 
 def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Path:

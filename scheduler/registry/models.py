@@ -9,6 +9,7 @@ from typing import Any
 from mlho.errors import ArtifactNotFound
 from mlho.report.gates import gates_in_words
 from mlho.store.base import Store
+from mlho.store.keys import signature_prefix
 from scheduler.runs.channels import Channel, ChannelEntry, channel_names, inspect_channel
 from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
 
@@ -32,6 +33,8 @@ class StoredModel:
         Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted.
     n_tests, n_passed : int
         Self-tests of the bundle at build; of a deleted run those at promotion.
+    n_signatures : int
+        Signatures that promotions have made of it.
     gates : str or None
         Whether its gates passed, in words; ``None`` without gates.
     channels : sequence of str
@@ -46,6 +49,7 @@ class StoredModel:
     auroc: Mapping[str, Any] | None
     n_tests: int
     n_passed: int
+    n_signatures: int
     gates: str | None
     channels: Sequence[str]
 
@@ -63,7 +67,7 @@ def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[Store
     runs = [own for own in stored_runs(store, now=now) if own.kind == TRAINING and own.result is not None]
     found = store.each(lambda run: _model(store, run, channels), runs)
     models = [own for own in found if own is not None]
-    return models + _without_run(channels, {own.bundle for own in models})
+    return models + _without_run(store, channels, {own.bundle for own in models})
 
 
 def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredModel | None:
@@ -82,12 +86,13 @@ def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredM
         auroc={name: result["headline"]["auroc"][name] for name in ("mean", "low", "high")},
         n_tests=len(final["tests"]),
         n_passed=sum(own["passed"] for own in final["tests"]),
+        n_signatures=len(list(store.keys(signature_prefix(final["bundle_digest"])))),
         gates=gates_in_words(result),
         channels=_showing(channels, final["bundle_digest"]),
     )
 
 
-def _without_run(channels: Sequence[Channel], known: set[str]) -> list[StoredModel]:
+def _without_run(store: Store, channels: Sequence[Channel], known: set[str]) -> list[StoredModel]:
     """Return the models that channels show and whose runs are gone."""
     heads = {own.head.bundle: own.head for own in channels if own.head is not None}
     return [
@@ -100,6 +105,7 @@ def _without_run(channels: Sequence[Channel], known: set[str]) -> list[StoredMod
             auroc=None,
             n_tests=head.tests_passed,
             n_passed=head.tests_passed,
+            n_signatures=len(list(store.keys(signature_prefix(digest)))),
             gates=_gates_at_promotion(head),
             channels=_showing(channels, digest),
         )

@@ -6,19 +6,22 @@ the entry, a promotion has changed nothing that scoring sees; the same command c
 """
 
 import datetime as dt
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlho.errors import BundleError, MlhoError, SpecError, plural
+from mlho.model.signature import check_signatures, verify_key
 from mlho.report.gates import failed_gates, gates_in_words
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
 from mlho.store.base import Store
-from mlho.store.keys import model_key
-from scheduler.engine.scoring_run import PinnedBundle, read_bundle
+from mlho.store.keys import model_key, signature_prefix
+from scheduler.engine.scoring_run import PinnedBundle, read_bundle, stored_signatures
 from scheduler.runs.channels import (
     Action,
     Channel,
@@ -33,6 +36,7 @@ from scheduler.runs.stored import StoredRun
 if TYPE_CHECKING:
     from mlho.report.result import BundleTest
 
+Signer = Callable[[Mapping[str, bytes]], bytes]
 Tester = Callable[[Mapping[str, bytes]], "Sequence[BundleTest]"]
 
 
@@ -64,6 +68,7 @@ def promote(
     author: Author,
     *,
     force: bool = False,
+    signer: Signer | None = None,
     test: Tester | None = None,
 ) -> Change:
     """Make the bundle of a finished training run the model of a channel.
@@ -78,14 +83,16 @@ def promote(
     channel : str
     author : Author
     force : bool
-        Promote the model although a gate failed. The entry says so. It does not override digests and self-tests.
+        Promote the model although a gate failed. The entry says so. It does not override digests, signatures and self-tests.
+    signer : callable, optional
+        Returns the signature of a bundle, given its files. It is kept in the store.
     test : callable, optional
         Runs the self-tests of a bundle, given its files; default: :func:`run_self_tests`.
 
     Raises
     ------
     BundleError
-        The bundle is damaged, or one of its self-tests failed.
+        The bundle is damaged, one of its self-tests failed, or ``MLHO_VERIFY_KEY`` is set and no signature matches.
     GateFailed
         A gate of the specification failed, and it is not forced.
     ChannelMoved
@@ -95,6 +102,9 @@ def promote(
     """
     found = read_channel(store, checked_name(channel))
     bundle = _read(store, RUN_BUNDLE + run.run_id)
+    if signer is not None:
+        keep_signature(store, bundle, signer)
+    _check_signature(store, bundle)
     if found.head is not None and found.head.bundle == bundle.digest:
         return Change(found.head, is_new=False)
     gates = _gates_of(store, run, force=force)
@@ -156,6 +166,7 @@ def roll_back(
     if found.head.bundle == target.bundle:
         return Change(found.head, is_new=False)
     bundle = _read(store, target.address, digest=target.bundle)
+    _check_signature(store, bundle)
     entry = _next_entry(
         found,
         author,
@@ -220,9 +231,31 @@ def _next_entry(
 
 
 def _read(store: Store, address: str, digest: str | None = None) -> PinnedBundle:
-    """Read a bundle of the store, with all digests verified."""
+    """Read a bundle of the store, with all digests verified, and not its signature."""
     assert address.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
-    return read_bundle(BundleSource(uri=address, digest=digest), Path("mlho.yaml"), store)
+    source = BundleSource(uri=address, digest=digest)
+    return read_bundle(source, Path("mlho.yaml"), store, must_be_signed=False)
+
+
+def keep_signature(store: Store, bundle: PinnedBundle, signer: Signer) -> None:
+    """Sign a bundle and keep the signature, unless one that is asked for is there."""
+    key, before = verify_key(), stored_signatures(store, bundle.digest)
+    if key is not None and before:
+        with suppress(BundleError):
+            check_signatures(bundle.files, before, key, where=bundle.digest)
+            return
+    signature = signer(bundle.files)
+    name = hashlib.sha256(signature).hexdigest()
+    store.put_if_absent(signature_prefix(bundle.digest) + name, signature)
+
+
+def _check_signature(store: Store, bundle: PinnedBundle) -> None:
+    """Refuse a bundle that scoring would refuse."""
+    key = verify_key()
+    if key is not None:
+        check_signatures(
+            bundle.files, stored_signatures(store, bundle.digest), key, where=f"bundle {bundle.digest}"
+        )
 
 
 def keep_model(store: Store, bundle: PinnedBundle) -> None:

@@ -158,6 +158,8 @@ DOORS = {
     "jinja2": ("mlho.report.page.html",),
     "kombu": ("scheduler.queue.dispatch", "worker."),
     "kubernetes": ("scheduler.api.client",),
+    "model_signing": ("mlho.model.signature",),
+    "OpenSSL": ("mlho.model.signature",),
     "opentelemetry": ("mlho.protocol.tracing",),
     "prometheus_client": ("scheduler.controller.metrics", "scheduler.queue.metrics", "worker.metrics"),
     "redis": ("mlho.protocol.redis_client",),

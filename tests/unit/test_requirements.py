@@ -21,7 +21,9 @@ IMPORTED_AS = {
     "opentelemetry-api": "opentelemetry",
     "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
     "opentelemetry-sdk": "opentelemetry",
+    "model-signing": "model_signing",
     "prometheus-client": "prometheus_client",
+    "pyopenssl": "OpenSSL",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "xgboost-cpu": "xgboost",
@@ -33,7 +35,7 @@ COMES_WITH = {"botocore": "boto3"}
 LOCKS = {
     "scheduler": ("scheduler",),
     "worker": ("worker",),
-    "dev": ("scheduler", "worker", "embedded", "tracing", "dev"),
+    "dev": ("scheduler", "worker", "embedded", "tracing", "signing", "dev"),
 }
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;]+)", re.MULTILINE)
 
@@ -75,8 +77,8 @@ def test_the_scheduler_declares_what_it_imports():
 
 
 def test_the_worker_and_the_library_declare_what_they_import():
-    """The worker's image holds the base and the extra `worker`; traces are told where their extra is."""
-    assert imported_by("worker") | imported_by("mlho") <= modules_of(declared("worker", "tracing"))
+    """The worker's image holds the base and the extra `worker`; traces and signatures need their extras."""
+    assert imported_by("worker") | imported_by("mlho") <= modules_of(declared("worker", "tracing", "signing"))
 
 
 def test_nothing_is_declared_that_is_not_imported():
@@ -84,7 +86,7 @@ def test_nothing_is_declared_that_is_not_imported():
     imported = imported_by("mlho") | imported_by("scheduler") | imported_by("worker")
 
     assert modules_of(declared()) <= imported_by("mlho") | imported_by("scheduler")
-    assert modules_of(declared("scheduler", "worker", "embedded", "tracing")) <= imported
+    assert modules_of(declared("scheduler", "worker", "embedded", "tracing", "signing")) <= imported
 
 
 @pytest.mark.parametrize(("lock", "extras"), LOCKS.items(), ids=LOCKS)

@@ -5,9 +5,12 @@ import datetime as dt
 import getpass
 import os
 import socket
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import ChannelDamaged, SpecError
+from mlho.model.signature import sign_files
 from mlho.printable import has_control, printable_json
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store
@@ -21,7 +24,7 @@ from scheduler.cli.options import (
 from scheduler.cli.registry.tables import change_lines, entries_table, entry_facts, model_facts, models_table
 from scheduler.cli.run import usable_store
 from scheduler.registry.models import stored_models
-from scheduler.registry.promotion import Author, Change, model_faults, promote, roll_back
+from scheduler.registry.promotion import Author, Change, Signer, model_faults, promote, roll_back
 from scheduler.runs.channels import Channel, channel_names, checked_name, inspect_channel
 from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 
@@ -77,6 +80,15 @@ def add_registry(commands: Any, common: argparse.ArgumentParser) -> None:
     promotion.add_argument(
         "--force", action="store_true", help="promote it although a gate failed; the log says so"
     )
+    promotion.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="sign the bundle with this private key (PEM, elliptic curve); needs the extra signing",
+    )
+    promotion.add_argument(
+        "--sign-certificate", type=Path, metavar="FILE", help="certificate of that key with its chain (PEM)"
+    )
     rollback = add("rollback", "let a channel show an earlier model again", ROLLBACK_ABOUT, _roll_back)
     rollback.add_argument(
         "--to", type=int, metavar="K", help="number of the entry whose model is to be shown (see mlho audit)"
@@ -112,7 +124,16 @@ def _promote(options: PromoteOptions) -> int:
     existing_store(options)  # a folder is not created
     store = usable_store(options)
     run = finished_run(stored_runs(store), options.run, kind=TRAINING)
-    return _print_change(promote(store, run, options.channel, author, force=options.force), options)
+    change = promote(store, run, options.channel, author, force=options.force, signer=_signer(options))
+    return _print_change(change, options)
+
+
+def _signer(options: PromoteOptions) -> Signer | None:
+    if options.sign_key is None:
+        if options.sign_certificate is not None:
+            raise SpecError("--sign-certificate needs --sign-key, the private key of the certificate.")
+        return None
+    return partial(sign_files, key=options.sign_key, certificate=options.sign_certificate)
 
 
 def _roll_back(options: RollbackOptions) -> int:

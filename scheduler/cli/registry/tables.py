@@ -24,6 +24,7 @@ def models_table(models: Sequence[StoredModel]) -> Table:
         "AUROC (95 %)",
         "self-tests",
         "gates",
+        "signed",
         "channels",
     ):
         table.add_column(name, no_wrap=True)
@@ -37,6 +38,7 @@ def models_table(models: Sequence[StoredModel]) -> Table:
             _interval(own),
             f"{own.n_passed} of {own.n_tests}",
             own.gates or "none",
+            "yes" if own.n_signatures else "no",
             ", ".join(own.channels),
         )
     return table
@@ -61,6 +63,7 @@ def model_facts(model: StoredModel) -> dict[str, Any]:
         "auroc": dict(model.auroc) if model.auroc is not None else None,
         "tests": {"passed": model.n_passed, "total": model.n_tests},
         "gates": model.gates,
+        "signatures": model.n_signatures,
         "channels": list(model.channels),
     }
 

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 import scheduler.registry.promotion
 from mlho.errors import BundleError, SpecError
+from mlho.model.signature import sign_files
 from mlho.spec.scoring import BundleSource, parse_scoring_spec
 from mlho.store.keys import model_key, run_key
 from mlho.store.local import LocalStore
@@ -20,6 +22,7 @@ from scheduler.runs.channels import ChannelMoved, live_entry, read_channel
 from scheduler.runs.deletion import delete_runs
 from scheduler.runs.stored import find_run, stored_runs
 from tests.builders import run_inline
+from tests.unit.model.signing_keys import write_key
 from tests.unit.scheduler.runs.planted import GATES, author, failed, passed, plant_run, promoted
 from tests.unit.scoring.conftest import make_score_document
 
@@ -100,6 +103,64 @@ def test_passed_gates_are_on_record(store):
     entry = promoted(store, "d" * 16).entry
 
     assert (entry.forced, entry.gates[0].gate) == (False, "AUROC at least 0.5")
+
+
+@pytest.fixture
+def signer(tmp_path, monkeypatch):
+    """A signer with a key of its own, whose public key is asked for from now on."""
+    pytest.importorskip("model_signing")
+    private, public, _ = write_key(tmp_path, "own")
+    monkeypatch.setenv("MLHO_VERIFY_KEY", str(public))
+    return partial(sign_files, key=private)
+
+
+def test_with_a_key_only_signed_models_are_promoted_and_scored(store, signer, monkeypatch, tmp_path):
+    """Unsigned, signed with another key, or by another key than is asked for: refused, with the remedy."""
+    with pytest.raises(BundleError, match=r"not signed.*--sign-key"):
+        promoted(store, A)
+    with pytest.raises(BundleError, match=r"run:a+: not signed"):
+        shown(store, f"run:{A}")
+    wrong = partial(sign_files, key=write_key(tmp_path, "wrong")[0])
+    run = find_run(stored_runs(store), A)
+    with pytest.raises(BundleError, match="no valid signature"):
+        promote(store, run, "production", author(), signer=wrong, test=passed)
+    assert list(store.keys("channels/")) == []
+    entry = promote(store, run, "production", author(), signer=signer, test=passed).entry
+
+    assert shown(store).digest == entry.bundle
+    n_signatures = len(list(store.keys("signatures/")))
+    assert not promote(store, run, "production", author(), signer=signer, test=passed).is_new
+    assert len(list(store.keys("signatures/"))) == n_signatures
+    monkeypatch.setenv("MLHO_VERIFY_KEY", str(write_key(tmp_path, "third")[1]))
+    with pytest.raises(BundleError, match="no valid signature"):
+        shown(store)
+
+
+def test_a_model_in_use_can_be_signed_afterwards(store, signer, monkeypatch):
+    """Its channel does not change."""
+    monkeypatch.delenv("MLHO_VERIFY_KEY")
+    promoted(store, A)
+    run = find_run(stored_runs(store), A)
+    assert not promote(store, run, "production", author(), signer=signer, test=passed).is_new
+
+    assert [own.n_signatures for own in stored_models(store) if own.run == A] == [1]
+
+
+def test_a_signature_beside_a_folder_counts(store, signer, tmp_path):
+    """A bundle from elsewhere, signed by the library's own command."""
+    folder = tmp_path / "bundle"
+    files = {
+        name: store.get(run_key(A, f"bundle/{name}"))
+        for name in ("bundle.json", "bundle.sha256", "model/model.json")
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    with pytest.raises(BundleError, match="not signed"):
+        shown(store, str(folder))
+    (tmp_path / "bundle.sig").write_bytes(signer(files))
+
+    assert shown(store, str(folder)).files == files
 
 
 def test_a_damaged_bundle_is_not_promoted(store):
