@@ -113,7 +113,8 @@ def _persons(spec: TrainingSpec, root: DataRoot, cohort: Cohort) -> Persons | No
         return read_persons(spec, source, root)
     import pyarrow as pa
 
-    return read_static_rows(spec, source, root, pa.array(list(cohort.patient_ids), pa.string()))
+    files = list_inputs(root, spec.data.tables.events)
+    return read_static_rows(spec, source, files, pa.array(list(cohort.patient_ids), pa.string()))
 
 
 def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:

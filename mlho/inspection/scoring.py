@@ -60,7 +60,13 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
         samples = everybody(sorted(ids_in(batches)), spec.index)
     if batches and samples is not None:
         judge_rows(
-            found, rules, source, events, cohort_to_score(samples, persons), batches, parents=bundle.parents
+            found,
+            rules,
+            source,
+            events,
+            cohort_to_score(samples, persons),
+            batches,
+            parents=bundle.roll_up or {},
         )
     describe_tables(found, source, files)
     return found

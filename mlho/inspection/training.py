@@ -107,7 +107,8 @@ def _read_small(
     if not is_small(files["events"]):
         found.warn(["events: too large to read demographics from before the run. They are not checked."])
         return labels, None
-    return labels, found.attempt(lambda: read_static_rows(spec, source, root, labels.patient_ids))
+    own = partial(read_static_rows, spec, source, files["events"], where=tables.events)
+    return labels, found.attempt(lambda: own(labels.patient_ids))
 
 
 def _define(

@@ -20,6 +20,7 @@ from mlho.model.parts import (
     TrainingSamples,
 )
 from mlho.spec.features import NUMBERS, RECENCY
+from mlho.spec.types import OMITTED
 
 BUNDLE_SCHEMA: Final = "mlho.io/bundle/v1"
 FORMAT_VERSION: Final = 1
@@ -70,6 +71,8 @@ class BundleDocument(BundlePart):
     """How they were measured."""
     training: TrainingSamples | None = None
     """Statistics of the training samples; absent in bundles of earlier versions."""
+    roll_up: Annotated[dict[str, str] | None, OMITTED] = None
+    """Codes of the events that count as another one, which is a code of the features."""
     notes: dict[str, str]
     lineage: dict[str, Any]
     files: dict[str, FileEntry]
@@ -102,18 +105,6 @@ class BundleDocument(BundlePart):
         if self.scoring.index_kind == "none" and any(own.aggregate == RECENCY for own in self.features):
             raise ValueError("features: recency requires an index date, but the index is none")
         return self
-
-    @model_validator(mode="after")
-    def _codes_have_one_parent(self) -> "BundleDocument":
-        pairs = {(code, feature.code) for feature in self.features for code in feature.codes or ()}
-        if len(pairs) != len({code for code, _ in pairs}):
-            raise ValueError("features: a code counts as one other code at most")
-        return self
-
-    @property
-    def parents(self) -> dict[str, str]:
-        """Codes of the events that count as the code of a feature."""
-        return {code: feature.code for feature in self.features for code in feature.codes or ()}
 
     @property
     def file_facts(self) -> dict[str, FileFacts]:
@@ -152,6 +143,7 @@ def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocum
         metrics=dict(parts.metrics),
         performance=parts.performance,
         training=parts.training,
+        roll_up=dict(parts.roll_up) or None,
         notes=dict(parts.notes),
         lineage=dict(parts.lineage),
         files={name: FileEntry(sha256=fact.sha256, bytes=fact.n_bytes) for name, fact in files.items()},

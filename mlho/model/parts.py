@@ -15,7 +15,7 @@ from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import AGGREGATES, Encoding, Range
 from mlho.model.golden import ColumnStatistics
-from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS
+from mlho.spec.types import PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort.demographics import DemographicsEncoder
@@ -111,8 +111,6 @@ class BundleFeature(BundlePart):
     """Code, window and aggregate: unique in the bundle, and the column's name in a feature matrix."""
     code: str
     """As it stands in the events, or the parent of codes that do."""
-    codes: Annotated[tuple[str, ...] | None, OMITTED] = None
-    """Codes of the events that count as this one, sorted."""
     description: str | None = None
     """Of the code, from the concepts."""
     window_days: Annotated[int, Field(ge=1)] | None = None
@@ -208,6 +206,8 @@ class BundleParts:
         How the metrics were measured.
     training : TrainingSamples, optional
         What the training samples were like.
+    roll_up : mapping of code to parent
+        Codes of the events that count as a code of the features.
     notes : mapping
         Text for the sections of the model card written by people, by section (``mlho.model.card.SECTIONS``);
         a section without text shows a placeholder.
@@ -226,6 +226,7 @@ class BundleParts:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     performance: BundlePerformance | None = None
     training: TrainingSamples | None = None
+    roll_up: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -113,7 +113,7 @@ def encode_events(
         outcome=np.zeros(len(samples.patient_of), np.uint8),
     )
     with tempfile.TemporaryDirectory(prefix="mlho-score-") as folder:
-        matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder), bundle.document.parents)
+        matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder), bundle.document.roll_up or {})
         cells = cells_of_features(bundle.document, spec, matrix, dictionary)
         design = bundle.design(cells, cohort.n_samples, extra)
     known = {feature.code for feature in bundle.document.features}

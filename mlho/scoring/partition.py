@@ -179,7 +179,7 @@ def encode_files(
     spec = scoring_spec(bundle.document)
     own = None if persons is None else persons.among(samples.patient_ids)
     cohort = cohort_to_score(samples, own)
-    parents = bundle.document.parents
+    parents = bundle.document.roll_up or {}
     paths, partitions = [], []
     for number, (where, batches) in enumerate(files):
         paths.append(folder / f"segments-{number}")

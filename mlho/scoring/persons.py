@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -15,12 +16,13 @@ from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
 from mlho.encoding.cohort.join import DAYS_PER_YEAR
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, birth_column, read_persons
+from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError
 from mlho.model.frames import Samples
 from mlho.scoring.roster import mapped_texts, text_array
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given
-from mlho.sources.files import DataRoot
+from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import open_table
 from mlho.sources.times import DAY_US
 from mlho.spec.scoring import ScoringIndex
@@ -212,6 +214,46 @@ def known_persons(encoder: DemographicsEncoder | None, persons: Persons, pattern
         for own in persons.columns
         if own.name in is_category
     )
+    return _known(persons, columns)
+
+
+def read_static_persons(
+    encoder: DemographicsEncoder,
+    index: ScoringIndex,
+    source: Source,
+    files: Sequence[SourceFile],
+    patient_ids: Sequence[str],
+) -> KnownPersons:
+    """Read the demographics used by a bundle from the codes of the events, for want of a table.
+
+    Parameters
+    ----------
+    encoder : DemographicsEncoder
+    index : ScoringIndex
+    source : Source
+        A layout with static codes.
+    files : sequence of SourceFile
+        Files with the events of these patients.
+    patient_ids : sequence of str
+        Patients to score; one without such rows has unknown values.
+
+    Raises
+    ------
+    DataError
+        The kind of a column differs from training.
+    """
+    codes = [code for code in encoder.codes if code.name not in CALENDAR]
+    categories = [code.name for code in codes if isinstance(code, CategoryCode)]
+    spec = TrainingSpec.model_validate(
+        {
+            "data": {"source": source.name, "tables": {"events": "-", "labels": "-"}},
+            "cohort": {"index": index.model_dump()},
+            "features": {"demographics": [code.name for code in codes], "categorical": categories},
+        }
+    )
+    ids = text_array(sorted(patient_ids)).cast(pa.string())
+    persons = read_static_rows(spec, source, files, ids)
+    columns = tuple(_of_kind(own, "events", is_category=own.name in categories) for own in persons.columns)
     return _known(persons, columns)
 
 

@@ -224,7 +224,7 @@ def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
             "Correct it."
         )
     names = [str(entry["name"]) for entry in document["demographics"] or ()]
-    if names and spec.data.tables.demographics is None:
+    if names and spec.data.tables.demographics is None and spec.data.source != "meds":
         raise SpecError(
             f"data.tables.demographics: the bundle uses demographics. Expected a table of patient_id, {', '.join(names)}; got "
             "none. Add the table; single values may be missing."

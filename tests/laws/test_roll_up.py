@@ -97,8 +97,9 @@ def test_scoring_needs_no_map(homes, tables, tmp_path):
     theirs = plain.predict_events(with_parents(tables).events.to_pandas(), index, persons)
 
     assert ours.equals(theirs)
-    circulation = [own for own in bundle.document.features if own.code == "circulation"]
-    assert {own.codes for own in circulation} == {("I10", "N00")}
+    used = {own.code for own in bundle.document.features}
+    assert bundle.document.roll_up == {code: parent for code, parent in PARENTS.items() if parent in used}
+    assert plain.document.roll_up is None
 
 
 def test_a_map_that_fits_no_code_is_a_warning(tables, tmp_path):

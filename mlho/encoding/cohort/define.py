@@ -19,7 +19,7 @@ from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
-from mlho.sources import source_of
+from mlho.sources import list_inputs, source_of
 from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
@@ -115,7 +115,10 @@ def define_cohort(spec: TrainingSpec, root: DataRoot, *, cdm: Sequence[SourceFil
     if spec.data.source == MEDS.name:
         check_version(root)
     if spec.reads_static_rows:
-        return join_cohort(spec, labels, read_static_rows(spec, source, root, labels.patient_ids))
+        events = spec.data.tables.events
+        files = list_inputs(root, events)
+        persons = read_static_rows(spec, source, files, labels.patient_ids, where=events)
+        return join_cohort(spec, labels, persons)
     return join_cohort(spec, labels, read_persons(spec, source, root), cdm=cdm)
 
 

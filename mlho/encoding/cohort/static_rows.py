@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.calendar import calendar_names
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, join_parts
 from mlho.errors import SpecError
-from mlho.sources import Source, list_inputs
+from mlho.sources import Source
 from mlho.sources.arrow import as_numpy, bool_array, int64_array, is_given, text_array, truths
 from mlho.sources.events import BATCH_ROWS, patient_column, text_column
-from mlho.sources.files import DataRoot, SourceFile
+from mlho.sources.files import SourceFile
 from mlho.sources.reading import TableFile, open_table
 from mlho.sources.times import read_times
 from mlho.spec.training import TrainingSpec
@@ -60,7 +60,14 @@ class _Values:
         return np.where(n_values == 1, found, -1), int((n_values > 1).sum())
 
 
-def read_static_rows(spec: TrainingSpec, source: Source, root: DataRoot, patient_ids: Any) -> Persons:
+def read_static_rows(
+    spec: TrainingSpec,
+    source: Source,
+    files: Sequence[SourceFile],
+    patient_ids: Any,
+    *,
+    where: str = "events",
+) -> Persons:
     """Read the demographics of the specification from the codes of the events.
 
     Parameters
@@ -69,9 +76,12 @@ def read_static_rows(spec: TrainingSpec, source: Source, root: DataRoot, patient
         Its demographics have no table.
     source : Source
         A layout with static codes.
-    root : Path or RemoteRoot
+    files : sequence of SourceFile
+        Files of the events.
     patient_ids : Arrow string array
-        Patients of the labels, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
+        Patients of the cohort, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
+    where : str
+        What messages call the events.
 
     Returns
     -------
@@ -93,10 +103,10 @@ def read_static_rows(spec: TrainingSpec, source: Source, root: DataRoot, patient
     from_index = calendar_names(spec, ())
     names = tuple(name for name in spec.features.demographics if name not in (AGE, *from_index))
     found = {name: _Values() for name in (*names, BIRTH)}
-    for file in list_inputs(root, spec.data.tables.events):
+    for file in files:
         for patient, codes, times in _matching(source, file, tuple(found), patient_ids):
             _collect(source, found, patient, codes, times)
-    where, n_patients = spec.data.tables.events, len(patient_ids)
+    n_patients = len(patient_ids)
     columns, conflicts = [], []
     for name in names:
         values, n_several = found[name].one_each(n_patients)

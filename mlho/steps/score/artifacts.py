@@ -1,7 +1,7 @@
 """Shared helpers of the scoring steps: the bundle, the patients to score, and writing a part."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mlho.spec.scoring import ScoringIndex
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlho.model.frames import Samples
     from mlho.scoring.persons import KnownPersons
     from mlho.scoring.roster import Roster
+    from mlho.sources.files import SourceFile
 
 BUNDLE_FOLDER: Final = "bundle/"
 ROSTER_FILE: Final = "roster.arr"
@@ -64,6 +65,7 @@ def write_part(
     batches: Iterable[Any],
     *,
     where: str,
+    files: "Sequence[SourceFile]" = (),
     numbers: Any = None,
 ) -> dict[str, Any]:
     """Score samples from their events and write the part; return its facts.
@@ -77,16 +79,24 @@ def write_part(
         Their events, and any others'.
     where : str
         What errors call the partition.
+    files : sequence of SourceFile
+        What their events are in; demographics are read from there if there is no table of them.
     numbers : int64 array, optional
         The patients' numbers in the roster.
     """
     from mlho.arrays import write_arrays
     from mlho.scoring.partition import encode_samples
     from mlho.scoring.parts import PART_FILE, PartWriter
+    from mlho.scoring.persons import read_static_persons
+    from mlho.sources import source_from
 
     folder, top_reasons = work.out / "scratch", work.params["top_reasons"]
     folder.mkdir()
-    scored = encode_samples(bundle, samples, open_persons(work), batches, folder, where=where)
+    persons = open_persons(work)
+    if persons is None and bundle.demographics is not None:
+        source = source_from(work.params)
+        persons = read_static_persons(bundle.demographics, index_of(work), source, files, samples.patient_ids)
+    scored = encode_samples(bundle, samples, persons, batches, folder, where=where)
     with PartWriter(work.out / PART_FILE, bundle, has_reasons=top_reasons > 0) as part:
         for block in scored.blocks(top_reasons=top_reasons):
             part.write(block)

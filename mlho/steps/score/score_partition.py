@@ -35,4 +35,4 @@ class ScorePartition(Step):
             numbers = roster.find(named)
             samples = roster.samples_of(numbers)
         batches = iter_events(source, file, values=values)
-        return write_part(work, bundle, samples, batches, where=pinned.key, numbers=numbers)
+        return write_part(work, bundle, samples, batches, where=pinned.key, files=[file], numbers=numbers)

@@ -111,14 +111,6 @@ class Problem:
         description = self.concepts.descriptions.get(code)
         return FeatureName(code, window, self.aggregate_of(feature), description, self.n_windows > 1)
 
-    @cached_property
-    def children_of_codes(self) -> dict[str, tuple[str, ...]]:
-        """Codes of the events, sorted, by the code as which they count (``features.rollUp``)."""
-        children: dict[str, list[str]] = {}
-        for code, parent in sorted(self.concepts.parents.items()):
-            children.setdefault(parent, []).append(code)
-        return {parent: tuple(codes) for parent, codes in children.items()}
-
     def known_range_of(self, column: int) -> Range | None:
         """Return the reference range of a column's code, if the concepts give one; a missing bound is infinite."""
         code = self.codes[column // self.n_windows]

@@ -101,7 +101,6 @@ def _bundle_parts(
     matrix_digest: str,
 ) -> BundleParts:
     coefficients = final.model.coefficients()
-    children = problem.children_of_codes
     features = []
     for place, (feature, encoding) in enumerate(
         zip(final.design.features.tolist(), final.design.encodings, strict=True)
@@ -111,7 +110,6 @@ def _bundle_parts(
             BundleFeature(
                 id=name.id,
                 code=name.code,
-                codes=children.get(name.code),
                 description=name.description,
                 window_days=name.window_days,
                 encoding=encoding,
@@ -143,6 +141,7 @@ def _bundle_parts(
             winner_per_iteration=_known(performance.winners),
         ),
         training=_training_samples(problem, final),
+        roll_up=_roll_up(problem, features),
     )
 
 
@@ -173,6 +172,12 @@ def _method_of(spec: TrainingSpec) -> dict[str, Any]:
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     plain["data"] = {"duplicates": plain["data"]["duplicates"]}
     return plain
+
+
+def _roll_up(problem: Problem, features: Sequence[BundleFeature]) -> dict[str, str]:
+    """Return the part of the map that the features need."""
+    used = {code for own in features for code in (own.code, getattr(own, "then", None))}
+    return {code: parent for code, parent in problem.concepts.parents.items() if parent in used}
 
 
 def _scoring(spec: TrainingSpec) -> Scoring:

@@ -12,7 +12,7 @@ import mlho.encoding.cohort.static_rows as static_rows
 from mlho.encoding.cohort.define import define_cohort
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError, SpecError
-from mlho.sources import source_of
+from mlho.sources import list_inputs, source_of
 from mlho.sources.meds import DATASET, check_version
 from mlho.spec.training import TrainingSpec
 
@@ -67,7 +67,7 @@ def make_spec(*demographics: str, index="prediction_time", categorical=(), **dat
 
 
 def read(folder: Path, spec: TrainingSpec):
-    persons = read_static_rows(spec, source_of(spec.data), folder, IDS)
+    persons = read_static_rows(spec, source_of(spec.data), list_inputs(folder, "data"), IDS)
     columns = {
         own.name: own.values.tolist()
         if own.levels is None

@@ -1,0 +1,69 @@
+"""A MEDS data set is scored without a table of demographics: they are read from its events, as in training."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from mlho.errors import SpecError
+from mlho.model.bundle import load_bundle
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+from tests.builders import run_inline, write_table
+from tests.facts import make_facts, write_meds
+from tests.unit.scoring.conftest import score_inline
+
+TRAIN = {
+    "cohort": {"outcome": "boolean_value", "index": {"column": "prediction_time"}},
+    "features.demographics": ["age", "sex", "index_year", "index_month"],
+    "features.exclude": ["MEDS_BIRTH"],
+}
+SCORE = {
+    "data.source": "meds",
+    "data.tables": {"events": "by_patient", "cohort": "labels.parquet"},
+    "index.column": "prediction_time",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A trained bundle beside its data set, which is there again with each patient in one shard, and a patient without events."""
+    folder = tmp_path_factory.mktemp("meds")
+    home = run_inline(folder, LocalStore(folder / "store"), {**TRAIN, **write_meds(folder, make_facts(150))})
+    for name, content in home.bundle().items():
+        (folder / "bundle" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "bundle" / name).write_bytes(content)
+    rows = pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("data/*/*.parquet"))])
+    (folder / "by_patient").mkdir()
+    is_odd = pc.is_in(pc.utf8_slice_codeunits(rows["subject_id"], -1), pa.array([*"13579"]))
+    write_table(folder / "by_patient" / "0.parquet", rows.filter(is_odd))
+    write_table(folder / "by_patient" / "1.parquet", rows.filter(pc.invert(is_odd)))
+    labels = pq.read_table(folder / "labels.parquet")
+    more = labels.slice(0, 1).set_column(0, "subject_id", pa.array(["zz"]))
+    write_table(folder / "labels.parquet", pa.concat_tables([labels, more]))
+    return folder
+
+
+def test_scores_are_those_of_a_table_of_demographics(folder):
+    """A patient without events has unknown demographics, and a score."""
+    bundle, facts = load_bundle(folder / "bundle"), make_facts(150)
+    index = pq.read_table(folder / "labels.parquet", columns=["subject_id", "prediction_time"])
+    persons = facts.demographics.to_pandas()
+    persons.loc[len(persons)] = {"patient_id": "zz", "sex": None, "birth_date": None}
+
+    theirs = bundle.predict_events(
+        facts.events.to_pandas(),
+        index.rename_columns(["patient_id", "index_date"]).to_pandas(),
+        persons,
+    )
+    ours = score_inline(folder, MemoryStore(), SCORE).table()
+
+    assert ours["patient_id"].tolist() == theirs["patient_id"].tolist()
+    assert ours["probability"].tolist() == theirs["probability"].tolist()
+    assert "zz" in set(ours["patient_id"])
+
+
+def test_another_source_needs_the_table(folder):
+    """Its events say nothing of demographics."""
+    with pytest.raises(SpecError, match="the bundle uses demographics"):
+        score_inline(folder, MemoryStore(), {**SCORE, "data.source": "i2b2"})
