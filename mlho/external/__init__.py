@@ -1,1 +1,1 @@
-"""External validation: a bundle on labelled data that it was not trained on."""
+"""What commands compute beside runs: a bundle on labelled data that it was not trained on, and the comparison of two runs."""

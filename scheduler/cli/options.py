@@ -53,6 +53,15 @@ class EvaluateOptions(StoreOptions, Protocol):
     json: bool
 
 
+class CompareOptions(StoreOptions, Protocol):
+    """Options of ``mlho compare``."""
+
+    a: str
+    b: str
+    json: bool
+    html: Path | None
+
+
 class DemoOptions(ExecutionOptions, Protocol):
     """Options of ``mlho demo``."""
 

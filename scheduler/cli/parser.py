@@ -32,6 +32,7 @@ from scheduler.cli.cluster import (
     show_status,
 )
 from scheduler.cli.completion import add_completion
+from scheduler.cli.evaluation.compare import add_compare
 from scheduler.cli.evaluation.evaluate import add_evaluate
 from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
 from scheduler.cli.init import add_init
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands, common)
     _add_score(commands, common)
     add_evaluate(commands, common)
+    add_compare(commands, common)
     add_init(commands, common)
     add_validate(commands, common)
     _add_plan(commands, common)

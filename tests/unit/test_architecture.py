@@ -130,11 +130,12 @@ INNER = {
         "verdicts": {"result"},
         "words": {"result", "verdicts"},
         "external": {"parts", "population", "result"},
+        "comparison": {"parts", "words"},
         "odds": {"result", "words"},
         "svg": set(),
         "figures": {"result", "words", "odds", "svg"},
         "dossier": {"result", "words"},
-        "page": {"external", "result", "words", "odds", "svg", "figures"},
+        "page": {"comparison", "external", "result", "words", "odds", "svg", "figures"},
     },
     "mlho.steps": {
         "records": set(),

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from mlho.printable import printable
 from mlho.report import words
+from mlho.report.comparison import Comparison, comparison_tables
 from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
 from mlho.report.page import cells, external, header, population, sections
@@ -121,6 +122,12 @@ def render_evaluation(own: ExternalEvaluation) -> str:
         "script": _asset("report.js"),
     }
     return printable(_environment().get_template("evaluation.html.j2").render(context), lines=True)
+
+
+def render_comparison(own: Comparison) -> str:
+    """Render the page of a comparison of two runs; see :func:`render_html`."""
+    context = {"own": own, "style": _asset("report.css"), "tables": comparison_tables(own)}
+    return printable(_environment().get_template("comparison.html.j2").render(context), lines=True)
 
 
 @cache

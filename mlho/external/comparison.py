@@ -1,0 +1,347 @@
+"""Comparison of two training runs: performance, features, specification, rows and codes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.dictionary import Dictionary
+from mlho.method.evaluation.auroc import auroc_of
+from mlho.method.evaluation.bootstrap import percentile_estimate, replicates
+from mlho.method.evaluation.metrics import brier_of, log_loss_of
+from mlho.method.evaluation.tally import Tally, tally
+from mlho.report.comparison import (
+    CodeChange,
+    ComparedRun,
+    Comparison,
+    FeatureChange,
+    FieldChange,
+    PairedChange,
+    PerformanceChange,
+    RowChange,
+)
+from mlho.report.result import Estimate, FeatureResult, Result, Spread
+from mlho.report.words import estimate, plural, spread
+
+N_REPLICATES: Final = 500
+FEWEST: Final = 5  # patients with and without the outcome among the shared samples
+_METRICS: Final = (
+    "auroc",
+    "average_precision",
+    "brier",
+    "log_loss",
+    "calibration_slope",
+    "calibration_in_the_large",
+)
+_Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_UNPAIRED: Final = "unpaired: the intervals of both runs, taken as independent"
+
+
+@dataclass(frozen=True, eq=False)
+class RunFacts:
+    """What is compared of a run.
+
+    Attributes
+    ----------
+    run, name, result_digest : str
+    result : Result
+    cohort : Cohort
+    dictionary : Dictionary
+    probability : float64, shape (n_samples,), or None
+        Mean calibrated test probability of each sample by the final classifier, ``NaN`` where none tested it; None for a
+        procedure without such.
+    """
+
+    run: str
+    name: str
+    result_digest: str
+    result: Result
+    cohort: Cohort
+    dictionary: Dictionary
+    probability: NDArray[np.float64] | None
+
+
+def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:
+    """Compare two training runs; a difference is B minus A, a ratio B by A."""
+    min_cell = max(int(own.result.lineage.spec.get("report", {}).get("minCell", 11)) for own in (a, b))
+    features = _features(a.result.features, b.result.features)
+    performance = [
+        _performance(name, a.result.headline[name], b.result.headline[name])
+        for name in _METRICS
+        if name in a.result.headline and name in b.result.headline
+    ]
+    paired = _paired(a, b)
+    codes, only_a, only_b = _codes(a.dictionary, b.dictionary, min_cell)
+    return Comparison(
+        a=_compared(a),
+        b=_compared(b),
+        summary=_summary(a, b, features, performance, paired),
+        spec=_fields(a.result.lineage.spec, b.result.lineage.spec),
+        files=_files(a.result.inputs, b.result.inputs),
+        rows=_rows(_event_rows(a.result), _event_rows(b.result)),
+        label_rows=_rows(a.result.cohort.label_ledger, b.result.cohort.label_ledger),
+        codes_only_a=only_a,
+        codes_only_b=only_b,
+        codes=codes,
+        features=features,
+        performance=performance,
+        paired=paired,
+    )
+
+
+def _compared(own: RunFacts) -> ComparedRun:
+    result = own.result
+    return ComparedRun(
+        run=own.run,
+        name=own.name,
+        outcome=result.outcome,
+        classifier=result.final_model.classifier,
+        result_digest=own.result_digest,
+        matrix_digest=result.lineage.matrix_digest,
+        n_patients=result.cohort.n_patients,
+        n_samples=result.cohort.n_samples,
+        n_positive_samples=result.cohort.n_positive_samples,
+    )
+
+
+def _performance(metric: str, a: Spread, b: Spread) -> PerformanceChange:
+    if a.mean is None or b.mean is None:
+        return PerformanceChange(
+            metric=metric, a=a, b=b, difference=Estimate(value=None, reason="one run has no value")
+        )
+    value, low, high = b.mean - a.mean, None, None
+    if a.low is not None and a.high is not None and b.low is not None and b.high is not None:
+        half = math.hypot((a.high - a.low) / 2, (b.high - b.low) / 2)
+        low, high = value - half, value + half
+    return PerformanceChange(
+        metric=metric, a=a, b=b, difference=Estimate(value=value, low=low, high=high, method=_UNPAIRED)
+    )
+
+
+def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
+    """Compare both runs on the samples that both tested, with one bootstrap of patients for both."""
+    if a.probability is None or b.probability is None:
+        return _not_paired("a final model on the consensus has no test probability of each sample")
+    first, second = _shared(a.cohort, b.cohort)
+    if not first.size:
+        return _not_paired("the runs share no sample")
+    if (a.cohort.outcome[first] != b.cohort.outcome[second]).any():
+        return _not_paired("the shared samples have other outcomes")
+    tested = ~np.isnan(a.probability[first]) & ~np.isnan(b.probability[second])
+    first, second = first[tested], second[tested]
+    y, unit = a.cohort.outcome[first], a.cohort.unit_of[first]
+    n_with, n_without = (np.unique(unit[y == outcome]).size for outcome in (1, 0))
+    if min(n_with, n_without) < FEWEST:
+        return _not_paired(
+            f"fewer than {FEWEST} shared patients with or without the outcome were tested by both"
+        )
+    units = np.unique(unit, return_inverse=True)[1]
+    return PairedChange(
+        n_samples=int(first.size),
+        n_patients=int(np.unique(a.cohort.patient_of[first]).size),
+        differences=_differences(y, a.probability[first], b.probability[second], units),
+    )
+
+
+def _not_paired(reason: str) -> PairedChange:
+    return PairedChange(n_samples=0, n_patients=0, reason=reason)
+
+
+def _shared(a: Cohort, b: Cohort) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the samples of the same patient and index date in both cohorts."""
+    place = {patient: number for number, patient in enumerate(b.patient_ids)}
+    in_b = np.array([place.get(patient, -1) for patient in a.patient_ids], np.int64)[a.patient_of]
+    dates = np.unique(np.concatenate([a.index_us, b.index_us]))
+    have = b.patient_of.astype(np.int64) * dates.size + np.searchsorted(dates, b.index_us)
+    want = in_b * dates.size + np.searchsorted(dates, a.index_us)
+    at = np.minimum(np.searchsorted(have, want), have.size - 1)
+    first = np.flatnonzero((in_b >= 0) & (have[at] == want))
+    return first, at[first]
+
+
+def _differences(
+    y: NDArray[np.uint8], a: NDArray[np.float64], b: NDArray[np.float64], units: NDArray[np.int64]
+) -> dict[str, Estimate]:
+    positive = (y == 1).astype(np.float64)
+    tallies = [tally(y, p) for p in (a, b)]
+    points = [_statistics(own) for own in tallies]
+    drawn = [
+        replicates(own, positive, units, _statistics, n_replicates=N_REPLICATES, seed=0) for own in tallies
+    ]
+    found = {}
+    for name in points[0]:
+        before, after = points[0][name], points[1][name]
+        assert before is not None  # both classes are there
+        assert after is not None
+        own = percentile_estimate(after - before, drawn[1][name] - drawn[0][name])
+        found[name] = Estimate(
+            value=own.value,
+            low=own.low,
+            high=own.high,
+            method="paired bootstrap of patients",
+            reason=own.reason,
+        )
+    return found
+
+
+def _statistics(t: Tally) -> dict[str, float | None]:
+    has_both = t.n_positive_total > 0 and t.n_negative_total > 0
+    return {
+        "auroc": auroc_of(t) if has_both else None,
+        "brier": brier_of(t),
+        "log_loss": log_loss_of(t),
+    }
+
+
+def _features(a: Sequence[FeatureResult], b: Sequence[FeatureResult]) -> list[FeatureChange]:
+    """Return the features that are stable in at least one run: those that enter, leave and stay."""
+    before, after = {own.id: own for own in a}, {own.id: own for own in b}
+    stable = [own.id for own in (*a, *b) if own.in_consensus]
+    changes = [_feature(before.get(name), after.get(name)) for name in dict.fromkeys(stable)]
+    order = {"enters": 0, "leaves": 1, "stays": 2}
+    return sorted(changes, key=lambda own: (order[own.change], not own.is_shifted, own.id))
+
+
+def _feature(a: FeatureResult | None, b: FeatureResult | None) -> FeatureChange:
+    known = b or a
+    assert known is not None
+    was, is_in = a is not None and a.in_consensus, b is not None and b.in_consensus
+    odds = [_odds(own) for own in (a, b)]
+    ratio = _ratio(*odds)
+    return FeatureChange(
+        id=known.id,
+        words=known.words,
+        change="stays" if was and is_in else "enters" if is_in else "leaves",
+        confidence_a=_confidence(a),
+        confidence_b=_confidence(b),
+        odds_ratio_a=odds[0],
+        odds_ratio_b=odds[1],
+        ratio=ratio,
+        is_shifted=ratio.low is not None and ratio.high is not None and (ratio.low > 1 or ratio.high < 1),
+    )
+
+
+def _confidence(own: FeatureResult | None) -> int | None:
+    return None if own is None or own.confidence is None else own.confidence.score
+
+
+def _odds(own: FeatureResult | None) -> Estimate:
+    odds = None if own is None else own.odds_ratio
+    if odds is None or odds.per_unit is None:
+        reason = "not in the consensus model" if odds is None else odds.reason
+        return Estimate(value=None, reason=reason)
+    return Estimate(value=odds.per_unit, low=odds.wald_low, high=odds.wald_high, method="Wald")
+
+
+def _ratio(a: Estimate, b: Estimate) -> Estimate:
+    if a.value is None or b.value is None or min(a.value, b.value) <= 0:
+        return Estimate(value=None, reason="an odds ratio in both consensus models is needed")
+    value = math.log(b.value / a.value)
+    errors = [_standard_error(own) for own in (a, b)]
+    if None in errors:
+        return Estimate(value=math.exp(value), reason="an interval is missing")
+    half = _Z * math.hypot(*(own for own in errors if own is not None))
+    return Estimate(
+        value=math.exp(value), low=math.exp(value - half), high=math.exp(value + half), method=_UNPAIRED
+    )
+
+
+def _standard_error(own: Estimate) -> float | None:
+    """Return the standard error of the log of an odds ratio with a Wald interval."""
+    if own.low is None or own.high is None or own.low <= 0 or not math.isfinite(own.high):
+        return None
+    return math.log(own.high / own.low) / (2 * _Z)
+
+
+def _fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[FieldChange]:
+    before, after = _flat(a), _flat(b)
+    return [
+        FieldChange(field=name, a=before.get(name), b=after.get(name))
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the fields of nested mappings by their path."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for name, own in value.items():
+        found |= _flat(own, f"{prefix}.{name}" if prefix else name)
+    return found
+
+
+def _files(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[str]]:
+    before, after = ({own["key"]: own["version"] for own in one.get("files", [])} for one in (a, b))
+    return {
+        "only in A": sorted({*before} - {*after}),
+        "only in B": sorted({*after} - {*before}),
+        "other content": sorted(key for key in {*before} & {*after} if before[key] != after[key]),
+    }
+
+
+def _event_rows(result: Result) -> dict[str, int | None]:
+    ledger = result.ledger
+    return {"read": ledger.rows_in, "used": ledger.rows_used, **{own.rule: own.rows for own in ledger.rules}}
+
+
+def _rows(a: Mapping[str, int | None], b: Mapping[str, int | None]) -> list[RowChange]:
+    names = dict.fromkeys([*a, *b])
+    return [
+        RowChange(rule=name, a=a.get(name, 0), b=b.get(name, 0))
+        for name in names
+        if a.get(name, 0) != b.get(name, 0)
+    ]
+
+
+def _codes(a: Dictionary, b: Dictionary, min_cell: int) -> tuple[list[CodeChange], int, int]:
+    """Return the codes whose rows differ, without those that are rare in both; and how many are in one run only."""
+    before, after = (dict(zip(own.codes, own.rows_by_code.tolist(), strict=True)) for own in (a, b))
+    differing = [code for code in {*before, *after} if before.get(code, 0) != after.get(code, 0)]
+    named = [code for code in differing if max(before.get(code, 0), after.get(code, 0)) >= min_cell]
+    named.sort(key=lambda code: (-abs(before.get(code, 0) - after.get(code, 0)), code))
+
+    def shown(n: int) -> int | None:
+        return None if 0 < n < min_cell else n
+
+    changes = [
+        CodeChange(code=code, a=shown(before.get(code, 0)), b=shown(after.get(code, 0))) for code in named
+    ]
+    return changes, len({*before} - {*after}), len({*after} - {*before})
+
+
+def _summary(
+    a: RunFacts,
+    b: RunFacts,
+    features: Sequence[FeatureChange],
+    performance: Sequence[PerformanceChange],
+    paired: PairedChange,
+) -> list[str]:
+    said = []
+    if a.result.outcome != b.result.outcome:
+        said.append(f"The runs have other outcomes: {a.result.outcome} and {b.result.outcome}.")
+    is_same = a.result.lineage.matrix_digest == b.result.lineage.matrix_digest
+    said.append(
+        "Both runs learned from the same matrix." if is_same else "The runs learned from different matrices."
+    )
+    if performance:
+        own = performance[0]
+        said.append(f"AUROC: {spread(own.a, 3)} in A, {spread(own.b, 3)} in B.")
+    if paired.reason is not None:
+        said.append(f"There is no paired difference: {paired.reason}. The difference is unpaired.")
+    else:
+        said.append(
+            f"On {plural(paired.n_samples, 'sample')} that both tested, B minus A in AUROC is "
+            f"{estimate(paired.differences['auroc'], 3)}."
+        )
+    n_of = {change: sum(own.change == change for own in features) for change in ("enters", "leaves", "stays")}
+    n_shifted = sum(own.is_shifted for own in features)
+    said.append(
+        f"Stable features: {n_of['enters']} enter, {n_of['leaves']} leave, {n_of['stays']} stay; the odds ratio of {n_shifted} shifts."
+    )
+    return said

@@ -1,0 +1,154 @@
+"""The command ``mlho compare``: what differs between two training runs."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from mlho.errors import MlhoError
+from mlho.printable import printable_json
+from mlho.report.comparison import Comparison, comparison_tables
+from mlho.steps.base import Artifact
+from mlho.steps.records import Commit, read_commit
+from mlho.store import open_store
+from mlho.store.base import Store
+from scheduler.cli import terminal
+from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
+from scheduler.cli.options import CompareOptions
+from scheduler.engine.process_pool import call_beside
+from scheduler.runs.record import used_tasks
+from scheduler.runs.stored import TRAINING
+
+if TYPE_CHECKING:
+    from mlho.encoding.cohort.cohort import Cohort
+    from mlho.external.comparison import RunFacts
+
+_ITERATIONS: Final = ("run_iteration", "finish_iteration")
+COMPARE_ABOUT: Final = """\
+Compare two finished training runs of a store, A and B: what they differ in, and what follows.
+
+Performance (paired on the samples that both tested, where there are some, else unpaired), features that enter and leave the consensus, odds ratios that shift, fields of the
+specification, input files, rows of the ledgers, and codes. Nothing is computed again and nothing is written but --html.
+"""
+
+
+def add_compare(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho compare``."""
+    parser = commands.add_parser(
+        "compare",
+        parents=[common],
+        help="compare two training runs",
+        description=COMPARE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("a", metavar="RUN_A", help=RUN_HELP)
+    parser.add_argument("b", metavar="RUN_B", help=RUN_HELP)
+    parser.add_argument("--json", action="store_true", help="the whole comparison as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write it as a page")
+    parser.set_defaults(command=_compare)
+
+
+def _compare(options: CompareOptions) -> int:
+    store = existing_store(options)
+    runs = [find_finished(store, wanted, kind=TRAINING) for wanted in (options.a, options.b)]
+    names = [(own.run_id, own.name) for own in runs]
+    document, page = call_beside(_compared, options.store, names)
+    if options.html is not None:
+        options.html.write_text(page, encoding="utf-8")
+    if options.json:
+        print(printable_json(json.loads(document)))  # noqa: T201 - the command's output
+        return 0
+    own = Comparison.model_validate_json(document)
+    for letter, run in (("A", own.a), ("B", own.b)):
+        terminal.out.print(f"{letter}  {run.name} ({run.run})", markup=False)
+    for sentence in own.summary:
+        terminal.out.print(sentence, markup=False)
+    for title, columns, rows in comparison_tables(own):
+        terminal.out.print()
+        terminal.print_table(_table(title, columns, rows))
+    return 0
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", show_edge=False)
+    for name in columns:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
+    """Return the comparison as JSON and as a page."""
+    from mlho.external.comparison import compare_runs
+    from mlho.report.page.html import render_comparison
+
+    store = open_store(address)
+    own = compare_runs(*(_facts(store, run, name) for run, name in runs))
+    return own.model_dump_json(), render_comparison(own)
+
+
+def _facts(store: Store, run: str, name: str) -> "RunFacts":
+    from mlho.encoding.cohort.cohort import Cohort
+    from mlho.encoding.events.dictionary import Dictionary
+    from mlho.external.comparison import RunFacts
+    from mlho.report.digest import result_digest
+    from mlho.report.result import Result
+
+    plain = result_of(store, run)
+    commits = _commits(store, run)
+    cohort = Cohort.read(_one(store, run, commits, "define_cohort").path("cohort.arr"))
+    dictionary = Dictionary.read(_one(store, run, commits, "merge_dictionary").path("dictionary.arr"))
+    result = Result.model_validate(plain)
+    return RunFacts(
+        run=run,
+        name=name,
+        result_digest=result_digest(plain),
+        result=result,
+        cohort=cohort,
+        dictionary=dictionary,
+        probability=_probability(store, commits, cohort, result),
+    )
+
+
+def _commits(store: Store, run: str) -> dict[str, list[Commit]]:
+    """Return the commit records of a run's tasks by kind."""
+    found: dict[str, list[Commit]] = {}
+    for commit in store.each(lambda key: read_commit(store, key), sorted(used_tasks(store, run))):
+        if commit is not None:
+            found.setdefault(commit.kind, []).append(commit)
+    return found
+
+
+def _one(store: Store, run: str, commits: dict[str, list[Commit]], kind: str) -> Artifact:
+    own = commits.get(kind, [])
+    if len(own) != 1:
+        raise MlhoError(
+            f"run {run}: {kind} is committed {len(own)} times, expected once. Its artifacts were removed or belong to another version; run "
+            "its specification again."
+        )
+    return Artifact(store, own[0])
+
+
+def _probability(store: Store, commits: dict[str, list[Commit]], cohort: "Cohort", result: Any) -> Any:
+    """Return the mean test probability of each sample by the final classifier; None for a final model on the consensus."""
+    import numpy as np
+
+    from mlho.arrays import read_arrays
+
+    if not any(own.is_final for own in result.candidates):
+        return None
+    total, times = np.zeros(cohort.n_samples), np.zeros(cohort.n_samples)
+    # In the order of the task keys, so that the sums are the same at every call.
+    for commit in sorted(
+        (own for kind in _ITERATIONS for own in commits.get(kind, [])), key=lambda own: own.task
+    ):
+        arrays = read_arrays(Artifact(store, commit).path("scores.arr"))
+        total[arrays["samples"]] += arrays[result.final_model.classifier]
+        times[arrays["samples"]] += 1
+    mean = np.full(cohort.n_samples, np.nan)
+    np.divide(total, times, out=mean, where=times > 0)
+    return mean

@@ -1,0 +1,125 @@
+"""Comparison of two runs: what differs between them, and what follows."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import scheduler.cli.parser
+from mlho.errors import SpecError
+from mlho.store.local import LocalStore
+from scheduler.cli.evaluation.compare import _facts
+from tests.builders import make_tables, run_inline, write_tables
+
+TABLES = make_tables(400, seed=9)
+
+
+def without_the_second_code(tables):
+    """The same cohort, whose records of I10 are lost."""
+    kept = np.array([code != "I10" for code in tables.events.column("code").to_pylist()])
+    return replace(tables, events=tables.events.filter(pa.array(kept)))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Runs in one store: on all records (A), the same with another seed (A2), without one code (B), on others (C)."""
+    place = tmp_path_factory.mktemp("runs")
+    own = LocalStore(place / "store")
+    whole = write_tables(place / "whole", TABLES)
+    runs = {
+        "A": run_inline(whole, own),
+        "A2": run_inline(whole, own, {"validation.seed": 8}),
+        "B": run_inline(write_tables(place / "less", without_the_second_code(TABLES)), own),
+        "C": run_inline(write_tables(place / "others", make_tables(300, seed=4, prefix="q")), own),
+    }
+    return own, {name: home.finished.run_id for name, home in runs.items()}
+
+
+@pytest.fixture
+def compared(store):
+    """Return ``compare(a, b)``."""
+    from mlho.external.comparison import compare_runs
+
+    own, runs = store
+
+    def compare(a, b):
+        return compare_runs(_facts(own, runs[a], a), _facts(own, runs[b], b))
+
+    return compare
+
+
+def test_a_run_does_not_differ_from_itself(compared):
+    """No change of any kind, and a paired difference of exactly zero."""
+    own = compared("A", "A")
+
+    assert (own.spec, own.rows, own.label_rows, own.codes) == ([], [], [], [])
+    assert {one.change for one in own.features} == {"stays"}
+    assert not any(one.is_shifted for one in own.features)
+    assert {one.value for one in own.paired.differences.values()} == {0.0}
+    assert own.paired.n_samples > 0
+
+
+def test_a_lost_code_is_found_with_its_feature_and_its_price(compared):
+    """Planted: I10 raises the risk. Without it the feature leaves, and the AUROC falls on the same samples."""
+    own = compared("A", "B")
+
+    assert [(one.code, one.b) for one in own.codes] == [("I10", 0)]
+    assert (own.codes_only_a, own.codes_only_b) == (1, 0)
+    assert any(one.change == "leaves" and one.id.startswith("I10|") for one in own.features)
+    assert own.paired.differences["auroc"].high < 0
+    assert own.paired.differences["brier"].value > 0
+    assert own.spec == []
+    assert {one.rule for one in own.rows} >= {"read", "used"}
+
+
+def test_the_difference_turns_round_with_the_runs(compared):
+    """B minus A is the negative of A minus B, with the same interval."""
+    one, other = (compared(*pair).paired.differences["auroc"] for pair in (("A", "B"), ("B", "A")))
+
+    assert one.value == -other.value
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+
+
+def test_another_specification_is_named_by_field(compared):
+    """And the shared samples are compared, though other iterations tested them."""
+    own = compared("A", "A2")
+
+    assert [(one.field, one.a, one.b) for one in own.spec] == [("validation.seed", 7, 8)]
+    assert own.paired.reason is None
+
+
+def test_runs_on_other_patients_are_compared_unpaired(compared):
+    """Said in the summary; the difference of the means has the interval of both."""
+    own = compared("A", "C")
+
+    assert own.paired.reason == "the runs share no sample"
+    assert any("unpaired" in sentence for sentence in own.summary)
+    auroc = next(one for one in own.performance if one.metric == "auroc")
+    assert auroc.difference.value == pytest.approx(auroc.b.mean - auroc.a.mean)
+
+
+def test_the_command_prints_json_text_and_a_page(store, tmp_path, capsys):
+    """By id; the same facts in all three."""
+    own, runs = store
+    page = tmp_path / "comparison.html"
+    arguments = ["compare", runs["A"], runs["B"], "--store", str(own.root)]
+
+    assert scheduler.cli.parser.main([*arguments, "--json", "--html", str(page)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["codes"][0]["code"] == "I10"
+    assert "I10" in page.read_text()
+    assert scheduler.cli.parser.main(arguments) == 0
+    assert "B minus A" in capsys.readouterr().out
+
+
+def test_a_run_that_is_not_there_is_refused(store, capsys):
+    """With the exit code of a wrong argument."""
+    own, runs = store
+
+    assert (
+        scheduler.cli.parser.main(["compare", runs["A"], "nowhere", "--store", str(own.root)])
+        == SpecError.exit_code
+    )
+    assert "nowhere" in capsys.readouterr().err
