@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.ledger import LARGE_SHARE, Ledger, Rule, no_row_used
 from mlho.encoding.events.patients import PatientFinder
 from mlho.encoding.events.rows import RowRules
+from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence
 from mlho.inspection.dates import guess_formats
 from mlho.inspection.findings import Inspection
 from mlho.sources import Source, iter_events
@@ -18,7 +20,7 @@ from mlho.sources.events import require_values
 from mlho.sources.files import SourceFile
 from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
-from mlho.tables import EVENTS, is_text
+from mlho.tables import is_text
 
 #: Rows that are read of all files together; beyond, shares change little.
 SAMPLE_ROWS: Final = 50_000
@@ -102,6 +104,11 @@ def judge_rows(
         )
     if ledger.rows_in and sum(map(ledger.n_dropped, _OF_ANY_ROW)) == ledger.rows_in:
         found.errors.append(no_row_used(ledger))
+    units = UnitCounts()
+    for _ in units.watch(batches):
+        pass
+    if (several := judge_units([units.plain()])) is not None:
+        found.warn([f"In a sample, {units_sentence(several)}"])
     if ledger.n_dropped(Rule.UNREADABLE_TIME) > LARGE_SHARE * ledger.rows_in:
         found.warn(_hint_of_dates(source, files))
     if ledger.n_dropped(Rule.UNKNOWN_PATIENT) > LARGE_SHARE * ledger.rows_in:
@@ -109,12 +116,16 @@ def judge_rows(
 
 
 def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:
-    table = open_table(files[0], source)
-    name = source.column(EVENTS, "time")
-    batch = next(iter(table.batches([name], batch_rows=10_000)), None)
-    if batch is None or not is_text(table.type_of(name)):
-        return []
-    return hint_of_dates(name, batch.column(name).cast(pa.string()))
+    """Say which format would read the texts of the first table of events for which there is one."""
+    for file in files:
+        plain = open_table(file, replace(source, views={}))
+        for name in source.time_columns(file.key, plain.column_names):
+            batch = next(iter(plain.batches([name], batch_rows=10_000)), None)
+            if batch is None or not is_text(plain.type_of(name)):
+                continue
+            if hint := hint_of_dates(name, batch.column(name).cast(pa.string())):
+                return hint
+    return []
 
 
 def hint_of_dates(name: str, texts: Any) -> list[str]:

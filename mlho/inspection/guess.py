@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlho.inspection.dates import guess_formats
+from mlho.inspection.guess_cdm import cdm_demographics, find_cdm
 from mlho.inspection.sketches import Sketch
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.known import source_named
+from mlho.sources.omop.folder import OMOP_NAME
 from mlho.spec.layout import ISO, is_digits
 from mlho.tables import DEMOGRAPHICS, EVENTS, TABLES, Table, is_number, is_text, is_time
 
@@ -104,8 +106,13 @@ class Guess:
 def guess_tables(sketches: Sequence[Sketch]) -> Guess:
     """Return what the tables of a folder seem to be."""
     guess = Guess()
-    left = list(sketches)
-    for name, score in _SCORES.items():
+    left, scores = list(sketches), _SCORES
+    of_cdm = find_cdm(sketches)
+    if of_cdm is not None:
+        guess.source, guess.tables, left = OMOP_NAME, dict(of_cdm.tables), list(of_cdm.others)
+        guess.reasons += [f"{name}: {own.pattern}" for name, own in guess.tables.items()]
+        scores = {"labels": _labels}
+    for name, score in scores.items():
         scored = [(score(own) + _bonus(own, name), own) for own in left if score(own)]
         if not scored:
             continue
@@ -190,7 +197,9 @@ def _is_outcome(values: Any) -> bool:
 def _guess_columns(guess: Guess) -> None:
     """Guess the source, and the names of the columns that are not those of the source."""
     have = {name.casefold() for name in guess.tables["events"].columns}
-    guess.source = next((name for name, signs in _SIGNS.items() if signs <= have), "native")
+    is_omop = guess.source == OMOP_NAME
+    if not is_omop:
+        guess.source = next((name for name, signs in _SIGNS.items() if signs <= have), "native")
     own_names = {table.name: table for table in TABLES}
     asked = {
         "events": ("patient_id", "time", "code", "numeric_value", "description"),
@@ -199,7 +208,7 @@ def _guess_columns(guess: Guess) -> None:
         "concepts": ("code", "description"),
     }
     for table, sketch in guess.tables.items():
-        for ours in asked[table]:
+        for ours in asked[table] if table == "labels" or not is_omop else ():
             usual = _usual(guess.source, own_names[table], ours, sketch)
             found = usual if usual in sketch.columns else find_column(sketch, ours)
             if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
@@ -253,6 +262,10 @@ def _guess_demographics(guess: Guess, own: Sketch) -> None:
     """Guess which columns enter the models: age, those with usual names, and others of few levels."""
     if guess.source == "i2b2":
         _guess_dimension(guess, own)
+        return
+    if guess.source == OMOP_NAME:
+        guess.demographics += cdm_demographics(own, has_index=guess.index is not None)
+        guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
         return
     names = guess.columns.get("demographics", {})
     has_birth = "birth_date" in names or {"birth_date", "birth"} & set(own.columns)
@@ -341,6 +354,8 @@ def _guess_number(guess: Guess, table: str, name: str, values: Any, formats: lis
 
 
 def _time_columns(guess: Guess) -> Iterable[tuple[str, str]]:
+    if guess.source == OMOP_NAME:
+        yield from (("events", name) for name in guess.tables["events"].columns)
     for table, ours in ((EVENTS, "time"), (DEMOGRAPHICS, "birth_date")):
         if table.name in guess.tables:
             sketch = guess.tables[table.name]

@@ -2,8 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
+
+import pyarrow as pa
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
@@ -56,7 +59,7 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
     files = find_tables(found, root, spec.data.tables.model_dump() | spec.further_tables, spec.data.source)
     labels, persons = _read_small(found, spec, source, root, files)
     of_cdm = [*files.get(cdm.CDM_FILES, ()), *files.get("events", ())] if source.name == cdm.OMOP_NAME else []
-    _say_tables(found, of_cdm)
+    _say_tables(found, source, of_cdm)
     cohort = _define(found, spec, labels, persons, of_cdm)
     if "concepts" in files and (is_small(files["concepts"]) or source.name == cdm.OMOP_NAME):
         found.attempt(lambda: _look_at_concepts(source, files["concepts"]))
@@ -138,13 +141,30 @@ def _define(
     return result.cohort
 
 
-def _say_tables(found: Inspection, of_cdm: Sequence[SourceFile]) -> None:
-    """Say which tables of events of a CDM are there."""
+def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile]) -> None:
+    """Say which tables of events of a CDM are there, and whether only some of them have times with a zone."""
     if of_cdm:
+        zones = {own.key: found.attempt(partial(_is_zoned, source, own)) for own in spread(of_cdm)}
+        zoned, plain = ([key for key, own in zones.items() if own is wanted] for wanted in (True, False))
+        if zoned and plain:
+            found.warn(
+                [
+                    f"Times have a zone in {zoned[0]} and none in {plain[0]}. Those without one are taken as UTC: write all "
+                    "tables alike."
+                ]
+            )
         there, absent = cdm.present_tables(of_cdm)
         found.facts["tables of events"] = ", ".join(there) + (
             f"; not there: {', '.join(absent)}" if absent else ""
         )
+
+
+def _is_zoned(source: Source, file: SourceFile) -> bool | None:
+    """Whether the timestamps of a file of events have a zone; ``None`` if it has no column of timestamps."""
+    table = open_table(file, replace(source, views={}))
+    types = [table.type_of(name) for name in source.time_columns(file.key, table.column_names)]
+    zones = [own.tz is not None for own in types if pa.types.is_timestamp(own)]
+    return any(zones) if zones else None
 
 
 def _look_at_concepts(source: Source, files: Sequence[SourceFile]) -> None:

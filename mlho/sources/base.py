@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mlho.spec.layout import Format
-from mlho.tables import TABLES, ColumnKind, Table, check_type, is_number, require_columns
+from mlho.tables import EVENTS, TABLES, ColumnKind, Table, check_type, is_number, require_columns
 
 #: Number of the ledger's rule ``Rule.MODIFIER``, which is defined above this room.
 MODIFIER_RULE: Final = 12
@@ -67,6 +67,8 @@ class Source:
         For tables whose columns are computed: makes a file with our columns.
     table_of : callable
         Tells by a file's key which table of the layout it belongs to.
+    times_of : mapping of the layout's table to columns
+        Columns of times, in lower case, for a layout with several tables of events.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Source:
     static_codes: Mapping[str, str] | None = None
     views: Mapping[str, Callable[[Any, Any, "Source"], Any]] = field(default_factory=dict)
     table_of: Callable[[str], str | None] = lambda _: None
+    times_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def column(self, table: Table, name: str) -> str:
         """Return this layout's name for one of our columns."""
@@ -94,6 +97,12 @@ class Source:
         if name in self.stated.get("demographics", ()):
             return self.names["demographics"][name]
         return (self.static_codes or {}).get(name, name.upper())
+
+    def time_columns(self, key: str, have: Sequence[str]) -> list[str]:
+        """Return the columns of a file of events that may hold its times, the first one that counts first."""
+        wanted = self.times_of.get(self.table_of(key) or "", (self.column(EVENTS, "time"),))
+        by_name = {name.casefold(): name for name in have} if self.times_of else {name: name for name in have}
+        return [by_name[name] for name in wanted if name in by_name]
 
     def view(self, file: Any, table: Any) -> Any:
         """Return a file with our columns, if the file belongs to a table whose columns are computed; else the file as it is."""

@@ -141,7 +141,7 @@ def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str
     yield "  # intendedUse: who uses it, for which patients, at what moment"
     yield "spec:"
     yield "  data:"
-    yield f"    source: {guess.source}  # whose layout: native, dbmart (R MLHO), meds or i2b2"
+    yield f"    source: {guess.source}  # whose layout: native, dbmart (R MLHO), meds, i2b2 or omop"
     yield "    uri: .  # counts from this file"
     yield "    tables:"
     for table in ("events", "labels", "demographics", "concepts"):

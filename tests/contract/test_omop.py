@@ -8,8 +8,10 @@ import pytest
 
 from mlho.encoding.events.concepts import read_concept_names
 from mlho.encoding.events.ledger import Rule
+from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence
 from mlho.errors import DataError, SpecError
-from mlho.sources import source_of
+from mlho.inspection.training import inspect_training
+from mlho.sources import iter_events, source_of
 from mlho.sources.base import END_BEFORE_START_RULE
 from mlho.sources.files import list_inputs
 from mlho.sources.omop.folder import EVENT_TABLES, find_tables
@@ -293,3 +295,70 @@ def test_a_native_table_beside_a_cdm_keeps_its_columns(tmp_path):
 
     assert source.view(labels, labels) is labels
     assert len(PERSONS) == 2
+
+
+def measured(units: list, *, text: str | None = None) -> list[dict]:
+    return [
+        event(
+            "measurement",
+            1,
+            value_as_number=float(n),
+            unit_concept_id=unit,
+            unit_source_value=text if unit == 0 else None,
+        )
+        for n, unit in enumerate(units)
+    ]
+
+
+def test_units_that_do_not_match_are_counted(tmp_path):
+    """By code over all files, a missing unit too; a row without a value has none, and a code without any unit is not mixed."""
+    rows = {
+        "measurement": [
+            *measured([8840, 8840, 8840, 8753, 0]),
+            event("measurement", 2, value_as_number=1.0),
+            event("measurement", 1, unit_concept_id=8753),
+        ]
+    }
+    spec, folder = spec_of(), write_cdm(tmp_path, rows)
+    (file,) = files_of(spec, folder)["events"]
+    units = UnitCounts()
+    for _ in units.watch(iter_events(source_of(spec.data), file)):
+        pass
+
+    assert units.plain() == {"measurement:1": {"": 1, "8753": 1, "8840": 3}, "measurement:2": {"": 1}}
+    found = judge_units([units.plain(), {"measurement:1": {"8840": 5}}])
+    assert found == {"codes": 1, "rows": 10, "others": 2, "unknown": 1, "first": ["measurement:1"]}
+    assert "2 of 10 rows have another unit" in units_sentence(found)
+    assert judge_units([{"measurement:2": {"": 4}}]) is None
+    assert judge_units([{"measurement:2": {"8840": 4}}]) is None
+
+
+def test_a_unit_as_text_counts_where_it_has_no_concept(tmp_path):
+    """White space around it does not."""
+    folder = write_cdm(tmp_path, {"measurement": measured([0, 8840], text=" mg/dL ")})
+
+    assert [row["unit"] for row in read(folder)] == ["mg/dL", "8840"]
+
+
+def test_the_look_at_the_tables_warns(tmp_path):
+    """Of units, of zones that only some tables have, and of dates that another form would read."""
+    noon = dt.datetime(2020, 1, 31, 12, tzinfo=dt.UTC)
+    rows = {
+        "measurement": measured([8840, 8753]),
+        "condition_occurrence": [event("condition_occurrence", 1, condition_start_datetime=noon)],
+        "drug_exposure": [event("drug_exposure", 1, drug_exposure_start_datetime=noon.replace(tzinfo=None))],
+        "observation": [event("observation", 1, day="31.01.2020")] * 9,
+    }
+    spec = spec_of()
+    spec = spec.model_copy(update={"features": spec.features.model_copy(update={"aggregates": ("last",)})})
+
+    found = inspect_training(spec, write_cdm(tmp_path, rows))
+
+    said = " ".join(found.warnings)
+    assert not found.errors
+    assert "1 code has values in several units" in said
+    assert "zone in condition_occurrence.parquet and none in drug_exposure.parquet" in said
+    assert 'dateFormats: ["%d.%m.%Y"]' in said
+    assert found.facts["tables of events"].endswith(
+        "not there: visit_occurrence, procedure_occurrence, device_exposure, death"
+    )

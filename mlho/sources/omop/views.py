@@ -108,11 +108,6 @@ class EventView(_View):
         """Our columns."""
         return ["person_id", "time", "code", "numeric_value"]
 
-    @property
-    def time_columns(self) -> list[str]:
-        """The file's columns of the time, the first one first."""
-        return [self.theirs[name] for name in self.own.start if name in self.theirs]
-
     def type_of(self, column: str) -> Any:
         """Arrow type of one of our columns."""
         if column == "person_id":
@@ -291,4 +286,5 @@ OMOP: Final = Source(
     },
     views={**{name: _event_view(name) for name in EVENT_TABLES}, PERSON: _person_view},
     table_of=cdm_table,
+    times_of={name: own.start for name, own in EVENT_TABLES.items()},
 )

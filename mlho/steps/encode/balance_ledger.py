@@ -1,5 +1,6 @@
 """Step: check that every row is used or dropped by exactly one named rule; fail the run otherwise."""
 
+import json
 from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
@@ -24,6 +25,8 @@ class BalanceLedger(Step):
         from mlho.encoding.events.ledger import Ledger
         from mlho.encoding.events.partition import EncodedPartition
         from mlho.encoding.events.patients import check_partitioned_by_patient
+        from mlho.encoding.events.units import FILE as UNITS
+        from mlho.encoding.events.units import judge_units
 
         parts = [EncodedPartition.read(part.path("partition.arr")) for part in work.inputs["partitions"]]
         if work.spec.data.partitioned_by == "patient":
@@ -35,5 +38,9 @@ class BalanceLedger(Step):
         cohort = open_cohort(work)
         fates = join_fates([(part.patients, part.fates) for part in parts], cohort.n_patients)
         lost = samples_lost(fates, np.diff(cohort.sample_starts()))
-        work.write_json("ledger.json", {**total.to_json(), "samples_lost": lost})
+        units = judge_units(
+            json.loads(part.read(UNITS)) for part in work.inputs["partitions"] if UNITS in part.names
+        )
+        of_units = {} if units is None else {"units": units}
+        work.write_json("ledger.json", {**total.to_json(), "samples_lost": lost, **of_units})
         return {"rows_in": total.rows_in, "rows_used": total.rows_used}

@@ -21,10 +21,12 @@ class EncodePartition(Step):
         return without_demographics(super().narrow(spec))
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``segments.arr`` and ``partition.arr``."""
+        """Write ``segments.arr`` and ``partition.arr``, and ``units.json`` if the values have units."""
         from mlho.encoding.cohort.windows import needs_values
         from mlho.encoding.events.partition import encode_partition
         from mlho.encoding.events.roll_up import read_roll_up
+        from mlho.encoding.events.units import FILE as UNITS
+        from mlho.encoding.events.units import UnitCounts
         from mlho.sources import source_of
         from mlho.sources.events import iter_events, require_values
         from mlho.sources.files import SourceFile
@@ -36,7 +38,8 @@ class EncodePartition(Step):
         named, values = source_of(work.spec.data), needs_values(work.spec)
         if values:
             require_values(named, file)
-        batches = iter_events(named, file, values=values)
+        units = UnitCounts()
+        batches = units.watch(iter_events(named, file, values=values))
         encoded = encode_partition(
             work.spec,
             open_cohort(work),
@@ -46,6 +49,8 @@ class EncodePartition(Step):
             parents=read_roll_up(named, of_map).parents if of_map else None,
         )
         encoded.write(work.out / "partition.arr")
+        if by_code := units.plain():
+            work.write_json(UNITS, by_code)
         return {
             "ledger": encoded.ledger.to_json(),
             "n_rows": encoded.ledger.rows_in,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.events.fates import lost_sentence
 from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.encoding.events.units import units_sentence
 from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
@@ -288,6 +289,7 @@ def assemble_result(
             *problem.cohort.warnings,
             *_ledger_warnings(problem.spec, Ledger.from_json(ledger)),
             *_lost(problem, ledger),
+            *([units_sentence(ledger["units"])] if "units" in ledger else []),
             *summary.warnings,
             *_warnings(problem, summary, performance),
         ],

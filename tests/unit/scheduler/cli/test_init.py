@@ -11,6 +11,7 @@ import yaml
 
 from mlho.spec.training import load_spec
 from tests.builders import call_command, make_tables, write_tables
+from tests.contract.cdm import DAY, event, person, write_cdm
 from tests.facts import make_facts, write_i2b2, write_meds
 
 
@@ -62,6 +63,32 @@ def test_a_meds_folder_and_an_i2b2_export_are_recognised(write, tmp_path, call):
     assert spec.data.columns is None
     assert (spec.cohort.outcome, spec.cohort.index.column) == ("boolean_value", "prediction_time")
     assert set(spec.features.demographics) == {"age", "sex"}
+    assert call("validate", folder / "mlho.yaml").code == 0
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_an_omop_folder_is_recognised(suffix, tmp_path, call):
+    """The folder is the table of events; persons, concepts and labels are found, and a table that nothing reads is named."""
+    numbers = range(60)
+    rows = {
+        "condition_occurrence": [event("condition_occurrence", 1 + n % 3, person=n) for n in numbers],
+        "person": [person(n, gender_concept_id=8507 + 25 * (n % 2)) for n in numbers],
+        "labels": [{"person_id": n, "index_date": DAY, "gi_bleed": n % 2} for n in numbers],
+        "concept": [{"concept_id": 1, "concept_name": "Ulcer"}],
+        "note": [{"person_id": 1, "note_text": "text"}],
+    }
+    folder = write_cdm(tmp_path / "data", rows, suffix=suffix)
+
+    said = call("init", folder)
+
+    assert said.code == 0, said.out + said.err
+    assert f"note{suffix} is not used" in said.out
+    spec = load_spec(folder / "mlho.yaml").spec
+    tables = {"labels": "labels", "demographics": "person", "concepts": "concept"}
+    given = spec.data.tables.model_dump(exclude_none=True)
+    assert given == {"events": ".", **{name: f"{own}{suffix}" for name, own in tables.items()}}
+    assert (spec.data.source, spec.data.columns, spec.cohort.outcome) == ("omop", None, "gi_bleed")
+    assert set(spec.features.demographics) == {"age", "gender"}
     assert call("validate", folder / "mlho.yaml").code == 0
 
 

@@ -1,0 +1,68 @@
+"""Recognition of a folder of OMOP CDM tables among sketches, and of its persons' demographics. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow.compute as pc
+
+from mlho.inspection.sketches import Sketch
+from mlho.sources.omop.folder import CDM_SOURCE, CONCEPT, DEATH, EVENT_TABLES, PERSON, cdm_table
+from mlho.tables import is_text
+
+_FOLDER: Final = "."
+_LEVELLED: Final = ("gender", "race", "ethnicity")
+
+
+@dataclass(frozen=True)
+class CdmSketches:
+    """The tables of a CDM in a folder.
+
+    Attributes
+    ----------
+    tables : dict of our table name to Sketch
+        ``events`` is the folder, with the columns of times that are text; ``demographics``, and ``concepts`` if it is there.
+    others : list of Sketch
+        Tables that are not read as part of the CDM.
+    """
+
+    tables: dict[str, Sketch]
+    others: list[Sketch]
+
+
+def find_cdm(sketches: Sequence[Sketch]) -> CdmSketches | None:
+    """Return the tables of a CDM; ``None`` if there is no ``person`` and no table of events beside it."""
+    named = {cdm_table(own.pattern.rstrip("/")): own for own in sketches}
+    events = [own for name, own in named.items() if name in EVENT_TABLES]
+    person = named.get(PERSON)
+    is_person = person is not None and {"person_id", "year_of_birth"} <= _lower(person).keys()
+    if person is None or not is_person or not any(name != DEATH for name in named if name in EVENT_TABLES):
+        return None
+    times = {
+        f"{name}.{column}": values
+        for name, own in named.items()
+        if name is not None and name in EVENT_TABLES
+        for column, values in _lower(own).items()
+        if column in EVENT_TABLES[name].start and is_text(values.type) and len(values) > values.null_count
+    }
+    folder = Sketch(_FOLDER, sum(own.n_bytes for own in events), times)
+    tables = {"events": folder, "demographics": person}
+    if CONCEPT in named:
+        tables["concepts"] = named[CONCEPT]
+    read = {id(own) for own in (*events, *tables.values(), named.get(CDM_SOURCE))}
+    return CdmSketches(tables, [own for own in sketches if id(own) not in read])
+
+
+def cdm_demographics(person: Sketch, *, has_index: bool) -> list[str]:
+    """Return the demographics of ``person`` that differ between its patients."""
+    have = _lower(person)
+    found = ["age"] if has_index else []
+    return found + [
+        name
+        for name in _LEVELLED
+        if f"{name}_concept_id" in have and len(pc.unique(have[f"{name}_concept_id"])) > 1
+    ]
+
+
+def _lower(sketch: Sketch) -> dict[str, Any]:
+    return {name.casefold(): values for name, values in sketch.columns.items()}
