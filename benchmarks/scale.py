@@ -79,7 +79,7 @@ def _run_all(executor: QueueExecutor, n_tasks: int, seconds: float) -> None:
     waiting = deque(sleep_task(f"t{number}", seconds) for number in range(n_tasks))
     running: set[Future[Outcome]] = set()
     while waiting or running:
-        room = min(executor.figures.window - len(running), len(waiting))
+        room = min(executor.counters.window - len(running), len(waiting))
         running.update(executor.submit_all([waiting.popleft() for _ in range(room)]))
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for future in done:

@@ -86,11 +86,11 @@ class _Alarm:
         if self.is_set:
             self.is_set = False
             raise TimeExceeded(
-                f"the task exceeded its soft time limit. {longer_words('--soft-limit', SOFT_LIMIT)}"
+                f"the task exceeded its soft time limit. {raise_limit_words('--soft-limit', SOFT_LIMIT)}"
             )
 
 
-def longer_words(flag: str, variable: str) -> str:
+def raise_limit_words(flag: str, variable: str) -> str:
     """Return the remedy for a task that needs more time."""
     return f"Raise its worker's {flag} or {variable} (in a cluster: worker.extraEnv of the chart), or cut the work finer."
 

@@ -85,7 +85,7 @@ class _Slot:
                 raise EOFError
             return _read_answer(json.loads(connection.recv_bytes()))
         except (EOFError, OSError):
-            raise self._bury() from None
+            raise self._collect_dead() from None
         finally:
             with self._lock:
                 self._owner = ""
@@ -129,7 +129,7 @@ class _Slot:
             self._process.close()
         self._process = self._connection = None
 
-    def _bury(self) -> ChildDied:
+    def _collect_dead(self) -> ChildDied:
         process = self._process
         assert process is not None
         process.kill()  # a child that closed its pipe is unusable

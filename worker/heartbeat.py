@@ -97,13 +97,13 @@ class HeartbeatThread(threading.Thread):
         try:
             reply = self._claims.heartbeat(self._worker, self._slots, leases)
         except QueueUnavailable:
-            self._look_at_store(must=False)  # work continues; lost leases are detected when Redis is back
+            self._check_store(must=False)  # work continues; lost leases are detected when Redis is back
             return
         self.last_answer = time.monotonic()
         for owner in reply.lost:
             self._children.end(owner, Ending.LEASE_LOST)
         # Only the store decides whether the execution is over, because any client of Redis can set its flags.
-        self._look_at_store(must=reply.beat is not HeartbeatState.GO_ON)
+        self._check_store(must=reply.beat is not HeartbeatState.GO_ON)
 
     def end_all(self, ending: Ending) -> None:
         """Start no further task, kill the running ones, and stop the worker."""
@@ -113,7 +113,7 @@ class HeartbeatThread(threading.Thread):
         for child in self._children.busy():
             self._children.end(child.owner, ending)
 
-    def _look_at_store(self, *, must: bool) -> None:
+    def _check_store(self, *, must: bool) -> None:
         if not must and self._n_beats % _STORE_EVERY_BEATS:
             return
         with suppress(MlhoError, OSError):  # an unavailable store says nothing about the execution

@@ -11,14 +11,14 @@ import structlog
 
 from mlho.errors import MlhoError
 from mlho.protocol.documents import place_of
-from mlho.protocol.events import Event, EventKind, ToldFailure
+from mlho.protocol.events import Event, EventKind, ReportedFailure
 from mlho.protocol.failures import RULES, Failure, FailureClass
 from mlho.protocol.messages import MessageRefused, Refusal, TaskMessage, read_message
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import MAX_ATTEMPTS, ClaimVerdict
 from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
-from worker.child import longer_words
+from worker.child import raise_limit_words
 from worker.child_processes import Answer, ChildDied, Children, Ending, death_words
 from worker.claims import Claim, Claims, Lease
 from worker.envelope import genuine_envelope
@@ -205,7 +205,7 @@ class TaskHandler:
 
     def _fail(self, lease: Lease, failure: Failure) -> str:
         rule = RULES[failure.failure_class]
-        fields: dict[str, Any] = {"failure": ToldFailure.of(failure), "attempt": lease.attempt}
+        fields: dict[str, Any] = {"failure": ReportedFailure.of(failure), "attempt": lease.attempt}
         if failure.failure_class is FailureClass.MEMORY:
             fields["memory"] = self._memory  # the scheduler makes the next workers larger than this
         self._starts.end(lease, counts=rule.counts)
@@ -235,7 +235,7 @@ def _failure_of_death(death: ChildDied) -> Failure:
         message = "the task came close to the memory limit and was stopped. Give the worker more memory, or fewer slots."
         return Failure(FailureClass.MEMORY, "MemoryExceeded", message)
     if death.ending is Ending.TIME:
-        remedy = longer_words("--hard-limit", HARD_LIMIT)
+        remedy = raise_limit_words("--hard-limit", HARD_LIMIT)
         message = f"the task exceeded its hard time limit and was stopped. {remedy}"
         return Failure(FailureClass.TIME, "TimeExceeded", message)
     message = f"the task's process {death_words(death.exit_code)}."

@@ -34,7 +34,7 @@ class EventKind(StrEnum):
     EXPIRED = "expired"
 
 
-class ToldFailure(BaseModel):
+class ReportedFailure(BaseModel):
     """A failure in the form that an event carries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -70,7 +70,7 @@ class Event(BaseModel):
     """Whether the start committed the task."""
     memory: int = Field(default=0, ge=0)
     """Bytes of the worker in which the task ran out of memory."""
-    failure: ToldFailure | None = None
+    failure: ReportedFailure | None = None
 
     @property
     def why(self) -> Failure:

@@ -25,11 +25,11 @@ from mlho.method.consensus.cholesky import factor
 factor(np.eye(1))
 
 
-def _leave_at_once(server: int) -> None:
+def _exit_immediately(server: int) -> None:
     if os.getpid() == server:
         os._exit(0)
 
 
 # The command waits for its server to end. The server has no state to save; a regular interpreter exit takes half a second.
 if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
-    atexit.register(_leave_at_once, os.getpid())
+    atexit.register(_exit_immediately, os.getpid())

@@ -93,7 +93,7 @@ class Store(ABC):
         return [do(item) for item in items]
 
     @property
-    def may_be_away(self) -> bool:
+    def may_be_unavailable(self) -> bool:
         """Whether the store is behind a network, so that its availability should be checked from time to time."""
         return False
 

@@ -98,9 +98,9 @@ class BlobCache:
             The disk is full.
         """
         target = self._blob(digest)
-        if not self._is_here(target, digest):
+        if not self._is_cached(target, digest):
             with self._locked(digest):  # processes that waited for the lock find the copy
-                if not self._is_here(target, digest):
+                if not self._is_cached(target, digest):
                     self._fetch(target, digest, fetch)
             self._make_room(target.stat().st_size, target)
         _mark_used(target)
@@ -148,7 +148,7 @@ class BlobCache:
     def _blob(self, digest: str) -> Path:
         return self.folder / "blobs" / digest[:2] / digest
 
-    def _is_here(self, target: Path, digest: str) -> bool:
+    def _is_cached(self, target: Path, digest: str) -> bool:
         """Whether a complete copy exists. Each process verifies its digest once; a damaged copy is removed."""
         try:
             if _seen(target) in _verified:

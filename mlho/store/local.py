@@ -151,7 +151,7 @@ class LocalStore(Store):
 
     def _link(self, source: str, key: str) -> bool:
         target = self._name(key)
-        with _full_disk_is_said(self.root):
+        with _reporting_full_disk(self.root):
             try:
                 return _link_if_absent(source, target)
             except (FileNotFoundError, NotADirectoryError):  # its folder does not exist yet
@@ -168,7 +168,7 @@ class LocalStore(Store):
     def _temporary(self, data: bytes = b"") -> Iterator[str]:
         """Create a new file under a unique name, and remove it at the end."""
         name = f"{self._root}/{_TEMPORARY}/{secrets.token_hex(16)}"
-        with _full_disk_is_said(self.root):
+        with _reporting_full_disk(self.root):
             handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
                 with open(handle, "wb") as file:
@@ -211,7 +211,7 @@ def _link_if_absent(source: str, target: str) -> bool:
 
 
 @contextmanager
-def _full_disk_is_said(root: Path) -> Iterator[None]:
+def _reporting_full_disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

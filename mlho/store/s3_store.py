@@ -123,7 +123,7 @@ class S3Store(Store):
 
     @property
     @override
-    def may_be_away(self) -> bool:
+    def may_be_unavailable(self) -> bool:
         return True
 
     @override

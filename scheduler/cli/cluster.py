@@ -21,7 +21,7 @@ from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, find_finished
 from scheduler.cli.options import ExportOptions, NamedRunOptions, OperateOptions, SubmitOptions, WaitOptions
-from scheduler.cli.validate import look_before_submission
+from scheduler.cli.validate import inspect_before_submission
 from scheduler.runs.export import export_run, output_lines, split_output
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _submit(options: SubmitOptions) -> int:
         namespace = obj["metadata"].get("namespace") or namespace
     obj["metadata"] = {**with_annotations(obj["metadata"]), "namespace": namespace}
     resource = from_resource(obj)  # reports errors in our own terms, before the cluster rejects the resource
-    look_before_submission(resource.spec)
+    inspect_before_submission(resource.spec)
     shown = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
     try:
         cluster.create(RUN_KINDS[obj["kind"]], obj)

@@ -54,12 +54,12 @@ from scheduler.cli.run import (
     carry_out_one,
     prepare_with_warnings,
     print_finished,
+    print_left_out,
     run_command,
     score_command,
-    tell_left_out,
     usable_store,
 )
-from scheduler.cli.validate import add_validate, look_first
+from scheduler.cli.validate import add_validate, inspect_first
 from scheduler.engine.prepare import prepare
 from scheduler.runs.record import read_record
 from scheduler.runs.stored import SCORING, TRAINING, StoredRun
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
-        return _say_stopped()
+        return _print_stopped()
     except MlhoError as error:
         terminal.err.print(f"[bold red]error:[/] {_escaped(error)}")
         return error.exit_code
@@ -88,11 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         if _is_interrupt(error):
-            return _say_stopped()
+            return _print_stopped()
         raise
 
 
-def _say_stopped() -> int:
+def _print_stopped() -> int:
     terminal.err.print("\nStopped. Committed results are kept: run the same command to continue.")
     return INTERRUPTED
 
@@ -366,14 +366,14 @@ def _plan(options: PlanOptions) -> int:
     # A plan of a training run reads nothing from a store, and must not create one.
     store = open_store(options.store) if isinstance(spec, ScoringRunSpec) else MemoryStore()
     looks: list[Inspection] = []
-    run = prepare(spec, options.spec, store, inspect=lambda *tables: looks.extend(look_first(*tables)))
+    run = prepare(spec, options.spec, store, inspect=lambda *tables: looks.extend(inspect_first(*tables)))
     if not isinstance(run, ScoringRun):
         show_plans(run, looks, n_workers=options.workers, as_json=options.json)
     elif options.json:
         print(printable_json([plan_facts(run, n_workers=options.workers)]))  # noqa: T201 - the command's output
     else:
         terminal.print_table(plan_table(run, n_workers=options.workers))
-    tell_left_out(run.manifest)
+    print_left_out(run.manifest)
     return 0
 
 

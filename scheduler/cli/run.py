@@ -25,7 +25,7 @@ from scheduler.cli import terminal
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions, ScoreOptions
-from scheduler.cli.validate import look_first
+from scheduler.cli.validate import inspect_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreHealth
@@ -115,12 +115,12 @@ def prepare_with_warnings(
     """Return a prepared run. Print warnings about its tables."""
     from scheduler.engine.prepare import prepare
 
-    run = prepare(spec, spec_path, store, inspect=look_first)
-    tell_left_out(run.manifest)
+    run = prepare(spec, spec_path, store, inspect=inspect_first)
+    print_left_out(run.manifest)
     return run
 
 
-def tell_left_out(manifest: Manifest) -> None:
+def print_left_out(manifest: Manifest) -> None:
     """Warn before the start about files that are not read. The result repeats the warning."""
     for sentence in left_out_sentences(manifest.left_out_facts()):
         _notify(f"Warning: {sentence}")

@@ -73,7 +73,7 @@ class Track:
 
     def started(self, _execution: "Execution", executor: "QueueExecutor") -> None:
         """Read the counters of a run on a queue."""
-        self.follow(executor.figures)
+        self.follow(executor.counters)
 
     def update(self, stages: Stages, running: int) -> None:
         """Show the progress of the run."""

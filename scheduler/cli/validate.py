@@ -72,7 +72,7 @@ def _each(spec: RunSpec | ScoringRunSpec) -> tuple[RunSpec | ScoringRunSpec, ...
     return one_per_outcome(spec) if isinstance(spec, RunSpec) else (spec,)
 
 
-def look_first(
+def inspect_first(
     spec: RunSpec | ScoringRunSpec,
     data: Path | str,
     document: bytes | None = None,
@@ -97,19 +97,19 @@ def look_first(
     return found
 
 
-def look_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
+def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
     """Look at the tables of a training run in object storage if this machine has access to it; else a task of the run does.
 
     Raises
     ------
     DataError, SpecError
-        See :func:`look_first`.
+        See :func:`inspect_first`.
     """
     data = spec.spec.data.uri
     if isinstance(spec, ScoringRunSpec) or not data.startswith(SCHEME) or not _ACCESS & os.environ.keys():
         return
     try:
-        look_first(spec, data, env={_DEADLINE: _DEADLINE_SECONDS, **os.environ})
+        inspect_first(spec, data, env={_DEADLINE: _DEADLINE_SECONDS, **os.environ})
     except (StoreUnavailable, ImportError) as error:
         terminal.err.print(
             f"The tables are not checked here, but by a task of the run: {error}", markup=False

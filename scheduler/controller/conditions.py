@@ -203,8 +203,10 @@ def under_way(observed: ObservedRun, *, target: int, made: WorkerGeneration | No
     if is_working:
         status = _set(observed, status, ConditionType.WORKERS_READY, True, "Ready")
     else:
-        status = _set(observed, status, ConditionType.WORKERS_READY, False, *_why_no_worker(observed, target))
-    status = _set(observed, status, ConditionType.PROGRESSING, *_whether_progressing(observed, is_working))
+        status = _set(
+            observed, status, ConditionType.WORKERS_READY, False, *_no_worker_reason(observed, target)
+        )
+    status = _set(observed, status, ConditionType.PROGRESSING, *_progressing(observed, is_working))
     trouble = _trouble(observed, status)
     if trouble is not None:
         return _set(observed, status, ConditionType.DEGRADED, True, *trouble)
@@ -265,7 +267,7 @@ def _worker_counts(
     return WorkerCounts(desired=target, ready=ready, generation=generation, memory=memory or None)
 
 
-def _why_no_worker(observed: ObservedRun, target: int) -> tuple[str, str]:
+def _no_worker_reason(observed: ObservedRun, target: int) -> tuple[str, str]:
     if observed.resource.desired is DesiredState.SUSPENDED:
         return "Suspended", "A suspended run has no workers."
     if any(job.is_suspended for job in observed.jobs if not job.is_over):
@@ -287,7 +289,7 @@ def _is_working(observed: ObservedRun, ready: int) -> bool:
     return bool(ready) or (is_in_queue and any(job.active for job in observed.jobs))
 
 
-def _whether_progressing(observed: ObservedRun, is_working: bool) -> tuple[bool, str, str]:
+def _progressing(observed: ObservedRun, is_working: bool) -> tuple[bool, str, str]:
     if observed.resource.desired is DesiredState.SUSPENDED:
         return False, "Suspended", "Set desiredState: Running to resume the run."
     if observed.is_waiting_for_turn:
@@ -323,7 +325,7 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
     for pod in observed.pods:
         if pod.image_problem:
             return "WorkerCannotStart", pod.image_problem
-        if pod.unschedulable and _is_lasting(pod, observed.now):
+        if pod.unschedulable and _is_persistent(pod, observed.now):
             return "Unschedulable", pod.unschedulable
     last = max(observed.jobs, key=lambda job: job.generation, default=None)
     if last is not None and last.failure:
@@ -336,7 +338,7 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
     return None
 
 
-def _is_lasting(pod: PodFacts, now: dt.datetime) -> bool:
+def _is_persistent(pod: PodFacts, now: dt.datetime) -> bool:
     """Return whether a pod has been unschedulable for longer than scheduling normally takes."""
     since = pod.unschedulable_since
     return since is None or (now - since).total_seconds() >= _PLACEMENT_SECONDS
@@ -399,7 +401,7 @@ def events_of(observed: ObservedRun, status: Status, made: WorkerGeneration | No
     for condition in status.conditions:
         reason = _FLIPS.get((ConditionType(condition.type), condition.status))
         old = get_condition(observed.status.conditions, ConditionType(condition.type))
-        if reason is not None and _says_more(old, condition) and not _is_mere_end(status, reason):
+        if reason is not None and _has_more_detail(old, condition) and not _is_plain_end(status, reason):
             words = condition.message or condition.reason
             is_partial = reason is EventReason.ACCEPTED and bool(observed.check and observed.check.warning)
             events.append(RunEvent(reason, words, is_warning=is_partial or reason in _WARNINGS))
@@ -421,7 +423,7 @@ def events_of(observed: ObservedRun, status: Status, made: WorkerGeneration | No
     return tuple(events)
 
 
-def _says_more(old: Condition | None, new: Condition) -> bool:
+def _has_more_detail(old: Condition | None, new: Condition) -> bool:
     """Return whether a condition needs an Event: its status changed, or the reason of a problem changed."""
     kind = (ConditionType(new.type), new.status)
     if old is None:
@@ -430,6 +432,6 @@ def _says_more(old: Condition | None, new: Condition) -> bool:
     return old.status != new.status or (is_wrong and old.reason != new.reason)
 
 
-def _is_mere_end(status: Status, reason: EventReason) -> bool:
+def _is_plain_end(status: Status, reason: EventReason) -> bool:
     """Return whether a problem is over only because the run has ended."""
     return reason is EventReason.RECOVERED and has_ended(status)

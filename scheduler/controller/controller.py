@@ -32,8 +32,8 @@ from scheduler.api.status import Status
 from scheduler.controller.checks import RunChecks
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.conditions import EventReason, RunEvent, has_ended
-from scheduler.controller.endings import Endings
 from scheduler.controller.event_recorder import EventRecorder
+from scheduler.controller.finalizer import RunFinalizer
 from scheduler.controller.informer import Cache, Object, Watcher
 from scheduler.controller.metrics import MetricValues, run_figures
 from scheduler.controller.observation import (
@@ -56,7 +56,7 @@ from scheduler.controller.tracked_run import (
     run_of,
     status_of,
 )
-from scheduler.controller.turns import give_turns, learn_priority
+from scheduler.controller.turns import assign_turns, learn_priority
 from scheduler.controller.work_queue import WorkQueue
 from scheduler.controller.worker_jobs import WorkerJobs
 
@@ -114,7 +114,7 @@ class Operator:
         self._watchers = self._make_watchers()
         self._checks = RunChecks(backend, config.prefixes, self._queue)
         cleaner = Cleaner(backend, f"{config.namespace}.{config.lease_name}")
-        self._endings = Endings(cleaner, self._tracked, self._queue)
+        self._finalizer = RunFinalizer(cleaner, self._tracked, self._queue)
         self._turns: frozenset[str] = frozenset()
         self._priorities: dict[str, int] = {}
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
@@ -141,7 +141,7 @@ class Operator:
         for thread in drivers:
             thread.join(max(0.0, until - time.monotonic()))
         self._write_ended()
-        self._endings.stop()
+        self._finalizer.stop()
         for watcher in self._watchers:
             watcher.stop()
 
@@ -203,11 +203,11 @@ class Operator:
         if job is not None:
             self._owned_changed(None, job)
 
-    def _give_turns(self) -> None:
+    def _assign_turns(self) -> None:
         """Select the runs to carry out, and enqueue each run whose turn starts or ends."""
         tracked = {uid: own for uid, own in self._tracked.items() if own.wants_turn or own.thread is not None}
         priorities = self._priorities if self._config.kueue_enabled else None
-        self._turns = give_turns(own.contender(uid, priorities) for uid, own in tracked.items())
+        self._turns = assign_turns(own.contender(uid, priorities) for uid, own in tracked.items())
         for uid, own in tracked.items():
             if (uid in self._turns) != (own.thread is not None):
                 self._queue.mark(uid)
@@ -217,17 +217,17 @@ class Operator:
     def _reconcile_for_ever(self) -> None:
         while not self.is_synced and not self._stop.wait(_TICK_SECONDS):
             self.last_pass_at = time.monotonic()
-        self._endings.start()
+        self._finalizer.start()
         resync_at = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
             self.last_pass_at = now
-            self._endings.take_over(self._under_way)
+            self._finalizer.take_over(self._under_way)
             if now >= resync_at:
                 resync_at = now + _RESYNC_SECONDS
                 for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._tracked.keys():
                     self._queue.mark(uid)
-            self._give_turns()
+            self._assign_turns()
             for uid in self._queue.take_due(now):
                 if self._stop.is_set():
                     return
@@ -281,7 +281,7 @@ class Operator:
         is_wanted = tracked.request.desired is DesiredState.RUNNING and not has_ended(status)
         tracked.wants_turn = is_wanted and tracked.prepared is not None
         if tracked.wants_turn and tracked.thread is None and uid not in self._turns:
-            self._give_turns()
+            self._assign_turns()
         has_turn = tracked.thread is not None or uid in self._turns
         return ObservedRun(
             resource=tracked.request,
@@ -337,7 +337,7 @@ class Operator:
         self, uid: str, obj: Object, tracked: TrackedRun, observed: ObservedRun, decision: Decision
     ) -> None:
         namespace = observed.resource.namespace
-        if decision.is_cancelled and not self._endings.is_cancelled(uid, tracked, observed):
+        if decision.is_cancelled and not self._finalizer.is_cancelled(uid, tracked, observed):
             decision = replace(decision, status=observed.status, events=())
         for name in decision.delete:
             self._cluster.delete(Kind.JOB, namespace, name)
@@ -361,7 +361,7 @@ class Operator:
         if tracked.thread is not None or decision.should_run:
             self._queue.mark(uid, seconds=_POLL_SECONDS)
         elif has_ended(decision.status):
-            self._endings.close(uid, tracked, observed)
+            self._finalizer.close(uid, tracked, observed)
         if decision.is_expired:
             self._cluster.delete(RUN_KINDS[obj["kind"]], namespace, obj["metadata"]["name"], found=obj)
 
@@ -406,11 +406,11 @@ class Operator:
                 self._backend,
                 run,
                 lambda: self._queue.mark(uid),
-                note=lambda: self._endings.note(uid, run.run_id),
+                note=lambda: self._finalizer.note(uid, run.run_id),
             )
             tracked.thread.start()
 
     def _on_deleted(self, uid: str) -> None:
         self._workers.forget(uid)
         self._checks.forget(uid)
-        self._endings.on_deleted(uid)
+        self._finalizer.on_deleted(uid)

@@ -224,14 +224,14 @@ class RunThread:
         found = replace(found, trouble=_trouble_of(self._health, executor) or found.trouble)
         if executor is None:
             return found
-        figures = executor.figures
+        counters = executor.counters
         return replace(
             found,
-            slots=figures.slots,
-            retried=figures.retried,
-            quarantined=figures.quarantined,
+            slots=counters.slots,
+            retried=counters.retried,
+            quarantined=counters.quarantined,
             idle_seconds=0.0 if found.running else time.monotonic() - self._idle_since,
-            memory_exceeded=figures.memory_exceeded,
+            memory_exceeded=counters.memory_exceeded,
         )
 
     # The methods below run in the thread.
@@ -362,13 +362,13 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
         return health.outage.reason, cut(
             f"{health.outage.words} The run waits, and resumes when the store is available.", 512
         )
-    if executor is not None and executor.figures.is_degraded:
+    if executor is not None and executor.counters.is_degraded:
         return "QueueUnavailable", cut(
-            f"{executor.figures.outage} Workers finish their current tasks, and wait.", 512
+            f"{executor.counters.outage} Workers finish their current tasks, and wait.", 512
         )
-    if executor is not None and executor.figures.forged:
+    if executor is not None and executor.counters.forged:
         return "MessagesRefused", OTHER_KEY
-    if executor is not None and executor.figures.is_tampered:
+    if executor is not None and executor.counters.is_tampered:
         return "QueueTampered", TAMPERED
     return None
 

@@ -88,7 +88,7 @@ class Contender:
         return group, -self.priority, self.created, self.uid
 
 
-def give_turns(contenders: Iterable[Contender]) -> frozenset[str]:
+def assign_turns(contenders: Iterable[Contender]) -> frozenset[str]:
     """Select the runs to carry out. Return the uids of their resources.
 
     Runs with workers keep their slots. Of several resources that request the same run, one has a turn.

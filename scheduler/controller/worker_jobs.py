@@ -93,14 +93,14 @@ class WorkerJobs:
         own = own or self._refused.setdefault(uid, _Refused())
         if not own.pods and time.monotonic() >= own.look_again_at:
             own.look_again_at = time.monotonic() + _POLL_SECONDS
-            own.pods = self._said_of_pods(own, namespace, short.name, now)
+            own.pods = self._pod_messages(own, namespace, short.name, now)
         return own.job or own.pods
 
     def forget(self, uid: str) -> None:
         """Remove the state of a run."""
         self._refused.pop(uid, None)
 
-    def _said_of_pods(self, own: _Refused, namespace: str, job: str, now: dt.datetime) -> str:
+    def _pod_messages(self, own: _Refused, namespace: str, job: str, now: dt.datetime) -> str:
         fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
         try:
             events = self._cluster.list(Kind.EVENT, namespace, fields=fields).items

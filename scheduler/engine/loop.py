@@ -38,7 +38,7 @@ from scheduler.runs.record import Recording, RunCost
 MAX_ATTEMPTS: Final = 3
 MAX_LOSSES: Final = 10  # per commit record; a store that loses the same record repeatedly is an error
 _POLL_SECONDS: Final = 0.5
-_HAND_OUT: Final = "hand out"
+_DISPATCH: Final = "hand out"
 
 log = structlog.get_logger()
 
@@ -194,18 +194,18 @@ def _run_until_complete(
     run: PreparedRun, state: LoopState, executor: Executor, observer: Observer, slots: Callable[[], int]
 ) -> None:
     """Hand out ready tasks and collect their commits until the plan is complete or only quarantined tasks block it."""
-    ready = state.look_again()
+    ready = state.recompute_ready()
     while len(state.commits) < len(state.plan):
         state.health.check()
         due = state.again_at
         is_due = time.monotonic() >= due
         if is_due:
-            ready = _hand_out_if_served(run, state, ready, executor, slots())
+            ready = _dispatch_if_served(run, state, ready, executor, slots())
         observer.update(ready.by_stage(), len(state.running))
         # A delay may end at any moment of this pass: only a pass that handed out all that is ready shows that nothing is.
         was_served = is_due and state.again_at == due
         if was_served and not state.running and not state.resting and len(state.commits) < len(state.plan):
-            raise _held_up(state)
+            raise _blocked_error(state)
         for future in _ended(state):
             ready = _take_in(run, state, ready, future)
     observer.update(ready.by_stage(), 0)
@@ -218,22 +218,22 @@ def _ended(state: LoopState) -> "Collection[Future[Outcome]]":
     return wait(state.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done
 
 
-def _hand_out_if_served(
+def _dispatch_if_served(
     run: PreparedRun, state: LoopState, ready: ReadyTasks, executor: Executor, n_slots: int
 ) -> ReadyTasks:
     """Start ready tasks, or wait for the store. Return the updated ready tasks."""
     try:
         for name in state.rested():
             ready.put_back(name)
-        _hand_out(run, state, ready, executor, n_slots)
+        _dispatch_ready(run, state, ready, executor, n_slots)
     except StoreOutage as error:
-        state.again_at = time.monotonic() + state.health.failed(_HAND_OUT, error)
-        return state.look_again()
-    state.health.served(_HAND_OUT)
+        state.again_at = time.monotonic() + state.health.failed(_DISPATCH, error)
+        return state.recompute_ready()
+    state.health.served(_DISPATCH)
     return ready
 
 
-def _hand_out(
+def _dispatch_ready(
     run: PreparedRun, state: LoopState, ready: ReadyTasks, executor: Executor, n_slots: int
 ) -> None:
     """Start ready tasks up to the number of slots.
@@ -273,16 +273,16 @@ def _take_in(run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Fut
         is_lost = state.health.until_served(partial(_forget_lost, state, error))
         if not is_lost and state.has_needs_of(planned):
             _count_attempt(state, planned, error)
-        return state.look_again()
+        return state.recompute_ready()
     except ArtifactDamaged as error:
         _count_attempt(state, planned, error)
         state.health.until_served(partial(_forget_damaged, run, state, error))
-        return state.look_again()
+        return state.recompute_ready()
     except MlhoError as error:
         log.error("task_failed", **_where(planned), **error_fields(error))
         if state.has_needs_of(planned):
             _count_attempt(state, planned, error)
-        return state.look_again()
+        return state.recompute_ready()
     else:
         state.commits[planned.name] = outcome.commit
         ready.take_in(planned.name)
@@ -307,7 +307,7 @@ def _settled(state: LoopState, outcome: Outcome) -> Outcome:
     return Outcome(commit, is_new=outcome.is_new)
 
 
-def _held_up(state: LoopState) -> MlhoError:
+def _blocked_error(state: LoopState) -> MlhoError:
     """Return the error of a run that can make no further progress."""
     if not state.quarantined:
         return MlhoError(

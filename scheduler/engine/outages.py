@@ -175,7 +175,7 @@ class StoreHealth:
         if not troubles:
             self._outage = None
             if before is not None:
-                self._say_recovered(before)
+                self._report_recovery(before)
             return
         errors = [own.error for own in troubles]
         error = next((own for own in errors if isinstance(own, StoreAccessDenied)), errors[-1])
@@ -188,7 +188,7 @@ class StoreHealth:
                 f"{_duration(self.patience)} ({STORE_PATIENCE})."
             )
 
-    def _say_recovered(self, before: Outage) -> None:
+    def _report_recovery(self, before: Outage) -> None:
         seconds = max(0.0, time.time() - before.since)
         log.warning("store_recovered", seconds=round(seconds, 1))
         self._notify(f"The store is available again, after {_duration(seconds)}. The run continues.")
@@ -214,7 +214,7 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> Iterator[None]:
     """Probe a remote store for an object every few seconds while the block runs."""
-    if not store.may_be_away:
+    if not store.may_be_unavailable:
         yield
         return
     ends = threading.Event()

@@ -70,6 +70,6 @@ class LoopState:
             del self.resting[name]
         return names
 
-    def look_again(self) -> ReadyTasks:
+    def recompute_ready(self) -> ReadyTasks:
         """Recompute the ready tasks after commits were lost or the plan has grown."""
         return ReadyTasks(self.plan, self.commits, self.taken())

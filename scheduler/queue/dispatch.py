@@ -20,7 +20,7 @@ from mlho.protocol.redis_client import QueueUnavailable, answering, lost_words
 from mlho.protocol.scripts import MESSAGE_MS
 from mlho.protocol.transport import celery_settings
 from mlho.steps.proposals import Leader
-from scheduler.queue.pending import Figures, Pending
+from scheduler.queue.pending import Pending, QueueCounters
 
 _LOST: Final = redis_transport.get_redis_error_classes().connection_errors
 
@@ -149,15 +149,15 @@ class Outbox:
     sender : Sender
     leader : Leader
         Checked before each batch.
-    figures : Figures
+    counters : QueueCounters
         Counts the messages.
     """
 
-    def __init__(self, execution: Execution, sender: Sender, leader: Leader, figures: Figures) -> None:
+    def __init__(self, execution: Execution, sender: Sender, leader: Leader, counters: QueueCounters) -> None:
         self._execution = execution
         self._sender = sender
         self._leader = leader
-        self._figures = figures
+        self._counters = counters
         self._clock_offset_ms = 0.0
 
     def set_clock(self, redis_ms: int) -> None:
@@ -172,7 +172,7 @@ class Outbox:
         now = time.monotonic()
         for pending in tasks:
             pending.sent_at = now
-        self._figures.sent += len(tasks)
+        self._counters.sent += len(tasks)
 
     def send_again(self, pending: Pending) -> None:
         """Send another message for a task at once."""

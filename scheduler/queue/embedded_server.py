@@ -110,10 +110,10 @@ class WorkerEnds:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(f"  {_for_people(line)}" for line in lines[-_LAST_LINES:])
+        return "\n".join(f"  {_readable(line)}" for line in lines[-_LAST_LINES:])
 
 
-def _for_people(line: str) -> str:
+def _readable(line: str) -> str:
     """Return a line of a worker's log; of one that holds an error, the error alone."""
     try:
         said = json.loads(line)

@@ -21,7 +21,7 @@ from scheduler.queue.errors import still_quarantined
 from scheduler.queue.executions import quarantined_for, quarantined_tasks
 from scheduler.queue.failure_policy import FailurePolicy
 from scheduler.queue.leases import Leases
-from scheduler.queue.pending import Figures, InFlight, Pending
+from scheduler.queue.pending import InFlight, Pending, QueueCounters
 from scheduler.queue.watcher import QueueWatcher
 
 
@@ -57,14 +57,14 @@ class QueueExecutor:
         is_new: bool,
         health: StoreHealth | None = None,
     ) -> None:
-        self.figures = Figures(health=health or StoreHealth())
+        self.counters = QueueCounters(health=health or StoreHealth())
         self.is_new = is_new
         self._store = store
         self._run = execution.run
         self._leader = leader
         self._quarantined: frozenset[str] = frozenset()
-        self._in_flight = InFlight(self.figures)
-        self._outbox = Outbox(execution, sender, leader, self.figures)
+        self._in_flight = InFlight(self.counters)
+        self._outbox = Outbox(execution, sender, leader, self.counters)
         policy = FailurePolicy(store, execution, leader, self._in_flight, self._outbox)
         self._watcher = QueueWatcher(
             store, execution, leases, leader, self._in_flight, self._outbox, policy, is_new=is_new
@@ -111,7 +111,7 @@ class QueueExecutor:
         try:
             self._outbox.send([pending for pending, _ in fresh])
         except QueueUnavailable as error:
-            self.figures.note_outage(error)
+            self.counters.note_outage(error)
             for pending, _ in fresh:
                 pending.due_at = 0.0  # the watcher sends it when Redis is back
         return futures
@@ -122,7 +122,7 @@ class QueueExecutor:
         known = quarantined_for(self._store, self._run, key) if key in self._quarantined else None
         if known is None:
             return self._in_flight.add(key, task.kind, place_in(task.params))
-        self.figures.quarantined += 1
+        self.counters.quarantined += 1
         future: Future[Outcome] = Future()
         future.set_exception(still_quarantined(self._run, task.kind, key, *known))
         return future, None

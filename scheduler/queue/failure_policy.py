@@ -37,7 +37,7 @@ class FailurePolicy:
         self._leader = leader
         self._in_flight = in_flight
         self._outbox = outbox
-        self._figures = in_flight.figures
+        self._counters = in_flight.counters
 
     def decide(self, pending: Pending, failure: Failure, attempts: int) -> None:
         """Retry a task now or later, or fail it."""
@@ -58,7 +58,7 @@ class FailurePolicy:
         elif failure.failure_class is FailureClass.INFRASTRUCTURE:
             self._wait_or_fail(pending, failure)
         elif attempts < rule.max_attempts:
-            self._figures.retried += 1
+            self._counters.retried += 1
             if failure.failure_class is FailureClass.MEMORY:
                 pending.send_at(time.monotonic() + _MEMORY_SECONDS)
             else:
@@ -81,15 +81,15 @@ class FailurePolicy:
             pending.noted, pending.judged_at = noted, time.monotonic() + _SILENCE_SECONDS
             pending.send_at(math.inf)
         else:
-            self._figures.retried += 1
+            self._counters.retried += 1
             self._outbox.send_again(pending)
 
     def _wait_or_fail(self, pending: Pending, failure: Failure) -> None:
-        health, outage = self._figures.health, outage_met(failure)
+        health, outage = self._counters.health, outage_met(failure)
         if outage is not None:
             health.failed(pending.task, outage)
         if pending.postpone(time.monotonic(), health.patience if outage else INFRASTRUCTURE_SECONDS):
-            self._figures.retried += 1
+            self._counters.retried += 1
         else:
             error = given_up(outage, health.patience) if outage else failure_error(failure)
             self._in_flight.fail(pending, error)
@@ -98,5 +98,5 @@ class FailurePolicy:
         run = self._execution.run
         self._leader.check()
         quarantine_task(self._store, run, pending.task, failure, step=pending.kind, attempts=attempts)
-        self._figures.quarantined += 1
+        self._counters.quarantined += 1
         self._in_flight.fail(pending, now_quarantined(run, pending.kind, pending.task, failure, attempts))

@@ -226,7 +226,7 @@ class Leases:
             found = cast(dict[str, str], self._redis.hgetall(self.names.counters))
         return {name[:_MAX_NAME]: _count(number) for name, number in found.items()}
 
-    def tell_progress(self, stages: Stages) -> None:
+    def publish_progress(self, stages: Stages) -> None:
         """Publish the progress of a declared execution."""
         with answering():
             self._tell(keys=TELL.keys_of(self.names), args=[json.dumps([astuple(stage) for stage in stages])])

@@ -12,7 +12,7 @@ from mlho.processes import serving_metrics
 from mlho.protocol.documents import Execution
 from scheduler.engine.progress import Stages
 from scheduler.queue.executor import QueueExecutor
-from scheduler.queue.pending import Figures
+from scheduler.queue.pending import QueueCounters
 
 _COUNTERS: Final = {
     "sent": "Messages sent",
@@ -32,13 +32,13 @@ class RunMetrics:
     def __init__(self, page: "MetricsPage", run: str) -> None:
         self._page = page
         self._run = run
-        self.figures = Figures()
+        self.counters = QueueCounters()
         self.stages: Stages = ()
         self.running = 0
 
     def started(self, _execution: Execution, executor: QueueExecutor) -> None:
         """Add the series to the page."""
-        self.figures = executor.figures
+        self.counters = executor.counters
         self._page.add(self._run, self)
 
     def update(self, stages: Stages, running: int) -> None:
@@ -93,17 +93,17 @@ class MetricsPage(Collector):
             runs = dict(self._runs)
         yield _tasks(runs)
         yield _gauge("running", "Tasks under way", {run: own.running for run, own in runs.items()})
-        figures = {run: own.figures for run, own in runs.items()}
-        yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in figures.items()})
-        degraded = {run: int(own.is_degraded or own.is_tampered) for run, own in figures.items()}
+        counters = {run: own.counters for run, own in runs.items()}
+        yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in counters.items()})
+        degraded = {run: int(own.is_degraded or own.is_tampered) for run, own in counters.items()}
         yield _gauge(
             "degraded", "1 while Redis is unavailable, rejects writes, or contains foreign items", degraded
         )
-        away = {run: int(own.health.outage is not None) for run, own in figures.items()}
+        away = {run: int(own.health.outage is not None) for run, own in counters.items()}
         yield _gauge("store_unavailable", "1 while object storage does not serve", away)
         for name, words in _COUNTERS.items():
             counter = CounterMetricFamily(f"mlho_run_{name}", words, labels=["run"])
-            for run, own in figures.items():
+            for run, own in counters.items():
                 counter.add_metric([run], getattr(own, name))
             yield counter
 

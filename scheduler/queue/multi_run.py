@@ -36,7 +36,7 @@ from scheduler.queue.run import (
     worker_arguments,
     worker_command,
 )
-from scheduler.queue.worker_shares import Need, Seat, moves
+from scheduler.queue.worker_shares import Assignment, Need, share_changes
 
 _POLL_SECONDS: Final = 0.25
 _SETTLE_SECONDS: Final = 4.0  # a run may need its recent number of workers again: stages end and begin
@@ -91,12 +91,12 @@ def carry_out_several(
         if not queue_config.n_workers:
             for thread in threads:
                 notify(worker_command(thread.name, queue_config.store, broker))
-        with _seats(queue_config, worker_environment(broker, key), notify) as seats:
+        with _started_workers(queue_config, worker_environment(broker, key), notify) as workers:
             try:
                 for thread in threads:
                     thread.start()
                 while any(thread.is_alive() for thread in threads):
-                    _share_out(seats, threads)
+                    _share_out(workers, threads)
                     time.sleep(_POLL_SECONDS)
             finally:
                 for thread in threads:
@@ -178,77 +178,77 @@ class _Worker:
     process: "subprocess.Popen[bytes]"
     run: str
     since: float
-    is_leaving: bool = False
+    is_exiting: bool = False
 
 
 @dataclass
-class _Seats:
+class _Workers:
     """The local worker processes by number."""
 
     queue_config: QueueConfig
     environment: Mapping[str, str]
     log: Path
     ends: WorkerEnds
-    workers: dict[int, _Worker] = field(default_factory=dict)
+    processes: dict[int, _Worker] = field(default_factory=dict)
     last_start: dict[str, float] = field(default_factory=dict)
     n_started: int = 0
 
     def start(self, run: str) -> None:
         process = start_worker(worker_arguments(run, self.queue_config.store), self.environment, self.log)
-        self.workers[self.n_started] = _Worker(process, run, time.monotonic())
+        self.processes[self.n_started] = _Worker(process, run, time.monotonic())
         self.last_start[run] = time.monotonic()
         self.n_started += 1
 
-    def ask_to_leave(self, number: int) -> None:
-        worker = self.workers[number]
-        worker.is_leaving = True
+    def request_exit(self, number: int) -> None:
+        worker = self.processes[number]
+        worker.is_exiting = True
         with suppress(ProcessLookupError):
             worker.process.send_signal(LEAVE_SIGNAL)
 
     def clear_ended(self) -> Iterator[tuple[str, QueueError]]:
         """Remove the workers that have exited. Yield the runs whose worker cannot start, with the error."""
-        for number, worker in list(self.workers.items()):
+        for number, worker in list(self.processes.items()):
             if worker.process.poll() is not None:
-                del self.workers[number]
+                del self.processes[number]
                 seconds = time.monotonic() - worker.since
                 refusal = self.ends.refusal(worker.process.returncode, seconds)
                 if refusal is not None:
                     yield worker.run, refusal
 
-    def seats(self) -> list[Seat]:
+    def assignments(self) -> list[Assignment]:
         now = time.monotonic()
         return [
-            Seat(number, worker.run, now - worker.since, worker.is_leaving)
-            for number, worker in self.workers.items()
+            Assignment(number, worker.run, now - worker.since, worker.is_exiting)
+            for number, worker in self.processes.items()
         ]
 
 
 @contextmanager
-def _seats(
+def _started_workers(
     queue_config: QueueConfig, environment: Mapping[str, str], notify: Callable[[str], None]
-) -> Iterator[_Seats]:
+) -> Iterator[_Workers]:
     with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
         said = Path(folder) / "workers.log"
-        seats = _Seats(queue_config, environment, said, WorkerEnds(said, notify))
+        workers = _Workers(queue_config, environment, said, WorkerEnds(said, notify))
         try:
-            yield seats
+            yield workers
         finally:
-            end_workers([worker.process for worker in seats.workers.values()])
+            end_workers([worker.process for worker in workers.processes.values()])
 
 
-def _share_out(seats: _Seats, threads: Sequence[_RunThread]) -> None:
+def _share_out(workers: _Workers, threads: Sequence[_RunThread]) -> None:
     """Start and release workers so that each run reaches its share. Replace a worker that failed."""
     by_name = {thread.name: thread for thread in threads}
-    for run, refusal in seats.clear_ended():
+    for run, refusal in workers.clear_ended():
         by_name[run].stop(refusal)
     now = time.monotonic()
     needs = [
-        Need(thread.name, thread.wants(), now - seats.last_start.get(thread.name, -float("inf")))
+        Need(thread.name, thread.wants(), now - workers.last_start.get(thread.name, -float("inf")))
         for thread in threads
         if thread.is_alive()
     ]
-    step = moves(needs, seats.seats(), seats.queue_config.n_workers)
-    for number in step.leave:
-        seats.ask_to_leave(number)
+    step = share_changes(needs, workers.assignments(), workers.queue_config.n_workers)
+    for number in step.release:
+        workers.request_exit(number)
     for run in step.start:
-        seats.start(run)
+        workers.start(run)

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 @dataclass
-class Figures:
+class QueueCounters:
     """The counters of an execution so far."""
 
     sent: int = 0
@@ -129,8 +129,8 @@ class Pending:
 class InFlight:
     """The tasks in flight of one execution. Thread-safe."""
 
-    def __init__(self, figures: Figures) -> None:
-        self.figures = figures
+    def __init__(self, counters: QueueCounters) -> None:
+        self.counters = counters
         self._tasks: dict[str, Pending] = {}
         self._lock = threading.Lock()
         self._failed: MlhoError | None = None
@@ -170,7 +170,7 @@ class InFlight:
 
     def settle(self, pending: Pending, outcome: Outcome) -> None:
         """Give the futures of a task its outcome."""
-        self.figures.forged = 0
+        self.counters.forged = 0
         for future in self.pop(pending):
             future.set_result(outcome)
 
@@ -188,7 +188,7 @@ class InFlight:
 
     def pop(self, pending: Pending) -> "list[Future[Outcome]]":
         """Remove a task. Return its futures."""
-        self.figures.health.served(pending.task)
+        self.counters.health.served(pending.task)
         with self._lock:
             found = self._tasks.pop(pending.task, None)
             return found.futures if found is not None else []

@@ -37,7 +37,7 @@ from scheduler.queue.executions import (
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leadership import Leadership, LeadershipLost
 from scheduler.queue.leases import Leases
-from scheduler.queue.pending import OTHER_KEY, TAMPERED, Figures
+from scheduler.queue.pending import OTHER_KEY, TAMPERED, QueueCounters
 from scheduler.queue.tracing import RunTrace
 
 LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted
@@ -128,7 +128,7 @@ def carry_out_on_queue(
         )
         ending = _Ending(run.store, execution, leases, leader, cleans_up=queue_config.broker != EMBEDDED)
         upkeep: list[Observer] = [
-            _Upkeep(workers, executor.figures, notify),
+            _Upkeep(workers, executor.counters, notify),
             _ProgressPublisher(leases, leader),
         ]
         traces = open_traces("mlho-scheduler", execution.id)
@@ -140,7 +140,7 @@ def carry_out_on_queue(
                 run,
                 trace.following(executor),
                 FanOut([*upkeep, *observers]),
-                n_slots=lambda: executor.figures.window,
+                n_slots=lambda: executor.counters.window,
                 leader=leader,
                 health=health,
             )
@@ -171,10 +171,10 @@ class _Upkeep:
     """An observer that restarts dead workers and warns of a queue that others write to."""
 
     def __init__(
-        self, workers: WorkerProcesses | None, figures: Figures, warn: Callable[[str], None]
+        self, workers: WorkerProcesses | None, counters: QueueCounters, warn: Callable[[str], None]
     ) -> None:
         self._workers = workers
-        self._figures = figures
+        self._counters = counters
         self._warn = warn
         self._warned: set[str] = set()
 
@@ -182,9 +182,9 @@ class _Upkeep:
         """Look after the workers and the queue."""
         if self._workers is not None:
             self._workers.replace_dead()
-        if self._figures.forged:
+        if self._counters.forged:
             self._warn_once(OTHER_KEY)
-        elif self._figures.is_tampered:
+        elif self._counters.is_tampered:
             self._warn_once(TAMPERED)
 
     def _warn_once(self, words: str) -> None:
@@ -209,7 +209,7 @@ class _ProgressPublisher:
         self._published, self._next = stages, time.monotonic() + _PUBLISH_SECONDS
         with suppress(QueueUnavailable, StoreUnavailable, OSError):
             self._leader.check()
-            self._leases.tell_progress(stages)
+            self._leases.publish_progress(stages)
 
 
 def _check_queue(broker: str) -> None:

@@ -67,7 +67,7 @@ class QueueWatcher:
         self._in_flight = in_flight
         self._outbox = outbox
         self._policy = policy
-        self._figures = in_flight.figures
+        self._counters = in_flight.counters
         self._epoch = 1 if is_new else 2
         self._lost = LostMessages()
         self._closing = threading.Event()
@@ -94,7 +94,7 @@ class QueueWatcher:
             try:
                 self._look()
             except QueueUnavailable as error:
-                self._figures.note_outage(error)
+                self._counters.note_outage(error)
                 time.sleep(_PAUSE_SECONDS)
             except StoreOutage:  # reported by the health object; poll again after a pause
                 time.sleep(_STORE_PAUSE_SECONDS)
@@ -113,14 +113,14 @@ class QueueWatcher:
 
     def _look(self) -> None:
         self._leader.check()
-        if self._figures.is_degraded:
+        if self._counters.is_degraded:
             self._mend()
             self._leases.look()  # a full Redis answers other commands, but rejects this one
             self._recover()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
         self._leader.check()  # a suspended scheduler is most often resumed here
         self._take_all(events)
-        if len(events) and len(self._in_flight) > self._figures.slots + _PLENTY:
+        if len(events) and len(self._in_flight) > self._counters.slots + _PLENTY:
             self._closing.wait(_GATHER_SECONDS)  # one pass over many events costs little more than over one
         if time.monotonic() >= self._next_scan:
             self._next_scan = time.monotonic() + _SCAN_SECONDS
@@ -128,7 +128,7 @@ class QueueWatcher:
 
     def _recover(self) -> None:
         """Record that Redis is back. Give workers time to renew their leases before any is expired."""
-        self._figures.is_degraded = False
+        self._counters.is_degraded = False
         self._no_judging_before = time.monotonic() + _GRACE_SECONDS
         self._next_scan = 0.0
 
@@ -146,12 +146,12 @@ class QueueWatcher:
     def _take(self, pending: Pending, event: Event) -> None:
         """Handle an event about a task that is not committed."""
         if event.nonce not in pending.nonces:  # answered before, or sent by an earlier scheduler
-            self._figures.dropped += 1
+            self._counters.dropped += 1
             return
         pending.nonces.remove(event.nonce)
         match event.event:
             case EventKind.FAILED:
-                self._figures.memory_exceeded = max(self._figures.memory_exceeded, event.memory)
+                self._counters.memory_exceeded = max(self._counters.memory_exceeded, event.memory)
                 self._policy.decide(pending, event.why, event.attempt)
             case EventKind.EXHAUSTED:
                 self._policy.decide_by_attempts(pending)
@@ -189,13 +189,13 @@ class QueueWatcher:
 
     def _mend(self) -> None:
         """Delete keys of the wrong type, and keys with far more items than the tasks in flight can account for."""
-        self._leases.mend(_ITEMS_PER_TASK * max(self._figures.window, len(self._in_flight)) + _MORE_ITEMS)
+        self._leases.mend(_ITEMS_PER_TASK * max(self._counters.window, len(self._in_flight)) + _MORE_ITEMS)
 
     def _see(self, queue_state: QueueState) -> None:
         self._outbox.set_clock(queue_state.now_ms)
-        self._figures.slots = queue_state.slots
+        self._counters.slots = queue_state.slots
         if n_hostile := self._leases.take_dropped(queue_state):
-            self._figures.note_tampering(n_hostile)
+            self._counters.note_tampering(n_hostile)
 
     def _watch_for_cancel(self, queue_state: QueueState, now: float) -> None:
         """Raise if the execution is cancelled. The store decides; the flag in Redis only triggers the check."""
@@ -215,10 +215,10 @@ class QueueWatcher:
         under_way = self._in_flight.all()
         for pending in self._lost.find(under_way, queue_state.leased, self._leases.queued, now=now):
             if not self._resolve(pending):
-                self._figures.lost += 1
+                self._counters.lost += 1
                 log.warning("message_lost", task=pending.task[:12], step=pending.kind, **pending.place)
                 self._forget(pending)
-                self._figures.forged = self._leases.counters().get(Refusal.FORGED.counter, 0)
+                self._counters.forged = self._leases.counters().get(Refusal.FORGED.counter, 0)
 
     def _forget(self, pending: Pending) -> None:
         self._leases.forget(pending.task)

@@ -1,8 +1,8 @@
-"""Sharing of one machine's workers among several runs. Pure: demand and current workers in, moves out.
+"""Sharing of one machine's workers among several runs. Pure functions of the demand and the current workers.
 
-A worker serves one run, and its task is never interrupted: it is asked to leave, finishes its task, and its
-seat goes to another run. All runs with work get the same number of workers, as far as they can use them.
-Seats that cannot be divided evenly rotate: when a turn is over, the seat goes to the run that has waited
+A worker serves one run, and its task is never interrupted: it is asked to exit, finishes its task, and a worker of
+another run takes its place. All runs with work get the same number of workers, as far as they can use them.
+Workers that cannot be divided evenly rotate: when a turn is over, the place goes to the run that has waited
 longest.
 """
 
@@ -26,29 +26,29 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Seat:
+class Assignment:
     """A worker process and the run that it serves."""
 
     number: int
     run: str
     seconds: float
     """Seconds that it has served."""
-    is_leaving: bool = False
+    is_exiting: bool = False
     """It was asked to exit after its current task."""
 
 
 @dataclass(frozen=True)
-class Moves:
+class ShareChanges:
     """Changes to make now."""
 
     start: tuple[str, ...] = ()
     """Runs that get a new worker, listed once per worker."""
-    leave: tuple[int, ...] = ()
+    release: tuple[int, ...] = ()
     """Numbers of the workers that are to exit after their current task."""
 
 
 def shares(
-    needs: Sequence[Need], seats: Sequence[Seat], n_workers: int, *, turn: float = TURN_SECONDS
+    needs: Sequence[Need], assignments: Sequence[Assignment], n_workers: int, *, turn: float = TURN_SECONDS
 ) -> dict[str, int]:
     """Return the number of workers for each run.
 
@@ -56,12 +56,12 @@ def shares(
     ----------
     needs : sequence of Need
         All active runs, each once.
-    seats : sequence of Seat
+    assignments : sequence of Assignment
         The current workers.
     n_workers : int
         Maximum number of workers.
     turn : float
-        Seconds that a seat belongs to a run when there are not enough for all.
+        Seconds that a place belongs to a run when there are not enough for all.
 
     Examples
     --------
@@ -76,53 +76,55 @@ def shares(
             given[need.run] += 1
         left -= len(hungry)
         hungry = [need for need in hungry if given[need.run] < need.wants]
-    order = sorted(hungry, key=lambda need: _rank(need, seats, given, turn=turn))
+    order = sorted(hungry, key=lambda need: _rank(need, assignments, given, turn=turn))
     for need in order[:left]:
         given[need.run] += 1
     return given
 
 
-def moves(
-    needs: Sequence[Need], seats: Sequence[Seat], n_workers: int, *, turn: float = TURN_SECONDS
-) -> Moves:
+def share_changes(
+    needs: Sequence[Need], assignments: Sequence[Assignment], n_workers: int, *, turn: float = TURN_SECONDS
+) -> ShareChanges:
     """Return the workers to start and to release, so that each run reaches its share.
 
-    A worker is released only if another run is waiting for its seat. Parameters as for :func:`shares`.
+    A worker is released only if another run is waiting for its place. Parameters as for :func:`shares`.
 
     Examples
     --------
-    >>> moves([Need("a", 9), Need("b", 9)], [Seat(0, "a", 7.0), Seat(1, "a", 7.0)], 2)
-    Moves(start=(), leave=(1,))
+    >>> share_changes([Need("a", 9), Need("b", 9)], [Assignment(0, "a", 7.0), Assignment(1, "a", 7.0)], 2)
+    ShareChanges(start=(), release=(1,))
     """
-    due = shares(needs, seats, n_workers, turn=turn)
-    serving = {run: _serving(run, seats) for run in due}
-    short = _turnabout({run: due[run] - len(serving[run]) for run in due})
-    free = max(0, n_workers - len(seats))
-    on_their_way = sum(seat.is_leaving or seat.run not in due for seat in seats)
-    n_to_leave = max(0, len(short) - free - on_their_way)
-    surplus = [seat for run in due for seat in serving[run][due[run] :]]
-    return Moves(tuple(short[:free]), tuple(seat.number for seat in surplus[:n_to_leave]))
+    due = shares(needs, assignments, n_workers, turn=turn)
+    serving = {run: _serving(run, assignments) for run in due}
+    short = _interleaved({run: due[run] - len(serving[run]) for run in due})
+    free = max(0, n_workers - len(assignments))
+    exiting = sum(assignment.is_exiting or assignment.run not in due for assignment in assignments)
+    n_to_release = max(0, len(short) - free - exiting)
+    surplus = [assignment for run in due for assignment in serving[run][due[run] :]]
+    return ShareChanges(
+        tuple(short[:free]), tuple(assignment.number for assignment in surplus[:n_to_release])
+    )
 
 
-def _serving(run: str, seats: Sequence[Seat]) -> list[Seat]:
+def _serving(run: str, assignments: Sequence[Assignment]) -> list[Assignment]:
     """Return the workers of a run that are not leaving, the longest-serving first."""
-    found = [seat for seat in seats if seat.run == run and not seat.is_leaving]
-    return sorted(found, key=lambda seat: (-seat.seconds, seat.number))
+    found = [assignment for assignment in assignments if assignment.run == run and not assignment.is_exiting]
+    return sorted(found, key=lambda assignment: (-assignment.seconds, assignment.number))
 
 
 def _rank(
-    need: Need, seats: Sequence[Seat], given: Mapping[str, int], *, turn: float
+    need: Need, assignments: Sequence[Assignment], given: Mapping[str, int], *, turn: float
 ) -> tuple[bool, float, int]:
-    """Return the sort key of a run for the rotating seats.
+    """Return the sort key of a run for the rotating places.
 
     Runs whose turn is not over come first, then those that have waited longest.
     """
-    serving = _serving(need.run, seats)
+    serving = _serving(need.run, assignments)
     has_its_turn = len(serving) > given[need.run] and serving[-1].seconds < turn
     return not has_its_turn, -need.waited, len(serving)
 
 
-def _turnabout(missing: Mapping[str, int]) -> list[str]:
+def _interleaved(missing: Mapping[str, int]) -> list[str]:
     """Return the runs by missing workers: the first of each run, then the second of each."""
     rounds = range(max(missing.values(), default=0))
     return [run for number in rounds for run, lacks in missing.items() if lacks > number]

@@ -77,7 +77,7 @@ def export_run(store: Store, run: str, folder: Path, *, expected_digest: str | N
     else:
         result = _committed(store, run, RESULT)  # published last: it marks the run as finished
         digest = _result_digest(result, expected_digest, run)
-        files = {RESULT: result, **_beside_the_result(store, run)}
+        files = {RESULT: result, **_other_files(store, run)}
         outputs = {"resultDigest": digest, "bundle": BUNDLE, "report": REPORT}
     is_new = _write(folder, files)
     shown = {name: own if name == "resultDigest" else f"{folder}/{own}" for name, own in outputs.items()}
@@ -119,7 +119,7 @@ def _kind_of(store: Store, run: str) -> tuple[str, str]:
     return document["kind"], document["spec"].get("output", {}).get("prefix", _PREFIX)
 
 
-def _beside_the_result(store: Store, run: str) -> dict[str, Content]:
+def _other_files(store: Store, run: str) -> dict[str, Content]:
     start = len(run_key(run, ""))
     names = [key[start:] for key in store.keys(run_key(run, f"{BUNDLE}/"))]
     return {name: _committed(store, run, name) for name in (REPORT, *names)}
@@ -169,7 +169,7 @@ def _result_digest(content: bytes, expected: str | None, run: str) -> str:
 def _write(folder: Path, files: Mapping[str, Content]) -> bool:
     """Write all files or none. Return whether the folder was written."""
     if folder.exists() or folder.is_symlink():
-        if _holds(folder, files):
+        if _contains_all(folder, files):
             return False
         raise SpecError(f"{folder}: exists and contains other files. Choose a new folder with --to.")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -194,7 +194,7 @@ def _write_one(path: Path, content: Content) -> None:
         path.write_bytes(content)
 
 
-def _holds(folder: Path, files: Mapping[str, Content]) -> bool:
+def _contains_all(folder: Path, files: Mapping[str, Content]) -> bool:
     if not folder.is_dir():
         return False
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}

@@ -77,7 +77,7 @@ def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
             for future in futures:
                 result(future, seconds=60)
             n_lost_commits += len(before - set(home.store.keys("commits/")))
-        n_dropped = executor.figures.dropped
+        n_dropped = executor.counters.dropped
     execution = read_execution(home.store, RUN)
     assert execution is not None
     return [

@@ -359,10 +359,10 @@ def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home) -> None:
             seconds=SECONDS,
             what="a refusal that is counted",
         )
-        wait_until(lambda: executor.figures.forged > 0, seconds=SECONDS, what="a scheduler that knows")
+        wait_until(lambda: executor.counters.forged > 0, seconds=SECONDS, what="a scheduler that knows")
         assert noted_starts(home.starts) == []
         kill_group(stranger)
         home.start_worker()
         assert result(future, seconds=60).is_new
-        assert executor.figures.forged == 0
+        assert executor.counters.forged == 0
     assert noted_starts(home.starts) == ["genuine"]

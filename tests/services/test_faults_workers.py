@@ -43,7 +43,7 @@ def test_crashed_child_is_replaced_within_two_seconds(home: Home) -> None:
     with home.executor() as executor:
         home.wait_for_slots(1)
         result(executor.submit(task("test_crash_once", "once", home.starts)))
-        assert executor.figures.retried == 1
+        assert executor.counters.retried == 1
     first, second = noted_times(home.starts, "once")
     assert second - first < 2
 
@@ -128,7 +128,7 @@ def test_memory_is_guarded_before_the_kernel_acts(home: Home) -> None:
         home.wait_for_slots(1)
         with pytest.raises(Quarantined, match="close to the memory limit"):
             result(executor.submit(task("test_eat", "eater", home.starts)), seconds=60)
-        assert executor.figures.memory_exceeded == 600 << 20  # a cluster's next workers are larger
+        assert executor.counters.memory_exceeded == 600 << 20  # a cluster's next workers are larger
         result(executor.submit(task("test_noted", "after", home.starts)))
     assert worker.poll() is None
     assert noted_starts(home.starts).count("eater") == 3

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from mlho.protocol.documents import Start, State, attempt_key, noted_attempts
-from mlho.protocol.events import Event, EventKind, ToldFailure, read_event
+from mlho.protocol.events import Event, EventKind, ReportedFailure, read_event
 from mlho.protocol.failures import Failure, FailureClass
 from scheduler.queue.errors import LEASE_EXPIRED
 from scheduler.queue.executions import quarantine_task, quarantined_tasks
@@ -52,11 +52,11 @@ def test_replayed_event_is_dropped(home: Home, failure_class: FailureClass) -> N
         told = Event(execution=home.execution.id, task=one.key, nonce=nonce, event=EventKind.RELEASED)
         client.rpush(home.names.events, told.signed(KEY))
         wait_until(lambda: len(_nonces(client, home)) == 2, seconds=10, what="that the task is sent again")
-        failure = ToldFailure.of(Failure(failure_class, "X", "m", "ab" * 32))
+        failure = ReportedFailure.of(Failure(failure_class, "X", "m", "ab" * 32))
         replayed = Event(execution=home.execution.id, task=one.key, nonce=nonce, event=EventKind.FAILED, attempt=3, failure=failure)  # fmt: skip
         client.rpush(home.names.events, *[replayed.signed(KEY)] * 20)
-        wait_until(lambda: executor.figures.dropped == 20, seconds=10, what="that all are dropped")
-        assert executor.figures.retried == 0
+        wait_until(lambda: executor.counters.dropped == 20, seconds=10, what="that all are dropped")
+        assert executor.counters.retried == 0
         assert not future.done()
 
 
@@ -75,8 +75,8 @@ def test_events_of_an_earlier_execution_are_dropped(home: Home) -> None:
     with home.executor() as executor, home.redis() as client:
         future = executor.submit(one)
         client.rpush(home.names.events, *[failed] * 20)
-        wait_until(lambda: executor.figures.dropped == 20, seconds=10, what="that all are dropped")
-        assert executor.figures.retried == 0
+        wait_until(lambda: executor.counters.dropped == 20, seconds=10, what="that all are dropped")
+        assert executor.counters.retried == 0
         assert not future.done()
     assert quarantined_tasks(home.store, RUN) == []
 
@@ -93,7 +93,7 @@ def test_flag_that_nobody_raised_ends_nothing(home: Home, flag: str) -> None:
         ended_at = time.monotonic()
         result(executor.submit(task("test_noted", "next", home.starts)))
         assert time.monotonic() - ended_at < GO_ON_SECONDS
-        assert executor.figures.is_tampered
+        assert executor.counters.is_tampered
         assert worker.poll() is None
 
 

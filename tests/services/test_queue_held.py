@@ -54,7 +54,7 @@ def test_busy_worker_that_is_cut_off_takes_nothing_more_and_does_not_spin(home: 
         home.start_worker()
         result(following, seconds=20)
         assert not busy.done()
-        assert executor.figures.lost == 0
+        assert executor.counters.lost == 0
     assert noted_pid(home.starts, "next") != noted_pid(home.starts, "busy")
 
 
@@ -86,7 +86,7 @@ def test_message_taken_by_a_worker_that_dies_before_it_claims_is_sent_again(home
         worker.kill()
         home.start_worker()
         result(future, seconds=15)
-        assert executor.figures.lost == 1
+        assert executor.counters.lost == 1
     assert noted_starts(home.starts) == ["first", "taken"]
 
 

@@ -195,7 +195,7 @@ def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:
         client.lpush(home.names.queue, b"\xff\xfe")
         assert result(running).is_new
         assert result(waiting).is_new
-        assert executor.figures.retried == 0
+        assert executor.counters.retried == 0
     assert noted_starts(home.starts) == ["slow", "next"]
 
 

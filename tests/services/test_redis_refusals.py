@@ -70,20 +70,20 @@ def run_through(home: Home, refusing: Refusing) -> None:
         wait_until(lambda: client.zcard(home.names.leases) == 1, seconds=20, what="a task under way")
         refusing.begins(client)
         noticed = wait_until(
-            lambda: executor.figures.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
+            lambda: executor.counters.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
         )
         asked = executor.submit_all([task("test_noted", f"t{number}", home.starts) for number in range(20)])
         time.sleep(11)
-        assert executor.figures.is_degraded
+        assert executor.counters.is_degraded
         assert not any(future.done() for future in [running, *asked])
         refusing.passes(client)
         passed_at = time.monotonic()
         for future in [running, *asked]:
             assert result(future).is_new
         assert time.monotonic() - passed_at < SECONDS
-        assert not executor.figures.is_degraded
+        assert not executor.counters.is_degraded
         assert noticed <= SECONDS
-        assert refusing.words in executor.figures.outage
-        assert executor.figures.retried == 0
+        assert refusing.words in executor.counters.outage
+        assert executor.counters.retried == 0
         assert worker.poll() is None
     assert sorted(noted_starts(home.starts)) == sorted(["slow", *(f"t{number}" for number in range(20))])

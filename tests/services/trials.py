@@ -77,7 +77,7 @@ def hold_the_lock(home: Home, seconds: int, *, burners: int = 1) -> list[Measure
         ]
         for future in futures:
             result(future, seconds=seconds + 120)
-        figures = executor.figures
+        counters = executor.counters
     starts = noted_starts(home.starts)
     return [
         Measured(
@@ -87,7 +87,7 @@ def hold_the_lock(home: Home, seconds: int, *, burners: int = 1) -> list[Measure
             1,
             unit="starts",
         ),
-        Measured("… leases taken for expired", [figures.retried + figures.lost], 0, unit="leases"),
+        Measured("… leases taken for expired", [counters.retried + counters.lost], 0, unit="leases"),
     ]
 
 

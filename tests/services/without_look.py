@@ -5,7 +5,7 @@ import sys
 from scheduler.cli import run
 from scheduler.cli.parser import main
 
-run.look_first = lambda *_, **__: []
+run.inspect_first = lambda *_, **__: []
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -111,8 +111,8 @@ def test_the_page_on_kubernetes_says_what_to_do_for_every_reason():
     said = {TASKS_QUARANTINED} | {
         word
         for own in (
-            conditions._why_no_worker,
-            conditions._whether_progressing,
+            conditions._no_worker_reason,
+            conditions._progressing,
             conditions._trouble,
             reasons,
             run_thread,

@@ -15,7 +15,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.options import EvaluateOptions
-from scheduler.cli.validate import look_first
+from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
@@ -60,7 +60,7 @@ def _evaluate(options: EvaluateOptions) -> int:
     spec, path = _asked(options, bundle)
     spec = _by_site(spec, options.site)
     data = data_root(spec, path)
-    look_first(spec, data)
+    inspect_first(spec, data)
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
     data_digest = digest_of(manifest)
     files = call_beside(_files, dict(bundle.files), spec, data, data_digest)

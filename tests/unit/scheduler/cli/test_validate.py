@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scheduler.cli.validate import look_before_submission
+from scheduler.cli.validate import inspect_before_submission
 from tests.builders import call_command, make_spec, make_tables, write_spec, write_tables
 
 
@@ -53,12 +53,12 @@ def test_a_submission_does_not_wait_for_tables_that_cannot_be_read_here(monkeypa
     """A task of the run looks at them then; without access to object storage nothing is tried."""
     spec = make_spec({"data.uri": "s3://bucket/tables"})
 
-    look_before_submission(spec)
+    inspect_before_submission(spec)
     assert capsys.readouterr().err == ""
 
     monkeypatch.setenv("MLHO_S3_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("MLHO_S3_DEADLINE", "0.1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    look_before_submission(spec)
+    inspect_before_submission(spec)
     assert "by a task of the run" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from scheduler.controller import run_thread
 from scheduler.engine.outages import StoreHealth
 from scheduler.queue.executions import RunCancelled
 from scheduler.queue.leadership import AnotherScheduler
-from scheduler.queue.pending import Figures
+from scheduler.queue.pending import QueueCounters
 from scheduler.runs.record import RunCost
 from tests.builders import make_tables, write_spec, write_tables
 
@@ -77,7 +77,7 @@ def test_a_leader_that_took_over_does_not_count_what_is_new(
     """It has seen only what was committed since it leads; the tasks before may be new as well."""
 
     def carry_out(_run: Any, _place: Any, _settings: Any, observers: Any, **_: Any) -> Any:
-        executor = SimpleNamespace(is_new=is_new, figures=Figures(health=StoreHealth()))
+        executor = SimpleNamespace(is_new=is_new, counters=QueueCounters(health=StoreHealth()))
         observers[0].started(SimpleNamespace(id="0123456789abcdef-1"), executor)
         cost = RunCost(cpu_seconds=1512.0, read_bytes=10, stored_bytes=20)
         return SimpleNamespace(n_tasks=10, n_new=4, report=SimpleNamespace(facts={}), cost=cost)

@@ -14,7 +14,7 @@ from scheduler.controller.turns import (
     REST_SECONDS,
     UNKNOWN_PRIORITY,
     Contender,
-    give_turns,
+    assign_turns,
     learn_priority,
 )
 
@@ -33,7 +33,7 @@ def test_two_hundred_runs_that_wait_hold_no_slot():
     parked = many(200, replace(WAITING, is_running=False))
     waiting = [replace(own, is_running=number < N_SLOTS) for number, own in enumerate(parked)]
 
-    chosen = give_turns([*waiting, NEW])
+    chosen = assign_turns([*waiting, NEW])
 
     assert NEW.uid in chosen
     assert len(chosen) == N_SLOTS
@@ -46,7 +46,7 @@ def test_a_run_that_was_let_in_comes_before_all_without_workers():
     admitted = replace(WAITING, uid="in", run_id="in", is_running=False, has_workers=True)
     rivals = [replace(own, uid=f"new-{own.uid}", run_id=f"new-{own.uid}") for own in many(N_SLOTS, NEW)]
 
-    chosen = give_turns([*waiting, *rivals, replace(NEW, priority=9), admitted])
+    chosen = assign_turns([*waiting, *rivals, replace(NEW, priority=9), admitted])
 
     assert admitted.uid in chosen
 
@@ -55,7 +55,7 @@ def test_slots_are_not_taken_from_runs_that_have_workers():
     """Whatever the priority of the one that waits."""
     working = many(N_SLOTS, WORKING)
 
-    assert give_turns([*working, replace(NEW, priority=1000)]) == {own.uid for own in working}
+    assert assign_turns([*working, replace(NEW, priority=1000)]) == {own.uid for own in working}
 
 
 def test_turns_go_by_priority_and_then_by_age():
@@ -64,7 +64,7 @@ def test_turns_go_by_priority_and_then_by_age():
     late_but_high = replace(NEW, priority=10, created="2026-11-24T13:00:00Z")
     early = replace(NEW, uid="zz", run_id="zz", created="2026-11-24T11:00:00Z")
 
-    chosen = give_turns([*runs, late_but_high, early])
+    chosen = assign_turns([*runs, late_but_high, early])
 
     assert {late_but_high.uid, early.uid} < chosen
     assert chosen - {late_but_high.uid, early.uid} == {own.uid for own in runs[: N_SLOTS - 2]}
@@ -78,11 +78,11 @@ def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
         for number, own in enumerate(many(10, NEW))
     ]
 
-    chosen = give_turns([*working, *queued])
+    chosen = assign_turns([*working, *queued])
 
     assert chosen == {own.uid for own in (*working, *queued[-N_STARTERS:])}
     with_workload = replace(queued[-1], is_running=True, has_jobs=True, waited_seconds=ADMIT_SECONDS)
-    assert with_workload.uid not in give_turns([*working, with_workload])  # it is Kueue's turn
+    assert with_workload.uid not in assign_turns([*working, with_workload])  # it is Kueue's turn
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def test_who_could_not_ask_for_workers_rests_before_the_next_try():
     resting = replace(NEW, rested_seconds=REST_SECONDS - 1)
     waiting = many(N_SLOTS, replace(WAITING, has_jobs=False, waited_seconds=ASK_SECONDS))
 
-    assert resting.uid not in give_turns([*waiting, resting])
-    assert resting.uid in give_turns([*waiting, replace(resting, rested_seconds=REST_SECONDS)])
+    assert resting.uid not in assign_turns([*waiting, resting])
+    assert resting.uid in assign_turns([*waiting, replace(resting, rested_seconds=REST_SECONDS)])
 
 
 def test_one_of_two_resources_that_ask_for_the_same_run_has_a_turn():
     """The one that is carried out; else the earlier."""
     twin = replace(NEW, uid="twin", created="2026-11-24T12:00:01Z")
 
-    assert give_turns([twin, NEW]) == {NEW.uid}
-    assert give_turns([replace(twin, is_running=True), NEW]) == {twin.uid}
+    assert assign_turns([twin, NEW]) == {NEW.uid}
+    assert assign_turns([replace(twin, is_running=True), NEW]) == {twin.uid}
 
 
 def test_priorities_are_learnt_from_workloads():

@@ -230,7 +230,7 @@ def test_a_store_that_may_be_away_is_asked_all_the_time(monkeypatch):
     monkeypatch.setattr(outages, "_LOOK_SECONDS", 0.02)
 
     class Remote(MemoryStore):
-        may_be_away = True
+        may_be_unavailable = True
         is_away = True
 
         def ping(self, key):

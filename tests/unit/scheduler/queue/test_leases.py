@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from mlho.protocol.documents import State, is_over, read_execution
-from mlho.protocol.events import Event, EventKind, ToldFailure
+from mlho.protocol.events import Event, EventKind, ReportedFailure
 from mlho.protocol.failures import Failure, FailureClass
 from mlho.protocol.names import Names
 from mlho.steps.proposals import Leader
@@ -64,10 +64,10 @@ def test_declaring_twice_keeps_the_first_epoch(leases: Leases, raw: "redis.Redis
 def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
     """Nothing before the first word, and none of an execution that is over."""
     stages = (StageProgress("cohort", 1, 1), StageProgress("encode", 2, 7))
-    leases.tell_progress(stages)
+    leases.publish_progress(stages)
     before = leases.progress()
     leases.declare(1)
-    leases.tell_progress(stages)
+    leases.publish_progress(stages)
     assert (before, leases.progress()) == ((), stages)
 
 
@@ -75,7 +75,7 @@ def _told(kind: EventKind, nonce: int, *, execution: str = NAMES.execution, **fi
     return Event(execution=execution, task="ab" * 32, nonce=f"{nonce:032x}", event=kind, **fields)
 
 
-FAILURE = ToldFailure.of(Failure(FailureClass.INPUT, "DataError", "no column", "cd" * 32))
+FAILURE = ReportedFailure.of(Failure(FailureClass.INPUT, "DataError", "no column", "cd" * 32))
 
 
 def test_signed_events_come_in_order_and_nothing_else_does(leases: Leases, raw: "redis.Redis") -> None:

@@ -14,7 +14,7 @@ from scheduler.engine.plan import STAGES
 from scheduler.engine.progress import StageProgress
 from scheduler.queue.embedded_server import free_port
 from scheduler.queue.metrics import MetricsPage
-from scheduler.queue.pending import Figures
+from scheduler.queue.pending import QueueCounters
 
 MANUAL = Path(__file__).parents[4] / "docs/operations.md"
 ONE, OTHER = "a" * 16, "b" * 16
@@ -25,9 +25,9 @@ def samples_of(text):
     return [one for family in text_string_to_metric_families(text) for one in family.samples]
 
 
-def started(page, run, figures):
+def started(page, run, counters):
     metrics = page.observer(run)
-    metrics.started(None, SimpleNamespace(figures=figures))
+    metrics.started(None, SimpleNamespace(counters=counters))
     return metrics
 
 
@@ -35,7 +35,7 @@ def started(page, run, figures):
 def page():
     page = MetricsPage()
     for run in (ONE, OTHER):
-        metrics = started(page, run, Figures(sent=7, retried=2, slots=4, is_degraded=True))
+        metrics = started(page, run, QueueCounters(sent=7, retried=2, slots=4, is_degraded=True))
         metrics.update(tuple(StageProgress(stage, 1, 2) for stage in STAGES), 3)
     yield page
     page.close()
@@ -70,9 +70,9 @@ def test_a_run_that_is_over_has_no_series(page):
 
 def test_figures_are_read_when_prometheus_asks(page):
     """Over HTTP, as it does."""
-    figures = Figures(sent=1)
-    started(page, "c" * 16, figures)
-    figures.sent = 12
+    counters = QueueCounters(sent=1)
+    started(page, "c" * 16, counters)
+    counters.sent = 12
     port = free_port()
     page.serve(port, "127.0.0.1")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.queue.worker_shares import TURN_SECONDS, Moves, Need, Seat, moves, shares
+from scheduler.queue.worker_shares import TURN_SECONDS, Assignment, Need, ShareChanges, share_changes, shares
 
 RUNS = "abcde"
 needs_of = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 60)), min_size=1, max_size=5).map(
@@ -14,55 +14,55 @@ needs_of = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 60)), min_size=
 )
 seats_of = st.lists(st.tuples(st.sampled_from(RUNS), st.integers(0, 60), st.booleans()), max_size=8).map(
     lambda drawn: [
-        Seat(number, run, float(seconds), leaves) for number, (run, seconds, leaves) in enumerate(drawn)
+        Assignment(number, run, float(seconds), leaves) for number, (run, seconds, leaves) in enumerate(drawn)
     ]
 )
 
 
-@given(needs=needs_of, seats=seats_of, n_workers=st.integers(1, 8))
-def test_no_worker_is_idle_while_a_run_wants_one(needs, seats, n_workers):
+@given(needs=needs_of, assignments=seats_of, n_workers=st.integers(1, 8))
+def test_no_worker_is_idle_while_a_run_wants_one(needs, assignments, n_workers):
     """All places are dealt out, unless there is not that much to do; nobody gets more than it can use."""
-    given_to = shares(needs, seats, n_workers)
+    given_to = shares(needs, assignments, n_workers)
     assert sum(given_to.values()) == min(n_workers, sum(need.wants for need in needs))
     assert all(given_to[need.run] <= need.wants for need in needs)
 
 
-@given(needs=needs_of, seats=seats_of, n_workers=st.integers(1, 8))
-def test_nobody_has_two_more_than_another_that_wants_more(needs, seats, n_workers):
+@given(needs=needs_of, assignments=seats_of, n_workers=st.integers(1, 8))
+def test_nobody_has_two_more_than_another_that_wants_more(needs, assignments, n_workers):
     """A run that did not get all that it wants is at most one worker behind any other."""
-    given_to = shares(needs, seats, n_workers)
+    given_to = shares(needs, assignments, n_workers)
     hungry = [given_to[need.run] for need in needs if given_to[need.run] < need.wants]
     assert all(most - least <= 1 for least in hungry for most in given_to.values())
 
 
-@given(needs=needs_of, seats=seats_of, n_workers=st.integers(1, 8))
-def test_there_are_never_more_workers_than_places(needs, seats, n_workers):
+@given(needs=needs_of, assignments=seats_of, n_workers=st.integers(1, 8))
+def test_there_are_never_more_workers_than_places(needs, assignments, n_workers):
     """A worker that was asked to leave keeps its place until it has left."""
-    step = moves(needs, seats, n_workers)
-    assert len(step.start) <= max(0, n_workers - len(seats))
-    leaving = {seat.number for seat in seats if seat.is_leaving}
-    assert not leaving & set(step.leave)
+    step = share_changes(needs, assignments, n_workers)
+    assert len(step.start) <= max(0, n_workers - len(assignments))
+    leaving = {assignment.number for assignment in assignments if assignment.is_exiting}
+    assert not leaving & set(step.release)
 
 
 @given(needs=needs_of, n_workers=st.integers(1, 8))
 def test_what_was_shared_out_stays_so(needs, n_workers):
     """Once the workers are there, nothing moves as long as nothing changes."""
-    seats = []
-    first = moves(needs, seats, n_workers)
-    seats = [Seat(number, run, 0.0) for number, run in enumerate(first.start)]
+    assignments = []
+    first = share_changes(needs, assignments, n_workers)
+    assignments = [Assignment(number, run, 0.0) for number, run in enumerate(first.start)]
     settled = [replace(need, waited=1.0) for need in needs]
-    step = moves(settled, seats, n_workers)
-    assert (step.start, step.leave) == ((), ())
+    step = share_changes(settled, assignments, n_workers)
+    assert (step.start, step.release) == ((), ())
 
 
 def test_a_short_run_gets_a_worker_of_the_long_one_that_was_there_first():
     """Two workers serve the long run; the one that came last leaves, and its place goes to the short one."""
     needs = [Need("long", 30), Need("short", 2)]
-    seats = [Seat(0, "long", 60.0), Seat(1, "long", 50.0)]
-    assert moves(needs, seats, 2).leave == (1,)
-    one_left = [Seat(0, "long", 60.0), Seat(1, "long", 50.0, is_leaving=True)]
-    assert moves(needs, one_left, 2) == Moves()
-    assert moves(needs, seats[:1], 2).start == ("short",)
+    assignments = [Assignment(0, "long", 60.0), Assignment(1, "long", 50.0)]
+    assert share_changes(needs, assignments, 2).release == (1,)
+    one_left = [Assignment(0, "long", 60.0), Assignment(1, "long", 50.0, is_exiting=True)]
+    assert share_changes(needs, one_left, 2) == ShareChanges()
+    assert share_changes(needs, assignments[:1], 2).start == ("short",)
 
 
 def test_runs_take_turns_when_there_are_more_of_them_than_workers():
@@ -81,26 +81,34 @@ def test_an_odd_place_goes_round():
 
 def test_a_run_without_work_gives_its_workers_up_only_if_somebody_waits():
     """A stage that ends is followed by another one, soon."""
-    seats = [Seat(0, "a", 9.0), Seat(1, "b", 9.0)]
+    assignments = [Assignment(0, "a", 9.0), Assignment(1, "b", 9.0)]
     idle = Need("b", 0)
-    assert moves([Need("a", 1), idle], seats, 2).leave == ()
-    assert moves([Need("a", 2), idle], seats, 2).leave == (1,)
+    assert share_changes([Need("a", 1), idle], assignments, 2).release == ()
+    assert share_changes([Need("a", 2), idle], assignments, 2).release == (1,)
 
 
 def _simulate(needs, *, n_workers, seconds):
     """Seconds that workers served each run, when leaving takes one second and starting none."""
-    seats, next_number = [], 0
+    assignments, next_number = [], 0
     served = {need.run: 0.0 for need in needs}
     waited = {need.run: need.waited for need in needs}
     for _ in range(int(seconds)):
-        seats = [replace(seat, seconds=seat.seconds + 1) for seat in seats if not seat.is_leaving]
+        assignments = [
+            replace(assignment, seconds=assignment.seconds + 1)
+            for assignment in assignments
+            if not assignment.is_exiting
+        ]
         waited = {run: time + 1 for run, time in waited.items()}
-        for seat in seats:
-            served[seat.run] += 1
-        step = moves([replace(need, waited=waited[need.run]) for need in needs], seats, n_workers)
-        seats = [replace(seat, is_leaving=seat.number in step.leave) for seat in seats]
+        for assignment in assignments:
+            served[assignment.run] += 1
+        step = share_changes(
+            [replace(need, waited=waited[need.run]) for need in needs], assignments, n_workers
+        )
+        assignments = [
+            replace(assignment, is_exiting=assignment.number in step.release) for assignment in assignments
+        ]
         for run in step.start:
-            seats.append(Seat(next_number, run, 0.0))
+            assignments.append(Assignment(next_number, run, 0.0))
             waited[run] = 0.0
             next_number += 1
     return served

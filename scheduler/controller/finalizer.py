@@ -8,7 +8,7 @@ from scheduler.controller.tracked_run import Cancellation, TrackedRun
 from scheduler.controller.work_queue import WorkQueue
 
 
-class Endings:
+class RunFinalizer:
     """Ends the runs of a scheduler, and maintains the records of active runs in the store.
 
     Parameters
