@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from mlho.sources.arrow import bool_array, is_given, null_where, truths
 from mlho.sources.base import MODIFIER_RULE, EventDetails, Source
+from mlho.sources.events import text_column
 
 _NOTHING: Final = "@"  # how i2b2 writes that a field does not apply
 _NUMERIC: Final = "N"
+_UNITS: Final = "units_cd"
 _NOT_EQUAL: Final = "NE"
 
 
@@ -32,7 +34,7 @@ def _refine(columns: dict[str, Any], details: Mapping[str, Any]) -> None:
 
     A row with ``modifier_cd`` other than ``@`` qualifies another row of the same fact, and would count it twice.
     ``nval_num`` is a result where ``valtype_cd`` is ``N`` and ``tval_char`` is not ``NE`` (not equal). With ``L``, ``LE``, ``G``
-    or ``GE`` it is the bound that the instrument gave, and counts as the value.
+    or ``GE`` it is the bound that the instrument gave, and counts as the value. ``units_cd`` is its unit.
     """
     modifier = details.get("modifier_cd")
     if modifier is not None:
@@ -49,6 +51,9 @@ def _refine(columns: dict[str, Any], details: Mapping[str, Any]) -> None:
         is_result &= ~_is_text(details["tval_char"], _NOT_EQUAL)
     if not is_result.all():
         columns["value"] = null_where(~is_result, columns["value"])
+    if _UNITS in details:
+        units = text_column(details[_UNITS])
+        columns["unit"] = null_where(_is_text(units, _NOTHING), units.dictionary_decode()).dictionary_encode()
 
 
 _PATIENT: Final = {"patient_id": "patient_num"}
@@ -78,6 +83,6 @@ I2B2: Final = Source(
     # What databases export for a missing value.
     missing_texts=("", "NULL", "(null)", "\\N"),
     ignores_case=True,
-    details=EventDetails(("modifier_cd", "valtype_cd", "tval_char"), _refine),
+    details=EventDetails(("modifier_cd", "valtype_cd", "tval_char", _UNITS), _refine),
     takes_first_description=True,
 )

@@ -11,13 +11,14 @@ from mlho.encoding.cohort.define import define_cohort
 from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.encoding.events.partition import EncodedPartition, encode_partition
 from mlho.encoding.events.patients import check_partitioned_by_patient
+from mlho.encoding.events.units import UnitCounts
 from mlho.errors import DataError
 from mlho.sources import SOURCES, list_inputs, source_of
 from mlho.sources.base import MODIFIER_RULE
 from mlho.sources.events import iter_events
 from mlho.spec.training import TrainingSpec
 from tests.builders import write_table
-from tests.contract.layouts import LAYOUTS, Fact, Layout, read_events
+from tests.contract.layouts import LAYOUTS, Fact, Layout, read_events, source_named
 
 NOON = dt.datetime(2020, 1, 31, 12, 0)
 NOON_US = 1_580_472_000_000_000
@@ -233,6 +234,34 @@ def test_values_of_i2b2_are_those_of_numeric_results(tmp_path):
     )
 
     assert [row["value"] for row in read_events(I2B2, folder)] == [1.0, None, 3.0, None, None]
+
+
+def test_units_of_i2b2_come_with_the_values(tmp_path):
+    """So that a run can say which codes have values in several units."""
+    folder = observation_fact(
+        tmp_path, nval_num=[1.0, 2.0, 3.0], valtype_cd=["N"] * 3, UNITS_CD=["mg/dL", "@", "mmol/L"]
+    )
+
+    assert [row["unit"] for row in read_events(I2B2, folder)] == ["mg/dL", None, "mmol/L"]
+    units = UnitCounts()
+    for path in list_inputs(folder, "events"):
+        list(units.watch(iter_events(source_named(I2B2), path)))
+    assert units.plain() == {"A": {"mg/dL": 1}, "B": {"": 1}, "C": {"mmol/L": 1}}
+
+
+@pytest.mark.parametrize("column", ["integer_value", "float_value", "categorical_value"])
+def test_a_label_of_meds_that_is_not_binary_is_refused(tmp_path, column):
+    """A run predicts one binary outcome; a file whose ``boolean_value`` is empty has no outcome."""
+    meds = next(own for own in LAYOUTS if own.source == "meds")
+    spec = spec_of(meds)
+    values = {"integer_value": [0, 3], "float_value": [0.2, 1.0], "categorical_value": ["ICU", "ward"]}
+    labels = {"subject_id": ["7", "8"], "day": [NOON] * 2, "boolean_value": pa.nulls(2, pa.bool_()), **values}
+    write_table(tmp_path / "labels.parquet", pa.table(labels))
+
+    for name, message in ((column, "something else than an outcome"), ("boolean_value", "2 outcome missing")):
+        cohort = spec.cohort.model_copy(update={"outcome": name})
+        with pytest.raises(DataError, match=message):
+            define_cohort(spec.model_copy(update={"cohort": cohort}), tmp_path)
 
 
 def test_columns_of_i2b2_that_differ_in_case_only_are_refused(tmp_path):

@@ -14,9 +14,12 @@ from mlho.errors import DataError, InputChanged, StoreAccessDenied, StoreUnavail
 from mlho.inspection.training import inspect_training
 from mlho.sources import SourceFile, iter_events, list_inputs, source_named
 from mlho.sources.counting import count_rows
+from mlho.sources.meds import DATASET, check_version
 from mlho.sources.reading import open_table, read_columns
+from mlho.spec.training import Tables
 from mlho.store.inputs import S3Root
 from mlho.store.s3 import Bucket
+from scheduler.engine.manifest import make_manifest
 from tests.builders import make_spec, make_tables, write_tables
 from tests.services.s3_proxy import CUT, REFUSE, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
@@ -306,3 +309,20 @@ def test_tables_of_a_bucket_are_looked_at_as_those_of_a_folder(root, put, tmp_pa
 
     assert there.errors == []
     assert there.to_json() == inspect_training(spec, folder).to_json()
+
+
+def test_the_description_of_a_meds_data_set_is_an_input(root, put):
+    """It is found by its whole key, pinned by its version, and read; without it nothing is checked."""
+    check_version(root)
+    put("data/0.parquet", as_parquet(make_events(10)))
+    put("labels.parquet", as_parquet(make_events(10)))
+    put(f"{DATASET}.old", b"{}")
+    tables = Tables(events="data", labels="labels.parquet")
+    assert "dataset" not in make_manifest(tables, root, source="meds").tables
+
+    put(DATASET, b'{"meds_version": "0.2.0"}')
+    (pinned,) = make_manifest(tables, root, source="meds").tables["dataset"]
+
+    assert (pinned.key, pinned.size) == (DATASET, 25)
+    with pytest.raises(DataError, match=r"got version 0\.2\.0"):
+        check_version(root)

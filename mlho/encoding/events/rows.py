@@ -72,6 +72,7 @@ class LocalCodes:
         self._ids: dict[str, int] = {}
         self._is_excluded = cache(is_excluded)
         self._parents = parents
+        self._has_parent = np.empty(0, np.int32)
         self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
         self.rows_rolled_up = 0
 
@@ -87,10 +88,10 @@ class LocalCodes:
         if left out.
         """
         encoded = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
+        ids = self._ids_of(encoded.dictionary)
         if self._parents:
-            has_parent = [text in self._parents for text in encoded.dictionary.to_pylist()]
-            self.rows_rolled_up += int(take_ids(encoded, np.array(has_parent, np.int32), missing=0).sum())
-        return take_ids(encoded, self._ids_of(encoded.dictionary), missing=NO_CODE)
+            self.rows_rolled_up += int(take_ids(encoded, self._has_parent, missing=0).sum())
+        return take_ids(encoded, ids, missing=NO_CODE)
 
     def _ids_of(self, dictionary: Any) -> NDArray[np.int32]:
         if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
@@ -98,6 +99,9 @@ class LocalCodes:
             texts = zip(dictionary.to_pylist(), unusable, strict=True)
             found = [UNUSABLE_CODE if out else self._id_of(text) for text, out in texts]
             self._dictionary = dictionary, np.array(found, np.int32)
+            if self._parents:
+                has_parent = [text in self._parents for text in dictionary.to_pylist()]
+                self._has_parent = np.array(has_parent, np.int32)
         return self._dictionary[1]
 
     def _id_of(self, text: str | None) -> int:
