@@ -8,6 +8,8 @@ from mlho.errors import BundleError
 from mlho.external.evaluation import as_json, evaluate_bundle
 from mlho.model.bundle import Bundle, load_bundle
 from mlho.model.files import write_folder
+from mlho.model.testing.records import failed_sentence
+from mlho.model.testing.runner import blocking
 from mlho.report.page.html import render_evaluation
 from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
@@ -34,9 +36,9 @@ def evaluation_files(
 
 
 def _test(bundle: Bundle) -> None:
-    failed = [result for result in bundle.run_tests() if not result.passed]
-    if failed:
+    results = bundle.run_tests(measured=False)
+    if defects := blocking(results, "defect"):  # a model that misses a floor may be evaluated
         raise BundleError(
-            f"bundle: {len(failed)} of its own tests failed, the first: {failed[0].name} ({failed[0].detail}). Nothing is evaluated. Use "
-            "the version of mlho that wrote the bundle, or build it again."
+            f"bundle: {failed_sentence(defects, len(results))} Nothing is evaluated. Use the version of mlho that wrote the bundle, or "
+            "build it again."
         )

@@ -7,7 +7,7 @@ from mlho.errors import plural
 from mlho.inspection.events import ids_in, judge_rows, sample_events
 from mlho.inspection.findings import Inspection
 from mlho.inspection.training import describe_tables, find_tables, is_small
-from mlho.model.bundle import demographics_of
+from mlho.model.contents import demographics_of
 from mlho.model.document import parse_document
 from mlho.model.frames import Samples
 from mlho.model.scoring import scoring_spec

@@ -1,7 +1,7 @@
 """The bundle: a model with everything needed to use, explain and test it, in safe file formats.
 
-Layout: ``bundle.json`` (see :mod:`mlho.model.document`), ``model/*`` (the classifier), ``tests/golden.json``, ``model_card.md`` and
-``bundle.sha256``. Equal parts give equal bytes.
+Layout: ``bundle.json`` (see :mod:`mlho.model.document`), ``model/*`` (the classifier), ``tests/golden.json`` (synthetic rows with
+their scores), ``tests/tests.json`` (:mod:`mlho.model.testing`), ``model_card.md`` and ``bundle.sha256``. Equal parts give equal bytes.
 """
 
 import datetime as dt
@@ -12,16 +12,34 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.errors import BundleError, DataError, MlhoError, SpecError
-from mlho.method.classifiers import fitted_from_files
+from mlho.errors import BundleError, DataError
 from mlho.method.classifiers.base import FittedClassifier
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.card import model_card
-from mlho.model.document import BundleDocument, document_bytes, parse_document
-from mlho.model.files import DIGEST, DOCUMENT, digest_line, facts_of, read_document, read_files, write_folder
+from mlho.model.contents import MODEL_FOLDER, classifier_of, demographics_of, has_value_columns
+from mlho.model.document import BundleDocument, document_bytes, document_of, parse_document
+from mlho.model.files import (
+    DIGEST,
+    DOCUMENT,
+    FileFacts,
+    digest_line,
+    facts_of,
+    read_document,
+    read_files,
+    write_folder,
+)
 from mlho.model.golden import GoldenRows, golden_inputs
 from mlho.model.parts import BundleParts
+from mlho.model.testing.generate import generate_tests
+from mlho.model.testing.records import (
+    TESTS_FILE,
+    ModelTest,
+    ModelTestResult,
+    parse_tests,
+    written_tests,
+)
+from mlho.model.testing.runner import run_tests
 from mlho.spec.training import canonical_json
 
 if TYPE_CHECKING:
@@ -30,12 +48,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlho.encoding.cohort.demographics import DemographicsEncoder
-    from mlho.method.selection.features import Cells, Encoding
-    from mlho.report.result import BundleTest
+    from mlho.method.selection.features import Cells
 
 CARD: Final = "model_card.md"
 GOLDEN: Final = "tests/golden.json"
-_MODEL_FOLDER: Final = "model/"
 _N_NAMED = 5  # number of missing columns named in an error
 
 
@@ -57,6 +73,8 @@ class Bundle:
         SHA-256 (hexadecimal) of ``bundle.json``, which covers all files of the bundle.
     n_bytes : int
         Total size of all files.
+    tests : tuple of ModelTest, or None
+        Tests that the bundle carries; None for a bundle of an earlier version.
     """
 
     document: BundleDocument
@@ -66,6 +84,7 @@ class Bundle:
     card: str
     digest: str
     n_bytes: int
+    tests: tuple[ModelTest, ...] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -195,11 +214,9 @@ class Bundle:
         encoded = encode_events(self, events, index, demographics)
         return with_samples(encoded, self.explain(encoded.design))
 
-    def run_tests(self) -> "list[BundleTest]":
-        """Run the self-tests of the bundle. A failure is reported, not raised."""
-        from mlho.model.selftests import run_all
-
-        return run_all(self)
+    def run_tests(self, *, measured: bool = True) -> list[ModelTestResult]:
+        """Run the tests of the bundle; see :func:`mlho.model.testing.runner.run_tests`. A failure is reported, not raised."""
+        return run_tests(self, measured=measured)
 
     def design(
         self, cells: "Sequence[Cells]", n_samples: int, extra: NDArray[np.float64] | None = None
@@ -285,13 +302,28 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
         The parts are inconsistent, or the folder contains something else.
     """
     _check(parts)
-    files = {_MODEL_FOLDER + name: content for name, content in parts.classifier.to_files().items()}
+    files = {MODEL_FOLDER + name: content for name, content in parts.classifier.to_files().items()}
     files[GOLDEN] = canonical_json(_golden(parts).to_json())
     files[CARD] = model_card(parts).encode()
+    files[TESTS_FILE] = written_tests(_tests(parts, {name: facts_of(own) for name, own in files.items()}))
     document = document_bytes(parts, {name: facts_of(content) for name, content in files.items()})
     parse_document(document, where=DOCUMENT)  # write only documents that can be read
     write_folder(folder, {**files, DOCUMENT: document, DIGEST: digest_line(document)})
     return facts_of(document).sha256
+
+
+def _tests(parts: BundleParts, files: dict[str, FileFacts]) -> tuple[ModelTest, ...]:
+    """Return the tests of a bundle with these parts and files."""
+    bundle = Bundle(
+        document=document_of(parts, files),
+        classifier=parts.classifier,
+        demographics=parts.demographics,
+        golden=_golden(parts),
+        card="",
+        digest="",
+        n_bytes=0,
+    )
+    return generate_tests(bundle, parts.evidence, parts.stated)
 
 
 def _golden(parts: BundleParts) -> GoldenRows:
@@ -307,7 +339,7 @@ def _check(parts: BundleParts) -> None:
         f"the classifier has {parts.classifier.n_features} columns": parts.classifier.n_features != n_columns,
         f"there are statistics of {len(parts.statistics)} columns": len(parts.statistics) != n_columns,
         "a column has no name of its own": len(set(parts.columns)) != n_columns,
-        "the classifier has other columns of values": not _has_value_columns(
+        "the classifier has other columns of values": not has_value_columns(
             parts.classifier, [own.encoding for own in parts.features], parts.demographics
         ),
         "lineage has no whole number 'seed'": not isinstance(seed, int) or isinstance(seed, bool) or seed < 0,
@@ -319,18 +351,6 @@ def _check(parts: BundleParts) -> None:
             f"bundle: parts do not fit. Expected {n_columns} columns (features, then demographics), a seed and plain"
             f" figures; got: {'; '.join(found)}. Build the parts from one fit."
         )
-
-
-def _has_value_columns(
-    classifier: FittedClassifier, encodings: "Sequence[Encoding]", demographics: "DemographicsEncoder | None"
-) -> bool:
-    """Tell whether the value columns of a classifier match its features and demographics."""
-    from mlho.model.design import value_columns
-
-    is_value = classifier.value_columns
-    if is_value is None:  # no number may be missing
-        return demographics is None or not demographics.is_value.any()
-    return np.array_equal(is_value, value_columns(encodings, demographics))
 
 
 def _is_plain(value: object) -> bool:
@@ -376,8 +396,9 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
             raise BundleError(
                 f"{folder}: {DOCUMENT} does not list {name}. Expected a whole bundle. Build it again."
             )
-    classifier, demographics = _classifier(document, files), demographics_of(document)
-    if not _has_value_columns(classifier, [own.encoding for own in document.features], demographics):
+    tests = parse_tests(files[TESTS_FILE]) if TESTS_FILE in files else None
+    classifier, demographics = classifier_of(document, files), demographics_of(document)
+    if not has_value_columns(classifier, [own.encoding for own in document.features], demographics):
         raise BundleError(
             f"{folder}: parts do not fit. Expected a model whose columns of values are the features 'last' and the"
             " demographics that are numbers; got others. Build the bundle again."
@@ -390,55 +411,5 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
         card=files[CARD].decode(errors="replace"),
         digest=found,
         n_bytes=len(content) + len(digest_line(content)) + sum(map(len, files.values())),
+        tests=tests,
     )
-
-
-def _classifier(document: BundleDocument, files: dict[str, bytes]) -> FittedClassifier:
-    own = {
-        name.removeprefix(_MODEL_FOLDER): content
-        for name, content in files.items()
-        if name.startswith(_MODEL_FOLDER)
-    }
-    try:
-        classifier = fitted_from_files(document.classifier, own)
-    except SpecError as error:
-        raise BundleError(
-            f"{DOCUMENT}: unknown classifier {document.classifier[:64]!r}. Use the version of mlho that wrote the bundle."
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        if isinstance(error, MlhoError):
-            raise
-        raise BundleError(
-            f"{_MODEL_FOLDER}: the model's files cannot be read. Expected what this version of mlho writes. Build the bundle again."
-        ) from error
-    if classifier.n_features != len(document.columns):
-        raise BundleError(
-            f"{DOCUMENT}: parts do not fit. Expected a model of {len(document.columns)} columns; got"
-            f" {classifier.n_features}. Build the bundle again."
-        )
-    return classifier
-
-
-def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
-    """Return the encoder of a bundle's demographics; ``None`` if it uses none.
-
-    Raises
-    ------
-    BundleError
-        It cannot be read, or does not fit the columns.
-    """
-    if document.demographics is None:
-        return None
-    from mlho.encoding.cohort.demographics import DemographicsEncoder
-
-    try:
-        encoder = DemographicsEncoder.from_json(document.demographics)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise BundleError(
-            f"{DOCUMENT}: demographics cannot be read. Expected what this version of mlho writes. Build the bundle again."
-        ) from error
-    if tuple(encoder.names) != document.columns[len(document.features) :]:
-        raise BundleError(
-            f"{DOCUMENT}: the demographics' names are not the columns after the features. Build the bundle again."
-        )
-    return encoder

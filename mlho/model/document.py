@@ -120,12 +120,23 @@ def document_bytes(parts: BundleParts, files: Mapping[str, FileFacts]) -> bytes:
     BundleError
         The parts are inconsistent.
     """
-    try:
-        document = _document(parts, files)
-    except ValidationError as error:
-        raise BundleError(_problems("bundle", error)) from error
+    document = document_of(parts, files)
     plain = document.model_dump(mode="json", by_alias=True)
     return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def document_of(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocument:
+    """Return the document of a bundle with these parts and files.
+
+    Raises
+    ------
+    BundleError
+        The parts are inconsistent.
+    """
+    try:
+        return _document(parts, files)
+    except ValidationError as error:
+        raise BundleError(_problems("bundle", error)) from error
 
 
 def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocument:

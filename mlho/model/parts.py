@@ -14,7 +14,9 @@ from mlho.method.classifiers.base import FittedClassifier
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import AGGREGATES, Encoding, Range
+from mlho.model.evidence import Evidence
 from mlho.model.golden import ColumnStatistics
+from mlho.spec.model_tests import Tests
 from mlho.spec.types import PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
@@ -211,6 +213,10 @@ class BundleParts:
     notes : mapping
         Text for the sections of the model card written by people, by section (``mlho.model.card.SECTIONS``);
         a section without text shows a placeholder.
+    evidence : Evidence, optional
+        What the training data say about the model, for the tests that the bundle carries.
+    stated : Tests, optional
+        The section ``tests`` of the specification.
     """
 
     classifier: FittedClassifier
@@ -228,6 +234,8 @@ class BundleParts:
     training: TrainingSamples | None = None
     roll_up: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    stated: Tests | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -217,11 +217,18 @@ class ThresholdResult(Part):
 
 
 class BundleTest(Part):
-    """One of the tests that the bundle carries and passed when it was built."""
+    """One of the tests that the bundle carries, and its outcome when the bundle was built."""
 
     name: str
+    """Its id in the bundle."""
+    kind: str = ""
+    level: str = ""
+    """What a failure prevents: ``defect`` the build, ``required`` scoring and promotion, ``expected`` promotion."""
     passed: bool
+    meaning: str = ""
+    """What it checks."""
     detail: str
+    """What was expected and found, and on failure the defect."""
 
 
 class GateResult(Part):

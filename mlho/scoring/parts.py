@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts
 from mlho.model.bundle import Bundle
 from mlho.model.frames import NO_DATE
+from mlho.model.reasons import reason_words
 from mlho.scoring.partition import Reasons, ScoredBlock
 from mlho.sources.arrow import bool_array, int64_array
 
@@ -76,7 +77,7 @@ class PartWriter:
     def __init__(self, path: Path, bundle: Bundle, *, has_reasons: bool) -> None:
         self._path = path
         self._thresholds = alerting(bundle)
-        names = [own.words for own in bundle.document.features]
+        names = [reason_words(own.words, own.code) for own in bundle.document.features]
         self._words = (*names, *bundle.columns[len(names) :])
         self._schema = part_schema(list(self._thresholds), has_reasons=has_reasons)
         self._hash_key = bytes.fromhex(bundle.digest)

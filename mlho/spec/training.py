@@ -24,6 +24,7 @@ from mlho.spec.data import Data as Data
 from mlho.spec.data import Tables as Tables
 from mlho.spec.features import RECENCY, Features
 from mlho.spec.gates import Gates
+from mlho.spec.model_tests import Tests
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
@@ -142,6 +143,9 @@ class TrainingSpec(SpecPart):
     """Options of the report."""
     gates: Gates = None
     """What the model must reach before it may be promoted to a channel. A failed gate keeps the bundle and blocks the promotion."""
+    tests: Annotated[Tests | None, OMITTED] = None
+    """Tests that the bundle carries: clinical cases, floors and budgets. Default: the tests that the run derives from the
+    model and its data."""
 
     @model_validator(mode="after")
     def _index_is_plausible(self) -> Self:
@@ -176,6 +180,13 @@ class TrainingSpec(SpecPart):
         if unknown := sorted({*grouped} - {*self.features.demographics}):
             raise ValueError(
                 f"gates name a group that features.demographics does not have: {', '.join(unknown)}"
+            )
+        cases = () if self.tests is None else self.tests.cases
+        used = {name for case in cases for own in (case.higher, case.lower) for name in own.demographics}
+        if unknown := sorted(used - set(self.features.demographics)):
+            raise ValueError(
+                f"tests.cases names demographics that the model does not use: {', '.join(unknown)}. Add them to "
+                "features.demographics, or remove them from the cases"
             )
         if self.final.features == "consensus" and self.validation.folds < 3:
             raise ValueError("final.features: consensus requires at least 3 validation.folds")

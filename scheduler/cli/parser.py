@@ -47,6 +47,7 @@ from scheduler.cli.listing import (
 )
 from scheduler.cli.options import DemoOptions, PlanOptions, QueueOptions, ReportOptions, ShowOptions
 from scheduler.cli.registry.commands import add_registry
+from scheduler.cli.registry.test import add_test
 from scheduler.cli.results.dossier import add_dossier
 from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands, common)
     add_list(commands, common)
     add_registry(commands, common)
+    add_test(commands, common)
     add_retention(commands, common)
     add_dossier(commands, common)
     _add_demo(commands, common)

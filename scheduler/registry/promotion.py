@@ -8,7 +8,6 @@ the entry, a promotion has changed nothing that scoring sees; the same command c
 import datetime as dt
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
 from mlho.store.base import Store
 from mlho.store.keys import model_key, signature_prefix
 from scheduler.engine.scoring_run import PinnedBundle, read_bundle, stored_signatures
+from scheduler.registry.bundle_tests import run_in_fresh_process
 from scheduler.runs.channels import (
     Action,
     Channel,
@@ -34,10 +34,10 @@ from scheduler.runs.channels import (
 from scheduler.runs.stored import StoredRun
 
 if TYPE_CHECKING:
-    from mlho.report.result import BundleTest
+    from mlho.model.testing.records import ModelTestResult
 
 Signer = Callable[[Mapping[str, bytes]], bytes]
-Tester = Callable[[Mapping[str, bytes]], "Sequence[BundleTest]"]
+Tester = Callable[[Mapping[str, bytes]], "Sequence[ModelTestResult]"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def promote(
     signer : callable, optional
         Returns the signature of a bundle, given its files. It is kept in the store.
     test : callable, optional
-        Runs the self-tests of a bundle, given its files; default: :func:`run_self_tests`.
+        Runs the self-tests of a bundle, given its files; default: :func:`scheduler.registry.bundle_tests.run_in_fresh_process`.
 
     Raises
     ------
@@ -279,36 +279,18 @@ def model_faults(store: Store, channel: Channel) -> list[str]:
 
 
 def _tested(bundle: PinnedBundle, test: Tester | None, *, where: str) -> int:
-    """Run the self-tests of a bundle. Return their number.
+    """Run the tests of a bundle. Return their number.
 
     Raises
     ------
     BundleError
         One of them failed.
     """
-    results = (test or run_self_tests)(bundle.files)
+    results = (test or run_in_fresh_process)(bundle.files)
     failed = [own for own in results if not own.passed]
     if failed:
         raise BundleError(
-            f"{where}: {len(failed)} of the {plural(len(results), 'self-test')} of the bundle failed, the first: {failed[0].name} "
-            f"({failed[0].detail}). The channel was not changed. Promote another run."
+            f"{where}: {len(failed)} of the {plural(len(results), 'test')} of the bundle failed, the first: {failed[0].id} "
+            f"({failed[0].defect}). The channel was not changed. Promote another run; mlho test shows all results."
         )
     return len(results)
-
-
-def run_self_tests(files: Mapping[str, bytes]) -> "Sequence[BundleTest]":
-    """Run the self-tests of a bundle from its files, as it would be loaded for scoring."""
-    try:
-        from mlho.model.bundle import load_bundle
-    except ImportError as error:
-        raise MlhoError(
-            f"the self-tests of a bundle need {error.name}, which is not installed here. Run this command where the extra 'worker' "
-            "is installed, such as in the worker image."
-        ) from error
-    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
-        folder = Path(scratch) / "bundle"
-        for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        return load_bundle(folder).run_tests()

@@ -84,7 +84,7 @@ def render_html(result: Result) -> str:
         "model_facts": sections.model_facts(result),
         "thresholds": sections.thresholds(result),
         "tests": [
-            (test.name, "passed" if test.passed else "FAILED", test.detail)
+            (test.meaning or test.name, "passed" if test.passed else "FAILED", test.level, test.detail)
             for test in result.final_model.tests
         ],
         "gates": [

@@ -12,7 +12,7 @@ class FitFinalModel(Step):
     """Fit on all samples, calibrate on out-of-fold scores, and write the bundle."""
 
     kind: ClassVar[str] = "fit_final_model"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",
@@ -22,6 +22,7 @@ class FitFinalModel(Step):
         "consensus",
         "final",
         "report",
+        "tests",
     )
 
     def run(self, work: Work) -> dict[str, Any]:

@@ -1,16 +1,24 @@
-"""Step: run the self-tests of the bundle on its stored form."""
+"""Step: run the tests of the bundle on its stored form."""
 
 import shutil
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlho.errors import BundleError
 from mlho.steps.base import Step, Work
 
+if TYPE_CHECKING:
+    from mlho.model.testing.records import ModelTestResult
+
 
 class TestModel(Step):
-    """Load the bundle as a user would, and run its self-tests. A failed test fails the run."""
+    """Load the bundle as a user would, and run its tests, except those that measure the machine.
+
+    A defect fails the run. A requirement or an expectation that is not met is part of the result: the bundle is kept, and
+    cannot be promoted.
+    """
 
     kind: ClassVar[str] = "test_model"
+    version: ClassVar[int] = 2
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""
@@ -22,13 +30,32 @@ class TestModel(Step):
                 target = work.out / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(model.path(name), target)
-        results = load_bundle(folder).run_tests()
+        from mlho.model.testing.records import failed_sentence
+        from mlho.model.testing.runner import blocking
+
+        results = load_bundle(folder).run_tests(measured=False)
         shutil.rmtree(folder)
-        failed = [result for result in results if not result.passed]
-        if failed:
+        if defects := blocking(results, "defect"):
             raise BundleError(
-                f"bundle: {len(failed)} of its {len(results)} own tests failed, the first: {failed[0].name} ({failed[0].detail}). "
-                "Report this as a defect; nothing is published."
+                f"bundle: {failed_sentence(defects, len(results))} Report this as a defect; nothing is published."
             )
-        work.write_json("tests.json", [result.model_dump(mode="json") for result in results])
-        return {"n_tests": len(results)}
+        work.write_json("tests.json", [_reported(result) for result in results])
+        return {"n_failed": len(blocking(results, "required", "expected")), "n_tests": len(results)}
+
+
+def _reported(result: "ModelTestResult") -> dict[str, Any]:
+    """Return a test as the result and the report show it."""
+    tolerance = f" ± {result.tolerance:g}" if result.tolerance else ""
+    return {
+        "name": result.id,
+        "kind": result.kind,
+        "level": result.level,
+        "passed": result.passed,
+        "meaning": result.meaning,
+        "detail": " ".join(
+            [
+                f"Expected {result.expected}{tolerance}; got {result.got}.",
+                *([result.defect] if result.defect else []),
+            ]
+        ),
+    }

@@ -28,7 +28,7 @@ class WriteReport(Step):
     """``result.json`` and ``report.html``."""
 
     kind: ClassVar[str] = "write_report"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
     reads_promise: ClassVar[bool] = True

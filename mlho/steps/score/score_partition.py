@@ -11,7 +11,7 @@ class ScorePartition(Step):
     """Encode with the bundle's dictionary, score, calibrate, explain, and write the part."""
 
     kind: ClassVar[str] = "score_partition"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``part.parquet``, ``patients.arr`` and ``unknown.json``."""

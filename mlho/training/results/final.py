@@ -1,22 +1,27 @@
 """The final model: fitted on all samples, calibrated on out-of-fold scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.demographics import NumberCode
 from mlho.errors import DataError
 from mlho.method.classifiers import FittedClassifier, classifier_named
-from mlho.method.evaluation.auroc import auroc_estimate
-from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
+from mlho.method.evaluation.auroc import auroc, auroc_estimate
+from mlho.method.evaluation.calibration import PlattCalibrator, calibration_intercept_slope, fit_calibrator
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.thresholds import Threshold
+from mlho.model.evidence import Evidence, GroupFigure, associations_of
+from mlho.model.golden import ColumnStatistics
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import fit_chosen, thresholds_of
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.splits import FINAL
+from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.summary import SummaryRecord
 
 
@@ -100,3 +105,56 @@ def consensus_features(problem: Problem, summary: SummaryRecord) -> NDArray[np.i
             remedy="Lower consensus.minConfidence, set final.features: ranking, or give features.demographics.",
         )
     return np.array(summary.consensus_features, np.int64)
+
+
+def evidence_of(
+    problem: Problem,
+    final: FinalModel,
+    performance: PerformanceRecord,
+    features: Sequence[str],
+    statistics: Sequence[ColumnStatistics],
+) -> Evidence:
+    """Return coarse figures of the training data and of the out-of-fold scores.
+
+    Parameters
+    ----------
+    problem : Problem
+    final : FinalModel
+    performance : PerformanceRecord
+        Of models fitted like it.
+    features : sequence of str
+        Ids of its features, in column order.
+    statistics : sequence of ColumnStatistics, one per column
+    """
+    y, cv, demographics = problem.y, final.cv, final.design.demographics
+    calibrated = np.asarray(final.calibrator.apply(cv.scores))
+    slope = calibration_intercept_slope(y[cv.samples], calibrated).slope.value
+    is_calibrated = final.calibrator.reason is None
+    is_number = [own.is_value for own in final.design.encodings]
+    if demographics is not None:
+        is_number += [
+            isinstance(code, NumberCode) and not place
+            for code in demographics.codes
+            for place in range(len(code.names))
+        ]
+    return Evidence(
+        associations=associations_of(
+            final.X,
+            y,
+            (*features, *final.design.demographic_names),
+            statistics,
+            is_number=np.array(is_number, np.bool_),
+            is_value=final.model.value_columns,
+            n_patients=problem.cohort.n_patients,
+        ),
+        groups=tuple(
+            GroupFigure(own.name, own.level, own.figures["auroc"].mean, own.figures["auroc"].high)
+            for own in performance.groups
+            if "auroc" in own.figures and own.figures["auroc"].mean is not None
+        ),
+        outcome_rate=round(float(np.mean(y[cv.samples])), 3) if is_calibrated else None,
+        mean_probability=round(float(np.mean(calibrated)), 3) if is_calibrated else None,
+        slope=round(slope, 3) if is_calibrated and slope is not None else None,
+        own_auroc=round(auroc(y, final.model.predict_proba(final.X)), 3),
+        unseen_auroc=None if final.cv_auroc.value is None else round(final.cv_auroc.value, 3),
+    )

@@ -42,7 +42,7 @@ from mlho.training.results.explanation import (
     mean_contributions,
     typical_rows,
 )
-from mlho.training.results.final import FinalModel
+from mlho.training.results.final import FinalModel, evidence_of
 from mlho.training.results.gates import gate_warning, judge_gates
 from mlho.training.results.later import spans_years
 from mlho.training.results.performance import PerformanceRecord
@@ -119,6 +119,7 @@ def _bundle_parts(
                 coefficient=None if coefficients is None else float(coefficients.values[place]),
             )
         )
+    statistics = column_statistics(final.X, problem.cohort.patient_of, min_cell=problem.spec.report.min_cell)
     return BundleParts(
         classifier=final.model,
         features=tuple(features),
@@ -127,7 +128,7 @@ def _bundle_parts(
         outcome=problem.spec.cohort.outcome,
         predictive=problem.spec.cohort.has_index,
         scoring=_scoring(problem.spec),
-        statistics=column_statistics(final.X, problem.cohort.unit_of, min_cell=problem.spec.report.min_cell),
+        statistics=statistics,
         lineage={
             "matrix_digest": matrix_digest,
             "method_digest": digest_of(_method_of(problem.spec)),
@@ -143,6 +144,8 @@ def _bundle_parts(
         ),
         training=_training_samples(problem, final),
         roll_up=_roll_up(problem, features),
+        evidence=evidence_of(problem, final, performance, [own.id for own in features], statistics),
+        stated=problem.spec.tests,
     )
 
 
@@ -292,6 +295,7 @@ def assemble_result(
             *([units_sentence(ledger["units"])] if "units" in ledger else []),
             *summary.warnings,
             *_warnings(problem, summary, performance),
+            *_failed_tests(tests),
         ],
         cohort=cohort,
         ledger=ledger_summary(ledger),
@@ -332,6 +336,16 @@ def _ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
         *unused_map,
         *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else []),
     ]
+
+
+def _failed_tests(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a warning if the bundle cannot be promoted, with the defects."""
+    failed = [own for own in tests if not own["passed"]]
+    if not failed:
+        return []
+    use = "used for scoring or promoted" if any(own["level"] == "required" for own in failed) else "promoted"
+    named = " ".join(own["detail"] for own in failed[:3])
+    return [f"The bundle cannot be {use}: {len(failed)} of its {len(tests)} tests failed. {named}"]
 
 
 def _lost(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Commands of the registry: models, promote, rollback, audit."""
+"""Commands on models: models, promote, rollback, audit, test."""

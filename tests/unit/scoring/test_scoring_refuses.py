@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlho.errors import BundleError, DataError, InputChanged, MlhoError, SpecError
-from mlho.model import selftests
+from mlho.model.testing import runner
+from mlho.model.testing.subject import Finding
 from mlho.store.keys import blob_key
 from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import carry_out
@@ -70,9 +71,14 @@ def test_a_missing_bundle_is_refused(uri, kind, words, trained):
 
 def test_a_bundle_that_fails_its_own_tests_scores_nobody(trained, monkeypatch):
     """They run before anything is scored."""
-    monkeypatch.setitem(selftests.TESTS, "golden rows", lambda bundle: (False, "3 of 4 rows"))
+    broken = {
+        **runner.CHECKS,
+        "golden-scores": lambda subject, test: Finding(False, "3 of 4", "A tree is gone."),
+    }
+    monkeypatch.setattr(runner, "CHECKS", broken)
 
-    assert "golden rows (3 of 4 rows)" in refused(trained.folder, BundleError)
+    message = refused(trained.folder, BundleError)
+    assert "scores.golden: A tree is gone. No patient is scored." in message
 
 
 def test_an_index_must_fit_the_bundle(trained, tmp_path):

@@ -18,6 +18,7 @@ import mlho.encoding.cohort.cohort
 import mlho.encoding.events.segments
 import mlho.scoring.partition
 from mlho.model.bundle import load_bundle
+from mlho.model.reasons import reason_words
 from mlho.spec.scoring import parse_scoring_spec
 from mlho.steps.base import Work, _open_inputs
 from mlho.steps.inputs import open_problem
@@ -135,7 +136,8 @@ def test_reasons_are_the_strongest_contributions(trained):
     explained = bundle.explain_events(*trained.frames()).drop(
         columns=["patient_id", "index_date", "intercept"]
     )
-    words = dict(zip(bundle.columns, [own.words for own in bundle.document.features], strict=False))
+    short = [reason_words(own.words, own.code) for own in bundle.document.features]
+    words = dict(zip(bundle.columns, short, strict=False))
     for reasons, (_, row) in zip(scored.table()["reasons"], explained.iterrows(), strict=True):
         order = np.argsort(-row.abs().to_numpy(), kind="stable")[:3]
         expected = [

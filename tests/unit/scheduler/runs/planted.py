@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from mlho.model.files import digest_line, facts_of
-from mlho.report.result import BundleTest
+from mlho.model.testing.records import ModelTestResult
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.registry.promotion import Author, Change, promote
@@ -20,12 +20,17 @@ def author(why: str = "better", *, minutes: int = 0, who: str = "ann@clinic") ->
     return Author(who, NOW + dt.timedelta(minutes=minutes), why)
 
 
-def passed(_: Mapping[str, bytes]) -> Sequence[BundleTest]:
-    return [BundleTest(name="golden rows", passed=True, detail="all")]
+def _result(name: str, *, is_passed: bool) -> ModelTestResult:
+    defect = "" if is_passed else "1 of 2 inside"
+    return ModelTestResult(name, "kind", "defect", "It holds.", "holds", 0.0, is_passed, "found", defect)
 
 
-def failed(_: Mapping[str, bytes]) -> Sequence[BundleTest]:
-    return [*passed(_), BundleTest(name="score range", passed=False, detail="1 of 2 inside")]
+def passed(_: Mapping[str, bytes]) -> Sequence[ModelTestResult]:
+    return [_result("scores.golden", is_passed=True)]
+
+
+def failed(_: Mapping[str, bytes]) -> Sequence[ModelTestResult]:
+    return [*passed(_), _result("scores.range", is_passed=False)]
 
 
 GATES = [

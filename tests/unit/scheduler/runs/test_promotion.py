@@ -70,9 +70,7 @@ def test_what_is_live_is_not_promoted_again(store):
 def test_a_failed_self_test_changes_nothing(store):
     """The channel goes on with its model."""
     promoted(store, A)
-    with pytest.raises(
-        BundleError, match=r"1 of the 2 self-tests of the bundle failed, the first: score range"
-    ):
+    with pytest.raises(BundleError, match=r"1 of the 2 tests of the bundle failed, the first: scores.range"):
         promote(store, find_run(stored_runs(store), B), "production", author(), test=failed)
 
     assert live_entry(store, "production").run == A
@@ -313,8 +311,11 @@ def test_a_malformed_address_is_refused(store, address):
 
 def test_the_commands_from_training_to_production_and_back(command, two_runs, old_store):
     """With a real bundle: its tests run, scoring follows the channel, and the log says all of it."""
-    _, _, older, newer = two_runs
-    root = old_store.root
+    data, root = two_runs[0], old_store.root
+    weak = {"tests": {"floors": {"auroc": 0.0}}}  # the models of this small cohort are accepted on purpose
+    older, newer = (
+        run_inline(data, old_store, {"validation.seed": seed, **weak}).finished.run_id for seed in (7, 8)
+    )
 
     def said(*arguments):
         done = command(*arguments, store=root)
@@ -323,7 +324,7 @@ def test_the_commands_from_training_to_production_and_back(command, two_runs, ol
 
     first = json.loads(said("promote", older, "--channel", "production", "--why", "first", "--json").out)
     assert (first["changed"], first["number"], first["run"]) == (True, 1, older)
-    assert first["tests_passed"] >= 9
+    assert first["tests_passed"] >= 25
     assert "in place of bundle" in said("promote", newer, "--channel", "production", "--why", "x").out
     assert "already shows" in said("promote", newer, "--channel", "production", "--why", "x").out
     models = {own["run"]: own for own in json.loads(said("models", "--json").out)}
@@ -350,7 +351,11 @@ def test_gates_change_the_report_only(two_runs, old_store):
 
     assert home.kinds() == ["write_report"]
     assert "gates" not in before
-    assert [own["passed"] for own in after.pop("gates")] == [True, True, False]
+    assert [own["passed"] for own in after.pop("gates")] == [
+        False,
+        True,
+        False,
+    ]  # a model of so few patients fails a test of its bundle
     for result in (before, after):
         for name in ("lineage", "warnings", "made_at", "timing", "inputs"):
             del result[name]

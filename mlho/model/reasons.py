@@ -1,0 +1,32 @@
+"""The words of a reason: those of a feature, short enough for an alert."""
+
+import re
+from typing import Final
+
+REASON_LENGTH: Final = 80
+_WINDOW = re.compile(r", in the (\d+) days before the index date$")
+
+
+def reason_words(words: str, code: str = "", *, length: int = REASON_LENGTH) -> str:
+    """Return the words of a feature in at most ``length`` characters. Shorter words are returned unchanged.
+
+    The window is abbreviated first, then the description is cut; the code and what is counted stay, so that reasons differ.
+
+    Examples
+    --------
+    >>> reason_words("E11: ever recorded", "E11")
+    'E11: ever recorded'
+    >>> long = "Type 2 diabetes mellitus with other specified complications (E11.69): ever recorded, in the 730 days before the index date"
+    >>> reason_words(long, "E11.69")
+    'Type 2 diabetes mellitus with other… (E11.69): ever recorded, last 730 days'
+    """
+    if len(words) <= length:
+        return words
+    short = _WINDOW.sub(r", last \1 days", words)
+    if len(short) <= length:
+        return short
+    place = short.find(f" ({code}): ") if code else -1
+    end = short[place:] if place > 0 else ""
+    if not end or len(end) > length // 2 + 20:
+        return short[: length - 1].rstrip() + "…"
+    return short[: length - len(end) - 1].rsplit(" ", 1)[0].rstrip() + "…" + end

@@ -1,0 +1,169 @@
+"""Checks on events: encoding, invariances, missing and impossible input, and clinical cases."""
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+
+from mlho.encoding.cohort.demographics import NumberCode
+from mlho.errors import DataError
+from mlho.model.testing.records import ModelTest
+from mlho.model.testing.subject import INDEX_DATE, Finding, Subject
+from mlho.spec.model_tests import CasePatient
+
+FOREIGN_CODE = "mlho:self-test:no such code"
+_N_NAMED = 3
+
+
+def encoding(subject: Subject, test: ModelTest) -> Finding:
+    """Compare the encoded events of synthetic patients with the stored rows."""
+    found = encoded_rows(subject)
+    differ = sorted(
+        {
+            column
+            for row, expected in zip(found, test.expected, strict=False)
+            for column in {*row, *expected}
+            if row.get(column) != expected.get(column)
+        }
+    )
+    named = ", ".join(differ[:_N_NAMED])
+    return Finding(
+        found == test.expected,
+        f"{len(differ)} columns are encoded differently",
+        f"The dictionary encodes events otherwise than in training (code, window, unit, centre or range): {named}.",
+    )
+
+
+def encoded_rows(subject: Subject) -> list[dict[str, float]]:
+    """Return the numbers of each synthetic patient by column, those of the empty row left out."""
+    rows, empty = subject.encoded(subject.events), subject.bundle.classifier.empty_row
+    is_known = np.where(np.isnan(empty), ~np.isnan(rows), rows != 0)
+    return [
+        {subject.bundle.columns[column]: float(row[column]) for column in np.flatnonzero(known).tolist()}
+        for row, known in zip(rows, is_known, strict=True)
+    ]
+
+
+def patient_ids(subject: Subject, test: ModelTest) -> Finding:
+    """Score the synthetic patients under other ids."""
+    names = {patient: f"renamed {900 - number}" for number, patient in enumerate(subject.scores)}
+    events = subject.events
+    found = subject.score(events.assign(patient_id=events["patient_id"].map(names)))
+    expected = {names[patient]: score for patient, score in subject.scores.items()}
+    return _equal(found, expected, "The score depends on the patient's id.")
+
+
+def event_order(subject: Subject, test: ModelTest) -> Finding:
+    """Score the synthetic patients with their events in reverse order."""
+    return _equal(
+        subject.score(subject.events.iloc[::-1]),
+        subject.scores,
+        "The score depends on the order of the events.",
+    )
+
+
+def partitions(subject: Subject, test: ModelTest) -> Finding:
+    """Score the synthetic patients in two partitions."""
+    patients = sorted(subject.scores)
+    is_first = subject.events["patient_id"].isin(patients[::2])
+    found = subject.score(subject.events[is_first]) | subject.score(subject.events[~is_first])
+    return _equal(found, subject.scores, "The score of a patient depends on the partition.")
+
+
+def unknown_code(subject: Subject, test: ModelTest) -> Finding:
+    """Add events of a code that the model does not have."""
+    import pandas as pd
+
+    foreign = subject.events.drop_duplicates("patient_id").assign(code=FOREIGN_CODE)
+    table = subject.table(pd.concat([subject.events, foreign], ignore_index=True))
+    found = dict(zip(table["patient_id"], table["probability"].tolist(), strict=True))
+    n_counted = table.attrs["unknown_code_rows"]
+    equal = _equal(found, subject.scores, "A code outside the dictionary changes the score.")
+    if not equal.passed or n_counted == len(foreign):
+        return equal
+    return Finding(
+        False, f"{n_counted} of {len(foreign)} rows counted", "Rows of an unknown code are not counted."
+    )
+
+
+def no_time(subject: Subject, test: ModelTest) -> Finding:
+    """Add events without a time."""
+    import pandas as pd
+
+    return _ignored(subject, pd.NaT, "An event without a time changes the score.")
+
+
+def implausible_time(subject: Subject, test: ModelTest) -> Finding:
+    """Add events outside the plausible years."""
+    import pandas as pd
+
+    first, last = subject.bundle.document.scoring.plausible_years
+    year = first - 1 if first > 1 else last + 1
+    day = pd.Timestamp(dt.datetime(year, 1, 1)).as_unit("us")
+    return _ignored(subject, day, "An event in an impossible year changes the score.")
+
+
+def after_index(subject: Subject, test: ModelTest) -> Finding:
+    """Add events after the index date."""
+    import pandas as pd
+
+    day = pd.Timestamp(INDEX_DATE + dt.timedelta(days=30))
+    return _ignored(subject, day, "The score uses what happened after the index date.")
+
+
+def _ignored(subject: Subject, time: Any, defect: str) -> Finding:
+    import pandas as pd
+
+    added = subject.events.iloc[: len(subject.scores)].assign(time=time)
+    added = added.assign(patient_id=sorted(subject.scores)[-1], numeric_value=99.0)
+    added = added.astype({"time": "datetime64[us]"})
+    return _equal(
+        subject.score(pd.concat([subject.events, added], ignore_index=True)), subject.scores, defect
+    )
+
+
+def no_events(subject: Subject, test: ModelTest) -> Finding:
+    """Score a patient without any event and without any demographic."""
+    score = float(subject.invented([CasePatient()])[0])
+    return Finding(0 < score < 1, f"{score:.6g}", "A patient without any event gets no valid score.")
+
+
+def missing_column(subject: Subject, test: ModelTest) -> Finding:
+    """Give events without the column of the codes, which must be refused."""
+    try:
+        subject.score(subject.events.drop(columns="code"))
+    except DataError:
+        return Finding(True, "refused")
+    return Finding(False, "scores", "Events without codes are scored.")
+
+
+def _equal(found: dict[str, float], expected: dict[str, float], defect: str) -> Finding:
+    n_equal = sum(found.get(patient) == score for patient, score in expected.items())
+    return Finding(
+        found == expected, f"{n_equal} of {len(expected)} synthetic patients have equal scores", defect
+    )
+
+
+def unseen_levels(subject: Subject, test: ModelTest) -> Finding:
+    """Score a patient with a category that training did not have."""
+    encoder = subject.bundle.demographics
+    assert encoder is not None  # written for models with demographics only
+    given = {code.name: "mlho:no such level" for code in encoder.codes if not isinstance(code, NumberCode)}
+    score = float(subject.invented([CasePatient(demographics=given)])[0])
+    return Finding(
+        0 < score < 1, f"{score:.6g}", "A category that training did not have gets no valid score."
+    )
+
+
+def case(subject: Subject, test: ModelTest) -> Finding:
+    """Compare the scores of two invented patients."""
+    higher, lower = (CasePatient.model_validate(test.inputs[name]) for name in ("higher", "lower"))
+    known = {feature.code for feature in subject.bundle.document.features}
+    codes = sorted({*higher.codes, *higher.values, *lower.codes, *lower.values} - known)
+    high, low = subject.invented([higher, lower]).tolist()
+    unused = f" The model does not use {', '.join(codes[:_N_NAMED])}." if codes else ""
+    return Finding(
+        high > low,
+        f"{high:.4g} and {low:.4g}",
+        f"The model contradicts the clinical case {test.id.partition('.')[2]!r}: the first patient does not score higher.{unused}",
+    )

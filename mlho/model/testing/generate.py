@@ -1,0 +1,341 @@
+"""Writes the tests of a bundle: from the model, what the training data say about it, and the specification."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from mlho.encoding.cohort.demographics import CategoryCode
+from mlho.model.evidence import Evidence
+from mlho.model.scorer import Scorer
+from mlho.model.testing.events import encoded_rows
+from mlho.model.testing.records import Level, ModelTest
+from mlho.model.testing.rows import FAULTS, dictionary_lines
+from mlho.model.testing.subject import Subject
+from mlho.printable import printable
+from mlho.spec.model_tests import Tests
+
+MAX_AUROC: Final = 0.99  # above it, the outcome itself is among the features
+MAX_LOST_AUROC: Final = (
+    0.02  # of the model on its own training samples, against models that had not seen them
+)
+MAX_GAP: Final = (
+    0.01  # between the mean calibrated probability and the share with the outcome: a fit leaves none
+)
+SLOPE: Final = (0.9, 1.1)  # of the outcome on calibrated out-of-fold scores: a fit leaves 1
+WIDE_SLOPE: Final = (0.5, 2.0)
+MAX_GROUP_LOSS: Final = 0.1
+MIN_SPREAD: Final = 1e-3  # of the log-odds
+MAX_AGAINST: Final = 0.05  # share of rows in which a risk factor may move the score against its direction
+MAX_ALERTS: Final = 90.0  # of 100 samples
+MAX_CARD_BYTES: Final = 200_000
+_MB: Final = 1024**2
+_FIXED_RATE: Final = "fixed-alert-rate:"
+
+_ROWS: Final = (
+    ("scores.golden", "golden-scores", "Synthetic rows get their stored scores, to the last bit."),
+    (
+        "scores.calibrated",
+        "golden-calibration",
+        "Stored scores are calibrated as they were, to the last bit.",
+    ),
+    (
+        "scores.columns",
+        "golden-columns",
+        "Each column alone has the effect that it had when the model was built.",
+    ),
+    ("rows.single", "single-rows", "A row has the same score alone and in a batch, to the last bit."),
+    ("rows.order", "row-order", "The order of rows does not change a score."),
+    ("rows.sparse", "sparse-rows", "A sparse and a dense matrix give the same scores, to the last bit."),
+    ("scores.range", "score-range", "Every score is strictly between 0 and 1."),
+    ("missing.features", "empty-row", "A sample without any feature gets a score between 0 and 1."),
+    ("scores.order", "calibration-order", "Calibration keeps the order of scores."),
+)
+_EVENTS: Final = (
+    ("events.ids", "patient-ids", "Patient ids do not change a score."),
+    ("events.order", "event-order", "The order of events does not change a score."),
+    ("events.partitions", "partitions", "The partitions of the patients do not change a score."),
+    ("events.unknown-code", "unknown-code", "A code outside the dictionary is ignored and counted."),
+    ("impossible.no-time", "no-time", "An event without a time is ignored."),
+    ("impossible.year", "implausible-time", "An event in an impossible year is ignored."),
+    ("impossible.no-code", "missing-column", "Events without a column of codes are refused."),
+)
+
+
+def generate_tests(
+    bundle: Scorer, evidence: Evidence | None = None, stated: Tests | None = None
+) -> tuple[ModelTest, ...]:
+    """Return the tests of a bundle, in the order in which they run.
+
+    Parameters
+    ----------
+    bundle : Scorer
+        The bundle, without its tests.
+    evidence : Evidence, optional
+        What the training data say; without it, the tests that need it are left out.
+    stated : Tests, optional
+        The section ``tests`` of the specification.
+    """
+    tests = [
+        *_rows(bundle),
+        *_stored(bundle),
+        *_events(bundle),
+        *_demographics(bundle),
+        *_directions(evidence or Evidence()),
+        *_figures(bundle, evidence or Evidence(), stated or Tests()),
+        *_interface(bundle, stated or Tests()),
+        *_cases(stated or Tests()),
+    ]
+    return tuple(tests)
+
+
+def _test(
+    id_: str, kind: str, meaning: str, expected: Any = "holds", level: Level = "defect", **rest: Any
+) -> ModelTest:
+    return ModelTest(id=id_, kind=kind, level=level, meaning=meaning, expected=expected, **rest)
+
+
+def _rows(bundle: Scorer) -> Iterator[ModelTest]:
+    for id_, kind, meaning in _ROWS:
+        yield _test(id_, kind, meaning)
+    yield _test(
+        "scores.spread",
+        "spread",
+        "The scores of synthetic rows differ.",
+        MIN_SPREAD,
+        "expected",
+    )
+    yield _test(
+        "reasons.sum",
+        "contributions",
+        "The contributions of a row add up to its log-odds.",
+        0.0,
+        tolerance=1e-6,
+    )
+    is_value = bundle.classifier.value_columns
+    for fault, (words, _) in FAULTS.items():
+        if fault == "nan" and is_value is not None and is_value.all():
+            continue  # NaN is allowed in every column
+        meaning, inputs = f"A row with {words} is refused.", {"fault": fault}
+        yield _test(f"impossible.{fault}", "refused-rows", meaning, "refused", inputs=inputs)
+    if bundle.classifier.coefficients() is not None:
+        yield _test(
+            "directions.coefficients",
+            "coefficient-directions",
+            "More of a column moves the score as its coefficient says.",
+        )
+        yield _test(
+            "dictionary.coefficients",
+            "dictionary-coefficients",
+            "The dictionary states the coefficients of the model.",
+        )
+
+
+def _stored(bundle: Scorer) -> Iterator[ModelTest]:
+    files = {own: fact.sha256 for own, fact in bundle.document.files.items() if own.startswith("model/")}
+    yield _test("model.files", "model-files", "The files of the model are those that were built.", files)
+    rules = {own.rule: own.value for own in bundle.thresholds}
+    yield _test("thresholds.stored", "thresholds", "The thresholds are those that were chosen for it.", rules)
+    lines = dictionary_lines(bundle.document)
+    yield _test("dictionary.columns", "dictionary", "The columns are those of the training, in order.", lines)
+
+
+def _events(bundle: Scorer) -> Iterator[ModelTest]:
+    yield _test("missing.events", "no-events", "A patient without any event gets a score between 0 and 1.")
+    subject = Subject(bundle)
+    if not len(subject.events):
+        return
+    yield _test(
+        "dictionary.encoding",
+        "encoding",
+        "Events of synthetic patients are encoded as in training, to the last bit.",
+        encoded_rows(subject),
+    )
+    for id_, kind, meaning in _EVENTS:
+        yield _test(id_, kind, meaning)
+    if subject.has_index:
+        yield _test("events.after-index", "after-index", "An event after the index date is ignored.")
+
+
+def _demographics(bundle: Scorer) -> Iterator[ModelTest]:
+    encoder = bundle.demographics
+    if encoder is not None and any(isinstance(code, CategoryCode) for code in encoder.codes):
+        yield _test(
+            "missing.levels",
+            "unseen-levels",
+            "A category that training did not have gets a score between 0 and 1.",
+        )
+
+
+def _directions(evidence: Evidence) -> Iterator[ModelTest]:
+    for number, own in enumerate(evidence.associations, start=1):
+        words = "raises" if own.direction == "higher" else "lowers"
+        yield _test(
+            f"directions.strong-{number:02d}",
+            "direction",
+            f"More of {_short(own.column)} {words} the mean score, and moves at most 5 % of the rows the other way.",
+            own.direction,
+            "expected",
+            tolerance=MAX_AGAINST,
+            inputs={"column": own.column, "from": own.low, "to": own.high},
+        )
+
+
+def _short(text: str, length: int = 160) -> str:
+    flat = printable(" ".join(text.split()))
+    return flat if len(flat) <= length else flat[: length - 1] + "…"
+
+
+def _figures(bundle: Scorer, evidence: Evidence, stated: Tests) -> Iterator[ModelTest]:
+    metrics, floors = bundle.document.metrics, stated.floors
+    auroc = (
+        ("auroc", "mean", {"min": floors.auroc})
+        if floors.auroc is not None
+        else ("auroc", "low", {"min": 0.5})
+    )
+    bounds = [
+        ("floor.auroc", auroc, floors.auroc, "It predicts the outcome too badly, or its labels are wrong.")
+    ]
+    bounds.append(
+        (
+            "ceiling.auroc",
+            ("auroc", "mean", {"max": MAX_AUROC}),
+            None,
+            "No honest model is that good: a feature contains the outcome.",
+        )
+    )
+    if floors.average_precision is not None:
+        asked = ("average_precision", "mean", {"min": floors.average_precision})
+        bounds.append(
+            ("floor.average-precision", asked, floors.average_precision, "Too few of its alerts are right.")
+        )
+    for id_, (name, statistic, expected), own, defect in bounds:
+        if own is None and name not in metrics:
+            continue  # a bundle that was never judged
+        inputs = {"metric": name, "statistic": statistic, "defect": defect}
+        meaning = f"The {statistic if statistic == 'mean' else statistic + 'er bound of the'} {name} on the test sets is within its bounds."
+        yield _test(id_, "metric", meaning, expected, _level(own), inputs=inputs)
+    yield from _slope(bundle, stated)
+    yield from _recorded(evidence)
+    yield from _groups(bundle, evidence, stated)
+
+
+def _level(stated: object) -> Level:
+    return "expected" if stated is None else "required"
+
+
+def _slope(bundle: Scorer, stated: Tests) -> Iterator[ModelTest]:
+    slope, asked = bundle.document.metrics.get("calibration_slope"), stated.floors.calibration_slope
+    if slope is None and asked is None:
+        return
+    meaning = "The calibration slope on the test sets is within its bounds."
+    defect = "Its probabilities are too extreme or too timid."
+    if asked is not None:
+        inputs = {"metric": "calibration_slope", "statistic": "mean", "defect": defect}
+        yield _test(
+            "floor.calibration",
+            "metric",
+            meaning,
+            {"min": asked[0], "max": asked[1]},
+            "required",
+            inputs=inputs,
+        )
+        return
+    for end, expected in (("high", {"min": WIDE_SLOPE[0]}), ("low", {"max": WIDE_SLOPE[1]})):
+        inputs = {"metric": "calibration_slope", "statistic": end, "defect": defect}
+        yield _test(f"floor.calibration-{end}", "metric", meaning, expected, "expected", inputs=inputs)
+
+
+def _recorded(evidence: Evidence) -> Iterator[ModelTest]:
+    def recorded(
+        id_: str, figure: str, value: float, expected: dict[str, float], meaning: str, defect: str
+    ) -> ModelTest:
+        inputs = {"figure": figure, "value": value, "defect": defect}
+        return _test(id_, "recorded", meaning, expected, "expected", inputs=inputs)
+
+    wrong = "The calibrator was not fitted on this model's scores."
+    rate, mean = evidence.outcome_rate, evidence.mean_probability
+    if rate is not None and mean is not None:
+        bounds = {"min": rate - MAX_GAP, "max": rate + MAX_GAP}
+        meaning = "The mean calibrated out-of-fold probability is the share of samples with the outcome."
+        yield recorded("calibration.mean", "mean probability", mean, bounds, meaning, wrong)
+    if evidence.slope is not None:
+        bounds = {"min": SLOPE[0], "max": SLOPE[1]}
+        meaning = "The outcome rises with the calibrated out-of-fold log-odds at a slope of 1."
+        yield recorded("calibration.slope", "slope", evidence.slope, bounds, meaning, wrong)
+    if evidence.own_auroc is not None and evidence.unseen_auroc is not None:
+        bounds = {"min": evidence.unseen_auroc - MAX_LOST_AUROC}
+        meaning = (
+            "The model ranks its own training samples at least as well as models that had not seen them."
+        )
+        defect = "The final fit is broken: its columns are swapped, its labels or sign are wrong, or trees are missing."
+        yield recorded("fit.own-samples", "AUROC", evidence.own_auroc, bounds, meaning, defect)
+
+
+def _groups(bundle: Scorer, evidence: Evidence, stated: Tests) -> Iterator[ModelTest]:
+    asked, auroc = stated.floors.group_auroc, bundle.document.metrics.get("auroc")
+    overall = auroc.get("mean") if isinstance(auroc, dict) else None
+    least = asked if asked is not None else None if overall is None else overall - MAX_GROUP_LOSS
+    if least is None:
+        return
+    seen: set[str] = set()
+    for own in evidence.groups:
+        group = _short(f"{own.name}: {own.level}", 100)
+        if group in seen:
+            continue  # two levels that differ only beyond what is shown
+        seen.add(group)
+        value = own.mean if asked is not None or own.high is None else own.high
+        inputs = {
+            "figure": "AUROC",
+            "value": value,
+            "defect": f"It ranks patients badly in the group {group}.",
+        }
+        yield _test(
+            f"groups.{group}",
+            "recorded",
+            f"The AUROC in the group {group} is not far below that of all.",
+            {"min": least},
+            _level(asked),
+            inputs=inputs,
+        )
+
+
+def _interface(bundle: Scorer, stated: Tests) -> Iterator[ModelTest]:
+    budgets, training = stated.budgets, bundle.document.training
+    level: Level = "required" if stated.budgets != type(budgets)() else "expected"
+    for rule in sorted(() if training is None else training.alert_rates):
+        nominal = rule.removeprefix(_FIXED_RATE)
+        usual = min(200 * float(nominal), MAX_ALERTS) if nominal != rule else MAX_ALERTS
+        most = usual if budgets.alerts_per_100 is None else budgets.alerts_per_100
+        own = _level(budgets.alerts_per_100)
+        meaning = f"The threshold {rule} alerts for some of 100 samples, and not for too many."
+        yield _test(f"alerts.{rule}", "alerts", meaning, {"max": most}, own, inputs={"rule": rule})
+    for id_, kind, meaning, expected in (
+        (
+            "reasons.number",
+            "reasons",
+            "An alert has at most this many reasons, each in words of its own.",
+            budgets.reasons,
+        ),
+        (
+            "reasons.length",
+            "reason-lengths",
+            "A reason in words has at most this many characters.",
+            budgets.reason_length,
+        ),
+        ("size.card", "card-size", "The model card has at most this many bytes.", MAX_CARD_BYTES),
+        ("size.bundle", "bundle-size", "The bundle has at most this many bytes.", budgets.bundle_mb * _MB),
+        (
+            "cost.seconds",
+            "seconds",
+            "Scores and reasons of 1,000 rows take at most this many seconds.",
+            budgets.seconds_per_1000,
+        ),
+        ("cost.memory", "memory", "They need at most this many MB of additional memory.", budgets.memory_mb),
+    ):
+        yield _test(id_, kind, meaning, expected, level)
+
+
+def _cases(stated: Tests) -> Iterator[ModelTest]:
+    for own in stated.cases:
+        sides = {name: getattr(own, name).model_dump(mode="json") for name in ("higher", "lower")}
+        meaning = f"Clinical case: {_short(own.name)}."
+        yield _test(f"cases.{_short(own.name)}", "case", meaning, "a higher score", "required", inputs=sides)

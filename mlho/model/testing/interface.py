@@ -1,0 +1,111 @@
+"""Checks of what the model costs its users: alerts, reasons, sizes, time and memory."""
+
+import resource
+import sys
+import time
+
+import numpy as np
+
+from mlho.model.reasons import reason_words
+from mlho.model.testing.records import ModelTest
+from mlho.model.testing.subject import Finding, Subject
+
+_MB = 1024**2
+
+
+def alerts(subject: Subject, test: ModelTest) -> Finding:
+    """Compare the alert rate of a threshold, on out-of-fold scores, with its bounds."""
+    training = subject.bundle.document.training
+    rate = None if training is None else training.alert_rates.get(test.inputs["rule"])
+    if rate is None:
+        return Finding(False, "no rate", "The bundle does not say how often this threshold alerts.")
+    per_100, most = 100 * rate, test.expected["max"]
+    few = "It never alerts." if not per_100 else ""
+    return Finding(
+        0 < per_100 <= most,
+        f"{per_100:.1f}",
+        few or f"It alerts for {per_100:.1f} of 100 samples, more than {most:g}: its users would ignore it.",
+    )
+
+
+def reasons(subject: Subject, test: ModelTest) -> Finding:
+    """Check that the synthetic row with the highest score has reasons, and no more than the budget with words of their own."""
+    bundle, most = subject.bundle, int(test.expected)
+    golden = bundle.golden
+    row = golden.X[[int(np.argmax(golden.calibrated))]]
+    size = np.abs(bundle.classifier.contributions(row)[0, :-1])
+    shown = [int(place) for place in np.argsort(-size, kind="stable")[:most] if size[place] > 0]
+    words = column_words(subject)
+    distinct = {words[place] for place in shown}
+    return Finding(
+        0 < len(shown) <= most and len(distinct) == len(shown),
+        f"{len(shown)} reasons, {len(distinct)} of them distinct",
+        "An alert has no reasons." if not shown else "Two reasons of an alert have the same words.",
+    )
+
+
+def column_words(subject: Subject) -> list[str]:
+    """Return the words of each column as a reason."""
+    bundle = subject.bundle
+    features = [reason_words(own.words, own.code) for own in bundle.document.features]
+    return features + [reason_words(name) for name in bundle.columns[len(features) :]]
+
+
+def reason_lengths(subject: Subject, test: ModelTest) -> Finding:
+    """Check that the words of every column fit the budget."""
+    words = column_words(subject)
+    empty = [name for name, own in zip(subject.bundle.columns, words, strict=True) if not own.strip()]
+    longest = max(map(len, words), default=0)
+    return Finding(
+        longest <= test.expected and not empty,
+        f"at most {longest} characters",
+        f"{empty[0]} has no words."
+        if empty
+        else "The words of a reason are too long to be read in an alert.",
+    )
+
+
+def card_size(subject: Subject, test: ModelTest) -> Finding:
+    """Compare the size of the model card with its budget."""
+    size = subject.bundle.document.files["model_card.md"].bytes
+    return Finding(
+        0 < size <= test.expected, f"{size} bytes", "The model card is missing or too long to be read."
+    )
+
+
+def bundle_size(subject: Subject, test: ModelTest) -> Finding:
+    """Compare the size of the bundle with its budget. A smaller size is not stated: it depends on nothing else."""
+    n_bytes = subject.bundle.n_bytes
+    if n_bytes <= test.expected:
+        return Finding(True, f"at most {test.expected} bytes")
+    return Finding(False, f"{n_bytes} bytes", "The bundle is too large to be fetched at every start.")
+
+
+def seconds(subject: Subject, test: ModelTest) -> Finding:
+    """Measure the time for scores and contributions of 1,000 rows."""
+    rows = _rows(subject, 1000)
+    start = time.perf_counter()
+    subject.bundle.predict_proba(rows)
+    subject.bundle.classifier.contributions(rows)
+    elapsed = time.perf_counter() - start
+    return Finding(elapsed <= test.expected, f"{elapsed:.2f} s", "Scoring is too slow.")
+
+
+def memory(subject: Subject, test: ModelTest) -> Finding:
+    """Measure the growth of the peak memory of the process while 1,000 rows are scored."""
+    rows, before = _rows(subject, 1000), _peak_bytes()
+    subject.bundle.predict_proba(rows)
+    subject.bundle.classifier.contributions(rows)
+    grown = (_peak_bytes() - before) / _MB
+    return Finding(grown <= test.expected, f"{grown:.0f} MB", "Scoring needs too much memory.")
+
+
+def _rows(subject: Subject, n_rows: int) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    drawn = subject.drawn
+    return np.asarray(np.tile(drawn, (-(-n_rows // len(drawn)), 1))[:n_rows], np.float64)
+
+
+def _peak_bytes() -> int:
+    """Peak memory of this process; macOS counts bytes, Linux KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,162 @@
+"""The bundle under test, with the synthetic rows and events that several checks share."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.demographics import NumberCode
+from mlho.model.scorer import Scorer
+from mlho.spec.model_tests import CasePatient
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INDEX_DATE: Final = dt.date(2020, 1, 1)  # arbitrary; only differences matter
+_N_PATIENTS = 6
+_N_CODES = 24
+_STEP_DAYS = 37  # between the days of synthetic events: they reach beyond short windows
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes
+    ----------
+    passed : bool
+    got : str
+        In words.
+    defect : str
+        A sentence that names the defect, for a check that failed.
+    """
+
+    passed: bool
+    got: str
+    defect: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A bundle under test."""
+
+    bundle: Scorer
+
+    @cached_property
+    def drawn(self) -> NDArray[np.float64]:
+        """Synthetic rows drawn feature by feature, shape (n_rows, n_columns); without the dense ones."""
+        golden = self.bundle.golden
+        rows = [number for number, kind in enumerate(golden.kinds) if kind == "drawn"]
+        return golden.X[rows[::2]]
+
+    @cached_property
+    def has_index(self) -> bool:
+        """Whether a score is as of an index date."""
+        return self.bundle.document.scoring.index_kind != "none"
+
+    @cached_property
+    def last_day(self) -> dt.date:
+        """The last day that features see."""
+        return INDEX_DATE - dt.timedelta(days=self.bundle.document.scoring.gap_days)
+
+    @cached_property
+    def events(self) -> "pd.DataFrame":
+        """Events of synthetic patients with the bundle's codes: patient k has every k-th code; empty without features."""
+        import pandas as pd
+
+        codes = sorted({feature.code for feature in self.bundle.document.features})[:_N_CODES]
+        rows = [
+            (
+                f"patient {number}",
+                pd.Timestamp(self.last_day - dt.timedelta(days=_STEP_DAYS * (place % 4) * number)),
+                code,
+                float(1 + place % 3),
+            )
+            for number in range(_N_PATIENTS)
+            for place, code in enumerate(codes)
+            if place % (number + 1) == 0
+        ]
+        return events_of(rows)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Probability of each synthetic patient."""
+        return self.score(self.events)
+
+    def score(self, events: "pd.DataFrame") -> dict[str, float]:
+        """Return the probability of each patient of a table of events."""
+        table = self.table(events)
+        return dict(zip(table["patient_id"], table["probability"].tolist(), strict=True))
+
+    def table(self, events: "pd.DataFrame", demographics: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+        """Score a table of events as of the index date; no demographics are known by default."""
+        index = INDEX_DATE if self.has_index else None
+        return self.bundle.predict_events(events, index, self._known(demographics))
+
+    def encoded(self, events: "pd.DataFrame") -> NDArray[np.float64]:
+        """Return the dense input of the model for the patients of a table of events, shape (n_patients, n_columns)."""
+        from mlho.method.classifiers.tree_matrix import dense_rows
+        from mlho.model.scoring import encode_events
+
+        index = INDEX_DATE if self.has_index else None
+        design = encode_events(self.bundle, events, index, self._known(None)).design
+        return np.asarray(dense_rows(design, self.bundle.classifier.empty_row))
+
+    def _known(self, demographics: "pd.DataFrame | None") -> "pd.DataFrame | None":
+        import pandas as pd
+
+        encoder = self.bundle.demographics
+        if encoder is None or demographics is not None:
+            return demographics if encoder is not None else None
+        return pd.DataFrame({name: [] for name in ("patient_id", *(code.name for code in encoder.codes))})
+
+    def invented(self, patients: Sequence[CasePatient]) -> NDArray[np.float64]:
+        """Return the probabilities of invented patients, in their order."""
+        import pandas as pd
+
+        day = pd.Timestamp(self.last_day)
+        names = [f"patient {number:03d}" for number in range(len(patients))]
+        rows = [
+            (name, day, code, value)
+            for name, own in zip(names, patients, strict=True)
+            for code, value in [*((code, float("nan")) for code in own.codes), *own.values.items()]
+        ]
+        index = pd.DataFrame({"patient_id": names})
+        if self.has_index:
+            index["index_date"] = pd.Timestamp(INDEX_DATE)
+        table = self.bundle.predict_events(
+            events_of(rows), index, self._invented_demographics(names, patients)
+        )
+        scores: NDArray[np.float64] = table["probability"].to_numpy()
+        return scores
+
+    def _invented_demographics(
+        self, names: Sequence[str], patients: Sequence[CasePatient]
+    ) -> "pd.DataFrame | None":
+        import pandas as pd
+
+        encoder = self.bundle.demographics
+        if encoder is None:
+            return None
+        columns: dict[str, Any] = {"patient_id": list(names)}
+        for code in encoder.codes:
+            given = [own.demographics.get(code.name) for own in patients]
+            is_number = isinstance(code, NumberCode)
+            columns[code.name] = (
+                pd.array([None if own is None else float(own) for own in given], dtype="Float64")
+                if is_number
+                else pd.array(given, dtype="string")
+            )
+        return pd.DataFrame(columns)
+
+
+def events_of(rows: Sequence[tuple[str, Any, str, float]]) -> "pd.DataFrame":
+    """Return a table of events."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=["patient_id", "time", "code", "numeric_value"])
+    return frame.astype({"time": "datetime64[us]", "numeric_value": "float64"})

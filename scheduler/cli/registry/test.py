@@ -1,0 +1,148 @@
+"""The command ``mlho test``: the tests that a bundle carries, in a fresh process, as a table, JSON or JUnit XML."""
+
+import argparse
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from rich.table import Table
+from rich.text import Text
+
+from mlho.errors import BundleError, SpecError
+from mlho.printable import printable, printable_json
+from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, RUN_ID, BundleSource
+from mlho.store import open_store
+from mlho.store.base import Store
+from scheduler.cli import terminal
+from scheduler.cli.listing import existing_store
+from scheduler.cli.options import StoreOptions
+from scheduler.engine.scoring_run import PinnedBundle, read_bundle
+from scheduler.registry.bundle_tests import run_in_fresh_process
+from scheduler.runs.stored import TRAINING, finished_run, stored_runs
+
+if TYPE_CHECKING:
+    from mlho.model.testing.records import ModelTestResult
+
+ABOUT: Final = """\
+Run the tests that a bundle carries, in a fresh process, after every file was verified.
+
+  mlho test run:NAME                   the bundle of the newest finished run of that name; or run:ID
+  mlho test ./bundle                   a folder; or its address in object storage
+  mlho test run:NAME --junit out.xml   also as JUnit XML, for a CI system
+
+The same tests run when a bundle is built, before a promotion, and before each scoring run; time and memory are measured here and
+before a promotion only. A failed test of level defect fails the build; defect or required: the bundle is not used for scoring; any: it
+is not promoted. Exit code 0: all passed; 4: a test failed, or the bundle is damaged.
+"""
+
+
+class Options(StoreOptions, Protocol):
+    """Options of ``mlho test``."""
+
+    bundle: str
+    junit: Path | None
+    json: bool
+
+
+def add_test(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho test``."""
+    test = commands.add_parser(
+        "test",
+        parents=[common],
+        help="run the tests that a bundle carries",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    test.add_argument(
+        "bundle", help="folder, s3://bucket/prefix, or run:NAME, run:ID, channel:NAME of the store"
+    )
+    test.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
+    test.add_argument("--json", action="store_true", help="the results as JSON")
+    test.set_defaults(command=_command)
+
+
+def _command(options: Options) -> int:
+    """Run ``mlho test``. Return 0 if every test passed."""
+    bundle = read_bundle(BundleSource(uri=_address(options)), Path.cwd() / "spec.yaml", _store(options))
+    results = run_in_fresh_process(bundle.files)
+    failed = [own for own in results if not own.passed]
+    if options.junit is not None:
+        _write(options.junit, junit(results, name=bundle.digest))
+    if options.json:
+        plain = {
+            "bundle_digest": bundle.digest,
+            "passed": not failed,
+            "tests": [asdict(own) for own in results],
+        }
+        print(printable_json(plain))  # noqa: T201 - the command's output
+    else:
+        _show(bundle, results)
+    return BundleError.exit_code if failed else 0
+
+
+def _store(options: Options) -> Store:
+    is_stored = options.bundle.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
+    return existing_store(options) if is_stored else open_store(options.store)
+
+
+def _address(options: Options) -> str:
+    """Return the address of the bundle; the name of a run is replaced by its id."""
+    name = options.bundle.removeprefix(RUN_BUNDLE)
+    if name == options.bundle or RUN_ID.fullmatch(name):
+        return options.bundle
+    return RUN_BUNDLE + finished_run(stored_runs(existing_store(options)), name, kind=TRAINING).run_id
+
+
+def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
+    table = Table(title=f"Tests of bundle {bundle.digest[:12]}", title_justify="left", show_edge=False)
+    for title in ("test", "result", "level", "expected", "got"):
+        table.add_column(title)
+    for own in results:
+        outcome = Text("passed", style="green") if own.passed else Text("FAILED", style="bold red")
+        table.add_row(Text(own.id), outcome, own.level, Text(own.expected), Text(own.got))
+    terminal.print_table(table)
+    terminal.out.print()
+    failed = [own for own in results if not own.passed]
+    for own in failed:
+        terminal.out.print(f"{own.id}: {own.defect}", markup=False)
+    terminal.out.print(f"{len(results) - len(failed)} of {len(results)} tests passed. {_verdict(failed)}")
+
+
+def _verdict(failed: "Sequence[ModelTestResult]") -> str:
+    if not failed:
+        return "The bundle may be promoted."
+    is_barred = any(own.level != "expected" for own in failed)
+    return f"The bundle is not promoted{', and not used for scoring' if is_barred else ''}."
+
+
+def junit(results: "Sequence[ModelTestResult]", *, name: str) -> bytes:
+    """Return the results as a JUnit test suite."""
+    n_failed = sum(not own.passed for own in results)
+    suite = ET.Element(
+        "testsuite",
+        name=name,
+        tests=str(len(results)),
+        failures=str(n_failed),
+        errors="0",
+        time=f"{sum(own.seconds for own in results):.3f}",
+    )
+    for own in results:
+        case = ET.SubElement(
+            suite, "testcase", classname=own.kind, name=printable(own.id), time=f"{own.seconds:.3f}"
+        )
+        if not own.passed:
+            failure = ET.SubElement(case, "failure", message=printable(own.defect), type=own.level)
+            failure.text = printable(f"{own.meaning} Expected {own.expected}; got {own.got}.")
+    content: bytes = ET.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise SpecError(
+            f"--junit {path}: cannot be written ({error.strerror}). Give a file in a folder that exists."
+        ) from error

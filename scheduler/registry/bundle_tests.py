@@ -1,0 +1,71 @@
+"""The tests of a bundle in a fresh process, for the command and for a promotion."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mlho.errors import BundleError, MlhoError
+
+if TYPE_CHECKING:
+    from mlho.model.testing.records import ModelTestResult
+
+_MODULE: Final = "mlho.model.testing.process"
+_TIMEOUT_SECONDS: Final = 1800  # the budgets of time allow two hours at most; a test that hangs ends here
+
+
+def run_in_fresh_process(files: Mapping[str, bytes]) -> "list[ModelTestResult]":
+    """Run all tests of a bundle in a process that has loaded nothing else, from its files, as it would be loaded for scoring.
+
+    Parameters
+    ----------
+    files : mapping of name to bytes
+        All files of the bundle.
+
+    Raises
+    ------
+    BundleError
+        The bundle cannot be loaded.
+    MlhoError
+        The libraries of the worker are not installed, or the process ended without a result.
+    """
+    plain = _run(files)
+    from mlho.model.testing.records import ModelTestResult
+
+    if "error" in plain:
+        raise BundleError(plain["error"])
+    return [ModelTestResult(**own) for own in plain["tests"]]
+
+
+def _run(files: Mapping[str, bytes]) -> dict[str, Any]:
+    if find_spec("numpy") is None:
+        raise MlhoError(
+            "the tests of a bundle need numpy, which is not installed here. Run this command where the extra 'worker' is installed, "
+            "such as in the worker image."
+        )
+    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
+        folder, results = Path(scratch) / "bundle", Path(scratch) / "results.json"
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        command = [sys.executable, "-m", _MODULE, str(folder), str(results)]
+        try:
+            ended = subprocess.run(  # noqa: S603 - our own module on a folder made here
+                command, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise BundleError(
+                f"bundle: its tests did not end within {_TIMEOUT_SECONDS} seconds. Do not use it; build it again."
+            ) from None
+        if ended.returncode or not results.exists():
+            raise MlhoError(
+                f"the process that tests the bundle ended with exit code {ended.returncode} and no result, most often because memory "
+                "ran out. Run the command where there is more."
+            )
+        plain: dict[str, Any] = json.loads(results.read_text(encoding="utf-8").replace(str(folder), "bundle"))
+        return plain
