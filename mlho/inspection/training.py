@@ -21,6 +21,7 @@ from mlho.errors import DataError
 from mlho.inspection.events import judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
+from mlho.inspection.zones import judge_zones
 from mlho.sources import Source, source_of
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
@@ -28,6 +29,7 @@ from mlho.sources.omop import folder as cdm
 from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
+from mlho.tables import EVENTS
 
 #: Bytes up to which a table other than the events is read whole; of a larger one only the header is.
 MOST_BYTES: Final = 256 << 20
@@ -67,8 +69,20 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
         roll_up = found.attempt(lambda: read_roll_up(source, files[TABLE])) if TABLE in files else None
         parents = {} if roll_up is None else roll_up.parents
         _look_at_events(found, spec, source, files["events"], cohort, parents)
+    if source.name != cdm.OMOP_NAME:
+        _look_at_zones(found, spec, source, files)
     describe_tables(found, source, files)
     return found
+
+
+def _look_at_zones(
+    found: Inspection, spec: TrainingSpec, source: Source, files: Mapping[str, Sequence[SourceFile]]
+) -> None:
+    """Warn of events and index dates of which some have a zone."""
+    columns = [(file, source.column(EVENTS, "time")) for file in spread(files.get("events", ()))]
+    if spec.cohort.index.column is not None:
+        columns += [(file, spec.cohort.index.column) for file in spread(files.get("labels", ()))]
+    found.warn(found.attempt(lambda: judge_zones(source, columns)) or [])
 
 
 def find_tables(

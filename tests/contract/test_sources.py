@@ -7,12 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mlho import tables
 from mlho.encoding.cohort.define import define_cohort
 from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.encoding.events.partition import EncodedPartition, encode_partition
 from mlho.encoding.events.patients import check_partitioned_by_patient
 from mlho.encoding.events.units import UnitCounts
 from mlho.errors import DataError
+from mlho.inspection.zones import judge_zones
 from mlho.sources import SOURCES, list_inputs, source_of
 from mlho.sources.base import MODIFIER_RULE
 from mlho.sources.events import iter_events
@@ -109,6 +111,25 @@ def test_mixed_time_zones_are_one_time(layout, tmp_path):
     for name, facts in (("text", texts), ("column", zoned)):
         read = read_events(layout, layout.write(tmp_path / name, facts))
         assert [row["time"] for row in read] == [NOON_US] * len(facts)
+
+
+def test_times_with_a_zone_beside_times_without_one_are_a_warning(layout, tmp_path):
+    """In a column of text, and between events and index dates; a date of ten characters has no zone to miss."""
+    source = source_named(layout)
+
+    def warnings(*facts: Fact, day) -> list[str]:
+        folder = layout.write(tmp_path / str(len(list(tmp_path.iterdir()))), facts)
+        write_table(folder / "labels.parquet", pa.table({"day": [day]}))
+        (events,), (labels,) = list_inputs(folder, "events"), list_inputs(folder, "labels.parquet")
+        return judge_zones(source, [(events, source.column(tables.EVENTS, "time")), (labels, "day")])
+
+    zoned, plain = Fact("7", "2020-01-31T13:00:00+01:00", "A"), Fact("7", "2020-01-31 12:00:00", "B")
+    assert warnings(plain, day=NOON) == []
+    assert warnings(zoned, day="2020-01-31") == []
+    assert warnings(Fact("7", NOON.replace(tzinfo=dt.UTC), "A"), day=NOON.replace(tzinfo=dt.UTC)) == []
+    for own in (warnings(zoned, plain, day="2020-01-31"), warnings(zoned, day=NOON)):
+        assert len(own) == 1
+        assert "taken as UTC" in own[0]
 
 
 def test_a_row_without_a_time_is_named(layout, tmp_path):
