@@ -340,7 +340,10 @@ def _check(parts: BundleParts) -> None:
         f"there are statistics of {len(parts.statistics)} columns": len(parts.statistics) != n_columns,
         "a column has no name of its own": len(set(parts.columns)) != n_columns,
         "the classifier has other columns of values": not has_value_columns(
-            parts.classifier, [own.encoding for own in parts.features], parts.demographics
+            parts.classifier,
+            [own.encoding for own in parts.features],
+            parts.demographics,
+            len(parts.scoring.utilisation),
         ),
         "lineage has no whole number 'seed'": not isinstance(seed, int) or isinstance(seed, bool) or seed < 0,
         "lineage or metrics are not plain JSON without NaN": not _is_plain([parts.lineage, parts.metrics]),
@@ -398,10 +401,11 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
             )
     tests = parse_tests(files[TESTS_FILE]) if TESTS_FILE in files else None
     classifier, demographics = classifier_of(document, files), demographics_of(document)
-    if not has_value_columns(classifier, [own.encoding for own in document.features], demographics):
+    encodings, n_utilisation = [own.encoding for own in document.features], len(document.scoring.utilisation)
+    if not has_value_columns(classifier, encodings, demographics, n_utilisation):
         raise BundleError(
-            f"{folder}: parts do not fit. Expected a model whose columns of values are the features 'last' and the"
-            " demographics that are numbers; got others. Build the bundle again."
+            f"{folder}: parts do not fit. Expected a model whose columns of values are the features of values, the"
+            " demographics that are numbers and utilisation; got others. Build the bundle again."
         )
     return Bundle(
         document=document,

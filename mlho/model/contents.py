@@ -69,7 +69,8 @@ def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
         raise BundleError(
             f"{DOCUMENT}: demographics cannot be read. Expected what this version of mlho writes. Build the bundle again."
         ) from error
-    if tuple(encoder.names) != document.columns[len(document.features) :]:
+    columns = (*document.columns[: len(document.features)], *encoder.names, *document.scoring.utilisation)
+    if columns != document.columns:
         raise BundleError(
             f"{DOCUMENT}: the demographics' names are not the columns after the features. Build the bundle again."
         )
@@ -77,12 +78,16 @@ def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
 
 
 def has_value_columns(
-    classifier: FittedClassifier, encodings: "Sequence[Encoding]", demographics: "DemographicsEncoder | None"
+    classifier: FittedClassifier,
+    encodings: "Sequence[Encoding]",
+    demographics: "DemographicsEncoder | None",
+    n_utilisation: int,
 ) -> bool:
-    """Tell whether the value columns of a classifier match its features and demographics."""
+    """Tell whether the value columns of a classifier match its features, demographics and utilisation."""
     from mlho.model.design import value_columns
 
     is_value = classifier.value_columns
     if is_value is None:  # no number may be missing
         return demographics is None or not demographics.is_value.any()
-    return np.array_equal(is_value, value_columns(encodings, demographics))
+    expected = np.append(value_columns(encodings, demographics), np.ones(n_utilisation, np.bool_))
+    return np.array_equal(is_value, expected)

@@ -83,7 +83,10 @@ class BundleDocument(BundlePart):
             raise ValueError("columns: each name once")
         if self.columns[: len(self.features)] != tuple(feature.id for feature in self.features):
             raise ValueError("columns: must begin with the ids of the features, in their order")
-        if self.demographics is None and len(self.columns) != len(self.features):
+        of_persons = self.columns[len(self.features) : len(self.columns) - len(self.scoring.utilisation)]
+        if self.columns[len(self.columns) - len(self.scoring.utilisation) :] != self.scoring.utilisation:
+            raise ValueError("columns: must end with those of utilisation")
+        if self.demographics is None and of_persons:
             raise ValueError("columns: more than the features, and no demographics")
         if not (isfinite(self.calibrator.intercept) and 0 < self.calibrator.slope < inf):
             raise ValueError("calibrator: a finite intercept and a positive slope")
@@ -97,6 +100,7 @@ class BundleDocument(BundlePart):
     @model_validator(mode="after")
     def _windows_fit(self) -> "BundleDocument":
         windows = {feature.window_days for feature in self.features}
+        windows |= set(self.scoring.utilisation_windows or ())
         days = [window for window in windows if window is not None]
         if self.scoring.index_kind == "none" and (days or self.scoring.gap_days):
             raise ValueError("scoring: windows and gapDays require an index date, but the index is none")

@@ -16,8 +16,9 @@ from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import AGGREGATES, Encoding, Range
 from mlho.model.evidence import Evidence
 from mlho.model.golden import ColumnStatistics
+from mlho.spec.features import utilisation_names
 from mlho.spec.model_tests import Tests
-from mlho.spec.types import PLAUSIBLE_YEARS
+from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort.demographics import DemographicsEncoder
@@ -147,6 +148,15 @@ class Scoring(BundlePart):
         tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=2, max_length=2)
     ] = PLAUSIBLE_YEARS
     """First and last year of events that count, and of index dates."""
+    utilisation_windows: Annotated[
+        tuple[Annotated[int, Field(ge=1)] | None, ...] | None, Field(min_length=1), OMITTED
+    ] = None
+    """Windows whose numbers of events, codes and days are the last columns; ``null`` is all history. Absent without them."""
+
+    @property
+    def utilisation(self) -> tuple[str, ...]:
+        """Names of the columns of utilisation."""
+        return () if self.utilisation_windows is None else utilisation_names(self.utilisation_windows)
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -239,6 +249,6 @@ class BundleParts:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the model's columns: feature ids, then demographic columns."""
+        """Names of the model's columns: feature ids, then demographic columns, then those of utilisation."""
         names = () if self.demographics is None else tuple(self.demographics.names)
-        return tuple(feature.id for feature in self.features) + names
+        return (*(feature.id for feature in self.features), *names, *self.scoring.utilisation)

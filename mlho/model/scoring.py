@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.windows import needs_values
@@ -16,6 +17,7 @@ from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import encode_partition
+from mlho.encoding.events.utilisation import utilisation_columns
 from mlho.errors import DataError
 from mlho.method.selection.features import Cells
 from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
@@ -64,6 +66,7 @@ class EncodedEvents:
 def scoring_spec(document: BundleDocument) -> TrainingSpec:
     """Return the specification that reproduces the bundle's encoding: rules, windows and aggregates."""
     windows = {feature.window_days for feature in document.features}
+    windows |= set(document.scoring.utilisation_windows or ())
     days = sorted(window for window in windows if window is not None)
     aggregates = sorted({feature.aggregate for feature in document.features}) or ["presence"]
     scoring = document.scoring
@@ -83,6 +86,7 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
                 "aggregates": aggregates,
                 "windows": days,
                 **({"allHistory": True} if days and None in windows else {}),
+                **({"utilisation": True} if scoring.utilisation else {}),
             },
         }
     )
@@ -115,6 +119,7 @@ def encode_events(
     with tempfile.TemporaryDirectory(prefix="mlho-score-") as folder:
         matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder), bundle.document.roll_up or {})
         cells = cells_of_features(bundle.document, spec, matrix, dictionary)
+        extra = with_utilisation(bundle.document, spec, matrix, extra)
         design = bundle.design(cells, cohort.n_samples, extra)
     known = {feature.code for feature in bundle.document.features}
     is_unknown = np.array([code not in known for code in dictionary.codes], np.bool_)
@@ -163,6 +168,17 @@ def _packed(
         duplicates += sum(packed.duplicates)
     matrix = Matrix.open(paths, cohort, n_codes=len(dictionary), n_windows=len(spec.windows))
     return matrix, dictionary, partition.ledger.with_duplicates(duplicates).check(EVENTS_FRAME)
+
+
+def with_utilisation(
+    document: BundleDocument, spec: TrainingSpec, matrix: Matrix, extra: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """Return the dense columns of the design: those of the demographics, then those of utilisation, if there are any."""
+    if not document.scoring.utilisation:
+        return extra
+    columns = {own.name: own.values for own in utilisation_columns(matrix, spec.windows)}
+    counts = np.stack([columns[name] for name in document.scoring.utilisation], axis=1)
+    return counts if extra is None else np.concatenate([extra, counts], axis=1)
 
 
 def cells_of_features(

@@ -17,7 +17,7 @@ from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import encode_partition
 from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
-from mlho.model.scoring import cells_of_features, scoring_spec
+from mlho.model.scoring import cells_of_features, scoring_spec, with_utilisation
 from mlho.scoring.persons import KnownPersons
 from mlho.spec.training import TrainingSpec
 
@@ -131,6 +131,7 @@ class ScoredPartition:
         if encoder is not None:
             assert self._persons is not None  # planning requires a table
             extra = self._persons.block(encoder, samples)
+        extra = with_utilisation(document, self._spec, matrix, extra)
         return self.bundle.design(cells, cohort.n_samples, extra)
 
 

@@ -1,6 +1,6 @@
 """The section ``features`` of a specification: which codes make columns, and what a column holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -60,6 +60,9 @@ class Features(SpecPart):
     """
     all_history: Annotated[Yes | None, OMITTED] = None
     """``true`` adds all history to ``windows`` as one more window."""
+    utilisation: Annotated[Yes | None, OMITTED] = None
+    """``true`` adds the numbers of events, of different codes and of days with an event in each window. Like demographics, they
+    enter every candidate. They count all codes: not with ``include``, ``exclude`` or ``rollUp``."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
@@ -67,6 +70,14 @@ class Features(SpecPart):
     and absent ``index_year`` and ``index_month`` from the index date. With ``data.source: meds`` and without a table they are read from the codes of the events."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Demographics whose numbers are category codes, for example of a ward. Text columns are always categorical."""
+
+    @model_validator(mode="after")
+    def _utilisation_counts_all_codes(self) -> Self:
+        if self.utilisation and (self.include or self.exclude or self.roll_up):
+            raise ValueError(
+                "utilisation counts all codes, and excludes include, exclude and rollUp. Remove one"
+            )
+        return self
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -93,3 +104,15 @@ class Features(SpecPart):
         if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
             raise ValueError("levelCuts must be increasing and at least 1, for example [1, 2, 3]")
         return self
+
+
+def utilisation_names(windows: Sequence[int | None]) -> tuple[str, ...]:
+    """Return the names of the columns of utilisation: events, codes and days of each window.
+
+    Examples
+    --------
+    >>> utilisation_names([None])
+    ('utilisation: events in all history', 'utilisation: codes in all history', 'utilisation: days in all history')
+    """
+    spans = ["all history" if days is None else f"{days} days" for days in windows]
+    return tuple(f"utilisation: {what} in {span}" for span in spans for what in ("events", "codes", "days"))

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +93,7 @@ def _problem_of(spec: str, files: "tuple[tuple[Path, int], ...]") -> "Problem":
     from mlho.encoding.events.concepts import Concepts
     from mlho.encoding.events.dictionary import Dictionary
     from mlho.encoding.events.matrix import Matrix
+    from mlho.encoding.events.utilisation import utilisation_columns
     from mlho.spec.training import TrainingSpec
     from mlho.training.iterations.problem import Problem
 
@@ -101,5 +103,8 @@ def _problem_of(spec: str, files: "tuple[tuple[Path, int], ...]") -> "Problem":
     matrix = Matrix.open(
         [path for path, _ in blocks], cohort, n_codes=len(codes), n_windows=len(asked.windows)
     )
+    if asked.features.utilisation:
+        demographics = (*cohort.demographics, *utilisation_columns(matrix, asked.windows))
+        cohort = replace(cohort, demographics=demographics)
     concepts = Concepts(**json.loads(concepts_path.read_bytes()))
     return Problem(asked, cohort, matrix, codes, concepts)

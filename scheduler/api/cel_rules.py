@@ -210,6 +210,11 @@ _TRAINING: Final = (
         "allHistory adds a window to windows, which is empty; remove it, or give windows",
     ),
     CelRule(
+        "spec.features",
+        "!has(self.utilisation) || !(has(self.include) || has(self.exclude) || has(self.rollUp))",
+        "utilisation counts all codes, and excludes include, exclude and rollUp; remove one",
+    ),
+    CelRule(
         "spec",
         "!has(self.cohort.index.none) || !('recency' in self.features.aggregates)",
         "the aggregate recency requires an index date, but cohort.index is none",

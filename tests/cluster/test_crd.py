@@ -168,6 +168,11 @@ CREATE = [
         {**WINDOWS, "features.allHistory": True},
     ),
     Case(
+        "utilisation counts all codes",
+        {"features.utilisation": True, "features.exclude": ["Z*"]},
+        {"features.utilisation": True},
+    ),
+    Case(
         "the aggregate recency requires an index date",
         {"features.aggregates": ["recency"], **WITHOUT_INDEX},
         {"features.aggregates": ["count"], **WITHOUT_INDEX},

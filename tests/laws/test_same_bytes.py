@@ -29,6 +29,7 @@ SPECS = {
         "features.aggregates": ["presence", "last", "outOfRange", "mean", "slope", "recency"],
         "features.windows": [365, 900],
         "features.allHistory": True,
+        "features.utilisation": True,
         "data.duplicates": "drop",
         "cohort.gapDays": 10,
     },

@@ -84,7 +84,7 @@ def year_bounds(years: Sequence[int]) -> tuple[int, int]:
 def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
     """Tell whether the times of used rows are still needed. With one sample and one window, the rows alone suffice."""
     return (
-        bool(spec.features.numbers)
+        bool(spec.features.numbers or spec.features.utilisation)
         or spec.data.duplicates == "drop"
         or len(spec.windows) > 1
         or cohort.has_repeats

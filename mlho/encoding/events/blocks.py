@@ -18,10 +18,12 @@ from mlho.arrays import write_arrays
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.windows import DAY_US, SampleWindows, sample_windows
 from mlho.encoding.events.dictionary import Dictionary
+from mlho.encoding.events.matrix import UTILISATION
 from mlho.encoding.events.patients import frozen
 from mlho.encoding.events.rows import UsedRows
 from mlho.encoding.events.segments import Segments
 from mlho.encoding.events.summaries import sort_by_time, summarize
+from mlho.encoding.events.utilisation import count_utilisation
 from mlho.spec.training import TrainingSpec
 
 
@@ -57,7 +59,7 @@ def pack_block(
     Write the arrays ``indptr`` (int64, shape (n_columns + 1,)), ``indices`` (int32: sample within the block, increasing in
     each column), ``count`` (int32: events in the window, or days with an event if duplicates are dropped) and the numbers
     that the aggregates need (float64; ``NaN`` if there is none): ``last``, the number of the latest event that has one, the
-    largest of those at the same microsecond, and those of :mod:`mlho.encoding.events.summaries`. Column = code id × number
+    largest of those at the same microsecond, and those of :mod:`mlho.encoding.events.summaries`; and, if asked for, ``utilisation``. Column = code id × number
     of windows + window, shortest window first.
 
     Parameters
@@ -86,6 +88,8 @@ def pack_block(
     if others := [name for name in numbers if name != "last"]:
         sort_by_time(rows, code_starts)
         arrays |= summarize(rows, code_starts, windows, arrays["indptr"], others, is_daily=is_daily)
+    if spec.features.utilisation:
+        arrays[UTILISATION] = count_utilisation(rows, windows, arrays)
     write_arrays(out, arrays)
     return PackedBlock(len(rows), len(arrays["indices"]), tuple(duplicates.tolist()))
 

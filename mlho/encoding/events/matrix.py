@@ -15,7 +15,8 @@ from mlho.encoding.events.patients import frozen
 from mlho.errors import ArtifactDamaged
 
 LAST: Final = "last"  # the number that is returned unless another one is named
-_OF_EVERY_CELL: Final = ("indptr", "indices", "count")
+UTILISATION: Final = "utilisation"
+_NO_NUMBERS: Final = ("indptr", "indices", "count", UTILISATION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class _Block:
     indices: NDArray[np.int32]
     count: NDArray[np.int32]
     numbers: Mapping[str, NDArray[np.float64]]
+    utilisation: NDArray[np.int32]  # shape (n_windows × 3, n_samples of the block); empty if not asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +104,11 @@ class Matrix:
                     f"{path.name}: not a block of this dictionary and these windows. Run again: its task makes it again."
                 )
             first = int(starts[cohort.block_patients(number)[0]])
-            numbers = {name: array for name, array in arrays.items() if name not in _OF_EVERY_CELL}
-            blocks.append(_Block(first, arrays["indptr"], arrays["indices"], arrays["count"], numbers))
+            numbers = {name: array for name, array in arrays.items() if name not in _NO_NUMBERS}
+            utilisation = arrays.get(UTILISATION, np.empty((0, 0), np.int32))
+            blocks.append(
+                _Block(first, arrays["indptr"], arrays["indices"], arrays["count"], numbers, utilisation)
+            )
         return cls(
             n_samples=cohort.n_samples,
             n_columns=n_codes * n_windows,
@@ -117,6 +122,11 @@ class Matrix:
     def n_cells(self) -> int:
         """Number of non-zero cells."""
         return sum(len(block.indices) for block in self._blocks)
+
+    @property
+    def utilisation(self) -> NDArray[np.int32]:
+        """Numbers of events, codes and days in each window, shape (n_windows × 3, n_samples), if the blocks hold them."""
+        return np.concatenate([block.utilisation for block in self._blocks], axis=1)
 
     def patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """Count the distinct patients with any event in each column, among the masked samples (default: all).

@@ -1,12 +1,13 @@
 """The published files: the parts of the bundle, and the assembled result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.encoding.events.fates import lost_sentence
 from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.encoding.events.units import units_sentence
@@ -31,6 +32,7 @@ from mlho.report.result import (
     ThresholdResult,
 )
 from mlho.report.words import plural, summary_sentences
+from mlho.spec.features import utilisation_names
 from mlho.spec.training import TrainingSpec, digest_of
 from mlho.training.iterations.problem import Problem
 from mlho.training.results.disclosure import characteristics, index_dates, shown_attrition
@@ -134,7 +136,7 @@ def _bundle_parts(
             "method_digest": digest_of(_method_of(problem.spec)),
             "seed": problem.spec.validation.seed,
         },
-        demographics=final.design.demographics,
+        demographics=_of_persons(final.design.demographics, problem.spec),
         metrics=_known(performance.headline),
         performance=BundlePerformance(
             procedure=performance.procedure,
@@ -152,7 +154,9 @@ def _bundle_parts(
 def _training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
     """Describe the training samples by figures that a scoring run can compare with its own."""
     calibrated = np.asarray(final.calibrator.apply(final.cv.scores))
-    windows = set((problem.column_of(final.design.features) % problem.n_windows).tolist())
+    windows: Collection[int] = set((problem.column_of(final.design.features) % problem.n_windows).tolist())
+    if problem.spec.features.utilisation:
+        windows = range(problem.n_windows)
     n_empty = problem.cohort.n_samples - int(problem.matrix.has_events(windows).sum())
     share = n_empty / problem.cohort.n_samples if n_empty >= problem.spec.report.min_cell else 0.0
     return TrainingSamples(
@@ -192,7 +196,16 @@ def _scoring(spec: TrainingSpec) -> Scoring:
         gap_days=spec.cohort.gap_days,
         duplicates=spec.data.duplicates,
         plausible_years=spec.data.plausible_years,
+        utilisation_windows=spec.windows if spec.features.utilisation else None,
     )
+
+
+def _of_persons(encoder: DemographicsEncoder | None, spec: TrainingSpec) -> DemographicsEncoder | None:
+    """Return the encoder without the columns of utilisation, which are its last."""
+    if encoder is None or not spec.features.utilisation:
+        return encoder
+    codes = encoder.codes[: -len(utilisation_names(spec.windows))]
+    return DemographicsEncoder(codes) if codes else None
 
 
 def _profiles(

@@ -20,6 +20,7 @@ def _make_spec(
     aggregates=("presence",),
     windows=(),
     all_history=None,
+    utilisation=None,
     gap=0,
     look_back=None,
     index=True,
@@ -32,7 +33,12 @@ def _make_spec(
                 "gapDays": gap,
                 "lookBackDays": look_back,
             },
-            "features": {"aggregates": list(aggregates), "windows": list(windows), "allHistory": all_history},
+            "features": {
+                "aggregates": list(aggregates),
+                "windows": list(windows),
+                "allHistory": all_history,
+                "utilisation": utilisation,
+            },
         }
     )
 

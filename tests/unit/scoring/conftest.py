@@ -28,6 +28,7 @@ CHANGES = {
     "features.aggregates": ["presence", "count", "last", "outOfRange", "mean", "recency"],
     "features.windows": [365, 900],
     "features.allHistory": True,
+    "features.utilisation": True,
     "features.demographics": ["age", "sex", "index_year", "index_month"],
     "cohort.gapDays": 5,
     "data.duplicates": "drop",

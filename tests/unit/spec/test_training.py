@@ -212,6 +212,10 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             "each of features.windows must be longer than cohort.gapDays",
         ),
         (
+            {"spec__features__utilisation": True, "spec__features__exclude": ["Z*"]},
+            "utilisation counts all codes, and excludes include, exclude and rollUp",
+        ),
+        (
             {"spec__features__allHistory": True},
             "allHistory adds a window to windows, which is empty: all history is the default",
         ),
@@ -449,6 +453,14 @@ def test_all_history_changes_the_digest_where_it_is_asked():
 
     assert "allHistory" not in normalised(plain.spec)["features"]
     assert plain.digest != both.digest
+
+
+def test_utilisation_changes_the_digest_where_it_is_asked():
+    """A run without it keeps its id."""
+    plain, counted = (parsed(spec__features=own) for own in ({}, {"utilisation": True}))
+
+    assert "utilisation" not in normalised(plain.spec)["features"]
+    assert plain.digest != counted.digest
 
 
 def test_patterns_of_codes_change_the_digest_where_they_are_given():

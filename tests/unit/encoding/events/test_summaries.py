@@ -36,7 +36,7 @@ ROW = st.fixed_dictionaries(
 )
 ROWS = st.lists(ROW, max_size=6) | st.lists(ROW, min_size=40, max_size=80)
 SPECS = [
-    {"windows": [5, 12], "all_history": True},
+    {"windows": [5, 12], "all_history": True, "utilisation": True},
     {"windows": [3, 20], "gap": 2, "duplicates": "drop"},
     {},
 ]

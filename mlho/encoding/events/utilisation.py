@@ -1,0 +1,97 @@
+"""Utilisation: how much of a patient was recorded in each window. Numbers of events, of different codes, and of days with an event.
+
+They say how ill and how often seen a patient is, which no single code does, and enter every candidate beside the demographics.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import NumericColumn
+from mlho.encoding.cohort.windows import DAY_US, SampleWindows
+from mlho.encoding.events.matrix import Matrix
+from mlho.encoding.events.patients import frozen
+from mlho.encoding.events.rows import UsedRows
+from mlho.spec.features import utilisation_names
+
+N_KINDS: Final = 3  # events, codes, days
+
+
+def count_utilisation(
+    rows: UsedRows, windows: SampleWindows, cells: dict[str, NDArray[Any]]
+) -> NDArray[np.int32]:
+    """Count the events, codes and days of each sample of a block.
+
+    Parameters
+    ----------
+    rows : UsedRows
+        In any order, with times.
+    windows : SampleWindows
+    cells : dict of array
+        ``indptr``, ``indices`` and ``count`` of the block: events are counted as there, days once if duplicates are dropped.
+
+    Returns
+    -------
+    int32, shape (n_windows × 3, n_samples)
+        Events, codes and days of the first window, then of the next.
+    """
+    n_samples = len(windows.index_us)
+    found = np.zeros((windows.n_windows, N_KINDS, n_samples), np.int32)
+    _count_cells(frozen(cells["indptr"]), frozen(cells["indices"]), frozen(cells["count"]), found)
+    days = rows.time // DAY_US
+    order = np.lexsort((rows.time, rows.patient))
+    _count_days(
+        frozen(rows.patient[order]),
+        frozen(rows.time[order]),
+        frozen(days[order]),
+        frozen(windows.starts),
+        frozen(windows.upper_us),
+        frozen(windows.lower_us),
+        found,
+    )
+    return found.reshape(-1, n_samples)
+
+
+def utilisation_columns(matrix: Matrix, windows: Sequence[int | None]) -> tuple[NumericColumn, ...]:
+    """Return the columns of all samples, three for each window."""
+    counts = matrix.utilisation.astype(np.float64)
+    return tuple(
+        NumericColumn(name, own) for name, own in zip(utilisation_names(windows), counts, strict=True)
+    )
+
+
+@njit(cache=True, nogil=True)
+def _count_cells(indptr: Any, indices: Any, count: Any, found: Any) -> None:  # pragma: no cover - compiled
+    n_windows = found.shape[0]
+    for column in range(indptr.size - 1):
+        for at in range(indptr[column], indptr[column + 1]):
+            found[column % n_windows, 0, indices[at]] += count[at]
+            found[column % n_windows, 1, indices[at]] += 1
+
+
+@njit(cache=True, nogil=True)
+def _count_days(
+    patient: Any, time: Any, day: Any, sample_starts: Any, upper_us: Any, lower_us: Any, found: Any
+) -> None:  # pragma: no cover - compiled
+    n_windows = found.shape[0]
+    start = 0
+    while start < patient.size:
+        p = patient[start]
+        stop = start + 1
+        while stop < patient.size and patient[stop] == p:
+            stop += 1
+        for s in range(sample_starts[p], sample_starts[p + 1]):
+            for k in range(n_windows):
+                is_any, day_before = False, day[start]
+                for i in range(start, stop):
+                    if time[i] > upper_us[s]:
+                        break
+                    if time[i] <= lower_us[k, s]:
+                        continue
+                    if not is_any or day[i] != day_before:
+                        found[k, 2, s] += 1
+                    is_any, day_before = True, day[i]
+        start = stop
