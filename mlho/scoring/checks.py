@@ -11,6 +11,8 @@ from mlho.scoring.account import MIN_CELL, AlertSummary
 MARGIN: Final = 0.2
 #: Largest plausible ratio of the alert rates of scoring and training, in either direction.
 _FACTOR: Final = 2.0
+#: Samples with events from which on it is no chance that none has a code of the bundle.
+_MIN_WITH_EVENTS: Final = 100
 
 
 def check_empty_samples(
@@ -59,6 +61,49 @@ def check_empty_samples(
         got=got + lost,
         remedy="Check index dates, patient ids and data.tables.events. If it is meant to be so, set checks.emptySamples: "
         "warn. Nothing is published.",
+    )
+
+
+def check_vocabulary(
+    n_known: int, n_used: int, n_with_events: int, n_codes: int, *, allows: bool
+) -> str | None:
+    """Return a warning if no event row has a code of the bundle, although many samples have events.
+
+    Parameters
+    ----------
+    n_known, n_used : int
+        Used event rows with a code of the bundle, and all used rows.
+    n_with_events : int
+        Samples with a used event.
+    n_codes : int
+        Codes of the bundle.
+    allows : bool
+        As in :func:`check_empty_samples`.
+
+    Raises
+    ------
+    DataError
+        There is none, and it is not allowed.
+
+    Examples
+    --------
+    >>> check_vocabulary(1, 5000, 900, 40, allows=False) is None
+    True
+    >>> check_vocabulary(0, 5000, 900, 40, allows=True)
+    'none of the 5,000 event rows that were used has one of the 40 codes of the bundle.'
+    """
+    if n_known or not n_codes or n_with_events < _MIN_WITH_EVENTS:
+        return None
+    got = f"none of the {n_used:,} event rows that were used has one of the {n_codes:,} codes of the bundle"
+    if allows:
+        return f"{got}."
+    raise DataError(
+        "events",
+        "no code of the bundle occurs: the scores would say nothing of the patients",
+        expected="codes of the system that the bundle was trained with",
+        got=got,
+        remedy="Check data.tables.events and the column of codes: another code system, or another prefix. Map the codes, or train on the "
+        "new ones. If it is meant to be so, set checks.emptySamples: warn. Nothing is published.",
     )
 
 

@@ -73,12 +73,15 @@ class ScoredPartition:
         :meth:`blocks`.
     unknown_rows : mapping of code to rows
         Usable rows whose code is not in the bundle: ignored, and counted.
+    n_known_rows : int
+        Usable rows whose code is in the bundle.
     """
 
     bundle: Bundle
     samples: Samples
     ledger: Ledger
     unknown_rows: dict[str, int]
+    n_known_rows: int
     _spec: TrainingSpec
     _cohort: Cohort
     _persons: KnownPersons | None
@@ -187,12 +190,13 @@ def encode_files(
         partitions.append(encode_partition(spec, cohort, batches, paths[-1], where=where, parents=parents))
     dictionary, code_ids = merge_dictionary(partitions)
     known = {feature.code for feature in bundle.document.features}
-    rows_by_code = zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True)
+    rows_by_code = dict(zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True))
     return ScoredPartition(
         bundle=bundle,
         samples=samples,
         ledger=Ledger.total(partition.ledger for partition in partitions),
-        unknown_rows={code: rows for code, rows in rows_by_code if code not in known},
+        unknown_rows={code: rows for code, rows in rows_by_code.items() if code not in known},
+        n_known_rows=sum(rows_by_code.get(code, 0) for code in known),
         _spec=spec,
         _cohort=cohort,
         _persons=own,

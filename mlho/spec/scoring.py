@@ -1,5 +1,6 @@
 """ScoringRunSpec and its parts: whom to score, with which bundle, and what to write. As strict as :mod:`mlho.spec.training`."""
 
+import datetime as dt
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -25,6 +26,7 @@ RUN_BUNDLE: Final = "run:"
 #: How the model of a channel is named: ``channel:NAME`` for the one in use, or ``channel:NAME/K`` for that of entry K.
 CHANNEL_BUNDLE: Final = "channel:"
 RUN_ID: Final = re.compile(rf"[0-9a-f]{{{RUN_ID_LENGTH}}}")
+_EARLIEST_ZONE: Final = dt.timedelta(hours=14)  # Kiribati, where each day begins first
 # What else stands in a run's folder, so that scores cannot hide it.
 _RESERVED: Final = frozenset({"bundle", "cancel", "execution", "leader", "quarantine"})
 
@@ -121,6 +123,9 @@ class Checks(SpecPart):
     """More samples without any usable event than the share of such samples in training plus 20 percentage points: ``fail``
     publishes nothing, because dates, codes or the partitioning are most often not as in training; ``warn`` publishes the
     scores with a warning. A bundle that does not have the share is not checked."""
+    future_date: Annotated[Literal["allow"] | None, OMITTED] = None
+    """``allow``: accept an ``index.date`` after today, for data whose dates were shifted into the future to protect patients. Without
+    it such a date is refused when the run is submitted: what happens until then is not recorded yet."""
 
 
 class ScoringSpec(SpecPart):
@@ -190,6 +195,28 @@ def parse_any_spec(text: str, *, where: str = "spec") -> RunSpec | ScoringRunSpe
     if parse_mapping(text, where=where).get("kind") == "ScoringRun":
         return parse_document(text, ScoringRunSpec, where=where)
     return parse_document(text, RunSpec, where=where)
+
+
+def check_not_future(spec: ScoringSpec, now: dt.datetime) -> None:
+    """Refuse an index date that has begun nowhere on earth yet.
+
+    Parameters
+    ----------
+    spec : ScoringSpec
+    now : datetime
+        With a time zone.
+
+    Raises
+    ------
+    SpecError
+        The date is in the future, and ``checks.futureDate`` does not allow it.
+    """
+    latest = (now.astimezone(dt.UTC) + _EARLIEST_ZONE).date()
+    if spec.index.date is not None and spec.index.date > latest and spec.checks.future_date is None:
+        raise SpecError(
+            f"index.date: in the future. Expected {latest} or earlier, because what happens until then is not recorded yet; got "
+            f"{spec.index.date}. Correct it, or for data with shifted dates write checks: {{futureDate: allow}}."
+        )
 
 
 def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:

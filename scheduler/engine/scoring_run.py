@@ -1,5 +1,6 @@
 """A scoring run: a bundle pinned in the store, one task per partition, and one manifest that commits all scores."""
 
+import datetime as dt
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from mlho.spec.scoring import (
     ScoringRunSpec,
     ScoringSpec,
     check_fits,
+    check_not_future,
     parse_scoring_spec,
     scoring_run_id,
 )
@@ -293,6 +295,7 @@ def prepare_scoring(
     store: Store,
     *,
     inspect: Callable[[ScoringRunSpec, Path | str, bytes | None], object] | None = None,
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> ScoringRun:
     """Read the bundle, check that the specification fits it, and pin the inputs.
 
@@ -306,6 +309,7 @@ def prepare_scoring(
     spec = with_run_id(spec, store)
     bundle = read_bundle(spec.spec.bundle, spec_path, store)
     _check_document(bundle, spec.spec)
+    check_not_future(spec.spec, now())
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, bundle.files[DOCUMENT])

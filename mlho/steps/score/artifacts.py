@@ -107,6 +107,7 @@ def write_part(
     return {
         "alerts": part.n_alerts,
         "ledger": scored.account().to_json(),
+        "n_known_rows": scored.n_known_rows,
         "n_patients": len(samples.patient_ids),
         "n_rows": part.n_rows,
         "n_without_events": scored.n_without_events,

@@ -86,7 +86,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         total_ledger,
         unknown_codes,
     )
-    from mlho.scoring.checks import alert_warnings, check_empty_samples
+    from mlho.scoring.checks import alert_warnings, check_empty_samples, check_vocabulary
     from mlho.scoring.parts import PART_FILE
 
     every, training = (*parts, *absent), bundle.document.training
@@ -96,6 +96,10 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     total = total_ledger(part.facts["ledger"] for part in parts)
     ledger, allows = ledger_summary(total), work.params.get("empty_samples") == "warn"
     empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
+    n_codes = len({own.code for own in bundle.document.features})
+    # Parts that an earlier version scored do not have the count: they are taken to have known rows.
+    n_known = sum(part.facts.get("n_known_rows", 1) for part in parts)
+    foreign = check_vocabulary(n_known, ledger.rows_used, n_samples - n_empty, n_codes, allows=allows)
     rates = {} if training is None else training.alert_rates
     alerts = [
         AlertSummary(
@@ -117,7 +121,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         patients_without_events=sum(part.facts["n_patients"] for part in absent),
         samples_without_events=n_empty,
         training_share_without_events=share,
-        warnings=[*([empty] if empty else []), *alert_warnings(alerts, n_samples), *total.warnings()],
+        warnings=[*filter(None, (empty, foreign)), *alert_warnings(alerts, n_samples), *total.warnings()],
         ledger=ledger,
         unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
         distribution=distribution([part.path(PART_FILE) for part in every]),

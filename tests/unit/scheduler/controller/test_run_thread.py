@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
-from mlho.errors import MlhoError, StoreAccessDenied
+from mlho.errors import MlhoError, SpecError, StoreAccessDenied
 from mlho.settings import Settings
+from mlho.spec.scoring import parse_scoring_spec
 from mlho.spec.training import parse_spec
 from scheduler.api.status import ConditionType, Cost
 from scheduler.controller import run_thread
@@ -19,6 +21,8 @@ from scheduler.queue.leadership import AnotherScheduler
 from scheduler.queue.pending import QueueCounters
 from scheduler.runs.record import RunCost
 from tests.builders import make_tables, write_spec, write_tables
+from tests.unit.scheduler.runs.planted import plant_run, promoted
+from tests.unit.scoring.conftest import make_score_document
 
 
 def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -128,3 +132,26 @@ def test_the_status_says_whether_a_model_may_be_promoted(memory_store, gates, sh
     run = SimpleNamespace(store=memory_store, run_id="ab")
 
     assert run_thread.outcome_of(backend, run, {})["gates"] == shown  # type: ignore[arg-type]
+
+
+def test_the_operator_resolves_a_channel_and_names_a_damaged_one(tmp_path, monkeypatch):
+    """The run is prepared with the entry and its digest; a channel that moves on does not change a run that was accepted."""
+    backend = run_thread.Backend(
+        str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32)
+    )
+    store, asked = backend.store(), []
+    plant_run(store, "a" * 16)
+    entry = promoted(store, "a" * 16).entry
+    monkeypatch.setattr(backend, "prepare", lambda spec: asked.append(spec.spec.bundle) or fail())
+    spec = parse_scoring_spec(yaml.safe_dump(make_score_document({"bundle": {"uri": "channel:production"}})))
+
+    assert run_thread.check_run(backend, spec)[0].reason == "InvalidSpec"
+    assert (asked[0].uri, asked[0].digest) == ("channel:production/1", entry.bundle)
+    assert run_thread.check_run(backend, spec, allowed=["s3://ehr/"])[0].reason == "ForeignAddress"
+    store.delete("channels/production/000001")
+    store.put_if_absent("channels/production/000001", b"{}")
+    assert run_thread.check_run(backend, spec)[0].reason == "ChannelDamaged"
+
+
+def fail():
+    raise SpecError("far enough")
