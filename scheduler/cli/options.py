@@ -86,6 +86,17 @@ class DossierOptions(StoreOptions, Protocol):
     json: bool
 
 
+class LineageOptions(StoreOptions, Protocol):
+    """Options of ``mlho lineage``."""
+
+    run: str | None
+    openlineage: Path | None
+    post: str | None
+    crate: Path | None
+    json: bool
+    job_namespace: str
+
+
 class PlanOptions(SpecOptions, Protocol):
     """Options of ``mlho plan``."""
 

@@ -1,0 +1,132 @@
+"""The command ``mlho lineage``: what a run was made of and what it made, also as OpenLineage events and as RO-Crate."""
+
+import argparse
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from mlho.errors import MlhoError, SpecError
+from mlho.printable import printable_json
+from mlho.store.base import Store
+from scheduler.cli import terminal
+from scheduler.cli.listing import RUN_HELP, existing_store, find_finished
+from scheduler.cli.options import LineageOptions
+from scheduler.runs.lineage import CRATE_FILE, RunLineage, crate, openlineage_events, run_lineage
+from scheduler.runs.stored import SCORING, stored_runs
+
+ABOUT: Final = """\
+Print what a finished run was made of: digests of its tables, specification and software, and of its result, bundle or scores.
+
+  mlho lineage readmission                              digests, and the scoring runs that used its bundle
+  mlho lineage readmission --openlineage events.ndjson  OpenLineage events START and COMPLETE, one a line
+  mlho lineage readmission --post http://marquez:5000/api/v1/lineage
+  mlho export readmission --to archive && mlho lineage readmission --crate archive
+                                                        adds ro-crate-metadata.json to the exported folder
+"""
+_SECONDS: Final = 10
+
+
+def add_lineage(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho lineage``."""
+    lineage = commands.add_parser(
+        "lineage",
+        parents=[common],
+        help="print what a run was made of; OpenLineage events, RO-Crate",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    lineage.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
+    form = lineage.add_mutually_exclusive_group()
+    form.add_argument("--openlineage", type=Path, metavar="FILE", help="write OpenLineage events to a file")
+    form.add_argument("--post", metavar="URL", help="send OpenLineage events to a server")
+    form.add_argument(
+        "--crate", type=Path, metavar="FOLDER", help=f"write {CRATE_FILE} into an exported folder"
+    )
+    form.add_argument("--json", action="store_true", help="print the lineage as JSON")
+    lineage.add_argument(
+        "--job-namespace",
+        default="mlho",
+        metavar="NAME",
+        help="namespace of the jobs in OpenLineage (default: mlho)",
+    )
+    lineage.set_defaults(command=_lineage)
+
+
+def _lineage(options: LineageOptions) -> int:
+    store = existing_store(options)
+    lineage = run_lineage(store, find_finished(store, options.run), address=options.store)
+    events = openlineage_events(lineage, namespace=options.job_namespace)
+    if options.openlineage is not None:
+        options.openlineage.write_text("".join(json.dumps(own) + "\n" for own in events), encoding="utf-8")
+        terminal.out.print(str(options.openlineage), markup=False)
+    elif options.post is not None:
+        for event in events:
+            _post(options.post, event)
+        terminal.out.print(f"sent 2 events of run {lineage.run_id}", markup=False)
+    elif options.crate is not None:
+        path = _write_crate(lineage, options.crate)
+        terminal.out.print(str(path), markup=False)
+    elif options.json:
+        print(printable_json(_plain(lineage)))  # noqa: T201 - the command's output
+    else:
+        for line in _lines(lineage, store, options.store):
+            terminal.out.print(line, markup=False)
+    return 0
+
+
+def _plain(lineage: RunLineage) -> dict[str, Any]:
+    times = {
+        name: time and time.isoformat()
+        for name, time in (("started", lineage.started), ("ended", lineage.ended))
+    }
+    datasets = {name: [vars(own) for own in getattr(lineage, name)] for name in ("inputs", "outputs")}
+    return {**vars(lineage), "versions": dict(lineage.versions), **times, **datasets}
+
+
+def _lines(lineage: RunLineage, store: Store, address: str) -> Iterator[str]:
+    yield f"run      {lineage.run_id}  {lineage.kind} {lineage.name}"
+    for own in lineage.inputs:
+        size = f"{own.n_files} files, {own.n_bytes:,} bytes" if own.n_files else own.namespace
+        yield f"input    {own.role}: {size}, digest {own.digest}"
+    yield f"spec     {lineage.spec_digest}"
+    if lineage.versions:
+        yield f"code     {', '.join(f'{name} {version}' for name, version in sorted(lineage.versions.items()))}"
+    for own in lineage.outputs:
+        yield f"output   {own.role}: {own.name}, digest {own.digest}"
+    bundle = next((own.digest for own in lineage.outputs if own.role == "bundle"), None)
+    for run in stored_runs(store) if bundle is not None else ():
+        if run.kind == SCORING and run.result is not None:
+            used = [
+                own.digest for own in run_lineage(store, run, address=address).inputs if own.role == "bundle"
+            ]
+            if used == [bundle]:
+                yield f"used by  {run.run_id}  {run.kind} {run.name}"
+
+
+def _write_crate(lineage: RunLineage, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise SpecError(
+            f"--crate {folder}: no such folder. Export the run first: mlho export {lineage.run_id} --to {folder}."
+        )
+    path = folder / CRATE_FILE
+    path.write_text(json.dumps(crate(lineage, folder), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _post(url: str, event: dict[str, Any]) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise SpecError(f"--post {url[:200]!r}: expected http://… or https://….")
+    request = urllib.request.Request(  # noqa: S310 - the scheme is checked
+        url, data=json.dumps(event).encode(), headers={"Content-Type": "application/json"}, method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310 - the scheme is checked
+            pass
+    except (urllib.error.URLError, OSError) as error:
+        raise MlhoError(
+            f"--post {url[:200]}: the server did not take the event ({getattr(error, 'reason', error)}). Check the address, and run "
+            "the command again: an event that is sent twice is the same event."
+        ) from error
