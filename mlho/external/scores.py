@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from mlho.sources import list_inputs, source_of
 from mlho.sources.events import iter_events, require_values
 from mlho.sources.files import DataRoot
 from mlho.spec.features import Features
+from mlho.spec.layout import ScoringSourceName
 from mlho.spec.training import TrainingSpec
 
 
@@ -126,6 +127,11 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
         The index is of another kind than in training, there are several outcomes, or the bundle needs demographics.
     """
     scoring, encoder = bundle.document.scoring, bundle.demographics
+    if spec.data.source not in get_args(ScoringSourceName):
+        raise SpecError(
+            f"data.source: a bundle scores {', '.join(get_args(ScoringSourceName))}, as mlho score does. Got {spec.data.source}. Write these tables in "
+            "one of those layouts."
+        )
     if spec.cohort.outcomes is not None:
         raise SpecError("cohort.outcomes: a bundle predicts one outcome. Set cohort.outcome to its column.")
     if (scoring.index_kind == "none") == spec.cohort.has_index:
