@@ -90,6 +90,11 @@ class BundleDocument(BundlePart):
             raise ValueError("columns: more than the features, and no demographics")
         if not (isfinite(self.calibrator.intercept) and 0 < self.calibrator.slope < inf):
             raise ValueError("calibrator: a finite intercept and a positive slope")
+        if (
+            any(feature.then is not None for feature in self.features)
+            and self.scoring.co_occurrence_days is None
+        ):
+            raise ValueError("scoring: sequences require coOccurrenceDays")
         if any(own.value is not None and not 0 <= own.value <= 1 for own in self.thresholds):
             raise ValueError("thresholds: values from 0 to 1, or null with a reason")
         bad = [name for name in self.files if not is_bundle_file(name)]
@@ -109,6 +114,12 @@ class BundleDocument(BundlePart):
         if self.scoring.index_kind == "none" and any(own.aggregate == RECENCY for own in self.features):
             raise ValueError("features: recency requires an index date, but the index is none")
         return self
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Codes of the features, as in the events."""
+        then = (feature.then for feature in self.features if feature.then is not None)
+        return frozenset(feature.code for feature in self.features) | frozenset(then)
 
     @property
     def file_facts(self) -> dict[str, FileFacts]:

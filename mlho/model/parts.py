@@ -113,7 +113,9 @@ class BundleFeature(BundlePart):
     id: Annotated[str, Field(min_length=1)]
     """Code, window and aggregate: unique in the bundle, and the column's name in a feature matrix."""
     code: str
-    """As it stands in the events, or the parent of codes that do."""
+    """As it stands in the events, or the parent of codes that do; of a sequence, the first of its codes."""
+    then: Annotated[str | None, OMITTED] = None
+    """Of a sequence: the second of its codes."""
     description: str | None = None
     """Of the code, from the concepts."""
     window_days: Annotated[int, Field(ge=1)] | None = None
@@ -144,6 +146,8 @@ class Scoring(BundlePart):
     """Days just before the index date that features do not see."""
     duplicates: Literal["keep", "drop"] = "keep"
     """``drop`` counts one code of one patient on one day once."""
+    co_occurrence_days: Annotated[int | None, Field(ge=0), OMITTED] = None
+    """Of sequences: events at most this number of days apart have no order."""
     plausible_years: Annotated[
         tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=2, max_length=2)
     ] = PLAUSIBLE_YEARS

@@ -15,8 +15,8 @@ from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
-from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import encode_partition
+from mlho.encoding.events.sequences import AnyMatrix, open_matrix
 from mlho.encoding.events.utilisation import utilisation_columns
 from mlho.errors import DataError
 from mlho.method.selection.features import Cells
@@ -87,9 +87,17 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
                 "windows": days,
                 **({"allHistory": True} if days and None in windows else {}),
                 **({"utilisation": True} if scoring.utilisation else {}),
+                **_sequences(document),
             },
         }
     )
+
+
+def _sequences(document: BundleDocument) -> dict[str, Any]:
+    """Return the section of sequences, if the bundle has one as a feature."""
+    if all(feature.then is None for feature in document.features):
+        return {}
+    return {"sequences": {"coOccurrenceDays": document.scoring.co_occurrence_days}}
 
 
 def encode_events(
@@ -121,7 +129,7 @@ def encode_events(
         cells = cells_of_features(bundle.document, spec, matrix, dictionary)
         extra = with_utilisation(bundle.document, spec, matrix, extra)
         design = bundle.design(cells, cohort.n_samples, extra)
-    known = {feature.code for feature in bundle.document.features}
+    known = bundle.document.codes
     is_unknown = np.array([code not in known for code in dictionary.codes], np.bool_)
     unknown_rows = int(dictionary.rows_by_code[is_unknown].sum())
     return EncodedEvents(samples, design, ledger, int(is_unknown.sum()), unknown_rows)
@@ -156,7 +164,7 @@ def _samples(
 
 def _packed(
     spec: TrainingSpec, cohort: Cohort, batch: Any, folder: Path, parents: Mapping[str, str]
-) -> tuple[Matrix, Dictionary, Ledger]:
+) -> tuple[AnyMatrix, Dictionary, Ledger]:
     """Encode, merge and pack as in training, with the events as the only partition."""
     segments = folder / "segments"
     partition = encode_partition(spec, cohort, [batch], segments, where=EVENTS_FRAME, parents=parents)
@@ -166,12 +174,12 @@ def _packed(
     for block, path in enumerate(paths):
         packed = pack_block(spec, cohort, block, [(segments, code_ids[0])], dictionary, path)
         duplicates += sum(packed.duplicates)
-    matrix = Matrix.open(paths, cohort, n_codes=len(dictionary), n_windows=len(spec.windows))
+    matrix = open_matrix(spec, paths, cohort, n_codes=len(dictionary))
     return matrix, dictionary, partition.ledger.with_duplicates(duplicates).check(EVENTS_FRAME)
 
 
 def with_utilisation(
-    document: BundleDocument, spec: TrainingSpec, matrix: Matrix, extra: NDArray[np.float64] | None
+    document: BundleDocument, spec: TrainingSpec, matrix: AnyMatrix, extra: NDArray[np.float64] | None
 ) -> NDArray[np.float64] | None:
     """Return the dense columns of the design: those of the demographics, then those of utilisation, if there are any."""
     if not document.scoring.utilisation:
@@ -182,14 +190,18 @@ def with_utilisation(
 
 
 def cells_of_features(
-    document: BundleDocument, spec: TrainingSpec, matrix: Matrix, dictionary: Dictionary
+    document: BundleDocument, spec: TrainingSpec, matrix: AnyMatrix, dictionary: Dictionary
 ) -> list[Cells]:
     """Return the cells of each feature; empty if no usable event has its code."""
     ids = dictionary.ids_of([feature.code for feature in document.features])
+    then = dictionary.ids_of([feature.then or feature.code for feature in document.features])
     windows = {days: number for number, days in enumerate(spec.windows)}
-    found = np.flatnonzero(ids >= 0)
+    found = np.flatnonzero((ids >= 0) & (then >= 0))
     columns = [
-        int(ids[number]) * len(windows) + windows[document.features[number].window_days] for number in found
+        int(ids[number]) * len(windows) + windows[document.features[number].window_days]
+        if document.features[number].then is None
+        else matrix.n_columns + int(ids[number]) * len(dictionary) + int(then[number])
+        for number in found
     ]
     numbers = [NUMBERS.get(document.features[number].aggregate) for number in found]
     block = matrix.column_block(columns, numbers=numbers)

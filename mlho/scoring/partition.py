@@ -13,8 +13,8 @@ from mlho.encoding.cohort.persons import NO_DATE
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
-from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import encode_partition
+from mlho.encoding.events.sequences import open_matrix
 from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, scoring_spec, with_utilisation
@@ -125,7 +125,7 @@ class ScoredPartition:
         self._duplicates.append(sum(packed.duplicates))
         cohort = cohort_to_score(samples, None)
         n_windows = len(self._spec.windows)
-        matrix = Matrix.open([path], cohort, n_codes=len(self._dictionary), n_windows=n_windows)
+        matrix = open_matrix(self._spec, [path], cohort, n_codes=len(self._dictionary))
         path.unlink()  # the mapping keeps the data until it is released
         self._without_events.append(int((~matrix.has_events(range(n_windows))).sum()))
         document, encoder = self.bundle.document, self.bundle.demographics
@@ -189,7 +189,7 @@ def encode_files(
         paths.append(folder / f"segments-{number}")
         partitions.append(encode_partition(spec, cohort, batches, paths[-1], where=where, parents=parents))
     dictionary, code_ids = merge_dictionary(partitions)
-    known = {feature.code for feature in bundle.document.features}
+    known = bundle.document.codes
     rows_by_code = dict(zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True))
     return ScoredPartition(
         bundle=bundle,

@@ -38,6 +38,22 @@ class RollUp(SpecPart):
     """Path relative to ``data.uri``: Parquet or CSV with ``code``, ``parent``, and optionally ``description`` of the parent."""
 
 
+class Sequences(SpecPart):
+    """Transitive sequences: for ordered pairs of codes, whether the first is recorded before the second."""
+
+    enabled: bool = True
+    """``false`` is the same as no section ``sequences``."""
+    max_candidates: Annotated[int, Field(ge=1, le=20_000)] = 5_000
+    """Maximum number of pairs that are ranked together with the codes: those whose order says most about the outcome of
+    the training samples with both codes."""
+    co_occurrence_days: Annotated[int, Field(ge=0, le=36_525)] = 0
+    """Events at most this number of days apart have no order. 0: those of one day."""
+    start_codes: CodePatterns = None
+    """Patterns of the codes that a pair may start with, as in ``include``. Default: all."""
+    end_codes: CodePatterns = None
+    """Patterns of the codes that a pair may end with. Default: all."""
+
+
 class Features(SpecPart):
     """Columns of the matrix: code × window × aggregate, and demographics."""
 
@@ -63,6 +79,8 @@ class Features(SpecPart):
     utilisation: Annotated[Yes | None, OMITTED] = None
     """``true`` adds the numbers of events, of different codes and of days with an event in each window. Like demographics, they
     enter every candidate. They count all codes: not with ``include``, ``exclude`` or ``rollUp``."""
+    sequences: Annotated[Sequences | None, OMITTED] = None
+    """Sequences in the longest window; ``{}`` takes every default. Requires the aggregate ``presence``."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
@@ -84,6 +102,14 @@ class Features(SpecPart):
         """Numbers of a cell that the aggregates need, in a fixed order."""
         needed = {NUMBERS[name] for name in self.aggregates if name in NUMBERS}
         return tuple(name for name in dict.fromkeys(NUMBERS.values()) if name in needed)
+
+    @model_validator(mode="after")
+    def _sequences_are_of_presence(self) -> Self:
+        if self.sequences is not None and not self.sequences.enabled:
+            object.__setattr__(self, "sequences", None)  # frozen; not asked for
+        if self.sequences is not None and "presence" not in self.aggregates:
+            raise ValueError("sequences requires the aggregate presence. Add it to aggregates")
+        return self
 
     @model_validator(mode="after")
     def _all_history_is_beside_windows(self) -> Self:

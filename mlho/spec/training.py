@@ -202,6 +202,8 @@ class TrainingSpec(SpecPart):
             )
         if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
             raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
+        if self.selection.ranking == "mlho-r" and self.features.sequences is not None:
+            raise ValueError("selection.ranking: mlho-r is defined without features.sequences. Remove one")
         return self
 
     @model_validator(mode="after")

@@ -92,7 +92,7 @@ def _problem_of(spec: str, files: "tuple[tuple[Path, int], ...]") -> "Problem":
     from mlho.encoding.cohort.cohort import Cohort
     from mlho.encoding.events.concepts import Concepts
     from mlho.encoding.events.dictionary import Dictionary
-    from mlho.encoding.events.matrix import Matrix
+    from mlho.encoding.events.sequences import open_matrix
     from mlho.encoding.events.utilisation import utilisation_columns
     from mlho.spec.training import TrainingSpec
     from mlho.training.iterations.problem import Problem
@@ -100,9 +100,7 @@ def _problem_of(spec: str, files: "tuple[tuple[Path, int], ...]") -> "Problem":
     asked = TrainingSpec.model_validate_json(spec)
     (cohort_path, _), (dictionary_path, _), (concepts_path, _), *blocks = files
     cohort, codes = Cohort.read(cohort_path), Dictionary.read(dictionary_path).codes
-    matrix = Matrix.open(
-        [path for path, _ in blocks], cohort, n_codes=len(codes), n_windows=len(asked.windows)
-    )
+    matrix = open_matrix(asked, [path for path, _ in blocks], cohort, n_codes=len(codes))
     if asked.features.utilisation:
         demographics = (*cohort.demographics, *utilisation_columns(matrix, asked.windows))
         cohort = replace(cohort, demographics=demographics)

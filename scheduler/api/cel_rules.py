@@ -241,6 +241,16 @@ _TRAINING: Final = (
         "selection.ranking: mlho-r is defined for one aggregate only",
     ),
     CelRule(
+        "spec",
+        "!has(self.features.sequences) || !self.features.sequences.enabled || self.selection.ranking != 'mlho-r'",
+        "selection.ranking: mlho-r is defined without features.sequences; remove one",
+    ),
+    CelRule(
+        "spec.features",
+        "!has(self.sequences) || !self.sequences.enabled || 'presence' in self.aggregates",
+        "sequences requires the aggregate presence; add it to aggregates",
+    ),
+    CelRule(
         "spec.cohort",
         "!has(self.index.none) || !has(self.followUpDays)",
         "followUpDays requires an index date, but index is none",

@@ -32,9 +32,9 @@ _WEAK: Final = 0.05  # inverse penalty c from which a penalty counts as weak
 _READ_ROWS_A_SECOND: Final = 600_000
 _PACKED_ROWS_A_SECOND: Final = 3_000_000
 STAGE_SECONDS: Final = 1.0  # of any other stage
-# Bytes: of an encoded row (patient and code; time; value), of a packed cell, of a number, of the records of an iteration, and of
+# Bytes: of an encoded row (patient and code; time; value), of a packed cell, of a number, of a day, of the records of an iteration, and of
 # the bundle and the report.
-_ROW, _TIME, _VALUE, _CELL, _NUMBER = 6, 8, 8, 8, 8
+_ROW, _TIME, _VALUE, _CELL, _NUMBER, _DAY = 6, 8, 8, 8, 8, 4
 _ITERATION_BYTES: Final = 60_000
 _RESULT_BYTES: Final = 2_500_000
 
@@ -45,6 +45,7 @@ _PROCESS_BYTES: Final = 300e6
 _SAMPLE_BYTES: Final = 200
 _CELLS_A_ROW: Final = 0.45
 _LEVEL_CELL: Final = 24
+_SPAN_CELL: Final = 20  # by code and by sample
 _FITTED_CELL: Final = 60
 _MEAN_OF_LEAST: Final = 6
 _LEAST_PREVALENCE: Final = 0.001
@@ -115,6 +116,7 @@ def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fol
     value = _VALUE if set(numbers) - {RECENCY} else 0
     encoded = n_events * (_ROW + _TIME + value)
     packed = n_events * (_CELL + _VALUE * len(numbers)) * len(spec.windows)
+    packed += n_events * 2 * _DAY if spec.features.sequences else 0
     scores = _NUMBER * (1 + len(spec.candidates)) * n_samples * spec.validation.test_fraction
     if is_by_fold:
         n_settings = sum(
@@ -136,6 +138,9 @@ def worker_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int) -> float:
     is_presence = tuple(spec.features.aggregates) == ("presence",)
     n_columns = n_cells / (_MEAN_OF_LEAST * least * n_samples)
     ranked = n_columns * n_train / 8 if is_presence else n_cells * _LEVEL_CELL * len(spec.features.aggregates)
+    if spec.features.sequences:
+        ranked += spec.features.sequences.max_candidates * n_train / 8
+        ranked += n_events * _CELLS_A_ROW * _SPAN_CELL  # spans by code and by sample
     n_features = min(n_columns, spec.selection.n_features) + len(spec.features.demographics)
     fitted = n_features * n_train * _MEAN_OF_LEAST * least * _FITTED_CELL
     return _PROCESS_BYTES + n_samples * _SAMPLE_BYTES + 2 * ranked + fitted

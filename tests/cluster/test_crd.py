@@ -136,6 +136,16 @@ CREATE = [
         {"features.demographics": ["age", "age"]},
         {"features.demographics": ["age", "sex"]},
     ),
+    Case(
+        "defined without features.sequences",
+        {"features.sequences": {}, "selection.ranking": "mlho-r"},
+        {"features.sequences": {"enabled": False}, "selection.ranking": "mlho-r"},
+    ),
+    Case(
+        "sequences requires the aggregate presence",
+        {"features.sequences": {}, "features.aggregates": ["count"]},
+        {"features.sequences": {}, "features.aggregates": ["count", "presence"]},
+    ),
     Case("levelCuts must be increasing", {"features.levelCuts": [2, 1]}, {"features.levelCuts": [1, 5]}),
     Case(
         "candidates must not repeat a classifier",

@@ -33,6 +33,12 @@ SPECS = {
         "data.duplicates": "drop",
         "cohort.gapDays": 10,
     },
+    "sequences beside counts": {
+        "features.aggregates": ["presence", "count"],
+        "features.windows": [180, 720],
+        "features.sequences": {"maxCandidates": 40, "coOccurrenceDays": 1},
+        "selection.nFeatures": 20,
+    },
     "without concepts and demographics": {
         "data.tables.concepts": None,
         "data.tables.demographics": None,

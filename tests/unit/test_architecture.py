@@ -34,7 +34,7 @@ ROOMS = {
     "sources": set(),
     "method": set(),
     "store": set(),
-    "encoding": {"sources"},
+    "encoding": {"sources", "method"},
     "report": {"method"},
     "model": {"sources", "method", "encoding", "report"},
     "training": {"method", "encoding", "model", "report"},

@@ -85,6 +85,7 @@ def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
     """Tell whether the times of used rows are still needed. With one sample and one window, the rows alone suffice."""
     return (
         bool(spec.features.numbers or spec.features.utilisation)
+        or spec.features.sequences is not None
         or spec.data.duplicates == "drop"
         or len(spec.windows) > 1
         or cohort.has_repeats

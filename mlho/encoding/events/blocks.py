@@ -22,6 +22,7 @@ from mlho.encoding.events.matrix import UTILISATION
 from mlho.encoding.events.patients import frozen
 from mlho.encoding.events.rows import UsedRows
 from mlho.encoding.events.segments import Segments
+from mlho.encoding.events.sequences import span_arrays
 from mlho.encoding.events.summaries import sort_by_time, summarize
 from mlho.encoding.events.utilisation import count_utilisation
 from mlho.spec.training import TrainingSpec
@@ -59,7 +60,8 @@ def pack_block(
     Write the arrays ``indptr`` (int64, shape (n_columns + 1,)), ``indices`` (int32: sample within the block, increasing in
     each column), ``count`` (int32: events in the window, or days with an event if duplicates are dropped) and the numbers
     that the aggregates need (float64; ``NaN`` if there is none): ``last``, the number of the latest event that has one, the
-    largest of those at the same microsecond, and those of :mod:`mlho.encoding.events.summaries`; and, if asked for, ``utilisation``. Column = code id × number
+    largest of those at the same microsecond, and those of :mod:`mlho.encoding.events.summaries`; and, if asked for, ``utilisation``, and
+    the days of :mod:`mlho.encoding.events.sequences`. Column = code id × number
     of windows + window, shortest window first.
 
     Parameters
@@ -90,6 +92,8 @@ def pack_block(
         arrays |= summarize(rows, code_starts, windows, arrays["indptr"], others, is_daily=is_daily)
     if spec.features.utilisation:
         arrays[UTILISATION] = count_utilisation(rows, windows, arrays)
+    if spec.features.sequences is not None:
+        arrays |= span_arrays(rows, code_starts, windows, len(arrays["indices"]))
     write_arrays(out, arrays)
     return PackedBlock(len(rows), len(arrays["indices"]), tuple(duplicates.tolist()))
 

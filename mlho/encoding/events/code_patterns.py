@@ -3,6 +3,9 @@
 import re
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlho.spec.features import Features
 
 
@@ -22,6 +25,19 @@ def code_filter(features: Features, *, never: Collection[str] = ()) -> Callable[
         return not is_in or code in never or (excluded is not None and excluded.fullmatch(code) is not None)
 
     return is_excluded
+
+
+def matches(patterns: Sequence[str], codes: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell which codes match one of the patterns.
+
+    Examples
+    --------
+    >>> matches(["ICD10:E1?"], ["ICD10:E11", "ICD10:E11.9"]).tolist()
+    [True, False]
+    """
+    pattern = _any_of(patterns)
+    assert pattern is not None
+    return np.array([pattern.fullmatch(code) is not None for code in codes], np.bool_)
 
 
 def _any_of(patterns: Sequence[str] | None) -> re.Pattern[str] | None:

@@ -16,7 +16,9 @@ from mlho.errors import ArtifactDamaged
 
 LAST: Final = "last"  # the number that is returned unless another one is named
 UTILISATION: Final = "utilisation"
-_NO_NUMBERS: Final = ("indptr", "indices", "count", UTILISATION)
+FIRST_DAY: Final = "first_day"  # of each cell of the longest window, for sequences
+LAST_DAY: Final = "last_day"
+_NO_NUMBERS: Final = ("indptr", "indices", "count", UTILISATION, FIRST_DAY, LAST_DAY)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ Whether some event of code a precedes some event of code b depends only on the f
 spans of codes are therefore sufficient for the presence of every ordered pair; only durations need all days.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import DataError
+from mlho.method.selection.levels import frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,12 @@ class CodeSpans:
     samples: NDArray[np.int32]
     first: NDArray[np.int32]
     last: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        # Read-only views: memory-mapped and ordinary arrays use the same compiled code.
+        object.__setattr__(self, "indptr", frozen(self.indptr, np.int64))
+        for name in ("samples", "first", "last"):
+            object.__setattr__(self, name, frozen(getattr(self, name), np.int32))
 
     @property
     def n_codes(self) -> int:
@@ -113,6 +121,63 @@ def day_lists(
         found[indptr[1:] - 1],
     )
     return DayLists(spans, indptr, found)
+
+
+def join_spans(
+    blocks: Sequence[tuple[int, CodeSpans]], codes: NDArray[np.int64], sample_mask: NDArray[np.bool_]
+) -> CodeSpans:
+    """Join the spans of some codes from blocks of samples, on the masked samples, which are renumbered 0, 1, … in their order.
+
+    Parameters
+    ----------
+    blocks : sequence of (first sample, spans)
+        In ascending order; samples are relative to the first one.
+    codes : int64, shape (n_codes,)
+    sample_mask : bool, shape (n_samples,)
+    """
+    number = frozen(np.where(sample_mask, np.cumsum(sample_mask) - 1, -1), np.int32)
+    wanted = frozen(codes, np.int64)
+    n_cells = np.zeros(len(codes), np.int64)
+    nothing = np.empty(0, np.int32)
+    for start, own in blocks:
+        given = (start, own.indptr, own.samples, own.first, own.last, wanted, number)
+        _copy_spans(*given, n_cells, nothing, nothing, nothing)
+    indptr = np.concatenate([[0], np.cumsum(n_cells)]).astype(np.int64)
+    samples, first, last = (np.empty(indptr[-1], np.int32) for _ in range(3))
+    place = indptr[:-1].copy()
+    for start, own in blocks:
+        given = (start, own.indptr, own.samples, own.first, own.last, wanted, number)
+        _copy_spans(*given, place, samples, first, last)
+    return CodeSpans(int(np.count_nonzero(sample_mask)), indptr, samples, first, last)
+
+
+@njit(cache=True, nogil=True)
+def _copy_spans(
+    start: Any,
+    indptr: Any,
+    samples: Any,
+    first: Any,
+    last: Any,
+    codes: Any,
+    number: Any,
+    place: Any,
+    out_samples: Any,
+    out_first: Any,
+    out_last: Any,
+) -> None:  # pragma: no cover - compiled
+    """Copy each cell to the ``place`` of its code and advance it. With empty arrays, only count the cells."""
+    for j in range(codes.size):
+        to = place[j]
+        for at in range(indptr[codes[j]], indptr[codes[j] + 1]):
+            sample = number[start + samples[at]]
+            if sample < 0:
+                continue
+            if out_samples.size:
+                out_samples[to] = sample
+                out_first[to] = first[at]
+                out_last[to] = last[at]
+            to += 1
+        place[j] = to
 
 
 def spans_by_sample(

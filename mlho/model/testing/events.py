@@ -158,7 +158,7 @@ def unseen_levels(subject: Subject, test: ModelTest) -> Finding:
 def case(subject: Subject, test: ModelTest) -> Finding:
     """Compare the scores of two invented patients."""
     higher, lower = (CasePatient.model_validate(test.inputs[name]) for name in ("higher", "lower"))
-    known = {feature.code for feature in subject.bundle.document.features}
+    known = subject.bundle.document.codes
     codes = sorted({*higher.codes, *higher.values, *lower.codes, *lower.values} - known)
     high, low = subject.invented([higher, lower]).tolist()
     unused = f" The model does not use {', '.join(codes[:_N_NAMED])}." if codes else ""

@@ -68,7 +68,7 @@ class Subject:
         """Events of synthetic patients with the bundle's codes: patient k has every k-th code; empty without features."""
         import pandas as pd
 
-        codes = sorted({feature.code for feature in self.bundle.document.features})[:_N_CODES]
+        codes = sorted(self.bundle.document.codes)[:_N_CODES]
         rows = [
             (
                 f"patient {number}",

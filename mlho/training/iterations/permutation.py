@@ -43,6 +43,15 @@ def permuted_labels(problem: Problem) -> NDArray[np.uint8]:
     return labels
 
 
+def shifted_samples(problem: Problem) -> NDArray[np.int64]:
+    """Return the sample that gets the pairs of each sample in their shadows; see :func:`shadow_block`."""
+    ring = sample_ring(problem, "shadow")
+    (distance,) = _distances(problem, np.array([problem.n_columns]))
+    moved = np.empty(ring.size, np.int64)
+    moved[ring] = np.roll(ring, -int(distance))
+    return moved
+
+
 def shadow_block(
     problem: Problem,
     columns: NDArray[np.int64],
@@ -53,7 +62,7 @@ def shadow_block(
 ) -> ColumnBlock:
     """Return the cells of the columns' shadows on some samples, which are renumbered from 0 in their order.
 
-    All cells of a code are shifted along the ring by one distance, a hash of seed and code. The windows and aggregates of a
+    All cells of a code are shifted along the ring by one distance, a hash of seed and code, those of all pairs by another one. The windows and aggregates of a
     code therefore stay aligned, those of two codes do not: shadows are independent of the outcome and of the shadows of other
     codes. The shadows are the same in every iteration of a run. The cells of a column are not sorted.
 
@@ -94,6 +103,6 @@ def _distances(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.int64
     least = int(np.bincount(problem.cohort.unit_of).max())
     n_distances = max(1, n_samples - 2 * least + 1)
     seed = problem.spec.validation.seed
-    texts = (f"{seed}|shadow|{problem.codes[column // problem.n_windows]}" for column in columns.tolist())
+    texts = (f"{seed}|shadow|{problem.shadow_of(column)}" for column in columns.tolist())
     hashes = (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts)
     return np.array([least + own % n_distances for own in hashes], np.int64)

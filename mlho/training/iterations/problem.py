@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.concepts import Concepts
-from mlho.encoding.events.matrix import Matrix
+from mlho.encoding.events.sequences import AnyMatrix
+from mlho.errors import plural
 from mlho.method.selection.features import AGGREGATES, Range
 from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
@@ -45,12 +46,28 @@ class FeatureName:
     def id(self) -> str:
         """Unique identifier within a run, such as ``E11.9|730d|presence``."""
         window = "all" if self.window_days is None else f"{self.window_days}d"
-        return f"{self.code}|{window}|{self.aggregate}"
+        return f"{self.shown_code}|{window}|{self.aggregate}"
+
+    @property
+    def shown_code(self) -> str:
+        """The code."""
+        return self.code
+
+    @property
+    def shown_description(self) -> str | None:
+        """The description of the code."""
+        return self.description
+
+    @property
+    def recorded(self) -> str:
+        """What the number means."""
+        return _WORDS[self.aggregate]
 
     @property
     def code_words(self) -> str:
         """The code for display, with its description if there is one."""
-        return f"{self.description} ({self.code})" if self.description else self.code
+        words = self.shown_description
+        return f"{words} ({self.shown_code})" if words else self.shown_code
 
     @property
     def words(self) -> str:
@@ -59,7 +76,35 @@ class FeatureName:
             when = f", in the {self.window_days} days before the index date"
         else:
             when = ", in all history before the index date" if self.is_among_windows else ""
-        return f"{self.code_words}: {_WORDS[self.aggregate]}{when}"
+        return f"{self.code_words}: {self.recorded}{when}"
+
+
+@dataclass(frozen=True)
+class SequenceName(FeatureName):
+    """The identity of a sequence: ``code`` before ``then``."""
+
+    then: str = ""
+    then_description: str | None = None
+    co_occurrence_days: int = 0
+
+    @property
+    def shown_code(self) -> str:
+        """Both codes, such as ``E11→N18``."""
+        return f"{self.code}→{self.then}"
+
+    @property
+    def shown_description(self) -> str | None:
+        """Both codes in words, such as ``diabetes, then kidney disease``; None if neither is described."""
+        if not (self.description or self.then_description):
+            return None
+        then = "the same again" if self.then == self.code else self.then_description or self.then
+        return f"{self.description or self.code}, then {then}"
+
+    @property
+    def recorded(self) -> str:
+        """What a 1 means."""
+        days = self.co_occurrence_days
+        return "recorded in this order" + (f", more than {plural(days, 'day')} apart" if days else "")
 
 
 @dataclass(frozen=True)
@@ -67,12 +112,13 @@ class Problem:
     """The data of a learning task.
 
     A *feature* is numbered ``column * n_aggregates + aggregate``. Features are therefore ordered by (code, window,
-    aggregate), which breaks ties.
+    aggregate), which breaks ties. With sequences, the columns of the codes are followed by one for each ordered pair of codes,
+    by (first, then), which has the aggregate ``presence``.
     """
 
     spec: TrainingSpec
     cohort: Cohort
-    matrix: Matrix
+    matrix: AnyMatrix
     codes: Sequence[str]
     concepts: Concepts
 
@@ -95,6 +141,28 @@ class Problem:
         """Return the matrix column of each feature."""
         return features // len(self.aggregates)
 
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of codes; higher columns are pairs."""
+        return len(self.codes) * self.n_windows
+
+    def presence_of(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the feature of each column's presence."""
+        return columns * len(self.aggregates) + self.aggregates.index("presence")
+
+    def pair_of(self, column: int) -> tuple[str, str] | None:
+        """Return the codes of a pair; None for a column of a code."""
+        pair = column - self.n_columns
+        return None if pair < 0 else (self.codes[pair // len(self.codes)], self.codes[pair % len(self.codes)])
+
+    def window_of(self, column: int) -> int:
+        """Return the number of a column's window; pairs are in the longest one."""
+        return self.n_windows - 1 if column >= self.n_columns else column % self.n_windows
+
+    def shadow_of(self, column: int) -> str:
+        """Return the text that decides the shift of a column's shadow, common to the columns of a code and to all pairs."""
+        return "" if column >= self.n_columns else self.codes[column // self.n_windows]
+
     def aggregate_of(self, feature: int) -> str:
         """Return the aggregate of a feature."""
         return self.aggregates[feature % len(self.aggregates)]
@@ -106,13 +174,24 @@ class Problem:
     def name_of(self, feature: int) -> FeatureName:
         """Return the name of a feature."""
         column = feature // len(self.aggregates)
-        code = self.codes[column // self.n_windows]
-        window = self.spec.windows[column % self.n_windows]
-        description = self.concepts.descriptions.get(code)
-        return FeatureName(code, window, self.aggregate_of(feature), description, self.n_windows > 1)
+        window = self.spec.windows[self.window_of(column)]
+        code, *then = self.pair_of(column) or (self.codes[column // self.n_windows],)
+        names = (window, self.aggregate_of(feature), self.concepts.descriptions.get(code), self.n_windows > 1)
+        if not then:
+            return FeatureName(code, *names)
+        assert self.spec.features.sequences is not None
+        return SequenceName(
+            code,
+            *names,
+            then=then[0],
+            then_description=self.concepts.descriptions.get(then[0]),
+            co_occurrence_days=self.spec.features.sequences.co_occurrence_days,
+        )
 
     def known_range_of(self, column: int) -> Range | None:
         """Return the reference range of a column's code, if the concepts give one; a missing bound is infinite."""
+        if column >= self.n_columns:
+            return None
         code = self.codes[column // self.n_windows]
         low, high = self.concepts.low.get(code), self.concepts.high.get(code)
         if low is None and high is None:

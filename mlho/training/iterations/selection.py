@@ -16,6 +16,7 @@ from mlho.method.selection.screen import screen_by_prevalence
 from mlho.spec.features import NUMBERS
 from mlho.training.iterations.permutation import permuted_labels, shadow_block, shadow_cells
 from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.sequences import candidate_sequences, shadow_sequences
 
 # Columns read and packed at a time: bounds memory without changing results.
 _COLUMNS_AT_ONCE = 256
@@ -32,7 +33,7 @@ class Selection:
     scores : float64, shape (n_selected,)
         Ranking scores in nats, at the time of selection.
     n_screened : int
-        Number of features that passed the screen.
+        Number of features that were ranked: those that passed the screen, and candidate sequences.
     shadows : int64, shape (n_shadows,)
         Features whose shadow would have been selected if it alone had been added; ascending. Empty without shadows.
     of_permuted : int64, shape (n_selected,)
@@ -73,18 +74,44 @@ def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = 
             got=f"none of {len(problem.codes) * problem.n_windows * len(problem.aggregates)} columns",
             remedy="Lower selection.minPrevalence, or widen the look-back.",
         )
-    columns = _level_columns(problem, screened, train)
-    with_shadows = beside_chance and has_shadows(problem)
-    shadows = _level_columns(problem, screened, train, of_shadows=True) if with_shadows else None
+    features = _with(screened, candidate_sequences(problem, train, screened, problem.y[train]))
+    columns, shadow_features, shadows = _level_columns(problem, features, train), features, None
+    if beside_chance and has_shadows(problem):
+        shadow_features = _with(screened, shadow_sequences(problem, train, screened))
+        shadows = _level_columns(problem, shadow_features, train, of_shadows=True)
     ranking = _rank(problem, columns, n_patients, problem.y[train], shadows)
     of_permuted = np.empty(0, np.int64)
     if beside_chance:
         labels = permuted_labels(problem)[train]
         if 0 < np.count_nonzero(labels) < labels.size:
-            of_permuted = screened[_rank(problem, columns, n_patients, labels, None).order]
+            of_permuted = _rank_labels(problem, train, screened, columns, n_patients, labels)
     return Selection(
-        screened[ranking.order], ranking.scores, len(screened), screened[ranking.shadows], of_permuted
+        features[ranking.order],
+        ranking.scores,
+        len(features),
+        shadow_features[ranking.shadows],
+        of_permuted,
     )
+
+
+def _rank_labels(
+    problem: Problem,
+    train: NDArray[np.bool_],
+    screened: NDArray[np.int64],
+    columns: ColumnBlocks,
+    n_patients: NDArray[np.int64],
+    labels: NDArray[np.uint8],
+) -> NDArray[np.int64]:
+    """Return the features that the same procedure selects for other labels; candidate sequences are chosen by them, too."""
+    features = _with(screened, candidate_sequences(problem, train, screened, labels))
+    if problem.spec.features.sequences is not None:
+        columns = _level_columns(problem, features, train)
+    return np.asarray(features[_rank(problem, columns, n_patients, labels, None).order])
+
+
+def _with(screened: NDArray[np.int64], sequences: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the columns to rank; the numbers of sequences are higher than those of codes."""
+    return np.concatenate([screened, sequences]) if sequences.size else screened
 
 
 def has_shadows(problem: Problem) -> bool:
@@ -105,7 +132,7 @@ def _rank(
         labels,
         asked.n_features,
         ranking=asked.ranking,
-        n_patients_by_column=n_patients,
+        n_patients_by_column=n_patients if _ranks_as_r(problem) else None,
         correct_bias=not _ranks_as_r(problem),
         shadows=shadows,
     )

@@ -34,7 +34,7 @@ from mlho.report.result import (
 from mlho.report.words import plural, summary_sentences
 from mlho.spec.features import utilisation_names
 from mlho.spec.training import TrainingSpec, digest_of
-from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.problem import Problem, SequenceName
 from mlho.training.results.disclosure import characteristics, index_dates, shown_attrition
 from mlho.training.results.explanation import (
     ExplainedColumn,
@@ -113,7 +113,8 @@ def _bundle_parts(
             BundleFeature(
                 id=name.id,
                 code=name.code,
-                description=name.description,
+                then=name.then if isinstance(name, SequenceName) else None,
+                description=name.shown_description,
                 window_days=name.window_days,
                 encoding=encoding,
                 words=name.words,
@@ -154,7 +155,9 @@ def _bundle_parts(
 def _training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
     """Describe the training samples by figures that a scoring run can compare with its own."""
     calibrated = np.asarray(final.calibrator.apply(final.cv.scores))
-    windows: Collection[int] = set((problem.column_of(final.design.features) % problem.n_windows).tolist())
+    windows: Collection[int] = {
+        problem.window_of(column) for column in problem.column_of(final.design.features).tolist()
+    }
     if problem.spec.features.utilisation:
         windows = range(problem.n_windows)
     n_empty = problem.cohort.n_samples - int(problem.matrix.has_events(windows).sum())
@@ -184,7 +187,7 @@ def _method_of(spec: TrainingSpec) -> dict[str, Any]:
 
 def _roll_up(problem: Problem, features: Sequence[BundleFeature]) -> dict[str, str]:
     """Return the part of the map that the features need."""
-    used = {code for own in features for code in (own.code, getattr(own, "then", None))}
+    used = {code for own in features for code in (own.code, own.then)}
     return {code: parent for code, parent in problem.concepts.parents.items() if parent in used}
 
 
@@ -197,6 +200,9 @@ def _scoring(spec: TrainingSpec) -> Scoring:
         duplicates=spec.data.duplicates,
         plausible_years=spec.data.plausible_years,
         utilisation_windows=spec.windows if spec.features.utilisation else None,
+        co_occurrence_days=None
+        if spec.features.sequences is None
+        else spec.features.sequences.co_occurrence_days,
     )
 
 

@@ -58,6 +58,9 @@ def find_suspects(problem: Problem, columns: NDArray[np.int64]) -> list[Suspect]
 def warn_of_leakage(problem: Problem, features: Sequence[int]) -> list[str]:
     """Warn about features that alone separate the outcome; no warning if there are none."""
     columns = np.unique(problem.column_of(np.array(features, np.int64)))
+    columns = columns[
+        columns < problem.n_columns
+    ]  # a sequence is a trace of the outcome if one of its codes is
     suspects = find_suspects(problem, columns) if len(columns) else []
     if not suspects:
         return []

@@ -20,6 +20,7 @@ from mlho.report.result import (
 from mlho.training.iterations.design import learn_design
 from mlho.training.iterations.iteration import best_of
 from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.sequences import pair_patients
 from mlho.training.iterations.shadows import expect_false, warn_of_share
 from mlho.training.results.confidence_table import Key, Returns, count_returns, sets_as_table
 from mlho.training.results.contradictions import contradiction
@@ -184,7 +185,7 @@ def _describe(problem: Problem, fit: LogisticFit | None, threshold: int) -> dict
 def _feature_results(
     problem: Problem, returns: Returns, consensus: Sequence[Key], ratios: dict[Key, OddsRatio]
 ) -> list[FeatureResult]:
-    n_patients = problem.matrix.patients_per_column()
+    n_patients = _patients_of(problem, [key for key in returns.keys if isinstance(key, int)])
     frequency = returns.selected.mean(axis=0) if returns.n_features else np.empty(0)
     kept = set(consensus)
     features, demographics = [], []
@@ -202,15 +203,15 @@ def _feature_results(
             )
             continue
         name = problem.name_of(key)
-        n = int(n_patients[key // len(problem.aggregates)])
+        n = n_patients[key]
         shown = n if n >= problem.spec.report.min_cell else None
         features.append(
             FeatureResult(
                 id=name.id,
                 words=name.words,
                 kind="feature",
-                code=name.code,
-                description=name.description,
+                code=name.shown_code,
+                description=name.shown_description,
                 window_days=name.window_days,
                 aggregate=name.aggregate,
                 n_patients=shown,
@@ -221,6 +222,16 @@ def _feature_results(
             )
         )
     return [*sorted(features, key=_surest_first), *demographics]
+
+
+def _patients_of(problem: Problem, features: Sequence[int]) -> dict[int, int]:
+    """Number of patients with each feature's column."""
+    columns = problem.column_of(np.array(features, np.int64))
+    is_pair = columns >= problem.n_columns
+    n_patients = np.empty(len(columns), np.int64)
+    n_patients[~is_pair] = problem.matrix.patients_per_column()[columns[~is_pair]]
+    n_patients[is_pair] = pair_patients(problem, columns[is_pair])
+    return dict(zip(features, n_patients.tolist(), strict=True))
 
 
 def _surest_first(feature: FeatureResult) -> tuple[int, int, float, str]:

@@ -27,6 +27,7 @@ from tests.builders import Home, InlineExecutor, Nobody, Tables, make_tables, ru
 CHANGES = {
     "features.aggregates": ["presence", "count", "last", "outOfRange", "mean", "recency"],
     "features.windows": [365, 900],
+    "features.sequences": {"maxCandidates": 3},
     "features.allHistory": True,
     "features.utilisation": True,
     "features.demographics": ["age", "sex", "index_year", "index_month"],

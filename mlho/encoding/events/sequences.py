@@ -1,0 +1,268 @@
+"""The matrix with sequences: after the columns of the codes, one column for every ordered pair of codes.
+
+A block holds the spans of the codes: the first and the last day in the longest window of each sample. Columns of pairs are
+computed from them when they are read, in the same way in training and in scoring.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.arrays import read_arrays
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.windows import DAY_US, SampleWindows
+from mlho.encoding.events.matrix import FIRST_DAY, LAST_DAY, ColumnBlock, Matrix
+from mlho.encoding.events.patients import frozen
+from mlho.encoding.events.rows import UsedRows
+from mlho.errors import ArtifactDamaged
+from mlho.method.sequences.days import CodeSpans, join_spans
+from mlho.method.sequences.pairs import pair_samples
+from mlho.spec.training import TrainingSpec
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceMatrix:
+    """A matrix in which column ``n_columns + n_codes · first + then`` is the pair first → then.
+
+    Attributes
+    ----------
+    of_codes : Matrix
+    n_codes : int
+    co_occurrence_days : int
+        Events at most this number of days apart have no order.
+    blocks : tuple of (first sample, spans)
+    """
+
+    of_codes: Matrix
+    n_codes: int
+    co_occurrence_days: int
+    blocks: tuple[tuple[int, CodeSpans], ...]
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return self.of_codes.n_samples
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of codes; those of pairs follow."""
+        return self.of_codes.n_columns
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the numbers of the columns of codes."""
+        return self.of_codes.numbers
+
+    def patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Count the patients of each column of a code; see :class:`mlho.encoding.events.matrix.Matrix`."""
+        return self.of_codes.patients_per_column(sample_mask)
+
+    def value_patients_per_column(
+        self, sample_mask: NDArray[np.bool_] | None, number: str
+    ) -> NDArray[np.int64]:
+        """Count the patients with a number in each column of a code."""
+        return self.of_codes.value_patients_per_column(sample_mask, number)
+
+    @property
+    def utilisation(self) -> NDArray[np.int32]:
+        """Counts of utilisation; see :class:`mlho.encoding.events.matrix.Matrix`."""
+        return self.of_codes.utilisation
+
+    def has_events(self, windows: Collection[int]) -> NDArray[np.bool_]:
+        """Return which samples have an event in one of these windows."""
+        return self.of_codes.has_events(windows)
+
+    def column_block(
+        self,
+        columns: NDArray[np.integer[Any]] | Sequence[int],
+        sample_mask: NDArray[np.bool_] | None = None,
+        *,
+        numbers: Sequence[str | None] | None = None,
+    ) -> ColumnBlock:
+        """Return the cells of columns of codes and of pairs. A pair has the count 1 and no number."""
+        wanted = np.asarray(columns, np.int64)
+        is_pair = wanted >= self.n_columns
+        own = (
+            None
+            if numbers is None
+            else [name for name, pair in zip(numbers, is_pair, strict=True) if not pair]
+        )
+        codes = self.of_codes.column_block(wanted[~is_pair], sample_mask, numbers=own)
+        return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=True)
+
+    def column_samples(
+        self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
+    ) -> ColumnBlock:
+        """Return the cells without counts and numbers."""
+        wanted = np.asarray(columns, np.int64)
+        is_pair = wanted >= self.n_columns
+        codes = self.of_codes.column_samples(wanted[~is_pair], sample_mask)
+        return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=False)
+
+    def spans(self, codes: NDArray[np.int64], sample_mask: NDArray[np.bool_]) -> CodeSpans:
+        """Return the spans of some codes on the masked samples, which are renumbered 0, 1, … in their order."""
+        return join_spans(self.blocks, codes, sample_mask)
+
+    def pair_columns(self, first: NDArray[np.int64], then: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the columns of pairs of codes."""
+        return self.n_columns + first * self.n_codes + then
+
+    def _with_pairs(
+        self,
+        wanted: NDArray[np.int64],
+        is_pair: NDArray[np.bool_],
+        codes: ColumnBlock,
+        sample_mask: NDArray[np.bool_] | None,
+        *,
+        has_counts: bool,
+    ) -> ColumnBlock:
+        """Put the columns of codes and of pairs in the order that is wanted."""
+        if not is_pair.any():
+            return codes
+        pair_indptr, pair_cells = self._pair_cells(wanted[is_pair] - self.n_columns, sample_mask)
+        starts, n_cells = np.empty(len(wanted), np.int64), np.empty(len(wanted), np.int64)
+        starts[~is_pair], n_cells[~is_pair] = codes.indptr[:-1], np.diff(codes.indptr)
+        starts[is_pair], n_cells[is_pair] = pair_indptr[:-1] + len(codes.indices), np.diff(pair_indptr)
+        indptr = np.concatenate([[0], np.cumsum(n_cells)]).astype(np.int64)
+        at = np.repeat(starts - indptr[:-1], n_cells) + np.arange(indptr[-1])
+        count, number = codes.count, codes.number
+        if has_counts:
+            count = np.concatenate([codes.count, np.ones(len(pair_cells), np.int32)])[at]
+        if number is not None:
+            number = np.concatenate([number, np.full(len(pair_cells), np.nan)])[at]
+        return ColumnBlock(indptr, np.concatenate([codes.indices, pair_cells])[at], count, number)
+
+    def _pair_cells(
+        self, pairs: NDArray[np.int64], sample_mask: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return the samples with each pair, block after block; with a mask, the masked ones under their new numbers."""
+        first, then = np.divmod(pairs, self.n_codes)
+        columns, samples = [], []
+        for start, spans in self.blocks:
+            indptr, cells = pair_samples(spans, first, then, co_occurrence_days=self.co_occurrence_days)
+            columns.append(np.repeat(np.arange(len(pairs)), np.diff(indptr)))
+            samples.append(cells + np.int32(start))
+        column, sample = np.concatenate(columns), np.concatenate(samples)
+        if sample_mask is not None:
+            kept = sample_mask[sample]
+            column, sample = column[kept], (np.cumsum(sample_mask) - 1)[sample[kept]].astype(np.int32)
+        if len(self.blocks) > 1:
+            order = np.argsort(column, kind="stable")
+            column, sample = column[order], sample[order]
+        return np.searchsorted(column, np.arange(len(pairs) + 1)).astype(np.int64), sample
+
+
+AnyMatrix = Matrix | SequenceMatrix
+
+
+def open_matrix(
+    spec: TrainingSpec, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int
+) -> AnyMatrix:
+    """Memory-map packed blocks: with columns of pairs if the specification has sequences.
+
+    Raises
+    ------
+    ArtifactDamaged
+        A block is not an array file, or does not match the dictionary and the windows.
+    """
+    n_windows, sequences = len(spec.windows), spec.features.sequences
+    matrix = Matrix.open(block_paths, cohort, n_codes=n_codes, n_windows=n_windows)
+    if sequences is None:
+        return matrix
+    blocks = _open_spans(block_paths, cohort, n_codes=n_codes, n_windows=n_windows)
+    return SequenceMatrix(matrix, n_codes, sequences.co_occurrence_days, blocks)
+
+
+def span_arrays(
+    rows: UsedRows, code_starts: NDArray[np.int64], windows: SampleWindows, n_cells: int
+) -> dict[str, NDArray[np.int32]]:
+    """Compute the first and the last day of each cell of the longest window.
+
+    Parameters
+    ----------
+    rows : UsedRows
+        Sorted by code and patient, with times.
+    code_starts : int64, shape (n_codes + 1,)
+    windows : SampleWindows
+    n_cells : int
+        Cells of all windows, at least the number of cells of the longest one.
+    """
+    first, last = np.empty(n_cells, np.int32), np.empty(n_cells, np.int32)
+    n_own = _fill_spans(
+        frozen(code_starts),
+        frozen(rows.patient),
+        frozen(rows.time),
+        frozen(windows.starts),
+        frozen(windows.upper_us),
+        frozen(windows.lower_us[-1]),
+        first,
+        last,
+    )
+    return {FIRST_DAY: first[:n_own], LAST_DAY: last[:n_own]}
+
+
+def _open_spans(
+    block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int, n_windows: int
+) -> tuple[tuple[int, CodeSpans], ...]:
+    """Memory-map the first sample and the spans of each packed block."""
+    starts = cohort.sample_starts()
+    blocks = []
+    for number, path in enumerate(block_paths):
+        arrays = read_arrays(path)
+        indptr, indices = arrays["indptr"], arrays["indices"]
+        n_cells = np.diff(indptr)[n_windows - 1 :: n_windows]
+        own = np.concatenate([[0], np.cumsum(n_cells)]).astype(np.int64)
+        if FIRST_DAY not in arrays or len(own) != n_codes + 1 or len(arrays[FIRST_DAY]) != own[-1]:
+            raise ArtifactDamaged(
+                f"{path.name}: no days of this dictionary and these windows. Run again: its task makes it again."
+            )
+        samples = indices
+        if n_windows > 1:
+            at = np.repeat(indptr[n_windows - 1 : -1 : n_windows] - own[:-1], n_cells) + np.arange(own[-1])
+            samples = indices[at]
+        first, stop = (int(starts[patient]) for patient in cohort.block_patients(number))
+        blocks.append((first, CodeSpans(stop - first, own, samples, arrays[FIRST_DAY], arrays[LAST_DAY])))
+    return tuple(blocks)
+
+
+@njit(cache=True, nogil=True)
+def _fill_spans(
+    code_starts: Any,
+    patient: Any,
+    time: Any,
+    sample_starts: Any,
+    upper_us: Any,
+    lower_us: Any,
+    first: Any,
+    last: Any,
+) -> Any:  # pragma: no cover - compiled
+    """Write the days in the order of the cells: by code, then sample. Return their number."""
+    at = 0
+    for code in range(code_starts.size - 1):
+        start = code_starts[code]
+        while start < code_starts[code + 1]:
+            p = patient[start]
+            stop = start + 1
+            while stop < code_starts[code + 1] and patient[stop] == p:
+                stop += 1
+            for s in range(sample_starts[p], sample_starts[p + 1]):
+                is_any = False
+                earliest, latest = np.int64(0), np.int64(0)
+                for i in range(start, stop):
+                    t = time[i]
+                    if t > upper_us[s] or t <= lower_us[s]:
+                        continue
+                    earliest = min(earliest, t) if is_any else t
+                    latest = max(latest, t) if is_any else t
+                    is_any = True
+                if is_any:
+                    first[at] = earliest // DAY_US
+                    last[at] = latest // DAY_US
+                    at += 1
+            start = stop
+    return at

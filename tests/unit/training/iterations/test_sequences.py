@@ -1,0 +1,281 @@
+"""Sequences in a run: candidates come from training samples, columns equal the events, and scoring sees what training saw."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mlho.encoding.cohort.cohort
+from mlho.arrays import read_arrays, write_arrays
+from mlho.encoding.cohort.define import define_cohort
+from mlho.encoding.events.blocks import pack_block
+from mlho.encoding.events.concepts import Concepts
+from mlho.encoding.events.dictionary import merge_dictionary
+from mlho.encoding.events.partition import encode_partition
+from mlho.encoding.events.sequences import SequenceMatrix, open_matrix
+from mlho.errors import ArtifactDamaged
+from mlho.model.bundle import load_bundle
+from mlho.model.scoring import encode_events
+from mlho.sources import list_inputs, source_named
+from mlho.sources.events import iter_events
+from mlho.spec.training import RunSpec
+from mlho.store.memory import MemoryStore
+from mlho.training.iterations.design import learn_design
+from mlho.training.iterations.permutation import shadow_cells
+from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import select
+from mlho.training.iterations.sequences import candidate_sequences, pair_patients, shadow_sequences
+from tests.builders import make_document, run_inline
+
+FIRST, THEN = "DX:1", "DX:2"
+N_PATIENTS = 400
+GAP_DAYS, WINDOW_DAYS, MARGIN = 3, 700, 2
+CHANGES = {
+    "cohort.lookBackDays": None,
+    "cohort.gapDays": GAP_DAYS,
+    "features": {
+        "windows": [100, WINDOW_DAYS],
+        "aggregates": ["presence", "count"],
+        "sequences": {"maxCandidates": 12, "coOccurrenceDays": MARGIN},
+    },
+    "selection.nFeatures": 15,
+    "selection.minPrevalence": 0.02,
+    "data.tables": {"events": "events.csv", "labels": "labels.csv"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two codes whose order decides the outcome, among codes without effect; two samples for some patients."""
+    path = tmp_path_factory.mktemp("planted")
+    random = np.random.default_rng(11)
+    rows, labels = [], []
+    for patient in range(N_PATIENTS):
+        days = random.integers(0, 1000, 2)
+        has_both = random.random() < 0.7
+        if has_both:
+            rows += [(patient, FIRST, days[0]), (patient, THEN, days[1])]
+        for code in range(3, 9):
+            rows += [(patient, f"DX:{code}", day) for day in random.integers(0, 1000, random.integers(0, 3))]
+        in_order = has_both and days[0] < days[1]
+        for index in [1000] if patient % 4 else [800, 1000]:
+            labels.append((patient, index, int(random.random() < (0.75 if in_order else 0.2))))
+    day = np.datetime64("2018-01-01")
+    events = pd.DataFrame(rows, columns=["patient_id", "code", "time"])
+    events["time"] = day + events["time"].to_numpy().astype("timedelta64[D]")
+    table = pd.DataFrame(labels, columns=["patient_id", "index_date", "label"])
+    table["index_date"] = day + table["index_date"].to_numpy().astype("timedelta64[D]")
+    events.to_csv(path / "events.csv", index=False)
+    table.to_csv(path / "labels.csv", index=False)
+    return path
+
+
+def spec_of(folder, changes=None):
+    """The specification of the planted data."""
+    document = make_document({**CHANGES, "features.demographics": None, **(changes or {})})
+    document["spec"]["data"]["uri"] = str(folder)
+    return RunSpec.model_validate(document).spec
+
+
+@pytest.fixture(scope="module")
+def problem(folder, tmp_path_factory):
+    """The packed problem, in several blocks."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(mlho.encoding.cohort.cohort, "BLOCK_PATIENTS", 128)
+    for module in ("segments", "partition", "blocks"):
+        patch.setattr(f"mlho.encoding.events.{module}.BLOCK_PATIENTS", 128, raising=False)
+    try:
+        yield _pack(spec_of(folder), folder, tmp_path_factory.mktemp("packed"))
+    finally:
+        patch.undo()
+
+
+def _pack(spec, folder, out):
+    cohort = define_cohort(spec, folder).cohort
+    (file,) = list_inputs(folder, "events.csv")
+    batches = iter_events(source_named("native"), file, values=False)
+    part = encode_partition(spec, cohort, batches, out / "segments")
+    dictionary, ids = merge_dictionary([part])
+    paths = [out / f"block-{number}" for number in range(cohort.n_blocks)]
+    for number, path in enumerate(paths):
+        pack_block(spec, cohort, number, [(out / "segments", ids[0])], dictionary, path)
+    assert len(paths) > 1
+    matrix = open_matrix(spec, paths, cohort, n_codes=len(dictionary))
+    return Problem(
+        spec, cohort, matrix, dictionary.codes, Concepts({FIRST: "diabetes", THEN: "kidney disease"})
+    )
+
+
+def listed(folder, problem, pair):
+    """The oracle: the samples with a first event and a second one more than the margin later, both in the window."""
+    events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
+    found = []
+    for sample, (patient, index) in enumerate(
+        zip(problem.cohort.patient_of, problem.cohort.index_us.view("datetime64[us]"), strict=True)
+    ):
+        index = pd.Timestamp(index)
+        own = events[events.patient_id == problem.cohort.patient_ids[patient]]
+        upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
+        own = own[(own.time <= upper) & (own.time > lower)]
+        first, then = (own[own.code == code].time for code in pair)
+        if len(first) and len(then) and (then.max() - first.min()).days > MARGIN:
+            found.append(sample)
+    return found
+
+
+def pair_features(problem, pairs):
+    """The features of pairs of codes."""
+    numbers = np.array([[problem.codes.index(code) for code in pair] for pair in pairs])
+    return problem.presence_of(problem.matrix.pair_columns(numbers[:, 0], numbers[:, 1]))
+
+
+def all_pairs(problem):
+    """The columns of all pairs."""
+    return problem.n_columns + np.arange(len(problem.codes) ** 2)
+
+
+def everyone(problem):
+    return np.ones(problem.cohort.n_samples, np.bool_)
+
+
+def test_the_columns_of_pairs_equal_the_events(problem, folder):
+    """Index date, gap and the longest window bound both events; codes and pairs are read together in any order."""
+    pairs = [(FIRST, THEN), (THEN, FIRST), ("DX:3", "DX:3")]
+    features = pair_features(problem, pairs)
+    columns = np.insert(problem.column_of(features), 1, 3)
+    block = problem.matrix.column_block(columns)
+    code = problem.matrix.column_block(np.array([3]))
+
+    found = [block.indices[block.indptr[k] : block.indptr[k + 1]].tolist() for k in range(4)]
+    assert found[1] == code.indices.tolist()
+    assert [found[0], *found[2:]] == [listed(folder, problem, pair) for pair in pairs]
+    assert block.count[block.indptr[1] : block.indptr[2]].tolist() == code.count.tolist()
+    patients = [
+        len({int(problem.cohort.patient_of[own]) for own in samples}) for samples in (found[0], found[3])
+    ]
+    assert pair_patients(problem, columns[[0, 3]]).tolist() == patients
+
+
+def test_a_mask_renumbers_the_samples_of_pairs(problem):
+    """As for columns of codes."""
+    mask = np.arange(problem.cohort.n_samples) % 3 != 0
+    columns = problem.column_of(pair_features(problem, [(FIRST, THEN), ("DX:4", "DX:5")]))
+    every, some = problem.matrix.column_samples(columns), problem.matrix.column_samples(columns, mask)
+
+    numbers = np.flatnonzero(mask)
+    for k in range(2):
+        own = every.indices[every.indptr[k] : every.indptr[k + 1]]
+        assert numbers[some.indices[some.indptr[k] : some.indptr[k + 1]]].tolist() == own[mask[own]].tolist()
+
+
+def test_the_planted_order_is_the_first_candidate_and_is_selected(problem):
+    """Its codes alone say little; the order says what the outcome depends on."""
+    (planted,) = pair_features(problem, [(FIRST, THEN)])
+    selection = select(problem, everyone(problem), beside_chance=True)
+
+    assert planted in selection.features.tolist()
+    assert problem.name_of(int(planted)).id == f"{FIRST}→{THEN}|{WINDOW_DAYS}d|presence"
+    assert problem.name_of(int(planted)).words == (
+        f"diabetes, then kidney disease ({FIRST}→{THEN}): recorded in this order, more than 2 days apart, in the 700 days "
+        "before the index date"
+    )
+
+
+def test_test_samples_have_no_influence_on_the_candidates(problem):
+    """Candidates are chosen on the training part: other labels of the test part change none."""
+    train = np.arange(problem.cohort.n_samples) % 2 == 0
+    screened = problem.presence_of(np.arange(problem.n_columns))
+    found = candidate_sequences(problem, train, screened, problem.y[train])
+
+    assert 0 < found.size <= 12
+    assert found.tolist() == sorted(found.tolist())
+    assert (problem.column_of(found) >= problem.n_columns).all()
+    few = screened[problem.column_of(screened) // problem.n_windows < 2]
+    codes = {
+        code
+        for own in candidate_sequences(problem, train, few, problem.y[train]).tolist()
+        for code in problem.pair_of(own // 2)
+    }
+    assert codes <= set(problem.codes[:2])
+
+
+def test_shadow_candidates_are_as_informative_on_permuted_rows(problem):
+    """A shadow is chosen like a candidate: its moved cells have the information for which it was chosen."""
+    train = everyone(problem)
+    screened = problem.presence_of(np.arange(problem.n_columns))
+    features = shadow_sequences(problem, train, screened)
+    cells = shadow_cells(problem, features, train)
+
+    own = problem.matrix.column_samples(problem.column_of(features))
+    assert [len(cell.samples) for cell in cells] == np.diff(own.indptr).tolist()
+    chosen = candidate_sequences(problem, train, screened, problem.y)
+    assert features.tolist() != chosen.tolist()
+
+
+def test_blocks_without_days_are_refused(problem, folder, tmp_path):
+    """A block that was packed without sequences is no input of a run with them."""
+    spec = spec_of(folder)
+    assert isinstance(problem.matrix, SequenceMatrix)
+    cohort = problem.cohort
+    path = tmp_path / "block"
+    n_cells = problem.matrix.of_codes.n_columns + 1
+    write_arrays(
+        path,
+        {
+            "indptr": np.zeros(n_cells, np.int64),
+            "indices": np.empty(0, np.int32),
+            "count": np.empty(0, np.int32),
+        },
+    )
+    assert "first_day" not in read_arrays(path)
+
+    with pytest.raises(ArtifactDamaged, match="no days"):
+        open_matrix(spec, [path], cohort, n_codes=len(problem.codes))
+
+
+def test_scoring_computes_the_columns_of_training(problem, folder, tmp_path):
+    """The bundle has the sequence as a feature; from new events it builds the matrix that training built, cell by cell."""
+    home = run_inline(folder, MemoryStore(), {**CHANGES, "features.demographics": None})
+    for name, content in home.bundle().items():
+        target = tmp_path / "bundle" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    bundle = load_bundle(tmp_path / "bundle")
+    labels = pd.read_csv(folder / "labels.csv", dtype={"patient_id": str}, parse_dates=["index_date"])
+    events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
+
+    served = encode_events(bundle, events, labels[["patient_id", "index_date"]], None)
+
+    every = np.concatenate([np.arange(2 * problem.n_columns), problem.presence_of(all_pairs(problem))])
+    numbers = {problem.name_of(feature).id: feature for feature in every.tolist()}
+    features = np.array([numbers[name] for name in bundle.columns])
+    trained = learn_design(problem, features, everyone(problem)).matrix(problem, everyone(problem))
+    assert any(own.code == FIRST and own.then == THEN for own in bundle.document.features)
+    assert bundle.document.scoring.co_occurrence_days == MARGIN
+    for name in ("indptr", "indices", "data"):
+        assert getattr(served.design, name).tolist() == getattr(trained, name).tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features.aggregates": ["count"]}, "sequences requires the aggregate presence"),
+        (
+            {"selection.ranking": "mlho-r", "features.aggregates": ["presence"]},
+            "defined without features.sequences",
+        ),
+    ],
+)
+def test_what_is_not_supported_is_refused(changes, words):
+    """A clear refusal beats a half-working field."""
+    with pytest.raises(ValueError, match=words):
+        RunSpec.model_validate(make_document({"features.sequences": {}, **changes}))
+
+
+def test_a_disabled_section_asks_for_nothing():
+    """The run id is that of a specification without it."""
+    without, disabled = (
+        RunSpec.model_validate(make_document(own))
+        for own in ({}, {"features.sequences": {"enabled": False, "maxCandidates": 7}})
+    )
+
+    assert disabled.digest == without.digest
