@@ -55,7 +55,8 @@ class ScoringTables(SpecPart):
     cohort: TablePattern | None = None
     """Patients to score and, with ``index.column``, their index dates. Default: all patients with an event."""
     demographics: TablePattern | None = None
-    """Demographics: one row per patient, with the columns that the bundle uses."""
+    """Demographics: one row per patient, with the columns that the bundle uses. With ``source: meds`` and without a table they are
+    read from the codes of the events."""
 
 
 class ScoringData(SpecPart):
