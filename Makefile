@@ -130,6 +130,12 @@ MUTATIONS_ARGS ?=
 mutations: $(STAMP)  ## 5,000 specifications and 1,000 tables with faults: a clear error or a result that accounts for all (half an hour)
 	PYTHONPATH=. $(BIN)/python tests/failures/mutations.py $(MUTATIONS_ARGS)
 
+# More or fewer sound models: make model-zoo MODEL_ZOO_ARGS='--sound 50'.
+.PHONY: model-zoo
+MODEL_ZOO_ARGS ?=
+model-zoo: $(STAMP)  ## broken models of 44 kinds and 210 sound ones: which do the tests of their bundles reject? (ten minutes)
+	PYTHONPATH=. $(BIN)/python benchmarks/model_zoo.py $(MODEL_ZOO_ARGS)
+
 .PHONY: hostile
 HOSTILE_SHARE ?= 1
 hostile: $(STAMP)  ## 2,000 hostile items for a run's Redis: nothing is executed, deleted, quarantined or ended by them (ten minutes)

@@ -106,6 +106,17 @@ def dictionary_lines(document: Any) -> list[str]:
     return features + list(document.columns[len(features) :])
 
 
+def scoring_rules(subject: Subject, test: ModelTest) -> Finding:
+    """Compare the rules of the cohort on which a score depends with those at the build."""
+    found = subject.bundle.document.scoring.model_dump(mode="json", by_alias=True)
+    differ = sorted(name for name in {*found, *test.expected} if found.get(name) != test.expected.get(name))
+    return Finding(
+        not differ,
+        f"{len(differ)} rules differ",
+        f"Scoring would apply other rules than training: {', '.join(differ)}.",
+    )
+
+
 def single_rows(subject: Subject, test: ModelTest) -> Finding:
     """Score rows one by one and together."""
     X = subject.bundle.golden.X[:_N_SINGLE_ROWS]

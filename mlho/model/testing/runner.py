@@ -20,6 +20,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "model-files": rows.model_files,
     "thresholds": rows.thresholds,
     "dictionary": rows.dictionary,
+    "scoring-rules": rows.scoring_rules,
     "single-rows": rows.single_rows,
     "row-order": rows.row_order,
     "sparse-rows": rows.sparse_rows,

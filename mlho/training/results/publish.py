@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring, TrainingSamples
+from mlho.model.testing.generate import MAX_AUROC
 from mlho.report.result import (
     About,
     BundleTest,
@@ -50,8 +51,6 @@ from mlho.training.results.later import spans_years
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.split_account import account_of_split
 from mlho.training.results.summary import SummaryRecord
-
-LEAKAGE_AUROC: Final = 0.95  # above this value leakage is more likely than a good model
 
 
 def pack_bundle(
@@ -376,9 +375,9 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
     """Warnings that a reader needs before relying on the numbers."""
     found = []
     auroc = performance.headline["auroc"].mean
-    if auroc is not None and auroc > LEAKAGE_AUROC:
+    if auroc is not None and auroc > MAX_AUROC:
         found.append(
-            f"The test AUROC is {auroc:.3f}. Above {LEAKAGE_AUROC} a clinical prediction is more often leakage than success: "
+            f"The test AUROC is {auroc:.3f}. Above {MAX_AUROC} a clinical prediction is more often leakage than success: "
             "look for features that are recorded because of the outcome, and set an index date or a gap."
         )
     if problem.spec.selection.scope == "iteration":
