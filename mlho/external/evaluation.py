@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mlho.encoding.cohort.counts import shown_count
+from mlho.encoding.cohort.define import labels_place
 from mlho.errors import DataError
 from mlho.external.groups import evaluate_groups
 from mlho.external.recalibration import recalibrate
@@ -53,7 +54,7 @@ def evaluate_bundle(
     positive = cohort.positive_units()
     if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
         raise DataError(
-            spec.data.tables.labels,
+            labels_place(spec),
             "too few patients with or without the outcome for an evaluation",
             expected=f"at least {FEWEST} of each",
             got="fewer",

@@ -134,6 +134,10 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
         )
     if spec.cohort.outcomes is not None:
         raise SpecError("cohort.outcomes: a bundle predicts one outcome. Set cohort.outcome to its column.")
+    if spec.cohort.rules is not None:
+        raise SpecError(
+            "cohort.rules: an evaluation reads a table of labels. Expected data.tables.labels and cohort.index; got rules. Give them."
+        )
     if (scoring.index_kind == "none") == spec.cohort.has_index:
         raise SpecError(
             f"cohort.index: the bundle was trained with index {scoring.index_kind}. Expected "

@@ -36,6 +36,8 @@ class Inspection:
         What a reader wants to confirm, such as the number of patients with the outcome.
     size : (n_patients, n_positive) or None
         Patients of the cohort of a training run, and those with the outcome; ``None`` if the labels were not read.
+    n_samples : int or None
+        Samples of the cohort of a training run.
     samples : str or None
         Digest of patients and index dates; runs with equal samples can share the encoding.
     errors : list of MlhoError
@@ -47,6 +49,7 @@ class Inspection:
     tables: list[TableFacts] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
+    n_samples: int | None = None
     samples: str | None = None
     errors: list[MlhoError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
-from mlho.encoding.cohort.define import CohortResult, join_cohort, where_of_persons
+from mlho.encoding.cohort.define import CohortResult, RuleAccount, join_cohort, where_of_persons
 from mlho.encoding.cohort.labels import LabelRows, read_labels
 from mlho.encoding.cohort.persons import Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
@@ -21,6 +21,7 @@ from mlho.errors import DataError
 from mlho.inspection.events import judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
+from mlho.inspection.rules import can_apply_rules, make_rule_labels
 from mlho.inspection.zones import judge_zones
 from mlho.sources import Source, source_of
 from mlho.sources.files import DataRoot, SourceFile
@@ -35,15 +36,17 @@ from mlho.tables import EVENTS
 MOST_BYTES: Final = 256 << 20
 
 
-def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
+def inspect_training(asked: TrainingSpec, root: DataRoot, *, has_all_events: bool = True) -> Inspection:
     """Look at the tables of a training run, and judge them.
 
     Parameters
     ----------
-    spec : TrainingSpec
+    asked : TrainingSpec
         Its own rules, such as those of grids, hold already.
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
+    has_all_events : bool
+        Whether the root has all files of events, so that the rules of a cohort can be applied.
 
     Returns
     -------
@@ -55,14 +58,19 @@ def inspect_training(spec: TrainingSpec, root: DataRoot) -> Inspection:
     StoreUnavailable
         A table is temporarily unreadable.
     """
-    found, source = Inspection(), source_of(spec.data)
+    found, source, spec = Inspection(), source_of(asked.data), asked.without_rules
     if spec.data.source == MEDS.name:
         found.attempt(lambda: check_version(root))
-    files = find_tables(found, root, spec.data.tables.model_dump() | spec.further_tables, spec.data.source)
-    labels, persons = _read_small(found, spec, source, root, files)
+    tables = asked.data.tables.model_dump() | spec.further_tables
+    files = find_tables(found, root, tables, spec.data.source)
     of_cdm = [*files.get(cdm.CDM_FILES, ()), *files.get("events", ())] if source.name == cdm.OMOP_NAME else []
-    _say_tables(found, source, of_cdm)
-    cohort = _define(found, spec, labels, persons, of_cdm)
+    if asked.cohort.rules is None:
+        labels, persons = _read_small(found, spec, source, root, files)
+        _say_tables(found, source, of_cdm)
+        cohort = _define(found, spec, labels, persons, of_cdm)
+    else:
+        _say_tables(found, source, of_cdm)
+        cohort = _define_by_rule(found, asked, root, files if has_all_events else {}, of_cdm)
     if "concepts" in files and (is_small(files["concepts"]) or source.name == cdm.OMOP_NAME):
         found.attempt(lambda: _look_at_concepts(source, files["concepts"]))
     if "events" in files:
@@ -115,7 +123,7 @@ def _read_small(
             )
             return None, None
     labels = found.attempt(
-        lambda: read_labels(spec.cohort, source, root, tables.labels, kept=spec.kept_columns)
+        lambda: read_labels(spec.cohort, source, root, tables.labels or "", kept=spec.kept_columns)
     )
     if not spec.reads_static_rows:
         return labels, found.attempt(lambda: read_persons(spec, source, root))
@@ -128,12 +136,40 @@ def _read_small(
     return labels, found.attempt(lambda: own(labels.patient_ids))
 
 
+def _define_by_rule(
+    found: Inspection,
+    asked: TrainingSpec,
+    root: DataRoot,
+    files: dict[str, list[SourceFile]],
+    of_cdm: Sequence[SourceFile],
+) -> Cohort | None:
+    """Define the cohort by its rules, if the events are few enough to read them whole."""
+    spec, labels, events = asked.without_rules, None, files.get("events", [])
+    source = source_of(spec.data)
+    if events and can_apply_rules(events):
+        labels = found.attempt(lambda: make_rule_labels(asked, source, root, events))
+    else:
+        found.facts["cohort"] = "by rule; the run counts who enters"
+    if labels is None:
+        return None
+    rows, where = labels.rows, spec.data.tables.events
+    if spec.reads_static_rows:
+        persons: Persons | None = found.attempt(
+            lambda: read_static_rows(spec, source, events, rows.patient_ids, where=where)
+        )
+    else:
+        persons = found.attempt(lambda: read_persons(spec, source, root))
+    return _define(found, spec, rows, persons, of_cdm, rules=labels.account)
+
+
 def _define(
     found: Inspection,
     spec: TrainingSpec,
     labels: LabelRows | None,
     persons: Persons | None,
     of_cdm: Sequence[SourceFile],
+    *,
+    rules: RuleAccount | None = None,
 ) -> Cohort | None:
     """Define the cohort as the run does, and judge the demographics."""
     where, min_cell = where_of_persons(spec), spec.report.min_cell
@@ -145,11 +181,12 @@ def _define(
         found.warn([*warnings, *judge_levels(persons, where, min_cell=min_cell)])
     if labels is None or (persons is None and spec.data.tables.demographics):
         return None
-    result = found.attempt(lambda: join_cohort(spec, labels, persons, cdm=of_cdm))
+    result = found.attempt(lambda: join_cohort(spec, labels, persons, cdm=of_cdm, rules=rules))
     if result is None:
         return None
     found.facts |= _facts_of(result, spec)
     found.size = (result.cohort.n_patients, int(result.cohort.positive_patients().sum()))
+    found.n_samples = result.cohort.n_samples
     found.samples = _digest_of_samples(result.cohort)
     found.warn(result.cohort.warnings)
     return result.cohort

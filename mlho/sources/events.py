@@ -21,6 +21,9 @@ BATCH_ROWS: Final = (
 )  # as fast as larger ones, and a worker's memory stays flat: +9 % from 5 to 50 M rows
 
 
+AGGREGATES_OF_VALUES: Final = "The aggregates of values need it, such as last, mean and outOfRange."
+
+
 def iter_events(
     source: Source, file: SourceFile, *, batch_rows: int = BATCH_ROWS, values: bool = True
 ) -> Iterator[pa.RecordBatch]:
@@ -65,8 +68,8 @@ def iter_events(
             yield _normalised(batch, names, file, source, table.marks)
 
 
-def require_values(source: Source, file: SourceFile) -> None:
-    """Refuse a file of events without the numeric column, which the aggregates of values need, such as ``last``.
+def require_values(source: Source, file: SourceFile, *, what: str = AGGREGATES_OF_VALUES) -> None:
+    """Refuse a file of events without the numeric column, where something needs it, such as the aggregate ``last``.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def require_values(source: Source, file: SourceFile) -> None:
     """
     have = open_table(file, source).column_names
     source.require(EVENTS, file.key, have)
-    remedy = f"{source.remedy(have)} The aggregates of values need it, such as last, mean and outOfRange."
+    remedy = f"{source.remedy(have)} {what}"
     require_columns(file.key, have, [source.column(EVENTS, "numeric_value")], remedy=remedy)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from mlho.spec.rules import BY_RULES, Rules
 from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, Yes
 
 
@@ -33,11 +34,15 @@ class Index(SpecPart):
         return self
 
 
+def _index_by_rules() -> Index:
+    return Index(column=BY_RULES)
+
+
 class Cohort(SpecPart):
     """Patients, index dates and outcome."""
 
     outcome: ColumnName = "label"
-    """Outcome: a column of the labels that contains 0 and 1."""
+    """Outcome: a column of the labels that contains 0 and 1. With ``rules``: its name in reports."""
     outcomes: Annotated[
         Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=100)] | None, OMITTED
     ] = None
@@ -47,10 +52,14 @@ class Cohort(SpecPart):
     """Encode the events without the outcome, so that runs that differ only in the outcome share the encoding if it
     exists for the same samples. Set by ``outcomes``. It changes the run id but no figure.
     """
-    index: Index
+    index: Index = Field(default_factory=_index_by_rules)
     """The index date, up to and including which data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or
     ``none``, stated explicitly. With ``none`` all events of a patient are used, and every report states "not
-    predictive: association only".
+    predictive: association only". Required without ``rules``, which give the index date themselves.
+    """
+    rules: Annotated[Rules | None, OMITTED] = None
+    """Cohort by rule, in place of ``index`` and of ``data.tables.labels``: entry, criteria, index date, outcome and end of
+    observation from the events. See docs/cohorts.md.
     """
     look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
     """Days of history before the index date. Default: all history."""
@@ -73,6 +82,40 @@ class Cohort(SpecPart):
     def has_index(self) -> bool:
         """Whether there is an index date, so that the run predicts."""
         return self.index.none is None
+
+    @model_validator(mode="after")
+    def _rules_or_index(self) -> Self:
+        if self.rules is None:
+            if "index" not in self.model_fields_set:
+                raise ValueError("index is missing. Such as index: {column: index_date}; or give rules")
+            return self
+        if self.index.column != BY_RULES:
+            raise ValueError(
+                "rules and index exclude each other: rules give the index date. Remove one of them"
+            )
+        if self.outcomes is not None:
+            raise ValueError(
+                "rules and outcomes exclude each other: rules have one outcome. Remove one of them"
+            )
+        return self
+
+    def check_tables(self, *, labels: str | None, demographics: str | None) -> None:
+        """Refuse a labels table beside rules, neither of them, and rules that lack a table of demographics."""
+        if self.rules is None and labels is None:
+            raise ValueError(
+                "data.tables.labels is missing. Give a table of labels, or cohort.rules in its place"
+            )
+        if self.rules is not None and labels is not None:
+            raise ValueError("data.tables.labels and cohort.rules exclude each other. Remove one of them")
+        if self.rules is not None and self.rules.reads_persons and demographics is None:
+            raise ValueError(
+                "cohort.rules with age, sex or a column of the observation requires data.tables.demographics"
+            )
+
+    @property
+    def without_rules(self) -> Self:
+        """The cohort as later steps see it: index dates and outcomes are those of a table that the rules have made."""
+        return self if self.rules is None else self.model_copy(update={"index": self.index, "rules": None})
 
     @model_validator(mode="after")
     def _outcome_or_outcomes(self) -> Self:

@@ -13,8 +13,8 @@ class Tables(SpecPart):
 
     events: TablePattern
     """Events: patient, time, code, and optionally a numeric value."""
-    labels: TablePattern
-    """Labels: patient, outcome columns, and optionally an index date, a fold or a site."""
+    labels: Annotated[TablePattern | None, OMITTED] = None
+    """Labels: patient, outcome columns, and optionally an index date, a fold or a site. Required without ``cohort.rules``."""
     demographics: TablePattern | None = None
     """Demographics: one row per patient."""
     concepts: TablePattern | None = None

@@ -28,6 +28,7 @@ from mlho.spec.model_tests import Tests
 from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
+from mlho.spec.rules import BY_RULES
 from mlho.spec.statements import Statements
 from mlho.spec.types import (
     OMITTED,
@@ -155,6 +156,12 @@ class TrainingSpec(SpecPart):
         return self
 
     @model_validator(mode="after")
+    def _labels_or_rules(self) -> Self:
+        tables = self.data.tables
+        self.cohort.check_tables(labels=tables.labels, demographics=tables.demographics)
+        return self
+
+    @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         names = [candidate.classifier for candidate in self.candidates]
         if len(set(names)) != len(names):
@@ -257,6 +264,15 @@ class TrainingSpec(SpecPart):
     def further_tables(self) -> dict[str, str]:
         """Paths of inputs that are named outside ``data.tables``, by their name in the manifest."""
         return {} if self.features.roll_up is None else {"rollUp": self.features.roll_up.table}
+
+    @property
+    def without_rules(self) -> Self:
+        """The specification as later steps see it: the rules have made the labels."""
+        if self.cohort.rules is None:
+            return self
+        tables = self.data.tables.model_copy(update={"labels": BY_RULES})
+        data = self.data.model_copy(update={"tables": tables})
+        return self.model_copy(update={"cohort": self.cohort.without_rules, "data": data})
 
     @property
     def windows(self) -> tuple[int | None, ...]:

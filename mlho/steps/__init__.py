@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from mlho.steps.base import Step, register
+from mlho.steps.encode.apply_rules import ApplyRules
 from mlho.steps.encode.balance_ledger import BalanceLedger
 from mlho.steps.encode.check_splits import CheckSplits
 from mlho.steps.encode.define_cohort import DefineCohort
 from mlho.steps.encode.define_samples import DefineSamples
 from mlho.steps.encode.describe_codes import DescribeCodes
 from mlho.steps.encode.encode_partition import EncodePartition
+from mlho.steps.encode.extract_rule_events import ExtractRuleEvents
 from mlho.steps.encode.inspect_tables import InspectTables
 from mlho.steps.encode.merge_dictionary import MergeDictionary
 from mlho.steps.encode.pack_features import PackFeatures
@@ -35,6 +37,8 @@ from mlho.steps.score.verify_bundle import TestBundle
 
 STEPS: Final[Mapping[str, Step]] = register(
     (
+        ExtractRuleEvents(),
+        ApplyRules(),
         DefineCohort(),
         DefineSamples(),
         InspectTables(),

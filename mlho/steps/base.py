@@ -208,6 +208,8 @@ class Step(ABC):
     """Whether ``validation.temporalCheck`` affects its output."""
     reads_outcome: ClassVar[bool] = True
     """Whether the name of the outcome affects its output."""
+    reads_rules: ClassVar[bool] = False
+    """Whether it reads ``cohort.rules``. Other steps read what the rules have made."""
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Reset every section of the specification that this step does not read; ``None`` if it reads none.
@@ -216,6 +218,8 @@ class Step(ABC):
         """
         if not self.sections:
             return None
+        if not self.reads_rules:
+            spec = spec.without_rules
         kept = {name: getattr(spec, name) for name in self.sections}
         if spec.cohort.share_encoding and not self.reads_outcome:
             outcome = Cohort.model_fields["outcome"].default
@@ -233,6 +237,8 @@ class Step(ABC):
         unread: dict[str, str | None] = {
             name: UNREAD for name in ("demographics", "events", "labels") if name not in read
         }
+        if data.tables.labels is None:  # rules are read in its place
+            unread.pop("labels", None)
         tables = data.tables.model_copy(update=unread if "concepts" in read else {**unread, "concepts": None})
         update: dict[str, Any] = {
             "tables": tables,

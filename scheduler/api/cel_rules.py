@@ -5,9 +5,10 @@ rule that uses ``oldSelf`` is evaluated on updates only.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from scheduler.api.cel_cohort_rules import COHORT_RULES
+from scheduler.api.cel_rule import CelRule
 from scheduler.api.resource import MIN_CPU, MIN_MEMORY
 
 # Evaluated at the root of the resource, because only there both spec and status are visible.
@@ -15,37 +16,12 @@ _ACCEPTED: Final = (
     "has(oldSelf.status) && has(oldSelf.status.conditions) && "
     "oldSelf.status.conditions.exists(c, c.type == 'Accepted' && c.status == 'True')"
 )
+# Each sample has an index date of its own, from a column or by rules.
+_HAS_COLUMN: Final = "(has(self.cohort.rules) || (has(self.cohort.index) && has(self.cohort.index.column)))"
 _UNIQUE: Final = "self.all(a, self.exists_one(b, b == a))"
 ROOT: Final = ""
 # As in mlho.spec.scoring, which repeats the check (a test compares the two).
 RESERVED_FOLDERS: Final = ("bundle", "cancel", "execution", "leader", "quarantine")
-
-
-@dataclass(frozen=True)
-class CelRule:
-    """One validation rule.
-
-    Attributes
-    ----------
-    at : str
-        Path of the schema node to which the rule belongs, such as ``spec.cohort``; empty for the resource.
-    rule : str
-        CEL expression, true for a valid resource.
-    message : str
-        Error message for an invalid resource.
-    field : str
-        Path of the field to report, relative to ``at``; empty for the node itself.
-    """
-
-    at: str
-    rule: str
-    message: str
-    field: str = ""
-
-    def plain(self) -> dict[str, str]:
-        """Return the rule as an entry of ``x-kubernetes-validations``."""
-        own = {"rule": self.rule, "message": self.message}
-        return own | ({"fieldPath": f".{self.field}"} if self.field else {})
 
 
 def _unique(at: str) -> CelRule:
@@ -153,12 +129,12 @@ _TRAINING: Final = (
     _one_index("spec.cohort.index"),
     CelRule(
         "spec.cohort",
-        "!has(self.index.none) || !has(self.lookBackDays)",
+        "!has(self.index) || !has(self.index.none) || !has(self.lookBackDays)",
         "lookBackDays requires an index date, but index is none",
     ),
     CelRule(
         "spec.cohort",
-        "!has(self.index.none) || self.gapDays == 0",
+        "!has(self.index) || !has(self.index.none) || self.gapDays == 0",
         "gapDays requires an index date, but index is none",
     ),
     CelRule(
@@ -196,7 +172,7 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
-        "self.features.windows.size() == 0 || !has(self.cohort.index.none)",
+        "self.features.windows.size() == 0 || !has(self.cohort.index) || !has(self.cohort.index.none)",
         "features.windows requires an index date, but cohort.index is none",
     ),
     CelRule(
@@ -216,7 +192,7 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
-        "!has(self.cohort.index.none) || !('recency' in self.features.aggregates)",
+        "!has(self.cohort.index) || !has(self.cohort.index.none) || !('recency' in self.features.aggregates)",
         "the aggregate recency requires an index date, but cohort.index is none",
     ),
     CelRule(
@@ -252,7 +228,7 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec.cohort",
-        "!has(self.index.none) || !has(self.followUpDays)",
+        "!has(self.index) || !has(self.index.none) || !has(self.followUpDays)",
         "followUpDays requires an index date, but index is none",
     ),
     CelRule(
@@ -277,7 +253,7 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
-        "!has(self.validation.temporalCheck) || has(self.cohort.index.column)",
+        f"!has(self.validation.temporalCheck) || {_HAS_COLUMN}",
         "validation.temporalCheck requires cohort.index.column",
     ),
     CelRule(
@@ -292,7 +268,7 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
-        "!(self.validation.split in ['temporal', 'rolling']) || has(self.cohort.index.column)",
+        f"!(self.validation.split in ['temporal', 'rolling']) || {_HAS_COLUMN}",
         "validation.split: temporal and rolling require cohort.index.column",
     ),
     CelRule(
@@ -315,7 +291,8 @@ _TRAINING: Final = (
         "self.source == 'omop' || !has(self.afterDeathDays)",
         "data.afterDeathDays requires data.source: omop",
     ),
-    *_inside("spec.data.tables", "events", "labels", optional=("demographics", "concepts")),
+    *COHORT_RULES,
+    *_inside("spec.data.tables", "events", optional=("labels", "demographics", "concepts")),
     *_inside("spec.features.rollUp", "table"),
     CelRule(
         "spec",

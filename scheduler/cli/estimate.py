@@ -17,7 +17,7 @@ from mlho.errors import plural
 from mlho.printable import printable_json
 from mlho.spec.training import RunSpec, TrainingSpec
 from scheduler.cli.terminal import STAGE_WORDS, duration, out, print_table, size
-from scheduler.engine.cost import STAGE_SECONDS, stage_seconds, stored_bytes, worker_bytes
+from scheduler.engine.cost import STAGE_SECONDS, guess_samples, stage_seconds, stored_bytes, worker_bytes
 from scheduler.engine.plan import Manifest, plan_run
 from scheduler.engine.ready_tasks import ReadyTasks
 from scheduler.engine.training_run import TrainingRun
@@ -33,9 +33,13 @@ _BLOCK_PATIENTS: Final = 16_384
 
 @dataclass(frozen=True)
 class Rows:
-    """Row counts of the labels, which equal the samples except for those that a rule drops, and of the events."""
+    """Row counts of the labels, which equal the samples except for those that a rule drops, and of the events.
 
-    labels: "RowCount"
+    Without a table of labels (``cohort.rules``) the count is ``None``, and the samples are those that the look at the tables
+    has found, or guessed.
+    """
+
+    labels: "RowCount | None"
     events: "RowCount"
 
 
@@ -60,7 +64,7 @@ def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
         assert isinstance(root, Path)
         return count_rows([SourceFile(own.key, root / own.key, own.size) for own in files])
 
-    return Rows(rows("labels"), rows("events"))
+    return Rows(rows("labels") if "labels" in manifest.tables else None, rows("events"))
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,10 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     facts = []
     for own, found in zip(run.of_outcomes(), looks, strict=True):
         is_shared = found.samples in encoded
-        plan = estimate(own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared)
+        n_found = found.n_samples
+        plan = estimate(
+            own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared, n_found=n_found
+        )
         encoded |= {found.samples} if found.samples else set()
         sentences = sample_size_sentences(own.spec.spec, *found.size) if found.size is not None else []
         facts.append({"run": own.run_id, **asdict(plan), "sample_size": sentences})
@@ -152,16 +159,24 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
 
 
 def estimate(
-    spec: RunSpec, manifest: Manifest, rows: Rows, *, n_workers: int, is_shared: bool = False
+    spec: RunSpec,
+    manifest: Manifest,
+    rows: Rows,
+    *,
+    n_workers: int,
+    is_shared: bool = False,
+    n_found: int | None = None,
 ) -> Estimate:
     """Return tasks, bytes and time by stage, with the basis of the estimate.
 
-    With ``is_shared`` another run has made the encoding, which costs nothing then.
+    With ``is_shared`` another run has made the encoding, which costs nothing then. ``n_found`` is the number of samples that
+    rules have made in a look at the tables.
     """
     events = sum(file.size for file in manifest.tables["events"])
-    n_samples = max(1, rows.labels.n_rows)
+    n_rows, samples = _samples(rows, n_found)
+    n_samples = max(1, n_rows)
     plan = plan_run(spec.spec, manifest, n_blocks=-(-n_samples // _BLOCK_PATIENTS), n_samples=n_samples)
-    by_rows = {"n_samples": rows.labels.n_rows, "n_events": 0 if is_shared else rows.events.n_rows}
+    by_rows = {"n_samples": n_rows, "n_events": 0 if is_shared else rows.events.n_rows}
     is_by_fold = any(task.kind == "run_fold" for task in plan.values())
     seconds = stage_seconds(spec.spec, **by_rows, is_by_fold=is_by_fold)
     stages, on_one_core = [], 0.0
@@ -174,7 +189,7 @@ def estimate(
         reads = events if stage.name == "encode" else None
         stages.append(StageEstimate(stage.name, stage.total, reads, own / min(n_workers, stage.total)))
     basis = (
-        f"Rests on {plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis}) and"
+        f"Rests on {samples} and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
         " features and the requested grids: half or twice as much is common."
     )
@@ -189,6 +204,19 @@ def estimate(
         worker_bytes=round(worker_bytes(spec.spec, **by_rows)),
         workers=n_workers,
         basis=basis,
+    )
+
+
+def _samples(rows: Rows, n_found: int | None) -> tuple[int, str]:
+    """Return the number of samples, and where it is from in words."""
+    if rows.labels is not None:
+        return rows.labels.n_rows, f"{plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis})"
+    if n_found is not None:
+        return n_found, f"{plural(n_found, 'sample')} by rule (applied to the tables)"
+    n_guessed = guess_samples(rows.events.n_rows)
+    return (
+        n_guessed,
+        f"a guess of {plural(n_guessed, 'sample')} by rule (the events are too large to apply the rules)",
     )
 
 

@@ -51,6 +51,7 @@ _MEAN_OF_LEAST: Final = 6
 _LEAST_PREVALENCE: Final = 0.001
 # Bytes of a row in a file: less than most have, so that rows are not underestimated by much.
 _PARQUET_ROW, _PACKED_ROW, _TEXT_ROW = 8, 10, 40
+_EVENTS_A_PATIENT: Final = 100
 _PACKED: Final = (".gz", ".bz2", ".zst", ".xz")
 
 
@@ -158,6 +159,11 @@ def guess_rows(files: Iterable[tuple[str, int]]) -> int:
         size // (_PARQUET_ROW if "parq" in key else _PACKED_ROW if key.endswith(_PACKED) else _TEXT_ROW)
         for key, size in files
     )
+
+
+def guess_samples(n_events: int) -> int:
+    """Return about how many samples rules make at most, before they are applied: a patient for each hundred events."""
+    return n_events // _EVENTS_A_PATIENT
 
 
 def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:

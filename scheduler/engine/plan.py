@@ -105,6 +105,7 @@ class PlannedTask:
 Plan = Mapping[str, PlannedTask]
 Needs = Mapping[str, tuple[str, ...]]
 COHORT_TASK: Final = "cohort"
+LABELS_TASK: Final = "labels"
 SAMPLES_TASK: Final = "samples"
 INSPECTION_TASK: Final = "tables"
 _MOST_INSPECTED: Final = 20  # files of events that are looked at
@@ -141,7 +142,7 @@ class _Maker:
 
 
 def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
-    """Return the plan with the first task, which defines the cohort.
+    """Return the plan with the first tasks: the one that defines the cohort, and those that make its labels by rule.
 
     Raises
     ------
@@ -153,12 +154,28 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
             "cohort.outcomes: a run has one outcome. The mlho command makes one run of each; in a cluster write a resource for each, "
             "with cohort.outcome and cohort.shareEncoding: true."
         )
+    make = _Maker(spec)
     read = ("labels", "demographics", "dataset", CDM_FILES, *(("events",) if spec.reads_static_rows else ()))
     tables = [manifest.tables.get(name, ()) for name in read]
     if spec.data.source == OMOP_NAME:
         tables.append(tuple(file for file in manifest.tables["events"] if cdm_table(file.key) == DEATH))
     sources = tuple(file for files in tables for file in files)
-    return _by_name([_Maker(spec)(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
+    if spec.cohort.rules is None:
+        return _by_name([make(COHORT_TASK, "define_cohort", "cohort", sources=sources)])
+    return _by_name(_cohort_by_rule(make, manifest, sources))
+
+
+def _cohort_by_rule(
+    make: _Maker, manifest: Manifest, sources: tuple[InputFile, ...]
+) -> Iterator[PlannedTask]:
+    """Yield the tasks that make the labels from the events, and the one that defines the cohort from them."""
+    events, demographics = manifest.tables["events"], manifest.tables.get("demographics", ())
+    extracted = tuple(f"rules/{number:05d}" for number in range(len(events)))
+    for name, file in zip(extracted, events, strict=True):
+        yield make(name, "extract_rule_events", "cohort", sources=(file,))
+    yield make(LABELS_TASK, "apply_rules", "cohort", sources=demographics, needs={"events": extracted})
+    needs = {"labels": (LABELS_TASK,)}
+    yield make(COHORT_TASK, "define_cohort", "cohort", sources=sources, needs=needs)
 
 
 def plan_inspection(spec: TrainingSpec, manifest: Manifest) -> Plan:

@@ -10,7 +10,7 @@ from mlho.spec.training import RunSpec, run_id
 from mlho.steps.records import Commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
-from scheduler.engine.cost import guess_rows, worker_bytes
+from scheduler.engine.cost import guess_rows, guess_samples, worker_bytes
 from scheduler.engine.plan import (
     COHORT_TASK,
     INSPECTION_TASK,
@@ -53,13 +53,10 @@ class TrainingRun:
     def worker_bytes(self) -> int:
         """Return about how much memory a worker process needs, guessed from the sizes of the tables: no row has been counted."""
         tables = self.manifest.tables
-        return round(
-            worker_bytes(
-                self.spec.spec,
-                n_samples=max(1, guess_rows((own.key, own.size) for own in tables["labels"])),
-                n_events=guess_rows((own.key, own.size) for own in tables["events"]),
-            )
-        )
+        n_events = guess_rows((own.key, own.size) for own in tables["events"])
+        n_labels = guess_rows((own.key, own.size) for own in tables.get("labels", ()))
+        n_samples = n_labels or guess_samples(n_events)
+        return round(worker_bytes(self.spec.spec, n_samples=max(1, n_samples), n_events=n_events))
 
     def describe(self) -> None:
         """Write the specification and the manifest."""

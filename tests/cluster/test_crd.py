@@ -46,6 +46,31 @@ WITHOUT_INDEX: dict[str, Any] = {
 }
 WINDOWS: dict[str, Any] = {"cohort.lookBackDays": None, "features.windows": [30, 365]}
 
+RULES_COHORT: dict[str, Any] = {
+    "entry": {"codes": ["RX:*"], "which": "any", "washoutDays": 30},
+    "criteria": [
+        {"name": "adults", "age": {"atLeast": 18}},
+        {"name": "no earlier bleed", "count": {"codes": ["GI:*"], "atMost": 0}},
+    ],
+    "outcome": {"codes": ["GI:*"], "toDays": 365},
+}
+BY_RULE: dict[str, Any] = {"data.tables.labels": None, "cohort.index": None, "cohort.rules": RULES_COHORT}
+
+
+def by_rule(**changes: Any) -> dict[str, Any]:
+    """The changes for a cohort by rule with some of its fields replaced."""
+    return {**BY_RULE, "cohort.rules": {**RULES_COHORT, **changes}}
+
+
+def by_count(**count: Any) -> dict[str, Any]:
+    """The same with one criterion that counts."""
+    return by_rule(criteria=[{"name": "counted", "count": {"codes": ["A"], **count}}])
+
+
+def by_age(**age: Any) -> dict[str, Any]:
+    """The same with one criterion of age."""
+    return by_rule(criteria=[{"name": "of age", "age": age}])
+
 
 @dataclass(frozen=True)
 class Case:
@@ -266,6 +291,72 @@ CREATE = [
         "a gate requires a bound",
         {"gates": [{"metric": "auroc"}]},
         {"gates": [{"metric": "auroc", "lower95": {"min": 0.75}}, {"metric": "brier", "max": 0.2}]},
+    ),
+    Case("give exactly one of data.tables.labels and cohort.rules", {"data.tables.labels": None}, BY_RULE),
+    Case("give index, such as {column: index_date}, or rules", {"cohort.index": None}, BY_RULE),
+    Case(
+        "rules and index exclude each other",
+        {**BY_RULE, "cohort.index": {"column": "index_date"}},
+        {**BY_RULE, "cohort.index": {"column": "cohort.rules"}},
+    ),
+    Case(
+        "cohort.rules with age, sex or a column of the observation requires",
+        {**BY_RULE, "data.tables.demographics": None, "features.demographics": []},
+        {**by_count(atMost=0), "data.tables.demographics": None, "features.demographics": []},
+    ),
+    Case(
+        "washoutDays is for which: any",
+        by_rule(entry={"codes": ["A"], "washoutDays": 30}),
+        by_rule(entry={"codes": ["A"], "which": "last"}),
+    ),
+    Case(
+        "low of the entry must not be",
+        by_rule(entry={"codes": ["A"], "low": 2, "high": 1}),
+        by_rule(entry={"codes": ["A"], "low": 1.5, "high": 2}),
+    ),
+    Case(
+        "low of the outcome must not be",
+        by_rule(outcome={"codes": ["A"], "toDays": 30, "low": 2, "high": 1}),
+        by_rule(outcome={"codes": ["A"], "toDays": 30, "low": 2}),
+    ),
+    Case(
+        "fromDays of the outcome must be less",
+        by_rule(outcome={"codes": ["A"], "fromDays": 30, "toDays": 30}),
+        by_rule(outcome={"codes": ["A"], "fromDays": 29, "toDays": 30}),
+    ),
+    Case(
+        "endColumn and endDate exclude",
+        by_rule(observation={"endColumn": "end", "endDate": "2020-01-01"}),
+        by_rule(observation={"endColumn": "end"}),
+    ),
+    Case(
+        "each criterion must have exactly one",
+        by_rule(criteria=[{"name": "women", "sex": ["F"], "age": {"atLeast": 18}}]),
+        by_rule(criteria=[{"name": "women", "sex": ["F"]}]),
+    ),
+    Case(
+        "criteria must have distinct names",
+        by_rule(criteria=[{"name": "women", "sex": ["F"]}, {"name": "women", "sex": ["female"]}]),
+        by_rule(criteria=[]),
+    ),
+    Case(
+        "a criterion cannot have the name of another step",
+        by_rule(criteria=[{"name": "first entry", "sex": ["F"]}]),
+    ),
+    Case("each count must have atLeast", by_count(), by_count(atLeast=1)),
+    Case("atLeast of a count must not", by_count(atLeast=2, atMost=1), by_count(atLeast=1, atMost=1)),
+    Case("low of a count must not", by_count(atLeast=1, low=2, high=1), by_count(atLeast=1, low=1, high=1)),
+    Case(
+        "fromDays of a count must be less",
+        by_count(atLeast=1, fromDays=0),
+        by_count(atLeast=1, fromDays=-1),
+    ),
+    Case("each age must have atLeast", by_age(), by_age(atMost=90)),
+    Case("atLeast of an age must not", by_age(atLeast=18, atMost=17), by_age(atLeast=18, atMost=18)),
+    Case(
+        "a criterion's window ends after the index date",
+        by_count(atMost=0, toDays=1),
+        {**by_rule(**by_count(atMost=0, toDays=1)["cohort.rules"], offsetDays=1)},
     ),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("labels must be a path relative to data.uri", {"data.tables.labels": "/labels"}),

@@ -45,6 +45,19 @@ SPECS = {
         "features.demographics": None,
         "cohort.lookBackDays": 500,
     },
+    "a cohort by rule": {
+        "data.tables.labels": None,
+        "cohort.index": None,
+        "cohort.rules": {
+            "entry": {"codes": ["N0*"], "which": "any", "washoutDays": 200, "priorObservationDays": 30},
+            "criteria": [
+                {"name": "adults", "age": {"atLeast": 18}},
+                {"name": "no high creatinine", "count": {"codes": ["LOINC:*"], "low": 1.6, "atMost": 0}},
+            ],
+            "outcome": {"codes": ["E11", "I10"], "toDays": 300},
+            "notObservable": "negative",
+        },
+    },
     "a model on the consensus": {
         "final.features": "consensus",
         "validation.folds": 3,

@@ -24,6 +24,7 @@ from mlho.sources.arrow import as_numpy, int64_array, is_given
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
 from mlho.sources.omop.folder import OMOP_NAME
+from mlho.spec.rules import BY_RULES
 from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
@@ -56,6 +57,24 @@ class CohortResult:
     label_ledger: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class RuleAccount:
+    """The account of the rules that made the labels (``cohort.rules``), which goes before that of the label rows.
+
+    Attributes
+    ----------
+    dropped : mapping of rule to possible samples
+        In the order of the rules.
+    attrition : sequence of steps
+        As in the cohort; the last one counts the label rows.
+    warnings : sequence of str
+    """
+
+    dropped: Mapping[str, int]
+    attrition: Sequence[Mapping[str, Any]]
+    warnings: Sequence[str] = ()
+
+
 @dataclass
 class _Selection:
     """Label rows still included, and the account of those excluded."""
@@ -84,7 +103,14 @@ def _n_distinct(patients: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(np.bincount(patients[patients != MISSING])))
 
 
-def define_cohort(spec: TrainingSpec, root: DataRoot, *, cdm: Sequence[SourceFile] = ()) -> CohortResult:
+def define_cohort(
+    spec: TrainingSpec,
+    root: DataRoot,
+    *,
+    cdm: Sequence[SourceFile] = (),
+    labels: LabelRows | None = None,
+    rules: RuleAccount | None = None,
+) -> CohortResult:
     """Define the cohort of a specification from the labels and the demographics.
 
     Parameters
@@ -95,6 +121,8 @@ def define_cohort(spec: TrainingSpec, root: DataRoot, *, cdm: Sequence[SourceFil
         Folder or remote location given by ``data.uri``.
     cdm : sequence of SourceFile
         Files of an OMOP CDM, of which the deaths and the version are read.
+    labels, rules : LabelRows and RuleAccount, optional
+        Labels that rules have made, with their account, in place of the table.
 
     Returns
     -------
@@ -111,28 +139,42 @@ def define_cohort(spec: TrainingSpec, root: DataRoot, *, cdm: Sequence[SourceFil
         ``age`` is to be computed from the birth date, but there is no index date.
     """
     source = source_of(spec.data)
-    labels = read_labels(spec.cohort, source, root, spec.data.tables.labels, kept=spec.kept_columns)
     if spec.data.source == MEDS.name:
         check_version(root)
+    if labels is None:
+        assert spec.data.tables.labels is not None, "a validator asks for labels or rules"
+        labels = read_labels(spec.cohort, source, root, spec.data.tables.labels, kept=spec.kept_columns)
     if spec.reads_static_rows:
         events = spec.data.tables.events
         files = list_inputs(root, events)
-        persons = read_static_rows(spec, source, files, labels.patient_ids, where=events)
-        return join_cohort(spec, labels, persons)
-    return join_cohort(spec, labels, read_persons(spec, source, root), cdm=cdm)
+        persons: Persons | None = read_static_rows(spec, source, files, labels.patient_ids, where=events)
+        return join_cohort(spec, labels, persons, rules=rules)
+    return join_cohort(spec, labels, read_persons(spec, source, root), cdm=cdm, rules=rules)
 
 
 def join_cohort(
-    spec: TrainingSpec, labels: LabelRows, persons: Persons | None, *, cdm: Sequence[SourceFile] = ()
+    spec: TrainingSpec,
+    labels: LabelRows,
+    persons: Persons | None,
+    *,
+    cdm: Sequence[SourceFile] = (),
+    rules: RuleAccount | None = None,
 ) -> CohortResult:
-    """Define the cohort from the rows of both tables; see :func:`define_cohort`."""
+    """Define the cohort from the rows of both tables; see :func:`define_cohort`.
+
+    With ``rules`` the label rows are those that rules have made, and their account is the beginning of the attrition.
+    """
     selection = _Selection(labels, np.ones(len(labels.patient), np.bool_))
-    selection.note("label rows")
+    if rules is None:
+        selection.note("label rows")
+    else:
+        selection.ledger = {**rules.dropped, **selection.ledger}
+        selection.attrition = [dict(step) for step in rules.attrition]
     selection.drop("no patient", labels.patient == MISSING)
     selection.drop("no index date", ~labels.has_index)
     selection.drop("implausible index date", _is_implausible(labels, spec))
     selection.drop("outcome missing", labels.outcome == MISSING)
-    warnings = _drop_unknown(selection, persons, spec)
+    warnings = [*(rules.warnings if rules is not None else ()), *_drop_unknown(selection, persons, spec)]
     outcome = _one_row_a_sample(selection, spec, warnings)
     _refuse_one_class(selection, outcome, spec)
     is_omop = spec.data.source == OMOP_NAME
@@ -144,6 +186,11 @@ def join_cohort(
         last_us = last_days(source_of(spec.data), cdm, cohort.patient_ids, after_days=days)
         cohort = replace(cohort, last_us=last_us)
     return CohortResult(cohort, {**selection.ledger, USED: int(selection.is_in.sum())})
+
+
+def labels_place(spec: TrainingSpec) -> str:
+    """Return where the labels are from: their table, or the rules."""
+    return spec.data.tables.labels or BY_RULES
 
 
 def _birth_warnings(birth_us: NDArray[np.int64], spec: TrainingSpec) -> list[str]:
@@ -205,7 +252,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
     policy = spec.cohort.unknown_patients
     if n_unknown and policy == "error":
         raise DataError(
-            spec.data.tables.labels,
+            labels_place(spec),
             "labelled patients are unknown to the demographics",
             expected="a row of the demographics for each labelled patient",
             got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
@@ -240,7 +287,7 @@ def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[
     sample = np.zeros(len(rows), np.int64)
     sample[starts[1:]] = 1
     sample = np.cumsum(sample)
-    refuse_differing(labels.kept, rows, rows[starts][sample], spec.data.tables.labels)
+    refuse_differing(labels.kept, rows, rows[starts][sample], labels_place(spec))
     is_conflict = lowest != highest
     if is_conflict.any():
         n_patients = _n_distinct(labels.patient[rows[starts[is_conflict]]])
@@ -268,7 +315,7 @@ def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnin
     if policy == "error":
         sample = "patient" if not spec.cohort.has_index else "patient and index date"
         raise DataError(
-            spec.data.tables.labels,
+            labels_place(spec),
             f"a sample has conflicting outcomes in column {spec.cohort.outcome!r}",
             expected=f"one outcome for each {sample}",
             got=f"{plural(n_samples, 'sample')} of {plural(n_patients, 'patient')} with both 0 and 1",
@@ -295,7 +342,7 @@ def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: Tr
         return
     dropped = ", ".join(f"{n} {rule}" for rule, n in selection.ledger.items() if n) or "none"
     raise DataError(
-        spec.data.tables.labels,
+        labels_place(spec),
         f"outcome column {spec.cohort.outcome!r} has one class"
         if len(kept)
         else "no sample is left of the labels",

@@ -1,7 +1,8 @@
 """The head of the report: what the run is for, what was predicted, and from which dates."""
 
 import datetime as dt
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from mlho.report import words
 from mlho.report.result import Period, Result
@@ -10,6 +11,7 @@ NOT_STATED: Final = "not stated"
 _MONTHS: Final = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
+_CODES_NAMED: Final = 5
 _NEARLY_ALL: Final = 0.005  # share of the event rows before, and after, the years that are shown
 
 
@@ -37,17 +39,37 @@ def made(result: Result) -> str:
 def about(result: Result) -> list[tuple[str, str]]:
     """Return the facts of the head: outcome, use, dates."""
     said, cohort = result.about, result.cohort
-    column = f"column “{result.outcome}” of the labels is 1"
+    rules = rules_of(result)
+    column = f"column “{result.outcome}” of the labels is 1" if rules is None else _outcome_by_rule(rules)
     definition = f"{said.outcome_definition.rstrip('.')} ({column})" if said.outcome_definition else column
+    follow_up = f"{NOT_STATED} (metadata.followUp)" if rules is None else _time_at_risk(rules)
     return [
         ("Outcome", definition[:1].upper() + definition[1:]),
         ("Intended use", said.intended_use or f"{NOT_STATED} (metadata.intendedUse)"),
         ("Index dates", _index_dates(result)),
         ("Data before them", _window(result)),
         ("Events used", _years(cohort.event_years, result.ledger.rows_used)),
-        ("Follow-up", said.follow_up or f"{NOT_STATED} (metadata.followUp)"),
+        ("Follow-up", said.follow_up or follow_up),
         ("Computed on", made(result) or words.ABSENT),
     ]
+
+
+def rules_of(result: Result) -> Mapping[str, Any] | None:
+    """Return the rules of the cohort as in the specification; None if a table gave the labels."""
+    rules: Mapping[str, Any] | None = result.lineage.spec.get("cohort", {}).get("rules")
+    return rules
+
+
+def _outcome_by_rule(rules: Mapping[str, Any]) -> str:
+    codes = rules["outcome"]["codes"]
+    more = f" and {len(codes) - _CODES_NAMED:,} more patterns" if len(codes) > _CODES_NAMED else ""
+    return f"an event of {', '.join(codes[:_CODES_NAMED])}{more} in the time at risk"
+
+
+def _time_at_risk(rules: Mapping[str, Any]) -> str:
+    outcome = rules["outcome"]
+    after = words.plural(outcome["fromDays"], "day")
+    return f"more than {after} and up to {words.plural(outcome['toDays'], 'day')} after the index date"
 
 
 def _index_dates(result: Result) -> str:

@@ -66,6 +66,7 @@ def render_html(result: Result) -> str:
         "tiles": sections.tiles(result),
         "attrition": population.attrition(result.cohort),
         "characteristics": population.characteristics(result.cohort),
+        "is_by_rule": header.rules_of(result) is not None,
         "label_ledger": population.label_ledger(result.cohort),
         "ledger": population.ledger(result.ledger),
         "split": sections.split_rows(result),

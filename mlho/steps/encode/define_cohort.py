@@ -36,9 +36,18 @@ class DefineCohort(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``cohort.arr`` and ``labels.json``."""
         from mlho.encoding.cohort.define import define_cohort
+        from mlho.encoding.rules.labels import RuleLabels
 
-        root = checked_root(work)
-        result = define_cohort(work.spec, root, cdm=root.files)
+        root, made = checked_root(work), None
+        if "labels" in work.inputs:
+            made = RuleLabels.read(work.one("labels").path("labels.arr"))
+        result = define_cohort(
+            work.spec,
+            root,
+            cdm=root.files,
+            labels=None if made is None else made.rows,
+            rules=None if made is None else made.account,
+        )
         result.cohort.write(work.out / "cohort.arr")
         work.write_json("labels.json", dict(result.label_ledger))
         return {

@@ -12,6 +12,7 @@ class InspectTables(Step):
 
     kind: ClassVar[str] = "inspect_tables"
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics", "concepts", "events")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
@@ -24,7 +25,7 @@ class InspectTables(Step):
         """Write ``inspection.json``; raise the first error that is found."""
         from mlho.inspection.training import inspect_training
 
-        found = inspect_training(work.spec, checked_root(work))
+        found = inspect_training(work.spec, checked_root(work), has_all_events=False)
         if found.errors:
             raise found.errors[0]
         work.write_json("inspection.json", found.to_json())

@@ -30,6 +30,7 @@ class WriteReport(Step):
     kind: ClassVar[str] = "write_report"
     version: ClassVar[int] = 15
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
+    reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
     reads_promise: ClassVar[bool] = True
     reads_temporal_check: ClassVar[bool] = True

@@ -177,7 +177,11 @@ def _drops(steps: Sequence[Mapping[str, Any]]) -> _Drops:
 def _hidden_drops(drops: _Drops, min_cell: int) -> list[int]:
     """Return the steps whose drops are hidden: small ones, and others until their sum is no longer disclosive."""
     hidden = [place for place, (rows, patients) in drops.items() if _is_small(rows, patients, min_cell)]
-    others = sorted((place for place in drops if place not in hidden), key=lambda place: drops[place])
+    # A rule that dropped nothing hides nothing.
+    others = sorted(
+        (place for place, (rows, _) in drops.items() if place not in hidden and rows),
+        key=lambda place: drops[place],
+    )
     while hidden and others and not _is_vague([drops[place] for place in hidden], min_cell):
         hidden.append(others.pop(0))
     return sorted(hidden)

@@ -267,7 +267,7 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             "spec.candidates.0.classifier: expected one of glmboost",
         ),
         ({"spec__data__source": "fhir"}, "spec.data.source: expected one of native, dbmart"),
-        ({"spec__cohort": {}}, "spec.cohort.index: is missing"),
+        ({"spec__cohort": {}}, "spec.cohort: index is missing"),
         ({"spec__cohort__conflictingLabels": "keep"}, "spec.cohort.conflictingLabels: expected one of"),
         ({"metadata__name": "Not A Name"}, "metadata.name: expected lower-case letters"),
         ({"kind": "Run"}, "kind: expected TrainingRun"),

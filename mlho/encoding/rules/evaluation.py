@@ -1,0 +1,287 @@
+"""Evaluation of rules: from histories and persons to samples with index date and label, and the account of each step. Pure.
+
+A *possible sample* is an entry event, or a patient without one. Each becomes a sample or is dropped by exactly one step.
+All windows are half open, as the look-back windows of features: from < time ≤ to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.persons import NO_DATE
+from mlho.encoding.cohort.windows import DAY_US
+from mlho.encoding.rules.event_sets import ENTRY, FIRST_COUNT, OUTCOME
+from mlho.encoding.rules.history import BEFORE_ALL, Histories, Timeline
+from mlho.encoding.rules.persons import RulePersons
+from mlho.errors import DataError, plural
+from mlho.spec.rules import (
+    BY_RULES,
+    ENTRY_EVENT,
+    NO_PRIOR,
+    OBSERVABLE,
+    OBSERVED,
+    WASHOUT,
+    WHICH,
+    Age,
+    Count,
+    Rules,
+)
+
+POSSIBLE: Final = "entry events, and patients without one"
+_EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
+
+
+@dataclass(frozen=True, eq=False)
+class RuleCohort:
+    """Samples that rules make, and their account.
+
+    Attributes
+    ----------
+    patient : int64, shape (n_samples,)
+        Position among the patients of the histories; sorted by patient and index date.
+    index_us : int64, shape (n_samples,)
+    outcome : int8, shape (n_samples,)
+    dropped : mapping of step to int
+        Possible samples dropped by each step, in order; with the samples they add up to all of them.
+    attrition : list of steps
+        As in :class:`mlho.encoding.cohort.cohort.Cohort`; the first one counts all possible samples.
+    warnings : tuple of str
+    """
+
+    patient: NDArray[np.int64]
+    index_us: NDArray[np.int64]
+    outcome: NDArray[np.int8]
+    dropped: dict[str, int]
+    attrition: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Selection:
+    """Entries still included, and the account of those dropped."""
+
+    patient: NDArray[np.int64]
+    time_us: NDArray[np.int64]
+    attrition: list[dict[str, Any]]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, name: str, is_kept: NDArray[np.bool_]) -> None:
+        """Drop the entries that do not meet a step."""
+        self.dropped[name] = int((~is_kept).sum())
+        self.patient, self.time_us = self.patient[is_kept], self.time_us[is_kept]
+        self.note(name)
+
+    def note(self, name: str) -> None:
+        """Add an attrition step with the current counts."""
+        n_patients = len(np.unique(self.patient))
+        self.attrition.append({"rule": name, "patients": n_patients, "samples": len(self.patient)})
+
+
+def apply_rules(rules: Rules, histories: Histories, persons: RulePersons | None) -> RuleCohort:
+    """Return the samples of a cohort by rule.
+
+    Parameters
+    ----------
+    rules : Rules
+    histories : Histories
+        Extracted with the same rules.
+    persons : RulePersons or None
+        In the order of the patients of the histories; needed if ``rules.reads_persons``.
+
+    Raises
+    ------
+    DataError
+        No event is an entry, or no code is one of the outcome.
+    """
+    _refuse_empty_sets(rules, histories)
+    selection = _entries(rules, histories)
+    start_us, end_us = _observation(rules, histories, persons)
+    _keep_observed(selection, rules, start_us, end_us)
+    _keep_by_criteria(selection, rules, histories, persons)
+    outcomes = histories.timeline(OUTCOME)
+    index_us = selection.time_us + rules.offset_days * DAY_US
+    if rules.outcome.exclude_prior:
+        begin = index_us + rules.outcome.from_days * DAY_US
+        before = np.full_like(begin, BEFORE_ALL)
+        selection.keep(NO_PRIOR, outcomes.count(selection.patient, before, begin) == 0)
+    outcome = _label(selection, rules, outcomes, end_us)
+    return RuleCohort(
+        selection.patient,
+        selection.time_us + rules.offset_days * DAY_US,
+        outcome,
+        selection.dropped,
+        tuple(selection.attrition),
+        _warnings(rules, histories),
+    )
+
+
+def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
+    """Refuse rules of which no code of the events is an entry or an outcome: the patterns are misspelt."""
+    for number, name in ((ENTRY, "entry"), (OUTCOME, "outcome")):
+        if not histories.seen & (1 << number):
+            raise DataError(
+                f"{BY_RULES}.{name}",
+                "no event has a code that the patterns match",
+                expected=f"events of the {name} among those of {plural(len(histories.patient_ids), 'patient')}",
+                got="none",
+                remedy="Check codes: a pattern is matched against the whole code, in its case; * is any text.",
+            )
+
+
+def _warnings(rules: Rules, histories: Histories) -> tuple[str, ...]:
+    counts = [own for own in rules.criteria if own.count is not None]
+    return tuple(
+        f"No event has a code of the criterion {own.name!r}: check its patterns."
+        for number, own in enumerate(counts, FIRST_COUNT)
+        if not histories.seen & (1 << number)
+    )
+
+
+def _entries(rules: Rules, histories: Histories) -> _Selection:
+    """Return the entries by ``which`` and washout."""
+    found = histories.timeline(ENTRY)
+    is_new = np.ones(len(found.patient), np.bool_)
+    is_new[1:] = (found.patient[1:] != found.patient[:-1]) | (found.time_us[1:] != found.time_us[:-1])
+    patient, time_us = found.patient[is_new], found.time_us[is_new]
+    n_all = len(histories.patient_ids)
+    n_without = n_all - len(np.unique(patient))
+    first = {"rule": POSSIBLE, "patients": n_all, "samples": len(patient) + n_without}
+    selection = _Selection(patient, time_us, [first], {ENTRY_EVENT: n_without})
+    selection.note(ENTRY_EVENT)
+    if rules.entry.which != "any":
+        is_edge = np.ones(len(patient), np.bool_)
+        changes = patient[1:] != patient[:-1]
+        if rules.entry.which == "first":
+            is_edge[1:] = changes
+        else:
+            is_edge[:-1] = changes
+        selection.keep(WHICH[rules.entry.which], is_edge)
+    elif rules.entry.washout_days:
+        selection.keep(WASHOUT, np.asarray(_apart(patient, time_us, rules.entry.washout_days * DAY_US)))
+    return selection
+
+
+@njit(cache=True, nogil=True)
+def _apart(patient: Any, time_us: Any, least_us: Any) -> Any:  # pragma: no cover - compiled
+    """Mark the first entry of each patient, and each that lies far enough after the last marked one."""
+    is_kept = np.zeros(patient.size, np.bool_)
+    last = 0
+    for i in range(patient.size):
+        if i == 0 or patient[i] != patient[last] or time_us[i] - time_us[last] >= least_us:
+            is_kept[i] = True
+            last = i
+    return is_kept
+
+
+def _observation(
+    rules: Rules, histories: Histories, persons: RulePersons | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first and last microsecond of each patient's observation; ``NO_DATE`` if unknown."""
+    start_us, end_us = histories.first_us, histories.last_us
+    if persons is not None and persons.start_us is not None:
+        start_us = persons.start_us
+    if persons is not None and persons.end_us is not None:
+        end_us = persons.end_us
+    if rules.observation.end_date is not None:
+        day = rules.observation.end_date.toordinal() - _EPOCH_ORDINAL
+        end_us = np.full_like(end_us, (day + 1) * DAY_US - 1)
+    return start_us, end_us
+
+
+def _keep_observed(
+    selection: _Selection, rules: Rules, start_us: NDArray[np.int64], end_us: NDArray[np.int64]
+) -> None:
+    """Keep entries with enough observation before them whose index date is observed."""
+    start, end = start_us[selection.patient], end_us[selection.patient]
+    prior = rules.entry.prior_observation_days * DAY_US
+    index_us = selection.time_us + rules.offset_days * DAY_US
+    is_known = (start != NO_DATE) & (end != NO_DATE)
+    selection.keep(OBSERVED, is_known & (start <= selection.time_us - prior) & (index_us <= end))
+
+
+def _keep_by_criteria(
+    selection: _Selection, rules: Rules, histories: Histories, persons: RulePersons | None
+) -> None:
+    number = FIRST_COUNT
+    for own in rules.criteria:
+        if own.count is not None:
+            selection.keep(own.name, _is_counted(own.count, histories.timeline(number), selection))
+            number += 1
+            continue
+        assert persons is not None, "the reader of the demographics sees the same rules"
+        if own.age is not None:
+            index_us = selection.time_us + rules.offset_days * DAY_US
+            selection.keep(own.name, _is_of_age(own.age, persons, selection.patient, index_us))
+        else:
+            accepted = {*(own.sex or ())}
+            is_of_sex = np.array([level in accepted for level in persons.sex], np.bool_)
+            selection.keep(own.name, is_of_sex[selection.patient])
+
+
+def _is_counted(count: Count, events: Timeline, selection: _Selection) -> NDArray[np.bool_]:
+    after = np.full_like(selection.time_us, BEFORE_ALL)
+    if count.from_days is not None:
+        after = selection.time_us + count.from_days * DAY_US
+    until = selection.time_us + count.to_days * DAY_US
+    n_in: Callable[..., NDArray[np.int64]] = events.count_days if count.distinct_days else events.count
+    n = n_in(selection.patient, after, until)
+    return (n >= (count.at_least or 0)) & (n <= (NO_BOUND if count.at_most is None else count.at_most))
+
+
+def _is_of_age(
+    age: Age, persons: RulePersons, patient: NDArray[np.int64], index_us: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    births = persons.birth_us[patient]
+    is_born = births != NO_DATE
+    years = np.where(
+        is_born, completed_years(np.where(is_born, births, 0), index_us), np.floor(persons.age[patient])
+    )
+    low = 0 if age.at_least is None else age.at_least
+    high = np.inf if age.at_most is None else age.at_most
+    return np.asarray((years >= low) & (years <= high))  # not a number is in no range
+
+
+def completed_years(from_us: NDArray[np.int64], to_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the anniversaries of a day up to another day; the 29th of February has its anniversary on the 1st of March.
+
+    Examples
+    --------
+    >>> born, days = np.array(["2000-02-29"] * 2, "M8[us]"), np.array(["2018-02-28", "2018-03-01"], "M8[us]")
+    >>> completed_years(born.astype(np.int64), days.astype(np.int64)).tolist()
+    [17, 18]
+    """
+    years, months, days = zip(*(_calendar(own) for own in (from_us, to_us)), strict=True)
+    is_before = (months[1] < months[0]) | ((months[1] == months[0]) & (days[1] < days[0]))
+    return np.asarray(years[1] - years[0] - is_before)
+
+
+def _calendar(time_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return year (since 1970), month (0 to 11) and day of the month (from 0)."""
+    day = (time_us // DAY_US).astype("M8[D]")
+    month, year = day.astype("M8[M]"), day.astype("M8[Y]")
+    return (
+        year.astype(np.int64),
+        (month - year.astype("M8[M]")).astype(np.int64),
+        (day - month.astype("M8[D]")).astype(np.int64),
+    )
+
+
+def _label(
+    selection: _Selection, rules: Rules, outcomes: Timeline, end_us: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """Return the outcomes; drop samples without one that are not observed to the end of the time at risk."""
+    index_us = selection.time_us + rules.offset_days * DAY_US
+    after = index_us + rules.outcome.from_days * DAY_US
+    until = index_us + rules.outcome.to_days * DAY_US
+    end = end_us[selection.patient]
+    is_positive = outcomes.count(selection.patient, after, np.minimum(until, end)) > 0
+    is_observable = is_positive | (end >= until)
+    if rules.not_observable == "drop":
+        selection.keep(OBSERVABLE, is_observable)
+        is_positive = is_positive[is_observable]
+    return is_positive.astype(np.int8)

@@ -1,0 +1,68 @@
+"""The sets of events that rules mention, numbered; the membership of an event is a bit for each set."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.events.code_patterns import matches
+from mlho.spec.rules import EventSet, Rules
+
+ENTRY: Final = 0
+OUTCOME: Final = 1
+FIRST_COUNT: Final = 2  # and the counts of the criteria follow, in their order
+
+
+def event_sets(rules: Rules) -> tuple[EventSet, ...]:
+    """Return the sets by number: entry, outcome, and the set of each criterion that counts events."""
+    counts = (own.count for own in rules.criteria if own.count is not None)
+    return (rules.entry, rules.outcome, *counts)
+
+
+def memberships(sets: Sequence[EventSet], codes: Sequence[str]) -> NDArray[np.uint64]:
+    """Return for each code the sets whose patterns match it, as bits.
+
+    Examples
+    --------
+    >>> memberships([EventSet(codes=("I2*",)), EventSet(codes=("I21", "E11"))], ["I21", "E11", "Z99"]).tolist()
+    [3, 2, 0]
+    """
+    bits = np.zeros(len(codes), np.uint64)
+    for number, own in enumerate(sets):
+        bits[matches(own.codes, codes)] |= _bit(number)
+    return bits
+
+
+def without_values_outside(
+    bits: NDArray[np.uint64], values: NDArray[np.float64], sets: Sequence[EventSet]
+) -> NDArray[np.uint64]:
+    """Return the bits of events without those sets whose range their value is outside of; a missing value is outside.
+
+    Parameters
+    ----------
+    bits : uint64, shape (n_events,)
+    values : float64, shape (n_events,)
+        NaN if missing.
+    sets : sequence of EventSet
+    """
+    kept = bits.copy()
+    for number, own in enumerate(sets):
+        if own.has_range:
+            low, high = _bound(own.low, -np.inf), _bound(own.high, np.inf)
+            is_in = np.isfinite(values) & (values >= low) & (values <= high)
+            kept[~is_in] &= ~_bit(number)
+    return kept
+
+
+def in_set(bits: NDArray[Any], number: int) -> NDArray[np.bool_]:
+    """Return which events are in a set."""
+    return np.asarray((bits & _bit(number)) != 0)
+
+
+def _bit(number: int) -> np.uint64:
+    return np.uint64(1 << number)
+
+
+def _bound(bound: float | None, otherwise: float) -> float:
+    return otherwise if bound is None else bound

@@ -1,0 +1,69 @@
+"""The labels that rules make, as an artifact: the columns of a table of labels, and the account of the rules."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.encoding.cohort.define import RuleAccount
+from mlho.encoding.cohort.labels import LabelRows
+from mlho.encoding.rules.evaluation import RuleCohort
+
+
+@dataclass(frozen=True, eq=False)
+class RuleLabels:
+    """Labels by rule.
+
+    Attributes
+    ----------
+    rows : LabelRows
+    account : RuleAccount
+    """
+
+    rows: LabelRows
+    account: RuleAccount
+
+    @classmethod
+    def of(cls, cohort: RuleCohort, patient_ids: Any) -> "RuleLabels":
+        """Return the labels of a cohort, given the patients of its histories. Patients without a sample are left out."""
+        kept, patient = np.unique(cohort.patient, return_inverse=True)
+        account = RuleAccount(cohort.dropped, cohort.attrition, cohort.warnings)
+        ids = patient_ids.take(pa.array(kept.tolist(), pa.int64()))
+        return cls(_rows(ids, patient.astype(np.int64), cohort.index_us, cohort.outcome), account)
+
+    def write(self, path: Path) -> None:
+        """Write the labels to one array file; equal labels give equal bytes."""
+        ids = pack_texts(self.rows.patient_ids.to_pylist())
+        text = json.dumps(vars(self.account), sort_keys=False).encode()
+        write_arrays(
+            path,
+            {
+                "id_bytes": ids["bytes"],
+                "id_offsets": ids["offsets"],
+                "patient": self.rows.patient,
+                "index_us": self.rows.index_us,
+                "outcome": self.rows.outcome,
+                "account": np.frombuffer(text, np.uint8),
+            },
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "RuleLabels":
+        """Memory-map labels written by :meth:`write`."""
+        arrays = read_arrays(path)
+        ids = pa.array(unpack_texts(arrays["id_bytes"], arrays["id_offsets"]), pa.string())
+        plain: Mapping[str, Any] = json.loads(arrays["account"].tobytes())
+        account = RuleAccount(plain["dropped"], tuple(plain["attrition"]), tuple(plain["warnings"]))
+        return cls(_rows(ids, arrays["patient"], arrays["index_us"], arrays["outcome"]), account)
+
+
+def _rows(
+    patient_ids: Any, patient: NDArray[np.int64], index_us: NDArray[np.int64], outcome: NDArray[np.int8]
+) -> LabelRows:
+    return LabelRows(patient_ids, patient, index_us, np.ones(len(patient), np.bool_), outcome)

@@ -1,0 +1,155 @@
+"""What rules need of the demographics: birth, age, sex, and the first and last day of observation."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.labels import MISSING, encode_patients, read_index, read_patients
+from mlho.encoding.cohort.persons import AGE, NO_DATE, RawColumn, birth_column, read_persons
+from mlho.errors import DataError, plural
+from mlho.sources import Source, list_inputs, source_of
+from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.files import DataRoot, SourceFile
+from mlho.sources.reading import open_table, read_columns
+from mlho.sources.times import DAY_US
+from mlho.spec.features import Features
+from mlho.spec.rules import Rules
+from mlho.spec.training import TrainingSpec
+from mlho.tables import DEMOGRAPHICS, ColumnKind, require_columns
+
+_SEX: Final = "sex"
+
+
+@dataclass(frozen=True, eq=False)
+class RulePersons:
+    """The persons of some patients, in their order; unknown ones have no value.
+
+    Attributes
+    ----------
+    birth_us : int64, shape (n_patients,)
+        ``NO_DATE`` if unknown.
+    age : float64, shape (n_patients,)
+        Age as in the table, where there is no birth date; NaN if unknown.
+    sex : tuple of str or None, shape (n_patients,)
+    start_us, end_us : int64, shape (n_patients,), or None
+        First and last microsecond of observation, ``NO_DATE`` if unknown; None without such a column.
+    """
+
+    birth_us: NDArray[np.int64]
+    age: NDArray[np.float64]
+    sex: tuple[str | None, ...]
+    start_us: NDArray[np.int64] | None = None
+    end_us: NDArray[np.int64] | None = None
+
+
+def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> RulePersons | None:
+    """Read the persons of some patients from the demographics; None if no rule needs them.
+
+    Raises
+    ------
+    DataError
+        A column is missing or unreadable, or the rows of a patient differ.
+    """
+    rules, pattern = spec.cohort.rules, spec.data.tables.demographics
+    assert rules is not None
+    if not rules.reads_persons or pattern is None:
+        return None
+    source, files = source_of(spec.data), list_inputs(root, pattern)
+    wanted = _wanted(rules, source, files)
+    plain = spec.without_rules.model_copy(
+        update={"features": Features(demographics=wanted, categorical=tuple({_SEX} & {*wanted}))}
+    )
+    persons = read_persons(plain, source, root)
+    assert persons is not None
+    place = _places(persons.patient_ids, patient_ids)
+    columns = {column.name: column for column in persons.columns}
+    n = len(patient_ids)
+    births = np.where(place == MISSING, NO_DATE, persons.birth_us[place])
+    ages, sex = np.full(n, np.nan), (None,) * n
+    if AGE in columns:
+        _refuse_text(columns[AGE], pattern)
+        ages = np.where(place == MISSING, np.nan, columns[AGE].values[place])
+    if _SEX in columns:
+        levels = (*(columns[_SEX].levels or ()), None)  # the last stands for a missing one, -1
+        codes = np.where(place == MISSING, MISSING, columns[_SEX].values[place])
+        sex = tuple(levels[code] for code in codes.tolist())
+    observed = partial(_dates_of, source, files, patient_ids)
+    return RulePersons(
+        births,
+        ages,
+        sex,
+        start_us=observed(rules.observation.start_column, is_end=False),
+        end_us=observed(rules.observation.end_column, is_end=True),
+    )
+
+
+def _refuse_text(column: RawColumn, where: str) -> None:
+    if column.levels is not None:
+        raise DataError(
+            where,
+            f"column {column.name!r} is text",
+            expected="age in years as a number",
+            got=f"{plural(len(column.levels), 'level')}",
+            remedy="Write plain numbers, without units or signs such as + or >, or a birth_date.",
+        )
+
+
+def _wanted(rules: Rules, source: Source, files: list[SourceFile]) -> tuple[str, ...]:
+    """Return the demographics to read: an age only where there is no birth date to compute it from."""
+    wanted = [_SEX] if any(own.sex is not None for own in rules.criteria) else []
+    if any(own.age is not None for own in rules.criteria):
+        have = open_table(files[0], source).column_names
+        wanted += [] if birth_column(source, have) is not None else [AGE]
+    return tuple(wanted)
+
+
+def _places(known: Any, wanted: Any) -> NDArray[np.int64]:
+    found = pc.index_in(wanted, value_set=known)
+    return np.where(is_given(found), as_numpy(found).astype(np.int64), MISSING)
+
+
+def _dates_of(
+    source: Source, files: list[SourceFile], patient_ids: Any, name: str | None, *, is_end: bool
+) -> NDArray[np.int64] | None:
+    """Return the dates of a column for each patient; a last day is meant whole."""
+    if name is None:
+        return None
+    parts = [_read_dates(source, file, name, is_end=is_end) for file in files]
+    known, patient = encode_patients([own[0] for own in parts])
+    dates = np.concatenate([own[1] for own in parts])
+    rows = np.flatnonzero((patient != MISSING) & (dates != NO_DATE))
+    lowest, highest = np.full(len(known), np.iinfo(np.int64).max), np.full(len(known), NO_DATE)
+    np.minimum.at(lowest, patient[rows], dates[rows])
+    np.maximum.at(highest, patient[rows], dates[rows])
+    n_differing = int(((highest != NO_DATE) & (lowest != highest)).sum())
+    if n_differing:
+        raise DataError(
+            files[0].key,
+            f"a patient has differing dates in column {name!r}",
+            expected="one period of observation for each patient",
+            got=f"{plural(n_differing, 'patient')} with several dates",
+            remedy="Keep one row for each patient.",
+        )
+    place = _places(known, patient_ids)
+    return np.where(place == MISSING, NO_DATE, highest[place])
+
+
+def _read_dates(
+    source: Source, file: SourceFile, name: str, *, is_end: bool
+) -> tuple[Any, NDArray[np.int64]]:
+    table = open_table(file, source)
+    have, patient = table.column_names, source.column(DEMOGRAPHICS, "patient_id")
+    theirs = source.column(DEMOGRAPHICS, name)
+    source.require(DEMOGRAPHICS, file.key, have)
+    require_columns(
+        file.key, have, [theirs], remedy="Add it, or correct the column in cohort.rules.observation."
+    )
+    source.check_type(file.key, theirs, table.type_of(theirs), ColumnKind.TIME)
+    columns = read_columns(table, [patient, theirs])
+    read, given = read_index(columns[theirs], source, where=file.key, name=theirs)
+    dates = read if is_end else read // DAY_US * DAY_US
+    return read_patients(columns[patient], where=file.key, name=patient), np.where(given, dates, NO_DATE)

@@ -1,0 +1,70 @@
+"""The section ``cohort.rules`` of a specification: who enters and when, by rules over the events instead of a table of labels."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlho.spec.rules.parts import Age as Age
+from mlho.spec.rules.parts import Count as Count
+from mlho.spec.rules.parts import Criterion, Entry, Observation, Outcome
+from mlho.spec.rules.parts import EventSet as EventSet
+from mlho.spec.types import SpecPart
+
+#: Stands for the column of index dates and for the table of labels where rules make them.
+BY_RULES: Final = "cohort.rules"
+MAX_CRITERIA: Final = 32
+
+
+class Rules(SpecPart):
+    """Entry, index date, criteria, outcome and end of observation. See docs/cohorts.md."""
+
+    entry: Entry
+    """The events that let a patient enter."""
+    offset_days: Annotated[int, Field(ge=0, le=3650)] = 0
+    """Days from the entry to the index date."""
+    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA)] = ()
+    """Conditions that a sample meets to stay, in the order of the attrition."""
+    outcome: Outcome
+    """The outcome and the time at risk."""
+    observation: Observation = Observation()
+    """From when to when a patient is observed."""
+    not_observable: Literal["drop", "negative"] = "drop"
+    """A sample without the outcome whose observation ends before the time at risk does: leave it out, or count it as
+    without the outcome."""
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        names = [own.name for own in self.criteria]
+        if len(set(names)) != len(names):
+            raise ValueError("criteria must have distinct names")
+        if taken := sorted(RULE_NAMES & set(names)):
+            raise ValueError(
+                f"a criterion cannot be named {taken[0]!r}: a step of the attrition has the name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _know_nothing_later(self) -> Self:
+        counts = [own.count for own in self.criteria if own.count is not None]
+        if any(own.to_days > self.offset_days for own in counts):
+            raise ValueError(
+                "a criterion's window ends after the index date: toDays must not be more than offsetDays"
+            )
+        return self
+
+    @property
+    def reads_persons(self) -> bool:
+        """Whether the rules need the demographics."""
+        by_person = any(own.count is None for own in self.criteria)
+        observation = self.observation
+        return by_person or observation.start_column is not None or observation.end_column is not None
+
+
+ENTRY_EVENT: Final = "has an entry event"
+WHICH: Final = {"first": "first entry", "last": "last entry"}
+WASHOUT: Final = "after the washout"
+OBSERVED: Final = "observed before the entry and at the index date"
+NO_PRIOR: Final = "no outcome before the time at risk"
+OBSERVABLE: Final = "outcome observable"
+#: Steps of the attrition beside the criteria, and what the account calls a sample that stays.
+RULE_NAMES: Final = frozenset((ENTRY_EVENT, *WHICH.values(), WASHOUT, OBSERVED, NO_PRIOR, OBSERVABLE, "used"))

@@ -1,0 +1,149 @@
+"""Parts of ``cohort.rules``: sets of events, the entry, criteria, the outcome and the observation."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, Yes
+
+_Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_Patterns = Annotated[tuple[_Pattern, ...], Field(min_length=1, max_length=1000)]
+_Days = Annotated[int, Field(ge=0, le=36525)]
+_Level = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+_Years = Annotated[Annotated[int, Field(ge=0, le=150)] | None, OMITTED]
+_MaybeNumber = Annotated[float | None, OMITTED]
+
+
+class EventSet(SpecPart):
+    """Events by code and, where it matters, by value."""
+
+    codes: _Patterns
+    """Patterns of codes, such as ``["ICD10:I21*"]``: ``*`` is any text, ``?`` one character, all else is literal."""
+    low: _MaybeNumber = None
+    """Only events with a numeric value of at least this, in the unit of the code."""
+    high: _MaybeNumber = None
+    """Only events with a numeric value of at most this."""
+
+    @model_validator(mode="after")
+    def _range_rises(self) -> Self:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("low must not be more than high")
+        return self
+
+    @property
+    def has_range(self) -> bool:
+        """Whether the numeric value decides."""
+        return self.low is not None or self.high is not None
+
+
+class Entry(EventSet):
+    """The events that let a patient enter."""
+
+    which: Literal["first", "any", "last"] = "first"
+    """Which of a patient's entry events count: the first of all, any (each is a sample), or the last. Events at one instant are
+    one."""
+    washout_days: _Days = 0
+    """Days that have to lie between two entries of a patient; an entry sooner after the last kept one is left out. For ``which: any``."""
+    prior_observation_days: _Days = 0
+    """Days of observation that have to lie before the entry."""
+
+    @model_validator(mode="after")
+    def _washout_needs_any(self) -> Self:
+        if self.washout_days and self.which != "any":
+            raise ValueError("washoutDays is for which: any; with first or last a patient has one entry")
+        return self
+
+
+class Count(EventSet):
+    """How many events of a set lie in a window relative to the entry: entry + fromDays < time ≤ entry + toDays."""
+
+    from_days: Annotated[Annotated[int, Field(ge=-36525, le=3650)] | None, OMITTED] = None
+    """Begin of the window in days from the entry, negative before it; not part of the window. Default: all history."""
+    to_days: Annotated[int, Field(ge=-36525, le=3650)] = 0
+    """End of the window in days from the entry, part of the window; not after the index date. Default: the entry itself."""
+    at_least: Annotated[Annotated[int, Field(ge=1, le=100_000)] | None, OMITTED] = None
+    """Smallest number of events."""
+    at_most: Annotated[Annotated[int, Field(ge=0, le=100_000)] | None, OMITTED] = None
+    """Largest number of events; 0 excludes patients with any."""
+    distinct_days: Annotated[Yes | None, OMITTED] = None
+    """Count days (UTC) with an event instead of events."""
+
+    @model_validator(mode="after")
+    def _window_and_bounds(self) -> Self:
+        if self.from_days is not None and self.from_days >= self.to_days:
+            raise ValueError("fromDays must be less than toDays")
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("give atLeast, atMost or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("atLeast must not be more than atMost")
+        return self
+
+
+class Age(SpecPart):
+    """Age in completed years at the index date."""
+
+    at_least: _Years = None
+    """Youngest age."""
+    at_most: _Years = None
+    """Oldest age; 17 includes patients up to the day before their 18th birthday."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("give atLeast, atMost or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("atLeast must not be more than atMost")
+        return self
+
+
+class Criterion(SpecPart):
+    """A condition that a sample meets to stay. Exactly one of count, age and sex."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    """Its name in the attrition, in the words of what stays: ``no earlier infarction``."""
+    count: Annotated[Count | None, OMITTED] = None
+    """Events of a set in a window relative to the entry."""
+    age: Annotated[Age | None, OMITTED] = None
+    """Age at the index date, from ``birth_date``, or else ``age``, of the demographics. An unknown age does not meet it."""
+    sex: Annotated[Annotated[tuple[_Level, ...], Field(min_length=1, max_length=16)] | None, OMITTED] = None
+    """Accepted levels of the column ``sex`` of the demographics. A missing one does not meet it."""
+
+    @model_validator(mode="after")
+    def _say_one(self) -> Self:
+        if sum(own is not None for own in (self.count, self.age, self.sex)) != 1:
+            raise ValueError("give exactly one of count, age and sex")
+        return self
+
+
+class Outcome(EventSet):
+    """The outcome: an event of a set in the time at risk, index date + fromDays < time ≤ index date + toDays."""
+
+    from_days: Annotated[int, Field(ge=0, le=36525)] = 0
+    """Begin of the time at risk in days after the index date; not part of it."""
+    to_days: Annotated[int, Field(ge=1, le=36525)]
+    """End of the time at risk in days after the index date, part of it."""
+    exclude_prior: Annotated[Yes | None, OMITTED] = None
+    """Leave out samples with an outcome event before the time at risk begins, ever."""
+
+    @model_validator(mode="after")
+    def _time_at_risk(self) -> Self:
+        if self.from_days >= self.to_days:
+            raise ValueError("fromDays must be less than toDays")
+        return self
+
+
+class Observation(SpecPart):
+    """From when to when a patient is observed. Default: from the first to the last event of any code."""
+
+    start_column: Annotated[ColumnName | None, OMITTED] = None
+    """A column of the demographics with the first day of observation."""
+    end_column: Annotated[ColumnName | None, OMITTED] = None
+    """A column of the demographics with the last day of observation."""
+    end_date: Annotated[Day | None, OMITTED] = None
+    """The last day on which every patient is observed, such as the day of the export."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.end_column is not None and self.end_date is not None:
+            raise ValueError("endColumn and endDate exclude each other. Remove one of them")
+        return self

@@ -1,0 +1,33 @@
+"""Step: make the labels of a cohort by rule."""
+
+from typing import Any, ClassVar
+
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_root
+
+
+class ApplyRules(Step):
+    """Entries, index dates, criteria and outcomes, from the extracted events of all partitions and the demographics."""
+
+    kind: ClassVar[str] = "apply_rules"
+    sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    reads_outcome: ClassVar[bool] = False
+    reads_rules: ClassVar[bool] = True
+    tables: ClassVar[tuple[str, ...]] = ("demographics",)
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``labels.arr``."""
+        from mlho.encoding.rules.evaluation import apply_rules
+        from mlho.encoding.rules.extraction import RuleEvents
+        from mlho.encoding.rules.history import join_histories
+        from mlho.encoding.rules.labels import RuleLabels
+        from mlho.encoding.rules.persons import read_rule_persons
+
+        rules = work.spec.cohort.rules
+        assert rules is not None, "the plan has this task for rules only"
+        parts = [RuleEvents.read(part.path("rule_events.arr")) for part in work.inputs["events"]]
+        histories = join_histories(parts)
+        persons = read_rule_persons(work.spec, checked_root(work), histories.patient_ids)
+        labels = RuleLabels.of(apply_rules(rules, histories, persons), histories.patient_ids)
+        labels.write(work.out / "labels.arr")
+        return {"n_samples": len(labels.rows.patient)}

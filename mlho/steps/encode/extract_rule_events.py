@@ -1,0 +1,37 @@
+"""Step: take from one partition the events that the rules of the cohort mention."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.encode.encode_partition import without_demographics
+from mlho.steps.inputs import checked_source
+
+
+class ExtractRuleEvents(Step):
+    """Patients, times and sets of the events that rules mention; see :mod:`mlho.encoding.rules.extraction`."""
+
+    kind: ClassVar[str] = "extract_rule_events"
+    sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    reads_outcome: ClassVar[bool] = False
+    reads_rules: ClassVar[bool] = True
+    tables: ClassVar[tuple[str, ...]] = ("events",)
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Ignore the model's demographics and the name of the outcome."""
+        return without_demographics(super().narrow(spec))
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``rule_events.arr``."""
+        from mlho.encoding.rules.extraction import extract_file
+        from mlho.sources import source_of
+        from mlho.sources.files import SourceFile
+
+        (source,) = work.task.sources
+        rules = work.spec.cohort.rules
+        assert rules is not None, "the plan has this task for rules only"
+        file = SourceFile(source.key, checked_source(work, source), source.size)
+        years = work.spec.data.plausible_years
+        events = extract_file(rules, source_of(work.spec.data), file, years=years)
+        events.write(work.out / "rule_events.arr")
+        return {"n_events": len(events.patient), "n_patients": len(events.patient_ids)}

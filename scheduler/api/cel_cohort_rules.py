@@ -1,0 +1,111 @@
+"""CEL validation rules of ``cohort.rules``; the model checks the same conditions (:mod:`mlho.spec.rules`)."""
+
+from typing import Final
+
+from mlho.spec.rules import BY_RULES, RULE_NAMES
+from scheduler.api.cel_rule import CelRule
+
+_RULES: Final = "spec.cohort.rules"
+_ONE_OF_THREE: Final = "[has(c.count), has(c.age), has(c.sex)].exists_one(given, given)"
+_BY_PERSON: Final = (
+    "self.cohort.rules.criteria.all(c, has(c.count)) && !has(self.cohort.rules.observation.startColumn) "
+    "&& !has(self.cohort.rules.observation.endColumn)"
+)
+
+
+def _rises(low: str, high: str) -> str:
+    """Return an expression: a bound is not more than another, where both are given."""
+    return f"!has({low}) || !has({high}) || {low} <= {high}"
+
+
+COHORT_RULES: Final = (
+    CelRule(
+        "spec",
+        "has(self.data.tables.labels) != has(self.cohort.rules)",
+        "give exactly one of data.tables.labels and cohort.rules",
+    ),
+    CelRule(
+        "spec.cohort",
+        "has(self.rules) || has(self.index)",
+        "give index, such as {column: index_date}, or rules",
+    ),
+    CelRule(
+        "spec.cohort",
+        f"!has(self.rules) || !has(self.index) || (has(self.index.column) && self.index.column == '{BY_RULES}')",
+        "rules and index exclude each other: rules give the index date; remove one of them",
+    ),
+    CelRule(
+        "spec",
+        f"!has(self.cohort.rules) || has(self.data.tables.demographics) || ({_BY_PERSON})",
+        "cohort.rules with age, sex or a column of the observation requires data.tables.demographics",
+    ),
+    CelRule(
+        f"{_RULES}.entry",
+        "self.which == 'any' || self.washoutDays == 0",
+        "washoutDays is for which: any; with first or last a patient has one entry",
+    ),
+    CelRule(
+        f"{_RULES}.entry", _rises("self.low", "self.high"), "low of the entry must not be more than high"
+    ),
+    CelRule(
+        f"{_RULES}.outcome", _rises("self.low", "self.high"), "low of the outcome must not be more than high"
+    ),
+    CelRule(
+        f"{_RULES}.outcome", "self.fromDays < self.toDays", "fromDays of the outcome must be less than toDays"
+    ),
+    CelRule(
+        f"{_RULES}.observation",
+        "!has(self.endColumn) || !has(self.endDate)",
+        "endColumn and endDate exclude each other; remove one of them",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        f"self.all(c, {_ONE_OF_THREE})",
+        "each criterion must have exactly one of count, age and sex",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        "self.all(a, self.exists_one(b, b.name == a.name))",
+        "criteria must have distinct names",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        f"self.all(c, !(c.name in {sorted(RULE_NAMES)}))",
+        "a criterion cannot have the name of another step of the attrition",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        "self.all(c, !has(c.count) || has(c.count.atLeast) || has(c.count.atMost))",
+        "each count must have atLeast, atMost or both",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        f"self.all(c, !has(c.count) || {_rises('c.count.atLeast', 'c.count.atMost')})",
+        "atLeast of a count must not be more than atMost",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        f"self.all(c, !has(c.count) || {_rises('c.count.low', 'c.count.high')})",
+        "low of a count must not be more than high",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        "self.all(c, !has(c.count) || !has(c.count.fromDays) || c.count.fromDays < c.count.toDays)",
+        "fromDays of a count must be less than toDays",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        "self.all(c, !has(c.age) || has(c.age.atLeast) || has(c.age.atMost))",
+        "each age must have atLeast, atMost or both",
+    ),
+    CelRule(
+        f"{_RULES}.criteria",
+        f"self.all(c, !has(c.age) || {_rises('c.age.atLeast', 'c.age.atMost')})",
+        "atLeast of an age must not be more than atMost",
+    ),
+    CelRule(
+        _RULES,
+        "self.criteria.all(c, !has(c.count) || c.count.toDays <= self.offsetDays)",
+        "a criterion's window ends after the index date: toDays must not be more than offsetDays",
+    ),
+)
