@@ -6,7 +6,7 @@ from typing import Any
 
 def failed_gates(result: Mapping[str, Any]) -> list[str]:
     """Return the gates that failed, in words with what was found; empty without gates."""
-    return [f"{own['words']}: {own['detail']}" for own in result.get("gates") or () if not own["passed"]]
+    return [f"{own['words']}: {own['detail']}" for own in result.get("gates") or () if own["passed"] is False]
 
 
 def gates_in_words(result: Mapping[str, Any]) -> str | None:
@@ -20,5 +20,7 @@ def gates_in_words(result: Mapping[str, Any]) -> str | None:
     gates = result.get("gates")
     if gates is None:
         return None
-    n_failed = len(failed_gates(result))
-    return f"{n_failed} of {len(gates)} failed" if n_failed else "passed"
+    n_failed, n_left = len(failed_gates(result)), sum(own["passed"] is None for own in gates)
+    if n_failed:
+        return f"{n_failed} of {len(gates)} failed"
+    return f"passed, {n_left} at promotion" if n_left else "passed"

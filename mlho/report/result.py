@@ -237,7 +237,8 @@ class GateResult(Part):
     gate: dict[str, Any]
     """As in the specification; ``{tests: passed}`` for the self-tests of the bundle."""
     words: str
-    passed: bool
+    passed: bool | None
+    """``null``: against a champion, and judged at the promotion."""
     value: float | None = None
     """The figure: its mean over the test sets, with the ends of its interval."""
     low: float | None = None

@@ -54,7 +54,11 @@ AT_THRESHOLD: Final = (
 #: Metrics that a result has for groups.
 OF_GROUPS: Final = ("auroc", "observedExpected", "sensitivity", "ppv", "alertsPer100")
 
+#: Metrics of the paired comparison with the model of a channel.
+AGAINST_CHAMPION: Final = ("auroc", "brier", "logLoss")
+
 Bound = Annotated[float, Field(allow_inf_nan=False)]
+ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 MaybeBound = Annotated[Bound | None, OMITTED]
 
 
@@ -88,6 +92,14 @@ class Gate(SpecPart):
     ] = None
     """One level of a demographic, such as ``{sex: female}`` or ``{age: "65-79"}``, as the report names it. Groups have ``auroc``,
     ``observedExpected`` and, at a threshold, ``sensitivity``, ``ppv`` and ``alertsPer100``."""
+    champion: Annotated[ChannelName | None, OMITTED] = None
+    """A channel: the figure is the difference to the model that it shows at the promotion, this model minus that one, on the samples
+    that both runs have tested (``auroc``, ``brier``, ``logLoss``), with an interval from a paired bootstrap of patients. Without a
+    model in the channel the gate passes."""
+    min_difference: MaybeBound = None
+    """Lowest difference to the champion that passes, such as ``-0.01``. ``lower95`` and ``upper95`` bound its interval."""
+    max_difference: MaybeBound = None
+    """Highest difference to the champion that passes."""
     min: MaybeBound = None
     """Lowest mean over the test sets that passes."""
     max: MaybeBound = None
@@ -102,7 +114,11 @@ class Gate(SpecPart):
     @model_validator(mode="after")
     def _can_be_judged(self) -> Self:
         if not list(self.bounds()):
-            raise ValueError("a gate requires a bound: min, max, between, lower95 or upper95")
+            raise ValueError(
+                "a gate requires a bound: min, max, between, lower95 or upper95; with a champion minDifference, maxDifference, "
+                "lower95 or upper95"
+            )
+        self._check_champion()
         if (self.threshold is not None) != (self.metric in AT_THRESHOLD):
             raise ValueError(
                 f"threshold belongs to {', '.join(AT_THRESHOLD)}, which require it, and to no other metric"
@@ -115,10 +131,20 @@ class Gate(SpecPart):
             raise ValueError("between must be the lowest and the highest value, such as [0.8, 1.25]")
         return self
 
+    def _check_champion(self) -> None:
+        differences = {"minDifference": self.min_difference, "maxDifference": self.max_difference}
+        others = {"min": self.min, "max": self.max, "between": self.between, "group": self.group}
+        wrong = differences if self.champion is None else {**others, "threshold": self.threshold}
+        if named := [name for name, own in wrong.items() if own is not None]:
+            rule = "requires a champion" if self.champion is None else "does not go with a champion"
+            raise ValueError(f"{named[0]} {rule}, such as champion: production with minDifference: -0.01")
+        if self.champion is not None and self.metric not in AGAINST_CHAMPION:
+            raise ValueError(f"a champion is compared by {', '.join(AGAINST_CHAMPION)}. Got {self.metric}")
+
     def bounds(self) -> Iterator[tuple[Literal["mean", "low", "high"], float | None, float | None]]:
         """Yield the part of the figure, the lowest and the highest value that pass, for each bound."""
         low, high = self.between if self.between is not None else (None, None)
-        for own in ((self.min, self.max), (low, high)):
+        for own in ((self.min, self.max), (low, high), (self.min_difference, self.max_difference)):
             if own != (None, None):
                 yield "mean", *own
         if self.lower95 is not None:

@@ -296,8 +296,10 @@ _TRAINING: Final = (
     *_inside("spec.features.rollUp", "table"),
     CelRule(
         "spec",
-        "!has(self.gates) || self.gates.all(g, has(g.min) || has(g.max) || has(g.between) || has(g.lower95) || has(g.upper95))",
-        "a gate requires a bound: min, max, between, lower95 or upper95",
+        "!has(self.gates) || self.gates.all(g, has(g.min) || has(g.max) || has(g.between) || has(g.lower95) || has(g.upper95) || "
+        "has(g.minDifference) || has(g.maxDifference))",
+        "a gate requires a bound: min, max, between, lower95 or upper95; with a champion minDifference, maxDifference, lower95 or "
+        "upper95",
     ),
     *_frozen(
         "cohort",

@@ -7,21 +7,20 @@ the entry, a promotion has changed nothing that scoring sees; the same command c
 
 import datetime as dt
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlho.errors import BundleError, MlhoError, SpecError, plural
+from mlho.errors import BundleError, SpecError, plural
 from mlho.model.signature import check_signatures, verify_key
-from mlho.report.gates import failed_gates, gates_in_words
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
 from mlho.store.base import Store
 from mlho.store.keys import model_key, signature_prefix
 from scheduler.engine.scoring_run import PinnedBundle, read_bundle, stored_signatures
 from scheduler.registry.bundle_tests import run_in_fresh_process
+from scheduler.registry.gates import Comparer, checked_gates
 from scheduler.runs.channels import (
     Action,
     Channel,
@@ -57,10 +56,6 @@ class Change:
     is_new: bool
 
 
-class GateFailed(MlhoError):  # noqa: N818 - reads as the state
-    """The model does not reach what its specification asks for: promote another one, or override it with a reason."""
-
-
 def promote(
     store: Store,
     run: StoredRun,
@@ -69,6 +64,7 @@ def promote(
     *,
     force: bool = False,
     signer: Signer | None = None,
+    compare: Comparer | None = None,
     test: Tester | None = None,
 ) -> Change:
     """Make the bundle of a finished training run the model of a channel.
@@ -86,6 +82,8 @@ def promote(
         Promote the model although a gate failed. The entry says so. It does not override digests, signatures and self-tests.
     signer : callable, optional
         Returns the signature of a bundle, given its files. It is kept in the store.
+    compare : callable, optional
+        As in :func:`scheduler.registry.gates.checked_gates`.
     test : callable, optional
         Runs the self-tests of a bundle, given its files; default: :func:`scheduler.registry.bundle_tests.run_in_fresh_process`.
 
@@ -107,7 +105,7 @@ def promote(
     _check_signature(store, bundle)
     if found.head is not None and found.head.bundle == bundle.digest:
         return Change(found.head, is_new=False)
-    gates = _gates_of(store, run, force=force)
+    gates = checked_gates(store, run, force=force, compare=compare)
     n_passed = _tested(bundle, test, where=f"run {run.run_id} ({run.name})")
     keep_model(store, bundle)
     entry = _next_entry(
@@ -122,20 +120,6 @@ def promote(
     )
     append_entry(store, entry)
     return Change(entry, is_new=True)
-
-
-def _gates_of(store: Store, run: StoredRun, *, force: bool) -> tuple[GateRecord, ...]:
-    """Return the gates of a run, as its result has them."""
-    assert run.result is not None
-    result = json.loads(store.get(run.result))
-    failed = failed_gates(result)
-    if failed and not force:
-        raise GateFailed(
-            f"run {run.run_id} ({run.name}): gates {gates_in_words(result)}: {'; '.join(failed)}. The channel was not changed. Promote "
-            "another run, or override the gates with --force and a reason that the log keeps."
-        )
-    gates = result.get("gates") or ()
-    return tuple(GateRecord(gate=own["words"], passed=own["passed"], detail=own["detail"]) for own in gates)
 
 
 def roll_back(

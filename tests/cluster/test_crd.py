@@ -290,7 +290,12 @@ CREATE = [
     Case(
         "a gate requires a bound",
         {"gates": [{"metric": "auroc"}]},
-        {"gates": [{"metric": "auroc", "lower95": {"min": 0.75}}, {"metric": "brier", "max": 0.2}]},
+        {
+            "gates": [
+                {"metric": "auroc", "lower95": {"min": 0.75}},
+                {"metric": "brier", "champion": "production", "maxDifference": 0},
+            ]
+        },
     ),
     Case("give exactly one of data.tables.labels and cohort.rules", {"data.tables.labels": None}, BY_RULE),
     Case("give index, such as {column: index_date}, or rules", {"cohort.index": None}, BY_RULE),

@@ -89,7 +89,8 @@ def render_html(result: Result) -> str:
             for test in result.final_model.tests
         ],
         "gates": [
-            (own.words, "passed" if own.passed else "FAILED", own.detail) for own in result.gates or ()
+            (own.words, {True: "passed", False: "FAILED", None: "open"}[own.passed], own.detail)
+            for own in result.gates or ()
         ],
         "limits": sections.limits(result),
         "input_files": sections.input_files(result),

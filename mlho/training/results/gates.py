@@ -35,7 +35,7 @@ def judge_gates(
     Returns
     -------
     list of GateResult or None
-        The self-tests first, then in the order of the specification. A figure without a value, such as that of a small group,
+        The self-tests first, then in the order of the specification. A gate against a champion is judged at the promotion. A figure without a value, such as that of a small group,
         does not pass.
     """
     if gates is None:
@@ -45,7 +45,7 @@ def judge_gates(
 
 def gate_warning(results: Sequence[GateResult] | None) -> list[str]:
     """Return the sentence about failed gates, if there are any."""
-    failed = [own for own in results or () if not own.passed]
+    failed = [own for own in results or () if own.passed is False]
     if not failed:
         return []
     named = "; ".join(f"{own.words}: {own.detail}" for own in failed)
@@ -65,6 +65,13 @@ def _of_tests(tests: Sequence[BundleTest]) -> GateResult:
 
 
 def _judge(gate: Gate, headline: Mapping[str, Spread], groups: Sequence[GroupPerformance]) -> GateResult:
+    if gate.champion is not None:
+        return GateResult(
+            gate=gate.model_dump(mode="json", by_alias=True),
+            words=_words(gate),
+            passed=None,
+            detail="judged at the promotion",
+        )
     figure, reason = _figure(gate, headline, groups)
     failures = list(_failures(gate, figure, reason))
     return GateResult(
@@ -138,7 +145,8 @@ def _words(gate: Gate) -> str:
     name = metric_name(METRIC_KEYS[gate.metric])
     at = f" at threshold {gate.threshold}" if gate.threshold is not None else ""
     group = "".join(f" of {name} {level}" for name, level in (gate.group or {}).items())
-    return f"{name}{at}{group}" + " and".join(_bound_words(gate))
+    champion = f" minus that of the model in {gate.champion}" if gate.champion is not None else ""
+    return f"{name}{at}{group}{champion}" + " and".join(_bound_words(gate))
 
 
 def _bound_words(gate: Gate) -> Iterator[str]:

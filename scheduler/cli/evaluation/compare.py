@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mlho.errors import MlhoError
 from mlho.printable import printable_json
-from mlho.report.comparison import Comparison, comparison_tables
+from mlho.report.comparison import Comparison, PairedChange, comparison_tables
 from mlho.steps.base import Artifact
 from mlho.steps.records import Commit, read_commit
 from mlho.store import open_store
@@ -89,6 +89,14 @@ def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
     store = open_store(address)
     own = compare_runs(*(_facts(store, run, name) for run, name in runs))
     return own.model_dump_json(), render_comparison(own)
+
+
+def paired_change(address: str, a: tuple[str, str], b: tuple[str, str]) -> PairedChange:
+    """Return the difference of two runs (id and name), B minus A, on the samples that both tested."""
+    from mlho.external.comparison import compare_runs
+
+    store = open_store(address)
+    return compare_runs(_facts(store, *a), _facts(store, *b)).paired
 
 
 def _facts(store: Store, run: str, name: str) -> "RunFacts":

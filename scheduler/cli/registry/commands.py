@@ -13,6 +13,7 @@ from mlho.errors import ChannelDamaged, SpecError
 from mlho.model.signature import sign_files
 from mlho.printable import has_control, printable_json
 from scheduler.cli import terminal
+from scheduler.cli.evaluation.compare import paired_change
 from scheduler.cli.listing import RUN_HELP, existing_store
 from scheduler.cli.options import (
     AuditOptions,
@@ -23,6 +24,7 @@ from scheduler.cli.options import (
 )
 from scheduler.cli.registry.tables import change_lines, entries_table, entry_facts, model_facts, models_table
 from scheduler.cli.run import usable_store
+from scheduler.engine.process_pool import call_beside
 from scheduler.registry.models import stored_models
 from scheduler.registry.promotion import Author, Change, Signer, model_faults, promote, roll_back
 from scheduler.runs.channels import Channel, channel_names, checked_name, inspect_channel
@@ -124,7 +126,15 @@ def _promote(options: PromoteOptions) -> int:
     existing_store(options)  # a folder is not created
     store = usable_store(options)
     run = finished_run(stored_runs(store), options.run, kind=TRAINING)
-    change = promote(store, run, options.channel, author, force=options.force, signer=_signer(options))
+    change = promote(
+        store,
+        run,
+        options.channel,
+        author,
+        force=options.force,
+        signer=_signer(options),
+        compare=lambda champion, own: call_beside(paired_change, options.store, champion, own),
+    )
     return _print_change(change, options)
 
 

@@ -43,7 +43,11 @@ def test_every_metric_has_a_key_and_its_kind():
         ),
         ({"metric": "aurc", "min": 0.7}, "auroc"),
         ({"metric": "auroc", "min": float("nan")}, "no number that can be used"),
-        ({"metric": "auroc", "champion": "production", "minDifference": -0.01}, "champion"),
+        ({"metric": "auroc", "champion": "production"}, "with a champion minDifference"),
+        ({"metric": "auroc", "champion": "production", "min": 0.7}, "min does not go with a champion"),
+        ({"metric": "auroc", "minDifference": -0.01}, "minDifference requires a champion"),
+        ({"metric": "auroc", "champion": "Prod", "minDifference": -0.01}, "champion"),
+        ({"metric": "calibrationSlope", "champion": "production", "minDifference": 0}, "compared by auroc"),
     ],
     ids=[
         "no bound",
@@ -58,7 +62,11 @@ def test_every_metric_has_a_key_and_its_kind():
         "unknown demographic",
         "misspelt",
         "nan",
-        "champion",
+        "champion without a bound",
+        "champion and min",
+        "difference without a champion",
+        "malformed champion",
+        "not compared",
     ],
 )
 def test_a_gate_that_cannot_be_judged_is_refused(gate, said):

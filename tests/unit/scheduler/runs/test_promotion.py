@@ -11,13 +11,17 @@ import yaml
 import scheduler.registry.promotion
 from mlho.errors import BundleError, SpecError
 from mlho.model.signature import sign_files
+from mlho.report.comparison import PairedChange
+from mlho.report.parts import Estimate
 from mlho.spec.scoring import BundleSource, parse_scoring_spec
 from mlho.store.keys import model_key, run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
+from scheduler.cli.evaluation.compare import paired_change
 from scheduler.engine.scoring_run import read_bundle, with_run_id
+from scheduler.registry.gates import GateFailed
 from scheduler.registry.models import stored_models
-from scheduler.registry.promotion import GateFailed, promote, roll_back
+from scheduler.registry.promotion import promote, roll_back
 from scheduler.runs.channels import ChannelMoved, live_entry, read_channel
 from scheduler.runs.deletion import delete_runs
 from scheduler.runs.stored import find_run, stored_runs
@@ -93,6 +97,60 @@ def test_a_failed_gate_blocks_the_promotion_and_force_is_on_record(store):
     assert roll_back(store, "production", author(), test=passed).entry.forced
     with pytest.raises(BundleError):  # not what --force is for
         promote(store, find_run(stored_runs(store), C), "production", author(), force=True, test=failed)
+
+
+def plant_against_champion(store, **bounds):
+    """A finished run whose gate is judged at its promotion. Return its id."""
+    gate = {"metric": "auroc", "champion": "production"} | (bounds or {"minDifference": -0.01})
+    plant_run(store, "d" * 16, gates=[{"gate": gate, "words": "g", "passed": None, "detail": ""}])
+    return "d" * 16
+
+
+@pytest.mark.parametrize(
+    ("bounds", "difference", "passes"),
+    [
+        ({"minDifference": -0.01}, -0.01, True),
+        ({"minDifference": -0.01}, -0.011, False),
+        ({"lower95": {"min": -0.03}}, -0.01, True),
+        ({"lower95": {"min": -0.02}}, -0.01, False),
+        ({"maxDifference": 0.0}, 0.001, False),
+    ],
+)
+def test_a_model_is_held_against_the_one_in_use(store, bounds, difference, passes):
+    """By the paired difference; the log keeps it with both runs and the number of samples."""
+    run = plant_against_champion(store, **bounds)
+    promoted(store, A)
+    asked = []
+
+    def compare(champion, candidate):
+        asked.append((champion, candidate))
+        change = Estimate(value=difference, low=difference - 0.02, high=difference + 0.02)
+        return PairedChange(n_samples=1200, n_patients=900, differences={"auroc": change})
+
+    found = find_run(stored_runs(store), run)
+    if not passes:
+        with pytest.raises(GateFailed, match=r"on 1,200 samples against risk \(a+\), entry 1"):
+            promote(store, found, "production", author(), compare=compare, test=passed)
+    entry = promote(
+        store, found, "production", author(), compare=compare, test=passed, force=not passes
+    ).entry
+    assert asked[0] == ((A, "risk"), (run, "risk"))
+    assert (entry.gates[0].passed, entry.forced) == (passes, not passes)
+
+
+def test_without_a_model_in_use_there_is_nothing_to_beat(store):
+    """And a comparison that is not possible fails, with the reason."""
+    run = plant_against_champion(store)
+    assert "shows no model" in promoted(store, run, channel="staging").entry.gates[0].detail
+    promoted(store, A)
+
+    def impossible(*_):
+        return PairedChange(n_samples=0, n_patients=0, reason="the runs share no sample")
+
+    found = find_run(stored_runs(store), run)
+    for compare, words in ((impossible, "share no sample"), (None, "cannot be compared here")):
+        with pytest.raises(GateFailed, match=words):
+            promote(store, found, "production", author(), compare=compare, test=passed)
 
 
 def test_passed_gates_are_on_record(store):
@@ -363,6 +421,26 @@ def test_gates_change_the_report_only(two_runs, old_store):
     assert "AUROC of sex female at least 0.99" in page
     with pytest.raises(GateFailed, match=r"AUROC of sex female at least 0\.99"):
         promoted(old_store, home.finished.run_id)
+
+
+def test_two_runs_are_compared_from_their_artifacts(two_runs, old_store):
+    """On the samples that both have tested, as ``mlho compare`` does."""
+    data, _, older, _ = two_runs
+    gates = [{"metric": "auroc", "champion": "production", "minDifference": -1.0}]
+    home = run_inline(data, old_store, {"gates": gates, "validation.seed": 8})
+    result = json.loads(old_store.get(run_key(home.finished.run_id, "result.json")))
+    assert [own["passed"] for own in result["gates"]] == [True, None]
+    for run in (older, home.finished.run_id):
+        entry = promote(
+            old_store,
+            find_run(stored_runs(old_store), run),
+            "production",
+            author(),
+            compare=partial(paired_change, str(old_store.root)),
+            test=passed,
+        ).entry
+
+    assert f"samples against small ({older}), entry 1" in entry.gates[1].detail
 
 
 def test_a_scoring_run_records_the_entry(two_runs, old_store):

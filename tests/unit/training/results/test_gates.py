@@ -106,6 +106,14 @@ def test_a_gate_says_what_it_asks_and_what_was_found():
     ]
 
 
+def test_a_gate_against_a_champion_stays_open():
+    """The model in use is known at the promotion only."""
+    found = judged(metric="auroc", champion="production", minDifference=-0.01)
+
+    assert (found.passed, found.words) == (None, "AUROC minus that of the model in production at least -0.01")
+    assert gate_warning([found]) == []
+
+
 def test_without_gates_there_is_no_result_of_them():
     """And so no field in result.json."""
     assert judge_gates(None, HEADLINE, GROUPS, TESTS) is None

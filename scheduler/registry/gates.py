@@ -1,0 +1,107 @@
+"""Gates at a promotion: those that the result of the run has judged, and those against the model in use."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from mlho.errors import MlhoError, StoreUnavailable
+from mlho.spec.gates import METRIC_KEYS, Gate
+from mlho.store.base import Store
+from scheduler.runs.channels import GateRecord, read_channel
+from scheduler.runs.stored import StoredRun
+
+if TYPE_CHECKING:
+    from mlho.report.comparison import PairedChange
+    from mlho.report.parts import Estimate
+
+#: Compares two runs (id and name), the champion's first, on the samples that both tested.
+Comparer = Callable[[tuple[str, str], tuple[str, str]], "PairedChange"]
+_DIGITS: Final = 3
+
+
+class GateFailed(MlhoError):  # noqa: N818 - reads as the state
+    """The model does not reach what its specification asks for: promote another one, or override it with a reason."""
+
+
+def checked_gates(
+    store: Store, run: StoredRun, *, force: bool, compare: Comparer | None
+) -> tuple[GateRecord, ...]:
+    """Return the gates of a run with what was found.
+
+    Parameters
+    ----------
+    store : Store
+    run : StoredRun
+        A finished training run.
+    force : bool
+        Whether failed gates are accepted.
+    compare : callable, optional
+        Compares the run with that of a champion; without it a gate against a champion fails.
+
+    Raises
+    ------
+    GateFailed
+        A gate failed, and that is not accepted.
+    """
+    assert run.result is not None
+    gates = json.loads(store.get(run.result)).get("gates") or ()
+    records = tuple(_record(store, run, own, compare) for own in gates)
+    failed = [f"{own.gate}: {own.detail}" for own in records if not own.passed]
+    if failed and not force:
+        raise GateFailed(
+            f"run {run.run_id} ({run.name}): gates {len(failed)} of {len(records)} failed: {'; '.join(failed)}. The channel was not changed. "
+            "Promote another run, or override the gates with --force and a reason that the log keeps."
+        )
+    return records
+
+
+def _record(store: Store, run: StoredRun, own: Mapping[str, Any], compare: Comparer | None) -> GateRecord:
+    if own["passed"] is not None:
+        return GateRecord(gate=own["words"], passed=own["passed"], detail=own["detail"])
+    passed, detail = _against_champion(store, run, Gate.model_validate(own["gate"]), compare)
+    return GateRecord(gate=own["words"], passed=passed, detail=detail)
+
+
+def _against_champion(store: Store, run: StoredRun, gate: Gate, compare: Comparer | None) -> tuple[bool, str]:
+    """Judge a gate against the model that a channel shows now."""
+    assert gate.champion is not None
+    champion = read_channel(store, gate.champion).head
+    if champion is None:
+        return True, f"channel {gate.champion} shows no model"
+    if champion.run == run.run_id:
+        return True, f"channel {gate.champion} shows this model"
+    if compare is None:
+        return False, "runs cannot be compared here"
+    try:
+        found = compare((champion.run, champion.model), (run.run_id, run.name))
+    except StoreUnavailable:
+        raise
+    except MlhoError as error:  # such as artifacts of the champion that are gone
+        return False, f"no comparison with {champion.model} ({champion.run}): {error}"
+    against = f"against {champion.model} ({champion.run}), entry {champion.number}"
+    if found.reason is not None:
+        return False, f"{found.reason}; {against}"
+    figure = found.differences[METRIC_KEYS[gate.metric]]
+    failures = list(_failures(gate, figure))
+    return (
+        not failures,
+        f"{failures[0] if failures else _found(figure)} on {found.n_samples:,} samples {against}",
+    )
+
+
+def _failures(gate: Gate, figure: "Estimate") -> Iterator[str]:
+    for part, low, high in gate.bounds():
+        value = {"mean": figure.value, "low": figure.low, "high": figure.high}[part]
+        if value is None:
+            yield figure.reason or "there is no interval"
+        elif (low is not None and value < low) or (high is not None and value > high):
+            yield _found(figure)
+
+
+def _found(figure: "Estimate") -> str:
+    ends = (
+        f" ({figure.low:+.{_DIGITS}f} to {figure.high:+.{_DIGITS}f})"
+        if figure.low is not None and figure.high is not None
+        else ""
+    )
+    return "no value" if figure.value is None else f"{figure.value:+.{_DIGITS}f}{ends}"
