@@ -14,7 +14,12 @@ from tests.builders import Home, Tables, make_tables, run_inline, write_table, w
 
 PARENTS = {"E11": "diabetes", "I10": "circulation", "N00": "circulation", "N01": "other", "X99": "other"}
 WORDS = {"diabetes": "Diabetes, any", "circulation": "Circulatory disease", "other": None}
-MAP = {"features.rollUp": {"table": "maps/phecode.csv"}, "features.aggregates": ["presence", "count", "last"]}
+MAP = {
+    "features.rollUp": {"table": "maps/phecode.csv"},
+    "features.aggregates": ["presence", "count", "last"],
+    "features.sequences": {"maxCandidates": 60},
+    "selection.nFeatures": 30,
+}
 # Where the facts came from, and how the specification says it.
 NOT_COMPARED = ("inputs", "lineage", "made_at", "timing", "ledger")
 
@@ -97,7 +102,9 @@ def test_scoring_needs_no_map(homes, tables, tmp_path):
     theirs = plain.predict_events(with_parents(tables).events.to_pandas(), index, persons)
 
     assert ours.equals(theirs)
-    used = {own.code for own in bundle.document.features}
+    pairs = [own for own in bundle.document.features if own.then is not None]
+    assert pairs
+    used = {own.code for own in bundle.document.features} | {own.then for own in pairs}
     assert bundle.document.roll_up == {code: parent for code, parent in PARENTS.items() if parent in used}
     assert plain.document.roll_up is None
 
