@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ from mlho.scoring.persons import known_persons
 from mlho.sources import list_inputs, source_of
 from mlho.sources.events import iter_events, require_values
 from mlho.sources.files import DataRoot
+from mlho.sources.omop.folder import CDM_FILES, files_of
 from mlho.spec.features import Features
-from mlho.spec.layout import ScoringSourceName
 from mlho.spec.training import TrainingSpec
 
 
@@ -74,7 +74,8 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
         As in training and scoring; messages contain counts only.
     """
     source = source_of(spec.data)
-    defined = define_cohort(spec, root)
+    tables = files_of(root, spec.data.tables.model_dump(), source.name)
+    defined = define_cohort(spec, root, cdm=[*tables.get(CDM_FILES, ()), *tables["events"]])
     cohort = defined.cohort
     samples = Samples(cohort.patient_ids, cohort.patient_of, cohort.index_us, cohort.index_us)
     persons = _persons(spec, root, cohort)
@@ -84,14 +85,16 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
     values = needs_values(rules)
 
     def batches() -> Iterator[tuple[str, Any]]:
-        for file in list_inputs(root, spec.data.tables.events):
+        for file in tables["events"]:
             if values:
                 require_values(source, file)
             yield file.key, iter_events(source, file, values=values)
 
     probability, uncalibrated = (np.empty(cohort.n_samples) for _ in range(2))
     with tempfile.TemporaryDirectory(prefix="mlho-evaluate-") as folder:
-        encoded = encode_files(bundle, samples, known, batches(), Path(folder))
+        encoded = encode_files(
+            bundle, samples, known, batches(), Path(folder), source=source.name, last_us=cohort.last_us
+        )
         start = 0
         for block in encoded.blocks():
             own = slice(start, start + len(block.probability))
@@ -127,11 +130,6 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
         The index is of another kind than in training, there are several outcomes, or the bundle needs demographics.
     """
     scoring, encoder = bundle.document.scoring, bundle.demographics
-    if spec.data.source not in get_args(ScoringSourceName):
-        raise SpecError(
-            f"data.source: a bundle scores {', '.join(get_args(ScoringSourceName))}, as mlho score does. Got {spec.data.source}. Write these tables in "
-            "one of those layouts."
-        )
     if spec.cohort.outcomes is not None:
         raise SpecError("cohort.outcomes: a bundle predicts one outcome. Set cohort.outcome to its column.")
     if spec.cohort.rules is not None:

@@ -1,7 +1,7 @@
 """Scoring of one partition: rows are ruled and packed as in training, and samples are scored in blocks of patients."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,14 +138,15 @@ class ScoredPartition:
         return self.bundle.design(cells, cohort.n_samples, extra)
 
 
-def encode_samples(
+def encode_files(
     bundle: Bundle,
     samples: Samples,
     persons: KnownPersons | None,
-    batches: Iterable[Any],
+    files: Iterable[tuple[str, Iterable[Any]]],
     folder: Path,
     *,
-    where: str,
+    source: str = "native",
+    last_us: NDArray[np.int64] | None = None,
 ) -> ScoredPartition:
     """Apply the rules to every row of a partition for the samples to score, and keep the used rows in a folder.
 
@@ -156,33 +157,19 @@ def encode_samples(
         Patients to score in this partition; rows of others fall under the rule "unknown patient".
     persons : KnownPersons or None
         The demographics table; None only if the bundle uses none.
-    batches : iterable of RecordBatch
-        Output of :func:`mlho.sources.events.iter_events`.
+    files : iterable of (name, iterable of RecordBatch)
+        At least one file, and its output of :func:`mlho.sources.events.iter_events`. A patient's events may be spread over several.
     folder : Path
         Folder for files that are needed until the blocks are scored.
-    where : str
-        Name of the partition in errors.
-    """
-    return encode_files(bundle, samples, persons, [(where, batches)], folder)
-
-
-def encode_files(
-    bundle: Bundle,
-    samples: Samples,
-    persons: KnownPersons | None,
-    files: Iterable[tuple[str, Iterable[Any]]],
-    folder: Path,
-) -> ScoredPartition:
-    """Apply the rules to the rows of several files, over which a patient's events may be spread; see :func:`encode_samples`.
-
-    Parameters
-    ----------
-    files : iterable of (name, iterable of RecordBatch)
-        At least one.
+    source : str
+        Name of their source, which may have codes that are never used.
+    last_us : int64 array, shape (n_patients,), optional
+        Last plausible time of each patient's events.
     """
     spec = scoring_spec(bundle.document)
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": source})})
     own = None if persons is None else persons.among(samples.patient_ids)
-    cohort = cohort_to_score(samples, own)
+    cohort = replace(cohort_to_score(samples, own), last_us=last_us)
     parents = bundle.document.roll_up or {}
     paths, partitions = [], []
     for number, (where, batches) in enumerate(files):

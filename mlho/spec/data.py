@@ -7,6 +7,31 @@ from pydantic import Field, model_validator
 from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS, Address, SpecPart, TablePattern, Year
 
+AfterDeathDays = Annotated[int | None, Field(ge=0, le=3650), OMITTED]
+
+
+def refuse_other_layout(source: str, *, has_names: bool, after_death_days: int | None) -> None:
+    """Refuse fields that the layout does not have.
+
+    Parameters
+    ----------
+    source : str
+    has_names : bool
+        Whether ``data.columns`` names columns of the events or the concepts.
+    after_death_days : int or None
+
+    Raises
+    ------
+    ValueError
+        A field does not fit the source.
+    """
+    if source == "omop" and has_names:
+        raise ValueError(
+            "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM"
+        )
+    if source != "omop" and after_death_days is not None:
+        raise ValueError("data.afterDeathDays requires data.source: omop")
+
 
 class Tables(SpecPart):
     """Location of each table relative to ``data.uri``: a file, a folder (read recursively) or a glob pattern."""
@@ -48,24 +73,23 @@ class Data(SpecPart):
     """First and last plausible year of events and index dates. Rows outside are dropped by a named rule. Dates that
     were shifted into the future to protect patients, up to 2299, are plausible.
     """
-    after_death_days: Annotated[int | None, Field(ge=0, le=3650), OMITTED] = None
+    after_death_days: AfterDeathDays = None
     """Days after a death in which events are used, with ``omop``; later ones are dropped by the rule "after death".
     Default: 60.
     """
 
     @model_validator(mode="after")
     def _is_of_one_layout(self) -> Self:
-        is_omop = self.source == "omop"
-        if is_omop and self.tables.demographics is None:
+        if self.source == "omop" and self.tables.demographics is None:
             raise ValueError(
                 "data.source: omop requires data.tables.demographics, the table person of the CDM"
             )
-        if is_omop and self.columns is not None and (self.columns.events or self.columns.concepts):
-            raise ValueError(
-                "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM"
-            )
-        if not is_omop and self.after_death_days is not None:
-            raise ValueError("data.afterDeathDays requires data.source: omop")
+        names = self.columns
+        refuse_other_layout(
+            self.source,
+            has_names=bool(names and (names.events or names.concepts)),
+            after_death_days=self.after_death_days,
+        )
         return self
 
     @model_validator(mode="after")

@@ -95,8 +95,6 @@ def _are_clear(formats: tuple[str, ...]) -> tuple[str, ...]:
 
 #: Layouts of tables, as in ``data.source``.
 SourceName = Literal["native", "dbmart", "meds", "i2b2", "omop"]
-#: Those of a scoring run, which needs all events of a patient in one partition.
-ScoringSourceName = Literal["native", "dbmart", "meds", "i2b2"]
 DateFormat = Annotated[str, StringConstraints(min_length=3, max_length=64), AfterValidator(_as_a_date_format)]
 TimeUnit = Literal["s", "ms", "us", "days"]
 Encoding = Literal[

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
-from mlho.spec.layout import Format, ScoringColumns, ScoringSourceName
+from mlho.spec.data import AfterDeathDays, refuse_other_layout
+from mlho.spec.layout import Format, ScoringColumns, SourceName
 from mlho.spec.reading import parse_document, parse_mapping
 from mlho.spec.training import RUN_ID_LENGTH, Index, Metadata, RunSpec, digest_of
 from mlho.spec.types import (
@@ -62,9 +63,10 @@ class ScoringTables(SpecPart):
 class ScoringData(SpecPart):
     """Input data."""
 
-    source: ScoringSourceName = "native"
+    source: SourceName = "native"
     """Layout of the tables. ``native``: column names of mlho-batch. ``dbmart``: the tables and column names of R MLHO. ``meds``: a
-    MEDS 0.4 data set and label files. ``i2b2``: ``observation_fact``, ``concept_dimension`` and ``patient_dimension``."""
+    MEDS 0.4 data set and label files. ``i2b2``: ``observation_fact``, ``concept_dimension`` and ``patient_dimension``. ``omop``: a
+    folder of OMOP CDM 5.3 or 5.4 tables as ``tables.events``, which is scored as one partition."""
     uri: Address = "."
     """Folder of the tables. A relative path is relative to the specification file. Not part of the run id."""
     tables: ScoringTables
@@ -78,6 +80,14 @@ class ScoringData(SpecPart):
     """``patient``, stated explicitly: all events of a patient are in one partition, because each partition is scored
     separately. This is verified before publication.
     """
+    after_death_days: AfterDeathDays = None
+    """As in training, with ``omop``: days after a death in which events are used. Default: 60."""
+
+    @model_validator(mode="after")
+    def _is_of_one_layout(self) -> Self:
+        has_names = self.columns is not None and self.columns.events is not None
+        refuse_other_layout(self.source, has_names=has_names, after_death_days=self.after_death_days)
+        return self
 
 
 class ScoringIndex(Index):

@@ -80,6 +80,11 @@ _COMMON: Final = (
         "data.uri must start with s3:// in a cluster, for example s3://bucket/cohort/",
     ),
     CelRule("spec.data", "!self.uri.contains('..')", "data.uri must not contain .."),
+    CelRule(
+        "spec.data",
+        "self.source == 'omop' || !has(self.afterDeathDays)",
+        "data.afterDeathDays requires data.source: omop",
+    ),
     CelRule("spec.workers", "self.min <= self.max", "workers.min must not be more than workers.max"),
     CelRule(
         "spec.workers",
@@ -286,11 +291,6 @@ _TRAINING: Final = (
         "self.source != 'omop' || !has(self.columns) || (!has(self.columns.events) && !has(self.columns.concepts))",
         "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM",
     ),
-    CelRule(
-        "spec.data",
-        "self.source == 'omop' || !has(self.afterDeathDays)",
-        "data.afterDeathDays requires data.source: omop",
-    ),
     *COHORT_RULES,
     *_inside("spec.data.tables", "events", optional=("labels", "demographics", "concepts")),
     *_inside("spec.features.rollUp", "table"),
@@ -331,6 +331,11 @@ _SCORING: Final = (
         "spec.output",
         f"!(self.prefix in {sorted(RESERVED_FOLDERS)})",
         "output.prefix is reserved for the run's own files; choose another name",
+    ),
+    CelRule(
+        "spec.data",
+        "self.source != 'omop' || !has(self.columns) || !has(self.columns.events)",
+        "data.source: omop excludes data.columns.events, which has the names of the CDM",
     ),
     *_inside("spec.data.tables", "events", optional=("cohort", "demographics")),
     *_frozen("bundle", "index", "explain", "output"),

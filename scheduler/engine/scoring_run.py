@@ -12,6 +12,7 @@ from typing import Any, Final
 from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
 from mlho.model.signature import SUFFIX, check_signatures, verify_key
+from mlho.sources.omop.folder import CDM_FILES, OMOP_NAME
 from mlho.spec.scoring import (
     CHANNEL_BUNDLE,
     RUN_BUNDLE,
@@ -313,7 +314,7 @@ def prepare_scoring(
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, bundle.files[DOCUMENT])
-    manifest = make_manifest(spec.spec.data.tables, data)
+    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
     pinned = _with_bundle(spec, spec.spec.bundle.model_copy(update={"digest": bundle.digest}))
     return ScoringRun(pinned, bundle, manifest, data, store, inspects=inspect is None)
 
@@ -389,6 +390,9 @@ def _check_document(bundle: PinnedBundle, spec: ScoringSpec) -> None:
         check_fits(spec, document)
 
 
+_LAYOUT: Final = {"source", "columns", "format", "after_death_days"}
+
+
 def plan_scoring(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Plan:
     """Return every task of a scoring run in topological order. Pure.
 
@@ -404,7 +408,7 @@ def plan_scoring(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> P
 def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterator[PlannedTask]:
     tables, events = spec.data.tables, manifest.tables["events"]
     index = spec.index.model_dump(mode="json")
-    layout = spec.data.model_dump(mode="json", by_alias=True, include={"source", "columns", "format"})
+    layout = spec.data.model_dump(mode="json", by_alias=True, include=_LAYOUT)
     asked = {"index": index, **layout, "top_reasons": spec.explain.top_reasons}
     bundle = {"bundle": (BUNDLE_TASK,)}
     yield PlannedTask(BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": bundle_digest})
@@ -417,10 +421,13 @@ def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterato
         params = {"index": index, **layout, **named}
         yield PlannedTask("scored", "define_scored", "cohort", params=params, sources=sources, needs=tested)
         known = {"scored": ("scored",)}
-    parts = tuple(f"score/{number:05d}" for number in range(len(events)))
-    for name, file in zip(parts, events, strict=True):
+    # A patient is in several tables of a CDM, which is one partition therefore.
+    is_omop = spec.data.source == OMOP_NAME
+    partitions = [(*events, *manifest.tables.get(CDM_FILES, ()))] if is_omop else [(file,) for file in events]
+    parts = tuple(f"score/{number:05d}" for number in range(len(partitions)))
+    for name, files in zip(parts, partitions, strict=True):
         yield PlannedTask(
-            name, "score_partition", "score", params=asked, sources=(file,), needs={**tested, **known}
+            name, "score_partition", "score", params=asked, sources=files, needs={**tested, **known}
         )
     every = {**tested, **known, "parts": parts}
     if tables.cohort is not None:
@@ -429,6 +436,8 @@ def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterato
     committed: dict[str, Any] = {"index": index}
     if manifest.left_out:
         committed["left_out"] = manifest.left_out_facts()
+    if is_omop:
+        committed["partition"] = tables.events
     if spec.checks.empty_samples == "warn":
         committed["empty_samples"] = "warn"
     yield PlannedTask(SCORES_TASK, "commit_scores", "commit", params=committed, sources=events, needs=every)

@@ -85,6 +85,11 @@ CREATE = [
     Case("metadata.name must be at most 63", {"/metadata.name": "n" * 64}, {"/metadata.name": "n" * 63}),
     Case("data.uri must start with s3://", {"data.uri": "/home/me"}, {"data.uri": "s3://other"}),
     Case("data.uri must not contain ..", {"data.uri": "s3://ehr/../other"}),
+    Case(
+        "data.afterDeathDays requires data.source: omop",
+        {"data.afterDeathDays": 30},
+        {"data.source": "omop", "data.afterDeathDays": 30},
+    ),
     Case("workers.min must not be more", {"workers.min": 9}, {"workers.min": 8}),
     Case(
         "workers.priorityClass requires workers.kueueQueue",
@@ -138,11 +143,6 @@ CREATE = [
         "data.source: omop excludes data.columns.events and concepts",
         {"data.source": "omop", "data.columns": {"events": {"code": "ICD"}}},
         {"data.source": "omop", "data.columns": {"labels": {"patient_id": "MRN"}}},
-    ),
-    Case(
-        "data.afterDeathDays requires data.source: omop",
-        {"data.afterDeathDays": 30},
-        {"data.source": "omop", "data.afterDeathDays": 30},
     ),
     Case("gapDays must be less than lookBackDays", {"cohort.gapDays": 730}, {"cohort.gapDays": 729}),
     Case(
@@ -413,7 +413,7 @@ SCORING: dict[str, Any] = {
     },
 }
 SCORING_CREATE = [
-    *CREATE[:10],
+    *CREATE[:11],
     Case(
         "give exactly one: {column: index_date}",
         {"index": {"none": True, "date": "2020-01-01"}},
@@ -430,6 +430,11 @@ SCORING_CREATE = [
         "bundle.uri must be s3://", {"bundle.uri": "channel:Production"}, {"bundle.uri": "channel:production"}
     ),
     Case("bundle.uri must be s3://", {"bundle.uri": "channel:a/b"}, {"bundle.uri": "channel:production/3"}),
+    Case(
+        "data.source: omop excludes data.columns.events",
+        {"data.source": "omop", "data.columns": {"events": {"code": "ICD"}}},
+        {"data.source": "omop", "data.columns": {"cohort": {"patient_id": "MRN"}}},
+    ),
     Case("output.prefix is reserved", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("cohort must be a path relative to data.uri", {"data.tables.cohort": "/cohort"}),

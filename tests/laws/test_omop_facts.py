@@ -9,10 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from mlho.external.scores import evaluated_spec, score_cohort
+from mlho.model.bundle import load_bundle
 from mlho.report.digest import PROSE
 from mlho.store.keys import run_key
 from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
 from tests.builders import CREATININE, INFORMATIVE, Home, Tables, make_tables, run_inline, write_table
+from tests.unit.scoring.conftest import score_inline
 
 OF_THE_SOURCE = ("inputs", "ledger", "lineage", "made_at", "timing")
 COMMON = {
@@ -100,18 +104,66 @@ def result_of(home: Home) -> dict[str, Any]:
     return {name: part for name, part in result.items() if name not in PROSE.union(OF_THE_SOURCE)}
 
 
-def test_the_same_facts_give_the_same_result(facts, tmp_path):
-    """All of ``result.json`` but its prose and what says where the facts came from; the ledger adds up to the same rows."""
-    homes = []
-    for write in (write_native, write_omop):
-        folder = tmp_path / write.__name__
+@pytest.fixture(scope="module")
+def homes(facts: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Home]]:
+    """Folder and finished run of each layout."""
+    found = {}
+    for name, write in (("native", write_native), ("omop", write_omop)):
+        folder = tmp_path_factory.mktemp(name)
         changes = {**COMMON, **write(folder, facts)}
-        homes.append(run_inline(folder, LocalStore(tmp_path / f"{write.__name__}-store"), changes))
-    ours, theirs = map(result_of, homes)
+        found[name] = folder, run_inline(folder, LocalStore(tmp_path_factory.mktemp("store")), changes)
+    return found
+
+
+def test_the_same_facts_give_the_same_result(facts, homes):
+    """All of ``result.json`` but its prose and what says where the facts came from; the ledger adds up to the same rows."""
+    ours, theirs = (result_of(homes[name][1]) for name in ("native", "omop"))
 
     assert {name for name in ours if theirs[name] != ours[name]} == set()
     ledgers = [
-        json.loads(home.run.store.get(run_key(home.run.run_id, "result.json")))["ledger"] for home in homes
+        json.loads(home.run.store.get(run_key(home.run.run_id, "result.json")))["ledger"]
+        for _, home in homes.values()
     ]
     assert ledgers[0] == ledgers[1]
     assert ledgers[0]["rows_in"] == len(facts.events)
+
+
+def test_the_same_facts_give_the_same_scores(homes):
+    """A CDM folder is scored as one partition, because a patient is in several of its tables."""
+    changes: dict[str, dict[str, Any]] = {
+        "native": {},
+        "omop": {
+            "data.source": "omop",
+            "data.tables": {"events": ".", "cohort": "labels.csv", "demographics": "person.csv"},
+        },
+    }
+    scored = {}
+    for name, (folder, home) in homes.items():
+        for key, content in home.bundle().items():
+            path = folder / "bundle" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        scored[name] = score_inline(folder, MemoryStore(), changes[name])
+
+    assert scored["omop"].kinds().count("score_partition") == 1
+    assert scored["omop"].table().equals(scored["native"].table())
+    assert scored["omop"].scores["ledger"] == scored["native"].scores["ledger"]
+    assert scored["omop"].manifest["parts"][0]["source"] == "."
+
+
+def test_the_same_facts_give_the_same_evaluation(homes):
+    """``mlho evaluate`` scores labelled data of either layout alike."""
+    folder, home = homes["native"]
+    bundle_folder = folder / "evaluated"
+    for key, content in home.bundle().items():
+        path = bundle_folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    bundle = load_bundle(bundle_folder)
+    ours, theirs = (
+        score_cohort(bundle, evaluated_spec(own.run.spec.spec, bundle), place)
+        for place, own in homes.values()
+    )
+
+    assert np.array_equal(ours.probability, theirs.probability)
+    assert ours.ledger == theirs.ledger

@@ -119,7 +119,7 @@ INNER = {
             "validation",
         },
         "outcomes": {"training"},
-        "scoring": {"layout", "reading", "training", "types"},
+        "scoring": {"data", "layout", "reading", "training", "types"},
         "schema": {"reading", "scoring", "training"},
     },
     "mlho.encoding": {"cohort": set(), "events": {"cohort"}, "rules": {"cohort", "events"}},

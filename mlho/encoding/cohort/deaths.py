@@ -28,7 +28,7 @@ _MOST: Final = 3  # versions that an error lists
 
 
 def last_days(
-    source: Source, files: Sequence[SourceFile], patient_ids: Sequence[str], *, after_days: int
+    source: Source, files: Sequence[SourceFile], patient_ids: Sequence[str], *, after_days: int | None
 ) -> NDArray[np.int64] | None:
     """Return the last microsecond of each patient's events: the end of the day of death and some days more.
 
@@ -38,14 +38,15 @@ def last_days(
     files : sequence of SourceFile
         Files of a CDM; those of other tables than ``death`` are passed over.
     patient_ids : sequence of str, shape (n_patients,)
-    after_days : int
-        Days after the death in which events are plausible.
+    after_days : int or None
+        Days after the death in which events are plausible; ``None`` is the default.
 
     Returns
     -------
     int64, shape (n_patients,), or None
         ``NO_BOUND`` for a patient without a death; ``None`` if no patient has one. Of several deaths the latest counts.
     """
+    days_after = AFTER_DEATH_DAYS if after_days is None else after_days
     known, last = text_array(patient_ids), np.full(len(patient_ids), np.iinfo(np.int64).min, np.int64)
     for file in files:
         if cdm_table(file.key) != DEATH:
@@ -56,7 +57,7 @@ def last_days(
             found = pc.index_in(ids.cast(pa.large_string()), value_set=known)
             is_known = is_given(found) & is_given(batch.column("time"))
             days = as_numpy(batch.column("time"))[is_known] // DAY_US
-            np.maximum.at(last, as_numpy(found)[is_known], (days + 1 + after_days) * DAY_US - 1)
+            np.maximum.at(last, as_numpy(found)[is_known], (days + 1 + days_after) * DAY_US - 1)
     is_dead = last != np.iinfo(np.int64).min
     return np.where(is_dead, last, NO_BOUND) if is_dead.any() else None
 

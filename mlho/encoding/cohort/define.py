@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, Groups
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
-from mlho.encoding.cohort.deaths import AFTER_DEATH_DAYS, check_cdm_version, last_days
+from mlho.encoding.cohort.deaths import check_cdm_version, last_days
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, rows_of_persons
 from mlho.encoding.cohort.kept import TextColumn, groups_of, parts_of, refuse_differing, sample_texts
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
@@ -182,7 +182,7 @@ def join_cohort(
         selection, outcome, persons, spec, [*warnings, *check_cdm_version(cdm)] if is_omop else warnings
     )
     if is_omop:
-        days = AFTER_DEATH_DAYS if spec.data.after_death_days is None else spec.data.after_death_days
+        days = spec.data.after_death_days
         last_us = last_days(source_of(spec.data), cdm, cohort.patient_ids, after_days=days)
         cohort = replace(cohort, last_us=last_us)
     return CohortResult(cohort, {**selection.ledger, USED: int(selection.is_in.sum())})

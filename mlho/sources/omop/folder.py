@@ -99,6 +99,22 @@ def find_tables(
     return {name: found[name] for name in (*patterns, CDM_FILES) if name in found}
 
 
+def files_of(root: DataRoot, patterns: Mapping[str, str | None], source: str) -> dict[str, list[SourceFile]]:
+    """Return the files of each table; see :func:`find_tables`.
+
+    Raises
+    ------
+    DataError
+        A table has no file.
+    """
+    files = {}
+    for name, own in find_tables(root, patterns, source).items():
+        if isinstance(own, DataError):
+            raise own
+        files[name] = own.files
+    return files
+
+
 def _attempt(root: DataRoot, pattern: str, *, tables_only: bool = False) -> FoundFiles | DataError:
     try:
         return find_inputs(root, pattern, wanted=_is_table if tables_only else None)

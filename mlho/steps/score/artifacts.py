@@ -62,9 +62,9 @@ def write_part(
     work: Work,
     bundle: "Bundle",
     samples: "Samples",
-    batches: Iterable[Any],
+    batches: Iterable[tuple[str, Iterable[Any]]],
     *,
-    where: str,
+    last_us: Any = None,
     files: "Sequence[SourceFile]" = (),
     numbers: Any = None,
 ) -> dict[str, Any]:
@@ -75,17 +75,17 @@ def write_part(
     work : Work
     bundle : Bundle
     samples : Samples
-    batches : iterable of RecordBatch
-        Their events, and any others'.
-    where : str
-        What errors call the partition.
+    batches : iterable of (name, iterable of RecordBatch)
+        Their events, and any others', by file.
+    last_us : int64 array, optional
+        Last plausible time of each patient's events.
     files : sequence of SourceFile
         What their events are in; demographics are read from there if there is no table of them.
     numbers : int64 array, optional
         The patients' numbers in the roster.
     """
     from mlho.arrays import write_arrays
-    from mlho.scoring.partition import encode_samples
+    from mlho.scoring.partition import encode_files
     from mlho.scoring.parts import PART_FILE, PartWriter
     from mlho.scoring.persons import read_static_persons
     from mlho.sources import source_from
@@ -96,7 +96,9 @@ def write_part(
     if persons is None and bundle.demographics is not None:
         source = source_from(work.params)
         persons = read_static_persons(bundle.demographics, index_of(work), source, files, samples.patient_ids)
-    scored = encode_samples(bundle, samples, persons, batches, folder, where=where)
+    scored = encode_files(
+        bundle, samples, persons, batches, folder, source=work.params["source"], last_us=last_us
+    )
     with PartWriter(work.out / PART_FILE, bundle, has_reasons=top_reasons > 0) as part:
         for block in scored.blocks(top_reasons=top_reasons):
             part.write(block)

@@ -55,7 +55,7 @@ def _check_patients(
     from mlho.scoring.parts import PART_FILE
 
     refuse_shared_patients(
-        [source.key for source in work.task.sources],
+        _partitions(work),
         [read_arrays(part.path(PATIENTS_FILE))["hashes"] for part in parts],
         [part.path(PART_FILE) for part in parts],
         bytes.fromhex(bundle.digest),
@@ -75,6 +75,12 @@ def _check_patients(
                 f"scores: {n_scored} for {scored.facts['n_samples']} samples of the cohort table. Each must be scored once. "
                 "This is an error of the program: report it. Nothing is published."
             )
+
+
+def _partitions(work: Work) -> list[str]:
+    """Return what the partitions are called: by their files, or by the folder that is one partition."""
+    folder = work.params.get("partition")
+    return [source.key for source in work.task.sources] if folder is None else [folder]
 
 
 def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
@@ -134,8 +140,11 @@ def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) 
     from mlho.scoring.account import PartEntry
     from mlho.scoring.parts import PART_FILE
 
-    sources: list[str | None] = [source.key for source in work.task.sources]
-    listed = [*zip(parts, sources, strict=True), *((part, None) for part in absent if part.facts["n_rows"])]
+    listed: list[tuple[Artifact, str | None]]
+    listed = [
+        *zip(parts, _partitions(work), strict=True),
+        *((part, None) for part in absent if part.facts["n_rows"]),
+    ]
     return [
         PartEntry(
             name=f"part-{number:05d}.parquet",

@@ -25,4 +25,4 @@ class ScoreAbsent(Step):
             is_absent[read_arrays(part.path(PATIENTS_FILE))["numbers"]] = False
         numbers = np.flatnonzero(is_absent)
         samples = roster.samples_of(numbers)
-        return write_part(work, open_bundle(work), samples, [], where="no events", numbers=numbers)
+        return write_part(work, open_bundle(work), samples, [("no events", [])], numbers=numbers)

@@ -8,31 +8,38 @@ from mlho.steps.score.artifacts import index_of, open_bundle, open_roster, write
 
 
 class ScorePartition(Step):
-    """Encode with the bundle's dictionary, score, calibrate, explain, and write the part."""
+    """Encode with the bundle's dictionary, score, calibrate, explain, and write the part. A CDM folder is one partition."""
 
     kind: ClassVar[str] = "score_partition"
     version: ClassVar[int] = 4
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``part.parquet``, ``patients.arr`` and ``unknown.json``."""
+        from mlho.encoding.cohort.deaths import check_cdm_version, last_days
         from mlho.encoding.cohort.windows import needs_values
         from mlho.model.scoring import scoring_spec
         from mlho.scoring.roster import everybody, patients_in
         from mlho.sources import source_from
         from mlho.sources.events import iter_events, require_values
         from mlho.sources.files import SourceFile
+        from mlho.sources.omop.folder import CDM_SOURCE, OMOP_NAME, cdm_table
 
-        (pinned,) = work.task.sources
-        file = SourceFile(pinned.key, checked_source(work, pinned), pinned.size)
+        pinned = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
         source, bundle, roster = source_from(work.params), open_bundle(work), open_roster(work)
         values = needs_values(scoring_spec(bundle.document))
-        if values:
+        files = [own for own in pinned if cdm_table(own.key) != CDM_SOURCE] if source.views else pinned
+        for file in files if values else ():
             require_values(source, file)
-        named, numbers = patients_in(source, file), None
+        named, numbers = sorted({own for file in files for own in patients_in(source, file)}), None
         if roster is None:
             samples = everybody(named, index_of(work))
         else:
             numbers = roster.find(named)
             samples = roster.samples_of(numbers)
-        batches = iter_events(source, file, values=values)
-        return write_part(work, bundle, samples, batches, where=pinned.key, files=[file], numbers=numbers)
+        last_us = None
+        if source.name == OMOP_NAME:
+            check_cdm_version(pinned)
+            days = work.params.get("afterDeathDays")
+            last_us = last_days(source, files, samples.patient_ids, after_days=days)
+        batches = ((file.key, iter_events(source, file, values=values)) for file in files)
+        return write_part(work, bundle, samples, batches, last_us=last_us, files=files, numbers=numbers)

@@ -124,7 +124,6 @@ def test_what_does_not_fit_the_bundle_is_refused(trained, other, tmp_path):
     bundle = trained[2]
     for changes, words in (
         ({"cohort.index": "none"}, "trained with index column"),
-        ({"data.source": "omop"}, "a bundle scores native"),
         ({"cohort.outcomes": ["label", "other"]}, "one outcome"),
         ({"features.demographics": [], "data.tables.demographics": None}, "the bundle uses age, sex"),
     ):
