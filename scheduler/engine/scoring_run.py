@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlho.errors import ArtifactNotFound, BundleError, SpecError
+from mlho.errors import ArtifactNotFound, BundleError, SpecError, plural
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
 from mlho.model.signature import SUFFIX, check_signatures, verify_key
 from mlho.sources.omop.folder import CDM_FILES, OMOP_NAME
@@ -41,6 +41,7 @@ SCORES_TASK: Final = "scores"
 SCORES_FILE: Final = "scores.json"
 SCORES_MANIFEST: Final = "manifest.json"
 _BUNDLE_FOLDER: Final = "bundle/"
+_TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
 _MAX_DIGITS: Final = 10  # of the number of an entry
 _MAX_FILES: Final = 1000  # a bundle has about five
 
@@ -388,6 +389,22 @@ def _check_document(bundle: PinnedBundle, spec: ScoringSpec) -> None:
         and isinstance(document.get("demographics"), list | None)
     ):
         check_fits(spec, document)
+    most = _most_reasons(bundle)
+    if most is not None and spec.explain.top_reasons > most:
+        raise SpecError(
+            f"explain.topReasons: the bundle was built for at most {plural(most, 'reason')} (tests.budgets.reasons). Expected at most "
+            f"{most}; got {spec.explain.top_reasons}. Lower it, or build the bundle with another budget."
+        )
+
+
+def _most_reasons(bundle: PinnedBundle) -> int | None:
+    """Return the largest number of reasons that the specification of the bundle allows; ``None`` if it states none."""
+    try:
+        tests = json.loads(bundle.files[_TESTS_FILE])["tests"]
+        stated = [own["expected"] for own in tests if own["kind"] == "reasons" and own["level"] == "required"]
+    except (KeyError, TypeError, ValueError):
+        return None  # an earlier version, or damaged: the tests of the bundle tell
+    return min((own for own in stated if isinstance(own, int)), default=None)
 
 
 _LAYOUT: Final = {"source", "columns", "format", "after_death_days"}

@@ -20,7 +20,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -127,12 +127,27 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         patients_without_events=sum(part.facts["n_patients"] for part in absent),
         samples_without_events=n_empty,
         training_share_without_events=share,
-        warnings=[*filter(None, (empty, foreign)), *alert_warnings(alerts, n_samples), *total.warnings()],
+        warnings=[
+            *filter(None, (empty, foreign)),
+            *alert_warnings(alerts, n_samples),
+            *total.warnings(),
+            *_missed(work),
+        ],
         ledger=ledger,
         unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
         distribution=distribution([part.path(PART_FILE) for part in every]),
         alerts=alerts,
     )
+
+
+def _missed(work: Work) -> list[str]:
+    """Return a warning if the bundle misses an expectation: it may be used, and could not be promoted."""
+    results = json.loads(work.one("tests").read("tests.json"))
+    failed = [own for own in results if not own["passed"]]
+    if not failed:
+        return []
+    named = " ".join(f"{own['id']}: {own['defect']}" for own in failed[:3])
+    return [f"The bundle fails {len(failed)} of its {len(results)} tests, and could not be promoted. {named}"]
 
 
 def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "list[PartEntry]":

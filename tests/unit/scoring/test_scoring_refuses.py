@@ -254,3 +254,14 @@ def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
 
     assert "column 'when' holds implausible dates" in message
     assert "got 2 other rows of 3" in message
+
+
+def test_a_bundle_that_misses_a_requirement_scores_no_patient(tmp_path):
+    """A stated floor bars scoring; more reasons than the stated budget are refused before anything runs."""
+    stated = {"tests": {"floors": {"auroc": 0.99}, "budgets": {"reasons": 2}}}
+    own = train(tmp_path, stated, make_tables(120, seed=9))
+
+    message = refused(own.folder, BundleError, {"explain.topReasons": 2})
+    assert "floor.auroc: It predicts the outcome too badly" in message
+    assert "Use a bundle that meets the requirements" in message
+    assert "at most 2; got 5" in refused(own.folder, SpecError)

@@ -1,0 +1,117 @@
+"""`mlho test` runs the tests of a bundle in a fresh process, wherever the bundle is."""
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlho.errors import BundleError
+from scheduler.registry.bundle_tests import run_in_fresh_process
+from tests.builders import Said, make_tables, run_inline, write_tables
+
+Command = Callable[..., Said]
+WEAK = {"tests": {"floors": {"auroc": 0.99}}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a store, and the id of its run, whose bundle misses a stated floor."""
+    folder = tmp_path_factory.mktemp("tested")
+    data = write_tables(folder / "data", make_tables(300, seed=6))
+    return folder / "store", run_inline(data, folder / "store", WEAK).finished.run_id
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_failed_floor_is_a_row_a_sentence_and_exit_code_4(trained, command: Command, tmp_path: Path):
+    """As table, and as JUnit XML for a CI system."""
+    store, _ = trained
+    report = tmp_path / "tests.xml"
+
+    said = command("test", "run:small", "--junit", report, store=store)
+
+    assert said.code == 4
+    assert "floor.auroc" in said.out
+    assert "FAILED" in said.out
+    assert "floor.auroc: It predicts the outcome too badly" in said.out
+    assert "The bundle is not promoted, and not used for scoring." in said.out
+    suite = ET.fromstring(report.read_bytes())
+    assert int(suite.get("tests", "0")) >= 25
+    [failure] = [
+        case for case in suite if case.find("failure") is not None and case.get("name") == "floor.auroc"
+    ]
+    assert failure.find("failure").get("type") == "required"
+
+
+def test_a_folder_and_a_run_give_the_same_results(trained, command: Command):
+    """As JSON; the seconds differ."""
+    store, run = trained
+
+    def plain(uri: str) -> dict[str, Any]:
+        found = json.loads(command("test", uri, "--json", store=store).out)
+        measured = [own for own in found["tests"] if own["kind"] in ("seconds", "memory")]
+        assert len(measured) == 2
+        found["tests"] = [
+            {**own, "seconds": 0} for own in found["tests"] if own["kind"] not in ("seconds", "memory")
+        ]
+        return found
+
+    assert plain(f"run:{run}") == plain(str(store / "runs" / run / "bundle"))
+
+
+def test_a_damaged_bundle_is_refused_before_its_tests_run(trained, command: Command, tmp_path: Path):
+    """With the file and the remedy."""
+    store, run = trained
+    bundle = Path(shutil.copytree(store / "runs" / run / "bundle", tmp_path / "bundle"))
+    content = bytearray((bundle / "tests/tests.json").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "tests/tests.json").write_bytes(content)
+
+    said = command("test", bundle, store=store)
+
+    assert said.code == 4
+    assert "tests/tests.json: damaged" in said.error
+    assert "Fetch the bundle again, or build it again." in said.error
+
+
+def test_a_missing_run_and_an_unwritable_report_are_errors_of_the_command(
+    trained, command: Command, tmp_path
+):
+    """With what to give."""
+    store, run = trained
+    unwritable = command("test", f"run:{run}", "--junit", tmp_path / "nowhere" / "x.xml", store=store)
+
+    assert command("test", "run:nothing", store=store).code == 2
+    assert unwritable.code == 2
+    assert "Give a file in a folder that exists." in unwritable.error
+
+
+def test_a_requirement_that_is_not_met_bars_scoring_and_is_a_warning_of_the_run(trained, command: Command):
+    """The run finished with its report; nothing is scored with its bundle."""
+    store, run = trained
+    result = json.loads((store / "runs" / run / "result.json").read_text(encoding="utf-8"))
+
+    assert any(
+        own.startswith("The bundle cannot be used for scoring or promoted") for own in result["warnings"]
+    )
+    page = (store / "runs" / run / "report.html").read_text(encoding="utf-8")
+    assert "Tests of the bundle" in page
+    said = command("promote", run, "--channel", "production", "--why", "x", store=store)
+    assert said.code == 4
+    assert "floor.auroc" in said.error
+
+
+def test_the_fresh_process_says_what_cannot_be_loaded(trained):
+    """The folder in which it looked is no part of the message."""
+    store, run = trained
+    files = files_of(store / "runs" / run / "bundle")
+    del files["model_card.md"]
+
+    with pytest.raises(BundleError, match=r"^bundle: 1 file missing, first model_card.md"):
+        run_in_fresh_process(files)
