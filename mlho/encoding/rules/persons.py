@@ -21,7 +21,7 @@ from mlho.spec.rules import Rules
 from mlho.spec.training import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, ColumnKind, require_columns
 
-_SEX: Final = "sex"
+_SEX: Final = ("sex", "gender")  # the first that the table has
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,9 @@ def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> R
     source, files = source_of(spec.data), list_inputs(root, pattern)
     wanted = _wanted(rules, source, files)
     plain = spec.without_rules.model_copy(
-        update={"features": Features(demographics=wanted, categorical=tuple({_SEX} & {*wanted}))}
+        update={
+            "features": Features(demographics=wanted, categorical=tuple(own for own in wanted if own in _SEX))
+        }
     )
     persons = read_persons(plain, source, root)
     assert persons is not None
@@ -73,9 +75,9 @@ def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> R
     if AGE in columns:
         _refuse_text(columns[AGE], pattern)
         ages = np.where(place == MISSING, np.nan, columns[AGE].values[place])
-    if _SEX in columns:
-        levels = (*(columns[_SEX].levels or ()), None)  # the last stands for a missing one, -1
-        codes = np.where(place == MISSING, MISSING, columns[_SEX].values[place])
+    for name in columns.keys() & {*_SEX}:
+        levels = (*(columns[name].levels or ()), None)  # the last stands for a missing one, -1
+        codes = np.where(place == MISSING, MISSING, columns[name].values[place])
         sex = tuple(levels[code] for code in codes.tolist())
     observed = partial(_dates_of, source, files, patient_ids)
     return RulePersons(
@@ -100,9 +102,12 @@ def _refuse_text(column: RawColumn, where: str) -> None:
 
 def _wanted(rules: Rules, source: Source, files: list[SourceFile]) -> tuple[str, ...]:
     """Return the demographics to read: an age only where there is no birth date to compute it from."""
-    wanted = [_SEX] if any(own.sex is not None for own in rules.criteria) else []
+    have = open_table(files[0], source).column_names
+    wanted = []
+    if any(own.sex is not None for own in rules.criteria):
+        known = (own for own in _SEX if source.column(DEMOGRAPHICS, own) in have)
+        wanted.append(next(known, _SEX[0]))
     if any(own.age is not None for own in rules.criteria):
-        have = open_table(files[0], source).column_names
         wanted += [] if birth_column(source, have) is not None else [AGE]
     return tuple(wanted)
 

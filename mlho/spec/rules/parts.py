@@ -106,7 +106,7 @@ class Criterion(SpecPart):
     age: Annotated[Age | None, OMITTED] = None
     """Age at the index date, from ``birth_date``, or else ``age``, of the demographics. An unknown age does not meet it."""
     sex: Annotated[Annotated[tuple[_Level, ...], Field(min_length=1, max_length=16)] | None, OMITTED] = None
-    """Accepted levels of the column ``sex`` of the demographics. A missing one does not meet it."""
+    """Accepted levels of the column ``sex``, or else ``gender``, of the demographics. A missing one does not meet it."""
 
     @model_validator(mode="after")
     def _say_one(self) -> Self:

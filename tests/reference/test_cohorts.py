@@ -1,0 +1,149 @@
+"""Cohorts by rule on public data: the samples of es-aces on MIMIC-IV (MEDS), and the labels of GiBleed (OMOP).
+
+The figures of es-aces are those of version 0.7.3 on ``data/mimic4_demo_meds``; the same definitions as configurations of ACES are
+in the docstrings. Compared is the SHA-256 of the sorted samples, so that no patient's row stands here.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mlho.encoding.cohort.labels import LabelRows
+from mlho.inspection.findings import Inspection
+from mlho.inspection.rules import make_rule_labels
+from mlho.inspection.training import find_tables
+from mlho.sources import source_of
+from mlho.spec.training import TrainingSpec, parse_spec
+from tests.builders import make_document
+
+MEDS: dict[str, Any] = {
+    "data.tables": {"events": "data"},
+    "data.columns": {"events": {"patient_id": "subject_id"}},
+}
+# Samples, those with the outcome, and the digest of es-aces's samples.
+ACES = {
+    "readmission": (259, 52, "87475845552f80b8"),
+    "icu_death": (40, 16, "2522b06089e051f9"),
+    "first_icu": (35, 19, "7a40f56e75e18932"),
+    "any_icu": (68, 40, "0a357d4520cc4b83"),
+}
+ALL_OBSERVED = {"endDate": "2299-12-31"}
+
+
+def labels_of(folder: Path, rules: dict[str, Any], data: dict[str, Any]) -> LabelRows:
+    """The samples of a cohort by rule."""
+    document = make_document(
+        {**data, "cohort.index": None, "cohort.rules": rules, "features.demographics": None}
+    )
+    spec: TrainingSpec = parse_spec(yaml.safe_dump(document)).spec
+    tables = spec.data.tables.model_dump()
+    files = find_tables(Inspection(), folder, tables, spec.data.source)["events"]
+    return make_rule_labels(spec, source_of(spec.data), folder, files).rows
+
+
+def figures(rows: LabelRows) -> tuple[int, int, str]:
+    """Samples, those with the outcome, and the digest of the sorted lines ``patient,microseconds,label``."""
+    ids = rows.patient_ids.to_pylist()
+    lines = sorted(
+        f"{ids[own]},{us},{label}"
+        for own, us, label in zip(
+            rows.patient.tolist(), rows.index_us.tolist(), rows.outcome.tolist(), strict=True
+        )
+    )
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return len(lines), int(rows.outcome.sum()), digest[:16]
+
+
+def test_readmissions_are_those_of_aces(data):
+    """Any discharge with more than 4 results in the week before and no death until then; an admission within (0, 30] days.
+
+    ACES: trigger ``discharge``; window (trigger - 7d, trigger] has ``lab: (5, None)``; [NULL, trigger] has ``death: (None, 0)``;
+    target (trigger, trigger + 30d] label ``admission``.
+    """
+    rules = {
+        "entry": {"codes": ["HOSPITAL_DISCHARGE*"], "which": "any"},
+        "criteria": [
+            {"name": "results", "count": {"codes": ["LAB//*"], "fromDays": -7, "atLeast": 5}},
+            {"name": "alive", "count": {"codes": ["MEDS_DEATH"], "atMost": 0}},
+        ],
+        "outcome": {"codes": ["HOSPITAL_ADMISSION*"], "toDays": 30},
+        "observation": ALL_OBSERVED,
+    }
+
+    assert figures(labels_of(data / "mimic4_demo_meds", rules, MEDS)) == ACES["readmission"]
+
+
+def test_deaths_after_intensive_care_are_those_of_aces(data):
+    """Any stay in intensive care with a creatinine of at least 1.5 mg/dL in its first day, alive then; death in the 90 days after.
+
+    ACES: trigger ``icu``; (trigger, trigger + 1d] has ``high_creatinine: (1, None)`` (value_min 1.5, inclusive); [NULL, trigger + 1d]
+    has ``death: (None, 0)``; target (trigger + 1d, trigger + 91d] label ``death``.
+    """
+    rules = {
+        "entry": {"codes": ["ICU_ADMISSION*"], "which": "any"},
+        "offsetDays": 1,
+        "criteria": [
+            {
+                "name": "raised creatinine",
+                "count": {"codes": ["LAB//50912//*"], "low": 1.5, "fromDays": 0, "toDays": 1, "atLeast": 1},
+            },
+            {"name": "alive", "count": {"codes": ["MEDS_DEATH"], "toDays": 1, "atMost": 0}},
+        ],
+        "outcome": {"codes": ["MEDS_DEATH"], "toDays": 90},
+        "observation": ALL_OBSERVED,
+    }
+
+    assert figures(labels_of(data / "mimic4_demo_meds", rules, MEDS)) == ACES["icu_death"]
+
+
+@pytest.mark.parametrize(("which", "name"), [("first", "first_icu"), ("any", "any_icu")])
+def test_intensive_care_with_censoring_is_that_of_aces(which, name, data):
+    """An admission (the first, or any), no intensive care until day 2; intensive care until day 365; negatives observed until then.
+
+    ACES: trigger ``admission``, for the first [NULL, trigger) has ``admission: (None, 0)``; [NULL, trigger + 2d] has ``icu: (None, 0)``;
+    target (trigger + 2d, trigger + 365d] label ``icu``. Of the negatives those for which [target.end, NULL] has ``_ANY_EVENT: (1, None)``.
+    """
+    rules = {
+        "entry": {"codes": ["HOSPITAL_ADMISSION*"], "which": which},
+        "outcome": {"codes": ["ICU_ADMISSION*"], "fromDays": 2, "toDays": 365, "excludePrior": True},
+    }
+
+    assert figures(labels_of(data / "mimic4_demo_meds", rules, MEDS)) == ACES[name]
+
+
+def test_gi_bleeds_after_a_first_nsaid_are_those_of_the_tutorial(data):
+    """First celecoxib or diclofenac, a bleed within 365 days: patients, index dates and labels of the table of labels, 2,694 of them."""
+    omop = {
+        "data.source": "omop",
+        "data.tables": {"events": ".", "demographics": "person.parquet"},
+    }
+    rules = {
+        "entry": {"codes": ["drug:1118084", "drug:1124300"]},
+        "outcome": {"codes": ["condition:192671"], "toDays": 365},
+        "notObservable": "negative",
+    }
+
+    rows = labels_of(data / "omop_gibleed", rules, omop)
+
+    table = pq.read_table(data / "omop_gibleed" / "labels.parquet")
+    ids = rows.patient_ids.to_pylist()
+    ours = {
+        (ids[own], us, label)
+        for own, us, label in zip(
+            rows.patient.tolist(), rows.index_us.tolist(), rows.outcome.tolist(), strict=True
+        )
+    }
+    theirs = set(
+        zip(
+            map(str, table["patient_num"].to_pylist()),
+            table["index_date"].to_numpy().astype("M8[us]").astype(np.int64).tolist(),
+            table["gi_bleed_365d"].to_pylist(),
+            strict=True,
+        )
+    )
+    assert (len(ours), len(theirs), len(ours & theirs)) == (2694, 2694, 2694)
