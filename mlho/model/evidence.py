@@ -17,7 +17,7 @@ MAX_CORRELATION: Final = (
     0.3  # with every other column: beyond it, another column may explain or reverse the association
 )
 MAX_ASSOCIATIONS: Final = 10
-MIN_PATIENTS: Final = 20
+MIN_PATIENTS: Final = 20  # with the column, or the smallest cell if that is larger
 _N_CANDIDATES: Final = 40
 
 
@@ -86,6 +86,7 @@ def associations_of(
     is_number: NDArray[np.bool_],
     is_value: NDArray[np.bool_] | None,
     n_patients: int,
+    min_cell: int,
 ) -> tuple[Association, ...]:
     """Return the columns with a strong association of their own with the outcome, the strongest first.
 
@@ -102,6 +103,8 @@ def associations_of(
         Columns in which an absent cell is missing; None: in no column.
     n_patients : int
         Patients behind the design.
+    min_cell : int
+        Minimum number of patients behind a published statistic.
     """
     X = design.tocsc().astype(np.float64)
     z = _z_scores(X, y.astype(np.float64), np.zeros(X.shape[1], np.bool_) if is_value is None else is_value)
@@ -112,7 +115,12 @@ def associations_of(
     for place, own in zip(candidates, alone, strict=True):
         numbers, n_with = statistics[place].quantiles, statistics[place].prevalence * n_patients
         low = numbers[0] if is_number[place] else None
-        if not own or n_with < MIN_PATIENTS or low == numbers[-1] or (low is None and numbers[-1] <= 0):
+        if (
+            not own
+            or n_with <= max(MIN_PATIENTS, min_cell)
+            or low == numbers[-1]
+            or (low is None and numbers[-1] <= 0)
+        ):
             continue
         found.append(Association(columns[place], "higher" if z[place] > 0 else "lower", low, numbers[-1]))
     return tuple(found[:MAX_ASSOCIATIONS])

@@ -130,6 +130,11 @@ class BundleFeature(BundlePart):
     """Log odds ratio per unit, of a linear model."""
 
     @property
+    def shown_code(self) -> str:
+        """The code, or both codes of a sequence, as the words show it."""
+        return self.code if self.then is None else f"{self.code}→{self.then}"
+
+    @property
     def aggregate(self) -> str:
         """Aggregate; one of ``mlho.method.selection.features.AGGREGATES``."""
         return self.encoding.aggregate

@@ -77,7 +77,7 @@ class PartWriter:
     def __init__(self, path: Path, bundle: Bundle, *, has_reasons: bool) -> None:
         self._path = path
         self._thresholds = alerting(bundle)
-        names = [reason_words(own.words, own.code) for own in bundle.document.features]
+        names = [reason_words(own.words, own.shown_code) for own in bundle.document.features]
         self._words = (*names, *bundle.columns[len(names) :])
         self._schema = part_schema(list(self._thresholds), has_reasons=has_reasons)
         self._hash_key = bytes.fromhex(bundle.digest)

@@ -158,7 +158,8 @@ def unseen_levels(subject: Subject, test: ModelTest) -> Finding:
 def case(subject: Subject, test: ModelTest) -> Finding:
     """Compare the scores of two invented patients."""
     higher, lower = (CasePatient.model_validate(test.inputs[name]) for name in ("higher", "lower"))
-    known = subject.bundle.document.codes
+    document = subject.bundle.document
+    known = document.codes | set(document.roll_up or ())
     codes = sorted({*higher.codes, *higher.values, *lower.codes, *lower.values} - known)
     high, low = subject.invented([higher, lower]).tolist()
     unused = f" The model does not use {', '.join(codes[:_N_NAMED])}." if codes else ""

@@ -8,7 +8,7 @@ from mlho.model.evidence import Evidence
 from mlho.model.scorer import Scorer
 from mlho.model.testing.events import encoded_rows
 from mlho.model.testing.records import Level, ModelTest
-from mlho.model.testing.rows import FAULTS, dictionary_lines
+from mlho.model.testing.rows import FAULTS, dictionary_lines, scoring_record
 from mlho.model.testing.subject import Subject
 from mlho.printable import printable
 from mlho.spec.model_tests import Tests
@@ -135,8 +135,8 @@ def _stored(bundle: Scorer) -> Iterator[ModelTest]:
     yield _test("model.files", "model-files", "The files of the model are those that were built.", files)
     rules = {own.rule: own.value for own in bundle.thresholds}
     yield _test("thresholds.stored", "thresholds", "The thresholds are those that were chosen for it.", rules)
-    scoring = bundle.document.scoring.model_dump(mode="json", by_alias=True)
-    meaning = "Index, gap, duplicates and plausible years are those of the training."
+    scoring = scoring_record(bundle.document)
+    meaning = "Index, gap, duplicates, plausible years and the parents of codes are those of the training."
     yield _test("scoring.rules", "scoring-rules", meaning, scoring)
     lines = dictionary_lines(bundle.document)
     yield _test("dictionary.columns", "dictionary", "The columns are those of the training, in order.", lines)

@@ -47,7 +47,7 @@ def reasons(subject: Subject, test: ModelTest) -> Finding:
 def column_words(subject: Subject) -> list[str]:
     """Return the words of each column as a reason."""
     bundle = subject.bundle
-    features = [reason_words(own.words, own.code) for own in bundle.document.features]
+    features = [reason_words(own.words, own.shown_code) for own in bundle.document.features]
     return features + [reason_words(name) for name in bundle.columns[len(features) :]]
 
 

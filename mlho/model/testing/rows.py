@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
+from mlho.model.document import BundleDocument
 from mlho.model.testing.records import ModelTest
 from mlho.model.testing.subject import Finding, Subject
+from mlho.spec.training import digest_of
 
 _N_SINGLE_ROWS = 64  # rows scored one by one; xgboost takes about a millisecond per row
 _N_NAMED = 3  # columns named in a sentence
@@ -100,21 +102,29 @@ def dictionary(subject: Subject, test: ModelTest) -> Finding:
     )
 
 
-def dictionary_lines(document: Any) -> list[str]:
+def dictionary_lines(document: BundleDocument) -> list[str]:
     """Return code, window and aggregate of each feature, in column order, and the names of the demographic columns."""
-    features = [f"{own.code} | {own.window_days} | {own.encoding.aggregate}" for own in document.features]
+    features = [
+        f"{own.shown_code} | {own.window_days} | {own.encoding.aggregate}" for own in document.features
+    ]
     return features + list(document.columns[len(features) :])
 
 
 def scoring_rules(subject: Subject, test: ModelTest) -> Finding:
     """Compare the rules of the cohort on which a score depends with those at the build."""
-    found = subject.bundle.document.scoring.model_dump(mode="json", by_alias=True)
+    found = scoring_record(subject.bundle.document)
     differ = sorted(name for name in {*found, *test.expected} if found.get(name) != test.expected.get(name))
     return Finding(
         not differ,
         f"{len(differ)} rules differ",
         f"Scoring would apply other rules than training: {', '.join(differ)}.",
     )
+
+
+def scoring_record(document: BundleDocument) -> dict[str, Any]:
+    """Return the rules of the cohort on which a score depends, and the digest of the map of codes to parents."""
+    rules: dict[str, Any] = document.scoring.model_dump(mode="json", by_alias=True)
+    return rules | ({"rollUp": digest_of(document.roll_up)} if document.roll_up else {})
 
 
 def single_rows(subject: Subject, test: ModelTest) -> Finding:

@@ -146,6 +146,7 @@ def evidence_of(
             is_number=np.array(is_number, np.bool_),
             is_value=final.model.value_columns,
             n_patients=problem.cohort.n_patients,
+            min_cell=problem.spec.report.min_cell,
         ),
         groups=tuple(
             GroupFigure(own.name, own.level, own.figures["auroc"].mean, own.figures["auroc"].high)

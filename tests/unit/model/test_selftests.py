@@ -174,7 +174,7 @@ def test_strong_associations_are_found_unless_another_column_may_explain_them():
     y[:200] = 1 - y[:200]
     statistics = [ColumnStatistics(0.4, (1.0,))] * X.shape[1]
     names = [f"c{number}" for number in range(X.shape[1])]
-    options = {"is_value": None, "n_patients": 1920}
+    options = {"is_value": None, "n_patients": 1920, "min_cell": 11}
 
     found = associations_of(X, y, names, statistics, is_number=np.zeros(5, np.bool_), **options)
     copied = associations_of(
