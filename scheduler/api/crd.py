@@ -257,7 +257,9 @@ def _columns(kind: ResourceDefinition) -> list[dict[str, Any]]:
         ("Progress", "string", ".status.progress", 0),
         ("Workers", "integer", ".status.workers.ready", 0),
         (kind.metric_title, "string", ".status.headline", 0),
-        *([("Gates", "string", ".status.gates", 0)] if kind.name == "TrainingRun" else []),
+        ("Gates", "string", ".status.gates", 0)
+        if kind.name == "TrainingRun"
+        else ("Model", "string", ".status.model", 0),
         ("Reason", "string", ".status.reason", 0),
         ("Duration", "string", ".status.duration", 0),
         ("Age", "date", ".metadata.creationTimestamp", 0),

@@ -19,7 +19,8 @@ MAX_WARNINGS: Final = 10
 TASKS_QUARANTINED: Final = "TasksQuarantined"  # a reason
 MAX_MESSAGE: Final = 512
 
-ShortText = Annotated[str, StringConstraints(max_length=128)]
+MAX_SHORT: Final = 128
+ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT)]
 Message = Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]
 Uri = Annotated[str, StringConstraints(max_length=1024)]
 # A string with a format, because timestamps are formatted before they enter a status.
@@ -172,6 +173,8 @@ class Status(SpecPart):
     """Main figure of the result, for example ``auroc 0.81``."""
     metrics: Annotated[dict[str, ShortText], Field(max_length=16)] | None = None
     """Headline figures as strings. A figure that could not be computed is absent; the report states the reason."""
+    model: ShortText | None = None
+    """Bundle with which a scoring run has scored, such as ``channel:production/3``: entry 3 of this channel."""
     gates: ShortText | None = None
     """Whether the model may be promoted to a channel: ``passed``, or how many gates failed. Absent without gates in the
     specification."""

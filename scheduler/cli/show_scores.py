@@ -89,9 +89,15 @@ def show_scores(store: Store, run: str) -> None:
     warnings = [*scores.get("warnings", ()), *left_out]  # scores of earlier versions have no warnings
     for sentence in [*sentences(scores), *(f"Warning: {own}" for own in warnings)]:
         terminal.out.print(sentence, markup=False)
+    terminal.out.print(f"Model: {_model_of(store, run)}, bundle {scores['bundle_digest']}.", markup=False)
     for table in tables(scores):
         terminal.out.print()
         terminal.print_table(table)
+
+
+def _model_of(store: Store, run: str) -> str:
+    """Return the address of the bundle that a run has scored with; of a channel with the number of the entry."""
+    return str(yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]["bundle"]["uri"])
 
 
 def plan_facts(run: ScoringRun, *, n_workers: int) -> dict[str, Any]:

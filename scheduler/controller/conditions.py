@@ -146,6 +146,7 @@ def ended(observed: ObservedRun, progress: RunProgress) -> Status:
         "headline": progress.headline or status.headline,
         "warnings": progress.warnings or status.warnings,
         "gates": progress.gates or status.gates,
+        "model": progress.model or status.model,
         "cost": progress.cost or status.cost,
         "failures": progress.failures or status.failures,
     }

@@ -120,7 +120,7 @@ class RunProgress:
     end : ConditionType or None
         Final condition.
     end_reason, end_message, remedy : str
-    outputs, metrics, headline, warnings, gates, cost
+    outputs, metrics, headline, model, warnings, gates, cost
         Results.
     failures : tuple of FailedTask
     idle_seconds : float
@@ -144,6 +144,7 @@ class RunProgress:
     outputs: Outputs | None = None
     metrics: Mapping[str, str] | None = None
     headline: str | None = None
+    model: str | None = None
     warnings: tuple[str, ...] = ()
     gates: str | None = None
     cost: Cost | None = None

@@ -36,7 +36,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from mlho.store.probe import probe_store
-from scheduler.api.status import MAX_MESSAGE, MAX_WARNINGS, ConditionType, Cost, Outputs, cut
+from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, MAX_WARNINGS, ConditionType, Cost, Outputs, cut
 from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, RunProgress
 from scheduler.controller.reasons import failures_shown, reason_of
@@ -393,6 +393,7 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
             "outputs": outputs,
             "metrics": metrics,
             "headline": f"{scores['samples']:,} scores",
+            "model": cut(run.spec.spec.bundle.uri, MAX_SHORT),
             "warnings": _shown_warnings([*inspected, *scores.get("warnings", ())]),
         }
     result = json.loads(run.store.get(run_key(run.run_id, "result.json")))

@@ -16,6 +16,8 @@ from mlho.spec.training import parse_spec
 from scheduler.api.status import ConditionType, Cost
 from scheduler.controller import run_thread
 from scheduler.engine.outages import StoreHealth
+from scheduler.engine.plan import Manifest
+from scheduler.engine.scoring_run import PinnedBundle, ScoringRun
 from scheduler.queue.executions import RunCancelled
 from scheduler.queue.leadership import AnotherScheduler
 from scheduler.queue.pending import QueueCounters
@@ -151,6 +153,19 @@ def test_the_operator_resolves_a_channel_and_names_a_damaged_one(tmp_path, monke
     store.delete("channels/production/000001")
     store.put_if_absent("channels/production/000001", b"{}")
     assert run_thread.check_run(backend, spec)[0].reason == "ChannelDamaged"
+
+
+def test_the_status_of_a_scoring_run_names_the_entry(memory_store):
+    """So that ``kubectl get srun`` shows which model scored a night."""
+    spec = parse_scoring_spec(
+        yaml.safe_dump(make_score_document({"bundle": {"uri": "channel:production/3", "digest": "ab" * 32}}))
+    )
+    run = ScoringRun(spec, PinnedBundle({}, digest="ab" * 32), Manifest({}), "s3://ehr/", memory_store)
+    manifest = json.dumps({"scores": {"samples": 7}}).encode()
+    memory_store.put_if_absent(run.key("manifest.json"), manifest)
+    backend = SimpleNamespace(uri=lambda *parts: "/".join(parts))
+
+    assert run_thread.outcome_of(backend, run, {})["model"] == "channel:production/3"  # type: ignore[arg-type]
 
 
 def fail():
