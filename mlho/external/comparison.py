@@ -1,7 +1,7 @@
 """Comparison of two training runs: performance, features, specification, rows and codes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -345,3 +345,29 @@ def _summary(
         f"Stable features: {n_of['enters']} enter, {n_of['leaves']} leave, {n_of['stays']} stay; the odds ratio of {n_shifted} shifts."
     )
     return said
+
+
+def mean_probability(
+    arrays: Iterable[Mapping[str, NDArray[Any]]], classifier: str, n_samples: int
+) -> NDArray[np.float64]:
+    """Return the mean test probability of each sample over iterations.
+
+    Parameters
+    ----------
+    arrays : iterable of mapping
+        For each iteration ``samples`` (int, the test samples) and their probabilities by classifier.
+    classifier : str
+    n_samples : int
+
+    Returns
+    -------
+    float64, shape (n_samples,)
+        ``NaN`` for a sample that no iteration tested.
+    """
+    total, times = np.zeros(n_samples), np.zeros(n_samples)
+    for own in arrays:
+        total[own["samples"]] += own[classifier]
+        times[own["samples"]] += 1
+    mean = np.full(n_samples, np.nan)
+    np.divide(total, times, out=mean, where=times > 0)
+    return mean

@@ -126,3 +126,9 @@ def _csc(columns: Sequence[_Column], n_samples: int) -> Any:
     # SciPy uses one dtype for both index arrays. int32, while it suffices, keeps one compiled form of the kernels.
     offsets = indptr.astype(np.int32) if indptr[-1] <= np.iinfo(np.int32).max else indptr
     return csc_array((data, indices, offsets), shape=(n_samples, len(columns)))
+
+
+def samples_per_column(design: Any) -> NDArray[np.int64]:
+    """Return the number of samples with a cell in each column of a sparse matrix; int64, shape (n_columns,)."""
+    counts: NDArray[np.int64] = np.diff(design.tocsc().indptr).astype(np.int64)
+    return counts

@@ -179,6 +179,11 @@ class TrainingSamples(BundlePart):
     than ``report.minCell``, and null if the model has no features."""
     alert_rates: dict[str, Share]
     """By rule of a threshold: share of the out-of-fold probabilities that alert, rounded to 0.001."""
+    prevalence: Annotated[tuple[Share | None, ...] | None, OMITTED] = None
+    """By feature, in column order: share of samples with the feature, rounded to 0.0001; null if fewer than ``report.minCell`` have
+    it or lack it. Absent in bundles of earlier versions."""
+    deciles: Annotated[tuple[Share, ...] | None, Field(min_length=9, max_length=9), OMITTED] = None
+    """The nine deciles of the calibrated out-of-fold probabilities, rounded to 0.0001. Absent in bundles of earlier versions."""
 
 
 class BundlePerformance(BundlePart):

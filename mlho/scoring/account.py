@@ -12,13 +12,13 @@ from pydantic import Field
 from mlho.encoding.events.ledger import Ledger
 from mlho.errors import DataError, plural
 from mlho.report.result import LedgerRule, LedgerSummary, Part
+from mlho.scoring.drift import MIN_CELL as MIN_CELL
+from mlho.scoring.drift import Drift
 from mlho.scoring.parts import hashes_of, read_part
 from mlho.sources.arrow import as_numpy
 
 SCORES_SCHEMA: Final = "mlho.io/scores/v1"
 MANIFEST_SCHEMA: Final = "mlho.io/scores-manifest/v1"
-#: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.
-MIN_CELL: Final = 11
 _N_CODES_NAMED: Final = 10
 
 
@@ -86,6 +86,8 @@ class Scores(Part):
     """What a reader must know before using the scores."""
     unknown: UnknownCodes
     distribution: Distribution
+    drift: Drift | None = None
+    """How far the samples differ from training; null in scores of earlier versions."""
     alerts: list[AlertSummary]
 
 
@@ -148,10 +150,10 @@ def unknown_codes(partitions: Iterable[Mapping[str, int]]) -> UnknownCodes:
     )
 
 
-def distribution(parts: Sequence[Path]) -> Distribution:
-    """Mean and deciles of the calibrated probabilities of all parts, independent of their order."""
+def probabilities(parts: Sequence[Path]) -> NDArray[np.float64]:
+    """Return the calibrated probabilities of all parts."""
     pieces = [as_numpy(batch.column(0)) for path in parts for batch in read_part(path, ["probability"])]
-    return describe(np.concatenate([np.empty(0), *pieces]))
+    return np.concatenate([np.empty(0), *pieces])
 
 
 def describe(probability: NDArray[np.float64]) -> Distribution:

@@ -16,6 +16,7 @@ from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.sequences import open_matrix
 from mlho.model.bundle import Bundle
+from mlho.model.design import samples_per_column
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, scoring_spec, with_utilisation
 from mlho.scoring.persons import KnownPersons
@@ -89,6 +90,7 @@ class ScoredPartition:
     _segments: tuple[tuple[Path, NDArray[np.int32]], ...]
     _duplicates: list[int]
     _without_events: list[int]
+    _present: list[NDArray[np.int64]]
 
     def blocks(self, *, top_reasons: int = 0) -> Iterator[ScoredBlock]:
         """Score the samples in order, one block of patients at a time.
@@ -100,11 +102,13 @@ class ScoredPartition:
         """
         self._duplicates.clear()
         self._without_events.clear()
+        self._present.clear()
         for block in range(self._cohort.n_blocks):
             samples = _block_samples(self.samples, self._cohort, block)
             if not len(samples.patient_of):  # a partition without patients to score
                 continue
             design = self._design(block, samples)
+            self._present.append(samples_per_column(design)[: len(self.bundle.document.features)])
             uncalibrated = self.bundle.predict_proba(design, calibrated=False)
             probability = np.asarray(self.bundle.calibrator.apply(uncalibrated))
             reasons = strongest(self.bundle, design, top_reasons) if top_reasons else None
@@ -118,6 +122,11 @@ class ScoredPartition:
     def n_without_events(self) -> int:
         """Number of samples without any used event in the bundle's windows, after all blocks have been scored."""
         return sum(self._without_events)
+
+    @property
+    def present(self) -> NDArray[np.int64]:
+        """Number of samples with each feature of the bundle, after all blocks have been scored; int64, shape (n_features,)."""
+        return sum(self._present, np.zeros(len(self.bundle.document.features), np.int64))
 
     def _design(self, block: int, samples: Samples) -> Any:
         path = self._segments[0][0].with_name(f"block-{block}")
@@ -191,6 +200,7 @@ def encode_files(
         _segments=tuple(zip(paths, code_ids, strict=True)),
         _duplicates=[],
         _without_events=[],
+        _present=[],
     )
 
 

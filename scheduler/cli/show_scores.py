@@ -56,9 +56,22 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
             f"Mean probability {spread['mean']:.3f}; a tenth of the scores are at most {low:.3f}, half at most "
             f"{middle:.3f}, and a tenth are above {high:.3f}."
         )
+    yield from _drift(scores.get("drift"))
     unknown = scores["unknown"]
     if unknown["rows"]:
         yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; ignored."
+
+
+def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
+    """Yield the difference from training; scores of earlier versions have none."""
+    if drift is None or not drift["n_compared"]:
+        return
+    index = (
+        f"PSI of the scores {drift['score_psi']:.2f}"
+        if drift["score_psi"] is not None
+        else "no PSI of the scores"
+    )
+    yield f"Against training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted."
 
 
 def tables(scores: dict[str, Any]) -> Iterator[Table]:

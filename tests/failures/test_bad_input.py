@@ -292,7 +292,7 @@ def test_an_input_that_changes_while_the_run_goes_fails_it(
 def test_a_foreign_error_shows_its_kind_and_place_only(command, inline, tmp_path, monkeypatch):
     """What a library says may quote a patient: only the kind of the error leaves the worker."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise KeyError(f"{CANARY}1234")
 
     monkeypatch.setattr(mlho.encoding.cohort.define, "define_cohort", fail)

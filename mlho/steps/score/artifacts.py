@@ -19,6 +19,7 @@ ROSTER_FILE: Final = "roster.arr"
 PERSONS_FILE: Final = "persons.arr"
 PATIENTS_FILE: Final = "patients.arr"
 UNKNOWN_FILE: Final = "unknown.json"
+PRESENT_FILE: Final = "present.arr"
 
 
 def open_bundle(work: Work) -> "Bundle":
@@ -105,6 +106,7 @@ def write_part(
     shutil.rmtree(folder)
     arrays = {"hashes": part.hashes()} | ({} if numbers is None else {"numbers": numbers})
     write_arrays(work.out / PATIENTS_FILE, arrays)
+    write_arrays(work.out / PRESENT_FILE, {"present": scored.present})
     work.write_json(UNKNOWN_FILE, scored.unknown_rows)
     return {
         "alerts": part.n_alerts,

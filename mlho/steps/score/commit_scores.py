@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlho.errors import DataError, MlhoError, plural
 from mlho.steps.base import Artifact, Step, Work
-from mlho.steps.score.artifacts import PATIENTS_FILE, UNKNOWN_FILE, open_bundle
+from mlho.steps.score.artifacts import PATIENTS_FILE, PRESENT_FILE, UNKNOWN_FILE, open_bundle
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mlho.model.bundle import Bundle
     from mlho.scoring.account import PartEntry, Scores
+    from mlho.scoring.drift import Drift
 
 SCORES_FILE: Final = "scores.json"
 MANIFEST_FILE: Final = "manifest.json"
@@ -87,12 +91,14 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     from mlho.scoring.account import (
         AlertSummary,
         Scores,
-        distribution,
+        describe,
         ledger_summary,
+        probabilities,
         total_ledger,
         unknown_codes,
     )
     from mlho.scoring.checks import alert_warnings, check_empty_samples, check_vocabulary
+    from mlho.scoring.drift import drift_warnings
     from mlho.scoring.parts import PART_FILE
 
     every, training = (*parts, *absent), bundle.document.training
@@ -117,6 +123,8 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         )
         for own in bundle.thresholds
     ]
+    scored = probabilities([part.path(PART_FILE) for part in every])
+    drift = _drift(bundle, every, scored)
     return Scores(
         outcome=bundle.document.outcome,
         predictive=bundle.document.predictive,
@@ -130,12 +138,14 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         warnings=[
             *filter(None, (empty, foreign)),
             *alert_warnings(alerts, n_samples),
+            *drift_warnings(drift),
             *total.warnings(),
             *_missed(work),
         ],
         ledger=ledger,
         unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
-        distribution=distribution([part.path(PART_FILE) for part in every]),
+        distribution=describe(scored),
+        drift=drift,
         alerts=alerts,
     )
 
@@ -148,6 +158,23 @@ def _missed(work: Work) -> list[str]:
         return []
     named = " ".join(f"{own['id']}: {own['defect']}" for own in failed[:3])
     return [f"The bundle fails {len(failed)} of its {len(results)} tests, and could not be promoted. {named}"]
+
+
+def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.float64]") -> "Drift":
+    """Compare features and scores with training."""
+    import numpy as np
+
+    from mlho.arrays import read_arrays
+    from mlho.scoring.drift import find_drift, score_psi
+
+    features, training = bundle.document.features, bundle.document.training
+    present = np.zeros(len(features), np.int64)
+    for part in parts:
+        present += read_arrays(part.path(PRESENT_FILE))["present"]
+    prevalence, deciles = (None, None) if training is None else (training.prevalence, training.deciles)
+    found = find_drift(features, prevalence, present, len(scored))
+    index, reason = score_psi(scored, deciles)
+    return found.model_copy(update={"score_psi": index, "reason": reason})
 
 
 def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "list[PartEntry]":

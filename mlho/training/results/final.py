@@ -1,6 +1,6 @@
 """The final model: fitted on all samples, calibrated on out-of-fold scores."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ from mlho.method.evaluation.auroc import auroc, auroc_estimate
 from mlho.method.evaluation.calibration import PlattCalibrator, calibration_intercept_slope, fit_calibrator
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.thresholds import Threshold
+from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
+from mlho.model.parts import TrainingSamples
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import fit_chosen, thresholds_of
@@ -159,3 +161,34 @@ def evidence_of(
         own_auroc=round(auroc(y, final.model.predict_proba(final.X)), 3),
         unseen_auroc=None if final.cv_auroc.value is None else round(final.cv_auroc.value, 3),
     )
+
+
+def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
+    """Describe the training samples by figures that a scoring run can compare with its own."""
+    calibrated = np.asarray(final.calibrator.apply(final.cv.scores))
+    windows: Collection[int] = {
+        problem.window_of(column) for column in problem.column_of(final.design.features).tolist()
+    }
+    if problem.spec.features.utilisation:
+        windows = range(problem.n_windows)
+    n_empty = problem.cohort.n_samples - int(problem.matrix.has_events(windows).sum())
+    share = n_empty / problem.cohort.n_samples if n_empty >= problem.spec.report.min_cell else 0.0
+    return TrainingSamples(
+        without_events=round(share, 2) if windows else None,
+        alert_rates={
+            own.rule: round(float(np.mean(calibrated >= own.value)), 3)
+            for own in final.thresholds
+            if own.value is not None
+        },
+        prevalence=_prevalence(problem, final),
+        deciles=tuple(
+            np.round(np.quantile(calibrated, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
+        ),
+    )
+
+
+def _prevalence(problem: Problem, final: FinalModel) -> tuple[float | None, ...]:
+    """Return the share of the samples with each feature; None for a small cell."""
+    n, least = problem.cohort.n_samples, problem.spec.report.min_cell
+    counts = samples_per_column(final.X)[: len(final.design.features)].tolist()
+    return tuple(round(own / n, 4) if least <= own <= n - least else None for own in counts)

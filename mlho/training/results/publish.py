@@ -1,6 +1,6 @@
 """The published files: the parts of the bundle, and the assembled result."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mlho.encoding.events.units import units_sentence
 from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.golden import column_statistics
-from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring, TrainingSamples
+from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
 from mlho.model.testing.generate import MAX_AUROC
 from mlho.report.result import (
     About,
@@ -45,7 +45,7 @@ from mlho.training.results.explanation import (
     mean_contributions,
     typical_rows,
 )
-from mlho.training.results.final import FinalModel, evidence_of
+from mlho.training.results.final import FinalModel, evidence_of, training_samples
 from mlho.training.results.gates import gate_warning, judge_gates
 from mlho.training.results.later import spans_years
 from mlho.training.results.performance import PerformanceRecord
@@ -144,30 +144,10 @@ def _bundle_parts(
             decision_curve=performance.curves.decision,
             winner_per_iteration=_known(performance.winners),
         ),
-        training=_training_samples(problem, final),
+        training=training_samples(problem, final),
         roll_up=_roll_up(problem, features),
         evidence=evidence_of(problem, final, performance, [own.id for own in features], statistics),
         stated=problem.spec.tests,
-    )
-
-
-def _training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
-    """Describe the training samples by figures that a scoring run can compare with its own."""
-    calibrated = np.asarray(final.calibrator.apply(final.cv.scores))
-    windows: Collection[int] = {
-        problem.window_of(column) for column in problem.column_of(final.design.features).tolist()
-    }
-    if problem.spec.features.utilisation:
-        windows = range(problem.n_windows)
-    n_empty = problem.cohort.n_samples - int(problem.matrix.has_events(windows).sum())
-    share = n_empty / problem.cohort.n_samples if n_empty >= problem.spec.report.min_cell else 0.0
-    return TrainingSamples(
-        without_events=round(share, 2) if windows else None,
-        alert_rates={
-            own.rule: round(float(np.mean(calibrated >= own.value)), 3)
-            for own in final.thresholds
-            if own.value is not None
-        },
     )
 
 

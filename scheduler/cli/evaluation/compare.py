@@ -143,20 +143,12 @@ def _one(store: Store, run: str, commits: dict[str, list[Commit]], kind: str) ->
 
 def _probability(store: Store, commits: dict[str, list[Commit]], cohort: "Cohort", result: Any) -> Any:
     """Return the mean test probability of each sample by the final classifier; None for a final model on the consensus."""
-    import numpy as np
-
     from mlho.arrays import read_arrays
+    from mlho.external.comparison import mean_probability
 
     if not any(own.is_final for own in result.candidates):
         return None
-    total, times = np.zeros(cohort.n_samples), np.zeros(cohort.n_samples)
     # In the order of the task keys, so that the sums are the same at every call.
-    for commit in sorted(
-        (own for kind in _ITERATIONS for own in commits.get(kind, [])), key=lambda own: own.task
-    ):
-        arrays = read_arrays(Artifact(store, commit).path("scores.arr"))
-        total[arrays["samples"]] += arrays[result.final_model.classifier]
-        times[arrays["samples"]] += 1
-    mean = np.full(cohort.n_samples, np.nan)
-    np.divide(total, times, out=mean, where=times > 0)
-    return mean
+    made = sorted((own for kind in _ITERATIONS for own in commits.get(kind, [])), key=lambda own: own.task)
+    arrays = (read_arrays(Artifact(store, commit).path("scores.arr")) for commit in made)
+    return mean_probability(arrays, result.final_model.classifier, cohort.n_samples)

@@ -1,0 +1,180 @@
+"""Drift: how far the samples of a scoring run differ from the training samples, by feature and in their scores. Pure.
+
+The population stability index (PSI) of two distributions over the same bins is Σ (now − then) · ln(now / then). By convention a
+value below 0.1 is small, and one above 0.25 is large. The index says nothing of chance, so that a feature counts as shifted only
+if its prevalence also differs by more than chance explains.
+
+References
+----------
+Siddiqi (2006), Credit Risk Scorecards, chapter 10. Yurdakul & Naranjo (2020), Statistical properties of the PSI, J. Risk Model Validation 14(4).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mlho.model.parts import BundleFeature
+from mlho.report.result import Part
+
+#: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.
+MIN_CELL: Final = 11
+LARGE: Final = 0.25
+SMALL: Final = 0.1
+_Z: Final = 3.89  # two-sided, one false shift in 10,000 features
+_MIN_EXPECTED: Final = 30.0  # samples of which none has a feature, before its absence is no chance
+_N_LISTED: Final = 20
+_N_NAMED: Final = 5
+
+
+class FeatureShift(Part):
+    """A feature whose prevalence differs from training."""
+
+    feature: str
+    words: str
+    training: float
+    """Share of the training samples with the feature."""
+    now: float | None
+    """Share of these samples; null if it would be of fewer than 11 samples with or without."""
+    psi: float | None
+    """Null where ``now`` is."""
+
+
+class Drift(Part):
+    """Difference between these samples and those of training."""
+
+    score_psi: float | None = None
+    """PSI of the calibrated probabilities over the deciles of the out-of-fold probabilities of training."""
+    reason: str | None = None
+    """Why it is absent."""
+    n_compared: int = 0
+    """Features whose prevalence in training is known."""
+    n_shifted: int = 0
+    """Features with a PSI of at least 0.1 and a difference beyond chance, and those that vanished."""
+    shifted: list[FeatureShift] = Field(default_factory=list)
+    """The 20 of them with the largest PSI."""
+    vanished: list[str] = Field(default_factory=list)
+    """Features that at least 30 of these samples should have, and none has."""
+
+
+def psi(then: Sequence[float], now: Sequence[float], n: int) -> float:
+    """Return the population stability index of two distributions.
+
+    Parameters
+    ----------
+    then, now : sequence of float
+        Shares of the bins, each summing to 1.
+    n : int
+        Samples behind ``now``. An empty bin counts as half a sample.
+
+    Examples
+    --------
+    >>> round(psi([0.5, 0.5], [0.9, 0.1], 1000), 3)
+    0.879
+    """
+    least = 0.5 / max(n, 1)
+    pairs = [(max(a, least), max(b, least)) for a, b in zip(then, now, strict=True)]
+    return math.fsum((b - a) * math.log(b / a) for a, b in pairs)
+
+
+def score_psi(
+    probability: NDArray[np.float64], deciles: Sequence[float] | None
+) -> tuple[float | None, str | None]:
+    """Return the PSI of probabilities over the deciles of training, or why it is absent.
+
+    Examples
+    --------
+    >>> score_psi(np.arange(1000) / 1000, [tenth / 10 for tenth in range(1, 10)])[0] < 0.01
+    True
+    """
+    if deciles is None:
+        return None, "the bundle does not have the deciles of training"
+    if len(probability) < 10 * MIN_CELL:
+        return None, f"fewer than {10 * MIN_CELL} samples"
+    edges = np.unique(np.asarray(deciles, np.float64))
+    counts = np.bincount(np.searchsorted(edges, probability, side="left"), minlength=len(edges) + 1)
+    # Equal deciles are one edge: the bin below it holds all tenths that end there.
+    below = np.searchsorted(np.asarray(deciles), edges, side="right") / 10
+    then = np.diff([0.0, *below.tolist(), 1.0]).tolist()
+    return round(psi(then, (counts / len(probability)).tolist(), len(probability)), 4), None
+
+
+def find_drift(
+    features: Sequence[BundleFeature],
+    prevalence: Sequence[float | None] | None,
+    present: NDArray[np.int64],
+    n: int,
+) -> Drift:
+    """Compare the prevalence of each feature with training.
+
+    Parameters
+    ----------
+    features : sequence of BundleFeature
+    prevalence : sequence of float or None, same length, or None
+        Shares in training; None where they are not known.
+    present : int64, shape (n_features,)
+        Samples with each feature.
+    n : int
+        Samples.
+    """
+    known = [] if prevalence is None else [(place, p) for place, p in enumerate(prevalence) if p is not None]
+    found: list[tuple[float, FeatureShift]] = []
+    vanished: list[str] = []
+    for place, p in known:
+        count = int(present[place])
+        if count == 0 and p * n >= _MIN_EXPECTED:
+            vanished.append(features[place].id)
+        own = _shift(features[place], p, count, n)
+        if own is not None:
+            found.append(own)
+    found.sort(key=lambda own: (-own[0], own[1].feature))
+    return Drift(
+        n_compared=len(known),
+        n_shifted=len(found),
+        shifted=[own for _, own in found[:_N_LISTED]],
+        vanished=vanished,
+    )
+
+
+def _shift(feature: BundleFeature, p: float, count: int, n: int) -> tuple[float, FeatureShift] | None:
+    """Return the rank and the shift of a feature, or None if its difference is small or may be chance."""
+    share = count / n if n else 0.0
+    index = psi([p, 1 - p], [share, 1 - share], n)
+    error = math.sqrt(max(p * (1 - p), 0.25 / max(n, 1)) / max(n, 1))
+    if index < SMALL or abs(share - p) <= _Z * error:
+        return None
+    is_hidden = 0 < count < MIN_CELL or 0 < n - count < MIN_CELL
+    shown = FeatureShift(
+        feature=feature.id,
+        words=feature.words,
+        training=p,
+        now=None if is_hidden else round(share, 4),
+        psi=None if is_hidden else round(index, 4),
+    )
+    return (0.0 if is_hidden else index), shown
+
+
+def drift_warnings(drift: Drift) -> list[str]:
+    """Return warnings of scores that are distributed differently and of features that vanished.
+
+    Examples
+    --------
+    >>> drift_warnings(Drift(score_psi=0.31, n_compared=200, n_shifted=12))
+    ['The scores are distributed differently from training (PSI 0.31; over 0.25 is large). 12 of 200 features are shifted.']
+    """
+    said = []
+    if drift.score_psi is not None and drift.score_psi > LARGE:
+        said.append(
+            f"The scores are distributed differently from training (PSI {drift.score_psi:.2f}; over {LARGE} is large). "
+            f"{drift.n_shifted} of {drift.n_compared} features are shifted."
+        )
+    if drift.vanished:
+        named = ", ".join(drift.vanished[:_N_NAMED])
+        more = f" and {len(drift.vanished) - _N_NAMED} more" if len(drift.vanished) > _N_NAMED else ""
+        said.append(
+            f"No sample has these features, which training had often: {named}{more}. Check the codes of the events."
+        )
+    return said
