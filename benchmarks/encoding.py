@@ -1,7 +1,7 @@
 """Encoding: rows per second on two processes, and memory as the rows grow tenfold.
 
     python benchmarks/encoding.py [--data EHR]… [--processes 2] [--duplicates keep] [--aggregates count,last]
-        [--windows 365,730] [--batch-rows 131072]
+        [--windows 30,365,730] [--all-history] [--batch-rows 131072]
 
 ``EHR`` is a folder of the generator (``python -m mlho.synthetic``: ``events``, ``demographics``, ``labels``); without any,
 cohorts of 5 and 50 million rows are made in a temporary folder first (a minute, 1 GB). Each process takes one partition after
@@ -35,6 +35,7 @@ from mlho.spec.training import TrainingSpec
 from mlho.synthetic import make_cohort
 
 PROMISED_ROWS_PER_SECOND = 8e6
+PROMISED_WITH_WINDOWS = 10e6  # three windows
 LIMIT_ROWS_PER_SECOND = 50e6 / 3.0
 PROMISED_GROWTH = 1.10
 DAY_US = 86_400_000_000
@@ -148,13 +149,14 @@ def measure(data: Path, folder: Path, spec: TrainingSpec, options: argparse.Name
     )
     n_rows = total.rows_in
     rate, growth = n_rows / encode_seconds, max(encode_mb) / min(encode_mb)
+    promised = PROMISED_WITH_WINDOWS if len(spec.windows) > 1 else PROMISED_ROWS_PER_SECOND
 
     print(
         f"{data}: {n_rows:,} rows, {cohort.n_patients:,} patients, {len(work.dictionary):,} codes, {len(facts)} partitions"
     )
     print(
-        f"  encode {encode_seconds:7.2f} s {rate / 1e6:7.1f} M rows/s; promised {PROMISED_ROWS_PER_SECOND / 1e6:.0f}: "
-        f"× {rate / PROMISED_ROWS_PER_SECOND:.2f}; limit (no rules, measured elsewhere) {LIMIT_ROWS_PER_SECOND / 1e6:.1f}: "
+        f"  encode {encode_seconds:7.2f} s {rate / 1e6:7.1f} M rows/s; promised {promised / 1e6:.0f}: "
+        f"× {rate / promised:.2f}; limit (no rules, measured elsewhere) {LIMIT_ROWS_PER_SECOND / 1e6:.1f}: "
         f"× {rate / LIMIT_ROWS_PER_SECOND:.2f}"
     )
     print(
@@ -205,6 +207,7 @@ def main() -> None:
     parser.add_argument("--duplicates", choices=["keep", "drop"], default="keep")
     parser.add_argument("--aggregates", default="presence", help="with commas between")
     parser.add_argument("--windows", default="", help="days, with commas between")
+    parser.add_argument("--all-history", action="store_true", help="beside the windows")
     options = parser.parse_args()
     windows = [int(days) for days in options.windows.split(",") if days]
     spec = TrainingSpec.model_validate(
@@ -215,7 +218,11 @@ def main() -> None:
                 "tables": {"events": "events", "labels": "labels"},
             },
             "cohort": {"index": {"column": "index_date"}},
-            "features": {"aggregates": options.aggregates.split(","), "windows": windows},
+            "features": {
+                "aggregates": options.aggregates.split(","),
+                "windows": windows,
+                "allHistory": options.all_history or None,
+            },
         }
     )
     with tempfile.TemporaryDirectory() as made:
