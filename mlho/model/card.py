@@ -82,9 +82,8 @@ def _section(name: str, parts: BundleParts) -> str:
 
 def _data(parts: BundleParts) -> str:
     scoring = parts.scoring
-    windows = sorted(
-        {feature.window_days for feature in parts.features}, key=lambda days: inf if days is None else days
-    )
+    used = {feature.window_days for feature in parts.features} | set(scoring.utilisation_windows or ())
+    windows = sorted(used, key=lambda days: inf if days is None else days)
     seen = " and ".join("all history" if days is None else f"{days} days" for days in windows) or "no events"
     index = {
         "column": "each sample's own index date",
