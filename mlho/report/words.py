@@ -331,7 +331,7 @@ def split_sentence(split: SplitAccount) -> str:
     """Describe the test sets of a split by date, site or given part."""
     names = [own.name for own in split.test_sets]
     if split.kind in ("temporal", "rolling"):
-        which = f"index dates {names[0]}" if len(names) == 1 else f"later index dates ({'; '.join(names)})"
+        which = f"index dates {names[0]} on" if len(names) == 1 else f"later index dates ({'; '.join(names)})"
         return f"The test patients have {which}; models were trained on earlier ones."
     if len(names) == 1:
         return f"The test patients are those that column “{split.column}” gives."

@@ -79,7 +79,7 @@ def test_a_temporal_run_accounts_for_every_sample(data, store):
     page = render_html(result)
     assert "from 2021-06-01" in page
     assert "outcome window reaches the test period" in page
-    assert any("index dates from 2021-06-01" in own for own in result.summary)
+    assert any("index dates from 2021-06-01 on" in own for own in result.summary)
 
 
 def test_few_samples_left_out_are_hidden_with_others(data, store):
