@@ -42,6 +42,12 @@ METRICS: Final[Mapping[str, Metric]] = {
     "mlho_scheduler_schedule_samples_without_events": Metric(
         "Those of them without a usable event", label="schedule"
     ),
+    "mlho_scheduler_schedule_score_psi": Metric(
+        "Population stability index of their scores against training", label="schedule"
+    ),
+    "mlho_scheduler_schedule_shifted_features": Metric(
+        "Features that are shifted against training", label="schedule"
+    ),
     "mlho_scheduler_schedule_warnings": Metric(
         "Warnings of the schedule's last successful run", label="schedule"
     ),
@@ -114,7 +120,12 @@ def _result_figures(
         schedule = (metadata.get("labels") or {}).get(SCHEDULE_LABEL)
         if schedule and status.get("phase") == Phase.SUCCEEDED:
             latest[schedule] = status
-    counts = {"samples": "samples", "samples_without_events": "samplesWithoutEvents"}
+    counts = {
+        "samples": "samples",
+        "samples_without_events": "samplesWithoutEvents",
+        "score_psi": "scorePsi",
+        "shifted_features": "shiftedFeatures",
+    }
     return {
         **{
             f"mlho_scheduler_schedule_{name}": {

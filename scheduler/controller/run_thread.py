@@ -389,6 +389,11 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
         metrics = {"samples": str(scores["samples"])}
         if "samples_without_events" in scores:  # earlier versions wrote neither this nor warnings
             metrics["samplesWithoutEvents"] = str(scores["samples_without_events"])
+        drift = scores.get("drift") or {}
+        if drift.get("n_compared"):
+            metrics["shiftedFeatures"] = str(drift["n_shifted"])
+        if drift.get("score_psi") is not None:
+            metrics["scorePsi"] = str(drift["score_psi"])
         return {
             "outputs": outputs,
             "metrics": metrics,
