@@ -16,7 +16,12 @@ from mlho.spec.training import TrainingSpec
 
 
 def evaluation_files(
-    files: Mapping[str, bytes], spec: TrainingSpec, root: DataRoot, *, data_digest: str
+    files: Mapping[str, bytes],
+    spec: TrainingSpec,
+    root: DataRoot,
+    *,
+    data_digest: str,
+    n_known_files: int = 0,
 ) -> dict[str, bytes]:
     """Evaluate a bundle and return the files to write.
 
@@ -24,14 +29,14 @@ def evaluation_files(
     ----------
     files : mapping of name to bytes
         The files of the bundle, which are verified and tested first.
-    spec, root, data_digest
+    spec, root, data_digest, n_known_files
         See :func:`mlho.external.evaluation.evaluate_bundle`.
     """
     with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
         write_folder(Path(scratch) / "bundle", files)
         bundle = load_bundle(Path(scratch) / "bundle")
     _test(bundle)
-    evaluation = evaluate_bundle(bundle, spec, root, data_digest=data_digest)
+    evaluation = evaluate_bundle(bundle, spec, root, data_digest=data_digest, n_known_files=n_known_files)
     return {"evaluation.json": as_json(evaluation), "report.html": render_evaluation(evaluation).encode()}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.define import labels_place
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.external.groups import evaluate_groups
 from mlho.external.recalibration import recalibrate
 from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
@@ -29,7 +29,7 @@ MOST_WITHOUT_EVENTS = 0.2  # above the share in training, as in a scoring run
 
 
 def evaluate_bundle(
-    bundle: Bundle, spec: TrainingSpec, root: DataRoot, *, data_digest: str
+    bundle: Bundle, spec: TrainingSpec, root: DataRoot, *, data_digest: str, n_known_files: int = 0
 ) -> ExternalEvaluation:
     """Evaluate a bundle on the labelled data of a specification.
 
@@ -42,6 +42,8 @@ def evaluate_bundle(
     root : Path or RemoteRoot
     data_digest : str
         SHA-256 of the manifest of the inputs.
+    n_known_files : int
+        Files of events or labels that the bundle was trained on, as far as this is known.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def evaluate_bundle(
         data_digest=data_digest,
         spec=_plain(own),
         summary=_summary(evaluation, figures, trained),
-        warnings=_warnings(bundle, own, scored),
+        warnings=[*_of_training(n_known_files), *_warnings(bundle, own, scored)],
         n_patients=cohort.n_patients,
         n_samples=cohort.n_samples,
         n_positive_samples=int(cohort.outcome.sum()),
@@ -140,6 +142,15 @@ def _summary(
             )
         )
     return said
+
+
+def _of_training(n_known_files: int) -> list[str]:
+    if not n_known_files:
+        return []
+    return [
+        f"{plural(n_known_files, 'file')} of events or labels {'is one' if n_known_files == 1 else 'are among those'} that the bundle was "
+        "trained on. The figures of patients it was trained on are too good, and this is no external validation."
+    ]
 
 
 def _warnings(bundle: Bundle, spec: TrainingSpec, scored: ScoredCohort) -> list[str]:

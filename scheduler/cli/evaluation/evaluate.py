@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from mlho.errors import ArtifactNotFound
 from mlho.printable import printable_json
-from mlho.spec.scoring import BundleSource
+from mlho.spec.scoring import RUN_BUNDLE, BundleSource
 from mlho.spec.training import RunSpec, digest_of, parse_spec
 from mlho.store import open_store
+from mlho.store.base import Store
 from mlho.store.inputs import open_data
+from mlho.store.keys import run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.init import FILE, guessed_spec
@@ -63,7 +66,8 @@ def _evaluate(options: EvaluateOptions) -> int:
     inspect_first(spec, data)
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
     data_digest = digest_of(manifest)
-    files = call_beside(_files, dict(bundle.files), spec, data, data_digest)
+    known = _known_files(source, store, manifest)
+    files = call_beside(_files, dict(bundle.files), spec, data, data_digest, known)
     asked = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
     folder = options.out or Path(f"evaluation-{digest_of(asked)[:_ID_LENGTH]}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,12 +111,29 @@ def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"validation": validation})})
 
 
+def _known_files(source: BundleSource, store: Store, manifest: Mapping[str, Any]) -> int:
+    """Return how many files of events or labels the run that made the bundle has read, too; 0 if the run is not known."""
+    if not source.uri.startswith(RUN_BUNDLE):
+        return 0
+    try:
+        of_run = json.loads(store.get(run_key(source.uri.removeprefix(RUN_BUNDLE), "manifest.json")))
+    except ArtifactNotFound:
+        return 0
+    before, now = (
+        {file["version"] for table in ("events", "labels") for file in own.get(table, ())}
+        for own in (of_run, manifest)
+    )
+    return len(before & now)
+
+
 def _files(
-    bundle: Mapping[str, bytes], spec: RunSpec, data: Path | str, data_digest: str
+    bundle: Mapping[str, bytes], spec: RunSpec, data: Path | str, data_digest: str, n_known: int
 ) -> dict[str, bytes]:
     from mlho.external.command import evaluation_files
 
-    return evaluation_files(bundle, spec.spec, open_data(data), data_digest=data_digest)
+    return evaluation_files(
+        bundle, spec.spec, open_data(data), data_digest=data_digest, n_known_files=n_known
+    )
 
 
 def _show(evaluation: Mapping[str, Any], folder: Path) -> None:

@@ -163,6 +163,16 @@ def test_the_command_writes_report_and_figures(trained, other, tmp_path, capsys,
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_the_data_of_training_are_recognised(trained, tmp_path, capsys):
+    """By the contents of their files, in the manifest of the run: no external validation."""
+    home, data, _ = trained
+    arguments = ["evaluate", f"run:{home.finished.run_id}", "--data", str(data), "--out", str(tmp_path)]
+
+    assert scheduler.cli.parser.main([*arguments, "--store", str(home.run.store.root)]) == 0
+
+    assert "3 files of events or labels are among those" in capsys.readouterr().out
+
+
 def test_the_tables_of_a_folder_are_guessed_with_the_bundles_outcome(trained, other, tmp_path, capsys):
     """No specification is needed where mlho init would find the tables."""
     home, *_ = trained
