@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mlho.arrays import read_arrays
+from mlho.arrays import read_arrays, release_pages
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.windows import DAY_US, SampleWindows
 from mlho.encoding.events.matrix import FIRST_DAY, LAST_DAY, ColumnBlock, Matrix
@@ -106,7 +106,10 @@ class SequenceMatrix:
 
     def spans(self, codes: NDArray[np.int64], sample_mask: NDArray[np.bool_]) -> CodeSpans:
         """Return the spans of some codes on the masked samples, which are renumbered 0, 1, … in their order."""
-        return join_spans(self.blocks, codes, sample_mask)
+        found = join_spans(self.blocks, codes, sample_mask)
+        for _, spans in self.blocks:
+            release_pages(spans.first)
+        return found
 
     def pair_columns(self, first: NDArray[np.int64], then: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the columns of pairs of codes."""
@@ -147,6 +150,7 @@ class SequenceMatrix:
             indptr, cells = pair_samples(spans, first, then, co_occurrence_days=self.co_occurrence_days)
             columns.append(np.repeat(np.arange(len(pairs)), np.diff(indptr)))
             samples.append(cells + np.int32(start))
+            release_pages(spans.first)
         column, sample = np.concatenate(columns), np.concatenate(samples)
         if sample_mask is not None:
             kept = sample_mask[sample]

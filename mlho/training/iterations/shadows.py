@@ -22,6 +22,7 @@ from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import Selection, has_shadows, learn_feature
 
 METHOD = "shadow features: each screened column once more, its rows permuted"
+OF_SEQUENCES = "; sequences: the best pairs of the permuted rows"
 
 
 class ShadowRecord(BaseModel):
@@ -84,12 +85,13 @@ def expect_false(
         One per iteration.
     """
     asked = problem.spec.consensus
+    method = METHOD if problem.spec.features.sequences is None else METHOD + OF_SEQUENCES
     if not has_shadows(problem):
         return FalseFeatures(
             min_confidence=asked.min_confidence,
             max_share=None,
             expected=Estimate(
-                value=None, method=METHOD, reason="ranking: mlho-r has no order to look beside"
+                value=None, method=method, reason="ranking: mlho-r has no order to look beside"
             ),
         )
     levels = levels_of(scores, shadow_scores(records, problem.spec.validation.iterations))
@@ -101,7 +103,7 @@ def expect_false(
     return FalseFeatures(
         min_confidence=threshold,
         max_share=asked.max_false_share,
-        expected=Estimate(value=float(n_false), method=METHOD),
+        expected=Estimate(value=float(n_false), method=method),
         share=min(1.0, n_false / n_features) if n_features else None,
         levels=levels,
     )
