@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mlho.errors import ChannelDamaged, SpecError
+from mlho.errors import ChannelDamaged, SpecError, plural
 from mlho.model.signature import sign_files
 from mlho.printable import has_control, printable_json
 from scheduler.cli import terminal
@@ -229,6 +229,6 @@ def _print_channels(channels: list[Channel]) -> None:
             continue
         terminal.print_table(entries_table(own))
         terminal.out.print(
-            f"{'Whole' if not own.faults else 'NOT WHOLE'}: {len(own.entries)} entries, the newest with digest {own.head.digest}",
+            f"{'Whole' if not own.faults else 'NOT WHOLE'}: {plural(len(own.entries), 'entry', 'entries')}, the newest with digest {own.head.digest}",
             markup=False,
         )

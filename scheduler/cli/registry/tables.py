@@ -113,7 +113,7 @@ def change_lines(entry: ChannelEntry, *, is_new: bool) -> Iterator[str]:
     """Yield what a promotion or a rollback has done, one line each."""
     model = f"{entry.model} ({entry.run})"
     if not is_new:
-        yield f"Channel {entry.channel} already shows {model} since {entry.at.astimezone():%Y-%m-%d %H:%M}. Nothing was changed."
+        yield f"Channel {entry.channel} already shows {model} since {entry.at.astimezone():%Y-%m-%d %H:%M}. The channel was not changed."
     else:
         before = f", in place of bundle {entry.replaces[:_SHORT]}" if entry.replaces is not None else ""
         yield f"Channel {entry.channel} shows {model}{before}."
