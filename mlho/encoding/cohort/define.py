@@ -341,14 +341,18 @@ def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: Tr
     if 0 < n_positive < len(kept):
         return
     dropped = ", ".join(f"{n} {rule}" for rule, n in selection.ledger.items() if n) or "none"
+    is_by_rule = labels_place(spec) == BY_RULES
+    outcome_words = "the outcome" if is_by_rule else f"outcome column {spec.cohort.outcome!r}"
     raise DataError(
         labels_place(spec),
-        f"outcome column {spec.cohort.outcome!r} has one class"
+        f"{outcome_words} has one class"
         if len(kept)
-        else "no sample is left of the labels",
+        else f"no sample is left of the {'possible ones' if is_by_rule else 'labels'}",
         expected="samples with outcome 0 and samples with outcome 1",
-        got=f"{len(kept) - n_positive} with 0 and {n_positive} with 1 (rows dropped: {dropped})",
-        remedy="Check cohort.outcome and the rules by which rows were dropped.",
+        got=f"{len(kept) - n_positive} with 0 and {n_positive} with 1 ({'not' if is_by_rule else 'rows dropped'}: {dropped})",
+        remedy="Check the rules: the codes, windows and levels of those that dropped most."
+        if is_by_rule
+        else "Check cohort.outcome and the rules by which rows were dropped.",
     )
 
 

@@ -116,7 +116,7 @@ def apply_rules(rules: Rules, histories: Histories, persons: RulePersons | None)
         outcome,
         selection.dropped,
         tuple(selection.attrition),
-        _warnings(rules, histories),
+        _warnings(rules, histories, persons),
     )
 
 
@@ -133,12 +133,21 @@ def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
             )
 
 
-def _warnings(rules: Rules, histories: Histories) -> tuple[str, ...]:
+def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -> tuple[str, ...]:
+    """Warn of criteria that nothing in the data can meet, or break, as they are written."""
     counts = [own for own in rules.criteria if own.count is not None]
-    return tuple(
-        f"No event has a code of the criterion {own.name!r}: check its patterns."
-        for number, own in enumerate(counts, FIRST_COUNT)
-        if not histories.seen & (1 << number)
+    levels = {*persons.sex} if persons is not None else set()
+    return (
+        *(
+            f"No event has a code of the criterion {own.name!r}: check its patterns."
+            for number, own in enumerate(counts, FIRST_COUNT)
+            if not histories.seen & (1 << number)
+        ),
+        *(
+            f"No patient has a sex of the criterion {own.name!r}: check its levels."
+            for own in rules.criteria
+            if own.sex is not None and not levels & {*own.sex}
+        ),
     )
 
 

@@ -68,8 +68,9 @@ def _outcome_by_rule(rules: Mapping[str, Any]) -> str:
 
 def _time_at_risk(rules: Mapping[str, Any]) -> str:
     outcome = rules["outcome"]
-    after = words.plural(outcome["fromDays"], "day")
-    return f"more than {after} and up to {words.plural(outcome['toDays'], 'day')} after the index date"
+    begin, end = outcome["fromDays"], words.plural(outcome["toDays"], "day")
+    after = f"more than {words.plural(begin, 'day')} and " if begin else ""
+    return f"{after}up to {end} after the index date"
 
 
 def _index_dates(result: Result) -> str:

@@ -52,3 +52,15 @@ def test_one_patient_has_the_outcome(result: Result):
     cohort = result.cohort.model_copy(update={"n_positive_patients": 1, "n_positive_samples": 1})
 
     assert "<b>1 patient with the outcome</b>" in render_html(said(result, cohort=cohort))
+
+
+def test_a_cohort_by_rule_says_outcome_and_time_at_risk(result):
+    """From the specification, where no words of the author do; the table of labels is not mentioned."""
+    rules = {"outcome": {"codes": ["GI:*"], "fromDays": 0, "toDays": 365}}
+    lineage = result.lineage.model_copy(update={"spec": {**result.lineage.spec, "cohort": {"rules": rules}}})
+    untold = result.about.model_copy(update={"outcome_definition": None, "follow_up": None})
+
+    facts = dict(about(said(result, lineage=lineage, about=untold)))
+
+    assert facts["Outcome"] == "An event of GI:* in the time at risk"
+    assert facts["Follow-up"] == "up to 365 days after the index date"

@@ -300,3 +300,38 @@ def test_the_memory_of_a_worker_is_near_what_was_measured_and_grows_in_proportio
 
     assert 0.8 * 536e6 < some < 1.25 * 536e6
     assert many - none == pytest.approx(4 * (some - none), rel=1e-3)
+
+
+BY_RULE = {
+    "data.tables.labels": None,
+    "cohort.index": None,
+    "cohort.rules": {"entry": {"codes": ["A"]}, "outcome": {"codes": ["B"], "toDays": 30}},
+}
+
+
+def test_rules_make_the_labels_from_every_partition():
+    """A task for each file of events, one that joins them, and the cohort that reads its labels; no table of labels."""
+    tables = {name: files for name, files in MANIFEST.tables.items() if name != "labels"}
+
+    plan = plan_of(BY_RULE, manifest=Manifest(tables))
+
+    extracted = tuple(f"rules/{number:05d}" for number in range(3))
+    assert [plan[name].sources for name in extracted] == [(file,) for file in tables["events"]]
+    assert plan["labels"].needs == {"events": extracted}
+    assert plan["labels"].sources == tables["demographics"]
+    assert plan["cohort"].needs == {"labels": ("labels",)}
+
+
+def test_rules_change_the_keys_of_the_tasks_that_read_them_only():
+    """What follows is keyed by the labels that the rules make: here equal ones, by assumption."""
+    tables = {name: files for name, files in MANIFEST.tables.items() if name != "labels"}
+    other = {
+        **BY_RULE,
+        "cohort.rules": {"entry": {"codes": ["A", "A"]}, "outcome": {"codes": ["B"], "toDays": 30}},
+    }
+    plans = [plan_of(own, manifest=Manifest(tables)) for own in (BY_RULE, other)]
+
+    specs = [{name: task.spec for name, task in plan.items()} for plan in plans]
+
+    differing = {name for name in specs[0] if specs[0][name] != specs[1][name]}
+    assert differing == {"rules/00000", "rules/00001", "rules/00002", "labels", "report"}

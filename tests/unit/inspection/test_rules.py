@@ -1,0 +1,64 @@
+"""What a look at the tables finds of a cohort by rule."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlho.inspection.rules
+from mlho.inspection.findings import Inspection
+from mlho.inspection.training import inspect_training
+from tests.builders import make_spec, make_tables, write_tables
+
+RULES: dict[str, Any] = {
+    "entry": {"codes": ["N0*"]},
+    "outcome": {"codes": ["E11", "I10"], "toDays": 300},
+    "notObservable": "negative",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tables(tmp_path_factory.mktemp("tables"), make_tables(300), partitions=3)
+
+
+def inspected(folder: Path, *, has_all_events: bool = True, **rules: Any) -> Inspection:
+    changes = {"data.tables.labels": None, "cohort.index": None, "cohort.rules": {**RULES, **rules}}
+    changes["cohort.unknownPatients"] = "drop"
+    return inspect_training(make_spec(changes).spec, folder, has_all_events=has_all_events)
+
+
+def test_few_events_show_who_enters(folder):
+    """Patients, samples and those with the outcome, as the run counts them; and what a plan needs."""
+    found = inspected(folder)
+
+    assert found.errors == []
+    assert found.n_samples is not None
+    assert found.size is not None
+    assert found.facts["cohort"] == f"{found.size[0]} patients, {found.n_samples} samples"
+
+
+def test_many_events_are_left_to_the_run(folder, monkeypatch):
+    """Beyond a size, and where not all files are there, nothing is counted and nothing is guessed."""
+    partial = inspected(folder, has_all_events=False)
+    monkeypatch.setattr(mlho.inspection.rules, "MOST_EVENT_BYTES", 10)
+
+    for found in (partial, inspected(folder)):
+        assert found.errors == []
+        assert (found.facts["cohort"], found.size) == ("by rule; the run counts who enters", None)
+
+
+def test_a_misspelt_entry_is_an_error_before_the_run(folder):
+    """With the place, and the remedy."""
+    (error,) = inspected(folder, entry={"codes": ["n0*"]}).errors
+
+    assert str(error).startswith("cohort.rules.entry: no event has a code that the patterns match.")
+
+
+def test_levels_of_sex_that_no_patient_has_are_a_warning(folder):
+    """And the error says that no sample is left, and by which rule."""
+    found = inspected(folder, criteria=[{"name": "women", "sex": ["FEMALE"]}])
+
+    (error,) = found.errors
+    assert "no sample is left of the possible ones" in str(error)
+    assert "women" in str(error)
