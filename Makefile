@@ -133,7 +133,7 @@ mutations: $(STAMP)  ## 5,000 specifications and 1,000 tables with faults: a cle
 # More or fewer sound models: make model-zoo MODEL_ZOO_ARGS='--sound 50'.
 .PHONY: model-zoo
 MODEL_ZOO_ARGS ?=
-model-zoo: $(STAMP)  ## broken models of 44 kinds and 210 sound ones: which do the tests of their bundles reject? (ten minutes)
+model-zoo: $(STAMP)  ## 44 broken models of 32 kinds and 210 sound ones: which do the tests of their bundles reject? (ten minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/model_zoo.py $(MODEL_ZOO_ARGS)
 
 .PHONY: hostile

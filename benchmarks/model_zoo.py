@@ -28,9 +28,7 @@ def main() -> int:
         root = Path(scratch)
         n_kinds, n_rejected, n_named = _broken(root)
         n_refused = _sound(root, options.sound)
-    print(
-        f"{n_kinds} kinds of broken models: {n_rejected} rejected, {n_named} by a test that names the defect"
-    )
+    print(f"{n_kinds} broken models: {n_rejected} rejected, {n_named} by a test that names the defect")
     print(
         f"{options.sound} sound models: {n_refused} rejected ({100 * n_refused / max(options.sound, 1):.1f} %)"
     )

@@ -25,6 +25,8 @@ from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
 
+_TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
+
 ABOUT: Final = """\
 Run the tests that a bundle carries, in a fresh process, after every file was verified.
 
@@ -104,6 +106,10 @@ def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
         table.add_row(Text(own.id), outcome, own.level, Text(own.expected), Text(own.got))
     terminal.print_table(table)
     terminal.out.print()
+    if _TESTS_FILE not in bundle.files:
+        terminal.out.print(
+            "The bundle carries no tests: an earlier version wrote it. These are the default ones that need no training data."
+        )
     failed = [own for own in results if not own.passed]
     for own in failed:
         terminal.out.print(f"{own.id}: {own.defect}", markup=False)

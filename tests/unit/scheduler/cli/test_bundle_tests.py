@@ -80,6 +80,16 @@ def test_a_damaged_bundle_is_refused_before_its_tests_run(trained, command: Comm
     assert "Fetch the bundle again, or build it again." in said.error
 
 
+def test_a_bundle_of_an_earlier_version_gets_default_tests_and_the_command_says_so(command: Command):
+    """They pass as they did."""
+    before = Path(__file__).parents[2] / "model" / "written_before" / "glmboost"
+
+    said = command("test", before)
+
+    assert said.code == 0, said.out
+    assert "The bundle carries no tests" in said.out
+
+
 def test_a_missing_run_and_an_unwritable_report_are_errors_of_the_command(
     trained, command: Command, tmp_path
 ):
