@@ -63,6 +63,18 @@ def test_a_small_drop_alone_hides_where_the_attrition_starts():
     assert shown.label_ledger == ledger | {"outcome missing": None}
 
 
+def test_a_rule_that_dropped_nothing_hides_no_small_drop():
+    """A cohort by rule shows each rule; one without a drop does not protect the two rows, one with a drop does."""
+    counts = [("possible", 412), ("none", 412), ("few", 410), ("many", 380)]
+    steps = [{"rule": rule, "patients": n, "samples": n} for rule, n in counts]
+    ledger = {"none": 0, "few": 2, "many": 30, "used": 380}
+
+    shown = shown_attrition(steps, ledger, 11)
+
+    assert [step.samples for step in shown.steps] == [412, 412, None, 380]
+    assert shown.label_ledger == ledger | {"few": None, "many": None}
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda n: (n[0], min(n))), max_size=4))
 def test_what_is_shown_of_the_attrition_does_not_tell_a_small_drop(drops):
     """Between two steps that are shown: no hidden drop, or several whose sum leaves a choice; never a few patients."""
