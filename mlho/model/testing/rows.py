@@ -239,7 +239,7 @@ def dictionary_coefficients(subject: Subject, test: ModelTest) -> Finding:
 def direction(subject: Subject, test: ModelTest) -> Finding:
     """Move one column from its lower to its higher value in every synthetic row."""
     column = subject.bundle.columns.index(test.inputs["column"])
-    low, high = subject.drawn.copy(), subject.drawn.copy()
+    low, high = subject.crossed.copy(), subject.crossed.copy()
     absent = subject.bundle.classifier.empty_row[column]
     low[:, column] = absent if test.inputs["from"] is None else test.inputs["from"]
     high[:, column] = test.inputs["to"]

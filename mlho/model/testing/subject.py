@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 INDEX_DATE: Final = dt.date(2020, 1, 1)  # arbitrary; only differences matter
 _N_PATIENTS = 6
 _N_CODES = 24
+_N_CROSSED = 13  # times the drawn rows: about two hundred
 _STEP_DAYS = 37  # between the days of synthetic events: they reach beyond short windows
 
 
@@ -52,6 +53,18 @@ class Subject:
         golden = self.bundle.golden
         rows = [number for number, kind in enumerate(golden.kinds) if kind == "drawn"]
         return golden.X[rows[::2]]
+
+    @cached_property
+    def crossed(self) -> NDArray[np.float64]:
+        """More synthetic rows, shape (n_rows, n_columns): the columns of the drawn ones, each shifted by another number of rows.
+
+        A share of 5 % needs more rows than a bundle stores. Columns are drawn independently, so that a shift keeps what they are.
+        """
+        n_rows, n_columns = self.drawn.shape
+        shifts = np.arange(_N_CROSSED)[:, None] * (1 + np.arange(n_columns))
+        rows = (np.arange(n_rows)[None, :, None] + shifts[:, None, :]) % n_rows
+        crossed: NDArray[np.float64] = self.drawn[rows, np.arange(n_columns)].reshape(-1, n_columns)
+        return crossed
 
     @cached_property
     def has_index(self) -> bool:

@@ -18,7 +18,7 @@ class TestModel(Step):
     """
 
     kind: ClassVar[str] = "test_model"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""

@@ -14,7 +14,7 @@ class TestBundle(Step):
     """
 
     kind: ClassVar[str] = "test_bundle"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""
