@@ -126,9 +126,19 @@ def expected_words(expected: Any) -> str:
     >>> expected_words({"min": 0.5}), expected_words({"min": 0.5, "max": 2}), expected_words(80), expected_words(["a", "b"])
     ('at least 0.5', '0.5 to 2', '80', 'as stored')
     """
-    if isinstance(expected, dict) and expected and set(expected) <= {"min", "max"}:
+    bounds = {"min", "max"}
+    if (
+        isinstance(expected, dict)
+        and expected
+        and set(expected) <= bounds
+        and all(map(_is_number, expected.values()))
+    ):
         low, high = expected.get("min"), expected.get("max")
         if low is None or high is None:
             return f"at most {high:.4g}" if low is None else f"at least {low:.4g}"
         return f"{low:.4g} to {high:.4g}"
     return "as stored" if isinstance(expected, dict | list) else str(expected)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

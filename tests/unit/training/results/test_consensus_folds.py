@@ -151,7 +151,9 @@ def test_empty_consensus_models_are_counted(tmp_path):
     assert result["final_model"]["n_demographics"] > 0
     assert any(own.startswith(f"In {len(empty)} of 3 test sets no feature") for own in result["warnings"])
     assert any(own.startswith("No feature has enough confidence") for own in result["warnings"])
-    assert all(test["passed"] for test in result["final_model"]["tests"])
+    # The outcome is random, so that only the floor of the AUROC can fail.
+    failed = [test["name"] for test in result["final_model"]["tests"] if not test["passed"]]
+    assert all(own.startswith("floor.auroc") for own in failed), failed
 
 
 def test_a_subsample_with_one_class_is_refused(problem):
