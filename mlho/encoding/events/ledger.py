@@ -4,7 +4,7 @@ The rules have a published order, and the first matching rule drops the row. The
 total, which does not depend on the partitions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
@@ -189,15 +189,21 @@ class Ledger:
         rule = max(Rule, key=self.n_dropped)
         return rule if self.n_dropped(rule) else None
 
-    def warnings(self) -> list[str]:
+    def warnings(self, *, intended: Collection[Rule] = ()) -> list[str]:
         """Return a sentence for each rule that drops more than ``LARGE_SHARE`` of the rows, the largest first.
+
+        ``intended`` are rules that the specification makes drop many rows.
 
         Examples
         --------
         >>> Ledger(rows_in=10, rows_used=7, dropped={Rule.AFTER_INDEX: 3}).warnings()
         ['30.0 % of the event rows (3 of 10) are dropped by the rule “after index”. Check the index dates.']
         """
-        large = [rule for rule in Rule if self.n_dropped(rule) > LARGE_SHARE * self.rows_in]
+        large = [
+            rule
+            for rule in Rule
+            if rule not in intended and self.n_dropped(rule) > LARGE_SHARE * self.rows_in
+        ]
         return [self._warning(rule) for rule in sorted(large, key=self.n_dropped, reverse=True)]
 
     def _warning(self, rule: Rule) -> str:

@@ -330,7 +330,8 @@ def _ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
     else:
         unused_map = []
     return [
-        *ledger.warnings(),
+        # Rules of a cohort drop patients on purpose, and read the ids from the events themselves.
+        *ledger.warnings(intended=() if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)),
         *unused_map,
         *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else []),
     ]

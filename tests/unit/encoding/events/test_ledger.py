@@ -96,3 +96,4 @@ def test_a_rule_that_drops_more_than_a_fifth_of_the_rows_is_a_warning():
     assert "“unreadable time”" in second
     assert "2020-01-31" in second
     assert Ledger().warnings() == []
+    assert ledger.warnings(intended=[Rule.UNKNOWN_PATIENT]) == [second]  # as with a cohort by rule
