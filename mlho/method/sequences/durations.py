@@ -65,6 +65,7 @@ def durations(
 
     Examples
     --------
+    >>> from mlho.method.sequences.days import day_lists
     >>> lists = day_lists([0, 0, 0], [0, 1, 1], [1, 4, 9], n_samples=1, n_codes=2)
     >>> own = durations(lists, np.array([0]), np.array([1]))
     >>> own.count.tolist(), own.shortest.tolist(), own.longest.tolist(), own.total.tolist()

@@ -64,6 +64,7 @@ def screen_pairs(
 
     Examples
     --------
+    >>> from mlho.method.sequences.days import day_lists
     >>> lists = day_lists([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 5, 4], n_samples=2, n_codes=2)
     >>> pairs = screen_pairs(lists.spans, min_patients=1)
     >>> list(zip(pairs.first.tolist(), pairs.then.tolist()))
