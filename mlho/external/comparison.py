@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.dictionary import Dictionary
 from mlho.method.evaluation.auroc import auroc_of
@@ -134,7 +135,7 @@ def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
     tested = ~np.isnan(a.probability[first]) & ~np.isnan(b.probability[second])
     first, second = first[tested], second[tested]
     y, unit = a.cohort.outcome[first], a.cohort.unit_of[first]
-    n_with, n_without = (np.unique(unit[y == outcome]).size for outcome in (1, 0))
+    n_with, n_without = (n_distinct(unit[y == outcome]) for outcome in (1, 0))
     if min(n_with, n_without) < FEWEST:
         return _not_paired(
             f"fewer than {FEWEST} shared patients with or without the outcome were tested by both"
@@ -142,7 +143,7 @@ def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
     units = np.unique(unit, return_inverse=True)[1]
     return PairedChange(
         n_samples=int(first.size),
-        n_patients=int(np.unique(a.cohort.patient_of[first]).size),
+        n_patients=n_distinct(a.cohort.patient_of[first]),
         differences=_differences(y, a.probability[first], b.probability[second], units),
     )
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.external.scores import ScoredCohort, has_dates
 from mlho.method.evaluation.auroc import auroc_estimate
@@ -73,7 +74,7 @@ def _pooled(cohort: Cohort, levels: Sequence[str], codes: NDArray[np.integer[Any
     rest = np.zeros(cohort.n_samples, np.bool_)
     for code, level in enumerate(levels):
         is_in = codes == code
-        if np.unique(cohort.unit_of[is_in]).size < min_cell:
+        if n_distinct(cohort.unit_of[is_in]) < min_cell:
             rest |= is_in
         else:
             kept.append((level, is_in))
@@ -85,7 +86,7 @@ def _counts(cohort: Cohort, levels: _Levels, min_cell: int) -> list[tuple[int | 
     by_outcome = []
     for outcome in (0, 1):
         cells = [is_in & (cohort.outcome == outcome) for _, is_in in levels]
-        patients = [int(np.unique(cohort.unit_of[cell]).size) for cell in cells]
+        patients = [n_distinct(cohort.unit_of[cell]) for cell in cells]
         by_outcome.append(shown_counts([int(cell.sum()) for cell in cells], min_cell, n_patients=patients))
     return [
         (None, None) if without is None or positive is None else (without + positive, positive)
@@ -97,7 +98,7 @@ def _figures(
     scored: ScoredCohort, is_in: NDArray[np.bool_], min_cell: int, n_replicates: int, seed: int
 ) -> dict[str, Estimate]:
     y, p, units = scored.cohort.outcome[is_in], scored.probability[is_in], scored.cohort.unit_of[is_in]
-    fewest = min(np.unique(units[y == outcome]).size for outcome in (0, 1))
+    fewest = min(n_distinct(units[y == outcome]) for outcome in (0, 1))
     if fewest < max(1, min_cell):
         return {}
     groups = np.unique(units, return_inverse=True)[1]

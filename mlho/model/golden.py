@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.errors import BundleError, plural
 
 GOLDEN_SCHEMA: Final = "mlho.io/golden/v1"
@@ -52,11 +53,11 @@ def column_statistics(
     min_cell : int
         Minimum number of patients behind a published statistic.
     """
-    n_patients = len(np.unique(patient_of))
+    n_patients = n_distinct(patient_of)
     columns = design.tocsc()
     statistics = []
     for start, stop in zip(columns.indptr[:-1], columns.indptr[1:], strict=True):
-        patients = np.unique(patient_of[columns.indices[start:stop]]).size
+        patients = n_distinct(patient_of[columns.indices[start:stop]])
         prevalence = min(1.0, max(patients, min_cell, 1) / max(n_patients, 1))
         quantiles = _coarse_quantiles(columns.data[start:stop], patients, min_cell)
         statistics.append(ColumnStatistics(round(prevalence, 3), quantiles))

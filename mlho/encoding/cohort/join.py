@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.calendar import calendar_column
 from mlho.encoding.cohort.cohort import CategoricalColumn, NumericColumn
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
@@ -79,7 +80,7 @@ def _age_warnings(
         return []
     with np.errstate(invalid="ignore"):
         is_odd = (age.values < 0) | (age.values > OLDEST_YEARS)
-    n = len(np.unique(patient_of[is_odd]))
+    n = n_distinct(patient_of[is_odd])
     if not n:
         return []
     patients = shown_count(n, "patient", min_cell)
@@ -146,7 +147,7 @@ def _without_rare_numbers(
     kept: list[NumericColumn | CategoricalColumn] = []
     for column in columns:
         if isinstance(column, NumericColumn):
-            n_known = len(np.unique(patient_of[~np.isnan(column.values)]))
+            n_known = n_distinct(patient_of[~np.isnan(column.values)])
             if n_known < min_cell:
                 warnings.append(
                     f"{column.name!r} is known for fewer than {min_cell} patients (report.minCell) and is left out."

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn, Groups
 from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
@@ -149,7 +150,7 @@ def groups_of(name: str, column: TextColumn, patient_of: NDArray[np.integer[Any]
     """Return the persons behind the patients. Refuse a patient id of two persons."""
     starts = np.flatnonzero(np.r_[True, patient_of[1:] != patient_of[:-1]])
     of_patient = column.codes[starts]
-    n_bad = len(np.unique(patient_of[column.codes != of_patient[patient_of]]))
+    n_bad = n_distinct(patient_of[column.codes != of_patient[patient_of]])
     if n_bad:
         raise DataError(
             where,

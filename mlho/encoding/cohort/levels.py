@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn
 
 UNKNOWN: Final = "unknown"  # the level of missing values
@@ -83,7 +84,7 @@ def _target(
     min_cell: int,
 ) -> str:
     joined = [number for number, level in enumerate(column.levels) if level in rare or level == OTHER]
-    n_joined = np.unique(patient_of[np.isin(column.codes, joined)]).size
+    n_joined = n_distinct(patient_of[np.isin(column.codes, joined)])
     if n_joined >= min_cell or not kept:
         return OTHER
     return UNKNOWN if UNKNOWN in kept else _most_frequent(kept, column)

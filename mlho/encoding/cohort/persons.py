@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.calendar import calendar_names
 from mlho.encoding.cohort.kept import TextColumn, encoded, number_text
 from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, read_index, read_patients
@@ -343,7 +344,7 @@ def _one_row_each(
             where,
             "a patient has differing rows" + ("" if index_us is None else " at one index date"),
             expected="one row for each " + ("patient" if index_us is None else "patient and index date"),
-            got=f"{len(np.unique(patient[differs]))} patients whose rows differ in {', '.join(map(repr, guilty))}",
+            got=f"{n_distinct(patient[differs])} patients whose rows differ in {', '.join(map(repr, guilty))}",
             remedy="Keep one row, or add the labels' index column so that rows are joined by patient and index date.",
         )
     return is_first
@@ -360,7 +361,7 @@ def _one_birth_each(
             where,
             "a patient has differing birth dates",
             expected="one birth date for each patient",
-            got=f"{len(np.unique(patient[differs]))} patients whose rows differ in {name!r}",
+            got=f"{n_distinct(patient[differs])} patients whose rows differ in {name!r}",
             remedy="Keep one.",
         )
     return births[is_first]

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.persons import NO_DATE
 from mlho.encoding.cohort.windows import DAY_US
@@ -78,7 +79,7 @@ class _Selection:
 
     def note(self, name: str) -> None:
         """Add an attrition step with the current counts."""
-        n_patients = len(np.unique(self.patient))
+        n_patients = n_distinct(self.patient)
         self.attrition.append({"rule": name, "patients": n_patients, "samples": len(self.patient)})
 
 
@@ -158,7 +159,7 @@ def _entries(rules: Rules, histories: Histories) -> _Selection:
     is_new[1:] = (found.patient[1:] != found.patient[:-1]) | (found.time_us[1:] != found.time_us[:-1])
     patient, time_us = found.patient[is_new], found.time_us[is_new]
     n_all = len(histories.patient_ids)
-    n_without = n_all - len(np.unique(patient))
+    n_without = n_all - n_distinct(patient)
     first = {"rule": POSSIBLE, "patients": n_all, "samples": len(patient) + n_without}
     selection = _Selection(patient, time_us, [first], {ENTRY_EVENT: n_without})
     selection.note(ENTRY_EVENT)

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
 from mlho.errors import DataError, plural
 from mlho.spec.training import TrainingSpec
@@ -171,7 +172,7 @@ def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSe
 
 def _refuse_few(spec: TrainingSpec, cohort: Cohort, samples: NDArray[np.bool_], part: str) -> None:
     n_with, n_without = (
-        int(np.unique(cohort.unit_of[samples & (cohort.outcome == outcome)]).size) for outcome in (1, 0)
+        n_distinct(cohort.unit_of[samples & (cohort.outcome == outcome)]) for outcome in (1, 0)
     )
     if min(n_with, n_without) >= FEWEST:
         return

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.errors import DataError
 from mlho.method.selection.features import Cells, Encoding, learn_encoding, levels_for_ranking
 from mlho.method.selection.jmi import Ranking, rank_columns
@@ -174,7 +175,7 @@ def learn_feature(problem: Problem, feature: int, cells: Cells) -> Encoding:
 def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the features that pass the screen, and their numbers of training patients."""
     asked, n_aggregates = problem.spec.selection, len(problem.aggregates)
-    n_train = int(np.unique(problem.cohort.patient_of[train]).size)
+    n_train = n_distinct(problem.cohort.patient_of[train])
     with_event = problem.matrix.patients_per_column(train)
     by_aggregate = [
         problem.matrix.value_patients_per_column(train, NUMBERS[aggregate])

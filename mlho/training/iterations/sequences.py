@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.events.code_patterns import matches
 from mlho.encoding.events.sequences import SequenceMatrix
 from mlho.method.selection.screen import min_patients
@@ -77,7 +78,7 @@ def _candidates(
         labels,
         asked.max_candidates,
         min_patients=max(
-            1, min_patients(np.unique(patients).size, selection.min_prevalence, rule=selection.screen)
+            1, min_patients(n_distinct(patients), selection.min_prevalence, rule=selection.screen)
         ),
         co_occurrence_days=asked.co_occurrence_days,
         patient_of=patients if problem.cohort.has_repeats else None,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.errors import DataError
 from mlho.method.classifiers import Setting, choose_setting, classifier_named
 from mlho.method.evaluation.auroc import auroc
@@ -138,7 +139,7 @@ def _left_out(problem: Problem, patients: NDArray[np.bool_], held: Held, subsamp
 
 
 def _check_classes(problem: Problem, *parts: NDArray[np.bool_]) -> None:
-    if any(np.unique(problem.y[samples]).size < 2 for samples in parts):
+    if any(n_distinct(problem.y[samples]) < 2 for samples in parts):
         raise DataError(
             "final.features",
             "a subsample for the consensus has one class only",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.method.classifiers import classifier_named
 from mlho.method.evaluation.bootstrap import bootstrap_by_patient
 from mlho.method.evaluation.calibration import fit_calibrator
@@ -267,7 +268,7 @@ def _spread(name: str, pooled: dict[str, Any], values: Sequence[float | None]) -
 
 
 def _test_set(problem: Problem, fold: int, own: HeldOut) -> TestSet:
-    n_test = int(np.unique(problem.cohort.patient_of[own.samples]).size)
+    n_test = n_distinct(problem.cohort.patient_of[own.samples])
     return TestSet(
         name=f"outer fold {fold + 1}",
         classifier=own.choice.classifier,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import NO_BOUND, CategoricalColumn, Cohort, NumericColumn
 from mlho.encoding.cohort.define import USED
 from mlho.method.evaluation.suppression import hidden_cells
@@ -51,7 +52,7 @@ def _month(us: np.int64) -> str:
 
 
 def _n_patients(cohort: Cohort, samples: NDArray[np.bool_]) -> int:
-    return int(np.unique(cohort.unit_of[samples]).size)
+    return n_distinct(cohort.unit_of[samples])
 
 
 def _numeric_rows(column: NumericColumn, cohort: Cohort, min_cell: int) -> list[Characteristic]:

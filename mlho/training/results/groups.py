@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
 from mlho.method.evaluation.auroc import auroc
 from mlho.method.evaluation.suppression import shown_counts
@@ -115,7 +116,7 @@ def _figures(problem: Problem, tested: Predictions, is_in: NDArray[np.bool_]) ->
     """Return the figures of a group on one test set; none if it has too few patients there."""
     samples, p = tested.samples[is_in], tested.calibrated[is_in]
     y, patients = problem.y[samples], problem.cohort.unit_of[samples]
-    fewest = min(np.unique(patients[y == outcome]).size for outcome in (0, 1))
+    fewest = min(n_distinct(patients[y == outcome]) for outcome in (0, 1))
     if fewest < max(1, problem.spec.report.min_cell):
         return {}
     found = {"auroc": auroc(y, p), OBSERVED_EXPECTED: float(y.sum()) / max(math.fsum(p), 1e-12)}
@@ -145,7 +146,7 @@ def _counts(problem: Problem, groups: Sequence[_Group]) -> list[tuple[int | None
         by_outcome = []
         for outcome in (0, 1):
             cells = [groups[place].is_in & (cohort.outcome == outcome) for place in places]
-            patients = [int(np.unique(cohort.unit_of[cell]).size) for cell in cells]
+            patients = [n_distinct(cohort.unit_of[cell]) for cell in cells]
             by_outcome.append(
                 shown_counts([int(cell.sum()) for cell in cells], min_cell, n_patients=patients)
             )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.method.evaluation.evaluation import Evaluation
 from mlho.method.evaluation.reliability import pooled_bins
@@ -61,8 +62,8 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
     evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
     result = IterationResult(
         iteration=int(outcome.iteration),
-        n_train_patients=int(np.unique(patient_of[train]).size),
-        n_test_patients=int(np.unique(patient_of[test]).size),
+        n_train_patients=n_distinct(patient_of[train]),
+        n_test_patients=n_distinct(patient_of[test]),
         n_train_samples=int(np.count_nonzero(train)),
         n_test_samples=int(np.count_nonzero(test)),
         n_screened=outcome.selection.n_screened,
@@ -200,7 +201,7 @@ def _bins(
     def patients_of(start: int, stop: int) -> tuple[int, int]:
         own = slice(ends[start], ends[stop])
         of, positive = patients[own], is_positive[own]
-        return np.unique(of[positive]).size, np.unique(of[~positive]).size
+        return n_distinct(of[positive]), n_distinct(of[~positive])
 
     pooled = pooled_bins(bins, min_cell, patients_of=patients_of)
     return [asdict(own) for own in pooled]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import n_distinct
 from mlho.method.evaluation.suppression import shown_counts
 from mlho.report.result import LeftOut, SplitAccount, SplitSet
 from mlho.training.iterations.planned import LEFT_OUT, TESTED, TRAINED, PlannedSet, planned_sets
@@ -75,4 +76,4 @@ def _shown(problem: Problem, cells: Sequence[NDArray[np.bool_]], min_cell: int) 
 
 
 def _n_units(problem: Problem, samples: NDArray[np.bool_]) -> int:
-    return int(np.unique(problem.cohort.unit_of[samples]).size)
+    return n_distinct(problem.cohort.unit_of[samples])
