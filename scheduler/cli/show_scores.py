@@ -48,7 +48,7 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
     if scores["patients_without_events"]:
         yield f"{scores['patients_without_events']:,} patients of the cohort have no event; they are scored too."
     if scores.get("samples_without_events"):
-        yield f"{scores['samples_without_events']:,} scores are of samples without any usable event."
+        yield f"{plural(scores['samples_without_events'], 'score')} without any usable event of the sample."
     spread = scores["distribution"]
     if spread["deciles"] is not None:
         low, middle, high = (spread["deciles"][place] for place in (0, 4, 8))

@@ -16,6 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import yaml
 
+from mlho.errors import plural
 from mlho.report.digest import result_digest
 from mlho.spec.training import canonical_json, digest_of
 from mlho.store.base import Store, file_digest
@@ -238,7 +239,7 @@ def _input(own: Dataset) -> dict[str, Any]:
         "@id": f"#{own.role}",
         "@type": "Dataset",
         "name": own.role,
-        "description": f"Not part of this archive. {own.n_files} files, {own.n_bytes} bytes."
+        "description": f"Not part of this archive. {plural(own.n_files, 'file')}, {own.n_bytes:,} bytes."
         if own.n_files
         else None,
         "sha256": own.digest,

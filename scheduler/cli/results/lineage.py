@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import MlhoError, SpecError, plural
 from mlho.printable import printable_json
 from mlho.store.base import Store
 from scheduler.cli import terminal
@@ -89,7 +89,7 @@ def _plain(lineage: RunLineage) -> dict[str, Any]:
 def _lines(lineage: RunLineage, store: Store, address: str) -> Iterator[str]:
     yield f"run      {lineage.run_id}  {lineage.kind} {lineage.name}"
     for own in lineage.inputs:
-        size = f"{own.n_files} files, {own.n_bytes:,} bytes" if own.n_files else own.namespace
+        size = f"{plural(own.n_files, 'file')}, {own.n_bytes:,} bytes" if own.n_files else own.namespace
         yield f"input    {own.role}: {size}, digest {own.digest}"
     yield f"spec     {lineage.spec_digest}"
     if lineage.versions:
