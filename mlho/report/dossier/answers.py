@@ -3,40 +3,26 @@
 from typing import Any
 
 from mlho.report import words
-from mlho.report.dossier.items import METADATA, Answer, Facts, Gap
+from mlho.report.dossier.items import METADATA, Answer, Facts, Gap, Source
 
 _N_LISTED = 8
 
 
-def title(facts: Facts) -> Answer | Gap:
-    """Return the title of the report."""
-    said = facts.result.about.title
-    return Gap(METADATA + "title") if said is None else Answer(said, METADATA + "title")
+def _described(attribute: str, field: str, section: str = "") -> Source:
+    """Return the source that is a field of ``metadata`` which the report shows too."""
+
+    def source(facts: Facts) -> Answer | Gap:
+        text = getattr(facts.result.about, attribute)
+        return Gap(METADATA + field) if text is None else Answer(text, METADATA + field, section)
+
+    return source
 
 
-def purpose(facts: Facts) -> Answer | Gap:
-    """Return the purpose of the model."""
-    said = facts.result.about.description
-    return Gap(METADATA + "description") if said is None else Answer(said, METADATA + "description")
-
-
-def intended_use(facts: Facts) -> Answer | Gap:
-    """Return users, patients and moment of use."""
-    said = facts.result.about.intended_use
-    return Gap(METADATA + "intendedUse") if said is None else Answer(said, METADATA + "intendedUse")
-
-
-def outcome_definition(facts: Facts) -> Answer | Gap:
-    """Return what a 1 in the outcome column means."""
-    said = facts.result.about.outcome_definition
-    field = METADATA + "outcomeDefinition"
-    return Gap(field) if said is None else Answer(said, field, "cohort")
-
-
-def follow_up(facts: Facts) -> Answer | Gap:
-    """Return how long the outcome was recorded."""
-    said = facts.result.about.follow_up
-    return Gap(METADATA + "followUp") if said is None else Answer(said, METADATA + "followUp", "cohort")
+title = _described("title", "title")
+purpose = _described("description", "description")
+intended_use = _described("intended_use", "intendedUse")
+outcome_definition = _described("outcome_definition", "outcomeDefinition", "cohort")
+follow_up = _described("follow_up", "followUp", "cohort")
 
 
 def summary(facts: Facts) -> Answer | Gap:
