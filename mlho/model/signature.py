@@ -55,7 +55,7 @@ def sign_files(files: Mapping[str, bytes], key: Path, certificate: Path | None =
             config.use_certificate_signer(
                 private_key=key, signing_certificate=certificate, certificate_chain=[certificate]
             )
-    except Exception as error:  # the library raises whatever its parsers raise
+    except Exception as error:  # the errors of the library's parsers have no common class
         raise SpecError(
             f"--sign-key {key}: cannot sign ({type(error).__name__}). Expected a private key on an elliptic curve, PEM, without a "
             "password, and with --sign-certificate its certificate. Make one: openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
@@ -107,7 +107,7 @@ def _verifier(key: Path) -> Any:
         if _CERTIFICATE in key.read_bytes():
             return config.use_certificate_verifier(certificate_chain=[key])
         return config.use_elliptic_key_verifier(public_key=key)
-    except Exception as error:  # the library raises whatever its parsers raise
+    except Exception as error:  # the errors of the library's parsers have no common class
         raise SpecError(
             f"{VERIFY_KEY} {key}: cannot be read ({type(error).__name__}). Expected the file of a public key on an elliptic curve or of "
             "certificates, PEM. Make one: openssl ec -in key.pem -pubout -out public.pem"
@@ -119,7 +119,9 @@ def _is_valid(verifier: Any, folder: Path, signature: bytes) -> bool:
     file.write_bytes(signature)
     try:
         verifier.verify(folder, file)
-    except Exception:  # a signature is foreign text: whatever reading it raises, it is not valid
+    except (OSError, MemoryError):  # says nothing about the signature
+        raise
+    except Exception:  # the library reports an invalid signature by errors without a common class
         return False
     return True
 

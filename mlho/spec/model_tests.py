@@ -97,7 +97,7 @@ class Budgets(SpecPart):
 class Tests(SpecPart):
     """Tests that the bundle carries in addition to, or instead of, the default ones."""
 
-    __test__ = False  # not a class of tests, whatever its name says to pytest
+    __test__ = False  # pytest would collect it by its name
 
     cases: Annotated[tuple[Case, ...], Field(max_length=100)] = ()
     """Clinical cases: pairs of invented patients whose order of scores is known."""

@@ -1,8 +1,8 @@
 """Promotion of a model to a channel, and the way back.
 
 A promotion verifies the bundle and its self-tests, copies the bundle under its digest (``models/<digest>/``), and then writes one entry of
-the channel. The copy does not depend on the run: what a channel shows can be scored with whatever becomes of the run. Killed before
-the entry, a promotion has changed nothing that scoring sees; the same command completes it.
+the channel. The copy does not depend on the run: scoring can use the model of a channel after its run was deleted. A promotion
+that is killed before it writes the entry changes nothing for scoring. The same command completes it.
 """
 
 import datetime as dt

@@ -1,7 +1,7 @@
 """Numbers of a cell that summarize its rows: recency, and first, smallest, largest, mean and slope of the values.
 
 The rows of a code and patient are put in one order, by time and value, before anything is added up, so that equal rows give
-equal bytes whatever the partitions. Mean and slope are updated row by row (Welford 1962), so that a constant value has
+equal bytes for any partitioning. Mean and slope are updated row by row (Welford 1962), so that a constant value has
 exactly this mean and the slope 0. If same-day duplicates are dropped, a day has one value: its latest in the window.
 """
 

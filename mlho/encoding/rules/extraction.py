@@ -44,7 +44,7 @@ class RuleEvents:
     bits : uint64, shape (n_events,)
         Sets that the event is in; see :mod:`mlho.encoding.rules.event_sets`.
     seen : int
-        Sets of which any code was seen, as bits, whatever the values.
+        Sets of which any code was seen, as bits, with any value.
     """
 
     patient_ids: tuple[str, ...]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlho.method.selection.bits import entropy_table
 from mlho.method.sequences.days import CodeSpans, spans_by_sample
 
-# Counters and scores of this many pairs are in memory at a time (48 MB), whatever the number of codes.
+# Counters and scores of this many pairs are in memory at a time (48 MB), for any number of codes.
 _PAIRS_AT_ONCE: Final = 1 << 22
 
 

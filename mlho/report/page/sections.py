@@ -312,8 +312,8 @@ def _intervals(result: Result) -> str:
         return "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003)."
     if len(result.split.test_sets) == 1:
         return (
-            "All iterations have one test set. The interval of a mean is the mean of theirs: it covers the draw of the test "
-            "patients, not that of the training patients."
+            "All iterations have the same test set. The interval of a mean is the mean of the iterations' intervals: it covers the "
+            "draw of the test patients, not that of the training patients."
         )
     return "The test sets are not random draws, so a mean over them has no interval. Compare them one by one."
 

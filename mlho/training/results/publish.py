@@ -394,7 +394,7 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
         )
     if asked.by_date and problem.spec.cohort.follow_up_days is None:
         found.append(
-            "cohort.followUpDays is not given: only the index date decides which samples are trained on, and an outcome of theirs "
+            "cohort.followUpDays is not given: only the index date decides which samples are trained on, and their outcomes "
             "may lie in the test period."
         )
     return found
