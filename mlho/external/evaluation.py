@@ -149,7 +149,7 @@ def _of_training(n_known_files: int) -> list[str]:
         return []
     return [
         f"{plural(n_known_files, 'file')} of events or labels {'is one' if n_known_files == 1 else 'are among those'} that the bundle was "
-        "trained on. The figures of patients it was trained on are too good, and this is no external validation."
+        "trained on. Figures of patients that a model was trained on are too optimistic: this is not an external validation."
     ]
 
 
