@@ -14,6 +14,7 @@ from mlho.errors import DataError, plural
 from mlho.report.result import LedgerRule, LedgerSummary, Part
 from mlho.scoring.drift import MIN_CELL as MIN_CELL
 from mlho.scoring.drift import Drift
+from mlho.scoring.label_free import ExpectedPerformance
 from mlho.scoring.parts import hashes_of, read_part
 from mlho.sources.arrow import as_numpy
 
@@ -88,6 +89,8 @@ class Scores(Part):
     distribution: Distribution
     drift: Drift | None = None
     """How far the samples differ from training; null in scores of earlier versions."""
+    expected: ExpectedPerformance | None = None
+    """Performance expected without labels; null in scores of earlier versions."""
     alerts: list[AlertSummary]
 
 

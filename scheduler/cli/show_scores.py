@@ -57,6 +57,7 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
             f"{middle:.3f}, and a tenth are above {high:.3f}."
         )
     yield from _drift(scores.get("drift"))
+    yield from _expected(scores.get("expected"))
     unknown = scores["unknown"]
     if unknown["rows"]:
         yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; ignored."
@@ -74,6 +75,18 @@ def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
     yield f"Against training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted."
 
 
+def _expected(expected: dict[str, Any] | None) -> Iterator[str]:
+    """Yield the performance expected without labels; scores of earlier versions have none."""
+    if expected is None:
+        return
+    auroc, trained = expected["auroc"], expected["training_auroc"]
+    if auroc["value"] is None:
+        yield f"No AUROC can be expected without labels: {auroc['reason']}."
+        return
+    before = "" if trained is None else f"; {trained:.3f} in training"
+    yield f"Expected AUROC without labels {auroc['value']:.3f} (95 % {auroc['low']:.3f}–{auroc['high']:.3f}{before}). {expected['assumes']}"
+
+
 def tables(scores: dict[str, Any]) -> Iterator[Table]:
     """Yield the table of alerts by threshold, and the ledger."""
     yield alerts_table(scores)
@@ -84,15 +97,24 @@ def alerts_table(scores: dict[str, Any]) -> Table:
     """Return a table with the number of samples that each threshold of the bundle flags."""
     table = Table(title="Alerts", title_justify="left", show_edge=False)
     table.add_column("threshold")
-    for name in ("probability at least", "alerts", "of all"):
+    for name in ("probability at least", "alerts", "of all", "expected PPV"):
         table.add_column(name, justify="right")
     for alert in scores["alerts"]:
         if alert["value"] is None:
-            table.add_row(alert["rule"], f"absent: {alert['reason']}", "", "")
+            table.add_row(alert["rule"], f"absent: {alert['reason']}", "", "", "")
             continue
         share = alert["alerts"] / scores["samples"]
-        table.add_row(alert["rule"], f"{alert['value']:.3f}", f"{alert['alerts']:,}", f"{share:.1%}")
+        ppv = (scores.get("expected") or {}).get("ppv", {}).get(alert["rule"])
+        count = f"{alert['alerts']:,}"
+        table.add_row(alert["rule"], f"{alert['value']:.3f}", count, f"{share:.1%}", _ppv(ppv))
     return table
+
+
+def _ppv(ppv: dict[str, Any] | None) -> str:
+    if ppv is None or ppv["value"] is None:
+        return ""
+    interval = "" if ppv["low"] is None else f" ({ppv['low']:.0%}–{ppv['high']:.0%})"
+    return f"{ppv['value']:.0%}{interval}"
 
 
 def show_scores(store: Store, run: str) -> None:

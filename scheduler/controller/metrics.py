@@ -48,6 +48,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "mlho_scheduler_schedule_shifted_features": Metric(
         "Features that are shifted against training", label="schedule"
     ),
+    "mlho_scheduler_schedule_expected_auroc": Metric(
+        "AUROC that their probabilities imply without labels", label="schedule"
+    ),
     "mlho_scheduler_schedule_warnings": Metric(
         "Warnings of the schedule's last successful run", label="schedule"
     ),
@@ -125,6 +128,7 @@ def _result_figures(
         "samples_without_events": "samplesWithoutEvents",
         "score_psi": "scorePsi",
         "shifted_features": "shiftedFeatures",
+        "expected_auroc": "expectedAuroc",
     }
     return {
         **{

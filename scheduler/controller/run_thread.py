@@ -394,6 +394,9 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
             metrics["shiftedFeatures"] = str(drift["n_shifted"])
         if drift.get("score_psi") is not None:
             metrics["scorePsi"] = str(drift["score_psi"])
+        expected = (scores.get("expected") or {}).get("auroc", {})
+        if expected.get("value") is not None:
+            metrics["expectedAuroc"] = str(expected["value"])
         return {
             "outputs": outputs,
             "metrics": metrics,

@@ -33,7 +33,13 @@ WAITING = {"type": "Progressing", "status": "False", "lastTransitionTime": "2026
 SCORED = {
     "phase": "Succeeded",
     "finishedAt": "2026-11-23T02:00:00Z",
-    "metrics": {"samples": "6000", "samplesWithoutEvents": "12", "scorePsi": "0.031", "shiftedFeatures": "2"},
+    "metrics": {
+        "samples": "6000",
+        "samplesWithoutEvents": "12",
+        "scorePsi": "0.031",
+        "shiftedFeatures": "2",
+        "expectedAuroc": "0.741",
+    },
     "warnings": ["threshold youden: 30.0 % of the samples alert, and 10.0 % did in training."],
 }
 RUNS: list[dict[str, Any]] = [
@@ -209,6 +215,7 @@ def test_runs_are_counted_by_phase_and_those_that_are_degraded():
         "mlho_scheduler_schedule_samples_without_events": {"nightly": 12.0},
         "mlho_scheduler_schedule_score_psi": {"nightly": 0.031},
         "mlho_scheduler_schedule_shifted_features": {"nightly": 2.0},
+        "mlho_scheduler_schedule_expected_auroc": {"nightly": 0.741},
         "mlho_scheduler_schedule_warnings": {"nightly": 1},
     }
     assert run_figures([], NOW)["mlho_scheduler_longest_wait_seconds"] == 0

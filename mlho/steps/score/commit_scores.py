@@ -24,7 +24,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -99,6 +99,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     )
     from mlho.scoring.checks import alert_warnings, check_empty_samples, check_vocabulary
     from mlho.scoring.drift import drift_warnings
+    from mlho.scoring.label_free import expected_performance
     from mlho.scoring.parts import PART_FILE
 
     every, training = (*parts, *absent), bundle.document.training
@@ -146,6 +147,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
         distribution=describe(scored),
         drift=drift,
+        expected=expected_performance(scored, bundle.document),
         alerts=alerts,
     )
 

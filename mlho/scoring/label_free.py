@@ -1,0 +1,74 @@
+"""Performance of a scoring run without labels: expected AUROC and PPV of its alerts, if the bundle is still calibrated. Pure."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mlho.method.evaluation.expected import expected_auroc, expected_ppv
+from mlho.method.evaluation.metrics import Estimate as Figure
+from mlho.model.document import BundleDocument
+from mlho.report.parts import Estimate, Part
+from mlho.scoring.drift import MIN_CELL
+
+ASSUMES: Final = (
+    "These figures take the probabilities as calibrated. They show a change of the patients, and cannot show a change in the relation of "
+    "features and outcome: that needs labels."
+)
+_DIGITS: Final = 4
+
+
+class ExpectedPerformance(Part):
+    """Performance expected from the probabilities alone."""
+
+    assumes: str = ASSUMES
+    auroc: Estimate
+    """With the interval in which the AUROC observed with labels would lie."""
+    training_auroc: float | None
+    """Mean test AUROC in training; null if the bundle does not have it."""
+    ppv: dict[str, Estimate] = Field(default_factory=dict)
+    """By rule of a threshold: share of its alerts expected to have the outcome."""
+
+
+def expected_performance(probability: NDArray[np.float64], document: BundleDocument) -> ExpectedPerformance:
+    """Return the performance expected of these scores.
+
+    Parameters
+    ----------
+    probability : float64, shape (n_samples,)
+        Calibrated probabilities.
+    document : BundleDocument
+    """
+    trained = document.metrics.get("auroc", {}).get("mean")
+    thresholds = {own.rule: own.value for own in document.thresholds if own.value is not None}
+    reason = _reason(len(probability), document.calibrator.reason)
+    if reason is not None:
+        absent = Estimate(value=None, reason=reason)
+        return ExpectedPerformance(
+            auroc=absent, training_auroc=trained, ppv=dict.fromkeys(thresholds, absent)
+        )
+    return ExpectedPerformance(
+        auroc=_rounded(expected_auroc(probability)),
+        training_auroc=trained,
+        ppv={rule: _ppv(probability, value) for rule, value in thresholds.items()},
+    )
+
+
+def _reason(n: int, not_calibrated: str | None) -> str | None:
+    if not_calibrated is not None:
+        return f"the bundle's probabilities are {not_calibrated}"
+    return f"fewer than {10 * MIN_CELL} samples" if n < 10 * MIN_CELL else None
+
+
+def _ppv(probability: NDArray[np.float64], value: float) -> Estimate:
+    if 0 < np.count_nonzero(probability >= value) < MIN_CELL:
+        return Estimate(value=None, reason=f"fewer than {MIN_CELL} alerts")
+    return _rounded(expected_ppv(probability, value))
+
+
+def _rounded(own: Figure) -> Estimate:
+    value, low, high = (
+        None if number is None else round(number, _DIGITS) for number in (own.value, own.low, own.high)
+    )
+    return Estimate(value=value, low=low, high=high, method=own.method, reason=own.reason)

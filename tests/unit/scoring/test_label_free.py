@@ -1,0 +1,54 @@
+"""Performance without labels in a scoring run."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mlho.method.evaluation.calibration import PlattCalibrator
+from mlho.method.evaluation.expected import expected_auroc, expected_ppv
+from mlho.scoring.label_free import ASSUMES, expected_performance
+from mlho.store.memory import MemoryStore
+from scheduler.cli.show_scores import sentences
+from tests.unit.scoring.conftest import score_inline
+
+
+def test_a_scoring_run_states_the_expected_performance_and_its_limit(trained):
+    """The figures are those of its own scores, and the summary says what they cannot show."""
+    scored = score_inline(trained.folder, MemoryStore())
+    found, p = scored.scores["expected"], scored.table()["probability"].to_numpy()
+
+    assert found["auroc"]["value"] == round(expected_auroc(p).value, 4)
+    assert found["training_auroc"] == trained.bundle.document.metrics["auroc"]["mean"]
+    youden = next(own.value for own in trained.bundle.thresholds if own.rule == "youden")
+    assert found["ppv"]["youden"]["value"] == round(expected_ppv(p, youden).value, 4)
+    said = " ".join(sentences(scored.scores))
+    assert f"Expected AUROC without labels {found['auroc']['value']:.3f}" in said
+    assert ASSUMES in said
+
+
+@pytest.mark.parametrize(
+    ("n", "calibrator", "reason"),
+    [
+        (109, PlattCalibrator(0.0, 1.0), "fewer than 110 samples"),
+        (500, PlattCalibrator(0.0, 1.0, "not calibrated: one class only"), "not calibrated"),
+    ],
+    ids=["few samples", "no calibrator"],
+)
+def test_scores_without_a_basis_have_a_reason(trained, n, calibrator, reason):
+    document = trained.bundle.document.model_copy(update={"calibrator": calibrator})
+
+    found = expected_performance(np.full(n, 0.1), document)
+
+    assert found.auroc.value is None
+    assert reason in found.auroc.reason
+
+
+def test_a_ppv_of_few_alerts_is_not_shown(trained):
+    """Ten alerts could identify persons."""
+    thresholds = (dataclasses.replace(trained.bundle.thresholds[0], rule="youden", value=0.5),)
+    document = trained.bundle.document.model_copy(update={"thresholds": thresholds})
+
+    found = expected_performance(np.array([0.1] * 490 + [0.6] * 10), document)
+
+    assert found.ppv["youden"].reason == "fewer than 11 alerts"
