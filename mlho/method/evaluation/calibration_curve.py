@@ -55,8 +55,8 @@ class Smoother:
         return distance
 
 
-def smoother_of(t: Tally) -> Smoother:
-    """Prepare the smoother for tallied predictions."""
+def smoother_of(t: Tally, *, grid: FloatArray | None = None) -> Smoother:
+    """Prepare the smoother for tallied predictions, on a given grid or on that of these predictions."""
     first = np.cumsum(t.n) - t.n
     raw = np.arange(t.p.size) if t.p.size <= MAX_CELLS else (first * MAX_CELLS // t.n.sum()).astype(np.int64)
     cell_of_p = np.unique(raw, return_inverse=True)[1].astype(np.int64, copy=False)
@@ -64,7 +64,7 @@ def smoother_of(t: Tally) -> Smoother:
     x = np.bincount(cell_of_p, t.n * t.p, n_cells) / np.bincount(cell_of_p, t.n, n_cells)
     if n_cells == t.p.size:
         x = t.p
-    grid = _grid(t)
+    grid = _grid(t) if grid is None else grid
     left = np.clip(np.searchsorted(grid, t.p, side="right") - 1, 0, max(grid.size - 2, 0)).astype(np.int64)
     width = np.append(np.diff(grid), 1.0)[left]
     return Smoother(cell_of_p=cell_of_p, x=x, grid=grid, left=left, fraction=(t.p - grid[left]) / width)

@@ -24,10 +24,15 @@ from mlho.method.evaluation.figures import (
 from mlho.method.evaluation.metrics import ErrorDistribution, Estimate, error_distribution
 from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve, decision_curve_of
 from mlho.method.evaluation.precision_recall import NO_POSITIVE, PrCurve, pr_curve_of, pr_davis_goadrich_of
-from mlho.method.evaluation.reliability import ReliabilityBin, reliability_bins
+from mlho.method.evaluation.reliability import ReliabilityBin, bin_edges, reliability_bins
 from mlho.method.evaluation.tally import FloatArray, Tally, checked_groups, class_reason, tally
 from mlho.method.evaluation.thresholds import ThresholdPerformance, at_threshold
 
+# Replicates merge neighbouring predictions into this number of cells, a multiple of the bins and of the smoothing cells. With 50,000
+# samples this is five times faster, and moves the ends of the intervals by less than a third of the error of 200 replicates.
+REPLICATE_CELLS = 2_000
+# Some figures depend on the extreme predictions most: the precision at few alerts, the maximum distance of the curve.
+N_EXTREME = 250
 # Decimals of a curve's coordinates in JSON: sufficient for drawing, and keeps results small.
 CURVE_DECIMALS = 6
 
@@ -200,36 +205,36 @@ def evaluate(
     patient = checked_groups(groups, t.cell.size)
     chosen = {name: value for name, value in thresholds.items() if value is not None}
 
-    def summarised(of: Tally, statistics: Callable[[Tally], Mapping[str, Figure]]) -> "_Summary":
-        drawn = replicates(of, positive, patient, statistics, n_replicates=n_replicates, seed=seed)
-        return _Summary(statistics(of), drawn, level)
+    def summarised(of: Tally, figures_of: Callable[[Tally], Mapping[str, Figure]]) -> "_Summary":
+        line = CalibrationFigures.prepare(of)
+        edges = [*DEFAULT_THRESHOLDS, *bin_edges(N_BINS), *chosen.values()]
+        cells = of.merged(REPLICATE_CELLS, edges=edges, n_extreme=N_EXTREME)
+        line_of_cells = line if cells is of else line.on(cells)
+        drawn = replicates(
+            cells,
+            positive,
+            patient,
+            lambda replicate: {**figures_of(replicate), **line_of_cells(replicate)},
+            n_replicates=n_replicates,
+            seed=seed,
+        )
+        return _Summary({**figures_of(of), **line(of)}, drawn, level, line)
+
+    def figures_of_final(of: Tally) -> dict[str, Figure]:
+        return {**accuracy_figures(of), **decision_figures(of), **operating_figures(of, chosen)}
+
+    def figures_of_raw(of: Tally) -> dict[str, Figure]:
+        accuracy = accuracy_figures(of) if calibrated_too else figures_of_final(of)
+        return {**discrimination_figures(of), **accuracy}
 
     calibrated_too = calibrated is not None
-    raw_line = CalibrationFigures.prepare(t)
-    raw = summarised(
-        t,
-        lambda of: {
-            **discrimination_figures(of),
-            **accuracy_figures(of),
-            **raw_line(of),
-            **({} if calibrated_too else {**decision_figures(of), **operating_figures(of, chosen)}),
-        },
-    )
-    calibration = {"raw": _calibration_report(y, p, t, raw_line, raw)}
+    raw = summarised(t, figures_of_raw)
+    calibration = {"raw": _calibration_report(y, p, t, raw)}
     final_p, final_t, final = p, t, raw
     if calibrated is not None:
         final_p, final_t = calibrated, tally(y, calibrated)
-        final_line = CalibrationFigures.prepare(final_t)
-        final = summarised(
-            final_t,
-            lambda of: {
-                **accuracy_figures(of),
-                **final_line(of),
-                **decision_figures(of),
-                **operating_figures(of, chosen),
-            },
-        )
-        calibration["calibrated"] = _calibration_report(y, calibrated, final_t, final_line, final)
+        final = summarised(final_t, figures_of_final)
+        calibration["calibrated"] = _calibration_report(y, calibrated, final_t, final)
     return Evaluation(
         n_samples=t.cell.size,
         n_positive=int(t.n_positive_total),
@@ -259,6 +264,7 @@ class _Summary:
     point: Mapping[str, Figure]
     drawn: dict[str, FloatArray]
     level: float
+    line: CalibrationFigures
 
     def estimate(self, name: str, reason: str | None) -> Estimate:
         value = self.point[name]
@@ -289,9 +295,8 @@ def _reasons(t: Tally) -> dict[str, str | None]:
     }
 
 
-def _calibration_report(
-    y: ArrayLike, p: ArrayLike, t: Tally, statistics: CalibrationFigures, summary: _Summary
-) -> CalibrationReport:
+def _calibration_report(y: ArrayLike, p: ArrayLike, t: Tally, summary: _Summary) -> CalibrationReport:
+    statistics = summary.line
     reasons = {
         "in_the_large": statistics.in_the_large.reason,
         "intercept": statistics.line.reason,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -137,6 +137,16 @@ class CalibrationFigures:
             by_width=bins_of(t, N_BINS, "equal-width"),
             by_count=bins_of(t, N_BINS, "equal-count"),
             smoother=smoother_of(t),
+        )
+
+    def on(self, cells: Tally) -> "CalibrationFigures":
+        """Return the same for a tally of merged predictions, with the same grid of the curve."""
+        return replace(
+            self,
+            logit=logit_of(cells),
+            by_width=bins_of(cells, N_BINS, "equal-width"),
+            by_count=bins_of(cells, N_BINS, "equal-count"),
+            smoother=smoother_of(cells, grid=self.smoother.grid),
         )
 
     def __call__(self, t: Tally) -> dict[str, Figure]:

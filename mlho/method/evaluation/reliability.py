@@ -163,11 +163,15 @@ def bins_of(t: Tally, n_bins: int, how: Binning) -> IntArray:
     if n_bins < 1:
         raise SpecError(f"calibration: the number of bins is at least 1, not {n_bins}.")
     if how == "equal-width":
-        edges = np.arange(1, n_bins) / n_bins
-        return np.searchsorted(edges, t.p, side="right").astype(np.int64, copy=False)
+        return np.searchsorted(bin_edges(n_bins), t.p, side="right").astype(np.int64, copy=False)
     first = np.cumsum(t.n) - t.n
     by_count: IntArray = (first * n_bins // t.n.sum()).astype(np.int64, copy=False)
     return by_count
+
+
+def bin_edges(n_bins: int) -> FloatArray:
+    """Return the inner edges of bins of equal width, float64, shape (n_bins − 1,)."""
+    return np.arange(1, n_bins) / n_bins
 
 
 def _binned(t: Tally, bins: IntArray, n_bins: int) -> tuple[FloatArray, FloatArray, FloatArray]:
