@@ -10,6 +10,7 @@ USES: Final = "uses"
 MODELS: Final = "models"
 CHANNELS: Final = "channels"
 SIGNATURES: Final = "signatures"
+REFUSALS: Final = "refusals"
 
 
 def blob_key(digest: str) -> str:
@@ -60,3 +61,8 @@ def channel_prefix(channel: str) -> str:
 def channel_key(channel: str, number: int) -> str:
     """Key of an entry of this channel; keys sort by number."""
     return f"{channel_prefix(channel)}{number:06d}"
+
+
+def refusal_prefix(channel: str) -> str:
+    """Common prefix of the refused promotions to this channel; keys below it sort by time."""
+    return f"{REFUSALS}/{channel}/"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from scheduler.api.cel_cohort_rules import COHORT_RULES
 from scheduler.api.cel_rule import CelRule
+from scheduler.api.channel import CHANNEL_PATTERN
 from scheduler.api.resource import MIN_CPU, MIN_MEMORY
 
 # Evaluated at the root of the resource, because only there both spec and status are visible.
@@ -341,9 +342,19 @@ _SCORING: Final = (
     *_frozen("bundle", "index", "explain", "output"),
 )
 
+_CHANNEL: Final = (
+    CelRule(
+        ROOT,
+        f"has(self.spec.channel) || self.metadata.name.matches('{CHANNEL_PATTERN}')",
+        "the name of the resource is not that of a channel (lower-case letters, digits and -, at most 63): give spec.channel",
+        field="spec.channel",
+    ),
+)
+
 RULES: Final[Mapping[str, tuple[CelRule, ...]]] = {
     "TrainingRun": (*_COMMON, *_TRAINING),
     "ScoringRun": (*_COMMON, *_SCORING),
+    "ModelChannel": _CHANNEL,
 }
 
 

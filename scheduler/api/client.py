@@ -64,6 +64,7 @@ class Kind(Enum):
 
     TRAINING_RUN = (f"/apis/{GROUP}/{VERSION}", "trainingruns")
     SCORING_RUN = (f"/apis/{GROUP}/{VERSION}", "scoringruns")
+    MODEL_CHANNEL = (f"/apis/{GROUP}/{VERSION}", "modelchannels")
     JOB = ("/apis/batch/v1", "jobs")
     POD = ("/api/v1", "pods")
     EVENT = ("/api/v1", "events")

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from mlho.spec.scoring import ScoringSpec
 from mlho.spec.training import TrainingSpec
 from scheduler.api.cel_rules import RULES, add_rules
+from scheduler.api.channel import ChannelStatus, ModelChannelSpec
 from scheduler.api.resource import GROUP, VERSION, ClusterParts, DesiredState, WorkersSpec
 from scheduler.api.status import Status
 
@@ -40,6 +41,9 @@ _DESIRED_STATE: Final = {
 }
 
 
+Column = tuple[str, str, str, int]  # title, type, path below status, priority: 1 is shown with -o wide
+
+
 @dataclass(frozen=True)
 class ResourceDefinition:
     """One kind of custom resource."""
@@ -49,17 +53,74 @@ class ResourceDefinition:
     short: str
     spec: type[BaseModel]
     description: str
-    metric_title: str
+    columns: tuple[Column, ...]
+    status: type[BaseModel] = Status
+    is_run: bool = True
 
 
 def kinds() -> tuple[ResourceDefinition, ...]:
     """Return all kinds of custom resources."""
-    training = "A training run: from events to a tested model and a report."
-    scoring = "A scoring run: a bundle's calibrated probabilities for the patients of some tables."
     return (
-        ResourceDefinition("TrainingRun", "trainingruns", "trun", TrainingSpec, training, "Metric"),
-        ResourceDefinition("ScoringRun", "scoringruns", "srun", ScoringSpec, scoring, "Scored"),
+        ResourceDefinition(
+            "TrainingRun",
+            "trainingruns",
+            "trun",
+            TrainingSpec,
+            "A training run: from events to a tested model and a report.",
+            _run_columns("Metric", ("Gates", "string", "gates", 0)),
+        ),
+        ResourceDefinition(
+            "ScoringRun",
+            "scoringruns",
+            "srun",
+            ScoringSpec,
+            "A scoring run: a bundle's calibrated probabilities for the patients of some tables.",
+            _run_columns("Scored", ("Model", "string", "model", 0)),
+        ),
+        ResourceDefinition(
+            "ModelChannel",
+            "modelchannels",
+            "mch",
+            ModelChannelSpec,
+            "Shows which model a channel of the store has in use. The channel itself changes only by mlho promote and mlho rollback.",
+            _CHANNEL_COLUMNS,
+            status=ChannelStatus,
+            is_run=False,
+        ),
     )
+
+
+def _run_columns(metric: str, own: Column) -> tuple[Column, ...]:
+    return (
+        ("Phase", "string", "phase", 0),
+        ("Stage", "string", "stage", 0),
+        ("Progress", "string", "progress", 0),
+        ("Workers", "integer", "workers.ready", 0),
+        (metric, "string", "headline", 0),
+        own,
+        ("Reason", "string", "reason", 0),
+        ("Duration", "string", "duration", 0),
+        _AGE,
+        ("Run", "string", "runId", 1),
+        ("Message", "string", "message", 1),
+    )
+
+
+_AGE: Final[Column] = ("Age", "date", ".metadata.creationTimestamp", 0)
+_CHANNEL_COLUMNS: Final[tuple[Column, ...]] = (
+    ("Model", "string", "model", 0),
+    ("Entry", "integer", "entry", 0),
+    ("Live", "date", "since", 0),
+    ("By", "string", "promotedBy", 0),
+    ("Gates", "string", "gates", 0),
+    ("Reason", "string", "conditions[?(@.type=='Ready')].reason", 0),
+    ("Refused", "date", "refusal.at", 0),
+    _AGE,
+    ("Bundle", "string", "bundle", 1),
+    ("Run", "string", "runId", 1),
+    ("Why", "string", "why", 1),
+    ("Message", "string", "conditions[?(@.type=='Ready')].message", 1),
+)
 
 
 def render_crds() -> str:
@@ -107,6 +168,26 @@ def crd(kind: ResourceDefinition) -> dict[str, Any]:
 def resource_schema(kind: ResourceDefinition) -> dict[str, Any]:
     """Return the structural schema of a kind, with its rules."""
     spec = structural(kind.spec)
+    if kind.is_run:
+        _add_cluster_parts(spec)
+    schema = {
+        "type": "object",
+        "description": kind.description,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": structural(kind.status, defaults=False),
+        },
+    }
+    add_rules(schema, RULES[kind.name])
+    return schema
+
+
+def _add_cluster_parts(spec: dict[str, Any]) -> None:
+    """Add the fields of a run that exist only in a cluster, and require an address of the tables."""
     spec["properties"]["desiredState"] = dict(_DESIRED_STATE)
     ttl = structural(ClusterParts)["properties"]["ttlSecondsAfterFinished"]
     spec["properties"]["ttlSecondsAfterFinished"] = ttl
@@ -119,20 +200,6 @@ def resource_schema(kind: ResourceDefinition) -> dict[str, Any]:
     data["properties"]["uri"]["description"] = (
         "Location of the tables: s3://bucket/prefix/. Not part of the run id."
     )
-    schema = {
-        "type": "object",
-        "description": kind.description,
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec,
-            "status": structural(Status, defaults=False),
-        },
-    }
-    add_rules(schema, RULES[kind.name])
-    return schema
 
 
 def structural(model: type[BaseModel], *, defaults: bool = True) -> dict[str, Any]:
@@ -250,23 +317,13 @@ def _one_line(text: str) -> str:
 
 
 def _columns(kind: ResourceDefinition) -> list[dict[str, Any]]:
-    """Return the printer columns of ``kubectl get``; the last two are shown with ``-o wide``."""
-    columns = [
-        ("Phase", "string", ".status.phase", 0),
-        ("Stage", "string", ".status.stage", 0),
-        ("Progress", "string", ".status.progress", 0),
-        ("Workers", "integer", ".status.workers.ready", 0),
-        (kind.metric_title, "string", ".status.headline", 0),
-        ("Gates", "string", ".status.gates", 0)
-        if kind.name == "TrainingRun"
-        else ("Model", "string", ".status.model", 0),
-        ("Reason", "string", ".status.reason", 0),
-        ("Duration", "string", ".status.duration", 0),
-        ("Age", "date", ".metadata.creationTimestamp", 0),
-        ("Run", "string", ".status.runId", 1),
-        ("Message", "string", ".status.message", 1),
-    ]
+    """Return the printer columns of ``kubectl get``."""
     return [
-        {"name": name, "type": type_, "jsonPath": path, **({"priority": priority} if priority else {})}
-        for name, type_, path, priority in columns
+        {
+            "name": name,
+            "type": type_,
+            "jsonPath": path if path.startswith(".") else f".status.{path}",
+            **({"priority": priority} if priority else {}),
+        }
+        for name, type_, path, priority in kind.columns
     ]

@@ -64,7 +64,8 @@ class Condition(SpecPart):
     """A condition in the format of Kubernetes."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+$", max_length=64)]
-    """Condition type: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed or Cancelled."""
+    """Condition type. Of a run: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed or Cancelled; of a
+    channel: Ready."""
     status: Literal["True", "False", "Unknown"]
     """True, False or Unknown."""
     observed_generation: Count | None = None
@@ -208,7 +209,7 @@ class Status(SpecPart):
 
 def set_condition(
     conditions: Sequence[Condition],
-    kind: ConditionType,
+    kind: StrEnum,
     *,
     status: bool | None,
     reason: str,
@@ -222,7 +223,8 @@ def set_condition(
     ----------
     conditions : sequence of Condition
         Current conditions.
-    kind : ConditionType
+    kind : StrEnum
+        Such as a :class:`ConditionType`.
     status : bool or None
         New status; ``None`` means unknown.
     reason, message : str
@@ -252,7 +254,7 @@ def set_condition(
     return tuple(sorted([*others, new], key=_place))
 
 
-def get_condition(conditions: Sequence[Condition], kind: ConditionType) -> Condition | None:
+def get_condition(conditions: Sequence[Condition], kind: StrEnum) -> Condition | None:
     """Return the condition of a type, or ``None`` if it is absent."""
     return next((own for own in conditions if own.type == kind), None)
 

@@ -37,7 +37,7 @@ def check_addresses(
     """
     if allowed is None:
         return
-    foreign = [own for own in _addresses(spec, data_of) if own[1] is None or not _is_below(own[1], allowed)]
+    foreign = [own for own in _addresses(spec, data_of) if not may_read(own[1], allowed)]
     if foreign:
         prefixes = ", ".join(allowed) or "none"
         raise ForeignAddress(
@@ -54,6 +54,11 @@ def _addresses(
         bundle = spec.spec.bundle.uri
         in_store = bundle.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
         yield "bundle.uri", data_of(bundle.removeprefix(RUN_BUNDLE)) if in_store else bundle
+
+
+def may_read(address: str | None, allowed: Sequence[str] | None) -> bool:
+    """Return whether an address is below one of the allowed prefixes; an unknown one is only without a restriction."""
+    return allowed is None or (address is not None and _is_below(address, allowed))
 
 
 def _is_below(address: str, allowed: Iterable[str]) -> bool:

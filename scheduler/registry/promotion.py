@@ -7,20 +7,20 @@ that is killed before it writes the entry changes nothing for scoring. The same 
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlho.errors import BundleError, SpecError, plural
+from mlho.errors import BundleError, SpecError, StoreUnavailable, plural
 from mlho.model.signature import check_signatures, verify_key
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
 from mlho.store.base import Store
 from mlho.store.keys import model_key, signature_prefix
 from scheduler.engine.scoring_run import PinnedBundle, read_bundle, stored_signatures
 from scheduler.registry.bundle_tests import run_in_fresh_process
-from scheduler.registry.gates import Comparer, checked_gates
+from scheduler.registry.gates import Comparer, GateFailed, checked_gates
 from scheduler.runs.channels import (
     Action,
     Channel,
@@ -30,6 +30,7 @@ from scheduler.runs.channels import (
     checked_name,
     read_channel,
 )
+from scheduler.runs.refusals import RefusedPromotion, record_refusal
 from scheduler.runs.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -99,14 +100,15 @@ def promote(
         The log of the channel is damaged.
     """
     found = read_channel(store, checked_name(channel))
-    bundle = _read(store, RUN_BUNDLE + run.run_id)
-    if signer is not None:
-        keep_signature(store, bundle, signer)
-    _check_signature(store, bundle)
-    if found.head is not None and found.head.bundle == bundle.digest:
-        return Change(found.head, is_new=False)
-    gates = checked_gates(store, run, force=force, compare=compare)
-    n_passed = _tested(bundle, test, where=f"run {run.run_id} ({run.name})")
+    with _recording_refusal(store, run, found.name, author):
+        bundle = _read(store, RUN_BUNDLE + run.run_id)
+        if signer is not None:
+            keep_signature(store, bundle, signer)
+        _check_signature(store, bundle)
+        if found.head is not None and found.head.bundle == bundle.digest:
+            return Change(found.head, is_new=False)
+        gates = checked_gates(store, run, force=force, compare=compare)
+        n_passed = _tested(bundle, test, where=f"run {run.run_id} ({run.name})")
     keep_model(store, bundle)
     entry = _next_entry(
         found,
@@ -120,6 +122,20 @@ def promote(
     )
     append_entry(store, entry)
     return Change(entry, is_new=True)
+
+
+@contextmanager
+def _recording_refusal(store: Store, run: StoredRun, channel: str, author: Author) -> Iterator[None]:
+    """Keep the reason of a refusal in the store, for those who look at the channel later, and raise it again."""
+    try:
+        yield
+    except (BundleError, GateFailed) as error:
+        refused = RefusedPromotion(
+            at=author.at, who=author.who, run=run.run_id, model=run.name, message=str(error)
+        )
+        with suppress(StoreUnavailable):  # the command reports the refusal itself
+            record_refusal(store, channel, refused)
+        raise
 
 
 def roll_back(

@@ -113,6 +113,7 @@ class _Replica:
         """Stand by, lead, and release the Lease. Return the exit code."""
         serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self._port)
         # Import the controller while standing by, so that taking over is quick.
+        from scheduler.channels.reporter import ChannelReporter
         from scheduler.controller.controller import Operator
         from scheduler.controller.run_thread import Backend
 
@@ -125,11 +126,14 @@ class _Replica:
             self._cluster, self._config, backend, identity=self._identity, secrets=self._secrets
         )
         self._operator.start()
+        channels = ChannelReporter(self._cluster, self._config, backend)
+        channels.start()
         if not self._elector.lead(stop):
             return 1
         renewing, released = threading.Event(), threading.Thread(target=self._keep, daemon=True)
         self._renewing = renewing
         released.start()
+        channels.stop()
         self._operator.stop()
         renewing.set()
         released.join(5)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REPO = Path(__file__).parents[2]
 GROUP = "mlho.io"
 VERSION = "v1alpha1"
-PLURALS = {"TrainingRun": "trainingruns", "ScoringRun": "scoringruns"}
+PLURALS = {"TrainingRun": "trainingruns", "ScoringRun": "scoringruns", "ModelChannel": "modelchannels"}
 # What takes minutes; a representative part of it is always run.
 long_form = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="long: set LONG_TESTS=1")
 

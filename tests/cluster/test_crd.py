@@ -448,6 +448,20 @@ SCORING_UPDATE = [
     Case("spec.output cannot change", {"output.prefix": "other"}),
 ]
 
+CHANNEL: dict[str, Any] = {
+    "apiVersion": "mlho.io/v1alpha1",
+    "kind": "ModelChannel",
+    "metadata": {"name": "production"},
+    "spec": {},
+}
+CHANNEL_CREATE = [
+    Case(
+        "the name of the resource is not that of a channel",
+        {"/metadata.name": "clinic.production"},
+        {"/metadata.name": "clinic.production", "channel": "production"},
+    ),
+]
+
 KINDS = pytest.mark.parametrize(
     ("obj", "create", "update"),
     [(TRAINING, CREATE, UPDATE), (SCORING, SCORING_CREATE, SCORING_UPDATE)],
@@ -513,6 +527,19 @@ def test_a_rule_accepts_and_refuses_when_a_run_is_made(
         said = refusal(lambda wrong: runs.create(wrong, dry_run=True), changed(obj, case.refused))
 
         assert case.message in said, case.message
+
+
+def test_the_rules_of_a_channel_accept_and_refuse(runs: Runs):
+    """Its name, where the resource has another one."""
+    messages = [rule.message for rule in RULES["ModelChannel"]]
+
+    assert runs.create(CHANNEL, dry_run=True)["spec"] == {}
+    assert len(messages) == len(CHANNEL_CREATE)
+    for case in CHANNEL_CREATE:
+        runs.create(changed(CHANNEL, case.accepted), dry_run=True)
+        assert case.message in refusal(
+            lambda wrong: runs.create(wrong, dry_run=True), changed(CHANNEL, case.refused)
+        )
 
 
 @KINDS

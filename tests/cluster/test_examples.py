@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "k8s" / "examples"
 TABLES = {"events": "events/", "labels": "labels.parquet", "demographics": "demographics.parquet"}
 
 
-@pytest.mark.parametrize("name", ["run", "large-retraining-kueue", "nightly-scoring", "plain-job"])
+@pytest.mark.parametrize("name", ["run", "large-retraining-kueue", "nightly-scoring", "plain-job", "channel"])
 def test_an_example_is_taken_under_restricted_pod_security(crds: None, kubectl: Kubectl, name: str):
     """Without a warning, too."""
     said = kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / f"{name}.yaml"), check=False)

@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from mlho.spec.training import parse_spec
+from scheduler.api.channel import ModelChannelSpec
 from scheduler.api.config import RESTRICTED_CONTAINER, RESTRICTED_POD, ClusterConfig, load_cluster_config
 from scheduler.api.crd import render_crds
 from scheduler.api.objects import WorkerGeneration, worker_job
@@ -439,7 +440,8 @@ def test_those_who_may_view_or_edit_a_namespace_may_do_so_with_its_runs(helm: st
     assert (aggregated(view), aggregated(edit)) == ({"view", "edit", "admin"}, {"edit", "admin"})
     assert view["rules"][0]["verbs"] == ["get", "list", "watch"]
     assert edit["rules"][0]["verbs"] == ["create", "update", "patch", "delete", "deletecollection"]
-    assert view["rules"][0]["resources"] == edit["rules"][0]["resources"] == ["trainingruns", "scoringruns"]
+    kinds = ["trainingruns", "scoringruns", "modelchannels"]
+    assert view["rules"][0]["resources"] == edit["rules"][0]["resources"] == kinds
 
 
 def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
@@ -812,7 +814,9 @@ def test_retention_prunes_the_store_on_a_schedule(helm: str, tmp_path: Path):
 def test_an_example_is_valid(path: Path):
     """Custom resources are read by the models, pods are restricted, a ConfigMap's run is a specification."""
     for obj in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-        if obj["apiVersion"].startswith("mlho.io"):
+        if obj["kind"] == "ModelChannel":
+            ModelChannelSpec.model_validate(obj["spec"])
+        elif obj["apiVersion"].startswith("mlho.io"):
             assert from_resource(obj).name == obj["metadata"]["name"]
         if "run.yaml" in obj.get("data", {}):
             assert parse_spec(obj["data"]["run.yaml"]).kind == "TrainingRun"

@@ -249,7 +249,8 @@ def test_the_schema_has_the_fields_and_defaults_of_the_models(kind: Any):
     own = {name: node.get("default") for name, node in spec["properties"].items()}
     model = {field.alias or name: field for name, field in kind.spec.model_fields.items()}
 
-    assert set(own) == {*model, "workers", "desiredState", "ttlSecondsAfterFinished"}
+    cluster_only = {"workers", "desiredState", "ttlSecondsAfterFinished"} if kind.is_run else set()
+    assert set(own) == {*model, *cluster_only}
     for name, default in own.items():
         if name in model and default is not None:
             whole = model[name].annotation
@@ -271,14 +272,22 @@ def test_rules_speak_of_nodes_that_are_there_and_of_names_that_the_models_reserv
 
 def test_the_crds_are_kept_when_the_chart_goes_and_name_what_kubectl_shows():
     """Removing the chart removes no run; columns, short names and categories are there."""
-    training, scoring = yaml.safe_load_all(render_crds())
+    training, scoring, channel = yaml.safe_load_all(render_crds())
 
     assert training["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert training["spec"]["names"]["shortNames"] == ["trun"]
     assert scoring["spec"]["names"]["shortNames"] == ["srun"]
     assert scoring["spec"]["names"]["categories"] == ["all", "mlho"]
-    columns = [own["name"] for own in training["spec"]["versions"][0]["additionalPrinterColumns"]]
-    assert columns[:5] == ["Phase", "Stage", "Progress", "Workers", "Metric"]
+    assert channel["spec"]["names"]["shortNames"] == ["mch"]
+    first = [
+        [own["name"] for own in crd["spec"]["versions"][0]["additionalPrinterColumns"]][:5]
+        for crd in (training, scoring, channel)
+    ]
+    assert first == [
+        ["Phase", "Stage", "Progress", "Workers", "Metric"],
+        ["Phase", "Stage", "Progress", "Workers", "Scored"],
+        ["Model", "Entry", "Live", "By", "Gates"],
+    ]
 
 
 def test_a_union_that_no_structural_schema_can_say_is_refused():

@@ -24,6 +24,7 @@ from scheduler.registry.models import stored_models
 from scheduler.registry.promotion import promote, roll_back
 from scheduler.runs.channels import ChannelMoved, live_entry, read_channel
 from scheduler.runs.deletion import delete_runs
+from scheduler.runs.refusals import last_refusal
 from scheduler.runs.stored import find_run, stored_runs
 from tests.builders import run_inline
 from tests.unit.model.signing_keys import write_key
@@ -89,6 +90,10 @@ def test_a_failed_gate_blocks_the_promotion_and_force_is_on_record(store):
     with pytest.raises(GateFailed, match=r"gates 1 of 2 failed: AUROC at least 0\.9: 0\.800.*--force"):
         promote(store, found, "production", author(), test=passed)
 
+    refused = last_refusal(store, "production")
+    assert refused is not None
+    assert (refused.run, refused.who) == (run, "ann@clinic")
+    assert "AUROC at least 0.9: 0.800" in refused.message
     assert live_entry(store, "production").run == A
     assert next(own.gates for own in stored_models(store) if own.run == run) == "1 of 2 failed"
     entry = promote(store, found, "production", author("urgent"), force=True, test=passed).entry

@@ -1,0 +1,1 @@
+"""The status of model channels in a cluster, read from the store."""

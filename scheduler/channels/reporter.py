@@ -1,0 +1,206 @@
+"""Keeps the status of the cluster's ``ModelChannel`` resources equal to the channels of the store.
+
+The leading scheduler reads both at an interval, because a promotion is a command on the store, of which the cluster is not told. Only the status of a resource is
+written, and only when it changes.
+"""
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from pydantic import ValidationError
+
+from mlho.errors import MlhoError, SpecError
+from mlho.log import error_fields
+from mlho.spec.scoring import CHANNEL_BUNDLE
+from mlho.store.base import Store
+from mlho.store.keys import channel_prefix
+from scheduler.api.channel import ChannelStatus, ModelChannelSpec
+from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound
+from scheduler.api.config import ClusterConfig
+from scheduler.api.tenancy import may_read, prefixes_of
+from scheduler.channels.shown import (
+    LIVE,
+    NO_MODEL,
+    shown_entry,
+    shown_refusal,
+    status_before,
+    with_condition,
+)
+from scheduler.controller.reasons import STORE_REASONS, reason_of
+from scheduler.controller.run_thread import Backend
+from scheduler.runs.channels import Channel, read_channel
+from scheduler.runs.refusals import last_refusal
+
+INTERVAL_SECONDS: Final = 15.0
+_VERIFY_SECONDS: Final = 600.0  # then the whole log is verified again, although no entry was added
+_FOREIGN: Final = (
+    "The model in use was made from tables outside the addresses that this namespace may read (store.prefixes). "
+    "Ask the administrator to extend them, or watch another channel."
+)
+_NO_MODEL: Final = (
+    "No model was promoted to channel {name}. Promote one: mlho promote RUN --channel {name} --why TEXT."
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """A channel whose log was whole, and what was in the store then."""
+
+    channel: Channel
+    keys: tuple[str, ...]
+    at: float
+
+
+class ChannelReporter:
+    """Writes the status of all ``ModelChannel`` resources at an interval, in a thread of its own.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    config : ClusterConfig
+    backend : Backend
+        Gives the store, and the tables of a run.
+    now : callable
+        Wall clock, for the times of conditions.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: ClusterConfig,
+        backend: Backend,
+        *,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._backend = backend
+        self._now = now
+        self._verified: dict[str, _Verified] = {}
+        self._last_error = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._report_for_ever, name="channels", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write no further status. A blocked request ends by its timeout."""
+        self._stop.set()
+
+    def _report_for_ever(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.report()
+                self._last_error = ""
+            except ClusterError as error:  # such as a definition or a right that is not installed
+                self._note(error)
+            except Exception as error:
+                log.exception("channels_not_reported", error_kind=type(error).__name__)
+            self._stop.wait(INTERVAL_SECONDS)
+
+    def _note(self, error: ClusterError) -> None:
+        """Log an error once, and not at each interval."""
+        if str(error) != self._last_error:
+            log.warning("channels_not_reported", **error_fields(error))
+        self._last_error = str(error)
+
+    def report(self) -> None:
+        """Bring the status of each resource up to date, once."""
+        for namespace in self._config.watch_namespaces:
+            for obj in self._cluster.list(Kind.MODEL_CHANNEL, namespace).items:
+                if not self._stop.is_set() and not obj["metadata"].get("deletionTimestamp"):
+                    self._report_one(obj)
+
+    def _report_one(self, obj: dict[str, Any]) -> None:
+        before = obj.get("status") or {}
+        wanted = self._status(obj, before).plain()
+        if wanted == before:
+            return
+        metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
+        try:
+            self._cluster.apply(
+                Kind.MODEL_CHANNEL,
+                {
+                    "apiVersion": obj["apiVersion"],
+                    "kind": obj["kind"],
+                    "metadata": metadata,
+                    "status": wanted,
+                },
+                part="status",
+            )
+        except (Conflict, NotFound):
+            return  # deleted or replaced meanwhile: the next pass sees it
+
+    def _status(self, obj: dict[str, Any], before: dict[str, Any]) -> ChannelStatus:
+        """Return the status of a resource, given the one that it has."""
+        generation, now = obj["metadata"].get("generation", 0), self._now()
+        try:
+            shown, reason, message = self._read(_channel_of(obj), obj["metadata"]["namespace"])
+        except MlhoError as error:
+            reason = reason_of(error)
+            is_temporary = reason in STORE_REASONS
+            return with_condition(
+                status_before(before) if is_temporary else ChannelStatus(),
+                before,
+                is_ready=None if is_temporary else False,
+                reason=reason,
+                message=str(error),
+                generation=generation,
+                now=now,
+            )
+        return with_condition(
+            shown,
+            before,
+            is_ready=reason == LIVE,
+            reason=reason,
+            message=message,
+            generation=generation,
+            now=now,
+        )
+
+    def _read(self, name: str, namespace: str) -> tuple[ChannelStatus, str, str]:
+        """Return what a channel shows to a namespace, and the reason and message of its condition."""
+        store = self._backend.store()
+        head = self._channel(store, name).head
+        allowed = prefixes_of(namespace, self._config.prefixes)
+        if head is not None and not self._may_see(CHANNEL_BUNDLE + name, allowed):
+            return ChannelStatus(), "ForeignAddress", _FOREIGN
+        found = last_refusal(store, name)
+        if found is not None and not self._may_see(found.run, allowed):
+            found = None
+        shown = ChannelStatus() if head is None else shown_entry(head)
+        shown = shown.model_copy(update={"refusal": shown_refusal(found, head)})
+        return (shown, NO_MODEL, _NO_MODEL.format(name=name)) if head is None else (shown, LIVE, "")
+
+    def _may_see(self, run: str, allowed: Sequence[str] | None) -> bool:
+        """Return whether a namespace may read the tables of a run, given as in :meth:`Backend.data_of`."""
+        return allowed is None or may_read(self._backend.data_of(run), allowed)
+
+    def _channel(self, store: Store, name: str) -> Channel:
+        """Return a channel. The whole log is read again if entries were added or removed, and from time to time."""
+        keys, now = tuple(store.keys(channel_prefix(name))), time.monotonic()
+        known = self._verified.get(name)
+        if known is not None and known.keys == keys and now - known.at < _VERIFY_SECONDS:
+            return known.channel
+        self._verified.pop(name, None)
+        channel = read_channel(store, name)
+        self._verified[name] = _Verified(channel, keys, now)
+        return channel
+
+
+def _channel_of(obj: dict[str, Any]) -> str:
+    try:
+        return ModelChannelSpec.model_validate(obj["spec"]).channel or str(obj["metadata"]["name"])
+    except ValidationError as error:  # which the schema of an older definition accepted
+        raise SpecError(
+            f"spec: {error.errors(include_input=False)[0]['msg']}. Apply a corrected one."
+        ) from None

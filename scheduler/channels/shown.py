@@ -1,0 +1,96 @@
+"""The status of a ``ModelChannel`` from the log of its channel: pure functions."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scheduler.api.channel import ChannelCondition, ChannelStatus, Refusal
+from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, Condition, cut, set_condition, timestamp
+from scheduler.runs.channels import ChannelEntry, GateRecord
+from scheduler.runs.refusals import RefusedPromotion
+
+LIVE = "Live"
+NO_MODEL = "NoModel"
+
+
+def shown_entry(entry: ChannelEntry) -> ChannelStatus:
+    """Return the facts of the entry that is in use."""
+    return ChannelStatus(
+        model=cut(entry.model, MAX_SHORT),
+        run_id=entry.run,
+        bundle=entry.bundle,
+        entry=entry.number,
+        since=timestamp(entry.at),
+        promoted_by=cut(entry.who, MAX_SHORT),
+        why=cut(entry.why, MAX_MESSAGE),
+        replaces=entry.replaces,
+        restores=entry.restores,
+        gates=_gates(entry.gates),
+        tests_passed=entry.tests_passed,
+    )
+
+
+def shown_refusal(found: RefusedPromotion | None, live: ChannelEntry | None) -> Refusal | None:
+    """Return a refused promotion unless the entry in use is later."""
+    if found is None or (live is not None and found.at < live.at):
+        return None
+    return Refusal(
+        at=timestamp(found.at),
+        by=cut(found.who, MAX_SHORT),
+        model=cut(found.model, MAX_SHORT),
+        run_id=found.run,
+        message=cut(found.message, MAX_MESSAGE),
+    )
+
+
+def with_condition(
+    status: ChannelStatus,
+    before: Mapping[str, Any],
+    *,
+    is_ready: bool | None,
+    reason: str,
+    message: str = "",
+    generation: int,
+    now: dt.datetime,
+) -> ChannelStatus:
+    """Return a status with its condition, whose time of change is kept from the status before unless it changes.
+
+    Parameters
+    ----------
+    status : ChannelStatus
+    before : mapping
+        The status of the resource as the API server returns it.
+    is_ready : bool or None
+        ``None``: unknown, because the store cannot be read.
+    reason, message : str
+    generation : int
+        Generation of the spec.
+    now : datetime
+    """
+    conditions = set_condition(
+        _conditions(before),
+        ChannelCondition.READY,
+        status=is_ready,
+        reason=reason,
+        message=message,
+        now=now,
+        generation=generation,
+    )
+    return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
+
+
+def status_before(plain: Mapping[str, Any]) -> ChannelStatus:
+    """Return the status of a resource. Fields that a newer version wrote are ignored."""
+    known = {field.alias or name for name, field in ChannelStatus.model_fields.items()}
+    return ChannelStatus.model_validate({name: value for name, value in plain.items() if name in known})
+
+
+def _conditions(before: Mapping[str, Any]) -> Sequence[Condition]:
+    return status_before(before).conditions
+
+
+def _gates(gates: Sequence[GateRecord]) -> str | None:
+    if not gates:
+        return None
+    n_failed = sum(not own.passed for own in gates)
+    return f"{n_failed} of {len(gates)} failed, overridden" if n_failed else "passed"

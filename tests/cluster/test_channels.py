@@ -1,0 +1,66 @@
+"""A channel in a real cluster: what ``kubectl get mch`` shows after a promotion, a refusal and the way back."""
+
+import os
+import subprocess
+import sys
+
+from tests.cluster.conftest import REPO
+from tests.cluster.stack import BUCKET, Stack
+from tests.cluster.storage import ACCESS, PORT, SECRET, forwarded
+
+EXAMPLE = REPO / "k8s" / "examples" / "channel.yaml"
+
+
+def promote(address: str, run: str) -> subprocess.CompletedProcess[str]:
+    """The command on the store of the cluster, from here."""
+    options = ["--channel=production", "--why=first", f"--store=s3://{BUCKET}/store"]
+    storage = {
+        "MLHO_S3_ENDPOINT": f"http://{address}",
+        "MLHO_S3_ADDRESSING": "path",
+        "AWS_ACCESS_KEY_ID": ACCESS,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "scheduler", "promote", run, *options],
+        cwd=REPO,
+        env={**os.environ, **storage},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def ready(stack: Stack) -> str:
+    """Reason of the condition."""
+    conditions = stack.status("production", kind="mch").get("conditions", ())
+    return next((own["reason"] for own in conditions), "")
+
+
+def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack):
+    """No model, a promotion, a refused one; deleting the resource changes no channel."""
+    stack.submit("live")
+    stack.submit("gated", gates=[{"metric": "auroc", "min": 0.999}])
+    stack.kubectl("apply", "-f", str(EXAMPLE))
+    stack.wait_for("no model", lambda: ready(stack) == "NoModel")
+    stack.wait("live", "Succeeded")
+    stack.wait("gated", "Succeeded")
+
+    with forwarded(stack.kubectl, "service/seaweedfs", PORT) as address:
+        first, second = promote(address, "live"), promote(address, "gated")
+    status = stack.wait_for(
+        "the refusal", lambda: (own := stack.status("production", kind="mch")).get("refusal") and own
+    )
+    head, row = stack.kubectl("get", "mch").splitlines()
+    stack.kubectl("delete", "mch", "production")
+    stack.kubectl("apply", "-f", str(EXAMPLE))
+    stack.kubectl("wait", "--for=condition=Ready", "mch/production", "--timeout=30s")
+
+    assert first.returncode == 0, first.stderr
+    assert "gates 1 of 1 failed" in second.stderr
+    assert (status["model"], status["entry"], status["why"]) == ("live", 1, "first")
+    assert (status["refusal"]["model"], status["refusal"]["runId"]) == (
+        "gated",
+        stack.status("gated")["runId"],
+    )
+    assert head.split() == ["NAME", "MODEL", "ENTRY", "LIVE", "BY", "GATES", "REASON", "REFUSED", "AGE"]
+    assert row.split()[:3] == ["production", "live", "1"]

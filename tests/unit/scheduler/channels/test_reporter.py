@@ -1,0 +1,186 @@
+"""What a ModelChannel shows of the channel in the store."""
+
+import datetime as dt
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlho.errors import StoreOutage
+from mlho.store.keys import channel_key
+from mlho.store.memory import MemoryStore
+from scheduler.api.client import Kind, Listed
+from scheduler.api.config import ClusterConfig
+from scheduler.channels import reporter
+from scheduler.channels.reporter import ChannelReporter
+from scheduler.registry.gates import GateFailed
+from scheduler.registry.promotion import promote, roll_back
+from scheduler.runs.channels import read_channel
+from scheduler.runs.stored import find_run, stored_runs
+from tests.unit.scheduler.runs.planted import GATES, author, passed, plant_run, promoted
+
+A, B, C = "a" * 16, "b" * 16, "c" * 16
+LATER = dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
+
+
+class Channels:
+    """The ModelChannels of a cluster in memory, a store, and the scheduler that shows one in the other."""
+
+    def __init__(self, *names: str, **config: Any) -> None:
+        self.objects = {name: channel_object(name) for name in names}
+        self.store = MemoryStore()
+        self.n_writes = 0
+        self.outage: Exception | None = None
+        for run in (A, B):
+            plant_run(self.store, run)
+        plant_run(self.store, C, gates=GATES)
+        worker = {"image": "localhost/worker:1"}
+        document = {"watchNamespaces": ["ehr"], "namespace": "ehr", "store": "s3://mlho", "worker": worker}
+        backend = SimpleNamespace(store=self.opened, data_of=lambda run: "s3://ehr/ward-a/")
+        self.reporter = ChannelReporter(
+            self,  # type: ignore[arg-type]  # as much of a cluster as is needed
+            ClusterConfig.model_validate({**document, **config}),
+            backend,  # type: ignore[arg-type]  # as above
+            now=lambda: LATER,
+        )
+
+    def opened(self) -> MemoryStore:
+        if self.outage is not None:
+            raise self.outage
+        return self.store
+
+    def list(self, kind: Kind, namespace: str) -> Listed:
+        assert (kind, namespace) == (Kind.MODEL_CHANNEL, "ehr")
+        return Listed(tuple(self.objects.values()), "1")
+
+    def apply(self, kind: Kind, obj: dict[str, Any], *, part: str) -> None:
+        assert (kind, part) == (Kind.MODEL_CHANNEL, "status")
+        self.objects[obj["metadata"]["name"]]["status"] = obj["status"]
+        self.n_writes += 1
+
+    def shown(self, name: str = "production") -> dict[str, Any]:
+        """The status after one more pass."""
+        self.reporter.report()
+        return dict(self.objects[name]["status"])
+
+    def refused(self, run: str = C, minutes: int = 30) -> None:
+        """A promotion that a gate blocks."""
+        found = find_run(stored_runs(self.store), run)
+        with pytest.raises(GateFailed):
+            promote(self.store, found, "production", author(minutes=minutes), test=passed)
+
+
+def channel_object(name: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "ehr", "uid": name, "generation": 1}
+    return {"apiVersion": "mlho.io/v1alpha1", "kind": "ModelChannel", "metadata": metadata, "spec": {}}
+
+
+def ready(status: dict[str, Any]) -> tuple[str, str]:
+    """Status and reason of the only condition."""
+    (own,) = status["conditions"]
+    return own["status"], own["reason"]
+
+
+def test_it_shows_what_is_in_use_since_when_by_whom_and_why():
+    """After a promotion, a second one and the way back; a pass without a change writes nothing."""
+    cluster = Channels("production", "staging")
+    promoted(cluster.store, A)
+    first = cluster.shown()
+    n_writes = cluster.n_writes
+    assert cluster.shown() == first
+    assert cluster.n_writes == n_writes
+    promoted(cluster.store, B, why="AUROC is higher", minutes=5)
+    second = cluster.shown()
+    roll_back(cluster.store, "production", author("alerts doubled", minutes=9), test=passed)
+    third = cluster.shown()
+
+    assert (first["runId"], first["entry"], first["since"]) == (A, 1, "2026-11-30T12:00:00Z")
+    assert (first["model"], first["promotedBy"], first["testsPassed"]) == ("risk", "ann@clinic", 1)
+    assert ready(first) == ("True", "Live")
+    assert (second["bundle"], second["replaces"]) != (first["bundle"], None)
+    assert (second["replaces"], second["why"]) == (first["bundle"], "AUROC is higher")
+    assert (third["bundle"], third["entry"], third["restores"]) == (first["bundle"], 3, 1)
+    assert ready(cluster.objects["staging"]["status"]) == ("False", "NoModel")
+
+
+def test_it_shows_the_last_refused_promotion_until_the_next_one_succeeds():
+    """With the gate that failed and what was found."""
+    cluster = Channels("production")
+    cluster.refused(minutes=-30)
+    assert cluster.shown()["refusal"]["runId"] == C
+    promoted(cluster.store, A)
+    assert "refusal" not in cluster.shown()
+    cluster.refused()
+    found = cluster.shown()
+    assert (found["runId"], found["refusal"]["at"]) == (A, "2026-11-30T12:30:00Z")
+    assert "AUROC at least 0.9: 0.800" in found["refusal"]["message"]
+    run = find_run(stored_runs(cluster.store), C)
+    promote(cluster.store, run, "production", author("urgent", minutes=40), force=True, test=passed)
+    forced = cluster.shown()
+
+    assert "refusal" not in forced
+    assert forced["gates"] == "1 of 2 failed, overridden"
+
+
+def test_a_damaged_log_is_shown_as_such_and_no_model_with_it(monkeypatch):
+    """Also if no entry was added since it was last read whole."""
+    cluster = Channels("production")
+    promoted(cluster.store, A)
+    cluster.shown()
+    key = channel_key("production", 1)
+    data = bytearray(cluster.store.get(key))
+    data[30] ^= 1
+    cluster.store.delete(key)
+    cluster.store.put_if_absent(key, bytes(data))
+    monkeypatch.setattr(reporter, "_VERIFY_SECONDS", 0.0)
+    found = cluster.shown()
+
+    assert ready(found) == ("False", "ChannelDamaged")
+    assert "entry 1 is damaged" in found["conditions"][0]["message"]
+    assert "model" not in found
+
+
+def test_an_outage_of_the_store_keeps_what_was_seen_last():
+    """As unknown; it is Live again when the store answers."""
+    cluster = Channels("production")
+    promoted(cluster.store, A)
+    before = cluster.shown()
+    cluster.outage = StoreOutage("the object storage does not answer.")
+    during = cluster.shown()
+    cluster.outage = None
+
+    assert (during["bundle"], ready(during)) == (before["bundle"], ("Unknown", "StoreUnavailable"))
+    assert ready(cluster.shown()) == ("True", "Live")
+
+
+def test_a_namespace_sees_no_model_of_tables_that_it_may_not_read():
+    """With ``store.prefixes``, neither the model nor who promoted it nor what was refused."""
+    cluster = Channels("production", prefixes={"ehr": ["s3://ehr/ward-b"]})
+    cluster.refused()
+    assert "refusal" not in cluster.shown()
+    promoted(cluster.store, A)
+    found = cluster.shown()
+
+    assert ready(found) == ("False", "ForeignAddress")
+    assert set(found) == {"conditions", "observedGeneration"}
+    allowed = Channels("production", prefixes={"ehr": ["s3://ehr/ward-a"]})
+    promoted(allowed.store, A)
+    assert ready(allowed.shown()) == ("True", "Live")
+
+
+def test_a_log_that_has_not_changed_is_not_read_again():
+    """One listing at each interval, however long the log is."""
+    cluster = Channels("production")
+    promoted(cluster.store, A)
+    cluster.shown()
+    asked = []
+    get = cluster.store.get
+    cluster.store.get = lambda key: asked.append(key) or get(key)  # type: ignore[method-assign]
+    cluster.shown()
+    assert asked == []
+    promoted(cluster.store, B, minutes=5)
+    asked.clear()
+    cluster.shown()
+
+    assert set(asked) == {channel_key("production", own) for own in (1, 2)}
+    assert read_channel(cluster.store, "production").head is not None
