@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlho.errors import BundleError
 from mlho.external.evaluation import as_json, evaluate_bundle
+from mlho.external.groups import Period
 from mlho.model.bundle import Bundle, load_bundle
 from mlho.model.files import write_folder
 from mlho.model.testing.records import failed_sentence
@@ -22,6 +23,7 @@ def evaluation_files(
     *,
     data_digest: str,
     n_known_files: int = 0,
+    period: Period = "month",
 ) -> dict[str, bytes]:
     """Evaluate a bundle and return the files to write.
 
@@ -29,14 +31,16 @@ def evaluation_files(
     ----------
     files : mapping of name to bytes
         The files of the bundle, which are verified and tested first.
-    spec, root, data_digest, n_known_files
+    spec, root, data_digest, n_known_files, period
         See :func:`mlho.external.evaluation.evaluate_bundle`.
     """
     with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
         write_folder(Path(scratch) / "bundle", files)
         bundle = load_bundle(Path(scratch) / "bundle")
     _test(bundle)
-    evaluation = evaluate_bundle(bundle, spec, root, data_digest=data_digest, n_known_files=n_known_files)
+    evaluation = evaluate_bundle(
+        bundle, spec, root, data_digest=data_digest, n_known_files=n_known_files, period=period
+    )
     return {"evaluation.json": as_json(evaluation), "report.html": render_evaluation(evaluation).encode()}
 
 

@@ -9,14 +9,17 @@ import numpy as np
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.define import labels_place
 from mlho.errors import DataError, plural
-from mlho.external.groups import evaluate_groups
+from mlho.external.groups import Period, evaluate_groups
+from mlho.external.monitoring import findings_of, surveillance_sentence, watch
 from mlho.external.recalibration import recalibrate
 from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
 from mlho.method.evaluation.evaluation import Evaluation, evaluate
 from mlho.model.bundle import Bundle
+from mlho.report.advice import advise
 from mlho.report.external import ExternalEvaluation
 from mlho.report.result import Estimate, Spread
 from mlho.report.words import estimate, percent, spread
+from mlho.scoring.label_free import expected_performance
 from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.planned import FEWEST
@@ -29,7 +32,13 @@ MOST_WITHOUT_EVENTS = 0.2  # above the share in training, as in a scoring run
 
 
 def evaluate_bundle(
-    bundle: Bundle, spec: TrainingSpec, root: DataRoot, *, data_digest: str, n_known_files: int = 0
+    bundle: Bundle,
+    spec: TrainingSpec,
+    root: DataRoot,
+    *,
+    data_digest: str,
+    n_known_files: int = 0,
+    period: Period = "month",
 ) -> ExternalEvaluation:
     """Evaluate a bundle on the labelled data of a specification.
 
@@ -44,6 +53,8 @@ def evaluate_bundle(
         SHA-256 of the manifest of the inputs.
     n_known_files : int
         Files of events or labels that the bundle was trained on, as far as this is known.
+    period : str
+        ``month`` or ``night``: the periods of the groups and of the surveillance.
 
     Raises
     ------
@@ -77,6 +88,19 @@ def evaluate_bundle(
     attrition = shown_attrition(cohort.attrition, scored.label_ledger, min_cell)
     figures = {name: estimate_of(figure) for name, figure in figures_of(evaluation.to_json()).items()}
     trained = {name: Spread.model_validate(own) for name, own in bundle.document.metrics.items()}
+    groups = evaluate_groups(
+        scored,
+        min_cell=min_cell,
+        n_replicates=asked.bootstrap_replicates,
+        seed=asked.seed,
+        period=period,
+    )
+    recalibration = recalibrate(
+        cohort, scored.probability, seed=asked.seed, n_replicates=asked.bootstrap_replicates
+    )
+    expected = expected_performance(scored.probability, bundle.document)
+    surveillance = watch(cohort, groups, expected.training_auroc, period=period)
+    advice = advise(findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle))
     return ExternalEvaluation(
         bundle_digest=bundle.digest,
         classifier=bundle.classifier.name,
@@ -84,7 +108,11 @@ def evaluate_bundle(
         trained_on=bundle.document.outcome,
         data_digest=data_digest,
         spec=_plain(own),
-        summary=_summary(evaluation, figures, trained),
+        summary=[
+            *_summary(evaluation, figures, trained),
+            *surveillance_sentence(surveillance),
+            advice.sentence,
+        ],
         warnings=[*_of_training(n_known_files), *_warnings(bundle, own, scored)],
         n_patients=cohort.n_patients,
         n_samples=cohort.n_samples,
@@ -98,12 +126,11 @@ def evaluate_bundle(
         figures=figures,
         trained=trained,
         thresholds=thresholds,
-        recalibration=recalibrate(
-            cohort, scored.probability, seed=asked.seed, n_replicates=asked.bootstrap_replicates
-        ),
-        groups=evaluate_groups(
-            scored, min_cell=min_cell, n_replicates=asked.bootstrap_replicates, seed=asked.seed
-        ),
+        expected=expected,
+        surveillance=surveillance,
+        recalibration=recalibration,
+        advice=advice,
+        groups=groups,
         curves=curves_over([curves]),
     )
 

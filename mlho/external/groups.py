@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ from mlho.report.result import Estimate
 from mlho.training.results.groups import demographic_groups
 
 OTHERS: Final = "other"
+Period = Literal["month", "night"]
 OBSERVED_EXPECTED: Final = "observed_expected"
 _Levels = list[tuple[str, NDArray[np.bool_]]]
 
 
 def evaluate_groups(
-    scored: ScoredCohort, *, min_cell: int, n_replicates: int, seed: int
+    scored: ScoredCohort, *, min_cell: int, n_replicates: int, seed: int, period: Period = "month"
 ) -> list[GroupEvaluation]:
     """Evaluate the calibrated probabilities in every month, site and demographic group.
 
@@ -38,9 +39,11 @@ def evaluate_groups(
         the outcome.
     n_replicates, seed : int
         Of the bootstrap of patients.
+    period : str
+        ``month`` or ``night``: the periods of the index dates.
     """
     found: list[GroupEvaluation] = []
-    for by, levels in _partitions(scored.cohort, min_cell):
+    for by, levels in _partitions(scored.cohort, min_cell, period):
         counts = _counts(scored.cohort, levels, min_cell)
         for (level, is_in), (n, n_positive) in zip(levels, counts, strict=True):
             figures = _figures(scored, is_in, min_cell, n_replicates, seed)
@@ -58,11 +61,16 @@ def evaluate_groups(
     return found
 
 
-def _partitions(cohort: Cohort, min_cell: int) -> Iterator[tuple[str, _Levels]]:
+def periods_of(cohort: Cohort, period: Period) -> NDArray[np.datetime64]:
+    """Return the month or the night of each sample."""
+    unit = "datetime64[M]" if period == "month" else "datetime64[D]"
+    return cohort.index_us.astype("datetime64[us]").astype(unit)
+
+
+def _partitions(cohort: Cohort, min_cell: int, period: Period) -> Iterator[tuple[str, _Levels]]:
     if has_dates(cohort):
-        months = cohort.index_us.astype("datetime64[us]").astype("datetime64[M]")
-        distinct, codes = np.unique(months, return_inverse=True)
-        yield "month", _pooled(cohort, [str(own) for own in distinct], codes, min_cell)
+        distinct, codes = np.unique(periods_of(cohort, period), return_inverse=True)
+        yield period, _pooled(cohort, [str(own) for own in distinct], codes, min_cell)
     if cohort.parts is not None:
         yield "site", _pooled(cohort, cohort.parts.levels, cohort.parts.codes, min_cell)
     yield from demographic_groups(cohort).items()

@@ -40,6 +40,8 @@ class ScoredCohort:
     label_ledger : dict of rule to rows
     probability, uncalibrated : float64, shape (n_samples,)
         Calibrated, and as returned by the classifier.
+    present : int64, shape (n_features,)
+        Samples with each feature of the bundle.
     ledger : Ledger
         The account of every event row.
     unknown_codes : int
@@ -52,6 +54,7 @@ class ScoredCohort:
     label_ledger: dict[str, int]
     probability: NDArray[np.float64]
     uncalibrated: NDArray[np.float64]
+    present: NDArray[np.int64]
     ledger: Ledger
     unknown_codes: int
     n_without_events: int
@@ -105,6 +108,7 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
             label_ledger=dict(defined.label_ledger),
             probability=probability,
             uncalibrated=uncalibrated,
+            present=encoded.present,
             ledger=encoded.account(),
             unknown_codes=len(encoded.unknown_rows),
             n_without_events=encoded.n_without_events,

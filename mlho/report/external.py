@@ -4,6 +4,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from mlho.report.monitoring import Advice, ExpectedPerformance, Surveillance
 from mlho.report.parts import Estimate, Part, Spread
 from mlho.report.population import AttritionStep, LedgerSummary, Period
 from mlho.report.result import Curves
@@ -15,7 +16,7 @@ class GroupEvaluation(Part):
     """The bundle's performance in one month, site or level of a demographic."""
 
     by: str
-    """``month``, ``site``, or the name of a demographic."""
+    """``month`` or ``night``, ``site``, or the name of a demographic."""
     level: str
     n_samples: int | None
     """``null`` for a small cell, or one from which a small cell could be computed."""
@@ -78,7 +79,11 @@ class ExternalEvaluation(Part):
     """The same figures in training (``headline`` of the run)."""
     thresholds: dict[str, float | None]
     """Of the bundle, by rule."""
+    expected: ExpectedPerformance
+    """What the probabilities imply without the labels."""
+    surveillance: Surveillance
     recalibration: Recalibration
+    advice: Advice
     groups: list[GroupEvaluation]
     curves: Curves
 

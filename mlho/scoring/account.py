@@ -11,10 +11,10 @@ from pydantic import Field
 
 from mlho.encoding.events.ledger import Ledger
 from mlho.errors import DataError, plural
+from mlho.report.monitoring import Advice, ExpectedPerformance
 from mlho.report.result import LedgerRule, LedgerSummary, Part
 from mlho.scoring.drift import MIN_CELL as MIN_CELL
 from mlho.scoring.drift import Drift
-from mlho.scoring.label_free import ExpectedPerformance
 from mlho.scoring.parts import hashes_of, read_part
 from mlho.sources.arrow import as_numpy
 
@@ -91,6 +91,8 @@ class Scores(Part):
     """How far the samples differ from training; null in scores of earlier versions."""
     expected: ExpectedPerformance | None = None
     """Performance expected without labels; null in scores of earlier versions."""
+    advice: Advice | None = None
+    """What follows from drift and expected performance; null in scores of earlier versions."""
     alerts: list[AlertSummary]
 
 

@@ -4,31 +4,15 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from mlho.method.evaluation.expected import expected_auroc, expected_ppv
 from mlho.method.evaluation.metrics import Estimate as Figure
 from mlho.model.document import BundleDocument
-from mlho.report.parts import Estimate, Part
+from mlho.report.monitoring import ExpectedPerformance
+from mlho.report.parts import Estimate
 from mlho.scoring.drift import MIN_CELL
 
-ASSUMES: Final = (
-    "These figures take the probabilities as calibrated. They show a change of the patients, and cannot show a change in the relation of "
-    "features and outcome: that needs labels."
-)
 _DIGITS: Final = 4
-
-
-class ExpectedPerformance(Part):
-    """Performance expected from the probabilities alone."""
-
-    assumes: str = ASSUMES
-    auroc: Estimate
-    """With the interval in which the AUROC observed with labels would lie."""
-    training_auroc: float | None
-    """Mean test AUROC in training; null if the bundle does not have it."""
-    ppv: dict[str, Estimate] = Field(default_factory=dict)
-    """By rule of a threshold: share of its alerts expected to have the outcome."""
 
 
 def expected_performance(probability: NDArray[np.float64], document: BundleDocument) -> ExpectedPerformance:

@@ -49,6 +49,7 @@ class EvaluateOptions(StoreOptions, Protocol):
     spec: Path | None
     data: Path | None
     site: str | None
+    by: Literal["month", "night"]
     out: Path | None
     json: bool
 

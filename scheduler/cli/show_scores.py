@@ -58,6 +58,8 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
         )
     yield from _drift(scores.get("drift"))
     yield from _expected(scores.get("expected"))
+    if advice := scores.get("advice"):
+        yield f"Advice: {advice['action']}. {advice['reason']} {advice['gain']}"
     unknown = scores["unknown"]
     if unknown["rows"]:
         yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; ignored."

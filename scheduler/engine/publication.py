@@ -13,10 +13,15 @@ from scheduler.engine.plan import Manifest
 
 def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:
     """Write the specification and the manifest of a run before it starts."""
+    store.put_if_absent(run_key(name, "spec.yaml"), spec_yaml(spec))
+    store.put_if_absent(run_key(name, "manifest.json"), canonical_json(manifest.plain()))
+
+
+def spec_yaml(spec: RunSpec | ScoringRunSpec) -> bytes:
+    """Return a specification as YAML, without its defaults."""
     document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     document |= {"apiVersion": spec.api_version, "kind": spec.kind}
-    store.put_if_absent(run_key(name, "spec.yaml"), yaml.safe_dump(document, sort_keys=False).encode())
-    store.put_if_absent(run_key(name, "manifest.json"), canonical_json(manifest.plain()))
+    return yaml.safe_dump(document, sort_keys=False).encode()
 
 
 def publish_blob(store: Store, sha256: str, key: str) -> None:

@@ -24,7 +24,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -88,6 +88,7 @@ def _partitions(work: Work) -> list[str]:
 
 
 def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
+    from mlho.report.advice import Findings, advise
     from mlho.scoring.account import (
         AlertSummary,
         Scores,
@@ -125,7 +126,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         for own in bundle.thresholds
     ]
     scored = probabilities([part.path(PART_FILE) for part in every])
-    drift = _drift(bundle, every, scored)
+    drift, expected = _drift(bundle, every, scored), expected_performance(scored, bundle.document)
     return Scores(
         outcome=bundle.document.outcome,
         predictive=bundle.document.predictive,
@@ -147,7 +148,15 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
         distribution=describe(scored),
         drift=drift,
-        expected=expected_performance(scored, bundle.document),
+        expected=expected,
+        advice=advise(
+            Findings(
+                trained=expected.training_auroc,
+                expected=expected.auroc,
+                score_psi=drift.score_psi,
+                vanished=len(drift.vanished),
+            )
+        ),
         alerts=alerts,
     )
 

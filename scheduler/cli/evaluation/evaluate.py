@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mlho.errors import ArtifactNotFound
 from mlho.printable import printable_json
@@ -16,6 +16,7 @@ from mlho.store.inputs import open_data
 from mlho.store.keys import run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
+from scheduler.cli.evaluation.advised import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.options import EvaluateOptions
 from scheduler.cli.validate import inspect_first
@@ -28,7 +29,8 @@ EVALUATE_ABOUT: Final = """\
 Evaluate a bundle on labelled data that it was not trained on (external validation).
 
 All figures of a training report with intervals of these patients, calibration, recalibration (fitted and judged on patients outside each fit), and performance by
-month, site and demographic group. It runs in this process, not on a queue, and changes neither the bundle nor the store.
+month (or night), site and demographic group. Surveillance of the AUROC over these periods finds a lasting loss, and the command advises to hold, recalibrate or retrain; the
+manifest of the advised run is written beside the report. It runs in this process, not on a queue, and changes neither the bundle nor the store.
 
 The data are described as for training: --spec is a specification of kind TrainingRun, of which the tables, the cohort, groups (features.demographics), report.minCell
 and the seed count. --data FOLDER uses FOLDER/mlho.yaml, or else guesses the tables as mlho init does, with the outcome of the bundle.
@@ -50,6 +52,12 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     where.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the tables")
     parser.add_argument("--site", metavar="COLUMN", help="also by this column of the labels or demographics")
     parser.add_argument(
+        "--by",
+        choices=("month", "night"),
+        default="month",
+        help="periods of the figures and of the surveillance of the AUROC (default: month)",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the files go (default: ./evaluation-ID)"
     )
     parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
@@ -67,17 +75,22 @@ def _evaluate(options: EvaluateOptions) -> int:
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
     data_digest = digest_of(manifest)
     known = _known_files(source, store, manifest)
-    files = call_beside(_files, dict(bundle.files), spec, data, data_digest, known)
+    files = call_beside(_files, dict(bundle.files), spec, data, data_digest, known, options.by)
     asked = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
+    if options.by != "month":
+        asked["by"] = options.by
     folder = options.out or Path(f"evaluation-{digest_of(asked)[:_ID_LENGTH]}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     evaluation = json.loads(files["evaluation.json"])
+    advised = advised_manifest(evaluation["advice"], options.bundle, source, store, spec, data)
+    if advised is not None:
+        (folder / advised[0]).write_bytes(advised[1])
     if options.json:
         print(printable_json({**evaluation, "folder": str(folder)}))  # noqa: T201 - the command's output
     else:
-        _show(evaluation, folder)
+        _show(evaluation, folder, None if advised is None else advised[0])
     return 0
 
 
@@ -127,16 +140,21 @@ def _known_files(source: BundleSource, store: Store, manifest: Mapping[str, Any]
 
 
 def _files(
-    bundle: Mapping[str, bytes], spec: RunSpec, data: Path | str, data_digest: str, n_known: int
+    bundle: Mapping[str, bytes],
+    spec: RunSpec,
+    data: Path | str,
+    data_digest: str,
+    n_known: int,
+    by: Literal["month", "night"],
 ) -> dict[str, bytes]:
     from mlho.external.command import evaluation_files
 
     return evaluation_files(
-        bundle, spec.spec, open_data(data), data_digest=data_digest, n_known_files=n_known
+        bundle, spec.spec, open_data(data), data_digest=data_digest, n_known_files=n_known, period=by
     )
 
 
-def _show(evaluation: Mapping[str, Any], folder: Path) -> None:
+def _show(evaluation: Mapping[str, Any], folder: Path, advised: str | None) -> None:
     for sentence in evaluation["summary"]:
         terminal.out.print(sentence, markup=False)
     for sentence in evaluation["warnings"]:
@@ -144,3 +162,5 @@ def _show(evaluation: Mapping[str, Any], folder: Path) -> None:
     terminal.out.print()
     terminal.out.print(f"report   {folder / 'report.html'}", markup=False)
     terminal.out.print(f"figures  {folder / 'evaluation.json'}", markup=False)
+    if advised is not None:
+        terminal.out.print(f"advised  {folder / advised}", markup=False)

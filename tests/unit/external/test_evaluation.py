@@ -14,6 +14,7 @@ from mlho.external.evaluation import as_json, evaluate_bundle
 from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.model.bundle import load_bundle
 from mlho.report.page.html import render_evaluation
+from mlho.spec.training import parse_spec
 from tests.builders import make_document, make_spec, make_tables, run_inline, write_tables
 
 SITES = ("east", "north", "tiny")
@@ -192,3 +193,73 @@ def test_the_tables_of_a_folder_are_guessed_with_the_bundles_outcome(trained, ot
 
     assert "outcome label" in capsys.readouterr().err
     assert json.loads((out / "evaluation.json").read_bytes())["n_patients"] == 400
+
+
+def relabelled(tables, label):
+    """The tables with these labels."""
+    column = pa.array(np.asarray(label, np.int8))
+    return replace(tables, labels=tables.labels.set_column(2, "label", column))
+
+
+def command(home, folder, spec_changes, out, *more):
+    """Evaluate the run's bundle on a folder by the command."""
+    out.mkdir(exist_ok=True)
+    spec = out / "later.yaml"
+    spec.write_text(yaml.safe_dump(make_document(spec_changes, uri=str(folder))))
+    store = ["--store", str(home.run.store.root)]
+    arguments = ["evaluate", f"run:{home.finished.run_id}", "--spec", str(spec), "--out", str(out), *more]
+    assert scheduler.cli.parser.main([*arguments, *store]) == 0
+    return json.loads((out / "evaluation.json").read_bytes())
+
+
+def test_a_lost_relation_is_found_and_the_training_run_on_the_later_data_is_written(
+    trained, tmp_path, capsys
+):
+    """Planted: labels unrelated to the features. The manifest is a training run of the same method on these tables."""
+    home, *_ = trained
+    tables = make_tables(400, seed=22)
+    label = np.random.default_rng(1).permutation(tables.labels.column("label").to_numpy())
+    data = write_tables(tmp_path / "data", relabelled(tables, label))
+
+    own = command(home, data, {}, tmp_path / "out")
+
+    assert own["advice"]["action"] == "retrain"
+    assert own["surveillance"]["alarms"]
+    assert "Advice: retrain." in capsys.readouterr().out
+    made = parse_spec((tmp_path / "out" / "retrain.yaml").read_text())
+    asked = parse_spec(home.run.store.get(f"runs/{home.finished.run_id}/spec.yaml").decode())
+    assert made.spec.candidates == asked.spec.candidates
+    assert made.spec.data.uri == str(data)
+    assert made.metadata.name.endswith("-retrained")
+
+
+def rarer(tables, share=0.25):
+    """Planted: of the samples with the outcome this share is left, which shifts the log-odds of all by its logarithm."""
+    label = tables.labels.column("label").to_numpy()
+    kept = (label == 0) | (np.random.default_rng(2).random(label.size) < share)
+    return replace(tables, labels=tables.labels.filter(pa.array(kept)))
+
+
+def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
+    """With the specification of the recalibration beside it."""
+    data = write_tables(tmp_path / "data", rarer(make_tables(1200, seed=23)))
+
+    own = command(trained[0], data, {}, tmp_path / "out")
+
+    assert own["advice"]["action"] == "recalibrate"
+    assert own["recalibration"]["shift"]["high"] < -1
+    written = (tmp_path / "out" / "recalibrate.yaml").read_text()
+    assert written.startswith(f"# mlho recalibrate run:{trained[0].finished.run_id} --spec recalibrate.yaml")
+    assert parse_spec(written).spec.data.uri == str(data)
+
+
+def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):
+    """Nights with few patients have no AUROC of their own, and are counted."""
+    own = command(trained[0], other, {"report.minCell": 2}, tmp_path / "out", "--by", "night")
+    nights = {group["level"] for group in own["groups"] if group["by"] == "night"}
+
+    assert all(len(level) == len("2020-01-31") for level in nights - {"other"})
+    assert not any(group["by"] == "month" for group in own["groups"])
+    assert own["surveillance"]["period"] == "night"
+    assert own["surveillance"]["n_left_out"] > 0
+    assert own["surveillance"]["n_left_out"] + len(own["surveillance"]["evidence"]) >= len(nights - {"other"})

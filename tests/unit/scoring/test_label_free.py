@@ -7,7 +7,8 @@ import pytest
 
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.expected import expected_auroc, expected_ppv
-from mlho.scoring.label_free import ASSUMES, expected_performance
+from mlho.report.monitoring import ASSUMES
+from mlho.scoring.label_free import expected_performance
 from mlho.store.memory import MemoryStore
 from scheduler.cli.show_scores import sentences
 from tests.unit.scoring.conftest import score_inline

@@ -1,0 +1,137 @@
+"""Surveillance of a labelled evaluation over months or nights, and the findings that its advice rests on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.external.groups import OTHERS, Period, periods_of
+from mlho.external.recalibration import AS_DELIVERED, LINE, SHIFTED
+from mlho.external.scores import ScoredCohort, has_dates
+from mlho.method.evaluation.auroc import auroc_estimate
+from mlho.method.evaluation.surveillance import FALSE_ALARMS_A_YEAR, LOSS, watch_auroc
+from mlho.model.bundle import Bundle
+from mlho.report.advice import Correction, Findings
+from mlho.report.external import GroupEvaluation, Recalibration
+from mlho.report.monitoring import ExpectedPerformance, Surveillance
+from mlho.report.parts import Estimate
+from mlho.report.words import plural
+from mlho.scoring.drift import find_drift
+from mlho.scoring.label_free import expected_performance
+
+_Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_A_YEAR: Final = {"month": 12.0, "night": 365.0}
+
+
+def watch(
+    cohort: Cohort, groups: Sequence[GroupEvaluation], reference: float | None, *, period: Period
+) -> Surveillance:
+    """Accumulate the evidence of a loss of AUROC over the periods of an evaluation.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    groups : sequence of GroupEvaluation
+        Of all partitions; those by ``period`` count, in the order of time.
+    reference : float or None
+        Mean test AUROC in training.
+    period : str
+        ``month`` or ``night``.
+    """
+    if reference is None:
+        return Surveillance(period=period, reason="the bundle has no test AUROC of training")
+    if not has_dates(cohort):
+        return Surveillance(period=period, reason="the samples have no index dates")
+    found = [
+        (own.level, own.figures["auroc"])
+        for own in groups
+        if own.by == period and own.level != OTHERS and "auroc" in own.figures
+    ]
+    usable = [(level, own.value, own.low) for level, own in found]
+    kept = [
+        (level, value, (value - low) / _Z)
+        for level, value, low in usable
+        if value is not None and low is not None and low < value
+    ]
+    n_left_out = len(np.unique(periods_of(cohort, period))) - len(kept)
+    if not kept:
+        reason = f"no {period} has enough patients with and without the outcome"
+        return Surveillance(period=period, n_left_out=n_left_out, reason=reason)
+    seen = watch_auroc(
+        [value for _, value, _ in kept],
+        [error for *_, error in kept],
+        reference=reference,
+        periods_a_year=_A_YEAR[period],
+    )
+    levels = [level for level, *_ in kept]
+    return Surveillance(
+        period=period,
+        reference=reference,
+        loss=LOSS,
+        limit=round(seen.limit, 2),
+        false_alarms_a_year=FALSE_ALARMS_A_YEAR,
+        n_left_out=n_left_out,
+        evidence=dict(zip(levels, (round(own, 2) for own in seen.evidence), strict=True)),
+        alarms=[levels[place] for place in seen.alarms],
+        is_alarmed=seen.is_alarmed,
+        since=levels[seen.began] if seen.is_alarmed and seen.began is not None else None,
+    )
+
+
+def surveillance_sentence(own: Surveillance) -> Iterator[str]:
+    """Yield what the surveillance has found; nothing for a single period."""
+    n = len(own.evidence)
+    if own.reason is not None or own.reference is None or n + own.n_left_out < 2:
+        return
+    left = f", {own.n_left_out} left out for few patients" if own.n_left_out else ""
+    against = f"a loss of {own.loss} against the AUROC of training, {own.reference:.3f} ({plural(n, own.period)}{left})"
+    if not own.alarms:
+        yield f"Surveillance has no alarm of {against}."
+        return
+    state = f"it lasts, and began about {own.since}" if own.is_alarmed else "it has ended"
+    yield f"Surveillance has an alarm of {against}: {', '.join(own.alarms[:5])}; {state}."
+
+
+def findings_of(
+    scored: ScoredCohort,
+    auroc: Estimate,
+    expected: ExpectedPerformance,
+    surveillance: Surveillance,
+    recalibration: Recalibration,
+    bundle: Bundle,
+) -> Findings:
+    """Return what the advice rests on: during an alarm the AUROC since the loss began, otherwise that of all samples."""
+    implied, training = expected.auroc, bundle.document.training
+    if surveillance.since is not None:
+        cohort = scored.cohort
+        recent = periods_of(cohort, surveillance.period) >= np.datetime64(surveillance.since)
+        own = auroc_estimate(
+            cohort.outcome[recent], scored.probability[recent], groups=cohort.unit_of[recent]
+        )
+        auroc = Estimate(value=own.value, low=own.low, high=own.high, method=own.method, reason=own.reason)
+        implied = expected_performance(scored.probability[recent], bundle.document).auroc
+    prevalence = None if training is None else training.prevalence
+    drift = find_drift(bundle.document.features, prevalence, scored.present, scored.cohort.n_samples)
+    return Findings(
+        trained=expected.training_auroc,
+        expected=implied,
+        vanished=len(drift.vanished),
+        observed=auroc,
+        alarm=surveillance.alarms[-1] if surveillance.is_alarmed else None,
+        shift=recalibration.shift,
+        slope=recalibration.slope,
+        log_loss=_gains(recalibration),
+    )
+
+
+def _gains(own: Recalibration) -> dict[Correction, float] | None:
+    """Return how much each correction lowers the log loss of patients outside its fit."""
+    losses = {name: figures["log_loss"].value for name, figures in own.figures.items()}
+    before, gains = losses.get(AS_DELIVERED), dict[Correction, float]()
+    names: dict[Correction, str] = {"intercept": SHIFTED, "line": LINE}
+    for correction, name in names.items():
+        after = losses.get(name)
+        if before is not None and after is not None:
+            gains[correction] = before - after
+    return gains or None

@@ -1,0 +1,71 @@
+"""Advice on a model in use follows from the figures alone."""
+
+import dataclasses
+
+import pytest
+
+from mlho.report.advice import Findings, advise
+from mlho.report.parts import Estimate
+
+
+def near(value, half=0.02):
+    return Estimate(value=value, low=value - half, high=value + half)
+
+
+HOLDS = Findings(
+    trained=0.76,
+    expected=near(0.755),
+    observed=near(0.75),
+    shift=near(0.05, 0.1),
+    slope=near(1.02, 0.1),
+    log_loss={"intercept": -0.0001, "line": -0.0002},
+)
+CASES = {
+    "nothing is wrong": ({}, "hold", "not off by an amount"),
+    "the relation changed": (
+        {"observed": near(0.70)},
+        "retrain",
+        "the relation of features and outcome has changed",
+    ),
+    "the patients changed": ({"observed": near(0.70), "expected": near(0.71)}, "hold", "harder to rank"),
+    "a loss that chance explains": ({"observed": near(0.72, 0.05)}, "hold", ""),
+    "an alarm on a small recent loss": (
+        {"observed": near(0.72, 0.05), "expected": near(0.77, 0.01), "alarm": "2026-03-01"},
+        "retrain",
+        "alarm of 2026-03-01",
+    ),
+    "probabilities too high": (
+        {"shift": near(-0.4, 0.1), "log_loss": {"intercept": 0.01, "line": 0.009}},
+        "recalibrate",
+        "Calibration in the large is",
+    ),
+    "probabilities too extreme": (
+        {"slope": near(0.7, 0.1), "log_loss": {"intercept": 0.0, "line": 0.004}},
+        "recalibrate",
+        "The calibration slope is",
+    ),
+    "a correction that helps nobody outside its fit": ({"shift": near(-0.4, 0.1)}, "hold", ""),
+    "significant and too small to matter": ({"shift": near(-0.05, 0.01)}, "hold", ""),
+    "vanished features": ({"vanished": 2}, "retrain", "Check the feed of codes first"),
+    "no labels": ({"observed": None}, "hold", "Nothing seen without labels"),
+    "no labels, other scores": ({"observed": None, "score_psi": 0.4}, "hold", "mlho evaluate"),
+    "no labels, harder patients": ({"observed": None, "expected": near(0.70)}, "hold", "mlho evaluate"),
+}
+
+
+@pytest.mark.parametrize(("changes", "action", "words"), CASES.values(), ids=CASES)
+def test_the_advice_follows_from_the_findings(changes, action, words):
+    found = advise(dataclasses.replace(HOLDS, **changes))
+
+    assert found.action == action
+    assert words in found.reason
+    assert found.gain
+    assert (found.correction is None) == (action != "recalibrate")
+
+
+def test_the_correction_is_the_simplest_that_the_figures_call_for():
+    shifted = {"shift": near(-0.4, 0.1), "log_loss": {"intercept": 0.01, "line": 0.02}}
+    tilted = {**shifted, "slope": near(0.7, 0.1)}
+
+    assert advise(dataclasses.replace(HOLDS, **shifted)).correction == "intercept"
+    assert advise(dataclasses.replace(HOLDS, **tilted)).correction == "line"
