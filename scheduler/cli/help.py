@@ -14,6 +14,7 @@ Train models on electronic health records: select stable features, fit, calibrat
   mlho show RUN                the result of a run in the terminal
   mlho report RUN              print the path of a run's report; --open shows it in your browser
   mlho delete RUN, mlho prune  delete runs, and artifacts that no run uses
+  mlho purge FILE              find and delete what the store holds of the patients listed in a file
   mlho compare RUN_A RUN_B     what differs between two runs: performance, features, odds ratios, rows, codes
   mlho score score.yaml        score patients with a run's bundle
   mlho evaluate BUNDLE         evaluate a bundle on other labelled data: external validation

@@ -160,6 +160,12 @@ class PruneOptions(RemovalOptions, Protocol):
     older_than: dt.timedelta | None
 
 
+class PurgeOptions(RemovalOptions, Protocol):
+    """Options of ``mlho purge``."""
+
+    file: str
+
+
 class ModelsOptions(StoreOptions, Protocol):
     """Options of ``mlho models``."""
 

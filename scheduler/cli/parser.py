@@ -50,6 +50,7 @@ from scheduler.cli.registry.commands import add_registry
 from scheduler.cli.registry.test import add_test
 from scheduler.cli.results.dossier import add_dossier
 from scheduler.cli.results.lineage import add_lineage
+from scheduler.cli.results.purge import add_purge
 from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
     PROGRESS,
@@ -140,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add_registry(commands, common)
     add_test(commands, common)
     add_retention(commands, common)
+    add_purge(commands, common)
     add_dossier(commands, common)
     add_lineage(commands, common)
     _add_demo(commands, common)

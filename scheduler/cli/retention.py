@@ -90,13 +90,13 @@ def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun
 
 def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
     if options.json:
-        print(printable_json(_facts(delete_runs(store, runs, act=options.yes), is_done=options.yes)))  # noqa: T201 - the command's output
+        print(printable_json(deletion_facts(delete_runs(store, runs, act=options.yes), is_done=options.yes)))  # noqa: T201 - the command's output
         return 0
     if options.yes:
-        _print(delete_runs(store, runs, act=True), verb="Deleted")
+        print_deletion(delete_runs(store, runs, act=True), verb="Deleted")
         return 0
     planned = delete_runs(store, runs, act=False)
-    _print(planned, verb="Would delete")
+    print_deletion(planned, verb="Would delete")
     is_empty = not (planned.runs or planned.n_files or (planned.collected and planned.collected.n_objects))
     if is_empty:
         return 0
@@ -107,11 +107,12 @@ def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions)
     if input().strip().lower() not in ("y", "yes"):
         terminal.out.print("Nothing was deleted.")
         return 0
-    _print(delete_runs(store, runs, act=True), verb="Deleted")
+    print_deletion(delete_runs(store, runs, act=True), verb="Deleted")
     return 0
 
 
-def _print(deletion: Deletion, *, verb: str) -> None:
+def print_deletion(deletion: Deletion, *, verb: str) -> None:
+    """Print the runs of a deletion, and the numbers and sizes of files and artifacts."""
     for run in deletion.runs:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
         terminal.out.print(f"{verb} run {run.run_id} ({run.name}, {run.state}, {started})", markup=False)
@@ -137,7 +138,8 @@ def _print(deletion: Deletion, *, verb: str) -> None:
         )
 
 
-def _facts(deletion: Deletion, *, is_done: bool) -> dict[str, Any]:
+def deletion_facts(deletion: Deletion, *, is_done: bool) -> dict[str, Any]:
+    """Return the same as plain JSON types."""
     found = deletion.collected
     return {
         "deleted": is_done,

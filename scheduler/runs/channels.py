@@ -307,13 +307,13 @@ def append_entry(store: Store, entry: ChannelEntry) -> None:
     )
 
 
-def kept_runs(store: Store) -> dict[str, str]:
-    """Return the runs that retention keeps for channels, by id, with the reason in words."""
+def kept_runs(store: Store, *, n_entries: int = KEPT_ENTRIES) -> dict[str, str]:
+    """Return the runs of the newest entries of each channel, by id, with the reason in words: those that retention keeps."""
     kept: dict[str, str] = {}
     for name in channel_names(store):
         channel = inspect_channel(store, name)
         # With a damaged log it is not known which entries are the newest.
-        recent = channel.entries if channel.faults else channel.entries[-KEPT_ENTRIES:]
+        recent = channel.entries if channel.faults else channel.entries[-n_entries:]
         for entry in recent:
             is_live = entry is channel.head
             words = "shows its model" if is_live else f"has shown its model (entry {entry.number})"

@@ -1,7 +1,7 @@
 """Deletion of runs, and what goes with them."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +40,12 @@ class Deletion:
 
 
 def delete_runs(
-    store: Store, runs: Sequence[StoredRun], *, act: bool, grace: dt.timedelta = GRACE
+    store: Store,
+    runs: Sequence[StoredRun],
+    *,
+    act: bool,
+    grace: dt.timedelta = GRACE,
+    kept: Mapping[str, str] | None = None,
 ) -> Deletion:
     """Delete runs, and the artifacts that no other run uses.
 
@@ -54,6 +59,8 @@ def delete_runs(
         Whether to delete; otherwise only count.
     grace : timedelta
         Age from which on an artifact may be removed.
+    kept : mapping of str to str, optional
+        Ids of runs that must stay, with the reason; by default those of the newest entries of channels.
 
     Raises
     ------
@@ -69,7 +76,7 @@ def delete_runs(
             f"run {active[0].run_id} ({active[0].name}): a process carries it out. Stop it, or cancel it (mlho cancel "
             f"{active[0].run_id}); if it was killed, wait five minutes."
         )
-    _refuse_promoted(store, wanted)
+    _refuse_promoted(kept_runs(store) if kept is None else kept, wanted)
     going = [own for own in present if own.run_id in wanted or own.state is RunState.DELETING]
     ids = {own.run_id for own in going} | _half_deleted(store)
     files = [own for run in sorted(ids) for own in store.objects(f"{RUNS}/{run}/")]
@@ -83,8 +90,7 @@ def delete_runs(
     return Deletion(going, len(files), sum(own.size for own in files), collected, unknown)
 
 
-def _refuse_promoted(store: Store, wanted: set[str]) -> None:
-    kept = kept_runs(store)
+def _refuse_promoted(kept: Mapping[str, str], wanted: set[str]) -> None:
     for run in sorted(wanted & kept.keys()):
         raise SpecError(
             f"run {run}: {kept[run]}. The runs of the newest {KEPT_ENTRIES} entries of a channel are kept, for a rollback. Leave it; it can be "

@@ -164,6 +164,7 @@ INNER = {
         "publish": {"base", "inputs", "learn"},
         "score": {"base", "inputs"},
         "preload": {"base"},
+        "patient_files": set(),
     },
 }
 # A package of others, and the only modules of ours that may import it (a trailing dot: a whole package).

@@ -1,0 +1,43 @@
+"""Files of artifacts that hold patients' ids, and which of given patients they hold."""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Final
+
+PATIENT_FILES: Final = {
+    "cohort.arr": "encoded rows",
+    "rule_events.arr": "events of the cohort's rules",
+    "labels.arr": "labels by the cohort's rules",
+    "roster.arr": "table of patients to score",
+    "persons.arr": "demographics",
+    "part.parquet": "scores",
+}
+"""What a file of this name shows to be held. Other files hold patients' data only by the position of a patient in these."""
+
+
+def patients_in(path: Path, name: str, wanted: Set[str]) -> set[str]:
+    """Return those of the wanted patients whose ids a file holds.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Name of the file in its artifact, one of ``PATIENT_FILES``.
+    wanted : set of str
+        Ids of patients, or of the persons of ``cohort.groupBy``.
+    """
+    if name.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        held = pq.read_table(path, columns=["patient_id"])["patient_id"].unique()
+        return set(held.to_pylist()) & wanted
+    from mlho.arrays import read_arrays, unpack_texts
+
+    arrays = read_arrays(path)
+    texts = [own.removesuffix("_bytes") for own in arrays if own.endswith("id_bytes")]
+    return {
+        patient
+        for own in texts
+        for patient in unpack_texts(arrays[f"{own}_bytes"], arrays[f"{own}_offsets"])
+        if patient in wanted
+    }

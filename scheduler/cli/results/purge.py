@@ -1,0 +1,130 @@
+"""The command ``mlho purge``: which runs hold data of given patients, and their deletion."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from mlho.errors import SpecError, plural
+from mlho.printable import printable_json
+from scheduler.cli import terminal
+from scheduler.cli.listing import existing_store
+from scheduler.cli.options import PurgeOptions
+from scheduler.cli.retention import deletion_facts, print_deletion
+from scheduler.runs.purge import Holding, Purge, find_patients, purge
+
+ABOUT: Final = """\
+Find the runs that hold data of given patients, and delete them with their artifacts of any age.
+
+  mlho purge patients.txt          what is held: encoded rows, demographics, scores; and the models trained on them
+  mlho purge patients.txt --yes    delete these runs, and all artifacts that no run uses
+
+FILE has one patient id a line, as in the tables; - reads them from standard input, so that no id is on a command line. No id is
+printed. Remove the rows of the patients from the tables first; then run the specifications again to train without them.
+
+A bundle contains no patient's row. A run stays while a channel shows its model: promote another model (mlho promote) or roll back
+(mlho rollback), then repeat the command. Its exit code is 1 while a run that holds data is left. Exported copies, and caches of
+workers (MLHO_CACHE_DIR), are outside the store: delete them too.
+"""
+
+
+def add_purge(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho purge``."""
+    parser = commands.add_parser(
+        "purge",
+        parents=[common],
+        help="find and delete what a store holds of given patients",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="patient ids, one a line; - for standard input")
+    parser.add_argument("--yes", "-y", action="store_true", help="delete")
+    parser.add_argument("--json", action="store_true", help="what is held, as JSON; deletes only with --yes")
+    parser.set_defaults(command=_purge)
+
+
+def _purge(options: PurgeOptions) -> int:
+    store = existing_store(options)
+    found = find_patients(store, _wanted(options.file))
+    deletion = purge(store, found) if options.yes else None
+    if options.json:
+        facts = _facts(found) | (
+            {} if deletion is None else {"deletion": deletion_facts(deletion, is_done=True)}
+        )
+        print(printable_json(facts))  # noqa: T201 - the command's output
+    else:
+        for line in _lines(found):
+            terminal.out.print(line, markup=False)
+        if deletion is not None:
+            print_deletion(deletion, verb="Deleted")
+        elif found.deletable:
+            terminal.out.print("Nothing was deleted. To delete these runs, add --yes.")
+    left = found.holdings if deletion is None else [own for own in found.holdings if own.live_in]
+    return 1 if left or found.unknown else 0
+
+
+def _wanted(file: str) -> frozenset[str]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(
+            f"{file}: cannot be read ({error.strerror}). Give a file with one patient id a line."
+        ) from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{file}: is not UTF-8 text. Give a file with one patient id a line.") from None
+    wanted = frozenset(line.strip() for line in text.splitlines() if line.strip())
+    if not wanted:
+        raise SpecError(f"{file}: there is no patient id. Give one a line.")
+    return wanted
+
+
+def _lines(found: Purge) -> list[str]:
+    lines = [line for own in found.holdings for line in _lines_of(own)]
+    lines += [
+        f"run {run.run_id} ({run.name}): an earlier version made it, which did not list its artifacts. Delete it: mlho delete {run.run_id}"
+        for run in found.unknown
+    ]
+    n_absent = found.n_wanted - found.n_found
+    lines.append(
+        f"{plural(found.n_wanted, 'patient')} asked for: data of {found.n_found} in {plural(len(found.holdings), 'run')}, none of {n_absent}."
+    )
+    return lines
+
+
+def _lines_of(own: Holding) -> list[str]:
+    run = own.run
+    started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
+    lines = [
+        f"run {run.run_id} ({run.name}, {run.state}, {started}): {plural(own.n_patients, 'patient')}: {', '.join(own.held)}"
+    ]
+    if own.bundle is not None:
+        lines.append(f"  bundle {own.bundle[:16]}… was trained on their data: train again without them")
+    if own.live_in:
+        lines.append(
+            f"  stays: {_channels(own.live_in)} its model. Promote another model or roll back, then repeat"
+        )
+    return lines
+
+
+def _channels(names: tuple[str, ...]) -> str:
+    return f"channel {names[0]} shows" if len(names) == 1 else f"channels {', '.join(names)} show"
+
+
+def _facts(found: Purge) -> dict[str, Any]:
+    return {
+        "patients": found.n_wanted,
+        "patients_found": found.n_found,
+        "runs": [
+            {
+                "run": own.run.run_id,
+                "name": own.run.name,
+                "kind": own.run.kind,
+                "patients": own.n_patients,
+                "holds": own.held,
+                "bundle": own.bundle,
+                "channels": own.live_in,
+            }
+            for own in found.holdings
+        ],
+        "runs_of_earlier_versions": [run.run_id for run in found.unknown],
+    }

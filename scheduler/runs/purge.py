@@ -1,0 +1,144 @@
+"""Where a store holds data of given patients, and the deletion of all of it.
+
+A training run holds the rows of its patients in artifacts, and its bundle was trained on them. A scoring run holds scores. Bundles
+contain no patient's row, so that a bundle is withdrawn, by another promotion, and not deleted.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from mlho.errors import SpecError
+from mlho.steps.patient_files import PATIENT_FILES, patients_in
+from mlho.steps.records import read_commit
+from mlho.store.base import Store
+from mlho.store.keys import blob_key
+from scheduler.runs.channels import channel_names, inspect_channel, kept_runs
+from scheduler.runs.deletion import Deletion, delete_runs
+from scheduler.runs.record import RunState, used_tasks
+from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a run holds of the wanted patients.
+
+    Attributes
+    ----------
+    run : StoredRun
+    n_patients : int
+        Wanted patients of whom the run holds data.
+    held : tuple of str
+        Kinds of data, in words.
+    bundle : str or None
+        Digest of the bundle that was trained on data of these patients.
+    live_in : tuple of str
+        Channels that show this bundle. The run is not deleted while there is one.
+    """
+
+    run: StoredRun
+    n_patients: int
+    held: tuple[str, ...]
+    bundle: str | None
+    live_in: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Purge:
+    """Runs that hold data of the wanted patients.
+
+    Attributes
+    ----------
+    holdings : tuple of Holding
+        Newest run first.
+    n_wanted, n_found : int
+        Patients that were asked for, and of whom any run holds data.
+    unknown : tuple of StoredRun
+        Runs that do not list their artifacts, so that it is not known whom they hold: those of earlier versions.
+    """
+
+    holdings: tuple[Holding, ...]
+    n_wanted: int
+    n_found: int
+    unknown: tuple[StoredRun, ...]
+
+    @property
+    def deletable(self) -> list[StoredRun]:
+        """Runs whose model no channel shows."""
+        return [own.run for own in self.holdings if not own.live_in]
+
+
+def find_patients(store: Store, wanted: Set[str]) -> Purge:
+    """Find the runs of a store that hold data of patients.
+
+    Parameters
+    ----------
+    store : Store
+    wanted : set of str
+        Ids of patients as in the tables, as text.
+
+    Raises
+    ------
+    SpecError
+        A run is active, so that it is not known yet what it will hold.
+    """
+    runs = stored_runs(store)
+    active = next((run for run in runs if run.state is RunState.RUNNING), None)
+    if active is not None:
+        raise SpecError(
+            f"run {active.run_id} ({active.name}): a process carries it out, and may write data of these patients. Wait until it "
+            "has ended, or cancel it."
+        )
+    live = _live_bundles(store)
+    known: dict[str, set[str]] = {}
+    holdings, found, unknown = [], set[str](), []
+    for run in runs:
+        tasks = used_tasks(store, run.run_id)
+        if run.state is RunState.DELETING:
+            continue  # the next deletion completes it
+        if not tasks:
+            unknown.append(run)
+            continue
+        held, patients = _held(store, tasks, wanted, known)
+        if patients:
+            bundle = _bundle_of(store, run)
+            channels = tuple(name for name, digest in live if digest == bundle)
+            holdings.append(Holding(run, len(patients), held, bundle, channels))
+            found |= patients
+    return Purge(tuple(holdings), len(wanted), len(found), tuple(unknown))
+
+
+def purge(store: Store, found: Purge) -> Deletion:
+    """Delete the runs that hold data of the patients, with their artifacts of any age, unless a channel shows their model."""
+    only_live = kept_runs(store, n_entries=1)
+    return delete_runs(store, found.deletable, act=True, grace=dt.timedelta(0), kept=only_live)
+
+
+def _held(
+    store: Store, tasks: Set[str], wanted: Set[str], known: dict[str, set[str]]
+) -> tuple[tuple[str, ...], set[str]]:
+    """Return what is held, and the patients. ``known`` keeps the patients of each file that was read."""
+    held, patients = set[str](), set[str]()
+    for commit in store.each(lambda task: read_commit(store, task), sorted(tasks)):
+        for name, file in () if commit is None else commit.files.items():
+            if name not in PATIENT_FILES:
+                continue
+            if file.sha256 not in known:
+                known[file.sha256] = patients_in(store.path(blob_key(file.sha256)), name, wanted)
+            if known[file.sha256]:
+                held.add(PATIENT_FILES[name])
+                patients |= known[file.sha256]
+    return tuple(sorted(held)), patients
+
+
+def _live_bundles(store: Store) -> Sequence[tuple[str, str]]:
+    heads = [(name, inspect_channel(store, name).head) for name in channel_names(store)]
+    return [(name, head.bundle) for name, head in heads if head is not None]
+
+
+def _bundle_of(store: Store, run: StoredRun) -> str | None:
+    if run.kind != TRAINING or run.result is None:
+        return None
+    digest: str = json.loads(store.get(run.result))["final_model"]["bundle_digest"]
+    return digest

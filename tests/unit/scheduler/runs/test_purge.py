@@ -1,0 +1,173 @@
+"""Data of given patients: where a store holds them, and that a purge leaves none."""
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pyarrow.parquet as pq
+import pytest
+
+from mlho.errors import SpecError
+from mlho.steps.records import read_commit
+from mlho.store.local import LocalStore
+from scheduler.registry.promotion import promote
+from scheduler.runs.purge import find_patients
+from scheduler.runs.record import RunRecord, RunState, swap_record
+from scheduler.runs.stored import find_run, stored_runs
+from tests.builders import call_command, make_tables, run_inline, write_tables
+from tests.unit.scheduler.runs.planted import NOW, author, passed
+from tests.unit.scoring.conftest import score_inline
+
+HELD, ABSENT = "p00007", "p09999"
+OTHER = "q00003"
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A store with two trainings of one hospital's patients, one of another's, and a scoring of the first's. Run ids by name."""
+    root = tmp_path_factory.mktemp("hospital")
+    store = LocalStore(root / "store")
+    data = write_tables(root / "p", make_tables(200, seed=2), partitions=2, by_patient=True)
+    others = write_tables(root / "q", make_tables(150, seed=3, prefix="q"))
+    first = run_inline(data, store)
+    runs = {"older": first.finished.run_id}
+    runs["newer"] = run_inline(data, store, {"validation.seed": 8}).finished.run_id
+    runs["other"] = run_inline(others, store).finished.run_id
+    for name, content in first.bundle().items():
+        path = data / "bundle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    runs["scores"] = score_inline(data, store).finished.run_id
+    return store.root, runs
+
+
+@pytest.fixture
+def store(hospital: tuple[Path, dict[str, str]], tmp_path: Path) -> LocalStore:
+    """A copy of that store."""
+    return LocalStore(copytree(hospital[0], tmp_path / "store"))
+
+
+@pytest.fixture
+def runs(hospital: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    """The ids of its runs."""
+    return hospital[1]
+
+
+def listed(folder: Path, *patients: str) -> Path:
+    """Write a file of patients."""
+    path = folder / "patients.txt"
+    path.write_text("".join(f"{own}\n" for own in patients), encoding="utf-8")
+    return path
+
+
+def files_with(store: LocalStore, patient: str) -> list[str]:
+    """Names of all files of the store with a patient's id, in plain bytes or in a Parquet column."""
+    found = []
+    for path in sorted(own for own in store.root.rglob("*") if own.is_file()):
+        content = path.read_bytes()
+        if content[:4] == b"PAR1":
+            column = "patient_id" in pq.read_schema(path).names
+            held = column and patient in pq.read_table(path, columns=["patient_id"])["patient_id"].to_pylist()
+        else:
+            held = patient.encode() in content
+        if held:
+            found.append(str(path.relative_to(store.root)))
+    return found
+
+
+def test_a_purge_leaves_no_file_with_a_patient(store, runs, tmp_path, capsys):
+    """Both trainings and the scores go, with artifacts written a moment ago; the other hospital's run stays whole."""
+    assert len(files_with(store, HELD)) >= 3
+    n_of_others = len(files_with(store, OTHER))
+    said = call_command(["purge", listed(tmp_path, HELD, ABSENT), "--yes"], store.root, capsys)
+
+    assert said.code == 0
+    assert files_with(store, HELD) == []
+    assert len(files_with(store, OTHER)) == n_of_others > 0
+    assert [run.run_id for run in stored_runs(store)] == [runs["other"]]
+    again = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
+    assert (again.code, again.out) == (0, "1 patient asked for: data of 0 in 0 runs, none of 1.\n")
+
+
+def test_every_file_with_an_id_is_known_to_a_purge(store, runs):
+    """Each blob that holds an id belongs to a run that is found; a new kind of file with ids fails this test."""
+    blobs = {own.rsplit("/", 1)[1] for own in files_with(store, HELD) if own.startswith("blobs/")}
+    tasks = [key.rsplit("/", 1)[1] for key in store.keys("commits/")]
+    files = [file for task in tasks for file in read_commit(store, task).files.items()]
+    found = find_patients(store, {HELD})
+
+    assert {own.run.run_id for own in found.holdings} == {runs["older"], runs["newer"], runs["scores"]}
+    assert {own.held for own in found.holdings} == {
+        ("encoded rows",),
+        ("demographics", "scores", "table of patients to score"),
+    }
+    assert {name for name, file in files if file.sha256 in blobs} == {
+        "cohort.arr",
+        "roster.arr",
+        "persons.arr",
+        "part.parquet",
+    }
+    assert len(blobs) >= 4
+
+
+def test_without_yes_a_purge_tells_and_deletes_nothing(store, runs, tmp_path, capsys):
+    """What is held and what was trained on it, as JSON too; no id is printed; exit code 1 while data are left."""
+    before = sorted(store.root.rglob("*"))
+    said = call_command(["purge", listed(tmp_path, HELD, ABSENT)], store.root, capsys)
+    facts = json.loads(
+        call_command(["purge", listed(tmp_path, HELD, ABSENT), "--json"], store.root, capsys).out
+    )
+
+    assert said.code == 1
+    assert HELD not in said.out + said.err
+    assert "add --yes" in said.out
+    assert (facts["patients"], facts["patients_found"]) == (2, 1)
+    assert [own["run"] for own in facts["runs"]] == [runs["scores"], runs["newer"], runs["older"]]
+    assert facts["runs"][0]["bundle"] is None
+    assert sorted(store.root.rglob("*")) == before
+
+
+def test_a_model_in_use_stays_until_another_one_is_promoted(store, runs, tmp_path, capsys):
+    """Its run is named and left, and the others go. After another promotion it goes too, though retention would keep it."""
+    older, other = (find_run(stored_runs(store), runs[name]) for name in ("older", "other"))
+    promote(store, older, "production", author(), test=passed)
+    first = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
+    left = {run.run_id for run in stored_runs(store)}
+    promote(store, other, "production", author(minutes=1), test=passed)
+    second = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
+
+    assert first.code == 1
+    assert "stays: channel production shows its model" in first.out
+    assert left == {older.run_id, other.run_id}
+    assert second.code == 0
+    assert files_with(store, HELD) == []
+
+
+def test_a_purge_waits_for_active_runs(store, runs):
+    """What they will write is not known."""
+    swap_record(store, runs["other"], lambda _: RunRecord(state=RunState.RUNNING, started=NOW))
+
+    with pytest.raises(SpecError, match=f"run {runs['other']}"):
+        find_patients(store, {HELD})
+
+
+def test_a_run_of_unknown_artifacts_is_named(store, runs, tmp_path, capsys):
+    """A run of an earlier version may hold the patients; exit code 1."""
+    for key in list(store.keys(f"uses/{runs['older']}/")):
+        store.delete(key)
+    said = call_command(["purge", listed(tmp_path, ABSENT)], store.root, capsys)
+
+    assert said.code == 1
+    assert f"mlho delete {runs['older']}" in said.out
+
+
+@pytest.mark.parametrize("content", [None, b"\n  \n", b"\xff\xfe"])
+def test_a_list_of_patients_that_cannot_be_read_is_refused(store, tmp_path, capsys, content):
+    """Absent, empty, and not UTF-8."""
+    path = tmp_path / "patients.txt"
+    if content is not None:
+        path.write_bytes(content)
+    said = call_command(["purge", path], store.root, capsys)
+
+    assert said.code == 2
+    assert "patient id a line" in said.error or "Give one a line" in said.error
