@@ -78,8 +78,8 @@ def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:
     paired = _paired(a, b)
     codes, only_a, only_b = _codes(a.dictionary, b.dictionary, min_cell)
     return Comparison(
-        a=_compared(a),
-        b=_compared(b),
+        a=compared_run(a),
+        b=compared_run(b),
         summary=_summary(a, b, features, performance, paired),
         spec=_fields(a.result.lineage.spec, b.result.lineage.spec),
         files=_files(a.result.inputs, b.result.inputs),
@@ -94,7 +94,8 @@ def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:
     )
 
 
-def _compared(own: RunFacts) -> ComparedRun:
+def compared_run(own: RunFacts) -> ComparedRun:
+    """Return what a comparison says of a run."""
     result = own.result
     return ComparedRun(
         run=own.run,

@@ -131,7 +131,7 @@ def comparison_tables(own: Comparison) -> list[Table]:
                     words.metric_name(one.metric),
                     words.spread(one.a, 3),
                     words.spread(one.b, 3),
-                    _difference(one.difference),
+                    difference(one.difference),
                 )
                 for one in own.performance
             ],
@@ -139,7 +139,7 @@ def comparison_tables(own: Comparison) -> list[Table]:
         (
             f"The same samples in both runs: {words.plural(own.paired.n_samples, 'sample')}",
             ("Figure", "B − A"),
-            [(words.metric_name(name), _difference(one)) for name, one in own.paired.differences.items()],
+            [(words.metric_name(name), difference(one)) for name, one in own.paired.differences.items()],
         ),
         (
             "Features that are stable in at least one run (confidence score; odds ratio with 95 % CI)",
@@ -185,7 +185,8 @@ def _feature(one: FeatureChange) -> tuple[str, ...]:
     )
 
 
-def _difference(own: Estimate) -> str:
+def difference(own: Estimate) -> str:
+    """Format a difference with its interval: ``-0.012 (-0.020 to -0.004)``."""
     if own.value is None:
         return words.estimate(own)
     ends = (

@@ -1,12 +1,12 @@
-"""The section ``features`` of a specification: which codes make columns, and what a column holds."""
+"""The section ``features`` of a specification: which codes make columns, and what a column holds; and variants of the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from mlho.spec.types import OMITTED, ColumnName, SpecPart, TablePattern, Yes
+from mlho.spec.types import OMITTED, ColumnName, ShortName, SpecPart, TablePattern, Yes
 
 # At most 1,000 patterns of 256 characters; a longer list is a concept set, which belongs in the table.
 CodePatterns = Annotated[
@@ -130,6 +130,51 @@ class Features(SpecPart):
         if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
             raise ValueError("levelCuts must be increasing and at least 1, for example [1, 2, 3]")
         return self
+
+
+class Variant(SpecPart):
+    """Other data for the same algorithm: fields that replace those of the document. ``null`` removes a field."""
+
+    name: ShortName
+    """Ending of the run's name: ``NAME-VARIANT``."""
+    features: dict[str, JsonValue] = Field(default_factory=dict)
+    """Fields of ``features``: ``{windows: [30, 365]}``, ``{exclude: ["LOINC:*"]}``, ``{rollUp: {table: maps/phecode.parquet}}``."""
+    cohort: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of ``cohort``: ``lookBackDays``, ``gapDays``, ``followUpDays``, ``conflictingLabels``, ``unknownPatients``, ``rules``."""
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of ``data``: ``duplicates``, ``plausibleYears``, ``afterDeathDays``."""
+
+    @property
+    def sections(self) -> dict[str, dict[str, JsonValue]]:
+        """The changes by section; only sections that change."""
+        all_of = {"features": self.features, "cohort": self.cohort, "data": self.data}
+        return {section: changes for section, changes in all_of.items() if changes}
+
+    @model_validator(mode="after")
+    def _changes_only_data(self) -> Self:
+        if not self.sections:
+            raise ValueError("a variant changes at least one field of features, cohort or data")
+        allowed = {"features": {to_camel(name) for name in Features.model_fields}, **_VARIED}
+        for section, changes in self.sections.items():
+            if unknown := sorted({*changes} - allowed[section]):
+                raise ValueError(
+                    f"a variant cannot change {section}.{unknown[0]}. Expected one of {', '.join(sorted(allowed[section]))}"
+                )
+        return self
+
+
+#: Fields that a variant may change beside those of ``features``: neither tables nor outcome nor index date.
+_VARIED: Final[Mapping[str, set[str]]] = {
+    "cohort": {
+        "lookBackDays",
+        "gapDays",
+        "followUpDays",
+        "conflictingLabels",
+        "unknownPatients",
+        "rules",
+    },
+    "data": {"duplicates", "plausibleYears", "afterDeathDays"},
+}
 
 
 def utilisation_names(windows: Sequence[int | None]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Index as Index
 from mlho.spec.data import Data as Data
 from mlho.spec.data import Tables as Tables
-from mlho.spec.features import RECENCY, Features
+from mlho.spec.features import RECENCY, Features, Variant
 from mlho.spec.gates import Gates
 from mlho.spec.model_tests import Tests
 from mlho.spec.reading import API_VERSION as API_VERSION
@@ -147,6 +147,21 @@ class TrainingSpec(SpecPart):
     tests: Annotated[Tests | None, OMITTED] = None
     """Tests that the bundle carries: clinical cases, floors and budgets. Default: the tests that the run derives from the
     model and its data."""
+
+    variants: Annotated[
+        Annotated[tuple[Variant, ...], Field(min_length=1, max_length=32)] | None, OMITTED
+    ] = None
+    """The same algorithm on other windows, roll-ups, filters or code lists: the ``mlho`` command makes one run of the document and one
+    of each variant, ``NAME-VARIANT``, and a table of paired differences. A resource in a cluster is one run; write one for each."""
+
+    @model_validator(mode="after")
+    def _variants_can_be_told_apart(self) -> Self:
+        names = [own.name for own in self.variants or ()]
+        if len(set(names)) != len(names):
+            raise ValueError("variants must not repeat a name")
+        if names and self.cohort.outcomes is not None:
+            raise ValueError("variants and cohort.outcomes exclude each other. Remove one of them")
+        return self
 
     @model_validator(mode="after")
     def _index_is_plausible(self) -> Self:

@@ -153,6 +153,11 @@ _TRAINING: Final = (
         "!has(self.outcomes)",
         "a resource has one outcome; write one for each, with cohort.outcome and cohort.shareEncoding: true",
     ),
+    CelRule(
+        "spec",
+        "!has(self.variants)",
+        "a resource is one run; write one for each of the variants, and compare them with mlho compare",
+    ),
     _unique("spec.features.aggregates"),
     _unique("spec.features.windows"),
     _unique("spec.features.demographics"),

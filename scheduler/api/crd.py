@@ -267,9 +267,11 @@ class _Renderer:
                 own["required"] = sorted(plain["required"])
         else:
             values = plain.get("additionalProperties", {"type": "string"})
-            own["additionalProperties"] = self.node(
-                values if isinstance(values, dict) else {"type": "string"}
-            )
+            node = self.node(values if isinstance(values, dict) else {"type": "string"})
+            if node:
+                own["additionalProperties"] = node
+            else:  # any value
+                own["x-kubernetes-preserve-unknown-fields"] = True
             own.setdefault("maxProperties", MAX_PROPERTIES)
 
     def _default(self, own: dict[str, Any]) -> None:

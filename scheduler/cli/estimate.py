@@ -127,13 +127,13 @@ class Estimate:
 
 
 def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: int, as_json: bool) -> None:
-    """Print the estimate of each outcome's run, and whether its sample is large enough.
+    """Print the estimate of each run of a document, and whether its sample is large enough.
 
     Parameters
     ----------
     run : TrainingRun
     looks : sequence of Inspection
-        What a look at the tables has found, one for each outcome.
+        What a look at the tables has found, one for each run.
     n_workers : int
     as_json : bool
         Whether to print a list of objects.
@@ -141,8 +141,8 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     rows = look_up_rows(run.manifest, run.data)
     encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
     facts = []
-    for own, found in zip(run.of_outcomes(), looks, strict=True):
-        is_shared = found.samples in encoded
+    for own, found in zip(run.of_document(), looks, strict=True):
+        is_shared = run.spec.spec.variants is None and found.samples in encoded
         n_found = found.n_samples
         plan = estimate(
             own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared, n_found=n_found

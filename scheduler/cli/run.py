@@ -22,6 +22,7 @@ from mlho.store.keys import RUNS
 from mlho.store.probe import COMPAT_WORDS, probe_store
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
+from scheduler.cli.evaluation.variants import print_variants, publish_variants
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions, ScoreOptions
@@ -57,7 +58,8 @@ def run_command(options: RunOptions) -> int:
     if len(options.spec) > 1:
         return _run_several(options)
     (path,) = options.spec
-    runs = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options)).of_outcomes()
+    document = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options))
+    runs = document.of_document()
     for run in runs:
         finished = carry_out_one(run, run.spec.metadata.name, options)
         if options.json:
@@ -65,9 +67,22 @@ def run_command(options: RunOptions) -> int:
         if len(runs) > 1:
             terminal.out.print(run.spec.metadata.name, markup=False, style="bold")
         print_finished(run, finished, options.store)
+    comparison = _compare_variants(document, runs, options)
     if options.json:
-        _print_json(runs[0].store, [run.run_id for run in runs], options.store)
+        _print_json(runs[0].store, [run.run_id for run in runs], options.store, comparison)
     return 0
+
+
+def _compare_variants(
+    document: TrainingRun, runs: Sequence[TrainingRun], options: RunOptions
+) -> dict[str, str]:
+    """Publish and print the comparison of finished variants. Return its key by the run of the document; empty without variants."""
+    if document.spec.spec.variants is None:
+        return {}
+    key, comparison = publish_variants(document.store, options.store, runs)
+    if not options.json:
+        print_variants(comparison, f"{_shown_address(options.store)}/{key}")
+    return {runs[0].run_id: key}
 
 
 def score_command(options: ScoreOptions) -> int:
@@ -79,7 +94,7 @@ def score_command(options: ScoreOptions) -> int:
     run = prepare_with_warnings(spec, options.spec, usable_store(options))
     finished = carry_out_one(run, spec.metadata.name, options)
     if options.json:
-        _print_json(run.store, [finished.run_id], options.store)
+        _print_json(run.store, [finished.run_id], options.store, {})
         return 0
     show_scores(run.store, finished.run_id)
     terminal.out.print()
@@ -230,7 +245,7 @@ def _run_several(options: RunOptions) -> int:
     from scheduler.queue.run import settings_for
 
     broker, settings = settings_for(options.broker)
-    runs = _prepare_several(options.spec, usable_store(options))
+    runs, documents = _prepare_several(options.spec, usable_store(options))
     names = {run: own.spec.metadata.name for run, own in runs.items()}
     with ExitStack() as stack:
         page = stack.enter_context(_metrics_page(options))
@@ -249,18 +264,26 @@ def _run_several(options: RunOptions) -> int:
     codes = [
         _print_ended(runs[own.run.run_id], own, options.store, is_quiet=options.json) for own in all_ended
     ]
+    finished = {own.run.run_id for own in all_ended if own.finished is not None}
+    comparisons: dict[str, str] = {}
+    for document in documents:
+        parts = document.of_document()
+        if finished >= {own.run_id for own in parts}:
+            comparisons |= _compare_variants(document, parts, options)
     if options.json:
-        _print_json(next(iter(runs.values())).store, list(runs), options.store)
+        _print_json(next(iter(runs.values())).store, list(runs), options.store, comparisons)
     return max(codes)
 
 
-def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, TrainingRun]:
-    """Return the runs by id. Specifications that define the same run are merged."""
+def _prepare_several(paths: Sequence[Path], store: Store) -> tuple[dict[str, TrainingRun], list[TrainingRun]]:
+    """Return the runs by id, and the documents. Specifications that define the same run are merged."""
     runs: dict[str, TrainingRun] = {}
+    documents: list[TrainingRun] = []
     paths_of: dict[str, Path] = {}
     for path in paths:
         try:
-            prepared = prepare_with_warnings(load_checked(path, parse_spec), path, store).of_outcomes()
+            documents.append(prepare_with_warnings(load_checked(path, parse_spec), path, store))
+            prepared = documents[-1].of_document()
         except MlhoError:
             terminal.err.print(f"{path}: cannot be started, so none is:", markup=False)
             raise
@@ -272,7 +295,7 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> dict[str, TrainingR
                 )
                 continue
             runs[name], paths_of[name] = run, path
-    return runs
+    return runs, documents
 
 
 def _state_of(ended: "Ended") -> str:
@@ -325,12 +348,16 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
     _print_places(run, finished, store_address)
 
 
-def _print_json(store: Store, ids: Sequence[str], store_address: str) -> None:
-    """Print facts about these runs, as ``mlho list --json`` does, and where their files are."""
+def _print_json(store: Store, ids: Sequence[str], store_address: str, comparisons: Mapping[str, str]) -> None:
+    """Print facts about these runs, as ``mlho list --json`` does, and where their files and comparisons of variants are."""
     found = {own.run_id: own for own in stored_runs(store) if own.run_id in ids}
     root = _shown_address(store_address)
     facts = [
-        {**run_facts(found[run], headline_of(store, found[run])), "folder": f"{root}/{RUNS}/{run}"}
+        {
+            **run_facts(found[run], headline_of(store, found[run])),
+            "folder": f"{root}/{RUNS}/{run}",
+            **({"variants": f"{root}/{comparisons[run]}.json"} if run in comparisons else {}),
+        }
         for run in ids
     ]
     print(printable_json(facts))  # noqa: T201 - the command's output

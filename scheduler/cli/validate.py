@@ -11,7 +11,7 @@ from rich.table import Table
 from mlho.errors import StoreUnavailable
 from mlho.model.files import DOCUMENT
 from mlho.printable import printable_json
-from mlho.spec.outcomes import one_per_outcome
+from mlho.spec.expansion import expand
 from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
 from mlho.spec.training import RunSpec
 from mlho.store import open_store
@@ -69,7 +69,7 @@ def _validate(options: SpecOptions) -> int:
 
 
 def _each(spec: RunSpec | ScoringRunSpec) -> tuple[RunSpec | ScoringRunSpec, ...]:
-    return one_per_outcome(spec) if isinstance(spec, RunSpec) else (spec,)
+    return expand(spec) if isinstance(spec, RunSpec) else (spec,)
 
 
 def inspect_first(

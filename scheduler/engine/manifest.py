@@ -81,14 +81,35 @@ def make_manifest(
         A table has no file.
     """
     root = open_data(data) if isinstance(data, Path | str) else data
-    found = {}
-    for name, own in find_tables(root, {**tables.model_dump(), **further}, source).items():
-        if isinstance(own, DataError):
-            raise own
-        found[name] = own
+    found = _found(root, {**tables.model_dump(), **further}, source)
     dataset = find_file(root, DATASET) if source == "meds" else None
     if dataset is not None:
         found["dataset"] = FoundFiles([dataset])
+    return _pin(found)
+
+
+def with_further(
+    manifest: Manifest, data: Path | str, *, before: Mapping[str, str], further: Mapping[str, str]
+) -> Manifest:
+    """Return the manifest with other inputs from outside ``data.tables`` in place of those ``before``. The other files keep their pins."""
+    if further == before:
+        return manifest
+    own = _pin(_found(open_data(data), further, "native"))
+    tables = {name: files for name, files in manifest.tables.items() if name not in before}
+    left_out = {name: names for name, names in manifest.left_out.items() if name not in before}
+    return Manifest({**tables, **own.tables}, {**left_out, **own.left_out})
+
+
+def _found(root: DataRoot, patterns: Mapping[str, str | None], source: str) -> dict[str, FoundFiles]:
+    found = {}
+    for name, own in find_tables(root, patterns, source).items():
+        if isinstance(own, DataError):
+            raise own
+        found[name] = own
+    return found
+
+
+def _pin(found: Mapping[str, FoundFiles]) -> Manifest:
     _try_to_read([file for own in found.values() for file in own.files])
     left_out = {name: tuple(map(shown, own.left_out)) for name, own in found.items() if own.left_out}
     with ThreadPoolExecutor(_HASHING_THREADS) as threads:

@@ -147,8 +147,13 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
     Raises
     ------
     SpecError
-        The specification has several outcomes.
+        The specification has several outcomes or variants.
     """
+    if spec.variants is not None:
+        raise SpecError(
+            "variants: a resource is one run. The mlho command makes a run of each variant; in a cluster write a resource for each, and "
+            "compare them with mlho compare."
+        )
     if spec.cohort.outcomes is not None:
         raise SpecError(
             "cohort.outcomes: a run has one outcome. The mlho command makes one run of each; in a cluster write a resource for each, "

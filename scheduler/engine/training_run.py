@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from mlho.spec.outcomes import one_per_outcome
+from mlho.spec.expansion import expand
 from mlho.spec.training import RunSpec, run_id
 from mlho.steps.records import Commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.cost import guess_rows, guess_samples, worker_bytes
+from scheduler.engine.manifest import with_further
 from scheduler.engine.plan import (
     COHORT_TASK,
     INSPECTION_TASK,
@@ -45,9 +46,19 @@ class TrainingRun:
         """Return the identity: the hash of the specification and the inputs."""
         return run_id(self.spec, self.manifest.plain())
 
-    def of_outcomes(self) -> list[Self]:
-        """Return the run of each of ``cohort.outcomes``; without them this run."""
-        return [replace(self, spec=own) for own in one_per_outcome(self.spec)]
+    def of_document(self) -> list[Self]:
+        """Return the run of each of ``cohort.outcomes``, or of the document and of each of its ``variants``; without them this run."""
+        before = self.spec.spec.further_tables
+        return [
+            replace(
+                self,
+                spec=own,
+                manifest=with_further(
+                    self.manifest, self.data, before=before, further=own.spec.further_tables
+                ),
+            )
+            for own in expand(self.spec)
+        ]
 
     @property
     def worker_bytes(self) -> int:

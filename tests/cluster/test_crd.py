@@ -151,6 +151,11 @@ CREATE = [
         {"cohort.outcome": "death", "cohort.shareEncoding": True},
     ),
     Case(
+        "a resource is one run",
+        {"variants": [{"name": "one-year", "cohort": {"lookBackDays": 365}}]},
+        {"variants": None},
+    ),
+    Case(
         "aggregates must not contain duplicates",
         {"features.aggregates": ["count", "count"]},
         {"features.aggregates": ["count", "presence"]},

@@ -17,6 +17,7 @@ from mlho.report.figures.catalogue import figures_of
 from mlho.report.page import cells, external, header, population, sections
 from mlho.report.result import Result
 from mlho.report.svg.canvas import chart_style
+from mlho.report.variants import VariantComparison, variant_tables
 
 SECTIONS: Final = {
     "cohort": "Cohort",
@@ -130,6 +131,12 @@ def render_comparison(own: Comparison) -> str:
     """Render the page of a comparison of two runs; see :func:`render_html`."""
     context = {"own": own, "style": _asset("report.css"), "tables": comparison_tables(own)}
     return printable(_environment().get_template("comparison.html.j2").render(context), lines=True)
+
+
+def render_variants(own: VariantComparison) -> str:
+    """Render the page of a comparison of a run with its variants; see :func:`render_html`."""
+    context = {"own": own, "style": _asset("report.css"), "tables": variant_tables(own)}
+    return printable(_environment().get_template("variants.html.j2").render(context), lines=True)
 
 
 @cache

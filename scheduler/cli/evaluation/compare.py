@@ -68,11 +68,12 @@ def _compare(options: CompareOptions) -> int:
         terminal.out.print(sentence, markup=False)
     for title, columns, rows in comparison_tables(own):
         terminal.out.print()
-        terminal.print_table(_table(title, columns, rows))
+        terminal.print_table(text_table(title, columns, rows))
     return 0
 
 
-def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+def text_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    """Return a table of text for the terminal."""
     table = Table(title=title, title_justify="left", show_edge=False)
     for name in columns:
         table.add_column(name)
@@ -87,7 +88,7 @@ def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
     from mlho.report.page.html import render_comparison
 
     store = open_store(address)
-    own = compare_runs(*(_facts(store, run, name) for run, name in runs))
+    own = compare_runs(*(run_facts_of(store, run, name) for run, name in runs))
     return own.model_dump_json(), render_comparison(own)
 
 
@@ -96,10 +97,11 @@ def paired_change(address: str, a: tuple[str, str], b: tuple[str, str]) -> Paire
     from mlho.external.comparison import compare_runs
 
     store = open_store(address)
-    return compare_runs(_facts(store, *a), _facts(store, *b)).paired
+    return compare_runs(run_facts_of(store, *a), run_facts_of(store, *b)).paired
 
 
-def _facts(store: Store, run: str, name: str) -> "RunFacts":
+def run_facts_of(store: Store, run: str, name: str) -> "RunFacts":
+    """Read what is compared of a finished run (id and name)."""
     from mlho.encoding.cohort.cohort import Cohort
     from mlho.encoding.events.dictionary import Dictionary
     from mlho.external.comparison import RunFacts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlho.errors import SpecError
 from mlho.printable import printable_json
-from mlho.spec.outcomes import one_per_outcome
+from mlho.spec.expansion import expand
 from mlho.spec.training import load_spec, parse_spec, run_id
 from mlho.store.base import Store
 from mlho.store.keys import run_key
@@ -97,7 +97,7 @@ def _statements(store: Store, run: StoredRun, path: Path | None) -> dict[str, st
     else:
         spec = load_spec(path)
         manifest = json.loads(store.get(run_key(run.run_id, "manifest.json")))
-        if all(run_id(own, manifest) != run.run_id for own in one_per_outcome(spec)):
+        if all(run_id(own, manifest) != run.run_id for own in expand(spec)):
             raise SpecError(
                 f"{path}: not the specification of run {run.run_id}. Expected the same spec, with other metadata only."
             )

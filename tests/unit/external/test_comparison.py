@@ -10,7 +10,7 @@ import pytest
 import scheduler.cli.parser
 from mlho.errors import SpecError
 from mlho.store.local import LocalStore
-from scheduler.cli.evaluation.compare import _facts
+from scheduler.cli.evaluation.compare import run_facts_of
 from tests.builders import make_tables, run_inline, write_tables
 
 TABLES = make_tables(400, seed=9)
@@ -45,7 +45,7 @@ def compared(store):
     own, runs = store
 
     def compare(a, b):
-        return compare_runs(_facts(own, runs[a], a), _facts(own, runs[b], b))
+        return compare_runs(run_facts_of(own, runs[a], a), run_facts_of(own, runs[b], b))
 
     return compare
 

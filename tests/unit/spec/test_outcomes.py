@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mlho.errors import SpecError
-from mlho.spec.outcomes import one_per_outcome
+from mlho.spec.expansion import expand
 from mlho.spec.training import parse_spec
 from mlho.store.memory import MemoryStore
 from scheduler.cli.parser import main
@@ -36,14 +36,14 @@ def other_labels() -> list[int]:
 
 def test_a_document_with_outcomes_is_one_specification_of_each():
     """Named after the outcome; each can be read again, and has another run id."""
-    first, second = one_per_outcome(make_spec(OUTCOMES))
+    first, second = expand(make_spec(OUTCOMES))
 
     assert [own.metadata.name for own in (first, second)] == ["small-label", "small-death-30d"]
     assert [own.spec.cohort.outcome for own in (first, second)] == ["label", "Death 30d"]
     assert first.digest != second.digest
     text = yaml.safe_dump(second.model_dump(mode="json", by_alias=True))
     assert parse_spec(text) == second
-    assert one_per_outcome(make_spec()) == (make_spec(),)
+    assert expand(make_spec()) == (make_spec(),)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_document_with_outcomes_is_one_specification_of_each():
 def test_outcomes_that_cannot_be_told_apart_are_refused(changes, message):
     """In the specification, or by the names of the runs."""
     with pytest.raises(SpecError, match=message):
-        one_per_outcome(parse_spec(yaml.safe_dump(make_document(changes))))
+        expand(parse_spec(yaml.safe_dump(make_document(changes))))
 
 
 def test_a_run_has_one_outcome(tmp_path):

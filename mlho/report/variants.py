@@ -1,0 +1,92 @@
+"""The comparison of a run with its variants: one algorithm on other data, as numbers and as tables of text."""
+
+from typing import Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from mlho.report import words
+from mlho.report.comparison import ComparedRun, FieldChange, PairedChange, Table, difference
+from mlho.report.parts import Part, Spread
+
+VARIANTS_SCHEMA: Final = "mlho.io/variants/v1"
+FIGURES: Final = ("auroc", "brier", "log_loss")
+
+
+class VariantResult(Part):
+    """A variant, and what differs from the document."""
+
+    run: ComparedRun
+    changes: list[FieldChange]
+    """Fields of the specification that differ: ``a`` in the document, ``b`` in the variant."""
+    auroc: Spread
+    paired: PairedChange
+    """The variant minus the document, on the samples that both tested."""
+    features_entered: int
+    """Features that are stable in the variant only."""
+    features_left: int
+    features_shifted: int
+    """Stable features whose odds ratio differs, by an interval that takes the runs as independent."""
+
+
+class VariantComparison(Part):
+    """A document and its variants."""
+
+    schema_: Literal["mlho.io/variants/v1"] = Field(default=VARIANTS_SCHEMA, alias="schema")
+    base: ComparedRun
+    auroc: Spread
+    summary: list[str]
+    variants: list[VariantResult]
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+def variant_tables(own: VariantComparison) -> list[Table]:
+    """Return title, columns and rows: the paired differences, then the stable features and what each variant changes."""
+    name = own.base.name
+    paired: list[tuple[str, ...]] = [
+        (name, words.spread(own.auroc, 3), *[words.DASH] * len(FIGURES), words.DASH)
+    ]
+    paired += [_paired(one) for one in own.variants]
+    others: list[tuple[str, ...]] = [
+        (
+            one.run.name,
+            "; ".join(_change(field) for field in one.changes),
+            str(one.features_entered),
+            str(one.features_left),
+            str(one.features_shifted),
+        )
+        for one in own.variants
+    ]
+    differences = [f"Δ {words.metric_name(figure)}" for figure in FIGURES]
+    return [
+        (
+            f"Variants minus {name} on the same samples (95 % CI)",
+            ("Run", "AUROC of its test sets", *differences, "Samples"),
+            paired,
+        ),
+        (
+            f"Stable features that enter and leave, beside those of {name}",
+            ("Run", "Changed fields", "Enter", "Leave", "Shift"),
+            others,
+        ),
+    ]
+
+
+def _paired(one: VariantResult) -> tuple[str, ...]:
+    if one.paired.reason is not None:
+        shown = [f"{words.ABSENT} ({one.paired.reason})", *[words.DASH] * (len(FIGURES) - 1)]
+    else:
+        shown = [difference(one.paired.differences[figure]) for figure in FIGURES]
+    return one.run.name, words.spread(one.auroc, 3), *shown, words.count(one.paired.n_samples)
+
+
+def _change(field: FieldChange) -> str:
+    before, after = (words.DASH if value is None else words.cut(str(value)) for value in (field.a, field.b))
+    return f"{field.field}: {before} → {after}"

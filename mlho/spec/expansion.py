@@ -1,0 +1,79 @@
+"""Documents of several runs: one specification for each outcome, or for the document and each of its variants."""
+
+import re
+from typing import Any, Final
+
+from mlho.errors import SpecError
+from mlho.spec.features import Variant
+from mlho.spec.reading import validate_document
+from mlho.spec.training import RunSpec
+
+_MAX_NAME: Final = 63
+
+
+def expand(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """Return the specification of each run of a document.
+
+    With ``cohort.outcomes`` one for each outcome, named ``NAME-OUTCOME``. With ``variants`` the document without them, and one for
+    each variant, named ``NAME-VARIANT``. Else the specification itself.
+
+    Raises
+    ------
+    SpecError
+        Two runs would have the same name, or a variant is invalid.
+    """
+    if spec.spec.cohort.outcomes is not None:
+        return _one_per_outcome(spec, spec.spec.cohort.outcomes)
+    if spec.spec.variants is not None:
+        return _base_and_variants(spec, spec.spec.variants)
+    return (spec,)
+
+
+def _one_per_outcome(spec: RunSpec, outcomes: tuple[str, ...]) -> tuple[RunSpec, ...]:
+    names = [_name(spec.metadata.name, outcome) for outcome in outcomes]
+    if len(set(names)) != len(names):
+        raise SpecError(
+            f"cohort.outcomes: two outcomes give the same name of a run. Expected distinct names; got {', '.join(names)}. Rename a "
+            "column, or write a specification for each."
+        )
+    return tuple(_with_outcome(spec, name, outcome) for name, outcome in zip(names, outcomes, strict=True))
+
+
+def _with_outcome(spec: RunSpec, name: str, outcome: str) -> RunSpec:
+    own = {"outcome": outcome, "outcomes": None, "share_encoding": True}
+    cohort = spec.spec.cohort.model_copy(update=own)
+    metadata = spec.metadata.model_copy(update={"name": name})
+    return spec.model_copy(
+        update={"metadata": metadata, "spec": spec.spec.model_copy(update={"cohort": cohort})}
+    )
+
+
+def _base_and_variants(spec: RunSpec, variants: tuple[Variant, ...]) -> tuple[RunSpec, ...]:
+    base = spec.model_copy(update={"spec": spec.spec.model_copy(update={"variants": None})})
+    found = [base]
+    for variant in variants:
+        own = _with_changes(base, variant)
+        same = next((one for one in found if one.digest == own.digest), None)
+        if same is not None:
+            raise SpecError(
+                f"variants: {variant.name} specifies the same run as {same.metadata.name}. Expected different data; remove it, or "
+                "change another field."
+            )
+        found.append(own)
+    return tuple(found)
+
+
+def _with_changes(base: RunSpec, variant: Variant) -> RunSpec:
+    """Return the document with each field that the variant gives in place of its own; ``null`` removes a field."""
+    plain: dict[str, Any] = base.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for section, changes in variant.sections.items():
+        own = plain["spec"].setdefault(section, {}) | changes
+        plain["spec"][section] = {field: value for field, value in own.items() if value is not None}
+    plain["metadata"]["name"] = _name(base.metadata.name, variant.name)
+    return validate_document(plain, RunSpec, where=f"variant {variant.name}")
+
+
+def _name(stem: str, what: str) -> str:
+    """Return a valid name of a run: lower-case letters, digits, ``-``."""
+    end = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-") or "outcome"
+    return f"{stem}-{end}"[:_MAX_NAME].rstrip("-.")

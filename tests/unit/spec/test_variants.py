@@ -1,0 +1,141 @@
+"""Variants of the data in one document: their specifications, the work they share, and the table of paired differences."""
+
+import json
+import re
+
+import pyarrow as pa
+import pytest
+import yaml
+from pyarrow import parquet
+
+from mlho.errors import SpecError
+from mlho.spec.expansion import expand
+from mlho.spec.training import parse_spec
+from mlho.store.memory import MemoryStore
+from scheduler.cli.parser import main
+from scheduler.engine.manifest import make_manifest
+from scheduler.engine.plan import plan_cohort
+from scheduler.engine.training_run import TrainingRun
+from tests.builders import make_document, make_spec, make_tables, run_inline, write_spec, write_tables
+
+WITHOUT_I10 = {"name": "without-i10", "features": {"exclude": ["I10"]}}
+SHORT = {"name": "short", "cohort": {"lookBackDays": 400}}
+VARIANTS = {"variants": [WITHOUT_I10, SHORT]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The small cohort, with a map of codes beside it."""
+    folder = write_tables(tmp_path_factory.mktemp("data"), make_tables(300, seed=9))
+    map_of_codes = pa.table({"code": ["N00", "N01"], "parent": ["N0", "N0"]})
+    parquet.write_table(map_of_codes, folder / "map.parquet")
+    return folder
+
+
+def test_a_document_with_variants_is_itself_and_one_specification_of_each():
+    """The first has the run id of the document without variants; a field of a variant replaces that of the document."""
+    base, without, short = expand(make_spec(VARIANTS))
+
+    assert [own.metadata.name for own in (base, without, short)] == [
+        "small",
+        "small-without-i10",
+        "small-short",
+    ]
+    assert base.digest == make_spec().digest
+    assert without.digest == make_spec({"features.exclude": ["I10"]}).digest
+    assert short.spec.cohort.look_back_days == 400
+    assert short.spec.features == base.spec.features
+
+
+def test_null_removes_a_field_of_the_document():
+    """A document with windows can have a variant with one look-back."""
+    variant = {"name": "one", "features": {"windows": None}, "cohort": {"lookBackDays": 365}}
+    _, one = expand(make_spec({"features.windows": [30, 365], "variants": [variant]}))
+
+    assert one.spec.windows == (365,)
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ([{"name": "a"}], "a variant changes at least one field"),
+        (
+            [{"name": "a", "cohort": {"outcome": "death"}}],
+            r"cannot change cohort\.outcome.*Expected one of.*gapDays",
+        ),
+        ([{"name": "a", "features": {"look_back": 3}}], r"cannot change features\.look_back"),
+        ([{"name": "a", "data": {"uri": "elsewhere"}}], r"cannot change data\.uri"),
+        ([SHORT, {**SHORT, "cohort": {"gapDays": 7}}], "variants must not repeat a name"),
+        (
+            [SHORT, {"name": "again", "cohort": {"lookBackDays": 400}}],
+            "again specifies the same run as small-short",
+        ),
+        ([{"name": "same", "cohort": {"gapDays": 0}}], "same specifies the same run as small"),
+        ([{"name": "a", "features": {"windows": ["x"]}}], r"variant a: 1 problem.*\n.*windows"),
+    ],
+)
+def test_variants_that_cannot_be_compared_are_refused(variants, message):
+    """With the field and the remedy; values of a variant by the checks of any specification, with its name."""
+    with pytest.raises(SpecError, match=message):
+        expand(parse_spec(yaml.safe_dump(make_document({"variants": variants}))))
+
+
+def test_variants_and_outcomes_exclude_each_other():
+    """One document has one dimension of runs."""
+    with pytest.raises(SpecError, match=r"variants and cohort\.outcomes exclude each other"):
+        make_spec({**VARIANTS, "cohort.outcomes": ["a", "b"]})
+
+
+def test_a_run_of_the_operator_has_no_variants(data):
+    """The message gives the remedy."""
+    spec = make_spec(VARIANTS).spec
+
+    with pytest.raises(SpecError, match="write a resource for each, and compare them with mlho compare"):
+        plan_cohort(spec, make_manifest(spec.data.tables, data))
+
+
+def test_a_variant_pins_its_own_map_of_codes(data):
+    """And the files that it shares with the document once."""
+    spec = make_spec({"variants": [{"name": "rolled", "features": {"rollUp": {"table": "map.parquet"}}}]})
+    document = TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, MemoryStore())
+    base, rolled = document.of_document()
+    further = rolled.spec.spec.further_tables
+
+    assert base.manifest == document.manifest
+    assert rolled.manifest.plain() == make_manifest(spec.spec.data.tables, data, further=further).plain()
+    assert list(rolled.manifest.tables) == [*base.manifest.tables, "rollUp"]
+
+
+def test_a_variant_repeats_only_what_its_change_affects(data):
+    """Planted: without the code of the exclusion in the data, the variant encodes, and learns nothing again."""
+    store = MemoryStore()
+    run_inline(data, store)
+    without = run_inline(data, store, {"features.exclude": ["NOT-THERE"]})
+
+    assert "encode_partition" in without.kinds()
+    assert not {"define_cohort", "check_splits"} & set(without.kinds())
+
+
+def test_the_command_runs_the_variants_and_finds_what_a_change_costs(data, tmp_path, capsys):
+    """Planted: I10 raises the risk. Its exclusion costs AUROC on the same samples, in JSON, on the terminal and on the page."""
+    spec = write_spec(tmp_path, VARIANTS, uri=str(data))
+    store = str(tmp_path / "store")
+    command = ["run", str(spec), "--store", store, "--workers", "1", "--progress", "none"]
+
+    assert main(["validate", str(spec), "--store", store]) == 0
+    assert main(["plan", str(spec), "--store", store]) == 0
+    assert "Plan of small-short" in capsys.readouterr().out
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "small-without-i10 differs by −0." in said
+    assert re.search(r"variants \S+/runs/\w+/variants-\w+\.html", said)
+    assert main([*command, "--json"]) == 0
+    base, *others = json.loads(capsys.readouterr().out)
+    assert [own["name"] for own in (base, *others)] == ["small", "small-without-i10", "small-short"]
+    assert "variants" not in others[0]
+    with open(base["variants"], encoding="utf-8") as file:
+        found = json.load(file)
+    auroc = found["variants"][0]["paired"]["differences"]["auroc"]
+    assert auroc["high"] < 0
+    assert found["variants"][1]["changes"] == [{"field": "cohort.lookBackDays", "a": None, "b": 400}]
+    assert found["variants"][0]["features_left"] == 1
