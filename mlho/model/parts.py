@@ -153,6 +153,8 @@ class Scoring(BundlePart):
     """``drop`` counts one code of one patient on one day once."""
     co_occurrence_days: Annotated[int | None, Field(ge=0), OMITTED] = None
     """Of sequences: events at most this number of days apart have no order."""
+    sequence_order: Annotated[Literal["first"] | None, OMITTED] = None
+    """Of sequences: ``first`` if the first events of both codes are compared; absent if any."""
     plausible_years: Annotated[
         tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=2, max_length=2)
     ] = PLAUSIBLE_YEARS

@@ -97,7 +97,8 @@ def _sequences(document: BundleDocument) -> dict[str, Any]:
     """Return the section of sequences, if the bundle has one as a feature."""
     if all(feature.then is None for feature in document.features):
         return {}
-    return {"sequences": {"coOccurrenceDays": document.scoring.co_occurrence_days}}
+    own = document.scoring
+    return {"sequences": {"coOccurrenceDays": own.co_occurrence_days, "order": own.sequence_order or "any"}}
 
 
 def encode_events(

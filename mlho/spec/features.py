@@ -44,8 +44,12 @@ class Sequences(SpecPart):
     enabled: bool = True
     """``false`` is the same as no section ``sequences``."""
     max_candidates: Annotated[int, Field(ge=1, le=20_000)] = 5_000
-    """Maximum number of pairs that are ranked together with the codes: those whose order says most about the outcome of
-    the training samples with both codes."""
+    """Maximum number of candidate pairs: those whose order says most about the outcome of the training samples with both
+    codes. Significant ones are selected first, at most half of ``selection.nFeatures``; the others are ranked together with
+    the codes."""
+    order: Literal["any", "first"] = "any"
+    """``any``: an event of the first code is earlier than an event of the second. ``first``: the first event of the first
+    code is earlier than the first event of the second. ``any`` depends more on how often the codes are recorded."""
     co_occurrence_days: Annotated[int, Field(ge=0, le=36_525)] = 0
     """Events at most this number of days apart have no order. 0: those of one day."""
     start_codes: CodePatterns = None

@@ -178,7 +178,7 @@ def open_matrix(
     matrix = Matrix.open(block_paths, cohort, n_codes=n_codes, n_windows=n_windows)
     if sequences is None:
         return matrix
-    blocks = _open_spans(block_paths, cohort, n_codes=n_codes, n_windows=n_windows)
+    blocks = _open_spans(block_paths, cohort, n_codes=n_codes, n_windows=n_windows, order=sequences.order)
     return SequenceMatrix(matrix, n_codes, sequences.co_occurrence_days, blocks)
 
 
@@ -211,9 +211,9 @@ def span_arrays(
 
 
 def _open_spans(
-    block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int, n_windows: int
+    block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int, n_windows: int, order: str
 ) -> tuple[tuple[int, CodeSpans], ...]:
-    """Memory-map the first sample and the spans of each packed block."""
+    """Memory-map the first sample and the spans of each packed block; with the order ``first``, spans end on the first day."""
     starts = cohort.sample_starts()
     blocks = []
     for number, path in enumerate(block_paths):
@@ -230,7 +230,8 @@ def _open_spans(
             at = np.repeat(indptr[n_windows - 1 : -1 : n_windows] - own[:-1], n_cells) + np.arange(own[-1])
             samples = indices[at]
         first, stop = (int(starts[patient]) for patient in cohort.block_patients(number))
-        blocks.append((first, CodeSpans(stop - first, own, samples, arrays[FIRST_DAY], arrays[LAST_DAY])))
+        ends = arrays[FIRST_DAY if order == "first" else LAST_DAY]
+        blocks.append((first, CodeSpans(stop - first, own, samples, arrays[FIRST_DAY], ends)))
     return tuple(blocks)
 
 

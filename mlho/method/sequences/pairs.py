@@ -32,12 +32,15 @@ class Pairs:
         Patients with the pair.
     information : float64, shape (n_pairs,)
         I(pair; Y | first, then) in nats; empty if no outcome was given.
+    n_screened : int
+        Number of pairs among which these were chosen: those that enough patients have.
     """
 
     first: NDArray[np.int64]
     then: NDArray[np.int64]
     n_patients: NDArray[np.int64]
     information: NDArray[np.float64]
+    n_screened: int
 
     def __len__(self) -> int:
         return len(self.first)
@@ -80,7 +83,7 @@ def screen_pairs(
     joined = (
         [np.concatenate(own) for own in zip(*found, strict=True)] if found else [np.empty(0, np.int64)] * 3
     )
-    return Pairs(joined[0], joined[1], joined[2], np.empty(0))
+    return Pairs(joined[0], joined[1], joined[2], np.empty(0), len(joined[0]))
 
 
 def informative_pairs(
@@ -118,14 +121,14 @@ def informative_pairs(
         Ties are in the order of (first, then). Sums are integers, so that ties are exact and no order of summation matters.
     """
     no_number = np.empty(0, np.int64)
-    nothing = Pairs(no_number, no_number, no_number, np.empty(0))
+    nothing = Pairs(no_number, no_number, no_number, np.empty(0), 0)
     first_of, then_of = (
         np.arange(spans.n_codes) if own is None else np.flatnonzero(own) for own in (starts, ends)
     )
     if spans.n_samples < 2 or not first_of.size or not then_of.size:
         return nothing
     table, scale = entropy_table(spans.n_samples)
-    best = np.empty((0, 4), np.int64)  # minus score, first, then, patients
+    best, n_screened = np.empty((0, 4), np.int64), 0  # minus score, first, then, patients
     counted = _counted(
         spans if starts is None else spans.of_codes(first_of),
         spans if ends is None else spans.of_codes(then_of),
@@ -137,6 +140,7 @@ def informative_pairs(
     )
     for start, n_patients, scores in counted:
         assert scores is not None
+        n_screened += int(np.count_nonzero(n_patients >= min_patients))
         bound = -best[-1, 0] if len(best) == n_pairs else 0
         first, then = np.nonzero(scores > bound)
         found = np.empty((len(first), 4), np.int64)
@@ -147,7 +151,8 @@ def informative_pairs(
         best = best[np.lexsort((best[:, 2], best[:, 1], best[:, 0]))][:n_pairs]
     if not len(best):
         return nothing
-    return Pairs(best[:, 1], best[:, 2], best[:, 3], -best[:, 0] / (spans.n_samples * scale))
+    information = -best[:, 0] / (spans.n_samples * scale)
+    return Pairs(best[:, 1], best[:, 2], best[:, 3], information, n_screened)
 
 
 def pair_samples(

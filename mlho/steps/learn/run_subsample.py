@@ -11,6 +11,7 @@ class RunSubsample(LearningStep):
     """Screen, rank and fit the consensus classifier; write the features and their coefficients."""
 
     kind: ClassVar[str] = "run_subsample"
+    version: ClassVar[int] = 2
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``vote.arr``."""

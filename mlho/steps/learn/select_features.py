@@ -11,7 +11,7 @@ class SelectFeatures(LearningStep):
     """The features of an iteration's model."""
 
     kind: ClassVar[str] = "select_features"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``selection.arr``."""

@@ -12,6 +12,7 @@ class EvaluateLater(LearningStep):
     """Fit the final model's setting on samples before a date, and evaluate it on those from it on."""
 
     kind: ClassVar[str] = "evaluate_later"
+    version: ClassVar[int] = 2
     reads_temporal_check: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:

@@ -86,6 +86,13 @@ class SequenceName(FeatureName):
     then: str = ""
     then_description: str | None = None
     co_occurrence_days: int = 0
+    is_of_first: bool = False
+    """The first events of both codes are compared."""
+
+    @property
+    def id(self) -> str:
+        """Unique identifier, such as ``E11→N18|all|presence``, or ``E11→N18|all|first``."""
+        return super().id.removesuffix("presence") + "first" if self.is_of_first else super().id
 
     @property
     def shown_code(self) -> str:
@@ -104,7 +111,8 @@ class SequenceName(FeatureName):
     def recorded(self) -> str:
         """What a 1 means."""
         days = self.co_occurrence_days
-        return "recorded in this order" + (f", more than {plural(days, 'day')} apart" if days else "")
+        first = "first " if self.is_of_first else ""
+        return f"{first}recorded in this order" + (f", more than {plural(days, 'day')} apart" if days else "")
 
 
 @dataclass(frozen=True)
@@ -179,13 +187,15 @@ class Problem:
         names = (window, self.aggregate_of(feature), self.concepts.descriptions.get(code), self.n_windows > 1)
         if not then:
             return FeatureName(code, *names)
-        assert self.spec.features.sequences is not None
+        asked = self.spec.features.sequences
+        assert asked is not None
         return SequenceName(
             code,
             *names,
             then=then[0],
             then_description=self.concepts.descriptions.get(then[0]),
-            co_occurrence_days=self.spec.features.sequences.co_occurrence_days,
+            co_occurrence_days=asked.co_occurrence_days,
+            is_of_first=asked.order == "first",
         )
 
     def known_range_of(self, column: int) -> Range | None:

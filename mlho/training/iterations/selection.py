@@ -32,7 +32,7 @@ class Selection:
     features : int64, shape (n_selected,)
         Feature numbers; see :class:`mlho.training.iterations.problem.Problem`.
     scores : float64, shape (n_selected,)
-        Ranking scores in nats, at the time of selection.
+        Ranking scores in nats, at the time of selection. Significant sequences are first, with their I(pair; Y | both codes).
     n_screened : int
         Number of features that were ranked: those that passed the screen, and candidate sequences.
     shadows : int64, shape (n_shadows,)
@@ -75,22 +75,26 @@ def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = 
             got=f"none of {len(problem.codes) * problem.n_windows * len(problem.aggregates)} columns",
             remedy="Lower selection.minPrevalence, or widen the look-back.",
         )
-    features = _with(screened, candidate_sequences(problem, train, screened, problem.y[train]))
+    sequences = candidate_sequences(problem, train, screened, problem.y[train])
+    features = np.concatenate([screened, sequences.ranked])
     columns, shadow_features, shadows = _level_columns(problem, features, train), features, None
+    seen_first = np.empty(0, np.int64)
     if beside_chance and has_shadows(problem):
-        shadow_features = _with(screened, shadow_sequences(problem, train, screened))
+        of_shadows = shadow_sequences(problem, train, screened)
+        seen_first, shadow_features = of_shadows.significant, np.concatenate([screened, of_shadows.ranked])
         shadows = _level_columns(problem, shadow_features, train, of_shadows=True)
-    ranking = _rank(problem, columns, n_patients, problem.y[train], shadows)
+    n_ranked = asked.n_features - len(sequences.significant)
+    ranking = _rank(problem, columns, n_patients, problem.y[train], shadows, n_features=n_ranked)
     of_permuted = np.empty(0, np.int64)
     if beside_chance:
         labels = permuted_labels(problem)[train]
         if 0 < np.count_nonzero(labels) < labels.size:
             of_permuted = _rank_labels(problem, train, screened, columns, n_patients, labels)
     return Selection(
-        features[ranking.order],
-        ranking.scores,
-        len(features),
-        shadow_features[ranking.shadows],
+        np.concatenate([sequences.significant, features[ranking.order]]),
+        np.concatenate([sequences.information, ranking.scores]),
+        len(features) + len(sequences.significant),
+        np.sort(np.concatenate([seen_first, shadow_features[ranking.shadows]])),
         of_permuted,
     )
 
@@ -104,15 +108,13 @@ def _rank_labels(
     labels: NDArray[np.uint8],
 ) -> NDArray[np.int64]:
     """Return the features that the same procedure selects for other labels; candidate sequences are chosen by them, too."""
-    features = _with(screened, candidate_sequences(problem, train, screened, labels))
+    sequences = candidate_sequences(problem, train, screened, labels)
+    features = np.concatenate([screened, sequences.ranked])
     if problem.spec.features.sequences is not None:
         columns = _level_columns(problem, features, train)
-    return np.asarray(features[_rank(problem, columns, n_patients, labels, None).order])
-
-
-def _with(screened: NDArray[np.int64], sequences: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the columns to rank; the numbers of sequences are higher than those of codes."""
-    return np.concatenate([screened, sequences]) if sequences.size else screened
+    n_ranked = problem.spec.selection.n_features - len(sequences.significant)
+    order = _rank(problem, columns, n_patients, labels, None, n_features=n_ranked).order
+    return np.concatenate([sequences.significant, features[order]])
 
 
 def has_shadows(problem: Problem) -> bool:
@@ -126,13 +128,14 @@ def _rank(
     n_patients: NDArray[np.int64],
     labels: NDArray[np.uint8],
     shadows: ColumnBlocks | None,
+    *,
+    n_features: int,
 ) -> Ranking:
-    asked = problem.spec.selection
     return rank_columns(
         columns,
         labels,
-        asked.n_features,
-        ranking=asked.ranking,
+        n_features,
+        ranking=problem.spec.selection.ranking,
         n_patients_by_column=n_patients if _ranks_as_r(problem) else None,
         correct_bias=not _ranks_as_r(problem),
         shadows=shadows,

@@ -1,5 +1,8 @@
 """Candidate sequences: the ordered pairs of screened codes that are ranked together with the codes."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,16 +11,45 @@ from mlho.encoding.events.code_patterns import matches
 from mlho.encoding.events.sequences import SequenceMatrix
 from mlho.method.selection.screen import min_patients
 from mlho.method.sequences.pairs import informative_pairs
+from mlho.method.sequences.significance import is_significant
 from mlho.training.iterations.permutation import shifted_samples
 from mlho.training.iterations.problem import Problem
 
-NO_FEATURE = np.empty(0, np.int64)
+# Codes keep at least half of the places of a selection.
+_MAX_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateSequences:
+    """Candidate pairs.
+
+    Attributes
+    ----------
+    significant : int64, shape (n_significant,)
+        Features of the pairs that are selected before all others, the one with the most information first.
+    information : float64, shape (n_significant,)
+        I(pair; Y | first, then) of these pairs in nats.
+    ranked : int64, shape (n_ranked,)
+        Features of the pairs that are ranked together with the codes, ascending.
+    """
+
+    significant: NDArray[np.int64]
+    information: NDArray[np.float64]
+    ranked: NDArray[np.int64]
+
+    @property
+    def features(self) -> NDArray[np.int64]:
+        """All candidates, ascending."""
+        return np.sort(np.concatenate([self.significant, self.ranked]))
+
+
+_NO_CANDIDATES: Final = CandidateSequences(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
 
 
 def candidate_sequences(
     problem: Problem, train: NDArray[np.bool_], screened: NDArray[np.int64], labels: NDArray[np.uint8]
-) -> NDArray[np.int64]:
-    """Return the features of the pairs with the largest I(pair; Y | first, then), ascending; none without sequences.
+) -> CandidateSequences:
+    """Return the pairs with the largest I(pair; Y | first, then); none without sequences.
 
     Codes are screened first: both codes of a pair are present in sufficiently many training patients, in the longest window, and
     so is the pair.
@@ -32,20 +64,20 @@ def candidate_sequences(
         Labels of the training samples, or permuted ones.
     """
     if problem.spec.features.sequences is None:
-        return NO_FEATURE
+        return _NO_CANDIDATES
     return _candidates(problem, train, screened, labels)
 
 
 def shadow_sequences(
     problem: Problem, train: NDArray[np.bool_], screened: NDArray[np.int64]
-) -> NDArray[np.int64]:
+) -> CandidateSequences:
     """Return the pairs whose shadows are the candidates: those with the most information about the outcome of other patients.
 
     All pairs are shifted along the ring by one distance, so that a shadow is chosen among as many pairs as a candidate is,
     although no pair of the permuted rows has an effect.
     """
     if problem.spec.features.sequences is None:
-        return NO_FEATURE
+        return _NO_CANDIDATES
     moved = shifted_samples(problem)
     own = train[moved]
     return _candidates(problem, own, screened, problem.y[moved][own])
@@ -65,28 +97,28 @@ def pair_patients(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.in
 
 def _candidates(
     problem: Problem, samples: NDArray[np.bool_], screened: NDArray[np.int64], labels: NDArray[np.uint8]
-) -> NDArray[np.int64]:
+) -> CandidateSequences:
     matrix, asked = problem.matrix, problem.spec.features.sequences
     assert isinstance(matrix, SequenceMatrix)
     assert asked is not None
     codes = _screened_codes(problem, screened)
     names = [problem.codes[code] for code in codes.tolist()]
     patients = problem.cohort.patient_of[samples]
-    selection = problem.spec.selection
+    selection, n_patients = problem.spec.selection, n_distinct(patients)
     found = informative_pairs(
         matrix.spans(codes, samples),
         labels,
         asked.max_candidates,
-        min_patients=max(
-            1, min_patients(n_distinct(patients), selection.min_prevalence, rule=selection.screen)
-        ),
+        min_patients=max(1, min_patients(n_patients, selection.min_prevalence, rule=selection.screen)),
         co_occurrence_days=asked.co_occurrence_days,
         patient_of=patients if problem.cohort.has_repeats else None,
         starts=None if asked.start_codes is None else matches(asked.start_codes, names),
         ends=None if asked.end_codes is None else matches(asked.end_codes, names),
     )
-    columns = matrix.pair_columns(codes[found.first], codes[found.then])
-    return np.sort(problem.presence_of(columns))
+    features = problem.presence_of(matrix.pair_columns(codes[found.first], codes[found.then]))
+    is_first = is_significant(found.information, n_units=n_patients, n_tests=found.n_screened)
+    is_first[int(_MAX_SHARE * selection.n_features) :] = False
+    return CandidateSequences(features[is_first], found.information[is_first], np.sort(features[~is_first]))
 
 
 def _screened_codes(problem: Problem, screened: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -171,7 +171,7 @@ def _roll_up(problem: Problem, features: Sequence[BundleFeature]) -> dict[str, s
 
 
 def _scoring(spec: TrainingSpec) -> Scoring:
-    index = spec.cohort.index
+    index, sequences = spec.cohort.index, spec.features.sequences
     return Scoring(
         index_kind="column" if index.column else "date" if index.date else "none",
         index_date=index.date,
@@ -179,9 +179,8 @@ def _scoring(spec: TrainingSpec) -> Scoring:
         duplicates=spec.data.duplicates,
         plausible_years=spec.data.plausible_years,
         utilisation_windows=spec.windows if spec.features.utilisation else None,
-        co_occurrence_days=None
-        if spec.features.sequences is None
-        else spec.features.sequences.co_occurrence_days,
+        co_occurrence_days=None if sequences is None else sequences.co_occurrence_days,
+        sequence_order="first" if sequences is not None and sequences.order == "first" else None,
     )
 
 

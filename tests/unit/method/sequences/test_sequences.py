@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from mlho.method.sequences import pairs as pairs_module
 from mlho.method.sequences.days import day_lists
 from mlho.method.sequences.durations import durations, durations_in_pieces
 from mlho.method.sequences.pairs import informative_pairs, pair_samples, screen_pairs
+from mlho.method.sequences.significance import is_significant
 
 N_SAMPLES, N_CODES = 6, 4
 PATIENT_OF = np.array([0, 0, 1, 2, 2, 3], np.int32)
@@ -183,3 +185,25 @@ def test_rows_out_of_range_are_refused():
     """The compiled code does not check bounds."""
     with pytest.raises(DataError, match="codes"):
         day_lists([0], [4], [1], n_samples=1, n_codes=4)
+
+
+def test_significance_is_the_g_test_of_order_and_outcome_among_samples_with_both_codes():
+    """scipy is the oracle: the statistic on the 2 × 2 table of these samples, and Bonferroni's bound over all pairs that pass the screen."""
+    random = np.random.default_rng(5)
+    n = 3_000
+    days = random.integers(0, 50, (n, 2))
+    in_order = days[:, 0] < days[:, 1]
+    y = (random.random(n) < np.where(in_order, 0.32, 0.27)).astype(np.uint8)
+    samples = np.repeat(np.arange(n), 2)
+    lists = day_lists(samples, np.tile([0, 1], n), days.ravel(), n_samples=n, n_codes=2)
+    found = informative_pairs(lists.spans, y, 5, min_patients=1)
+    table = [[np.sum((in_order == order) & (y == label)) for label in (0, 1)] for order in (0, 1)]
+    expected = scipy.stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
+
+    at = [(int(a), int(b)) for a, b in zip(found.first, found.then, strict=True)].index((0, 1))
+    assert 2 * n * found.information[at] == pytest.approx(expected.statistic, rel=1e-6)
+    assert found.n_screened == 2  # 0 → 1 and 1 → 0; no code recurs
+    for n_tests in (1, 3, 10, 30, 100, 300):
+        (is_rare,) = is_significant(found.information[[at]], n_units=n, n_tests=n_tests)
+        assert is_rare == (expected.pvalue * n_tests < 0.05)
+    assert 0.05 / 300 < expected.pvalue < 0.05

@@ -1,5 +1,7 @@
 """Sequences in a run: candidates come from training samples, columns equal the events, and scoring sees what training saw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ from mlho.sources.events import iter_events
 from mlho.spec.training import RunSpec
 from mlho.store.memory import MemoryStore
 from mlho.training.iterations.design import learn_design
-from mlho.training.iterations.permutation import shadow_cells
+from mlho.training.iterations.permutation import permuted_labels, shadow_cells
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import select
 from mlho.training.iterations.sequences import candidate_sequences, pair_patients, shadow_sequences
@@ -84,7 +86,9 @@ def problem(folder, tmp_path_factory):
     for module in ("segments", "partition", "blocks"):
         patch.setattr(f"mlho.encoding.events.{module}.BLOCK_PATIENTS", 128, raising=False)
     try:
-        yield _pack(spec_of(folder), folder, tmp_path_factory.mktemp("packed"))
+        found = _pack(spec_of(folder), folder, tmp_path_factory.mktemp("packed"))
+        assert found.cohort.n_blocks > 1
+        yield found
     finally:
         patch.undo()
 
@@ -98,14 +102,13 @@ def _pack(spec, folder, out):
     paths = [out / f"block-{number}" for number in range(cohort.n_blocks)]
     for number, path in enumerate(paths):
         pack_block(spec, cohort, number, [(out / "segments", ids[0])], dictionary, path)
-    assert len(paths) > 1
     matrix = open_matrix(spec, paths, cohort, n_codes=len(dictionary))
     return Problem(
         spec, cohort, matrix, dictionary.codes, Concepts({FIRST: "diabetes", THEN: "kidney disease"})
     )
 
 
-def listed(folder, problem, pair):
+def listed(folder, problem, pair, last="max"):
     """The oracle: the samples with a first event and a second one more than the margin later, both in the window."""
     events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
     found = []
@@ -117,7 +120,7 @@ def listed(folder, problem, pair):
         upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
         own = own[(own.time <= upper) & (own.time > lower)]
         first, then = (own[own.code == code].time for code in pair)
-        if len(first) and len(then) and (then.max() - first.min()).days > MARGIN:
+        if len(first) and len(then) and (getattr(then, last)() - first.min()).days > MARGIN:
             found.append(sample)
     return found
 
@@ -180,11 +183,47 @@ def test_the_planted_order_is_the_first_candidate_and_is_selected(problem):
     )
 
 
+def test_a_significant_order_is_selected_before_the_codes(problem):
+    """With room for two features, one is the planted order, with its information given both codes; permuted labels have none."""
+    (planted,) = pair_features(problem, [(FIRST, THEN)])
+    few = problem.spec.selection.model_copy(update={"n_features": 2})
+    narrow = replace(problem, spec=problem.spec.model_copy(update={"selection": few}))
+    screened = problem.presence_of(np.arange(problem.n_columns))
+
+    selection = select(narrow, everyone(problem), beside_chance=True)
+    found = candidate_sequences(narrow, everyone(problem), screened, problem.y)
+
+    assert selection.features[0] == planted
+    assert selection.scores[0] == found.information[0]
+    assert problem.pair_of(int(selection.features[1]) // len(problem.aggregates)) != (FIRST, THEN)
+    assert found.significant.tolist() == [planted]
+    assert (
+        candidate_sequences(narrow, everyone(problem), screened, permuted_labels(problem)).significant.size
+        == 0
+    )
+
+
+def test_the_order_of_first_events_equals_the_events(folder, tmp_path):
+    """With ``order: first`` only the first events count: no pair has both orders, and no code precedes itself."""
+    problem = _pack(spec_of(folder, {"features.sequences.order": "first"}), folder, tmp_path)
+    pairs = [(FIRST, THEN), ("DX:3", "DX:4"), ("DX:4", "DX:3"), ("DX:3", "DX:3")]
+    block = problem.matrix.column_samples(problem.column_of(pair_features(problem, pairs)))
+
+    found = [block.indices[block.indptr[k] : block.indptr[k + 1]].tolist() for k in range(4)]
+    assert found == [listed(folder, problem, pair, last="min") for pair in pairs]
+    assert not set(found[1]) & set(found[2])
+    assert found[1]
+    assert not found[3]
+    name = problem.name_of(int(pair_features(problem, pairs)[0]))
+    assert name.id == f"{FIRST}→{THEN}|{WINDOW_DAYS}d|first"
+    assert "first recorded in this order" in name.words
+
+
 def test_test_samples_have_no_influence_on_the_candidates(problem):
     """Candidates are chosen on the training part: other labels of the test part change none."""
     train = np.arange(problem.cohort.n_samples) % 2 == 0
     screened = problem.presence_of(np.arange(problem.n_columns))
-    found = candidate_sequences(problem, train, screened, problem.y[train])
+    found = candidate_sequences(problem, train, screened, problem.y[train]).features
 
     assert 0 < found.size <= 12
     assert found.tolist() == sorted(found.tolist())
@@ -192,7 +231,7 @@ def test_test_samples_have_no_influence_on_the_candidates(problem):
     few = screened[problem.column_of(screened) // problem.n_windows < 2]
     codes = {
         code
-        for own in candidate_sequences(problem, train, few, problem.y[train]).tolist()
+        for own in candidate_sequences(problem, train, few, problem.y[train]).features.tolist()
         for code in problem.pair_of(own // 2)
     }
     assert codes <= set(problem.codes[:2])
@@ -202,12 +241,12 @@ def test_shadow_candidates_are_as_informative_on_permuted_rows(problem):
     """A shadow is chosen like a candidate: its moved cells have the information for which it was chosen."""
     train = everyone(problem)
     screened = problem.presence_of(np.arange(problem.n_columns))
-    features = shadow_sequences(problem, train, screened)
+    features = shadow_sequences(problem, train, screened).features
     cells = shadow_cells(problem, features, train)
 
     own = problem.matrix.column_samples(problem.column_of(features))
     assert [len(cell.samples) for cell in cells] == np.diff(own.indptr).tolist()
-    chosen = candidate_sequences(problem, train, screened, problem.y)
+    chosen = candidate_sequences(problem, train, screened, problem.y).features
     assert features.tolist() != chosen.tolist()
 
 
@@ -232,9 +271,12 @@ def test_blocks_without_days_are_refused(problem, folder, tmp_path):
         open_matrix(spec, [path], cohort, n_codes=len(problem.codes))
 
 
-def test_scoring_computes_the_columns_of_training(problem, folder, tmp_path):
+@pytest.mark.parametrize("order", ["any", "first"])
+def test_scoring_computes_the_columns_of_training(folder, tmp_path, order):
     """The bundle has the sequence as a feature; from new events it builds the matrix that training built, cell by cell."""
-    home = run_inline(folder, MemoryStore(), {**CHANGES, "features.demographics": None})
+    changes = {"features.sequences.order": order}
+    problem = _pack(spec_of(folder, changes), folder, tmp_path)
+    home = run_inline(folder, MemoryStore(), {**CHANGES, "features.demographics": None, **changes})
     for name, content in home.bundle().items():
         target = tmp_path / "bundle" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -251,6 +293,7 @@ def test_scoring_computes_the_columns_of_training(problem, folder, tmp_path):
     trained = learn_design(problem, features, everyone(problem)).matrix(problem, everyone(problem))
     assert any(own.code == FIRST and own.then == THEN for own in bundle.document.features)
     assert bundle.document.scoring.co_occurrence_days == MARGIN
+    assert (bundle.document.scoring.sequence_order or "any") == order
     for name in ("indptr", "indices", "data"):
         assert getattr(served.design, name).tolist() == getattr(trained, name).tolist()
 
