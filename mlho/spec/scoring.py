@@ -127,6 +127,33 @@ class Output(SpecPart):
         return self
 
 
+class PreviousNights(SpecPart):
+    """What a night is compared with: the finished runs in the store that have the same name with an earlier date."""
+
+    nights: Annotated[int, Field(ge=1, le=60)] = 7
+    """Number of nights: the latest ones before this one. The first night of a name is compared with none."""
+    min_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Least number of event rows, as a share of the median of these nights."""
+    new_events: Annotated[Yes | None, OMITTED] = None
+    """Also refuse the run if its files of events are those of the night before, byte for byte: the extract was not renewed."""
+
+
+class Completeness(SpecPart):
+    """When the tables of a night are complete. Before that nothing is scored or published, and the same run can be repeated."""
+
+    partitions: Annotated[tuple[TablePattern, ...], Field(max_length=64)] = ()
+    """Patterns such as ``events/north-*``, relative to ``data.uri``: at least one file of events must match each."""
+    min_files: Annotated[int, Field(ge=1)] | None = None
+    """Least number of files of events."""
+    min_rows: Annotated[int, Field(ge=1)] | None = None
+    """Least number of event rows."""
+    min_samples: Annotated[int, Field(ge=1)] | None = None
+    """Least number of samples to score."""
+    previous_nights: PreviousNights | None = None
+    """Compare the event rows with those of the nights before. The name of the run must end with its date, such as
+    ``nightly-2026-11-24``, as ``mlho score --as-of`` and schedules name it."""
+
+
 class Checks(SpecPart):
     """Checks of all scores before publication."""
 
@@ -134,6 +161,8 @@ class Checks(SpecPart):
     """More samples without any usable event than the share of such samples in training plus 20 percentage points: ``fail``
     publishes nothing, because dates, codes or the partitioning are most often not as in training; ``warn`` publishes the
     scores with a warning. A bundle that does not have the share is not checked."""
+    complete: Annotated[Completeness | None, OMITTED] = None
+    """When the tables of a night count as complete. Default: each named table has a file."""
     future_date: Annotated[Literal["allow"] | None, OMITTED] = None
     """``allow``: accept an ``index.date`` after today, for data whose dates were shifted into the future to protect patients. Without
     it such a date is refused when the run is submitted: what happens until then is not recorded yet."""

@@ -21,6 +21,7 @@ from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, find_finished
 from scheduler.cli.options import ExportOptions, NamedRunOptions, OperateOptions, SubmitOptions, WaitOptions
+from scheduler.cli.scoring.dates import add_nights
 from scheduler.cli.validate import inspect_before_submission
 from scheduler.runs.export import export_run, output_lines, split_output
 
@@ -47,6 +48,7 @@ def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None
         action="store_true",
         help="append today's date to the name; submitting it twice gives the same run",
     )
+    add_nights(parser)
     parser.add_argument("--wait", action="store_true", help="wait until it has ended")
     _add_timeout(parser)
     add_place(parser)
@@ -135,11 +137,19 @@ def _named(run: str) -> "tuple[Kind, str]":
 
 
 def _submit(options: SubmitOptions) -> int:
+    obj = _read(options.spec)
+    if options.by_date and options.as_of:
+        raise SpecError("--by-date means today: give it or --as-of.")
+    days = [dt.datetime.now().astimezone().date()] if options.by_date else options.as_of
+    if not days:
+        return _submit_one(obj, options, is_dated=False)
+    return max(_submit_one(dated(obj, day), options, is_dated=True) for day in days)
+
+
+def _submit_one(obj: dict[str, Any], options: SubmitOptions, *, is_dated: bool) -> int:
+    """Create a run. One with a date in its name may exist already."""
     from scheduler.api.client import RUN_KINDS, Conflict
 
-    obj = _read(options.spec)
-    if options.by_date:
-        obj = dated(obj, dt.datetime.now().astimezone().date())
     cluster, namespace = _cluster(options)
     if options.namespace is None:
         namespace = obj["metadata"].get("namespace") or namespace
@@ -151,7 +161,7 @@ def _submit(options: SubmitOptions) -> int:
         cluster.create(RUN_KINDS[obj["kind"]], obj)
         terminal.out.print(f"{shown} created", markup=False)
     except Conflict:
-        if not options.by_date:
+        if not is_dated:
             raise
         terminal.out.print(f"{shown} already exists", markup=False)
     return _wait(cluster, namespace, shown, options.timeout) if options.wait else 0

@@ -90,6 +90,9 @@ and the reasons for each sample.
 
 The bundle's own tests run first. The parts become visible with runs/ID/scores/manifest.json, which is written last, so that readers
 see all scores or none. Repeating the command on the same data computes nothing.
+
+With --as-of, `{date}` in the specification becomes the date of the night, and the run's name ends with it. A night that was scored before is kept,
+also if its tables have changed since (late data) or the channel shows another model; --again scores it with the tables and the model of now.
 """
 
 RUN_ABOUT: Final = """\

@@ -39,6 +39,8 @@ class ScoreOptions(ExecutionOptions, Protocol):
     """Options of ``mlho score``."""
 
     spec: Path
+    as_of: Sequence[dt.date] | None
+    again: bool
     json: bool
 
 
@@ -234,6 +236,7 @@ class SubmitOptions(Protocol):
     spec: Path
     namespace: str | None
     by_date: bool
+    as_of: Sequence[dt.date] | None
     wait: bool
     timeout: float
 

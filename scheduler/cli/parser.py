@@ -59,9 +59,10 @@ from scheduler.cli.run import (
     print_finished,
     print_left_out,
     run_command,
-    score_command,
     usable_store,
 )
+from scheduler.cli.scoring.command import score_command
+from scheduler.cli.scoring.dates import add_nights
 from scheduler.cli.validate import add_validate, inspect_first
 from scheduler.engine.prepare import prepare
 from scheduler.runs.record import read_record
@@ -185,6 +186,12 @@ def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     score.add_argument("spec", type=Path, help="specification file of a scoring run (YAML)")
+    add_nights(score)
+    score.add_argument(
+        "--again",
+        action="store_true",
+        help="with --as-of: also score nights that were scored before, with the tables and the model of now",
+    )
     _add_workers(score, default=None)
     _add_broker(score)
     _add_metrics(score)

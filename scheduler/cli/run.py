@@ -1,4 +1,4 @@
-"""The commands ``mlho run`` and ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
+"""The command ``mlho run``, and what it shares with ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from mlho.errors import MlhoError, SpecError, plural
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.settings import store_patience
-from mlho.spec.scoring import ScoringRunSpec, parse_scoring_spec
+from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Task
 from mlho.steps.commit_log import CommitLog
@@ -25,7 +25,7 @@ from scheduler.cli import terminal
 from scheduler.cli.evaluation.variants import print_variants, publish_variants
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
-from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions, ScoreOptions
+from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.manifest import left_out_sentences
@@ -54,7 +54,7 @@ class Display(Protocol):
 
 def run_command(options: RunOptions) -> int:
     """Run ``mlho run`` with one specification, or with several at once."""
-    _refuse_what_needs_a_queue(options)
+    refuse_what_needs_a_queue(options)
     if len(options.spec) > 1:
         return _run_several(options)
     (path,) = options.spec
@@ -69,7 +69,7 @@ def run_command(options: RunOptions) -> int:
         print_finished(run, finished, options.store)
     comparison = _compare_variants(document, runs, options)
     if options.json:
-        _print_json(runs[0].store, [run.run_id for run in runs], options.store, comparison)
+        print_json(runs[0].store, [run.run_id for run in runs], options.store, comparison)
     return 0
 
 
@@ -81,30 +81,12 @@ def _compare_variants(
         return {}
     key, comparison = publish_variants(document.store, options.store, runs)
     if not options.json:
-        print_variants(comparison, f"{_shown_address(options.store)}/{key}")
+        print_variants(comparison, f"{shown_address(options.store)}/{key}")
     return {runs[0].run_id: key}
 
 
-def score_command(options: ScoreOptions) -> int:
-    """Run ``mlho score``."""
-    from scheduler.cli.show_scores import show_scores
-
-    _refuse_what_needs_a_queue(options)
-    spec = load_checked(options.spec, parse_scoring_spec)
-    run = prepare_with_warnings(spec, options.spec, usable_store(options))
-    finished = carry_out_one(run, spec.metadata.name, options)
-    if options.json:
-        _print_json(run.store, [finished.run_id], options.store, {})
-        return 0
-    show_scores(run.store, finished.run_id)
-    terminal.out.print()
-    terminal.out.print(f"run      {finished.run_id} ({_done_words(finished)})", markup=False)
-    root = _shown_address(options.store)
-    terminal.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
-    return 0
-
-
-def _refuse_what_needs_a_queue(options: ExecutionOptions) -> None:
+def refuse_what_needs_a_queue(options: ExecutionOptions) -> None:
+    """Refuse options that have a meaning on a queue only."""
     if options.metrics_port is not None and options.broker is None:
         raise SpecError(
             "--metrics-port: only a run on a queue serves metrics. Add --broker, or omit the option."
@@ -271,7 +253,7 @@ def _run_several(options: RunOptions) -> int:
         if finished >= {own.run_id for own in parts}:
             comparisons |= _compare_variants(document, parts, options)
     if options.json:
-        _print_json(next(iter(runs.values())).store, list(runs), options.store, comparisons)
+        print_json(next(iter(runs.values())).store, list(runs), options.store, comparisons)
     return max(codes)
 
 
@@ -348,10 +330,10 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
     _print_places(run, finished, store_address)
 
 
-def _print_json(store: Store, ids: Sequence[str], store_address: str, comparisons: Mapping[str, str]) -> None:
+def print_json(store: Store, ids: Sequence[str], store_address: str, comparisons: Mapping[str, str]) -> None:
     """Print facts about these runs, as ``mlho list --json`` does, and where their files and comparisons of variants are."""
     found = {own.run_id: own for own in stored_runs(store) if own.run_id in ids}
-    root = _shown_address(store_address)
+    root = shown_address(store_address)
     facts = [
         {
             **run_facts(found[run], headline_of(store, found[run])),
@@ -364,9 +346,9 @@ def _print_json(store: Store, ids: Sequence[str], store_address: str, comparison
 
 
 def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, indent: str = "") -> None:
-    folder = f"{_shown_address(store_address)}/{RUNS}/{run.run_id}"
+    folder = f"{shown_address(store_address)}/{RUNS}/{run.run_id}"
     lines = {
-        "run": f"{finished.run_id} ({_done_words(finished)})",
+        "run": f"{finished.run_id} ({done_words(finished)})",
         "cost": terminal.cost_words(finished.cost),
         "result": finished.report.facts["result_digest"],
         "bundle": f"{folder}/bundle",
@@ -376,9 +358,11 @@ def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, i
         terminal.out.print(f"{indent}{name:<8} {words}", markup=False)
 
 
-def _done_words(finished: Finished) -> str:
+def done_words(finished: Finished) -> str:
+    """Return the number of tasks of a run, and its duration."""
     return f"{plural(finished.n_tasks, 'task')}, {finished.n_new} of them new, {terminal.duration(finished.seconds)}"
 
 
-def _shown_address(store_address: str) -> str:
+def shown_address(store_address: str) -> str:
+    """Return the address of a store without a trailing slash."""
     return store_address.rstrip("/") if "://" in store_address else str(Path(store_address))

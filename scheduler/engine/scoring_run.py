@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlho.errors import ArtifactNotFound, BundleError, SpecError, plural
+from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
 from mlho.model.signature import SUFFIX, check_signatures, verify_key
 from mlho.sources.omop.folder import CDM_FILES, OMOP_NAME
@@ -20,7 +20,6 @@ from mlho.spec.scoring import (
     BundleSource,
     ScoringRunSpec,
     ScoringSpec,
-    check_fits,
     check_not_future,
     parse_scoring_spec,
     scoring_run_id,
@@ -33,6 +32,7 @@ from mlho.store.keys import blob_key, model_key, run_key, signature_prefix
 from scheduler.engine.manifest import data_root, local_folder, make_manifest
 from scheduler.engine.plan import INSPECTION_TASK, Manifest, Plan, PlannedTask, inspected_files
 from scheduler.engine.publication import publish_blob, write_description
+from scheduler.engine.scoring_checks import check_counts, check_document, check_files
 from scheduler.runs.channels import ChannelEntry, checked_name, live_entry
 from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 
@@ -41,7 +41,6 @@ SCORES_TASK: Final = "scores"
 SCORES_FILE: Final = "scores.json"
 SCORES_MANIFEST: Final = "manifest.json"
 _BUNDLE_FOLDER: Final = "bundle/"
-_TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
 _MAX_DIGITS: Final = 10  # of the number of an entry
 _MAX_FILES: Final = 1000  # a bundle has about five
 
@@ -277,6 +276,8 @@ class ScoringRun:
                 publish_blob(self.store, stored.sha256, run_key(self.run_id, name))
         commit = commits[SCORES_TASK]
         manifest = json.loads(self.store.get(blob_key(commit.files[SCORES_MANIFEST].sha256)))
+        if not self.store.exists(self.key(SCORES_MANIFEST)):  # once published, it stays
+            check_counts(self.spec, manifest["scores"], self.store)
         for part in manifest["parts"]:
             self._publish(part["sha256"], part["name"])
         for name in (SCORES_FILE, SCORES_MANIFEST):
@@ -310,12 +311,13 @@ def prepare_scoring(
     """
     spec = with_run_id(spec, store)
     bundle = read_bundle(spec.spec.bundle, spec_path, store)
-    _check_document(bundle, spec.spec)
+    check_document(bundle.files, spec.spec)
     check_not_future(spec.spec, now())
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, bundle.files[DOCUMENT])
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
+    check_files(spec, manifest, store)
     pinned = _with_bundle(spec, spec.spec.bundle.model_copy(update={"digest": bundle.digest}))
     return ScoringRun(pinned, bundle, manifest, data, store, inspects=inspect is None)
 
@@ -374,37 +376,6 @@ def _pinned(source: BundleSource, entry: ChannelEntry) -> BundleSource:
 
 def _with_bundle(spec: ScoringRunSpec, bundle: BundleSource) -> ScoringRunSpec:
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"bundle": bundle})})
-
-
-def _check_document(bundle: PinnedBundle, spec: ScoringSpec) -> None:
-    """Check the index and the demographics.
-
-    A document of another shape is rejected later by the bundle tests, with a reason.
-    """
-    document = bundle.document
-    scoring = document.get("scoring")
-    if (
-        isinstance(scoring, dict)
-        and "indexKind" in scoring
-        and isinstance(document.get("demographics"), list | None)
-    ):
-        check_fits(spec, document)
-    most = _most_reasons(bundle)
-    if most is not None and spec.explain.top_reasons > most:
-        raise SpecError(
-            f"explain.topReasons: the bundle was built for at most {plural(most, 'reason')} (tests.budgets.reasons). Expected at most "
-            f"{most}; got {spec.explain.top_reasons}. Lower it, or build the bundle with another budget."
-        )
-
-
-def _most_reasons(bundle: PinnedBundle) -> int | None:
-    """Return the largest number of reasons that the specification of the bundle allows; ``None`` if it states none."""
-    try:
-        tests = json.loads(bundle.files[_TESTS_FILE])["tests"]
-        stated = [own["expected"] for own in tests if own["kind"] == "reasons" and own["level"] == "required"]
-    except (KeyError, TypeError, ValueError):
-        return None  # an earlier version, or damaged: the tests of the bundle tell
-    return min((own for own in stated if isinstance(own, int)), default=None)
 
 
 _LAYOUT: Final = {"source", "columns", "format", "after_death_days"}

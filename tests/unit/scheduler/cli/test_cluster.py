@@ -69,6 +69,18 @@ def test_a_run_goes_into_the_namespace_that_is_named(
     assert [own["metadata"]["namespace"] for own in cluster.made] == [namespace]
 
 
+def test_a_range_of_nights_is_one_run_for_each(cluster: UsersCluster, spec: Path):
+    """With the date in the name, and today by another option."""
+    command = ["submit", str(spec), "--as-of", "2026-11-29..2026-12-01"]
+    name = yaml.safe_load(spec.read_text())["metadata"]["name"]
+
+    assert scheduler.cli.parser.main(command) == 0
+    assert [own["metadata"]["name"] for own in cluster.made] == [
+        f"{name}-{day}" for day in ("2026-11-29", "2026-11-30", "2026-12-01")
+    ]
+    assert scheduler.cli.parser.main([*command, "--by-date"]) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,0 +1,1 @@
+"""The command that scores: one run, one night, or a range of nights."""

@@ -1,0 +1,134 @@
+"""The command ``mlho score``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mlho.errors import DataError, SpecError, plural
+from mlho.spec.reading import parse_mapping, read_text, validate_document
+from mlho.spec.scoring import ScoringRunSpec, scoring_run_id
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.api.resource import check_cluster_parts, dated
+from scheduler.cli import terminal
+from scheduler.cli.options import ScoreOptions
+from scheduler.cli.run import (
+    carry_out_one,
+    done_words,
+    prepare_with_warnings,
+    print_json,
+    refuse_what_needs_a_queue,
+    shown_address,
+    usable_store,
+)
+from scheduler.cli.show_scores import read_manifest, show_scores
+from scheduler.engine.scoring_run import ScoringRun
+from scheduler.runs.nights import finished_nights
+from scheduler.runs.stored import StoredRun
+
+_DATE: Final = "{date}"
+
+
+def score_command(options: ScoreOptions) -> int:
+    """Run ``mlho score``."""
+    refuse_what_needs_a_queue(options)
+    text, where = read_text(options.spec), str(options.spec)
+    document = parse_mapping(text, where=where)
+    if options.as_of is not None:
+        if _DATE not in text:
+            raise SpecError(
+                f"{where}: --as-of needs {_DATE}, such as index: {{date: '{_DATE}'}}; without it all nights are the same run."
+            )
+        return _score_nights(document, options)
+    if _DATE in text:
+        raise SpecError(f"{where}: has {_DATE}. Say which night to score: --as-of 2026-11-24, or a range.")
+    if options.again:
+        raise SpecError("--again: needs --as-of, the nights to score again.")
+    spec = _spec(document, where)
+    store = usable_store(options)
+    run = prepare_with_warnings(spec, options.spec, store)
+    finished = carry_out_one(run, spec.metadata.name, options)
+    if options.json:
+        print_json(run.store, [finished.run_id], options.store, {})
+        return 0
+    show_scores(run.store, finished.run_id)
+    terminal.out.print()
+    terminal.out.print(f"run      {finished.run_id} ({done_words(finished)})", markup=False)
+    root = shown_address(options.store)
+    terminal.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
+    return 0
+
+
+def _spec(document: Mapping[str, Any], where: str) -> ScoringRunSpec:
+    spec = validate_document(document, ScoringRunSpec, where=where)
+    check_cluster_parts(document, where=where)
+    return spec
+
+
+def _score_nights(template: Mapping[str, Any], options: ScoreOptions) -> int:
+    """Score each night that was not scored yet, the earliest first. A night that is not complete does not stop the others."""
+    assert options.as_of is not None
+    store, where = usable_store(options), str(options.spec)
+    _spec_name(template, where)
+    done, failed, runs = finished_nights(store), 0, []
+    for day in options.as_of:
+        spec = _spec(dated(template, day), where)
+        before = done.get(spec.metadata.name)
+        try:
+            runs.append(_score_night(spec, before, store, options))
+        except DataError as error:
+            failed = failed or error.exit_code
+            terminal.err.print(f"{spec.metadata.name}  not scored: {error}", markup=False)
+    if options.json and runs:
+        print_json(store, runs, options.store, {})
+    return failed
+
+
+def _spec_name(template: Mapping[str, Any], where: str) -> None:
+    metadata = template.get("metadata")
+    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
+        raise SpecError(f"{where}: metadata.name is missing. Such as metadata: {{name: nightly}}.")
+
+
+def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, options: ScoreOptions) -> str:
+    """Score a night, or keep it as it was scored before. Return the id of its run."""
+    name = spec.metadata.name
+    if before is not None and not options.again:
+        _say(
+            options, f"{name}  kept        run {before.run_id}{_changed_since(spec, before, store, options)}"
+        )
+        return before.run_id
+    run = prepare_with_warnings(spec, options.spec, store)
+    finished = carry_out_one(run, name, options)
+    n_samples = read_manifest(store, run.run_id)["scores"]["samples"]
+    word = "scored    " if finished.n_new else "complete  "
+    _say(options, f"{name}  {word}  run {run.run_id}, {plural(n_samples, 'score')}")
+    return finished.run_id
+
+
+def _say(options: ScoreOptions, words: str) -> None:
+    if not options.json:
+        terminal.out.print(words, markup=False)
+
+
+def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, options: ScoreOptions) -> str:
+    """Return in words what has changed since a night was scored: its tables or specification, or only the model."""
+    try:
+        run = _prepared(spec, options.spec, store)
+    except DataError as error:
+        return f"; its tables are not complete now: {error}"
+    if run.run_id == before.run_id:
+        return ""
+    scored_with = yaml.safe_load(store.get(run_key(before.run_id, "spec.yaml")))["spec"]["bundle"]
+    digest = str(scored_with.get("digest"))
+    if scoring_run_id(run.spec.spec, run.manifest.plain(), digest) == before.run_id:
+        return f", with {scored_with['uri']}; --again scores it with {run.spec.spec.bundle.uri}"
+    return "; its tables or its specification have changed since, as with late data: --again scores it with those of now"
+
+
+def _prepared(spec: ScoringRunSpec, path: Path, store: Store) -> ScoringRun:
+    from scheduler.engine.prepare import prepare
+
+    return prepare(spec, path, store, inspect=lambda *_: None)

@@ -1,0 +1,42 @@
+"""The option ``--as-of``: one night, or a range of nights."""
+
+import argparse
+import datetime as dt
+from collections.abc import Sequence
+from typing import Final
+
+MAX_NIGHTS: Final = 3660  # ten years
+
+
+def add_nights(parser: argparse.ArgumentParser) -> None:
+    """Add the option."""
+    parser.add_argument(
+        "--as-of",
+        type=nights,
+        metavar="DAY[..DAY]",
+        help="date of the night, or the first and the last night of a range, such as 2026-11-01..2026-11-24: replaces "
+        "{date} in the specification, and is appended to the name",
+    )
+
+
+def nights(text: str) -> Sequence[dt.date]:
+    """Return the dates of a day or of a range of days, both ends included.
+
+    Examples
+    --------
+    >>> [str(own) for own in nights("2026-11-29..2026-12-01")]
+    ['2026-11-29', '2026-11-30', '2026-12-01']
+    """
+    first, separator, last = text.partition("..")
+    try:
+        begin = dt.datetime.strptime(first, "%Y-%m-%d").date()
+        end = dt.datetime.strptime(last, "%Y-%m-%d").date() if separator else begin
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:60]!r}: expected a date such as 2026-11-24, or a range such as 2026-11-01..2026-11-24"
+        ) from None
+    if not 0 <= (end - begin).days < MAX_NIGHTS:
+        raise argparse.ArgumentTypeError(
+            f"{text[:60]!r}: expected the earlier date first, and at most {MAX_NIGHTS} nights"
+        )
+    return [begin + dt.timedelta(days=number) for number in range((end - begin).days + 1)]

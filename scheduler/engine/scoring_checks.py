@@ -1,0 +1,143 @@
+"""Checks of a scoring run: before it starts that specification and bundle fit, and before anything is published that the night is complete."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from mlho.errors import DataError, SpecError, plural
+from mlho.model.files import DOCUMENT
+from mlho.spec.scoring import PreviousNights, ScoringRunSpec, ScoringSpec, check_fits
+from mlho.store.base import Store
+from scheduler.engine.plan import Manifest
+from scheduler.runs.nights import Night, day_of, nights_before
+
+_TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
+_REMEDY: Final = (
+    "Nothing is published. Wait for the tables and run the same command again, or correct checks.complete."
+)
+
+
+def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
+    """Check the index and the demographics.
+
+    A document of another shape is rejected later by the bundle tests, with a reason.
+    """
+    document = json.loads(files[DOCUMENT])
+    scoring = document.get("scoring")
+    if (
+        isinstance(scoring, dict)
+        and "indexKind" in scoring
+        and isinstance(document.get("demographics"), list | None)
+    ):
+        check_fits(spec, document)
+    most = _most_reasons(files)
+    if most is not None and spec.explain.top_reasons > most:
+        raise SpecError(
+            f"explain.topReasons: the bundle was built for at most {plural(most, 'reason')} (tests.budgets.reasons). Expected at most "
+            f"{most}; got {spec.explain.top_reasons}. Lower it, or build the bundle with another budget."
+        )
+
+
+def _most_reasons(files: Mapping[str, bytes]) -> int | None:
+    """Return the largest number of reasons that the specification of the bundle allows; ``None`` if it states none."""
+    try:
+        tests = json.loads(files[_TESTS_FILE])["tests"]
+        stated = [own["expected"] for own in tests if own["kind"] == "reasons" and own["level"] == "required"]
+    except (KeyError, TypeError, ValueError):
+        return None  # an earlier version, or damaged: the tests of the bundle tell
+    return min((own for own in stated if isinstance(own, int)), default=None)
+
+
+def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
+    """Refuse a night whose files are not all there.
+
+    Raises
+    ------
+    DataError
+        A partition is missing, there are too few files, or the extract is that of the night before.
+    SpecError
+        Nights are to be compared, and the name of the run has no date.
+    """
+    asked = spec.spec.checks.complete
+    if asked is None:
+        return
+    events = manifest.tables["events"]
+    missing = [own for own in asked.partitions if not any(fnmatchcase(file.key, own) for file in events)]
+    if missing:
+        raise _incomplete(
+            "a file of events for each of checks.complete.partitions", f"none for {', '.join(missing)}"
+        )
+    if asked.min_files is not None and len(events) < asked.min_files:
+        raise _incomplete(
+            f"at least {plural(asked.min_files, 'file')} of events (checks.complete.minFiles)",
+            f"{len(events):,}",
+        )
+    if asked.previous_nights is None:
+        return
+    if day_of(spec.metadata.name) is None:
+        raise SpecError(
+            f"checks.complete.previousNights: expected a name that ends with the date of the night, such as nightly-2026-11-24; got "
+            f"{spec.metadata.name}. Score with mlho score --as-of, or name the run so."
+        )
+    if asked.previous_nights.new_events:
+        _refuse_same_events(manifest, nights_before(store, spec.metadata.name, 1))
+
+
+def _refuse_same_events(manifest: Manifest, before: list[Night]) -> None:
+    own = sorted((file.size, file.version) for file in manifest.tables["events"])
+    for night in before:
+        if own == sorted((file["size"], file["version"]) for file in night.events):
+            raise _incomplete(
+                "other files of events than the night before (checks.complete.previousNights.newEvents)",
+                f"those of {night.name}, byte for byte: the extract was not renewed",
+            )
+
+
+def check_counts(spec: ScoringRunSpec, scores: Mapping[str, Any], store: Store) -> None:
+    """Refuse to publish a night with too few rows or samples.
+
+    Parameters
+    ----------
+    spec : ScoringRunSpec
+    scores : mapping
+        ``scores.json`` of the run.
+    store : Store
+        Where the nights before are.
+
+    Raises
+    ------
+    DataError
+        There are fewer than ``checks.complete`` asks for.
+    """
+    asked = spec.spec.checks.complete
+    if asked is None:
+        return
+    n_rows, n_samples = scores["ledger"]["rows_in"], scores["samples"]
+    for name, found, least in (
+        ("minRows", n_rows, asked.min_rows),
+        ("minSamples", n_samples, asked.min_samples),
+    ):
+        if least is not None and found < least:
+            what = "event rows" if name == "minRows" else "samples"
+            raise _incomplete(f"at least {least:,} {what} (checks.complete.{name})", f"{found:,}")
+    if asked.previous_nights is not None:
+        _check_against_nights(n_rows, asked.previous_nights, spec.metadata.name, store)
+
+
+def _check_against_nights(n_rows: int, asked: PreviousNights, name: str, store: Store) -> None:
+    before = nights_before(store, name, asked.nights)
+    if not before:
+        return
+    median = statistics.median(own.n_rows for own in before)
+    if n_rows < asked.min_share * median:
+        raise _incomplete(
+            f"at least {100 * asked.min_share:.0f} % of the median of {plural(len(before), 'night')} before, {median:,.0f} event rows "
+            "(checks.complete.previousNights)",
+            f"{n_rows:,}, {100 * n_rows / median:.0f} %",
+        )
+
+
+def _incomplete(expected: str, got: str) -> DataError:
+    return DataError("events", "the night is not complete", expected=expected, got=got, remedy=_REMEDY)

@@ -1,0 +1,188 @@
+"""Nights: when their tables are complete, and which of a range are scored."""
+
+import re
+from argparse import ArgumentTypeError
+from pathlib import Path
+from shutil import copytree, rmtree
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mlho.errors import DataError, SpecError
+from mlho.spec.scoring import parse_scoring_spec
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+from scheduler.cli.scoring.dates import nights
+from scheduler.engine.loop import carry_out
+from scheduler.engine.scoring_run import prepare_scoring
+from scheduler.runs.nights import nights_before
+from tests.builders import InlineExecutor, Nobody
+from tests.unit.scoring.conftest import make_score_document
+
+
+def night(folder, store, day="2019-05-01", complete=None, name="nightly"):
+    """Score one night, with a completeness policy."""
+    changes = {"index": {"date": day}, "data.tables.cohort": None, "checks": {"complete": complete}}
+    document = make_score_document(changes)
+    document["metadata"]["name"] = f"{name}-{day}" if day else name
+    spec = parse_scoring_spec(yaml.safe_dump(document))
+    run = prepare_scoring(spec, folder / "score.yaml", store, inspect=lambda *_: None)
+    carry_out(run, InlineExecutor(store, folder), Nobody(), n_slots=1)
+    return run
+
+
+def lose(folder: Path, *, keep: float) -> None:
+    """Let the last file of events have only the first of its rows."""
+    path = sorted((folder / "events").iterdir())[-1]
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, int(keep * table.num_rows)), path)
+
+
+def published(store) -> list[str]:
+    return [key for key in store.keys("runs/") if "/scores/" in key]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"partitions": ["events/part-*", "events/south-*"]}, r"got none for events/south-\*"),
+        ({"minFiles": 4}, r"at least 4 files of events \(checks.complete.minFiles\); got 3"),
+        ({"minRows": 10**9}, r"at least 1,000,000,000 event rows \(checks.complete.minRows\)"),
+        ({"minSamples": 5000}, r"at least 5,000 samples"),
+    ],
+)
+def test_a_night_that_is_not_complete_is_refused_with_a_remedy(trained, asked, words):
+    """Before anything is scored if the files tell, and before anything is published if the rows do."""
+    store = MemoryStore()
+    with pytest.raises(DataError, match=words) as caught:
+        night(trained.folder, store, complete=asked)
+
+    assert "Wait for the tables and run the same command again" in str(caught.value)
+    assert published(store) == []
+    whole = {"partitions": ["events/part-*"], "minFiles": 3, "minRows": 10, "minSamples": 10}
+    assert published(night(trained.folder, store, complete=whole).store)
+
+
+def test_a_night_is_compared_with_the_nights_before(beside):
+    """By the median of their event rows; what is refused is scored when the late rows have come, and a published night stays."""
+    folder, store = beside(), MemoryStore()
+    policy = {"previousNights": {"nights": 3, "minShare": 0.9}}
+    for day in ("2019-05-01", "2019-05-02"):
+        night(folder, store, day, policy)
+    late = folder.parent / "late"
+    copytree(folder / "events", late)
+    lose(folder, keep=0.1)
+    with pytest.raises(
+        DataError, match=r"at least 90 % of the median of 2 nights before.*got [\d,]+, \d\d %"
+    ):
+        night(folder, store, "2019-05-03", policy)
+    night(folder, store, "2019-04-30", policy)  # no earlier night
+    night(folder, store, "2019-05-03", policy, name="other")  # another series
+    rmtree(folder / "events")
+    copytree(late, folder / "events")
+    run = night(folder, store, "2019-05-03", policy)
+
+    assert [own.name[-10:] for own in nights_before(store, "nightly-2019-05-03", 9)] == [
+        "2019-05-02",
+        "2019-05-01",
+        "2019-04-30",
+    ]
+    assert published(store).count(run.key("manifest.json")) == 1
+
+
+def test_an_extract_that_was_not_renewed_is_refused(beside):
+    """The same bytes as the night before, under whatever name."""
+    folder, store = beside(), MemoryStore()
+    policy = {"previousNights": {"newEvents": True}}
+    night(folder, store, "2019-05-01", policy)
+    with pytest.raises(DataError, match=r"those of nightly-2019-05-01, byte for byte"):
+        night(folder, store, "2019-05-02", policy)
+    lose(folder, keep=0.95)
+
+    night(folder, store, "2019-05-02", policy)
+
+
+def test_nights_can_be_compared_only_if_the_name_has_a_date(trained):
+    """Otherwise it is not known which nights are before."""
+    document = make_score_document({"checks": {"complete": {"previousNights": {}}}})
+    spec = parse_scoring_spec(yaml.safe_dump(document))
+    with pytest.raises(SpecError, match="expected a name that ends with the date"):
+        prepare_scoring(spec, trained.folder / "s.yaml", MemoryStore(), inspect=lambda *_: None)
+
+
+@pytest.fixture
+def template(beside):
+    """A folder with tables, and the specification of its nights."""
+    folder = beside()
+    document = make_score_document({"index": {"date": "{date}"}, "data.tables.cohort": None})
+    (folder / "nightly.yaml").write_text(yaml.safe_dump(document))
+    return folder / "nightly.yaml"
+
+
+def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, command, tmp_path):
+    """Back-fill by date: nights that were scored are kept, with what has changed, until they are asked for again."""
+    first = command("score", template, "--as-of", "2019-05-01..2019-05-02")
+    store = LocalStore(tmp_path / "store")
+    before = {key: store.get(key) for key in published(store)}
+    again = command("score", template, "--as-of", "2019-05-01..2019-05-03")
+    lose(template.parent, keep=0.9)
+    late = command("score", template, "--as-of", "2019-05-03")
+    anew = command("score", template, "--as-of", "2019-05-03", "--again")
+
+    assert [line.split()[:2] for line in first.out.splitlines()] == [
+        ["nightly-2019-05-01", "scored"],
+        ["nightly-2019-05-02", "scored"],
+    ]
+    assert [line.split()[1] for line in again.out.splitlines()] == ["kept", "kept", "scored"]
+    assert {key: store.get(key) for key in before} == before
+    assert "kept" in late.out
+    assert "as with late data: --again" in late.out
+    assert "scored" in anew.out
+    assert nights_before(store, "nightly-2019-05-04", 1)[0].run_id in anew.out
+
+
+def test_an_incomplete_night_does_not_stop_the_others(template, command):
+    """It is named on stderr, and the exit code is that of wrong tables."""
+    document = yaml.safe_load(template.read_text())
+    document["spec"]["data"]["tables"]["events"] = "{date}"
+    template.write_text(yaml.safe_dump(document))
+    for day in ("2019-05-01", "2019-05-03"):
+        copytree(template.parent / "events", template.parent / day)
+    said = command("score", template, "--as-of", "2019-05-01..2019-05-03")
+
+    assert said.code == 3
+    assert [line.split()[0][-2:] for line in said.out.splitlines()] == ["01", "03"]
+    assert "nightly-2019-05-02  not scored" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], r"has \{date\}. Say which night to score: --as-of"),
+        (["--again"], r"has \{date\}"),
+        (["--as-of", "2298-01-01"], "index.date: in the future"),
+    ],
+)
+def test_a_night_that_cannot_be_meant_is_refused(template, command, arguments, words):
+    """No date, and the future."""
+    said = command("score", template, *arguments)
+
+    assert said.code == 2
+    assert re.search(words, said.err)
+
+
+def test_a_range_without_a_place_for_the_date_is_refused(template, command):
+    """All nights would be the same run."""
+    text = template.read_text().replace("'{date}'", "2019-05-01")
+    template.write_text(text)
+
+    assert "--as-of needs {date}" in command("score", template, "--as-of", "2019-05-01").err
+
+
+def test_a_range_has_both_its_ends():
+    """Over the end of a year, too. Words and a reversed range are refused."""
+    for text in ("2019-05-02..2019-05-01", "yesterday", "1900-01-01..2019-01-01"):
+        with pytest.raises(ArgumentTypeError, match="expected"):
+            nights(text)
+    assert [str(own) for own in nights("2019-12-31..2020-01-01")] == ["2019-12-31", "2020-01-01"]
