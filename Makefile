@@ -142,7 +142,10 @@ hostile: $(STAMP)  ## 2,000 hostile items for a run's Redis: nothing is executed
 	PYTHONPATH=. $(BIN)/python tests/services/proofs.py hostile --share $(HOSTILE_SHARE)
 
 ## Keep
-.PHONY: clean docs lock
+.PHONY: clean docs lock release-archive
+release-archive: $(STAMP)  ## write what this release leaves behind, which later releases read in their tests
+	$(BIN)/python -m tests.upgrade.release
+
 docs: $(STAMP)  ## write what is generated: docs/specification.md, docs/result.schema.json
 	$(BIN)/python docs/generate.py
 
