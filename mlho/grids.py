@@ -196,6 +196,21 @@ GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
         Parameter("lambda", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
         Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
     ),
+    "cox": (
+        Parameter("c", "float", (0.001, 0.01, 0.1, 1.0), low=1e-9, high=1e9),
+        Parameter("l1Ratio", "float", (0.5,), low=0.0, high=1.0, simpler="high"),
+    ),
+    "xgboostAft": (
+        Parameter("maxDepth", "int", (2, 4), low=1, high=16),
+        Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
+        # Scale of the logistic distribution of the log of the time.
+        Parameter("scale", "float", (1.0,), low=0.01, high=100.0, simpler="high"),
+        Parameter("minChildWeight", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
+        Parameter("subsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
+        Parameter("colsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
+        Parameter("lambda", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
+        Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
+    ),
     "ebm": (
         Parameter("nInteractions", "int", (0,), low=0, high=1000),
         Parameter("maxBins", "int", (256,), low=4, high=32_768),

@@ -1,5 +1,6 @@
 """What every classifier must do. One that is added to ``CLASSIFIERS`` is tested here without a further line but its quick grid."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -21,6 +22,7 @@ from mlho.method.classifiers import (
     classifier_named,
     fitted_from_files,
 )
+from mlho.method.survival.times import EventTimes
 
 # Small enough to run in a second; two settings each, simplest first.
 QUICK_GRIDS = {
@@ -28,6 +30,8 @@ QUICK_GRIDS = {
     "elasticnet": {"c": [0.01, 0.1]},
     "xgboost": {"maxDepth": [3], "nRounds": [10, 25], "subsample": [0.7], "colsample": [0.7]},
     "ebm": {"maxRounds": [60, 200], "nBags": [2], "nInteractions": [1]},
+    "cox": {"c": [0.01, 0.1]},
+    "xgboostAft": {"maxDepth": [3], "nRounds": [10, 25], "subsample": [0.7], "colsample": [0.7]},
 }
 N_FEATURES = 12
 AGE, CONSTANT = 10, 11
@@ -44,6 +48,14 @@ def cohort(seed=0, n=600):
     return X, y
 
 
+def target(name, y):
+    """Return the labels; for a classifier of times the events on days 5 to 9, and no event until the end on day 20."""
+    if classifier_named(name).target == "label":
+        return y
+    days = np.where(y == 1, 5.0 + np.arange(len(y)) % 5, 20.0)
+    return EventTimes(days, y.astype(np.uint8), 10.0)
+
+
 def true_log_odds(X):
     """Return the planted log-odds."""
     return 2.0 * (X[:, 0] > 0) + 1.5 * (X[:, 1] > 0) - 1.5 * (X[:, 2] > 0) + 0.04 * (X[:, AGE] - 60.0) - 0.5
@@ -58,7 +70,7 @@ def classifier(request) -> Classifier:
 def fitted_quickly(name: str) -> tuple[FittedClassifier, ...]:
     X, y = cohort()
     kind = classifier_named(name)
-    return tuple(kind.fit_settings(X, y, kind.settings(QUICK_GRIDS[name]), seed=7))
+    return tuple(kind.fit_settings(X, target(name, y), kind.settings(QUICK_GRIDS[name]), seed=7))
 
 
 def auroc(y, p):
@@ -87,7 +99,7 @@ def test_the_same_data_setting_and_seed_give_the_same_bytes(classifier):
     X, y = cohort()
     setting = classifier.settings(QUICK_GRIDS[classifier.name])[0]
 
-    again = classifier.fit(sp.csr_array(X), y, setting, seed=7)
+    again = classifier.fit(sp.csr_array(X), target(classifier.name, y), setting, seed=7)
 
     assert again.to_files() == fitted_quickly(classifier.name)[0].to_files()
 
@@ -97,7 +109,7 @@ def test_threads_do_not_show(classifier):
     X, y = cohort()
     settings = classifier.settings(QUICK_GRIDS[classifier.name])
 
-    by_two = classifier.fit_settings(X, y, settings, seed=7, n_threads=2)
+    by_two = classifier.fit_settings(X, target(classifier.name, y), settings, seed=7, n_threads=2)
 
     assert [one.to_files() for one in by_two] == [one.to_files() for one in fitted_quickly(classifier.name)]
 
@@ -107,7 +119,7 @@ def test_fitting_settings_together_is_fitting_each_alone(classifier):
     X, y = cohort()
     settings = classifier.settings(QUICK_GRIDS[classifier.name])
 
-    alone = [classifier.fit(X, y, setting, seed=7) for setting in settings]
+    alone = [classifier.fit(X, target(classifier.name, y), setting, seed=7) for setting in settings]
 
     assert [one.to_files() for one in alone] == [one.to_files() for one in fitted_quickly(classifier.name)]
 
@@ -172,7 +184,9 @@ def test_a_column_that_no_training_row_has_is_tolerated_and_has_no_part(classifi
     empty = np.column_stack([X, np.zeros(600)])
     has_it = np.column_stack([X, np.ones(600)])
 
-    fitted = classifier.fit(empty, y, classifier.settings(QUICK_GRIDS[classifier.name])[0], seed=7)
+    setting = classifier.settings(QUICK_GRIDS[classifier.name])[0]
+
+    fitted = classifier.fit(empty, target(classifier.name, y), setting, seed=7)
 
     assert np.abs(fitted.contributions(has_it)[:, -2]).max() < 1e-3  # a pair of the EBM may hold it
     assert np.abs(fitted.log_odds(has_it) - fitted.log_odds(empty)).max() < 1e-3
@@ -185,7 +199,7 @@ def test_coefficients_are_those_of_the_log_odds_or_absent(classifier):
     coefficients = fitted.coefficients()
 
     if coefficients is None:
-        assert classifier.name in ("xgboost", "ebm")
+        assert classifier.name in ("xgboost", "ebm", "cox", "xgboostAft")
     else:
         log_odds = coefficients.intercept + (X * coefficients.values).sum(axis=1)
         assert np.abs(log_odds - fitted.log_odds(X)).max() < 1e-12
@@ -241,7 +255,7 @@ def test_a_fresh_process_predicts_to_the_last_bit_what_training_predicted(classi
     assert np.array_equal(np.load(tmp_path / "rows.npy"), fitted.predict_proba(X))
     assert np.array_equal(np.load(tmp_path / "together.npy"), fitted.predict_proba(X))
     assert "interpret" not in done.stdout
-    if classifier.name != "xgboost":
+    if not classifier.name.startswith("xgboost"):
         assert done.stdout.strip() == ""
 
 
@@ -329,18 +343,46 @@ def test_trees_that_were_changed_are_refused_before_they_are_parsed():
         fitted_from_files("xgboost", {**files, "model.ubj": bytes(trees)})
 
 
+TAKES_LABELS = [name for name, kind in CLASSIFIERS.items() if kind.target == "label"]
+TAKES_TIMES = [name for name, kind in CLASSIFIERS.items() if kind.target == "time"]
+
+
 @pytest.mark.parametrize("label", [0, 1])
-def test_one_class_is_refused(classifier, label):
+@pytest.mark.parametrize("name", TAKES_LABELS)
+def test_one_class_is_refused(name, label):
     """Labels of one class: an error that says how many are positive, and what to do."""
     X, _ = cohort()
+    classifier = classifier_named(name)
 
     with pytest.raises(DataError, match=r"one class only.*of 600 positive.*stratified"):
         classifier.fit(X, np.full(600, label), {}, seed=0)
 
 
-def test_labels_beside_0_and_1_are_refused(classifier):
+@pytest.mark.parametrize("name", TAKES_TIMES)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"days": np.zeros(600)}, "600 other samples"),
+        ({"status": np.full(600, 3, np.uint8)}, "600 other samples"),
+        ({"status": np.zeros(600, np.uint8)}, "no event up to the horizon"),
+        ({"horizon": 4.0}, "no event up to the horizon"),
+        ({"days": np.ones(599), "status": np.ones(599, np.uint8)}, "600 times; got 599 times"),
+    ],
+)
+def test_times_that_are_none_are_refused(name, change, said):
+    """Days of 0, an unknown status, no event up to the horizon, another number: counted, and not shown."""
+    X, y = cohort()
+    times = dataclasses.replace(target(name, y), **change)
+
+    with pytest.raises(DataError, match=said):
+        classifier_named(name).fit(X, times, {}, seed=0)
+
+
+@pytest.mark.parametrize("name", TAKES_LABELS)
+def test_labels_beside_0_and_1_are_refused(name):
     """Classes named 1 and 2 are counted in the error, and not shown."""
     X, y = cohort()
+    classifier = classifier_named(name)
 
     with pytest.raises(DataError, match=rf"{int((y + 1 == 2).sum())} other values"):
         classifier.fit(X, y + 1, {}, seed=0)
@@ -354,7 +396,7 @@ def test_missing_values_are_refused_with_their_count(classifier, form):
     holed[3, 4], holed[5, 0] = np.nan, np.inf
 
     with pytest.raises(DataError, match="2 NaN or infinite"):
-        classifier.fit(form(holed), y, {}, seed=0)
+        classifier.fit(form(holed), target(classifier.name, y), {}, seed=0)
     with pytest.raises(DataError, match="2 NaN or infinite"):
         fitted_quickly(classifier.name)[0].predict_proba(form(holed))
 
@@ -378,7 +420,7 @@ def cohort_of_values(seed=0):
 def fitted_on_values(name: str) -> FittedClassifier:
     X, y = cohort_of_values()
     kind = classifier_named(name)
-    return kind.fit(X, y, kind.settings(QUICK_GRIDS[name])[-1], seed=7, value_columns=IS_VALUE)
+    return kind.fit(X, target(name, y), kind.settings(QUICK_GRIDS[name])[-1], seed=7, value_columns=IS_VALUE)
 
 
 def known_cells(X: np.ndarray) -> sp.csr_array:
@@ -389,7 +431,7 @@ def known_cells(X: np.ndarray) -> sp.csr_array:
 
 def test_it_says_what_absent_is(classifier):
     """Linear models compute with zeros; trees take what is absent as missing; the file says which."""
-    expected = "zero" if classifier.name in ("glmboost", "elasticnet") else "missing"
+    expected = "zero" if classifier.name in ("glmboost", "elasticnet", "cox") else "missing"
     fitted = fitted_quickly(classifier.name)[0]
 
     assert classifier.absent == fitted.absent == expected
@@ -418,7 +460,7 @@ def test_values_have_the_same_bits_in_any_form(name):
     fitted, kind = fitted_on_values(name), classifier_named(name)
     setting = kind.settings(QUICK_GRIDS[name])[-1]
     log_odds, explained = fitted.log_odds(X), fitted.contributions(X)
-    again = kind.fit(known_cells(X).tocsc(), y, setting, seed=7, value_columns=IS_VALUE)
+    again = kind.fit(known_cells(X).tocsc(), target(name, y), setting, seed=7, value_columns=IS_VALUE)
 
     assert again.to_files() == fitted.to_files()
     for form in (known_cells(X), known_cells(X).tocsc(), fitted.checked(X)):
@@ -469,7 +511,7 @@ def test_numbers_beyond_float32_are_refused(name, form):
     X[3, 4] = 1e39
 
     with pytest.raises(DataError, match="1 larger values in column 4"):
-        classifier_named(name).fit(form(X), y, {}, seed=0)
+        classifier_named(name).fit(form(X), target(name, y), {}, seed=0)
     with pytest.raises(DataError, match="1 larger values in column 4"):
         fitted_quickly(name)[0].predict_proba(form(X))
 
@@ -489,7 +531,7 @@ def test_a_matrix_without_columns_is_refused(classifier):
     _, y = cohort()
 
     with pytest.raises(DataError, match="no feature left"):
-        classifier.fit(np.zeros((600, 0)), y, {}, seed=0)
+        classifier.fit(np.zeros((600, 0)), target(classifier.name, y), {}, seed=0)
 
 
 def test_settings_are_the_cross_product_simplest_first(classifier):

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from mlho.errors import SpecError
 from mlho.grids import Setting, nearest_name
 from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier
+from mlho.method.classifiers.cox import Cox
 from mlho.method.classifiers.ebm import EBM
 from mlho.method.classifiers.elasticnet import ElasticNet
 from mlho.method.classifiers.glmboost import GLMBoost
 from mlho.method.classifiers.settings import choose_setting
 from mlho.method.classifiers.xgboost import XGBoost
+from mlho.method.classifiers.xgboost_aft import XGBoostAFT
 
 __all__ = [
     "CLASSIFIERS",
@@ -24,7 +26,7 @@ __all__ = [
 
 #: Every classifier by its name in a specification. Libraries that take seconds to import are imported at the first fit.
 CLASSIFIERS: dict[str, Classifier] = {
-    kind.name: kind for kind in (GLMBoost(), ElasticNet(), XGBoost(), EBM())
+    kind.name: kind for kind in (GLMBoost(), ElasticNet(), XGBoost(), EBM(), Cox(), XGBoostAFT())
 }
 
 

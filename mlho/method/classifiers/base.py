@@ -12,7 +12,7 @@ For linear models an absent cell is zero; for trees it is missing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +23,7 @@ from mlho.grids import Parameter, Setting, setting_from, settings_from
 from mlho.method.classifiers import log_odds
 from mlho.method.classifiers.design_matrix import Floats, Matrix, checked_labels, checked_matrix, dense_floats
 from mlho.method.classifiers.tree_matrix import Absent, tree_matrix
+from mlho.method.survival.times import EventTimes, checked_times
 
 Labels = NDArray[np.int8]
 
@@ -163,6 +164,8 @@ class Classifier(ABC):
     fitted: ClassVar[type[FittedClassifier]]
     #: Meaning of an absent cell: zero for linear models; trees learn a direction for missing values.
     absent: ClassVar[Absent] = "zero"
+    #: What it is fitted to: labels, or times to the event.
+    target: ClassVar[Literal["label", "time"]] = "label"
 
     @property
     def _where(self) -> str:
@@ -241,7 +244,7 @@ class Classifier(ABC):
         """
         matrix = self._training_matrix(X, value_columns)
         _refuse_no_columns(matrix)
-        labels = checked_labels(y, matrix.shape[0])
+        labels = self._target(y, matrix.shape[0])
         complete = [
             setting if isinstance(setting, Setting) else self.setting(setting) for setting in settings
         ]
@@ -249,6 +252,9 @@ class Classifier(ABC):
         return self._fit_settings(
             matrix, labels, complete, seed=seed, n_threads=n_threads, value_columns=is_value
         )
+
+    def _target(self, y: Any, n_samples: int) -> Labels | EventTimes:
+        return checked_labels(y, n_samples)
 
     def _training_matrix(self, X: Any, value_columns: NDArray[np.bool_] | None) -> Matrix:
         where = "training matrix"
@@ -284,14 +290,26 @@ class Classifier(ABC):
     def _fit_settings(
         self,
         matrix: Matrix,
-        labels: Labels,
+        labels: Any,
         settings: Sequence[Setting],
         *,
         seed: int,
         n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
-        """Fit the settings on checked input."""
+        """Fit the settings on checked input: labels, or times to the event."""
+
+
+class TimeClassifier(Classifier):
+    """A type of model that is fitted to :class:`mlho.method.survival.times.EventTimes`, passed as ``y``.
+
+    Its probability is the risk of the event up to the horizon of these times.
+    """
+
+    target = "time"
+
+    def _target(self, y: Any, n_samples: int) -> EventTimes:
+        return checked_times(y, n_samples)
 
 
 def _value_columns(given: NDArray[np.bool_] | None, n_features: int) -> NDArray[np.bool_]:

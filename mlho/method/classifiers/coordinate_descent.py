@@ -258,6 +258,36 @@ def _quadratic(
     step_base = total_pull / total_weight
     shift = -step_base
 
+    new, centre, is_solved = solve_quadratic(
+        data, indices, indptr, sd, weight, pull, total_weight, shift, l1, l2, beta
+    )
+    new_base = base + step_base
+    for j in range(n_columns):
+        if new[j] != beta[j]:
+            new_base += (new[j] - beta[j]) * (mean[j] - centre[j]) / sd[j]
+    return new, new_base, is_solved
+
+
+@njit(cache=True, nogil=True)
+def solve_quadratic(
+    data: Any,
+    indices: Any,
+    indptr: Any,
+    sd: Any,
+    weight: Any,
+    pull: Any,
+    total_weight: float,
+    shift: float,
+    l1: float,
+    l2: float,
+    beta: Any,
+) -> Any:  # pragma: no cover - compiled
+    """Minimise a penalised quadratic by coordinates. Return the new beta, the centres of the columns, and whether it converged.
+
+    The derivative of the quadratic by the linear predictor of row i is ``-(pull_i + weight_i · shift)``, its curvature ``weight_i``.
+    ``pull`` is overwritten.
+    """
+    n_rows, n_columns = weight.size, beta.size
     centre = np.zeros(n_columns)
     curvature = np.zeros(n_columns)
     for j in range(n_columns):
@@ -303,8 +333,4 @@ def _quadratic(
             is_full_round = True
         else:
             is_full_round = False
-    new_base = base + step_base
-    for j in range(n_columns):
-        if new[j] != beta[j]:
-            new_base += (new[j] - beta[j]) * (mean[j] - centre[j]) / sd[j]
-    return new, new_base, is_solved
+    return new, centre, is_solved

@@ -12,6 +12,7 @@ from mlho.method.classifiers import classifier_named
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import Encoding, Range
+from mlho.method.survival.times import EventTimes
 from mlho.model.bundle import write_bundle
 from mlho.model.design import value_columns
 from mlho.model.golden import column_statistics
@@ -45,7 +46,11 @@ def make_parts(kind: str = "glmboost", setting: dict[str, Any] | None = None, **
     X, y = training_design()
     encodings = [encoding for _, _, encoding in ENCODINGS.values()]
     is_value = value_columns(encodings, None)
-    fitted = classifier_named(kind).fit(X, y, setting or {}, seed=1, value_columns=is_value)
+    classifier = classifier_named(kind)
+    # For a classifier of times: the outcome on day 5, or nothing until day 20.
+    times = EventTimes(np.where(y == 1, 5.0, 20.0), y.astype(np.uint8), 10.0)
+    target = times if classifier.target == "time" else y
+    fitted = classifier.fit(X, target, setting or {}, seed=1, value_columns=is_value)
     coefficients = fitted.coefficients()
     features = tuple(
         BundleFeature(

@@ -1,0 +1,103 @@
+"""Accelerated failure time with boosted trees (xgboost), as a classifier of the risk up to a horizon.
+
+The log of the time is a sum of trees plus a logistic error. The log-odds of an event up to day h are then
+``(log h − trees) / scale``, so that contributions of features add up. A competing event counts as the end of observation.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.grids import GRIDS, Setting
+from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
+from mlho.method.classifiers.design_matrix import Floats, Matrix
+from mlho.method.classifiers.files import ModelFields
+from mlho.method.classifiers.xgboost import FittedXGBoost, boosted, training_parameters
+from mlho.method.survival.times import EVENT, EventTimes
+
+
+@dataclass(frozen=True, eq=False)
+class FittedXGBoostAFT(FittedXGBoost):
+    """Boosted trees of the log of the time to the event.
+
+    Attributes
+    ----------
+    horizon : float
+        In days.
+    scale : float
+        Of the logistic distribution of the log of the time.
+    """
+
+    name: ClassVar[str] = "xgboostAft"
+
+    horizon: float = 1.0
+    scale: float = 1.0
+
+    def _log_odds(self, matrix: Matrix) -> Floats:
+        return (math.log(self.horizon) - super()._log_odds(matrix)) / self.scale
+
+    def _contributions(self, matrix: Matrix) -> Floats:
+        """Return TreeSHAP values on the scale of the log-odds; the intercept includes the difference of rounding."""
+        parts = self._predicted(matrix, pred_contribs=True) / -self.scale
+        by_feature = np.zeros(parts.shape[0])
+        for j in range(self.n_features):
+            by_feature += parts[:, j]
+        parts[:, -1] = self._log_odds(matrix) - by_feature
+        return parts
+
+    def _own_fields(self) -> dict[str, Any]:
+        return {"horizon": self.horizon, "scale": self.scale}
+
+    @classmethod
+    def _own_from(cls, fields: ModelFields) -> dict[str, Any]:
+        own = {"horizon": fields.number("horizon", low=0.0), "scale": fields.number("scale", low=0.0)}
+        if not all(own.values()):
+            fields.refuse("horizon and scale are above 0")
+        return own
+
+
+class XGBoostAFT(TimeClassifier):
+    """Boosted trees of the log of the time. Simpler means the same as for xgboost, and a larger scale."""
+
+    name = "xgboostAft"
+    parameters = GRIDS["xgboostAft"]
+    fitted = FittedXGBoostAFT
+    absent = "missing"
+
+    def _fit_settings(
+        self,
+        matrix: Matrix,
+        labels: EventTimes,
+        settings: Sequence[Setting],
+        *,
+        seed: int,
+        n_threads: int,
+        value_columns: NDArray[np.bool_],
+    ) -> list[FittedClassifier]:
+        start = math.exp(math.fsum(np.log(labels.days).tolist()) / len(labels))
+        fits = boosted(
+            matrix,
+            settings,
+            value_columns,
+            lambda own: _parameters(own, seed, start),
+            label_lower_bound=labels.days,
+            label_upper_bound=np.where(labels.status == EVENT, labels.days, np.inf),
+        )
+        return [
+            FittedXGBoostAFT(**fit, horizon=float(labels.horizon), scale=float(own["scale"]))
+            for fit, own in zip(fits, settings, strict=True)
+        ]
+
+
+def _parameters(values: Mapping[str, float], seed: int, start: float) -> dict[str, Any]:
+    return {
+        **training_parameters(values, seed),
+        "objective": "survival:aft",
+        "aft_loss_distribution": "logistic",
+        "aft_loss_distribution_scale": values["scale"],
+        "base_score": start,
+    }

@@ -1,0 +1,51 @@
+"""Inverse probability of censoring weights: samples whose status is known count for those that were censored like them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.survival.curves import StepFunction
+from mlho.method.survival.times import UNKNOWN, EventTimes, Floats
+
+
+def censoring_weights(times: EventTimes, observed: StepFunction, horizon: float) -> Floats:
+    """Return the weight of each sample in a figure at the horizon; 0 if its status there is unknown.
+
+    Parameters
+    ----------
+    times : EventTimes
+    observed : StepFunction
+        Probability of still being observed, from :func:`mlho.method.survival.curves.uncensored`.
+    horizon : float
+
+    Notes
+    -----
+    A weight is one over the probability of being observed until the status was known: until the event, or until the horizon. It
+    assumes that censoring does not depend on the risk.
+
+    References
+    ----------
+    Uno, H. et al. (2007). Journal of the American Statistical Association 102.
+    """
+    is_known = times.status_at(horizon) != UNKNOWN
+    weights = np.zeros(len(times))
+    weights[is_known] = 1.0 / observed.before(np.minimum(times.days[is_known], horizon))
+    return weights
+
+
+def weighted_copies(times: EventTimes, weights: Floats, horizon: float) -> NDArray[np.int64]:
+    """Return positions of samples, ascending, each as often as its weight says, rounded so that the totals are kept.
+
+    Figures without weights, computed on the copies, are figures with weights. The rounding goes along the samples by status and
+    day, so that the copies of each status add up to the weights of that status within one.
+
+    Examples
+    --------
+    >>> times = EventTimes(np.array([1.0, 2.0, 5.0, 5.0, 5.0]), np.array([1, 0, 0, 0, 0], np.uint8), 4.0)
+    >>> weighted_copies(times, np.array([1.0, 0.0, 4 / 3, 4 / 3, 4 / 3]), 4.0).tolist()
+    [0, 2, 3, 3, 4]
+    """
+    order = np.lexsort((np.arange(len(times)), times.days, times.status_at(horizon)))
+    ends = np.floor(np.cumsum(weights[order]) + 0.5).astype(np.int64)
+    counts = np.zeros(len(times), np.int64)
+    counts[order] = np.diff(ends, prepend=0)
+    return np.repeat(np.arange(len(times)), counts)
