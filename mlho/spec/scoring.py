@@ -172,6 +172,9 @@ class ScoringSpec(SpecPart):
     """A scoring run: from a bundle and new events to a calibrated probability for each sample."""
 
     bundle: BundleSource
+    compare_with: Annotated[BundleSource | None, OMITTED] = None
+    """Another bundle that scores the same samples, most often the model in use (``channel:production``), if ``bundle`` is its challenger.
+    ``comparison.json`` has the differences; the scores of this bundle are not published by the run."""
     data: ScoringData
     index: ScoringIndex
     """The index date, up to and including which data may be used: ``{date: 2026-11-24}``, ``{column: index_date}`` of
@@ -208,14 +211,18 @@ def normalised(spec: ScoringSpec) -> dict[str, Any]:
     """
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     del plain["bundle"], plain["data"]["uri"]
+    plain.pop("compareWith", None)
     if spec.checks == Checks():
         del plain["checks"]
     return plain
 
 
-def scoring_run_id(spec: ScoringSpec, manifest: object, bundle_digest: str) -> str:
-    """Identity of a scoring run: the hash of what is asked, of the data manifest and of the bundle."""
+def scoring_run_id(
+    spec: ScoringSpec, manifest: object, bundle_digest: str, compared: str | None = None
+) -> str:
+    """Identity of a scoring run: the hash of what is asked, of the data manifest, of the bundle and of the one to compare with."""
     asked = {"bundle": bundle_digest, "kind": "ScoringRun", "manifest": manifest, "spec": normalised(spec)}
+    asked |= {} if compared is None else {"comparedWith": compared}
     return digest_of(asked)[:RUN_ID_LENGTH]
 
 

@@ -28,6 +28,7 @@ from mlho.steps.publish.judge_model import JudgeModel
 from mlho.steps.publish.verify_model import TestModel
 from mlho.steps.publish.write_report import WriteReport
 from mlho.steps.score.commit_scores import CommitScores
+from mlho.steps.score.compare_scores import CompareScores
 from mlho.steps.score.define_scored import DefineScored
 from mlho.steps.score.inspect_scored import InspectScored
 from mlho.steps.score.pin_bundle import PinBundle
@@ -67,5 +68,6 @@ STEPS: Final[Mapping[str, Step]] = register(
         ScorePartition(),
         ScoreAbsent(),
         CommitScores(),
+        CompareScores(),
     )
 )

@@ -327,11 +327,14 @@ _SCORING: Final = (
         "!has(self.index.column) || has(self.data.tables.cohort)",
         "index.column requires data.tables.cohort, the table that contains the column",
     ),
-    CelRule(
-        "spec.bundle",
-        "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') || "
-        "self.uri.matches('^channel:[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[0-9]+)?$')",
-        "bundle.uri must be s3://bucket/folder/, run:<run id or name> or channel:<name> in a cluster",
+    *(
+        CelRule(
+            f"spec.{field}",
+            "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') || "
+            "self.uri.matches('^channel:[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[0-9]+)?$')",
+            f"{field}.uri must be s3://bucket/folder/, run:<run id or name> or channel:<name> in a cluster",
+        )
+        for field in ("bundle", "compareWith")
     ),
     CelRule(
         "spec.output",
@@ -344,7 +347,7 @@ _SCORING: Final = (
         "data.source: omop excludes data.columns.events, which has the names of the CDM",
     ),
     *_inside("spec.data.tables", "events", optional=("cohort", "demographics")),
-    *_frozen("bundle", "index", "explain", "output"),
+    *_frozen("bundle", "index", "explain", "output", optional=("compareWith",)),
 )
 
 _CHANNEL: Final = (

@@ -51,9 +51,11 @@ def _addresses(
 ) -> Iterable[tuple[str, str | None]]:
     yield "data.uri", spec.spec.data.uri
     if isinstance(spec, ScoringRunSpec):
-        bundle = spec.spec.bundle.uri
-        in_store = bundle.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
-        yield "bundle.uri", data_of(bundle.removeprefix(RUN_BUNDLE)) if in_store else bundle
+        for field, source in (("bundle", spec.spec.bundle), ("compareWith", spec.spec.compare_with)):
+            if source is not None:
+                in_store = source.uri.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
+                found = data_of(source.uri.removeprefix(RUN_BUNDLE)) if in_store else source.uri
+                yield f"{field}.uri", found
 
 
 def may_read(address: str | None, allowed: Sequence[str] | None) -> bool:

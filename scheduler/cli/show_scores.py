@@ -16,7 +16,7 @@ from scheduler.cli import terminal
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.plan import Manifest
 from scheduler.engine.ready_tasks import ReadyTasks
-from scheduler.engine.scoring_run import SCORES_MANIFEST, ScoringRun
+from scheduler.engine.scoring_run import COMPARISON_FILE, SCORES_MANIFEST, ScoringRun
 
 # Measured on two shared cores with glmboost and five reasons. The estimate is approximate.
 _EVENT_BYTES_A_SECOND: Final = 8e6
@@ -124,12 +124,32 @@ def show_scores(store: Store, run: str) -> None:
     manifest = read_manifest(store, run)
     scores, left_out = manifest["scores"], left_out_sentences(manifest.get("left_out", {}))
     warnings = [*scores.get("warnings", ()), *left_out]  # scores of earlier versions have no warnings
-    for sentence in [*sentences(scores), *(f"Warning: {own}" for own in warnings)]:
+    compared = _comparison(store, run)
+    for sentence in [*sentences(scores), *compared, *(f"Warning: {own}" for own in warnings)]:
         terminal.out.print(sentence, markup=False)
     terminal.out.print(f"Model: {_model_of(store, run)}, bundle {scores['bundle_digest']}.", markup=False)
     for table in tables(scores):
         terminal.out.print()
         terminal.print_table(table)
+
+
+def _comparison(store: Store, run: str) -> Iterator[str]:
+    """Yield how the scores differ from those of the bundle to compare with, if the run has one."""
+    spec = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
+    if "compareWith" not in spec:
+        return
+    prefix = spec.get("output", {}).get("prefix", "scores")
+    found = json.loads(store.get(run_key(run, f"{prefix}/{COMPARISON_FILE}")))
+    rank = found["rank_correlation"]
+    words = "no rank correlation" if rank is None else f"rank correlation {rank:.3f}"
+    yield (
+        f"Against {spec['compareWith']['uri']}: {words}, mean probability {found['mean']:.3f} and {found['compared_mean']:.3f}, mean "
+        f"difference of a score {found['mean_absolute_difference']:.3f}; {found['top_tenth_shared']:.0%} of its highest tenth are in the highest tenth here."
+    )
+    for own in found["alerts"]:
+        yield (
+            f"Threshold {own['rule']}: {own['both']:,} alerts by both, {own['only_this']:,} only here, {own['only_other']:,} only there."
+        )
 
 
 def _model_of(store: Store, run: str) -> str:

@@ -301,3 +301,28 @@ def quota_of(workload: Mapping[str, Any]) -> Quota:
     admitted = conditions.get("Admitted", {"status": said["status"]})
     holds = said["status"] == "True" and admitted["status"] == "True"
     return Quota(holds, said.get("reason") or "Pending", said.get("message", ""))
+
+
+_COMPARED: Final = {
+    "comparedMean": "compared_mean",
+    "rankCorrelation": "rank_correlation",
+    "meanAbsoluteDifference": "mean_absolute_difference",
+    "topTenthShared": "top_tenth_shared",
+}
+
+
+def scoring_metrics(scores: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the figures of a scoring run for its status, from ``scores.json`` and, with ``compareWith``, ``comparison.json``."""
+    metrics = {"samples": str(scores["samples"])}
+    if "samples_without_events" in scores:  # earlier versions wrote neither this nor warnings
+        metrics["samplesWithoutEvents"] = str(scores["samples_without_events"])
+    drift = scores.get("drift") or {}
+    if drift.get("n_compared"):
+        metrics["shiftedFeatures"] = str(drift["n_shifted"])
+    if drift.get("score_psi") is not None:
+        metrics["scorePsi"] = str(drift["score_psi"])
+    expected = (scores.get("expected") or {}).get("auroc", {})
+    if expected.get("value") is not None:
+        metrics["expectedAuroc"] = str(expected["value"])
+    found = {} if comparison is None else {name: comparison[key] for name, key in _COMPARED.items()}
+    return metrics | {name: f"{value:.4f}" for name, value in found.items() if value is not None}

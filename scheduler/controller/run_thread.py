@@ -38,14 +38,19 @@ from mlho.store.keys import run_key
 from mlho.store.probe import probe_store
 from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, MAX_WARNINGS, ConditionType, Cost, Outputs, cut
 from scheduler.api.tenancy import check_addresses
-from scheduler.controller.observation import Check, RunProgress
+from scheduler.controller.observation import Check, RunProgress, scoring_metrics
 from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.prepare import prepare
 from scheduler.engine.progress import Stages
-from scheduler.engine.scoring_run import ScoringRun, entry_at, with_run_id
+from scheduler.engine.scoring_run import (
+    COMPARISON_FILE,
+    ScoringRun,
+    entry_at,
+    with_run_id,
+)
 from scheduler.engine.training_run import TrainingRun
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
@@ -386,20 +391,10 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
         prefix = run.spec.spec.output.prefix
         scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
         outputs = Outputs(scores=backend.uri(run.run_id, f"{prefix}/manifest.json"))
-        metrics = {"samples": str(scores["samples"])}
-        if "samples_without_events" in scores:  # earlier versions wrote neither this nor warnings
-            metrics["samplesWithoutEvents"] = str(scores["samples_without_events"])
-        drift = scores.get("drift") or {}
-        if drift.get("n_compared"):
-            metrics["shiftedFeatures"] = str(drift["n_shifted"])
-        if drift.get("score_psi") is not None:
-            metrics["scorePsi"] = str(drift["score_psi"])
-        expected = (scores.get("expected") or {}).get("auroc", {})
-        if expected.get("value") is not None:
-            metrics["expectedAuroc"] = str(expected["value"])
+        comparison = None if run.compared is None else json.loads(run.store.get(run.key(COMPARISON_FILE)))
         return {
             "outputs": outputs,
-            "metrics": metrics,
+            "metrics": scoring_metrics(scores, comparison),
             "headline": f"{scores['samples']:,} scores",
             "model": cut(run.spec.spec.bundle.uri, MAX_SHORT),
             "warnings": _shown_warnings([*inspected, *scores.get("warnings", ())]),

@@ -6,11 +6,12 @@ second part follows that commit.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mlho.errors import SpecError
 from mlho.sources.omop.folder import CDM_FILES, DEATH, OMOP_NAME, cdm_table
+from mlho.spec.scoring import ScoringSpec
 from mlho.spec.training import TrainingSpec
 from mlho.steps import STEPS
 from mlho.steps.base import InputFile, Task
@@ -108,6 +109,11 @@ COHORT_TASK: Final = "cohort"
 LABELS_TASK: Final = "labels"
 SAMPLES_TASK: Final = "samples"
 INSPECTION_TASK: Final = "tables"
+BUNDLE_TASK: Final = "bundle"
+SCORES_TASK: Final = "scores"
+COMPARISON_TASK: Final = "comparison"
+_COMPARED: Final = "compared/"  # before the names of the tasks of a bundle to compare with
+_LAYOUT: Final = {"source", "columns", "format", "after_death_days"}
 _MOST_INSPECTED: Final = 20  # files of events that are looked at
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -365,3 +371,73 @@ def _ending(
 
 def _by_name(tasks: Iterable[PlannedTask]) -> Plan:
     return {task.name: task for task in tasks}
+
+
+def plan_scoring(
+    spec: ScoringSpec, manifest: Manifest, bundle_digest: str, compared: str | None = None
+) -> Plan:
+    """Return every task of a scoring run in topological order. Pure.
+
+    Parameters
+    ----------
+    spec : ScoringSpec
+    manifest : Manifest
+    bundle_digest : str
+    compared : str, optional
+        Digest of a bundle to compare with. Its tasks are those of its own scoring run, which need not be carried out again.
+    """
+    own = {task.name: task for task in _scoring_tasks(spec, manifest, bundle_digest)}
+    if compared is None:
+        return own
+    other = {
+        _COMPARED + task.name: replace(task, name=_COMPARED + task.name, needs=_compared_needs(task.needs))
+        for task in _scoring_tasks(spec, manifest, compared)
+        if task.name != SCORES_TASK
+    }
+    parts = {"bundle": (BUNDLE_TASK,), "parts": own[SCORES_TASK].needs["parts"]}
+    parts |= {"absent": own[SCORES_TASK].needs["absent"]} if spec.data.tables.cohort is not None else {}
+    needs = parts | {f"compared_{name}": names for name, names in _compared_needs(parts).items()}
+    comparison = PlannedTask(COMPARISON_TASK, "compare_scores", "commit", needs=needs)
+    return {**other, **own, COMPARISON_TASK: comparison}
+
+
+def _compared_needs(needs: Needs) -> Needs:
+    return {name: tuple(_COMPARED + task for task in tasks) for name, tasks in needs.items()}
+
+
+def _scoring_tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterator[PlannedTask]:
+    tables, events = spec.data.tables, manifest.tables["events"]
+    index = spec.index.model_dump(mode="json")
+    layout = spec.data.model_dump(mode="json", by_alias=True, include=_LAYOUT)
+    asked = {"index": index, **layout, "top_reasons": spec.explain.top_reasons}
+    bundle = {"bundle": (BUNDLE_TASK,)}
+    yield PlannedTask(BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": bundle_digest})
+    yield PlannedTask("bundle-tests", "test_bundle", "bundle", needs=bundle)
+    tested = {**bundle, "tests": ("bundle-tests",)}
+    known: dict[str, tuple[str, ...]] = {}
+    if tables.cohort is not None or tables.demographics is not None:
+        sources = (*manifest.tables.get("cohort", ()), *manifest.tables.get("demographics", ()))
+        named = {"cohort": tables.cohort, "demographics": tables.demographics}
+        params = {"index": index, **layout, **named}
+        yield PlannedTask("scored", "define_scored", "cohort", params=params, sources=sources, needs=tested)
+        known = {"scored": ("scored",)}
+    # A patient is in several tables of a CDM, which is one partition therefore.
+    is_omop = spec.data.source == OMOP_NAME
+    partitions = [(*events, *manifest.tables.get(CDM_FILES, ()))] if is_omop else [(file,) for file in events]
+    parts = tuple(f"score/{number:05d}" for number in range(len(partitions)))
+    for name, files in zip(parts, partitions, strict=True):
+        yield PlannedTask(
+            name, "score_partition", "score", params=asked, sources=files, needs={**tested, **known}
+        )
+    every = {**tested, **known, "parts": parts}
+    if tables.cohort is not None:
+        yield PlannedTask("score/absent", "score_absent", "score", params=asked, needs=every)
+        every = {**every, "absent": ("score/absent",)}  # a new mapping: the task above keeps its own
+    committed: dict[str, Any] = {"index": index}
+    if manifest.left_out:
+        committed["left_out"] = manifest.left_out_facts()
+    if is_omop:
+        committed["partition"] = tables.events
+    if spec.checks.empty_samples == "warn":
+        committed["empty_samples"] = "warn"
+    yield PlannedTask(SCORES_TASK, "commit_scores", "commit", params=committed, sources=events, needs=every)

@@ -40,6 +40,26 @@ def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
         )
 
 
+def check_compared(files: Mapping[str, bytes], compared: Mapping[str, bytes], spec: ScoringSpec) -> None:
+    """Refuse to compare with a bundle that does not fit the specification, or that predicts another outcome.
+
+    Parameters
+    ----------
+    files, compared : mapping of name to bytes
+        Of the bundle, and of the one to compare with.
+    spec : ScoringSpec
+    """
+    own, other = (json.loads(found[DOCUMENT]).get("outcome") for found in (files, compared))
+    if own != other:
+        raise SpecError(
+            f"compareWith: a bundle of another outcome. Expected {own}; got {other}. Compare models of one outcome."
+        )
+    try:
+        check_document(compared, spec)
+    except SpecError as error:
+        raise SpecError(f"compareWith: {error}") from None
+
+
 def _most_reasons(files: Mapping[str, bytes]) -> int | None:
     """Return the largest number of reasons that the specification of the bundle allows; ``None`` if it states none."""
     try:

@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,12 @@ from typing import Any, Final
 from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
 from mlho.model.signature import SUFFIX, check_signatures, verify_key
-from mlho.sources.omop.folder import CDM_FILES, OMOP_NAME
 from mlho.spec.scoring import (
     CHANNEL_BUNDLE,
     RUN_BUNDLE,
     RUN_ID,
     BundleSource,
     ScoringRunSpec,
-    ScoringSpec,
     check_not_future,
     parse_scoring_spec,
     scoring_run_id,
@@ -30,16 +28,25 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, model_key, run_key, signature_prefix
 from scheduler.engine.manifest import data_root, local_folder, make_manifest
-from scheduler.engine.plan import INSPECTION_TASK, Manifest, Plan, PlannedTask, inspected_files
+from scheduler.engine.plan import (
+    BUNDLE_TASK,
+    COMPARISON_TASK,
+    INSPECTION_TASK,
+    SCORES_TASK,
+    Manifest,
+    Plan,
+    PlannedTask,
+    inspected_files,
+    plan_scoring,
+)
 from scheduler.engine.publication import publish_blob, write_description
-from scheduler.engine.scoring_checks import check_counts, check_document, check_files
+from scheduler.engine.scoring_checks import check_compared, check_counts, check_document, check_files
 from scheduler.runs.channels import ChannelEntry, checked_name, live_entry
 from scheduler.runs.stored import TRAINING, finished_run, stored_runs
 
-BUNDLE_TASK: Final = "bundle"
-SCORES_TASK: Final = "scores"
 SCORES_FILE: Final = "scores.json"
 SCORES_MANIFEST: Final = "manifest.json"
+COMPARISON_FILE: Final = "comparison.json"
 _BUNDLE_FOLDER: Final = "bundle/"
 _MAX_DIGITS: Final = 10  # of the number of an entry
 _MAX_FILES: Final = 1000  # a bundle has about five
@@ -228,6 +235,8 @@ class ScoringRun:
     ----------
     inspects : bool
         Whether a task looks at the tables before anything is scored; see :class:`scheduler.engine.training_run.TrainingRun`.
+    compared : PinnedBundle or None
+        Another bundle that scores the same samples, for comparison.
     """
 
     spec: ScoringRunSpec
@@ -236,16 +245,25 @@ class ScoringRun:
     data: Path | str
     store: Store
     inspects: bool = False
+    compared: PinnedBundle | None = None
 
     @property
     def run_id(self) -> str:
-        """Return the identity: the hash of the specification, the inputs and the bundle."""
-        return scoring_run_id(self.spec.spec, self.manifest.plain(), self.bundle.digest)
+        """Return the identity: the hash of the specification, the inputs and the bundles."""
+        return scoring_run_id(
+            self.spec.spec, self.manifest.plain(), self.bundle.digest, self._compared_digest
+        )
+
+    @property
+    def _compared_digest(self) -> str | None:
+        return None if self.compared is None else self.compared.digest
 
     def describe(self) -> None:
         """Write the specification, the manifest of the inputs, and the bundle."""
         write_description(self.store, self.run_id, self.spec, self.manifest)
         self.bundle.pin(self.store)
+        if self.compared is not None:
+            self.compared.pin(self.store)
 
     def first_plan(self) -> Plan:
         """Return the look at the tables and its inputs; without it, all tasks."""
@@ -254,7 +272,7 @@ class ScoringRun:
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
         """Return all tasks. They follow from the specification and the manifest alone."""
-        plan = plan_scoring(self.spec.spec, self.manifest, self.bundle.digest)
+        plan = plan_scoring(self.spec.spec, self.manifest, self.bundle.digest, self._compared_digest)
         return {**plan, INSPECTION_TASK: self._inspection()} if self.inspects else plan
 
     def _inspection(self) -> PlannedTask:
@@ -280,6 +298,8 @@ class ScoringRun:
             check_counts(self.spec, manifest["scores"], self.store)
         for part in manifest["parts"]:
             self._publish(part["sha256"], part["name"])
+        if COMPARISON_TASK in commits:
+            self._publish(commits[COMPARISON_TASK].files[COMPARISON_FILE].sha256, COMPARISON_FILE)
         for name in (SCORES_FILE, SCORES_MANIFEST):
             self._publish(commit.files[name].sha256, name)
         return commit
@@ -310,16 +330,29 @@ def prepare_scoring(
         Raised before anything is written.
     """
     spec = with_run_id(spec, store)
-    bundle = read_bundle(spec.spec.bundle, spec_path, store)
+    found = {field: read_bundle(own, spec_path, store) for field, own in _bundles(spec).items()}
+    bundle, compared = found["bundle"], found.get("compare_with")
     check_document(bundle.files, spec.spec)
+    if compared is not None:
+        check_compared(bundle.files, compared.files, spec.spec)
     check_not_future(spec.spec, now())
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, bundle.files[DOCUMENT])
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
     check_files(spec, manifest, store)
-    pinned = _with_bundle(spec, spec.spec.bundle.model_copy(update={"digest": bundle.digest}))
-    return ScoringRun(pinned, bundle, manifest, data, store, inspects=inspect is None)
+    pinned = {
+        field: own.model_copy(update={"digest": found[field].digest}) for field, own in _bundles(spec).items()
+    }
+    return ScoringRun(
+        _with_bundles(spec, pinned),
+        bundle,
+        manifest,
+        data,
+        store,
+        inspects=inspect is None,
+        compared=compared,
+    )
 
 
 def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = None) -> ScoringRunSpec:
@@ -339,17 +372,27 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
     SpecError
         There is no such run or channel, the newest run is not finished, or the channel has no entry.
     """
-    source = spec.spec.bundle
-    name = source.uri.removeprefix(RUN_BUNDLE)
-    is_channel = source.uri.startswith(CHANNEL_BUNDLE)
-    if not is_channel and (name == source.uri or RUN_ID.fullmatch(name)):
+    named = {field: own for field, own in _bundles(spec).items() if _is_resolved_later(own)}
+    if not named:
         return spec
     if accepted is not None:
         # A run that a failover ended before its description resolves the name as at the start.
         with suppress(ArtifactNotFound):
-            before = parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode())
-            return _with_bundle(spec, before.spec.bundle)
-    return _with_bundle(spec, bundle_now(source, store))
+            before = _bundles(parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode()))
+            return _with_bundles(spec, {field: before[field] for field in named})
+    return _with_bundles(spec, {field: bundle_now(own, store) for field, own in named.items()})
+
+
+def _bundles(spec: ScoringRunSpec) -> dict[str, BundleSource]:
+    """Return the bundle, and the one to compare with, by field."""
+    other = spec.spec.compare_with
+    return {"bundle": spec.spec.bundle} | ({} if other is None else {"compare_with": other})
+
+
+def _is_resolved_later(source: BundleSource) -> bool:
+    """Return whether an address means another bundle at another time."""
+    name = source.uri.removeprefix(RUN_BUNDLE)
+    return source.uri.startswith(CHANNEL_BUNDLE) or not (name == source.uri or RUN_ID.fullmatch(name))
 
 
 def bundle_now(source: BundleSource, store: Store) -> BundleSource:
@@ -360,12 +403,11 @@ def bundle_now(source: BundleSource, store: Store) -> BundleSource:
     SpecError
         There is no such run or channel, the newest run is not finished, or the channel has no entry.
     """
-    name = source.uri.removeprefix(RUN_BUNDLE)
+    if not _is_resolved_later(source):
+        return source
     if source.uri.startswith(CHANNEL_BUNDLE):
         return _pinned(source, entry_at(source.uri, store))
-    if name == source.uri or RUN_ID.fullmatch(name):
-        return source
-    run = finished_run(stored_runs(store), name, kind=TRAINING)
+    run = finished_run(stored_runs(store), source.uri.removeprefix(RUN_BUNDLE), kind=TRAINING)
     return source.model_copy(update={"uri": RUN_BUNDLE + run.run_id})
 
 
@@ -374,58 +416,5 @@ def _pinned(source: BundleSource, entry: ChannelEntry) -> BundleSource:
     return source.model_copy(update={"uri": entry.address, "digest": source.digest or entry.bundle})
 
 
-def _with_bundle(spec: ScoringRunSpec, bundle: BundleSource) -> ScoringRunSpec:
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"bundle": bundle})})
-
-
-_LAYOUT: Final = {"source", "columns", "format", "after_death_days"}
-
-
-def plan_scoring(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Plan:
-    """Return every task of a scoring run in topological order. Pure.
-
-    Parameters
-    ----------
-    spec : ScoringSpec
-    manifest : Manifest
-    bundle_digest : str
-    """
-    return {task.name: task for task in _tasks(spec, manifest, bundle_digest)}
-
-
-def _tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) -> Iterator[PlannedTask]:
-    tables, events = spec.data.tables, manifest.tables["events"]
-    index = spec.index.model_dump(mode="json")
-    layout = spec.data.model_dump(mode="json", by_alias=True, include=_LAYOUT)
-    asked = {"index": index, **layout, "top_reasons": spec.explain.top_reasons}
-    bundle = {"bundle": (BUNDLE_TASK,)}
-    yield PlannedTask(BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": bundle_digest})
-    yield PlannedTask("bundle-tests", "test_bundle", "bundle", needs=bundle)
-    tested = {**bundle, "tests": ("bundle-tests",)}
-    known: dict[str, tuple[str, ...]] = {}
-    if tables.cohort is not None or tables.demographics is not None:
-        sources = (*manifest.tables.get("cohort", ()), *manifest.tables.get("demographics", ()))
-        named = {"cohort": tables.cohort, "demographics": tables.demographics}
-        params = {"index": index, **layout, **named}
-        yield PlannedTask("scored", "define_scored", "cohort", params=params, sources=sources, needs=tested)
-        known = {"scored": ("scored",)}
-    # A patient is in several tables of a CDM, which is one partition therefore.
-    is_omop = spec.data.source == OMOP_NAME
-    partitions = [(*events, *manifest.tables.get(CDM_FILES, ()))] if is_omop else [(file,) for file in events]
-    parts = tuple(f"score/{number:05d}" for number in range(len(partitions)))
-    for name, files in zip(parts, partitions, strict=True):
-        yield PlannedTask(
-            name, "score_partition", "score", params=asked, sources=files, needs={**tested, **known}
-        )
-    every = {**tested, **known, "parts": parts}
-    if tables.cohort is not None:
-        yield PlannedTask("score/absent", "score_absent", "score", params=asked, needs=every)
-        every = {**every, "absent": ("score/absent",)}  # a new mapping: the task above keeps its own
-    committed: dict[str, Any] = {"index": index}
-    if manifest.left_out:
-        committed["left_out"] = manifest.left_out_facts()
-    if is_omop:
-        committed["partition"] = tables.events
-    if spec.checks.empty_samples == "warn":
-        committed["empty_samples"] = "warn"
-    yield PlannedTask(SCORES_TASK, "commit_scores", "commit", params=committed, sources=events, needs=every)
+def _with_bundles(spec: ScoringRunSpec, bundles: Mapping[str, BundleSource]) -> ScoringRunSpec:
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update=dict(bundles))})

@@ -436,6 +436,11 @@ SCORING_CREATE = [
     ),
     Case("bundle.uri must be s3://", {"bundle.uri": "channel:a/b"}, {"bundle.uri": "channel:production/3"}),
     Case(
+        "compareWith.uri must be s3://",
+        {"compareWith": {"uri": "./bundle"}},
+        {"compareWith": {"uri": "channel:production"}},
+    ),
+    Case(
         "data.source: omop excludes data.columns.events",
         {"data.source": "omop", "data.columns": {"events": {"code": "ICD"}}},
         {"data.source": "omop", "data.columns": {"cohort": {"patient_id": "MRN"}}},
@@ -449,6 +454,7 @@ SCORING_UPDATE = [
     *UPDATE[:4],
     Case("spec.bundle cannot change", {"bundle.uri": "run:0123456789abcde0"}),
     Case("spec.index cannot change", {"index": {"date": "2026-11-24"}}),
+    Case("spec.compareWith cannot change", {"compareWith": {"uri": "channel:production"}}),
     Case("spec.explain cannot change", {"explain.topReasons": 0}),
     Case("spec.output cannot change", {"output.prefix": "other"}),
 ]

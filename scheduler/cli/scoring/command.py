@@ -121,9 +121,10 @@ def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, option
         return f"; its tables are not complete now: {error}"
     if run.run_id == before.run_id:
         return ""
-    scored_with = yaml.safe_load(store.get(run_key(before.run_id, "spec.yaml")))["spec"]["bundle"]
+    asked = yaml.safe_load(store.get(run_key(before.run_id, "spec.yaml")))["spec"]
+    scored_with, compared = asked["bundle"], asked.get("compareWith", {}).get("digest")
     digest = str(scored_with.get("digest"))
-    if scoring_run_id(run.spec.spec, run.manifest.plain(), digest) == before.run_id:
+    if scoring_run_id(run.spec.spec, run.manifest.plain(), digest, compared) == before.run_id:
         return f", with {scored_with['uri']}; --again scores it with {run.spec.spec.bundle.uri}"
     return "; its tables or its specification have changed since, as with late data: --again scores it with those of now"
 

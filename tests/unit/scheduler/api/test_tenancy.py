@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from mlho.spec.scoring import ScoringRunSpec, parse_scoring_spec
+from mlho.spec.scoring import BundleSource, ScoringRunSpec, parse_scoring_spec
 from scheduler.api.tenancy import ForeignAddress, check_addresses, prefixes_of
 from scheduler.controller.reasons import reason_of
 
@@ -56,6 +56,20 @@ def test_a_namespace_reads_below_its_prefixes_only(data: str, bundle: str, refus
     with pytest.raises(ForeignAddress, match=f"^{refused}: .* s3://ehr/ward/") as error:
         check_addresses(spec, allowed, RUNS.get)
     assert reason_of(error.value) == "ForeignAddress"
+
+
+def test_a_namespace_compares_with_its_own_models_only():
+    """The bundle to compare with is read, too."""
+    allowed = prefixes_of("ward", PREFIXES)
+    for name, is_own in (("channel:ward", True), ("channel:other", False)):
+        spec = scoring("s3://ehr/ward/new/", "run:" + "a" * 16)
+        compared = spec.spec.model_copy(update={"compare_with": BundleSource(uri=name)})
+        spec = spec.model_copy(update={"spec": compared})
+        if is_own:
+            check_addresses(spec, allowed, RUNS.get)
+            continue
+        with pytest.raises(ForeignAddress, match=r"^compareWith\.uri: "):
+            check_addresses(spec, allowed, RUNS.get)
 
 
 def test_without_prefixes_there_are_no_limits():

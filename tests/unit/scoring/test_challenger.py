@@ -1,0 +1,108 @@
+"""A challenger scores beside the model in use: apart from it, and compared with it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlho.errors import SpecError
+from mlho.scoring.comparison import compare_scores
+from mlho.spec.scoring import ScoringSpec
+from mlho.store.memory import MemoryStore
+from scheduler.engine.scoring_checks import check_compared
+from tests.builders import run_inline
+from tests.unit.scoring.conftest import CHANGES, make_score_document, score_inline
+
+
+def compared(own, other, **alerts):
+    """The figures for lists of probabilities and of alerts."""
+    pairs = {rule: tuple(np.array(own, bool) for own in pair) for rule, pair in alerts.items()}
+    return compare_scores(
+        np.array(own, float), np.array(other, float), pairs, bundle_digest="a", compared_digest="b"
+    )
+
+
+def test_the_figures_are_those_of_the_definition():
+    """Means, differences, ranks with ties, the highest tenth, and alerts by one, the other and both."""
+    own, other = [0.1, 0.2, 0.3, 0.9], [0.1, 0.3, 0.3, 0.5]
+    found = compared(own, other, youden=([0, 1, 1, 1], [0, 0, 1, 1]))
+
+    assert (found.mean, found.compared_mean) == (0.375, 0.3)
+    assert found.mean_absolute_difference == pytest.approx(0.125)
+    assert found.largest_difference == pytest.approx(0.4)
+    # Ranks 1 2 3 4 and 1 2.5 2.5 4: covariance 4.5, variances 5 and 4.5.
+    assert found.rank_correlation == pytest.approx(4.5 / np.sqrt(5 * 4.5))
+    assert found.top_tenth_shared == 1.0
+    (alert,) = found.alerts
+    assert (alert.both, alert.only_this, alert.only_other) == (2, 1, 0)
+
+
+def test_the_figures_say_when_there_is_nothing_to_say():
+    """Equal scores, reversed scores, a constant, and an order of the samples that does not matter."""
+    ramp = np.arange(1000) / 1000
+    equal, reversed_, constant = (
+        compared(ramp, ramp),
+        compared(ramp, ramp[::-1]),
+        compared(ramp, np.full(1000, 0.5)),
+    )
+    order = np.random.default_rng(1).permutation(1000)
+
+    assert (equal.rank_correlation, equal.largest_difference, equal.top_tenth_shared) == (1.0, 0.0, 1.0)
+    assert equal.psi is not None
+    assert equal.psi < 0.01
+    assert (reversed_.rank_correlation, reversed_.top_tenth_shared) == (-1.0, 0.0)
+    assert constant.rank_correlation is None
+    assert compared(ramp[order], ramp[::-1][order]) == reversed_
+
+
+@pytest.fixture(scope="module")
+def challenger(trained, tmp_path_factory):
+    """The folder of another bundle for the same outcome: fewer features."""
+    folder = tmp_path_factory.mktemp("challenger") / "bundle"
+    changes = {**CHANGES, "selection.nFeatures": 4, "features.sequences": None}
+    for name, content in run_inline(trained.folder, folder.parent / "store", changes).bundle().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def test_a_challenger_is_scored_apart_and_the_champion_not_again(trained, challenger):
+    """The night stays; the tasks of the champion are found in the store; the scores are those without a comparison."""
+    store = MemoryStore()
+    night = score_inline(trained.folder, store)
+    before = {key: store.get(key) for key in store.keys(f"runs/{night.finished.run_id}/scores/")}
+    asked = {"bundle.uri": str(challenger), "compareWith": {"uri": "bundle"}}
+    beside = score_inline(trained.folder, store, asked)
+    alone = score_inline(trained.folder, MemoryStore(), {"bundle.uri": str(challenger)})
+
+    n_parts = len(beside.manifest["parts"])
+    assert beside.kinds().count("score_partition") == alone.kinds().count("score_partition") <= n_parts
+    assert beside.kinds().count("compare_scores") == 1
+    assert beside.finished.run_id not in (night.finished.run_id, alone.finished.run_id)
+    assert beside.parts() == alone.parts()
+    assert {key: store.get(key) for key in before} == before
+
+    found = json.loads(beside.file("comparison.json"))
+    own, other = beside.table(), night.table()
+    assert (found["bundle_digest"], found["compared_digest"]) == (
+        beside.manifest["bundle_digest"],
+        night.manifest["bundle_digest"],
+    )
+    difference = np.abs(own["probability"] - other["probability"])
+    assert found["largest_difference"] == difference.max() > 0
+    assert found["rank_correlation"] == pytest.approx(
+        own["probability"].corr(other["probability"], method="spearman")
+    )
+    rule = found["alerts"][0]["rule"]
+    both = (own[f"alert: {rule}"] & other[f"alert: {rule}"]).sum()
+    assert found["alerts"][0]["both"] == both
+
+
+def test_a_bundle_of_another_outcome_is_not_compared():
+    """Both outcomes are said."""
+    spec = ScoringSpec.model_validate(make_score_document()["spec"])
+    files = [{"bundle.json": json.dumps({"outcome": name}).encode()} for name in ("death", "readmission")]
+
+    with pytest.raises(SpecError, match=r"compareWith: .*another outcome\. Expected death; got readmission"):
+        check_compared(*files, spec)
