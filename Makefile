@@ -73,7 +73,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: attribution bench bench-encoding bench-levels bench-queue bench-scale chaos false-features mutations planted-truth proofs real-data
+.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-queue bench-scale chaos false-features mutations planted-truth proofs real-data
 ATTRIBUTION_ARGS ?=
 attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
 	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
@@ -83,6 +83,9 @@ bench: $(STAMP)  ## speed: ours, the rival's or the limit's figure, and the rati
 	missed=""; \
 	for benchmark in $(BENCH); do $(BIN)/python benchmarks/$$benchmark.py || missed="$$missed $$benchmark"; done; \
 	[ -z "$$missed" ] || { echo "missed:$$missed" >&2; exit 1; }
+
+bench-bias: $(STAMP)  ## audit of groups and months: seconds, and how often the intervals hold the truth (five minutes)
+	$(BIN)/python benchmarks/bias.py
 
 bench-encoding: $(STAMP)  ## rows a second and memory, on cohorts of about 5 and 50 million rows that it makes
 	$(BIN)/python benchmarks/encoding.py

@@ -5,13 +5,16 @@ Reference: R 4.5.0, hestiri/mlho 635d695, pROC 1.18.5, PRROC 1.4, on the Synthea
 """
 
 import csv
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mlho.method.bias.audit import audit
+from mlho.method.bias.groups import Grouping
+from mlho.method.bias.mlho_r import bias_row_mlho_r
 from mlho.method.evaluation.auroc import auroc
-from mlho.method.evaluation.metrics import brier
 from mlho.method.evaluation.precision_recall import pr_davis_goadrich, pr_integral
 from mlho.method.evaluation.reliability import caliber_mlho_r
 from mlho.method.evaluation.thresholds import at_threshold, youden_mlho_r
@@ -87,24 +90,62 @@ def test_error_per_patient_equals_r(reference, model):
     assert np.abs(y - p) == pytest.approx(expected, abs=1e-9)
 
 
-def test_bias_row_of_everyone_equals_r(reference):
-    """R's audit of the whole test set (raw, everyone), to the digits that R rounds to."""
+def members_of(data: Path, patients: list[str]) -> dict[str, np.ndarray]:
+    """Return the groups of R's audit: everyone, and by 0/1 columns of the demographics."""
+    with gzip.open(data / "syntheticmass" / "dems.csv.gz", "rt", newline="") as file:
+        own = {row["patient_num"]: row for row in csv.DictReader(file)}
+    groups = {
+        "sex1": ("sex_cd", "1"),
+        "sex0": ("sex_cd", "0"),
+        "black1": ("black", "1"),
+        "hisp1": ("hispanic", "1"),
+    }
+    found = {
+        name: np.array([own[p][column] == value for p in patients])
+        for name, (column, value) in groups.items()
+    }
+    return {"everyone": np.ones(len(patients), bool)} | found
+
+
+@pytest.mark.parametrize("group", ["everyone", "sex1", "sex0", "black1", "hisp1"])
+def test_bias_row_equals_r(reference, data, group):
+    """R's audit of each group (raw): every figure, to the digits that R rounds to."""
     (expected,) = (
         r
         for r in rows_of(reference / "bias" / "bias_metrics.csv")
-        if (r["model.name"], r["group"], r["month"], r["calibration"])
-        == ("glmboost", "everyone", "all", "RAW")
+        if (r["model.name"], r["group"], r["month"], r["calibration"]) == ("glmboost", group, "all", "RAW")
     )
     y, p = predictions_of(reference, "glmboost")
-    result = at_threshold(y, p, youden_mlho_r(y, p).value)
+    patients = [r["patient_num"] for r in rows_of(reference / "mlearn" / "glmboost_absErr.csv")]
+    is_in = members_of(data, patients)[group]
+    row = bias_row_mlho_r(y[is_in], p[is_in])
 
-    assert brier(y, p) == pytest.approx(float(expected["brier"]), abs=6e-6)
-    assert auroc(y, p) == pytest.approx(float(expected["auc"]), abs=6e-4)
-    for name, value in (
-        ("sens", result.sensitivity),
-        ("spec", result.specificity),
-        ("acc", result.accuracy),
-        ("ppv", result.ppv),
-        ("npv", result.npv),
-    ):
-        assert value == pytest.approx(float(expected[name]), abs=6e-4)
+    assert int(expected["n"]) == is_in.sum()
+    assert row == {name: pytest.approx(float(expected[name]), abs=6e-4) for name in row}
+
+
+def test_the_audit_agrees_with_r_where_it_defines_a_figure_alike(reference, data):
+    """In each group of R's audit: AUROC, Brier score, RMSE, error by outcome, ECE of bins of equal width, and rates at R's cut-off."""
+    rows = {
+        r["group"]: r
+        for r in rows_of(reference / "bias" / "bias_metrics.csv")
+        if (r["model.name"], r["calibration"]) == ("glmboost", "RAW")
+    }
+    y, p = predictions_of(reference, "glmboost")
+    patients = [r["patient_num"] for r in rows_of(reference / "mlearn" / "glmboost_absErr.csv")]
+    names = {
+        "auroc": "auc", "brier": "brier", "rmse": "RMSE", "error_positive": "CLE_class_1",
+        "error_negative": "CLE_class_0", "ece_equal_width": "ECE_equal_width", "r/sensitivity": "sens",
+        "r/specificity": "spec", "r/ppv": "ppv", "r/npv": "npv", "r/accuracy": "acc",
+    }  # fmt: skip
+    for group, is_in in members_of(data, patients).items():
+        alerts = p > youden_mlho_r(y[is_in], p[is_in]).value
+        grouping = Grouping(group, ("in", "out"), np.where(is_in, 0, 1))
+        found = audit(
+            y, p, [grouping], patients=None, alerts={"r": alerts}, seed=[1], min_cell=1, n_replicates=2
+        )
+        figures = found.groups[1].figures
+
+        assert {ours: figures[ours].value for ours in names} == {
+            ours: pytest.approx(float(rows[group][theirs]), abs=1e-3) for ours, theirs in names.items()
+        }

@@ -133,6 +133,7 @@ INNER = {
         "survival": set(),
         "classifiers": {"survival"},
         "evaluation": set(),
+        "bias": {"evaluation"},
         "consensus": set(),
         "stability": set(),
     },

@@ -1,0 +1,307 @@
+"""Cells: the samples of one group in one period, sorted by prediction, and their sums in every bootstrap replicate."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.method.evaluation.calibration import MAX_NEWTON_STEPS, TOLERANCE
+from mlho.method.evaluation.metrics import PROBABILITY_CLIP
+from mlho.method.evaluation.reliability import bins_of
+from mlho.method.evaluation.tally import FloatArray, IntArray, Tally
+
+N_BINS: Final = 10
+MAX_RULES: Final = 8  # one bit each
+# Columns of the sums of a cell; two more for each rule: true positives and alerts.
+SUMS: Final = (
+    "n",
+    "n_positive",
+    "p",
+    "p_positive",
+    "p2",
+    "p2_positive",
+    "wins_twice",
+    "in_the_large",
+    "ece_equal_width",
+    "mce_equal_width",
+    "ece_equal_count",
+    "mce_equal_count",
+)
+_LARGEST_STEP: Final = 1.0  # of Newton's method, in log-odds
+_N, _POSITIVE, _P, _P_POSITIVE, _P2, _P2_POSITIVE, _WINS, _LARGE, _ERRORS = range(9)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """The samples of one group in one period, in ascending order of their predictions.
+
+    Attributes
+    ----------
+    sample, patient : int64, shape (n,)
+        Position in the audited arrays, and number of the patient.
+    positive, ends_tie : bool, shape (n,)
+        Outcome; whether the next prediction is another one.
+    p, odds_against : float64, shape (n,)
+        Prediction, and (1 − p) / p of the clipped prediction.
+    alerts : uint8, shape (n,)
+        One bit for each rule.
+    starts : int64, shape (n_segments + 1,)
+        Segments of samples that are in one bin of both binnings.
+    by_width, by_count : int64, shape (n_segments,)
+        Bin of each segment.
+    """
+
+    sample: IntArray
+    patient: IntArray
+    positive: NDArray[np.bool_]
+    ends_tie: NDArray[np.bool_]
+    p: FloatArray
+    odds_against: FloatArray
+    alerts: NDArray[np.uint8]
+    starts: IntArray
+    by_width: IntArray
+    by_count: IntArray
+
+    @classmethod
+    def of(
+        cls,
+        sample: IntArray,
+        *,
+        p: FloatArray,
+        positive: NDArray[np.bool_],
+        patient: IntArray,
+        alerts: NDArray[np.uint8],
+    ) -> "Cell":
+        """Return the cell of these samples, given the audited arrays of all samples."""
+        order = sample[np.argsort(p[sample], kind="stable")]
+        own = p[order]
+        clipped = np.clip(own, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
+        width, count = _bins(own)
+        starts = np.flatnonzero(np.r_[True, (np.diff(width) != 0) | (np.diff(count) != 0)])
+        return cls(
+            sample=order,
+            patient=patient[order],
+            positive=positive[order],
+            ends_tie=np.r_[own[1:] != own[:-1], True],
+            p=own,
+            odds_against=(1.0 - clipped) / clipped,
+            alerts=alerts[order],
+            starts=np.r_[starts, own.size].astype(np.int64),
+            by_width=width[starts],
+            by_count=count[starts],
+        )
+
+    def sums(self, weights: NDArray[np.uint8], n_rules: int, start: float = 0.0) -> FloatArray:
+        """Return the sums under each row of patient weights, shape (n_replicates, n_sums).
+
+        Parameters
+        ----------
+        weights : uint8, shape (n_replicates, n_patients)
+            How often each patient is drawn.
+        n_rules : int
+        start : float
+            Where the search for the calibration in the large starts. It affects the number of steps, not the result.
+        """
+        found = np.empty((weights.shape[0], len(SUMS) + 2 * n_rules))
+        _sum_cell(
+            weights, self.patient, self.positive, self.ends_tie, self.p, self.odds_against, self.alerts,
+            self.starts, self.by_width, self.by_count, n_rules, start, found,
+        )  # fmt: skip
+        return found
+
+    def calibration_errors(self, outcomes: NDArray[np.bool_]) -> FloatArray:
+        """Return ECE and MCE by width, then by count, for each row of outcomes of all samples; shape (n_rows, 4)."""
+        found = np.empty((outcomes.shape[0], 4))
+        _simulated_errors(outcomes, self.sample, self.p, self.starts, self.by_width, self.by_count, found)
+        return found
+
+
+def _bins(p: FloatArray) -> tuple[IntArray, IntArray]:
+    """Return the bins by width and by count of sorted predictions; equal predictions share a bin."""
+    distinct, cell, n = np.unique(p, return_inverse=True, return_counts=True)
+    t = Tally(p=distinct, n=n, n_positive=np.zeros_like(n), cell=cell)
+    return bins_of(t, N_BINS, "equal-width")[cell], bins_of(t, N_BINS, "equal-count")[cell]
+
+
+def draw_weights(rng: np.random.Generator, n_replicates: int, n_patients: int) -> NDArray[np.uint8]:
+    """Return how often each patient is drawn in each replicate, shape (n_replicates, n_patients)."""
+    weights = np.empty((n_replicates, n_patients), np.uint8)
+    for own in weights:
+        drawn = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
+        own[:] = np.minimum(drawn, 255)  # more is impossible in practice: the mean is 1
+    return weights
+
+
+@njit(cache=True, nogil=True)
+def _sum_cell(
+    weights: NDArray[np.uint8],
+    patient: IntArray,
+    positive: NDArray[np.bool_],
+    ends_tie: NDArray[np.bool_],
+    p: FloatArray,
+    odds_against: FloatArray,
+    alerts: NDArray[np.uint8],
+    starts: IntArray,
+    by_width: IntArray,
+    by_count: IntArray,
+    n_rules: int,
+    start: float,
+    out: FloatArray,
+) -> None:
+    size = p.size
+    kept_odds, kept_weight = np.empty(size), np.empty(size)
+    bins = np.zeros((2, N_BINS, 2))  # by width and by count: samples, predicted minus observed
+    of_rules = np.zeros(2 * MAX_RULES, np.int64)
+    for b in range(weights.shape[0]):
+        own = weights[b]
+        bins[:] = 0.0
+        of_rules[:] = 0
+        n = n_positive = wins_twice = below = tied_positive = tied_negative = 0
+        sum_p = sum_p2 = sum_positive = sum_positive2 = 0.0
+        kept = 0
+        for s in range(by_width.size):
+            n_before, positive_before, p_before = n, n_positive, sum_p
+            for i in range(starts[s], starts[s + 1]):
+                k = int(own[patient[i]])
+                k_positive = k * int(positive[i])
+                n += k
+                n_positive += k_positive
+                tied_positive += k_positive
+                tied_negative += k - k_positive
+                if ends_tie[i]:
+                    wins_twice += tied_positive * (2 * below + tied_negative)
+                    below += tied_negative
+                    tied_positive = tied_negative = 0
+                value = p[i]
+                sum_p += k * value
+                sum_p2 += k * value * value
+                sum_positive += k_positive * value
+                sum_positive2 += k_positive * value * value
+                kept_odds[kept] = odds_against[i]
+                kept_weight[kept] = k
+                kept += k > 0
+                for r in range(n_rules):
+                    is_alert = int((alerts[i] >> r) & 1)
+                    of_rules[2 * r] += k_positive * is_alert
+                    of_rules[2 * r + 1] += k * is_alert
+            gap = (sum_p - p_before) - (n_positive - positive_before)
+            bins[0, by_width[s], 0] += n - n_before
+            bins[0, by_width[s], 1] += gap
+            bins[1, by_count[s], 0] += n - n_before
+            bins[1, by_count[s], 1] += gap
+        row = out[b]
+        row[_N], row[_POSITIVE], row[_WINS] = n, n_positive, wins_twice
+        row[_P], row[_P_POSITIVE], row[_P2], row[_P2_POSITIVE] = sum_p, sum_positive, sum_p2, sum_positive2
+        row[_LARGE] = _in_the_large(kept_odds[:kept], kept_weight[:kept], n, n_positive, start)
+        for binning in range(2):
+            row[_ERRORS + 2 * binning], row[_ERRORS + 2 * binning + 1] = _errors_of(bins[binning], n)
+        for r in range(2 * n_rules):
+            row[_ERRORS + 4 + r] = of_rules[r]
+
+
+@njit(cache=True, nogil=True)
+def _in_the_large(odds: FloatArray, weight: FloatArray, n: int, n_positive: int, start: float) -> float:
+    """Return the shift of the log-odds at which as many positives are expected as observed; NaN with one class."""
+    if n_positive == 0 or n_positive == n:
+        return math.nan
+    shift = start
+    for _ in range(MAX_NEWTON_STEPS):
+        factor = math.exp(-shift)
+        expected = information = 0.0
+        for i in range(odds.size):
+            pi = 1.0 / (1.0 + odds[i] * factor)
+            expected += weight[i] * pi
+            information += weight[i] * pi * (1.0 - pi)
+        step = (n_positive - expected) / max(information, 1e-300)
+        step = min(max(step, -_LARGEST_STEP), _LARGEST_STEP)
+        shift += step
+        if abs(step) <= TOLERANCE * (1.0 + abs(shift)):
+            return shift
+    return math.nan
+
+
+@njit(cache=True, nogil=True)
+def _errors_of(bins: FloatArray, n: int) -> tuple[float, float]:
+    """Return ECE and MCE of bins of (samples, predicted minus observed); NaN without samples."""
+    total = largest = 0.0
+    for k in range(bins.shape[0]):
+        if bins[k, 0] > 0.0:
+            gap = abs(bins[k, 1])
+            total += gap
+            largest = max(largest, gap / bins[k, 0])
+    return (total / n, largest) if n > 0 else (math.nan, math.nan)
+
+
+@njit(cache=True, nogil=True)
+def _simulated_errors(
+    outcomes: NDArray[np.bool_],
+    sample: IntArray,
+    p: FloatArray,
+    starts: IntArray,
+    by_width: IntArray,
+    by_count: IntArray,
+    out: FloatArray,
+) -> None:
+    bins = np.zeros((2, N_BINS, 2))
+    for b in range(outcomes.shape[0]):
+        own = outcomes[b]
+        bins[:] = 0.0
+        for s in range(by_width.size):
+            gap = 0.0
+            for i in range(starts[s], starts[s + 1]):
+                gap += p[i] - own[sample[i]]
+            n = starts[s + 1] - starts[s]
+            bins[0, by_width[s], 0] += n
+            bins[0, by_width[s], 1] += gap
+            bins[1, by_count[s], 0] += n
+            bins[1, by_count[s], 1] += gap
+        for binning in range(2):
+            out[b, 2 * binning], out[b, 2 * binning + 1] = _errors_of(bins[binning], p.size)
+
+
+def figures_of(sums: FloatArray, rules: Sequence[str]) -> dict[str, FloatArray]:
+    """Return the figures of each row of sums; NaN for a figure that does not exist.
+
+    Parameters
+    ----------
+    sums : float64, shape (n_rows, n_sums)
+        From :meth:`Cell.sums`.
+    rules : sequence of str
+        Names of the alert rules, in the order of their bits.
+    """
+    own = dict(zip(SUMS, sums.T[: len(SUMS)], strict=True))
+    n, positive = own["n"], own["n_positive"]
+    negative = n - positive
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squared_positive = positive - 2.0 * own["p_positive"] + own["p2_positive"]
+        squared_negative = own["p2"] - own["p2_positive"]
+        brier = (squared_positive + squared_negative) / n
+        missed, raised = positive - own["p_positive"], own["p"] - own["p_positive"]
+        found = {
+            "auroc": own["wins_twice"] / (2.0 * positive * negative),
+            "brier": brier,
+            "brier_positive": squared_positive / positive,
+            "brier_negative": squared_negative / negative,
+            "rmse": np.sqrt(brier),
+            "error": (missed + raised) / n,
+            "error_positive": missed / positive,
+            "error_negative": raised / negative,
+            "observed_expected": positive / own["p"],
+            "in_the_large": own["in_the_large"],
+            **{name: own[name] for name in SUMS[_ERRORS:]},
+        }
+        for place, rule in enumerate(rules):
+            hits, alerts = sums[:, len(SUMS) + 2 * place], sums[:, len(SUMS) + 2 * place + 1]
+            found |= {
+                f"{rule}/sensitivity": hits / positive,
+                f"{rule}/specificity": 1.0 - (alerts - hits) / negative,
+                f"{rule}/ppv": hits / alerts,
+                f"{rule}/npv": 1.0 - (positive - hits) / (n - alerts),
+                f"{rule}/accuracy": (hits + negative - (alerts - hits)) / n,
+                f"{rule}/alerts_per_100": 100.0 * alerts / n,
+            }
+    return {name: np.where(np.isfinite(values), values, np.nan) for name, values in found.items()}

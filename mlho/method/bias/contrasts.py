@@ -1,0 +1,212 @@
+"""Comparisons of groups: differences and ratios, gaps of alert rules, errors of patients, and trends over periods."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.bias.groups import Comparison, ErrorComparison, Gap, Grouping, Periods, Trend
+from mlho.method.bias.intervals import adjusted_p_values, p_value
+from mlho.method.evaluation.auroc import auroc_estimate
+from mlho.method.evaluation.bootstrap import percentile_estimate
+from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.tally import FloatArray, IntArray
+
+COMPARED: Final = ("auroc", "brier", "error_positive", "error_negative", "observed_expected", "in_the_large")
+COMPARED_AT_RULE: Final = ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100")
+WITHOUT_RATIO: Final = ("in_the_large",)  # its ideal is 0
+FEWEST_PERIODS: Final = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The figures of a cell, and of its replicates; NaN where a figure does not exist."""
+
+    value: Mapping[str, float]
+    replicates: Mapping[str, FloatArray]
+
+
+def compared_metrics(rules: Sequence[str]) -> tuple[str, ...]:
+    """Return the figures that are compared."""
+    return (*COMPARED, *(f"{rule}/{name}" for rule in rules for name in COMPARED_AT_RULE))
+
+
+def with_adjusted[Found: (Comparison, ErrorComparison, Trend)](
+    found: Sequence[Found],
+) -> tuple[Found, ...]:
+    """Return the comparisons with p values adjusted for their number."""
+    adjusted = adjusted_p_values([own.p_value for own in found])
+    return tuple(replace(own, adjusted=p) for own, p in zip(found, adjusted, strict=True))
+
+
+def compare(grouping: Grouping, drawn: Sequence[Drawn | None], rules: Sequence[str]) -> Iterator[Comparison]:
+    """Yield each figure of each level against the reference level, from paired replicates."""
+    place = grouping.reference_level
+    reference = drawn[place]
+    for level, own in enumerate(drawn):
+        if own is None or reference is None or level == place:
+            continue
+        for metric in compared_metrics(rules):
+            difference = own.value[metric] - reference.value[metric]
+            of_replicates = own.replicates[metric] - reference.replicates[metric]
+            yield Comparison(
+                by=grouping.by,
+                level=grouping.levels[level],
+                reference=grouping.levels[place],
+                metric=metric,
+                difference=_estimate(difference, of_replicates),
+                ratio=_ratio(metric, own, reference),
+                p_value=p_value(None if math.isnan(difference) else difference, of_replicates),
+            )
+
+
+def _ratio(metric: str, own: Drawn, reference: Drawn) -> Estimate:
+    if metric in WITHOUT_RATIO:
+        return Estimate.absent("the ideal value is 0")
+    if not reference.value[metric]:
+        return Estimate.absent("the reference group has 0")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn: FloatArray = np.asarray(own.replicates[metric] / reference.replicates[metric])
+    drawn[~np.isfinite(drawn)] = np.nan
+    return _estimate(own.value[metric] / reference.value[metric], drawn)
+
+
+def _estimate(value: float, drawn: FloatArray) -> Estimate:
+    return percentile_estimate(None if math.isnan(value) else float(value), drawn)
+
+
+def gaps(grouping: Grouping, drawn: Sequence[Drawn | None], rules: Sequence[str]) -> Iterator[Gap]:
+    """Yield the largest differences of the rates at each rule between any two levels.
+
+    ``equal_opportunity`` is of the sensitivity, ``equalised_odds`` the larger of those of sensitivity and specificity, and
+    ``demographic_parity`` of the share of samples with an alert.
+
+    References
+    ----------
+    Hardt, Price & Srebro (2016), NeurIPS 29. The same figures as ``equal_opportunity_difference``,
+    ``equalized_odds_difference`` and ``demographic_parity_difference`` of fairlearn.
+    """
+    known = [own for own in drawn if own is not None]
+    if len(known) < 2:
+        return
+    for rule in rules:
+        parts = {
+            "equal_opportunity": (("sensitivity", 1.0),),
+            "equalised_odds": (("sensitivity", 1.0), ("specificity", 1.0)),
+            "demographic_parity": (("alerts_per_100", 100.0),),
+        }
+        for name, rates in parts.items():
+            ranges = [_range(known, f"{rule}/{own}", scale) for own, scale in rates]
+            value, of_replicates, chance = (_largest([one[place] for one in ranges]) for place in range(3))
+            # Without a difference the replicates scatter around one rate.
+            present = chance[~np.isnan(chance)]
+            yield Gap(
+                by=grouping.by,
+                metric=f"{rule}/{name}",
+                value=_estimate(float(value[0]), of_replicates),
+                by_chance=float(present.mean()) if present.size else None,
+            )
+
+
+def _largest(arrays: Sequence[FloatArray]) -> FloatArray:
+    return np.asarray(np.max(np.array(arrays), axis=0), np.float64)
+
+
+def _range(known: Sequence[Drawn], metric: str, scale: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the range over the levels: of the values, of the replicates, and of the replicates' deviations."""
+    values = np.array([[own.value[metric]] for own in known]) / scale
+    drawn = np.array([own.replicates[metric] for own in known]) / scale
+    return np.ptp(values, axis=0), np.ptp(drawn, axis=0), np.ptp(drawn - values, axis=0)
+
+
+def compare_errors(
+    grouping: Grouping,
+    is_known: Sequence[bool],
+    *,
+    p: FloatArray,
+    positive: NDArray[np.bool_],
+    patient: IntArray,
+) -> Iterator[ErrorComparison]:
+    """Yield the comparison of |y − p| with the reference level, among samples with and without the outcome.
+
+    A patient counts once in a level, with the mean over the samples. Interval and p value are those of the AUROC
+    (DeLong, or clustered by patient if a patient is in both levels).
+
+    References
+    ----------
+    Cliff (1993), Psychological Bulletin 114; hestiri/mlho, ``absErr``.
+    """
+    place = grouping.reference_level
+    error = np.where(positive, 1.0 - p, p)
+    for level in range(len(grouping.levels)):
+        if level == place or not (is_known[level] and is_known[place]):
+            continue
+        for outcome in (1, 0):
+            among = positive == (outcome == 1)
+            (patients, own), (others, reference) = (
+                _by_patient(np.flatnonzero((grouping.codes == code) & among), error, patient)
+                for code in (level, place)
+            )
+            area = auroc_estimate(
+                np.r_[np.ones(own.size, np.int64), np.zeros(reference.size, np.int64)],
+                np.r_[own, reference],
+                groups=np.r_[patients, others],
+            )
+            delta, p_own = _delta(area)
+            yield ErrorComparison(
+                grouping.by, grouping.levels[level], grouping.levels[place], outcome, delta, p_own
+            )
+
+
+def _by_patient(samples: IntArray, error: FloatArray, patient: IntArray) -> tuple[IntArray, FloatArray]:
+    patients, place, n = np.unique(patient[samples], return_inverse=True, return_counts=True)
+    return patients, np.bincount(place, error[samples], patients.size) / n
+
+
+def _delta(area: Estimate) -> tuple[Estimate, float | None]:
+    if area.value is None:
+        return area, None
+    low, high, error = (None if v is None else 2.0 * v for v in (area.low, area.high, area.standard_error))
+    value = 2.0 * area.value - 1.0
+    delta = Estimate(
+        value,
+        None if low is None else low - 1.0,
+        None if high is None else high - 1.0,
+        error,
+        area.method,
+        area.reason,
+    )
+    return delta, None if not error else math.erfc(abs(value) / error / math.sqrt(2.0))
+
+
+def trends(
+    by: str, level: str, drawn: Sequence[Drawn | None], periods: Periods, rules: Sequence[str]
+) -> Iterator[Trend]:
+    """Yield the change per year of each compared figure, with weights by the variance of each period's replicates."""
+    for metric in compared_metrics(rules):
+        kept = [
+            (years, own)
+            for years, own in zip(periods.years.tolist(), drawn, strict=True)
+            if own is not None and _has_variance(own, metric)
+        ]
+        if len(kept) < FEWEST_PERIODS:
+            continue
+        x = np.array([years for years, _ in kept])
+        values = np.array([own.value[metric] for _, own in kept])
+        replicates = np.array([own.replicates[metric] for _, own in kept])
+        weights = 1.0 / np.nanvar(replicates, axis=1)
+        centred = weights * (x - np.average(x, weights=weights))
+        slopes = centred / (centred * x).sum()
+        value, of_replicates = float((slopes * values).sum()), (slopes[:, None] * replicates).sum(axis=0)
+        yield Trend(
+            by, level, metric, len(kept), _estimate(value, of_replicates), p_value(value, of_replicates)
+        )
+
+
+def _has_variance(own: Drawn, metric: str) -> bool:
+    drawn = own.replicates[metric]
+    n_present = int((~np.isnan(drawn)).sum())
+    return not math.isnan(own.value[metric]) and n_present > 1 and float(np.nanvar(drawn)) > 0.0

@@ -1,0 +1,217 @@
+"""Groups and periods of an audit, and what is found for them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.suppression import shown_counts
+from mlho.method.evaluation.tally import FloatArray, IntArray
+
+EVERYONE: Final = "all patients"
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """A partition of the samples.
+
+    Attributes
+    ----------
+    by : str
+        Name of the column, or of the pair of columns.
+    levels : tuple of str
+    codes : int array, shape (n_samples,)
+        Level of each sample; −1 for none.
+    reference : int or None
+        Level with which the others are compared. None: the level with the most samples.
+    """
+
+    by: str
+    levels: tuple[str, ...]
+    codes: NDArray[np.integer[Any]]
+    reference: int | None = None
+
+    @classmethod
+    def everyone(cls, n_samples: int) -> "Grouping":
+        """Return the grouping with all samples in one level."""
+        return cls("all", (EVERYONE,), np.zeros(n_samples, np.int64))
+
+    @property
+    def reference_level(self) -> int:
+        """Level with which the others are compared; the first of those with equally many samples."""
+        if self.reference is not None:
+            return self.reference
+        return int(np.bincount(self.codes[self.codes >= 0], minlength=len(self.levels)).argmax())
+
+    def members(self) -> Iterator[IntArray]:
+        """Yield the samples of each level, ascending."""
+        for level in range(len(self.levels)):
+            yield np.flatnonzero(self.codes == level)
+
+
+@dataclass(frozen=True, eq=False)
+class Periods:
+    """A partition of the samples in time.
+
+    Attributes
+    ----------
+    unit : str
+        ``month``, ``quarter`` or ``year``.
+    levels : tuple of str
+        In the order of time.
+    codes : int array, shape (n_samples,)
+    years : float64, shape (n_periods,)
+        Beginning of each period, in years since the first.
+    """
+
+    unit: str
+    levels: tuple[str, ...]
+    codes: NDArray[np.integer[Any]]
+    years: FloatArray
+
+
+@dataclass(frozen=True)
+class PeriodFigures:
+    """A group in one period. Counts are given for all patients only: those of groups could reveal a small cell."""
+
+    period: str
+    figures: dict[str, Estimate]
+    n_samples: int | None = None
+    n_positive: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What a figure that is never negative would be without any deviation: its mean and its 95 % quantile."""
+
+    mean: float
+    high: float
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """Performance in one group.
+
+    Attributes
+    ----------
+    by, level : str
+    n_samples, n_positive : int or None
+        None for a small cell, or one from which a small cell could be computed.
+    figures : dict of str to Estimate
+        See :func:`mlho.method.bias.cells.figures_of`. Empty for a group that is too small.
+    perfect : dict of str to Chance
+        ECE and MCE of these predictions if they were calibrated perfectly.
+    recalibrated : dict of str to Estimate
+        Calibration figures of probabilities recalibrated within the group, each outside the fit.
+    periods : tuple of PeriodFigures
+    reason : str or None
+        Reason why there are no figures.
+    """
+
+    by: str
+    level: str
+    n_samples: int | None
+    n_positive: int | None
+    figures: dict[str, Estimate] = field(default_factory=dict)
+    perfect: dict[str, Chance] = field(default_factory=dict)
+    recalibrated: dict[str, Estimate] = field(default_factory=dict)
+    periods: tuple[PeriodFigures, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of a group minus that of the reference group, and divided by it.
+
+    ``p_value`` tests the difference; ``adjusted`` allows for all comparisons of the audit (false discovery rate).
+    """
+
+    by: str
+    level: str
+    reference: str
+    metric: str
+    difference: Estimate
+    ratio: Estimate
+    p_value: float | None
+    adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class ErrorComparison:
+    """The error |y − p| of a group's patients against that of the reference group's, among samples of one outcome.
+
+    ``delta`` is Cliff's: the share of pairs in which the patient of the group has the larger error, minus the share in which the
+    patient of the reference has.
+    """
+
+    by: str
+    level: str
+    reference: str
+    outcome: int
+    delta: Estimate
+    p_value: float | None
+    adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The largest difference of a rate between any two groups of a column.
+
+    ``by_chance`` is the mean gap of groups with equal rates and these numbers of patients: a gap is never negative.
+    """
+
+    by: str
+    metric: str
+    value: Estimate
+    by_chance: float | None
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Change of a figure of a group per year: weighted least squares over its periods."""
+
+    by: str
+    level: str
+    metric: str
+    n_periods: int
+    per_year: Estimate
+    p_value: float | None
+    adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that is found; groups in the order of the groupings, all patients first."""
+
+    unit: str | None
+    rules: tuple[str, ...]
+    groups: tuple[GroupFigures, ...]
+    comparisons: tuple[Comparison, ...]
+    errors: tuple[ErrorComparison, ...]
+    gaps: tuple[Gap, ...]
+    trends: tuple[Trend, ...]
+
+
+def counts_shown(
+    members: Sequence[IntArray], positive: NDArray[np.bool_], patient: IntArray, min_cell: int
+) -> list[tuple[int | None, int | None]]:
+    """Return samples, and samples with the outcome, of each part; None where small or where another one would follow."""
+    by_outcome = []
+    for outcome in (False, True):
+        cells = [own[positive[own] == outcome] for own in members]
+        patients = [int(np.unique(patient[cell]).size) for cell in cells]
+        by_outcome.append(shown_counts([cell.size for cell in cells], min_cell, n_patients=patients))
+    return [
+        (None, None) if without is None or having is None else (without + having, having)
+        for without, having in zip(*by_outcome, strict=True)
+    ]
+
+
+def fewest_patients(samples: IntArray, positive: NDArray[np.bool_], patient: IntArray) -> int:
+    """Return the patients with the outcome, or those without it, if they are fewer."""
+    is_positive = positive[samples]
+    return min(int(np.unique(patient[samples[is_positive == outcome]]).size) for outcome in (False, True))

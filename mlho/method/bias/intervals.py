@@ -1,0 +1,95 @@
+"""Intervals and p values from bootstrap replicates, and the correction for many comparisons."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+
+from mlho.method.evaluation.bootstrap import MAX_ABSENT_SHARE, percentile_estimate
+from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.tally import FloatArray
+
+# Figures that are shares of samples or of pairs: percentile intervals of shares near 0 or 1 are too short.
+RATES: Final = ("auroc", "sensitivity", "specificity", "ppv", "npv", "accuracy", "alerts_per_100")
+_Z: Final = NormalDist().inv_cdf(0.975)
+
+
+def group_estimate(name: str, value: float, drawn: FloatArray, *, n_patients: int) -> Estimate:
+    """Return a figure with its 95 % interval.
+
+    Parameters
+    ----------
+    name : str
+        Rates, and the AUROC, have Wilson's interval for the number of independent samples that would have the variance of the
+        replicates; other figures have the percentile interval.
+    value : float
+        NaN if the figure does not exist.
+    drawn : float64, shape (n_replicates,)
+    n_patients : int
+        Patients of the smaller class: the number of samples if all replicates are 0, or all are 1.
+
+    References
+    ----------
+    Wilson (1927), JASA 22; Kish (1965), Survey Sampling (effective sample size).
+    """
+    if math.isnan(value):
+        return Estimate.absent("does not exist for these samples")
+    scale = {"alerts_per_100": 100.0}.get(_last(name), 1.0)
+    plain = percentile_estimate(value, drawn)
+    if _last(name) not in RATES or not drawn.size or _absent_share(drawn) > MAX_ABSENT_SHARE:
+        return plain
+    present = drawn[~np.isnan(drawn)] / scale
+    low, high, error = _wilson(value / scale, present, n_patients)
+    method = f"Wilson, effective size from the bootstrap by patient, {drawn.size} replicates"
+    return Estimate(value, low * scale, high * scale, error * scale, method)
+
+
+def _wilson(rate: float, drawn: FloatArray, n_patients: int) -> tuple[float, float, float]:
+    variance = float(drawn.var(ddof=1)) if drawn.size > 1 else 0.0
+    spread = rate * (1.0 - rate)
+    size = spread / variance if variance > 0.0 and spread > 0.0 else float(n_patients)
+    z2 = _Z * _Z / size
+    middle = (rate + z2 / 2.0) / (1.0 + z2)
+    half = _Z * math.sqrt(spread / size + z2 / (4.0 * size)) / (1.0 + z2)
+    return max(0.0, middle - half), min(1.0, middle + half), math.sqrt(spread / size)
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _absent_share(drawn: FloatArray) -> float:
+    return float(np.isnan(drawn).mean()) if drawn.size else 1.0
+
+
+def p_value(value: float | None, drawn: FloatArray) -> float | None:
+    """Return the two-sided p value of a figure that is 0 without an effect: normal, with the replicates' standard error."""
+    present = drawn[~np.isnan(drawn)]
+    if value is None or present.size < 2 or _absent_share(drawn) > MAX_ABSENT_SHARE:
+        return None
+    error = float(present.std(ddof=1))
+    return math.erfc(abs(value) / error / math.sqrt(2.0)) if error > 0.0 else None
+
+
+def adjusted_p_values(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p values adjusted for the number of comparisons; those below 0.05 have a false discovery rate of 5 %.
+
+    References
+    ----------
+    Benjamini & Hochberg (1995), JRSS B 57.
+
+    Examples
+    --------
+    >>> adjusted_p_values([0.01, None, 0.04, 0.03])
+    [0.03, None, 0.04, 0.04]
+    """
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    smallest = 1.0
+    for rank in range(len(known), 0, -1):
+        p, place = known[rank - 1]
+        smallest = min(smallest, p * len(known) / rank)
+        adjusted[place] = smallest
+    return adjusted

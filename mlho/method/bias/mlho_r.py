@@ -1,0 +1,59 @@
+"""R MLHO's ``bias`` row of a group, for comparison only."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlho.method.evaluation.auroc import auroc
+from mlho.method.evaluation.thresholds import at_threshold, youden_mlho_r
+
+_N_BINS = 10
+
+
+def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
+    """Return the figures of one group as R reports them for uncalibrated predictions (``RAW``), under R's names.
+
+    They differ from those of :func:`mlho.method.bias.audit.audit`: MCE is the largest gap times the share of its bin, Brier scores
+    by class are parts of the total, bins are (a, b] and of equally many samples whatever the ties, and the cut-off is chosen on
+    the audited samples.
+
+    Parameters
+    ----------
+    y : array of 0/1, shape (n_samples,), of both classes
+    p : array of float in [0, 1], shape (n_samples,)
+
+    References
+    ----------
+    hestiri/mlho, R/bias.R, with CalibratR 0.1.2 and pROC 1.18.5; the definitions were found from their figures.
+    """
+    outcome, predicted = np.asarray(y, np.float64), np.asarray(p, np.float64)
+    threshold = youden_mlho_r(y, p).value
+    assert threshold is not None  # both classes
+    at = at_threshold(y, p, threshold)
+    difference = predicted - outcome
+    width = np.clip(np.searchsorted(np.arange(_N_BINS + 1) / _N_BINS, predicted, side="left") - 1, 0, None)
+    count = np.array_split(np.argsort(predicted, kind="stable"), _N_BINS)
+    by_width = np.abs(np.bincount(width, difference)) / outcome.size
+    by_count = [abs(math.fsum(difference[own])) / outcome.size for own in count]
+    positive = outcome == 1
+    squared = difference**2 / outcome.size
+    return {
+        "ECE_equal_width": float(by_width.sum()),
+        "MCE_equal_width": float(by_width.max()),
+        "ECE_equal_freq": math.fsum(by_count),
+        "MCE_equal_freq": max(by_count),
+        "RMSE": math.sqrt(squared.sum()),
+        "CLE_class_1": float(-difference[positive].mean()),
+        "CLE_class_0": float(difference[~positive].mean()),
+        "brier": float(squared.sum()),
+        "brier_class_1": float(squared[positive].sum()),
+        "brier_class_0": float(squared[~positive].sum()),
+        "sens": at.sensitivity,
+        "spec": at.specificity,
+        "acc": at.accuracy,
+        "ppv": at.ppv,
+        "npv": at.npv,
+        "cutoff": threshold,
+        "auc": auroc(y, p),
+    }

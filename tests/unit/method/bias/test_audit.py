@@ -1,0 +1,210 @@
+"""The audit by group and period: figures, small cells, comparisons, gaps, trends, and what it must not depend on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlho.method.bias.audit import audit
+from mlho.method.bias.groups import Audit, Grouping, Periods
+from mlho.method.evaluation.auroc import auroc
+from mlho.method.evaluation.calibration import calibration_intercept_slope
+from mlho.method.evaluation.metrics import brier
+from mlho.method.evaluation.reliability import calibration_error
+from mlho.method.evaluation.thresholds import at_threshold
+
+RULE = "youden"
+BENCHMARK = Path(__file__).parents[4] / "benchmarks" / "bias.py"
+
+
+def cohort_of(n: int, *, seed: int = 1, excess: float = 0.0, samples_each: int = 1):
+    """Return outcome, probability, group and patient; the odds of group 1 are exp(excess) times those predicted."""
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(n // samples_each), samples_each)
+    group = rng.integers(0, 2, n // samples_each)[patient]
+    logit = rng.normal(-0.5, 1.2, n)
+    y = rng.random(n) < 1 / (1 + np.exp(-(logit + excess * group)))
+    return y.astype(np.uint8), 1 / (1 + np.exp(-logit)), group, patient
+
+
+def audited(y, p, group, **options) -> Audit:
+    given = {"patients": None, "alerts": {RULE: p >= 0.4}, "seed": [7], "n_replicates": 200} | options
+    return audit(y, p, [Grouping("sex", ("female", "male"), group)], **given)
+
+
+def figures(found: Audit, level: str):
+    return next(own for own in found.groups if own.level == level).figures
+
+
+def test_figures_of_a_group_are_those_of_its_samples():
+    """Each figure is the one that the evaluation of a whole test set computes, on the samples of the group."""
+    y, p, group, _ = cohort_of(600)
+    p = np.round(p, 2)  # ties
+    own_y, own_p = y[group == 1], p[group == 1]
+    at = at_threshold(own_y, own_p, 0.4)
+    width, count = (calibration_error(own_y, own_p, how=how) for how in ("equal-width", "equal-count"))
+
+    found = {name: own.value for name, own in figures(audited(y, p, group), "male").items()}
+
+    assert found == pytest.approx(
+        {
+            "auroc": auroc(own_y, own_p),
+            "brier": brier(own_y, own_p),
+            "brier_positive": np.mean((1 - own_p[own_y == 1]) ** 2),
+            "brier_negative": np.mean(own_p[own_y == 0] ** 2),
+            "rmse": np.sqrt(brier(own_y, own_p)),
+            "error": np.abs(own_y - own_p).mean(),
+            "error_positive": 1 - own_p[own_y == 1].mean(),
+            "error_negative": own_p[own_y == 0].mean(),
+            "observed_expected": own_y.sum() / own_p.sum(),
+            "in_the_large": calibration_intercept_slope(own_y, own_p).in_the_large.value,
+            "ece_equal_width": width[0],
+            "mce_equal_width": width[1],
+            "ece_equal_count": count[0],
+            "mce_equal_count": count[1],
+            f"{RULE}/sensitivity": at.sensitivity,
+            f"{RULE}/specificity": at.specificity,
+            f"{RULE}/ppv": at.ppv,
+            f"{RULE}/npv": at.npv,
+            f"{RULE}/accuracy": at.accuracy,
+            f"{RULE}/alerts_per_100": at.alerts_per_100,
+        },
+        abs=1e-9,
+    )
+
+
+def test_a_group_for_which_risk_is_underestimated_is_found():
+    """Twice the odds in one group: its calibration differs from the reference after correction; its recalibration repairs it."""
+    y, p, group, _ = cohort_of(4000, excess=np.log(2))
+    found = audited(y, p, group)
+    male = next(own for own in found.groups if own.level == "male")
+    large = next(own for own in found.comparisons if own.metric == "in_the_large")
+
+    assert (large.level, large.reference) in {("male", "female"), ("female", "male")}
+    assert large.adjusted is not None
+    assert large.adjusted < 0.001
+    assert male.figures["in_the_large"].low > 0.5
+    assert male.figures["ece_equal_count"].value > male.perfect["ece_equal_count"].high
+    assert male.recalibrated == {}  # no folds were given
+
+    again = audited(y, p, group, folds=np.arange(4000) % 5)
+    male = next(own for own in again.groups if own.level == "male")
+    assert abs(male.recalibrated["in_the_large"].value) < 0.05
+    assert male.recalibrated["ece_equal_count"].value < male.figures["ece_equal_count"].value / 2
+
+
+def test_without_a_difference_few_comparisons_are_significant():
+    """Over 20 cohorts without any bias, at most two have a comparison with an adjusted p value below 0.05."""
+    found = [audited(*cohort_of(800, seed=seed)[:3]).comparisons for seed in range(20)]
+
+    assert sum(any(own.adjusted < 0.05 for own in comparisons) for comparisons in found) <= 2
+
+
+def test_differences_are_paired():
+    """A group against all patients but a few varies less than two independent groups: replicates are the same."""
+    y, p, _, _ = cohort_of(500)
+    nearly = Grouping("near", ("a", "b"), (np.arange(500) < 250).astype(int))
+    same = audit(y, p, [nearly], patients=None, alerts={}, seed=[1], n_replicates=100)
+    twice = audit(np.r_[y, y], np.r_[p, p], [Grouping("copy", ("a", "b"), np.repeat([0, 1], 500))],
+                  patients=np.r_[np.arange(500), np.arange(500)], alerts={}, seed=[1], n_replicates=100)  # fmt: skip
+
+    difference = {own.metric: own.difference for own in twice.comparisons}
+    assert difference["auroc"].value == 0
+    assert difference["auroc"].reason == "no interval: the replicates are equal"
+    assert {own.metric: own.difference for own in same.comparisons}["auroc"].low is not None
+
+
+def test_small_groups_and_periods_have_no_figures():
+    """Ten patients with the outcome are too few: no figure, no comparison; counts that would reveal them are hidden too."""
+    y, p, group, _ = cohort_of(400)
+    group = np.where(np.cumsum(y == 1) <= 10, 0, 1)
+    month = np.where(np.arange(400) < 390, 0, 1)
+    periods = Periods("month", ("2020-01", "2020-02"), month, np.array([0, 1 / 12]))
+    found = audited(y, p, group, periods=periods)
+    everyone, female, male = found.groups
+
+    assert female.figures == {}
+    assert female.reason == "fewer than 11 patients with or without the outcome"
+    assert (female.n_samples, male.n_samples) == (None, None)
+    assert [own.n_samples for own in everyone.periods] == [None, None]
+    assert [bool(own.figures) for own in everyone.periods] == [True, False]
+    assert found.comparisons == ()
+    assert found.errors == ()
+
+
+def test_gaps_equal_those_of_fairlearn():
+    """Reference: fairlearn 0.15.0, equalized_odds_difference, equal_opportunity_difference, demographic_parity_difference."""
+    i = np.arange(240)
+    y = ((i * 7) % 5 < 2).astype(int)
+    alert = (i * i + 3 * i + i % 3) % 11 < 4 + 2 * y
+    found = audit(
+        y, np.full(240, 0.4), [Grouping("g", ("a", "b", "c"), i % 3)],
+        patients=None, alerts={RULE: alert}, seed=[1], n_replicates=100,
+    )  # fmt: skip
+
+    assert {own.metric: own.value.value for own in found.gaps} == pytest.approx(
+        {
+            f"{RULE}/equal_opportunity": 0.15625,
+            f"{RULE}/equalised_odds": 0.375,
+            f"{RULE}/demographic_parity": 0.2875,
+        }
+    )
+    assert all(own.by_chance > 0 for own in found.gaps)
+
+
+def test_error_of_patients_is_compared_within_the_outcome():
+    """A model that gives one group's patients with the outcome lower risks: Cliff's delta is large for them and near 0 for others."""
+    y, p, group, _ = cohort_of(1000)
+    p = np.where((group == 1) & (y == 1), p * 0.3, p)
+    positive, negative = audited(y, p, group).errors
+
+    assert (positive.outcome, negative.outcome) == (1, 0)
+    assert abs(positive.delta.value) > 0.5
+    assert positive.adjusted < 1e-6
+    assert negative.delta.low < 0 < negative.delta.high
+
+
+def test_a_trend_over_months_is_found():
+    """Risk that rises by 1 in log-odds over a year: the calibration in the large changes by about 1 per year."""
+    y, p, group, _ = cohort_of(6000)
+    month = np.arange(6000) % 12
+    rng = np.random.default_rng(3)
+    logit = np.log(p / (1 - p))
+    y = (rng.random(6000) < 1 / (1 + np.exp(-(logit + month / 12)))).astype(int)
+    periods = Periods("month", tuple(f"2020-{m:02}" for m in range(1, 13)), month, np.arange(12) / 12)
+    found = audited(y, p, group, periods=periods)
+    trend = next(own for own in found.trends if (own.level, own.metric) == ("all patients", "in_the_large"))
+
+    assert trend.n_periods == 12
+    assert trend.per_year.low < 1 < trend.per_year.high
+    assert trend.adjusted < 0.001
+
+
+def test_result_depends_neither_on_the_order_of_rows_nor_on_threads():
+    """Rows in another order, and more threads: equal to the last bit."""
+    y, p, group, patient = cohort_of(300, samples_each=2)
+    order = np.random.default_rng(5).permutation(300)
+    first = audited(y, p, group, patients=patient)
+    second = audited(y[order], p[order], group[order], patients=patient[order], n_threads=3)
+
+    assert second == first
+
+
+def test_patients_with_several_samples_widen_the_interval():
+    """Five equal samples of each patient say no more than one."""
+    y, p, group, _ = cohort_of(300)
+    once = figures(audited(y, p, group), "all patients")["brier"]
+    repeated = [np.repeat(own, 5) for own in (y, p, group)]
+    clustered = figures(audited(*repeated, patients=np.repeat(np.arange(300), 5)), "all patients")["brier"]
+
+    assert clustered.high - clustered.low == pytest.approx(once.high - once.low)
+
+
+def test_intervals_cover_the_truth():
+    """The short form of ``make bench-bias``: 93 to 97 % of the intervals of 200 cohorts, give or take their number, hold the truth."""
+    command = [sys.executable, str(BENCHMARK), "--no-speed", "--cohorts", "200", "--replicates", "200"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
