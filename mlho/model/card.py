@@ -12,6 +12,7 @@ from typing import Any, Final
 from mlho.model.parts import BundleParts, BundlePerformance
 from mlho.printable import printable
 from mlho.report.odds import odds_in_words
+from mlho.spec.features import After
 
 #: Sections in order. The text of those in ``WRITTEN_BY_PEOPLE`` comes from ``BundleParts.notes``.
 SECTIONS: Final = (
@@ -66,10 +67,15 @@ def model_card(parts: BundleParts) -> str:
     aloud = (
         ""
         if parts.predictive
-        else "\n\n**Not predictive: association only.** It was fitted without an index date."
+        else f"\n\n**Not predictive: association only.** It was fitted {_why_not(parts)}."
     )
     blocks = [f"## {name}\n\n{_section(name, parts)}" for name in SECTIONS]
     return "\n\n".join([title + aloud, *blocks]) + "\n"
+
+
+def _why_not(parts: BundleParts) -> str:
+    after = parts.scoring.after
+    return "without an index date" if after is None else f"on features of {after.words}"
 
 
 def _section(name: str, parts: BundleParts) -> str:
@@ -90,11 +96,17 @@ def _data(parts: BundleParts) -> str:
         "date": f"one index date for everybody ({scoring.index_date})",
         "none": "no index date: everything that a patient has counts",
     }[scoring.index_kind]
+    if scoring.after is not None:
+        return f"Codes recorded {scoring.after.words} and not before it, in {_past(scoring.after)}; {index}."
     same_day = "counted as they are" if scoring.duplicates == "keep" else "counted once a day"
     return (
         f"Events up to {index}; look-back: {seen}; the last {scoring.gap_days} days before it are not seen."
         f" Repeated codes are {same_day}."
     )
+
+
+def _past(after: After) -> str:
+    return "all history" if after.past_days is None else f"the {after.past_days} days up to it"
 
 
 def _outcome(parts: BundleParts) -> str:

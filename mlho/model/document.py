@@ -54,7 +54,7 @@ class BundleDocument(BundlePart):
     format_version: Literal[1] = FORMAT_VERSION
     outcome: str
     predictive: bool
-    """False: fitted without index date; association only, no prediction."""
+    """False: fitted without index date, or on a window after it; association only, no prediction."""
     classifier: str
     columns: tuple[str, ...]
     """Names of the model's columns, in order."""

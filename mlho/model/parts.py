@@ -16,7 +16,7 @@ from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import AGGREGATES, Encoding, Range
 from mlho.model.evidence import Evidence
 from mlho.model.golden import ColumnStatistics
-from mlho.spec.features import utilisation_names
+from mlho.spec.features import After, utilisation_names
 from mlho.spec.model_tests import Tests
 from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS
 
@@ -164,6 +164,9 @@ class Scoring(BundlePart):
     ] = None
     """Windows whose numbers of events, codes and days are the last columns; ``null`` is all history. Absent without them."""
 
+    after: Annotated[After | None, OMITTED] = None
+    """Features are new codes of this window after the index date. Absent where they are of look-back windows."""
+
     @property
     def utilisation(self) -> tuple[str, ...]:
         """Names of the columns of utilisation."""
@@ -217,7 +220,7 @@ class BundleParts:
     outcome : str
         Name of the outcome.
     predictive : bool
-        False for ``index: none``: association only.
+        False for ``index: none`` and ``features.after``: association only.
     scoring : Scoring
         Settings of the cohort on which a score depends.
     statistics : tuple of ColumnStatistics, one per column

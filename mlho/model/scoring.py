@@ -68,6 +68,7 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
     windows = {feature.window_days for feature in document.features}
     windows |= set(document.scoring.utilisation_windows or ())
     days = sorted(window for window in windows if window is not None)
+    after = document.scoring.after
     aggregates = sorted({feature.aggregate for feature in document.features}) or ["presence"]
     scoring = document.scoring
     return TrainingSpec.model_validate(
@@ -84,7 +85,8 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
             },
             "features": {
                 "aggregates": aggregates,
-                "windows": days,
+                "windows": days if after is None else [],
+                **({} if after is None else {"after": after.model_dump(by_alias=True)}),
                 **({"allHistory": True} if days and None in windows else {}),
                 **({"utilisation": True} if scoring.utilisation else {}),
                 **_sequences(document),

@@ -323,7 +323,7 @@ class Result(Part):
     schema_: Literal["mlho.io/result/v1"] = Field(default=RESULT_SCHEMA, alias="schema")
     outcome: str
     predictive: bool
-    """False when ``index: none``: association only, no prediction."""
+    """False for ``index: none`` and ``features.after``: association only, no prediction."""
     summary: list[str]
     """The run in sentences, the most important first."""
     warnings: list[str]

@@ -2,10 +2,16 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
-from mlho.spec.rules import BY_RULES, Rules
-from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, Yes
+from mlho.spec.rules import BY_RULES, Age, Rules
+from mlho.spec.types import OMITTED, ColumnName, Day, ShortName, SpecPart, Yes
 
 
 class Index(SpecPart):
@@ -34,8 +40,61 @@ class Index(SpecPart):
         return self
 
 
+_Level = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+_Window = Annotated[tuple[Annotated[int, Field(ge=0, le=36_525)], ...], Field(min_length=2, max_length=2)]
+
+
 def _index_by_rules() -> Index:
     return Index(column=BY_RULES)
+
+
+class Only(SpecPart):
+    """A subgroup by sex and age. Both are of ``features.demographics``; an unknown one is not in the subgroup."""
+
+    sex: Annotated[Annotated[tuple[_Level, ...], Field(min_length=1, max_length=16)] | None, OMITTED] = None
+    """Accepted levels of the column ``sex``, or else ``gender``."""
+    age: Annotated[Age | None, OMITTED] = None
+    """Bounds of the age in completed years at the index date."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.sex is None and self.age is None:
+            raise ValueError("give sex, age or both")
+        return self
+
+
+class Group(Only):
+    """A named subgroup."""
+
+    name: ShortName
+    """Ending of the names of its runs."""
+
+    @property
+    def only(self) -> Only:
+        """The subgroup without its name."""
+        return Only(sex=self.sex, age=self.age)
+
+
+class Evolution(SpecPart):
+    """Evolving phenotypes: which new codes follow the index date, in one window after another, for everyone and by group."""
+
+    windows: Annotated[tuple[_Window, ...], Field(min_length=1, max_length=24)]
+    """Begin and end of each window in days after the index date: ``[[0, 90], [90, 180]]``."""
+    past_days: Annotated[Annotated[int, Field(ge=1, le=36_525)] | None, OMITTED] = None
+    """Days up to and including the index date. A code recorded in them is not new. Default: all history."""
+    groups: Annotated[tuple[Group, ...], Field(max_length=12)] = ()
+    """Subgroups, each with runs of its own beside those of everyone: ``{name: women-65, sex: [female], age: {atLeast: 65}}``."""
+
+    @model_validator(mode="after")
+    def _windows_and_names(self) -> Self:
+        if any(begin >= end for begin, end in self.windows):
+            raise ValueError("each of windows must begin before it ends")
+        if list(self.windows) != sorted(set(self.windows)):
+            raise ValueError("windows must be ascending, without duplicates")
+        names = [own.name for own in self.groups]
+        if len(set(names)) != len(names):
+            raise ValueError("groups must not repeat a name")
+        return self
 
 
 class Cohort(SpecPart):
@@ -61,6 +120,8 @@ class Cohort(SpecPart):
     """Cohort by rule, in place of ``index`` and of ``data.tables.labels``: entry, criteria, index date, outcome and end of
     observation from the events. See docs/cohorts.md.
     """
+    only: Annotated[Only | None, OMITTED] = None
+    """Keep a subgroup of the samples only, such as ``{sex: [female], age: {atLeast: 65}}``."""
     look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
     """Days of history before the index date. Default: all history."""
     gap_days: Annotated[int, Field(ge=0, le=3650)] = 0

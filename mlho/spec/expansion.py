@@ -1,10 +1,12 @@
-"""Documents of several runs: one specification for each outcome, or for the document and each of its variants."""
+"""Documents of several runs: one specification for each outcome, variant, or window after the index date."""
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from mlho.errors import SpecError
-from mlho.spec.features import Variant
+from mlho.spec.cohort import Evolution
+from mlho.spec.features import After, Variant
 from mlho.spec.reading import validate_document
 from mlho.spec.training import RunSpec
 
@@ -14,7 +16,8 @@ _MAX_NAME: Final = 63
 def expand(spec: RunSpec) -> tuple[RunSpec, ...]:
     """Return the specification of each run of a document.
 
-    With ``cohort.outcomes`` one for each outcome, named ``NAME-OUTCOME``. With ``variants`` the document without them, and one for
+    With ``cohort.outcomes`` one for each outcome, named ``NAME-OUTCOME``. With ``evolution`` one for each window after the index date,
+    for everyone and then for each group: ``NAME-FROM-TO`` and ``NAME-FROM-TO-GROUP``. With ``variants`` the document without them, and one for
     each variant, named ``NAME-VARIANT``. Else the specification itself.
 
     Raises
@@ -24,6 +27,8 @@ def expand(spec: RunSpec) -> tuple[RunSpec, ...]:
     """
     if spec.spec.cohort.outcomes is not None:
         return _one_per_outcome(spec, spec.spec.cohort.outcomes)
+    if spec.spec.evolution is not None:
+        return tuple(_of_evolution(spec, spec.spec.evolution))
     if spec.spec.variants is not None:
         return _base_and_variants(spec, spec.spec.variants)
     return (spec,)
@@ -71,6 +76,28 @@ def _with_changes(base: RunSpec, variant: Variant) -> RunSpec:
         plain["spec"][section] = {field: value for field, value in own.items() if value is not None}
     plain["metadata"]["name"] = _name(base.metadata.name, variant.name)
     return validate_document(plain, RunSpec, where=f"variant {variant.name}")
+
+
+def _of_evolution(spec: RunSpec, evolution: Evolution) -> Iterator[RunSpec]:
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    del plain["spec"]["evolution"]
+    if {"after", "only"} & {*plain["spec"].get("features", ()), *plain["spec"]["cohort"]}:
+        raise SpecError(
+            "evolution: gives features.after and cohort.only itself. Expected neither of them; got one. Remove it."
+        )
+    features, cohort = plain["spec"].get("features", {}), plain["spec"]["cohort"]
+    for group in (None, *evolution.groups):
+        only = {} if group is None else {"only": group.only.model_dump(mode="json", by_alias=True)}
+        for begin, end in evolution.windows:
+            after = After(from_days=begin, to_days=end, past_days=evolution.past_days)
+            own = {
+                **plain["spec"],
+                "features": {**features, "after": after.model_dump(mode="json", by_alias=True)},
+                "cohort": {**cohort, **only},
+            }
+            name = _name(spec.metadata.name, f"{begin}-{end}" + (f"-{group.name}" if group else ""))
+            document = {**plain, "metadata": {**plain["metadata"], "name": name}, "spec": own}
+            yield validate_document(document, RunSpec, where=f"window {begin} to {end}")
 
 
 def _name(stem: str, what: str) -> str:

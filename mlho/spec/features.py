@@ -1,4 +1,4 @@
-"""The section ``features`` of a specification: which codes make columns, and what a column holds; and variants of the data."""
+"""The section ``features`` of a specification: which codes make columns, and what a column holds; their selection; and variants of the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
@@ -58,6 +58,33 @@ class Sequences(SpecPart):
     """Patterns of the codes that a pair may end with. Default: all."""
 
 
+class After(SpecPart):
+    """A window after the index date in place of look-back windows, and codes that are new relative to the past."""
+
+    from_days: Annotated[int, Field(ge=0, le=36_525)] = 0
+    """Begin of the window in days after the index date; not part of it."""
+    to_days: Annotated[int, Field(ge=1, le=36_525)]
+    """End of the window in days after the index date, part of it."""
+    past_days: Annotated[Annotated[int, Field(ge=1, le=36_525)] | None, OMITTED] = None
+    """Days up to and including the index date. A code recorded in them is not new, and counts as absent. Default: all history."""
+
+    @model_validator(mode="after")
+    def _window_rises(self) -> Self:
+        if self.from_days >= self.to_days:
+            raise ValueError("fromDays must be less than toDays")
+        return self
+
+    @property
+    def days(self) -> int:
+        """Length of the window."""
+        return self.to_days - self.from_days
+
+    @property
+    def words(self) -> str:
+        """The window in words, such as ``91 to 180 days after the index date``."""
+        return f"{self.from_days + 1} to {self.to_days} days after the index date"
+
+
 class Features(SpecPart):
     """Columns of the matrix: code × window × aggregate, and demographics."""
 
@@ -83,6 +110,9 @@ class Features(SpecPart):
     utilisation: Annotated[Yes | None, OMITTED] = None
     """``true`` adds the numbers of events, of different codes and of days with an event in each window. Like demographics, they
     enter every candidate. They count all codes: not with ``include``, ``exclude`` or ``rollUp``."""
+    after: Annotated[After | None, OMITTED] = None
+    """Codes of a window after the index date that are new relative to the past, such as ``{fromDays: 90, toDays: 180, pastDays: 730}``.
+    Such a run does not predict: every report says so. Excludes look-back windows, ``utilisation`` and ``sequences``."""
     sequences: Annotated[Sequences | None, OMITTED] = None
     """Sequences in the longest window; ``{}`` takes every default. Requires the aggregate ``presence``."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
@@ -100,6 +130,26 @@ class Features(SpecPart):
                 "utilisation counts all codes, and excludes include, exclude and rollUp. Remove one"
             )
         return self
+
+    @model_validator(mode="after")
+    def _after_has_one_window(self) -> Self:
+        others = {"windows": self.windows, "utilisation": self.utilisation, "sequences": self.sequences}
+        if self.after is not None and (given := [name for name, own in others.items() if own]):
+            raise ValueError(f"after and {given[0]} exclude each other. Remove one of them")
+        return self
+
+    def check_after(self, *, has_index: bool, has_look_back: bool, drops_duplicates: bool) -> None:
+        """Refuse ``after`` with what it excludes in other sections."""
+        if self.after is None:
+            return
+        if not has_index:
+            raise ValueError("features.after requires an index date, but cohort.index is none")
+        if has_look_back:
+            raise ValueError("features.after excludes cohort.lookBackDays and gapDays. Remove them")
+        if drops_duplicates:
+            raise ValueError(
+                "features.after excludes data.duplicates: drop. Remove it; the aggregate presence does not depend on duplicates"
+            )
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -134,6 +184,26 @@ class Features(SpecPart):
         if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
             raise ValueError("levelCuts must be increasing and at least 1, for example [1, 2, 3]")
         return self
+
+
+class Selection(SpecPart):
+    """Selection of columns: first the screen, then the ranking."""
+
+    min_prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """Minimum fraction of training patients in which a column must be present."""
+    screen: Literal["at-least", "mlho-r"] = "at-least"
+    """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
+    ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
+    """``jmi``: joint mutual information. ``mlho-r`` reproduces the ranking of R MLHO. The others serve for comparison.
+    All but ``mlho-r`` bin ``count``, ``recency`` and values at the terciles of the training values, and correct for the
+    number of levels.
+    """
+    n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Number of columns that the ranking keeps, not counting demographics."""
+    scope: Literal["fold", "iteration"] = "fold"
+    """``fold``: screen and rank inside each fold. ``iteration``: once for all folds, as in R, which makes out-of-fold
+    results too optimistic.
+    """
 
 
 class Variant(SpecPart):

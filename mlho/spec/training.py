@@ -19,10 +19,11 @@ from pydantic import (
 
 from mlho.grids import GRIDS, settings_from
 from mlho.spec.cohort import Cohort as Cohort
+from mlho.spec.cohort import Evolution
 from mlho.spec.cohort import Index as Index
 from mlho.spec.data import Data as Data
 from mlho.spec.data import Tables as Tables
-from mlho.spec.features import RECENCY, Features, Variant
+from mlho.spec.features import RECENCY, Features, Selection, Variant
 from mlho.spec.gates import Gates
 from mlho.spec.model_tests import Tests
 from mlho.spec.reading import API_VERSION as API_VERSION
@@ -40,26 +41,6 @@ from mlho.spec.validation import Validation as Validation
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
 _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
-
-
-class Selection(SpecPart):
-    """Selection of columns: first the screen, then the ranking."""
-
-    min_prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.005
-    """Minimum fraction of training patients in which a column must be present."""
-    screen: Literal["at-least", "mlho-r"] = "at-least"
-    """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
-    ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
-    """``jmi``: joint mutual information. ``mlho-r`` reproduces the ranking of R MLHO. The others serve for comparison.
-    All but ``mlho-r`` bin ``count``, ``recency`` and values at the terciles of the training values, and correct for the
-    number of levels.
-    """
-    n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
-    """Number of columns that the ranking keeps, not counting demographics."""
-    scope: Literal["fold", "iteration"] = "fold"
-    """``fold``: screen and rank inside each fold. ``iteration``: once for all folds, as in R, which makes out-of-fold
-    results too optimistic.
-    """
 
 
 LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
@@ -154,13 +135,22 @@ class TrainingSpec(SpecPart):
     """The same algorithm on other windows, roll-ups, filters or code lists: the ``mlho`` command makes one run of the document and one
     of each variant, ``NAME-VARIANT``, and a table of paired differences. A resource in a cluster is one run; write one for each."""
 
+    evolution: Annotated[Evolution | None, OMITTED] = None
+    """Evolving phenotypes: the ``mlho`` command makes one run for each window after the index date and group, ``NAME-FROM-TO-GROUP``, and
+    a table and figure of the odds ratios. A resource in a cluster is one run, with ``features.after`` and ``cohort.only``."""
+
     @model_validator(mode="after")
     def _variants_can_be_told_apart(self) -> Self:
+        kinds = {
+            "variants": self.variants,
+            "evolution": self.evolution,
+            "cohort.outcomes": self.cohort.outcomes,
+        }
+        if len(given := [name for name, own in kinds.items() if own is not None]) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} exclude each other. Remove one of them")
         names = [own.name for own in self.variants or ()]
         if len(set(names)) != len(names):
             raise ValueError("variants must not repeat a name")
-        if names and self.cohort.outcomes is not None:
-            raise ValueError("variants and cohort.outcomes exclude each other. Remove one of them")
         return self
 
     @model_validator(mode="after")
@@ -193,6 +183,11 @@ class TrainingSpec(SpecPart):
             raise ValueError("features.windows requires an index date, but cohort.index is none")
         if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
             raise ValueError("each of features.windows must be longer than cohort.gapDays")
+        self.features.check_after(
+            has_index=self.cohort.has_index,
+            has_look_back=self.cohort.look_back_days is not None or self.cohort.gap_days > 0,
+            drops_duplicates=self.data.duplicates == "drop",
+        )
         if RECENCY in self.features.aggregates and not self.cohort.has_index:
             raise ValueError("the aggregate recency requires an index date, but cohort.index is none")
         has_persons = self.data.tables.demographics is not None or self.reads_static_rows
@@ -290,8 +285,15 @@ class TrainingSpec(SpecPart):
         return self.model_copy(update={"cohort": self.cohort.without_rules, "data": data})
 
     @property
+    def predicts(self) -> bool:
+        """Whether features are known at the index date."""
+        return self.cohort.has_index and self.features.after is None
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
-        """Look-back windows in days, ascending; ``None`` is all history and is the last."""
+        """Windows in days, ascending; ``None`` is all history and is the last."""
+        if self.features.after is not None:
+            return (self.features.after.days,)
         days = tuple(sorted(self.features.windows))
         if self.features.all_history:
             return (*days, None)

@@ -155,8 +155,8 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
-        "!has(self.variants)",
-        "a resource is one run; write one for each of the variants, and compare them with mlho compare",
+        "!has(self.variants) && !has(self.evolution)",
+        "a resource is one run; write one for each of the variants, or with features.after for each window of the evolution",
     ),
     _unique("spec.features.aggregates"),
     _unique("spec.features.windows"),

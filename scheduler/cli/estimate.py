@@ -142,7 +142,7 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
     facts = []
     for own, found in zip(run.of_document(), looks, strict=True):
-        is_shared = run.spec.spec.variants is None and found.samples in encoded
+        is_shared = run.spec.spec.cohort.outcomes is not None and found.samples in encoded
         n_found = found.n_samples
         plan = estimate(
             own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared, n_found=n_found

@@ -22,7 +22,7 @@ from mlho.store.keys import RUNS
 from mlho.store.probe import COMPAT_WORDS, probe_store
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.variants import print_variants, publish_variants
+from scheduler.cli.evaluation.studies import print_study, publish_study
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions
@@ -67,21 +67,20 @@ def run_command(options: RunOptions) -> int:
         if len(runs) > 1:
             terminal.out.print(run.spec.metadata.name, markup=False, style="bold")
         print_finished(run, finished, options.store)
-    comparison = _compare_variants(document, runs, options)
+    study = _publish_study(document, runs, options)
     if options.json:
-        print_json(runs[0].store, [run.run_id for run in runs], options.store, comparison)
+        print_json(runs[0].store, [run.run_id for run in runs], options.store, study)
     return 0
 
 
-def _compare_variants(
-    document: TrainingRun, runs: Sequence[TrainingRun], options: RunOptions
-) -> dict[str, str]:
-    """Publish and print the comparison of finished variants. Return its key by the run of the document; empty without variants."""
-    if document.spec.spec.variants is None:
+def _publish_study(document: TrainingRun, runs: Sequence[TrainingRun], options: RunOptions) -> dict[str, str]:
+    """Publish and print the study of finished variants or windows. Return its key by the first run; empty without such."""
+    published = publish_study(document, options.store, runs)
+    if published is None:
         return {}
-    key, comparison = publish_variants(document.store, options.store, runs)
+    key, study = published
     if not options.json:
-        print_variants(comparison, f"{shown_address(options.store)}/{key}")
+        print_study(study, f"{shown_address(options.store)}/{key}")
     return {runs[0].run_id: key}
 
 
@@ -247,13 +246,13 @@ def _run_several(options: RunOptions) -> int:
         _print_ended(runs[own.run.run_id], own, options.store, is_quiet=options.json) for own in all_ended
     ]
     finished = {own.run.run_id for own in all_ended if own.finished is not None}
-    comparisons: dict[str, str] = {}
+    studies: dict[str, str] = {}
     for document in documents:
         parts = document.of_document()
         if finished >= {own.run_id for own in parts}:
-            comparisons |= _compare_variants(document, parts, options)
+            studies |= _publish_study(document, parts, options)
     if options.json:
-        print_json(next(iter(runs.values())).store, list(runs), options.store, comparisons)
+        print_json(next(iter(runs.values())).store, list(runs), options.store, studies)
     return max(codes)
 
 
@@ -330,15 +329,15 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
     _print_places(run, finished, store_address)
 
 
-def print_json(store: Store, ids: Sequence[str], store_address: str, comparisons: Mapping[str, str]) -> None:
-    """Print facts about these runs, as ``mlho list --json`` does, and where their files and comparisons of variants are."""
+def print_json(store: Store, ids: Sequence[str], store_address: str, studies: Mapping[str, str]) -> None:
+    """Print facts about these runs, as ``mlho list --json`` does, and where their files and the study of all of them are."""
     found = {own.run_id: own for own in stored_runs(store) if own.run_id in ids}
     root = shown_address(store_address)
     facts = [
         {
             **run_facts(found[run], headline_of(store, found[run])),
             "folder": f"{root}/{RUNS}/{run}",
-            **({"variants": f"{root}/{comparisons[run]}.json"} if run in comparisons else {}),
+            **({"study": f"{root}/{studies[run]}.json"} if run in studies else {}),
         }
         for run in ids
     ]

@@ -155,10 +155,10 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
     SpecError
         The specification has several outcomes or variants.
     """
-    if spec.variants is not None:
+    if spec.variants is not None or spec.evolution is not None:
         raise SpecError(
-            "variants: a resource is one run. The mlho command makes a run of each variant; in a cluster write a resource for each, and "
-            "compare them with mlho compare."
+            "variants and evolution: a resource is one run. The mlho command makes a run of each; in a cluster write a resource for each: of "
+            "variants, and compare them with mlho compare; of windows, with features.after and cohort.only."
         )
     if spec.cohort.outcomes is not None:
         raise SpecError(

@@ -156,6 +156,11 @@ CREATE = [
         {"variants": None},
     ),
     Case(
+        "a resource is one run",
+        {"evolution": {"windows": [[0, 90], [90, 180]]}},
+        {"evolution": None},
+    ),
+    Case(
         "aggregates must not contain duplicates",
         {"features.aggregates": ["count", "count"]},
         {"features.aggregates": ["count", "presence"]},

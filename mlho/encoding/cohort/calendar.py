@@ -1,4 +1,4 @@
-"""Demographics from the index date: ``index_year``, a number, and ``index_month``, a category from ``01`` to ``12``.
+"""Demographics from the index date: ``index_year``, a number, and ``index_month``, a category from ``01`` to ``12``; and completed years.
 
 Each is computed if the demographics have no column of that name, in training and in scoring by the same functions.
 """
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import CategoricalColumn, NumericColumn
 from mlho.encoding.cohort.levels import renumbered
 from mlho.errors import SpecError
+from mlho.sources.times import DAY_US
 from mlho.spec.training import TrainingSpec
 
 INDEX_YEAR: Final = "index_year"
@@ -81,3 +82,28 @@ def calendar_values(name: str, index_us: NDArray[np.int64]) -> Sequence[Any]:
 def _months(index_us: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the months since January 1970."""
     return index_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
+
+
+def completed_years(from_us: NDArray[np.int64], to_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the anniversaries of a day up to another day; the 29th of February has its anniversary on the 1st of March.
+
+    Examples
+    --------
+    >>> born, days = np.array(["2000-02-29"] * 2, "M8[us]"), np.array(["2018-02-28", "2018-03-01"], "M8[us]")
+    >>> completed_years(born.astype(np.int64), days.astype(np.int64)).tolist()
+    [17, 18]
+    """
+    years, months, days = zip(*(_calendar(own) for own in (from_us, to_us)), strict=True)
+    is_before = (months[1] < months[0]) | ((months[1] == months[0]) & (days[1] < days[0]))
+    return np.asarray(years[1] - years[0] - is_before)
+
+
+def _calendar(time_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return year (since 1970), month (0 to 11) and day of the month (from 0)."""
+    day = (time_us // DAY_US).astype("M8[D]")
+    month, year = day.astype("M8[M]"), day.astype("M8[Y]")
+    return (
+        year.astype(np.int64),
+        (month - year.astype("M8[M]")).astype(np.int64),
+        (day - month.astype("M8[D]")).astype(np.int64),
+    )

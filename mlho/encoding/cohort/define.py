@@ -17,6 +17,7 @@ from mlho.encoding.cohort.kept import TextColumn, groups_of, parts_of, refuse_di
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
+from mlho.encoding.cohort.subgroup import subgroup
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
 from mlho.sources import list_inputs, source_of
@@ -87,7 +88,7 @@ class _Selection:
     def drop(self, rule: str, is_out: NDArray[np.bool_]) -> None:
         """Exclude rows by a rule. Add an attrition step if it excluded any."""
         is_out = is_out & self.is_in
-        self.ledger[rule] += int(is_out.sum())
+        self.ledger[rule] = self.ledger.get(rule, 0) + int(is_out.sum())
         self.is_in = self.is_in & ~is_out
         if is_out.any():
             self.note(rule)
@@ -175,6 +176,7 @@ def join_cohort(
     selection.drop("implausible index date", _is_implausible(labels, spec))
     selection.drop("outcome missing", labels.outcome == MISSING)
     warnings = [*(rules.warnings if rules is not None else ()), *_drop_unknown(selection, persons, spec)]
+    _keep_only(selection, persons, spec)
     outcome = _one_row_a_sample(selection, spec, warnings)
     _refuse_one_class(selection, outcome, spec)
     is_omop = spec.data.source == OMOP_NAME
@@ -266,6 +268,18 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
         are = "is" if is_one(n_unknown, spec.report.min_cell) else "are"
         warnings.append(capitalized(f"{patients} unknown to the demographics {are} kept."))
     return warnings
+
+
+def _keep_only(selection: _Selection, persons: Persons | None, spec: TrainingSpec) -> None:
+    """Apply ``cohort.only``."""
+    only, labels = spec.cohort.only, selection.labels
+    if only is None:
+        return
+    of_patient = (
+        np.empty(0, np.int64) if persons is None else _person_of(persons, labels.patient_ids)[labels.patient]
+    )
+    for rule, is_met in subgroup(only, persons, of_patient, labels.index_us).items():
+        selection.drop(f"not {rule}", ~is_met)
 
 
 def _person_of(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:

@@ -7,6 +7,12 @@ For a sample with index date t, a gap of g days and a window of w days, a time i
 An index date without a time means the last microsecond of its day, so that a window of w days without a gap is exactly w
 calendar days and ends with the index day. Without a window the whole history up to the gap is visible; without an
 index date, all data are. Windows nest: a time in one window is in every longer one.
+
+With ``features.after`` the window lies after the index date, and two longer ones tell which codes are new:
+
+    t + from days < time <= t + to days    (the window)
+    t             < time <= t + to days
+    t - past days < time <= t + to days
 """
 
 from collections.abc import Sequence
@@ -17,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
-from mlho.spec.features import RECENCY
+from mlho.spec.features import RECENCY, After
 from mlho.spec.training import TrainingSpec
 
 DAY_US: Final = 86_400_000_000
@@ -33,7 +39,7 @@ class SampleWindows:
     starts : int64, shape (n_patients + 1,)
         First sample of each patient, relative to the range.
     index_us : int64, shape (n_samples,)
-        Index date: the last microsecond of the available history.
+        Index date: the last microsecond of the available history; with ``features.after`` the end of its window.
     upper_us : int64, shape (n_samples,)
         Last microsecond inside the windows, common to all of them.
     lower_us : int64, shape (n_windows, n_samples)
@@ -58,6 +64,8 @@ def sample_windows(
     first, stop = patients or (0, cohort.n_patients)
     starts = cohort.sample_starts()[first : stop + 1]
     index_us = np.asarray(cohort.index_us[starts[0] : starts[-1]])
+    if spec.features.after is not None:
+        return _after(spec.features.after, starts - starts[0], index_us)
     upper = _days_before(index_us, spec.cohort.gap_days, unbounded=NO_BOUND)
     lower = [
         np.full(len(index_us), NO_LOWER_BOUND)
@@ -66,6 +74,14 @@ def sample_windows(
         for days in spec.windows
     ]
     return SampleWindows(starts - starts[0], index_us, upper, np.stack(lower))
+
+
+def _after(after: After, starts: NDArray[np.int64], index_us: NDArray[np.int64]) -> SampleWindows:
+    """Return the window after the index date, then two that reach back to the index date, and to the begin of the past."""
+    end = index_us + after.to_days * DAY_US
+    past = after.past_days
+    oldest = np.full_like(index_us, NO_LOWER_BOUND) if past is None else index_us - past * DAY_US
+    return SampleWindows(starts, end, end, np.stack([index_us + after.from_days * DAY_US, index_us, oldest]))
 
 
 def year_bounds(years: Sequence[int]) -> tuple[int, int]:
@@ -88,6 +104,7 @@ def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
         or spec.features.sequences is not None
         or spec.data.duplicates == "drop"
         or len(spec.windows) > 1
+        or spec.features.after is not None
         or cohort.has_repeats
     )
 

@@ -8,7 +8,7 @@ so that the bytes depend only on the data.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -26,6 +26,8 @@ from mlho.encoding.events.sequences import span_arrays
 from mlho.encoding.events.summaries import sort_by_time, summarize
 from mlho.encoding.events.utilisation import count_utilisation
 from mlho.spec.training import TrainingSpec
+
+_N_AFTER: Final = 3  # windows of features.after: its own, since the index date, and with the past
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,30 @@ def pack_block(
     if others := [name for name in numbers if name != "last"]:
         sort_by_time(rows, code_starts)
         arrays |= summarize(rows, code_starts, windows, arrays["indptr"], others, is_daily=is_daily)
+    if spec.features.after is not None:
+        arrays = _of_new_codes(arrays)
     if spec.features.utilisation:
         arrays[UTILISATION] = count_utilisation(rows, windows, arrays)
     if spec.features.sequences is not None:
         arrays |= span_arrays(rows, code_starts, windows, len(arrays["indices"]))
     write_arrays(out, arrays)
     return PackedBlock(len(rows), len(arrays["indices"]), tuple(duplicates.tolist()))
+
+
+def _of_new_codes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the cells of the first of three windows whose code the sample has no event of before the second; see ``features.after``."""
+    indptr, indices, count = arrays["indptr"], arrays["indices"].astype(np.int64), arrays["count"]
+    column = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    code, window = column // _N_AFTER, column % _N_AFTER
+    key = code * (int(indices.max(initial=0)) + 1) + indices
+    own, since, ever = (np.flatnonzero(window == number) for number in range(_N_AFTER))
+    # Windows nest, so that a cell of one window has a cell in each longer one; keys ascend in each.
+    n_since, n_ever = (count[rows[np.searchsorted(key[rows], key[own])]] for rows in (since, ever))
+    kept = own[n_since == n_ever]
+    n_codes = (len(indptr) - 1) // _N_AFTER
+    found = {name: array[kept] for name, array in arrays.items() if name != "indptr"}
+    starts = np.concatenate([[0], np.cumsum(np.bincount(code[kept], minlength=n_codes))])
+    return {"indptr": starts.astype(np.int64), **found}
 
 
 def _rows_of_block(

@@ -13,8 +13,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
+from mlho.encoding.cohort.calendar import completed_years
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.persons import NO_DATE
+from mlho.encoding.cohort.subgroup import is_of_age
 from mlho.encoding.cohort.windows import DAY_US
 from mlho.encoding.rules.event_sets import ENTRY, FIRST_COUNT, OUTCOME
 from mlho.encoding.rules.history import BEFORE_ALL, Histories, Timeline
@@ -251,34 +253,7 @@ def _is_of_age(
     years = np.where(
         is_born, completed_years(np.where(is_born, births, 0), index_us), np.floor(persons.age[patient])
     )
-    low = 0 if age.at_least is None else age.at_least
-    high = np.inf if age.at_most is None else age.at_most
-    return np.asarray((years >= low) & (years <= high))  # not a number is in no range
-
-
-def completed_years(from_us: NDArray[np.int64], to_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the anniversaries of a day up to another day; the 29th of February has its anniversary on the 1st of March.
-
-    Examples
-    --------
-    >>> born, days = np.array(["2000-02-29"] * 2, "M8[us]"), np.array(["2018-02-28", "2018-03-01"], "M8[us]")
-    >>> completed_years(born.astype(np.int64), days.astype(np.int64)).tolist()
-    [17, 18]
-    """
-    years, months, days = zip(*(_calendar(own) for own in (from_us, to_us)), strict=True)
-    is_before = (months[1] < months[0]) | ((months[1] == months[0]) & (days[1] < days[0]))
-    return np.asarray(years[1] - years[0] - is_before)
-
-
-def _calendar(time_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return year (since 1970), month (0 to 11) and day of the month (from 0)."""
-    day = (time_us // DAY_US).astype("M8[D]")
-    month, year = day.astype("M8[M]"), day.astype("M8[Y]")
-    return (
-        year.astype(np.int64),
-        (month - year.astype("M8[M]")).astype(np.int64),
-        (day - month.astype("M8[D]")).astype(np.int64),
-    )
+    return is_of_age(age, years)
 
 
 def _label(

@@ -107,7 +107,7 @@ def after_index(subject: Subject, test: ModelTest) -> Finding:
     """Add events after the index date."""
     import pandas as pd
 
-    day = pd.Timestamp(INDEX_DATE + dt.timedelta(days=30))
+    day = pd.Timestamp(max(INDEX_DATE, subject.last_day) + dt.timedelta(days=30))
     return _ignored(subject, day, "The score uses what happened after the index date.")
 
 

@@ -74,7 +74,9 @@ class Subject:
     @cached_property
     def last_day(self) -> dt.date:
         """The last day that features see."""
-        return INDEX_DATE - dt.timedelta(days=self.bundle.document.scoring.gap_days)
+        scoring = self.bundle.document.scoring
+        days = -scoring.gap_days if scoring.after is None else scoring.after.to_days
+        return INDEX_DATE + dt.timedelta(days=days)
 
     @cached_property
     def events(self) -> "pd.DataFrame":

@@ -73,8 +73,14 @@ def _time_at_risk(rules: Mapping[str, Any]) -> str:
     return f"{after}up to {end} after the index date"
 
 
+def after_of(result: Result) -> Mapping[str, Any] | None:
+    """Return ``features.after`` of the specification, if it has that section."""
+    found: Mapping[str, Any] | None = result.lineage.spec.get("features", {}).get("after")
+    return found
+
+
 def _index_dates(result: Result) -> str:
-    if not result.predictive:
+    if not result.predictive and not after_of(result):
         return "none: all records of a patient count"
     dates = result.cohort.index_dates
     return words.HIDDEN if dates is None else period(dates)
@@ -92,6 +98,13 @@ def _month(text: str) -> str:
 
 
 def _window(result: Result) -> str:
+    after = after_of(result)
+    if after is not None:
+        past = after.get("pastDays")
+        return (
+            f"{after['fromDays'] + 1} to {words.plural(after['toDays'], 'day')} after the index date; codes that are new relative to "
+            f"{f'the {words.plural(past, "day")} up to it' if past else 'all history up to it'}"
+        )
     if not result.predictive:
         return "all records"
     cohort = result.lineage.spec.get("cohort", {})

@@ -1,6 +1,6 @@
 """The report of a training run: a self-contained HTML page, made from its Result alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -11,9 +11,11 @@ from markupsafe import Markup
 
 from mlho.printable import printable
 from mlho.report import words
-from mlho.report.comparison import Comparison, comparison_tables
+from mlho.report.comparison import Comparison, Table, comparison_tables
+from mlho.report.evolution import Evolution, evolution_figures, evolution_tables
 from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
+from mlho.report.figures.figure import Figure
 from mlho.report.page import cells, external, header, population, sections
 from mlho.report.result import Result
 from mlho.report.svg.canvas import chart_style
@@ -135,8 +137,54 @@ def render_comparison(own: Comparison) -> str:
 
 def render_variants(own: VariantComparison) -> str:
     """Render the page of a comparison of a run with its variants; see :func:`render_html`."""
-    context = {"own": own, "style": _asset("report.css"), "tables": variant_tables(own)}
-    return printable(_environment().get_template("variants.html.j2").render(context), lines=True)
+    runs = [own.base, *(one.run for one in own.variants)]
+    facts = [
+        (run.name, f"{run.run}: {run.classifier}, {words.plural(run.n_patients, 'patient')}") for run in runs
+    ]
+    return _study(
+        own,
+        "One algorithm on other data",
+        f"{own.base.name} and {words.plural(len(own.variants), 'variant')}",
+        [("Outcome", own.base.outcome), *facts],
+        variant_tables(own),
+    )
+
+
+def render_evolution(own: Evolution) -> str:
+    """Render the page of windows after the index date; see :func:`render_html`."""
+    past = (
+        "all history"
+        if own.past_days is None
+        else f"the {words.plural(own.past_days, 'day')} up to the index date"
+    )
+    return _study(
+        own,
+        "Evolving phenotypes",
+        f"New codes after the index date, by “{own.outcome}”",
+        [("Windows", "; ".join(own.windows)), ("New relative to", past), ("Groups", "; ".join(own.groups))],
+        evolution_tables(own),
+        evolution_figures(own),
+    )
+
+
+def _study(
+    own: VariantComparison | Evolution,
+    eyebrow: str,
+    heading: str,
+    facts: Sequence[tuple[str, str]],
+    tables: Sequence[Table],
+    figures: Sequence[Figure] = (),
+) -> str:
+    context = {
+        "own": own,
+        "eyebrow": eyebrow,
+        "heading": heading,
+        "facts": facts,
+        "tables": tables,
+        "figures": figures,
+        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
+    }
+    return printable(_environment().get_template("study.html.j2").render(context), lines=True)
 
 
 @cache

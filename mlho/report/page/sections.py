@@ -7,6 +7,7 @@ from typing import Any, Final
 from mlho.report import words
 from mlho.report.figures.evaluations import tried_thresholds
 from mlho.report.page import cells
+from mlho.report.page.header import after_of
 from mlho.report.result import FalseFeatures, LaterEvaluation, Result
 from mlho.report.words import DASH
 
@@ -287,7 +288,9 @@ def limits(result: Result) -> list[str]:
     if not result.predictive:
         said.insert(
             0,
-            "There is no index date, so events after the outcome count as well. Nothing here is a prediction.",
+            "Features are of a time after the index date, when the outcome may be known. Nothing here is a prediction."
+            if after_of(result)
+            else "There is no index date, so events after the outcome count as well. Nothing here is a prediction.",
         )
     if len(result.iterations) < 10:
         said.append(

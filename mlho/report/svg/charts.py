@@ -146,7 +146,7 @@ def forest(
     ----------
     name, title : str
     rows : sequence of Row
-        ``values`` are odds ratio, low, high; ``kind`` is ``up`` or ``down`` (shapes and colours differ).
+        ``values`` are odds ratio, low, high, or empty where there is none; ``kind`` is ``up`` or ``down`` (shapes and colours differ).
     bounds : (low, high)
         Ends of the axis; an interval beyond them ends in an arrow.
     """
@@ -166,6 +166,8 @@ def forest(
 
 
 def _forest_mark(row: Row, scale: Scale, y: float) -> str:
+    if not row.values:
+        return ""
     value = row.values[0]
     shape, class_ = ("square", "up") if row.kind == "up" else ("diamond", "down")
     whisker = ""

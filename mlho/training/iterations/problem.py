@@ -12,7 +12,7 @@ from mlho.encoding.events.concepts import Concepts
 from mlho.encoding.events.sequences import AnyMatrix
 from mlho.errors import plural
 from mlho.method.selection.features import AGGREGATES, Range
-from mlho.spec.features import NUMBERS
+from mlho.spec.features import NUMBERS, After
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.splits import Iteration, Partition, partition
 
@@ -41,6 +41,8 @@ class FeatureName:
     description: str | None = None
     is_among_windows: bool = False
     """All history is one window of several."""
+    after: After | None = None
+    """A window after the index date, in which the code is new."""
 
     @property
     def id(self) -> str:
@@ -72,6 +74,8 @@ class FeatureName:
     @property
     def words(self) -> str:
         """The feature for display, with its window."""
+        if self.after is not None:
+            return f"{self.code_words}: new, {self.recorded}, {self.after.words}"
         if self.window_days is not None:
             when = f", in the {self.window_days} days before the index date"
         else:
@@ -186,7 +190,7 @@ class Problem:
         code, *then = self.pair_of(column) or (self.codes[column // self.n_windows],)
         names = (window, self.aggregate_of(feature), self.concepts.descriptions.get(code), self.n_windows > 1)
         if not then:
-            return FeatureName(code, *names)
+            return FeatureName(code, *names, after=self.spec.features.after)
         asked = self.spec.features.sequences
         assert asked is not None
         return SequenceName(

@@ -128,7 +128,7 @@ def _bundle_parts(
         calibrator=final.calibrator,
         thresholds=tuple(final.thresholds),
         outcome=problem.spec.cohort.outcome,
-        predictive=problem.spec.cohort.has_index,
+        predictive=problem.spec.predicts,
         scoring=_scoring(problem.spec),
         statistics=statistics,
         lineage={
@@ -181,6 +181,7 @@ def _scoring(spec: TrainingSpec) -> Scoring:
         utilisation_windows=spec.windows if spec.features.utilisation else None,
         co_occurrence_days=None if sequences is None else sequences.co_occurrence_days,
         sequence_order="first" if sequences is not None and sequences.order == "first" else None,
+        after=spec.features.after,
     )
 
 
@@ -251,7 +252,7 @@ def assemble_result(
         When the last of the tasks ended.
     """
     importance = final["importance"]
-    predictive = problem.spec.cohort.has_index
+    predictive = problem.spec.predicts
     cohort = _cohort_summary(problem, label_ledger, rows_by_year)
     features = [
         own.model_copy(

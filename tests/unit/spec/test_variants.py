@@ -90,7 +90,7 @@ def test_a_run_of_the_operator_has_no_variants(data):
     """The message gives the remedy."""
     spec = make_spec(VARIANTS).spec
 
-    with pytest.raises(SpecError, match="write a resource for each, and compare them with mlho compare"):
+    with pytest.raises(SpecError, match="write a resource for each: of variants, and compare them"):
         plan_cohort(spec, make_manifest(spec.data.tables, data))
 
 
@@ -132,8 +132,8 @@ def test_the_command_runs_the_variants_and_finds_what_a_change_costs(data, tmp_p
     assert main([*command, "--json"]) == 0
     base, *others = json.loads(capsys.readouterr().out)
     assert [own["name"] for own in (base, *others)] == ["small", "small-without-i10", "small-short"]
-    assert "variants" not in others[0]
-    with open(base["variants"], encoding="utf-8") as file:
+    assert "study" not in others[0]
+    with open(base["study"], encoding="utf-8") as file:
         found = json.load(file)
     auroc = found["variants"][0]["paired"]["differences"]["auroc"]
     assert auroc["high"] < 0

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlho.encoding.cohort.calendar import completed_years
 from mlho.encoding.cohort.persons import NO_DATE
-from mlho.encoding.rules.evaluation import RuleCohort, apply_rules, completed_years
+from mlho.encoding.rules.evaluation import RuleCohort, apply_rules
 from mlho.encoding.rules.extraction import extract_events
 from mlho.encoding.rules.history import Histories, join_histories
 from mlho.encoding.rules.persons import RulePersons

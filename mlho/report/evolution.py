@@ -1,0 +1,272 @@
+"""Evolving phenotypes: new codes in windows after the index date, with confidence and odds ratio in each, as numbers, tables and figures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from mlho.report import words
+from mlho.report.comparison import Table
+from mlho.report.figures.figure import Figure, both
+from mlho.report.odds import shown_odds
+from mlho.report.parts import Estimate, Part, Spread
+from mlho.report.result import FeatureResult, Result
+from mlho.report.svg import charts
+from mlho.report.svg.charts import Row
+
+EVOLUTION_SCHEMA: Final = "mlho.io/evolution/v1"
+EVERYONE: Final = "everyone"
+MOST_DRAWN: Final = 12  # features in a figure
+_LIMITS: Final = (0.01, 100.0)  # of the axis
+
+
+class WindowRun(Part):
+    """The run of one window and group."""
+
+    run: str
+    name: str
+    group: str
+    window: str
+    n_patients: int
+    n_positive_samples: int
+    auroc: Spread
+    """On held-out patients: how well the new codes of the window tell the outcome."""
+
+
+class EvolvingCell(Part):
+    """A feature in one window and group."""
+
+    group: str
+    window: str
+    confidence: int | None
+    """Confidence score; ``null`` if no iteration selected it."""
+    is_stable: bool
+    odds_ratio: Estimate
+    """Of the consensus model of this window and group, with its interval; absent where the feature is not in it."""
+
+
+class EvolvingFeature(Part):
+    """A feature that is stable in at least one window and group."""
+
+    code: str
+    aggregate: str
+    description: str | None
+    cells: list[EvolvingCell]
+    """For each group, for each window."""
+
+
+class Evolution(Part):
+    """Windows after the index date, and what is new in them."""
+
+    schema_: Literal["mlho.io/evolution/v1"] = Field(default=EVOLUTION_SCHEMA, alias="schema")
+    outcome: str
+    past_days: int | None
+    windows: list[str]
+    groups: list[str]
+    summary: list[str]
+    runs: list[WindowRun]
+    features: list[EvolvingFeature]
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+def trace_evolution(runs: Sequence[tuple[str, str, str, Result]]) -> Evolution:
+    """Put the results of the windows side by side.
+
+    Parameters
+    ----------
+    runs : sequence of (run id, name, group, result)
+        Group by group, windows ascending.
+    """
+    found = [_window_run(run, name, group, result) for run, name, group, result in runs]
+    windows, groups = (
+        list(dict.fromkeys(own)) for own in zip(*((r.window, r.group) for r in found), strict=True)
+    )
+    places = [(own.group, own.window) for own in found]
+    tables = [{_key(own): own for own in result.features if own.kind == "feature"} for *_, result in runs]
+    stable = sorted({key for table in tables for key, own in table.items() if own.in_consensus})
+    features = [_evolving(key, places, tables) for key in stable]
+    first = runs[0][3]
+    return Evolution(
+        outcome=first.outcome,
+        past_days=first.lineage.spec["features"]["after"].get("pastDays"),
+        windows=windows,
+        groups=groups,
+        summary=_summary(first.outcome, windows, groups, features),
+        runs=found,
+        features=features,
+    )
+
+
+def _window_run(run: str, name: str, group: str, result: Result) -> WindowRun:
+    after = result.lineage.spec["features"]["after"]
+    return WindowRun(
+        run=run,
+        name=name,
+        group=group,
+        window=f"{after['fromDays'] + 1}–{after['toDays']} days",
+        n_patients=result.cohort.n_patients,
+        n_positive_samples=result.cohort.n_positive_samples,
+        auroc=result.headline["auroc"],
+    )
+
+
+def _key(own: FeatureResult) -> tuple[str, str]:
+    return own.code or "", own.aggregate or ""
+
+
+def _evolving(
+    key: tuple[str, str],
+    places: Sequence[tuple[str, str]],
+    tables: Sequence[Mapping[tuple[str, str], FeatureResult]],
+) -> EvolvingFeature:
+    known = next(table[key] for table in tables if key in table)
+    return EvolvingFeature(
+        code=key[0],
+        aggregate=key[1],
+        description=known.description,
+        cells=[
+            _cell(group, window, table.get(key))
+            for (group, window), table in zip(places, tables, strict=True)
+        ],
+    )
+
+
+def _cell(group: str, window: str, own: FeatureResult | None) -> EvolvingCell:
+    odds = None if own is None or own.odds_ratio is None else shown_odds(own.odds_ratio)
+    return EvolvingCell(
+        group=group,
+        window=window,
+        confidence=None if own is None or own.confidence is None else own.confidence.score,
+        is_stable=own is not None and own.in_consensus,
+        odds_ratio=Estimate(value=None, reason="not in the consensus model")
+        if odds is None
+        else Estimate(value=odds.value, low=odds.low, high=odds.high, method=odds.unit),
+    )
+
+
+def _summary(
+    outcome: str, windows: Sequence[str], groups: Sequence[str], features: Sequence[EvolvingFeature]
+) -> list[str]:
+    said = []
+    for group in groups:
+        stable = {
+            own.code: [cell.window for cell in own.cells if cell.group == group and cell.is_stable]
+            for own in features
+        }
+        n_any = sum(map(bool, stable.values()))
+        n_all = sum(len(own) == len(windows) for own in stable.values())
+        said.append(
+            f"{group.capitalize()}: {words.plural(n_any, 'new feature')} {'is' if n_any == 1 else 'are'} stable in at least one of "
+            f"{words.plural(len(windows), 'window')}, {n_all} in all of them."
+        )
+    said.append(
+        f"Odds ratios are of “{outcome}” given a code that is new in the window: associations after the index date, not predictions."
+    )
+    return said
+
+
+def evolution_tables(own: Evolution) -> list[Table]:
+    """Return the runs, and for each group a table of features × windows: odds ratio and confidence score."""
+    runs: list[tuple[str, ...]] = [
+        (
+            one.window,
+            one.group,
+            words.count(one.n_patients),
+            words.count(one.n_positive_samples),
+            words.spread(one.auroc, 3),
+            one.name,
+        )
+        for one in own.runs
+    ]
+    tables: list[Table] = [
+        ("Windows", ("After the index date", "Group", "Patients", "With the outcome", "AUROC", "Run"), runs)
+    ]
+    for group in own.groups:
+        rows: list[tuple[str, ...]] = [
+            (_label(one), *map(_cell_words, _of_group(one, group))) for one in _stable_in(own, group)
+        ]
+        title = f"New features, {group}: odds ratio of the consensus model (95 % CI); confidence score"
+        if rows:
+            tables.append((title, ("Feature", *own.windows), rows))
+    return tables
+
+
+def evolution_figures(own: Evolution) -> list[Figure]:
+    """Return a forest plot of each group: the odds ratio of each feature in one window after the other."""
+    return [
+        figure
+        for number, group in enumerate(own.groups)
+        if (figure := _figure(own, group, number)) is not None
+    ]
+
+
+def _figure(own: Evolution, group: str, number: int) -> Figure | None:
+    shown = sorted(_stable_in(own, group), key=lambda one: (-_strength(one, group), one.code))[:MOST_DRAWN]
+    if not shown:
+        return None
+    rows = [row for one in shown for row in _rows(one, group)]
+    reached = [value for row in rows for value in row.values]
+    bounds = (
+        max(_LIMITS[0], min([0.5, *reached]) / 1.08),
+        min(_LIMITS[1], max([2.0, *reached]) * 1.08),
+    )
+    name, title = f"evolution_{number}", f"Odds ratios after the index date, {group}"
+    axis = "Odds ratio (logarithmic)"
+    wide, narrow = both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width))
+    _, columns, numbers = evolution_tables(own.model_copy(update={"groups": [group]}))[1]
+    return Figure(
+        name,
+        title,
+        "Each feature has a row for each window. Right of 1: patients in whom the code is new in the window have higher odds of the outcome. A row "
+        "without a mark: the feature is not stable in that window. Numbers on the right are confidence scores. "
+        f"At most {MOST_DRAWN} features with the largest effects are drawn.",
+        wide,
+        narrow,
+        columns,
+        tuple(numbers),
+    )
+
+
+def _rows(one: EvolvingFeature, group: str) -> list[Row]:
+    rows = [Row(_label(one), is_heading=True)]
+    for cell in _of_group(one, group):
+        odds = cell.odds_ratio
+        values = tuple(value for value in (odds.value, odds.low, odds.high) if value is not None)
+        note = words.DASH if cell.confidence is None else str(cell.confidence)
+        rows.append(Row(cell.window, note, values, "up" if (odds.value or 1) >= 1 else "down"))
+    return rows
+
+
+def _strength(one: EvolvingFeature, group: str) -> float:
+    values = [cell.odds_ratio.value for cell in _of_group(one, group)]
+    return max((abs(math.log(value)) for value in values if value), default=0.0)
+
+
+def _stable_in(own: Evolution, group: str) -> list[EvolvingFeature]:
+    return [one for one in own.features if any(cell.is_stable for cell in _of_group(one, group))]
+
+
+def _of_group(one: EvolvingFeature, group: str) -> list[EvolvingCell]:
+    return [cell for cell in one.cells if cell.group == group]
+
+
+def _label(one: EvolvingFeature) -> str:
+    label = f"{one.description} ({one.code})" if one.description else one.code
+    return label if one.aggregate == "presence" else f"{label}: {one.aggregate}"
+
+
+def _cell_words(cell: EvolvingCell) -> str:
+    odds = cell.odds_ratio
+    if cell.confidence is None:
+        return words.DASH
+    shown = "not stable" if odds.value is None else words.odds(odds.value, odds.low, odds.high)
+    return f"{shown}; {cell.confidence}"

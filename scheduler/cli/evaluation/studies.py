@@ -1,0 +1,97 @@
+"""The tables of a document of several runs that ``mlho run`` prints and publishes: of variants, and of windows after the index date."""
+
+import hashlib
+from collections.abc import Sequence
+
+from mlho.report.comparison import Table
+from mlho.report.evolution import Evolution, evolution_tables
+from mlho.report.variants import VariantComparison, variant_tables
+from mlho.spec.cohort import Evolution as Windows
+from mlho.store import open_store
+from mlho.store.keys import run_key
+from scheduler.cli import terminal
+from scheduler.cli.evaluation.compare import run_facts_of, text_table
+from scheduler.cli.listing import result_of
+from scheduler.engine.process_pool import call_beside
+from scheduler.engine.training_run import TrainingRun
+
+_DIGITS = 16  # hexadecimal digits of a digest in a name
+type Study = VariantComparison | Evolution
+
+
+def publish_study(
+    document: TrainingRun, address: str, runs: Sequence[TrainingRun]
+) -> tuple[str, Study] | None:
+    """Put the finished runs of one document side by side, and publish the result as JSON and as a page in the folder of the first.
+
+    Returns
+    -------
+    tuple of (str, VariantComparison or Evolution), or None
+        Key of both files without their suffix, and what they hold. The key ends with the digest of the JSON, so that equal runs give
+        one file. None for a document without variants and windows.
+    """
+    asked = document.spec.spec
+    names = [(own.run_id, own.spec.metadata.name) for own in runs]
+    if asked.variants is not None:
+        kind = "variants"
+        text, page = call_beside(_compared, address, names)
+        study: Study = VariantComparison.model_validate_json(text)
+    elif asked.evolution is not None:
+        kind = "evolution"
+        text, page = call_beside(_traced, address, names, _groups(asked.evolution))
+        study = Evolution.model_validate_json(text)
+    else:
+        return None
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    key = run_key(runs[0].run_id, f"{kind}-{digest}")
+    document.store.put_if_absent(f"{key}.json", text.encode())
+    document.store.put_if_absent(f"{key}.html", page.encode())
+    return key, study
+
+
+def print_study(own: Study, place: str) -> None:
+    """Print the sentences and tables of a study, and where its page is."""
+    tables: list[Table] = variant_tables(own) if isinstance(own, VariantComparison) else evolution_tables(own)
+    kind = "variants" if isinstance(own, VariantComparison) else "evolution"
+    terminal.out.print()
+    terminal.out.print(kind.capitalize(), markup=False, style="bold")
+    for sentence in own.summary:
+        terminal.out.print(sentence, markup=False)
+    for title, columns, rows in tables:
+        terminal.out.print()
+        terminal.print_table(text_table(title, columns, rows))
+    terminal.out.print()
+    terminal.out.print(f"{kind:<8} {place}.html", markup=False)
+
+
+def _groups(asked: Windows) -> list[str]:
+    """Return the group of each run, in the order of the runs."""
+    return [group for group in ("everyone", *(own.name for own in asked.groups)) for _ in asked.windows]
+
+
+def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
+    """Return the comparison as JSON and as a page."""
+    from mlho.external.variants import compare_variants
+    from mlho.report.page.html import render_variants
+
+    store = open_store(address)
+    base, *others = runs
+    # One variant at a time: a run's facts hold its cohort and dictionary.
+    own = compare_variants(
+        run_facts_of(store, *base), (run_facts_of(store, run, name) for run, name in others)
+    )
+    return own.model_dump_json(), render_variants(own)
+
+
+def _traced(address: str, runs: list[tuple[str, str]], groups: list[str]) -> tuple[str, str]:
+    """Return the evolution as JSON and as a page."""
+    from mlho.report.evolution import trace_evolution
+    from mlho.report.page.html import render_evolution
+    from mlho.report.result import Result
+
+    store = open_store(address)
+    results = [Result.model_validate(result_of(store, run)) for run, _ in runs]
+    own = trace_evolution(
+        [(*run, group, result) for run, group, result in zip(runs, groups, results, strict=True)]
+    )
+    return own.model_dump_json(), render_evolution(own)
