@@ -16,6 +16,7 @@ from mlho.encoding.cohort.persons import Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import SpecError
 from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
@@ -78,7 +79,15 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
     """
     source = source_of(spec.data)
     tables = files_of(root, spec.data.tables.model_dump(), source.name)
-    defined = define_cohort(spec, root, cdm=[*tables.get(CDM_FILES, ()), *tables["events"]])
+    made = None if spec.cohort.rules is None else make_rule_labels(spec, source, root, tables["events"])
+    spec = spec.without_rules
+    defined = define_cohort(
+        spec,
+        root,
+        cdm=[*tables.get(CDM_FILES, ()), *tables["events"]],
+        labels=None if made is None else made.rows,
+        rules=None if made is None else made.account,
+    )
     cohort = defined.cohort
     samples = Samples(cohort.patient_ids, cohort.patient_of, cohort.index_us, cohort.index_us)
     persons = _persons(spec, root, cohort)
@@ -136,9 +145,9 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
     scoring, encoder = bundle.document.scoring, bundle.demographics
     if spec.cohort.outcomes is not None:
         raise SpecError("cohort.outcomes: a bundle predicts one outcome. Set cohort.outcome to its column.")
-    if spec.cohort.rules is not None:
+    if spec.variants is not None or spec.evolution is not None:
         raise SpecError(
-            "cohort.rules: an evaluation reads a table of labels. Expected data.tables.labels and cohort.index; got rules. Give them."
+            "variants and evolution: an evaluation is of one cohort. Expected neither; got one. Remove it."
         )
     if (scoring.index_kind == "none") == spec.cohort.has_index:
         raise SpecError(

@@ -1,16 +1,9 @@
-"""The rules of a cohort, applied before a run where the events are few."""
+"""Whether the rules of a cohort are applied before a run: where the events are few."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from mlho.encoding.rules.evaluation import apply_rules
-from mlho.encoding.rules.extraction import extract_file
-from mlho.encoding.rules.history import join_histories
-from mlho.encoding.rules.labels import RuleLabels
-from mlho.encoding.rules.persons import read_rule_persons
-from mlho.sources import Source
-from mlho.sources.files import DataRoot, SourceFile
-from mlho.spec.training import TrainingSpec
+from mlho.sources.files import SourceFile
 
 #: Bytes of events up to which the rules are applied: some seconds, and they are read in a stream.
 MOST_EVENT_BYTES: Final = 64 << 20
@@ -19,21 +12,3 @@ MOST_EVENT_BYTES: Final = 64 << 20
 def can_apply_rules(files: Sequence[SourceFile]) -> bool:
     """Tell whether the events are few enough to be read whole before a run."""
     return sum(file.size for file in files) <= MOST_EVENT_BYTES
-
-
-def make_rule_labels(
-    spec: TrainingSpec, source: Source, root: DataRoot, files: Sequence[SourceFile]
-) -> RuleLabels:
-    """Return the labels that the rules make, as the run does.
-
-    Raises
-    ------
-    DataError
-        A table cannot be read, or the rules find no entry or no outcome.
-    """
-    rules = spec.cohort.rules
-    assert rules is not None, "called for rules only"
-    years = spec.data.plausible_years
-    histories = join_histories([extract_file(rules, source, file, years=years) for file in files])
-    persons = read_rule_persons(spec, root, histories.patient_ids)
-    return RuleLabels.of(apply_rules(rules, histories, persons), histories.patient_ids)

@@ -17,11 +17,12 @@ from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.concepts import read_concepts
 from mlho.encoding.events.roll_up import TABLE, read_roll_up
+from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import DataError
 from mlho.inspection.events import judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
-from mlho.inspection.rules import can_apply_rules, make_rule_labels
+from mlho.inspection.rules import can_apply_rules
 from mlho.inspection.zones import judge_zones
 from mlho.sources import Source, source_of
 from mlho.sources.files import DataRoot, SourceFile

@@ -1,4 +1,4 @@
-"""CEL validation rules of ``cohort.rules``; the model checks the same conditions (:mod:`mlho.spec.rules`)."""
+"""CEL validation rules of ``cohort.rules``; the model checks the same conditions (:mod:`mlho.spec.rules`), and those inside ``any``."""
 
 from typing import Final
 
@@ -6,9 +6,9 @@ from mlho.spec.rules import BY_RULES, RULE_NAMES
 from scheduler.api.cel_rule import CelRule
 
 _RULES: Final = "spec.cohort.rules"
-_ONE_OF_THREE: Final = "[has(c.count), has(c.age), has(c.sex)].exists_one(given, given)"
+_ONE_OF_FOUR: Final = "[has(c.count), has(c.age), has(c.sex), has(c.any)].exists_one(given, given)"
 _BY_PERSON: Final = (
-    "self.cohort.rules.criteria.all(c, has(c.count)) && !has(self.cohort.rules.observation.startColumn) "
+    "self.cohort.rules.criteria.all(c, has(c.count) || has(c.any)) && !has(self.cohort.rules.observation.startColumn) "
     "&& !has(self.cohort.rules.observation.endColumn)"
 )
 
@@ -60,8 +60,8 @@ COHORT_RULES: Final = (
     ),
     CelRule(
         f"{_RULES}.criteria",
-        f"self.all(c, {_ONE_OF_THREE})",
-        "each criterion must have exactly one of count, age and sex",
+        f"self.all(c, {_ONE_OF_FOUR})",
+        "each criterion must have exactly one of count, age, sex and any",
     ),
     CelRule(
         f"{_RULES}.criteria",

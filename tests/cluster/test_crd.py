@@ -350,6 +350,13 @@ CREATE = [
         by_rule(criteria=[{"name": "women", "sex": ["F"]}]),
     ),
     Case(
+        "each criterion must have exactly one",
+        by_rule(
+            criteria=[{"name": "a", "age": {"atLeast": 18}, "any": [{"sex": ["F"]}, {"age": {"atMost": 17}}]}]
+        ),
+        by_rule(criteria=[{"name": "a", "any": [{"sex": ["F"]}, {"age": {"atMost": 17}}]}]),
+    ),
+    Case(
         "criteria must have distinct names",
         by_rule(criteria=[{"name": "women", "sex": ["F"]}, {"name": "women", "sex": ["female"]}]),
         by_rule(criteria=[]),

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from mlho.encoding.cohort.labels import LabelRows
+from mlho.encoding.rules.whole import make_rule_labels
 from mlho.inspection.findings import Inspection
-from mlho.inspection.rules import make_rule_labels
 from mlho.inspection.training import find_tables
 from mlho.sources import source_of
 from mlho.spec.training import TrainingSpec, parse_spec

@@ -31,6 +31,7 @@ from mlho.spec.rules import (
     WASHOUT,
     WHICH,
     Age,
+    Condition,
     Count,
     Rules,
 )
@@ -138,17 +139,18 @@ def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
 
 def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -> tuple[str, ...]:
     """Warn of criteria that nothing in the data can meet, or break, as they are written."""
-    counts = [own for own in rules.criteria if own.count is not None]
+    named = [(criterion.name, own) for criterion in rules.criteria for own in criterion.conditions]
+    counts = [name for name, own in named if own.count is not None]
     levels = {*persons.sex} if persons is not None else set()
     return (
         *(
-            f"No event has a code of the criterion {own.name!r}: check its patterns."
-            for number, own in enumerate(counts, FIRST_COUNT)
+            f"No event has a code of the criterion {name!r}: check its patterns."
+            for number, name in enumerate(counts, FIRST_COUNT)
             if not histories.seen & (1 << number)
         ),
         *(
-            f"No patient has a sex of the criterion {own.name!r}: check its levels."
-            for own in rules.criteria
+            f"No patient has a sex of the criterion {name!r}: check its levels."
+            for name, own in named
             if own.sex is not None and not levels & {*own.sex}
         ),
     )
@@ -219,20 +221,33 @@ def _keep_observed(
 def _keep_by_criteria(
     selection: _Selection, rules: Rules, histories: Histories, persons: RulePersons | None
 ) -> None:
-    number = FIRST_COUNT
-    for own in rules.criteria:
-        if own.count is not None:
-            selection.keep(own.name, _is_counted(own.count, histories.timeline(number), selection))
-            number += 1
-            continue
-        assert persons is not None, "the reader of the demographics sees the same rules"
-        if own.age is not None:
-            index_us = selection.time_us + rules.offset_days * DAY_US
-            selection.keep(own.name, _is_of_age(own.age, persons, selection.patient, index_us))
-        else:
-            accepted = {*(own.sex or ())}
-            is_of_sex = np.array([level in accepted for level in persons.sex], np.bool_)
-            selection.keep(own.name, is_of_sex[selection.patient])
+    numbers = iter(range(FIRST_COUNT, FIRST_COUNT + len(rules.counts)))
+    for criterion in rules.criteria:
+        is_met = np.zeros(len(selection.patient), np.bool_)
+        for own in criterion.conditions:
+            events = histories.timeline(next(numbers)) if own.count is not None else None
+            is_met |= _is_met(own, rules, selection, events, persons)
+        selection.keep(criterion.name, is_met)
+
+
+def _is_met(
+    own: Condition,
+    rules: Rules,
+    selection: _Selection,
+    events: Timeline | None,
+    persons: RulePersons | None,
+) -> NDArray[np.bool_]:
+    """Return which entries meet a condition; ``events`` are those that it counts."""
+    if own.count is not None:
+        assert events is not None
+        return _is_counted(own.count, events, selection)
+    assert persons is not None, "the reader of the demographics sees the same rules"
+    if own.age is not None:
+        index_us = selection.time_us + rules.offset_days * DAY_US
+        return _is_of_age(own.age, persons, selection.patient, index_us)
+    accepted = {*(own.sex or ())}
+    is_of_sex = np.array([level in accepted for level in persons.sex], np.bool_)
+    return np.asarray(is_of_sex[selection.patient])
 
 
 def _is_counted(count: Count, events: Timeline, selection: _Selection) -> NDArray[np.bool_]:

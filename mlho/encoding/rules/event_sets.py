@@ -11,13 +11,12 @@ from mlho.spec.rules import EventSet, Rules
 
 ENTRY: Final = 0
 OUTCOME: Final = 1
-FIRST_COUNT: Final = 2  # and the counts of the criteria follow, in their order
+FIRST_COUNT: Final = 2  # and the counts of the conditions follow, in their order
 
 
 def event_sets(rules: Rules) -> tuple[EventSet, ...]:
-    """Return the sets by number: entry, outcome, and the set of each criterion that counts events."""
-    counts = (own.count for own in rules.criteria if own.count is not None)
-    return (rules.entry, rules.outcome, *counts)
+    """Return the sets by number: entry, outcome, and the set of each condition that counts events."""
+    return (rules.entry, rules.outcome, *rules.counts)
 
 
 def memberships(sets: Sequence[EventSet], codes: Sequence[str]) -> NDArray[np.uint64]:

@@ -104,10 +104,10 @@ def _wanted(rules: Rules, source: Source, files: list[SourceFile]) -> tuple[str,
     """Return the demographics to read: an age only where there is no birth date to compute it from."""
     have = open_table(files[0], source).column_names
     wanted = []
-    if any(own.sex is not None for own in rules.criteria):
+    if any(own.sex is not None for own in rules.conditions):
         known = (own for own in _SEX if source.column(DEMOGRAPHICS, own) in have)
         wanted.append(next(known, _SEX[0]))
-    if any(own.age is not None for own in rules.criteria):
+    if any(own.age is not None for own in rules.conditions):
         wanted += [] if birth_column(source, have) is not None else [AGE]
     return tuple(wanted)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from mlho.spec.rules.parts import Age as Age
+from mlho.spec.rules.parts import Condition as Condition
 from mlho.spec.rules.parts import Count as Count
 from mlho.spec.rules.parts import Criterion, Entry, Observation, Outcome
 from mlho.spec.rules.parts import EventSet as EventSet
@@ -13,6 +14,7 @@ from mlho.spec.types import SpecPart
 #: Stands for the column of index dates and for the table of labels where rules make them.
 BY_RULES: Final = "cohort.rules"
 MAX_CRITERIA: Final = 32
+MAX_COUNTS: Final = 61  # sets of events are bits of 64, beside those of the entry and the outcome
 
 
 class Rules(SpecPart):
@@ -45,17 +47,28 @@ class Rules(SpecPart):
 
     @model_validator(mode="after")
     def _know_nothing_later(self) -> Self:
-        counts = [own.count for own in self.criteria if own.count is not None]
-        if any(own.to_days > self.offset_days for own in counts):
+        if len(self.counts) > MAX_COUNTS:
+            raise ValueError(f"at most {MAX_COUNTS} conditions may count events. Got {len(self.counts)}")
+        if any(own.to_days > self.offset_days for own in self.counts):
             raise ValueError(
                 "a criterion's window ends after the index date: toDays must not be more than offsetDays"
             )
         return self
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions of all criteria, in their order."""
+        return tuple(own for criterion in self.criteria for own in criterion.conditions)
+
+    @property
+    def counts(self) -> tuple[Count, ...]:
+        """The counts among the conditions, in their order."""
+        return tuple(own.count for own in self.conditions if own.count is not None)
+
+    @property
     def reads_persons(self) -> bool:
         """Whether the rules need the demographics."""
-        by_person = any(own.count is None for own in self.criteria)
+        by_person = any(own.count is None for own in self.conditions)
         observation = self.observation
         return by_person or observation.start_column is not None or observation.end_column is not None
 

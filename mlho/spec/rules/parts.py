@@ -96,11 +96,9 @@ class Age(SpecPart):
         return self
 
 
-class Criterion(SpecPart):
-    """A condition that a sample meets to stay. Exactly one of count, age and sex."""
+class Condition(SpecPart):
+    """One condition. Exactly one of count, age and sex."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
-    """Its name in the attrition, in the words of what stays: ``no earlier infarction``."""
     count: Annotated[Count | None, OMITTED] = None
     """Events of a set in a window relative to the entry."""
     age: Annotated[Age | None, OMITTED] = None
@@ -108,11 +106,33 @@ class Criterion(SpecPart):
     sex: Annotated[Annotated[tuple[_Level, ...], Field(min_length=1, max_length=16)] | None, OMITTED] = None
     """Accepted levels of the column ``sex``, or else ``gender``, of the demographics. A missing one does not meet it."""
 
+    @property
+    def _given(self) -> tuple[object, ...]:
+        return (self.count, self.age, self.sex)
+
     @model_validator(mode="after")
     def _say_one(self) -> Self:
-        if sum(own is not None for own in (self.count, self.age, self.sex)) != 1:
-            raise ValueError("give exactly one of count, age and sex")
+        if sum(own is not None for own in self._given) != 1:
+            raise ValueError("give exactly one of count, age and sex, or, in a criterion, any")
         return self
+
+
+class Criterion(Condition):
+    """A condition that a sample meets to stay. Exactly one of count, age, sex and any."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    """Its name in the attrition, in the words of what stays: ``no earlier infarction``."""
+    any: Annotated[Annotated[tuple[Condition, ...], Field(min_length=2, max_length=8)] | None, OMITTED] = None
+    """Alternatives, of which at least one is met: ``[{count: …}, {age: …}]``."""
+
+    @property
+    def _given(self) -> tuple[object, ...]:
+        return (*super()._given, self.any)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The alternatives, or the criterion itself."""
+        return (self,) if self.any is None else self.any
 
 
 class Outcome(EventSet):

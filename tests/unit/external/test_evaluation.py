@@ -263,3 +263,63 @@ def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, ot
     assert own["surveillance"]["period"] == "night"
     assert own["surveillance"]["n_left_out"] > 0
     assert own["surveillance"]["n_left_out"] + len(own["surveillance"]["evidence"]) >= len(nights - {"other"})
+
+
+BY_RULES = {
+    "data.tables.labels": None,
+    "cohort.index": None,
+    "cohort.outcome": "label",
+    "cohort.rules": {
+        "entry": {"codes": ["LOINC:2160-0"], "which": "last"},
+        "criteria": [
+            {
+                "name": "N01 or N02",
+                "any": [{"count": {"codes": [own], "atLeast": 1}} for own in ("N01", "N02")],
+            }
+        ],
+        "outcome": {"codes": ["N0[3-9]", "N03", "N04", "N05", "N06"], "toDays": 300},
+        "notObservable": "negative",
+    },
+}
+
+
+def test_a_cohort_by_rule_is_evaluated_like_the_same_cohort_as_a_table(trained, other, tmp_path):
+    """The rules make the samples in memory; a table of these samples gives the same figures, bit for bit."""
+    from mlho.encoding.rules.whole import make_rule_labels
+    from mlho.sources import list_inputs, source_of
+    from tests.builders import write_table
+
+    bundle = trained[2]
+    spec = make_spec(BY_RULES).spec
+    by_rule = evaluate_bundle(bundle, spec, other, data_digest="d")
+    rows = make_rule_labels(spec, source_of(spec.data), other, list_inputs(other, "events")).rows
+    ids = rows.patient_ids.to_pylist()
+    labels = pa.table(
+        {
+            "patient_id": [ids[own] for own in rows.patient.tolist()],
+            "index_date": pa.array(rows.index_us, pa.timestamp("us")),
+            "label": rows.outcome,
+        }
+    )
+    for path in other.iterdir():
+        if path.name != "labels.parquet":
+            (tmp_path / path.name).symlink_to(path)
+    write_table(tmp_path / "labels.parquet", labels)
+
+    by_table = evaluated(bundle, tmp_path)
+
+    assert by_rule.n_samples == by_table.n_samples > 50
+    assert by_rule.figures == by_table.figures
+    assert by_rule.groups == by_table.groups
+    assert [step.rule for step in by_rule.attrition][:2] == [
+        "entry events, and patients without one",
+        "has an entry event",
+    ]
+    assert "rules" in by_rule.spec["cohort"]
+
+
+def test_variants_are_no_cohort_to_evaluate(trained):
+    """A document of several runs is refused, not read in part."""
+    variants = {"variants": [{"name": "short", "cohort": {"lookBackDays": 30}}]}
+    with pytest.raises(SpecError, match="an evaluation is of one cohort"):
+        evaluated_spec(make_spec(variants).spec, trained[2])

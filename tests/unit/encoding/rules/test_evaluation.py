@@ -167,29 +167,10 @@ def judge(rules: Rules, person: Person, events: list[Event], entry: dt.datetime)
         end = dt.datetime.combine(rules.observation.end_date, dt.time.max)
     if events[0].time > entry - day(rules.entry.prior_observation_days) or index > end:
         return None
-    for own in rules.criteria:
-        if own.count is not None:
-            found = [
-                event.time
-                for event in events
-                if is_in(event, own.count)
-                and (own.count.from_days is None or event.time > entry + day(own.count.from_days))
-                and event.time <= entry + day(own.count.to_days)
-            ]
-            n = len({time.date() for time in found}) if own.count.distinct_days else len(found)
-            if n < (own.count.at_least or 0) or (own.count.at_most is not None and n > own.count.at_most):
-                return None
-        if own.sex is not None and person.sex not in own.sex:
+    for criterion in rules.criteria:
+        alternatives = [criterion] if criterion.any is None else criterion.any
+        if not any(meets(own, person, events, entry, index) for own in alternatives):
             return None
-        if own.age is not None:
-            if person.birth is None:
-                return None
-            years = index.year - person.birth.year
-            years -= (index.month, index.day) < (person.birth.month, person.birth.day)
-            if years < (own.age.at_least or 0) or years > (
-                200 if own.age.at_most is None else own.age.at_most
-            ):
-                return None
     outcomes = [own.time for own in events if is_in(own, rules.outcome)]
     begin, until = index + day(rules.outcome.from_days), index + day(rules.outcome.to_days)
     if rules.outcome.exclude_prior and any(time <= begin for time in outcomes):
@@ -201,6 +182,23 @@ def judge(rules: Rules, person: Person, events: list[Event], entry: dt.datetime)
     return None
 
 
+def meets(own: Any, person: Person, events: list[Event], entry: dt.datetime, index: dt.datetime) -> bool:
+    if own.count is not None:
+        begin = None if own.count.from_days is None else entry + dt.timedelta(days=own.count.from_days)
+        end = entry + dt.timedelta(days=own.count.to_days)
+        times = [event.time for event in events if is_in(event, own.count)]
+        found = [time for time in times if (begin is None or time > begin) and time <= end]
+        n = len({time.date() for time in found}) if own.count.distinct_days else len(found)
+        return n >= (own.count.at_least or 0) and (own.count.at_most is None or n <= own.count.at_most)
+    if own.sex is not None:
+        return person.sex in own.sex
+    if person.birth is None:
+        return False
+    years = index.year - person.birth.year
+    years -= (index.month, index.day) < (person.birth.month, person.birth.day)
+    return (own.age.at_least or 0) <= years <= (200 if own.age.at_most is None else own.age.at_most)
+
+
 def sets() -> Any:
     codes = st.lists(st.sampled_from(["A*", "A", "B", "C"]), min_size=1, max_size=2, unique=True)
     ranges = st.sampled_from([{}, {}, {"low": 2.0}, {"high": 3.0}, {"low": 1.0, "high": 2.0}])
@@ -209,6 +207,16 @@ def sets() -> Any:
 
 @st.composite
 def criteria(draw: Any, number: int, offset: int) -> dict[str, Any]:
+    kind = draw(st.sampled_from(["count", "count", "age", "sex", "any", "any"]))
+    if kind == "any":
+        alternatives = [draw(conditions(number, offset)) for _ in range(draw(st.integers(2, 3)))]
+        plain = [{name: own for name, own in one.items() if name != "name"} for one in alternatives]
+        return {"name": f"any {number}", "any": tuple(plain)}
+    return draw(conditions(number, offset))
+
+
+@st.composite
+def conditions(draw: Any, number: int, offset: int) -> dict[str, Any]:
     kind = draw(st.sampled_from(["count", "count", "age", "sex"]))
     if kind == "age":
         return {"name": f"age {number}", "age": draw(st.sampled_from([{"atLeast": 18}, {"atMost": 17}]))}

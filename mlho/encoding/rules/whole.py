@@ -1,0 +1,30 @@
+"""The rules of a cohort applied in one process, for a look before a run and for an evaluation."""
+
+from collections.abc import Sequence
+
+from mlho.encoding.rules.evaluation import apply_rules
+from mlho.encoding.rules.extraction import extract_file
+from mlho.encoding.rules.history import join_histories
+from mlho.encoding.rules.labels import RuleLabels
+from mlho.encoding.rules.persons import read_rule_persons
+from mlho.sources import Source
+from mlho.sources.files import DataRoot, SourceFile
+from mlho.spec.training import TrainingSpec
+
+
+def make_rule_labels(
+    spec: TrainingSpec, source: Source, root: DataRoot, files: Sequence[SourceFile]
+) -> RuleLabels:
+    """Return the labels that the rules make, as the run does.
+
+    Raises
+    ------
+    DataError
+        A table cannot be read, or the rules find no entry or no outcome.
+    """
+    rules = spec.cohort.rules
+    assert rules is not None, "called for rules only"
+    years = spec.data.plausible_years
+    histories = join_histories([extract_file(rules, source, file, years=years) for file in files])
+    persons = read_rule_persons(spec, root, histories.patient_ids)
+    return RuleLabels.of(apply_rules(rules, histories, persons), histories.patient_ids)
