@@ -366,6 +366,15 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
             "Features were ranked once before cross-validation (selection.scope: iteration): out-of-fold scores are "
             "flattered, and with them the choice of settings, the calibrators and the thresholds."
         )
+    n_rare = sum(own.kind == "feature" and own.prevalence is None for own in summary.features)
+    if n_rare:
+        least, n_patients = problem.spec.report.min_cell, problem.cohort.n_patients
+        # The share is one of training patients; half of the cohort is a bound where test sets are not drawn.
+        share = least / n_patients / (1.0 - (problem.spec.validation.drawn_fraction or 0.5))
+        found.append(
+            f"{plural(n_rare, 'feature')} of fewer than {least} patients: the codes are in the report and may be in the bundle. "
+            f"selection.minPrevalence: {share:.2g} leaves such features out."
+        )
     n_empty, n_sets = sum(not own.n_features for own in performance.test_sets), len(performance.test_sets)
     if n_empty:
         found.append(

@@ -1,0 +1,119 @@
+"""Planted names of patients, and what the commands print and publish: the names are in no report, message, status or page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.builders import Said, Tables, write_spec, write_tables
+from tests.planted_names import PLANTED, planted, planted_tables
+from tests.unit.scoring.conftest import make_score_document
+
+CHANGES = {
+    "features.demographics": ["age", "sex"],
+    "features.aggregates": ["presence", "last", "outOfRange"],
+    "report.realProfiles": True,
+    "selection.minPrevalence": 0.08,  # a text typed in place of a code is one of two patients
+}
+# Delivered to those who treat the patients, and the artifacts: the files that hold ids.
+HOLDS_IDS = ("/scores/part-",)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Tables with names in ids and texts, and the specifications of a training and a scoring run."""
+    return write_cohort(tmp_path / "cohort", planted_tables())
+
+
+def write_cohort(folder: Path, tables: Tables) -> Path:
+    write_tables(folder, tables, suffix=".csv", by_patient=True)
+    places = {f"data.tables.{name}": f"{name}.csv" for name in ("labels", "demographics", "concepts")}
+    write_spec(folder, {**places, **CHANGES})
+    score = {"data.tables": {"events": "events", "cohort": "labels.csv", "demographics": "demographics.csv"}}
+    document = make_score_document({**score, "bundle.uri": "run:small"})
+    (folder / "score.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    return folder
+
+
+def shown(said: Said) -> str:
+    """Return what a command printed and logged."""
+    return said.out + said.err
+
+
+def files_with_a_name(store: Path) -> list[str]:
+    """Names of files outside of the artifacts that contain a planted name, in their name or their bytes."""
+    paths = [own for own in store.rglob("*") if own.is_file() and store / "blobs" not in own.parents]
+    assert len(paths) > 20
+    names = {str(own.relative_to(store)): own.read_bytes() for own in paths}
+    needle = PLANTED.encode()
+    return sorted(
+        name
+        for name, content in names.items()
+        if (needle in content or PLANTED in name) and not any(part in f"/{name}" for part in HOLDS_IDS)
+    )
+
+
+def test_reports_and_printed_results_show_no_planted_name(
+    command: Callable[..., Said], cohort: Path, tmp_path: Path
+):
+    """Training, scoring, and each command that shows a result, also as JSON; ids are in artifacts and scores only."""
+    store = tmp_path / "store"
+    said = [
+        command("validate", cohort / "spec.yaml"),
+        command("run", cohort / "spec.yaml"),
+        command("score", cohort / "score.yaml"),
+    ]
+    said += [
+        command(*words)
+        for words in (
+            ("list", "--json"),
+            ("show", "small", "--json"),
+            ("show", "nightly", "--json"),
+            ("dossier", "small"),
+            ("lineage", "small", "--json"),
+            ("models", "--json"),
+            ("promote", "small", "--channel", "production", "--why", "first"),
+            ("audit", "--channel", "production", "--json"),
+            ("test", "run:small"),
+            ("evaluate", "run:small", "--spec", cohort / "spec.yaml", "--out", tmp_path / "evaluation"),
+            ("compare", "small", "small", "--json"),
+            ("export", "small", "--to", tmp_path / "export"),
+        )
+    ]
+
+    assert [own.code for own in said] == [0] * len(said), [own.error for own in said if own.code]
+    assert [own.out for own in said if PLANTED in shown(own)] == []
+    assert files_with_a_name(store) == []
+    outside = [*(tmp_path / "evaluation").rglob("*"), *(tmp_path / "export").rglob("*")]
+    assert [path.name for path in outside if path.is_file() and PLANTED.encode() in path.read_bytes()] == []
+
+
+def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., Said], cohort: Path):
+    """The result names the setting that leaves it out, without the code."""
+    document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))
+    document["spec"]["selection"]["minPrevalence"] = 0.005
+    (cohort / "spec.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    command("run", cohort / "spec.yaml")
+    warnings = json.loads(command("show", "small", "--json").out)["warnings"]
+
+    (warning,) = (own for own in warnings if "of fewer than 11 patients" in own)
+    assert "selection.minPrevalence: 0.079 leaves such features out" in warning
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("events", "time"), ("labels", "index_date"), ("demographics", "age")]
+)
+def test_a_planted_name_that_fails_scoring_is_not_quoted(
+    command: Callable[..., Said], cohort: Path, table: str, column: str, tmp_path: Path
+):
+    """A name in place of a date or a number: dropped or refused, and not quoted in message, log or record."""
+    assert command("run", cohort / "spec.yaml").code == 0
+    tables = planted_tables()
+    bad = Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])})
+    said = command("score", write_cohort(tmp_path / "bad", bad) / "score.yaml")
+
+    assert said.code in (0, 3)
+    assert PLANTED not in shown(said)
+    assert files_with_a_name(tmp_path / "store") == []

@@ -1,0 +1,41 @@
+"""Tables in which every id and every free text contains a name, to find where it shows up."""
+
+from typing import Any, Final
+
+import pyarrow as pa
+
+from tests.builders import Tables, make_tables
+
+PLANTED: Final = "Zebulon"  # part of every planted id, name and text
+
+
+def planted_tables() -> Tables:
+    """Ids with a name in them, a name column in every table, and in every column of text rows, good and bad, that hold one, too."""
+    tables = make_tables(200, seed=5, prefix=f"{PLANTED}-")
+    bad = tables.events.slice(0, 3).set_column(
+        0, "patient_id", pa.array([f"{PLANTED}-unknown", f"{PLANTED}-nobody", f"{PLANTED}-00001"])
+    )
+    bad = bad.set_column(2, "code", pa.array([None, "N00", None], pa.string()))
+    events = pa.concat_tables([tables.events, bad])
+    events = planted(planted(events, "time", rows=[4]), "code", rows=[5, 6])
+    concepts = pa.concat_tables([tables.concepts, tables.concepts.slice(0, 1)])  # a code that nobody has
+    concepts = planted(planted(concepts, "code", rows=[3]), "description", rows=[3])
+    return Tables(
+        _with_names(events),
+        _with_names(tables.labels),
+        _with_names(planted(tables.demographics, "sex", rows=[0, 1])),
+        _with_names(concepts),
+    )
+
+
+def planted(table: Any, column: str, *, rows: list[int]) -> Any:
+    """The table with a name in these rows of a column, which is text then: a slip of whoever typed it."""
+    values = [None if value is None else str(value) for value in table.column(column).to_pylist()]
+    for row in rows:
+        values[row] = f"{PLANTED} Müller"
+    return table.set_column(table.column_names.index(column), column, pa.array(values, pa.string()))
+
+
+def _with_names(table: Any) -> Any:
+    names = [f"{PLANTED} Müller, room {number}" for number in range(table.num_rows)]
+    return table.append_column("full_name", pa.array(names, pa.string()))
