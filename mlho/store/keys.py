@@ -11,6 +11,7 @@ MODELS: Final = "models"
 CHANNELS: Final = "channels"
 SIGNATURES: Final = "signatures"
 REFUSALS: Final = "refusals"
+SITE: Final = "site"
 
 
 def blob_key(digest: str) -> str:
@@ -66,3 +67,8 @@ def channel_key(channel: str, number: int) -> str:
 def refusal_prefix(channel: str) -> str:
     """Common prefix of the refused promotions to this channel; keys below it sort by time."""
     return f"{REFUSALS}/{channel}/"
+
+
+def site_key(name: str) -> str:
+    """Key of a page of the site of this store, or of the facts of a run that its pages show."""
+    return f"{SITE}/{name}"

@@ -25,6 +25,7 @@ from mlho.errors import MlhoError, SpecError, StoreOutage
 from mlho.store.s3_faults import Fault, as_error, no_credentials
 from mlho.store.s3_settings import COMPAT, S3Settings
 
+_MEDIA_TYPES: Final = {"html": "text/html; charset=utf-8", "json": "application/json"}
 _MARK: Final = "mlho-writer"
 _PART_BYTES: Final = 16 << 20
 _MAX_PARTS: Final = 9_000  # S3 allows 10,000
@@ -147,7 +148,8 @@ class Bucket:
         if not self._looks_as_expected(key, if_match):
             return False
         mark = uuid4().hex
-        more = {"Bucket": self.name, "Key": key, **self._condition(if_match), **self._marked(mark)}
+        condition = self._condition(if_match)
+        more = {"Bucket": self.name, "Key": key, **condition, **_type_of(key), **self._marked(mark)}
 
         def request(client: Any) -> None:
             with BytesIO(data) if isinstance(data, bytes) else data.open("rb") as body:
@@ -196,7 +198,13 @@ class Bucket:
             return True
         source = {"Bucket": self.name, "Key": key}
         # Servers refuse a copy onto itself that changes nothing.
-        more = {**source, "CopySource": source, "MetadataDirective": "REPLACE", **self._marked(uuid4().hex)}
+        more = {
+            **source,
+            "CopySource": source,
+            "MetadataDirective": "REPLACE",
+            **_type_of(key),
+            **self._marked(uuid4().hex),
+        }
         return self._or_none("write", lambda client: client.copy_object(**more)) is not None
 
     def listed(self, prefix: str, *, page: int = 1000) -> Iterator[ObjectFacts]:
@@ -222,9 +230,8 @@ class Bucket:
 
     def _put_parts(self, key: str, path: Path, mark: str) -> None:
         target = {"Bucket": self.name, "Key": key}
-        begun = self._call(
-            "write", lambda client: client.create_multipart_upload(**target, **self._marked(mark))
-        )
+        described = {**_type_of(key), **self._marked(mark)}
+        begun = self._call("write", lambda client: client.create_multipart_upload(**target, **described))
         upload = {**target, "UploadId": begun["UploadId"]}
         try:
             parts = {"Parts": list(self._upload_parts(upload, path))}
@@ -398,3 +405,9 @@ def _client(_process: int, settings: S3Settings, where: str) -> Any:
         raise SpecError(
             f"{where}: no client can be made ({type(error).__name__}). Check MLHO_S3_ENDPOINT and AWS_PROFILE."
         ) from error
+
+
+def _type_of(key: str) -> dict[str, str]:
+    """Return the media type of a page or a JSON document, so that a browser shows it instead of saving it."""
+    suffix = key.rpartition(".")[2]
+    return {"ContentType": _MEDIA_TYPES[suffix]} if suffix in _MEDIA_TYPES else {}

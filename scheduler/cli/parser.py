@@ -51,6 +51,7 @@ from scheduler.cli.registry.test import add_test
 from scheduler.cli.results.dossier import add_dossier
 from scheduler.cli.results.lineage import add_lineage
 from scheduler.cli.results.purge import add_purge
+from scheduler.cli.results.site import add_site, renew
 from scheduler.cli.retention import add_retention
 from scheduler.cli.run import (
     PROGRESS,
@@ -145,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add_purge(commands, common)
     add_dossier(commands, common)
     add_lineage(commands, common)
+    add_site(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)
     add_cluster_commands(commands, said)
@@ -446,6 +448,7 @@ def _demo(options: DemoOptions) -> int:
     spec_path = make_demo(options.folder, n_patients=options.patients)
     run = prepare_with_warnings(load_spec(spec_path), spec_path, usable_store(options))
     finished = carry_out_one(run, run.spec.metadata.name, options)
+    renew(run.store, options.store)
     print_finished(run, finished, options.store)
     terminal.out.print()
     terminal.print_table(check_planted(options.folder, result_of(run.store, finished.run_id)))

@@ -14,6 +14,7 @@ from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
 from scheduler.cli.options import DeleteOptions, PruneOptions, RemovalOptions
+from scheduler.cli.results.site import renew
 from scheduler.runs.channels import kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.garbage import store_time
@@ -90,11 +91,13 @@ def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun
 
 def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
     if options.json:
-        print(printable_json(deletion_facts(delete_runs(store, runs, act=options.yes), is_done=options.yes)))  # noqa: T201 - the command's output
+        done = delete_runs(store, runs, act=options.yes)
+        print(printable_json(deletion_facts(done, is_done=options.yes)))  # noqa: T201 - the command's output
+        if options.yes:
+            renew(store, options.store)
         return 0
     if options.yes:
-        print_deletion(delete_runs(store, runs, act=True), verb="Deleted")
-        return 0
+        return _delete_and_print(store, runs, options)
     planned = delete_runs(store, runs, act=False)
     print_deletion(planned, verb="Would delete")
     is_empty = not (planned.runs or planned.n_files or (planned.collected and planned.collected.n_objects))
@@ -107,7 +110,12 @@ def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions)
     if input().strip().lower() not in ("y", "yes"):
         terminal.out.print("Nothing was deleted.")
         return 0
+    return _delete_and_print(store, runs, options)
+
+
+def _delete_and_print(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
     print_deletion(delete_runs(store, runs, act=True), verb="Deleted")
+    renew(store, options.store)
     return 0
 
 

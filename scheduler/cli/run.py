@@ -26,6 +26,7 @@ from scheduler.cli.evaluation.studies import print_study, publish_study
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions
+from scheduler.cli.results.site import renew
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.manifest import left_out_sentences
@@ -35,6 +36,7 @@ from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.progress import LocalCounts
 from scheduler.engine.training_run import TrainingRun
 from scheduler.runs.stored import headline_of, stored_runs
+from scheduler.site.pages import INDEX
 
 if TYPE_CHECKING:
     from scheduler.engine.scoring_run import ScoringRun
@@ -67,6 +69,7 @@ def run_command(options: RunOptions) -> int:
         if len(runs) > 1:
             terminal.out.print(run.spec.metadata.name, markup=False, style="bold")
         print_finished(run, finished, options.store)
+    renew(document.store, options.store)
     study = _publish_study(document, runs, options)
     if options.json:
         print_json(runs[0].store, [run.run_id for run in runs], options.store, study)
@@ -242,6 +245,7 @@ def _run_several(options: RunOptions) -> int:
         all_ended = carry_out_several(
             watched, _queue_config(broker, options), settings, notify=_notify, on_end=on_end
         )
+    renew(next(iter(runs.values())).store, options.store)
     codes = [
         _print_ended(runs[own.run.run_id], own, options.store, is_quiet=options.json) for own in all_ended
     ]
@@ -352,6 +356,7 @@ def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, i
         "result": finished.report.facts["result_digest"],
         "bundle": f"{folder}/bundle",
         "report": f"{folder}/report.html",
+        "site": f"{shown_address(store_address)}/{INDEX}",
     }
     for name, words in lines.items():
         terminal.out.print(f"{indent}{name:<8} {words}", markup=False)

@@ -58,6 +58,7 @@ from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
 from scheduler.queue.leases import Leases
 from scheduler.queue.pending import OTHER_KEY, TAMPERED
 from scheduler.queue.run import QueueConfig, Stopped, cancel_run, carry_out_on_queue
+from scheduler.site.pages import renew_site
 
 _NOWHERE: Final = Path("/nonexistent")  # base of relative addresses, which a custom resource cannot have
 _RETRY_SECONDS: Final = (2.0, 5.0, 10.0)  # at most 10 s, so that a run resumes soon after an outage
@@ -314,6 +315,7 @@ class RunThread:
                 **outcome,
             )
         )
+        renew_site(self._backend.store())
 
     def started(self, execution: Execution, executor: QueueExecutor) -> None:
         """Keep the executor, whose counters are read for each picture."""

@@ -20,7 +20,7 @@ from mlho.store.base import file_digest
 from mlho.store.cache import BlobCache
 from mlho.store.keys import blob_key, commit_key, uses_prefix
 from mlho.store.probe import Capabilities, probe_store
-from mlho.store.s3 import Bucket
+from mlho.store.s3 import Bucket, _client
 from mlho.store.s3_store import S3Store
 from scheduler.runs.garbage import collect
 from tests.contract import test_store as suite
@@ -91,6 +91,18 @@ def test_a_refreshed_object_is_young_and_the_same(store):
     assert next(store.objects("a")).modified > before
     assert store.get("a") == b"whole"
     assert not store.put_if_absent("a", b"other")
+
+
+def test_a_page_in_a_bucket_has_the_media_type_of_a_page(store):
+    """A browser shows it; without the type it would save it."""
+    store.put_if_absent("site/index.html", b"<p>")
+    store.bucket.refresh(f"{store.prefix}site/index.html", after_seconds=0.0)
+    found = store.bucket.get(f"{store.prefix}site/index.html")
+
+    client = _client(os.getpid(), store.bucket.settings, store.bucket.where)
+    head = client.head_object(Bucket=store.bucket.name, Key=f"{store.prefix}site/index.html")
+    assert found[0] == b"<p>"
+    assert head["ContentType"] == "text/html; charset=utf-8"
 
 
 def test_garbage_in_a_bucket_is_collected(store):

@@ -16,8 +16,9 @@ from mlho.report.evolution import Evolution, evolution_figures, evolution_tables
 from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
 from mlho.report.figures.figure import Figure
-from mlho.report.page import cells, external, header, population, sections
+from mlho.report.page import cells, external, header, population, sections, site
 from mlho.report.result import Result
+from mlho.report.site import Site, SiteModel
 from mlho.report.svg.canvas import chart_style
 from mlho.report.variants import VariantComparison, variant_tables
 
@@ -185,6 +186,26 @@ def _study(
         "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
     }
     return printable(_environment().get_template("study.html.j2").render(context), lines=True)
+
+
+def render_site(own: Site, pages: Mapping[str, str]) -> str:
+    """Render the first page of a store. ``pages`` are the addresses of the pages of its models by name."""
+    return _site_page("site.html.j2", site.index_content(own, pages))
+
+
+def render_site_model(model: SiteModel, own: Site) -> str:
+    """Render the page of one model of a store."""
+    runs = {run.run: run for run in own.runs}
+    return _site_page("site_model.html.j2", site.model_content(model, own, runs))
+
+
+def _site_page(template: str, content: Mapping[str, Any]) -> str:
+    context = {
+        **content,
+        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
+        "script": _asset("report.js"),
+    }
+    return printable(_environment().get_template(template).render(context), lines=True)
 
 
 @cache

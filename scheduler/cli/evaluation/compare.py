@@ -92,6 +92,11 @@ def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
     return own.model_dump_json(), render_comparison(own)
 
 
+def comparison_page(address: str, a: tuple[str, str], b: tuple[str, str]) -> str:
+    """Return the page of the comparison of two runs (id and name)."""
+    return _compared(address, [a, b])[1]
+
+
 def paired_change(address: str, a: tuple[str, str], b: tuple[str, str]) -> PairedChange:
     """Return the difference of two runs (id and name), B minus A, on the samples that both tested."""
     from mlho.external.comparison import compare_runs

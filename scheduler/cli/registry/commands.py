@@ -23,6 +23,7 @@ from scheduler.cli.options import (
     RollbackOptions,
 )
 from scheduler.cli.registry.tables import change_lines, entries_table, entry_facts, model_facts, models_table
+from scheduler.cli.results.site import renew
 from scheduler.cli.run import usable_store
 from scheduler.engine.process_pool import call_beside
 from scheduler.registry.models import stored_models
@@ -135,6 +136,7 @@ def _promote(options: PromoteOptions) -> int:
         signer=_signer(options),
         compare=lambda champion, own: call_beside(paired_change, options.store, champion, own),
     )
+    renew(store, options.store)
     return _print_change(change, options)
 
 
@@ -149,7 +151,10 @@ def _signer(options: PromoteOptions) -> Signer | None:
 def _roll_back(options: RollbackOptions) -> int:
     author = _author(options)
     existing_store(options)
-    return _print_change(roll_back(usable_store(options), options.channel, author, to=options.to), options)
+    store = usable_store(options)
+    change = roll_back(store, options.channel, author, to=options.to)
+    renew(store, options.store)
+    return _print_change(change, options)
 
 
 def _author(options: ChannelOptions) -> Author:

@@ -10,6 +10,7 @@ from mlho.printable import printable_json
 from scheduler.cli import terminal
 from scheduler.cli.listing import existing_store
 from scheduler.cli.options import PurgeOptions
+from scheduler.cli.results.site import renew
 from scheduler.cli.retention import deletion_facts, print_deletion
 from scheduler.runs.purge import Holding, Purge, find_patients, purge
 
@@ -59,6 +60,8 @@ def _purge(options: PurgeOptions) -> int:
             print_deletion(deletion, verb="Deleted")
         elif found.deletable:
             terminal.out.print("Nothing was deleted. To delete these runs, add --yes.")
+    if deletion is not None:
+        renew(store, options.store)
     left = found.holdings if deletion is None else [own for own in found.holdings if own.live_in]
     return 1 if left or found.unknown else 0
 

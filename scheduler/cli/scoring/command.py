@@ -14,6 +14,7 @@ from mlho.store.keys import run_key
 from scheduler.api.resource import check_cluster_parts, dated
 from scheduler.cli import terminal
 from scheduler.cli.options import ScoreOptions
+from scheduler.cli.results.site import renew
 from scheduler.cli.run import (
     carry_out_one,
     done_words,
@@ -27,6 +28,7 @@ from scheduler.cli.show_scores import read_manifest, show_scores
 from scheduler.engine.scoring_run import ScoringRun
 from scheduler.runs.nights import finished_nights
 from scheduler.runs.stored import StoredRun
+from scheduler.site.pages import INDEX
 
 _DATE: Final = "{date}"
 
@@ -50,6 +52,7 @@ def score_command(options: ScoreOptions) -> int:
     store = usable_store(options)
     run = prepare_with_warnings(spec, options.spec, store)
     finished = carry_out_one(run, spec.metadata.name, options)
+    renew(store, options.store)
     if options.json:
         print_json(run.store, [finished.run_id], options.store, {})
         return 0
@@ -58,6 +61,7 @@ def score_command(options: ScoreOptions) -> int:
     terminal.out.print(f"run      {finished.run_id} ({done_words(finished)})", markup=False)
     root = shown_address(options.store)
     terminal.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
+    terminal.out.print(f"site     {root}/{INDEX}", markup=False)
     return 0
 
 
@@ -81,6 +85,7 @@ def _score_nights(template: Mapping[str, Any], options: ScoreOptions) -> int:
         except DataError as error:
             failed = failed or error.exit_code
             terminal.err.print(f"{spec.metadata.name}  not scored: {error}", markup=False)
+    renew(store, options.store)
     if options.json and runs:
         print_json(store, runs, options.store, {})
     return failed

@@ -1,0 +1,318 @@
+"""Content of the pages of a store: from the facts of its runs to charts and formatted rows. Pure functions."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from mlho.report import words
+from mlho.report.page import cells
+from mlho.report.site import MIN_CELL, Figure, Night, ScoredFacts, Site, SiteModel, SiteRun
+from mlho.report.svg.timeline import DayValue, timeline
+
+INDEX_SECTIONS: Final = {"channels": "Channels", "models": "Models", "runs": "Runs"}
+MODEL_SECTIONS: Final = {
+    "nights": "Scoring runs over time",
+    "versions": "Versions",
+    "scores": "All scoring runs",
+}
+PSI_LIMITS: Final = (0.1, 0.25)
+_MAX_ALERT_CHARTS: Final = 3
+_NIGHT_COLUMNS: Final = (
+    "Date",
+    "Run",
+    "Bundle",
+    "Samples",
+    "Event rows used",
+    "PSI of the scores",
+    "Shifted features",
+)
+_LAST_COLUMNS: Final = ("Mean probability", "Expected AUROC, 95 % CI", "Warnings")
+
+Rows = list[tuple[str, ...]]
+Chart = tuple[str, str, Markup]  # title, how to read it, the chart
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One of the small multiples: a figure of each scoring run."""
+
+    name: str
+    title: str
+    reading: str
+    value: Callable[[ScoredFacts], float | Figure | None]
+    references: tuple[float, ...] = ()
+    is_from_zero: bool = True
+
+
+def index_content(site: Site, pages: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the template of the first page shows; ``pages`` are the addresses of the models' pages by name."""
+    return {
+        "sections": INDEX_SECTIONS,
+        "lead": f"{words.plural(len(site.runs), 'run')}, {words.plural(len(site.models), 'model')} and {words.plural(len(site.channels), 'channel')}.",
+        "careful": [
+            f"Channel {own.name}: {fault}. Check it with mlho audit."
+            for own in site.channels
+            for fault in own.faults
+        ],
+        "channels": [
+            (
+                own.name,
+                _link(pages.get(own.model), own.model),
+                f"{_time(own.at)} UTC",
+                own.who,
+                f"{own.why} (gates were overridden)" if own.forced else own.why,
+                str(own.number),
+            )
+            for own in site.channels
+        ],
+        "models": [_model_row(own, site, pages[own.name]) for own in site.models],
+        "runs": [_run_row(own) for own in site.runs],
+    }
+
+
+def _model_row(model: SiteModel, site: Site, page: str) -> tuple[str, ...]:
+    newest = model.versions[-1].trained if model.versions else None
+    night = model.nights[-1] if model.nights else None
+    shown = [own.name for own in site.channels if own.model == model.name]
+    return (
+        _link(page, model.name),
+        newest.outcome if newest is not None else words.DASH,
+        ", ".join(shown) or words.DASH,
+        _figure_cell(newest.auroc) if newest is not None else words.DASH,
+        words.count(len(model.nights)),
+        night.facts.date.isoformat() if night is not None else words.DASH,
+        _samples(night.facts.samples) if night is not None else words.DASH,
+        _number(night.facts.score_psi) if night is not None else words.DASH,
+        _figure_cell(night.facts.expected_auroc) if night is not None else words.DASH,
+        words.count(len(night.facts.warnings)) if night is not None else words.DASH,
+    )
+
+
+def _run_row(run: SiteRun) -> tuple[str, ...]:
+    return (
+        run.name,
+        run.kind.removesuffix("Run").lower(),
+        _link(_page_of(run), run.run),
+        _time(run.started),
+        words.number(run.seconds, 0) if run.seconds else words.DASH,
+        run.state,
+        _headline(run),
+    )
+
+
+def _page_of(run: SiteRun) -> str | None:
+    """Return the address of the published page of a run, relative to the folder of the site."""
+    if run.trained is not None:
+        return f"../runs/{run.run}/report.html"
+    return f"../runs/{run.run}/{run.scored.folder}/scores.json" if run.scored is not None else None
+
+
+def _headline(run: SiteRun) -> str:
+    if run.trained is not None:
+        value = run.trained.auroc.value
+        auroc = "no AUROC" if value is None else f"AUROC {words.number(value, 3)}"
+        prediction = "" if run.trained.predictive else f"; {words.NOT_PREDICTIVE}"
+        return f"{auroc} for {run.trained.outcome}{prediction}"
+    if run.scored is not None:
+        return f"{_samples(run.scored.samples)} scores of {run.scored.outcome}"
+    return run.reason
+
+
+def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> dict[str, Any]:
+    """Return what the template of a model's page shows; ``runs`` are the runs of the store by id."""
+    shown = [own for own in site.channels if own.model == model.name]
+    sections = {**MODEL_SECTIONS} if model.nights else {"versions": MODEL_SECTIONS["versions"]}
+    newest = model.nights[-1] if model.nights else None
+    rules = _rules(model.nights)
+    return {
+        "model": model,
+        "sections": sections,
+        "lead": _lead(model),
+        "facts": [
+            (f"Channel {own.name}", f"entry {own.number} of {own.at.date()}, run {own.run}: {own.why}")
+            for own in shown
+        ],
+        "careful": [f"{newest.facts.date}: {own}" for own in newest.facts.warnings]
+        if newest is not None
+        else [],
+        "charts": charts(model.nights) if model.nights else [],
+        "versions": list(_version_rows(model, {own.run: own.name for own in shown})),
+        "night_columns": (
+            *_NIGHT_COLUMNS,
+            *(f"Alert rate, {words.rule_words(own)}" for own in rules),
+            *_LAST_COLUMNS,
+        ),
+        "nights": [_night_row(own, runs[own.run], rules) for own in reversed(model.nights)],
+    }
+
+
+def _lead(model: SiteModel) -> str:
+    versions = words.plural(len(model.versions), "version")
+    if not model.nights:
+        return f"{versions}; no scoring run of this store has used it."
+    first, last = model.nights[0].facts.date, model.nights[-1].facts.date
+    when = f"on {first}" if first == last else f"from {first} to {last}"
+    return f"{versions}; {words.plural(len(model.nights), 'scoring run')} {when}."
+
+
+def charts(nights: Sequence[Night]) -> list[Chart]:
+    """Return the small multiples of scoring runs by date."""
+    changes = [b.facts.date for a, b in pairwise(nights) if a.facts.bundle != b.facts.bundle]
+    found = []
+    for panel in _panels(nights):
+        values = [_day_value(own.facts, panel) for own in nights]
+        n_absent = sum(own.value is None for own in values)
+        if n_absent == len(values):
+            continue
+        absent = f" It is absent in {words.plural(n_absent, 'run')}." if n_absent else ""
+        change = " A dotted line marks another version of the model." if changes else ""
+        description = f"{panel.title} of {words.plural(len(values), 'scoring run')}; the numbers are in the table below."
+        drawn = timeline(
+            f"nights-{panel.name}",
+            panel.title,
+            description,
+            values,
+            references=panel.references,
+            changes=changes,
+            is_from_zero=panel.is_from_zero,
+        )
+        found.append((panel.title, f"{panel.reading}{absent}{change}", drawn))
+    return found
+
+
+def _day_value(facts: ScoredFacts, panel: _Panel) -> DayValue:
+    value = panel.value(facts)
+    if isinstance(value, Figure):
+        return DayValue(facts.date, value.value, value.low, value.high)
+    return DayValue(facts.date, value)
+
+
+def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
+    yield _Panel("samples", "Samples scored", "Patients and index dates.", lambda own: float(own.samples))
+    yield _Panel(
+        "rows", "Event rows used", "After the rules of the ledger.", lambda own: float(own.rows_used)
+    )
+    yield _Panel(
+        "psi",
+        "Drift of the scores (PSI)",
+        "Difference from training; the dashed lines at 0.1 and 0.25 are the conventional limits.",
+        lambda own: own.score_psi,
+        PSI_LIMITS,
+    )
+    yield _Panel(
+        "shifted",
+        "Shifted features",
+        "Share of the features whose prevalence differs from training.",
+        lambda own: None if own.n_shifted is None else own.n_shifted / own.n_compared,
+    )
+    for number, rule in enumerate(_rules(nights)[:_MAX_ALERT_CHARTS]):
+        training = _newest(
+            alert.training for own in nights for alert in own.facts.alerts if alert.rule == rule
+        )
+        yield _Panel(
+            f"alerts-{number}",
+            f"Alert rate, {words.rule_words(rule)}",
+            "Share of the samples that alert." + (" Dashed: in training." if training is not None else ""),
+            _share_of(rule),
+            () if training is None else (training,),
+        )
+    yield _Panel(
+        "mean",
+        "Mean predicted probability",
+        "The share with the outcome that the model expects.",
+        lambda own: own.mean,
+    )
+    auroc = _newest(own.facts.training_auroc for own in nights)
+    yield _Panel(
+        "auroc",
+        "Expected AUROC",
+        "Computed without labels, with its 95 % interval. It shows a change of the patients, and cannot show that the outcome depends on the features "
+        "in another way." + (" Dashed: in training." if auroc is not None else ""),
+        lambda own: own.expected_auroc,
+        () if auroc is None else (auroc,),
+        is_from_zero=False,
+    )
+
+
+def _share_of(rule: str) -> Callable[[ScoredFacts], float | None]:
+    return lambda own: next((alert.share for alert in own.alerts if alert.rule == rule), None)
+
+
+def _rules(nights: Sequence[Night]) -> list[str]:
+    return sorted({alert.rule for own in nights for alert in own.facts.alerts})
+
+
+def _newest(values: Iterable[float | None]) -> float | None:
+    """Return the last value that is there."""
+    return next((own for own in reversed(list(values)) if own is not None), None)
+
+
+def _version_rows(model: SiteModel, channels: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Yield the versions, the newest first, each with the comparison with the one before."""
+    for previous, run in reversed(list(pairwise([None, *model.versions]))):
+        assert run is not None  # only the first version has none before it
+        own = run.trained
+        assert own is not None  # a version is a finished training run
+        page = model.comparisons.get((previous.run, run.run)) if previous is not None else None
+        yield (
+            cells.with_note(_link(_page_of(run), run.run), f"bundle {own.bundle[:12]}"),
+            _time(own.made),
+            channels.get(run.run, words.DASH),
+            own.classifier,
+            words.count(own.n_patients),
+            _figure_cell(own.auroc),
+            _figure_cell(own.calibration_slope),
+            f"{own.n_passed} of {own.n_tests}",
+            own.gates or "none",
+            _link(page, "with the one before") if page is not None else words.DASH,
+        )
+
+
+def _night_row(night: Night, run: SiteRun, rules: Sequence[str]) -> tuple[str, ...]:
+    own = night.facts
+    return (
+        night.facts.date.isoformat(),
+        _link(_page_of(run), night.run),
+        cells.with_note(own.address, own.bundle[:12]),
+        _samples(own.samples),
+        words.count(own.rows_used),
+        _number(own.score_psi),
+        words.ABSENT if own.n_shifted is None else f"{own.n_shifted} of {own.n_compared}",
+        *(_percent(_share_of(rule)(own)) for rule in rules),
+        _number(own.mean, 3),
+        _figure_cell(own.expected_auroc),
+        words.count(len(own.warnings)),
+    )
+
+
+def _link(page: str | None, text: str) -> str:
+    return Markup('<a href="{}">{}</a>').format(page, text) if page is not None else text
+
+
+def _time(at: dt.datetime) -> str:
+    return Markup("<time>{}</time>").format(f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M}")
+
+
+def _figure_cell(figure: Figure) -> str:
+    if figure.value is None:
+        return words.ABSENT
+    ends = ""
+    if figure.low is not None and figure.high is not None:
+        ends = words.between(words.number(figure.low, 3), words.number(figure.high, 3))
+    return cells.with_note(words.number(figure.value, 3), ends)
+
+
+def _samples(n: int) -> str:
+    return words.count(n) if n >= MIN_CELL else f"under {MIN_CELL}"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return words.ABSENT if value is None else words.number(value, digits)
+
+
+def _percent(share: float | None) -> str:
+    return words.HIDDEN if share is None else words.percent(share)

@@ -1,0 +1,224 @@
+"""What the site of a store shows of its runs, models and channels: small facts, read once from each finished run."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from mlho.report.gates import gates_in_words
+
+MIN_CELL: Final = 11  # a smaller number of alerting samples could identify persons
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figure(_Facts):
+    """A figure with its 95 % interval, if it has one."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class TrainedFacts(_Facts):
+    """A finished training run."""
+
+    made: dt.datetime
+    """When it was made; of a result without that time, when the run was started."""
+    outcome: str
+    predictive: bool
+    bundle: str
+    """Digest of its bundle."""
+    classifier: str
+    n_patients: int
+    n_samples: int
+    auroc: Figure
+    calibration_slope: Figure
+    n_tests: int
+    n_passed: int
+    gates: str | None
+    """Whether its gates passed, in words; null without gates."""
+    warnings: tuple[str, ...]
+
+
+class AlertRate(_Facts):
+    """Share of the samples that alert at one threshold."""
+
+    rule: str
+    share: float | None
+    """Null if fewer than 11 samples alert, or do not alert."""
+    training: float | None
+    """Share in training; null if the bundle does not have it."""
+
+
+class ScoredFacts(_Facts):
+    """A finished scoring run."""
+
+    outcome: str
+    bundle: str
+    address: str
+    """Address of the bundle, such as ``channel:production/3``."""
+    folder: str
+    """Folder of the scores below that of the run."""
+    date: dt.date
+    """The index date; if patients have dates of their own, the day on which the run was started."""
+    samples: int
+    rows_used: int
+    score_psi: float | None
+    n_shifted: int | None
+    """Null if the bundle does not have the prevalences of training."""
+    n_compared: int
+    mean: float | None
+    """Of the calibrated probabilities."""
+    expected_auroc: Figure
+    """Performance expected without labels, if the probabilities are still calibrated."""
+    training_auroc: float | None
+    alerts: tuple[AlertRate, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SiteRun:
+    """A run of the store.
+
+    Attributes
+    ----------
+    run, name, kind, state : str
+    started : datetime
+    seconds : float
+    reason : str
+        Why it failed; empty otherwise.
+    trained, scored : TrainedFacts or ScoredFacts, or None
+        Of a finished run the one of its kind.
+    """
+
+    run: str
+    name: str
+    kind: str
+    state: str
+    started: dt.datetime
+    seconds: float
+    reason: str = ""
+    trained: TrainedFacts | None = None
+    scored: ScoredFacts | None = None
+
+
+@dataclass(frozen=True)
+class Night:
+    """A finished scoring run."""
+
+    run: str
+    facts: ScoredFacts
+
+
+@dataclass(frozen=True)
+class SiteModel:
+    """The training runs of one name, oldest first, and the scoring runs that used their bundles, by date."""
+
+    name: str
+    versions: Sequence[SiteRun]
+    nights: Sequence[Night]
+    comparisons: Mapping[tuple[str, str], str]
+    """Page of the comparison of two runs, by their ids."""
+
+
+@dataclass(frozen=True)
+class SiteChannel:
+    """A channel and its newest entry."""
+
+    name: str
+    number: int
+    model: str
+    run: str
+    bundle: str
+    at: dt.datetime
+    who: str
+    why: str
+    forced: bool
+    faults: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that the pages show."""
+
+    runs: Sequence[SiteRun]
+    models: Sequence[SiteModel]
+    channels: Sequence[SiteChannel]
+
+
+def trained_facts(result: Mapping[str, Any], started: dt.datetime) -> TrainedFacts:
+    """Return the facts of a training run from its ``result.json`` and the time of its start."""
+    final, headline, cohort = result["final_model"], result["headline"], result["cohort"]
+    return TrainedFacts(
+        made=result.get("made_at") or started,
+        outcome=result["outcome"],
+        predictive=result["predictive"],
+        bundle=final["bundle_digest"],
+        classifier=final["classifier"],
+        n_patients=cohort["n_patients"],
+        n_samples=cohort["n_samples"],
+        auroc=_figure(headline.get("auroc")),
+        calibration_slope=_figure(headline.get("calibration_slope")),
+        n_tests=len(final["tests"]),
+        n_passed=sum(own["passed"] for own in final["tests"]),
+        gates=gates_in_words(result),
+        warnings=tuple(result["warnings"]),
+    )
+
+
+def _figure(spread: Mapping[str, Any] | None) -> Figure:
+    if spread is None:
+        return Figure(value=None)
+    return Figure(value=spread["mean"], low=spread["low"], high=spread["high"])
+
+
+def scored_facts(spec: Mapping[str, Any], scores: Mapping[str, Any], started: dt.datetime) -> ScoredFacts:
+    """Return the facts of a scoring run.
+
+    Parameters
+    ----------
+    spec : mapping
+        Section ``spec`` of its specification.
+    scores : mapping
+        Its ``scores.json``.
+    started : datetime
+    """
+    drift = scores.get("drift") or {}
+    n_compared = drift.get("n_compared", 0)
+    expected = scores.get("expected") or {}
+    auroc = expected.get("auroc") or {"value": None, "low": None, "high": None}
+    return ScoredFacts(
+        outcome=scores["outcome"],
+        bundle=scores["bundle_digest"],
+        address=spec["bundle"]["uri"],
+        folder=spec.get("output", {}).get("prefix", "scores"),
+        date=scores["index"].get("date") or started.date(),
+        samples=scores["samples"],
+        rows_used=scores["ledger"]["rows_used"],
+        score_psi=drift.get("score_psi"),
+        n_shifted=drift["n_shifted"] if n_compared else None,
+        n_compared=n_compared,
+        mean=scores["distribution"]["mean"],
+        expected_auroc=Figure(value=auroc["value"], low=auroc["low"], high=auroc["high"]),
+        training_auroc=expected.get("training_auroc"),
+        alerts=tuple(
+            AlertRate(
+                rule=own["rule"],
+                share=_share(own["alerts"], scores["samples"]),
+                training=own.get("training_rate"),
+            )
+            for own in scores["alerts"]
+            if own["alerts"] is not None
+        ),
+        warnings=tuple(scores.get("warnings", ())),
+    )
+
+
+def _share(count: int, n: int) -> float | None:
+    """Return a share, or None where the count, or what it leaves, could identify persons."""
+    return None if 0 < count < MIN_CELL or 0 < n - count < MIN_CELL else count / max(n, 1)

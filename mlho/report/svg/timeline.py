@@ -1,0 +1,106 @@
+"""A small chart of one figure over days; several of them side by side are the small multiples of a model's page."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from markupsafe import Markup
+
+from mlho.report.svg.canvas import Scale, line, marker, polygon, polyline, svg, text, tick_label
+
+WIDTH: Final = 380.0
+HEIGHT: Final = 170.0
+_LEFT: Final = 62.0
+_MAX_MARKED: Final = 45  # with more days the marks would hide the line
+
+
+@dataclass(frozen=True)
+class DayValue:
+    """The figure of one day; without a value the line is interrupted."""
+
+    day: dt.date
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def timeline(
+    name: str,
+    title: str,
+    description: str,
+    values: Sequence[DayValue],
+    *,
+    references: Sequence[float] = (),
+    changes: Sequence[dt.date] = (),
+    is_from_zero: bool = True,
+) -> Markup:
+    """Draw a figure over days.
+
+    Parameters
+    ----------
+    name, title, description : str
+    values : sequence of DayValue
+        By rising day; at least one.
+    references : sequence of float
+        Dashed horizontal lines.
+    changes : sequence of date
+        Days from which on another version of the model was used: vertical lines.
+    is_from_zero : bool
+        Whether the axis begins at 0.
+    """
+    first, last = values[0].day, values[-1].day
+    x = Scale(first.toordinal(), max(last.toordinal(), first.toordinal() + 1), _LEFT, WIDTH - 12)
+    y = _scale([*_reached(values), *references], is_from_zero=is_from_zero)
+    parts = [_axes(x, y, first, last)]
+    parts += [line(x.start, y.at(own), x.end, y.at(own), "reference") for own in references]
+    parts += [line(x.at(day.toordinal()), y.start, x.at(day.toordinal()), y.end, "link") for day in changes]
+    parts += [_piece(list(own), x, y) for is_there, own in groupby(values, _is_there) if is_there]
+    if len(values) <= _MAX_MARKED:
+        parts += [
+            marker(x.at(own.day.toordinal()), y.at(own.value), "circle", "point", 2.6)
+            for own in values
+            if own.value is not None
+        ]
+    return svg(name, title, description, WIDTH, HEIGHT, "".join(parts))
+
+
+def _is_there(own: DayValue) -> bool:
+    return own.value is not None
+
+
+def _reached(values: Sequence[DayValue]) -> list[float]:
+    ends = ((own.value, own.low, own.high) for own in values)
+    return [end for own in ends for end in own if end is not None]
+
+
+def _scale(reached: Sequence[float], *, is_from_zero: bool) -> Scale:
+    low, high = min(reached, default=0.0), max(reached, default=1.0)
+    low = min(low, 0.0) if is_from_zero else low
+    margin = 0.08 * (high - low or abs(high) or 1.0)
+    return Scale(low if is_from_zero else low - margin, high + margin, HEIGHT - 26, 10.0)
+
+
+def _axes(x: Scale, y: Scale, first: dt.date, last: dt.date) -> str:
+    parts = []
+    for tick in y.ticks():
+        parts += [
+            line(x.start, y.at(tick), x.end, y.at(tick), "grid"),
+            text(x.start - 6, y.at(tick) + 4, tick_label(tick), class_="tick", anchor="end"),
+        ]
+    parts.append(line(x.start, y.start, x.end, y.start, "axis"))
+    parts.append(text(x.start, y.start + 17, first.isoformat(), class_="tick"))
+    if last > first:
+        parts.append(text(x.end, y.start + 17, last.isoformat(), class_="tick", anchor="end"))
+    return "".join(parts)
+
+
+def _piece(values: Sequence[DayValue], x: Scale, y: Scale) -> str:
+    """Return the line through days that all have a value, and the band of their intervals."""
+    places = [(x.at(own.day.toordinal()), own) for own in values]
+    upper = [(at, y.at(own.high)) for at, own in places if own.high is not None]
+    lower = [(at, y.at(own.low)) for at, own in places if own.low is not None]
+    band = polygon([*upper, *reversed(lower)], "band") if len(upper) > 1 else ""
+    points = [(at, y.at(own.value)) for at, own in places if own.value is not None]
+    return band + (polyline(points, "bold") if len(points) > 1 else "")

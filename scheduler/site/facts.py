@@ -1,0 +1,152 @@
+"""Read what the site shows from a store.
+
+A result has about a megabyte and never changes. Its facts are therefore kept in the store, written once when a finished run is
+first seen, so that the site of hundreds of runs is made from small objects.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from mlho.errors import ArtifactNotFound
+from mlho.report.site import (
+    Night,
+    ScoredFacts,
+    Site,
+    SiteChannel,
+    SiteModel,
+    SiteRun,
+    TrainedFacts,
+    scored_facts,
+    trained_facts,
+)
+from mlho.spec.training import canonical_json
+from mlho.store.base import Store
+from mlho.store.keys import run_key, site_key
+from scheduler.runs.channels import Channel, channel_names, inspect_channel
+from scheduler.runs.record import RunState
+from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
+
+VERSION: Final = 1  # raise it when the facts change: those of the version before are then read again
+MAX_COMPARED: Final = 5  # newest versions of a model that are compared with the one before
+#: Before any object: a run that is recorded as running counts as such, so that a page does not depend on when it is written.
+_ANY_TIME: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NOT_FINISHED: Final = "not finished"
+_CODE_LENGTH: Final = 12
+
+Comparer = Callable[[SiteRun, SiteRun], str | None]
+
+
+def facts_key(run: str) -> str:
+    """Return the key of the facts of a run."""
+    return site_key(f"facts/v{VERSION}/{run}.json")
+
+
+def read_site(store: Store, compare: Comparer) -> Site:
+    """Return everything that the pages of a store show.
+
+    Parameters
+    ----------
+    store : Store
+    compare : callable
+        Returns the page of the comparison of a run with the one before it, or None if there is none.
+    """
+    stored = stored_runs(store, now=_ANY_TIME)
+    runs = store.each(lambda run: _site_run(store, run), stored)
+    channels = [inspect_channel(store, name) for name in channel_names(store)]
+    shown = [own for own in map(_site_channel, channels) if own is not None]
+    return Site(runs=runs, models=_models(runs, channels, compare), channels=shown)
+
+
+def _site_run(store: Store, run: StoredRun) -> SiteRun:
+    trained, scored = _facts(store, run) if run.result is not None else (None, None)
+    is_unfinished = run.state in (RunState.RUNNING, RunState.STOPPED)
+    return SiteRun(
+        run=run.run_id,
+        name=run.name,
+        kind=run.kind,
+        state=_NOT_FINISHED if is_unfinished else str(run.state),
+        started=run.started,
+        seconds=run.record.seconds if run.record is not None and not is_unfinished else 0.0,
+        reason=run.reason or "",
+        trained=trained,
+        scored=scored,
+    )
+
+
+def _facts(store: Store, run: StoredRun) -> tuple[TrainedFacts | None, ScoredFacts | None]:
+    """Return the facts of a finished run, from the store if they are there."""
+    kind = TrainedFacts if run.kind == TRAINING else ScoredFacts
+    key = facts_key(run.run_id)
+    facts: TrainedFacts | ScoredFacts
+    try:
+        facts = kind.model_validate_json(store.get(key))
+    except (ArtifactNotFound, ValidationError):
+        try:
+            facts = _read_facts(store, run)
+        except ArtifactNotFound:
+            return None, None  # deleted meanwhile
+        store.put_if_absent(key, canonical_json(facts.model_dump(mode="json")))
+    return (facts, None) if isinstance(facts, TrainedFacts) else (None, facts)
+
+
+def _read_facts(store: Store, run: StoredRun) -> TrainedFacts | ScoredFacts:
+    assert run.result is not None
+    result = json.loads(store.get(run.result))
+    if run.kind == TRAINING:
+        return trained_facts(result, run.started)
+    spec: Mapping[str, Any] = yaml.safe_load(store.get(run_key(run.run_id, "spec.yaml")))["spec"]
+    return scored_facts(spec, result["scores"], run.started)
+
+
+def _models(runs: Sequence[SiteRun], channels: Sequence[Channel], compare: Comparer) -> list[SiteModel]:
+    """Return the models by name: training runs of one name, and the scoring runs that used their bundles."""
+    versions: dict[str, list[SiteRun]] = {}
+    names = {entry.bundle: entry.model for own in channels for entry in own.entries}
+    for run in sorted(runs, key=lambda own: (own.trained.made if own.trained else own.started, own.run)):
+        if run.trained is not None:
+            versions.setdefault(run.name, []).append(run)
+            names[run.trained.bundle] = run.name
+    nights: dict[str, list[Night]] = {}
+    for run in runs:
+        if run.scored is not None:
+            unknown = f"bundle {run.scored.bundle[:_CODE_LENGTH]}"
+            nights.setdefault(names.get(run.scored.bundle, unknown), []).append(Night(run.run, run.scored))
+    return [
+        SiteModel(
+            name=name,
+            versions=versions.get(name, []),
+            nights=sorted(nights.get(name, []), key=lambda own: (own.facts.date, own.run)),
+            comparisons=_comparisons(versions.get(name, []), compare),
+        )
+        for name in sorted({*versions, *nights})
+    ]
+
+
+def _comparisons(versions: Sequence[SiteRun], compare: Comparer) -> dict[tuple[str, str], str]:
+    pairs = list(pairwise(versions))[-MAX_COMPARED:]
+    pages = {(a.run, b.run): compare(a, b) for a, b in pairs}
+    return {pair: page for pair, page in pages.items() if page is not None}
+
+
+def _site_channel(channel: Channel) -> SiteChannel | None:
+    head = channel.head
+    if head is None:
+        return None
+    return SiteChannel(
+        name=channel.name,
+        number=head.number,
+        model=head.model,
+        run=head.run,
+        bundle=head.bundle,
+        at=head.at,
+        who=head.who,
+        why=head.why,
+        forced=head.forced,
+        faults=channel.faults,
+    )

@@ -1,0 +1,258 @@
+"""The site of a store: what its pages show, that equal stores give equal bytes, and what concurrent writers do."""
+
+import datetime as dt
+import json
+import posixpath
+import re
+from shutil import copytree
+
+import pytest
+import yaml
+
+from mlho.report.page.html import render_html
+from mlho.report.result import Result
+from mlho.store.keys import run_key
+from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
+from scheduler.runs.record import RunRecord, RunState
+from scheduler.site.facts import facts_key
+from scheduler.site.pages import INDEX, renew_site, write_site
+from tests.unit.report.sample_result import sample_result
+from tests.unit.scheduler.runs.conftest import turn_back
+from tests.unit.scheduler.runs.planted import promoted
+
+A, B, C = "a" * 16, "b" * 16, "c" * 16
+DAY = dt.datetime(2026, 11, 1, 2, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return sample_result(n_features=12, n_iterations=3)
+
+
+def plant(store, run, name, kind, files, *, state=RunState.FINISHED, day=0, spec=None, reason=None):
+    document = {
+        "apiVersion": "mlho.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec or {},
+    }
+    record = RunRecord(state=state, started=DAY + dt.timedelta(days=day), seconds=14.0, reason=reason)
+    store.put_if_absent(run_key(run, "spec.yaml"), yaml.safe_dump(document).encode())
+    store.put_if_absent(run_key(run, "record.json"), record.to_bytes())
+    for file, content in files.items():
+        store.put_if_absent(run_key(run, file), content)
+
+
+def plant_training(store, run, result, *, name="readmission", day=0, bundle="1" * 64):
+    plain = json.loads(result.model_dump_json(by_alias=True))
+    plain["final_model"]["bundle_digest"] = bundle
+    plain["made_at"] = (DAY + dt.timedelta(days=day)).isoformat()
+    files = {"report.html": render_html(result).encode(), "result.json": json.dumps(plain).encode()}
+    plant(store, run, name, "TrainingRun", files, day=day)
+
+
+def plant_night(store, number, *, bundle="1" * 64, samples=3000, alerts=300, psi=0.02, date=None):
+    run = f"{number:016x}"
+    index = {"date": date or f"2026-11-{number + 1:02d}"}
+    scores = {
+        "outcome": "label",
+        "bundle_digest": bundle,
+        "index": index,
+        "samples": samples,
+        "ledger": {"rows_used": 200 * samples},
+        "distribution": {"mean": 0.1},
+        "drift": {"score_psi": psi, "n_shifted": 2, "n_compared": 100},
+        "expected": {"auroc": {"value": 0.8, "low": 0.78, "high": 0.82}, "training_auroc": 0.81},
+        "alerts": [{"rule": "fixed-alert-rate:0.1", "alerts": alerts, "training_rate": 0.1}],
+        "warnings": ["The scores are distributed differently from training."] if psi > 0.25 else [],
+    }
+    manifest = {"parts": [], "scores": scores}
+    files = {
+        "scores/scores.json": json.dumps(scores).encode(),
+        "scores/manifest.json": json.dumps(manifest).encode(),
+    }
+    spec = {"bundle": {"uri": "channel:production/1"}}
+    plant(store, run, "nightly", "ScoringRun", files, day=number, spec=spec)
+    return run
+
+
+def plant_store(store, result):
+    plant_training(store, A, result)
+    plant_training(store, B, result, day=5, bundle="2" * 64)
+    plant(store, C, "broken", "TrainingRun", {}, state=RunState.FAILED, reason="no <b>labels</b>")
+    for number in range(6):
+        plant_night(store, number, bundle="1" * 64 if number < 4 else "2" * 64)
+    return store
+
+
+@pytest.fixture
+def store(result) -> MemoryStore:
+    return plant_store(MemoryStore(), result)
+
+
+def pages(store) -> dict[str, str]:
+    return {key: store.get(key).decode() for key in store.keys("site/") if key.endswith(".html")}
+
+
+def model_page(store, name="readmission") -> str:
+    (page,) = [own for own in pages(store).values() if f"<h1>{name}</h1>" in own]
+    return page
+
+
+def test_every_link_of_every_page_leads_to_an_object_of_the_store(store):
+    """Reports, scores and pages are found by relative addresses, from a folder and from a bucket."""
+    write_site(store)
+
+    links = {
+        posixpath.normpath(posixpath.join("site", link))
+        for page in pages(store).values()
+        for link in re.findall(r'href="([^"#]+)"', page)
+    }
+    assert run_key(A, "report.html") in links
+    assert f"runs/{5:016x}/scores/scores.json" in links
+    assert {link for link in links if not store.exists(link)} == set()
+
+
+def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
+    """Scoring runs of both bundles of one name are on one page; a line marks the day of the change."""
+    site = write_site(store).site
+
+    (model,) = site.models
+    page = model_page(store)
+    assert [own.run for own in model.versions] == [A, B]
+    assert [own.facts.date.day for own in model.nights] == [1, 2, 3, 4, 5, 6]
+    assert "2 versions; 6 scoring runs from 2026-11-01 to 2026-11-06." in page
+    assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img"') == 7
+    assert "A dotted line marks another version" in page
+
+
+def test_a_failed_run_is_listed_with_its_reason_as_text(store):
+    """Text of an error is escaped."""
+    write_site(store)
+
+    assert "no &lt;b&gt;labels&lt;/b&gt;" in store.get(INDEX).decode()
+
+
+def test_small_counts_are_not_shown(result):
+    """Seven alerting samples could identify persons."""
+    store = MemoryStore()
+    plant_night(store, 1, alerts=7)
+    plant_night(store, 2, alerts=2996)
+    plant_night(store, 3, samples=9, alerts=0)
+    site = write_site(store).site
+
+    shares = [own.facts.alerts[0].share for own in site.models[0].nights]
+    assert shares == [None, None, None]
+    assert "under 11" in model_page(store, "bundle 111111111111")
+
+
+def test_equal_stores_give_equal_bytes(result, tmp_path):
+    """Whichever run was there first, in a folder or in memory, and however often the site was written in between."""
+    first = plant_store(MemoryStore(), result)
+    write_site(first)
+    second = LocalStore(tmp_path / "store")
+    for number in reversed(range(6)):
+        plant_night(second, number, bundle="1" * 64 if number < 4 else "2" * 64)
+        write_site(second)
+    plant_store(second, result)
+    write_site(second)
+
+    assert {key: second.get(key).decode() for key in pages(first)} == pages(first)
+
+
+def test_a_second_call_writes_nothing_and_reads_no_result(store, monkeypatch):
+    """What a result says is read once; the facts of a run are small and stay."""
+    write_site(store)
+    before = {key: store.get(key) for key in store.keys("site/")}
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda key: (read.append(key), get(key))[1])
+
+    assert write_site(store).n_new == 0
+    assert {key: get(key) for key in store.keys("site/")} == before
+    assert [key for key in read if key.endswith(("result.json", "manifest.json"))] == []
+
+
+def test_of_two_writers_at_once_the_last_one_shows_the_runs_of_both(store, result, monkeypatch):
+    """The other writer publishes a run and its index after this one has listed the store: the swap fails, and it lists again."""
+    swap = store.compare_and_swap
+    raced: list[str] = []
+
+    def race(key, data, *, expected):
+        if key == INDEX and not raced:
+            raced.append(plant_night(store, 20))
+            write_site(store)
+        return swap(key, data, expected=expected)
+
+    monkeypatch.setattr(store, "compare_and_swap", race)
+    write_site(store)
+
+    assert raced[0] in store.get(INDEX).decode()
+    assert raced[0] in model_page(LinkedOnly(store))
+
+
+class LinkedOnly:
+    """The pages of a store that its first page links."""
+
+    def __init__(self, store):
+        self.get = store.get
+        index = store.get(INDEX).decode()
+        self._keys = [INDEX, *(f"site/{name}" for name in re.findall(r'href="(model-[^"]+)"', index))]
+
+    def keys(self, prefix):
+        return [key for key in self._keys if key.startswith(prefix)]
+
+
+def test_pages_of_an_earlier_state_are_removed_after_a_day(result, tmp_path):
+    """Within the day a reader who has the earlier first page still finds its pages."""
+    store = LocalStore(tmp_path / "store")
+    plant_store(store, result)
+    write_site(store)
+    earlier = set(store.keys("site/"))
+    plant_night(store, 10)
+    write_site(store)
+    assert earlier <= set(store.keys("site/"))
+
+    turn_back(store, hours=25)
+    for key in list(store.keys(f"runs/{A}/")):
+        store.delete(key)
+    write_site(store)
+
+    left = set(store.keys("site/"))
+    assert facts_key(A) not in left
+    assert {key for key in left if "/model-" in key} == set(LinkedOnly(store).keys("site/model-"))
+
+
+def test_a_site_that_cannot_be_written_is_a_reason_and_no_error(store, monkeypatch):
+    """A finished run stays finished."""
+    monkeypatch.setattr("scheduler.site.pages.read_site", lambda *_: 1 / 0)
+
+    assert renew_site(store) == "ZeroDivisionError. Report this as a defect"
+
+
+def test_the_command_compares_the_versions_of_a_model(two_runs, tmp_path, command):
+    """Two real runs of one name: the comparison is written once, and linked from the page of the model."""
+    _, source, older, newer = two_runs
+    store = LocalStore(copytree(source, tmp_path / "store"))
+    promoted(store, newer)
+
+    said = command("site", store=store.root)
+
+    # Results tell the second in which they were made; within one second the ids decide.
+    (page,) = [key.removeprefix("site/") for key in store.keys("site/compare-")]
+    assert {older, newer} == set(page.split("-")[1:3])
+    assert "2 runs, 1 model, 1 channel; 2 new pages." in said.out
+    assert f'href="{page}"' in model_page(store, "small")
+    assert "Comparison of two runs" in store.get(f"site/{page}").decode()
+    assert "2 runs, 1 model, 1 channel; 0 new pages." in command("site", store=store.root).out
+
+
+def test_a_copy_of_a_store_has_the_same_site(two_runs, tmp_path):
+    """The pages do not depend on the clock, nor on the times of files."""
+    stores = [LocalStore(copytree(two_runs[1], tmp_path / name)) for name in ("a", "b")]
+    for store in stores:
+        write_site(store)
+        turn_back(stores[1], hours=48)
+
+    assert pages(stores[0]) == pages(stores[1])
