@@ -273,7 +273,8 @@ class TrainingSpec(SpecPart):
     @property
     def further_tables(self) -> dict[str, str]:
         """Paths of inputs that are named outside ``data.tables``, by their name in the manifest."""
-        return {} if self.features.roll_up is None else {"rollUp": self.features.roll_up.table}
+        of_features = {} if self.features.roll_up is None else {"rollUp": self.features.roll_up.table}
+        return of_features | ({} if self.cohort.rules is None else self.cohort.rules.further_tables)
 
     @property
     def without_rules(self) -> Self:

@@ -12,6 +12,7 @@ from mlho.steps.encode.define_samples import DefineSamples
 from mlho.steps.encode.describe_codes import DescribeCodes
 from mlho.steps.encode.encode_partition import EncodePartition
 from mlho.steps.encode.extract_rule_events import ExtractRuleEvents
+from mlho.steps.encode.find_descendants import FindDescendants
 from mlho.steps.encode.inspect_tables import InspectTables
 from mlho.steps.encode.merge_dictionary import MergeDictionary
 from mlho.steps.encode.pack_features import PackFeatures
@@ -38,6 +39,7 @@ from mlho.steps.score.verify_bundle import TestBundle
 
 STEPS: Final[Mapping[str, Step]] = register(
     (
+        FindDescendants(),
         ExtractRuleEvents(),
         ApplyRules(),
         DefineCohort(),

@@ -300,6 +300,8 @@ _TRAINING: Final = (
     *COHORT_RULES,
     *_inside("spec.data.tables", "events", optional=("labels", "demographics", "concepts")),
     *_inside("spec.features.rollUp", "table"),
+    *_inside("spec.cohort.rules", optional=("hierarchy",)),
+    *_inside("spec.cohort.rules.observation", optional=("periods",)),
     CelRule(
         "spec",
         "!has(self.gates) || self.gates.all(g, has(g.min) || has(g.max) || has(g.between) || has(g.lower95) || has(g.upper95) || "

@@ -107,6 +107,7 @@ Plan = Mapping[str, PlannedTask]
 Needs = Mapping[str, tuple[str, ...]]
 COHORT_TASK: Final = "cohort"
 LABELS_TASK: Final = "labels"
+DESCENDANTS_TASK: Final = "descendants"
 SAMPLES_TASK: Final = "samples"
 INSPECTION_TASK: Final = "tables"
 BUNDLE_TASK: Final = "bundle"
@@ -181,10 +182,15 @@ def _cohort_by_rule(
 ) -> Iterator[PlannedTask]:
     """Yield the tasks that make the labels from the events, and the one that defines the cohort from them."""
     events, demographics = manifest.tables["events"], manifest.tables.get("demographics", ())
+    of_codes: Needs = {}
+    if hierarchy := manifest.tables.get("hierarchy", ()):
+        yield make(DESCENDANTS_TASK, "find_descendants", "cohort", sources=hierarchy)
+        of_codes = {"descendants": (DESCENDANTS_TASK,)}
     extracted = tuple(f"rules/{number:05d}" for number in range(len(events)))
     for name, file in zip(extracted, events, strict=True):
-        yield make(name, "extract_rule_events", "cohort", sources=(file,))
-    yield make(LABELS_TASK, "apply_rules", "cohort", sources=demographics, needs={"events": extracted})
+        yield make(name, "extract_rule_events", "cohort", sources=(file,), needs=of_codes)
+    read = (*demographics, *manifest.tables.get("periods", ()))
+    yield make(LABELS_TASK, "apply_rules", "cohort", sources=read, needs={"events": extracted})
     needs = {"labels": (LABELS_TASK,)}
     yield make(COHORT_TASK, "define_cohort", "cohort", sources=sources, needs=needs)
 

@@ -345,6 +345,16 @@ CREATE = [
         by_rule(observation={"endColumn": "end"}),
     ),
     Case(
+        "hierarchy must be a path relative to data.uri",
+        by_rule(hierarchy="../concept_ancestor.parquet"),
+        by_rule(hierarchy="cdm/concept_ancestor.parquet"),
+    ),
+    Case(
+        "periods must be a path relative to data.uri",
+        by_rule(observation={"periods": "/observation_period.parquet"}),
+        by_rule(observation={"periods": "cdm/observation_period.parquet"}),
+    ),
+    Case(
         "each criterion must have exactly one",
         by_rule(criteria=[{"name": "women", "sex": ["F"], "age": {"atLeast": 18}}]),
         by_rule(criteria=[{"name": "women", "sex": ["F"]}]),

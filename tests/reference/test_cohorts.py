@@ -147,3 +147,41 @@ def test_gi_bleeds_after_a_first_nsaid_are_those_of_the_tutorial(data):
         )
     )
     assert (len(ours), len(theirs), len(ours & theirs)) == (2694, 2694, 2694)
+
+
+def test_periods_of_observation_are_those_of_the_cdm(data):
+    """The tutorial's cohort with a year of observation before the entry, and observed for a year or until the bleed.
+
+    Expected: rows of the table of labels whose index date lies in a period of ``observation_period``, judged one by one.
+    """
+    omop = {"data.source": "omop", "data.tables": {"events": ".", "demographics": "person.parquet"}}
+    rules = {
+        "entry": {"codes": ["drug:1118084", "drug:1124300"], "priorObservationDays": 365},
+        "outcome": {"codes": ["condition:192671"], "toDays": 365},
+        "observation": {"periods": "observation_period.parquet"},
+    }
+
+    rows = labels_of(data / "omop_gibleed", rules, omop)
+
+    folder, day = data / "omop_gibleed", np.timedelta64(1, "D")
+    periods: dict[int, list[Any]] = {}
+    for own in pq.read_table(folder / "observation_period.parquet").to_pylist():
+        bounds = [
+            np.datetime64(str(own[f"OBSERVATION_PERIOD_{end}_DATE"])[:10], "D") for end in ("START", "END")
+        ]
+        periods.setdefault(own["PERSON_ID"], []).append(bounds)
+    expected = set()
+    for own in pq.read_table(folder / "labels.parquet").to_pylist():
+        index, label = np.datetime64(str(own["index_date"])[:10], "D"), own["gi_bleed_365d"]
+        for start, end in periods.get(own["patient_num"], []):
+            if start <= index - 365 * day and index <= end and (label or end >= index + 365 * day):
+                expected.add((str(own["patient_num"]), index, label))
+    ids = rows.patient_ids.to_pylist()
+    found = {
+        (ids[own], np.datetime64(us, "us").astype("M8[D]"), label)
+        for own, us, label in zip(
+            rows.patient.tolist(), rows.index_us.tolist(), rows.outcome.tolist(), strict=True
+        )
+    }
+    assert found == expected
+    assert 0 < len(found) < 2694

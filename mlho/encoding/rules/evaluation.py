@@ -20,6 +20,7 @@ from mlho.encoding.cohort.subgroup import is_of_age
 from mlho.encoding.cohort.windows import DAY_US
 from mlho.encoding.rules.event_sets import ENTRY, FIRST_COUNT, OUTCOME
 from mlho.encoding.rules.history import BEFORE_ALL, Histories, Timeline
+from mlho.encoding.rules.periods import Periods
 from mlho.encoding.rules.persons import RulePersons
 from mlho.errors import DataError, plural
 from mlho.spec.rules import (
@@ -37,6 +38,8 @@ from mlho.spec.rules import (
 )
 
 POSSIBLE: Final = "entry events, and patients without one"
+#: From patients and times to the start and end of the observation at each.
+type _Observed = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
 
 
@@ -86,7 +89,9 @@ class _Selection:
         self.attrition.append({"rule": name, "patients": n_patients, "samples": len(self.patient)})
 
 
-def apply_rules(rules: Rules, histories: Histories, persons: RulePersons | None) -> RuleCohort:
+def apply_rules(
+    rules: Rules, histories: Histories, persons: RulePersons | None, periods: Periods | None = None
+) -> RuleCohort:
     """Return the samples of a cohort by rule.
 
     Parameters
@@ -96,6 +101,8 @@ def apply_rules(rules: Rules, histories: Histories, persons: RulePersons | None)
         Extracted with the same rules.
     persons : RulePersons or None
         In the order of the patients of the histories; needed if ``rules.reads_persons``.
+    periods : Periods or None
+        Numbered by the patients of the histories; needed if the observation is by periods.
 
     Raises
     ------
@@ -104,8 +111,8 @@ def apply_rules(rules: Rules, histories: Histories, persons: RulePersons | None)
     """
     _refuse_empty_sets(rules, histories)
     selection = _entries(rules, histories)
-    start_us, end_us = _observation(rules, histories, persons)
-    _keep_observed(selection, rules, start_us, end_us)
+    observed = _lifelong(rules, histories, persons).at if periods is None else periods.at
+    _keep_observed(selection, rules, observed)
     _keep_by_criteria(selection, rules, histories, persons)
     outcomes = histories.timeline(OUTCOME)
     index_us = selection.time_us + rules.offset_days * DAY_US
@@ -113,7 +120,7 @@ def apply_rules(rules: Rules, histories: Histories, persons: RulePersons | None)
         begin = index_us + rules.outcome.from_days * DAY_US
         before = np.full_like(begin, BEFORE_ALL)
         selection.keep(NO_PRIOR, outcomes.count(selection.patient, before, begin) == 0)
-    outcome = _label(selection, rules, outcomes, end_us)
+    outcome = _label(selection, rules, outcomes, observed)
     return RuleCohort(
         selection.patient,
         selection.time_us + rules.offset_days * DAY_US,
@@ -192,10 +199,22 @@ def _apart(patient: Any, time_us: Any, least_us: Any) -> Any:  # pragma: no cove
     return is_kept
 
 
-def _observation(
-    rules: Rules, histories: Histories, persons: RulePersons | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first and last microsecond of each patient's observation; ``NO_DATE`` if unknown."""
+@dataclass(frozen=True, eq=False)
+class _Lifelong:
+    """One period of observation for each patient; ``NO_DATE`` if unknown."""
+
+    start_us: NDArray[np.int64]
+    end_us: NDArray[np.int64]
+
+    def at(
+        self, patient: NDArray[np.int64], time_us: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the start and end for each time, which need not be in between."""
+        return self.start_us[patient], self.end_us[patient]
+
+
+def _lifelong(rules: Rules, histories: Histories, persons: RulePersons | None) -> _Lifelong:
+    """Return the first and last microsecond of each patient's observation."""
     start_us, end_us = histories.first_us, histories.last_us
     if persons is not None and persons.start_us is not None:
         start_us = persons.start_us
@@ -204,14 +223,12 @@ def _observation(
     if rules.observation.end_date is not None:
         day = rules.observation.end_date.toordinal() - _EPOCH_ORDINAL
         end_us = np.full_like(end_us, (day + 1) * DAY_US - 1)
-    return start_us, end_us
+    return _Lifelong(start_us, end_us)
 
 
-def _keep_observed(
-    selection: _Selection, rules: Rules, start_us: NDArray[np.int64], end_us: NDArray[np.int64]
-) -> None:
+def _keep_observed(selection: _Selection, rules: Rules, observed: _Observed) -> None:
     """Keep entries with enough observation before them whose index date is observed."""
-    start, end = start_us[selection.patient], end_us[selection.patient]
+    start, end = observed(selection.patient, selection.time_us)
     prior = rules.entry.prior_observation_days * DAY_US
     index_us = selection.time_us + rules.offset_days * DAY_US
     is_known = (start != NO_DATE) & (end != NO_DATE)
@@ -271,14 +288,12 @@ def _is_of_age(
     return is_of_age(age, years)
 
 
-def _label(
-    selection: _Selection, rules: Rules, outcomes: Timeline, end_us: NDArray[np.int64]
-) -> NDArray[np.int8]:
+def _label(selection: _Selection, rules: Rules, outcomes: Timeline, observed: _Observed) -> NDArray[np.int8]:
     """Return the outcomes; drop samples without one that are not observed to the end of the time at risk."""
     index_us = selection.time_us + rules.offset_days * DAY_US
     after = index_us + rules.outcome.from_days * DAY_US
     until = index_us + rules.outcome.to_days * DAY_US
-    end = end_us[selection.patient]
+    _, end = observed(selection.patient, selection.time_us)
     is_positive = outcomes.count(selection.patient, after, np.minimum(until, end)) > 0
     is_observable = is_positive | (end >= until)
     if rules.not_observable == "drop":

@@ -1,6 +1,7 @@
 """The sets of events that rules mention, numbered; the membership of an event is a bit for each set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -19,8 +20,10 @@ def event_sets(rules: Rules) -> tuple[EventSet, ...]:
     return (rules.entry, rules.outcome, *rules.counts)
 
 
-def memberships(sets: Sequence[EventSet], codes: Sequence[str]) -> NDArray[np.uint64]:
-    """Return for each code the sets whose patterns match it, as bits.
+def memberships(
+    sets: Sequence[EventSet], codes: Sequence[str], below: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> NDArray[np.uint64]:
+    """Return for each code the sets whose patterns match it, or that hold it as a descendant of one of their codes, as bits.
 
     Examples
     --------
@@ -29,7 +32,11 @@ def memberships(sets: Sequence[EventSet], codes: Sequence[str]) -> NDArray[np.ui
     """
     bits = np.zeros(len(codes), np.uint64)
     for number, own in enumerate(sets):
-        bits[matches(own.codes, codes)] |= _bit(number)
+        is_in = matches(own.codes, codes)
+        if own.descendants:
+            more = {code for ancestor in own.codes for code in below.get(ancestor, ())}
+            is_in |= np.array([code in more for code in codes], np.bool_)
+        bits[is_in] |= _bit(number)
     return bits
 
 

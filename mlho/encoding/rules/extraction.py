@@ -3,9 +3,10 @@
 No code and no value leaves a partition: an event is a patient, a time, and a bit for each set that it is in.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -87,7 +88,14 @@ class RuleEvents:
         )
 
 
-def extract_file(rules: Rules, source: Source, file: SourceFile, *, years: tuple[int, ...]) -> RuleEvents:
+def extract_file(
+    rules: Rules,
+    source: Source,
+    file: SourceFile,
+    *,
+    years: tuple[int, ...],
+    below: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> RuleEvents:
     """Return the events of a file that rules mention; see :func:`extract_events`.
 
     Raises
@@ -98,10 +106,16 @@ def extract_file(rules: Rules, source: Source, file: SourceFile, *, years: tuple
     values = any(own.has_range for own in event_sets(rules))
     if values:
         require_values(source, file, what="A range of values in cohort.rules needs it.")
-    return extract_events(rules, iter_events(source, file, values=values), years=years)
+    return extract_events(rules, iter_events(source, file, values=values), years=years, below=below)
 
 
-def extract_events(rules: Rules, batches: Iterable[Any], *, years: tuple[int, ...]) -> RuleEvents:
+def extract_events(
+    rules: Rules,
+    batches: Iterable[Any],
+    *,
+    years: tuple[int, ...],
+    below: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> RuleEvents:
     """Return the events of a partition that rules mention.
 
     Parameters
@@ -112,8 +126,10 @@ def extract_events(rules: Rules, batches: Iterable[Any], *, years: tuple[int, ..
         ledger of the run counts later.
     years : (int, int)
         First and last plausible year.
+    below : mapping of code to codes
+        Descendants, from :func:`mlho.encoding.rules.hierarchy.find_descendants`.
     """
-    extraction = _Extraction(event_sets(rules), years)
+    extraction = _Extraction(event_sets(rules), years, below)
     for batch in batches:
         extraction.add(batch)
     return extraction.result()
@@ -122,8 +138,10 @@ def extract_events(rules: Rules, batches: Iterable[Any], *, years: tuple[int, ..
 class _Extraction:
     """Running state over the batches of a partition."""
 
-    def __init__(self, sets: tuple[EventSet, ...], years: tuple[int, ...]) -> None:
-        self._sets = sets
+    def __init__(
+        self, sets: tuple[EventSet, ...], years: tuple[int, ...], below: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._sets, self._below = sets, below
         self._earliest, self._latest = year_bounds(years)
         self._codes, self._patients = LocalCodes(), _LocalPatients()
         self._sets_of = np.zeros(0, np.uint64)
@@ -184,7 +202,7 @@ class _Extraction:
     def _learn_codes(self) -> None:
         new = self._codes.texts()[len(self._sets_of) :] if len(self._codes) > len(self._sets_of) else ()
         if new:
-            self._sets_of = np.concatenate([self._sets_of, memberships(self._sets, new)])
+            self._sets_of = np.concatenate([self._sets_of, memberships(self._sets, new, self._below)])
 
 
 class _LocalPatients:

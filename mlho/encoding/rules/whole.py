@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from mlho.encoding.rules.evaluation import apply_rules
 from mlho.encoding.rules.extraction import extract_file
+from mlho.encoding.rules.hierarchy import find_descendants
 from mlho.encoding.rules.history import join_histories
 from mlho.encoding.rules.labels import RuleLabels
+from mlho.encoding.rules.periods import read_periods
 from mlho.encoding.rules.persons import read_rule_persons
-from mlho.sources import Source
+from mlho.sources import Source, list_inputs
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.spec.training import TrainingSpec
 
@@ -25,6 +27,15 @@ def make_rule_labels(
     rules = spec.cohort.rules
     assert rules is not None, "called for rules only"
     years = spec.data.plausible_years
-    histories = join_histories([extract_file(rules, source, file, years=years) for file in files])
+    below = (
+        {} if rules.hierarchy is None else find_descendants(rules, source, list_inputs(root, rules.hierarchy))
+    )
+    histories = join_histories(
+        [extract_file(rules, source, file, years=years, below=below) for file in files]
+    )
     persons = read_rule_persons(spec, root, histories.patient_ids)
-    return RuleLabels.of(apply_rules(rules, histories, persons), histories.patient_ids)
+    pattern = rules.observation.periods
+    periods = (
+        None if pattern is None else read_periods(source, list_inputs(root, pattern), histories.patient_ids)
+    )
+    return RuleLabels.of(apply_rules(rules, histories, persons, periods), histories.patient_ids)

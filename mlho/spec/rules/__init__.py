@@ -9,7 +9,7 @@ from mlho.spec.rules.parts import Condition as Condition
 from mlho.spec.rules.parts import Count as Count
 from mlho.spec.rules.parts import Criterion, Entry, Observation, Outcome
 from mlho.spec.rules.parts import EventSet as EventSet
-from mlho.spec.types import SpecPart
+from mlho.spec.types import OMITTED, SpecPart, TablePattern
 
 #: Stands for the column of index dates and for the table of labels where rules make them.
 BY_RULES: Final = "cohort.rules"
@@ -30,6 +30,9 @@ class Rules(SpecPart):
     """The outcome and the time at risk."""
     observation: Observation = Observation()
     """From when to when a patient is observed."""
+    hierarchy: Annotated[TablePattern | None, OMITTED] = None
+    """Table of codes and those above them, relative to ``data.uri``, for sets with ``descendants``: OMOP's ``concept_ancestor``, or ``code``
+    and ``parent``, such as the map of ``features.rollUp``."""
     not_observable: Literal["drop", "negative"] = "drop"
     """A sample without the outcome whose observation ends before the time at risk does: leave it out, or count it as
     without the outcome."""
@@ -55,6 +58,13 @@ class Rules(SpecPart):
             )
         return self
 
+    @model_validator(mode="after")
+    def _descendants_have_a_hierarchy(self) -> Self:
+        is_asked = any(own.descendants for own in (self.entry, self.outcome, *self.counts))
+        if is_asked != (self.hierarchy is not None):
+            raise ValueError("descendants and hierarchy belong together. Give both or neither")
+        return self
+
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions of all criteria, in their order."""
@@ -64,6 +74,12 @@ class Rules(SpecPart):
     def counts(self) -> tuple[Count, ...]:
         """The counts among the conditions, in their order."""
         return tuple(own.count for own in self.conditions if own.count is not None)
+
+    @property
+    def further_tables(self) -> dict[str, str]:
+        """Paths of the tables that rules name, by their name in the manifest."""
+        own = {"hierarchy": self.hierarchy, "periods": self.observation.periods}
+        return {name: path for name, path in own.items() if path is not None}
 
     @property
     def reads_persons(self) -> bool:

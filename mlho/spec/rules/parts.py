@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, Yes
+from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, TablePattern, Yes
 
 _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Patterns = Annotated[tuple[_Pattern, ...], Field(min_length=1, max_length=1000)]
@@ -19,6 +19,8 @@ class EventSet(SpecPart):
 
     codes: _Patterns
     """Patterns of codes, such as ``["ICD10:I21*"]``: ``*`` is any text, ``?`` one character, all else is literal."""
+    descendants: Annotated[Yes | None, OMITTED] = None
+    """Also all codes below ``codes`` in ``hierarchy``. The codes are literal then, without ``*`` and ``?``."""
     low: _MaybeNumber = None
     """Only events with a numeric value of at least this, in the unit of the code."""
     high: _MaybeNumber = None
@@ -28,6 +30,12 @@ class EventSet(SpecPart):
     def _range_rises(self) -> Self:
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError("low must not be more than high")
+        return self
+
+    @model_validator(mode="after")
+    def _ancestors_are_literal(self) -> Self:
+        if self.descendants and any("*" in code or "?" in code for code in self.codes):
+            raise ValueError("descendants requires literal codes, without * and ?. Name the ancestors")
         return self
 
     @property
@@ -159,6 +167,9 @@ class Observation(SpecPart):
     """A column of the demographics with the first day of observation."""
     end_column: Annotated[ColumnName | None, OMITTED] = None
     """A column of the demographics with the last day of observation."""
+    periods: Annotated[TablePattern | None, OMITTED] = None
+    """Table of periods, relative to ``data.uri``: OMOP's ``observation_period``, or ``patient_id``, ``start_date`` and ``end_date``. An
+    entry is observed in the period that holds it. Excludes the other fields."""
     end_date: Annotated[Day | None, OMITTED] = None
     """The last day on which every patient is observed, such as the day of the export."""
 
@@ -166,4 +177,7 @@ class Observation(SpecPart):
     def _one_end(self) -> Self:
         if self.end_column is not None and self.end_date is not None:
             raise ValueError("endColumn and endDate exclude each other. Remove one of them")
+        others = {"startColumn": self.start_column, "endColumn": self.end_column, "endDate": self.end_date}
+        if self.periods is not None and (given := [name for name, own in others.items() if own is not None]):
+            raise ValueError(f"periods and {given[0]} exclude each other. Remove one of them")
         return self

@@ -21,13 +21,22 @@ class ApplyRules(Step):
         from mlho.encoding.rules.extraction import RuleEvents
         from mlho.encoding.rules.history import join_histories
         from mlho.encoding.rules.labels import RuleLabels
+        from mlho.encoding.rules.periods import read_periods
         from mlho.encoding.rules.persons import read_rule_persons
+        from mlho.sources import list_inputs, source_of
 
         rules = work.spec.cohort.rules
         assert rules is not None, "the plan has this task for rules only"
         parts = [RuleEvents.read(part.path("rule_events.arr")) for part in work.inputs["events"]]
         histories = join_histories(parts)
-        persons = read_rule_persons(work.spec, checked_root(work), histories.patient_ids)
-        labels = RuleLabels.of(apply_rules(rules, histories, persons), histories.patient_ids)
+        root = checked_root(work)
+        persons = read_rule_persons(work.spec, root, histories.patient_ids)
+        pattern = rules.observation.periods
+        periods = (
+            read_periods(source_of(work.spec.data), list_inputs(root, pattern), histories.patient_ids)
+            if pattern
+            else None
+        )
+        labels = RuleLabels.of(apply_rules(rules, histories, persons, periods), histories.patient_ids)
         labels.write(work.out / "labels.arr")
         return {"n_samples": len(labels.rows.patient)}

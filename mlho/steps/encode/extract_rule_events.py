@@ -1,5 +1,6 @@
 """Step: take from one partition the events that the rules of the cohort mention."""
 
+import json
 from typing import Any, ClassVar
 
 from mlho.spec.training import TrainingSpec
@@ -32,6 +33,7 @@ class ExtractRuleEvents(Step):
         assert rules is not None, "the plan has this task for rules only"
         file = SourceFile(source.key, checked_source(work, source), source.size)
         years = work.spec.data.plausible_years
-        events = extract_file(rules, source_of(work.spec.data), file, years=years)
+        below = json.loads(work.one("descendants").read("descendants.json")) if rules.hierarchy else {}
+        events = extract_file(rules, source_of(work.spec.data), file, years=years, below=below)
         events.write(work.out / "rule_events.arr")
         return {"n_events": len(events.patient), "n_patients": len(events.patient_ids)}

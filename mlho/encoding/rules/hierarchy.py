@@ -1,0 +1,116 @@
+"""Descendants of codes: what a set with ``descendants`` holds beside its codes, from OMOP's ``concept_ancestor`` or a map of parents."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlho.encoding.rules.event_sets import event_sets
+from mlho.errors import DataError, plural
+from mlho.sources.base import Source
+from mlho.sources.files import SourceFile
+from mlho.sources.native import NATIVE
+from mlho.sources.reading import TableFile, open_table
+from mlho.spec.rules import BY_RULES, Rules
+from mlho.tables import require_columns
+
+#: Ancestor and descendant: names of the OMOP CDM, all levels in one table, and those of a map with one level for each row.
+OMOP_COLUMNS: Final = ("ancestor_concept_id", "descendant_concept_id")
+MAP_COLUMNS: Final = ("parent", "code")
+#: Domain of a code of an OMOP source, ``condition`` in ``condition:201826``; concepts in ``concept_ancestor`` have none.
+_DOMAIN_ENDS: Final = ":"
+
+
+def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) -> dict[str, list[str]]:
+    """Return the descendants of each code of the sets that ask for them, sorted; a code without any is left out.
+
+    Parameters
+    ----------
+    rules : Rules
+    source : Source
+        For the form of CSV files only.
+    files : sequence of SourceFile
+        Columns ``ancestor_concept_id`` and ``descendant_concept_id`` (all levels), or ``code`` and ``parent`` (one level for each row).
+
+    Raises
+    ------
+    DataError
+        A file is unreadable or lacks a column, or no code has a descendant.
+    """
+    wanted = sorted({code for own in event_sets(rules) if own.descendants for code in own.codes})
+    tables = [_open(source, file) for file in files]
+    is_cdm = all(own.is_cdm for own in tables)
+    stems = {code: code.rpartition(_DOMAIN_ENDS)[2] if is_cdm else code for code in wanted}
+    below = _below(tables, set(stems.values()), is_closed=is_cdm)
+    found = {
+        code: sorted(code.removesuffix(stem) + own for own in below[stem])
+        for code, stem in stems.items()
+        if below.get(stem)
+    }
+    if not found:
+        raise DataError(
+            files[0].key,
+            f"no code of {BY_RULES} with descendants is an ancestor in the table",
+            expected=f"rows of {plural(len(wanted), 'code')}",
+            got="none",
+            remedy="Check the codes, or correct cohort.rules.hierarchy.",
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """A file of pairs, and its columns of parents and of codes."""
+
+    table: TableFile
+    columns: tuple[str, str]
+    is_cdm: bool
+
+
+def _below(tables: Sequence[_Pairs], wanted: set[str], *, is_closed: bool) -> dict[str, set[str]]:
+    """Return all descendants of some codes. A table with all levels is read once, another once for each level."""
+    children: dict[str, set[str]] = {}
+    expanded: set[str] = set()
+    frontier = set(wanted)
+    while frontier:
+        for parent, code in _pairs(tables, frontier):
+            children.setdefault(parent, set()).add(code)
+        if is_closed:
+            return children
+        expanded |= frontier
+        frontier = {code for parent in frontier for code in children.get(parent, ())} - expanded
+    return {code: _closure(children, code) for code in wanted}
+
+
+def _closure(children: Mapping[str, set[str]], code: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [code]
+    while waiting:
+        new = children.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _pairs(tables: Sequence[_Pairs], parents: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield parent and code of the rows with one of some parents, in bounded memory."""
+    wanted = pa.array(sorted(parents), pa.string())
+    for own in tables:
+        for batch in own.table.batches(own.columns):
+            texts = [batch.column(name).cast(pa.string()) for name in own.columns]
+            is_in = pc.is_in(texts[0], value_set=wanted)
+            parent, code = (text.filter(is_in).to_pylist() for text in texts)
+            yield from ((p, c) for p, c in zip(parent, code, strict=True) if c is not None)
+
+
+def _open(source: Source, file: SourceFile) -> _Pairs:
+    table = open_table(file, Source(NATIVE.name, missing_texts=source.missing_texts, format=source.format))
+    have = {name.casefold(): name for name in table.column_names}
+    ancestor, descendant = (have.get(name) for name in OMOP_COLUMNS)
+    if ancestor is not None and descendant is not None:
+        return _Pairs(table, (ancestor, descendant), is_cdm=True)
+    remedy = f"Rename them, or give a table with {' and '.join(OMOP_COLUMNS)}."
+    require_columns(file.key, table.column_names, MAP_COLUMNS, remedy=remedy)
+    return _Pairs(table, MAP_COLUMNS, is_cdm=False)

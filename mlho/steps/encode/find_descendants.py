@@ -1,0 +1,35 @@
+"""Step: find the descendants of the codes that the rules of the cohort name."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.encode.encode_partition import without_demographics
+from mlho.steps.inputs import checked_root
+
+
+class FindDescendants(Step):
+    """Codes below those of sets with ``descendants``, once for all partitions: the table may have a hundred million rows."""
+
+    kind: ClassVar[str] = "find_descendants"
+    sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    reads_outcome: ClassVar[bool] = False
+    reads_rules: ClassVar[bool] = True
+    tables: ClassVar[tuple[str, ...]] = ("events",)  # for the form of CSV files
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Ignore the model's demographics and the name of the outcome."""
+        return without_demographics(super().narrow(spec))
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``descendants.json``."""
+        from mlho.encoding.rules.hierarchy import find_descendants
+        from mlho.sources import list_inputs, source_of
+
+        rules = work.spec.cohort.rules
+        assert rules is not None, "the plan has this task for rules only"
+        assert rules.hierarchy is not None, "the plan has this task for a hierarchy only"
+        files = list_inputs(checked_root(work), rules.hierarchy)
+        found = find_descendants(rules, source_of(work.spec.data), files)
+        work.write_json("descendants.json", found)
+        return {"n_codes": len({own for codes in found.values() for own in codes})}
