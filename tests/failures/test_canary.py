@@ -71,7 +71,8 @@ def test_reports_and_printed_results_show_no_planted_name(
             ("list", "--json"),
             ("show", "small", "--json"),
             ("show", "nightly", "--json"),
-            ("dossier", "small"),
+            ("dossier", "small", "--to", tmp_path / "dossier"),
+            ("site",),
             ("lineage", "small", "--json"),
             ("models", "--json"),
             ("promote", "small", "--channel", "production", "--why", "first"),
@@ -86,8 +87,10 @@ def test_reports_and_printed_results_show_no_planted_name(
     assert [own.code for own in said] == [0] * len(said), [own.error for own in said if own.code]
     assert [own.out for own in said if PLANTED in shown(own)] == []
     assert files_with_a_name(store) == []
-    outside = [*(tmp_path / "evaluation").rglob("*"), *(tmp_path / "export").rglob("*")]
-    assert [path.name for path in outside if path.is_file() and PLANTED.encode() in path.read_bytes()] == []
+    folders = [tmp_path / name for name in ("evaluation", "dossier", "export")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".html", ".json"}
+    assert [path.name for path in files if PLANTED.encode() in path.read_bytes()] == []
 
 
 def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., Said], cohort: Path):

@@ -59,8 +59,10 @@ def test_the_store_of_a_release_is_read(release, capsys):
         runs["scores"]: "finished",
         runs["stopped"]: "stopped",
     }
-    for command in ("show", "report", "dossier", "lineage"):
+    for command in ("show", "report", "lineage"):
         assert call_command([command, runs["finished"]], release.store, capsys).code == 0
+    dossier = ["dossier", runs["finished"], "--to", release.folder]
+    assert call_command(dossier, release.store, capsys).code == 0
     assert call_command(["show", runs["scores"]], release.store, capsys).code == 0
     assert call_command(["audit", "--channel", "production"], release.store, capsys).code == 0
     assert call_command(["models"], release.store, capsys).code == 0
