@@ -1,17 +1,19 @@
-"""The evaluation as bytes: from the files of a bundle and a specification to ``evaluation.json`` and ``report.html``."""
+"""Commands on a bundle and other labelled data, as bytes: its evaluation, and its recalibration as a new version."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from mlho.errors import BundleError
-from mlho.external.evaluation import as_json, evaluate_bundle
+from mlho.external.evaluation import as_json, evaluate_bundle, evaluate_scored
 from mlho.external.groups import Period
-from mlho.model.bundle import Bundle, load_bundle
-from mlho.model.files import write_folder
-from mlho.model.testing.records import failed_sentence
+from mlho.external.new_version import recalibration_result
+from mlho.external.recalibrated import loaded, recalibrated_bundle
+from mlho.external.scores import evaluated_spec, score_cohort
+from mlho.model.bundle import Bundle
+from mlho.model.testing.records import ModelTestResult, failed_sentence
 from mlho.model.testing.runner import blocking
+from mlho.report.advice import Correction
 from mlho.report.page.html import render_evaluation
+from mlho.report.result import BundleTest
 from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
 
@@ -34,9 +36,7 @@ def evaluation_files(
     spec, root, data_digest, n_known_files, period
         See :func:`mlho.external.evaluation.evaluate_bundle`.
     """
-    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
-        write_folder(Path(scratch) / "bundle", files)
-        bundle = load_bundle(Path(scratch) / "bundle")
+    bundle = loaded(files)
     _test(bundle)
     evaluation = evaluate_bundle(
         bundle, spec, root, data_digest=data_digest, n_known_files=n_known_files, period=period
@@ -44,10 +44,62 @@ def evaluation_files(
     return {"evaluation.json": as_json(evaluation), "report.html": render_evaluation(evaluation).encode()}
 
 
-def _test(bundle: Bundle) -> None:
+def recalibration_files(
+    files: Mapping[str, bytes],
+    spec: TrainingSpec,
+    root: DataRoot,
+    correction: Correction,
+    *,
+    data_digest: str,
+    versions: Mapping[str, str],
+) -> dict[str, bytes]:
+    """Recalibrate a bundle and return the files of the new version: ``bundle/…``, ``report.html`` and ``result.json``.
+
+    Parameters
+    ----------
+    files : mapping of name to bytes
+        The files of the earlier bundle, which are verified and tested first.
+    spec : TrainingSpec
+        Of the later data, with the gates of the new version.
+    root : Path or RemoteRoot
+    correction : str
+        ``intercept`` or ``line``.
+    data_digest : str
+    versions : mapping
+        Software, for the lineage.
+
+    Raises
+    ------
+    BundleError
+        The earlier bundle is defective, or the new one is.
+    DataError
+        As in :func:`evaluation_files`; or no correction can be fitted.
+    """
+    bundle = loaded(files)
+    _test(bundle)
+    own = evaluated_spec(spec, bundle)
+    scored = score_cohort(bundle, own, root)
+    evaluation = evaluate_scored(bundle, own, scored, data_digest=data_digest)
+    made = recalibrated_bundle(
+        bundle, files, own, scored, correction, curves=evaluation.curves, data_digest=data_digest
+    )
+    tests = [BundleTest(**result.reported()) for result in _test(made.bundle)]
+    result = recalibration_result(
+        bundle, own, evaluation, scored, made, correction, tests=tests, versions=versions
+    )
+    return {
+        **{f"bundle/{name}": content for name, content in made.files.items()},
+        "report.html": render_evaluation(evaluation).encode(),
+        "result.json": as_json(result),
+    }
+
+
+def _test(bundle: Bundle) -> list[ModelTestResult]:
+    """Run the tests of a bundle and return the results; refuse one with a defect."""
     results = bundle.run_tests(measured=False)
     if defects := blocking(results, "defect"):  # a model that misses a floor may be evaluated
         raise BundleError(
-            f"bundle: {failed_sentence(defects, len(results))} Nothing is evaluated. Use the version of mlho that wrote the bundle, or "
+            f"bundle: {failed_sentence(defects, len(results))} Nothing is written. Use the version of mlho that wrote the bundle, or "
             "build it again."
         )
+    return results

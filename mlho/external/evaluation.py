@@ -17,6 +17,7 @@ from mlho.method.evaluation.evaluation import Evaluation, evaluate
 from mlho.model.bundle import Bundle
 from mlho.report.advice import advise
 from mlho.report.external import ExternalEvaluation
+from mlho.report.parts import Part
 from mlho.report.result import Estimate, Spread
 from mlho.report.words import estimate, percent, spread
 from mlho.scoring.label_free import expected_performance
@@ -62,12 +63,31 @@ def evaluate_bundle(
         The tables or the specification do not fit the bundle; messages contain counts only.
     """
     own = evaluated_spec(spec, bundle)
-    scored = score_cohort(bundle, own, root)
+    return evaluate_scored(
+        bundle,
+        own,
+        score_cohort(bundle, own, root),
+        data_digest=data_digest,
+        n_known_files=n_known_files,
+        period=period,
+    )
+
+
+def evaluate_scored(
+    bundle: Bundle,
+    own: TrainingSpec,
+    scored: ScoredCohort,
+    *,
+    data_digest: str,
+    n_known_files: int = 0,
+    period: Period = "month",
+) -> ExternalEvaluation:
+    """Evaluate a bundle on samples that it has scored; ``own`` is from :func:`mlho.external.scores.evaluated_spec`."""
     cohort, asked, min_cell = scored.cohort, own.validation, own.report.min_cell
     positive = cohort.positive_units()
     if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
         raise DataError(
-            labels_place(spec),
+            labels_place(own),
             "too few patients with or without the outcome for an evaluation",
             expected=f"at least {FEWEST} of each",
             got="fewer",
@@ -199,7 +219,7 @@ def _warnings(bundle: Bundle, spec: TrainingSpec, scored: ScoredCohort) -> list[
     return found
 
 
-def as_json(evaluation: ExternalEvaluation) -> bytes:
-    """Return ``evaluation.json``; equal evaluations give equal bytes."""
-    plain = evaluation.model_dump(mode="json")
+def as_json(document: Part) -> bytes:
+    """Return ``evaluation.json``, or another document; equal documents give equal bytes."""
+    plain = document.model_dump(mode="json")
     return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -1,6 +1,5 @@
 """Recalibration of a bundle on other data: an intercept, or intercept and slope, judged on patients outside each fit."""
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -12,6 +11,7 @@ from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, 
 from mlho.method.evaluation.evaluation import evaluate
 from mlho.method.evaluation.tally import tally
 from mlho.method.splits import fold_of_patients
+from mlho.report.advice import Correction
 from mlho.report.external import Recalibration
 from mlho.report.result import Estimate
 
@@ -19,7 +19,6 @@ N_FOLDS: Final = 5
 FEWEST: Final = 10  # units with, and without, the outcome: two in each fold
 AS_DELIVERED, SHIFTED, LINE = "as delivered", "shifted", "intercept and slope"
 _CALIBRATION: Final = ("in_the_large", "slope", "ici")
-_Fit = Callable[[NDArray[np.uint8], NDArray[np.float64]], PlattCalibrator]
 
 
 def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicates: int) -> Recalibration:
@@ -37,29 +36,19 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
     ----------
     Steyerberg (2019), Clinical Prediction Models, chapter 20: updating of the intercept, and of intercept and slope.
     """
-    y = cohort.outcome
     line = _figures(cohort, p, seed=seed, n_replicates=n_replicates)
     lines = {name: line[f"calibration_{name}"] for name in ("in_the_large", "intercept", "slope")}
-    positive = cohort.positive_units()
-    if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
+    shifted, line_outside = (
+        outside_probabilities(cohort, p, own, seed=seed) for own in ("intercept", "line")
+    )
+    if shifted is None or line_outside is None:
         return Recalibration(
             shift=lines["in_the_large"],
             intercept=lines["intercept"],
             slope=lines["slope"],
             reason=f"fewer than {FEWEST} patients with or without the outcome",
         )
-    fold = fold_of_patients(
-        np.array(cohort.unit_ids, dtype=object),
-        positive,
-        seed=seed,
-        iteration="recalibration",
-        n_folds=N_FOLDS,
-    )[cohort.unit_of]
-    versions = {
-        AS_DELIVERED: p,
-        SHIFTED: _outside(y, p, fold, _shift),
-        LINE: _outside(y, p, fold, fit_calibrator),
-    }
+    versions = {AS_DELIVERED: p, SHIFTED: shifted, LINE: line_outside}
     shown = ("brier", "log_loss", *(f"calibration_{name}" for name in _CALIBRATION))
     figures = {
         name: _figures(cohort, own, seed=seed, n_replicates=n_replicates) for name, own in versions.items()
@@ -72,20 +61,40 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
     )
 
 
-def _shift(y: NDArray[np.uint8], p: NDArray[np.float64]) -> PlattCalibrator:
+def fit_correction(y: NDArray[np.uint8], p: NDArray[np.float64], correction: Correction) -> PlattCalibrator:
+    """Fit a shift of the log-odds (``intercept``), or intercept and slope (``line``); the identity, with the reason, if there is none."""
+    if correction == "line":
+        return fit_calibrator(y, p)
     t = tally(y, p)
     line = fit_line_of(t, logit_of(t), fixed_slope=True)
     return PlattCalibrator(0.0, 1.0, line.reason) if line.reason else PlattCalibrator(line.intercept, 1.0)
 
 
+def outside_probabilities(
+    cohort: Cohort, p: NDArray[np.float64], correction: Correction, *, seed: int
+) -> NDArray[np.float64] | None:
+    """Return probabilities that are each corrected by a fit on other patients; None with fewer than ten patients of a class."""
+    positive = cohort.positive_units()
+    if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
+        return None
+    fold = fold_of_patients(
+        np.array(cohort.unit_ids, dtype=object),
+        positive,
+        seed=seed,
+        iteration="recalibration",
+        n_folds=N_FOLDS,
+    )[cohort.unit_of]
+    return _outside(cohort.outcome, p, fold, correction)
+
+
 def _outside(
-    y: NDArray[np.uint8], p: NDArray[np.float64], fold: NDArray[np.int8], fit: _Fit
+    y: NDArray[np.uint8], p: NDArray[np.float64], fold: NDArray[np.int8], correction: Correction
 ) -> NDArray[np.float64]:
     """Correct the samples of each fold by a fit on the other folds."""
     corrected = np.empty_like(p)
     for own in range(N_FOLDS):
         held = fold == own
-        corrected[held] = np.asarray(fit(y[~held], p[~held]).apply(p[held]))
+        corrected[held] = np.asarray(fit_correction(y[~held], p[~held], correction).apply(p[held]))
     return corrected
 
 

@@ -7,9 +7,18 @@ from pydantic import ConfigDict, Field
 from mlho.report.monitoring import Advice, ExpectedPerformance, Surveillance
 from mlho.report.parts import Estimate, Part, Spread
 from mlho.report.population import AttritionStep, LedgerSummary, Period
-from mlho.report.result import Curves
+from mlho.report.result import BundleTest, Curves, GateResult, ThresholdResult
 
 EVALUATION_SCHEMA: Final = "mlho.io/evaluation/v1"
+RECALIBRATION_SCHEMA: Final = "mlho.io/recalibration/v1"
+_ALIASED: Final = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    use_attribute_docstrings=True,
+    validate_by_name=True,
+    validate_by_alias=True,
+    serialize_by_alias=True,
+)
 
 
 class GroupEvaluation(Part):
@@ -44,6 +53,41 @@ class Recalibration(Part):
     calibration_slope, calibration_ici."""
     reason: str | None = None
     """Why nothing was fitted."""
+
+
+class RecalibratedModel(Part):
+    """The model of a recalibration, with the fields of ``final_model`` in the result of a training run."""
+
+    classifier: str
+    bundle_digest: str
+    calibrator: dict[str, Any]
+    thresholds: list[ThresholdResult]
+    tests: list[BundleTest]
+
+
+class RecalibrationResult(Part):
+    """``result.json`` of a recalibration: a new version of a model. Fields that a training run has, too, have its names."""
+
+    schema_: Literal["mlho.io/recalibration/v1"] = Field(default=RECALIBRATION_SCHEMA, alias="schema")
+    outcome: str
+    predictive: bool
+    summary: list[str]
+    warnings: list[str]
+    cohort: dict[str, int]
+    """``n_patients``, ``n_samples`` and ``n_positive_samples`` of the later data."""
+    recalibrated_from: str
+    """Digest of the earlier bundle."""
+    correction: dict[str, Any]
+    """``kind`` (intercept, line), ``intercept`` and ``slope``: log-odds become intercept + slope · log-odds."""
+    headline: dict[str, Spread]
+    """Figures of the later samples; calibrated ones are of patients outside each fit."""
+    final_model: RecalibratedModel
+    gates: list[GateResult] | None
+    lineage: dict[str, Any]
+    """``data_digest`` of the later data, and ``versions``."""
+    inputs: dict[str, Any] = Field(default_factory=dict)
+
+    model_config = _ALIASED
 
 
 class ExternalEvaluation(Part):
@@ -87,11 +131,4 @@ class ExternalEvaluation(Part):
     groups: list[GroupEvaluation]
     curves: Curves
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
+    model_config = _ALIASED

@@ -18,6 +18,7 @@ Train models on electronic health records: select stable features, fit, calibrat
   mlho compare RUN_A RUN_B     what differs between two runs: performance, features, odds ratios, rows, codes
   mlho score score.yaml        score patients with a run's bundle
   mlho evaluate BUNDLE         evaluate a bundle on other labelled data: external validation
+  mlho recalibrate BUNDLE      make a new version of a model, calibrated on recent labels
   mlho export RUN              copy report, result and bundle, or the scores, into a folder
 
 With a queue (--broker), workers on any number of machines share a run:

@@ -112,7 +112,9 @@ def find_id(store: Store, wanted: str | None) -> str:
     return find_run(stored_runs(store), wanted).run_id
 
 
-def find_finished(store: Store, wanted: str | None, *, kind: str | None = None) -> StoredRun:
+def find_finished(
+    store: Store, wanted: str | None, *, kind: str | tuple[str, ...] | None = None
+) -> StoredRun:
     """Return the run that :func:`find_id` finds, if it is finished.
 
     Raises

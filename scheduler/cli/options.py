@@ -44,12 +44,25 @@ class ScoreOptions(ExecutionOptions, Protocol):
     json: bool
 
 
-class EvaluateOptions(StoreOptions, Protocol):
-    """Options of ``mlho evaluate``."""
+class LabelledOptions(StoreOptions, Protocol):
+    """Options of a command on a bundle and labelled data."""
 
     bundle: str
     spec: Path | None
     data: Path | None
+
+
+class RecalibrateOptions(LabelledOptions, OutputOptions, Protocol):
+    """Options of ``mlho recalibrate``."""
+
+    intercept: bool
+    name: str | None
+    json: bool
+
+
+class EvaluateOptions(LabelledOptions, Protocol):
+    """Options of ``mlho evaluate``."""
+
     site: str | None
     by: Literal["month", "night"]
     out: Path | None

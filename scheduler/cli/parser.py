@@ -34,6 +34,7 @@ from scheduler.cli.cluster import (
 from scheduler.cli.completion import add_completion
 from scheduler.cli.evaluation.compare import add_compare
 from scheduler.cli.evaluation.evaluate import add_evaluate
+from scheduler.cli.evaluation.recalibrate import add_recalibrate
 from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
 from scheduler.cli.init import add_init
 from scheduler.cli.listing import (
@@ -67,7 +68,7 @@ from scheduler.cli.scoring.dates import add_nights
 from scheduler.cli.validate import add_validate, inspect_first
 from scheduler.engine.prepare import prepare
 from scheduler.runs.record import read_record
-from scheduler.runs.stored import SCORING, TRAINING, StoredRun
+from scheduler.runs.stored import MODELS, RECALIBRATION, SCORING, StoredRun
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands, common)
     _add_score(commands, common)
     add_evaluate(commands, common)
+    add_recalibrate(commands, common)
     add_compare(commands, common)
     add_init(commands, common)
     add_validate(commands, common)
@@ -413,6 +415,8 @@ def _show(options: ShowOptions) -> int:
         return 0
     for sentence in terminal.result_sentences(result):
         terminal.out.print(sentence, markup=False)
+    if run.kind == RECALIBRATION:
+        return 0
     for table in (
         terminal.attrition_table(result["cohort"]),
         terminal.ledger_table(result["ledger"]),
@@ -432,7 +436,7 @@ def _show_cost(run: StoredRun) -> None:
 
 def _report(options: ReportOptions) -> int:
     store = existing_store(options)
-    run = find_finished(store, options.run, kind=TRAINING).run_id
+    run = find_finished(store, options.run, kind=MODELS).run_id
     path = store.path(run_key(run, "report.html"))
     terminal.out.print(str(path), markup=False)
     if options.open and not webbrowser.open(path.absolute().as_uri()):

@@ -1,11 +1,15 @@
 """Files of a run in the store under readable names: its description at the start, and what it publishes."""
 
+from collections.abc import Mapping
+
 import yaml
 
 from mlho.errors import ArtifactDamaged
+from mlho.model.files import facts_of
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec, canonical_json
 from mlho.steps.base import verified_blob
+from mlho.steps.records import StoredFile
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, run_key
 from scheduler.engine.plan import Manifest
@@ -22,6 +26,18 @@ def spec_yaml(spec: RunSpec | ScoringRunSpec) -> bytes:
     document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     document |= {"apiVersion": spec.api_version, "kind": spec.kind}
     return yaml.safe_dump(document, sort_keys=False).encode()
+
+
+def put_blobs(store: Store, files: Mapping[str, bytes]) -> dict[str, StoredFile]:
+    """Write files under their digests, for a commit record. Existing objects are not overwritten."""
+    stored = {}
+    for name, content in sorted(files.items()):
+        facts = facts_of(content)
+        key = blob_key(facts.sha256)
+        if not store.put_if_absent(key, content) and not store.refresh(key):
+            store.put_if_absent(key, content)
+        stored[name] = StoredFile(sha256=facts.sha256, size=facts.n_bytes)
+    return stored
 
 
 def publish_blob(store: Store, sha256: str, key: str) -> None:

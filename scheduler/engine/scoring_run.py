@@ -23,7 +23,7 @@ from mlho.spec.scoring import (
     scoring_run_id,
 )
 from mlho.steps.base import Task
-from mlho.steps.records import Commit, StoredFile, write_commit
+from mlho.steps.records import Commit, write_commit
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, model_key, run_key, signature_prefix
@@ -39,10 +39,10 @@ from scheduler.engine.plan import (
     inspected_files,
     plan_scoring,
 )
-from scheduler.engine.publication import publish_blob, write_description
+from scheduler.engine.publication import publish_blob, put_blobs, write_description
 from scheduler.engine.scoring_checks import check_compared, check_counts, check_document, check_files
 from scheduler.runs.channels import ChannelEntry, checked_name, live_entry
-from scheduler.runs.stored import TRAINING, finished_run, stored_runs
+from scheduler.runs.stored import MODELS, finished_run, stored_runs
 
 SCORES_FILE: Final = "scores.json"
 SCORES_MANIFEST: Final = "manifest.json"
@@ -79,13 +79,7 @@ class PinnedBundle:
 
     def pin(self, store: Store) -> None:
         """Write the bundle to a store, the commit record last. Existing objects are not overwritten."""
-        stored = {}
-        for name, content in sorted(self.files.items()):
-            facts = facts_of(content)
-            key = blob_key(facts.sha256)
-            if not store.put_if_absent(key, content) and not store.refresh(key):
-                store.put_if_absent(key, content)
-            stored[_BUNDLE_FOLDER + name] = StoredFile(sha256=facts.sha256, size=facts.n_bytes)
+        stored = put_blobs(store, {_BUNDLE_FOLDER + name: own for name, own in self.files.items()})
         task = self.task
         facts_of_commit = {"bundle_digest": self.digest}
         commit = Commit(task=task.key, kind=task.kind, files=stored, facts=facts_of_commit, seconds=0.0)
@@ -407,7 +401,7 @@ def bundle_now(source: BundleSource, store: Store) -> BundleSource:
         return source
     if source.uri.startswith(CHANNEL_BUNDLE):
         return _pinned(source, entry_at(source.uri, store))
-    run = finished_run(stored_runs(store), source.uri.removeprefix(RUN_BUNDLE), kind=TRAINING)
+    run = finished_run(stored_runs(store), source.uri.removeprefix(RUN_BUNDLE), kind=MODELS)
     return source.model_copy(update={"uri": RUN_BUNDLE + run.run_id})
 
 

@@ -11,7 +11,7 @@ from mlho.report.gates import gates_in_words
 from mlho.store.base import Store
 from mlho.store.keys import signature_prefix
 from scheduler.runs.channels import Channel, ChannelEntry, channel_names, inspect_channel
-from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
+from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[Store
         As in :func:`scheduler.runs.stored.stored_runs`.
     """
     channels = [inspect_channel(store, name) for name in channel_names(store)]
-    runs = [own for own in stored_runs(store, now=now) if own.kind == TRAINING and own.result is not None]
+    runs = [own for own in stored_runs(store, now=now) if own.kind in MODELS and own.result is not None]
     found = store.each(lambda run: _model(store, run, channels), runs)
     models = [own for own in found if own is not None]
     return models + _without_run(store, channels, {own.bundle for own in models})

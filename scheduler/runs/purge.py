@@ -17,7 +17,7 @@ from mlho.store.keys import blob_key
 from scheduler.runs.channels import channel_names, inspect_channel, kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.record import RunState, used_tasks
-from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
+from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _live_bundles(store: Store) -> Sequence[tuple[str, str]]:
 
 
 def _bundle_of(store: Store, run: StoredRun) -> str | None:
-    if run.kind != TRAINING or run.result is None:
+    if run.kind not in MODELS or run.result is None:
         return None
     digest: str = json.loads(store.get(run.result))["final_model"]["bundle_digest"]
     return digest

@@ -15,6 +15,9 @@ from scheduler.runs.record import RECORD, STALE_SECONDS, RunRecord, RunState, re
 
 TRAINING: Final = "TrainingRun"
 SCORING: Final = "ScoringRun"
+RECALIBRATION: Final = "RecalibrationRun"
+#: Kinds of runs that make a model.
+MODELS: Final = (TRAINING, RECALIBRATION)
 _SPEC: Final = "spec.yaml"
 _MAX_LISTED: Final = 10
 
@@ -29,7 +32,7 @@ class StoredRun:
     name : str
         ``metadata.name`` of its specification.
     kind : str
-        ``TrainingRun`` or ``ScoringRun``.
+        ``TrainingRun``, ``RecalibrationRun`` or ``ScoringRun``.
     state : RunState
     started : datetime
         Time of its latest start, or of its description if an earlier version of this program made it.
@@ -90,7 +93,7 @@ def _stored_run(
 
 def result_name(document: Mapping[str, Any]) -> str:
     """Return the name of the file that is published last, which marks a run as finished, from its specification."""
-    if document["kind"] == TRAINING:
+    if document["kind"] in MODELS:
         return "result.json"
     prefix = document["spec"].get("output", {}).get("prefix", "scores")
     return f"{prefix}/manifest.json"
@@ -111,7 +114,9 @@ def _state(
     return record.state
 
 
-def find_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | None = None) -> StoredRun:
+def find_run(
+    runs: Sequence[StoredRun], wanted: str | None, *, kind: str | tuple[str, ...] | None = None
+) -> StoredRun:
     """Return the run with this id, the newest run of this name, or the run whose id begins like this.
 
     Parameters
@@ -120,15 +125,16 @@ def find_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | None 
         Newest first, as :func:`stored_runs` returns them.
     wanted : str or None
         ``None``: the only run.
-    kind : str, optional
-        Only runs of this kind count.
+    kind : str or tuple of str, optional
+        Only runs of this kind, or of these, count.
 
     Raises
     ------
     SpecError
         No run matches, or several do.
     """
-    own = [run for run in runs if kind in (None, run.kind)]
+    kinds = (kind,) if isinstance(kind, str) else kind
+    own = [run for run in runs if kinds is None or run.kind in kinds]
     if wanted is not None:
         exact = [run for run in own if run.run_id == wanted] or [run for run in own if run.name == wanted]
         if exact:
@@ -143,7 +149,9 @@ def find_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | None 
     )
 
 
-def finished_run(runs: Sequence[StoredRun], wanted: str | None, *, kind: str | None = None) -> StoredRun:
+def finished_run(
+    runs: Sequence[StoredRun], wanted: str | None, *, kind: str | tuple[str, ...] | None = None
+) -> StoredRun:
     """Return the run that :func:`find_run` finds, if it is finished.
 
     Raises

@@ -30,7 +30,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key, site_key
 from scheduler.runs.channels import Channel, channel_names, inspect_channel
 from scheduler.runs.record import RunState
-from scheduler.runs.stored import TRAINING, StoredRun, stored_runs
+from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
 VERSION: Final = 1  # raise it when the facts change: those of the version before are then read again
 MAX_COMPARED: Final = 5  # newest versions of a model that are compared with the one before
@@ -81,7 +81,7 @@ def _site_run(store: Store, run: StoredRun) -> SiteRun:
 
 def _facts(store: Store, run: StoredRun) -> tuple[TrainedFacts | None, ScoredFacts | None]:
     """Return the facts of a finished run, from the store if they are there."""
-    kind = TrainedFacts if run.kind == TRAINING else ScoredFacts
+    kind = TrainedFacts if run.kind in MODELS else ScoredFacts
     key = facts_key(run.run_id)
     facts: TrainedFacts | ScoredFacts
     try:
@@ -98,7 +98,7 @@ def _facts(store: Store, run: StoredRun) -> tuple[TrainedFacts | None, ScoredFac
 def _read_facts(store: Store, run: StoredRun) -> TrainedFacts | ScoredFacts:
     assert run.result is not None
     result = json.loads(store.get(run.result))
-    if run.kind == TRAINING:
+    if run.kind in MODELS:
         return trained_facts(result, run.started)
     spec: Mapping[str, Any] = yaml.safe_load(store.get(run_key(run.run_id, "spec.yaml")))["spec"]
     return scored_facts(spec, result["scores"], run.started)

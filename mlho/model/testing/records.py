@@ -71,6 +71,22 @@ class ModelTestResult:
         """Return plain values without the time, so that equal results have equal bytes."""
         return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
+    def reported(self) -> dict[str, Any]:
+        """Return the test as a result and its report show it."""
+        tolerance = f" ± {self.tolerance:g}" if self.tolerance else ""
+        said = [
+            f"Expected {self.expected}{tolerance}; got {self.got}.",
+            *([self.defect] if self.defect else []),
+        ]
+        return {
+            "name": self.id,
+            "kind": self.kind,
+            "level": self.level,
+            "passed": self.passed,
+            "meaning": self.meaning,
+            "detail": " ".join(said),
+        }
+
 
 def written_tests(tests: Sequence[ModelTest]) -> bytes:
     """Return the file ``tests/tests.json``; equal tests give equal bytes."""

@@ -1,13 +1,10 @@
 """Step: run the tests of the bundle on its stored form."""
 
 import shutil
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from mlho.errors import BundleError
 from mlho.steps.base import Step, Work
-
-if TYPE_CHECKING:
-    from mlho.model.testing.records import ModelTestResult
 
 
 class TestModel(Step):
@@ -39,23 +36,5 @@ class TestModel(Step):
             raise BundleError(
                 f"bundle: {failed_sentence(defects, len(results))} Report this as a defect; nothing is published."
             )
-        work.write_json("tests.json", [_reported(result) for result in results])
+        work.write_json("tests.json", [result.reported() for result in results])
         return {"n_failed": len(blocking(results, "required", "expected")), "n_tests": len(results)}
-
-
-def _reported(result: "ModelTestResult") -> dict[str, Any]:
-    """Return a test as the result and the report show it."""
-    tolerance = f" ± {result.tolerance:g}" if result.tolerance else ""
-    return {
-        "name": result.id,
-        "kind": result.kind,
-        "level": result.level,
-        "passed": result.passed,
-        "meaning": result.meaning,
-        "detail": " ".join(
-            [
-                f"Expected {result.expected}{tolerance}; got {result.got}.",
-                *([result.defect] if result.defect else []),
-            ]
-        ),
-    }

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from mlho.errors import ArtifactNotFound, SpecError
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
 from mlho.spec.training import RunSpec, parse_spec
@@ -11,6 +13,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.publication import spec_yaml
 from scheduler.engine.scoring_run import entry_at
+from scheduler.runs.stored import RECALIBRATION
 
 RETRAIN, RECALIBRATE = "retrain.yaml", "recalibrate.yaml"
 _MAX_NAME: Final = 63
@@ -62,18 +65,26 @@ def advised_manifest(
     return RETRAIN, head.encode() + spec_yaml(made)
 
 
+def run_of(source: BundleSource, store: Store) -> str | None:
+    """Return the id of the run that made a bundle; ``None`` for a bundle outside the store."""
+    if source.uri.startswith(RUN_BUNDLE):
+        return source.uri.removeprefix(RUN_BUNDLE)
+    return entry_at(source.uri, store).run if source.uri.startswith(CHANNEL_BUNDLE) else None
+
+
 def training_spec(source: BundleSource, store: Store) -> RunSpec | None:
     """Return the specification of the training run that made a bundle, if the store has it."""
-    if source.uri.startswith(RUN_BUNDLE):
-        run = source.uri.removeprefix(RUN_BUNDLE)
-    elif source.uri.startswith(CHANNEL_BUNDLE):
-        run = entry_at(source.uri, store).run
-    else:
+    run = run_of(source, store)
+    if run is None:
         return None
     try:
-        return parse_spec(store.get(run_key(run, "spec.yaml")).decode())
+        text = store.get(run_key(run, "spec.yaml")).decode()
     except ArtifactNotFound:
         return None  # the run was deleted
+    document = yaml.safe_load(text)
+    if document["kind"] == RECALIBRATION:
+        return training_spec(BundleSource(uri=document["spec"]["bundle"]["uri"]), store)
+    return parse_spec(text)
 
 
 def _retrained(trained: RunSpec, later: RunSpec) -> RunSpec:

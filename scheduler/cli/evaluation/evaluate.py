@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from mlho.errors import ArtifactNotFound
 from mlho.printable import printable_json
-from mlho.spec.scoring import RUN_BUNDLE, BundleSource
+from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, digest_of, parse_spec
 from mlho.store import open_store
 from mlho.store.base import Store
@@ -16,9 +16,9 @@ from mlho.store.inputs import open_data
 from mlho.store.keys import run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.advised import advised_manifest
+from scheduler.cli.evaluation.advised import advised_manifest, run_of
 from scheduler.cli.init import FILE, guessed_spec
-from scheduler.cli.options import EvaluateOptions
+from scheduler.cli.options import EvaluateOptions, LabelledOptions
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
@@ -46,10 +46,7 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         description=EVALUATE_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", help="folder, s3://…, run:ID, run:NAME (its newest run), or channel:NAME")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--spec", type=Path, help="specification of the data (YAML, kind TrainingRun)")
-    where.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the tables")
+    add_data(parser)
     parser.add_argument("--site", metavar="COLUMN", help="also by this column of the labels or demographics")
     parser.add_argument(
         "--by",
@@ -64,11 +61,19 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_evaluate)
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the bundle and the labelled data."""
+    parser.add_argument("bundle", help="folder, s3://…, run:ID, run:NAME (its newest run), or channel:NAME")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--spec", type=Path, help="specification of the data (YAML, kind TrainingRun)")
+    where.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the tables")
+
+
 def _evaluate(options: EvaluateOptions) -> int:
     store = open_store(options.store)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
-    spec, path = _asked(options, bundle)
+    spec, path = asked_spec(options, bundle)
     spec = _by_site(spec, options.site)
     data = data_root(spec, path)
     inspect_first(spec, data)
@@ -94,7 +99,7 @@ def _evaluate(options: EvaluateOptions) -> int:
     return 0
 
 
-def _asked(options: EvaluateOptions, bundle: PinnedBundle) -> tuple[RunSpec, Path]:
+def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec, Path]:
     """Return the specification of the data and its file, whose folder is the base of a relative address."""
     if options.spec is not None:
         return load_checked(options.spec, parse_spec), options.spec
@@ -126,10 +131,11 @@ def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
 
 def _known_files(source: BundleSource, store: Store, manifest: Mapping[str, Any]) -> int:
     """Return how many files of events or labels the run that made the bundle has read, too; 0 if the run is not known."""
-    if not source.uri.startswith(RUN_BUNDLE):
+    run = run_of(source, store)
+    if run is None:
         return 0
     try:
-        of_run = json.loads(store.get(run_key(source.uri.removeprefix(RUN_BUNDLE), "manifest.json")))
+        of_run = json.loads(store.get(run_key(run, "manifest.json")))
     except ArtifactNotFound:
         return 0
     before, now = (

@@ -29,7 +29,7 @@ from scheduler.engine.process_pool import call_beside
 from scheduler.registry.models import stored_models
 from scheduler.registry.promotion import Author, Change, Signer, model_faults, promote, roll_back
 from scheduler.runs.channels import Channel, channel_names, checked_name, inspect_channel
-from scheduler.runs.stored import TRAINING, finished_run, stored_runs
+from scheduler.runs.stored import MODELS, finished_run, stored_runs
 
 _MAX_WORDS: Final = 1000
 _CHANNEL_HELP: Final = "name of the channel, such as production"
@@ -126,7 +126,7 @@ def _promote(options: PromoteOptions) -> int:
     author = _author(options)
     existing_store(options)  # a folder is not created
     store = usable_store(options)
-    run = finished_run(stored_runs(store), options.run, kind=TRAINING)
+    run = finished_run(stored_runs(store), options.run, kind=MODELS)
     change = promote(
         store,
         run,

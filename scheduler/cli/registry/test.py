@@ -20,7 +20,7 @@ from scheduler.cli.listing import existing_store
 from scheduler.cli.options import StoreOptions
 from scheduler.engine.scoring_run import PinnedBundle, read_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
-from scheduler.runs.stored import TRAINING, finished_run, stored_runs
+from scheduler.runs.stored import MODELS, finished_run, stored_runs
 
 if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
@@ -94,7 +94,7 @@ def _address(options: Options) -> str:
     name = options.bundle.removeprefix(RUN_BUNDLE)
     if name == options.bundle or RUN_ID.fullmatch(name):
         return options.bundle
-    return RUN_BUNDLE + finished_run(stored_runs(existing_store(options)), name, kind=TRAINING).run_id
+    return RUN_BUNDLE + finished_run(stored_runs(existing_store(options)), name, kind=MODELS).run_id
 
 
 def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:

@@ -20,7 +20,7 @@ def script(capsys):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["re"], ["report", "resume", "retry"]),
+        (["re"], ["recalibrate", "report", "resume", "retry"]),
         (["completion", ""], ["bash", "fish", "zsh"]),
         (["prune", "--"], ["--help", "--json", "--keep", "--log", "--older-than", "--store", "--yes"]),
         (["run", "x.yaml", "--progress", ""], ["auto", "json", "none"]),

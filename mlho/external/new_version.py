@@ -1,0 +1,138 @@
+"""The result of a recalibration: what changed, the gates of the new version, and its tests."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from mlho.external.groups import evaluate_groups
+from mlho.external.recalibrated import Recalibrated
+from mlho.external.recalibration import AS_DELIVERED, LINE, SHIFTED
+from mlho.external.scores import ScoredCohort
+from mlho.model.bundle import Bundle
+from mlho.report.advice import Correction
+from mlho.report.external import ExternalEvaluation, RecalibratedModel, RecalibrationResult
+from mlho.report.result import BundleTest, Estimate, GroupPerformance, Spread, ThresholdResult
+from mlho.report.words import estimate, plural
+from mlho.spec.training import TrainingSpec
+from mlho.training.results.gates import gate_warning, judge_gates
+
+_VERSIONS = {"intercept": SHIFTED, "line": LINE}
+
+
+def recalibration_result(
+    bundle: Bundle,
+    spec: TrainingSpec,
+    evaluation: ExternalEvaluation,
+    scored: ScoredCohort,
+    made: Recalibrated,
+    correction: Correction,
+    *,
+    tests: Sequence[BundleTest],
+    versions: Mapping[str, str],
+) -> RecalibrationResult:
+    """Return the result of a recalibration.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The earlier one.
+    spec : TrainingSpec
+        Of the later data, with the gates.
+    evaluation : ExternalEvaluation
+        The earlier bundle on the later data.
+    scored : ScoredCohort
+    made : Recalibrated
+    correction : str
+    tests : sequence of BundleTest
+        Results of the tests of the new bundle.
+    versions : mapping
+    """
+    document = made.bundle.document
+    headline = {name: Spread(**own) for name, own in document.metrics.items()}
+    gates = judge_gates(spec.gates, headline, _groups(spec, scored, made), tests)
+    n_failed = sum(not own.passed for own in tests)
+    failed = f"{n_failed} of the {len(tests)} tests of the bundle failed, which blocks its promotion."
+    return RecalibrationResult(
+        outcome=document.outcome,
+        predictive=document.predictive,
+        cohort={
+            name: getattr(evaluation, name) for name in ("n_patients", "n_samples", "n_positive_samples")
+        },
+        summary=[*evaluation.summary[:1], *_summary(evaluation, made, correction, len(tests) - n_failed)],
+        warnings=[
+            *gate_warning(gates),
+            *([failed] if n_failed else []),
+            *_no_gain(evaluation, correction),
+            *evaluation.warnings,
+        ],
+        recalibrated_from=bundle.digest,
+        correction={
+            "kind": correction,
+            "intercept": made.correction.intercept,
+            "slope": made.correction.slope,
+        },
+        headline=headline,
+        final_model=RecalibratedModel(
+            classifier=document.classifier,
+            bundle_digest=made.bundle.digest,
+            calibrator=document.calibrator.to_json(),
+            thresholds=[
+                ThresholdResult(rule=own.rule, value=own.value, reason=own.reason)
+                for own in document.thresholds
+            ],
+            tests=list(tests),
+        ),
+        gates=gates,
+        lineage={"data_digest": evaluation.data_digest, "versions": dict(versions)},
+    )
+
+
+def _groups(spec: TrainingSpec, scored: ScoredCohort, made: Recalibrated) -> list[GroupPerformance]:
+    """Return the groups of the corrected probabilities in the form that gates read."""
+    groups = evaluate_groups(
+        replace(scored, probability=made.probability),
+        min_cell=spec.report.min_cell,
+        n_replicates=spec.validation.bootstrap_replicates,
+        seed=spec.validation.seed,
+    )
+    return [
+        GroupPerformance(
+            name=own.by,
+            level=own.level,
+            n_samples=own.n_samples,
+            n_positive_samples=own.n_positive_samples,
+            figures={
+                name: Spread(mean=figure.value, low=figure.low, high=figure.high, n=1)
+                for name, figure in own.figures.items()
+            },
+            reason=own.reason,
+        )
+        for own in groups
+    ]
+
+
+def _summary(
+    evaluation: ExternalEvaluation, made: Recalibrated, correction: Correction, n_passed: int
+) -> Iterator[str]:
+    line = made.correction
+    slope = "" if correction == "intercept" else f" {line.slope:.2f} times"
+    yield f"The log-odds become {line.intercept:+.2f} plus{slope} the log-odds as delivered. The ranking of patients, and which of them alert, stay."
+    figures = evaluation.recalibration.figures
+    for name, words in (
+        ("calibration_in_the_large", "calibration in the large"),
+        ("calibration_slope", "the calibration slope"),
+        ("log_loss", "the log loss"),
+    ):
+        before, after = (figures[version][name] for version in (AS_DELIVERED, _VERSIONS[correction]))
+        yield f"On patients outside each fit {words} is {_short(after)}; as delivered it was {_short(before)}."
+    yield f"{plural(n_passed, 'test')} of the new bundle passed."
+
+
+def _short(own: Estimate) -> str:
+    return estimate(own, 3)
+
+
+def _no_gain(evaluation: ExternalEvaluation, correction: Correction) -> Iterator[str]:
+    figures = evaluation.recalibration.figures
+    before, after = (figures[name]["log_loss"].value for name in (AS_DELIVERED, _VERSIONS[correction]))
+    if before is not None and after is not None and after >= before:
+        yield "The correction does not lower the log loss of patients outside its fit: the bundle as delivered is at least as good."

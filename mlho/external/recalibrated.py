@@ -1,0 +1,206 @@
+"""A recalibrated bundle: the same model with another calibrator, fitted on recent labels, as a new version with its own tests."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.errors import DataError
+from mlho.external.recalibration import fit_correction, outside_probabilities
+from mlho.external.scores import ScoredCohort
+from mlho.method.evaluation.calibration import PlattCalibrator, fit_line_of, logit_of
+from mlho.method.evaluation.evaluation import evaluate
+from mlho.method.evaluation.tally import tally
+from mlho.model.bundle import CARD, GOLDEN, Bundle, load_bundle
+from mlho.model.card import model_card
+from mlho.model.document import document_bytes
+from mlho.model.files import DIGEST, DOCUMENT, digest_line, facts_of, write_folder
+from mlho.model.parts import BundleParts, BundlePerformance, TrainingSamples
+from mlho.model.testing.generate import MAX_GAP
+from mlho.model.testing.records import TESTS_FILE, ModelTest, written_tests
+from mlho.report.advice import Correction
+from mlho.report.result import Curves
+from mlho.spec.training import TrainingSpec, canonical_json
+from mlho.training.results.performance import figures_of
+
+PROCEDURE: Final = "the model of an earlier bundle with a calibrator fitted on later samples; calibrated figures are of patients outside each fit"
+#: Relative. A sample whose probability is the threshold itself must not lose its alert to rounding.
+_ROUNDING: Final = 1e-12
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """A recalibrated bundle.
+
+    Attributes
+    ----------
+    files : dict of name to bytes
+    bundle : Bundle
+    correction : PlattCalibrator
+        Applied to the calibrated probabilities of the earlier bundle.
+    probability : float64, shape (n_samples,)
+        Corrected by fits on other patients.
+    """
+
+    files: dict[str, bytes]
+    bundle: Bundle
+    correction: PlattCalibrator
+    probability: NDArray[np.float64]
+
+
+def recalibrated_bundle(
+    bundle: Bundle,
+    files: Mapping[str, bytes],
+    spec: TrainingSpec,
+    scored: ScoredCohort,
+    correction: Correction,
+    *,
+    curves: Curves,
+    data_digest: str,
+) -> Recalibrated:
+    """Return a bundle with another calibrator. Model, features and the samples that alert stay.
+
+    Thresholds and deciles of training move with the probabilities. The test figures become those of the later samples, of which the
+    calibrated ones are measured on patients outside each fit.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    files : mapping of name to bytes
+        Its files.
+    spec : TrainingSpec
+        Of the later data: the seed and the bootstrap count.
+    scored : ScoredCohort
+        The later samples with the scores of the bundle.
+    correction : str
+        ``intercept`` or ``line``.
+    curves : Curves
+        Of the evaluation of these samples.
+    data_digest : str
+
+    Raises
+    ------
+    DataError
+        No correction can be fitted on these samples.
+    """
+    cohort = scored.cohort
+    line = fit_correction(cohort.outcome, scored.probability, correction)
+    outside = outside_probabilities(cohort, scored.probability, correction, seed=spec.validation.seed)
+    if line.reason is not None or outside is None:
+        raise DataError(
+            "labels",
+            "no correction of the calibration can be fitted",
+            expected="both outcomes, in at least ten patients each, and an outcome that rises with the probability",
+            got=line.reason or "too few patients with or without the outcome",
+            remedy="Recalibrate on more patients, or train another model.",
+        )
+    document, before = bundle.document, bundle.calibrator
+    calibrator = PlattCalibrator(line.intercept + line.slope * before.intercept, line.slope * before.slope)
+    thresholds = tuple(
+        own if own.value is None else replace(own, value=_moved(own.value, line)) for own in bundle.thresholds
+    )
+    evaluation = evaluate(
+        cohort.outcome,
+        scored.uncalibrated,
+        groups=cohort.unit_of,
+        thresholds={own.rule: own.value for own in thresholds},
+        seed=spec.validation.seed,
+        n_replicates=spec.validation.bootstrap_replicates,
+        calibrated=outside,
+    )
+    parts = BundleParts(
+        classifier=bundle.classifier,
+        features=document.features,
+        calibrator=calibrator,
+        thresholds=thresholds,
+        outcome=document.outcome,
+        predictive=document.predictive,
+        scoring=document.scoring,
+        statistics=(),
+        lineage={
+            **document.lineage,
+            "recalibrated_from": bundle.digest,
+            "recalibrated_on": data_digest,
+            "recalibration": correction,
+        },
+        demographics=bundle.demographics,
+        metrics=_metrics(figures_of(evaluation.to_json())),
+        performance=BundlePerformance(procedure=PROCEDURE, n_test_sets=1, decision_curve=curves.decision),
+        training=None if document.training is None else _training(document.training, line),
+        roll_up=document.roll_up or {},
+        notes=document.notes,
+    )
+    corrected = np.asarray(calibrator.apply(scored.uncalibrated))
+    written = _written(bundle, files, parts, cohort.outcome, corrected)
+    return Recalibrated(written, loaded(written), line, outside)
+
+
+def _moved(value: float, line: PlattCalibrator) -> float:
+    return float(line.apply([value])[0]) * (1.0 - _ROUNDING)
+
+
+def _metrics(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return estimates in the form of the figures over test sets, of which there is one."""
+    return {
+        name: {"mean": own["value"], "low": own["low"], "high": own["high"], "n": 1}
+        for name, own in figures.items()
+        if own["value"] is not None
+    }
+
+
+def _training(before: TrainingSamples, line: PlattCalibrator) -> TrainingSamples:
+    if before.deciles is None:
+        return before
+    moved = np.asarray(line.apply(list(before.deciles))).tolist()
+    return before.model_copy(update={"deciles": tuple(round(own, 4) for own in moved)})
+
+
+def _written(
+    bundle: Bundle,
+    files: Mapping[str, bytes],
+    parts: BundleParts,
+    y: NDArray[np.uint8],
+    corrected: NDArray[np.float64],
+) -> dict[str, bytes]:
+    """Return the files of the new bundle; those of the model are the same bytes."""
+    golden = replace(bundle.golden, calibrated=np.asarray(parts.calibrator.apply(bundle.golden.probability)))
+    kept = {name: own for name, own in files.items() if name.startswith("model/")}
+    made = {**kept, GOLDEN: canonical_json(golden.to_json()), CARD: model_card(parts).encode()}
+    if bundle.tests is not None:
+        tests = tuple(_moved_test(own, parts, y, corrected) for own in bundle.tests)
+        made[TESTS_FILE] = written_tests(tests)
+    document = document_bytes(parts, {name: facts_of(content) for name, content in made.items()})
+    return {**made, DOCUMENT: document, DIGEST: digest_line(document)}
+
+
+def _moved_test(
+    test: ModelTest, parts: BundleParts, y: NDArray[np.uint8], corrected: NDArray[np.float64]
+) -> ModelTest:
+    """Return a test with what the new calibrator changes; all others stay as they are."""
+    if test.id == "thresholds.stored":
+        return test.model_copy(update={"expected": {own.rule: own.value for own in parts.thresholds}})
+    if test.id == "calibration.mean":
+        rate = float(y.mean())
+        bounds = {"min": rate - MAX_GAP, "max": rate + MAX_GAP}
+        meaning = (
+            "The mean calibrated probability of the later samples is the share of them with the outcome."
+        )
+        inputs = {**test.inputs, "value": float(corrected.mean())}
+        return test.model_copy(update={"expected": bounds, "meaning": meaning, "inputs": inputs})
+    if test.id == "calibration.slope":
+        t = tally(y, corrected)
+        meaning = "The outcome of the later samples rises with the calibrated log-odds at a slope of 1."
+        inputs = {**test.inputs, "value": fit_line_of(t, logit_of(t)).slope}
+        return test.model_copy(update={"meaning": meaning, "inputs": inputs})
+    return test
+
+
+def loaded(files: Mapping[str, bytes]) -> Bundle:
+    """Return the bundle of these files, verified."""
+    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
+        write_folder(Path(scratch) / "bundle", files)
+        return load_bundle(Path(scratch) / "bundle")

@@ -1,0 +1,153 @@
+"""The command ``mlho recalibrate``: a new version of a model with another calibrator, fitted on recent labels."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+
+from mlho.errors import SpecError
+from mlho.model.files import DOCUMENT, facts_of
+from mlho.printable import printable_json
+from mlho.spec.scoring import BundleSource
+from mlho.spec.training import RunSpec, canonical_json, digest_of, parse_spec
+from mlho.steps.base import Task
+from mlho.steps.records import Commit, write_commit
+from mlho.store.base import Store
+from mlho.store.inputs import open_data
+from mlho.store.keys import run_key, uses_prefix
+from scheduler.cli import terminal
+from scheduler.cli.evaluation.advised import training_spec
+from scheduler.cli.evaluation.evaluate import add_data, asked_spec
+from scheduler.cli.options import RecalibrateOptions
+from scheduler.cli.run import usable_store
+from scheduler.cli.validate import inspect_first
+from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.process_pool import call_beside
+from scheduler.engine.publication import publish_blob, put_blobs, spec_yaml
+from scheduler.engine.scoring_run import bundle_now, read_bundle
+from scheduler.runs.stored import RECALIBRATION
+
+_ID_LENGTH: Final = 16
+_SUFFIX: Final = "-recalibrated"
+_MAX_NAME: Final = 63
+RECALIBRATE_ABOUT: Final = """\
+Recalibrate a model on recent labelled data: a new version with its own bundle, tests and gates.
+
+The log-odds of the bundle get an intercept and a slope (--intercept: an intercept only), fitted on these data and judged on patients outside each fit. Features and model
+stay, thresholds move with the probabilities, and the same patients alert. The data are described as for mlho evaluate. Gates are those of --spec, or else of the training run.
+
+The new version is written to the store as a run: promote it by its name or id. Repeating the command changes nothing.
+"""
+
+
+def add_recalibrate(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho recalibrate``."""
+    parser = commands.add_parser(
+        "recalibrate",
+        parents=[common],
+        help="make a new version of a model with another calibrator",
+        description=RECALIBRATE_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data(parser)
+    parser.add_argument("--intercept", action="store_true", help="fit an intercept only, and keep the slope")
+    parser.add_argument(
+        "--name", help=f"name of the new version (default: that of the model, with {_SUFFIX})"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(command=_recalibrate)
+
+
+def _recalibrate(options: RecalibrateOptions) -> int:
+    store = usable_store(options)
+    source = bundle_now(BundleSource(uri=options.bundle), store)
+    bundle = read_bundle(source, Path("spec.yaml"), store)
+    asked, path = asked_spec(options, bundle)
+    trained = training_spec(source, store)
+    spec = _named(_gated(asked, trained), trained or asked, options.name)
+    data = data_root(spec, path)
+    inspect_first(spec, data)
+    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
+    correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
+    data_digest = digest_of(manifest)
+    identity = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest, "correction": correction}
+    run = digest_of({"recalibration": identity})[:_ID_LENGTH]
+    files = call_beside(_files, dict(bundle.files), spec, data, correction, data_digest)
+    document = _description(spec, source, bundle.digest, correction)
+    _publish(store, run, {"spec.yaml": document, "manifest.json": canonical_json(manifest), **files})
+    result = json.loads(files["result.json"])
+    if options.json:
+        print(printable_json({**result, "run": run, "name": spec.metadata.name}))  # noqa: T201 - the command's output
+    else:
+        _show(result, spec.metadata.name, run)
+    return 0
+
+
+def _gated(asked: RunSpec, trained: RunSpec | None) -> RunSpec:
+    """Return the specification with the gates of the training run if it has none itself."""
+    if asked.spec.gates is not None or trained is None or trained.spec.gates is None:
+        return asked
+    with_gates = asked.model_copy(
+        update={"spec": asked.spec.model_copy(update={"gates": trained.spec.gates})}
+    )
+    try:
+        return parse_spec(spec_yaml(with_gates).decode())
+    except SpecError as error:
+        raise SpecError(
+            f"gates: those of the training run do not fit the specification of these data: {error} Correct it, or state gates in it."
+        ) from error
+
+
+def _named(spec: RunSpec, model: RunSpec, name: str | None) -> RunSpec:
+    own = name or model.metadata.name[: _MAX_NAME - len(_SUFFIX)].rstrip("-.").removesuffix(_SUFFIX) + _SUFFIX
+    document = {**yaml.safe_load(spec_yaml(spec)), "metadata": {"name": own}}
+    return parse_spec(yaml.safe_dump(document), where="--name" if name else "metadata.name")
+
+
+def _files(
+    bundle: Mapping[str, bytes],
+    spec: RunSpec,
+    data: Path | str,
+    correction: Literal["intercept", "line"],
+    data_digest: str,
+) -> dict[str, bytes]:
+    from mlho.external.command import recalibration_files
+    from mlho.steps.publish.write_report import versions
+
+    root = open_data(data)
+    return recalibration_files(
+        bundle, spec.spec, root, correction, data_digest=data_digest, versions=versions()
+    )
+
+
+def _description(spec: RunSpec, source: BundleSource, digest: str, correction: str) -> bytes:
+    """Return ``spec.yaml`` of the run: the data, and the bundle that is recalibrated."""
+    document = yaml.safe_load(spec_yaml(spec))
+    document["kind"] = RECALIBRATION
+    asked = {"bundle": {"uri": source.uri, "digest": digest}, "correction": correction}
+    document["spec"] = {**asked, **document["spec"]}
+    return yaml.safe_dump(document, sort_keys=False).encode()
+
+
+def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> None:
+    """Commit the files and publish them in the folder of the run; ``result.json``, which marks it as finished, comes last."""
+    stored = put_blobs(store, files)
+    digest = facts_of(files[f"bundle/{DOCUMENT}"]).sha256
+    task = Task(kind="pin_bundle", params={"digest": digest, "run": run})
+    facts = {"bundle_digest": digest}
+    write_commit(store, Commit(task=task.key, kind=task.kind, files=stored, facts=facts, seconds=0.0))
+    store.put_if_absent(f"{uses_prefix(run)}recalibrate", f"{task.key}\n".encode())
+    for name in sorted(files, key=lambda own: (own == "result.json", own != "spec.yaml", own)):
+        publish_blob(store, stored[name].sha256, run_key(run, name))
+
+
+def _show(result: Mapping[str, Any], name: str, run: str) -> None:
+    for sentence in terminal.result_sentences(result):
+        terminal.out.print(sentence, markup=False)
+    terminal.out.print()
+    terminal.out.print(f"model    {name}, run {run}", markup=False)
+    terminal.out.print(f"bundle   {result['final_model']['bundle_digest']}", markup=False)
+    terminal.out.print(f'promote  mlho promote {run} --channel NAME --why "…"', markup=False)

@@ -1,0 +1,186 @@
+"""Recalibration on recent labels: a new version of the model with its own tests and gates, promoted like any other."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from mlho.model.bundle import load_bundle
+from mlho.store.local import LocalStore
+from scheduler.cli import parser
+from tests.builders import make_document, make_tables, run_inline, write_tables
+
+
+def rarer(tables, share=0.25):
+    """Planted: of the samples with the outcome this share is left, which shifts the log-odds of all by its logarithm."""
+    label = tables.labels.column("label").to_numpy()
+    kept = (label == 0) | (np.random.default_rng(2).random(label.size) < share)
+    return replace(tables, labels=tables.labels.filter(pa.array(kept)))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A trained run, and a folder with later patients, of whom fewer have the outcome."""
+    place = tmp_path_factory.mktemp("recalibration")
+    home = run_inline(write_tables(place / "data", make_tables(400, seed=9)), place / "store")
+    later = write_tables(place / "later", rarer(make_tables(1200, seed=23)), partitions=1)
+    document = make_document({"gates": [{"metric": "auroc", "min": 0.6}]}, uri=str(later))
+    (place / "later.yaml").write_text(yaml.safe_dump(document))
+    return place, home
+
+
+def mlho(place, *arguments):
+    assert parser.main([*arguments, "--store", str(place / "store")]) == 0
+
+
+def recalibrated(place, home, capsys, *more):
+    """The result of the command, with id and name of the new version."""
+    capsys.readouterr()
+    mlho(
+        place,
+        "recalibrate",
+        f"run:{home.finished.run_id}",
+        "--spec",
+        str(place / "later.yaml"),
+        "--json",
+        *more,
+    )
+    return json.loads(capsys.readouterr().out)
+
+
+def bundle_of(place, run):
+    return load_bundle(place / "store" / "runs" / run / "bundle")
+
+
+@pytest.mark.parametrize("more", [(), ("--intercept",)], ids=["line", "intercept"])
+def test_the_probabilities_become_right_and_the_alerts_stay(place, capsys, more):
+    """The planted shift is found; each sample alerts as before; the model is the same bytes; all tests pass."""
+    where, home = place
+    result = recalibrated(where, home, capsys, *more)
+    before, after = bundle_of(where, home.finished.run_id), bundle_of(where, result["run"])
+
+    assert abs(result["headline"]["calibration_in_the_large"]["mean"]) < 0.2
+    assert all(own["passed"] for own in result["final_model"]["tests"])
+    assert [own["passed"] for own in result["gates"]] == [True, True]
+    assert after.digest == result["final_model"]["bundle_digest"] != before.digest
+    assert after.document.lineage["recalibrated_from"] == before.digest
+    models = [
+        {name: own for name, own in bundle.document.files.items() if name.startswith("model/")}
+        for bundle in (before, after)
+    ]
+    assert models[0] == models[1]
+    raw = np.concatenate([np.linspace(1e-4, 1 - 1e-4, 5001), before.golden.probability])
+    old, new = before.calibrator.apply(raw), after.calibrator.apply(raw)
+    for was, own in zip(before.thresholds, after.thresholds, strict=True):
+        assert ((old >= was.value) == (new >= own.value)).all()
+    assert (np.log(new / (1 - new)) < np.log(old / (1 - old)) - 0.5).mean() > 0.9
+
+
+def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
+    where, home = place
+    result = recalibrated(where, home, capsys)
+    line = result["correction"]
+    p = np.array([0.05, 0.2, 0.6])
+    old, new = (
+        own.calibrator.apply(p)
+        for own in (bundle_of(where, home.finished.run_id), bundle_of(where, result["run"]))
+    )
+
+    expected = line["intercept"] + line["slope"] * np.log(old / (1 - old))
+    assert np.log(new / (1 - new)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, capsys, tmp_path):
+    """By the commands for every other model; its gates and tests are in the log of the channel."""
+    where, home = place
+    first = recalibrated(where, home, capsys, "--intercept", "--name", "shifted")["run"]
+    result = recalibrated(where, home, capsys)
+    run = result["run"]
+    assert result["name"] == "small-recalibrated"
+    mlho(where, "show", run)
+    assert "The log-odds become" in capsys.readouterr().out
+    mlho(where, "promote", first, "--channel", "production", "--why", "first")
+    mlho(where, "promote", run, "--channel", "production", "--why", "recalibrated", "--json")
+    capsys.readouterr()
+    mlho(where, "models", "--json")
+    models = {own["run"]: own for own in json.loads(capsys.readouterr().out)}
+    assert models[run]["channels"] == ["production"]
+    score = {
+        "apiVersion": "mlho.io/v1alpha1",
+        "kind": "ScoringRun",
+        "metadata": {"name": "nightly"},
+        "spec": {
+            "bundle": {"uri": "channel:production"},
+            "data": {
+                "uri": str(where / "later"),
+                "tables": {
+                    "events": "events",
+                    "cohort": "labels.parquet",
+                    "demographics": "demographics.parquet",
+                },
+                "partitionedBy": "patient",
+            },
+            "index": {"column": "index_date"},
+        },
+    }
+    (tmp_path / "score.yaml").write_text(yaml.safe_dump(score))
+    mlho(where, "score", str(tmp_path / "score.yaml"))
+    mlho(where, "show", "nightly")
+    assert result["final_model"]["bundle_digest"] in capsys.readouterr().out
+    mlho(
+        where,
+        "evaluate",
+        "channel:production",
+        "--spec",
+        str(where / "later.yaml"),
+        "--out",
+        str(tmp_path / "o"),
+    )
+    own = json.loads((tmp_path / "o" / "evaluation.json").read_bytes())
+    assert own["advice"]["action"] == "hold"
+    assert any("trained on" in sentence for sentence in own["warnings"])
+    mlho(where, "export", run, "--to", str(tmp_path / "exported"))
+    assert load_bundle(tmp_path / "exported" / "bundle").digest == result["final_model"]["bundle_digest"]
+    mlho(where, "lineage", run)
+    mlho(where, "site")
+    mlho(where, "report", run)
+    mlho(where, "rollback", "--channel", "production", "--why", "as before")
+    mlho(where, "audit", "--channel", "production")
+
+
+def test_the_same_question_has_the_same_bytes(place, capsys):
+    """Again: the same run, and nothing is written over."""
+    where, home = place
+    first = recalibrated(where, home, capsys)
+    store = LocalStore(where / "store")
+    before = {key: store.get(key) for key in store.keys(f"runs/{first['run']}/")}
+
+    assert recalibrated(where, home, capsys) == first
+    assert {key: store.get(key) for key in store.keys(f"runs/{first['run']}/")} == before
+
+
+def test_a_failed_gate_keeps_the_version_and_blocks_its_promotion(place, capsys, tmp_path):
+    where, home = place
+    document = yaml.safe_load((where / "later.yaml").read_text())
+    document["spec"]["gates"] = [{"metric": "auroc", "min": 0.99}]
+    (where / "strict.yaml").write_text(yaml.safe_dump(document))
+    mlho(
+        where,
+        "recalibrate",
+        f"run:{home.finished.run_id}",
+        "--spec",
+        str(where / "strict.yaml"),
+        "--name",
+        "strict",
+    )
+    assert "1 of 2 gates failed" in capsys.readouterr().out
+
+    code = parser.main(
+        ["promote", "strict", "--channel", "staging", "--why", "try", "--store", str(where / "store")]
+    )
+
+    assert code != 0
+    assert "gates 1 of 2 failed" in capsys.readouterr().err
