@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from mlho.report.comparison import Table
-from mlho.report.evolution import Evolution, evolution_tables
+from mlho.report.evolution import EVERYONE, Evolution, evolution_tables
 from mlho.report.variants import VariantComparison, variant_tables
 from mlho.spec.cohort import Evolution as Windows
 from mlho.store import open_store
@@ -66,7 +66,7 @@ def print_study(own: Study, place: str) -> None:
 
 def _groups(asked: Windows) -> list[str]:
     """Return the group of each run, in the order of the runs."""
-    return [group for group in ("everyone", *(own.name for own in asked.groups)) for _ in asked.windows]
+    return [group for group in (EVERYONE, *(own.name for own in asked.groups)) for _ in asked.windows]
 
 
 def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:

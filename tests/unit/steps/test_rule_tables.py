@@ -35,7 +35,7 @@ def data(tmp_path_factory):
     """The small cohort, a map of codes to parents, and periods of which every third patient has none."""
     folder = write_tables(tmp_path_factory.mktemp("data"), make_tables(300, seed=9))
     parquet.write_table(
-        pa.table({"code": ["N00", "N01", "N02"], "parent": ["NN", "NN", "N01"]}), folder / "map.parquet"
+        pa.table({"code": ["N00", "N01", "N02"], "parent": ["NN", "NN", "NN"]}), folder / "map.parquet"
     )
     lines = ["patient_id,start_date,end_date"]
     lines += [
@@ -53,7 +53,7 @@ def cohort_of(home):
 
 
 def test_descendants_are_the_codes_that_are_written_out(data):
-    """The same cohort and attrition as with all codes by name; the hierarchy is read by one task and is among the inputs."""
+    """The same cohort and attrition as with all codes by name, also if the map rolls up features, too; the hierarchy is among the inputs."""
     by_name = rules(codes=["NN", "N00", "N01", "N02"])
     below = rules(codes=["NN"], descendants=True)
     below["cohort.rules"] = {**below["cohort.rules"], "hierarchy": "map.parquet"}
@@ -63,6 +63,10 @@ def test_descendants_are_the_codes_that_are_written_out(data):
     )
 
     assert found == expected
+    assert (
+        cohort_of(run_inline(data, MemoryStore(), {**below, "features.rollUp": {"table": "map.parquet"}}))[0]
+        == expected
+    )
     assert {"map.parquet", "periods.csv"} <= set(files)
 
 
