@@ -73,7 +73,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-queue bench-scale chaos false-features mutations planted-truth proofs real-data
+.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-queue bench-scale chaos false-features mutations planted-truth proofs real-data simulated-year
 ATTRIBUTION_ARGS ?=
 attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
 	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
@@ -110,6 +110,10 @@ planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no 
 
 false-features: $(STAMP)  ## twenty cohorts: do shadow features count the noise in the consensus?
 	$(BIN)/python benchmarks/false_features.py
+
+SIMULATED_YEAR_ARGS ?=
+simulated-year: $(STAMP)  ## a year of nights: how soon is a loss of AUROC found, and what is seen without labels? (five minutes)
+	PYTHONPATH=. $(BIN)/python benchmarks/simulated_year.py $(SIMULATED_YEAR_ARGS)
 
 REAL_DATA_ARGS ?=
 real-data: $(STAMP)  ## 101,766 real hospital stays, readmission within 30 days: AUROC, minutes, memory

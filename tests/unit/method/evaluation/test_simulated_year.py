@@ -1,0 +1,26 @@
+"""The simulated year in its short form: one year of nights, thirty losses, half a month of patients for each month."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+BENCHMARK = Path(__file__).resolve().parents[4] / "benchmarks" / "simulated_year.py"
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("simulated_year", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["simulated_year"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_loss_is_found_within_three_nights_and_covariate_shift_is_followed_without_labels():
+    """Power at least 0.9, at most one false alarm a year, an error of the expected AUROC of at most 0.02; blind to concept drift."""
+    found = load().simulate(n_years=1, n_losses=30, seed=2, n_before=5, n_nights_a_month=15)
+
+    assert found.power >= 0.9
+    assert found.false_alarms <= 1
+    assert max(found.errors) <= 0.02
+    assert max(found.aurocs) - min(found.aurocs) > 0.05
+    assert found.blind < 0.01
