@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mlho.errors import BundleError
 from mlho.external.evaluation import as_json, evaluate_bundle, evaluate_scored
-from mlho.external.groups import Period
+from mlho.external.monitoring import Period
 from mlho.external.new_version import recalibration_result
 from mlho.external.recalibrated import loaded, recalibrated_bundle
 from mlho.external.scores import evaluated_spec, score_cohort

@@ -9,12 +9,12 @@ import numpy as np
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.define import labels_place
 from mlho.errors import DataError, plural
-from mlho.external.groups import Period, evaluate_groups
-from mlho.external.monitoring import findings_of, surveillance_sentence, watch
+from mlho.external.monitoring import Period, findings_of, surveillance_sentence, watch
 from mlho.external.recalibration import recalibrate
 from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
 from mlho.method.evaluation.evaluation import Evaluation, evaluate
 from mlho.model.bundle import Bundle
+from mlho.processes import usable_cpus
 from mlho.report.advice import advise
 from mlho.report.external import ExternalEvaluation
 from mlho.report.parts import Part
@@ -25,6 +25,7 @@ from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.planned import FEWEST
 from mlho.training.results.disclosure import index_dates, shown_attrition
+from mlho.training.results.groups import audit_predictions
 from mlho.training.results.performance import curves_over, estimate_of, figures_of
 from mlho.training.results.publish import ledger_summary
 from mlho.training.results.records import record_curves
@@ -108,18 +109,21 @@ def evaluate_scored(
     attrition = shown_attrition(cohort.attrition, scored.label_ledger, min_cell)
     figures = {name: estimate_of(figure) for name, figure in figures_of(evaluation.to_json()).items()}
     trained = {name: Spread.model_validate(own) for name, own in bundle.document.metrics.items()}
-    groups = evaluate_groups(
-        scored,
-        min_cell=min_cell,
-        n_replicates=asked.bootstrap_replicates,
-        seed=asked.seed,
+    alerts = {rule: scored.probability >= cut for rule, cut in thresholds.items() if cut is not None}
+    bias = audit_predictions(
+        own,
+        cohort,
+        np.arange(cohort.n_samples),
+        scored.probability,
+        alerts,
         period=period,
+        n_threads=usable_cpus(),
     )
     recalibration = recalibrate(
         cohort, scored.probability, seed=asked.seed, n_replicates=asked.bootstrap_replicates
     )
     expected = expected_performance(scored.probability, bundle.document)
-    surveillance = watch(cohort, groups, expected.training_auroc, period=period)
+    surveillance = watch(cohort, bias, expected.training_auroc, period=period)
     advice = advise(findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle))
     return ExternalEvaluation(
         bundle_digest=bundle.digest,
@@ -150,7 +154,7 @@ def evaluate_scored(
         surveillance=surveillance,
         recalibration=recalibration,
         advice=advice,
-        groups=groups,
+        bias=bias,
         curves=curves_over([curves]),
     )
 

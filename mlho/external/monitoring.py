@@ -1,39 +1,40 @@
 """Surveillance of a labelled evaluation over months or nights, and the findings that its advice rests on."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.external.groups import OTHERS, Period, periods_of
 from mlho.external.recalibration import AS_DELIVERED, LINE, SHIFTED
 from mlho.external.scores import ScoredCohort, has_dates
 from mlho.method.evaluation.auroc import auroc_estimate
 from mlho.method.evaluation.surveillance import FALSE_ALARMS_A_YEAR, LOSS, watch_auroc
 from mlho.model.bundle import Bundle
 from mlho.report.advice import Correction, Findings
-from mlho.report.external import GroupEvaluation, Recalibration
+from mlho.report.bias.audit import BiasAudit
+from mlho.report.external import Recalibration
 from mlho.report.monitoring import ExpectedPerformance, Surveillance
 from mlho.report.parts import Estimate
 from mlho.report.words import plural
 from mlho.scoring.drift import find_drift
 from mlho.scoring.label_free import expected_performance
 
+Period = Literal["month", "night"]
 _Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_UNITS: Final = {"month": "datetime64[M]", "night": "datetime64[D]"}
 _A_YEAR: Final = {"month": 12.0, "night": 365.0}
 
 
-def watch(
-    cohort: Cohort, groups: Sequence[GroupEvaluation], reference: float | None, *, period: Period
-) -> Surveillance:
+def watch(cohort: Cohort, bias: BiasAudit, reference: float | None, *, period: Period) -> Surveillance:
     """Accumulate the evidence of a loss of AUROC over the periods of an evaluation.
 
     Parameters
     ----------
     cohort : Cohort
-    groups : sequence of GroupEvaluation
-        Of all partitions; those by ``period`` count, in the order of time.
+    bias : BiasAudit
+        Its periods of all patients count.
     reference : float or None
         Mean test AUROC in training.
     period : str
@@ -43,18 +44,14 @@ def watch(
         return Surveillance(period=period, reason="the bundle has no test AUROC of training")
     if not has_dates(cohort):
         return Surveillance(period=period, reason="the samples have no index dates")
-    found = [
-        (own.level, own.figures["auroc"])
-        for own in groups
-        if own.by == period and own.level != OTHERS and "auroc" in own.figures
-    ]
-    usable = [(level, own.value, own.low) for level, own in found]
+    found = [(own.period, own.figures["auroc"]) for own in bias.groups[0].periods if "auroc" in own.figures]
+    usable = [(level, own.value, own.low, own.high) for level, own in found]
     kept = [
-        (level, value, (value - low) / _Z)
-        for level, value, low in usable
-        if value is not None and low is not None and low < value
+        (level, value, (high - low) / (2 * _Z))
+        for level, value, low, high in usable
+        if value is not None and low is not None and high is not None and low < high
     ]
-    n_left_out = len(np.unique(periods_of(cohort, period))) - len(kept)
+    n_left_out = len(np.unique(_period_of(cohort, period))) - len(kept)
     if not kept:
         reason = f"no {period} has enough patients with and without the outcome"
         return Surveillance(period=period, n_left_out=n_left_out, reason=reason)
@@ -77,6 +74,11 @@ def watch(
         is_alarmed=seen.is_alarmed,
         since=levels[seen.began] if seen.is_alarmed and seen.began is not None else None,
     )
+
+
+def _period_of(cohort: Cohort, period: Period) -> NDArray[np.datetime64]:
+    """Return the month or the night of each sample."""
+    return cohort.index_us.astype("datetime64[us]").astype(_UNITS[period])
 
 
 def surveillance_sentence(own: Surveillance) -> Iterator[str]:
@@ -105,7 +107,7 @@ def findings_of(
     implied, training = expected.auroc, bundle.document.training
     if surveillance.since is not None:
         cohort = scored.cohort
-        recent = periods_of(cohort, surveillance.period) >= np.datetime64(surveillance.since)
+        recent = _period_of(cohort, surveillance.period) >= np.datetime64(surveillance.since)
         own = auroc_estimate(
             cohort.outcome[recent], scored.probability[recent], groups=cohort.unit_of[recent]
         )

@@ -1,19 +1,22 @@
 """The result of a recalibration: what changed, the gates of the new version, and its tests."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
-from mlho.external.groups import evaluate_groups
+import numpy as np
+
 from mlho.external.recalibrated import Recalibrated
 from mlho.external.recalibration import AS_DELIVERED, LINE, SHIFTED
 from mlho.external.scores import ScoredCohort
 from mlho.model.bundle import Bundle
+from mlho.processes import usable_cpus
 from mlho.report.advice import Correction
+from mlho.report.bias.audit import BiasAudit
 from mlho.report.external import ExternalEvaluation, RecalibratedModel, RecalibrationResult
-from mlho.report.result import BundleTest, Estimate, GroupPerformance, Spread, ThresholdResult
+from mlho.report.result import BundleTest, Estimate, Spread, ThresholdResult
 from mlho.report.words import estimate, plural
 from mlho.spec.training import TrainingSpec
 from mlho.training.results.gates import gate_warning, judge_gates
+from mlho.training.results.groups import audit_predictions
 
 _VERSIONS = {"intercept": SHIFTED, "line": LINE}
 
@@ -48,7 +51,7 @@ def recalibration_result(
     """
     document = made.bundle.document
     headline = {name: Spread(**own) for name, own in document.metrics.items()}
-    gates = judge_gates(spec.gates, headline, _groups(spec, scored, made), tests)
+    gates = judge_gates(spec.gates, headline, _bias(spec, scored, made), tests)
     n_failed = sum(not own.passed for own in tests)
     failed = f"{n_failed} of the {len(tests)} tests of the bundle failed, which blocks its promotion."
     return RecalibrationResult(
@@ -86,28 +89,17 @@ def recalibration_result(
     )
 
 
-def _groups(spec: TrainingSpec, scored: ScoredCohort, made: Recalibrated) -> list[GroupPerformance]:
-    """Return the groups of the corrected probabilities in the form that gates read."""
-    groups = evaluate_groups(
-        replace(scored, probability=made.probability),
-        min_cell=spec.report.min_cell,
-        n_replicates=spec.validation.bootstrap_replicates,
-        seed=spec.validation.seed,
+def _bias(spec: TrainingSpec, scored: ScoredCohort, made: Recalibrated) -> BiasAudit:
+    """Audit the corrected probabilities, for the gates."""
+    document = made.bundle.document
+    return audit_predictions(
+        spec,
+        scored.cohort,
+        np.arange(scored.cohort.n_samples),
+        made.probability,
+        {own.rule: made.probability >= own.value for own in document.thresholds if own.value is not None},
+        n_threads=usable_cpus(),
     )
-    return [
-        GroupPerformance(
-            name=own.by,
-            level=own.level,
-            n_samples=own.n_samples,
-            n_positive_samples=own.n_positive_samples,
-            figures={
-                name: Spread(mean=figure.value, low=figure.low, high=figure.high, n=1)
-                for name, figure in own.figures.items()
-            },
-            reason=own.reason,
-        )
-        for own in groups
-    ]
 
 
 def _summary(

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.external.groups import estimates
 from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, fit_line_of, logit_of
 from mlho.method.evaluation.evaluation import evaluate
 from mlho.method.evaluation.tally import tally
@@ -103,6 +102,8 @@ def _figures(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicates:
         cohort.outcome, p, groups=cohort.unit_of, thresholds={}, seed=seed, n_replicates=n_replicates
     )
     calibration = evaluation.calibration["raw"].figures
-    return estimates(
-        {**evaluation.figures, **{f"calibration_{name}": own for name, own in calibration.items()}}
-    )
+    figures = {**evaluation.figures, **{f"calibration_{name}": own for name, own in calibration.items()}}
+    return {
+        name: Estimate(value=own.value, low=own.low, high=own.high, method=own.method, reason=own.reason)
+        for name, own in figures.items()
+    }

@@ -4,6 +4,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from mlho.report.bias.audit import BiasAudit
 from mlho.report.monitoring import Advice, ExpectedPerformance, Surveillance
 from mlho.report.parts import Estimate, Part, Spread
 from mlho.report.population import AttritionStep, LedgerSummary, Period
@@ -19,21 +20,6 @@ _ALIASED: Final = ConfigDict(
     validate_by_alias=True,
     serialize_by_alias=True,
 )
-
-
-class GroupEvaluation(Part):
-    """The bundle's performance in one month, site or level of a demographic."""
-
-    by: str
-    """``month`` or ``night``, ``site``, or the name of a demographic."""
-    level: str
-    n_samples: int | None
-    """``null`` for a small cell, or one from which a small cell could be computed."""
-    n_positive_samples: int | None
-    figures: dict[str, Estimate] = Field(default_factory=dict)
-    """auroc, observed_expected (samples with the outcome by the sum of the probabilities), brier. Empty with fewer than ``minCell``
-    patients with or without the outcome."""
-    reason: str | None = None
 
 
 class Recalibration(Part):
@@ -128,7 +114,8 @@ class ExternalEvaluation(Part):
     surveillance: Surveillance
     recalibration: Recalibration
     advice: Advice
-    groups: list[GroupEvaluation]
+    bias: BiasAudit
+    """Months (or nights), sites and groups: figures and comparisons of the calibrated probability."""
     curves: Curves
 
     model_config = _ALIASED

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mlho.report.parts import Estimate, Part, Spread
+from mlho.report.parts import Estimate, Part
 
 
 class AttritionStep(Part):
@@ -50,23 +50,6 @@ class Period(Part):
 
     first: str
     last: str
-
-
-class GroupPerformance(Part):
-    """How the final model's procedure does in one group of a demographic, on the test sets."""
-
-    name: str
-    """The demographic."""
-    level: str
-    n_samples: int | None
-    """``null`` for a small cell, or one from which a small cell could be computed."""
-    n_positive_samples: int | None
-    figures: dict[str, Spread]
-    """``auroc``, ``observed_expected`` (samples with the outcome by the sum of the probabilities) and, by rule of a threshold,
-    ``youden/sensitivity``, ...: over the test sets. Empty if the group has fewer than ``minCell`` patients with or without the
-    outcome in one of them."""
-    reason: str | None = None
-    """Why there are no figures."""
 
 
 class LeftOut(Part):

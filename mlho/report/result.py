@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from mlho.report.bias.audit import BiasAudit as BiasAudit
 from mlho.report.digest import result_digest
 from mlho.report.parts import Estimate as Estimate
 from mlho.report.parts import Part as Part
@@ -17,7 +18,6 @@ from mlho.report.population import AttritionStep as AttritionStep
 from mlho.report.population import Cell as Cell
 from mlho.report.population import Characteristic as Characteristic
 from mlho.report.population import CohortSummary as CohortSummary
-from mlho.report.population import GroupPerformance as GroupPerformance
 from mlho.report.population import LaterEvaluation as LaterEvaluation
 from mlho.report.population import LedgerRule as LedgerRule
 from mlho.report.population import LedgerSummary as LedgerSummary
@@ -353,8 +353,8 @@ class Result(Part):
     winners: dict[str, Spread]
     """The same metrics of another procedure: in each iteration the candidate with the best out-of-fold AUROC. They are not
     the final model's."""
-    groups: list[GroupPerformance] = Field(default_factory=list)
-    """The same by sex, age band and every other categorical demographic of the specification."""
+    bias: Annotated[BiasAudit | None, OMITTED] = None
+    """The same by group and period, and comparisons of the groups: of each sample the prediction by the first test set that holds it."""
     curves: Curves
     errors: dict[str, Any]
     """Distribution of |y − p| per patient in the test sets, by outcome."""

@@ -23,6 +23,11 @@ Metric = Literal[
     "npv",
     "alertsPer100",
     "numberNeededToEvaluate",
+    "calibrationInTheLarge",
+    "expectedCalibrationError",
+    "equalOpportunity",
+    "equalisedOdds",
+    "demographicParity",
 ]
 #: Name of each metric in ``headline`` and ``groups`` of a result.
 METRIC_KEYS: Final[dict[str, str]] = {
@@ -41,7 +46,14 @@ METRIC_KEYS: Final[dict[str, str]] = {
     "npv": "npv",
     "alertsPer100": "alerts_per_100",
     "numberNeededToEvaluate": "number_needed_to_evaluate",
+    "calibrationInTheLarge": "in_the_large",
+    "expectedCalibrationError": "ece_equal_count",
+    "equalOpportunity": "equal_opportunity",
+    "equalisedOdds": "equalised_odds",
+    "demographicParity": "demographic_parity",
 }
+#: Gaps between the groups of a column.
+GAPS: Final = ("equalOpportunity", "equalisedOdds", "demographicParity")
 #: Metrics at a threshold, for which a gate names its rule.
 AT_THRESHOLD: Final = (
     "sensitivity",
@@ -50,9 +62,23 @@ AT_THRESHOLD: Final = (
     "npv",
     "alertsPer100",
     "numberNeededToEvaluate",
+    *GAPS,
 )
 #: Metrics that a result has for groups.
-OF_GROUPS: Final = ("auroc", "observedExpected", "sensitivity", "ppv", "alertsPer100")
+OF_GROUPS: Final = (
+    "auroc",
+    "brier",
+    "observedExpected",
+    "calibrationInTheLarge",
+    "expectedCalibrationError",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "alertsPer100",
+)
+#: Figures of groups that are not compared with a reference group.
+NOT_COMPARED: Final = ("expectedCalibrationError",)
 
 #: Metrics of the paired comparison with the model of a channel.
 AGAINST_CHAMPION: Final = ("auroc", "brier", "logLoss")
@@ -83,15 +109,21 @@ class Gate(SpecPart):
     metric: Metric
     """A figure of ``headline``: of models made like the final one, on patients outside their training data."""
     threshold: Annotated[Literal["youden", "fixed-alert-rate", "fixed-sensitivity"] | None, OMITTED] = None
-    """Rule of the threshold, for ``sensitivity``, ``specificity``, ``ppv``, ``npv``, ``alertsPer100`` and
-    ``numberNeededToEvaluate``."""
+    """Rule of the threshold, for ``sensitivity``, ``specificity``, ``ppv``, ``npv``, ``alertsPer100``,
+    ``numberNeededToEvaluate`` and the gaps between groups."""
     group: Annotated[
         dict[ColumnName, Annotated[str, StringConstraints(min_length=1, max_length=128)]] | None,
         Field(min_length=1, max_length=1),
         OMITTED,
     ] = None
     """One level of a demographic, such as ``{sex: female}`` or ``{age: "65-79"}``, as the report names it. Groups have ``auroc``,
-    ``observedExpected`` and, at a threshold, ``sensitivity``, ``ppv`` and ``alertsPer100``."""
+    ``brier``, ``observedExpected``, ``calibrationInTheLarge``, ``expectedCalibrationError`` and, at a threshold, ``sensitivity``,
+    ``specificity``, ``ppv``, ``npv`` and ``alertsPer100``."""
+    versus: Annotated[Literal["difference", "ratio", "perYear"] | None, OMITTED] = None
+    """Of the group's figure: its difference or ratio to the reference group, or its change per year (with ``bias.periods``)."""
+    groups_by: Annotated[ColumnName | None, OMITTED] = None
+    """A demographic, for ``equalOpportunity`` (sensitivity), ``equalisedOdds`` (the larger of sensitivity and specificity) and
+    ``demographicParity`` (share with an alert): the largest difference between any two of its groups."""
     champion: Annotated[ChannelName | None, OMITTED] = None
     """A channel: the figure is the difference to the model that it shows at the promotion, this model minus that one, on the samples
     that both runs have tested (``auroc``, ``brier``, ``logLoss``), with an interval from a paired bootstrap of patients. Without a
@@ -123,13 +155,24 @@ class Gate(SpecPart):
             raise ValueError(
                 f"threshold belongs to {', '.join(AT_THRESHOLD)}, which require it, and to no other metric"
             )
-        if self.group is None and self.metric == "observedExpected":
-            raise ValueError("observedExpected requires a group, such as group: {sex: female}")
-        if self.group is not None and self.metric not in OF_GROUPS:
-            raise ValueError(f"groups have {', '.join(OF_GROUPS)}. Got {self.metric}")
+        self._check_groups()
         if self.between is not None and self.between[0] > self.between[1]:
             raise ValueError("between must be the lowest and the highest value, such as [0.8, 1.25]")
         return self
+
+    def _check_groups(self) -> None:
+        of_groups = ("observedExpected", "calibrationInTheLarge", "expectedCalibrationError")
+        if self.group is None and (self.metric in of_groups or self.versus is not None):
+            named = self.metric if self.versus is None else "versus"
+            raise ValueError(f"{named} requires a group, such as group: {{sex: female}}")
+        if self.group is not None and self.metric not in OF_GROUPS:
+            raise ValueError(f"groups have {', '.join(OF_GROUPS)}. Got {self.metric}")
+        if self.versus is not None and self.metric in NOT_COMPARED:
+            raise ValueError(f"{self.metric} is not compared between groups. Remove versus")
+        if (self.groups_by is not None) != (self.metric in GAPS):
+            raise ValueError(
+                f"groupsBy belongs to {', '.join(GAPS)}, which require it, such as groupsBy: sex"
+            )
 
     def _check_champion(self) -> None:
         differences = {"minDifference": self.min_difference, "maxDifference": self.max_difference}

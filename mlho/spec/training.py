@@ -37,6 +37,7 @@ from mlho.spec.types import (
     ShortName,
     SpecPart,
 )
+from mlho.spec.validation import Bias
 from mlho.spec.validation import Validation as Validation
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
@@ -123,6 +124,8 @@ class TrainingSpec(SpecPart):
     """The final model."""
     report: Report = Report()
     """Options of the report."""
+    bias: Annotated[Bias | None, OMITTED] = None
+    """Groups and periods by which the performance is audited."""
     gates: Gates = None
     """What the model must reach before it may be promoted to a channel. A failed gate keeps the bundle and blocks the promotion."""
     tests: Annotated[Tests | None, OMITTED] = None
@@ -193,11 +196,15 @@ class TrainingSpec(SpecPart):
         has_persons = self.data.tables.demographics is not None or self.reads_static_rows
         if self.features.demographics and not has_persons:
             raise ValueError("features.demographics requires data.tables.demographics")
-        grouped = [name for gate in self.gates or () for name in gate.group or ()]
+        grouped = [
+            name for gate in self.gates or () for name in (*(gate.group or ()), gate.groups_by) if name
+        ]
         if unknown := sorted({*grouped} - {*self.features.demographics}):
             raise ValueError(
                 f"gates name a group that features.demographics does not have: {', '.join(unknown)}"
             )
+        if self.bias is not None:
+            self.bias.check_columns(self.features.demographics)
         cases = () if self.tests is None else self.tests.cases
         used = {name for case in cases for own in (case.higher, case.lower) for name in own.demographics}
         if unknown := sorted(used - set(self.features.demographics)):

@@ -1,5 +1,6 @@
-"""The section ``validation`` of a specification: splits, folds, thresholds and intervals."""
+"""The sections ``validation`` and ``bias`` of a specification: splits, folds, thresholds and intervals; groups and periods."""
 
+from collections.abc import Collection
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -77,3 +78,30 @@ class Validation(SpecPart):
         if (self.split_column is not None) != (self.split in ("site", "given")):
             raise ValueError(f"splitColumn and split: site or given belong together. Got split: {self.split}")
         return self
+
+
+class Bias(SpecPart):
+    """Groups and periods by which the performance is audited. Without the section: every categorical demographic, age bands and sites."""
+
+    groups: Annotated[tuple[ColumnName, ...] | None, Field(min_length=1, max_length=32), OMITTED] = None
+    """Demographics that make groups: categorical ones, and ``age`` in bands. Default: all of them, and the sites of ``split: site``."""
+    pairs: Annotated[
+        tuple[Annotated[tuple[ColumnName, ...], Field(min_length=2, max_length=2)], ...],
+        Field(max_length=32),
+    ] = ()
+    """Pairs of demographics whose combinations make groups, such as ``[[sex, race]]``."""
+    references: dict[ColumnName, Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        default_factory=dict
+    )
+    """Level with which the others of a column are compared, such as ``{sex: female}``. Default: the one with the most samples."""
+    periods: Annotated[Literal["month", "quarter", "year"] | None, OMITTED] = None
+    """Length of the periods of the index dates in which every group is evaluated. Default: all patients only, by the shortest that
+    gives at most 24 periods."""
+    replicates: Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, OMITTED] = None
+    """Bootstrap replicates of patients. Default: ``validation.bootstrapReplicates``."""
+
+    def check_columns(self, demographics: Collection[str]) -> None:
+        """Refuse columns that are no demographics of the specification."""
+        named = {*(self.groups or ()), *(name for pair in self.pairs for name in pair), *self.references}
+        if unknown := sorted(named - {*demographics, "site"}):
+            raise ValueError(f"bias names what features.demographics does not have: {', '.join(unknown)}")

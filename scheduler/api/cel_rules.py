@@ -318,7 +318,7 @@ _TRAINING: Final = (
         "consensus",
         "final",
         "report",
-        optional=("gates",),
+        optional=("bias", "gates"),
     ),
 )
 

@@ -422,6 +422,7 @@ UPDATE = [
     Case("spec.consensus cannot change", {"consensus.minConfidence": 60}),
     Case("spec.final cannot change", {"final.classifier": "best"}),
     Case("spec.report cannot change", {"report.minCell": 5}),
+    Case("spec.bias cannot change", {"bias": {"periods": "month"}}),
     Case("spec.gates cannot change", {"gates": [{"metric": "auroc", "min": 0.7}]}),
 ]
 SCORING: dict[str, Any] = {

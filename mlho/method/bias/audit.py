@@ -58,6 +58,7 @@ def audit(
     alerts: Mapping[str, ArrayLike],
     seed: Sequence[int],
     periods: Periods | None = None,
+    groups_by_period: bool = True,
     folds: NDArray[np.integer[Any]] | None = None,
     min_cell: int = MIN_CELL,
     n_replicates: int = N_REPLICATES,
@@ -77,6 +78,8 @@ def audit(
     alerts : mapping of rule to array of bool, shape (n_samples,)
     seed : sequence of int ≥ 0
     periods : Periods or None
+    groups_by_period : bool
+        If false, only all patients are evaluated in each period.
     folds : int array, shape (n_samples,), or None
         Fold of each sample's patient, for the recalibration within groups; None omits it.
     min_cell : int
@@ -98,7 +101,7 @@ def audit(
     own = [Grouping.everyone(problem.p.size), *groupings]
     cells: dict[_Key, Cell] = {}
     for (place, level), samples in _members(own):
-        for period, part in _parts(samples, periods):
+        for period, part in _parts(samples, periods if groups_by_period or not place else None):
             if problem.is_usable(part):
                 cells[place, level, period] = problem.cell(part, problem.p)
         if folds is not None and (cell := cells.get((place, level, WHOLE))) is not None:
@@ -106,7 +109,14 @@ def audit(
     drawn = problem.draw(cells, seed=[*seed, 0], n_replicates=n_replicates, n_threads=n_threads)
     perfect = problem.simulate({key: cell for key, cell in cells.items() if key[2] == WHOLE}, seed=[*seed, 1])
     groups = [
-        problem.group(own[place], (place, level), cells, drawn, perfect, periods)
+        problem.group(
+            own[place],
+            (place, level),
+            cells,
+            drawn,
+            perfect,
+            periods if groups_by_period or not place else None,
+        )
         for (place, level), _ in _members(own)
     ]
     comparisons, errors, gap, trend = _contrasts(problem, own, drawn, periods)

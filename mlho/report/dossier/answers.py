@@ -157,23 +157,24 @@ def imbalance(facts: Facts) -> Answer | Gap:
 
 def evaluated_groups(facts: Facts) -> Answer | Gap:
     """Return which groups are evaluated on their own."""
-    names = list(dict.fromkeys(own.name for own in facts.result.groups))
+    bias = facts.result.bias
+    names = [] if bias is None else bias.columns
     if not names:
         return Gap("features.demographics")
     return Answer(
         f"Performance is computed by {', '.join(names)}, with intervals; small groups are hidden.",
-        "result.json: groups",
+        "result.json: bias",
         "performance",
     )
 
 
 def group_performance(facts: Facts) -> Answer | Gap:
     """Return the AUROC of each group that is shown."""
-    groups = facts.result.groups
+    groups = [] if facts.result.bias is None else facts.result.bias.groups[1:]
     if not groups:
         return Gap("features.demographics")
     said = [
-        f"{own.name} {own.level}: {words.spread(own.figures['auroc'])}"
+        f"{own.by} {own.level}: {words.estimate(own.figures['auroc'])}"
         for own in groups
         if "auroc" in own.figures
     ]
@@ -181,7 +182,7 @@ def group_performance(facts: Facts) -> Answer | Gap:
     hidden = f" {words.plural(n_hidden, 'group')} hidden: too few patients." if n_hidden else ""
     return Answer(
         f"AUROC by group: {'; '.join(said) or 'none can be shown'}.{hidden}",
-        "result.json: groups",
+        "result.json: bias",
         "performance",
     )
 

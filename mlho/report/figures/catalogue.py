@@ -11,7 +11,7 @@ def figures_of(result: Result) -> dict[str, Figure]:
     """Return every figure for which the result has data, by name.
 
     ``roc``, ``precision_recall``, ``calibration``, ``decision``, ``auroc``, ``candidates``, ``consensus``, ``confidence``,
-    ``frequency``, ``errors``, ``importance``, ``groups``, ``hundred_1``, … (one a threshold) and ``profile_1``, ``profile_2``, …
+    ``frequency``, ``errors``, ``importance``, ``groups``, ``group_calibration``, ``periods``, ``period_calibration``, ``hundred_1``, … (one a threshold) and ``profile_1``, ``profile_2``, …
     """
     makers: Sequence[Callable[[Result], Figure | None]] = (
         performance.roc,
@@ -19,7 +19,6 @@ def figures_of(result: Result) -> dict[str, Figure]:
         performance.calibration,
         performance.decision,
         performance.auroc_by_test_set,
-        groups.auroc_by_group,
         performance.candidates,
         findings.consensus_forest,
         findings.confidence_forest,
@@ -28,6 +27,7 @@ def figures_of(result: Result) -> dict[str, Figure]:
         findings.importance,
     )
     made = [figure for make in makers if (figure := make(result)) is not None]
+    made += groups.of_audit(result.bias)
     made += groups.pictograms(result)
     made += [
         findings.profile(i, profile, result.features, result.final_model.calibrator)

@@ -1,60 +1,129 @@
-"""Figures for fairness and use: the AUROC in groups, and a hundred patients at each threshold."""
+"""Figures for fairness and use: performance in groups and periods, and a hundred patients at each threshold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from markupsafe import Markup
 
 from mlho.report import words
+from mlho.report.bias.audit import BiasAudit, PeriodBias
 from mlho.report.figures.figure import Figure, both
+from mlho.report.parts import Estimate
 from mlho.report.result import Result
 from mlho.report.svg import charts
 from mlho.report.svg.charts import Row
+from mlho.report.svg.panels import Panel, small_multiples
 from mlho.report.svg.pictogram import pictogram
 
+_AUROC_READING: Final = (
+    "Each point is a group with its 95 % interval. The dashed line is the AUROC of all patients. Within a group of similar age, "
+    "age itself no longer separates patients, so the AUROC is usually lower."
+)
+_RATIO_READING: Final = "Above 1 the outcome is more frequent in the group than the model predicts, below 1 less frequent. Bars are 95 % intervals."
 
-def auroc_by_group(result: Result) -> Figure | None:
-    """Plot the AUROC in each group, with the AUROC of all patients as reference."""
-    overall = result.headline.get("auroc")
+
+def of_audit(bias: BiasAudit | None) -> list[Figure]:
+    """Return the figures of an audit: AUROC and calibration by group, and both by period."""
+    if bias is None:
+        return []
+    drawn = (
+        _by_group(bias, "groups", "auroc", "AUROC by group", _AUROC_READING),
+        _by_group(
+            bias,
+            "group_calibration",
+            "observed_expected",
+            "Observed ÷ expected by group",
+            _RATIO_READING,
+            1.0,
+        ),
+        _by_period(bias, "periods", "auroc", "AUROC"),
+        _by_period(bias, "period_calibration", "observed_expected", "Observed ÷ expected", 1.0),
+    )
+    return [figure for figure in drawn if figure is not None]
+
+
+def _by_group(
+    bias: BiasAudit, name: str, metric: str, title: str, reading: str, ideal: float | None = None
+) -> Figure | None:
+    """Plot a figure of each group with its interval; the dashed line is its ideal, or the figure of all patients."""
+    overall = bias.groups[0].figures.get(metric)
     known = [
-        (group, auroc)
-        for group in result.groups
-        if (auroc := group.figures.get("auroc")) is not None and auroc.mean is not None
+        (group, own)
+        for group in bias.groups[1:]
+        if (own := group.figures.get(metric)) is not None and own.value is not None
     ]
-    if len(known) < 2 or overall is None or overall.mean is None:
+    if len(known) < 2 or overall is None or overall.value is None:
         return None
+    reference = overall.value if ideal is None else ideal
     rows: list[Row] = []
-    for name in dict.fromkeys(group.name for group, _ in known):
-        rows.append(Row(name.capitalize(), is_heading=True))
-        for group, auroc in known:
-            if group.name == name and auroc.mean is not None:
-                ends = [auroc.mean if end is None else end for end in (auroc.low, auroc.high)]
-                rows.append(Row(group.level, words.brief(auroc), (auroc.mean, *ends)))
-    reference = overall.mean
+    for by in dict.fromkeys(group.by for group, _ in known):
+        rows.append(Row(by.capitalize(), is_heading=True))
+        rows += [
+            Row(group.level, words.brief(own), _with_ends(own)) for group, own in known if group.by == by
+        ]
 
     def draw(width: float) -> Markup:
-        return charts.intervals(
-            "groups",
-            "AUROC by group",
-            f"Mean AUROC of {len(known)} groups with 95 % intervals; the dashed line is the AUROC of all patients.",
-            rows,
-            "AUROC on the test set",
-            reference=reference,
-            width=width,
-        )
+        description = f"{title}: {len(known)} groups with 95 % intervals; the dashed line is {words.number(reference, 3)}."
+        return charts.intervals(name, title, description, rows, title, reference=reference, width=width)
 
     wide, narrow = both(draw)
+    table = tuple((f"{group.by}: {group.level}", words.brief(own)) for group, own in known)
+    return Figure(name, title, reading, wide, narrow, ("Group", "Value (95 % CI)"), table)
+
+
+def _with_ends(own: Estimate) -> tuple[float, float, float]:
+    assert own.value is not None
+    low, high = (own.value if end is None else end for end in (own.low, own.high))
+    return own.value, low, high
+
+
+def _by_period(
+    bias: BiasAudit, name: str, metric: str, words_of: str, ideal: float | None = None
+) -> Figure | None:
+    """Plot a figure over the periods, one panel for all patients and one for each group with two periods or more."""
+    periods = [own.period for own in bias.groups[0].periods]
+    panels = [
+        Panel(
+            group.level if group.by == "all" else f"{group.by}: {group.level}", _points(group.periods, metric)
+        )
+        for group in bias.groups
+    ]
+    panels = [own for own in panels if len(own.points) > 1]
+    overall = bias.groups[0].figures.get(metric)
+    if not panels or overall is None:
+        return None
+    reference = overall.value if ideal is None else ideal
+    title = f"{words_of} by {bias.unit}"
+
+    def draw(width: float) -> Markup:
+        description = f"{title}, in {words.plural(len(panels), 'panel')} with 95 % intervals."
+        return small_multiples(name, title, description, panels, periods, reference=reference, width=width)
+
+    wide, narrow = both(draw)
+    table = tuple(
+        (
+            panel.label,
+            periods[at],
+            f"{words.number(value, 3)} ({words.between(words.number(low, 3), words.number(high, 3))})",
+        )
+        for panel in panels
+        for at, value, low, high in panel.points
+    )
+    line = "of all patients" if ideal is None else "the ideal"
+    reading = (
+        f"Points are values with their 95 % intervals; all panels have the same scales. The dashed line is {line}. "
+        + (f"A {bias.unit} with too few patients has no point.")
+    )
     return Figure(
-        "groups",
-        "AUROC by group",
-        "Mean over the test sets with its 95 % interval. The dashed line is the AUROC of all patients. Within a group of similar age, "
-        "age itself no longer separates patients, so the AUROC is usually lower.",
-        wide,
-        narrow,
-        ("Group", "AUROC (95 % CI)", "Test sets"),
-        tuple(
-            (f"{group.name}: {group.level}", words.spread(auroc, 3), words.count(auroc.n))
-            for group, auroc in known
-        ),
+        name, title, reading, wide, narrow, ("Group", bias.unit or "Period", "Value (95 % CI)"), table
+    )
+
+
+def _points(periods: Sequence[PeriodBias], metric: str) -> tuple[tuple[int, float, float, float], ...]:
+    return tuple(
+        (place, *_with_ends(own))
+        for place, period in enumerate(periods)
+        if (own := period.figures.get(metric)) is not None and own.value is not None
     )
 
 

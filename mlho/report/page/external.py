@@ -1,13 +1,13 @@
 """Content of the page of an evaluation on other data: from its figures to formatted text and rows. Pure functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.external import ExternalEvaluation, GroupEvaluation
-from mlho.report.figures import performance
+from mlho.report.external import ExternalEvaluation
+from mlho.report.figures import groups, performance
 from mlho.report.figures.figure import Figure
-from mlho.report.page import cells
+from mlho.report.page import bias, cells
 from mlho.report.result import Estimate
 
 SECTIONS: Final = {
@@ -29,9 +29,8 @@ Rows = list[tuple[str, ...]]
 
 def content(own: ExternalEvaluation) -> dict[str, Any]:
     """Return what the template shows beside the evaluation itself."""
-    groups = group_tables(own.groups)
     return {
-        "sections": {name: title for name, title in SECTIONS.items() if groups or name != "groups"},
+        "sections": SECTIONS,
         "min_cell": min_cell_of(own),
         "facts": facts(own),
         "attrition": [(step.rule, *map(_shown, (step.patients, step.samples))) for step in own.attrition],
@@ -46,7 +45,8 @@ def content(own: ExternalEvaluation) -> dict[str, Any]:
             (name, words.estimate(getattr(own.recalibration, field), 3)) for name, field in _CORRECTIONS
         ],
         "recalibrated": recalibrated(own.recalibration.figures),
-        "groups": groups,
+        "bias": bias.content(own.bias),
+        "bias_figures": {figure.name: figure for figure in groups.of_audit(own.bias)},
     }
 
 
@@ -117,20 +117,6 @@ def recalibrated(figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any
     names = list(next(iter(figures.values())))
     rows = [(version, *(_estimate(own[name]) for name in names)) for version, own in figures.items()]
     return {"columns": ("Probabilities", *map(words.metric_name, names)), "rows": rows}
-
-
-def group_tables(groups: Sequence[GroupEvaluation]) -> list[tuple[str, Rows]]:
-    """Return one table for each partition into groups."""
-    found: dict[str, Rows] = {}
-    for own in groups:
-        figures = [own.figures.get(name) for name in ("auroc", "observed_expected", "brier")]
-        row = (
-            own.level,
-            *map(_shown, (own.n_samples, own.n_positive_samples)),
-            *(words.DASH if figure is None else _estimate(figure) for figure in figures),
-        )
-        found.setdefault(own.by, []).append(row)
-    return list(found.items())
 
 
 def _estimate(figure: Estimate | None) -> str:

@@ -16,7 +16,7 @@ from mlho.report.evolution import Evolution, evolution_figures, evolution_tables
 from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
 from mlho.report.figures.figure import Figure
-from mlho.report.page import cells, external, header, population, sections, site
+from mlho.report.page import bias, cells, external, header, population, sections, site
 from mlho.report.result import Result
 from mlho.report.site import Site, SiteModel
 from mlho.report.svg.canvas import chart_style
@@ -64,7 +64,8 @@ def render_html(result: Result) -> str:
         "eyebrow": header.eyebrow(result),
         "heading": header.heading(result),
         "about": header.about(result),
-        "groups": population.groups(result),
+        "bias": None if result.bias is None else bias.content(result.bias),
+        "bias_figures": figures,
         "pictograms": [figure for name, figure in figures.items() if name.startswith("hundred_")],
         "with_outcome": population.with_outcome(result.cohort),
         "tiles": sections.tiles(result),

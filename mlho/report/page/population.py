@@ -1,15 +1,11 @@
 """Content of the sections on the population: cohort, ledger, and the performance in groups. Pure functions."""
 
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 from mlho.report import words
-from mlho.report.page import cells
-from mlho.report.result import Characteristic, CohortSummary, LedgerSummary, Result
+from mlho.report.result import Characteristic, CohortSummary, LedgerSummary
 from mlho.report.words import DASH
-
-IN_GROUPS: Final = (("auroc", 3), ("observed_expected", 2))  # with their decimals
-AT_THRESHOLD: Final = (("sensitivity", 2), ("alerts_per_100", 1))
 
 Rows = list[tuple[str, ...]]
 
@@ -68,38 +64,6 @@ def _characteristic_name(c: Characteristic) -> str:
     if c.level is None:
         return f"{c.name}, median (quartiles)"
     return f"{c.name}: {'missing' if c.is_missing else c.level}"
-
-
-def groups(result: Result) -> dict[str, Any] | None:
-    """Return the table of the performance in groups; None without groups."""
-    if not result.groups:
-        return None
-    rules = dict.fromkeys(
-        name.partition("/")[0] for own in result.groups for name in own.figures if "/" in name
-    )
-    rule = next((own for own in rules if "alert-rate" in own), next(iter(rules), None))
-    rows = [
-        (
-            cells.with_note(f"{own.name}: {own.level}", own.reason or ""),
-            words.HIDDEN if own.n_samples is None else words.count(own.n_samples),
-            words.HIDDEN if own.n_positive_samples is None else words.count(own.n_positive_samples),
-            *(
-                cells.spread_cell(metric, own.figures[metric], digits) if metric in own.figures else DASH
-                for metric, digits in (*IN_GROUPS, *((f"{rule}/{name}", n) for name, n in AT_THRESHOLD))
-            ),
-        )
-        for own in result.groups
-    ]
-    columns = (
-        "Group",
-        "Samples",
-        "With the outcome",
-        "AUROC",
-        "Observed ÷ expected",
-        "Sensitivity",
-        "Flagged of 100",
-    )
-    return {"columns": columns, "rows": rows, "rule": "" if rule is None else words.rule_words(rule)}
 
 
 def label_ledger(cohort: CohortSummary) -> Rows:

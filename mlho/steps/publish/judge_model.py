@@ -22,7 +22,7 @@ class JudgeModel(Step):
     """Test metrics of models fitted like the final one, on patients outside their training data."""
 
     kind: ClassVar[str] = "judge_model"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",
@@ -32,11 +32,12 @@ class JudgeModel(Step):
         "consensus",
         "final",
         "report",
+        "bias",
     )
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``performance.json``, and for a model on the consensus also ``cv.arr``."""
-        from mlho.training.results.groups import judge_groups
+        from mlho.training.results.groups import audit_test_sets
         from mlho.training.results.performance import judge_by_iterations
         from mlho.training.results.summary import SummaryRecord, final_classifier
 
@@ -48,8 +49,8 @@ class JudgeModel(Step):
         mean = _mean_probabilities(work, name, problem.cohort.n_samples)
         performance = judge_by_iterations(problem, read_iterations(work), name, mean)
         tested = _tested(work, name, performance.test_sets)
-        groups = judge_groups(problem, tested, problem.spec.validation.drawn_fraction)
-        performance = performance.model_copy(update={"groups": groups})
+        bias = audit_test_sets(problem.spec, problem.cohort, tested)
+        performance = performance.model_copy(update={"bias": bias})
         work.write_json("performance.json", performance.model_dump(mode="json"))
         return {"auroc": performance.headline["auroc"].mean, "classifier": name}
 

@@ -20,7 +20,7 @@ from mlho.training.iterations.iteration import thresholds_of
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.splits import FINAL, seed_of
 from mlho.training.results.consensus_folds import Choice, ConsensusFold, Held, choose
-from mlho.training.results.groups import Predictions, judge_groups
+from mlho.training.results.groups import Predictions, audit_test_sets
 from mlho.training.results.performance import (
     OPERATING,
     PerformanceRecord,
@@ -122,8 +122,10 @@ def judge_consensus(
         ),
         errors=errors_of(problem, _in_order(problem, held, [own.calibrated for own in held])),
         winners=winners_of(problem, records),
-        groups=judge_groups(
-            problem, (Predictions(own.samples, own.calibrated, own.thresholds) for own in held), 1 / n_outer
+        bias=audit_test_sets(
+            problem.spec,
+            problem.cohort,
+            (Predictions(own.samples, own.calibrated, own.thresholds) for own in held),
         ),
     )
     scores = _in_order(problem, held, [own.scores for own in held])

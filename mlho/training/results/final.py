@@ -151,9 +151,9 @@ def evidence_of(
             min_cell=problem.spec.report.min_cell,
         ),
         groups=tuple(
-            GroupFigure(own.name, own.level, own.figures["auroc"].mean, own.figures["auroc"].high)
-            for own in performance.groups
-            if "auroc" in own.figures and own.figures["auroc"].mean is not None
+            GroupFigure(own.by, own.level, figure.value, figure.high)
+            for own in ([] if performance.bias is None else performance.bias.groups[1:])
+            if (figure := own.figures.get("auroc")) is not None and figure.value is not None
         ),
         outcome_rate=round(float(np.mean(y[cv.samples])), 3) if is_calibrated else None,
         mean_probability=round(float(np.mean(calibrated)), 3) if is_calibrated else None,

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from mlho.report.result import BundleTest, GateResult, GroupPerformance, Spread
+from mlho.report.bias.audit import BiasAudit
+from mlho.report.parts import Estimate
+from mlho.report.result import BundleTest, GateResult, Spread
 from mlho.report.words import metric_name, number, plural
 from mlho.spec.gates import METRIC_KEYS, Gate
 
@@ -13,13 +15,23 @@ _PARTS: Final = {
     "low": ", lower end of the 95 % interval",
     "high": ", upper end of the 95 % interval",
 }
+_VERSUS: Final = {
+    "difference": " minus that of the reference group",
+    "ratio": " divided by that of the reference group",
+    "perYear": ", change per year",
+}
+_WITHOUT_CONTRAST: Final = {
+    "difference": "the group is the reference, or one of the two has no figures",
+    "ratio": "the group is the reference, or one of the two has no figures",
+    "perYear": "fewer than three periods have figures: set bias.periods",
+}
 _AGE_DASH: Final = ("-", "–")  # a band of ages is written with an en dash in the report
 
 
 def judge_gates(
     gates: Sequence[Gate] | None,
     headline: Mapping[str, Spread],
-    groups: Sequence[GroupPerformance],
+    bias: BiasAudit | None,
     tests: Sequence[BundleTest],
 ) -> list[GateResult] | None:
     """Judge every gate, and that all self-tests of the bundle have passed.
@@ -29,7 +41,7 @@ def judge_gates(
     gates : sequence of Gate or None
         ``None`` if the specification has none.
     headline : mapping of metric to Spread
-    groups : sequence of GroupPerformance
+    bias : BiasAudit or None
     tests : sequence of BundleTest
 
     Returns
@@ -40,7 +52,7 @@ def judge_gates(
     """
     if gates is None:
         return None
-    return [_of_tests(tests), *(_judge(gate, headline, groups) for gate in gates)]
+    return [_of_tests(tests), *(_judge(gate, headline, bias) for gate in gates)]
 
 
 def gate_warning(results: Sequence[GateResult] | None) -> list[str]:
@@ -64,7 +76,7 @@ def _of_tests(tests: Sequence[BundleTest]) -> GateResult:
     )
 
 
-def _judge(gate: Gate, headline: Mapping[str, Spread], groups: Sequence[GroupPerformance]) -> GateResult:
+def _judge(gate: Gate, headline: Mapping[str, Spread], bias: BiasAudit | None) -> GateResult:
     if gate.champion is not None:
         return GateResult(
             gate=gate.model_dump(mode="json", by_alias=True),
@@ -72,7 +84,7 @@ def _judge(gate: Gate, headline: Mapping[str, Spread], groups: Sequence[GroupPer
             passed=None,
             detail="judged at the promotion",
         )
-    figure, reason = _figure(gate, headline, groups)
+    figure, reason = _figure(gate, headline, bias)
     failures = list(_failures(gate, figure, reason))
     return GateResult(
         gate=gate.model_dump(mode="json", by_alias=True),
@@ -85,22 +97,44 @@ def _judge(gate: Gate, headline: Mapping[str, Spread], groups: Sequence[GroupPer
     )
 
 
-def _figure(
-    gate: Gate, headline: Mapping[str, Spread], groups: Sequence[GroupPerformance]
-) -> tuple[Spread, str]:
+def _figure(gate: Gate, headline: Mapping[str, Spread], bias: BiasAudit | None) -> tuple[Spread, str]:
     """Return the figure of a gate, and why it has no value if it has none."""
     absent = Spread(mean=None)
+    if gate.groups_by is not None:
+        gaps = (
+            {} if bias is None else {own.metric: own.value for own in bias.gaps if own.by == gate.groups_by}
+        )
+        return _as_spread(_named(gate, gaps)), f"fewer than two groups of {gate.groups_by} have figures"
     if gate.group is None:
         return _named(gate, headline) or absent, "no test set has a value"
-    ((name, level),) = gate.group.items()
-    own = next((own for own in groups if own.name == name and own.level in _spellings(level)), None)
-    if own is None:
-        levels = ", ".join(group.level for group in groups if group.name == name) or "none"
-        return absent, f"the result has no group {level} of {name}; it has: {levels}"
-    return _named(gate, own.figures) or absent, own.reason or "no test set has a value"
+    ((by, level),) = gate.group.items()
+    groups = [] if bias is None else [own for own in bias.groups[1:] if own.by == by]
+    own = next((own for own in groups if own.level in _spellings(level)), None)
+    if bias is None or own is None:
+        levels = ", ".join(group.level for group in groups) or "none"
+        return absent, f"the result has no group {level} of {by}; it has: {levels}"
+    if gate.versus is None:
+        return _as_spread(_named(gate, own.figures)), own.reason or "the figure does not exist"
+    found = _contrasts(gate.versus, bias, by, own.level)
+    return _as_spread(_named(gate, found)), own.reason or _WITHOUT_CONTRAST[gate.versus]
 
 
-def _named(gate: Gate, figures: Mapping[str, Spread]) -> Spread | None:
+def _contrasts(versus: str, bias: BiasAudit, by: str, level: str) -> dict[str, Estimate]:
+    """Return the differences, the ratios or the changes per year of a group, by figure."""
+    if versus == "perYear":
+        return {own.metric: own.per_year for own in bias.trends if (own.by, own.level) == (by, level)}
+    return {
+        own.metric: own.difference if versus == "difference" else own.ratio
+        for own in bias.comparisons
+        if (own.by, own.level) == (by, level)
+    }
+
+
+def _as_spread(own: Estimate | None) -> Spread:
+    return Spread(mean=None) if own is None else Spread(mean=own.value, low=own.low, high=own.high)
+
+
+def _named[Figure: (Spread, Estimate)](gate: Gate, figures: Mapping[str, Figure]) -> Figure | None:
     key = METRIC_KEYS[gate.metric]
     if gate.threshold is None:
         return figures.get(key)
@@ -145,6 +179,8 @@ def _words(gate: Gate) -> str:
     name = metric_name(METRIC_KEYS[gate.metric])
     at = f" at threshold {gate.threshold}" if gate.threshold is not None else ""
     group = "".join(f" of {name} {level}" for name, level in (gate.group or {}).items())
+    group += "" if gate.groups_by is None else f" between groups of {gate.groups_by}"
+    group += _VERSUS.get(gate.versus or "", "")
     champion = f" minus that of the model in {gate.champion}" if gate.champion is not None else ""
     return f"{name}{at}{group}{champion}" + " and".join(_bound_words(gate))
 

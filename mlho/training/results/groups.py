@@ -1,20 +1,22 @@
-"""Performance in groups: the final model's procedure by sex, age band and every other categorical demographic."""
+"""Groups and periods of a cohort, and the audit of predictions by them."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
-from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
-from mlho.method.evaluation.auroc import auroc
-from mlho.method.evaluation.suppression import shown_counts
-from mlho.report.result import GroupPerformance, Spread
-from mlho.training.iterations.problem import Problem
-from mlho.training.results.performance import spread_over
+from mlho.encoding.cohort.cohort import NO_BOUND, CategoricalColumn, Cohort, NumericColumn
+from mlho.errors import SpecError
+from mlho.method.bias.audit import audit
+from mlho.method.bias.groups import Grouping, Periods
+from mlho.method.splits import fold_of_patients
+from mlho.report.bias.audit import BiasAudit, without_standard_errors
+from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.splits import FINAL, seed_of
 
 # The bands of children, younger and older adults, and the two bands of geriatric medicine.
 AGE_BANDS: Final = (
@@ -24,7 +26,12 @@ AGE_BANDS: Final = (
     ("65–79", 80.0),
     ("80 and over", math.inf),
 )
-OBSERVED_EXPECTED: Final = "observed_expected"
+MONTHS_OF: Final = {"month": 1, "quarter": 3, "year": 12}
+DAYS_A_YEAR: Final = 365.25
+MOST_PERIODS: Final = 24  # of a report, where the specification names no length
+N_FOLDS: Final = 5  # of the recalibration within groups
+OTHERS: Final = "other"
+PAIR: Final = " × "
 
 
 @dataclass(frozen=True)
@@ -44,144 +51,222 @@ class Predictions:
     thresholds: Mapping[str, float | None]
 
 
-@dataclass(frozen=True)
-class _Group:
-    name: str
-    level: str
-    is_in: NDArray[np.bool_]
+def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predictions]) -> BiasAudit:
+    """Audit the predictions on test sets, each sample once: with the first test set that holds it.
 
-
-def judge_groups(
-    problem: Problem, tested: Iterable[Predictions], test_fraction: float | None
-) -> list[GroupPerformance]:
-    """Evaluate every group on the test sets.
+    A prediction is thus that of one model, as in use, and not a mean over several, which would be better than any of them.
 
     Parameters
     ----------
-    problem : Problem
+    spec : TrainingSpec
+    cohort : Cohort
     tested : iterable of Predictions
-        One entry a test set; only one of them is in memory.
-    test_fraction : float or None
-        Share of the patients in a test set, for the intervals of the means; None where test sets are not drawn.
-
-    Returns
-    -------
-    list of GroupPerformance
-        In the order of the demographics and their levels. A figure is a mean over the test sets; a group has figures if it has
-        ``report.minCell`` patients with and without the outcome in each of them.
+        Only one entry is in memory.
     """
-    groups = list(_groups(problem.cohort))
-    values: list[list[dict[str, float]]] = [[] for _ in groups]
-    n_sets = 0
+    p = np.full(cohort.n_samples, np.nan)
+    alerts: dict[str, NDArray[np.bool_]] = {}
+    without: set[str] = set()
     for own in tested:
-        n_sets += 1
-        for group, found in zip(groups, values, strict=True):
-            figures = _figures(problem, own, group.is_in[own.samples])
-            if figures:
-                found.append(figures)
-    counts = _counts(problem, groups)
+        new = np.isnan(p[own.samples])
+        if not new.any():
+            continue
+        samples, calibrated = own.samples[new], own.calibrated[new]
+        p[samples] = calibrated
+        for rule, threshold in own.thresholds.items():
+            if threshold is None:
+                without.add(rule)
+            else:
+                alerts.setdefault(rule, np.zeros(cohort.n_samples, np.bool_))[samples] = (
+                    calibrated >= threshold
+                )
+    known = {rule: own for rule, own in alerts.items() if rule not in without}
+    return audit_predictions(spec, cohort, np.flatnonzero(~np.isnan(p)), p, known)
+
+
+def audit_predictions(
+    spec: TrainingSpec,
+    cohort: Cohort,
+    samples: NDArray[np.int64],
+    p: NDArray[np.float64],
+    alerts: Mapping[str, NDArray[np.bool_]],
+    *,
+    period: str | None = None,
+    n_threads: int = 1,
+) -> BiasAudit:
+    """Audit probabilities by the groups and periods of the specification.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Its sections ``bias``, ``report`` and, of ``validation``, the seed and the bootstrap are used.
+    cohort : Cohort
+    samples : int64, shape (n_audited,)
+        Samples with a prediction, ascending.
+    p : float64, shape (n_samples,)
+    alerts : mapping of rule to bool, shape (n_samples,)
+    period : str or None
+        Length of the periods, if not that of the specification: also ``night``.
+    n_threads : int
+        It has no effect on the result.
+    """
+    seed, asked = spec.validation.seed, spec.bias
+    replicates = spec.validation.bootstrap_replicates
+    periods = periods_of(
+        cohort.index_us[samples],
+        cohort.unit_of[samples],
+        period or (None if asked is None else asked.periods),
+        spec.report.min_cell,
+    )
+    found = audit(
+        cohort.outcome[samples],
+        p[samples],
+        [Grouping(own.by, own.levels, own.codes[samples], own.reference) for own in groupings(spec, cohort)],
+        patients=cohort.unit_of[samples],
+        alerts={rule: own[samples] for rule, own in alerts.items()},
+        seed=[seed_of(seed, "bias", FINAL)],
+        periods=periods,
+        groups_by_period=asked is not None and asked.periods is not None,
+        folds=_folds(cohort, samples, seed),
+        min_cell=spec.report.min_cell,
+        n_replicates=replicates if asked is None or asked.replicates is None else asked.replicates,
+        n_threads=n_threads,
+    )
+    return BiasAudit.model_validate(without_standard_errors(asdict(found)))
+
+
+def _folds(cohort: Cohort, samples: NDArray[np.int64], seed: int) -> NDArray[np.int8] | None:
+    units = len(cohort.unit_ids)
+    if units < N_FOLDS:
+        return None
+    ids = np.array(cohort.unit_ids, dtype=object)
+    fold = fold_of_patients(ids, cohort.positive_units(), seed=seed, iteration="bias", n_folds=N_FOLDS)
+    return fold[cohort.unit_of[samples]]
+
+
+def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
+    """Return the groups that are audited: by each column, by pairs of columns, and by site.
+
+    Raises
+    ------
+    SpecError
+        ``bias`` names a column that is neither categorical nor the age, or a level that does not exist.
+    """
+    own = {grouping.by: grouping for grouping in _columns(cohort)}
+    asked = spec.bias
+    if cohort.parts is not None and spec.validation.split == "site":
+        own.setdefault("site", pooled("site", cohort.parts, cohort.unit_of, spec.report.min_cell))
+    if asked is None:
+        return list(own.values())
+    names = list(own) if asked.groups is None else asked.groups
+    pairs = [name for pair in asked.pairs for name in pair]
+    for name in (*names, *pairs, *asked.references):
+        if name not in own:
+            raise SpecError(
+                f"bias: {name!r} makes no groups. Expected a categorical demographic or age; got a number. List it in "
+                "features.categorical, or remove it from bias."
+            )
+    for name, level in asked.references.items():
+        own[name] = _with_reference(own[name], level)
     return [
-        _performance(group, counts[place], values[place], n_sets, problem.spec.report.min_cell, test_fraction)
-        for place, group in enumerate(groups)
+        *(own[name] for name in names),
+        *(_pair(own[first], own[second]) for first, second in asked.pairs),
     ]
 
 
-def demographic_groups(cohort: Cohort) -> dict[str, list[tuple[str, NDArray[np.bool_]]]]:
-    """Return the levels of each categorical demographic and the age bands, with the samples in them."""
-    found: dict[str, list[tuple[str, NDArray[np.bool_]]]] = {}
-    for own in _groups(cohort):
-        found.setdefault(own.name, []).append((own.level, own.is_in))
-    return found
+def pooled(by: str, column: CategoricalColumn, unit_of: NDArray[np.int32], min_cell: int) -> Grouping:
+    """Return the levels of a column; those with few patients count as ``other``, the last."""
+    n_units = [n_distinct(unit_of[column.codes == code]) for code in range(len(column.levels))]
+    kept = [code for code, n in enumerate(n_units) if n >= min_cell]
+    place = np.full(len(column.levels), len(kept))
+    place[kept] = np.arange(len(kept))
+    names = [column.levels[code] for code in kept]
+    return Grouping(by, (*names, OTHERS) if len(kept) < len(n_units) else tuple(names), place[column.codes])
 
 
-def _groups(cohort: Cohort) -> Iterator[_Group]:
+def _with_reference(grouping: Grouping, level: str) -> Grouping:
+    spelled = next((own for own in (level, level.replace("-", "–")) if own in grouping.levels), None)
+    if spelled is None:
+        raise SpecError(
+            f"bias.references: {grouping.by} has no level {level!r}. Expected one of {', '.join(grouping.levels)}. Correct it."
+        )
+    return Grouping(grouping.by, grouping.levels, grouping.codes, grouping.levels.index(spelled))
+
+
+def _pair(first: Grouping, second: Grouping) -> Grouping:
+    """Return the groups by both columns, without combinations that no sample has."""
+    n = len(second.levels)
+    both = np.where(
+        (first.codes < 0) | (second.codes < 0), -1, first.codes.astype(np.int64) * n + second.codes
+    )
+    used = np.unique(both[both >= 0])
+    names = tuple(f"{first.levels[code // n]}, {second.levels[code % n]}" for code in used.tolist())
+    codes = np.where(both < 0, -1, np.searchsorted(used, both))
+    return Grouping(f"{first.by}{PAIR}{second.by}", names, codes)
+
+
+def _columns(cohort: Cohort) -> Iterator[Grouping]:
     for column in cohort.demographics:
         if isinstance(column, CategoricalColumn):
-            for code, level in enumerate(column.levels):
-                yield _Group(column.name, level, column.codes == code)
+            yield Grouping(column.name, column.levels, column.codes)
         elif column.name == "age":
-            yield from _age_bands(column)
+            yield _age_bands(column)
 
 
-def _age_bands(column: NumericColumn) -> Iterator[_Group]:
-    low = -math.inf
-    for level, high in AGE_BANDS:
-        is_in = (column.values >= low) & (column.values < high)
-        low = high
-        if is_in.any():
-            yield _Group(column.name, level, is_in)
+def _age_bands(column: NumericColumn) -> Grouping:
+    ends = np.array([end for _, end in AGE_BANDS])
+    band = np.where(np.isnan(column.values), -1, np.searchsorted(ends, column.values, side="right"))
+    used = np.unique(band[band >= 0])
+    codes = np.where(band < 0, -1, np.searchsorted(used, band))
+    return Grouping(column.name, tuple(AGE_BANDS[own][0] for own in used.tolist()), codes)
 
 
-def _figures(problem: Problem, tested: Predictions, is_in: NDArray[np.bool_]) -> dict[str, float]:
-    """Return the figures of a group on one test set; none if it has too few patients there."""
-    samples, p = tested.samples[is_in], tested.calibrated[is_in]
-    y, patients = problem.y[samples], problem.cohort.unit_of[samples]
-    fewest = min(n_distinct(patients[y == outcome]) for outcome in (0, 1))
-    if fewest < max(1, problem.spec.report.min_cell):
-        return {}
-    found = {"auroc": auroc(y, p), OBSERVED_EXPECTED: float(y.sum()) / max(math.fsum(p), 1e-12)}
-    for rule, threshold in tested.thresholds.items():
-        if threshold is not None:
-            found |= {f"{rule}/{name}": value for name, value in _rates(y == 1, p >= threshold).items()}
-    return found
+def periods_of(
+    index_us: NDArray[np.int64], unit_of: NDArray[np.int32], unit: str | None, min_cell: int
+) -> Periods | None:
+    """Return the periods of index dates with enough patients; None without index dates, or within one period.
 
-
-def _rates(is_positive: NDArray[np.bool_], is_alert: NDArray[np.bool_]) -> dict[str, float]:
-    hits, alerts, n = int((is_positive & is_alert).sum()), int(is_alert.sum()), is_alert.size
-    n_positive = int(is_positive.sum())
-    rates = {
-        "sensitivity": hits / n_positive,
-        "specificity": 1 - (alerts - hits) / (n - n_positive),
-        "alerts_per_100": 100 * alerts / n,
-    }
-    return rates | ({"ppv": hits / alerts} if alerts else {})
-
-
-def _counts(problem: Problem, groups: Sequence[_Group]) -> list[tuple[int | None, int | None]]:
-    """Return samples, and samples with the outcome, of each group; None where small or where another one would follow."""
-    cohort, min_cell = problem.cohort, problem.spec.report.min_cell
-    shown: list[tuple[int | None, int | None]] = [(None, None)] * len(groups)
-    for name in dict.fromkeys(group.name for group in groups):
-        places = [place for place, group in enumerate(groups) if group.name == name]
-        by_outcome = []
-        for outcome in (0, 1):
-            cells = [groups[place].is_in & (cohort.outcome == outcome) for place in places]
-            patients = [n_distinct(cohort.unit_of[cell]) for cell in cells]
-            by_outcome.append(
-                shown_counts([int(cell.sum()) for cell in cells], min_cell, n_patients=patients)
-            )
-        for place, without, positive in zip(places, *by_outcome, strict=True):
-            if without is not None and positive is not None:
-                shown[place] = (without + positive, positive)
-    return shown
-
-
-def _performance(
-    group: _Group,
-    counts: tuple[int | None, int | None],
-    values: Sequence[Mapping[str, float]],
-    n_sets: int,
-    min_cell: int,
-    test_fraction: float | None,
-) -> GroupPerformance:
-    """Average the figures over the test sets.
-
-    A group that is too small in any test set has none: the sets in which it happens to have enough patients with the outcome
-    would show the outcome as more frequent than it is.
+    Parameters
+    ----------
+    index_us : int64, shape (n_samples,)
+    unit_of : int32, shape (n_samples,)
+        Patient of each sample.
+    unit : str or None
+        ``night``, ``month``, ``quarter`` or ``year``. None: the shortest but nights that gives at most 24 periods.
+    min_cell : int
+        Samples of a period with fewer patients are in none.
     """
-    figures: dict[str, Spread] = {}
-    if n_sets and len(values) == n_sets:
-        figures = {
-            name: spread_over([own.get(name) for own in values], test_fraction, name)
-            for name in dict.fromkeys(name for own in values for name in own)
-        }
-    fewest = max(1, min_cell)
-    few = f"fewer than {fewest} patients with or without the outcome in a test set"
-    return GroupPerformance(
-        name=group.name,
-        level=group.level,
-        n_samples=counts[0],
-        n_positive_samples=counts[1],
-        figures=figures,
-        reason=None if figures else few,
-    )
+    if not index_us.size or int(index_us[0]) == NO_BOUND:
+        return None
+    if unit is None:
+        lengths = (name for name in MONTHS_OF if np.unique(_numbered(index_us, name)).size <= MOST_PERIODS)
+        unit = next(lengths, "year")
+    distinct, codes = np.unique(_numbered(index_us, unit), return_inverse=True)
+    large = np.array([n_distinct(unit_of[codes == code]) >= min_cell for code in range(distinct.size)])
+    if not large.any():
+        return None
+    kept, codes = distinct[large], np.where(large[codes], np.cumsum(large)[codes] - 1, -1)
+    names = tuple(_period_name(unit, own) for own in kept.tolist())
+    a_year = DAYS_A_YEAR if unit == "night" else 12.0 / MONTHS_OF[unit]
+    return Periods(unit, names, codes, (kept - kept[0]) / a_year)
+
+
+def _numbered(index_us: NDArray[np.int64], unit: str) -> NDArray[np.int64]:
+    """Return the number of each sample's period since 1970."""
+    dates = index_us.astype("datetime64[us]")
+    if unit == "night":
+        return dates.astype("datetime64[D]").astype(np.int64)
+    return dates.astype("datetime64[M]").astype(np.int64) // MONTHS_OF[unit]
+
+
+def _period_name(unit: str, number: int) -> str:
+    """Return the name of a period by its number since 1970.
+
+    Examples
+    --------
+    >>> _period_name("month", 603), _period_name("quarter", 201), _period_name("year", 50), _period_name("night", 18262)
+    ('2020-04', '2020 Q2', '2020', '2020-01-01')
+    """
+    if unit == "quarter":
+        return f"{1970 + number // 4} Q{number % 4 + 1}"
+    units = {"night": "datetime64[D]", "month": "datetime64[M]", "year": "datetime64[Y]"}
+    return str(np.int64(number).astype(units[unit]))

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from mlho.method.evaluation.metrics import error_distribution
 from mlho.method.stability.spread import mean_with_spread
-from mlho.report.result import CandidateIteration, Curves, Estimate, GroupPerformance, Spread, TestSet
+from mlho.report.result import BiasAudit, CandidateIteration, Curves, Estimate, Spread, TestSet
 from mlho.report.words import plural, possible
 from mlho.training.iterations.problem import Problem
 from mlho.training.results.records import IterationRecord
@@ -42,7 +42,7 @@ class PerformanceRecord(BaseModel):
     curves: Curves
     errors: dict[str, Any]
     winners: dict[str, Spread]
-    groups: list[GroupPerformance] = Field(default_factory=list)
+    bias: BiasAudit | None = None
 
 
 def judge_by_iterations(

@@ -268,7 +268,7 @@ def assemble_result(
     model = {name: value for name, value in final.items() if name != "importance"}
     split = account_of_split(problem)
     bundle_tests = [BundleTest(**test) for test in tests]
-    gates = judge_gates(problem.spec.gates, performance.headline, performance.groups, bundle_tests)
+    gates = judge_gates(problem.spec.gates, performance.headline, performance.bias, bundle_tests)
     return Result(
         outcome=problem.spec.cohort.outcome,
         predictive=predictive,
@@ -309,7 +309,7 @@ def assemble_result(
         headline=performance.headline,
         headline_auroc=performance.headline_auroc,
         winners=performance.winners,
-        groups=performance.groups,
+        bias=performance.bias,
         curves=performance.curves,
         errors=performance.errors,
         final_model=FinalModelResult(**model, tests=bundle_tests),

@@ -100,16 +100,17 @@ def test_a_rarer_outcome_is_found_and_corrected(trained, tmp_path):
 def test_months_sites_and_groups_add_up_without_small_cells(trained, other):
     """Each partition covers the samples; a site with four patients is no row of its own and no difference."""
     own = evaluated(trained[2], other, {**BY_SITE, "report.minCell": 11})
-    by_site = {group.level: group for group in own.groups if group.by == "site"}
+    by_site = {group.level: group for group in own.bias.groups if group.by == "site"}
 
-    assert "tiny" not in json.dumps(own.model_dump(mode="json")["groups"])
+    assert "tiny" not in json.dumps(own.model_dump(mode="json")["bias"])
     assert set(by_site) == {"east", "north", "other"}
     assert by_site["other"].n_samples is None
     assert [group.n_samples for group in by_site.values()].count(None) >= 2
-    assert {group.by for group in own.groups} == {"month", "site", "sex", "age"}
+    assert {group.by for group in own.bias.groups} == {"all", "site", "sex", "age"}
+    assert own.bias.unit == "month"
     assert by_site["east"].figures["auroc"].low is not None
     page = render_evaluation(own)
-    assert "By site" in page
+    assert "site: east" in page
     assert "tiny" not in page
 
 
@@ -256,13 +257,13 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):
     """Nights with few patients have no AUROC of their own, and are counted."""
     own = command(trained[0], other, {"report.minCell": 2}, tmp_path / "out", "--by", "night")
-    nights = {group["level"] for group in own["groups"] if group["by"] == "night"}
+    nights = {period["period"] for period in own["bias"]["groups"][0]["periods"]}
 
-    assert all(len(level) == len("2020-01-31") for level in nights - {"other"})
-    assert not any(group["by"] == "month" for group in own["groups"])
+    assert all(len(level) == len("2020-01-31") for level in nights)
+    assert own["bias"]["unit"] == "night"
     assert own["surveillance"]["period"] == "night"
     assert own["surveillance"]["n_left_out"] > 0
-    assert own["surveillance"]["n_left_out"] + len(own["surveillance"]["evidence"]) >= len(nights - {"other"})
+    assert own["surveillance"]["n_left_out"] + len(own["surveillance"]["evidence"]) >= len(nights)
 
 
 BY_RULES = {
@@ -310,7 +311,7 @@ def test_a_cohort_by_rule_is_evaluated_like_the_same_cohort_as_a_table(trained, 
 
     assert by_rule.n_samples == by_table.n_samples > 50
     assert by_rule.figures == by_table.figures
-    assert by_rule.groups == by_table.groups
+    assert by_rule.bias == by_table.bias
     assert [step.rule for step in by_rule.attrition][:2] == [
         "entry events, and patients without one",
         "has an entry event",

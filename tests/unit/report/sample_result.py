@@ -77,7 +77,7 @@ def sample_result(
         },
         "iterations": [_iteration(i, a, draw) for i, a in enumerate(aurocs, start=1)],
         "candidates": _candidates(aurocs),
-        "groups": _groups(aurocs),
+        "bias": _bias(),
         "procedure": f"xgboost on the features ranked in each iteration, mean over the test sets of {n_iterations} iterations",
         "test_sets": [_test_set(i, a) for i, a in enumerate(aurocs, start=1)],
         "headline": headline,
@@ -168,38 +168,78 @@ def _headline(aurocs: list[float]) -> dict[str, Any]:
     }
 
 
-def _groups(aurocs: list[float]) -> list[dict[str, Any]]:
+def _bias() -> dict[str, Any]:
+    """An audit: sex with a hidden level, three years, one significant difference."""
+
+    def estimate(value: float, half: float) -> dict[str, Any]:
+        return {
+            "value": value,
+            "low": value - half,
+            "high": value + half,
+            "method": "percentile bootstrap by patient",
+        }
+
+    rule = "fixed-alert-rate:0.1"
     figures = {
-        "auroc": _spread([a - 0.02 for a in aurocs], 0.02),
-        "observed_expected": _spread([1.1 + (a - 0.676) for a in aurocs], 0.06),
-        "fixed-alert-rate:0.1/sensitivity": _spread([0.2 + (a - 0.676) for a in aurocs], 0.03),
-        "fixed-alert-rate:0.1/alerts_per_100": _spread([9.1 + (a - 0.676) for a in aurocs], 0.4),
+        "auroc": estimate(0.66, 0.01),
+        "brier": estimate(0.09, 0.002),
+        "observed_expected": estimate(1.08, 0.04),
+        "in_the_large": estimate(0.09, 0.05),
+        "ece_equal_count": estimate(0.012, 0.004),
+        f"{rule}/sensitivity": estimate(0.2, 0.02),
+        f"{rule}/specificity": estimate(0.91, 0.01),
+        f"{rule}/alerts_per_100": estimate(9.9, 0.3),
     }
-    few = "fewer than 11 patients with or without the outcome in a test set"
-    return [
-        {
-            "name": "sex",
-            "level": "female",
-            "n_samples": 38_295,
-            "n_positive_samples": 4_755,
-            "figures": figures,
-        },
-        {
-            "name": "sex",
-            "level": "male",
-            "n_samples": 33_220,
-            "n_positive_samples": 4_031,
-            "figures": figures,
-        },
-        {
-            "name": "sex",
-            "level": "unknown",
-            "n_samples": None,
-            "n_positive_samples": None,
-            "figures": {},
-            "reason": few,
-        },
+    shown = {
+        "figures": figures,
+        "perfect": {"ece_equal_count": {"mean": 0.004, "high": 0.008}},
+        "recalibrated": {"in_the_large": estimate(0.0, 0.05), "ece_equal_count": estimate(0.005, 0.003)},
+    }
+    years = [
+        {"period": str(2012 + i), "n_samples": 20_000 + i, "n_positive": 2_300, "figures": figures}
+        for i in range(3)
     ]
+    sex = {"by": "sex", "level": "male", "reference": "female"}
+    tested = {"p_value": 0.0001, "adjusted": 0.002}
+    return {
+        "unit": "year",
+        "rules": [rule],
+        "groups": [
+            {"by": "all", "level": "all patients", "n_samples": 71_515, "n_positive": 8_786, "periods": years}
+            | shown,
+            {"by": "sex", "level": "female", "n_samples": 38_295, "n_positive": 4_755} | shown,
+            {"by": "sex", "level": "male", "n_samples": 33_220, "n_positive": 4_031} | shown,
+            {
+                "by": "sex",
+                "level": "unknown",
+                "n_samples": None,
+                "n_positive": None,
+                "reason": "fewer than 11 patients with or without the outcome",
+            },
+        ],
+        "comparisons": [
+            sex
+            | tested
+            | {
+                "metric": "observed_expected",
+                "difference": estimate(0.2, 0.05),
+                "ratio": estimate(1.2, 0.05),
+            },
+            sex
+            | {"metric": "auroc", "difference": estimate(0.0, 0.02), "ratio": estimate(1.0, 0.03)}
+            | {"p_value": 0.9, "adjusted": 0.9},
+        ],
+        "errors": [sex | tested | {"outcome": 1, "delta": estimate(0.1, 0.02)}],
+        "gaps": [
+            {
+                "by": "sex",
+                "metric": f"{rule}/equalised_odds",
+                "value": estimate(0.02, 0.01),
+                "by_chance": 0.01,
+            }
+        ],
+        "trends": [],
+    }
 
 
 def _cohort() -> dict[str, Any]:

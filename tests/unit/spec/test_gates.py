@@ -35,7 +35,7 @@ def test_every_metric_has_a_key_and_its_kind():
         ({"metric": "ppv", "min": 0.2}, "threshold belongs to"),
         ({"metric": "auroc", "threshold": "youden", "min": 0.2}, "threshold belongs to"),
         ({"metric": "observedExpected", "max": 2}, "observedExpected requires a group"),
-        ({"metric": "brier", "group": {"sex": "female"}, "max": 0.2}, "groups have auroc"),
+        ({"metric": "logLoss", "group": {"sex": "female"}, "max": 0.2}, "groups have auroc"),
         ({"metric": "auroc", "group": {"sex": "female", "age": "65-79"}, "min": 0.7}, "group"),
         (
             {"metric": "auroc", "group": {"ward": "3"}, "min": 0.7},
@@ -48,6 +48,13 @@ def test_every_metric_has_a_key_and_its_kind():
         ({"metric": "auroc", "minDifference": -0.01}, "minDifference requires a champion"),
         ({"metric": "auroc", "champion": "Prod", "minDifference": -0.01}, "champion"),
         ({"metric": "calibrationSlope", "champion": "production", "minDifference": 0}, "compared by auroc"),
+        ({"metric": "auroc", "versus": "difference", "min": 0}, "versus requires a group"),
+        (
+            {"metric": "expectedCalibrationError", "group": {"sex": "f"}, "versus": "ratio", "max": 1},
+            "is not compared between groups",
+        ),
+        ({"metric": "equalisedOdds", "threshold": "youden", "max": 0.1}, "groupsBy belongs to"),
+        ({"metric": "auroc", "groupsBy": "sex", "max": 0.1}, "groupsBy belongs to"),
     ],
     ids=[
         "no bound",
@@ -67,6 +74,10 @@ def test_every_metric_has_a_key_and_its_kind():
         "difference without a champion",
         "malformed champion",
         "not compared",
+        "versus without a group",
+        "not against a reference",
+        "gap without a column",
+        "column without a gap",
     ],
 )
 def test_a_gate_that_cannot_be_judged_is_refused(gate, said):

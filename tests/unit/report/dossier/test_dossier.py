@@ -84,11 +84,11 @@ def test_figures_are_those_of_the_result(dossier, result):
 
 
 def test_a_group_that_the_report_hides_has_no_figure(dossier, result):
-    hidden = [own for own in result.groups if "auroc" not in own.figures]
+    hidden = [own for own in result.bias.groups if "auroc" not in own.figures]
     (said,) = items_of(dossier)["chai/15"]["answers"]
 
     assert hidden
-    assert not any(f"{own.name} {own.level}:" in said["text"] for own in hidden)
+    assert not any(f"{own.by} {own.level}:" in said["text"] for own in hidden)
     assert f"{len(hidden)} group" in said["text"]
 
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from mlho.report.figures.catalogue import figures_of
-from mlho.report.page.population import groups
+from mlho.report.page.bias import content
 from mlho.report.result import Result, Spread
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -44,14 +44,32 @@ def test_a_hundred_patients_add_up_at_the_ends(result: Result, sensitivity: floa
 
 def test_groups_are_compared_with_all_patients_and_small_ones_left_out(result: Result):
     """The chart has those with figures, the table all of them; a hidden count is not printed."""
-    table = groups(result)
-    assert table is not None
+    assert result.bias is not None
+    table = content(result.bias)
 
     assert [row[0] for row in figures_of(result)["groups"].rows] == ["sex: female", "sex: male"]
-    assert [row[1] for row in table["rows"]] == ["38,295", "33,220", "not shown"]
-    assert "fewer than 11" in table["rows"][2][0]
-    assert table["rows"][2][3:] == ("–",) * 4
+    assert [row[1] for row in table["performance"]] == ["71,515", "38,295", "33,220", "not shown"]
+    assert "fewer than 11" in table["performance"][3][0]
+    assert table["performance"][3][3:] == ("–",) * 5
     assert table["rule"] == "flag 10\u202f% of samples"
+
+
+def test_only_significant_differences_are_listed_and_all_are_counted(result: Result):
+    """One of two is significant after correction."""
+    assert result.bias is not None
+    table = content(result.bias)
+
+    assert [row[:3] for row in table["compared"]] == [("sex: male", "female", "Observed ÷ expected")]
+    assert table["compared_words"] == "1 of 2 differences is significant after correction for their number."
+
+
+def test_periods_are_small_multiples_with_intervals(result: Result):
+    """Three years of all patients: three points with an interval each, in both figures."""
+    for name in ("periods", "period_calibration"):
+        figure = figures_of(result)[name]
+
+        assert [row[1] for row in figure.rows] == ["2012", "2013", "2014"]
+        assert figure.wide.count('class="whisker"') == 3
 
 
 def test_calibration_and_decision_curve_end_with_the_predictions(result: Result):

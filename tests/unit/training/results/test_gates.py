@@ -2,7 +2,8 @@
 
 import pytest
 
-from mlho.report.result import BundleTest, GroupPerformance, Spread
+from mlho.report.bias.audit import BiasAudit
+from mlho.report.result import BundleTest, Spread
 from mlho.spec.gates import Gate
 from mlho.training.results.gates import gate_warning, judge_gates
 
@@ -12,31 +13,68 @@ HEADLINE = {
     "brier": Spread(mean=None),
     "fixed-alert-rate:0.1/ppv": Spread(mean=0.4, low=0.3, high=0.5, n=5),
 }
-GROUPS = [
-    GroupPerformance(
-        name="sex",
-        level="female",
-        n_samples=900,
-        n_positive_samples=90,
-        figures={"auroc": Spread(mean=0.7, low=0.6, high=0.8, n=5), "youden/ppv": Spread(mean=0.3, n=5)},
-    ),
-    GroupPerformance(
-        name="sex", level="other", n_samples=None, n_positive_samples=None, figures={}, reason="too few"
-    ),
-    GroupPerformance(
-        name="age",
-        level="65–79",
-        n_samples=500,
-        n_positive_samples=50,
-        figures={"auroc": Spread(mean=0.66, n=5)},
-    ),
-]
+SEX = {"by": "sex", "level": "male", "reference": "female"}
+BIAS = BiasAudit.model_validate(
+    {
+        "unit": "year",
+        "rules": ["youden"],
+        "groups": [
+            {"by": "all", "level": "all patients", "n_samples": 1400, "n_positive": 140},
+            {
+                "by": "sex",
+                "level": "female",
+                "n_samples": 900,
+                "n_positive": 90,
+                "figures": {"auroc": {"value": 0.7, "low": 0.6, "high": 0.8}, "youden/ppv": {"value": 0.3}},
+            },
+            {"by": "sex", "level": "other", "n_samples": None, "n_positive": None, "reason": "too few"},
+            {
+                "by": "age",
+                "level": "65–79",
+                "n_samples": 500,
+                "n_positive": 50,
+                "figures": {"auroc": {"value": 0.66}},
+            },
+            {"by": "sex", "level": "male", "n_samples": 500, "n_positive": 50},
+        ],
+        "comparisons": [
+            SEX
+            | {
+                "metric": "auroc",
+                "difference": {"value": -0.05, "low": -0.1, "high": 0.0},
+                "ratio": {"value": 0.93},
+                "p_value": 0.05,
+                "adjusted": 0.2,
+            }
+        ],
+        "errors": [],
+        "gaps": [
+            {
+                "by": "sex",
+                "metric": "youden/equalised_odds",
+                "value": {"value": 0.1, "high": 0.15},
+                "by_chance": 0.02,
+            }
+        ],
+        "trends": [
+            {
+                "by": "sex",
+                "level": "male",
+                "metric": "auroc",
+                "n_periods": 4,
+                "per_year": {"value": -0.02, "low": -0.04, "high": 0.0},
+                "p_value": 0.05,
+                "adjusted": 0.1,
+            }
+        ],
+    }
+)
 TESTS = [BundleTest(name="golden rows", passed=True, detail="")]
 
 
 def judged(**gate):
     """The result of one gate."""
-    return judge_gates([Gate.model_validate(gate)], HEADLINE, GROUPS, TESTS)[1]
+    return judge_gates([Gate.model_validate(gate)], HEADLINE, BIAS, TESTS)[1]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +97,19 @@ def judged(**gate):
         ({"metric": "auroc", "group": {"sex": "female"}, "min": 0.71}, False),
         ({"metric": "ppv", "threshold": "youden", "group": {"sex": "female"}, "min": 0.3}, True),
         ({"metric": "auroc", "group": {"age": "65-79"}, "min": 0.6}, True),
+        ({"metric": "auroc", "group": {"sex": "male"}, "versus": "difference", "min": -0.05}, True),
+        (
+            {"metric": "auroc", "group": {"sex": "male"}, "versus": "difference", "lower95": {"min": -0.05}},
+            False,
+        ),
+        ({"metric": "auroc", "group": {"sex": "male"}, "versus": "ratio", "min": 0.95}, False),
+        ({"metric": "auroc", "group": {"sex": "male"}, "versus": "perYear", "min": -0.02}, True),
+        ({"metric": "auroc", "group": {"sex": "female"}, "versus": "difference", "min": -1}, False),
+        ({"metric": "equalisedOdds", "threshold": "youden", "groupsBy": "sex", "max": 0.1}, True),
+        (
+            {"metric": "equalisedOdds", "threshold": "youden", "groupsBy": "sex", "upper95": {"max": 0.1}},
+            False,
+        ),
     ],
 )
 def test_bounds_are_inclusive_and_all_must_hold(gate, passes):
@@ -88,7 +139,7 @@ def test_a_figure_without_a_value_does_not_pass(gate, reason):
 def test_the_self_tests_are_a_gate_too():
     """The first of all."""
     failed = BundleTest(name="size", passed=False, detail="")
-    first = judge_gates([Gate(metric="auroc", min=0.5)], HEADLINE, GROUPS, [*TESTS, failed])[0]
+    first = judge_gates([Gate(metric="auroc", min=0.5)], HEADLINE, BIAS, [*TESTS, failed])[0]
 
     assert (first.passed, first.detail) == (False, "1 of 2 passed")
 
@@ -116,5 +167,5 @@ def test_a_gate_against_a_champion_stays_open():
 
 def test_without_gates_there_is_no_result_of_them():
     """And so no field in result.json."""
-    assert judge_gates(None, HEADLINE, GROUPS, TESTS) is None
+    assert judge_gates(None, HEADLINE, BIAS, TESTS) is None
     assert gate_warning(None) == []

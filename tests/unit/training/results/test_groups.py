@@ -1,4 +1,4 @@
-"""Performance in groups: figures by hand, small groups without any, and nothing that gives a small cell away."""
+"""Groups and periods of a cohort, and the audit of test sets."""
 
 from types import SimpleNamespace
 
@@ -6,75 +6,119 @@ import numpy as np
 import pytest
 
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
-from mlho.training.results.groups import Predictions, judge_groups
+from mlho.errors import SpecError
+from mlho.spec.validation import Bias
+from mlho.training.results.groups import Predictions, audit_test_sets, groupings, periods_of
 
 N = 400
+HALF = np.repeat([0, 1], N // 2)
 
 
-def problem_of(*columns, outcome, min_cell=11):
-    n = len(outcome)
-    cohort = Cohort(
-        patient_ids=tuple(f"{i:04d}" for i in range(n)),
-        birth_us=np.zeros(n, np.int64),
-        patient_of=np.arange(n, dtype=np.int32),
-        index_us=np.zeros(n, np.int64),
-        outcome=np.array(outcome, np.uint8),
+def cohort_of(*columns, outcome=None, day=None):
+    outcome = np.tile([0, 1], N // 2) if outcome is None else np.array(outcome)
+    day = np.zeros(N, np.int64) if day is None else day
+    return Cohort(
+        patient_ids=tuple(f"{i:04d}" for i in range(N)),
+        birth_us=np.zeros(N, np.int64),
+        patient_of=np.arange(N, dtype=np.int32),
+        index_us=day.astype(np.int64) * 86_400_000_000,
+        outcome=outcome.astype(np.uint8),
         demographics=columns,
     )
-    spec = SimpleNamespace(report=SimpleNamespace(min_cell=min_cell))
-    return SimpleNamespace(cohort=cohort, y=cohort.outcome, spec=spec)
+
+
+def spec_of(**bias):
+    return SimpleNamespace(
+        report=SimpleNamespace(min_cell=11),
+        validation=SimpleNamespace(seed=7, bootstrap_replicates=20, split="random"),
+        bias=Bias.model_validate(bias) if bias else None,
+    )
 
 
 def sex(codes):
     return CategoricalColumn("sex", ("f", "m"), np.array(codes, np.int16))
 
 
+def level(found, name):
+    return next(own for own in found.groups if own.level == name)
+
+
 def test_figures_of_a_group_are_those_of_its_own_samples():
     """Women are ranked perfectly, men wrongly; the outcome of men is twice as frequent as predicted."""
     outcome = np.tile([0, 1], N // 2)
-    is_man = np.repeat([0, 1], N // 2)
-    p = np.where(is_man == 1, np.where(outcome == 1, 0.2, 0.3), np.where(outcome == 1, 0.8, 0.2))
-    tested = [Predictions(np.arange(N), p, {"youden": 0.5})] * 3
+    p = np.where(HALF == 1, np.where(outcome == 1, 0.2, 0.3), np.where(outcome == 1, 0.8, 0.2))
+    found = audit_test_sets(spec_of(), cohort_of(sex(HALF)), [Predictions(np.arange(N), p, {"youden": 0.5})])
+    women, men = level(found, "f"), level(found, "m")
 
-    women, men = judge_groups(problem_of(sex(is_man), outcome=outcome), tested, 0.3)
-
-    assert (women.level, women.n_samples, women.n_positive_samples) == ("f", 200, 100)
-    assert women.figures["auroc"].mean == 1
-    assert women.figures["observed_expected"].mean == pytest.approx(1)
-    assert women.figures["youden/sensitivity"].mean == 1
-    assert women.figures["youden/alerts_per_100"].mean == 50
-    assert men.figures["auroc"].mean == 0
-    assert men.figures["observed_expected"].mean == pytest.approx(2)
-    assert "youden/ppv" not in men.figures  # no patient is flagged
+    assert (women.n_samples, women.n_positive) == (200, 100)
+    assert women.figures["auroc"].value == 1
+    assert women.figures["observed_expected"].value == pytest.approx(1)
+    assert women.figures["youden/sensitivity"].value == 1
+    assert women.figures["youden/alerts_per_100"].value == 50
+    assert men.figures["auroc"].value == 0
+    assert men.figures["observed_expected"].value == pytest.approx(2)
+    assert men.figures["youden/ppv"].value is None  # no patient is flagged
 
 
-def test_a_group_that_is_small_in_any_test_set_has_no_figures():
-    """The sets that happen to have enough of its patients with the outcome would show the outcome as too frequent."""
-    outcome = np.tile([0, 1], N // 2)
-    is_man = np.arange(N) < 40
-    problem = problem_of(sex(is_man), outcome=outcome)
-    every = np.arange(N)
-    tested = [Predictions(every, np.full(N, 0.5), {}), Predictions(every[20:], np.full(N - 20, 0.5), {})]
+def test_a_sample_counts_once_with_its_first_test_set():
+    """The second set repeats the first half with other predictions and another threshold: they are not used."""
+    first = Predictions(np.arange(200), np.full(200, 0.3), {"youden": 0.2, "none": None})
+    second = Predictions(np.arange(N), np.full(N, 0.6), {"youden": 0.9, "none": 0.5})
+    found = audit_test_sets(spec_of(), cohort_of(sex(HALF)), [first, second])
 
-    women, men = judge_groups(problem, tested, 0.3)
-
-    assert women.figures
-    assert not men.figures
-    assert men.reason == "fewer than 11 patients with or without the outcome in a test set"
-    assert men.n_samples == 40  # enough in the cohort
+    assert level(found, "all patients").n_samples == N
+    assert level(found, "f").figures["youden/alerts_per_100"].value == 100
+    assert level(found, "m").figures["youden/alerts_per_100"].value == 0
+    assert found.rules == ["youden"]
 
 
-def test_ages_are_put_into_bands_and_small_ones_are_hidden_with_another():
-    """Five patients under 18 hide the next smallest band; a missing age is in none."""
-    age = np.concatenate([[10.0] * 5, [30.0] * 95, [50.0] * 140, [70.0] * 140, [np.nan] * 20])
-    outcome = np.tile([0, 1], N // 2)
-    problem = problem_of(NumericColumn("age", age), outcome=outcome)
+def test_ages_are_put_into_bands_and_a_missing_age_into_none():
+    """Bounds belong to the band above."""
+    age = np.concatenate([[10.0] * 5, [18.0] * 95, [50.0] * 140, [79.9] * 140, [np.nan] * 20])
+    (own,) = groupings(spec_of(), cohort_of(NumericColumn("age", age)))
 
-    groups = judge_groups(problem, [], 0.3)
+    assert own.levels == ("under 18", "18–39", "40–64", "65–79")
+    assert np.bincount(own.codes + 1).tolist() == [20, 5, 95, 140, 140]
 
-    assert [(own.level, own.n_samples) for own in groups] == [
-        ("under 18", None),
-        ("18–39", None),
-        ("40–64", 140),
-        ("65–79", 140),
-    ]
+
+def test_pairs_and_references_follow_the_specification():
+    """Four combinations of two columns; the reference is the one named."""
+    site = CategoricalColumn("ward", ("a", "b"), np.tile([0, 1], N // 2).astype(np.int16))
+    spec = spec_of(groups=["sex"], pairs=[["sex", "ward"]], references={"sex": "m"})
+    one, pair = groupings(spec, cohort_of(sex(HALF), site))
+
+    assert one.levels[one.reference_level] == "m"
+    assert (pair.by, pair.levels) == ("sex × ward", ("f, a", "f, b", "m, a", "m, b"))
+    assert np.bincount(pair.codes).tolist() == [100] * 4
+
+
+@pytest.mark.parametrize(
+    ("bias", "problem"),
+    [
+        ({"groups": ["weight"]}, "'weight' makes no groups"),
+        ({"references": {"sex": "x"}}, "sex has no level 'x'. Expected one of f, m"),
+    ],
+)
+def test_a_column_or_level_that_makes_no_group_is_refused(bias, problem):
+    weight = NumericColumn("weight", np.full(N, 80.0))
+
+    with pytest.raises(SpecError, match=problem):
+        groupings(spec_of(**bias), cohort_of(sex(HALF), weight))
+
+
+def test_periods_are_the_shortest_that_give_at_most_24_and_small_ones_are_none():
+    """Four years of months become quarters; a month with few patients has no number."""
+    unit_of = np.arange(N, dtype=np.int32)
+    four_years = np.linspace(0, 4 * 365, N).astype("timedelta64[D]") + np.datetime64("2016-01-01")
+    quarters = periods_of(four_years.astype("datetime64[us]").astype(np.int64), unit_of, None, 11)
+    two_months = np.where(np.arange(N) < 5, np.datetime64("2016-01-09"), np.datetime64("2016-02-09"))
+    months = periods_of(two_months.astype("datetime64[us]").astype(np.int64), unit_of, "month", 11)
+
+    assert (quarters.unit, quarters.levels[:2], len(quarters.levels)) == (
+        "quarter",
+        ("2016 Q1", "2016 Q2"),
+        16,
+    )
+    assert quarters.years[:2].tolist() == [0, 0.25]
+    assert months.levels == ("2016-02",)
+    assert np.bincount(months.codes + 1).tolist() == [5, 395]

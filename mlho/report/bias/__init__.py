@@ -1,0 +1,1 @@
+"""Performance by group and period in results."""

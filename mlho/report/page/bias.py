@@ -1,0 +1,185 @@
+"""Content of the sections on groups and periods, of a report and of an evaluation. Pure functions."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mlho.report import words
+from mlho.report.bias.audit import BiasAudit, GroupBias
+from mlho.report.page import cells
+from mlho.report.parts import Estimate
+from mlho.report.words import DASH
+
+SIGNIFICANT: Final = 0.05  # adjusted p value
+MOST_ROWS: Final = 30  # of a table of differences; result.json has all
+Rows = list[tuple[str, ...]]
+_GAPS: Final = {
+    "equal_opportunity": "Equal opportunity (sensitivity)",
+    "equalised_odds": "Equalised odds (sensitivity, specificity)",
+    "demographic_parity": "Demographic parity (share flagged)",
+}
+_OUTCOMES: Final = {1: "with the outcome", 0: "without the outcome"}
+
+
+def content(bias: BiasAudit) -> dict[str, Any]:
+    """Return the tables of an audit, and sentences for those that would be empty."""
+    rule = next((own for own in bias.rules if "alert-rate" in own), next(iter(bias.rules), None))
+    compared = [own for own in bias.comparisons if _is_found(own.adjusted)]
+    errors = [own for own in bias.errors if _is_found(own.adjusted)]
+    trends = [own for own in bias.trends if _is_found(own.adjusted)]
+    return {
+        "rule": "" if rule is None else words.rule_words(rule),
+        "performance": _performance(bias.groups, rule),
+        "calibration": _calibration(bias.groups),
+        "compared": [
+            (
+                f"{own.by}: {own.level}",
+                own.reference,
+                metric_words(own.metric),
+                _cell(own.difference),
+                _cell(own.ratio, 2),
+                _p(own.adjusted),
+            )
+            for own in sorted(compared, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
+        ],
+        "compared_words": _found_words(len(compared), len(bias.comparisons), "difference"),
+        "errors": [
+            (
+                f"{own.by}: {own.level}",
+                own.reference,
+                _OUTCOMES[own.outcome],
+                _cell(own.delta),
+                _p(own.adjusted),
+            )
+            for own in errors
+        ],
+        "errors_words": _found_words(len(errors), len(bias.errors), "comparison"),
+        "gaps": [
+            (own.by, *_gap_words(own.metric), _cell(own.value), _number(own.by_chance)) for own in bias.gaps
+        ],
+        "trends": [
+            (
+                f"{own.by}: {own.level}",
+                metric_words(own.metric),
+                words.count(own.n_periods),
+                _cell(own.per_year),
+                _p(own.adjusted),
+            )
+            for own in sorted(trends, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
+        ],
+        "trends_words": _found_words(len(trends), len(bias.trends), "trend"),
+        "unit": bias.unit,
+        "periods": [
+            (
+                own.period,
+                *(words.HIDDEN if n is None else words.count(n) for n in (own.n_samples, own.n_positive)),
+                *(_cell(own.figures.get(name)) for name in ("auroc", "observed_expected", "brier")),
+            )
+            for own in bias.groups[0].periods
+        ],
+    }
+
+
+def _performance(groups: Sequence[GroupBias], rule: str | None) -> Rows:
+    names = (
+        "auroc",
+        "observed_expected",
+        f"{rule}/sensitivity",
+        f"{rule}/specificity",
+        f"{rule}/alerts_per_100",
+    )
+    return [
+        (
+            cells.with_note(_name(own), own.reason or ""),
+            *(words.HIDDEN if n is None else words.count(n) for n in (own.n_samples, own.n_positive)),
+            *(_cell(own.figures.get(name), 1 if name.endswith("100") else 3) for name in names),
+        )
+        for own in groups
+    ]
+
+
+def _calibration(groups: Sequence[GroupBias]) -> Rows:
+    """Return calibration as it is and recalibrated within the group; ECE beside its value if calibration were perfect."""
+    rows: Rows = []
+    for own in groups:
+        if not own.figures:
+            continue
+        perfect = own.perfect.get("ece_equal_count")
+        rows.append(
+            (
+                _name(own),
+                _cell(own.figures["in_the_large"]),
+                _cell(own.recalibrated.get("in_the_large")),
+                _cell(own.figures["ece_equal_count"]),
+                DASH
+                if perfect is None
+                else cells.with_note(words.number(perfect.mean, 3), f"up to {words.number(perfect.high, 3)}"),
+                _cell(own.recalibrated.get("ece_equal_count")),
+                _cell(own.figures["brier"]),
+            )
+        )
+    return rows
+
+
+def _name(own: GroupBias) -> str:
+    return own.level if own.by == "all" else f"{own.by}: {own.level}"
+
+
+def metric_words(metric: str) -> str:
+    """Return a figure in words, with the rule of its threshold.
+
+    Examples
+    --------
+    >>> metric_words("error_positive")
+    'Mean |y − p| with the outcome'
+    """
+    rule, _, name = metric.rpartition("/")
+    known = {
+        "error_positive": "Mean |y − p| with the outcome",
+        "error_negative": "Mean |y − p| without the outcome",
+        "in_the_large": words.metric_name("calibration_in_the_large"),
+        "observed_expected": "Observed ÷ expected",
+    }
+    said = known.get(name) or words.metric_name(name)
+    return f"{said}, {words.rule_words(rule)}" if rule else said
+
+
+def _gap_words(metric: str) -> tuple[str, str]:
+    rule, _, name = metric.rpartition("/")
+    return _GAPS[name], words.rule_words(rule)
+
+
+def _is_found(adjusted: float | None) -> bool:
+    return adjusted is not None and adjusted < SIGNIFICANT
+
+
+def _found_words(n_found: int, n: int, noun: str) -> str:
+    """Say how many of the tests are significant; empty without tests.
+
+    Examples
+    --------
+    >>> _found_words(0, 12, "difference")
+    'None of 12 differences is significant after correction for their number.'
+    """
+    if not n:
+        return ""
+    if not n_found:
+        return f"None of {words.plural(n, noun)} is significant after correction for their number."
+    more = f" The first {MOST_ROWS} are listed." if n_found > MOST_ROWS else ""
+    return f"{n_found} of {words.plural(n, noun)} {'is' if n_found == 1 else 'are'} significant after correction for their number.{more}"
+
+
+def _cell(own: Estimate | None, digits: int = 3) -> str:
+    if own is None or own.value is None:
+        return DASH
+    if own.low is None or own.high is None:
+        return words.number(own.value, digits)
+    ends = words.between(words.number(own.low, digits), words.number(own.high, digits))
+    return cells.with_note(words.number(own.value, digits), ends)
+
+
+def _p(adjusted: float | None) -> str:
+    return DASH if adjusted is None else words.p_value(adjusted)
+
+
+def _number(value: float | None) -> str:
+    return DASH if value is None else words.number(value, 3)

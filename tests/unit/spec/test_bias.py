@@ -1,0 +1,22 @@
+"""The section ``bias``: columns must be demographics, and its absence leaves no trace."""
+
+import pytest
+
+from mlho.errors import SpecError
+from mlho.spec.training import normalised
+from tests.builders import make_spec
+
+
+def test_a_specification_without_the_section_has_no_trace_of_it():
+    """Its run id is that of earlier versions."""
+    assert "bias" not in normalised(make_spec().spec)
+    assert normalised(make_spec({"bias": {"periods": "month"}}).spec)["bias"]["periods"] == "month"
+
+
+@pytest.mark.parametrize(
+    "bias", [{"groups": ["ward"]}, {"pairs": [["ward", "ward"]]}, {"references": {"ward": "3"}}]
+)
+def test_a_column_that_is_no_demographic_is_refused(bias):
+    """Groups come from ``features.demographics``."""
+    with pytest.raises(SpecError, match=r"bias names what features\.demographics does not have: ward"):
+        make_spec({"bias": bias})
