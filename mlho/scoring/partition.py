@@ -92,13 +92,15 @@ class ScoredPartition:
     _without_events: list[int]
     _present: list[NDArray[np.int64]]
 
-    def blocks(self, *, top_reasons: int = 0) -> Iterator[ScoredBlock]:
+    def blocks(self, *, top_reasons: int = 0, reasons_from: float = 0.0) -> Iterator[ScoredBlock]:
         """Score the samples in order, one block of patients at a time.
 
         Parameters
         ----------
         top_reasons : int
             Number of columns to report per sample.
+        reasons_from : float
+            Report them only for samples with at least this probability.
         """
         self._duplicates.clear()
         self._without_events.clear()
@@ -111,8 +113,17 @@ class ScoredPartition:
             self._present.append(samples_per_column(design)[: len(self.bundle.document.features)])
             uncalibrated = self.bundle.predict_proba(design, calibrated=False)
             probability = np.asarray(self.bundle.calibrator.apply(uncalibrated))
-            reasons = strongest(self.bundle, design, top_reasons) if top_reasons else None
+            reasons = (
+                strongest(self.bundle, design, top_reasons, rows=probability >= reasons_from)
+                if top_reasons
+                else None
+            )
             yield ScoredBlock(samples, probability, uncalibrated, reasons)
+
+    def designs(self) -> Iterator[Any]:
+        """Yield the model's input for each block of patients, as :meth:`blocks` scores it."""
+        for block in range(self._cohort.n_blocks):
+            yield self._design(block, _block_samples(self.samples, self._cohort, block))
 
     def account(self) -> Ledger:
         """Return the checked ledger including same-day duplicates, after all blocks have been scored."""
@@ -228,7 +239,7 @@ def _block_samples(samples: Samples, cohort: Cohort, block: int) -> Samples:
     )
 
 
-def strongest(bundle: Bundle, design: Any, k: int) -> Reasons:
+def strongest(bundle: Bundle, design: Any, k: int, *, rows: NDArray[np.bool_] | None = None) -> Reasons:
     """Find the k columns with the largest absolute contribution to each row's log-odds.
 
     Parameters
@@ -238,7 +249,15 @@ def strongest(bundle: Bundle, design: Any, k: int) -> Reasons:
         Input of the bundle's classifier.
     k : int
         At least 1.
+    rows : bool, shape (n_samples,), optional
+        Rows to explain; the others have no columns.
     """
+    if rows is not None and not rows.all():
+        column, contribution = np.full((len(rows), k), -1, np.int64), np.zeros((len(rows), k))
+        if rows.any():
+            some = strongest(bundle, design.tocsr()[np.flatnonzero(rows)], k)
+            column[rows], contribution[rows] = some.column, some.contribution
+        return Reasons(column, contribution)
     n_samples, n_columns = design.shape
     by_row = design.tocsr()
     column = np.full((n_samples, k), -1, np.int64)

@@ -110,6 +110,17 @@ class Explain(SpecPart):
     """Number of features to report for each score: those with the largest effect on its log-odds. 0 reports none and
     is faster.
     """
+    only_alerts_of: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)] | None, OMITTED
+    ] = None
+    """Explain only the samples that alert by this threshold of the bundle, such as ``fixed-alert-rate:0.1``; the list of reasons of the
+    others is empty. Most of the time of explanations is saved."""
+
+    @model_validator(mode="after")
+    def _explains_something(self) -> Self:
+        if self.only_alerts_of is not None and self.top_reasons == 0:
+            raise ValueError("onlyAlertsOf needs topReasons of at least 1")
+        return self
 
 
 class Output(SpecPart):

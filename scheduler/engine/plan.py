@@ -416,6 +416,8 @@ def _scoring_tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) ->
     index = spec.index.model_dump(mode="json")
     layout = spec.data.model_dump(mode="json", by_alias=True, include=_LAYOUT)
     asked = {"index": index, **layout, "top_reasons": spec.explain.top_reasons}
+    if spec.explain.only_alerts_of is not None:
+        asked["only_alerts_of"] = spec.explain.only_alerts_of
     bundle = {"bundle": (BUNDLE_TASK,)}
     yield PlannedTask(BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": bundle_digest})
     yield PlannedTask("bundle-tests", "test_bundle", "bundle", needs=bundle)

@@ -32,12 +32,25 @@ def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
         and isinstance(document.get("demographics"), list | None)
     ):
         check_fits(spec, document)
+    asked, rules = spec.explain.only_alerts_of, _rules_of(document)
+    if asked is not None and asked not in rules:
+        raise SpecError(
+            f"explain.onlyAlertsOf: the bundle has no such threshold. Expected one of {', '.join(rules) or 'none'}; got {asked}. Correct it."
+        )
     most = _most_reasons(files)
     if most is not None and spec.explain.top_reasons > most:
         raise SpecError(
             f"explain.topReasons: the bundle was built for at most {plural(most, 'reason')} (tests.budgets.reasons). Expected at most "
             f"{most}; got {spec.explain.top_reasons}. Lower it, or build the bundle with another budget."
         )
+
+
+def _rules_of(document: Mapping[str, Any]) -> list[str]:
+    """Return the threshold rules of a bundle that have a value; none of a document of another shape."""
+    try:
+        return [str(own["rule"]) for own in document["thresholds"] if own["value"] is not None]
+    except (KeyError, TypeError):
+        return []  # rejected later by the tests of the bundle, with a reason
 
 
 def check_compared(files: Mapping[str, bytes], compared: Mapping[str, bytes], spec: ScoringSpec) -> None:

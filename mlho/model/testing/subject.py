@@ -110,7 +110,7 @@ class Subject:
     def table(self, events: "pd.DataFrame", demographics: "pd.DataFrame | None" = None) -> "pd.DataFrame":
         """Score a table of events as of the index date; no demographics are known by default."""
         index = INDEX_DATE if self.has_index else None
-        return self.bundle.predict_events(events, index, self._known(demographics))
+        return self.bundle.predict_events(events, index, self.known(demographics))
 
     def encoded(self, events: "pd.DataFrame") -> NDArray[np.float64]:
         """Return the dense input of the model for the patients of a table of events, shape (n_patients, n_columns)."""
@@ -118,10 +118,11 @@ class Subject:
         from mlho.model.scoring import encode_events
 
         index = INDEX_DATE if self.has_index else None
-        design = encode_events(self.bundle, events, index, self._known(None)).design
+        design = encode_events(self.bundle, events, index, self.known(None)).design
         return np.asarray(dense_rows(design, self.bundle.classifier.empty_row))
 
-    def _known(self, demographics: "pd.DataFrame | None") -> "pd.DataFrame | None":
+    def known(self, demographics: "pd.DataFrame | None") -> "pd.DataFrame | None":
+        """Return a table of demographics; by default one without rows. None for a bundle that uses none."""
         import pandas as pd
 
         encoder = self.bundle.demographics

@@ -59,6 +59,14 @@ def open_persons(work: Work) -> "KnownPersons | None":
     return KnownPersons.read(known[0].path(PERSONS_FILE))
 
 
+def _reasons_from(work: Work, bundle: "Bundle") -> float:
+    """Return the probability from which on samples are explained."""
+    from mlho.scoring.parts import alerting
+
+    rule = work.params.get("only_alerts_of")
+    return 0.0 if rule is None else alerting(bundle)[rule]
+
+
 def write_part(
     work: Work,
     bundle: "Bundle",
@@ -101,7 +109,7 @@ def write_part(
         bundle, samples, persons, batches, folder, source=work.params["source"], last_us=last_us
     )
     with PartWriter(work.out / PART_FILE, bundle, has_reasons=top_reasons > 0) as part:
-        for block in scored.blocks(top_reasons=top_reasons):
+        for block in scored.blocks(top_reasons=top_reasons, reasons_from=_reasons_from(work, bundle)):
             part.write(block)
     shutil.rmtree(folder)
     arrays = {"hashes": part.hashes()} | ({} if numbers is None else {"numbers": numbers})

@@ -1,10 +1,14 @@
 """Step: run the tests of a bundle before anything is scored with it."""
 
-from typing import Any, ClassVar
+import shutil
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mlho.errors import BundleError
+from mlho.errors import BundleError, plural
 from mlho.steps.base import Step, Work
 from mlho.steps.score.artifacts import open_bundle
+
+if TYPE_CHECKING:
+    from mlho.model.bundle import Bundle
 
 
 class TestBundle(Step):
@@ -14,14 +18,15 @@ class TestBundle(Step):
     """
 
     kind: ClassVar[str] = "test_bundle"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""
         from mlho.model.testing.records import failed_sentence
         from mlho.model.testing.runner import blocking
 
-        results = open_bundle(work).run_tests(measured=False)
+        bundle = open_bundle(work)
+        results = bundle.run_tests(measured=False)
         refused = blocking(results, "defect", "required")
         if refused:
             remedy = (
@@ -32,5 +37,22 @@ class TestBundle(Step):
             raise BundleError(
                 f"bundle: {failed_sentence(refused, len(results))} No patient is scored. {remedy}"
             )
+        _refuse_skew(bundle, work)
         work.write_json("tests.json", [result.plain() for result in results])
         return {"n_failed": len(blocking(results, "expected")), "n_tests": len(results)}
+
+
+def _refuse_skew(bundle: "Bundle", work: Work) -> None:
+    """Refuse a bundle to which this program gives other features or scores than the path of training does."""
+    from mlho.scoring.skew import TOLERANCE, find_skew
+
+    folder = work.out / "skew"
+    folder.mkdir()
+    skew = find_skew(bundle, folder)
+    shutil.rmtree(folder)
+    if not skew.is_equal:
+        raise BundleError(
+            f"bundle: train/serve skew. The scoring run gives {plural(skew.n_patients, 'synthetic patient')} other features or scores than the "
+            f"path of training. Expected differences of at most {TOLERANCE:g}; got {skew.features:g} in a feature and {skew.scores:g} in a "
+            "score. No patient is scored. Use the version of mlho that wrote the bundle, and report this as a defect."
+        )

@@ -17,6 +17,7 @@ import yaml
 import mlho.encoding.cohort.cohort
 import mlho.encoding.events.segments
 import mlho.scoring.partition
+from mlho.errors import SpecError
 from mlho.model.bundle import load_bundle
 from mlho.model.reasons import reason_words
 from mlho.spec.scoring import parse_scoring_spec
@@ -161,6 +162,23 @@ def test_every_classifier_scores_and_explains(classifier, tmp_path, monkeypatch)
 
     assert score_inline(trained.folder, MemoryStore()).parts() == whole.parts()
     assert same_rows(whole.table(), expected_table(trained, trained.frames()[1]))
+
+
+def test_reasons_of_alerts_only_are_those_of_all_reasons(trained):
+    """The same scores and the same reasons where a sample alerts; an empty list elsewhere; a rule that is not there is refused."""
+    rule = next(own.rule for own in trained.bundle.thresholds if own.value is not None)
+    every = score_inline(trained.folder, MemoryStore()).table()
+    some = score_inline(
+        trained.folder, MemoryStore(), {"explain": {"topReasons": 5, "onlyAlertsOf": rule}}
+    ).table()
+
+    alerts = every[f"alert: {rule}"]
+    assert 0 < alerts.sum() < len(alerts)
+    pd.testing.assert_frame_equal(some.drop(columns="reasons"), every.drop(columns="reasons"))
+    assert some["reasons"][alerts].map(list).tolist() == every["reasons"][alerts].map(list).tolist()
+    assert not some["reasons"][~alerts].map(len).any()
+    with pytest.raises(SpecError, match=rf"no such threshold. Expected one of {rule}.*got other"):
+        prepare(trained.folder, MemoryStore(), {"explain": {"topReasons": 5, "onlyAlertsOf": "other"}})
 
 
 def test_no_reasons_are_given_when_none_are_asked_for(trained):

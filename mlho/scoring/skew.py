@@ -1,0 +1,109 @@
+"""Train/serve skew: whether the path of scoring runs gives the features and scores that the bundle was built with.
+
+The bundle's synthetic patients are scored from their events by the code that scores a partition. They are compared with the notebook's path
+(:meth:`mlho.model.bundle.Bundle.predict_events`), which the bundle's own tests compare with what the build has stored.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.calendar import CALENDAR
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
+from mlho.encoding.cohort.persons import RawColumn
+from mlho.encoding.cohort.windows import needs_values
+from mlho.method.classifiers.tree_matrix import dense_rows
+from mlho.model.bundle import Bundle
+from mlho.model.frames import events_batch, samples_of
+from mlho.model.scoring import encode_events, scoring_spec
+from mlho.model.testing.subject import INDEX_DATE, Subject
+from mlho.scoring.partition import encode_files
+from mlho.scoring.persons import KnownPersons
+from mlho.sources.arrow import text_array
+
+TOLERANCE: Final = 1e-12
+
+
+@dataclass(frozen=True)
+class Skew:
+    """Largest absolute differences between both paths; 0 where both are equal.
+
+    Attributes
+    ----------
+    n_patients : int
+        Synthetic patients; 0 for a bundle without features of events.
+    features, scores : float
+        Of the model's input, and of the probabilities. Infinite if one path has a value where the other has none.
+    """
+
+    n_patients: int
+    features: float = 0.0
+    scores: float = 0.0
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether both paths agree."""
+        return max(self.features, self.scores) <= TOLERANCE
+
+
+def find_skew(bundle: Bundle, folder: Path) -> Skew:
+    """Score the synthetic patients of a bundle by both paths.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    folder : Path
+        An empty folder for temporary files.
+    """
+    subject = Subject(bundle)
+    events = subject.events
+    if not len(events):
+        return Skew(0)
+    date = INDEX_DATE if subject.has_index else None
+    known = subject.known(None)
+    if known is not None:  # both paths compute these from the index date
+        known = known.drop(columns=list(CALENDAR), errors="ignore")
+    expected = encode_events(bundle, events, date, known).design
+    batch = events_batch(events, values=needs_values(scoring_spec(bundle.document)))
+    samples = samples_of(sorted(set(events["patient_id"])), date)
+    persons = None if bundle.demographics is None else _nobody(bundle.demographics)
+    scored = encode_files(bundle, samples, persons, [("synthetic events", [batch])], folder)
+    empty = bundle.classifier.empty_row
+    features = np.concatenate([dense_rows(own, empty) for own in scored.designs()])
+    scores = np.concatenate([own.probability for own in scored.blocks()])
+    return Skew(
+        n_patients=len(samples.patient_ids),
+        features=largest_difference(features, dense_rows(expected, empty)),
+        scores=largest_difference(scores, bundle.predict_proba(expected)),
+    )
+
+
+def largest_difference(own: Any, other: Any) -> float:
+    """Return the largest absolute difference of two arrays; infinite if only one has a number at some place.
+
+    Examples
+    --------
+    >>> largest_difference([1.0, np.nan], [1.5, np.nan]), largest_difference([1.0], [np.nan])
+    (0.5, inf)
+    """
+    left, right = np.asarray(own, np.float64), np.asarray(other, np.float64)
+    is_missing: NDArray[np.bool_] = np.isnan(left)
+    if left.shape != right.shape or (is_missing != np.isnan(right)).any():
+        return float("inf")
+    return float(np.abs(left - right)[~is_missing].max(initial=0.0))
+
+
+def _nobody(encoder: DemographicsEncoder) -> KnownPersons:
+    """Return a demographics table without rows, with the columns that a bundle uses."""
+    columns = tuple(
+        RawColumn(code.name, np.empty(0, np.int64), ())
+        if isinstance(code, CategoryCode)
+        else RawColumn(code.name, np.empty(0), None)
+        for code in encoder.codes
+        if code.name not in CALENDAR
+    )
+    nothing = np.empty(0, np.int64)
+    return KnownPersons(text_array([]), nothing, nothing, nothing, columns)

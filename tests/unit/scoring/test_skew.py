@@ -1,0 +1,48 @@
+"""Train/serve skew: found before a night, by the path that scores the night."""
+
+import numpy as np
+import pytest
+
+import mlho.scoring.partition
+from mlho.errors import BundleError
+from mlho.scoring.skew import Skew, find_skew
+from mlho.store.memory import MemoryStore
+from tests.unit.scoring.conftest import score_inline
+
+
+def test_both_paths_agree_to_the_last_bit(trained, tmp_path):
+    """Counts, values, sequences, utilisation, two windows, demographics and dates; every synthetic patient."""
+    found = find_skew(trained.bundle, tmp_path)
+
+    assert found == Skew(n_patients=6, features=0.0, scores=0.0)
+
+
+@pytest.mark.parametrize("defect", ["features", "demographics", "calibration"])
+def test_a_skew_of_the_scoring_path_scores_no_patient(defect, trained, monkeypatch):
+    """Planted where only the scoring path runs: a feature that is lost, shifted demographics, another calibration."""
+    cls = mlho.scoring.partition.ScoredPartition
+    if defect == "calibration":
+        blocks = cls.blocks
+
+        def miscalibrated(self, **options):
+            for block in blocks(self, **options):
+                block.probability[:] += 1e-9
+                yield block
+
+        monkeypatch.setattr(cls, "blocks", miscalibrated)
+    elif defect == "features":
+        cells_of = mlho.scoring.partition.cells_of_features
+        monkeypatch.setattr(
+            "mlho.scoring.partition.cells_of_features",
+            lambda *given: [*cells_of(*given)[:-1], cells_of(*given)[0]],
+        )
+    else:
+        block = mlho.scoring.partition.KnownPersons.block
+        monkeypatch.setattr(
+            "mlho.scoring.persons.KnownPersons.block", lambda *given: np.asarray(block(*given)) + 1.0
+        )
+    store = MemoryStore()
+    with pytest.raises(BundleError, match=r"train/serve skew\. .*synthetic patients.*at most 1e-12; got"):
+        score_inline(trained.folder, store)
+
+    assert not [key for key in store.keys("runs/") if "/scores/" in key]
