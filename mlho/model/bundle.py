@@ -323,7 +323,7 @@ def _tests(parts: BundleParts, files: dict[str, FileFacts]) -> tuple[ModelTest, 
         digest="",
         n_bytes=0,
     )
-    return generate_tests(bundle, parts.evidence, parts.stated)
+    return generate_tests(bundle, parts.evidence, parts.stated, parts.monotone)
 
 
 def _golden(parts: BundleParts) -> GoldenRows:

@@ -3,8 +3,8 @@
 For linear models absent means zero, for trees missing: see :mod:`mlho.method.classifiers.tree_matrix`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.errors import plural
 from mlho.method.selection.features import Cells, Encoding
 
+#: Aggregates whose number is a value of the code itself, so that a direction can be declared for it.
+ORDERED: Final = frozenset({"last", "first", "min", "max", "mean"})
 _Column = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
@@ -101,6 +103,33 @@ def value_columns(
     """Return the mask of value columns of a design for trees, bool, shape (n_features + k,)."""
     features = np.array([encoding.is_value for encoding in encodings], np.bool_)
     return features if demographics is None else np.concatenate([features, demographics.is_value])
+
+
+def monotone_directions(
+    names: Sequence[str], declared: Mapping[str, str] | None, is_value: NDArray[np.bool_] | None = None
+) -> NDArray[np.int8]:
+    """Return the declared direction of each column: 1 increasing, -1 decreasing, 0 none.
+
+    Parameters
+    ----------
+    names : sequence of str, length n_columns
+        Ids of features (``code|window|aggregate``), then names of demographics.
+    declared : mapping of code or demographic to ``increasing`` or ``decreasing``, or None
+    is_value : bool, shape (n_columns,), optional
+        Only these columns have a direction.
+
+    Examples
+    --------
+    >>> monotone_directions(["HB|all|last", "HB|all|slope", "age"], {"HB": "decreasing", "age": "increasing"}).tolist()
+    [-1, 0, 1]
+    """
+    directions = np.zeros(len(names), np.int8)
+    for place, name in enumerate(names):
+        code, _, aggregate = name.rpartition("|")
+        own = code.rpartition("|")[0] if aggregate in ORDERED else name
+        if own in (declared or {}) and (is_value is None or is_value[place]):
+            directions[place] = 1 if (declared or {})[own] == "increasing" else -1
+    return directions
 
 
 def _dense_columns(

@@ -246,6 +246,8 @@ class BundleParts:
         What the training data say about the model, for the tests that the bundle carries.
     stated : Tests, optional
         The section ``tests`` of the specification.
+    monotone : mapping of code or demographic to ``increasing`` or ``decreasing``
+        Declared directions (``features.monotone``), for the tests that the bundle carries.
     """
 
     classifier: FittedClassifier
@@ -265,6 +267,7 @@ class BundleParts:
     notes: Mapping[str, str] = field(default_factory=dict)
     evidence: Evidence | None = None
     stated: Tests | None = None
+    monotone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ For linear models an absent cell is zero; for trees it is missing
 (:mod:`mlho.method.classifiers.tree_matrix`).
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -184,6 +185,23 @@ class Classifier(ABC):
     def setting(self, values: Mapping[str, Any] | None = None) -> Setting:
         """Return one setting: the given values and the first default of every other parameter."""
         return setting_from(values or {}, self.parameters, self._where)
+
+    #: Direction of each column that the fit obeys: 1 increasing, -1 decreasing, 0 none. Empty: none at all.
+    directions: tuple[int, ...] = ()
+
+    def constrained(self, directions: NDArray[np.int8]) -> Self:
+        """Return this classifier with monotone constraints. Those that cannot obey them ignore them.
+
+        Parameters
+        ----------
+        directions : int8, shape (n_features,)
+            1 increasing, -1 decreasing, 0 none. Missing values have no place in the order.
+        """
+        if not directions.any():
+            return self
+        own = copy.copy(self)
+        own.directions = tuple(directions.tolist())
+        return own
 
     def fit(
         self,

@@ -10,6 +10,7 @@ others. Older models, without that bin, are still supported: they treat absent c
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -189,11 +190,22 @@ class EBM(Classifier):
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         dense = dense_rows(matrix, np.full(matrix.shape[1], np.nan))
-        return [_fitted(dense, labels, setting, seed, value_columns) for setting in settings]
+        return [_fitted(dense, labels, setting, seed, value_columns, self.directions) for setting in settings]
+
+
+def _pairs_of(directions: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the pairs of columns of which one has a direction."""
+    pairs = combinations(range(len(directions)), 2)
+    return [(a, b) for a, b in pairs if directions[a] or directions[b]]
 
 
 def _fitted(
-    dense: Floats, labels: Labels, setting: Setting, seed: int, is_value: NDArray[np.bool_]
+    dense: Floats,
+    labels: Labels,
+    setting: Setting,
+    seed: int,
+    is_value: NDArray[np.bool_],
+    directions: tuple[int, ...],
 ) -> FittedEBM:
     """Fit one setting on dense rows, with NaN for missing values."""
     from interpret.glassbox import ExplainableBoostingClassifier
@@ -206,6 +218,8 @@ def _fitted(
         learning_rate=setting["learningRate"],
         max_rounds=int(setting["maxRounds"]),
         outer_bags=int(setting["nBags"]),
+        # A pair would add to the effect of its features, so that a column with a direction is in no pair.
+        exclude=_pairs_of(directions),
         # One process: runs are parallelised by tasks.
         n_jobs=1,
         random_state=seed,
@@ -216,6 +230,9 @@ def _fitted(
         # Raised for a column that is missing in all training rows: it gets no cut and no effect.
         warnings.filterwarnings("ignore", message="All-NaN slice encountered", category=RuntimeWarning)
         model.fit(dense, labels)
+        for place, direction in enumerate(directions):
+            if direction:  # after the fit, as interpret recommends: during it, other columns would compensate
+                model.monotonize(place, increasing=direction > 0)
     terms = tuple(_term(model, t) for t in range(len(model.term_features_)))
     return FittedEBM(
         terms=terms,

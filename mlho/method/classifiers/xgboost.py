@@ -171,8 +171,10 @@ class XGBoost(Classifier):
         n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
+        # xgboost bounds the leaves on both sides of a split on such a column; missing values may go to either side.
+        obeyed = {"monotone_constraints": self.directions} if self.directions else {}
         fits = boosted(
-            matrix, settings, value_columns, lambda own: training_parameters(own, seed), label=labels
+            matrix, settings, value_columns, lambda own: training_parameters(own, seed) | obeyed, label=labels
         )
         return [FittedXGBoost(**own) for own in fits]
 

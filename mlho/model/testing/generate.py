@@ -1,9 +1,10 @@
 """Writes the tests of a bundle: from the model, what the training data say about it, and the specification."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mlho.encoding.cohort.demographics import CategoryCode
+from mlho.model.design import monotone_directions
 from mlho.model.evidence import Evidence
 from mlho.model.scorer import Scorer
 from mlho.model.testing.events import encoded_rows
@@ -26,6 +27,7 @@ WIDE_SLOPE: Final = (0.5, 2.0)
 MAX_GROUP_LOSS: Final = 0.1
 MIN_SPREAD: Final = 1e-3  # of the log-odds
 MAX_AGAINST: Final = 0.05  # share of rows in which a risk factor may move the score against its direction
+MAX_ROUNDING: Final = 1e-5  # of the log-odds: trees add float32 numbers
 MAX_ALERTS: Final = 90.0  # of 100 samples
 MAX_CARD_BYTES: Final = 200_000
 _MB: Final = 1024**2
@@ -62,7 +64,10 @@ _EVENTS: Final = (
 
 
 def generate_tests(
-    bundle: Scorer, evidence: Evidence | None = None, stated: Tests | None = None
+    bundle: Scorer,
+    evidence: Evidence | None = None,
+    stated: Tests | None = None,
+    monotone: Mapping[str, str] | None = None,
 ) -> tuple[ModelTest, ...]:
     """Return the tests of a bundle, in the order in which they run.
 
@@ -74,6 +79,8 @@ def generate_tests(
         What the training data say; without it, the tests that need it are left out.
     stated : Tests, optional
         The section ``tests`` of the specification.
+    monotone : mapping of code or demographic to ``increasing`` or ``decreasing``, optional
+        Declared directions.
     """
     tests = [
         *_rows(bundle),
@@ -81,6 +88,7 @@ def generate_tests(
         *_events(bundle),
         *_demographics(bundle),
         *_directions(evidence or Evidence()),
+        *_monotone(bundle, monotone or {}),
         *_figures(bundle, evidence or Evidence(), stated or Tests()),
         *_interface(bundle, stated or Tests()),
         *_cases(stated or Tests()),
@@ -183,6 +191,21 @@ def _directions(evidence: Evidence) -> Iterator[ModelTest]:
             tolerance=MAX_AGAINST,
             inputs={"column": own.column, "from": own.low, "to": own.high},
         )
+
+
+def _monotone(bundle: Scorer, declared: Mapping[str, str]) -> Iterator[ModelTest]:
+    columns = bundle.columns
+    for column, direction in zip(columns, monotone_directions(columns, declared).tolist(), strict=True):
+        if direction:
+            yield _test(
+                f"directions.monotone.{_short(column)}",
+                "monotone",
+                f"A higher {_short(column)} never {'lowers' if direction > 0 else 'raises'} the score, as declared.",
+                "higher" if direction > 0 else "lower",
+                "required",
+                tolerance=MAX_ROUNDING,
+                inputs={"column": column},
+            )
 
 
 def _short(text: str, length: int = 160) -> str:

@@ -256,6 +256,26 @@ def direction(subject: Subject, test: ModelTest) -> Finding:
     )
 
 
+def monotone(subject: Subject, test: ModelTest) -> Finding:
+    """Raise one column through its numbers in every synthetic row, all else unchanged."""
+    column = subject.bundle.columns.index(test.inputs["column"])
+    numbers = subject.bundle.golden.X[:, column]
+    rows, sign = subject.crossed.copy(), 1 if test.expected == "higher" else -1
+    worst, before = 0.0, None
+    for number in np.unique(numbers[~np.isnan(numbers)]).tolist():
+        rows[:, column] = number
+        now = sign * subject.bundle.classifier.log_odds(rows)
+        worst = worst if before is None else max(worst, float(np.max(before - now)))
+        before = now
+    words = {"higher": "lowers", "lower": "raises"}[test.expected]
+    return Finding(
+        worst <= test.tolerance,
+        f"largest change of the log-odds against it {worst:.3g}",
+        f"A higher {test.inputs['column']} {words} the score, against its declared direction: use xgboost or ebm, which obey it, or correct "
+        "features.monotone.",
+    )
+
+
 def contributions(subject: Subject, test: ModelTest) -> Finding:
     """Check that the contributions of each row add up to its log-odds."""
     classifier, X = subject.bundle.classifier, subject.bundle.golden.X

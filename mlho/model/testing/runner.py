@@ -31,6 +31,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "coefficient-directions": rows.coefficient_directions,
     "dictionary-coefficients": rows.dictionary_coefficients,
     "direction": rows.direction,
+    "monotone": rows.monotone,
     "contributions": rows.contributions,
     "refused-rows": rows.refused_rows,
     "encoding": events.encoding,

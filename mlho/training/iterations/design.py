@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.demographics import DemographicsEncoder, encode_demographics
 from mlho.method.classifiers.tree_matrix import Absent
 from mlho.method.selection.features import Encoding
-from mlho.model.design import build_design, build_tree_design, value_columns
+from mlho.model.design import build_design, build_tree_design, monotone_directions, value_columns
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import cells_of, learn_encodings
 
@@ -49,6 +49,16 @@ class Design:
         """Value columns of a design for trees, bool, shape (n_columns,); None for linear models."""
         return None if self.absent == "zero" else value_columns(self.encodings, self.demographics)
 
+    def column_names(self, problem: Problem) -> list[str]:
+        """Return the ids of the features, then the names of the demographics."""
+        return [problem.name_of(feature).id for feature in self.features.tolist()] + [*self.demographic_names]
+
+    def monotone(self, problem: Problem) -> NDArray[np.int8]:
+        """Return the declared direction of each value column of a design for trees, int8, shape (n_columns,)."""
+        return monotone_directions(
+            self.column_names(problem), problem.spec.features.monotone, self.value_columns
+        )
+
     @property
     def demographic_names(self) -> tuple[str, ...]:
         """Readable names of the columns after the features."""
@@ -63,8 +73,7 @@ class Design:
         n_samples, is_value = int(np.count_nonzero(samples)), self.value_columns
         if is_value is None:
             return build_design(self.encodings, cells, n_samples, extra)
-        names = [problem.name_of(feature).id for feature in self.features.tolist()]
-        names += self.demographic_names
+        names = self.column_names(problem)
         return build_tree_design(self.encodings, cells, n_samples, extra, is_value=is_value, names=names)
 
 

@@ -92,7 +92,7 @@ def run_fold(
     for design, own in by_design(candidates, learned):
         X, X_held = design.matrix(problem, train), design.matrix(problem, held)
         for candidate in own:
-            classifier = classifier_named(candidate.classifier)
+            classifier = classifier_named(candidate.classifier).constrained(design.monotone(problem))
             fitted = classifier.fit_settings(
                 X,
                 problem.y[train],

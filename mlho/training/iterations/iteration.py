@@ -115,12 +115,16 @@ def fit_chosen(
     iteration: Iteration,
 ) -> FittedClassifier:
     """Fit the chosen setting of a candidate on the design matrix of the training samples."""
-    return classifier_named(name).fit(
-        X,
-        problem.y[train],
-        cv.settings[cv.chosen],
-        seed=seed_of(problem.spec.validation.seed, name, iteration),
-        value_columns=design.value_columns,
+    return (
+        classifier_named(name)
+        .constrained(design.monotone(problem))
+        .fit(
+            X,
+            problem.y[train],
+            cv.settings[cv.chosen],
+            seed=seed_of(problem.spec.validation.seed, name, iteration),
+            value_columns=design.value_columns,
+        )
     )
 
 

@@ -215,8 +215,10 @@ def _scores(
     if not X.shape[1]:
         return np.full((len(settings), X_test.shape[0]), np.count_nonzero(y) / len(y))
     seed = seed_of(problem.spec.validation.seed, name, _place(held))
-    fitted = classifier_named(name).fit_settings(
-        X, y, settings, seed=seed, value_columns=design.value_columns
+    fitted = (
+        classifier_named(name)
+        .constrained(design.monotone(problem))
+        .fit_settings(X, y, settings, seed=seed, value_columns=design.value_columns)
     )
     return np.stack([model.predict_proba(X_test) for model in fitted])
 

@@ -13,6 +13,7 @@ from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.encoding.events.units import units_sentence
 from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
+from mlho.model.design import monotone_directions
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
 from mlho.model.testing.generate import MAX_AUROC
@@ -148,6 +149,7 @@ def _bundle_parts(
         roll_up=_roll_up(problem, features),
         evidence=evidence_of(problem, final, performance, [own.id for own in features], statistics),
         stated=problem.spec.tests,
+        monotone=problem.spec.features.monotone or {},
     )
 
 
@@ -293,6 +295,7 @@ def assemble_result(
             *([units_sentence(ledger["units"])] if "units" in ledger else []),
             *summary.warnings,
             *_warnings(problem, summary, performance),
+            *_without_direction(problem.spec, list(importance)),
             *_failed_tests(tests),
         ],
         cohort=cohort,
@@ -320,6 +323,17 @@ def assemble_result(
         timing=dict(timing),
         inputs=dict(inputs),
     )
+
+
+def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
+    """Return a warning of declared directions that no column of the final model has."""
+    declared = spec.features.monotone or {}
+    unused = [own for own in declared if not monotone_directions(columns, {own: declared[own]}).any()]
+    if not unused:
+        return []
+    return [
+        f"features.monotone has no effect on the final model for {', '.join(unused)}: it has no such column of numbers."
+    ]
 
 
 def _ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
