@@ -63,11 +63,19 @@ def run_command(options: RunOptions) -> int:
     document = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options))
     runs = document.of_document()
     for run in runs:
-        finished = carry_out_one(run, run.spec.metadata.name, options)
+        name = run.spec.metadata.name
+        try:
+            finished = carry_out_one(run, name, options)
+        except MlhoError:
+            if len(runs) > 1:
+                terminal.err.print(
+                    f"{name} ({run.run_id}): failed, and those after it were not begun:", markup=False
+                )
+            raise
         if options.json:
             continue
         if len(runs) > 1:
-            terminal.out.print(run.spec.metadata.name, markup=False, style="bold")
+            terminal.out.print(name, markup=False, style="bold")
         print_finished(run, finished, options.store)
     renew(document.store, options.store)
     study = _publish_study(document, runs, options)

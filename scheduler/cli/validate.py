@@ -86,10 +86,14 @@ def inspect_first(
     DataError, SpecError
         The first error found; others are printed before.
     """
-    found = [call_beside(inspect_tables, own, data, document, env=env) for own in _each(spec)]
+    asked = _each(spec)
+    found = [call_beside(inspect_tables, own, data, document, env=env) for own in asked]
     for sentence in dict.fromkeys(words for own in found for words in own.warnings):
         terminal.err.print(f"Warning: {sentence}", markup=False)
     errors = list({str(error): error for own in found for error in own.errors}.values())
+    if errors and len(asked) > 1:
+        names = [own.metadata.name for own, look in zip(asked, found, strict=True) if look.errors]
+        terminal.err.print(f"Not started, because of {', '.join(names)}:", markup=False)
     for error in errors[1:]:
         terminal.err.print(f"Also: {error}", markup=False)
     if errors:

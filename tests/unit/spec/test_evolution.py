@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from mlho.errors import SpecError
+from mlho.errors import DataError, SpecError
 from mlho.model.bundle import load_bundle
 from mlho.spec.expansion import expand
 from mlho.spec.training import parse_spec
@@ -250,3 +250,18 @@ def test_a_subgroup_needs_its_columns_among_the_demographics(data):
         run_inline(
             data, MemoryStore(), {"cohort.only": {"sex": ["female"]}, "features.demographics": ["age"]}
         )
+
+
+def test_a_group_without_samples_is_named_by_its_run(data, tmp_path, capsys):
+    """A document has several runs: the error says which of them cannot be started, before any is."""
+    groups = [{"name": "absent", "sex": ["unknown level"]}]
+    changes = {"evolution": {"windows": WINDOWS[:1], "groups": groups}, "validation.bootstrapReplicates": 0}
+    spec = write_spec(tmp_path, changes, uri=str(data))
+    command = ["run", str(spec), "--store", str(tmp_path / "store"), "--workers", "1", "--progress", "none"]
+
+    assert main(command) == DataError.exit_code
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "Not started, because of small-0-90-absent: error: labels.parquet: no sample is left of the labels"
+        in said
+    )

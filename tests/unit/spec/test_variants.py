@@ -107,7 +107,7 @@ def test_a_variant_pins_its_own_map_of_codes(data):
 
 
 def test_a_variant_repeats_only_what_its_change_affects(data):
-    """Planted: without the code of the exclusion in the data, the variant encodes, and learns nothing again."""
+    """An excluded code changes the encoding and what follows; the cohort and the check of its splits are those of the document."""
     store = MemoryStore()
     run_inline(data, store)
     without = run_inline(data, store, {"features.exclude": ["NOT-THERE"]})
