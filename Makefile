@@ -90,6 +90,10 @@ bench-bias: $(STAMP)  ## audit of groups and months: seconds, and how often the 
 bench-encoding: $(STAMP)  ## rows a second and memory, on cohorts of about 5 and 50 million rows that it makes
 	$(BIN)/python benchmarks/encoding.py
 
+SCORING_ARGS ?=
+bench-scoring: $(STAMP)  ## a night of 1,000,000 patients, with and without reasons, and the floor (ten minutes, 3 GB)
+	cd benchmarks && ../$(BIN)/python scoring.py $(SCORING_ARGS)
+
 bench-levels: $(STAMP)  ## ranking of counts and values: noise of many levels, and real data, against R's levels
 	$(BIN)/python benchmarks/jmi_levels.py
 
