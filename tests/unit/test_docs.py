@@ -231,6 +231,7 @@ def test_the_operations_page_says_what_a_store_holds():
         keys_of.model_key("ab", "bundle.json"),
         keys_of.channel_key("production", 1),
         keys_of.signature_prefix("ab"),
+        keys_of.refusal_prefix("production"),
         keys_of.site_key("index.html"),
         documents.task_document_key("ab"),
         documents.attempt_key("ab-1", "task", "nonce"),
