@@ -199,7 +199,8 @@ class TrainingSpec(SpecPart):
         grouped = [
             name for gate in self.gates or () for name in (*(gate.group or ()), gate.groups_by) if name
         ]
-        if unknown := sorted({*grouped} - {*self.features.demographics}):
+        audited = () if self.bias is None else self.bias.columns
+        if unknown := sorted({*grouped} - {*self.features.demographics, *audited}):
             raise ValueError(
                 f"gates name a group that features.demographics does not have: {', '.join(unknown)}"
             )
@@ -274,8 +275,10 @@ class TrainingSpec(SpecPart):
 
     @property
     def kept_columns(self) -> tuple[str, ...]:
-        """Columns of the labels or the demographics that the splits read: groups, and sites or parts."""
-        return tuple(dict.fromkeys(filter(None, (self.cohort.group_by, self.validation.split_column))))
+        """Columns of the labels or the demographics that are no features: persons, sites or parts, and columns of the audit."""
+        audited = () if self.bias is None else self.bias.columns
+        named = (self.cohort.group_by, self.validation.split_column, *audited)
+        return tuple(dict.fromkeys(filter(None, named)))
 
     @property
     def further_tables(self) -> dict[str, str]:

@@ -85,6 +85,9 @@ class Bias(SpecPart):
 
     groups: Annotated[tuple[ColumnName, ...] | None, Field(min_length=1, max_length=32), OMITTED] = None
     """Demographics that make groups: categorical ones, and ``age`` in bands. Default: all of them, and the sites of ``split: site``."""
+    columns: Annotated[tuple[ColumnName, ...], Field(max_length=32)] = ()
+    """Columns of the labels or the demographics that make groups and enter no model, such as ``[race]``. Their values are taken as text;
+    those with few patients count as ``other``."""
     pairs: Annotated[
         tuple[Annotated[tuple[ColumnName, ...], Field(min_length=2, max_length=2)], ...],
         Field(max_length=32),
@@ -103,5 +106,11 @@ class Bias(SpecPart):
     def check_columns(self, demographics: Collection[str]) -> None:
         """Refuse columns that are no demographics of the specification."""
         named = {*(self.groups or ()), *(name for pair in self.pairs for name in pair), *self.references}
-        if unknown := sorted(named - {*demographics, "site"}):
-            raise ValueError(f"bias names what features.demographics does not have: {', '.join(unknown)}")
+        if shared := sorted({*self.columns} & {*demographics}):
+            raise ValueError(
+                f"bias.columns names features: {', '.join(shared)}. Remove them: features.demographics make groups too"
+            )
+        if unknown := sorted(named - {*demographics, *self.columns, "site"}):
+            raise ValueError(
+                f"bias names what neither features.demographics nor bias.columns has: {', '.join(unknown)}"
+            )

@@ -83,6 +83,8 @@ class Cohort:
         Persons behind the patients, if ``cohort.groupBy`` names them.
     parts : CategoricalColumn or None
         Site or part of each sample, if ``validation.splitColumn`` names a column; levels sorted, all of them used.
+    audited : CategoricalColumn each, in the order of ``bias.columns``
+        Groups that are no features.
     """
 
     patient_ids: tuple[str, ...]
@@ -96,6 +98,7 @@ class Cohort:
     groups: Groups | None = None
     parts: CategoricalColumn | None = None
     last_us: NDArray[np.int64] | None = None
+    audited: tuple[CategoricalColumn, ...] = ()
 
     @property
     def unit_ids(self) -> tuple[str, ...]:
@@ -157,6 +160,8 @@ class Cohort:
         }
         if self.parts is not None:
             meta["parts"] = _column_meta(self.parts)
+        if self.audited:
+            meta["audited"] = [_column_meta(column) for column in self.audited]
         ids, text = pack_texts(self.patient_ids), json.dumps(meta, sort_keys=True).encode()
         arrays: dict[str, NDArray[Any]] = {
             "patient_id_bytes": ids["bytes"],
@@ -175,6 +180,7 @@ class Cohort:
             )
         if self.parts is not None:
             arrays["parts"] = self.parts.codes
+        arrays |= {f"audited_{number}": column.codes for number, column in enumerate(self.audited)}
         if self.groups is not None:
             texts = pack_texts(self.groups.ids)
             arrays |= {"group_id_bytes": texts["bytes"], "group_id_offsets": texts["offsets"]}
@@ -198,6 +204,10 @@ class Cohort:
             groups=_groups(arrays),
             parts=_parts(meta.get("parts"), arrays),
             last_us=arrays.get("last_us"),
+            audited=tuple(
+                CategoricalColumn(own["name"], tuple(own["levels"]), arrays[f"audited_{number}"])
+                for number, own in enumerate(meta.get("audited", ()))
+            ),
         )
 
 

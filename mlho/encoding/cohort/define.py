@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, Groups
+from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
-from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, rows_of_persons
-from mlho.encoding.cohort.kept import TextColumn, groups_of, parts_of, refuse_differing, sample_texts
+from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, person_of_patients
+from mlho.encoding.cohort.kept import refuse_differing
+from mlho.encoding.cohort.kept_columns import read_kept_columns
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
@@ -21,7 +21,7 @@ from mlho.encoding.cohort.subgroup import subgroup
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
 from mlho.sources import list_inputs, source_of
-from mlho.sources.arrow import as_numpy, int64_array, is_given
+from mlho.sources.arrow import int64_array
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
 from mlho.sources.omop.folder import OMOP_NAME
@@ -248,7 +248,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             f"{persons.n_without_patient} rows of the demographics have no patient and are ignored."
         )
     patient = selection.labels.patient
-    person_of = _person_of(persons, selection.labels.patient_ids)
+    person_of = person_of_patients(persons, selection.labels.patient_ids)
     is_unknown = selection.is_in & (person_of[patient] == MISSING)
     n_unknown = _n_distinct(patient[is_unknown])
     policy = spec.cohort.unknown_patients
@@ -276,16 +276,12 @@ def _keep_only(selection: _Selection, persons: Persons | None, spec: TrainingSpe
     if only is None:
         return
     of_patient = (
-        np.empty(0, np.int64) if persons is None else _person_of(persons, labels.patient_ids)[labels.patient]
+        np.empty(0, np.int64)
+        if persons is None
+        else person_of_patients(persons, labels.patient_ids)[labels.patient]
     )
     for rule, is_met in subgroup(only, persons, of_patient, labels.index_us).items():
         selection.drop(f"not {rule}", ~is_met)
-
-
-def _person_of(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:
-    """Position of each patient id in the demographics; ``MISSING`` if absent."""
-    found = pc.index_in(patient_ids, value_set=persons.patient_ids)
-    return np.where(is_given(found), as_numpy(found).astype(np.int64), MISSING)
 
 
 def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[str]) -> NDArray[np.int8]:
@@ -385,10 +381,11 @@ def _assemble(
     patient_ids = labels.patient_ids.take(int64_array(kept))
     birth_us = np.full(len(kept), NO_DATE, np.int64)
     columns: tuple[Any, ...] = ()
-    groups, parts = _kept_columns(spec, labels, rows, persons, patient_of)
+    kept_columns = read_kept_columns(spec, labels, rows, persons, patient_of)
+    groups = kept_columns.groups
     unit_of = patient_of if groups is None else groups.of_patient[patient_of]
     if persons is not None:
-        person_of = _person_of(persons, patient_ids)
+        person_of = person_of_patients(persons, patient_ids)
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
         warnings = [*warnings, *_birth_warnings(birth_us, spec), *_conflict_warnings(persons, spec)]
         where = where_of_persons(spec)
@@ -411,40 +408,10 @@ def _assemble(
         demographics=columns,
         attrition=tuple(selection.attrition),
         groups=groups,
-        parts=parts,
+        parts=kept_columns.parts,
+        audited=kept_columns.audited,
     )
     return _with_warnings(cohort, warnings)
-
-
-def _kept_columns(
-    spec: TrainingSpec,
-    labels: LabelRows,
-    rows: NDArray[np.int64],
-    persons: Persons | None,
-    patient_of: NDArray[np.integer[Any]],
-) -> tuple[Groups | None, CategoricalColumn | None]:
-    """Return the persons behind the patients, and the site or part of each sample, where the specification names them."""
-    tables, group_by, part = spec.data.tables, spec.cohort.group_by, spec.validation.split_column
-    where = " and ".join(filter(None, (tables.labels, tables.demographics)))
-    person_rows = None
-    if persons is not None and spec.kept_columns:
-        person_of = _person_of(persons, labels.patient_ids)[labels.patient[rows]]
-        person_rows = rows_of_persons(persons, person_of, labels.index_us[rows])
-
-    def read(name: str, field: str) -> TextColumn:
-        return sample_texts(
-            name,
-            field,
-            labels=labels.kept,
-            rows=rows,
-            persons={} if persons is None else persons.kept,
-            person_rows=person_rows,
-            where=where,
-        )
-
-    groups = group_by and groups_of(group_by, read(group_by, "cohort.groupBy"), patient_of, where)
-    parts = part and parts_of(part, read(part, "validation.splitColumn"), where)
-    return groups or None, parts or None
 
 
 def _with_warnings(cohort: Cohort, warnings: list[str]) -> Cohort:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
@@ -14,6 +15,7 @@ from mlho.encoding.cohort.labels import MISSING
 from mlho.encoding.cohort.levels import OTHER, UNKNOWN, merge_rare_levels, renumbered
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn
 from mlho.errors import DataError, plural
+from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.times import DAY_US
 
 DAYS_PER_YEAR: Final = 365.25
@@ -87,6 +89,12 @@ def _age_warnings(
     return [
         capitalized(f"{patients} with an age below 0 or above {OLDEST_YEARS} years: it is used as it is.")
     ]
+
+
+def person_of_patients(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:
+    """Position of each patient id in the demographics; ``MISSING`` if absent."""
+    found = pc.index_in(patient_ids, value_set=persons.patient_ids)
+    return np.where(is_given(found), as_numpy(found).astype(np.int64), MISSING)
 
 
 def rows_of_persons(

@@ -1,4 +1,5 @@
-"""Columns that the splits read: the person behind patient ids (``cohort.groupBy``), and sites or parts (``validation.splitColumn``).
+"""Columns beside the features: the person behind patient ids (``cohort.groupBy``), sites or parts (``validation.splitColumn``), and
+columns of the audit (``bias.columns``).
 
 They are read as text from the labels or, if they are not there, from the demographics. They are no features.
 """
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn, Groups
+from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
 from mlho.tables import is_text
@@ -101,6 +103,7 @@ def sample_texts(
     persons: Mapping[str, TextColumn],
     person_rows: NDArray[np.int64] | None,
     where: str,
+    unknown: bool = False,
 ) -> TextColumn:
     """Return the column of the samples, from the labels or else from the demographics.
 
@@ -114,6 +117,8 @@ def sample_texts(
         Row of each sample in the labels, and in the demographics (``MISSING`` without one).
     where : str
         Tables, for messages.
+    unknown : bool
+        If true, samples without a value have the level ``unknown``.
 
     Raises
     ------
@@ -134,7 +139,9 @@ def sample_texts(
             remedy=f"Add it, or correct {field}.",
         )
     n_without = int((codes == MISSING).sum())
-    if n_without:
+    if n_without and unknown:
+        levels, codes = _with_unknown(levels, codes)
+    elif n_without:
         raise DataError(
             where,
             f"column {name!r}, which {field} names, has empty fields",
@@ -144,6 +151,15 @@ def sample_texts(
         )
     used, own = np.unique(codes, return_inverse=True)
     return TextColumn(tuple(levels[place] for place in used.tolist()), own.astype(np.int64))
+
+
+def _with_unknown(
+    levels: tuple[str, ...], codes: NDArray[np.int64]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Give samples without a value the level ``unknown``, which may also be written in the table."""
+    if UNKNOWN not in levels:
+        levels = (*levels, UNKNOWN)
+    return levels, np.where(codes == MISSING, levels.index(UNKNOWN), codes)
 
 
 def groups_of(name: str, column: TextColumn, patient_of: NDArray[np.integer[Any]], where: str) -> Groups:
@@ -162,15 +178,15 @@ def groups_of(name: str, column: TextColumn, patient_of: NDArray[np.integer[Any]
     return Groups(column.levels, of_patient.astype(np.int32))
 
 
-def parts_of(name: str, column: TextColumn, where: str) -> CategoricalColumn:
-    """Return the sites or parts of the samples. Refuse a column with the values of an identifier."""
+def category_of(name: str, column: TextColumn, where: str, field: str) -> CategoricalColumn:
+    """Return the sites, parts or groups of the samples. Refuse a column with the values of an identifier."""
     if len(column.levels) > MAX_PARTS:
         raise DataError(
             where,
-            f"column {name!r} has too many values for validation.splitColumn",
-            expected=f"at most {MAX_PARTS:,} sites or folds",
+            f"column {name!r} has too many values for {field}",
+            expected=f"at most {MAX_PARTS:,} values",
             got=f"{len(column.levels):,}",
-            remedy="Name a column of sites or folds.",
+            remedy="Name a column of sites, folds or groups.",
         )
     return CategoricalColumn(name, column.levels, column.codes.astype(np.int16))
 

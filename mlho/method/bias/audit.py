@@ -280,7 +280,9 @@ class _Problem:
         """Return what is found for one level."""
         place, level = key
         whole = (*key, WHOLE)
-        counts = self.counts(list(grouping.members()))[level]
+        counts = self.counts(list(grouping.members()))
+        if grouping.is_crossed and (None, None) in counts:
+            counts = [(None, None)] * len(counts)
 
         def figures(period: int, names: Sequence[str] | None = None) -> dict[str, Estimate]:
             own = (place, level, period)
@@ -292,8 +294,8 @@ class _Problem:
         return GroupFigures(
             by=grouping.by,
             level=grouping.levels[level],
-            n_samples=counts[0],
-            n_positive=counts[1],
+            n_samples=counts[level][0],
+            n_positive=counts[level][1],
             figures=figures(WHOLE),
             perfect=perfect.get(whole, {}),
             recalibrated=figures(RECALIBRATED, CALIBRATION),

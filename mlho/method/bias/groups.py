@@ -27,12 +27,16 @@ class Grouping:
         Level of each sample; −1 for none.
     reference : int or None
         Level with which the others are compared. None: the level with the most samples.
+    is_crossed : bool
+        The levels are combinations of the levels of two groupings. If one is small, no count is shown: those of the two groupings
+        would give it away.
     """
 
     by: str
     levels: tuple[str, ...]
     codes: NDArray[np.integer[Any]]
     reference: int | None = None
+    is_crossed: bool = False
 
     @classmethod
     def everyone(cls, n_samples: int) -> "Grouping":

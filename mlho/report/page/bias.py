@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.bias.audit import BiasAudit, GroupBias
+from mlho.report.bias.audit import BiasAudit, GroupBias, GroupTrend
 from mlho.report.page import cells
 from mlho.report.parts import Estimate
 from mlho.report.words import DASH
@@ -58,7 +58,7 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         ],
         "trends": [
             (
-                f"{own.by}: {own.level}",
+                _name(own),
                 metric_words(own.metric),
                 words.count(own.n_periods),
                 _cell(own.per_year),
@@ -120,7 +120,7 @@ def _calibration(groups: Sequence[GroupBias]) -> Rows:
     return rows
 
 
-def _name(own: GroupBias) -> str:
+def _name(own: GroupBias | GroupTrend) -> str:
     return own.level if own.by == "all" else f"{own.by}: {own.level}"
 
 

@@ -16,7 +16,7 @@ class DefineCohort(Step):
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep only the demographics of the features, the bound for rare levels (``min_cell``) and the column of the splits."""
+        """Keep only the demographics of the features, the bound for rare levels (``min_cell``) and the columns of splits and audit."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         features = type(spec.features)(
@@ -27,7 +27,10 @@ class DefineCohort(Step):
         validation = (
             type(own)(split=own.split, split_column=own.split_column) if own.split_column else type(own)()
         )
-        return narrowed.model_copy(update={"features": features, "report": report, "validation": validation})
+        bias = type(spec.bias)(columns=spec.bias.columns) if spec.bias and spec.bias.columns else None
+        return narrowed.model_copy(
+            update={"features": features, "report": report, "validation": validation, "bias": bias}
+        )
 
     @override
     def tables_of(self, spec: TrainingSpec) -> tuple[str, ...]:

@@ -16,10 +16,13 @@ class InspectTables(Step):
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics", "concepts", "events")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep only the bound for small groups (``min_cell``) of the report."""
+        """Keep only the bound for small groups (``min_cell``) of the report, and the columns of the audit."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
-        return narrowed.model_copy(update={"report": type(spec.report)(min_cell=spec.report.min_cell)})
+        bias = type(spec.bias)(columns=spec.bias.columns) if spec.bias and spec.bias.columns else None
+        return narrowed.model_copy(
+            update={"report": type(spec.report)(min_cell=spec.report.min_cell), "bias": bias}
+        )
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``inspection.json``; raise the first error that is found."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import NO_BOUND, CategoricalColumn, Cohort, NumericColumn
+from mlho.encoding.cohort.levels import OTHER
 from mlho.errors import SpecError
 from mlho.method.bias.audit import audit
 from mlho.method.bias.groups import Grouping, Periods
@@ -30,7 +31,6 @@ MONTHS_OF: Final = {"month": 1, "quarter": 3, "year": 12}
 DAYS_A_YEAR: Final = 365.25
 MOST_PERIODS: Final = 24  # of a report, where the specification names no length
 N_FOLDS: Final = 5  # of the recalibration within groups
-OTHERS: Final = "other"
 PAIR: Final = " × "
 
 
@@ -120,7 +120,10 @@ def audit_predictions(
     found = audit(
         cohort.outcome[samples],
         p[samples],
-        [Grouping(own.by, own.levels, own.codes[samples], own.reference) for own in groupings(spec, cohort)],
+        [
+            Grouping(own.by, own.levels, own.codes[samples], own.reference, own.is_crossed)
+            for own in groupings(spec, cohort)
+        ],
         patients=cohort.unit_of[samples],
         alerts={rule: own[samples] for rule, own in alerts.items()},
         seed=[seed_of(seed, "bias", FINAL)],
@@ -153,6 +156,8 @@ def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
     """
     own = {grouping.by: grouping for grouping in _columns(cohort)}
     asked = spec.bias
+    for column in cohort.audited:
+        own[column.name] = pooled(column.name, column, cohort.unit_of, spec.report.min_cell)
     if cohort.parts is not None and spec.validation.split == "site":
         own.setdefault("site", pooled("site", cohort.parts, cohort.unit_of, spec.report.min_cell))
     if asked is None:
@@ -180,7 +185,7 @@ def pooled(by: str, column: CategoricalColumn, unit_of: NDArray[np.int32], min_c
     place = np.full(len(column.levels), len(kept))
     place[kept] = np.arange(len(kept))
     names = [column.levels[code] for code in kept]
-    return Grouping(by, (*names, OTHERS) if len(kept) < len(n_units) else tuple(names), place[column.codes])
+    return Grouping(by, (*names, OTHER) if len(kept) < len(n_units) else tuple(names), place[column.codes])
 
 
 def _with_reference(grouping: Grouping, level: str) -> Grouping:
@@ -201,7 +206,7 @@ def _pair(first: Grouping, second: Grouping) -> Grouping:
     used = np.unique(both[both >= 0])
     names = tuple(f"{first.levels[code // n]}, {second.levels[code % n]}" for code in used.tolist())
     codes = np.where(both < 0, -1, np.searchsorted(used, both))
-    return Grouping(f"{first.by}{PAIR}{second.by}", names, codes)
+    return Grouping(f"{first.by}{PAIR}{second.by}", names, codes, is_crossed=True)
 
 
 def _columns(cohort: Cohort) -> Iterator[Grouping]:

@@ -18,5 +18,13 @@ def test_a_specification_without_the_section_has_no_trace_of_it():
 )
 def test_a_column_that_is_no_demographic_is_refused(bias):
     """Groups come from ``features.demographics``."""
-    with pytest.raises(SpecError, match=r"bias names what features\.demographics does not have: ward"):
+    with pytest.raises(
+        SpecError, match=r"bias names what neither features\.demographics nor bias\.columns has: ward"
+    ):
         make_spec({"bias": bias})
+
+
+def test_a_feature_is_not_named_as_a_column_of_the_audit():
+    """It makes groups without it."""
+    with pytest.raises(SpecError, match=r"bias\.columns names features: sex"):
+        make_spec({"features.demographics": ["sex"], "bias": {"columns": ["sex"]}})

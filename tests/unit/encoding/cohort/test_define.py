@@ -31,7 +31,7 @@ LABELS = "patient_id,index_date,label\nb,2020-01-31,1\na,2020-01-31,0\na,2020-02
 def cohort_of(
     root: Path, labels: str | pa.Table = LABELS, demographics: str | pa.Table | None = None, **options
 ):
-    """Define a cohort from tables given as CSV text or Arrow; options: features, source, minCell (0), parts of the cohort."""
+    """Define a cohort from tables given as CSV text or Arrow; options: features, source, minCell (0), bias, parts of the cohort."""
     tables = {"events": "events", "labels": _write(root, "labels", labels)}
     if demographics is not None:
         tables["demographics"] = _write(root, "demographics", demographics)
@@ -40,6 +40,7 @@ def cohort_of(
             "data": {"source": options.pop("source", "native"), "tables": tables},
             "features": {"demographics": options.pop("features", ())},
             "report": {"minCell": options.pop("minCell", 0)},
+            "bias": options.pop("bias", None),
             "cohort": {"index": {"column": "index_date"}} | options,
         }
     )
@@ -596,3 +597,22 @@ def test_defining_a_cohort_does_not_import_pandas(tmp_path):
     )
 
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+def test_columns_of_the_audit_are_kept_beside_the_features(tmp_path):
+    """From labels or demographics, as text; an empty field is unknown. They survive writing, and are no demographics."""
+    labels = "patient_id,index_date,label,ward\na,2020-01-31,0,7\na,2020-02-01,1,8\nb,2020-01-31,1,7\n"
+    persons = "patient_id,race,sex\na,Black,f\nb,,m\n"
+    cohort = cohort_of(tmp_path, labels, persons, features=["sex"], bias={"columns": ["race", "ward"]}).cohort
+    cohort.write(tmp_path / "cohort")
+    race, ward = Cohort.read(tmp_path / "cohort").audited
+
+    assert (race.levels, race.codes.tolist()) == (("Black", "unknown"), [0, 0, 1])
+    assert (ward.levels, ward.codes.tolist()) == (("7", "8"), [0, 1, 0])
+    assert [own.name for own in cohort.demographics] == ["sex"]
+
+
+def test_a_column_of_the_audit_that_neither_table_has_is_refused(tmp_path):
+    """With the field of the specification."""
+    with pytest.raises(DataError, match=r"no column 'race'.*bias\.columns names"):
+        cohort_of(tmp_path, LABELS, "patient_id,sex\na,f\nb,m\nc,m\n", bias={"columns": ["race"]})

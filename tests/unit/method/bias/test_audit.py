@@ -134,6 +134,17 @@ def test_small_groups_and_periods_have_no_figures():
     assert found.errors == ()
 
 
+def test_counts_of_a_pair_are_hidden_together():
+    """Three patients in one of four combinations: with the totals of both columns any shown count of another would give it away."""
+    y, p, _, _ = cohort_of(800)
+    sex, race = np.repeat([0, 1], 400), np.tile([0, 1], 400)
+    race[(sex == 0) & (np.arange(800) > 6)] = 1
+    pair = Grouping("sex × race", ("fa", "fb", "ma", "mb"), 2 * sex + race, is_crossed=True)
+    found = audit(y, p, [pair], patients=None, alerts={}, seed=[1], n_replicates=10)
+
+    assert [own.n_samples for own in found.groups[1:]] == [None] * 4
+
+
 def test_gaps_equal_those_of_fairlearn():
     """Reference: fairlearn 0.15.0, equalized_odds_difference, equal_opportunity_difference, demographic_parity_difference."""
     i = np.arange(240)

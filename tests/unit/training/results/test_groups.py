@@ -1,5 +1,6 @@
 """Groups and periods of a cohort, and the audit of test sets."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -122,3 +123,13 @@ def test_periods_are_the_shortest_that_give_at_most_24_and_small_ones_are_none()
     assert quarters.years[:2].tolist() == [0, 0.25]
     assert months.levels == ("2016-02",)
     assert np.bincount(months.codes + 1).tolist() == [5, 395]
+
+
+def test_columns_of_the_audit_make_groups_and_small_values_count_as_other():
+    """A ward with five patients has no group of its own."""
+    ward = CategoricalColumn("ward", ("a", "b", "c"), np.repeat([0, 1, 2], [195, 5, 200]).astype(np.int16))
+    cohort = replace(cohort_of(sex(HALF)), audited=(ward,))
+    _, own = groupings(spec_of(columns=["ward"]), cohort)
+
+    assert (own.by, own.levels) == ("ward", ("a", "c", "other"))
+    assert np.bincount(own.codes).tolist() == [195, 200, 5]
