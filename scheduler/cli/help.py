@@ -8,6 +8,7 @@ Train models on electronic health records: select stable features, fit, calibrat
   mlho demo                    generate a cohort with known effects, run on it, and write the report: start here
   mlho init FOLDER             write a specification for the tables in a folder
   mlho validate spec.yaml      check a specification and its tables: columns, ids, dates, outcomes
+  mlho changes spec.yaml       months in which codes begin, end, rise or fall, or their effects change
   mlho plan spec.yaml          check a specification, and show tasks and cost of the run
   mlho run spec.yaml           carry out the run; after an interruption, the same command continues it
   mlho list                    the runs of a store: state, duration, headline; failed ones with their reason

@@ -49,8 +49,7 @@ from scheduler.cli.listing import (
 from scheduler.cli.options import DemoOptions, PlanOptions, QueueOptions, ReportOptions, ShowOptions
 from scheduler.cli.registry.commands import add_registry
 from scheduler.cli.registry.test import add_test
-from scheduler.cli.results.dossier import add_dossier
-from scheduler.cli.results.lineage import add_lineage
+from scheduler.cli.results import add_reading
 from scheduler.cli.results.purge import add_purge
 from scheduler.cli.results.site import add_site, renew
 from scheduler.cli.retention import add_retention
@@ -146,8 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add_test(commands, common)
     add_retention(commands, common)
     add_purge(commands, common)
-    add_dossier(commands, common)
-    add_lineage(commands, common)
+    add_reading(commands, common)
     add_site(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)

@@ -129,6 +129,7 @@ INNER = {
     "mlho.method": {
         "splits": set(),
         "sample_size": set(),
+        "change_point": set(),
         "selection": set(),
         "sequences": {"selection"},
         "survival": set(),

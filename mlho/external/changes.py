@@ -1,0 +1,309 @@
+"""Changes over the calendar in the tables of a run: codes that begin, end, rise or fall, and effects that change, by month."""
+
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.define import define_cohort
+from mlho.encoding.events.dictionary import merge_dictionary
+from mlho.encoding.events.partition import encode_partition
+from mlho.encoding.events.patients import PatientFinder
+from mlho.encoding.events.roll_up import TABLE, read_roll_up
+from mlho.encoding.events.segments import Segments
+from mlho.encoding.rules.whole import make_rule_labels
+from mlho.errors import SpecError
+from mlho.method.change_point import ChangePoints, change_of_effect, change_of_rate
+from mlho.method.selection.screen import min_patients
+from mlho.sources import source_of
+from mlho.sources.events import iter_events
+from mlho.sources.files import DataRoot
+from mlho.sources.omop.folder import CDM_FILES, files_of
+from mlho.spec.features import Sequences
+from mlho.spec.training import TrainingSpec
+
+Kind = Literal["begins", "ends", "rises", "falls", "effect"]
+
+# A smaller change of a rate is not reported: with enough patients every season is significant.
+LEAST_RATIO: Final = 2.0
+# Share of the patients of the busiest month: in months with fewer, wrong dates outnumber the others.
+_LEAST_ACTIVE: Final = 0.05
+# A code begins or ends if the rate on the other side is below this share: wrong dates leave rows there.
+_NONE: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Change:
+    """A dated change of one code.
+
+    Attributes
+    ----------
+    month : str
+        First month after the change, such as ``2015-10``.
+    code : str
+    kind : Kind
+    before, after : float
+        Share of the patients with any record in a month who have the code, in the year on each side; for ``effect``, the odds
+        ratio of the code in all months on each side.
+    """
+
+    month: str
+    code: str
+    kind: Kind
+    before: float
+    after: float
+
+
+def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
+    """Read the tables of a training run as the run does, and date the changes in the rows that it would use.
+
+    Parameters
+    ----------
+    asked : TrainingSpec
+    root : Path or RemoteRoot
+        Folder or remote location given by ``data.uri``.
+
+    Raises
+    ------
+    DataError, SpecError
+        A table is invalid, or the specification has no index date.
+    """
+    if not asked.cohort.has_index:
+        raise SpecError(
+            "cohort.index: none has no index date, so that effects have no month. Give an index date to date changes."
+        )
+    source, spec = source_of(asked.data), asked.without_rules
+    tables = files_of(root, asked.data.tables.model_dump() | spec.further_tables, source.name)
+    made = None if asked.cohort.rules is None else make_rule_labels(asked, source, root, tables["events"])
+    cohort = define_cohort(
+        spec,
+        root,
+        cdm=[*tables.get(CDM_FILES, ()), *tables["events"]],
+        labels=None if made is None else made.rows,
+        rules=None if made is None else made.account,
+    ).cohort
+    # Rows of a run with sequences keep their times.
+    timed = spec.model_copy(update={"features": spec.features.model_copy(update={"sequences": Sequences()})})
+    parents = read_roll_up(source, tables[TABLE]).parents if TABLE in tables else None
+    finder = PatientFinder(cohort)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [Path(scratch) / str(number) for number in range(len(tables["events"]))]
+        encoded = [
+            encode_partition(
+                timed,
+                cohort,
+                iter_events(source, file, values=False),
+                path,
+                where=file.key,
+                finder=finder,
+                parents=parents,
+            )
+            for file, path in zip(tables["events"], paths, strict=True)
+        ]
+        dictionary, ids = merge_dictionary(encoded)
+        asked_patients = min_patients(
+            cohort.n_patients, spec.selection.min_prevalence, rule=spec.selection.screen
+        )
+        least = max(spec.report.min_cell, asked_patients)
+        partitions = list(zip(paths, ids, strict=True))
+        return find_changes(cohort, dictionary.codes, partitions, least_patients=least)
+
+
+def find_changes(
+    cohort: Cohort,
+    codes: Sequence[str],
+    partitions: Sequence[tuple[Path, NDArray[np.int32]]],
+    *,
+    least_patients: int,
+) -> list[Change]:
+    """Date the changes in the used rows of a run, by month and code.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    codes : sequence of str, length n_codes
+    partitions : sequence of (path, code_ids)
+        Segments of each partition, and the id of each of its codes.
+    least_patients : int
+        Codes of fewer patients are left out.
+    """
+    counts = _count(cohort, len(codes), partitions)
+    kept = np.flatnonzero(counts.patients >= max(1, least_patients))
+    found: list[Change] = []
+    if kept.size:
+        months = np.flatnonzero(counts.active >= max(1.0, _LEAST_ACTIVE * counts.active.max()))
+        by_month = counts.by_month[np.ix_(kept, months)].astype(np.float64)
+        design_effect = np.maximum(1.0, by_month.sum(axis=1) / counts.patients[kept])
+        changes = change_of_rate(by_month, counts.active[months].astype(np.float64), design_effect)
+        found += _of_rates(changes, [codes[own] for own in kept.tolist()], counts.origin + months)
+        found += _of_effects(cohort, counts, kept, codes)
+    return sorted(found, key=lambda own: (own.month, own.kind, own.code))
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Patients by code and month, counted from ``origin`` (months since 1970).
+
+    Attributes
+    ----------
+    origin : int
+    patients : int64, shape (n_codes,)
+    active : int64, shape (n_months,)
+        Patients with any row in the month.
+    by_month : int32, shape (n_codes, n_months)
+        Patients with the code in the month.
+    exposed, exposed_cases : int32, shape (n_codes, n_months)
+        Patients with the code by the month of their last index date, and those of them with the outcome.
+    """
+
+    origin: int
+    patients: NDArray[np.int64]
+    active: NDArray[np.int64]
+    by_month: NDArray[np.int32]
+    exposed: NDArray[np.int32]
+    exposed_cases: NDArray[np.int32]
+
+
+def _count(cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]]) -> _Counts:
+    last = np.append(
+        np.flatnonzero(np.diff(cohort.patient_of)), cohort.n_samples - 1
+    )  # sample of each patient
+    index, outcome = _months(cohort.index_us[last]), cohort.outcome[last]
+    opened = [(Segments.open(path), ids) for path, ids in partitions]
+    extremes = [_extremes(own, cohort.n_blocks) for own, _ in opened]
+    origin = min((low for low, _ in extremes), default=0)
+    origin = min(origin, int(index.min()))
+    n_months = max(int(index.max()), *(high for _, high in extremes)) - origin + 1
+    patients, active = np.zeros(n_codes, np.int64), np.zeros(n_months, np.int64)
+    by_month, exposed, cases = (np.zeros(n_codes * n_months, np.int32) for _ in range(3))
+    for block in range(cohort.n_blocks):
+        first, stop = cohort.block_patients(block)
+        keys = list(_keys(opened, block, origin, stop - first, n_months))
+        if not keys:
+            continue
+        code, patient, month = _distinct(keys, stop - first, n_months)
+        by_month += np.bincount(code * n_months + month, minlength=by_month.size).astype(np.int32)
+        seen = np.sort(patient * n_months + month)
+        active += np.bincount(seen[_is_new(seen)] % n_months, minlength=n_months)
+        is_first = _is_new(code * (stop - first) + patient)
+        code, patient = code[is_first], patient[is_first] + first
+        patients += np.bincount(code, minlength=n_codes)
+        place = code * n_months + index[patient] - origin
+        exposed += np.bincount(place, minlength=exposed.size).astype(np.int32)
+        cases += np.bincount(place[outcome[patient] == 1], minlength=cases.size).astype(np.int32)
+    shape = (n_codes, n_months)
+    return _Counts(
+        origin, patients, active, by_month.reshape(shape), exposed.reshape(shape), cases.reshape(shape)
+    )
+
+
+def _extremes(segments: Segments, n_blocks: int) -> tuple[int, int]:
+    """First and last month of the rows of a partition."""
+    times = [(rows.time.min(), rows.time.max()) for block in range(n_blocks) for rows in segments.rows(block)]
+    if not times:
+        return np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    low, high = _months(np.array([min(own for own, _ in times), max(own for _, own in times)])).tolist()
+    return low, high
+
+
+def _keys(
+    opened: Sequence[tuple[Segments, NDArray[np.int32]]],
+    block: int,
+    origin: int,
+    n_patients: int,
+    n_months: int,
+) -> Iterator[NDArray[np.int64]]:
+    """Yield code, patient and month of the rows as one number."""
+    for segments, ids in opened:
+        for rows in segments.rows(block):
+            keys = ids[rows.code].astype(np.int64) * n_patients + rows.patient
+            yield keys * n_months + _months(np.asarray(rows.time)) - origin
+
+
+def _distinct(
+    keys: Sequence[NDArray[np.int64]], n_patients: int, n_months: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return code, patient and month of the distinct keys, ascending."""
+    joined = np.sort(np.concatenate(keys))
+    of_patient, month = np.divmod(joined[_is_new(joined)], n_months)
+    code, patient = np.divmod(of_patient, n_patients)
+    return code, patient, month
+
+
+def _of_rates(changes: ChangePoints, codes: Sequence[str], months: NDArray[np.int64]) -> Iterator[Change]:
+    is_kept = changes.is_significant(len(months))
+    for number in np.flatnonzero(is_kept).tolist():
+        before, after = float(changes.before[number]), float(changes.after[number])
+        low, high = sorted((before, after))
+        if high == 0 or high < LEAST_RATIO * low:
+            continue
+        is_rise, is_whole = after > before, low <= _NONE * high
+        kind: Kind = ("begins" if is_rise else "ends") if is_whole else ("rises" if is_rise else "falls")
+        yield Change(_text(months[changes.period[number]]), codes[number], kind, before, after)
+
+
+def _of_effects(
+    cohort: Cohort, counts: _Counts, kept: NDArray[np.int64], codes: Sequence[str]
+) -> Iterator[Change]:
+    """Compare patients with the same month of the index date: with and without the code."""
+    last = np.append(np.flatnonzero(np.diff(cohort.patient_of)), cohort.n_samples - 1)
+    month = _months(cohort.index_us[last]) - counts.origin
+    n = np.bincount(month, minlength=len(counts.active)).astype(np.float64)
+    n_cases = np.bincount(month, weights=cohort.outcome[last], minlength=len(n))
+    months = np.flatnonzero(n >= 2)
+    n, n_cases = n[months], n_cases[months]
+    exposed = counts.exposed[np.ix_(kept, months)].astype(np.float64)
+    expected = exposed * (n_cases / n)
+    variance = expected * (1 - n_cases / n) * (n - exposed) / (n - 1)
+    found = change_of_effect(
+        counts.exposed_cases[np.ix_(kept, months)].astype(np.float64), expected, variance
+    )
+    for number in np.flatnonzero(found.is_significant(len(months))).tolist():
+        yield Change(
+            _text(counts.origin + months[found.period[number]]),
+            codes[int(kept[number])],
+            "effect",
+            float(np.exp(found.before[number])),
+            float(np.exp(found.after[number])),
+        )
+
+
+def summary_of(changes: Sequence[Change]) -> list[str]:
+    """Say in which months several codes begin or end, such as at a change of the coding system.
+
+    Examples
+    --------
+    >>> changes = [Change("2015-10", code, "begins", 0.0, 0.1) for code in "ABC"]
+    >>> summary_of(changes)
+    ['2015-10: 3 codes begin']
+    """
+    sentences = []
+    for month, own in itertools.groupby(changes, key=lambda change: change.month):
+        kinds = [change.kind for change in own]
+        n_begin, n_end = kinds.count("begins"), kinds.count("ends")
+        words = [f"{n} codes {verb}" for n, verb in ((n_begin, "begin"), (n_end, "end")) if n > 1]
+        if words:
+            sentences.append(f"{month}: {' and '.join(words)}")
+    return sentences
+
+
+def _months(time_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the months since January 1970."""
+    return time_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
+
+
+def _text(month: np.int64) -> str:
+    return str(np.datetime64(int(month), "M"))
+
+
+def _is_new(ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which numbers differ from the one before."""
+    is_new = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
+    return is_new

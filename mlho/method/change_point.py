@@ -1,0 +1,155 @@
+"""Change points: the period in which a rate or an effect changes abruptly, of many series at once."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Probability that any series has a change if none has one (Bonferroni over series and periods).
+FAMILY_ERROR: Final = 0.05
+# Periods on each side of a change: fewer do not show whether the new level lasts.
+_LEAST_PERIODS: Final = 3
+# Periods on each side whose rates are compared: a trend changes little in a year.
+_LOCAL_PERIODS: Final = 12
+# Variance (of observed minus expected cases) on each side of a change of effect: below, the normal approximation is poor.
+_LEAST_INFORMATION: Final = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class ChangePoints:
+    """The most likely change of each series.
+
+    Attributes
+    ----------
+    period : int64, shape (n_series,)
+        First period after the change; −1 if there are too few data for any.
+    statistic : float64, shape (n_series,)
+        χ² with one degree of freedom if that period had been given in advance.
+    before, after : float64, shape (n_series,)
+        Rate in the 12 periods on each side, or log odds ratio in all of them.
+    """
+
+    period: NDArray[np.int64]
+    statistic: Floats
+    before: Floats
+    after: Floats
+
+    def is_significant(self, n_periods: int) -> NDArray[np.bool_]:
+        """Compare the statistics with the χ² quantile at ``FAMILY_ERROR / (n_series · n_periods)``."""
+        n_tests = max(1, len(self.period) * n_periods)
+        bound = NormalDist().inv_cdf(FAMILY_ERROR / n_tests / 2) ** 2
+        return np.asarray((self.period >= 0) & (self.statistic > bound))
+
+
+def change_of_rate(counts: Floats, totals: Floats, design_effect: Floats) -> ChangePoints:
+    """Find the step in each series of rates, beside a linear trend, which is not a change.
+
+    Parameters
+    ----------
+    counts : float64, shape (n_series, n_periods)
+        Poisson under the null hypothesis of a rate that is linear in time.
+    totals : float64, shape (n_periods,)
+        Denominators, above 0.
+    design_effect : float64, shape (n_series,)
+        Factor by which the variance exceeds that of independent counts, at least 1.
+
+    Notes
+    -----
+    The step at each period is made orthogonal to a constant and a linear trend, with the totals as weights. The statistic is the
+    squared score of the step over its variance at the rates of the trend, or at the mean rate where that is higher. Sums are cumulative sums in a fixed order.
+
+    Examples
+    --------
+    >>> counts = np.array([[5.0] * 10 + [20.0] * 10])
+    >>> found = change_of_rate(counts, np.full(20, 100.0), np.ones(1))
+    >>> found.period.tolist(), found.before.tolist(), found.after.tolist()
+    ([10], [0.05], [0.2])
+    """
+    n_periods = len(totals)
+    time = np.arange(n_periods, dtype=np.float64)
+    time -= _last(np.cumsum(totals * time)) / _last(np.cumsum(totals))
+    spread = _last(np.cumsum(totals * time**2))
+    total = _tails(totals)
+    # The step from a period on is, beside the trend, h − level − slope · time.
+    level, slope = total / total[0], _tails(totals * time) / spread
+    own, own_of_time = _tails(counts), _tails(counts * time)[:, :1]
+    score = own - level * own[:, :1] - slope * own_of_time
+    rate = own[:, :1] / total[0]
+    fitted = totals * np.maximum(rate + own_of_time / spread * time, rate)
+    v, v_of_time = _tails(fitted), _tails(fitted * time)
+    variance = v * (1 - 2 * level) + level**2 * v[:, :1] + slope**2 * _tails(fitted * time**2)[:, :1]
+    variance += 2 * slope * (level * v_of_time[:, :1] - v_of_time)
+    periods = slice(_LEAST_PERIODS, n_periods - _LEAST_PERIODS + 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = score[:, periods] ** 2 / (variance[:, periods] * design_effect[:, np.newaxis])
+    period, best = _best(statistic, _LEAST_PERIODS)
+    at, local = np.maximum(period, 0), min(_LOCAL_PERIODS, n_periods)
+    before = _rate_between(counts, totals, np.maximum(at - local, 0), at)
+    after = _rate_between(counts, totals, at, np.minimum(at + local, n_periods))
+    return ChangePoints(period, best, before, after)
+
+
+def change_of_effect(observed: Floats, expected: Floats, variance: Floats) -> ChangePoints:
+    """Find the step in each series of log odds ratios.
+
+    Parameters
+    ----------
+    observed, expected, variance : float64, shape (n_series, n_periods)
+        Exposed cases in each period, their expectation without an effect, and its hypergeometric variance.
+
+    Notes
+    -----
+    Peto's one-step estimate of a log odds ratio is the sum of observed − expected over the sum of variances. The statistic
+    compares one estimate with one on each side of the period.
+
+    Examples
+    --------
+    >>> observed, expected = np.array([[20.0] * 6 + [10.0] * 6]), np.full((1, 12), 10.0)
+    >>> found = change_of_effect(observed, expected, expected)
+    >>> found.period.tolist(), found.before.tolist(), found.after.tolist()
+    ([6], [1.0], [0.0])
+    """
+    score, own = _tails(observed - expected), _tails(variance)
+    before, own_before = score[:, :1] - score, own[:, :1] - own
+    is_enough = (own >= _LEAST_INFORMATION) & (own_before >= _LEAST_INFORMATION)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = score**2 / own + before**2 / own_before - score[:, :1] ** 2 / own[:, :1]
+    period, best = _best(np.where(is_enough, statistic, np.nan), 0)
+    at = np.maximum(period, 0)[:, np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sides = [np.take_along_axis(own, at, axis=1)[:, 0] for own in (before / own_before, score / own)]
+    return ChangePoints(period, best, *sides)
+
+
+def _rate_between(
+    counts: Floats, totals: Floats, start: NDArray[np.int64], stop: NDArray[np.int64]
+) -> Floats:
+    """Rate of each series in its periods from ``start`` to before ``stop``; 0 without any."""
+    sums = np.pad(np.cumsum(counts, axis=1), ((0, 0), (1, 0)))
+    of_totals = np.pad(np.cumsum(totals), (1, 0))
+    rows = np.arange(len(counts))
+    n = of_totals[stop] - of_totals[start]
+    return np.asarray((sums[rows, stop] - sums[rows, start]) / np.maximum(n, 1.0))
+
+
+def _best(statistic: Floats, offset: int) -> tuple[NDArray[np.int64], Floats]:
+    """Return the first period with the largest statistic of each series, and that statistic; −1 and 0 if there is none."""
+    known = np.where(np.isfinite(statistic), statistic, -1.0)
+    if not known.shape[1]:
+        return np.full(len(known), -1, np.int64), np.zeros(len(known))
+    period = known.argmax(axis=1)
+    best = np.take_along_axis(known, period[:, np.newaxis], axis=1)[:, 0]
+    return np.where(best >= 0, period + offset, -1).astype(np.int64), np.maximum(best, 0.0)
+
+
+def _tails(values: Floats) -> Floats:
+    """Sums from each period to the last."""
+    return np.cumsum(values[..., ::-1], axis=-1)[..., ::-1]
+
+
+def _last(values: Floats) -> float:
+    return float(values[-1])

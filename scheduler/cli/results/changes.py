@@ -1,0 +1,87 @@
+"""The command ``mlho changes``: in which month codes begin, end, rise or fall, and in which month effects change."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from mlho.errors import plural
+from mlho.printable import printable_json
+from mlho.spec.expansion import expand
+from mlho.spec.training import RunSpec, load_spec
+from mlho.store.inputs import open_data
+from scheduler.cli import terminal
+from scheduler.cli.options import SpecOptions
+from scheduler.engine.manifest import data_root
+from scheduler.engine.process_pool import call_beside
+
+if TYPE_CHECKING:
+    from mlho.external.changes import Change
+
+ABOUT: Final = """\
+Read the tables of a specification, and print the months in which something changed abruptly:
+
+  begins, ends    a code is recorded only from a month on, or only before: a new drug, another coding system
+  rises, falls    the share of patients with the code at least doubles or halves
+  effect          the odds ratio of the code changes: of patients with the same month of the index date, those with the code against those without
+
+A change is printed if it is beyond chance (0.05 over all codes and months) beside a linear trend. Codes of few patients (selection.minPrevalence,
+report.minCell) are left out, and months with less than a twentieth of the patients of the busiest month. Nothing is written.
+"""
+
+
+def add_changes(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho changes``."""
+    parser = commands.add_parser(
+        "changes",
+        parents=[common],
+        help="date abrupt changes of codes and of their effects",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("spec", type=Path, help="specification file (YAML)")
+    parser.add_argument("--json", action="store_true", help="the changes as JSON")
+    parser.set_defaults(command=_changes)
+
+
+def _changes(options: SpecOptions) -> int:
+    spec = load_spec(options.spec)
+    data = data_root(spec, options.spec)
+    named = {own.metadata.name: call_beside(_read, own, data) for own in expand(spec)}
+    if options.json:
+        plain = {name: [asdict(own) for own in found] for name, (found, _) in named.items()}
+        print(printable_json(plain))  # noqa: T201 - the command's output
+        return 0
+    for name, (found, summary) in named.items():
+        terminal.print_table(_table(name, found))
+        terminal.out.print()
+        for sentence in summary:
+            terminal.out.print(sentence, markup=False)
+        terminal.out.print(f"{plural(len(found), 'change')}.", markup=False)
+    return 0
+
+
+def _read(spec: RunSpec, data: Path | str) -> "tuple[list[Change], list[str]]":
+    from mlho.external.changes import read_changes, summary_of
+
+    found = read_changes(spec.spec, open_data(data))
+    return found, summary_of(found)
+
+
+def _table(name: str, found: "list[Change]") -> Table:
+    table = Table(title=f"Changes in the tables of {name}", title_justify="left", show_edge=False)
+    for title in ("month", "code", "change"):
+        table.add_column(title, no_wrap=True)
+    for title in ("before", "after"):
+        table.add_column(title, justify="right")
+    for own in found:
+        figures = [_figure(own.kind, value) for value in (own.before, own.after)]
+        table.add_row(own.month, Text(own.code), own.kind, *figures)
+    return table
+
+
+def _figure(kind: str, value: float) -> str:
+    return f"OR {value:.2f}" if kind == "effect" else f"{100 * value:.2f} %"

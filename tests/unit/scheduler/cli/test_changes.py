@@ -1,0 +1,70 @@
+"""The command ``mlho changes``, on a synthetic cohort whose changes are known."""
+
+import json
+from collections import Counter
+
+import pytest
+import yaml
+
+from mlho.synthetic import make_cohort, read_truth
+from tests.builders import call_command
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """12,000 patients in three files."""
+    folder = tmp_path_factory.mktemp("changes")
+    make_cohort(folder, n_patients=12_000, n_codes=200, n_partitions=3, rows_per_patient=60)
+    return folder
+
+
+def spec_of(folder, index=None):
+    """Write a specification of the cohort."""
+    document = {
+        "apiVersion": "mlho.io/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": "changes"},
+        "spec": {
+            "data": {"source": "dbmart", "uri": ".", "tables": {"events": "events/", "labels": "labels/"}},
+            "cohort": {"outcome": "outcome", "index": index or {"column": "index_date"}},
+            "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [50]}}],
+        },
+    }
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
+    """The recode to its month, rare codes of it within one; the drug to its month. No other code begins or ends."""
+    truth = read_truth(cohort)
+    said = call_command(["changes", spec_of(cohort), "--json"], tmp_path, capsys)
+    assert said.code == 0, said.err
+    found = json.loads(said.out)["changes"]
+    months = Counter(own["month"] for own in found if own["kind"] in ("begins", "ends"))
+    recoded = {own["code"] for own in found if own["month"] == truth.shift["recode"][:7]}
+
+    assert months.most_common(1)[0] == (truth.shift["recode"][:7], len(recoded))
+    assert len(recoded) > 20
+    assert {truth.role_of(code) for code in recoded} <= {"recoded", "cluster"}
+    drug = [own["month"] for own in found if own["code"] == truth.shift["new_drug"]]
+    assert drug == [truth.shift["new_drug_from"][:7]]
+    assert set(months) <= {"2015-09", truth.shift["recode"][:7], "2015-11", *drug}
+
+
+def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
+    """For people: the month with many codes is a sentence of its own."""
+    said = call_command(["changes", spec_of(cohort)], tmp_path, capsys)
+
+    assert said.code == 0, said.err
+    assert "2015-10: " in said.out
+    assert "codes begin and" in said.out
+    assert read_truth(cohort).shift["new_drug"] in said.out
+
+
+def test_without_an_index_date_it_is_refused(cohort, tmp_path, capsys):
+    """Effects have no month."""
+    said = call_command(["changes", spec_of(cohort, index="none")], tmp_path, capsys)
+
+    assert said.code == 2
+    assert "cohort.index: none has no index date" in said.err
