@@ -14,11 +14,10 @@ from mlho.log import configure
 from mlho.printable import printable_json
 from mlho.processes import usable_cpus
 from mlho.settings import STORE, Settings
-from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
+from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import load_spec
 from mlho.store import open_store
 from mlho.store.keys import run_key
-from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.about import add_about
 from scheduler.cli.cluster import (
@@ -64,6 +63,7 @@ from scheduler.cli.run import (
 )
 from scheduler.cli.scoring.command import score_command
 from scheduler.cli.scoring.dates import add_nights
+from scheduler.cli.scoring.template import load_as_of_today
 from scheduler.cli.validate import add_validate, inspect_first
 from scheduler.engine.prepare import prepare
 from scheduler.runs.record import read_record
@@ -377,7 +377,7 @@ def _plan(options: PlanOptions) -> int:
     from scheduler.cli.show_scores import plan_facts, plan_table
     from scheduler.engine.scoring_run import ScoringRun
 
-    spec = load_checked(options.spec, parse_any_spec)
+    spec = load_as_of_today(options.spec)
     # A plan of a training run reads nothing from a store, and must not create one.
     store = open_store(options.store) if isinstance(spec, ScoringRunSpec) else MemoryStore()
     looks: list[Inspection] = []

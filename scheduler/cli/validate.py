@@ -12,15 +12,15 @@ from mlho.errors import StoreUnavailable
 from mlho.model.files import DOCUMENT
 from mlho.printable import printable_json
 from mlho.spec.expansion import expand
-from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
+from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
 from mlho.store import open_store
 from mlho.store.inputs import open_data
 from mlho.store.s3_settings import SCHEME
-from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
 from scheduler.cli.options import SpecOptions
+from scheduler.cli.scoring.template import load_as_of_today
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.scoring_run import read_bundle, with_run_id
@@ -49,7 +49,7 @@ def add_validate(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _validate(options: SpecOptions) -> int:
     """Run ``mlho validate``. Return 0, or the exit code that a run with these tables would have."""
-    spec = load_checked(options.spec, parse_any_spec)
+    spec = load_as_of_today(options.spec)
     document = None
     if isinstance(spec, ScoringRunSpec):
         store = open_store(options.store)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
@@ -24,13 +24,12 @@ from scheduler.cli.run import (
     shown_address,
     usable_store,
 )
+from scheduler.cli.scoring.template import DATE
 from scheduler.cli.show_scores import read_manifest, show_scores
 from scheduler.engine.scoring_run import ScoringRun
 from scheduler.runs.nights import finished_nights
 from scheduler.runs.stored import StoredRun
 from scheduler.site.pages import INDEX
-
-_DATE: Final = "{date}"
 
 
 def score_command(options: ScoreOptions) -> int:
@@ -39,13 +38,13 @@ def score_command(options: ScoreOptions) -> int:
     text, where = read_text(options.spec), str(options.spec)
     document = parse_mapping(text, where=where)
     if options.as_of is not None:
-        if _DATE not in text:
+        if DATE not in text:
             raise SpecError(
-                f"{where}: --as-of needs {_DATE}, such as index: {{date: '{_DATE}'}}; without it all nights are the same run."
+                f"{where}: --as-of needs {DATE}, such as index: {{date: '{DATE}'}}; without it all nights are the same run."
             )
         return _score_nights(document, options)
-    if _DATE in text:
-        raise SpecError(f"{where}: has {_DATE}. Say which night to score: --as-of 2026-11-24, or a range.")
+    if DATE in text:
+        raise SpecError(f"{where}: has {DATE}. Say which night to score: --as-of 2026-11-24, or a range.")
     if options.again:
         raise SpecError("--again: needs --as-of, the nights to score again.")
     spec = _spec(document, where)

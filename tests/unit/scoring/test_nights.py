@@ -172,6 +172,15 @@ def test_a_night_that_cannot_be_meant_is_refused(template, command, arguments, w
     assert re.search(words, said.err)
 
 
+@pytest.mark.parametrize("name", ["plan", "validate"])
+def test_a_template_can_be_looked_at(template, command, name):
+    """As the night of today, which is said."""
+    said = command(name, template)
+
+    assert said.code == 0
+    assert "{date} is read as today, 20" in said.err
+
+
 def test_a_range_without_a_place_for_the_date_is_refused(template, command):
     """All nights would be the same run."""
     text = template.read_text().replace("'{date}'", "2019-05-01")
