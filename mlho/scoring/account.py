@@ -96,6 +96,16 @@ class Scores(Part):
     alerts: list[AlertSummary]
 
 
+class DeliveredFile(Part):
+    """A part in another form, as the manifest names it."""
+
+    name: str
+    """File name beside the manifest."""
+    sha256: str
+    size: int
+    """Bytes."""
+
+
 class PartEntry(Part):
     """One part, as the manifest names it."""
 
@@ -109,6 +119,8 @@ class PartEntry(Part):
     """The partition that it scores, relative to the data's URI; ``null`` for patients without any event."""
     ledger: dict[str, Any] | None
     """The account of the partition's rows."""
+    delivered: list[DeliveredFile] = Field(default_factory=list)
+    """The same rows in the forms of ``output.formats``."""
 
 
 class ScoresManifest(Part):

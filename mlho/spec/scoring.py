@@ -124,10 +124,17 @@ class Explain(SpecPart):
 
 
 class Output(SpecPart):
-    """Location of the scores."""
+    """Location and forms of the scores."""
 
     prefix: FolderName = "scores"
     """Folder of the parts and their manifest, under ``runs/<run id>/`` of the store. Lower-case letters, digits, ``-``."""
+    formats: Annotated[
+        tuple[Literal["csv", "fhir"], ...] | None, Field(min_length=1, max_length=2), OMITTED
+    ] = None
+    """Forms beside Parquet, one object for each part: ``csv``, or ``fhir`` for FHIR R4 ``RiskAssessment`` resources as NDJSON, which need index
+    dates."""
+    patient_system: Annotated[Address | None, OMITTED] = None
+    """With ``fhir``: the namespace of the patients' identifiers, a URI (``subject.identifier.system``). Default: none."""
 
     @model_validator(mode="after")
     def _leave_room(self) -> Self:
@@ -135,6 +142,12 @@ class Output(SpecPart):
             raise ValueError(
                 f"prefix may not be {', '.join(sorted(_RESERVED))}: a run keeps its own files there"
             )
+        if self.patient_system is not None and "fhir" not in (self.formats or ()):
+            raise ValueError(
+                "patientSystem is written into FHIR resources only: add fhir to formats, or leave it out"
+            )
+        if self.formats is not None and len(set(self.formats)) < len(self.formats):
+            raise ValueError("formats has a form twice: name each once")
         return self
 
 
@@ -195,6 +208,15 @@ class ScoringSpec(SpecPart):
     explain: Explain = Explain()
     output: Output = Output()
     checks: Checks = Checks()
+
+    @model_validator(mode="after")
+    def _fhir_needs_dates(self) -> Self:
+        if self.index.none is not None and "fhir" in (self.output.formats or ()):
+            raise ValueError(
+                "output.formats: fhir needs index dates, because a RiskAssessment is a prediction; without them the "
+                "scores are associations. Leave fhir out, or use a bundle with index dates"
+            )
+        return self
 
     @model_validator(mode="after")
     def _column_needs_a_cohort(self) -> Self:

@@ -31,6 +31,7 @@ from mlho.steps.publish.write_report import WriteReport
 from mlho.steps.score.commit_scores import CommitScores
 from mlho.steps.score.compare_scores import CompareScores
 from mlho.steps.score.define_scored import DefineScored
+from mlho.steps.score.deliver_part import DeliverPart
 from mlho.steps.score.inspect_scored import InspectScored
 from mlho.steps.score.pin_bundle import PinBundle
 from mlho.steps.score.score_absent import ScoreAbsent
@@ -69,6 +70,7 @@ STEPS: Final[Mapping[str, Step]] = register(
         DefineScored(),
         ScorePartition(),
         ScoreAbsent(),
+        DeliverPart(),
         CommitScores(),
         CompareScores(),
     )

@@ -441,6 +441,12 @@ def _scoring_tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) ->
     if tables.cohort is not None:
         yield PlannedTask("score/absent", "score_absent", "score", params=asked, needs=every)
         every = {**every, "absent": ("score/absent",)}  # a new mapping: the task above keeps its own
+    if spec.output.formats is not None:
+        written = {f"deliver/{part}": part for part in (*parts, *every.get("absent", ()))}
+        forms = {"formats": sorted(spec.output.formats), "patient_system": spec.output.patient_system}
+        for name, part in written.items():
+            yield PlannedTask(name, "deliver_part", "commit", params=forms, needs={**bundle, "part": (part,)})
+        every = {**every, "delivered": tuple(written)}
     committed: dict[str, Any] = {"index": index}
     if manifest.left_out:
         committed["left_out"] = manifest.left_out_facts()

@@ -291,7 +291,8 @@ class ScoringRun:
         if not self.store.exists(self.key(SCORES_MANIFEST)):  # once published, it stays
             check_counts(self.spec, manifest["scores"], self.store)
         for part in manifest["parts"]:
-            self._publish(part["sha256"], part["name"])
+            for file in (part, *part.get("delivered", ())):
+                self._publish(file["sha256"], file["name"])
         if COMPARISON_TASK in commits:
             self._publish(commits[COMPARISON_TASK].files[COMPARISON_FILE].sha256, COMPARISON_FILE)
         for name in (SCORES_FILE, SCORES_MANIFEST):

@@ -134,7 +134,8 @@ def _scores(store: Store, run: str, prefix: str) -> dict[str, Content]:
     files: dict[str, Content] = {f"{prefix}/{_MANIFEST}": content}
     files[f"{prefix}/scores.json"] = _committed(store, run, f"{prefix}/scores.json")
     for part in json.loads(content)["parts"]:
-        files[f"{prefix}/{part['name']}"] = verified_blob(store, part["sha256"])
+        for file in (part, *part.get("delivered", ())):
+            files[f"{prefix}/{file['name']}"] = verified_blob(store, file["sha256"])
     return files
 
 

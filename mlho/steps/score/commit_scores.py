@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlho.model.bundle import Bundle
-    from mlho.scoring.account import PartEntry, Scores
+    from mlho.scoring.account import DeliveredFile, PartEntry, Scores
     from mlho.scoring.drift import Drift
 
 SCORES_FILE: Final = "scores.json"
@@ -24,7 +24,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -198,6 +198,7 @@ def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) 
         *zip(parts, _partitions(work), strict=True),
         *((part, None) for part in absent if part.facts["n_rows"]),
     ]
+    delivered = work.inputs.get("delivered", ())
     return [
         PartEntry(
             name=f"part-{number:05d}.parquet",
@@ -206,6 +207,17 @@ def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) 
             rows=part.facts["n_rows"],
             source=source,
             ledger=part.facts["ledger"] if source is not None else None,
+            delivered=_delivered(delivered[number], number) if delivered else [],
         )
         for number, (part, source) in enumerate(listed)
+    ]
+
+
+def _delivered(artifact: Artifact, number: int) -> "list[DeliveredFile]":
+    """Return the manifest entries of a part in further forms."""
+    from mlho.scoring.account import DeliveredFile
+
+    return [
+        DeliveredFile(name=f"part-{number:05d}.{name.partition('.')[2]}", sha256=own.sha256, size=own.size)
+        for name, own in sorted(artifact.commit.files.items())
     ]

@@ -1,0 +1,117 @@
+"""Delivery: every score is in each form, FHIR resources fit the published profile, and the manifest lists the objects."""
+
+import csv
+import hashlib
+import io
+import json
+
+import pytest
+
+from mlho.errors import SpecError
+from mlho.spec.scoring import parse_scoring_spec
+from mlho.store.keys import run_key
+from mlho.store.memory import MemoryStore
+from tests.unit.scoring.conftest import make_score_document, score_inline
+
+FORMS = {"output.formats": ["csv", "fhir"], "output.patientSystem": "urn:example:mrn"}
+
+
+@pytest.fixture(scope="module")
+def scored(trained):
+    return score_inline(trained.folder, MemoryStore(), FORMS)
+
+
+def delivered(scored, suffix):
+    """The text of all objects of a form, as the manifest names them."""
+    names = [own["name"] for part in scored.manifest["parts"] for own in part["delivered"]]
+    return [scored.file(name).decode() for name in names if name.endswith(suffix)]
+
+
+def test_the_manifest_names_one_object_a_part_and_form(scored):
+    """With size and digest, so that a receiver can check what it has fetched."""
+    for part in scored.manifest["parts"]:
+        stem = part["name"].removesuffix(".parquet")
+        assert [own["name"] for own in part["delivered"]] == [f"{stem}.csv", f"{stem}.ndjson"]
+        for own in part["delivered"]:
+            content = scored.file(own["name"])
+            assert (hashlib.sha256(content).hexdigest(), len(content)) == (own["sha256"], own["size"])
+
+
+def test_csv_has_every_row_with_all_digits(scored):
+    rows = [row for text in delivered(scored, ".csv") for row in csv.DictReader(io.StringIO(text))]
+    table = scored.table()
+
+    found = {(row["patient_id"], row["index_date"]): float(row["probability"]) for row in rows}
+    expected = {
+        (own.patient_id, f"{own.index_date.isoformat()}Z"): own.probability for own in table.itertuples()
+    }
+    assert found == expected
+    rule = next(name for name in table.columns if name.startswith("alert: "))
+    assert sum(row[rule] == "true" for row in rows) == int(table[rule].sum())
+
+
+def test_each_line_is_a_risk_assessment_of_the_published_profile(scored):
+    """Validated by models that are made from the structure definitions; R4B has the RiskAssessment of R4."""
+    from fhir.resources.R4B.riskassessment import RiskAssessment
+
+    lines = [json.loads(line) for text in delivered(scored, ".ndjson") for line in text.splitlines()]
+    table = scored.table()
+
+    for line in lines:
+        RiskAssessment.model_validate(line)
+        assert line["subject"]["identifier"]["system"] == "urn:example:mrn"
+        assert 0 <= line["prediction"][0]["probabilityDecimal"] <= 100  # the invariant ras-2
+    found = {
+        (own["subject"]["identifier"]["value"], own["occurrenceDateTime"]): own["prediction"][0]
+        for own in lines
+    }
+    assert len(found) == len(lines) == len(table)
+    for own in table.itertuples():
+        prediction = found[own.patient_id, f"{own.index_date.isoformat()}Z"]
+        assert prediction["probabilityDecimal"] == 100 * own.probability
+        assert all(reason["feature"] in prediction["rationale"] for reason in own.reasons)
+
+
+def test_the_model_of_the_profile_refuses_what_does_not_fit():
+    """The test above can fail."""
+    from fhir.resources.R4B.riskassessment import RiskAssessment
+
+    with pytest.raises(ValueError, match="status"):
+        RiskAssessment.model_validate({"resourceType": "RiskAssessment", "subject": {"display": "x"}})
+    with pytest.raises(ValueError, match="risk"):
+        RiskAssessment.model_validate({"resourceType": "RiskAssessment", "status": "final", "risk": 1})
+
+
+def test_the_ids_stay_when_a_night_is_delivered_again(scored, trained):
+    """A receiver that writes by id updates what it has. The bytes are the same for another order of tasks, too."""
+    again = score_inline(trained.folder, MemoryStore(), FORMS, n_slots=1)
+
+    assert delivered(again, ".ndjson") == delivered(scored, ".ndjson")
+    assert delivered(again, ".csv") == delivered(scored, ".csv")
+
+
+def test_a_form_that_is_added_later_scores_nothing_again(trained):
+    """Scores are the artifacts of their own tasks."""
+    store = MemoryStore()
+    plain = score_inline(trained.folder, store)
+    more = score_inline(trained.folder, store, {"output.formats": ["csv"]})
+
+    assert set(more.kinds()) == {"deliver_part", "commit_scores"}
+    assert more.run.run_id != plain.run.run_id
+    assert not any(key.endswith(".csv") for key in store.keys(run_key(plain.run.run_id, "")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"output.patientSystem": "urn:x"}, "add fhir to formats"),
+        ({"output.formats": ["csv", "csv"]}, "has a form twice"),
+        ({"output.formats": ["hl7v2"]}, "csv"),
+        ({"output.formats": ["fhir"], "index": "none"}, "fhir needs index dates"),
+    ],
+)
+def test_forms_that_cannot_be_written_are_refused(changes, words):
+    import yaml
+
+    with pytest.raises(SpecError, match=words):
+        parse_scoring_spec(yaml.safe_dump(make_score_document(changes)))
