@@ -7,8 +7,8 @@ from typing import Final
 
 #: Loss to find within days. A smaller one is found later, and one below half of it only by chance.
 LOSS: Final = 0.05
-#: With 6,000 samples a night, 10 % of them with the outcome, the power within three nights is still above 0.99
-#: (benchmarks/simulated_year.py).
+#: With 6,000 samples a night, 10 % of them with the outcome, a loss is still found within three nights
+#: (benchmarks/simulated_year.py: 100 of 100).
 FALSE_ALARMS_A_YEAR: Final = 0.1
 
 
