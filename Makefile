@@ -119,6 +119,12 @@ SIMULATED_YEAR_ARGS ?=
 simulated-year: $(STAMP)  ## a year of nights: how soon is a loss of AUROC found, and what is seen without labels? (five minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/simulated_year.py $(SIMULATED_YEAR_ARGS)
 
+# A quick look: make time-effects TIME_EFFECTS_ARGS=--short.
+.PHONY: time-effects
+TIME_EFFECTS_ARGS ?=
+time-effects: $(STAMP)  ## 250,000 patients: order, calendar and interactions against the true risks (ten minutes)
+	$(BIN)/python benchmarks/time_effects.py $(TIME_EFFECTS_ARGS)
+
 REAL_DATA_ARGS ?=
 real-data: $(STAMP)  ## 101,766 real hospital stays, readmission within 30 days: AUROC, minutes, memory
 	$(BIN)/python benchmarks/real_data.py $(REAL_DATA_ARGS)
