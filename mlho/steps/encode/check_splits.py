@@ -1,4 +1,4 @@
-"""Step: refuse a run in which a part of a split contains one class only, before anything is fitted."""
+"""Step: refuse a run with a split that has one class only in a part, or with groups that do not exist, before anything is fitted."""
 
 from typing import Any, ClassVar
 
@@ -8,24 +8,35 @@ from mlho.steps.inputs import open_cohort
 
 
 class CheckSplits(Step):
-    """Check that every test set, fold and training part has samples with and without the outcome."""
+    """Check that every test set, fold and training part has samples with and without the outcome, and that ``bias`` names groups."""
 
     kind: ClassVar[str] = "check_splits"
     sections: ClassVar[tuple[str, ...]] = ("validation",)
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep the validation, and for a split by date what it reads of the cohort, which itself is among the inputs."""
+        """Keep the validation, the groups of the audit, and for a split by date what it reads of the cohort, which itself is among the inputs."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         own, cohort = spec.cohort, Cohort(index=Index(none=True))
         if spec.validation.by_date:
             cohort = Cohort(index=own.index, follow_up_days=own.follow_up_days)
-        return narrowed.model_copy(update={"cohort": cohort})
+        update: dict[str, Any] = {"cohort": cohort}
+        if spec.bias is not None:
+            features = type(spec.features)(
+                demographics=spec.features.demographics, categorical=spec.features.categorical
+            )
+            report = type(spec.report)(min_cell=spec.report.min_cell)
+            update |= {"bias": spec.bias, "features": features, "report": report}
+        return narrowed.model_copy(update=update)
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``splits.json``. Its content is constant, so that dependent tasks stay valid when iterations are added."""
         from mlho.training.iterations.splits import check_splits
+        from mlho.training.results.groups import groupings
 
-        check_splits(work.spec, open_cohort(work))
+        cohort = open_cohort(work)
+        check_splits(work.spec, cohort)
+        if work.spec.bias is not None:
+            groupings(work.spec, cohort)
         work.write_json("splits.json", {"checked": True})
         return {"n_checked": work.spec.validation.iterations + 1}

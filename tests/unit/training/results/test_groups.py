@@ -8,8 +8,11 @@ import pytest
 
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
 from mlho.errors import SpecError
+from mlho.spec.training import TrainingSpec
 from mlho.spec.validation import Bias
+from mlho.steps.encode.check_splits import CheckSplits
 from mlho.training.results.groups import Predictions, audit_test_sets, groupings, periods_of
+from tests.builders import make_spec
 
 N = 400
 HALF = np.repeat([0, 1], N // 2)
@@ -133,3 +136,14 @@ def test_columns_of_the_audit_make_groups_and_small_values_count_as_other():
 
     assert (own.by, own.levels) == ("ward", ("a", "c", "other"))
     assert np.bincount(own.codes).tolist() == [195, 200, 5]
+
+
+def test_groups_that_do_not_exist_fail_before_anything_is_fitted():
+    """The task that checks the splits reads what it needs for it, and nothing without the section."""
+    asked = {"features.demographics": ["age", "sex"], "bias": {"groups": ["sex"], "references": {"sex": "x"}}}
+    narrowed = CheckSplits().narrow(make_spec(asked).spec)
+    again = TrainingSpec.model_validate(narrowed.model_dump(mode="json", by_alias=True))
+
+    assert CheckSplits().narrow(make_spec().spec).bias is None
+    with pytest.raises(SpecError, match="sex has no level 'x'"):
+        groupings(again, cohort_of(sex(HALF)))
