@@ -78,6 +78,14 @@ class CompareOptions(StoreOptions, Protocol):
     html: Path | None
 
 
+class WorklistOptions(StoreOptions, Protocol):
+    """Options of ``mlho worklist``."""
+
+    run: str | None
+    to: Path | None
+    most: int
+
+
 class DemoOptions(ExecutionOptions, Protocol):
     """Options of ``mlho demo``."""
 

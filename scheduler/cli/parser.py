@@ -34,6 +34,7 @@ from scheduler.cli.completion import add_completion
 from scheduler.cli.evaluation.compare import add_compare
 from scheduler.cli.evaluation.evaluate import add_evaluate
 from scheduler.cli.evaluation.recalibrate import add_recalibrate
+from scheduler.cli.evaluation.worklist import add_worklist
 from scheduler.cli.help import ABOUT, RUN_ABOUT, SCORE_ABOUT
 from scheduler.cli.init import add_init
 from scheduler.cli.listing import (
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands, common)
     add_recalibrate(commands, common)
     add_compare(commands, common)
+    add_worklist(commands, common)
     add_init(commands, common)
     add_validate(commands, common)
     _add_plan(commands, common)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,9 +115,9 @@ def run_facts_of(store: Store, run: str, name: str) -> "RunFacts":
     from mlho.report.result import Result
 
     plain = result_of(store, run)
-    commits = _commits(store, run)
-    cohort = Cohort.read(_one(store, run, commits, "define_cohort").path("cohort.arr"))
-    dictionary = Dictionary.read(_one(store, run, commits, "merge_dictionary").path("dictionary.arr"))
+    commits = commits_by_kind(store, run)
+    cohort = Cohort.read(one_artifact(store, run, commits, "define_cohort").path("cohort.arr"))
+    dictionary = Dictionary.read(one_artifact(store, run, commits, "merge_dictionary").path("dictionary.arr"))
     result = Result.model_validate(plain)
     return RunFacts(
         run=run,
@@ -129,7 +130,7 @@ def run_facts_of(store: Store, run: str, name: str) -> "RunFacts":
     )
 
 
-def _commits(store: Store, run: str) -> dict[str, list[Commit]]:
+def commits_by_kind(store: Store, run: str) -> dict[str, list[Commit]]:
     """Return the commit records of a run's tasks by kind."""
     found: dict[str, list[Commit]] = {}
     for commit in store.each(lambda key: read_commit(store, key), sorted(used_tasks(store, run))):
@@ -138,7 +139,14 @@ def _commits(store: Store, run: str) -> dict[str, list[Commit]]:
     return found
 
 
-def _one(store: Store, run: str, commits: dict[str, list[Commit]], kind: str) -> Artifact:
+def one_artifact(store: Store, run: str, commits: dict[str, list[Commit]], kind: str) -> Artifact:
+    """Return the artifact of the only task of this kind.
+
+    Raises
+    ------
+    MlhoError
+        There is none, or there are several.
+    """
     own = commits.get(kind, [])
     if len(own) != 1:
         raise MlhoError(
@@ -150,12 +158,16 @@ def _one(store: Store, run: str, commits: dict[str, list[Commit]], kind: str) ->
 
 def _probability(store: Store, commits: dict[str, list[Commit]], cohort: "Cohort", result: Any) -> Any:
     """Return the mean test probability of each sample by the final classifier; None for a final model on the consensus."""
-    from mlho.arrays import read_arrays
     from mlho.external.comparison import mean_probability
 
     if not any(own.is_final for own in result.candidates):
         return None
-    # In the order of the task keys, so that the sums are the same at every call.
+    return mean_probability(iteration_scores(store, commits), result.final_model.classifier, cohort.n_samples)
+
+
+def iteration_scores(store: Store, commits: Mapping[str, list[Commit]]) -> "Iterator[Mapping[str, Any]]":
+    """Yield the test samples of each iteration with their probabilities, in the order of the task keys: sums are the same at every call."""
+    from mlho.arrays import read_arrays
+
     made = sorted((own for kind in _ITERATIONS for own in commits.get(kind, [])), key=lambda own: own.task)
-    arrays = (read_arrays(Artifact(store, commit).path("scores.arr")) for commit in made)
-    return mean_probability(arrays, result.final_model.classifier, cohort.n_samples)
+    return (read_arrays(Artifact(store, commit).path("scores.arr")) for commit in made)

@@ -1,0 +1,115 @@
+"""The command ``mlho worklist``: samples whose label the model contradicts, for people who check records."""
+
+import argparse
+import csv
+import hashlib
+import hmac
+import io
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from mlho.errors import SpecError, plural
+from mlho.settings import MIN_KEY_BYTES
+from mlho.store import open_store
+from scheduler.cli import terminal
+from scheduler.cli.evaluation.compare import commits_by_kind, iteration_scores, one_artifact
+from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
+from scheduler.cli.options import WorklistOptions
+from scheduler.engine.process_pool import call_beside
+from scheduler.runs.stored import TRAINING
+
+PSEUDONYM_KEY: Final = "MLHO_PSEUDONYM_KEY"
+COLUMNS: Final = ("rank", "pseudonym", "index_date", "label", "mean_probability", "contradicted", "tested")
+_MOST: Final = 200
+WORKLIST_ABOUT: Final = f"""\
+List the samples of a training run whose label the model contradicts in most iterations that tested them, the clearest first.
+
+A contradiction is where to look first, and no proof of a wrong label: the weaker the model, the more right labels it contradicts. Patients are
+pseudonyms: HMAC-SHA256 of the id with the key in {PSEUDONYM_KEY}. Who has the key finds a patient again by computing the same of each id.
+Without the key no list is written. Nothing is computed again, and nothing is written into the store or a report.
+"""
+
+
+def add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``mlho worklist``."""
+    parser = commands.add_parser(
+        "worklist",
+        parents=[common],
+        help="list samples whose label the model contradicts",
+        description=WORKLIST_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
+    parser.add_argument(
+        "--to", type=Path, metavar="FILE", help="where the list goes (default: ./worklist-RUN.csv)"
+    )
+    parser.add_argument(
+        "--most", type=int, default=_MOST, metavar="N", help="length of the list (default: %(default)s)"
+    )
+    parser.set_defaults(command=_worklist)
+
+
+def _worklist(options: WorklistOptions) -> int:
+    key = pseudonym_key()
+    if options.most < 1:
+        raise SpecError(f"--most {options.most}: expected 1 or more.")
+    run = find_finished(existing_store(options), options.run, kind=TRAINING)
+    content, n_listed, n_tested = call_beside(_listed, options.store, run.run_id, key, options.most)
+    path = options.to or Path(f"worklist-{run.run_id}.csv")
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(content)
+    terminal.out.print(
+        f"The label of {n_listed:,} of {plural(n_tested, 'tested sample')} is contradicted in most iterations. "
+        f"{'All are' if n_listed <= options.most else f'The first {options.most:,} are'} in {path}. A contradiction is no proof of a wrong label.",
+        markup=False,
+    )
+    return 0
+
+
+def pseudonym_key() -> bytes:
+    """Return the key of the pseudonyms from the environment.
+
+    Raises
+    ------
+    SpecError
+        It is missing or too short.
+    """
+    key = os.environ.get(PSEUDONYM_KEY, "").encode()
+    if len(key) < MIN_KEY_BYTES:
+        state = f"has {plural(len(key), 'byte')}" if key else "not set"
+        raise SpecError(
+            f"{PSEUDONYM_KEY}: {state}. A worklist names patients by keyed pseudonyms, so that no list is written without a key. Set it from a secret of at "
+            f"least {MIN_KEY_BYTES} bytes."
+        )
+    return key
+
+
+def pseudonym(patient: str, key: bytes) -> str:
+    """Return the pseudonym of a patient: HMAC-SHA256 of the id, in hexadecimal."""
+    return hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()
+
+
+def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, int]:
+    """Return the list as CSV, how many samples are contradicted, and how many were tested often enough."""
+    from mlho.encoding.cohort.cohort import Cohort
+    from mlho.external.contradictions import contradicted_samples, find_contradictions
+
+    store = open_store(address)
+    final = result_of(store, run)
+    if not any(own["is_final"] for own in final["candidates"]):
+        raise SpecError(
+            f"run {run}: its final model is one of the consensus, whose test scores are not kept."
+        )
+    commits = commits_by_kind(store, run)
+    cohort = Cohort.read(one_artifact(store, run, commits, "define_cohort").path("cohort.arr"))
+    scores = iteration_scores(store, commits)
+    found = find_contradictions(scores, final["final_model"]["classifier"], cohort.outcome)
+    listed = contradicted_samples(found, cohort)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for rank, own in enumerate(listed[:most], start=1):
+        facts = own.date, own.label, f"{own.probability:.4f}", own.contradicted, own.tested
+        writer.writerow([rank, pseudonym(own.patient, key), *facts])
+    return text.getvalue(), len(listed), found.n_tested
