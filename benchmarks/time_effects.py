@@ -5,7 +5,7 @@
 Trains on all history: presence, the order of first events (``features.sequences``), age, sex, race and index year. The bundle scores fresh
 patients of the same world, who are in no table of the run. The claims: the AUROC of the bundle is at most 0.010 below that of
 the true risks of the same patients (with a paired interval), and each planted order is in the consensus, with the right
-direction. Prints the other pairs of the consensus, too. ``--short`` is for a look whether everything works: 4,000 patients, in whom the
+direction. Prints the other pairs of the consensus, too. ``--short`` is for a look whether everything works: 2,000 patients, in whom the
 gap is larger and rare pairs are not significant.
 """
 
@@ -27,7 +27,15 @@ from mlho import load_bundle
 from mlho.synthetic import Truth, make_cohort, read_truth
 
 MAX_GAP, MAX_GAP_SHORT = 0.010, 0.10
-SHORT = {"patients": 4_000, "fresh": 2_000, "iterations": 2, "features": 60, "rounds": [60]}
+SHORT = {
+    "patients": 2_000,
+    "fresh": 2_000,
+    "iterations": 2,
+    "features": 40,
+    "rounds": [40],
+    "codes": 200,
+    "rows_each": 30,
+}
 TABLES = ("events", "labels", "demographics")
 PATIENTS_A_FILE = 25_000
 XGBOOST = {
@@ -62,6 +70,8 @@ def main() -> int:
     parser.add_argument("--fresh", type=int, default=50_000)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--codes", type=int, default=1_000)
+    parser.add_argument("--rows-each", type=int, default=200, help="rows of a patient (default: %(default)s)")
     parser.add_argument("--features", type=int, default=350, help="nFeatures (default: %(default)s)")
     parser.add_argument("--rounds", type=int, nargs="+", default=[600])
     parser.add_argument("--classifiers", nargs="+", default=["glmboost", "xgboost"])
@@ -73,7 +83,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         started = time.perf_counter()
-        make_data(folder, options.patients, options.fresh)
+        make_data(folder, options)
         made = time.perf_counter()
         bundle = run(folder, options)
         trained = time.perf_counter()
@@ -89,12 +99,18 @@ def main() -> int:
     return 0 if is_small and (found or options.short) else 1
 
 
-def make_data(folder: Path, n_patients: int, n_fresh: int) -> None:
+def make_data(folder: Path, options: argparse.Namespace) -> None:
     """Write one world; the files of the last patients are not for the run."""
+    n_patients, n_fresh = options.patients, options.fresh
     size = math.gcd(PATIENTS_A_FILE, math.gcd(n_patients, n_fresh))
     n_files = (n_patients + n_fresh) // size
     make_cohort(
-        folder / "world", n_patients=n_patients + n_fresh, n_codes=1_000, n_partitions=n_files, n_workers=2
+        folder / "world",
+        n_patients=n_patients + n_fresh,
+        n_codes=options.codes,
+        n_partitions=n_files,
+        rows_per_patient=options.rows_each,
+        n_workers=options.workers,
     )
     for name in TABLES:
         files = sorted((folder / "world" / name).glob("*.parquet"))

@@ -45,7 +45,7 @@ def test_the_gap_is_that_of_all_pairs_and_its_interval_that_of_the_bootstrap():
 
 
 def test_the_short_form_reaches_most_of_what_can_be_known():
-    """4,000 patients: a bundle that scores fresh patients at most 0.10 below their true risks, and a line for each planted order."""
+    """2,000 patients: a bundle that scores fresh patients at most 0.10 below their true risks, and a line for each planted order."""
     done = subprocess.run(
         [sys.executable, BENCHMARK, "--short"], capture_output=True, text=True, timeout=600, check=False
     )
