@@ -95,6 +95,9 @@ class BundleDocument(BundlePart):
             and self.scoring.co_occurrence_days is None
         ):
             raise ValueError("scoring: sequences require coOccurrenceDays")
+        n_bands = 1 + len(self.scoring.sequence_bands) if self.scoring.sequence_bands else 0
+        if any(feature.band is not None and feature.band > n_bands for feature in self.features):
+            raise ValueError("scoring: a feature has a band that sequenceBands does not have")
         if any(own.value is not None and not 0 <= own.value <= 1 for own in self.thresholds):
             raise ValueError("thresholds: values from 0 to 1, or null with a reason")
         bad = [name for name in self.files if not is_bundle_file(name)]

@@ -116,6 +116,8 @@ class BundleFeature(BundlePart):
     """As it stands in the events, or the parent of codes that do; of a sequence, the first of its codes."""
     then: Annotated[str | None, OMITTED] = None
     """Of a sequence: the second of its codes."""
+    band: Annotated[int | None, Field(ge=1), OMITTED] = None
+    """Of a sequence: the number of its band of days; absent for any number of days."""
     description: str | None = None
     """Of the code, from the concepts."""
     window_days: Annotated[int, Field(ge=1)] | None = None
@@ -155,6 +157,10 @@ class Scoring(BundlePart):
     """Of sequences: events at most this number of days apart have no order."""
     sequence_order: Annotated[Literal["first"] | None, OMITTED] = None
     """Of sequences: ``first`` if the first events of both codes are compared; absent if any."""
+    sequence_bands: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...] | None, Field(min_length=1), OMITTED
+    ] = None
+    """Of sequences: edges of the bands in days; the last band has no upper bound."""
     plausible_years: Annotated[
         tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=2, max_length=2)
     ] = PLAUSIBLE_YEARS

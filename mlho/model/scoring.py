@@ -16,7 +16,7 @@ from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.partition import encode_partition
-from mlho.encoding.events.sequences import AnyMatrix, open_matrix
+from mlho.encoding.events.sequences import AnyMatrix, SequenceMatrix, open_matrix
 from mlho.encoding.events.utilisation import utilisation_columns
 from mlho.errors import DataError
 from mlho.method.selection.features import Cells
@@ -100,7 +100,13 @@ def _sequences(document: BundleDocument) -> dict[str, Any]:
     if all(feature.then is None for feature in document.features):
         return {}
     own = document.scoring
-    return {"sequences": {"coOccurrenceDays": own.co_occurrence_days, "order": own.sequence_order or "any"}}
+    return {
+        "sequences": {
+            "coOccurrenceDays": own.co_occurrence_days,
+            "order": own.sequence_order or "any",
+            "bands": own.sequence_bands,
+        }
+    }
 
 
 def encode_events(
@@ -203,7 +209,7 @@ def cells_of_features(
     columns = [
         int(ids[number]) * len(windows) + windows[document.features[number].window_days]
         if document.features[number].then is None
-        else matrix.n_columns + int(ids[number]) * len(dictionary) + int(then[number])
+        else _pair_column(matrix, document.features[number].band or 0, ids[number], then[number])
         for number in found
     ]
     numbers = [NUMBERS.get(document.features[number].aggregate) for number in found]
@@ -215,6 +221,11 @@ def cells_of_features(
         values = None if block.number is None else block.number[part]
         cells[number] = Cells(block.indices[part], block.count[part], values)
     return cells
+
+
+def _pair_column(matrix: AnyMatrix, band: int, first: np.int32, then: np.int32) -> int:
+    assert isinstance(matrix, SequenceMatrix), "the specification of the bundle has sequences"
+    return int(matrix.pair_columns(np.array([first], np.int64), np.array([then], np.int64), band=band)[0])
 
 
 def score_table(bundle: Scorer, encoded: EncodedEvents) -> "pd.DataFrame":

@@ -52,10 +52,36 @@ class Sequences(SpecPart):
     code is earlier than the first event of the second. ``any`` depends more on how often the codes are recorded."""
     co_occurrence_days: Annotated[int, Field(ge=0, le=36_525)] = 0
     """Events at most this number of days apart have no order. 0: those of one day."""
+    bands: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=36_525)], ...] | None, Field(min_length=1, max_length=8), OMITTED
+    ] = None
+    """Edges in days of bands of the time from the first event of the first code to the first of the second, such as
+    ``[365, 1095]``: up to a year, 1 to 3 years, more. A significant pair is selected together with its bands that pass the
+    screen. Requires ``order: first``."""
     start_codes: CodePatterns = None
     """Patterns of the codes that a pair may start with, as in ``include``. Default: all."""
     end_codes: CodePatterns = None
     """Patterns of the codes that a pair may end with. Default: all."""
+
+    def days_of_band(self, band: int) -> tuple[int, int | None] | None:
+        """Return the bounds of a band, counted from 1: more than the first, at most the second; None for 0, any number of days."""
+        if band == 0 or self.bands is None:
+            return None
+        low = (self.co_occurrence_days, *self.bands)[band - 1]
+        return low, self.bands[band - 1] if band <= len(self.bands) else None
+
+    @model_validator(mode="after")
+    def _bands_are_of_first_events(self) -> Self:
+        if self.bands is None:
+            return self
+        if self.order != "first":
+            raise ValueError("sequences: bands requires order: first. Add it, or remove bands")
+        edges = (self.co_occurrence_days, *self.bands)
+        if list(edges) != sorted(set(edges)):
+            raise ValueError(
+                "sequences: bands must be increasing and above coOccurrenceDays, for example [365, 1095]"
+            )
+        return self
 
 
 class After(SpecPart):

@@ -27,7 +27,9 @@ from mlho.spec.training import TrainingSpec
 
 @dataclass(frozen=True, eq=False)
 class SequenceMatrix:
-    """A matrix in which column ``n_columns + n_codes · first + then`` is the pair first → then.
+    """A matrix in which column ``n_columns + n_codes · (n_codes · band + first) + then`` is the pair first → then.
+
+    Band 0 is the pair with any number of days between the events, band k the pair in the k-th band.
 
     Attributes
     ----------
@@ -36,12 +38,15 @@ class SequenceMatrix:
     co_occurrence_days : int
         Events at most this number of days apart have no order.
     blocks : tuple of (first sample, spans)
+    bands : tuple of int
+        Edges of the bands in days, ascending; the last band has no upper bound.
     """
 
     of_codes: Matrix
     n_codes: int
     co_occurrence_days: int
     blocks: tuple[tuple[int, CodeSpans], ...]
+    bands: tuple[int, ...] = ()
 
     @property
     def n_samples(self) -> int:
@@ -111,9 +116,16 @@ class SequenceMatrix:
             release_pages(spans.first)
         return found
 
-    def pair_columns(self, first: NDArray[np.int64], then: NDArray[np.int64]) -> NDArray[np.int64]:
+    @property
+    def n_bands(self) -> int:
+        """Number of bands of each pair."""
+        return len(self.bands) + 1 if self.bands else 0
+
+    def pair_columns(
+        self, first: NDArray[np.int64], then: NDArray[np.int64], *, band: int = 0
+    ) -> NDArray[np.int64]:
         """Return the columns of pairs of codes."""
-        return self.n_columns + first * self.n_codes + then
+        return self.n_columns + (band * self.n_codes + first) * self.n_codes + then
 
     def _with_pairs(
         self,
@@ -144,10 +156,13 @@ class SequenceMatrix:
         self, pairs: NDArray[np.int64], sample_mask: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Return the samples with each pair, block after block; with a mask, the masked ones under their new numbers."""
-        first, then = np.divmod(pairs, self.n_codes)
+        band_and_first, then = np.divmod(pairs, self.n_codes)
+        band, first = np.divmod(band_and_first, self.n_codes)
+        low = np.array([self.co_occurrence_days, self.co_occurrence_days, *self.bands], np.int64)[band]
+        high = np.array([_NO_BOUND, *self.bands, _NO_BOUND], np.int64)[band]
         columns, samples = [], []
         for start, spans in self.blocks:
-            indptr, cells = pair_samples(spans, first, then, co_occurrence_days=self.co_occurrence_days)
+            indptr, cells = pair_samples(spans, first, then, more_than=low, at_most=high)
             columns.append(np.repeat(np.arange(len(pairs)), np.diff(indptr)))
             samples.append(cells + np.int32(start))
             release_pages(spans.first)
@@ -161,6 +176,7 @@ class SequenceMatrix:
         return np.searchsorted(column, np.arange(len(pairs) + 1)).astype(np.int64), sample
 
 
+_NO_BOUND = np.iinfo(np.int64).max
 AnyMatrix = Matrix | SequenceMatrix
 
 
@@ -179,7 +195,7 @@ def open_matrix(
     if sequences is None:
         return matrix
     blocks = _open_spans(block_paths, cohort, n_codes=n_codes, n_windows=n_windows, order=sequences.order)
-    return SequenceMatrix(matrix, n_codes, sequences.co_occurrence_days, blocks)
+    return SequenceMatrix(matrix, n_codes, sequences.co_occurrence_days, blocks, sequences.bands or ())
 
 
 def span_arrays(

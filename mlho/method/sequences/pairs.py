@@ -18,6 +18,7 @@ from mlho.method.sequences.days import CodeSpans, spans_by_sample
 
 # Counters and scores of this many pairs are in memory at a time (48 MB), for any number of codes.
 _PAIRS_AT_ONCE: Final = 1 << 22
+_NO_BOUND: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +157,24 @@ def informative_pairs(
 
 
 def pair_samples(
-    spans: CodeSpans, first: NDArray[np.int64], then: NDArray[np.int64], *, co_occurrence_days: int = 0
+    spans: CodeSpans,
+    first: NDArray[np.int64],
+    then: NDArray[np.int64],
+    *,
+    co_occurrence_days: int = 0,
+    more_than: NDArray[np.int64] | None = None,
+    at_most: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return the samples with each pair.
+
+    Parameters
+    ----------
+    spans : CodeSpans
+    first, then : int64, shape (n_pairs,)
+    co_occurrence_days : int
+        Days at most this far apart are not ordered.
+    more_than, at_most : int64, shape (n_pairs,), optional
+        Bounds in days of last(then) − first(first) of each pair, in place of ``co_occurrence_days``.
 
     Returns
     -------
@@ -169,6 +185,8 @@ def pair_samples(
     lengths = np.diff(spans.indptr)
     samples = np.empty(int(np.minimum(lengths[first], lengths[then]).sum()), np.int32)
     indptr = np.zeros(len(first) + 1, np.int64)
+    low = np.full(len(first), co_occurrence_days, np.int64) if more_than is None else more_than
+    high = np.full(len(first), _NO_BOUND, np.int64) if at_most is None else at_most
     _fill_samples(
         spans.indptr,
         spans.samples,
@@ -176,7 +194,8 @@ def pair_samples(
         spans.last,
         np.ascontiguousarray(first, np.int64),
         np.ascontiguousarray(then, np.int64),
-        co_occurrence_days,
+        np.ascontiguousarray(low, np.int64),
+        np.ascontiguousarray(high, np.int64),
         indptr,
         samples,
     )
@@ -280,7 +299,8 @@ def _fill_samples(
     last_day: Any,
     first: Any,
     then: Any,
-    co_occurrence_days: Any,
+    more_than: Any,
+    at_most: Any,
     out_indptr: Any,
     out: Any,
 ) -> None:  # pragma: no cover - compiled
@@ -296,7 +316,7 @@ def _fill_samples(
             elif one > other:
                 j += 1
             else:
-                if last_day[j] - first_day[i] > co_occurrence_days:
+                if more_than[pair] < last_day[j] - first_day[i] <= at_most[pair]:
                     out[to] = one
                     to += 1
                 i += 1

@@ -16,6 +16,7 @@ from mlho.spec.features import NUMBERS, After
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.splits import Iteration, Partition, partition
 
+_DAYS_A_YEAR = 365
 _WORDS = {
     "presence": "ever recorded",
     "count": "number of times recorded",
@@ -83,6 +84,27 @@ class FeatureName:
         return f"{self.code_words}: {self.recorded}{when}"
 
 
+def band_text(low: int, high: int | None) -> str:
+    """Return a band of days for an id, such as ``366-1095d`` or ``1096d-``."""
+    return f"{low + 1}d-" if high is None else f"{low + 1}-{high}d"
+
+
+def band_words(low: int, high: int | None) -> str:
+    """Return a band of days in words: in years if its bounds are whole years.
+
+    Examples
+    --------
+    >>> band_words(365, 1095), band_words(0, 365), band_words(90, None)
+    ('within 1–3 years', 'within 1 year', 'more than 90 days apart')
+    """
+    is_whole = all(days is None or days % _DAYS_A_YEAR == 0 for days in (low, high))
+    unit, size = ("year", _DAYS_A_YEAR) if is_whole else ("day", 1)
+    if high is None:
+        return f"more than {plural(low // size, unit)} apart"
+    upper = plural(high // size, unit)
+    return f"within {low // size}–{upper}" if low else f"within {upper}"
+
+
 @dataclass(frozen=True)
 class SequenceName(FeatureName):
     """The identity of a sequence: ``code`` before ``then``."""
@@ -92,11 +114,16 @@ class SequenceName(FeatureName):
     co_occurrence_days: int = 0
     is_of_first: bool = False
     """The first events of both codes are compared."""
+    band: tuple[int, int | None] | None = None
+    """The second one is more than this number of days later, and at most that one; None for any number."""
 
     @property
     def id(self) -> str:
         """Unique identifier, such as ``E11→N18|all|presence``, or ``E11→N18|all|first``."""
-        return super().id.removesuffix("presence") + "first" if self.is_of_first else super().id
+        if not self.is_of_first:
+            return super().id
+        band = "" if self.band is None else f" {band_text(*self.band)}"
+        return f"{super().id.removesuffix('presence')}first{band}"
 
     @property
     def shown_code(self) -> str:
@@ -115,6 +142,8 @@ class SequenceName(FeatureName):
     def recorded(self) -> str:
         """What a 1 means."""
         days = self.co_occurrence_days
+        if self.band is not None:
+            return f"first recorded in this order, {band_words(*self.band)}"
         first = "first " if self.is_of_first else ""
         return f"{first}recorded in this order" + (f", more than {plural(days, 'day')} apart" if days else "")
 
@@ -164,8 +193,12 @@ class Problem:
 
     def pair_of(self, column: int) -> tuple[str, str] | None:
         """Return the codes of a pair; None for a column of a code."""
-        pair = column - self.n_columns
-        return None if pair < 0 else (self.codes[pair // len(self.codes)], self.codes[pair % len(self.codes)])
+        first, then = divmod(column - self.n_columns, len(self.codes))
+        return None if first < 0 else (self.codes[first % len(self.codes)], self.codes[then])
+
+    def band_of(self, column: int) -> int:
+        """Return the band of a pair's column; 0 for any number of days, and for a column of a code."""
+        return max(0, column - self.n_columns) // len(self.codes) ** 2
 
     def window_of(self, column: int) -> int:
         """Return the number of a column's window; pairs are in the longest one."""
@@ -200,6 +233,7 @@ class Problem:
             then_description=self.concepts.descriptions.get(then[0]),
             co_occurrence_days=asked.co_occurrence_days,
             is_of_first=asked.order == "first",
+            band=asked.days_of_band(self.band_of(column)),
         )
 
     def known_range_of(self, column: int) -> Range | None:

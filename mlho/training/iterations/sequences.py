@@ -26,7 +26,8 @@ class CandidateSequences:
     Attributes
     ----------
     significant : int64, shape (n_significant,)
-        Features of the pairs that are selected before all others, the one with the most information first.
+        Features of the pairs that are selected before all others, the one with the most information first, each followed by
+        its bands in sufficiently many samples.
     information : float64, shape (n_significant,)
         I(pair; Y | first, then) of these pairs in nats.
     ranked : int64, shape (n_ranked,)
@@ -105,20 +106,30 @@ def _candidates(
     names = [problem.codes[code] for code in codes.tolist()]
     patients = problem.cohort.patient_of[samples]
     selection, n_patients = problem.spec.selection, n_distinct(patients)
+    least = max(1, min_patients(n_patients, selection.min_prevalence, rule=selection.screen))
     found = informative_pairs(
         matrix.spans(codes, samples),
         labels,
         asked.max_candidates,
-        min_patients=max(1, min_patients(n_patients, selection.min_prevalence, rule=selection.screen)),
+        min_patients=least,
         co_occurrence_days=asked.co_occurrence_days,
         patient_of=patients if problem.cohort.has_repeats else None,
         starts=None if asked.start_codes is None else matches(asked.start_codes, names),
         ends=None if asked.end_codes is None else matches(asked.end_codes, names),
     )
-    features = problem.presence_of(matrix.pair_columns(codes[found.first], codes[found.then]))
+    first, then = codes[found.first], codes[found.then]
+    features = problem.presence_of(matrix.pair_columns(first, then))
     is_first = is_significant(found.information, n_units=n_patients, n_tests=found.n_screened)
-    is_first[int(_MAX_SHARE * selection.n_features) :] = False
-    return CandidateSequences(features[is_first], found.information[is_first], np.sort(features[~is_first]))
+    is_first[int(_MAX_SHARE * selection.n_features / (1 + matrix.n_bands)) :] = False
+    bands = range(1 + matrix.n_bands)
+    own = np.stack([matrix.pair_columns(first, then, band=band)[is_first] for band in bands], axis=1)
+    n_own = np.diff(matrix.column_samples(own.ravel(), samples).indptr).reshape(own.shape)
+    is_kept = n_own >= least
+    return CandidateSequences(
+        problem.presence_of(own[is_kept]),
+        np.repeat(found.information[is_first], np.count_nonzero(is_kept, axis=1)),
+        np.sort(features[~is_first]),
+    )
 
 
 def _screened_codes(problem: Problem, screened: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -114,6 +114,7 @@ def _bundle_parts(
                 id=name.id,
                 code=name.code,
                 then=name.then if isinstance(name, SequenceName) else None,
+                band=problem.band_of(feature // len(problem.aggregates)) or None,
                 description=name.shown_description,
                 window_days=name.window_days,
                 encoding=encoding,
@@ -182,6 +183,7 @@ def _scoring(spec: TrainingSpec) -> Scoring:
         plausible_years=spec.data.plausible_years,
         utilisation_windows=spec.windows if spec.features.utilisation else None,
         co_occurrence_days=None if sequences is None else sequences.co_occurrence_days,
+        sequence_bands=None if sequences is None else sequences.bands,
         sequence_order="first" if sequences is not None and sequences.order == "first" else None,
         after=spec.features.after,
     )

@@ -108,7 +108,7 @@ def _pack(spec, folder, out):
     )
 
 
-def listed(folder, problem, pair, last="max"):
+def listed(folder, problem, pair, last="max", more_than=MARGIN):
     """The oracle: the samples with a first event and a second one more than the margin later, both in the window."""
     events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
     found = []
@@ -120,7 +120,7 @@ def listed(folder, problem, pair, last="max"):
         upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
         own = own[(own.time <= upper) & (own.time > lower)]
         first, then = (own[own.code == code].time for code in pair)
-        if len(first) and len(then) and (getattr(then, last)() - first.min()).days > MARGIN:
+        if len(first) and len(then) and (getattr(then, last)() - first.min()).days > more_than:
             found.append(sample)
     return found
 
@@ -132,8 +132,8 @@ def pair_features(problem, pairs):
 
 
 def all_pairs(problem):
-    """The columns of all pairs."""
-    return problem.n_columns + np.arange(len(problem.codes) ** 2)
+    """The columns of all pairs and their bands."""
+    return problem.n_columns + np.arange((1 + problem.matrix.n_bands) * len(problem.codes) ** 2)
 
 
 def everyone(problem):
@@ -271,10 +271,10 @@ def test_blocks_without_days_are_refused(problem, folder, tmp_path):
         open_matrix(spec, [path], cohort, n_codes=len(problem.codes))
 
 
-@pytest.mark.parametrize("order", ["any", "first"])
-def test_scoring_computes_the_columns_of_training(folder, tmp_path, order):
+@pytest.mark.parametrize(("order", "bands"), [("any", None), ("first", [30, 365])])
+def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands):
     """The bundle has the sequence as a feature; from new events it builds the matrix that training built, cell by cell."""
-    changes = {"features.sequences.order": order}
+    changes = {"features.sequences.order": order, "features.sequences.bands": bands}
     problem = _pack(spec_of(folder, changes), folder, tmp_path)
     home = run_inline(folder, MemoryStore(), {**CHANGES, "features.demographics": None, **changes})
     for name, content in home.bundle().items():
@@ -294,6 +294,7 @@ def test_scoring_computes_the_columns_of_training(folder, tmp_path, order):
     assert any(own.code == FIRST and own.then == THEN for own in bundle.document.features)
     assert bundle.document.scoring.co_occurrence_days == MARGIN
     assert (bundle.document.scoring.sequence_order or "any") == order
+    assert any(own.band for own in bundle.document.features) == bool(bands)
     for name in ("indptr", "indices", "data"):
         assert getattr(served.design, name).tolist() == getattr(trained, name).tolist()
 
@@ -322,3 +323,63 @@ def test_a_disabled_section_asks_for_nothing():
     )
 
     assert disabled.digest == without.digest
+
+
+BANDS = (30, 365)
+
+
+@pytest.fixture(scope="module")
+def banded(folder, tmp_path_factory):
+    """The problem with bands of the days between the first events."""
+    changes = {"features.sequences.order": "first", "features.sequences.bands": list(BANDS)}
+    return _pack(spec_of(folder, changes), folder, tmp_path_factory.mktemp("banded"))
+
+
+def test_the_bands_of_a_pair_equal_the_events(banded, folder):
+    """Each sample with the pair is in one band: more than the lower bound, at most the upper one."""
+    first, then = (np.array([banded.codes.index(code)]) for code in (FIRST, THEN))
+    columns = np.concatenate([banded.matrix.pair_columns(first, then, band=band) for band in range(4)])
+    block = banded.matrix.column_samples(columns)
+    found = [block.indices[block.indptr[k] : block.indptr[k + 1]].tolist() for k in range(4)]
+    edges = [MARGIN, *BANDS, 10_000]
+
+    assert found[0] == listed(folder, banded, (FIRST, THEN), last="min")
+    for band, low, high in zip(found[1:], edges, edges[1:], strict=False):
+        within = listed(folder, banded, (FIRST, THEN), last="min", more_than=low)
+        beyond = listed(folder, banded, (FIRST, THEN), last="min", more_than=high)
+        assert band == sorted(set(within) - set(beyond))
+        assert band
+    names = [banded.name_of(int(own)) for own in banded.presence_of(columns)]
+    assert [own.id.rsplit("|", 1)[1] for own in names] == [
+        "first",
+        "first 3-30d",
+        "first 31-365d",
+        "first 366d-",
+    ]
+    assert names[3].recorded == "first recorded in this order, more than 1 year apart"
+
+
+def test_a_significant_pair_is_selected_with_its_bands(banded):
+    """The bands follow their pair, at most half of the selection in all; a band of too few samples is left out."""
+    screened = banded.presence_of(np.arange(banded.n_columns))
+    found = candidate_sequences(banded, everyone(banded), screened, banded.y)
+    columns = banded.column_of(found.significant)
+
+    assert {banded.pair_of(int(own)) for own in columns[:4]} == {(FIRST, THEN)}
+    assert [banded.band_of(int(own)) for own in columns[:4]] == [0, 1, 2, 3]
+    assert len(columns) <= banded.spec.selection.n_features / 2 + 3
+    assert len(set(found.information[:4].tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"bands": [365]}, "bands requires order: first"),
+        ({"order": "first", "bands": [365, 30]}, "must be increasing"),
+        ({"order": "first", "bands": [30], "coOccurrenceDays": 30}, "above coOccurrenceDays"),
+    ],
+)
+def test_bands_that_cannot_be_are_refused(own, words):
+    """Days between events have one meaning with first events only."""
+    with pytest.raises(ValueError, match=words):
+        RunSpec.model_validate(make_document({"features.sequences": own}))
