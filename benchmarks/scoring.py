@@ -11,6 +11,7 @@ shown beside wall seconds, because they are comparable on a machine that is not 
 import argparse
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -93,7 +94,10 @@ def command(folder: Path, kind: str, name: str, spec: dict[str, Any], verb: str,
     document = {"apiVersion": "mlho.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    store = ["--store", str(folder / "store"), "--workers", str(n_workers), "--progress", "none"]
+    place = folder / ("store" if verb == "run" else f"store-{name}")
+    if verb == "score":
+        shutil.rmtree(place, ignore_errors=True)  # a night that was scored before would be found
+    store = ["--store", str(place), "--workers", str(n_workers), "--progress", "none"]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "scheduler", verb, str(path), *store],
