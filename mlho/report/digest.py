@@ -19,6 +19,7 @@ PROSE: Final = frozenset(
         "note",
         "procedure",
         "reason",
+        "remedy",
         "summary",
         "title",
         "warnings",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from mlho.report.bias.audit import BiasAudit as BiasAudit
+from mlho.report.checks import Leakage as Leakage
 from mlho.report.digest import result_digest
 from mlho.report.parts import Estimate as Estimate
 from mlho.report.parts import Part as Part
@@ -330,6 +331,8 @@ class Result(Part):
     """What a reader must know before trusting the numbers."""
     cohort: CohortSummary
     ledger: LedgerSummary
+    leakage: Annotated[Leakage | None, OMITTED] = None
+    """What the leakage sentinel checked and found before training; absent in results of earlier versions."""
     features: list[FeatureResult]
     """Every feature that any iteration picked, the surest first; then the demographics."""
     consensus: dict[str, Any]

@@ -107,6 +107,9 @@ class Cohort(SpecPart):
     ] = None
     """Several outcomes instead of one: the ``mlho`` command makes one run of each, ``NAME-OUTCOME``, from one encoding. A resource
     in a cluster has one outcome; write one for each, with ``shareEncoding``."""
+    outcome_date: Annotated[ColumnName | None, OMITTED] = None
+    """Column of the labels with the date of the outcome, empty without the outcome. The leakage sentinel compares it with the index
+    date and with the events. It is no feature."""
     share_encoding: Annotated[Yes | None, OMITTED] = None
     """Encode the events without the outcome, so that runs that differ only in the outcome share the encoding if it
     exists for the same samples. Set by ``outcomes``. It changes the run id but no figure.
@@ -172,6 +175,16 @@ class Cohort(SpecPart):
             raise ValueError(
                 "cohort.rules with age, sex or a column of the observation requires data.tables.demographics"
             )
+
+    @model_validator(mode="after")
+    def _dates_need_a_table(self) -> Self:
+        if self.outcome_date is not None and (self.rules is not None or self.outcomes is not None):
+            raise ValueError(
+                "outcomeDate requires a table of labels with one outcome. Remove it, rules or outcomes"
+            )
+        if self.outcome_date is not None and self.share_encoding:
+            raise ValueError("outcomeDate and shareEncoding exclude each other. Remove one of them")
+        return self
 
     @property
     def without_rules(self) -> Self:

@@ -6,6 +6,7 @@ from typing import Final
 from mlho.steps.base import Step, register
 from mlho.steps.encode.apply_rules import ApplyRules
 from mlho.steps.encode.balance_ledger import BalanceLedger
+from mlho.steps.encode.check_leakage import CheckLeakage
 from mlho.steps.encode.check_splits import CheckSplits
 from mlho.steps.encode.define_cohort import DefineCohort
 from mlho.steps.encode.define_samples import DefineSamples
@@ -51,6 +52,7 @@ STEPS: Final[Mapping[str, Step]] = register(
         MergeDictionary(),
         PackFeatures(),
         BalanceLedger(),
+        CheckLeakage(),
         CheckSplits(),
         SelectFeatures(),
         RunFold(),

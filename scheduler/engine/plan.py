@@ -264,7 +264,16 @@ def _encoding(
         yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)
     ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
     yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
-    yield make("splits", "check_splits", "learn", needs={"cohort": (COHORT_TASK,)})
+    needs = {
+        "cohort": (COHORT_TASK,),
+        "dictionary": ("dictionary",),
+        "blocks": _blocks(n_blocks),
+        "concepts": ("concepts",),
+        "partitions": encoded,
+    }
+    yield make("leakage", "check_leakage", "pack", needs=needs)
+    # The splits need nothing of it: nothing is trained before the sentinel has passed.
+    yield make("splits", "check_splits", "learn", needs={"cohort": (COHORT_TASK,), "leakage": ("leakage",)})
 
 
 def _blocks(n_blocks: int) -> tuple[str, ...]:
@@ -364,6 +373,7 @@ def _ending(
         "performance": ("performance",),
         "model": ("model",),
         "tests": ("model-tests",),
+        "leakage": ("leakage",),
     }
     if make.spec.validation.temporal_check:
         yield make("later", "evaluate_later", "model", needs={**matrix, "model": ("model",)})

@@ -1,4 +1,4 @@
-"""A code that is recorded because of the outcome is told, by name."""
+"""Codes and labels that tell the outcome stop a run before training, by name."""
 
 import datetime as dt
 import json
@@ -13,6 +13,7 @@ from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
 from mlho.encoding.events.ledger import Rule
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.rows import NO_BIRTH
+from mlho.errors import DataError
 from tests.builders import make_spec, make_tables, run_inline, write_tables
 
 
@@ -33,30 +34,56 @@ def _with_trace(tables, code):
     )
 
 
-def test_a_trace_of_the_outcome_is_named_with_its_auroc(tmp_path):
-    """The sentinel warns of the planted trace and of nothing else."""
-    tables = _with_trace(make_tables(seed=3), "HOSPICE")
+def test_a_trace_of_the_outcome_stops_the_run_before_training(tmp_path):
+    """The error names the planted trace and nothing else, and nothing has been fitted."""
+    data = write_tables(tmp_path / "data", _with_trace(make_tables(seed=3), "HOSPICE"))
 
-    home = run_inline(write_tables(tmp_path / "data", tables), tmp_path / "store")
+    with pytest.raises(DataError) as raised:
+        run_inline(data, tmp_path / "store")
 
-    warning = _leakage_warnings(home)
-    assert len(warning) == 1
-    assert "HOSPICE (0.9" in warning[0]
-    assert "E11" not in warning[0]
+    assert "HOSPICE: its presence alone separates the outcome with an AUROC of 0.9" in raised.value.got
+    assert "E11" not in str(raised.value)
+    assert 'features: {exclude: ["HOSPICE"]}' in raised.value.remedy
+    kinds = {commit["kind"] for commit in _commits(tmp_path / "store")}
+    assert "pack_features" in kinds
+    assert not kinds & {"check_leakage", "check_splits", "run_iteration"}
+
+
+def test_a_written_reason_lets_the_code_pass_and_is_printed(tmp_path):
+    """In the result, as a warning, and on the page; a reason that is not needed is named."""
+    data = write_tables(tmp_path / "data", _with_trace(make_tables(seed=3), "HOSPICE"))
+    allow = {"HOSPICE": "Referral precedes the outcome by months.", "E11": "Diabetes is known for years."}
+
+    home = run_inline(data, tmp_path / "store", {"leakage": {"allow": allow}})
+
+    result = _result(home)
+    page = home.run.store.get(f"runs/{home.finished.run_id}/report.html").decode()
+    assert {(own["subject"], own["verdict"]) for own in result["leakage"]["findings"]} == {
+        ("HOSPICE", "allowed")
+    }
+    assert {own["check"] for own in result["leakage"]["findings"]} >= {
+        "one-code-auroc",
+        "co-occurrence",
+    }
+    assert any("Reason given: Referral precedes" in text for text in result["warnings"])
+    assert any("names 'E11', which is no blocking finding" in text for text in result["warnings"])
+    assert "Referral precedes the outcome by months." in page
 
 
 def test_honest_codes_make_no_warning(tmp_path):
-    """Planted effects of a common size are no leakage."""
+    """Planted effects of a common size are no leakage: every check passes."""
     home = run_inline(write_tables(tmp_path / "data", make_tables(seed=3)), tmp_path / "store")
 
     assert _leakage_warnings(home) == []
+    assert {own["verdict"] for own in _result(home)["leakage"]["checks"]} == {"passed"}
 
 
 def test_the_line_that_the_warning_gives_leaves_the_code_out(tmp_path):
     """As YAML in the specification. The ledger counts the rows, no other warning is new, and scores do not depend on the code."""
     tables = _with_trace(make_tables(seed=3), "HOSPICE")
     data = write_tables(tmp_path / "data", tables)
-    (warning,) = _leakage_warnings(run_inline(data, tmp_path / "store"))
+    (warning,) = _leakage_warnings(run_inline(data, tmp_path / "store", {"leakage.action": "warn"}))
+    assert "HOSPICE" in warning
     line = warning.partition("leave it out: ")[2].removesuffix(".")
     excluded = yaml.safe_load(line)["features"]["exclude"]
     assert excluded == ["HOSPICE"]
@@ -79,6 +106,116 @@ def test_the_line_that_the_warning_gives_leaves_the_code_out(tmp_path):
         for own in (events, events[events["code"] != "HOSPICE"])
     )
     assert with_code == without
+
+
+def test_an_outcome_dated_before_the_index_date_stops_the_run(tmp_path):
+    """Also a code that is recorded only from the outcome on, where no index date keeps it out."""
+    tables = make_tables(seed=3)
+    labels = tables.labels.to_pylist()
+    dates = [row["index_date"] - dt.timedelta(days=5) if row["label"] else None for row in labels]
+    column = pa.array(dates, pa.timestamp("us"))
+    dated = type(tables)(
+        tables.events,
+        tables.labels.append_column("outcome_date", column),
+        tables.demographics,
+        tables.concepts,
+    )
+    data = write_tables(tmp_path / "data", dated)
+    asked = {"cohort.outcomeDate": "outcome_date"}
+
+    with pytest.raises(DataError, match=r"the outcome of \d+ patients is dated before or on the index date"):
+        run_inline(data, tmp_path / "store", asked)
+    home = run_inline(
+        data, tmp_path / "store", asked | {"leakage.allow": {"outcome-dates": "Dates are of the letter."}}
+    )
+    found = {own["check"]: own["verdict"] for own in _result(home)["leakage"]["checks"]}
+    assert (found["outcome-dates"], found["after-outcome"]) == ("allowed", "passed")
+
+
+def test_a_code_recorded_only_from_the_outcome_on_is_named(tmp_path):
+    """Half of the patients with the outcome have it, and as many without: no association, but the dates tell."""
+    tables = make_tables(600, seed=3)
+    labels = [row for row in tables.labels.to_pylist() if row["index_date"].day]
+    rows = [row for number, row in enumerate(labels) if number % 2]
+    late = pa.table(
+        {
+            "patient_id": [row["patient_id"] for row in rows],
+            "time": pa.array([row["index_date"] for row in rows], pa.timestamp("us")),
+            "code": ["LETTER"] * len(rows),
+            "numeric_value": pa.array([None] * len(rows), pa.float64()),
+        }
+    )
+    outcome = pa.array(
+        [row["index_date"] if row["label"] else None for row in tables.labels.to_pylist()], pa.timestamp("us")
+    )
+    changed = type(tables)(
+        pa.concat_tables([tables.events, late]),
+        tables.labels.append_column("outcome_date", outcome),
+        tables.demographics,
+        tables.concepts,
+    )
+    changes = {
+        "cohort.index": "none",
+        "cohort.outcomeDate": "outcome_date",
+        "cohort.conflictingLabels": "any",
+        "leakage.action": "warn",
+    }
+
+    home = run_inline(write_tables(tmp_path / "data", changed), tmp_path / "store", changes)
+
+    after = [own for own in _result(home)["leakage"]["findings"] if own["check"] == "after-outcome"]
+    assert [own["subject"] for own in after] == ["LETTER"]
+
+
+def test_one_person_under_two_ids_is_found(tmp_path):
+    """The records of twenty patients stand again under other ids; the finding counts both."""
+    tables = make_tables(400, seed=3, n_noise=60)
+    again = [f"p{number:05d}" for number in range(20)]
+
+    def doubled(table):
+        own = [row for row in table.to_pylist() if row["patient_id"] in again]
+        return pa.concat_tables(
+            [
+                table,
+                pa.Table.from_pylist(
+                    [row | {"patient_id": "q" + row["patient_id"]} for row in own], table.schema
+                ),
+            ]
+        )
+
+    changed = type(tables)(
+        doubled(tables.events), doubled(tables.labels), doubled(tables.demographics), tables.concepts
+    )
+
+    with pytest.raises(DataError, match=r"near-duplicates|patients share at least 90 %"):
+        run_inline(write_tables(tmp_path / "data", changed), tmp_path / "store")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_planted_leak_is_caught_without_an_index_date_and_never_enters_with_one(tmp_path, seed):
+    """The leak and the outcome code of the synthetic cohort, recorded only after the outcome."""
+    from mlho.synthetic import make_cohort
+
+    truth = make_cohort(tmp_path / "data", n_patients=3000, n_codes=300, n_partitions=2, seed=seed)
+    changes = {
+        "data.source": "dbmart",
+        "data.tables": {"events": "events", "labels": "labels", "demographics": "demographics"},
+        "cohort": {"index": "none", "outcome": "outcome", "outcomeDate": "outcome_date"},
+        "features": {"demographics": ["sex"]},
+        "validation": {"iterations": 1, "folds": 2, "seed": 7, "bootstrapReplicates": 0},
+    }
+    planted = {truth.leak, truth.outcome_code.code}
+
+    warned = _result(run_inline(tmp_path / "data", tmp_path / "store", changes | {"leakage.action": "warn"}))
+    caught = {own["subject"] for own in warned["leakage"]["findings"]}
+    with pytest.raises(DataError, match=truth.leak):
+        run_inline(tmp_path / "data", tmp_path / "store", changes)
+    dated = changes | {"cohort.index": {"column": "index_date"}}
+    clean = _result(run_inline(tmp_path / "data", tmp_path / "store", dated))
+
+    assert caught == planted
+    assert not {own["subject"] for own in clean["leakage"]["findings"]} & planted
+    assert clean["leakage"]["never_enter"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -112,6 +249,10 @@ def test_patterns_are_wildcards_and_nothing_else(features, n_dropped, tmp_path):
     ledger = encode_partition(spec, cohort, [batch], tmp_path / "segments").ledger
 
     assert (ledger.n_dropped(Rule.EXCLUDED_CODE), ledger.rows_used) == (n_dropped, 5 - n_dropped)
+
+
+def _commits(store):
+    return [json.loads(path.read_bytes()) for path in (store / "commits").rglob("*") if path.is_file()]
 
 
 def _leakage_warnings(home):

@@ -81,6 +81,8 @@ class Cohort:
         ``{"rule": words, "patients": n, "samples": n}`` remaining after each step; the first one counts all label rows.
     groups : Groups or None
         Persons behind the patients, if ``cohort.groupBy`` names them.
+    outcome_us : int64, shape (n_samples,), or None
+        Date of the outcome, if ``cohort.outcomeDate`` names a column; ``NO_BOUND`` for a sample without one.
     parts : CategoricalColumn or None
         Site or part of each sample, if ``validation.splitColumn`` names a column; levels sorted, all of them used.
     audited : CategoricalColumn each, in the order of ``bias.columns``
@@ -99,6 +101,7 @@ class Cohort:
     parts: CategoricalColumn | None = None
     last_us: NDArray[np.int64] | None = None
     audited: tuple[CategoricalColumn, ...] = ()
+    outcome_us: NDArray[np.int64] | None = None
 
     @property
     def unit_ids(self) -> tuple[str, ...]:
@@ -174,6 +177,8 @@ class Cohort:
         }
         if self.last_us is not None:
             arrays["last_us"] = self.last_us
+        if self.outcome_us is not None:
+            arrays["outcome_us"] = self.outcome_us
         for number, column in enumerate(self.demographics):
             arrays[f"demographic_{number}"] = (
                 column.values if isinstance(column, NumericColumn) else column.codes
@@ -208,6 +213,7 @@ class Cohort:
                 CategoricalColumn(own["name"], tuple(own["levels"]), arrays[f"audited_{number}"])
                 for number, own in enumerate(meta.get("audited", ()))
             ),
+            outcome_us=arrays.get("outcome_us"),
         )
 
 

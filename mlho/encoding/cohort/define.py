@@ -410,6 +410,7 @@ def _assemble(
         groups=groups,
         parts=kept_columns.parts,
         audited=kept_columns.audited,
+        outcome_us=None if labels.outcome_us is None else labels.outcome_us[rows],
     )
     return _with_warnings(cohort, warnings)
 

@@ -44,6 +44,8 @@ class LabelRows:
         0, 1, or ``MISSING``.
     kept : mapping of name to TextColumn
         Columns for the splits, as far as the labels have them.
+    outcome_us : int64, shape (n_rows,), or None
+        Date of the outcome in microseconds since 1970, ``NO_BOUND`` without one; None if the specification names no column.
     """
 
     patient_ids: Any
@@ -52,6 +54,7 @@ class LabelRows:
     has_index: NDArray[np.bool_]
     outcome: NDArray[np.int8]
     kept: Mapping[str, TextColumn] = field(default_factory=dict)
+    outcome_us: NDArray[np.int64] | None = None
 
 
 def read_labels(
@@ -92,6 +95,9 @@ def read_labels(
         has_index=np.concatenate([part[2] for part in parts]),
         outcome=np.concatenate([part[3] for part in parts]),
         kept={name: encoded([part[4][name] for part in parts], encode_patients) for name in kept},
+        outcome_us=None
+        if cohort.outcome_date is None
+        else np.concatenate([part[5] for part in parts if part[5] is not None]),
     )
 
 
@@ -162,7 +168,9 @@ def _unreadable_times(source: Source, where: str, name: str, n_bad: int) -> Data
     )
 
 
-_Part = tuple[Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8], dict[str, Any]]
+_Part = tuple[
+    Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8], dict[str, Any], NDArray[np.int64] | None
+]
 
 
 def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[str]) -> _Part:
@@ -171,7 +179,8 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     _check_columns(cohort, source, table, file, patient)
     index = cohort.index.column
     require_columns(file.key, table.column_names, kept, remedy="Other files of the table have it.")
-    wanted = list(dict.fromkeys([patient, cohort.outcome, *([index] if index else []), *kept]))
+    dated = cohort.outcome_date
+    wanted = [*dict.fromkeys(filter(None, [patient, cohort.outcome, index, dated, *kept]))]
     columns = read_columns(table, wanted)
     n_rows = len(columns[patient])
     if index:
@@ -180,7 +189,13 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
         index_us, has_index = np.full(n_rows, _common_index(cohort), np.int64), np.ones(n_rows, np.bool_)
     texts = read_patients(columns[patient], where=file.key, name=patient)
     outcomes = _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
-    return texts, index_us, has_index, outcomes, {name: read_texts(columns[name]) for name in kept}
+    dates = None if dated is None else _outcome_dates(columns[dated], source, file.key, dated)
+    return texts, index_us, has_index, outcomes, {name: read_texts(columns[name]) for name in kept}, dates
+
+
+def _outcome_dates(array: Any, source: Source, where: str, name: str) -> NDArray[np.int64]:
+    dates = read_births(array, source, where=where, name=name)
+    return np.where(dates == np.iinfo(np.int64).min, NO_BOUND, dates)
 
 
 def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: SourceFile, patient: str) -> None:
@@ -192,6 +207,9 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Sourc
     )
     check_type(file.key, patient, table.type_of(patient), ColumnKind.PATIENT)
     check_type(file.key, cohort.outcome, table.type_of(cohort.outcome), ColumnKind.OUTCOME)
+    if cohort.outcome_date is not None:
+        require_columns(file.key, have, [cohort.outcome_date], remedy="Correct or remove cohort.outcomeDate.")
+        source.check_type(file.key, cohort.outcome_date, table.type_of(cohort.outcome_date), ColumnKind.TIME)
     name = cohort.index.column
     if name is not None:
         remedy = (

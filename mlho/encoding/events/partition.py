@@ -15,6 +15,7 @@ from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.patients import PatientFinder
 from mlho.encoding.events.rows import RowRules
 from mlho.encoding.events.segments import SegmentWriter
+from mlho.encoding.tally.tally import Tally
 from mlho.spec.training import TrainingSpec
 
 #: Rows in a segment: 6 to 22 bytes each, so that a worker's buffers stay below 30 MB for partitions of any size.
@@ -39,6 +40,8 @@ class EncodedPartition:
         Fate of each of these patients; see :mod:`mlho.encoding.events.fates`.
     rows_by_year : mapping of str to int
         Used rows; for the report, and not in the file.
+    tally : Tally or None
+        Counts for the checks of data quality, in a file of their own.
     """
 
     ledger: Ledger
@@ -47,6 +50,7 @@ class EncodedPartition:
     patients: NDArray[np.int32]
     fates: NDArray[np.uint16]
     rows_by_year: Mapping[str, int] = field(default_factory=dict)
+    tally: Tally | None = None
 
     def write(self, path: Path) -> None:
         """Write the facts to one array file."""
@@ -120,7 +124,8 @@ def encode_partition(
         rules.rows_by_code(),
         rules.patients_seen(),
         rules.fates(),
-        rules.rows_by_year(),
+        rules.counter.rows_by_year(),
+        rules.counter.tally(),
     )
 
 

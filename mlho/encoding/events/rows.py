@@ -5,7 +5,7 @@ One pass over a batch applies all rules of the ledger but the last (duplicates d
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -28,6 +28,7 @@ from mlho.encoding.events.patients import (
     frozen,
     take_ids,
 )
+from mlho.encoding.tally.counting import RowCounter
 from mlho.printable import CONTROL_CHARACTERS
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.omop.folder import DEATH, OMOP_NAME
@@ -35,7 +36,6 @@ from mlho.spec.training import TrainingSpec
 from mlho.tables import MAX_CODE_CHARACTERS
 
 BIRTH_SLACK_US: Final = 31 * DAY_US  # birth dates are often truncated to the month
-_YEAR_US: Final = 31_556_952_000_000  # mean of the Gregorian calendar
 _CONTROL: Final = f"[{CONTROL_CHARACTERS}]"
 NO_BIRTH: Final = np.iinfo(np.int64).min  # NaT
 
@@ -183,13 +183,11 @@ class _Bounds(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """Counts that grow with the rows: by rule, patient, code and year."""
+    """Counts that grow with the rows: by rule, patient and code."""
 
     dropped: NDArray[np.int64]
     fates: NDArray[np.uint16]
     rows_by_code: NDArray[np.int64]
-    rows_by_year: NDArray[np.int64]
-    year_starts: NDArray[np.int64]
 
 
 class _Buffer(NamedTuple):
@@ -234,16 +232,16 @@ class RowRules:
             *year_bounds(self.spec.data.plausible_years),
         )
         self._dropped = np.zeros(_N_RULES, np.int64)
-        self._year_starts = _year_starts(self.spec.data.plausible_years)
-        self._rows_by_year = np.zeros(len(self._year_starts) - 1, np.int64)
         self._fates = np.zeros(self.cohort.n_patients, np.uint16)
         self._rows_by_code = np.zeros(0, np.int64)
-        n_times = self.capacity if needs_times(self.spec, self.cohort) else 0
-        n_values = self.capacity if needs_values(self.spec) else 0
+        self._keeps_times = needs_times(self.spec, self.cohort)
+        has_values = needs_values(self.spec)
+        n_values = self.capacity if has_values else 0
+        self.counter = RowCounter(self.cohort, self.spec.data.plausible_years, has_values=has_values)
         self._buffer = UsedRows(
             np.empty(self.capacity, np.int32),
             np.empty(self.capacity, np.int32),
-            np.empty(n_times, np.int64),
+            np.empty(self.capacity, np.int64),
             np.empty(n_values, np.float64),
         )
 
@@ -261,14 +259,14 @@ class RowRules:
             _values(batch, "value"),
             _rules_of_layout(batch),
         )
-        counts = _Counts(
-            self._dropped, self._fates, self._rows_by_code, self._rows_by_year, self._year_starts
-        )
+        counts = _Counts(self._dropped, self._fates, self._rows_by_code)
         buffer = _Buffer(self._buffer.patient, self._buffer.code, self._buffer.time, self._buffer.value)
         self.n_buffered, n_valued = _apply_rules(rows, self._bounds, counts, buffer, before)
         self.rows_in += batch.num_rows
         self.rows_used += self.n_buffered - before
         self.rows_with_value += n_valued
+        used = self._buffer.take(slice(before, self.n_buffered))
+        self.counter.add(self.codes.texts(), used.patient, used.code, used.time, used.value)
 
     @property
     def room(self) -> int:
@@ -279,7 +277,7 @@ class RowRules:
         """Return the buffered rows, valid until the next :meth:`apply`, and empty the buffer."""
         rows = self._buffer.take(slice(0, self.n_buffered))
         self.n_buffered = 0
-        return rows
+        return rows if self._keeps_times else replace(rows, time=rows.time[:0])
 
     def ledger(self) -> Ledger:
         """The account so far, without same-day duplicates, which are found later."""
@@ -290,11 +288,6 @@ class RowRules:
         """Used rows of each code, including same-day duplicates."""
         return self._rows_by_code.copy()
 
-    def rows_by_year(self) -> dict[str, int]:
-        """Used rows of each year with any, including same-day duplicates."""
-        first = self.spec.data.plausible_years[0]
-        return {str(first + place): int(n) for place, n in enumerate(self._rows_by_year) if n}
-
     def patients_seen(self) -> NDArray[np.int32]:
         """Cohort patients named by any row, used or not, ascending."""
         return np.flatnonzero(self._fates).astype(np.int32)
@@ -302,11 +295,6 @@ class RowRules:
     def fates(self) -> NDArray[np.uint16]:
         """Fates of :meth:`patients_seen`; see :mod:`mlho.encoding.events.fates`."""
         return np.asarray(self._fates[self._fates != 0])
-
-
-def _year_starts(years: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the first microsecond of each plausible year, and of the year after them."""
-    return np.array([year_bounds((year, year))[0] for year in range(years[0], years[-1] + 2)], np.int64)
 
 
 def _grown(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -368,17 +356,6 @@ def _rule_of_time(
 
 
 @njit(cache=True, nogil=True)
-def _year_of(time: Any, year_starts: Any) -> Any:  # pragma: no cover - compiled
-    """Position of the year of a plausible time: a guess by the mean length of a year, then corrected."""
-    year = min((time - year_starts[0]) // _YEAR_US, year_starts.size - 2)
-    while time < year_starts[year]:
-        year -= 1
-    while time >= year_starts[year + 1]:
-        year += 1
-    return year
-
-
-@njit(cache=True, nogil=True)
 def _apply_rules(
     rows: Any, bounds: Any, counts: Any, buffer: Any, n_out: Any
 ) -> Any:  # pragma: no cover - compiled
@@ -388,7 +365,7 @@ def _apply_rules(
     value, value_validity, value_offset = rows.value
     by_layout = rows.rule
     starts, index_us, upper_us, lower_us, birth_us, until_us, first_us, last_us = bounds
-    dropped, fates, rows_by_code, rows_by_year, year_starts = counts
+    dropped, fates, rows_by_code = counts
     out_patient, out_code, out_time, out_value = buffer
     n_valued = 0
     for i in range(patient.size):
@@ -425,11 +402,9 @@ def _apply_rules(
             number = value[i] + 0.0  # normalise -0.0 to 0.0, so that the order of rows cannot matter
             n_valued += 1
         rows_by_code[code[i]] += 1
-        rows_by_year[_year_of(time[i], year_starts)] += 1
         out_patient[n_out] = p
         out_code[n_out] = code[i]
-        if out_time.size:
-            out_time[n_out] = time[i]
+        out_time[n_out] = time[i]
         if out_value.size:
             out_value[n_out] = number
         n_out += 1

@@ -16,7 +16,7 @@ from mlho.report.evolution import Evolution, evolution_figures, evolution_tables
 from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
 from mlho.report.figures.figure import Figure
-from mlho.report.page import bias, cells, external, header, population, sections, site
+from mlho.report.page import bias, cells, checks, external, header, population, sections, site
 from mlho.report.result import Result
 from mlho.report.site import Site, SiteModel
 from mlho.report.svg.canvas import chart_style
@@ -25,6 +25,7 @@ from mlho.report.variants import VariantComparison, variant_tables
 SECTIONS: Final = {
     "cohort": "Cohort",
     "ledger": "Data ledger",
+    "leakage": "Leakage checks",
     "performance": "Performance",
     "features": "Features",
     "stability": "Stability",
@@ -74,6 +75,7 @@ def render_html(result: Result) -> str:
         "is_by_rule": header.rules_of(result) is not None,
         "label_ledger": population.label_ledger(result.cohort),
         "ledger": population.ledger(result.ledger),
+        "leakage": checks.leakage(result.leakage),
         "split": sections.split_rows(result),
         "headline": sections.headline(result),
         "later": sections.later_rows(result),

@@ -11,7 +11,7 @@ class EncodePartition(Step):
     """The ledger and the used rows of one partition."""
 
     kind: ClassVar[str] = "encode_partition"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_outcome: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("events",)
@@ -21,12 +21,13 @@ class EncodePartition(Step):
         return without_demographics(super().narrow(spec))
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``segments.arr`` and ``partition.arr``, and ``units.json`` if the values have units."""
+        """Write ``segments.arr``, ``partition.arr`` and ``tally.arr``, and ``units.json`` if the values have units."""
         from mlho.encoding.cohort.windows import needs_values
         from mlho.encoding.events.partition import encode_partition
         from mlho.encoding.events.roll_up import read_roll_up
         from mlho.encoding.events.units import FILE as UNITS
         from mlho.encoding.events.units import UnitCounts
+        from mlho.encoding.tally.tally import FILE as TALLY
         from mlho.sources import source_of
         from mlho.sources.events import iter_events, require_values
         from mlho.sources.files import SourceFile
@@ -49,6 +50,8 @@ class EncodePartition(Step):
             parents=read_roll_up(named, of_map).parents if of_map else None,
         )
         encoded.write(work.out / "partition.arr")
+        assert encoded.tally is not None
+        encoded.tally.write(work.out / TALLY)
         if by_code := units.plain():
             work.write_json(UNITS, by_code)
         return {

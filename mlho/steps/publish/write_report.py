@@ -58,6 +58,7 @@ class WriteReport(Step):
             rows_by_year=_rows_by_year(work),
             label_ledger=json.loads(work.one("cohort").read("labels.json")),
             later=_later(work),
+            leakage=json.loads(work.one("leakage").read("leakage.json")),
             lineage=_lineage(work),
             about=work.params.get("about", {}),
             made_at=_made_at(work),

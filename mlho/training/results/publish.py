@@ -17,6 +17,7 @@ from mlho.model.design import monotone_directions
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
 from mlho.model.testing.generate import MAX_AUROC
+from mlho.report.checks import Leakage
 from mlho.report.result import (
     About,
     BundleTest,
@@ -36,6 +37,7 @@ from mlho.report.result import (
 from mlho.report.words import plural, summary_sentences
 from mlho.spec.features import utilisation_names
 from mlho.spec.training import TrainingSpec, digest_of
+from mlho.training.checks.leakage import leakage_warnings
 from mlho.training.iterations.problem import Problem, SequenceName
 from mlho.training.results.disclosure import characteristics, index_dates, shown_attrition
 from mlho.training.results.explanation import (
@@ -226,6 +228,7 @@ def assemble_result(
     rows_by_year: Mapping[str, int],
     label_ledger: Mapping[str, int],
     later: Mapping[str, Any] | None,
+    leakage: Mapping[str, Any],
     lineage: Mapping[str, Any],
     about: Mapping[str, str],
     made_at: str | None,
@@ -250,6 +253,8 @@ def assemble_result(
         Event rows used.
     later : mapping or None
         Record of the temporal check, if the specification asks for it.
+    leakage : mapping
+        Record of the leakage sentinel.
     lineage, about, timing, inputs : mapping
         As defined by the schema.
     made_at : str or None
@@ -271,6 +276,7 @@ def assemble_result(
     ]
     model = {name: value for name, value in final.items() if name != "importance"}
     split = account_of_split(problem)
+    sentinel = Leakage(**leakage)
     bundle_tests = [BundleTest(**test) for test in tests]
     gates = judge_gates(problem.spec.gates, performance.headline, performance.bias, bundle_tests)
     return Result(
@@ -291,6 +297,7 @@ def assemble_result(
         ),
         warnings=[
             *gate_warning(gates),
+            *leakage_warnings(sentinel),
             *problem.cohort.warnings,
             *_ledger_warnings(problem.spec, Ledger.from_json(ledger)),
             *_lost(problem, ledger),
@@ -302,6 +309,7 @@ def assemble_result(
         ],
         cohort=cohort,
         ledger=ledger_summary(ledger),
+        leakage=sentinel,
         features=features,
         consensus=summary.consensus,
         stability=summary.stability,

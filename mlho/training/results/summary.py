@@ -26,7 +26,6 @@ from mlho.training.results.confidence_table import Key, Returns, count_returns, 
 from mlho.training.results.contradictions import contradiction
 from mlho.training.results.performance import metrics_over, spread_over
 from mlho.training.results.records import IterationRecord
-from mlho.training.results.sentinel import warn_of_leakage
 
 
 class SummaryRecord(BaseModel):
@@ -42,7 +41,7 @@ class SummaryRecord(BaseModel):
     candidates: list[CandidateSummary]
     best_candidate: str
     warnings: list[str]
-    """Warnings of the leakage sentinel, and of a share of false features that cannot be reached."""
+    """Warning of a share of false features that cannot be reached."""
 
 
 def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:
@@ -67,10 +66,7 @@ def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRe
         stability=_stability(problem, returns, records, len(consensus), false_features),
         candidates=candidates,
         best_candidate=best_of({own.classifier: own.cv_auroc.mean or 0.0 for own in candidates}),
-        warnings=[
-            *warn_of_leakage(problem, [key for key in returns.keys if isinstance(key, int)]),
-            *warn_of_share(false_features),
-        ],
+        warnings=warn_of_share(false_features),
     )
 
 

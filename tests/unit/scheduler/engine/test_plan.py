@@ -73,6 +73,7 @@ def test_a_plan_has_a_task_for_each_partition_block_iteration_and_fold():
 
     assert {kind: kinds.count(kind) for kind in sorted(set(kinds))} == {
         "balance_ledger": 1,
+        "check_leakage": 1,
         "check_splits": 1,
         "define_cohort": 1,
         "describe_codes": 1,

@@ -1,0 +1,152 @@
+"""Counts of the used rows of a partition, by code and by calendar. Counts of partitions add up exactly."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.encoding.tally.sketch import RowSample, merge_samples
+
+FILE: Final = "tally.arr"
+YEARS: Final = 64  # counts by code and year go by the year modulo 64
+#: Values by size: quarters of an octave from 2⁻¹⁰ to 2²⁰, then negative numbers and zero.
+LOWEST_OCTAVE: Final = -10
+OCTAVES: Final = 30
+NEGATIVE: Final = 4 * OCTAVES
+ZERO: Final = NEGATIVE + 1
+VALUE_BINS: Final = ZERO + 1
+MAX_SITES: Final = 64  # more are not counted
+#: Numbers that stand for a missing value in many exports.
+PLACEHOLDERS: Final = (-1.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0, 99999.0, 999999.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Counts of used rows.
+
+    Attributes
+    ----------
+    codes : tuple of str
+    midnight : int64, shape (n_codes,)
+        Rows at 00:00:00.
+    years : int64, shape (n_codes, YEARS)
+        Rows by year modulo ``YEARS``.
+    sites : int64, shape (n_codes, n_sites)
+        Rows by site of the patient; no column without sites.
+    values : int64, shape (n_codes, VALUE_BINS)
+        Rows with a number, by its size; no column if no feature uses numbers.
+    placeholders : int64, shape (n_codes,)
+        Rows whose number is one of ``PLACEHOLDERS``.
+    after_outcome, before_outcome : int64, shape (n_codes,)
+        Rows of patients with a dated outcome: from that date on, and before it.
+    months : int64, shape (n_months, max(1, n_sites))
+        Rows by month since the first plausible year, and site.
+    hours : int64, shape (YEARS, 24)
+        Rows that are not at midnight, by year modulo ``YEARS`` and hour (UTC).
+    weekdays : int64, shape (YEARS, 7)
+        Rows by year modulo ``YEARS`` and day of the week, Monday first.
+    days : int64, shape (31,)
+        Rows by day of the month.
+    sample : RowSample
+    """
+
+    codes: tuple[str, ...]
+    midnight: NDArray[np.int64]
+    years: NDArray[np.int64]
+    sites: NDArray[np.int64]
+    values: NDArray[np.int64]
+    placeholders: NDArray[np.int64]
+    after_outcome: NDArray[np.int64]
+    before_outcome: NDArray[np.int64]
+    months: NDArray[np.int64]
+    hours: NDArray[np.int64]
+    weekdays: NDArray[np.int64]
+    days: NDArray[np.int64]
+    sample: RowSample
+
+    def write(self, path: Path) -> None:
+        """Write the counts to one array file."""
+        texts = pack_texts(self.codes)
+        arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in (*BY_CODE, *IN_ALL)}
+        arrays |= {"code_bytes": texts["bytes"], "code_offsets": texts["offsets"]}
+        arrays |= {"sample_hashes": self.sample.hashes, "sample_counts": self.sample.counts}
+        write_arrays(path, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the counts written by :meth:`write`."""
+        arrays = read_arrays(path)
+        return cls(
+            codes=tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"])),
+            sample=RowSample(arrays["sample_hashes"], arrays["sample_counts"]),
+            **{name: arrays[name] for name in (*BY_CODE, *IN_ALL)},
+        )
+
+    def of_codes(self, codes: Sequence[str]) -> "Tally":
+        """Return the counts of these codes, in their order; zero for a code without rows."""
+        ids = {code: place for place, code in enumerate(codes)}
+        known = [(place, ids[code]) for place, code in enumerate(self.codes) if code in ids]
+        here, there = (np.array(own, np.int64) for own in zip(*known, strict=True)) if known else ((), ())
+        ordered: dict[str, Any] = {}
+        for name in BY_CODE:
+            own = getattr(self, name)
+            ordered[name] = np.zeros((len(codes), *own.shape[1:]), np.int64)
+            if known:
+                ordered[name][there] = own[here]
+        return replace(self, codes=tuple(codes), **ordered)
+
+
+BY_CODE: Final = (
+    "midnight",
+    "years",
+    "sites",
+    "values",
+    "placeholders",
+    "after_outcome",
+    "before_outcome",
+)
+IN_ALL: Final = ("months", "hours", "weekdays", "days")
+assert {*BY_CODE, *IN_ALL, "codes", "sample"} == {own.name for own in fields(Tally)}
+
+
+def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
+    """Return the sum of the counts of partitions for the codes of the dictionary.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        At least one file.
+    codes : sequence of str
+        Codes with a used row in any partition.
+    """
+    total: Tally | None = None
+    for path in paths:
+        own = Tally.read(path).of_codes(codes)
+        if total is None:
+            # The arrays of a file are read-only.
+            total = replace(own, **{name: getattr(own, name).copy() for name in IN_ALL})
+            continue
+        for name in (*BY_CODE, *IN_ALL):
+            getattr(total, name)[...] += getattr(own, name)
+        total = replace(total, sample=merge_samples([total.sample, own.sample]))
+    assert total is not None, "a run has a partition"
+    return total
+
+
+def codes_outside(paths: Iterable[Path], codes: Sequence[str]) -> list[str]:
+    """Return the codes of partitions that are not among the codes with a used row, sorted."""
+    found: set[str] = set()
+    for path in paths:
+        arrays = read_arrays(path)
+        found.update(unpack_texts(arrays["code_bytes"], arrays["code_offsets"]))
+    return sorted(found - set(codes))
+
+
+def code_hash(code: str) -> int:
+    """Return 64 bits that identify a code in every partition."""
+    return int.from_bytes(hashlib.blake2b(code.encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,60 @@
+"""Findings of the checks before training: what was checked, the verdict, the evidence and the remedy."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mlho.report.parts import Part
+from mlho.spec.types import OMITTED
+
+Verdict = Literal["passed", "warning", "allowed", "blocked"]
+
+
+class Finding(Part):
+    """One finding of a check."""
+
+    check: str
+    """Identifier of the check, such as ``one-code-auroc``."""
+    verdict: Verdict
+    """``blocked`` stops the run. ``allowed``: it would, but the specification gives a reason."""
+    subject: str
+    """What the finding is about: a code, a table or a column."""
+    words: str = ""
+    """The subject in words."""
+    detail: str
+    """The evidence. Counts below the bound for small cells are not given."""
+    figures: dict[str, float] = Field(default_factory=dict)
+    """The numbers of the evidence, rounded to three decimals."""
+    remedy: str = ""
+    reason: Annotated[str | None, OMITTED] = None
+    """Written reason of the specification for which it is allowed."""
+
+
+class Check(Part):
+    """One check with the worst verdict of its findings."""
+
+    check: str
+    title: str
+    verdict: Verdict
+    n_findings: int
+    note: str = ""
+    """What was looked at, or why the check could not be made."""
+
+
+class Leakage(Part):
+    """What the leakage sentinel found."""
+
+    checks: list[Check]
+    findings: list[Finding]
+    never_enter: int
+    """Codes of the events that are recorded only outside the windows of the samples, so that no model sees them."""
+    notes: list[str] = Field(default_factory=list)
+
+
+#: Verdicts by weight.
+ORDER: tuple[Verdict, ...] = ("passed", "allowed", "warning", "blocked")
+
+
+def worst(findings: list[Finding]) -> Verdict:
+    """Return the heaviest verdict; ``passed`` without findings."""
+    return max((own.verdict for own in findings), key=ORDER.index, default="passed")

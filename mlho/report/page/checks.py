@@ -1,0 +1,51 @@
+"""Content of the sections on leakage and data quality. Pure functions."""
+
+from typing import Any, Final
+
+from mlho.report import words
+from mlho.report.checks import Check, Finding, Leakage
+from mlho.report.page import cells
+
+MAX_FINDINGS: Final = 100  # rows of a table; result.json has all
+SHOWN: Final = {"passed": "passed", "allowed": "allowed", "warning": "warning", "blocked": "BLOCKED"}
+
+Rows = list[tuple[str, ...]]
+
+
+def leakage(own: Leakage | None) -> dict[str, Any] | None:
+    """Return the tables of the leakage sentinel; None if it did not run."""
+    return (
+        None
+        if own is None
+        else {
+            "checks": check_rows(own.checks),
+            "findings": finding_rows(own.findings),
+            "left_out": max(0, len(own.findings) - MAX_FINDINGS),
+            "never_enter": words.plural(own.never_enter, "code"),
+        }
+    )
+
+
+def check_rows(checks: list[Check]) -> Rows:
+    """Return one row for each check: what it looks for, verdict and findings."""
+    return [
+        (
+            cells.with_note(own.title, own.note),
+            "not checked" if own.note.startswith("Not checked") else SHOWN[own.verdict],
+            words.count(own.n_findings),
+        )
+        for own in checks
+    ]
+
+
+def finding_rows(findings: list[Finding]) -> Rows:
+    """Return one row for each finding: subject, verdict with the reason for it, evidence and remedy."""
+    return [
+        (
+            own.words or own.subject,
+            cells.with_note(SHOWN[own.verdict], f"Reason given: {own.reason}" if own.reason else ""),
+            own.detail[:1].upper() + own.detail[1:],
+            own.remedy,
+        )
+        for own in findings[:MAX_FINDINGS]
+    ]

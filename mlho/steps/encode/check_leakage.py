@@ -1,0 +1,38 @@
+"""Step: look for leakage before anything is trained, and stop the run if there is some."""
+
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_problem
+
+
+class CheckLeakage(Step):
+    """The leakage sentinel: what tells the outcome instead of predicting it."""
+
+    kind: ClassVar[str] = "check_leakage"
+    sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "leakage")
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Keep only the bound for small groups (``min_cell``) of the report."""
+        narrowed = super().narrow(spec)
+        assert narrowed is not None
+        return narrowed.model_copy(update={"report": type(spec.report)(min_cell=spec.report.min_cell)})
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``leakage.json``; raise an error if a finding blocks the run."""
+        from mlho.encoding.tally.tally import FILE, codes_outside, merge_tallies
+        from mlho.training.checks.leakage import RowsAfterOutcome, find_leakage, refuse_leakage
+
+        problem = open_problem(work)
+        parts = [part.path(FILE) for part in work.inputs["partitions"]]
+        tally = merge_tallies(parts, problem.codes)
+        after = RowsAfterOutcome(tally.before_outcome, tally.after_outcome)
+        found = find_leakage(
+            problem,
+            outside=codes_outside(parts, problem.codes),
+            after=after if problem.cohort.outcome_us is not None else None,
+        )
+        refuse_leakage(found)
+        work.write_json("leakage.json", found.model_dump(mode="json"))
+        return {"n_findings": len(found.findings)}

@@ -1,0 +1,1 @@
+"""Checks before training: leakage and the quality of the data."""

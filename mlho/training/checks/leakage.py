@@ -1,0 +1,307 @@
+"""The leakage sentinel: codes and labels that tell the outcome instead of predicting it, found before training."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtrc
+
+from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.counts import shown_count
+from mlho.encoding.events.matrix import Matrix
+from mlho.errors import DataError, plural
+from mlho.report.checks import Check, Finding, Leakage, Verdict, worst
+from mlho.spec.checks import Leakage as Bounds
+from mlho.training.checks.associations import Associations, associate
+from mlho.training.checks.names import proxies_by_name
+from mlho.training.checks.twins import MIN_CODES, MIN_OVERLAP, count_twins
+from mlho.training.iterations.problem import Problem
+
+SUSPICIOUS_AUROC: Final = 0.85  # of one code: a warning; genuine single predictors stay far below
+SUSPICIOUS_CORRELATION: Final = 0.7
+BLOCKED_CORRELATION: Final = 0.85
+MIN_DIFFERENCE: Final = (
+    0.5  # between P(code | outcome) and P(code | no outcome), so that a code of everyone is no finding
+)
+MAX_CHANCE: Final = 1e-3  # expected number of codes without effect that reach a finding by chance
+NAMED_LIFT: Final = 3.0  # P(outcome | code) ÷ P(outcome) at which a code named like the outcome is a finding
+TWIN_SHARE: Final = 0.01
+EARLY_SHARE: Final = 0.01
+MAX_CELLS: Final = 100_000_000  # of the search for near-duplicates, which holds 8 bytes a cell
+_NAMED: Final = 5
+_NAMES_OUTSIDE: Final = 3
+
+TITLES: Final[Mapping[str, str]] = {
+    "one-code-auroc": "One code separates the outcome (AUROC of presence, count or value)",
+    "outcome-given-code": "Nearly all samples with one code have the outcome",
+    "code-given-outcome": "Nearly all samples with the outcome have one code",
+    "co-occurrence": "One code occurs where the outcome does (correlation of presence and outcome)",
+    "name": "A code is named like the outcome",
+    "after-outcome": "A code is recorded only from the outcome on",
+    "outcome-dates": "The outcome is dated before or on the index date",
+    "near-duplicates": "Patients with nearly the same record under several ids",
+}
+
+
+@dataclass(frozen=True)
+class RowsAfterOutcome:
+    """Used rows of patients with the outcome, by code: before the date of the outcome, and from it on."""
+
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    check: str
+    code: int
+    is_blocking: bool
+    detail: str
+    figures: dict[str, float]
+
+
+def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOutcome | None) -> Leakage:
+    """Return what the sentinel finds.
+
+    Parameters
+    ----------
+    problem : Problem
+    outside : sequence of str
+        Codes of the events without a used row.
+    after : RowsAfterOutcome or None
+        None if the labels have no date of the outcome.
+    """
+    bounds = problem.spec.leakage or Bounds()
+    own = associate(problem)
+    suspects = [*_by_association(own, bounds, len(problem.codes)), *_by_name(problem, own, bounds)]
+    if after is not None:
+        suspects += _after_outcome(after, own, bounds)
+    findings = [_finding(problem, bounds, suspect) for suspect in suspects]
+    findings += [*_early_outcomes(problem, bounds)]
+    twins, twin_note = _twins(problem, bounds)
+    findings += twins
+    unknown = {"after-outcome": "", "near-duplicates": twin_note}
+    if after is None:
+        no_dates = "Not checked: the labels have no date of the outcome (cohort.outcomeDate)."
+        unknown |= {"after-outcome": no_dates, "outcome-dates": no_dates}
+    checks = [_check(name, title, findings, unknown.get(name, "")) for name, title in TITLES.items()]
+    notes = [*_unused_reasons(bounds, findings), *_outside_notes(problem, outside)]
+    return Leakage(checks=checks, findings=findings, never_enter=len(outside), notes=notes)
+
+
+def refuse_leakage(found: Leakage) -> None:
+    """Raise the error that stops the run if a finding blocks it."""
+    blocked = [own for own in found.findings if own.verdict == "blocked"]
+    if not blocked:
+        return
+    by_subject: dict[str, list[Finding]] = {}
+    for own in blocked:
+        by_subject.setdefault(own.subject, []).append(own)
+    first = [f"{parts[0].words}: {parts[0].detail}" for parts in by_subject.values()][:_NAMED]
+    more = f"; and {len(by_subject) - _NAMED} more" if len(by_subject) > _NAMED else ""
+    key = next(iter(by_subject))
+    raise DataError(
+        "leakage",
+        "the data tell the outcome, so that a model would not predict it",
+        expected="no code or label that is recorded because of the outcome",
+        got="; ".join(first) + more,
+        remedy=f"{_remedy(blocked)} To train nevertheless, write the reason: leakage: {{allow: {{{json.dumps(key, ensure_ascii=False)}: "
+        '"why this is known before the outcome"}}, or leakage: {action: warn} to report it only.',
+    )
+
+
+def leakage_warnings(found: Leakage) -> list[str]:
+    """Return the sentences on findings that did not stop the run."""
+    warned = [own for own in found.findings if own.verdict == "warning"]
+    codes = {own.subject: own for own in warned if own.check not in ("outcome-dates", "near-duplicates")}
+    sentences = [f"Possible leakage: {own.detail} {own.remedy}" for own in warned if own.subject not in codes]
+    if codes:
+        named = "; ".join(f"{own.words}: {own.detail}" for own in [*codes.values()][:_NAMED])
+        more = f"; and {len(codes) - _NAMED} more" if len(codes) > _NAMED else ""
+        sentences.append(f"Possible leakage: {named}{more}. {_remedy([*codes.values()])}")
+    allowed = {own.subject: own for own in found.findings if own.verdict == "allowed"}
+    sentences += [
+        f"Allowed in spite of possible leakage: {own.words}: {own.detail}. Reason given: {own.reason}"
+        for own in allowed.values()
+    ]
+    return [*sentences, *found.notes]
+
+
+def _check(name: str, title: str, findings: Sequence[Finding], note: str) -> Check:
+    own = [finding for finding in findings if finding.check == name]
+    return Check(check=name, title=title, verdict=worst(own), n_findings=len(own), note=note)
+
+
+def _by_association(own: Associations, bounds: Bounds, n_codes: int) -> Iterator[_Suspect]:
+    """Yield the codes that tell the outcome; a figure that chance alone could reach among so many codes is none."""
+    n1, n0 = own.n_with_outcome, own.n_without_outcome
+    enough = (own.n_patients >= bounds.min_patients) & (own.n_positive > 0) & (n1 >= bounds.min_patients)
+    base = n1 / (n1 + n0)
+    # With several samples of a patient only the patients count as independent.
+    share = own.n_patients / np.maximum(own.n_samples, 1)
+    n, k = own.n_patients, np.ceil(own.n_positive * share)
+    by_chance = bdtrc(np.maximum(k - 1, 0), n, base) * n_codes
+    is_real = enough & (by_chance <= MAX_CHANCE)
+    # Null standard error of the AUROC (Mann-Whitney), with the samples as they are.
+    error = math.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
+    auroc = np.maximum(np.maximum(own.presence, own.count), own.value)
+    is_far = (own.n_patients >= bounds.min_patients) & ((auroc - 0.5) / error > 5)
+    far = np.flatnonzero(is_far & (auroc >= min(SUSPICIOUS_AUROC, bounds.max_auroc)))
+    for code in far[np.argsort(-auroc[far], kind="stable")].tolist():
+        reached = (
+            name for name in ("presence", "count", "value") if getattr(own, name)[code] >= bounds.max_auroc
+        )
+        of = next(reached, "presence, count or value")
+        text = f"its {of} alone separates the outcome with an AUROC of {auroc[code]:.3f}"
+        yield _Suspect(
+            "one-code-auroc", code, bool(auroc[code] >= bounds.max_auroc), text, {"auroc": auroc[code]}
+        )
+    for code in np.flatnonzero(is_real & (own.precision >= bounds.max_share)).tolist():
+        text = f"at least {100 * bounds.max_share:g} % of the samples with it have the outcome"
+        yield _Suspect("outcome-given-code", code, True, text, {"bound": bounds.max_share})
+    apart = own.of_positive - own.of_negative
+    is_full = is_real & (own.of_positive >= bounds.max_share) & (apart >= MIN_DIFFERENCE)
+    for code in np.flatnonzero(is_full).tolist():
+        text = (
+            f"at least {100 * bounds.max_share:g} % of the samples with the outcome have it, and at least "
+            f"{100 * MIN_DIFFERENCE:g} percentage points fewer of the others"
+        )
+        yield _Suspect("code-given-outcome", code, True, text, {"bound": bounds.max_share})
+    correlation = own.correlation
+    for code in np.flatnonzero(is_real & (correlation >= SUSPICIOUS_CORRELATION)).tolist():
+        text = f"its presence and the outcome have a correlation of {correlation[code]:.2f}"
+        is_blocking = bool(correlation[code] >= BLOCKED_CORRELATION)
+        yield _Suspect("co-occurrence", code, is_blocking, text, {"correlation": correlation[code]})
+
+
+def _by_name(problem: Problem, own: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+    """Yield the codes that are named like the outcome; they block if they also raise its probability."""
+    base = own.n_with_outcome / problem.cohort.n_samples
+    for code in proxies_by_name(problem.spec.cohort.outcome, problem.codes, problem.concepts.descriptions):
+        lift = own.precision[code] / base
+        is_strong = own.n_patients[code] >= bounds.min_patients and (
+            lift >= NAMED_LIFT or (own.precision[code] >= 0.9 and own.of_positive[code] >= 0.5)
+        )
+        # More than chance: the share of the outcome that the code has, too.
+        is_blocking = bool(is_strong and own.of_positive[code] >= 0.2)
+        text = "its name holds the words of the outcome's name"
+        if is_blocking:
+            text += f", and the outcome is {lift:.1f} times as frequent with it"
+        yield _Suspect("name", code, is_blocking, text, {"lift": lift} if is_blocking else {})
+
+
+def _after_outcome(rows: RowsAfterOutcome, own: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+    total = rows.before + rows.after
+    share = rows.after / np.maximum(total, 1)
+    is_enough = (own.n_patients >= bounds.min_patients) & (own.n_positive >= bounds.min_patients)
+    for code in np.flatnonzero(is_enough & (total > 0) & (share >= bounds.max_share)).tolist():
+        text = f"at least {100 * bounds.max_share:g} % of its rows of patients with the outcome are dated on the outcome or after it"
+        yield _Suspect("after-outcome", code, True, text, {"bound": bounds.max_share})
+
+
+def _early_outcomes(problem: Problem, bounds: Bounds) -> Iterator[Finding]:
+    """Yield the finding on outcomes that are dated before or on the index date."""
+    cohort = problem.cohort
+    if cohort.outcome_us is None or not problem.spec.cohort.has_index:
+        return
+    is_dated = (cohort.outcome == 1) & (cohort.outcome_us != NO_BOUND)
+    is_early = is_dated & (cohort.outcome_us <= cohort.index_us)
+    n = len(np.unique(cohort.unit_of[is_early]))
+    if not n:
+        return
+    is_blocking = n >= bounds.min_patients and is_early.sum() > EARLY_SHARE * is_dated.sum()
+    counted = shown_count(n, "patient", problem.spec.report.min_cell)
+    text = f"the outcome of {counted} is dated before or on the index date"
+    remedy = "Move the index date before the outcome, leave these samples out, or set cohort.gapDays."
+    yield _table_finding("outcome-dates", bounds, is_blocking=bool(is_blocking), text=text, remedy=remedy)
+
+
+def _twins(problem: Problem, bounds: Bounds) -> tuple[list[Finding], str]:
+    matrix = problem.matrix if isinstance(problem.matrix, Matrix) else problem.matrix.of_codes
+    if matrix.n_cells > MAX_CELLS:
+        return [], f"Not checked: the matrix has more than {MAX_CELLS:,} cells."
+    n, n_units = count_twins(problem)
+    looked = f"Compared: {plural(n_units, 'patient')} with at least {MIN_CODES} codes."
+    if not n:
+        return [], looked
+    is_blocking = n >= bounds.min_patients and n >= TWIN_SHARE * len(problem.cohort.unit_ids)
+    counted = shown_count(n, "patient", problem.spec.report.min_cell)
+    text = (
+        f"{counted} share at least {100 * MIN_OVERLAP:g} % of their codes and counts with a patient of another id, "
+        "so that training and test parts can hold the same person"
+    )
+    remedy = "Name the person behind the ids in cohort.groupBy, or merge the ids."
+    finding = _table_finding("near-duplicates", bounds, is_blocking=is_blocking, text=text, remedy=remedy)
+    return [finding], looked
+
+
+def _table_finding(check: str, bounds: Bounds, *, is_blocking: bool, text: str, remedy: str) -> Finding:
+    verdict, reason = _verdict(bounds, check, is_blocking=is_blocking)
+    return Finding(
+        check=check,
+        verdict=verdict,
+        subject=check,
+        words="Labels" if check == "outcome-dates" else "Patients",
+        detail=text,
+        remedy=remedy,
+        reason=reason,
+    )
+
+
+def _finding(problem: Problem, bounds: Bounds, suspect: _Suspect) -> Finding:
+    code = problem.codes[suspect.code]
+    verdict, reason = _verdict(bounds, code, is_blocking=suspect.is_blocking)
+    description = problem.concepts.descriptions.get(code)
+    patterns = dict.fromkeys([*(problem.spec.features.exclude or ()), code])
+    return Finding(
+        check=suspect.check,
+        verdict=verdict,
+        subject=code,
+        words=f"{description} ({code})" if description else code,
+        detail=suspect.detail,
+        figures={name: round(float(value), 3) for name, value in suspect.figures.items()},
+        remedy=f"features: {{exclude: {json.dumps([*patterns], ensure_ascii=False)}}}",
+        reason=reason,
+    )
+
+
+def _verdict(bounds: Bounds, subject: str, *, is_blocking: bool) -> tuple[Verdict, str | None]:
+    if not is_blocking or bounds.action == "warn":
+        return "warning", None
+    reason = bounds.allow.get(subject)
+    return ("blocked", None) if reason is None else ("allowed", reason)
+
+
+def _remedy(findings: Sequence[Finding]) -> str:
+    """Return what to do, with the line of the specification that leaves the codes out."""
+    of_codes = [own for own in findings if own.remedy.startswith("features:")]
+    if not of_codes:
+        return findings[0].remedy
+    patterns: dict[str, None] = {}
+    for own in of_codes:
+        line = own.remedy.partition("exclude: ")[2].removesuffix("}")
+        patterns |= dict.fromkeys(json.loads(line))
+    return (
+        "Such a code is usually recorded because of the outcome: check when it is recorded, then set an index date or a gap, or "
+        f"leave it out: features: {{exclude: {json.dumps([*patterns], ensure_ascii=False)}}}."
+    )
+
+
+def _unused_reasons(bounds: Bounds, findings: Sequence[Finding]) -> list[str]:
+    unused = sorted(set(bounds.allow) - {own.subject for own in findings if own.verdict == "allowed"})
+    return [f"leakage.allow names {name!r}, which is no blocking finding: remove it." for name in unused]
+
+
+def _outside_notes(problem: Problem, outside: Sequence[str]) -> list[str]:
+    """Return the note on codes that are named like the outcome and never enter."""
+    alike = [outside[place] for place in proxies_by_name(problem.spec.cohort.outcome, outside, {})]
+    if not alike:
+        return []
+    return [
+        f"Codes named like the outcome that are recorded outside the windows of all samples, so that no model sees them: "
+        f"{', '.join(alike[:_NAMES_OUTSIDE])}."
+    ]

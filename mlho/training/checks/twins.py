@@ -1,0 +1,141 @@
+"""Near-duplicate patients: one person under several ids, whose records would be in training and in test."""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.events.patients import frozen
+from mlho.encoding.tally.sketch import mix
+from mlho.training.iterations.problem import Problem
+
+MIN_CODES: Final = 12  # codes that a sample must have: short records agree by chance
+#: Information of the common cells: two unrelated patients share a cell with the probability of its prevalence. Real records of single
+#: hospital stays reach 50 bits by chance, because codes go together.
+MIN_BITS: Final = 60.0
+MIN_OVERLAP: Final = 0.9  # Jaccard index of the cells (code and number of records) of two samples
+_BANDS: Final = (
+    8  # pairs of overlap 0.9 agree in at least one band of 3 hashes with probability 1 - (1 - 0.9³)⁸ > 0.9999
+)
+_ROWS: Final = 3
+_MOST_IN_BUCKET: Final = 50  # samples compared with their next ones in a bucket
+_CHUNK: Final = 512
+
+
+def count_twins(problem: Problem) -> tuple[int, int]:
+    """Return the number of units with a near-duplicate under another id, and of units that could be compared.
+
+    Two samples are near-duplicates if the Jaccard index of their cells in the longest window is at least ``MIN_OVERLAP``, and the common
+    cells are too rare to be shared by chance (``MIN_BITS``). A cell is a code with its number of records. Candidates are found by MinHash, and then compared exactly.
+    """
+    indptr, cells = _rows_of(problem)
+    sizes = np.diff(indptr)
+    rows = np.flatnonzero(sizes >= MIN_CODES)
+    unit_of = problem.cohort.unit_of
+    n_units = len(np.unique(unit_of[rows]))
+    if len(rows) < 2:
+        return 0, n_units
+    bits = _bits_of(cells, problem.cohort.n_samples)
+    signature = _min_hashes(indptr, cells, rows, _BANDS * _ROWS)
+    has_twin = np.zeros(len(problem.cohort.unit_ids), np.bool_)
+    for band in range(_BANDS):
+        keys = _band_keys(signature[:, band * _ROWS : (band + 1) * _ROWS])
+        order = np.argsort(keys, kind="stable")
+        _compare(keys[order], rows[order], (indptr, cells, bits), frozen(unit_of), has_twin)
+    return int(has_twin.sum()), n_units
+
+
+def _rows_of(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the cells of each sample as sorted hashes of code and count, in compressed rows."""
+    n_codes, n_windows = len(problem.codes), problem.n_windows
+    columns = np.arange(n_codes, dtype=np.int64) * n_windows + n_windows - 1
+    sizes = np.zeros(problem.cohort.n_samples, np.int64)
+    chunks = [columns[start : start + _CHUNK] for start in range(0, n_codes, _CHUNK)]
+    for own in chunks:
+        sizes += np.bincount(problem.matrix.column_samples(own).indices, minlength=len(sizes))
+    indptr = np.concatenate([[0], np.cumsum(sizes)])
+    cells, place = np.empty(indptr[-1], np.uint64), indptr[:-1].copy()
+    for own in chunks:
+        block = problem.matrix.column_block(own, numbers=[None] * len(own))
+        _scatter(block.indptr, block.indices, block.count, frozen(own), place, cells)
+    _sort_rows(indptr, cells)
+    return indptr, cells
+
+
+def _bits_of(cells: NDArray[np.uint64], n_samples: int) -> NDArray[np.float32]:
+    """Return −log₂ of the share of samples with each cell."""
+    _, place, n = np.unique(cells, return_inverse=True, return_counts=True)
+    return -np.log2(n / n_samples).astype(np.float32)[place]
+
+
+def _band_keys(band: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    key = np.zeros(len(band), np.uint64)
+    for own in band.T:
+        key = (key ^ own) * np.uint64(0x9E3779B97F4A7C15)
+    return key
+
+
+@njit(cache=True, nogil=True)
+def _scatter(
+    indptr: Any, indices: Any, count: Any, columns: Any, place: Any, cells: Any
+) -> None:  # pragma: no cover - compiled
+    for j in range(indptr.size - 1):
+        for i in range(indptr[j], indptr[j + 1]):
+            s = indices[i]
+            cells[place[s]] = mix(np.uint64(columns[j]) * np.uint64(1 << 20) + np.uint64(count[i]))
+            place[s] += 1
+
+
+@njit(cache=True, nogil=True)
+def _sort_rows(indptr: Any, cells: Any) -> None:  # pragma: no cover - compiled
+    for s in range(indptr.size - 1):
+        cells[indptr[s] : indptr[s + 1]].sort()
+
+
+@njit(cache=True, nogil=True)
+def _min_hashes(indptr: Any, cells: Any, rows: Any, n_hashes: Any) -> Any:  # pragma: no cover - compiled
+    found = np.empty((rows.size, n_hashes), np.uint64)
+    for r in range(rows.size):
+        for h in range(n_hashes):
+            salt, least = mix(np.uint64(h + 1)), np.uint64(0xFFFFFFFFFFFFFFFF)
+            for i in range(indptr[rows[r]], indptr[rows[r] + 1]):
+                own = mix(cells[i] ^ salt)
+                if own < least:
+                    least = own
+            found[r, h] = least
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _compare(
+    keys: Any, rows: Any, records: Any, unit_of: Any, has_twin: Any
+) -> None:  # pragma: no cover - compiled
+    """Mark the units of near-duplicate samples among those with equal keys."""
+    for i in range(keys.size):
+        for j in range(i + 1, min(keys.size, i + 1 + _MOST_IN_BUCKET)):
+            if keys[j] != keys[i]:
+                break
+            one, other = unit_of[rows[i]], unit_of[rows[j]]
+            if one == other or (has_twin[one] and has_twin[other]):
+                continue
+            if _are_twins(records, rows[i], rows[j]):
+                has_twin[one] = has_twin[other] = True
+
+
+@njit(cache=True, nogil=True)
+def _are_twins(records: Any, one: Any, other: Any) -> Any:  # pragma: no cover - compiled
+    indptr, cells, bits = records
+    i, j, common, shared = indptr[one], indptr[other], 0, 0.0
+    while i < indptr[one + 1] and j < indptr[other + 1]:
+        if cells[i] == cells[j]:
+            common += 1
+            shared += bits[i]
+            i += 1
+            j += 1
+        elif cells[i] < cells[j]:
+            i += 1
+        else:
+            j += 1
+    total = indptr[one + 1] - indptr[one] + indptr[other + 1] - indptr[other] - common
+    return common >= MIN_OVERLAP * total and shared >= MIN_BITS
