@@ -169,7 +169,7 @@ def test_a_code_recorded_only_from_the_outcome_on_is_named(tmp_path):
 
 def test_one_person_under_two_ids_is_found(tmp_path):
     """The records of twenty patients stand again under other ids; the finding counts both."""
-    tables = make_tables(400, seed=3, n_noise=60)
+    tables = make_tables(400, seed=3, n_noise=200)
     again = [f"p{number:05d}" for number in range(20)]
 
     def doubled(table):
