@@ -73,7 +73,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-queue bench-scale chaos false-features mutations planted-truth proofs real-data simulated-year
+.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-queue bench-scale chaos data-defects false-features mutations planted-truth proofs real-data simulated-year
 ATTRIBUTION_ARGS ?=
 attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
 	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
@@ -108,6 +108,10 @@ bench-queue: $(STAMP)  ## speed of the queue, its fits against joblib's, the sch
 
 bench-scale: $(STAMP)  ## slots that the queue keeps busy, from 1 to 1,024, on a quiet machine (two minutes)
 	$(BIN)/python benchmarks/scale.py $(SCALE_ARGS)
+
+DATA_DEFECTS_ARGS ?=
+data-defects: $(STAMP)  ## defects seeded in clean tables: are they found by the right check, and is nothing found in clean ones?
+	PYTHONPATH=. $(BIN)/python tests/failures/data_defects.py $(DATA_DEFECTS_ARGS)
 
 planted-truth: $(STAMP)  ## ten cohorts: do the planted codes come back, and no noise?
 	$(BIN)/python benchmarks/planted_truth.py --seeds 10

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from mlho.report.bias.audit import BiasAudit as BiasAudit
 from mlho.report.checks import Leakage as Leakage
+from mlho.report.checks import Quality as Quality
 from mlho.report.digest import result_digest
 from mlho.report.parts import Estimate as Estimate
 from mlho.report.parts import Part as Part
@@ -333,6 +334,8 @@ class Result(Part):
     ledger: LedgerSummary
     leakage: Annotated[Leakage | None, OMITTED] = None
     """What the leakage sentinel checked and found before training; absent in results of earlier versions."""
+    quality: Annotated[Quality | None, OMITTED] = None
+    """What the checks of data quality found before training; absent in results of earlier versions."""
     features: list[FeatureResult]
     """Every feature that any iteration picked, the surest first; then the demographics."""
     consensus: dict[str, Any]

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from mlho.grids import GRIDS, settings_from
-from mlho.spec.checks import Leakage
+from mlho.spec.checks import Leakage, Quality
 from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Evolution
 from mlho.spec.cohort import Index as Index
@@ -131,6 +131,8 @@ class TrainingSpec(SpecPart):
     """What the model must reach before it may be promoted to a channel. A failed gate keeps the bundle and blocks the promotion."""
     leakage: Annotated[Leakage | None, OMITTED] = None
     """The leakage sentinel, which stops a run before training. Default: it does, with the documented bounds."""
+    quality: Annotated[Quality | None, OMITTED] = None
+    """Checks of data quality before training. Default: all warn, at the documented bounds."""
     tests: Annotated[Tests | None, OMITTED] = None
     """Tests that the bundle carries: clinical cases, floors and budgets. Default: the tests that the run derives from the
     model and its data."""

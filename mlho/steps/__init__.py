@@ -7,6 +7,7 @@ from mlho.steps.base import Step, register
 from mlho.steps.encode.apply_rules import ApplyRules
 from mlho.steps.encode.balance_ledger import BalanceLedger
 from mlho.steps.encode.check_leakage import CheckLeakage
+from mlho.steps.encode.check_quality import CheckQuality
 from mlho.steps.encode.check_splits import CheckSplits
 from mlho.steps.encode.define_cohort import DefineCohort
 from mlho.steps.encode.define_samples import DefineSamples
@@ -53,6 +54,7 @@ STEPS: Final[Mapping[str, Step]] = register(
         PackFeatures(),
         BalanceLedger(),
         CheckLeakage(),
+        CheckQuality(),
         CheckSplits(),
         SelectFeatures(),
         RunFold(),

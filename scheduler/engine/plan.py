@@ -264,16 +264,13 @@ def _encoding(
         yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)
     ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
     yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
-    needs = {
-        "cohort": (COHORT_TASK,),
-        "dictionary": ("dictionary",),
-        "blocks": _blocks(n_blocks),
-        "concepts": ("concepts",),
-        "partitions": encoded,
-    }
-    yield make("leakage", "check_leakage", "pack", needs=needs)
-    # The splits need nothing of it: nothing is trained before the sentinel has passed.
-    yield make("splits", "check_splits", "learn", needs={"cohort": (COHORT_TASK,), "leakage": ("leakage",)})
+    checked = {name: own for name, own in _matrix(n_blocks).items() if name != "splits"}
+    alone = {name: own for name, own in checked.items() if name != "ledger"}
+    yield make("leakage", "check_leakage", "pack", needs={**alone, "partitions": encoded})
+    yield make("quality", "check_quality", "pack", needs={**checked, "partitions": encoded})
+    # The splits need nothing of the checks: nothing is trained before they have passed.
+    needs = {"cohort": (COHORT_TASK,), "leakage": ("leakage",), "quality": ("quality",)}
+    yield make("splits", "check_splits", "learn", needs=needs)
 
 
 def _blocks(n_blocks: int) -> tuple[str, ...]:
@@ -374,6 +371,7 @@ def _ending(
         "model": ("model",),
         "tests": ("model-tests",),
         "leakage": ("leakage",),
+        "quality": ("quality",),
     }
     if make.spec.validation.temporal_check:
         yield make("later", "evaluate_later", "model", needs={**matrix, "model": ("model",)})

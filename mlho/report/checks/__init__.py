@@ -51,6 +51,26 @@ class Leakage(Part):
     notes: list[str] = Field(default_factory=list)
 
 
+class Series(Part):
+    """Counts of used rows over time."""
+
+    name: str
+    """What is counted: all events, a site, or a code that begins or ends within the period."""
+    at: list[str]
+    """Months, or years of a code."""
+    rows: list[int | None]
+    """``null`` below the bound for small cells."""
+
+
+class Quality(Part):
+    """What the checks of data quality found."""
+
+    checks: list[Check]
+    findings: list[Finding]
+    """At most 20 of a check, the largest first."""
+    series: list[Series]
+
+
 #: Verdicts by weight.
 ORDER: tuple[Verdict, ...] = ("passed", "allowed", "warning", "blocked")
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.checks import Check, Finding, Leakage
+from mlho.report.checks import Check, Finding, Leakage, Quality
 from mlho.report.page import cells
 
 MAX_FINDINGS: Final = 100  # rows of a table; result.json has all
@@ -26,6 +26,11 @@ def leakage(own: Leakage | None) -> dict[str, Any] | None:
     )
 
 
+def quality(own: Quality | None) -> dict[str, Any] | None:
+    """Return the tables of data quality; None if the checks did not run."""
+    return None if own is None else {"checks": check_rows(own.checks), "findings": finding_rows(own.findings)}
+
+
 def check_rows(checks: list[Check]) -> Rows:
     """Return one row for each check: what it looks for, verdict and findings."""
     return [
@@ -42,7 +47,7 @@ def finding_rows(findings: list[Finding]) -> Rows:
     """Return one row for each finding: subject, verdict with the reason for it, evidence and remedy."""
     return [
         (
-            own.words or own.subject,
+            cells.with_note(own.words or own.subject, own.check),
             cells.with_note(SHOWN[own.verdict], f"Reason given: {own.reason}" if own.reason else ""),
             own.detail[:1].upper() + own.detail[1:],
             own.remedy,

@@ -1,4 +1,4 @@
-"""The section ``leakage`` of a specification: what is checked before training, and what stops a run."""
+"""The sections ``leakage`` and ``quality`` of a specification: what is checked before training, and what stops a run."""
 
 from typing import Annotated, Literal, Self
 
@@ -30,3 +30,65 @@ class Leakage(SpecPart):
         if self.allow and self.action == "warn":
             raise ValueError("leakage.allow requires leakage.action: block; with warn nothing is stopped")
         return self
+
+
+CheckName = Literal[
+    "unusable-rows",
+    "code-form",
+    "code-variants",
+    "units",
+    "value-range",
+    "unknown-patients",
+    "empty-samples",
+    "values-missing",
+    "months",
+    "site-months",
+    "missing-by-outcome",
+    "implausible-dates",
+    "duplicates",
+    "placeholder-values",
+    "negative-values",
+    "two-scales",
+    "code-churn",
+    "one-site",
+    "midnight",
+    "first-of-month",
+    "hours",
+    "weekdays",
+]
+Action = Literal["block", "warn", "off"]
+
+
+class Bound(SpecPart):
+    """The bound of one check of data quality, and what a figure above it does."""
+
+    max: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """Largest figure without a finding. Default: that of docs/method.md."""
+    action: Action = "warn"
+    """``block``: a finding stops the run before training. ``warn``: the report states it. ``off``: the check is not made."""
+
+
+class CodeBounds(SpecPart):
+    """The plausible values of one code."""
+
+    range: tuple[float, float]
+    """Lowest and highest plausible number, in the unit of the code. A number counts as outside if it is so by more than a fifth."""
+    max_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Share of the code's numbers outside the range without a finding."""
+    action: Literal["block", "warn"] = "warn"
+    """What a larger share does."""
+
+    @model_validator(mode="after")
+    def _range_rises(self) -> Self:
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range must be the lowest and the highest plausible number, such as [0.1, 30]")
+        return self
+
+
+class Quality(SpecPart):
+    """Checks of data quality before training."""
+
+    checks: dict[CheckName, Bound] = Field(default_factory=dict)
+    """Bounds and actions by check. Checks that are not named warn at their default bound."""
+    codes: Annotated[dict[str, CodeBounds], Field(max_length=1000)] = Field(default_factory=dict)
+    """Plausible values by code, for the check ``value-range``. They need an aggregate of values."""

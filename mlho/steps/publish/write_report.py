@@ -59,6 +59,7 @@ class WriteReport(Step):
             label_ledger=json.loads(work.one("cohort").read("labels.json")),
             later=_later(work),
             leakage=json.loads(work.one("leakage").read("leakage.json")),
+            quality=json.loads(work.one("quality").read("quality.json")),
             lineage=_lineage(work),
             about=work.params.get("about", {}),
             made_at=_made_at(work),

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.demographics import DemographicsEncoder
-from mlho.encoding.events.fates import lost_sentence
-from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.units import units_sentence
 from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import load_bundle, write_bundle
@@ -17,7 +16,7 @@ from mlho.model.design import monotone_directions
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, BundleParts, BundlePerformance, Scoring
 from mlho.model.testing.generate import MAX_AUROC
-from mlho.report.checks import Leakage
+from mlho.report.checks import Leakage, Quality
 from mlho.report.result import (
     About,
     BundleTest,
@@ -38,6 +37,8 @@ from mlho.report.words import plural, summary_sentences
 from mlho.spec.features import utilisation_names
 from mlho.spec.training import TrainingSpec, digest_of
 from mlho.training.checks.leakage import leakage_warnings
+from mlho.training.checks.ledger import ledger_warnings, lost_warnings
+from mlho.training.checks.quality import quality_warnings
 from mlho.training.iterations.problem import Problem, SequenceName
 from mlho.training.results.disclosure import characteristics, index_dates, shown_attrition
 from mlho.training.results.explanation import (
@@ -229,6 +230,7 @@ def assemble_result(
     label_ledger: Mapping[str, int],
     later: Mapping[str, Any] | None,
     leakage: Mapping[str, Any],
+    quality: Mapping[str, Any],
     lineage: Mapping[str, Any],
     about: Mapping[str, str],
     made_at: str | None,
@@ -253,8 +255,8 @@ def assemble_result(
         Event rows used.
     later : mapping or None
         Record of the temporal check, if the specification asks for it.
-    leakage : mapping
-        Record of the leakage sentinel.
+    leakage, quality : mapping
+        Records of the checks before training.
     lineage, about, timing, inputs : mapping
         As defined by the schema.
     made_at : str or None
@@ -276,7 +278,7 @@ def assemble_result(
     ]
     model = {name: value for name, value in final.items() if name != "importance"}
     split = account_of_split(problem)
-    sentinel = Leakage(**leakage)
+    sentinel, checked = Leakage(**leakage), Quality(**quality)
     bundle_tests = [BundleTest(**test) for test in tests]
     gates = judge_gates(problem.spec.gates, performance.headline, performance.bias, bundle_tests)
     return Result(
@@ -298,9 +300,10 @@ def assemble_result(
         warnings=[
             *gate_warning(gates),
             *leakage_warnings(sentinel),
+            *quality_warnings(checked),
             *problem.cohort.warnings,
-            *_ledger_warnings(problem.spec, Ledger.from_json(ledger)),
-            *_lost(problem, ledger),
+            *ledger_warnings(problem.spec, Ledger.from_json(ledger)),
+            *lost_warnings(problem, ledger),
             *([units_sentence(ledger["units"])] if "units" in ledger else []),
             *summary.warnings,
             *_warnings(problem, summary, performance),
@@ -310,6 +313,7 @@ def assemble_result(
         cohort=cohort,
         ledger=ledger_summary(ledger),
         leakage=sentinel,
+        quality=checked,
         features=features,
         consensus=summary.consensus,
         stability=summary.stability,
@@ -346,21 +350,6 @@ def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
     ]
 
 
-def _ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
-    is_filtered = spec.features.include is not None or spec.features.exclude is not None
-    unused = ["features.include and features.exclude drop no row: check their patterns."]
-    if spec.features.roll_up is not None and not ledger.rows_rolled_up:
-        unused_map = ["features.rollUp changes no row: check that its codes are written as in the events."]
-    else:
-        unused_map = []
-    return [
-        # Rules of a cohort drop patients on purpose, and read the ids from the events themselves.
-        *ledger.warnings(intended=() if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)),
-        *unused_map,
-        *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else []),
-    ]
-
-
 def _failed_tests(tests: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a warning if the bundle cannot be promoted, with the defects."""
     failed = [own for own in tests if not own["passed"]]
@@ -369,11 +358,6 @@ def _failed_tests(tests: Sequence[Mapping[str, Any]]) -> list[str]:
     use = "used for scoring or promoted" if any(own["level"] == "required" for own in failed) else "promoted"
     named = " ".join(own["detail"] for own in failed[:3])
     return [f"The bundle cannot be {use}: {len(failed)} of its {len(tests)} tests failed. {named}"]
-
-
-def _lost(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
-    lost = ledger["samples_lost"]
-    return [lost_sentence(lost, problem.spec.report.min_cell)] if lost else []
 
 
 def _warnings(problem: Problem, summary: SummaryRecord, performance: PerformanceRecord) -> list[str]:

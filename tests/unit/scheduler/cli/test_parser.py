@@ -118,8 +118,8 @@ def test_run_says_what_came_out_and_where_it_is(command, spec):
     for name in ("bundle", "report"):
         (path,) = re.findall(rf"^{name} +(.+)$", said.out, re.MULTILINE)
         assert Path(path).exists()
-    assert re.search(r"^run +[0-9a-f]{16} \(16 tasks, 16 of them new, ", said.out, re.MULTILINE)
-    assert "16 tasks, 0 of them new" in command("run", spec).out
+    assert re.search(r"^run +[0-9a-f]{16} \(17 tasks, 17 of them new, ", said.out, re.MULTILINE)
+    assert "17 tasks, 0 of them new" in command("run", spec).out
 
 
 def test_output_in_a_pipe_has_no_control_characters(command, spec):

@@ -64,7 +64,7 @@ def test_no_more_tasks_are_under_way_than_slots(n_slots, data):
     assert max(running for _, running in watch.seen) <= n_slots
     done = [own for own, _ in watch.seen]
     assert done == sorted(done)
-    assert done[-1] == finished.n_tasks == finished.n_new == 16
+    assert done[-1] == finished.n_tasks == finished.n_new == 17
 
 
 def test_a_failed_task_fails_the_run(data):
@@ -92,7 +92,7 @@ def test_what_trying_again_mends_is_tried_again(data):
     executor = Failing(run, "merge_dictionary", StoreUnavailable("busy"), MAX_ATTEMPTS - 1)
     finished = carry_out(run, executor, Nobody(), n_slots=2)
 
-    assert finished.n_new == 16
+    assert finished.n_new == 17
     assert [task.kind for task in executor.submitted].count("merge_dictionary") == MAX_ATTEMPTS
 
 

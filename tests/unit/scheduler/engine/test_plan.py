@@ -74,6 +74,7 @@ def test_a_plan_has_a_task_for_each_partition_block_iteration_and_fold():
     assert {kind: kinds.count(kind) for kind in sorted(set(kinds))} == {
         "balance_ledger": 1,
         "check_leakage": 1,
+        "check_quality": 1,
         "check_splits": 1,
         "define_cohort": 1,
         "describe_codes": 1,
@@ -178,7 +179,7 @@ def test_a_task_is_small_and_comes_back_from_json():
         ({"consensus.minConfidence": 50}, {"summary", "performance", "model", "model-tests", "report"}),
         ({"final.classifier": "glmboost"}, {"performance", "model", "model-tests", "report"}),
         ({"report.realProfiles": True}, {"summary", "performance", "model", "model-tests", "report"}),
-        ({"data.partitionedBy": "patient"}, {"ledger", *LEARNED}),
+        ({"data.partitionedBy": "patient"}, {"ledger", "quality", "splits", *LEARNED}),
     ],
     ids=["uri", "minConfidence", "final", "report", "promise"],
 )  # fmt: skip

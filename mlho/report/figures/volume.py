@@ -1,0 +1,34 @@
+"""Small multiples of the events over time, from the checks of data quality."""
+
+from markupsafe import Markup
+
+from mlho.report import words
+from mlho.report.figures.figure import Figure, both
+from mlho.report.result import Result
+from mlho.report.svg.multiples import multiples
+
+
+def volume(result: Result) -> Figure | None:
+    """Plot the used rows by month, in all and by site, and by year for codes that begin or end within the period."""
+    if result.quality is None or not result.quality.series:
+        return None
+    panels = [(own.name, own.at, own.rows) for own in result.quality.series]
+
+    def draw(width: float) -> Markup:
+        return multiples("volume", "Events over time", panels, width=width)
+
+    wide, narrow = both(draw)
+    return Figure(
+        "volume",
+        "Events over time",
+        "Used rows by month, in all and by site, and by year for codes that begin or end within the period. The number is the highest count; "
+        "each panel has its own scale from zero. A gap in a line is a count below the bound for small cells.",
+        wide,
+        narrow,
+        ("What", "Time", "Rows"),
+        tuple(
+            (name, at, words.HIDDEN if n is None else words.count(n))
+            for name, times, rows in panels
+            for at, n in zip(times, rows, strict=True)
+        ),
+    )

@@ -1,0 +1,37 @@
+"""Step: check the quality of the data before anything is trained, and stop the run where the specification says so."""
+
+import json
+from typing import Any, ClassVar
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import open_problem
+
+
+class CheckQuality(Step):
+    """Conformance, completeness and plausibility, from the counts of the encoding."""
+
+    kind: ClassVar[str] = "check_quality"
+    sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "quality")
+
+    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+        """Keep the bound for small groups (``min_cell``), and the plausible years, from which months count."""
+        narrowed = super().narrow(spec)
+        assert narrowed is not None
+        data = narrowed.data.model_copy(update={"plausible_years": spec.data.plausible_years})
+        report = type(spec.report)(min_cell=spec.report.min_cell)
+        return narrowed.model_copy(update={"data": data, "report": report})
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``quality.json``; raise an error if a finding blocks the run."""
+        from mlho.encoding.events.ledger import Ledger
+        from mlho.encoding.tally.tally import FILE, merge_tallies
+        from mlho.training.checks.evidence import Evidence
+        from mlho.training.checks.quality import check_quality, refuse_quality
+
+        problem, ledger = open_problem(work), json.loads(work.one("ledger").read("ledger.json"))
+        tally = merge_tallies([part.path(FILE) for part in work.inputs["partitions"]], problem.codes)
+        found = check_quality(Evidence(problem, tally, Ledger.from_json(ledger), ledger))
+        refuse_quality(found)
+        work.write_json("quality.json", found.model_dump(mode="json"))
+        return {"n_findings": len(found.findings)}

@@ -1,0 +1,178 @@
+"""Conformance and completeness: rows that cannot be used, forms of codes, units, missing data."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.cohort import NumericColumn
+from mlho.encoding.events.ledger import Rule
+from mlho.encoding.tally.tally import LOWEST_OCTAVE, NEGATIVE, ZERO
+from mlho.training.checks.evidence import Evidence, Measure
+
+_UNUSABLE: Final = (Rule.NO_PATIENT, Rule.NO_CODE, Rule.UNUSABLE_CODE, Rule.UNREADABLE_TIME, Rule.NO_TIME)
+_PLACEHOLDER: Final = re.compile(
+    r"(na|n/a|nan|nat|null|none|nil|unknown|unk|missing|\?|-|\.|#n/a|undefined)", re.IGNORECASE
+)
+_COERCED: Final = re.compile(r"\d+\.0|\d(\.\d+)?e\+\d+", re.IGNORECASE)
+_MIN_VALUES: Final = 100  # numbers or rows that a code needs
+_MIN_Z: Final = 5.0  # of a difference between outcomes
+
+
+def measure(own: Evidence) -> Iterator[Measure]:
+    """Yield the figures of conformance and completeness."""
+    yield from _ledger(own)
+    yield from _codes(own)
+    yield from _units(own)
+    yield from _ranges(own)
+    yield from _values_missing(own)
+    yield from _by_outcome(own)
+
+
+def _ledger(own: Evidence) -> Iterator[Measure]:
+    rows = max(own.ledger.rows_in, 1)
+    for rule in _UNUSABLE:
+        share = own.ledger.n_dropped(rule) / rows
+        yield Measure(
+            "unusable-rows", rule.words, share, f"{100 * share:.2f} % of the event rows", rule.remedy
+        )
+    share = own.ledger.n_dropped(Rule.UNKNOWN_PATIENT) / rows
+    yield Measure(
+        "unknown-patients",
+        "events",
+        share,
+        f"{100 * share:.1f} % of the event rows",
+        Rule.UNKNOWN_PATIENT.remedy,
+    )
+    for rule in (Rule.IMPLAUSIBLE_DATE, Rule.AFTER_DEATH):
+        share = own.ledger.n_dropped(rule) / rows
+        yield Measure(
+            "implausible-dates", rule.words, share, f"{100 * share:.2f} % of the event rows", rule.remedy
+        )
+
+
+def _codes(own: Evidence) -> Iterator[Measure]:
+    total = max(int(own.rows.sum()), 1)
+    forms: dict[str, tuple[str, Callable[[str], object]]] = {
+        "placeholder": ("codes such as NA or null", _PLACEHOLDER.fullmatch),
+        "number": ("codes that were read as numbers, such as 250.0", _COERCED.fullmatch),
+        "blank": ("codes with blanks at an end", lambda code: code if code != code.strip() else None),
+    }
+    for name, (words, matches) in forms.items():
+        n = sum(
+            int(own.rows[place]) for place, code in enumerate(own.problem.codes) if matches(code) is not None
+        )
+        yield Measure(
+            "code-form",
+            name,
+            n / total,
+            f"{100 * n / total:.2f} % of the used rows have {words}",
+            "Write codes as text.",
+            words,
+        )
+    most: dict[str, int] = {}
+    for place, code in enumerate(own.problem.codes):
+        key = "".join(code.lower().split())
+        best = most.get(key)
+        if best is None or own.rows[place] > own.rows[best]:
+            most[key] = place
+    kept = set(most.values())
+    n = sum(int(rows) for place, rows in enumerate(own.rows.tolist()) if place not in kept)
+    yield Measure(
+        "code-variants",
+        "codes",
+        n / total,
+        f"{100 * n / total:.2f} % of the used rows",
+        "Write each code in one form, or map the variants by features.rollUp.",
+    )
+
+
+def _units(own: Evidence) -> Iterator[Measure]:
+    units = own.plain_ledger.get("units")
+    if units is not None:
+        share = units["others"] / max(units["rows"], 1)
+        words = f"{100 * share:.1f} % of the rows of codes with several units, such as {', '.join(units['first'])}"
+        yield Measure("units", "events", share, words, "Convert the values of each code to one unit.")
+
+
+def _ranges(own: Evidence) -> Iterator[Measure]:
+    asked = own.problem.spec.quality.codes if own.problem.spec.quality else {}
+    if not own.has_values:
+        if asked:
+            yield Measure("value-range", "events", None, "no aggregate uses numbers")
+        return
+    lower = np.array([2 ** (LOWEST_OCTAVE + place / 4) for place in range(NEGATIVE)])
+    lower[0] = 0
+    upper = np.array([2 ** (LOWEST_OCTAVE + (place + 1) / 4) for place in range(NEGATIVE)])
+    upper[-1] = np.inf
+    ids = {code: place for place, code in enumerate(own.problem.codes)}
+    for code, bounds in asked.items():
+        if code not in ids:
+            yield Measure("value-range", code, None, f"the events have no code {code!r}")
+            continue
+        counts, (low, high) = own.tally.values[ids[code]], bounds.range
+        outside = int(counts[:NEGATIVE][(upper <= low) | (lower >= high)].sum())
+        outside += int(counts[ZERO]) if not low <= 0 <= high else 0
+        outside += int(counts[NEGATIVE]) if low >= 0 else 0
+        share = outside / max(int(counts.sum()), 1)
+        text = f"{100 * share:.1f} % of its numbers are outside {low:g} to {high:g}"
+        yield Measure(
+            "value-range", code, share, text, "Check the unit of these numbers.", own.words(ids[code])
+        )
+
+
+def _values_missing(own: Evidence) -> Iterator[Measure]:
+    if not own.has_values:
+        yield Measure("values-missing", "events", None, "no aggregate uses numbers")
+        return
+    known = own.tally.values.sum(axis=1)
+    for code in np.flatnonzero((own.rows >= _MIN_VALUES) & (2 * known >= own.rows)).tolist():
+        share = 1 - float(known[code]) / float(own.rows[code])
+        text = f"{100 * share:.1f} % of its rows have no number"
+        yield Measure(
+            "values-missing",
+            own.problem.codes[code],
+            share,
+            text,
+            "Check how numbers are exported.",
+            own.words(code),
+        )
+
+
+def _by_outcome(own: Evidence) -> Iterator[Measure]:
+    """Yield the difference of missing data by outcome; only differences beyond chance are measured."""
+    problem, cohort = own.problem, own.problem.cohort
+    has_row = problem.matrix.has_events(range(problem.n_windows))
+    yield Measure(
+        "empty-samples",
+        "samples",
+        1 - float(has_row.mean()),
+        f"{100 * (1 - has_row.mean()):.1f} % of the samples",
+        "Check that patient ids are written alike in events and labels, and the look-back.",
+    )
+    missing: dict[str, NDArray[Any]] = {"records": ~has_row}
+    for column in cohort.demographics:
+        if isinstance(column, NumericColumn):
+            missing[column.name] = np.isnan(column.values)
+        elif "unknown" in column.levels:
+            missing[column.name] = column.codes == column.levels.index("unknown")
+    for name, is_missing in missing.items():
+        figure = _difference(is_missing, problem.y == 1)
+        text = f"missing in {100 * figure:.1f} percentage points more of the samples with or without the outcome than of the others"
+        yield Measure(
+            "missing-by-outcome", name, figure, text, "Check whether it is recorded because of the outcome."
+        )
+
+
+def _difference(is_missing: NDArray[Any], positive: NDArray[np.bool_]) -> float:
+    n1, n0 = int(positive.sum()), int((~positive).sum())
+    a, b, p = (
+        float(is_missing[positive].mean()),
+        float(is_missing[~positive].mean()),
+        float(is_missing.mean()),
+    )
+    error = math.sqrt(p * (1 - p) * (1 / n1 + 1 / n0))
+    return abs(a - b) if error > 0 and abs(a - b) / error >= _MIN_Z else 0.0

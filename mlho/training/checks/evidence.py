@@ -1,0 +1,77 @@
+"""What the checks of data quality look at, and a figure that one of them measures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.tally.tally import VALUE_BINS, YEARS, Tally
+from mlho.spec.checks import CheckName
+from mlho.training.iterations.problem import Problem
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a check for one subject; None if the check cannot be made, with the reason as ``detail``."""
+
+    check: CheckName
+    subject: str
+    figure: float | None
+    detail: str
+    remedy: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The integer counts of the encoding, and the data of the run.
+
+    Attributes
+    ----------
+    problem : Problem
+    tally : Tally
+        For the codes of the problem, in their order.
+    ledger : Ledger
+    plain_ledger : mapping
+        With the samples without a used row, and the units.
+    """
+
+    problem: Problem
+    tally: Tally
+    ledger: Ledger
+    plain_ledger: Mapping[str, Any]
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """Used rows of each code."""
+        return self.tally.years.sum(axis=1)
+
+    @cached_property
+    def years(self) -> list[int]:
+        """Years with at least one row in 200, ascending; empty if they span more than the counts can tell apart."""
+        by_year = self.tally.months.sum(axis=1).reshape(-1, 12).sum(axis=1)
+        places = np.flatnonzero(by_year > by_year.sum() / 200)
+        if not len(places) or places[-1] - places[0] >= YEARS:
+            return []
+        return [
+            self.problem.spec.data.plausible_years[0] + int(own) for own in range(places[0], places[-1] + 1)
+        ]
+
+    def of_years(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return counts by year modulo ``YEARS`` (the second to last axis, or the last of counts by code) for ``years``."""
+        return counts[..., [year % YEARS for year in self.years]]
+
+    @cached_property
+    def has_values(self) -> bool:
+        """Whether numbers were counted."""
+        return bool(self.tally.values.shape[1] == VALUE_BINS)
+
+    def words(self, code: int) -> str:
+        """Return a code with its description."""
+        own = self.problem.codes[code]
+        description = self.problem.concepts.descriptions.get(own)
+        return f"{description} ({own})" if description else own

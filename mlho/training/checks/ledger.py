@@ -1,0 +1,31 @@
+"""Warnings of the ledger of event rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlho.encoding.events.fates import lost_sentence
+from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.problem import Problem
+
+
+def ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
+    """Return the warnings on rules that drop many rows, and on patterns and maps that change none."""
+    is_filtered = spec.features.include is not None or spec.features.exclude is not None
+    unused = ["features.include and features.exclude drop no row: check their patterns."]
+    if spec.features.roll_up is not None and not ledger.rows_rolled_up:
+        unused_map = ["features.rollUp changes no row: check that its codes are written as in the events."]
+    else:
+        unused_map = []
+    return [
+        # Rules of a cohort drop patients on purpose, and read the ids from the events themselves.
+        *ledger.warnings(intended=() if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)),
+        *unused_map,
+        *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else []),
+    ]
+
+
+def lost_warnings(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
+    """Return the warning on samples all of whose rows are dropped."""
+    lost = ledger["samples_lost"]
+    return [lost_sentence(lost, problem.spec.report.min_cell)] if lost else []

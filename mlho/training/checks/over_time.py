@@ -1,0 +1,174 @@
+"""Checks over the calendar: volume by month and site, codes that begin or end, hours and days of the week."""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.tally.tally import YEARS
+from mlho.report.checks import Series
+from mlho.spec.checks import CheckName
+from mlho.training.checks.evidence import Evidence, Measure
+
+_MIN_MONTH: Final = 50  # usual rows of a month, below which its rows say nothing
+_USUAL: Final = 1 / 3
+_NEIGHBOURS: Final = 6  # months on each side
+_MIN_ROWS: Final = 200  # of a code, or of a year
+_FEW: Final = 0.05  # of the usual rows of a code in a year, in which it counts as absent
+_MOST_SITES: Final = 11
+_MOST_CODES: Final = 6
+
+
+def measure(own: Evidence) -> Iterator[Measure]:
+    """Yield the figures over the calendar."""
+    months = own.tally.months
+    yield from _dips(own, "months", "all events", months.sum(axis=1))
+    parts = own.problem.cohort.parts
+    if parts is None or months.shape[1] < 2:
+        yield Measure("site-months", "events", None, "no site is known (validation.splitColumn)")
+    else:
+        for place, site in enumerate(parts.levels):
+            yield from _dips(own, "site-months", f"site {site}", months[:, place])
+    if len(own.years) < 2:
+        for name in ("code-churn", "hours", "weekdays"):
+            yield Measure(name, "events", None, f"the events span less than two years, or more than {YEARS}")
+        return
+    yield from _churn(own)
+    yield from _hours(own)
+    yield from _weekdays(own)
+
+
+def _dips(own: Evidence, check: CheckName, subject: str, rows: NDArray[np.int64]) -> Iterator[Measure]:
+    """Yield the number of months with less than a third of the median of their neighbours."""
+    low = [_month(own, place) for place in dips(rows)]
+    text = f"{len(low)} months have less than a third of the usual rows, such as {', '.join(low[:3])}"
+    yield Measure(
+        check, subject, float(len(low)), text, "Check whether the export of these months is complete."
+    )
+
+
+def dips(rows: NDArray[np.int64]) -> list[int]:
+    """Return the places of months with few rows, between months with the usual number.
+
+    Examples
+    --------
+    >>> dips(np.array([90, 100, 110, 20, 100, 95, 105]))
+    [3]
+    """
+    found = []
+    for place in range(len(rows)):
+        before, after = rows[max(0, place - _NEIGHBOURS) : place], rows[place + 1 : place + 1 + _NEIGHBOURS]
+        if not len(before) or not len(after):
+            continue
+        # The lower of both sides, so that the slow beginning and end of the data are no dip.
+        usual = min(float(np.median(before)), float(np.median(after)))
+        if usual >= _MIN_MONTH and rows[place] < _USUAL * usual:
+            found.append(place)
+    return found
+
+
+def _month(own: Evidence, place: int) -> str:
+    return f"{own.problem.spec.data.plausible_years[0] + place // 12:04d}-{place % 12 + 1:02d}"
+
+
+def churned(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return the codes that are absent from at least the first or the last two years, shape (n_codes,).
+
+    Parameters
+    ----------
+    counts : int64, shape (n_codes, n_years)
+    """
+    expected = counts.sum(axis=0) / max(int(counts.sum()), 1)
+    usual = counts.sum(axis=1)[:, None] * expected
+    half = counts.shape[1] // 2
+    few = [
+        counts[:, part].sum(axis=1) < _FEW * usual[:, part].sum(axis=1)
+        for part in (slice(0, half), slice(half, None))
+    ]
+    # Half of the years without the code cannot be chance if it would have had 30 rows there.
+    enough = [usual[:, part].sum(axis=1) >= 30 for part in (slice(0, half), slice(half, None))]
+    return np.asarray((few[0] & enough[0]) | (few[1] & enough[1]))
+
+
+def _churn(own: Evidence) -> Iterator[Measure]:
+    is_churned = churned(own.of_years(own.tally.years))
+    total = max(int(own.rows.sum()), 1)
+    share = float(own.rows[is_churned].sum() / total)
+    codes = np.flatnonzero(is_churned)
+    named = ", ".join(
+        own.words(code) for code in codes[np.argsort(-own.rows[codes], kind="stable")][:3].tolist()
+    )
+    text = f"{100 * share:.1f} % of the used rows have one of {len(codes)} codes that begin or end in the period, such as {named}"
+    yield Measure(
+        "code-churn",
+        "events",
+        share,
+        text,
+        "Map old and new codes to one (features.rollUp), or shorten the period.",
+    )
+
+
+def _hours(own: Evidence) -> Iterator[Measure]:
+    """Yield the largest distance of the mean hour of a year (circular) from that of all years."""
+    hours = own.of_years(own.tally.hours.T).T
+    angles = np.exp(2j * np.pi * (np.arange(24) + 0.5) / 24)
+    mean = complex((hours.sum(axis=0) * angles).sum() / max(int(hours.sum()), 1))
+    if int(hours.sum()) < _MIN_ROWS or abs(mean) < 0.1:
+        yield Measure("hours", "events", None, "the rows have no time of day, or none that prevails")
+        return
+    for year, counts in zip(own.years, hours, strict=True):
+        rest = hours.sum(axis=0) - counts
+        if counts.sum() < _MIN_ROWS or rest.sum() < _MIN_ROWS:
+            continue
+        one, other = complex((counts * angles).sum()), complex((rest * angles).sum())
+        turn = math.remainder(float(np.angle(one) - np.angle(other)), 2 * math.pi)
+        shift = abs(turn) * 24 / (2 * math.pi)
+        yield Measure(
+            "hours",
+            str(year),
+            shift,
+            f"the mean hour is {shift:.1f} hours from that of the other years",
+            "Check the time zone.",
+        )
+
+
+def _weekdays(own: Evidence) -> Iterator[Measure]:
+    days = own.of_years(own.tally.weekdays.T).T
+    for year, counts in zip(own.years, days, strict=True):
+        rest = days.sum(axis=0) - counts
+        if counts.sum() < _MIN_ROWS or rest.sum() < _MIN_ROWS:
+            continue
+        change = float(np.abs(counts / counts.sum() - rest / rest.sum()).sum() / 2)
+        text = f"{100 * change:.0f} % of the rows are on other days of the week than in the other years"
+        yield Measure("weekdays", str(year), change, text, "Check whether dates were shifted or filled in.")
+
+
+def series(own: Evidence) -> list[Series]:
+    """Return the counts over time that the report draws: all rows and sites by month, then codes that begin or end by year."""
+    months, few = own.tally.months, own.problem.spec.report.min_cell
+    first_year = own.problem.spec.data.plausible_years[0]
+    total = months.sum(axis=1)
+    if not own.years:
+        return []
+    shown = range(12 * (own.years[0] - first_year), 12 * (own.years[-1] - first_year + 1))
+    labels = [_month(own, place) for place in shown]
+    made = [_series("all events", labels, total[shown.start : shown.stop], few)]
+    parts = own.problem.cohort.parts
+    if parts is not None and months.shape[1] > 1:
+        by_rows = np.argsort(-months.sum(axis=0), kind="stable")[:_MOST_SITES]
+        made += [
+            _series(f"site {parts.levels[site]}", labels, months[shown.start : shown.stop, site], few)
+            for site in by_rows.tolist()
+        ]
+    counts = own.of_years(own.tally.years)
+    codes = np.flatnonzero(churned(counts)) if len(own.years) > 1 else np.empty(0, np.int64)
+    codes = codes[np.argsort(-own.rows[codes], kind="stable")][:_MOST_CODES]
+    return made + [
+        _series(own.words(code), [*map(str, own.years)], counts[code], few) for code in codes.tolist()
+    ]
+
+
+def _series(name: str, labels: list[str], counts: NDArray[np.int64], few: int) -> Series:
+    return Series(name=name, at=labels, rows=[None if 0 < n < few else n for n in counts.tolist()])

@@ -1,0 +1,133 @@
+"""Plausibility of rows and numbers: duplicates, placeholders, signs, two scales, sites, artefacts of recording."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlho.encoding.tally.tally import NEGATIVE
+from mlho.training.checks.evidence import Evidence, Measure
+
+_MIN_VALUES: Final = 100
+_ONLY_DATES: Final = 0.95  # share of rows at midnight from which the data have no time of day
+_GAP: Final = 2  # quarters of an octave, nearly empty, between two scales
+_NEARLY_EMPTY: Final = 0.05  # of the smaller scale
+_MOST_OF_ONE_SITE: Final = 0.5  # a site with more of all rows may well have codes of its own
+
+
+def measure(own: Evidence) -> Iterator[Measure]:
+    """Yield the figures of plausibility."""
+    share = own.tally.sample.duplicate_share
+    yield Measure(
+        "duplicates",
+        "events",
+        share,
+        f"{100 * share:.1f} % of the used rows",
+        "Check whether the events were exported twice.",
+    )
+    if own.has_values:
+        yield from _numbers(own)
+    else:
+        for name in ("placeholder-values", "negative-values", "two-scales"):
+            yield Measure(name, "events", None, "no aggregate uses numbers")
+    yield from _sites(own)
+    yield from _clock(own)
+
+
+def _numbers(own: Evidence) -> Iterator[Measure]:
+    values, n = own.tally.values, own.tally.values.sum(axis=1)
+    for code in np.flatnonzero(n >= _MIN_VALUES).tolist():
+        name, words = own.problem.codes[code], own.words(code)
+        share = float(own.tally.placeholders[code] / n[code])
+        yield Measure(
+            "placeholder-values",
+            name,
+            share,
+            f"{100 * share:.1f} % of its numbers",
+            "Export missing numbers as empty fields.",
+            words,
+        )
+        negative = values[code, NEGATIVE] / n[code]
+        share = float(min(negative, 1 - negative))
+        yield Measure(
+            "negative-values",
+            name,
+            share,
+            f"{100 * share:.1f} % of its numbers",
+            "Check signs and placeholders.",
+            words,
+        )
+        share = two_scales(values[code, :NEGATIVE])
+        text = f"{100 * share:.1f} % of its numbers are on another scale than the others, apart by a gap"
+        yield Measure("two-scales", name, share, text, "Convert the numbers of the code to one unit.", words)
+
+
+def two_scales(counts: NDArray[np.int64]) -> float:
+    """Return the share of the smaller of two groups of numbers with a nearly empty gap between them; 0 without a gap.
+
+    Examples
+    --------
+    >>> two_scales(np.array([80, 20, 0, 0, 0, 10])), two_scales(np.array([80, 20, 10, 0, 0, 0]))
+    (0.09090909090909091, 0.0)
+    """
+    total, best = int(counts.sum()), 0.0
+    if not total:
+        return best
+    below = np.concatenate([[0], np.cumsum(counts)])
+    for start in range(1, len(counts) - _GAP):
+        inside = int(below[start + _GAP] - below[start])
+        smaller = min(int(below[start]), total - int(below[start + _GAP]))
+        if smaller and inside <= _NEARLY_EMPTY * smaller:
+            best = max(best, smaller / total)
+    return best
+
+
+def _sites(own: Evidence) -> Iterator[Measure]:
+    sites = own.tally.sites
+    if sites.shape[1] < 2:
+        yield Measure("one-site", "events", None, "no site is known (validation.splitColumn)")
+        return
+    total = max(int(sites.sum()), 1)
+    of_site = sites.sum(axis=0) / total
+    rows = sites.sum(axis=1)
+    only = (
+        (sites.max(axis=1) == rows)
+        & (rows >= _MIN_VALUES)
+        & (of_site[sites.argmax(axis=1)] < _MOST_OF_ONE_SITE)
+    )
+    share = float(rows[only].sum() / total)
+    named = ", ".join(
+        own.words(code) for code in np.flatnonzero(only)[np.argsort(-rows[only], kind="stable")][:3].tolist()
+    )
+    text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes of one site, such as {named}"
+    yield Measure(
+        "one-site",
+        "events",
+        share,
+        text,
+        "Map local codes to common ones (features.rollUp), or leave them out.",
+    )
+
+
+def _clock(own: Evidence) -> Iterator[Measure]:
+    total = max(int(own.rows.sum()), 1)
+    share = int(own.tally.midnight.sum()) / total
+    if share >= _ONLY_DATES:
+        yield Measure("midnight", "events", None, "the times have no time of day")
+    else:
+        yield Measure(
+            "midnight",
+            "events",
+            share,
+            f"{100 * share:.1f} % of the used rows",
+            "Check whether a default time was written.",
+        )
+    first = int(own.tally.days[0]) / total
+    yield Measure(
+        "first-of-month",
+        "events",
+        first,
+        f"{100 * first:.1f} % of the used rows",
+        "Check whether dates were cut to the month.",
+    )

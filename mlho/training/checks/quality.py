@@ -1,0 +1,140 @@
+"""Data quality before training: each check is one figure for each of its subjects, compared with a bound."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, get_args
+
+from mlho.errors import DataError
+from mlho.report.checks import Check, Finding, Quality, worst
+from mlho.spec.checks import Bound, CheckName
+from mlho.spec.checks import Quality as Asked
+from mlho.training.checks import conformance, over_time, plausibility
+from mlho.training.checks.evidence import Evidence, Measure
+
+_NAMED: Final = 5
+_MOST_SUBJECTS: Final = 20  # findings of one check; the others are counted
+
+#: Title, category (Kahn et al. 2016) and default bound of each check.
+CHECKS: Final[Mapping[CheckName, tuple[str, str, float]]] = {
+    "unusable-rows": ("Rows without a patient, a usable code or a readable time", "conformance", 0.05),
+    "code-form": (
+        "Rows whose code stands for nothing (NA, null) or lost its text form (250.0)",
+        "conformance",
+        0.001,
+    ),
+    "code-variants": (
+        "Rows of codes that differ from a more frequent one in case or blanks only",
+        "conformance",
+        0.01,
+    ),
+    "units": ("Rows with another unit than most rows of their code", "conformance", 0.01),
+    "value-range": ("Numbers outside the range that the specification gives", "conformance", 0.01),
+    "unknown-patients": ("Rows of patients who are not in the cohort", "completeness", 0.5),
+    "empty-samples": ("Samples without a used row", "completeness", 0.5),
+    "values-missing": ("Rows without a number, of codes that usually have one", "completeness", 0.2),
+    "months": ("Months with less than a third of the usual rows", "completeness", 0.0),
+    "site-months": ("The same, by site", "completeness", 0.0),
+    "missing-by-outcome": (
+        "Difference of missing data between samples with and without the outcome",
+        "completeness",
+        0.1,
+    ),
+    "implausible-dates": ("Rows with an implausible date", "plausibility", 0.01),
+    "duplicates": ("Rows that repeat patient, code, time and number of another one", "plausibility", 0.1),
+    "placeholder-values": ("Numbers that stand for a missing one (-999, 9999)", "plausibility", 0.01),
+    "negative-values": ("Numbers with the less frequent sign", "plausibility", 0.01),
+    "two-scales": ("Numbers of one code on two scales, as of two units", "plausibility", 0.02),
+    "code-churn": ("Rows of codes that begin or end within the period", "plausibility", 0.2),
+    "one-site": ("Rows of frequent codes that only one site records", "plausibility", 0.2),
+    "midnight": ("Rows at 00:00 among rows with a time of day", "plausibility", 0.3),
+    "first-of-month": ("Rows on the first day of a month", "plausibility", 0.1),
+    "hours": ("Shift of the mean hour of a year, in hours", "plausibility", 2.0),
+    "weekdays": ("Change of the share of weekdays of a year", "plausibility", 0.15),
+}
+assert set(CHECKS) == set(get_args(CheckName))
+
+_MEASURES: Final[tuple[Callable[[Evidence], Iterator[Measure]], ...]] = (
+    conformance.measure,
+    plausibility.measure,
+    over_time.measure,
+)
+
+
+def check_quality(evidence: Evidence) -> Quality:
+    """Return the verdict of each check with its findings."""
+    asked = evidence.problem.spec.quality or Asked()
+    measures: dict[str, list[Measure]] = {name: [] for name in CHECKS}
+    notes: dict[str, str] = {}
+    for measure in _MEASURES:
+        for own in measure(evidence):
+            if own.figure is None:
+                notes[own.check] = f"Not checked: {own.detail}."
+            else:
+                measures[own.check].append(own)
+    findings: list[Finding] = []
+    checks: list[Check] = []
+    for name, (title, category, default) in CHECKS.items():
+        bound = asked.checks.get(name, Bound())
+        if bound.action == "off":
+            notes[name] = "Not checked: off in the specification."
+            measures[name] = []
+        found = [*_findings(name, measures[name], asked, default)]
+        findings += found[:_MOST_SUBJECTS]
+        checks.append(
+            Check(
+                check=name,
+                title=f"{title} ({category})",
+                verdict=worst(found),
+                n_findings=len(found),
+                note=notes.get(name, ""),
+            )
+        )
+    return Quality(checks=checks, findings=findings, series=over_time.series(evidence))
+
+
+def _findings(name: CheckName, measures: list[Measure], asked: Asked, default: float) -> Iterator[Finding]:
+    bound = asked.checks.get(name, Bound())
+    for own in sorted(measures, key=lambda one: (-(one.figure or 0), one.subject)):
+        assert own.figure is not None
+        limit, action = default if bound.max is None else bound.max, bound.action
+        if name == "value-range" and own.subject in asked.codes:
+            limit, action = asked.codes[own.subject].max_share, asked.codes[own.subject].action
+        if own.figure <= limit:
+            continue
+        yield Finding(
+            check=name,
+            verdict="blocked" if action == "block" else "warning",
+            subject=own.subject,
+            words=own.words or own.subject,
+            detail=f"{own.detail} (bound {limit:g})",
+            figures={"figure": round(own.figure, 4)},
+            remedy=own.remedy,
+        )
+
+
+def refuse_quality(found: Quality) -> None:
+    """Raise the error that stops the run if a finding blocks it."""
+    blocked = [own for own in found.findings if own.verdict == "blocked"]
+    if not blocked:
+        return
+    named = "; ".join(f"{own.check}: {own.words}: {own.detail}" for own in blocked[:_NAMED])
+    more = f"; and {len(blocked) - _NAMED} more" if len(blocked) > _NAMED else ""
+    raise DataError(
+        "quality",
+        "the data do not meet the bounds of quality.checks",
+        expected="figures within the bounds",
+        got=named + more,
+        remedy=f"{blocked[0].remedy} Or raise the bound, or set its action to warn.",
+    )
+
+
+def quality_warnings(found: Quality) -> list[str]:
+    """Return one sentence for each check with findings that did not stop the run."""
+    sentences = []
+    for check in found.checks:
+        own = [one for one in found.findings if one.check == check.check and one.verdict == "warning"]
+        if own:
+            more = f" ({check.n_findings} findings)" if check.n_findings > 1 else ""
+            sentences.append(
+                f"Data quality, {check.check}: {own[0].words}: {own[0].detail}{more}. {own[0].remedy}"
+            )
+    return sentences

@@ -1,0 +1,24 @@
+"""Defects seeded in clean tables are found by the right check; clean tables have no finding. Long form: ``make data-defects``."""
+
+import pytest
+
+from tests.failures.data_defects import KINDS, findings_of, make_clean, seeded
+
+ONE_OF_EACH = {kind.check: kind for kind in KINDS}.values()
+
+
+@pytest.mark.parametrize("kind", ONE_OF_EACH, ids=lambda kind: kind.name)
+def test_a_seeded_defect_is_found_by_its_check(kind, tmp_path):
+    """One kind for each check; all kinds are in the long form."""
+    assert kind.check in findings_of(seeded(kind, 0), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clean_tables_have_no_finding(seed, tmp_path):
+    """No block and no warning."""
+    assert findings_of(make_clean(1000 + seed), tmp_path) == set()
+
+
+def test_there_are_fifty_kinds_with_different_names():
+    """For every check that can find something in tables."""
+    assert len({kind.name for kind in KINDS}) == len(KINDS) >= 50
