@@ -1,8 +1,7 @@
 """The plan: the tasks of a run and their dependencies. Pure: specification and manifest in, tasks out.
 
-The plan is made in two parts. The number of blocks and the granularity of the learning tasks depend on the
-number of patients and samples. Both are known only from the commit record of the cohort task, so that the
-second part follows that commit.
+The plan is made in two parts: the number of blocks and the granularity of the learning tasks are known only from the cohort's commit.
+Nothing is trained before the checks of leakage and quality have passed: the split check waits for them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -221,10 +220,8 @@ def plan_run(
 
     Parameters
     ----------
-    spec : TrainingSpec
-        The specification.
-    manifest : Manifest
-        The inputs.
+    spec, manifest
+        The specification and the inputs.
     n_blocks, n_samples : int
         Facts of the cohort's commit record.
     about : mapping
@@ -265,12 +262,11 @@ def _encoding(
     ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
     yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
     checked = {name: own for name, own in _matrix(n_blocks).items() if name != "splits"}
-    alone = {name: own for name, own in checked.items() if name != "ledger"}
-    yield make("leakage", "check_leakage", "pack", needs={**alone, "partitions": encoded})
-    yield make("quality", "check_quality", "pack", needs={**checked, "partitions": encoded})
-    # The splits need nothing of the checks: nothing is trained before they have passed.
-    needs = {"cohort": (COHORT_TASK,), "leakage": ("leakage",), "quality": ("quality",)}
-    yield make("splits", "check_splits", "learn", needs=needs)
+    checked["partitions"] = encoded
+    for name in ("leakage", "quality"):
+        yield make(name, f"check_{name}", "pack", needs=checked)
+    passed = {name: (name,) for name in (COHORT_TASK, "leakage", "quality")}
+    yield make("splits", "check_splits", "learn", needs=passed)
 
 
 def _blocks(n_blocks: int) -> tuple[str, ...]:

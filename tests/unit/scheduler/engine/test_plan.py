@@ -179,7 +179,7 @@ def test_a_task_is_small_and_comes_back_from_json():
         ({"consensus.minConfidence": 50}, {"summary", "performance", "model", "model-tests", "report"}),
         ({"final.classifier": "glmboost"}, {"performance", "model", "model-tests", "report"}),
         ({"report.realProfiles": True}, {"summary", "performance", "model", "model-tests", "report"}),
-        ({"data.partitionedBy": "patient"}, {"ledger", "quality", "splits", *LEARNED}),
+        ({"data.partitionedBy": "patient"}, {"ledger", "leakage", "quality", "splits", *LEARNED}),
     ],
     ids=["uri", "minConfidence", "final", "report", "promise"],
 )  # fmt: skip
