@@ -261,8 +261,7 @@ def _encoding(
         yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)
     ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
     yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
-    checked = {name: own for name, own in _matrix(n_blocks).items() if name != "splits"}
-    checked["partitions"] = encoded
+    checked = {name: own for name, own in _matrix(n_blocks, partitions=encoded).items() if name != "splits"}
     for name in ("leakage", "quality"):
         yield make(name, f"check_{name}", "pack", needs=checked)
     passed = {name: (name,) for name in (COHORT_TASK, "leakage", "quality")}
@@ -273,7 +272,7 @@ def _blocks(n_blocks: int) -> tuple[str, ...]:
     return tuple(f"pack/{block:05d}" for block in range(n_blocks))
 
 
-def _matrix(n_blocks: int) -> dict[str, tuple[str, ...]]:
+def _matrix(n_blocks: int, **more: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Return the inputs of every learning task. The ledger and the split checks must pass before anything is fitted."""
     return {
         "cohort": (COHORT_TASK,),
@@ -282,7 +281,7 @@ def _matrix(n_blocks: int) -> dict[str, tuple[str, ...]]:
         "concepts": ("concepts",),
         "ledger": ("ledger",),
         "splits": ("splits",),
-    }
+    } | more
 
 
 def _learning_by_iteration(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
