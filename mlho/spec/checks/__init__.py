@@ -71,7 +71,7 @@ class Bound(SpecPart):
 class CodeBounds(SpecPart):
     """The plausible values of one code."""
 
-    range: tuple[float, float]
+    range: Annotated[tuple[float, ...], Field(min_length=2, max_length=2)]
     """Lowest and highest plausible number, in the unit of the code. A number counts as outside if it is so by more than a fifth."""
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Share of the code's numbers outside the range without a finding."""
