@@ -1,5 +1,6 @@
 """Counting of used rows, in the pass that encodes them."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,16 +23,16 @@ from mlho.encoding.tally.tally import (
     code_hash,
 )
 
-_MONTH_US: Final = 2_629_746_000_000  # mean of the Gregorian calendar
 _HOUR_US: Final = 3_600_000_000
 _NO_SITE: Final = -1
 
 
 class _Calendar(NamedTuple):
-    """First microsecond of each plausible month and of the one after them, and the first year."""
+    """The plausible days: the first microsecond, and for each day its month, counted from the first, and its year modulo ``YEARS``."""
 
-    starts: NDArray[np.int64]
-    first_year: int
+    first_us: int
+    months: NDArray[np.int32]
+    years: NDArray[np.int8]
 
 
 class _Counts(NamedTuple):
@@ -44,10 +45,10 @@ class _Counts(NamedTuple):
     placeholders: NDArray[np.int64]
     after_outcome: NDArray[np.int64]
     before_outcome: NDArray[np.int64]
-    months: NDArray[np.int64]
     hours: NDArray[np.int64]
-    weekdays: NDArray[np.int64]
-    days: NDArray[np.int64]
+    by_day: NDArray[np.int64]
+    by_site: NDArray[np.int64]
+    """By month and site; no column without sites."""
 
 
 class _Sample(NamedTuple):
@@ -62,14 +63,15 @@ class _Sample(NamedTuple):
 class RowCounter:
     """Counts used rows while they are encoded; see :class:`mlho.encoding.tally.tally.Tally`."""
 
-    def __init__(self, cohort: Cohort, years: tuple[int, ...], *, has_values: bool) -> None:
-        self._calendar = _Calendar(_month_starts(years), years[0])
+    def __init__(self, cohort: Cohort, years: Sequence[int], *, has_values: bool) -> None:
+        self._first_year = years[0]
+        self._calendar = _calendar(years)
         self._site_of, self._n_sites = sites_of_patients(cohort)
         self._outcome_us = first_outcomes(cohort)
         self._n_bins = VALUE_BINS if has_values else 0
-        n_months = len(self._calendar.starts) - 1
-        shapes = {"months": (n_months, max(1, self._n_sites)), "hours": (YEARS, 24), "weekdays": (YEARS, 7)}
-        self._in_all = {name: np.zeros(shape, np.int64) for name, shape in (shapes | {"days": (31,)}).items()}
+        self._hours = np.zeros((YEARS, 24), np.int64)
+        self._by_day = np.zeros(len(self._calendar.months), np.int64)
+        self._by_site = np.zeros((self._calendar.months[-1] + 1, self._n_sites), np.int64)
         self._codes: list[str] = []
         self._hashes = np.empty(0, np.uint64)
         self._by_code = self._no_codes(0)
@@ -100,7 +102,7 @@ class RowCounter:
             self._site_of,
             self._outcome_us,
             self._calendar,
-            _Counts(**self._by_code, **self._in_all),
+            _Counts(**self._by_code, hours=self._hours, by_day=self._by_day, by_site=self._by_site),
             self._sample,
         )
 
@@ -120,21 +122,38 @@ class RowCounter:
 
     def rows_by_year(self) -> dict[str, int]:
         """Used rows of each year with any."""
-        by_year = self._in_all["months"].sum(axis=1).reshape(-1, 12).sum(axis=1)
-        first = self._calendar.first_year
-        return {str(first + place): int(n) for place, n in enumerate(by_year) if n}
+        by_year = self._months().reshape(-1, 12).sum(axis=1)
+        return {str(self._first_year + place): int(n) for place, n in enumerate(by_year) if n}
+
+    def _months(self) -> NDArray[np.int64]:
+        return _sums(self._calendar.months, self._by_day, len(self._by_site))
 
     def tally(self) -> Tally:
         """Return the counts so far."""
         own = self._sample
         n = compact(own.hashes, own.counts, own.state[0])
         n_codes = len(self._codes)
+        days = np.arange(self._by_day.size) + self._calendar.first_us // DAY_US
+        starts = np.searchsorted(
+            self._calendar.months, self._calendar.months
+        )  # first day of each day's month
+        weekday = self._calendar.years.astype(np.int64) * 7 + (days + 3) % 7
         return Tally(
             codes=tuple(self._codes),
             sample=RowSample(own.hashes[:n].copy(), own.counts[:n].copy()),
             **{name: counts[:n_codes] for name, counts in self._by_code.items()},
-            **self._in_all,
+            months=self._by_site if self._n_sites else self._months()[:, None],
+            hours=self._hours,
+            weekdays=_sums(weekday, self._by_day, 7 * YEARS).reshape(YEARS, 7),
+            days=_sums(np.arange(days.size) - starts, self._by_day, 31),
         )
+
+
+def _sums(keys: NDArray[Any], counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return the sum of the counts with each key."""
+    total = np.zeros(n, np.int64)
+    np.add.at(total, keys, counts)
+    return total
 
 
 def sites_of_patients(cohort: Cohort) -> tuple[NDArray[np.int32], int]:
@@ -156,11 +175,12 @@ def first_outcomes(cohort: Cohort) -> NDArray[np.int64]:
     return found
 
 
-def _month_starts(years: tuple[int, ...]) -> NDArray[np.int64]:
-    months = np.arange(12 * (years[0] - 1970), 12 * (years[-1] - 1969) + 1)
-    starts = months.astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
-    assert starts[0] == year_bounds(years)[0]
-    return starts
+def _calendar(years: Sequence[int]) -> _Calendar:
+    first_us, end_us = year_bounds(years)
+    days = np.arange(first_us // DAY_US, end_us // DAY_US + 1).astype("datetime64[D]")
+    months = days.astype("datetime64[M]").astype(np.int64)
+    months -= months[0]
+    return _Calendar(first_us, months.astype(np.int32), ((years[0] + months // 12) % YEARS).astype(np.int8))
 
 
 @njit(cache=True, nogil=True)
@@ -168,33 +188,26 @@ def _count(
     rows: Any, code_hashes: Any, site_of: Any, outcome_us: Any, calendar: Any, counts: Any, sample: Any
 ) -> None:  # pragma: no cover - compiled
     patient, code, time, value, bits = rows
-    starts, first_year = calendar
+    first_us, months, years = calendar
     hashes, hash_counts, state, limit = sample
-    has_sites = counts.sites.shape[1] > 0
+    has_sites = counts.by_site.shape[1] > 0
     n_hashes, bound = state[0], limit[0]
-    month = np.int64(0)
     for i in range(patient.size):
         p, c, t = patient[i], code[i], time[i]
-        # Rows of a patient follow one another in most files: the month before is the best guess.
-        if t < starts[month] or t >= starts[month + 1]:
-            month = min((t - starts[0]) // _MONTH_US, starts.size - 2)
-            while t < starts[month]:
-                month -= 1
-            while t >= starts[month + 1]:
-                month += 1
-        year = (first_year + month // 12) % YEARS
-        day = t // DAY_US
-        clock = t - day * DAY_US
+        # Division of unsigned numbers by a constant is several times faster than that of signed ones.
+        since = np.uint64(t - first_us)
+        day = since // np.uint64(DAY_US)
+        clock = since - day * np.uint64(DAY_US)
+        year = years[day]
+        counts.by_day[day] += 1
         counts.years[c, year] += 1
-        counts.weekdays[year, (day + 3) % 7] += 1
-        counts.days[(t - starts[month]) // DAY_US] += 1
         if clock == 0:
             counts.midnight[c] += 1
         else:
-            counts.hours[year, clock // _HOUR_US] += 1
-        site = site_of[p] if has_sites else 0
-        counts.months[month, site] += 1
+            counts.hours[year, clock // np.uint64(_HOUR_US)] += 1
         if has_sites:
+            site = site_of[p]
+            counts.by_site[months[day], site] += 1
             counts.sites[c, site] += 1
         if outcome_us.size and outcome_us[p] != NO_BOUND:
             if t >= outcome_us[p]:

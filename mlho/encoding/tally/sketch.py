@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-SAMPLED: Final = (
-    1 << 16
-)  # distinct rows; the standard error of a share of duplicates is below 0.2 percentage points
+SAMPLED: Final = 1 << 14
+"""Distinct rows of a sample. The standard error of a share of duplicates is at most 0.4 percentage points; four times as many rows would
+double the time of counting."""
 
 
 @dataclass(frozen=True)
