@@ -13,7 +13,8 @@ class Leakage(SpecPart):
     """The leakage sentinel: codes and labels that tell the outcome instead of predicting it."""
 
     action: Literal["block", "warn"] = "block"
-    """``block``: a finding stops the run before training. ``warn``: the report states it."""
+    """``block``: a finding stops the run before training. ``warn``: the report states it. Without the section
+    ``leakage``, a run with ``features.after`` only warns: it describes and does not predict."""
     max_auroc: Annotated[float, Field(ge=0.7, le=1)] = 0.9
     """AUROC that one code may reach alone, by presence, count or value."""
     max_share: Annotated[float, Field(ge=0.8, le=1)] = 0.98

@@ -75,7 +75,9 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOu
     after : RowsAfterOutcome or None
         None if the labels have no date of the outcome.
     """
-    bounds = problem.spec.leakage or Bounds()
+    # A run with features.after describes what follows an index event, and does not predict.
+    default = Bounds() if problem.spec.features.after is None else Bounds(action="warn")
+    bounds = problem.spec.leakage or default
     own = associate(problem)
     suspects = [*_by_association(own, bounds, len(problem.codes)), *_by_name(problem, own, bounds)]
     if after is not None:

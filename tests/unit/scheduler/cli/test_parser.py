@@ -79,7 +79,7 @@ def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
     assert (said.code, said.err) == (0, "")
     assert "Plan of small" in said.out
     assert re.search(r"reading events +[│|] +3 +[│|] +[\d.]+ kB", said.out), said.out
-    assert re.search(r"all +[│|] +15 +[│|] +[\d.]+ kB", said.out)
+    assert re.search(r"all +[│|] +17 +[│|] +[\d.]+ kB", said.out)
     assert not said.store.exists()
 
 
@@ -134,9 +134,9 @@ def test_a_json_log_is_json_in_every_line(command, spec):
     said = command("run", spec, "--log", "json")
     events = [json.loads(line) for line in said.err.splitlines()]
 
-    assert [event["event"] for event in events] == ["run_started", *["task_finished"] * 15, "run_finished"]
+    assert [event["event"] for event in events] == ["run_started", *["task_finished"] * 17, "run_finished"]
     assert {event["level"] for event in events} == {"info"}
-    assert events[-1]["n_new"] == 15
+    assert events[-1]["n_new"] == 17
 
 
 def test_show_lists_the_runs(command, spec):
@@ -310,7 +310,7 @@ def test_what_prints_a_table_prints_json_if_asked(command, spec):
     (run,) = json.loads(command("run", spec, "--json").out)
     versions = json.loads(command("version", "--json").out)
 
-    assert (plan["name"], plan["tasks"], plan["run"]) == ("small", 15, run["run"])
+    assert (plan["name"], plan["tasks"], plan["run"]) == ("small", 17, run["run"])
     assert sum(own["tasks"] for own in plan["stages"]) == plan["tasks"]
     assert plan["seconds"] > 0
     assert (run["state"], run["name"]) == ("finished", "small")
