@@ -11,7 +11,7 @@ from mlho.training.iterations.problem import Problem
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort, plan_run
 
-PREPARATION = ("encode", "concepts", "dictionary", "pack", "ledger", "splits")
+PREPARATION = ("encode", "concepts", "dictionary", "pack", "ledger", "splits", "leakage", "quality")
 FIRST = ("select/0001", "iteration/0001")  # in a plan by fold, the iteration is its end
 
 

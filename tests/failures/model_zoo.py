@@ -41,6 +41,9 @@ _SPEC: Final[Mapping[str, Any]] = {
     "selection.nFeatures": 8,
     "validation": {"iterations": 3, "folds": 3, "seed": 7, "bootstrapReplicates": 0},
     "tests": {"cases": _CASES},
+    "leakage": {
+        "action": "warn"
+    },  # by default the sentinel stops the run of a leaked outcome before a model is made
 }
 _GRIDS: Final[Mapping[str, dict[str, list[float]]]] = {
     "glmboost": {"nSteps": [60]},

@@ -35,7 +35,7 @@ from tests.builders import Nobody
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "mlho_it.yaml"
 ITERATIONS = range(1, 8)
-PREPARATION = ("cohort", "encode", "concepts", "dictionary", "pack", "ledger", "splits")
+PREPARATION = ("cohort", "encode", "concepts", "dictionary", "pack", "ledger", "splits", "leakage", "quality")
 # R's features with a confidence score of 80 or more, but for one: nitrofurantoin and phenazopyridine are prescribed together,
 # equally often in every patient. Of two equal columns R takes the first in its order, and we in ours.
 R_CONSENSUS = {"14768001", "19169002", "271737000", "73761001", "80394007"}
