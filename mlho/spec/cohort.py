@@ -44,6 +44,32 @@ _Level = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Window = Annotated[tuple[Annotated[int, Field(ge=0, le=36_525)], ...], Field(min_length=2, max_length=2)]
 
 
+class TimeToEvent(SpecPart):
+    """The outcome as the time to an event: dates in the labels, with censoring at the end of observation."""
+
+    event: ColumnName
+    """Column of the date of the event; empty where it was not seen."""
+    end: ColumnName
+    """Column of the date on which the observation ends. A sample without an event up to it is censored there. It may be empty where an
+    event or a competing event is given."""
+    competing: Annotated[ColumnName | None, OMITTED] = None
+    """Column of the date of an event after which the other cannot happen, such as the death; empty where it was not seen."""
+    horizon_days: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(min_length=1, max_length=10)
+    ]
+    """Days after the index date up to which the risk is predicted, ascending. The first is that of the probability: screen, ranking,
+    consensus, thresholds and the figures of ``headline`` are about an event up to it."""
+
+    @model_validator(mode="after")
+    def _horizons_ascend(self) -> Self:
+        if list(self.horizon_days) != sorted(set(self.horizon_days)):
+            raise ValueError("horizonDays must be ascending, without duplicates, such as [365, 730]")
+        names = [name for name in (self.event, self.end, self.competing) if name is not None]
+        if len(set(names)) != len(names):
+            raise ValueError("event, end and competing must be different columns")
+        return self
+
+
 def _index_by_rules() -> Index:
     return Index(column=BY_RULES)
 
@@ -129,6 +155,9 @@ class Cohort(SpecPart):
     """Days of history before the index date. Default: all history."""
     gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
     """Days before the index date that features ignore, so that diagnostics for the outcome cannot leak."""
+    time_to_event: Annotated[TimeToEvent | None, OMITTED] = None
+    """The outcome is the time to an event, with censoring, in place of a column of 0 and 1; ``outcome`` is then its name in reports. The
+    candidates are ``cox`` and ``xgboostAft``."""
     follow_up_days: Annotated[Annotated[int, Field(ge=1, le=36525)] | None, OMITTED] = None
     """Days after the index date in which the outcome is counted. A split by date leaves samples out of training whose outcome
     window reaches the test period; without it only the index date decides, and a warning says so. It changes nothing else."""
@@ -184,6 +213,23 @@ class Cohort(SpecPart):
             )
         if self.outcome_date is not None and self.share_encoding:
             raise ValueError("outcomeDate and shareEncoding exclude each other. Remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _time_to_event_alone(self) -> Self:
+        if self.time_to_event is None:
+            return self
+        excluded = {
+            "outcomeDate": self.outcome_date is not None,
+            "rules": self.rules is not None,
+            "outcomes": self.outcomes is not None,
+            "shareEncoding": self.share_encoding is not None,
+            "followUpDays": self.follow_up_days is not None,
+            "conflictingLabels": self.conflicting_labels != "error",
+            "index: none": not self.has_index,
+        }
+        if named := [name for name, is_given in excluded.items() if is_given]:
+            raise ValueError(f"timeToEvent and {named[0]} exclude each other. Remove one of them")
         return self
 
     @property

@@ -46,14 +46,16 @@ _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
 
 
 LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
-ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm"]
+OF_TIMES: Final = ("cox", "xgboostAft")  # the first is the default with cohort.timeToEvent
+ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm", "cox", "xgboostAft"]
 
 
 class Candidate(SpecPart):
     """One classifier and the grid of settings to try."""
 
     classifier: ClassifierName
-    """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting)."""
+    """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting); with ``cohort.timeToEvent``
+    ``cox`` (the default there) or ``xgboostAft``."""
     grid: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
     """Values of each setting. All combinations are tried, at most 1,000. Default: the documented grid of the
     classifier.
@@ -172,6 +174,23 @@ class TrainingSpec(SpecPart):
     def _labels_or_rules(self) -> Self:
         tables = self.data.tables
         self.cohort.check_tables(labels=tables.labels, demographics=tables.demographics)
+        return self
+
+    @model_validator(mode="after")
+    def _classifiers_fit_the_outcome(self) -> Self:
+        times, asked = self.cohort.time_to_event is not None, self.validation
+        if times and "candidates" not in self.model_fields_set:
+            object.__setattr__(
+                self, "candidates", (Candidate(classifier=OF_TIMES[0]),)
+            )  # as for the consensus
+        if any((own.classifier in OF_TIMES) != times for own in self.candidates):
+            rule = "requires the candidates" if times else "is required by the candidates"
+            raise ValueError(f"cohort.timeToEvent {rule} {' and '.join(OF_TIMES)}, and excludes others")
+        if times and (not asked.is_drawn or asked.temporal_check or self.final.features == "consensus"):
+            raise ValueError(
+                "cohort.timeToEvent requires validation.split: random or stratified, and excludes validation.temporalCheck and "
+                "final.features: consensus"
+            )
         return self
 
     @model_validator(mode="after")

@@ -173,6 +173,16 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
+        "self.candidates.all(c, (c.classifier in ['cox', 'xgboostAft']) == has(self.cohort.timeToEvent))",
+        "cohort.timeToEvent requires the candidates cox and xgboostAft, which require it; give candidates",
+    ),
+    CelRule(
+        "spec.cohort.timeToEvent.horizonDays",
+        f"self.isSorted() && {_UNIQUE}",
+        "horizonDays must be ascending, without duplicates",
+    ),
+    CelRule(
+        "spec",
         "self.final.classifier == 'best' || self.candidates.exists(c, c.classifier == self.final.classifier)",
         "final.classifier must be best or one of the candidates",
     ),

@@ -44,6 +44,8 @@ WITHOUT_INDEX: dict[str, Any] = {
     "cohort.gapDays": 0,
     "cohort.lookBackDays": None,
 }
+TIMES: dict[str, Any] = {"event": "event_date", "end": "end_date", "horizonDays": [365, 730]}
+OF_TIMES: dict[str, Any] = {"candidates": [{"classifier": "cox"}], "final.classifier": "cox"}
 WINDOWS: dict[str, Any] = {"cohort.lookBackDays": None, "features.windows": [30, 365]}
 
 RULES_COHORT: dict[str, Any] = {
@@ -145,6 +147,16 @@ CREATE = [
         {"data.source": "omop", "data.columns": {"labels": {"patient_id": "MRN"}}},
     ),
     Case("gapDays must be less than lookBackDays", {"cohort.gapDays": 730}, {"cohort.gapDays": 729}),
+    Case(
+        "cohort.timeToEvent requires the candidates",
+        {"cohort.timeToEvent": TIMES},
+        {"cohort.timeToEvent": TIMES, **OF_TIMES},
+    ),
+    Case(
+        "horizonDays must be ascending",
+        {"cohort.timeToEvent": {**TIMES, "horizonDays": [730, 365]}, **OF_TIMES},
+        {"cohort.timeToEvent": TIMES, **OF_TIMES},
+    ),
     Case(
         "a resource has one outcome",
         {"cohort.outcomes": ["death", "readmission"]},

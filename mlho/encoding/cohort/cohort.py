@@ -58,6 +58,26 @@ class Groups:
     of_patient: NDArray[np.int32]
 
 
+@dataclass(frozen=True, eq=False)
+class FollowUp:
+    """What was observed after the index date (``cohort.timeToEvent``); as in :class:`mlho.method.survival.times.EventTimes`.
+
+    Attributes
+    ----------
+    days : float64
+        From the index date to the event, the competing event or the end of observation.
+    status : uint8
+        0 for the end of observation, 1 for the event, 2 for a competing event.
+    """
+
+    days: NDArray[np.float64]
+    status: NDArray[np.uint8]
+
+    def __getitem__(self, where: Any) -> "FollowUp":
+        """Return the follow-up of these rows."""
+        return FollowUp(self.days[where], self.status[where])
+
+
 @dataclass(frozen=True)
 class Cohort:
     """Patients, samples, outcomes and demographics, in the order given in the module docstring.
@@ -77,6 +97,8 @@ class Cohort:
     demographics : NumericColumn or CategoricalColumn each, in the order of the specification
     last_us : int64, shape (n_patients,), or None
         Last time at which an event of a patient is plausible: some days after the death; ``None`` if no patient has a bound.
+    follow_up : FollowUp or None
+        Of each sample, if the outcome is a time to an event; ``outcome`` is then an event up to the first horizon.
     attrition : list of steps
         ``{"rule": words, "patients": n, "samples": n}`` remaining after each step; the first one counts all label rows.
     groups : Groups or None
@@ -102,6 +124,7 @@ class Cohort:
     last_us: NDArray[np.int64] | None = None
     audited: tuple[CategoricalColumn, ...] = ()
     outcome_us: NDArray[np.int64] | None = None
+    follow_up: FollowUp | None = None
 
     @property
     def unit_ids(self) -> tuple[str, ...]:
@@ -179,6 +202,8 @@ class Cohort:
             arrays["last_us"] = self.last_us
         if self.outcome_us is not None:
             arrays["outcome_us"] = self.outcome_us
+        if self.follow_up is not None:
+            arrays |= {"follow_up_days": self.follow_up.days, "follow_up_status": self.follow_up.status}
         for number, column in enumerate(self.demographics):
             arrays[f"demographic_{number}"] = (
                 column.values if isinstance(column, NumericColumn) else column.codes
@@ -214,6 +239,9 @@ class Cohort:
                 for number, own in enumerate(meta.get("audited", ()))
             ),
             outcome_us=arrays.get("outcome_us"),
+            follow_up=FollowUp(arrays["follow_up_days"], arrays["follow_up_status"])
+            if "follow_up_days" in arrays
+            else None,
         )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
+from mlho.encoding.cohort.follow_up import refuse_other_times
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, person_of_patients
 from mlho.encoding.cohort.kept import refuse_differing
 from mlho.encoding.cohort.kept_columns import read_kept_columns
@@ -39,6 +40,9 @@ LABEL_RULES: Final[Mapping[str, str]] = {
     "conflicting labels": "Another row of the same sample has the other outcome (cohort.conflictingLabels).",
     "equal labels": "Another row of the same sample says the same.",
 }
+NOT_AT_RISK: Final = (
+    "not at risk"  # only with cohort.timeToEvent: event or end of observation up to the index date
+)
 _FEW: Final = 20  # fewer patients than this with, or without, the outcome cause a warning
 
 
@@ -175,6 +179,9 @@ def join_cohort(
     selection.drop("no index date", ~labels.has_index)
     selection.drop("implausible index date", _is_implausible(labels, spec))
     selection.drop("outcome missing", labels.outcome == MISSING)
+    if labels.follow_up is not None:
+        selection.ledger = {**selection.ledger, NOT_AT_RISK: 0}
+        selection.drop(NOT_AT_RISK, ~(labels.follow_up.days > 0))
     warnings = [*(rules.warnings if rules is not None else ()), *_drop_unknown(selection, persons, spec)]
     _keep_only(selection, persons, spec)
     outcome = _one_row_a_sample(selection, spec, warnings)
@@ -298,6 +305,8 @@ def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[
     sample[starts[1:]] = 1
     sample = np.cumsum(sample)
     refuse_differing(labels.kept, rows, rows[starts][sample], labels_place(spec))
+    if labels.follow_up is not None:
+        refuse_other_times(labels.follow_up, rows, rows[starts][sample], labels_place(spec))
     is_conflict = lowest != highest
     if is_conflict.any():
         n_patients = _n_distinct(labels.patient[rows[starts[is_conflict]]])
@@ -353,6 +362,8 @@ def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: Tr
     dropped = ", ".join(f"{n} {rule}" for rule, n in selection.ledger.items() if n) or "none"
     is_by_rule = labels_place(spec) == BY_RULES
     outcome_words = "the outcome" if is_by_rule else f"outcome column {spec.cohort.outcome!r}"
+    if spec.cohort.time_to_event is not None:
+        outcome_words = f"the event within {plural(spec.cohort.time_to_event.horizon_days[0], 'day')}"
     raise DataError(
         labels_place(spec),
         f"{outcome_words} has one class"
@@ -411,6 +422,7 @@ def _assemble(
         parts=kept_columns.parts,
         audited=kept_columns.audited,
         outcome_us=None if labels.outcome_us is None else labels.outcome_us[rows],
+        follow_up=None if labels.follow_up is None else labels.follow_up[rows],
     )
     return _with_warnings(cohort, warnings)
 

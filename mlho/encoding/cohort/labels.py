@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.cohort import NO_BOUND, FollowUp
+from mlho.encoding.cohort.follow_up import event_columns, outcome_of, read_follow_up
 from mlho.encoding.cohort.kept import TextColumn, encoded, read_texts
 from mlho.errors import DataError, plural
 from mlho.sources import Source, list_inputs
@@ -46,6 +47,8 @@ class LabelRows:
         Columns for the splits, as far as the labels have them.
     outcome_us : int64, shape (n_rows,), or None
         Date of the outcome in microseconds since 1970, ``NO_BOUND`` without one; None if the specification names no column.
+    follow_up : FollowUp or None
+        If the outcome is a time to an event.
     """
 
     patient_ids: Any
@@ -55,6 +58,7 @@ class LabelRows:
     outcome: NDArray[np.int8]
     kept: Mapping[str, TextColumn] = field(default_factory=dict)
     outcome_us: NDArray[np.int64] | None = None
+    follow_up: FollowUp | None = None
 
 
 def read_labels(
@@ -98,6 +102,14 @@ def read_labels(
         outcome_us=None
         if cohort.outcome_date is None
         else np.concatenate([part[5] for part in parts if part[5] is not None]),
+        follow_up=None if cohort.time_to_event is None else _joined([part[6] for part in parts]),
+    )
+
+
+def _joined(parts: Sequence[FollowUp | None]) -> FollowUp:
+    own = [part for part in parts if part is not None]
+    return FollowUp(
+        np.concatenate([part.days for part in own]), np.concatenate([part.status for part in own])
     )
 
 
@@ -169,7 +181,13 @@ def _unreadable_times(source: Source, where: str, name: str, n_bad: int) -> Data
 
 
 _Part = tuple[
-    Any, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int8], dict[str, Any], NDArray[np.int64] | None
+    Any,
+    NDArray[np.int64],
+    NDArray[np.bool_],
+    NDArray[np.int8],
+    dict[str, Any],
+    NDArray[np.int64] | None,
+    FollowUp | None,
 ]
 
 
@@ -180,7 +198,7 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     index = cohort.index.column
     require_columns(file.key, table.column_names, kept, remedy="Other files of the table have it.")
     dated = cohort.outcome_date
-    wanted = [*dict.fromkeys(filter(None, [patient, cohort.outcome, index, dated, *kept]))]
+    wanted = [*dict.fromkeys(filter(None, [patient, *_outcome_columns(cohort), index, dated, *kept]))]
     columns = read_columns(table, wanted)
     n_rows = len(columns[patient])
     if index:
@@ -188,9 +206,18 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     else:
         index_us, has_index = np.full(n_rows, _common_index(cohort), np.int64), np.ones(n_rows, np.bool_)
     texts = read_patients(columns[patient], where=file.key, name=patient)
+    texts_kept = {name: read_texts(columns[name]) for name in kept}
+    if cohort.time_to_event is not None:
+        dates = {
+            name: read_index(columns[name], source, where=file.key, name=name)
+            for name in event_columns(cohort.time_to_event)
+        }
+        follow_up = read_follow_up(cohort.time_to_event, dates, index_us)
+        outcomes = outcome_of(follow_up, cohort.time_to_event)
+        return texts, index_us, has_index, outcomes, texts_kept, None, follow_up
     outcomes = _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
     dates = None if dated is None else _outcome_dates(columns[dated], source, file.key, dated)
-    return texts, index_us, has_index, outcomes, {name: read_texts(columns[name]) for name in kept}, dates
+    return texts, index_us, has_index, outcomes, texts_kept, dates, None
 
 
 def _outcome_dates(array: Any, source: Source, where: str, name: str) -> NDArray[np.int64]:
@@ -198,15 +225,28 @@ def _outcome_dates(array: Any, source: Source, where: str, name: str) -> NDArray
     return np.where(dates == np.iinfo(np.int64).min, NO_BOUND, dates)
 
 
+def _outcome_columns(cohort: Cohort) -> tuple[str, ...]:
+    return (cohort.outcome,) if cohort.time_to_event is None else event_columns(cohort.time_to_event)
+
+
 def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: SourceFile, patient: str) -> None:
     """Refuse a label file in which the patient, the outcome or the index date is missing or has a wrong type."""
     have = table.column_names
     require_columns(file.key, have, [patient], remedy=source.remedy(have))
-    require_columns(
-        file.key, have, [cohort.outcome], remedy="Set cohort.outcome to the column that holds the outcome."
-    )
     check_type(file.key, patient, table.type_of(patient), ColumnKind.PATIENT)
-    check_type(file.key, cohort.outcome, table.type_of(cohort.outcome), ColumnKind.OUTCOME)
+    if cohort.time_to_event is not None:
+        names = event_columns(cohort.time_to_event)
+        require_columns(file.key, have, names, remedy="Correct the names in cohort.timeToEvent.")
+        for own in names:
+            source.check_type(file.key, own, table.type_of(own), ColumnKind.TIME)
+    else:
+        require_columns(
+            file.key,
+            have,
+            [cohort.outcome],
+            remedy="Set cohort.outcome to the column that holds the outcome.",
+        )
+        check_type(file.key, cohort.outcome, table.type_of(cohort.outcome), ColumnKind.OUTCOME)
     if cohort.outcome_date is not None:
         require_columns(file.key, have, [cohort.outcome_date], remedy="Correct or remove cohort.outcomeDate.")
         source.check_type(file.key, cohort.outcome_date, table.type_of(cohort.outcome_date), ColumnKind.TIME)

@@ -20,7 +20,9 @@ class CheckSplits(Step):
         own, cohort = spec.cohort, Cohort(index=Index(none=True))
         if spec.validation.by_date:
             cohort = Cohort(index=own.index, follow_up_days=own.follow_up_days)
-        update: dict[str, Any] = {"cohort": cohort}
+        # With a time to an event the default of the candidates is another one.
+        candidates = TrainingSpec.model_fields["candidates"].default
+        update: dict[str, Any] = {"cohort": cohort, "candidates": candidates}
         if spec.bias is not None:
             features = type(spec.features)(
                 demographics=spec.features.demographics, categorical=spec.features.categorical

@@ -1,0 +1,64 @@
+"""``cohort.timeToEvent``: the default of the candidates, and what it excludes, each with a remedy."""
+
+import pytest
+import yaml
+
+from mlho.errors import SpecError
+from mlho.spec.training import parse_spec
+from mlho.steps import STEPS
+from mlho.steps.base import Task
+from tests.builders import make_document
+
+TIMES = {"event": "event_date", "end": "end_date", "horizonDays": [365, 730]}
+ASKED = {"cohort.timeToEvent": TIMES, "candidates": None}
+
+
+def parsed(changes):
+    return parse_spec(yaml.safe_dump(make_document({**ASKED, **changes}))).spec
+
+
+def test_cox_is_the_default_candidate():
+    """With the consensus of glmboost beside it, on the event up to the first horizon."""
+    spec = parsed({})
+
+    assert [own.classifier for own in spec.candidates] == ["cox"]
+    assert [own.classifier for own in spec.fitted] == ["cox", "glmboost"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"candidates": [{"classifier": "glmboost"}]}, "requires the candidates cox and xgboostAft"),
+        (
+            {"cohort.timeToEvent": None, "candidates": [{"classifier": "cox"}]},
+            "is required by the candidates cox and xgboostAft",
+        ),
+        ({"validation.split": "site", "validation.splitColumn": "site"}, "random or stratified"),
+        ({"validation.temporalCheck": True}, "excludes validation.temporalCheck"),
+        ({"final.features": "consensus", "validation.folds": 3}, "final.features: consensus"),
+        ({"cohort.index": "none"}, "timeToEvent and index: none exclude"),
+        ({"cohort.shareEncoding": True}, "timeToEvent and shareEncoding exclude"),
+        ({"cohort.outcomes": ["a", "b"]}, "timeToEvent and outcomes exclude"),
+        ({"cohort.conflictingLabels": "any"}, "timeToEvent and conflictingLabels exclude"),
+        ({"cohort.followUpDays": 365}, "timeToEvent and followUpDays exclude"),
+        ({"cohort.timeToEvent": {**TIMES, "horizonDays": [730, 365]}}, "horizonDays must be ascending"),
+        ({"cohort.timeToEvent": {**TIMES, "end": "event_date"}}, "must be different columns"),
+        ({"candidates": [{"classifier": "cox", "grid": {"nSteps": [5]}}]}, "unknown parameter 'nSteps'"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(changes, said):
+    """Before anything is read."""
+    with pytest.raises(SpecError) as caught:
+        parsed(changes)
+
+    assert said in str(caught.value)
+
+
+def test_every_step_reads_its_part_of_the_specification_back():
+    """The part that a step reads is a valid specification again, on a worker too."""
+    spec = parsed({})
+
+    for kind, step in STEPS.items():
+        narrowed = step.narrow(spec)
+        task = Task(kind=kind, spec=narrowed)
+        assert Task.model_validate_json(task.document()).spec == narrowed
