@@ -128,6 +128,8 @@ def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
     """Compare both runs on the samples that both tested, with one bootstrap of patients for both."""
     if a.probability is None or b.probability is None:
         return _not_paired("a final model on the consensus has no test probability of each sample")
+    if a.cohort.follow_up is not None or b.cohort.follow_up is not None:
+        return _not_paired("the outcome is a time to an event, of which censored samples have no status")
     first, second = _shared(a.cohort, b.cohort)
     if not first.size:
         return _not_paired("the runs share no sample")

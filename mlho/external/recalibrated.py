@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.external.recalibration import fit_correction, outside_probabilities
 from mlho.external.scores import ScoredCohort
 from mlho.method.evaluation.calibration import PlattCalibrator, fit_line_of, logit_of
@@ -87,6 +87,14 @@ def recalibrated_bundle(
     DataError
         No correction can be fitted on these samples.
     """
+    if bundle.document.horizons is not None:
+        raise DataError(
+            "bundle",
+            "the risks of a time to an event are not recalibrated",
+            expected="a bundle of an outcome of 0 and 1",
+            got=f"one with {plural(len(bundle.document.horizons), 'horizon')}",
+            remedy="Train another model on the later data.",
+        )
     cohort = scored.cohort
     line = fit_correction(cohort.outcome, scored.probability, correction)
     outside = outside_probabilities(cohort, scored.probability, correction, seed=spec.validation.seed)

@@ -145,6 +145,11 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
     scoring, encoder = bundle.document.scoring, bundle.demographics
     if spec.cohort.outcomes is not None:
         raise SpecError("cohort.outcomes: a bundle predicts one outcome. Set cohort.outcome to its column.")
+    if spec.cohort.time_to_event is not None:
+        raise SpecError(
+            "cohort.timeToEvent: an evaluation requires labels of 0 and 1. Expected cohort.outcome, a column that is 1 for an event up to "
+            "the bundle's horizon, without the samples that were censored before it; got timeToEvent."
+        )
     if spec.variants is not None or spec.evolution is not None:
         raise SpecError(
             "variants and evolution: an evaluation is of one cohort. Expected neither; got one. Remove it."

@@ -186,7 +186,7 @@ class Bundle:
         -------
         DataFrame
             Sorted by (patient_id as text, index_date): ``patient_id``, ``index_date``, ``probability`` (calibrated),
-            ``uncalibrated``, and ``alert: <rule>`` for each threshold. ``attrs`` holds ``unknown_codes`` and
+            ``uncalibrated``, ``risk: <n> days`` for each horizon of a time to an event, and ``alert: <rule>`` for each threshold. ``attrs`` holds ``unknown_codes`` and
             ``unknown_code_rows`` (usable rows whose code is not in the bundle: ignored) and ``ledger`` (rows by rule).
 
         Raises

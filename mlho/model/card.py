@@ -110,6 +110,11 @@ def _past(after: After) -> str:
 
 
 def _outcome(parts: BundleParts) -> str:
+    if parts.horizons:
+        days = ", ".join(f"{own.days:,}" for own in parts.horizons)
+        return (
+            f"`{_plain(parts.outcome)}`, a time to an event; the risk up to {days} days after the index date."
+        )
     return f"`{_plain(parts.outcome)}`, 0 or 1."
 
 

@@ -16,6 +16,7 @@ from mlho.model.parts import (
     BundlePart,
     BundleParts,
     BundlePerformance,
+    RiskHorizon,
     Scoring,
     TrainingSamples,
 )
@@ -73,6 +74,8 @@ class BundleDocument(BundlePart):
     """Statistics of the training samples; absent in bundles of earlier versions."""
     roll_up: Annotated[dict[str, str] | None, OMITTED] = None
     """Codes of the events that count as another one, which is a code of the features."""
+    horizons: Annotated[tuple[RiskHorizon, ...] | None, Field(min_length=1), OMITTED] = None
+    """Of a time to an event: the risk up to each day; the first one is the probability."""
     notes: dict[str, str]
     lineage: dict[str, Any]
     files: dict[str, FileEntry]
@@ -100,6 +103,16 @@ class BundleDocument(BundlePart):
             raise ValueError("scoring: a feature has a band that sequenceBands does not have")
         if any(own.value is not None and not 0 <= own.value <= 1 for own in self.thresholds):
             raise ValueError("thresholds: values from 0 to 1, or null with a reason")
+        days = [own.days for own in self.horizons or ()]
+        if days != sorted(set(days)):
+            raise ValueError("horizons: days that ascend")
+        if any(
+            not (isfinite(own.calibrator.intercept) and 0 < own.calibrator.slope < inf)
+            for own in self.horizons or ()
+        ):
+            raise ValueError("horizons: a finite intercept and a positive slope")
+        if self.horizons and self.horizons[0].calibrator != self.calibrator:
+            raise ValueError("horizons: the first must have the calibrator of the probability")
         bad = [name for name in self.files if not is_bundle_file(name)]
         if bad:
             raise ValueError(f"files: {plural(len(bad), 'name')} outside the bundle or not allowed in it")
@@ -173,6 +186,7 @@ def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocum
         performance=parts.performance,
         training=parts.training,
         roll_up=dict(parts.roll_up) or None,
+        horizons=parts.horizons or None,
         notes=dict(parts.notes),
         lineage=dict(parts.lineage),
         files={name: FileEntry(sha256=fact.sha256, bytes=fact.n_bytes) for name, fact in files.items()},
@@ -191,6 +205,7 @@ def _signature(parts: BundleParts) -> Signature:
             "probability": "P(outcome), calibrated, strictly between 0 and 1",
             "uncalibrated": "P(outcome) as the classifier gives it",
             "alert": "for each threshold: probability >= value",
+            **{own.column: f"P(outcome within {own.days} days)" for own in parts.horizons},
         },
     )
 

@@ -2,14 +2,17 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from mlho.errors import plural
 from mlho.method.classifiers.base import FittedClassifier
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
@@ -209,6 +212,32 @@ class BundlePerformance(BundlePart):
     """The same metrics of another procedure: the best candidate of each iteration. They are not this model's."""
 
 
+class RiskHorizon(BundlePart):
+    """The risk of an event up to a day, of a bundle of a time to an event."""
+
+    days: Annotated[int, Field(ge=1)]
+    """After the index date."""
+    calibrator: PlattCalibrator
+    """From the uncalibrated probability to this risk."""
+
+    @property
+    def column(self) -> str:
+        """Name of the column of this risk in a table of scores, such as ``risk: 365 days``."""
+        return f"risk: {plural(self.days, 'day')}"
+
+
+def risks_of(
+    horizons: Sequence[RiskHorizon], uncalibrated: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the risk at each horizon by column; it never falls from one horizon to the next."""
+    found: dict[str, NDArray[np.float64]] = {}
+    lowest = np.zeros_like(uncalibrated)
+    for own in horizons:
+        lowest = np.maximum(lowest, own.calibrator.apply(uncalibrated))
+        found[own.column] = lowest
+    return found
+
+
 @dataclass(frozen=True)
 class BundleParts:
     """Contents of a bundle, as written by :func:`mlho.model.bundle.write_bundle`.
@@ -254,6 +283,8 @@ class BundleParts:
         The section ``tests`` of the specification.
     monotone : mapping of code or demographic to ``increasing`` or ``decreasing``
         Declared directions (``features.monotone``), for the tests that the bundle carries.
+    horizons : tuple of RiskHorizon
+        Of a time to an event: the first one is that of the probability.
     """
 
     classifier: FittedClassifier
@@ -274,6 +305,7 @@ class BundleParts:
     evidence: Evidence | None = None
     stated: Tests | None = None
     monotone: Mapping[str, str] = field(default_factory=dict)
+    horizons: tuple[RiskHorizon, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from mlho.model.frames import (
     samples_of,
     samples_of_frame,
 )
+from mlho.model.parts import risks_of
 from mlho.model.scorer import Scorer
 from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
@@ -235,6 +236,8 @@ def score_table(bundle: Scorer, encoded: EncodedEvents) -> "pd.DataFrame":
     uncalibrated = bundle.predict_proba(encoded.design, calibrated=False)
     probability = np.asarray(bundle.calibrator.apply(uncalibrated))
     table = pd.DataFrame({"probability": probability, "uncalibrated": uncalibrated})
+    for name, risk in risks_of(bundle.document.horizons or (), uncalibrated).items():
+        table[name] = risk
     for threshold in bundle.thresholds:
         if threshold.value is not None:
             table[f"alert: {threshold.rule}"] = probability >= threshold.value

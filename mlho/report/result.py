@@ -27,6 +27,9 @@ from mlho.report.population import LeftOut as LeftOut
 from mlho.report.population import Period as Period
 from mlho.report.population import SplitAccount as SplitAccount
 from mlho.report.population import SplitSet as SplitSet
+from mlho.report.times import HorizonPerformance as HorizonPerformance
+from mlho.report.times import RiskGroup as RiskGroup
+from mlho.report.times import TimeToEventPerformance as TimeToEventPerformance
 from mlho.spec.types import OMITTED
 
 RESULT_SCHEMA: Final = "mlho.io/result/v1"
@@ -345,6 +348,9 @@ class Result(Part):
     """What every sample was in each test set, where test sets follow from dates or a column; absent where they are drawn."""
     later: Annotated[LaterEvaluation | None, OMITTED] = None
     """The temporal check beside drawn test sets, if the specification asks for it."""
+    time_to_event: Annotated[TimeToEventPerformance | None, OMITTED] = None
+    """Figures at the horizons, if the outcome is a time to an event. Then ``headline``, ``curves``, ``groups`` and ``errors`` are about
+    an event up to the first horizon, corrected for censoring."""
     iterations: list[IterationResult]
     candidates: list[CandidateSummary]
     procedure: str

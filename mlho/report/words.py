@@ -14,6 +14,7 @@ from mlho.report.result import (
     Spread,
     Stability,
     TestSet,
+    TimeToEventPerformance,
 )
 from mlho.report.verdicts import auroc_caution, calibration_verdict, why_not_judged
 
@@ -94,6 +95,8 @@ POSSIBLE: Final[dict[str, tuple[float, float]]] = {
             "brier",
             "sensitivity",
             "specificity",
+            "observed",
+            "predicted",
         ),
         (0.0, 1.0),
     ),
@@ -278,6 +281,7 @@ def summary_sentences(
     final_classifier: str,
     split: SplitAccount | None = None,
     later: LaterEvaluation | None = None,
+    times: TimeToEventPerformance | None = None,
 ) -> list[str]:
     """Summarize the run in sentences, most important first.
 
@@ -288,6 +292,7 @@ def summary_sentences(
     return [
         _who(outcome, predictive, cohort),
         _how_well(headline.get("auroc"), test_sets, final_classifier, cohort),
+        *([] if times is None else [times_sentence(times)]),
         *([] if split is None else [split_sentence(split)]),
         *([] if later is None or "auroc" not in later.figures else [later_sentence(later)]),
         _calibrated(headline.get("calibration_slope"), cohort),
@@ -338,6 +343,15 @@ def split_sentence(split: SplitAccount) -> str:
     return (
         f"Each of {plural(len(names), split.kind if split.kind == 'site' else 'fold')} of column “{split.column}” was tested by "
         "models trained on the others."
+    )
+
+
+def times_sentence(times: TimeToEventPerformance) -> str:
+    """Describe the outcome of a time to an event, and the concordance."""
+    first, last = (plural(times.horizons[place].days, "day") for place in (0, -1))
+    return (
+        f"The outcome is the event within {first} of the index date, and figures are corrected for censoring. Uno's concordance up to {last} "
+        f"was {spread(times.uno)}."
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts
 from mlho.model.bundle import Bundle
 from mlho.model.frames import NO_DATE
+from mlho.model.parts import risks_of
 from mlho.model.reasons import reason_words
 from mlho.scoring.partition import Reasons, ScoredBlock
 from mlho.sources.arrow import bool_array, int64_array
@@ -34,7 +35,7 @@ _WRITER: Final[dict[str, Any]] = {
 }
 
 
-def part_schema(rules: Sequence[str], *, has_reasons: bool) -> Any:
+def part_schema(rules: Sequence[str], *, has_reasons: bool, risks: Sequence[str] = ()) -> Any:
     """Return the columns of a part.
 
     Parameters
@@ -42,18 +43,21 @@ def part_schema(rules: Sequence[str], *, has_reasons: bool) -> Any:
     rules : sequence of str
         Rules of the thresholds that raise alerts.
     has_reasons : bool
+    risks : sequence of str
+        Columns of the risks at the horizons of a time to an event.
 
     Returns
     -------
     pyarrow.Schema
         ``patient_id`` (text), ``index_date`` (timestamp in UTC, null if there is none), ``probability`` and ``uncalibrated``
-        (float64), ``alert: <rule>`` (bool) for each threshold, ``reasons`` (list of ``feature``, ``contribution``).
+        (float64), ``risk: <n> days`` (float64) for each horizon, ``alert: <rule>`` (bool) for each threshold, ``reasons`` (list of ``feature``, ``contribution``).
     """
     fields = [
         pa.field("patient_id", pa.string(), nullable=False),
         pa.field("index_date", _DATE),
         pa.field("probability", pa.float64(), nullable=False),
         pa.field("uncalibrated", pa.float64(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in risks),
         *(pa.field(alert_column(rule), pa.bool_(), nullable=False) for rule in rules),
     ]
     if has_reasons:
@@ -79,7 +83,10 @@ class PartWriter:
         self._thresholds = alerting(bundle)
         names = [reason_words(own.words, own.shown_code) for own in bundle.document.features]
         self._words = (*names, *bundle.columns[len(names) :])
-        self._schema = part_schema(list(self._thresholds), has_reasons=has_reasons)
+        self._horizons = bundle.document.horizons or ()
+        self._schema = part_schema(
+            list(self._thresholds), has_reasons=has_reasons, risks=[own.column for own in self._horizons]
+        )
         self._hash_key = bytes.fromhex(bundle.digest)
         self._hashes: list[NDArray[np.uint64]] = []
         self.n_rows = 0
@@ -108,6 +115,7 @@ class PartWriter:
             _dates(block.samples.given_us),
             _floats(block.probability),
             _floats(block.uncalibrated),
+            *map(_floats, risks_of(self._horizons, block.uncalibrated).values()),
             *map(bool_array, alerts),
         ]
         if block.reasons is not None:

@@ -1,6 +1,6 @@
 """The section ``cohort`` of a specification: who is studied, when, and for which outcome."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     Field,
@@ -42,6 +42,10 @@ class Index(SpecPart):
 
 _Level = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Window = Annotated[tuple[Annotated[int, Field(ge=0, le=36_525)], ...], Field(min_length=2, max_length=2)]
+
+
+#: Classifiers of a time to an event; the first is the default of the candidates.
+OF_TIMES: Final = ("cox", "xgboostAft")
 
 
 class TimeToEvent(SpecPart):
@@ -231,6 +235,20 @@ class Cohort(SpecPart):
         if named := [name for name, is_given in excluded.items() if is_given]:
             raise ValueError(f"timeToEvent and {named[0]} exclude each other. Remove one of them")
         return self
+
+    def check_times(self, spec: Any) -> None:
+        """Refuse candidates of the other kind of outcome, and what of the specification a time to an event does not go with."""
+        times = self.time_to_event is not None
+        if any((own.classifier in OF_TIMES) != times for own in spec.candidates):
+            rule = "requires the candidates" if times else "is required by the candidates"
+            raise ValueError(f"cohort.timeToEvent {rule} {' and '.join(OF_TIMES)}, and excludes others")
+        is_planned = not spec.validation.is_drawn or spec.validation.temporal_check
+        is_other = spec.final.features == "consensus" or spec.features.monotone or spec.evolution
+        if times and (is_planned or is_other):
+            raise ValueError(
+                "cohort.timeToEvent requires validation.split: random or stratified, and excludes validation.temporalCheck, "
+                "final.features: consensus, features.monotone and evolution"
+            )
 
     @property
     def without_rules(self) -> Self:

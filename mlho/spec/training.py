@@ -19,8 +19,8 @@ from pydantic import (
 
 from mlho.grids import GRIDS, settings_from
 from mlho.spec.checks import Leakage, Quality
+from mlho.spec.cohort import OF_TIMES, Evolution
 from mlho.spec.cohort import Cohort as Cohort
-from mlho.spec.cohort import Evolution
 from mlho.spec.cohort import Index as Index
 from mlho.spec.data import Data as Data
 from mlho.spec.data import Tables as Tables
@@ -46,7 +46,6 @@ _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
 
 
 LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
-OF_TIMES: Final = ("cox", "xgboostAft")  # the first is the default with cohort.timeToEvent
 ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm", "cox", "xgboostAft"]
 
 
@@ -138,13 +137,11 @@ class TrainingSpec(SpecPart):
     tests: Annotated[Tests | None, OMITTED] = None
     """Tests that the bundle carries: clinical cases, floors and budgets. Default: the tests that the run derives from the
     model and its data."""
-
     variants: Annotated[
         Annotated[tuple[Variant, ...], Field(min_length=1, max_length=32)] | None, OMITTED
     ] = None
     """The same algorithm on other windows, roll-ups, filters or code lists: the ``mlho`` command makes one run of the document and one
     of each variant, ``NAME-VARIANT``, and a table of paired differences. A resource in a cluster is one run; write one for each."""
-
     evolution: Annotated[Evolution | None, OMITTED] = None
     """Evolving phenotypes: the ``mlho`` command makes one run for each window after the index date and group, ``NAME-FROM-TO-GROUP``, and
     a table and figure of the odds ratios. A resource in a cluster is one run, with ``features.after`` and ``cohort.only``."""
@@ -171,26 +168,12 @@ class TrainingSpec(SpecPart):
         return self
 
     @model_validator(mode="after")
-    def _labels_or_rules(self) -> Self:
+    def _cohort_is_possible(self) -> Self:
+        if self.cohort.time_to_event is not None and "candidates" not in self.model_fields_set:
+            object.__setattr__(self, "candidates", (Candidate(classifier=OF_TIMES[0]),))  # frozen, as below
+        self.cohort.check_times(self)
         tables = self.data.tables
         self.cohort.check_tables(labels=tables.labels, demographics=tables.demographics)
-        return self
-
-    @model_validator(mode="after")
-    def _classifiers_fit_the_outcome(self) -> Self:
-        times, asked = self.cohort.time_to_event is not None, self.validation
-        if times and "candidates" not in self.model_fields_set:
-            object.__setattr__(
-                self, "candidates", (Candidate(classifier=OF_TIMES[0]),)
-            )  # as for the consensus
-        if any((own.classifier in OF_TIMES) != times for own in self.candidates):
-            rule = "requires the candidates" if times else "is required by the candidates"
-            raise ValueError(f"cohort.timeToEvent {rule} {' and '.join(OF_TIMES)}, and excludes others")
-        if times and (not asked.is_drawn or asked.temporal_check or self.final.features == "consensus"):
-            raise ValueError(
-                "cohort.timeToEvent requires validation.split: random or stratified, and excludes validation.temporalCheck and "
-                "final.features: consensus"
-            )
         return self
 
     @model_validator(mode="after")

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
-from mlho.encoding.cohort.follow_up import refuse_other_times
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, person_of_patients
 from mlho.encoding.cohort.kept import refuse_differing
 from mlho.encoding.cohort.kept_columns import read_kept_columns
-from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels
+from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels, refuse_other_times
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.subgroup import subgroup

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND, FollowUp
-from mlho.encoding.cohort.follow_up import event_columns, outcome_of, read_follow_up
 from mlho.encoding.cohort.kept import TextColumn, encoded, read_texts
 from mlho.errors import DataError, plural
 from mlho.sources import Source, list_inputs
@@ -19,11 +18,13 @@ from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
+from mlho.spec.cohort import TimeToEvent
 from mlho.spec.training import Cohort
 from mlho.tables import LABELS, ColumnKind, check_type, is_text, require_columns
 
 MISSING: Final = -1  # no patient, or no outcome
 _OUTCOME_OF_TEXT: Final = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_NEVER: Final = np.iinfo(np.int64).max
 _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
 
 
@@ -216,8 +217,8 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
         outcomes = outcome_of(follow_up, cohort.time_to_event)
         return texts, index_us, has_index, outcomes, texts_kept, None, follow_up
     outcomes = _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
-    dates = None if dated is None else _outcome_dates(columns[dated], source, file.key, dated)
-    return texts, index_us, has_index, outcomes, texts_kept, dates, None
+    outcome_us = None if dated is None else _outcome_dates(columns[dated], source, file.key, dated)
+    return texts, index_us, has_index, outcomes, texts_kept, outcome_us, None
 
 
 def _outcome_dates(array: Any, source: Source, where: str, name: str) -> NDArray[np.int64]:
@@ -297,3 +298,51 @@ def _outcome_numbers(array: Any) -> NDArray[np.float64]:
     numbers = np.full(len(encoded), np.nan)
     numbers[given] = by_text[as_numpy(encoded.indices)[given]]
     return numbers
+
+
+Dates = tuple[NDArray[np.int64], NDArray[np.bool_]]  # last microsecond of each date, and which rows have one
+
+
+def event_columns(asked: TimeToEvent) -> tuple[str, ...]:
+    """Return the columns of dates in the labels."""
+    return tuple(name for name in (asked.event, asked.end, asked.competing) if name is not None)
+
+
+def read_follow_up(asked: TimeToEvent, dates: Mapping[str, Dates], index_us: NDArray[np.int64]) -> FollowUp:
+    """Return what was observed first after each index date. ``NaN`` days where nothing ends the observation.
+
+    An event after the end of observation was not observed. Of an event and a competing one at the same time the event counts.
+    """
+    event, end = _times(dates[asked.event]), _times(dates[asked.end])
+    competing = np.full_like(event, _NEVER) if asked.competing is None else _times(dates[asked.competing])
+    first = np.minimum(np.minimum(event, competing), end)
+    status = np.where(event == first, 1, np.where(competing == first, 2, 0)).astype(np.uint8)
+    days = np.where(first == _NEVER, np.nan, (first - index_us) / DAY_US)
+    return FollowUp(days, status)
+
+
+def _times(dates: Dates) -> NDArray[np.int64]:
+    time_us, given = dates
+    return np.where(given, time_us, _NEVER)
+
+
+def outcome_of(follow_up: FollowUp, asked: TimeToEvent) -> NDArray[np.int8]:
+    """Return 1 for an event up to the first horizon, else 0; ``MISSING`` where nothing ends the observation."""
+    is_event = (follow_up.status == 1) & (follow_up.days <= asked.horizon_days[0])
+    return np.where(np.isnan(follow_up.days), MISSING, is_event).astype(np.int8)
+
+
+def refuse_other_times(
+    follow_up: FollowUp, rows: NDArray[np.int64], first: NDArray[np.int64], where: str
+) -> None:
+    """Refuse label rows of one sample with another follow-up than its first row (``rows``, ``first``: positions of both)."""
+    own, of_first = follow_up[rows], follow_up[first]
+    n_bad = int(((own.days != of_first.days) | (own.status != of_first.status)).sum())
+    if n_bad:
+        raise DataError(
+            where,
+            "rows of one sample have different dates of cohort.timeToEvent",
+            expected="one time for each patient and index date",
+            got=f"{plural(n_bad, 'row')} with another time than the first row of the sample",
+            remedy="Keep one of the rows.",
+        )

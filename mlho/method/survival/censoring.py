@@ -32,19 +32,19 @@ def censoring_weights(times: EventTimes, observed: StepFunction, horizon: float)
     return weights
 
 
-def weighted_copies(times: EventTimes, weights: Floats, horizon: float) -> NDArray[np.int64]:
+def weighted_copies(times: EventTimes, weights: Floats, horizon: float, scores: Floats) -> NDArray[np.int64]:
     """Return positions of samples, ascending, each as often as its weight says, rounded so that the totals are kept.
 
-    Figures without weights, computed on the copies, are figures with weights. The rounding goes along the samples by status and
-    day, so that the copies of each status add up to the weights of that status within one.
+    Figures of the scores without weights, computed on the copies, are figures with weights. The rounding goes along the samples by
+    status and score: up to any score, the copies of a status add up to the weights within one.
 
     Examples
     --------
     >>> times = EventTimes(np.array([1.0, 2.0, 5.0, 5.0, 5.0]), np.array([1, 0, 0, 0, 0], np.uint8), 4.0)
-    >>> weighted_copies(times, np.array([1.0, 0.0, 4 / 3, 4 / 3, 4 / 3]), 4.0).tolist()
+    >>> weighted_copies(times, np.array([1.0, 0.0, 4 / 3, 4 / 3, 4 / 3]), 4.0, np.arange(5.0)).tolist()
     [0, 2, 3, 3, 4]
     """
-    order = np.lexsort((np.arange(len(times)), times.days, times.status_at(horizon)))
+    order = np.lexsort((np.arange(len(times)), scores, times.status_at(horizon)))
     ends = np.floor(np.cumsum(weights[order]) + 0.5).astype(np.int64)
     counts = np.zeros(len(times), np.int64)
     counts[order] = np.diff(ends, prepend=0)

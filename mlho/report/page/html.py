@@ -17,6 +17,7 @@ from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
 from mlho.report.figures.figure import Figure
 from mlho.report.page import bias, cells, checks, external, header, population, sections, site
+from mlho.report.page.times import times
 from mlho.report.result import Result
 from mlho.report.site import Site, SiteModel
 from mlho.report.svg.canvas import chart_style
@@ -81,6 +82,7 @@ def render_html(result: Result) -> str:
         "split": sections.split_rows(result),
         "headline": sections.headline(result),
         "later": sections.later_rows(result),
+        "times": times(result),
         "winners": sections.winners(result),
         "operating": sections.operating_points(result),
         "consensus_words": sections.consensus_words(result),

@@ -95,7 +95,7 @@ def run_fold(
             classifier = classifier_named(candidate.classifier).constrained(design.monotone(problem))
             fitted = classifier.fit_settings(
                 X,
-                problem.y[train],
+                problem.target_of(candidate.classifier)[train],
                 classifier.settings(candidate.grid),
                 seed=seed_of(problem.spec.validation.seed, candidate.classifier, iteration, fold),
                 value_columns=design.value_columns,
@@ -126,9 +126,15 @@ def cross_validate(
 def _compare(
     problem: Problem, name: str, grid: Mapping[str, object], folds: Sequence[FoldScores]
 ) -> CrossValidation:
-    by_fold = [
-        [auroc(problem.y[fold.samples], scores) for scores in fold.by_classifier[name]] for fold in folds
-    ]
+    by_fold = []
+    for fold in folds:
+        counted = [problem.counted(fold.samples, scores) for scores in fold.by_classifier[name]]
+        by_fold.append(
+            [
+                auroc(problem.y[fold.samples[own]], scores[own])
+                for own, scores in zip(counted, fold.by_classifier[name], strict=True)
+            ]
+        )
     table = np.array(by_fold, dtype=np.float64).T
     rule = problem.spec.validation.choice
     chosen = choose_setting(table, rule=rule)

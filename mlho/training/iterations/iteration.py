@@ -17,6 +17,7 @@ from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import Selection, select
 from mlho.training.iterations.shadows import ShadowRecord, see_shadows
 from mlho.training.iterations.splits import FINAL, Iteration, seed_of
+from mlho.training.iterations.times import TimesRecord, judge_times
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class CandidateOutcome:
     calibrated : float64, shape (n_test_samples,)
         Calibrated.
     evaluation : Evaluation
-        On the test samples, raw and calibrated.
+        On the test samples, raw and calibrated. With a time to an event, of the copies of :meth:`Problem.counted`.
+    times : TimesRecord or None
+        With a time to an event: concordance, and figures at each horizon.
     """
 
     cv: CrossValidation
@@ -44,6 +47,7 @@ class CandidateOutcome:
     probabilities: NDArray[np.float64]
     calibrated: NDArray[np.float64]
     evaluation: Evaluation
+    times: TimesRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def fit_chosen(
         .constrained(design.monotone(problem))
         .fit(
             X,
-            problem.y[train],
+            problem.target_of(name)[train],
             cv.settings[cv.chosen],
             seed=seed_of(problem.spec.validation.seed, name, iteration),
             value_columns=design.value_columns,
@@ -147,20 +151,24 @@ def judge(
     iteration: Iteration,
 ) -> CandidateOutcome:
     """Calibrate on the out-of-fold scores and evaluate on the test samples."""
-    y_train = problem.y[cv.samples]
-    calibrator = fit_calibrator(y_train, cv.scores)
+    known, samples = problem.counted(cv.samples, cv.scores), np.flatnonzero(test)
+    y_train = problem.y[cv.samples[known]]
+    calibrator = fit_calibrator(y_train, cv.scores[known])
     probabilities = model.predict_proba(X_test)
     calibrated = calibrator.apply(probabilities)
+    chosen = thresholds_of(problem, y_train, calibrator.apply(cv.scores[known]))
+    counted = problem.counted(samples, probabilities)
     evaluation = evaluate(
-        problem.y[test],
-        probabilities,
-        groups=np.unique(problem.cohort.unit_of[test], return_inverse=True)[1],
-        thresholds={t.rule: t.value for t in thresholds_of(problem, y_train, calibrator.apply(cv.scores))},
+        problem.y[samples[counted]],
+        probabilities[counted],
+        groups=np.unique(problem.cohort.unit_of[samples[counted]], return_inverse=True)[1],
+        thresholds={t.rule: t.value for t in chosen},
         seed=seed_of(problem.spec.validation.seed, "bootstrap", iteration),
         n_replicates=problem.spec.validation.bootstrap_replicates,
-        calibrated=calibrated,
+        calibrated=calibrated[counted],
     )
-    return CandidateOutcome(cv, calibrator, model, probabilities, calibrated, evaluation)
+    times = judge_times(problem, cv, probabilities, samples)
+    return CandidateOutcome(cv, calibrator, model, probabilities, calibrated, evaluation, times)
 
 
 def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,12 @@ from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.concepts import Concepts
 from mlho.encoding.events.sequences import AnyMatrix
 from mlho.errors import plural
+from mlho.method.classifiers import classifier_named
 from mlho.method.selection.features import AGGREGATES, Range
+from mlho.method.survival.times import EventTimes
 from mlho.spec.features import NUMBERS, After
 from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.copies import counted, times_of
 from mlho.training.iterations.splits import Iteration, Partition, partition
 
 _DAYS_A_YEAR = 365
@@ -177,6 +181,19 @@ class Problem:
     def y(self) -> NDArray[np.uint8]:
         """Outcome of each sample."""
         return self.cohort.outcome
+
+    @cached_property
+    def times(self) -> EventTimes | None:
+        """Times to the event of each sample, if the outcome is one."""
+        return times_of(self.spec, self.cohort)
+
+    def target_of(self, classifier: str) -> Any:
+        """Return what a classifier is fitted to, by sample: the outcome, or the times to the event."""
+        return self.times if classifier_named(classifier).target == "time" else self.y
+
+    def counted(self, samples: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the positions among these samples that figures of their scores count; see :func:`counted`."""
+        return counted(self.times, samples, scores)
 
     def column_of(self, features: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the matrix column of each feature."""

@@ -17,12 +17,13 @@ from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
-from mlho.model.parts import TrainingSamples
+from mlho.model.parts import RiskHorizon, TrainingSamples
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import fit_chosen, thresholds_of
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.splits import FINAL
+from mlho.training.iterations.times import fit_horizons
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.summary import SummaryRecord
 
@@ -46,6 +47,8 @@ class FinalModel:
         Fitted on the out-of-fold scores.
     thresholds : list of Threshold
         On the calibrated probability.
+    horizons : tuple of RiskHorizon
+        With a time to an event.
     """
 
     classifier: str
@@ -56,6 +59,7 @@ class FinalModel:
     model: FittedClassifier
     calibrator: PlattCalibrator
     thresholds: list[Threshold]
+    horizons: tuple[RiskHorizon, ...] = ()
 
 
 def fit_final(
@@ -76,17 +80,30 @@ def fit_final(
     design = learn_design(problem, features, everyone).with_absent(classifier_named(classifier).absent)
     X = design.matrix(problem, everyone)
     model = fit_chosen(problem, classifier, cv, design, X, everyone, FINAL)
-    calibrator = fit_calibrator(problem.y[cv.samples], cv.scores)
-    calibrated = calibrator.apply(cv.scores)
+    counted = problem.counted(cv.samples, cv.scores)
+    samples, scores = cv.samples[counted], cv.scores[counted]
+    calibrator = fit_calibrator(problem.y[samples], scores)
     return FinalModel(
         classifier=classifier,
         cv=cv,
-        cv_auroc=auroc_estimate(problem.y[cv.samples], cv.scores, groups=problem.cohort.unit_of[cv.samples]),
+        cv_auroc=auroc_estimate(problem.y[samples], scores, groups=problem.cohort.unit_of[samples]),
         design=design,
         X=X,
         model=model,
         calibrator=calibrator,
-        thresholds=thresholds_of(problem, problem.y[cv.samples], calibrated),
+        thresholds=thresholds_of(problem, problem.y[samples], calibrator.apply(scores)),
+        horizons=_horizons(problem, cv),
+    )
+
+
+def _horizons(problem: Problem, cv: CrossValidation) -> tuple[RiskHorizon, ...]:
+    asked = problem.spec.cohort.time_to_event
+    if asked is None:
+        return ()
+    calibrators = fit_horizons(problem, cv)
+    return tuple(
+        RiskHorizon(days=days, calibrator=own)
+        for days, own in zip(asked.horizon_days, calibrators, strict=True)
     )
 
 
@@ -129,8 +146,12 @@ def evidence_of(
     statistics : sequence of ColumnStatistics, one per column
     """
     y, cv, demographics = problem.y, final.cv, final.design.demographics
-    calibrated = np.asarray(final.calibrator.apply(cv.scores))
-    slope = calibration_intercept_slope(y[cv.samples], calibrated).slope.value
+    counted = problem.counted(cv.samples, cv.scores)
+    calibrated = np.asarray(final.calibrator.apply(cv.scores[counted]))
+    y_known = y[cv.samples[counted]]
+    slope = calibration_intercept_slope(y_known, calibrated).slope.value
+    own_scores = final.model.predict_proba(final.X)
+    everyone = problem.counted(np.arange(len(y)), own_scores)
     is_calibrated = final.calibrator.reason is None
     is_number = [own.is_value for own in final.design.encodings]
     if demographics is not None:
@@ -155,10 +176,10 @@ def evidence_of(
             for own in ([] if performance.bias is None else performance.bias.groups[1:])
             if (figure := own.figures.get("auroc")) is not None and figure.value is not None
         ),
-        outcome_rate=round(float(np.mean(y[cv.samples])), 3) if is_calibrated else None,
+        outcome_rate=round(float(np.mean(y_known)), 3) if is_calibrated else None,
         mean_probability=round(float(np.mean(calibrated)), 3) if is_calibrated else None,
         slope=round(slope, 3) if is_calibrated and slope is not None else None,
-        own_auroc=round(auroc(y, final.model.predict_proba(final.X)), 3),
+        own_auroc=round(auroc(y[everyone], own_scores[everyone]), 3),
         unseen_auroc=None if final.cv_auroc.value is None else round(final.cv_auroc.value, 3),
     )
 

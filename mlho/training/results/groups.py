@@ -17,6 +17,7 @@ from mlho.method.bias.groups import Grouping, Periods
 from mlho.method.splits import fold_of_patients
 from mlho.report.bias.audit import BiasAudit, without_standard_errors
 from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.copies import counted, times_of
 from mlho.training.iterations.splits import FINAL, seed_of
 
 # The bands of children, younger and older adults, and the two bands of geriatric medicine.
@@ -109,6 +110,7 @@ def audit_predictions(
     n_threads : int
         It has no effect on the result.
     """
+    samples = samples[counted(times_of(spec, cohort), samples, p[samples])]
     seed, asked = spec.validation.seed, spec.bias
     replicates = spec.validation.bootstrap_replicates
     periods = periods_of(

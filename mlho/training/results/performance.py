@@ -2,17 +2,31 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from mlho.arrays import n_distinct
 from mlho.method.evaluation.metrics import error_distribution
+from mlho.method.evaluation.suppression import shown_counts
 from mlho.method.stability.spread import mean_with_spread
-from mlho.report.result import BiasAudit, CandidateIteration, Curves, Estimate, Spread, TestSet
+from mlho.report.result import (
+    BiasAudit,
+    CandidateIteration,
+    Curves,
+    Estimate,
+    HorizonPerformance,
+    RiskGroup,
+    Spread,
+    TestSet,
+    TimeToEventPerformance,
+)
 from mlho.report.words import plural, possible
+from mlho.spec.types import OMITTED
 from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.times import GroupRecord, HorizonRecord, TimesRecord
 from mlho.training.results.records import IterationRecord
 from mlho.training.results.split_account import has_one_test_set
 
@@ -43,6 +57,7 @@ class PerformanceRecord(BaseModel):
     errors: dict[str, Any]
     winners: dict[str, Spread]
     bias: BiasAudit | None = None
+    time_to_event: Annotated[TimeToEventPerformance | None, OMITTED] = None
 
 
 def judge_by_iterations(
@@ -73,6 +88,9 @@ def judge_by_iterations(
         curves=curves_over([record.curves[classifier] for record in records]),
         errors=errors_of(problem, mean_probabilities),
         winners=winners_of(problem, records),
+        time_to_event=times_over(
+            problem, [record.times[classifier] for record in records if record.times is not None]
+        ),
     )
 
 
@@ -84,7 +102,8 @@ def winners_of(problem: Problem, records: Sequence[IterationRecord]) -> dict[str
 
 def errors_of(problem: Problem, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     """Distribution of |y − p| by outcome, over the samples with a probability."""
-    tested = ~np.isnan(probabilities)
+    tested = np.flatnonzero(~np.isnan(probabilities))
+    tested = tested[problem.counted(tested, probabilities[tested])]
     errors = error_distribution(
         problem.y[tested],
         probabilities[tested],
@@ -213,3 +232,56 @@ def curves_over(curves: Sequence[dict[str, Any]]) -> Curves:
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
     return [round(float(value), 6) for value in values]
+
+
+def times_over(problem: Problem, records: Sequence[TimesRecord]) -> TimeToEventPerformance | None:
+    """Figures of the time to an event over the test sets; None if the outcome is none."""
+    times, asked = problem.times, problem.spec.cohort.time_to_event
+    if times is None or asked is None:
+        return None
+    fraction = problem.spec.validation.drawn_fraction
+    censored, events, competing = _shown([times.status == own for own in (0, 1, 2)], problem)
+    unknown = [
+        _shown([times.status_at(own) == -1, times.status_at(own) != -1], problem)[0]
+        for own in asked.horizon_days
+    ]
+    return TimeToEventPerformance(
+        n_events=events,
+        n_competing=competing,
+        n_censored=censored,
+        n_unknown=unknown,
+        median_days=float(np.median(times.days)),
+        harrell=spread_over([own.harrell for own in records], fraction, "auroc"),
+        uno=spread_over([own.uno for own in records], fraction, "auroc"),
+        horizons=[
+            _horizon_over([own.horizons[place] for own in records], fraction)
+            for place in range(len(asked.horizon_days))
+        ],
+    )
+
+
+def _shown(cells: Sequence[NDArray[np.bool_]], problem: Problem) -> list[int | None]:
+    """Return the numbers of samples in cells that add up to all; small cells and complementary ones are ``None``."""
+    patients = [n_distinct(problem.cohort.unit_of[own]) for own in cells]
+    return shown_counts([int(own.sum()) for own in cells], problem.spec.report.min_cell, n_patients=patients)
+
+
+def _horizon_over(own: Sequence[HorizonRecord], fraction: float | None) -> HorizonPerformance:
+    names = ("auroc", "brier", "observed", "predicted", "observed_expected")
+    n_groups = {len(one.groups) for one in own}
+    return HorizonPerformance(
+        days=own[0].days,
+        figures={name: spread_over([getattr(one, name) for one in own], fraction, name) for name in names},
+        groups=[_group_over([one.groups[place] for one in own]) for place in range(max(n_groups))]
+        if len(n_groups) == 1
+        else [],
+    )
+
+
+def _group_over(own: Sequence[GroupRecord]) -> RiskGroup:
+    observed = [one.observed for one in own]
+    known = [one for one in observed if one is not None]
+    return RiskGroup(
+        predicted=math.fsum(one.predicted for one in own) / len(own),
+        observed=math.fsum(known) / len(known) if len(known) == len(observed) else None,
+    )

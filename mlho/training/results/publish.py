@@ -154,6 +154,7 @@ def _bundle_parts(
         evidence=evidence_of(problem, final, performance, [own.id for own in features], statistics),
         stated=problem.spec.tests,
         monotone=problem.spec.features.monotone or {},
+        horizons=final.horizons,
     )
 
 
@@ -296,6 +297,7 @@ def assemble_result(
             final_classifier=final["classifier"],
             split=split,
             later=None if later is None else LaterEvaluation(**later),
+            times=performance.time_to_event,
         ),
         warnings=[
             *gate_warning(gates),
@@ -319,6 +321,7 @@ def assemble_result(
         stability=summary.stability,
         split=split,
         later=None if later is None else LaterEvaluation(**later),
+        time_to_event=performance.time_to_event,
         iterations=list(iterations),
         candidates=candidates,
         procedure=performance.procedure,

@@ -1,7 +1,7 @@
 """Records: the results of an iteration as plain numbers, for the summary and the report."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from mlho.method.evaluation.evaluation import Evaluation
 from mlho.method.evaluation.reliability import pooled_bins
 from mlho.method.evaluation.suppression import shown_counts
 from mlho.report.result import CandidateIteration, IterationResult, SettingScore
+from mlho.spec.types import OMITTED
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import CandidateOutcome, IterationOutcome
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.shadows import ShadowRecord
+from mlho.training.iterations.times import TimesRecord
 from mlho.training.results.split_account import set_names
 
 CURVES = ("roc", "pr", "decision", "errors")
@@ -53,12 +55,16 @@ class IterationRecord(BaseModel):
     """Seen by the selection and the consensus classifier."""
     curves: dict[str, dict[str, Any]]
     """Of each candidate, on the test samples."""
+    times: Annotated[dict[str, TimesRecord] | None, OMITTED] = None
+    """Of each candidate, with a time to an event."""
 
 
 def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
     """Convert the results of an iteration to plain numbers."""
     parts = problem.partition(outcome.iteration)
     patient_of, train, test = problem.cohort.patient_of, parts.train, outcome.test
+    samples = np.flatnonzero(test)
+    copies = {name: problem.counted(samples, own.probabilities) for name, own in outcome.candidates.items()}
     evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
     result = IterationResult(
         iteration=int(outcome.iteration),
@@ -85,12 +91,15 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
             name: record_curves(
                 problem.cohort,
                 candidate.evaluation,
-                candidate.calibrated,
-                outcome.test,
+                candidate.calibrated[copies[name]],
+                samples[copies[name]],
                 min_cell=problem.spec.report.min_cell,
             )
             for name, candidate in outcome.candidates.items()
         },
+        times=None
+        if problem.times is None
+        else {name: own.times for name, own in outcome.candidates.items() if own.times is not None},
     )
 
 
@@ -105,7 +114,7 @@ def record_curves(
     cohort: Cohort,
     evaluation: Evaluation,
     calibrated: NDArray[np.float64],
-    samples: NDArray[np.bool_],
+    samples: NDArray[np.bool_] | NDArray[np.int64],
     *,
     min_cell: int,
 ) -> dict[str, Any]:
@@ -116,8 +125,8 @@ def record_curves(
     cohort : Cohort
     evaluation : Evaluation
     calibrated : float64, shape (n_test_samples,)
-    samples : bool, shape (n_samples,)
-        Evaluated samples.
+    samples : bool, shape (n_samples,), or int64, shape (n_test_samples,)
+        Evaluated samples: a mask, or positions.
     """
     plain = evaluation.to_json()
     return {
@@ -168,7 +177,10 @@ def _record_coefficients(outcome: IterationOutcome) -> CoefficientRecord:
 
 
 def _histogram(
-    cohort: Cohort, calibrated: NDArray[np.float64], samples: NDArray[np.bool_], min_cell: int
+    cohort: Cohort,
+    calibrated: NDArray[np.float64],
+    samples: NDArray[np.bool_] | NDArray[np.int64],
+    min_cell: int,
 ) -> dict[str, Any]:
     """Histogram of the calibrated probabilities of test samples; small bins and complementary ones are ``None``."""
     edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
@@ -188,7 +200,7 @@ def _bins(
     cohort: Cohort,
     evaluation: Evaluation,
     calibrated: NDArray[np.float64],
-    samples: NDArray[np.bool_],
+    samples: NDArray[np.bool_] | NDArray[np.int64],
     min_cell: int,
 ) -> list[dict[str, Any]]:
     """Reliability bins of the calibrated probabilities; bins with few patients are merged with their neighbours."""

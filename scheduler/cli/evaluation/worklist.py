@@ -101,6 +101,10 @@ def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, in
         raise SpecError(
             f"run {run}: its final model is one of the consensus, whose test scores are not kept."
         )
+    if final.get("time_to_event") is not None:
+        raise SpecError(
+            f"run {run}: its outcome is a time to an event. Expected an outcome of 0 and 1; a sample that was censored has none."
+        )
     commits = commits_by_kind(store, run)
     cohort = Cohort.read(one_artifact(store, run, commits, "define_cohort").path("cohort.arr"))
     scores = iteration_scores(store, commits)

@@ -34,6 +34,7 @@ def test_cox_is_the_default_candidate():
             "is required by the candidates cox and xgboostAft",
         ),
         ({"validation.split": "site", "validation.splitColumn": "site"}, "random or stratified"),
+        ({"evolution": {"windows": [[0, 90]]}}, "and evolution"),
         ({"validation.temporalCheck": True}, "excludes validation.temporalCheck"),
         ({"final.features": "consensus", "validation.folds": 3}, "final.features: consensus"),
         ({"cohort.index": "none"}, "timeToEvent and index: none exclude"),

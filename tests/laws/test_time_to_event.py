@@ -1,0 +1,164 @@
+"""Whole runs of a time to an event: the figures against the planted hazards, the bundle, and what must not show."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlho.method.survival.concordance import harrell
+from mlho.method.survival.times import EventTimes
+from mlho.model.bundle import load_bundle
+from mlho.report.page.html import render_html
+from mlho.report.result import Result
+from tests.builders import DAY_US, Home, make_tables, run_inline, write_tables
+
+HORIZONS = [180, 540]
+TIMES = {"event": "event_date", "end": "end_date", "competing": "death_date", "horizonDays": HORIZONS}
+CHANGES = {
+    "cohort.outcome": "bleeding",
+    "validation.iterations": 4,
+    "cohort.timeToEvent": TIMES,
+    "candidates": [
+        {"classifier": "cox", "grid": {"c": [0.01, 0.1]}},
+        {"classifier": "xgboostAft", "grid": {"maxDepth": [2], "nRounds": [30]}},
+    ],
+}
+
+
+def make_times():
+    """Tables in which E11 and I10 shorten the time to the event; a tenth dies of something else, and half is censored."""
+    tables = make_tables(800, seed=4)
+    labels, events, rng = tables.labels, tables.events, np.random.default_rng(11)
+    carriers = {
+        code: {
+            who
+            for who, what in zip(
+                events.column("patient_id").to_pylist(), events.column("code").to_pylist(), strict=True
+            )
+            if what == code
+        }
+        for code in ("E11", "I10")
+    }
+    patients = labels.column("patient_id").to_pylist()
+    log_hazard = np.array(
+        [1.5 * (own in carriers["E11"]) + 1.2 * (own in carriers["I10"]) for own in patients]
+    )
+    index = np.array(labels.column("index_date").cast(pa.int64()).to_pylist()) // DAY_US
+    n = len(index)
+    event = np.ceil(rng.exponential(900 / np.exp(log_hazard)))
+    death, end = np.ceil(rng.exponential(4000, n)), np.ceil(rng.exponential(700, n)) + 1
+
+    def dates(days, is_given):
+        whole = (index + days).astype(int).tolist()
+        return pa.array(
+            [own if given else None for own, given in zip(whole, is_given, strict=True)], pa.date32()
+        )
+
+    labels = pa.table(
+        {
+            "patient_id": labels.column("patient_id"),
+            "index_date": pa.array(index.tolist(), pa.date32()),
+            "event_date": dates(event, event <= np.minimum(death, end)),
+            "end_date": dates(np.minimum(death, end), np.ones(n, bool)),
+            "death_date": dates(death, death <= end),
+        }
+    )
+    first = np.minimum(event, np.minimum(death, end))
+    status = np.where(event == first, 1, np.where(death == first, 2, 0)).astype(np.uint8)
+    return replace(tables, labels=labels), EventTimes(first, status, 180.0), log_hazard
+
+
+TABLES, PLANTED, LOG_HAZARD = make_times()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Home:
+    """One run on two partitions."""
+    folder = tmp_path_factory.mktemp("times")
+    return run_inline(write_tables(folder / "data", TABLES), folder / "store", CHANGES)
+
+
+@pytest.fixture(scope="module")
+def result(home) -> Result:
+    """Its result."""
+    document = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+    document.pop("result_digest", None)
+    return Result.model_validate(document)
+
+
+def test_the_figures_are_near_those_of_the_planted_hazards(result):
+    """Concordance within 0.06 of that of the hazards themselves, observed to expected risk near 1 at both horizons."""
+    own = result.time_to_event
+    best = harrell(PLANTED, LOG_HAZARD, until=float(HORIZONS[-1]))
+
+    assert own.harrell.mean == pytest.approx(best, abs=0.06)
+    assert own.uno.mean == pytest.approx(best, abs=0.08)
+    assert [one.days for one in own.horizons] == HORIZONS
+    for one in own.horizons:
+        assert one.figures["observed_expected"].mean == pytest.approx(1.0, abs=0.2)
+        assert one.figures["auroc"].mean > 0.65
+    assert own.horizons[1].figures["observed"].mean > own.horizons[0].figures["observed"].mean + 0.1
+    assert {"E11", "I10"} <= {one.code for one in result.features if one.in_consensus}
+
+
+def test_every_sample_is_counted_once(result):
+    """Events, competing events and censored samples add up to the cohort; so do those that are unknown at a horizon."""
+    own = result.time_to_event
+
+    assert own.n_events == (PLANTED.status == 1).sum()
+    assert own.n_competing == (PLANTED.status == 2).sum()
+    assert own.n_censored == (PLANTED.status == 0).sum()
+    assert own.n_unknown == [int((PLANTED.status_at(day) == -1).sum()) for day in HORIZONS]
+    assert result.cohort.label_ledger["not at risk"] == 0
+
+
+def test_the_headline_is_corrected_for_censoring(result):
+    """The AUROC of the headline is that of the weighted figure at the first horizon, within the rounding of the copies."""
+    first = result.time_to_event.horizons[0].figures
+
+    assert result.headline["auroc"].mean == pytest.approx(first["auroc"].mean, abs=0.003)
+    assert result.headline["calibration_brier"].mean == pytest.approx(first["brier"].mean, abs=0.003)
+
+
+def test_the_report_says_what_was_done(result):
+    """Horizons, concordance, the censoring and the outcome are in the page and in the summary."""
+    page = render_html(result)
+
+    assert "Time to the event" in page
+    assert "540 days" in page
+    assert "Uno’s" in page or "Uno&#39;s" in page
+    assert "column “event_date” of the labels is a date within 180 days" in page.replace("Column", "column")
+    assert any("corrected for censoring" in own for own in result.summary)
+
+
+def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
+    """The first risk is the probability, no risk is lower than one before; the bundle passes its tests."""
+    for name, content in home.bundle().items():
+        path = tmp_path / "bundle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    bundle = load_bundle(tmp_path / "bundle")
+    tables = {name: getattr(TABLES, name).to_pandas() for name in ("events", "labels", "demographics")}
+    index = tables["labels"][["patient_id", "index_date"]].assign(
+        index_date=lambda own: own["index_date"].astype("datetime64[us]")
+    )
+
+    scores = bundle.predict_events(tables["events"], index, tables["demographics"])
+
+    first, last = (scores[f"risk: {day} days"] for day in HORIZONS)
+    assert (first == scores["probability"]).all()
+    assert (last >= first).all()
+    assert last.mean() > first.mean() + 0.1
+    assert [own.id for own in bundle.run_tests(measured=False) if not own.passed] == []
+
+
+def test_neither_partitions_nor_the_order_of_rows_show(home, tmp_path):
+    """Seven files in another order: the same result and the same bundle, byte for byte."""
+    data = write_tables(tmp_path / "data", TABLES, partitions=7, shuffle=3)
+
+    again = run_inline(data, tmp_path / "store", CHANGES)
+
+    assert again.digest == home.digest
+    assert again.bundle() == home.bundle()
