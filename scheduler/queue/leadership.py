@@ -174,7 +174,9 @@ class StoreLease(_Lease):
     def _is_free(self, found: bytes | None) -> bool:
         if found is None:
             return True
-        holder = json.loads(found)
+        holder = _parsed(found)
+        if not holder:
+            return False  # damaged: its writer may be alive, so that its lease is waited for
         if not holder["token"]:
             return True
         # Do not wait for the lease of a scheduler that crashed on this host.
@@ -202,7 +204,7 @@ class StoreLease(_Lease):
             if not self._store.compare_and_swap(self._key, mine, expected=self._current):
                 found = self._read()
                 # If the reply was lost, our own write looks like another scheduler's.
-                if found is None or json.loads(found)["token"] != self._identity["token"]:
+                if found is None or _parsed(found).get("token") != self._identity["token"]:
                     self._is_lost = True
                     raise _lost(self._run)
                 mine = found
@@ -336,8 +338,17 @@ def _lost(run: str) -> LeadershipLost:
     )
 
 
+def _parsed(found: bytes | None) -> dict[str, Any]:
+    """Return the record of a leader; an empty one if there is none or its bytes are damaged."""
+    try:
+        holder: dict[str, Any] = json.loads(found or b"{}")
+    except ValueError:
+        return {}
+    return holder
+
+
 def _whose(found: bytes | None) -> str:
-    holder = json.loads(found) if found else {}
+    holder = _parsed(found)
     return f"process {holder.get('pid')} on {holder.get('host')}"
 
 

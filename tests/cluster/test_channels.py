@@ -47,6 +47,8 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
 
     with forwarded(stack.kubectl, "service/seaweedfs", PORT) as address:
         first, second = promote(address, "live"), promote(address, "gated")
+    assert first.returncode == 0, first.stderr
+    assert "gates 1 of 1 failed" in second.stderr
     status = stack.wait_for(
         "the refusal", lambda: (own := stack.status("production", kind="mch")).get("refusal") and own
     )
@@ -55,8 +57,6 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
     stack.kubectl("apply", "-f", str(EXAMPLE))
     stack.kubectl("wait", "--for=condition=Ready", "mch/production", "--timeout=30s")
 
-    assert first.returncode == 0, first.stderr
-    assert "gates 1 of 1 failed" in second.stderr
     assert (status["model"], status["entry"], status["why"]) == ("live", 1, "first")
     assert (status["refusal"]["model"], status["refusal"]["runId"]) == (
         "gated",

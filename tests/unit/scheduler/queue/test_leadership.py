@@ -9,10 +9,11 @@ import pytest
 import redis
 
 from mlho.errors import MlhoError
+from mlho.protocol.documents import leader_key
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.store.keys import commit_key
 from mlho.store.memory import MemoryStore
-from scheduler.queue.leadership import AnotherScheduler, Leadership, LeadershipLost, RedisLease
+from scheduler.queue.leadership import AnotherScheduler, Leadership, LeadershipLost, RedisLease, StoreLease
 from tests.services.redis_servers import Server
 
 RUN = "0123456789abcdef"
@@ -137,6 +138,16 @@ def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
             back.join()
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff"])
+def test_a_damaged_pointer_is_waited_for_and_replaced(damaged: bytes) -> None:
+    """It may be that of a live scheduler, so that the run waits for its lease and does not fail."""
+    store = MemoryStore()
+    store.put_if_absent(leader_key(RUN), damaged)
+    with StoreLease(store, RUN, lease_seconds=0.3) as leader:
+        leader.check()
+        assert store.get(leader_key(RUN)) != damaged
 
 
 def test_in_a_store_that_has_one_winner_redis_is_not_asked() -> None:
