@@ -43,7 +43,7 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
     validation = stack.run("gated")["spec"]["validation"] | {"seed": 8}
     stack.submit("gated", gates=[{"metric": "auroc", "min": 0.999}], validation=validation)
     stack.kubectl("apply", "-f", str(EXAMPLE))
-    stack.wait_for("no model", lambda: ready(stack) == "NoModel")
+    stack.wait_for("no model", lambda: ready(stack) == "NoModel", seconds=180)
     stack.wait("live", "Succeeded")
     stack.wait("gated", "Succeeded")
 
@@ -52,7 +52,9 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
     assert first.returncode == 0, first.stderr
     assert "gates 1 of 2 failed" in second.stderr
     status = stack.wait_for(
-        "the refusal", lambda: (own := stack.status("production", kind="mch")).get("refusal") and own
+        "the refusal",
+        lambda: (own := stack.status("production", kind="mch")).get("refusal") and own,
+        seconds=180,
     )
     head, row = stack.kubectl("get", "mch").splitlines()
     stack.kubectl("delete", "mch", "production")
