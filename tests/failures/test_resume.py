@@ -127,11 +127,11 @@ def n_commits(store: Path) -> int:
 
 
 def snapshot(store: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of each file but the records of runs, which tell their latest start."""
+    """Return size and time of each file but the records of runs and the list of runs, which tell their latest start."""
     files = [
         path
         for path in store.rglob("*")
-        if path.is_file() and path.name not in ("record.json", "pointers.lock")
+        if path.is_file() and path.name not in ("record.json", "pointers.lock", "index.html")
     ]
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
