@@ -29,7 +29,7 @@ def planted_tables() -> Tables:
 
 
 def planted(table: Any, column: str, *, rows: list[int]) -> Any:
-    """The table with a name in these rows of a column, which is text then: a slip of whoever typed it."""
+    """The table with a name in these rows of a column, which is text then, as after a typing error."""
     values = [None if value is None else str(value) for value in table.column(column).to_pylist()]
     for row in rows:
         values[row] = f"{PLANTED} Müller"

@@ -15,7 +15,7 @@ def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
     """Return the figures of one group as R reports them for uncalibrated predictions (``RAW``), under R's names.
 
     They differ from those of :func:`mlho.method.bias.audit.audit`: MCE is the largest gap times the share of its bin, Brier scores
-    by class are parts of the total, bins are (a, b] and of equally many samples whatever the ties, and the cut-off is chosen on
+    by class are parts of the total, bins are (a, b] and of equally many samples even with ties, and the cut-off is chosen on
     the audited samples.
 
     Parameters

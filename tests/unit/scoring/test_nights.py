@@ -92,7 +92,7 @@ def test_a_night_is_compared_with_the_nights_before(beside):
 
 
 def test_an_extract_that_was_not_renewed_is_refused(beside):
-    """The same bytes as the night before, under whatever name."""
+    """The same bytes as the night before, also under another name."""
     folder, store = beside(), MemoryStore()
     policy = {"previousNights": {"newEvents": True}}
     night(folder, store, "2019-05-01", policy)
@@ -128,7 +128,7 @@ def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, co
     again = command("score", template, "--as-of", "2019-05-01..2019-05-03")
     lose(template.parent, keep=0.9)
     late = command("score", template, "--as-of", "2019-05-03")
-    anew = command("score", template, "--as-of", "2019-05-03", "--again")
+    repeated = command("score", template, "--as-of", "2019-05-03", "--again")
 
     assert [line.split()[:2] for line in first.out.splitlines()] == [
         ["nightly-2019-05-01", "scored"],
@@ -138,8 +138,8 @@ def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, co
     assert {key: store.get(key) for key in before} == before
     assert "kept" in late.out
     assert "as with late data: --again" in late.out
-    assert "scored" in anew.out
-    assert nights_before(store, "nightly-2019-05-04", 1)[0].run_id in anew.out
+    assert "scored" in repeated.out
+    assert nights_before(store, "nightly-2019-05-04", 1)[0].run_id in repeated.out
 
 
 def test_an_incomplete_night_does_not_stop_the_others(template, command):

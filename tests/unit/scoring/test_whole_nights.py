@@ -1,4 +1,4 @@
-"""A night is visible as a whole or not at all, wherever its program dies, and whoever else scores it."""
+"""A night is visible as a whole or not at all, wherever its program dies, and also if two schedulers score it."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Declared directions: xgboost and EBM obey them, whatever the data say; other columns stay free."""
+"""Declared directions: xgboost and EBM obey them even against the data; other columns stay free."""
 
 import numpy as np
 import pytest

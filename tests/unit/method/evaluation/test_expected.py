@@ -1,4 +1,4 @@
-"""Performance expected without labels: equal to the truth under calibration, whatever the patients; blind to concept drift."""
+"""Performance expected without labels: equal to the truth for all patients if probabilities are calibrated; blind to concept drift."""
 
 import numpy as np
 import pytest
