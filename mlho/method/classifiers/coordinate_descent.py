@@ -187,7 +187,7 @@ def _newton(
         for _ in range(30):
             trial = beta + share * (new_beta - beta)
             trial_base = base + share * (new_base - base)
-            _predict(data, indices, indptr, mean, sd, trial, trial_base, eta)
+            predict_linear(data, indices, indptr, mean, sd, trial, trial_base, eta)
             trial_loss = _objective(eta, y, trial, l1, l2)
             if trial_loss <= loss * (1.0 + 1e-14):
                 break
@@ -212,9 +212,10 @@ def _objective(eta: Any, y: Any, beta: Any, l1: float, l2: float) -> float:  # p
 
 
 @njit(cache=True, nogil=True)
-def _predict(
+def predict_linear(
     data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, beta: Any, base: float, eta: Any
 ) -> None:  # pragma: no cover - compiled
+    """Write base + Σ beta · (x − mean) / sd of each row into ``eta``; x is in compressed columns."""
     shift = base
     eta[:] = 0.0
     for j in range(beta.size):

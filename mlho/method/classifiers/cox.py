@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
-from mlho.method.classifiers.coordinate_descent import solve_quadratic
+from mlho.method.classifiers.coordinate_descent import predict_linear, solve_quadratic
 from mlho.method.classifiers.design_matrix import Floats, Matrix, as_csc, centred_where_full, moments
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
@@ -237,7 +237,7 @@ def _newton(
         old_beta, old_loss = beta.copy(), loss + _penalty(beta, l1, l2)
         for _ in range(30):
             beta = old_beta + share * (new - old_beta)
-            _predict(data, indices, indptr, mean, sd, beta, eta)
+            predict_linear(data, indices, indptr, mean, sd, beta, 0.0, eta)
             hazard, loss = _hazards(eta, order, place, is_event)
             if loss + _penalty(beta, l1, l2) <= old_loss + 1e-14 * abs(old_loss):
                 break
@@ -254,20 +254,3 @@ def _penalty(beta: Any, l1: float, l2: float) -> float:  # pragma: no cover - co
     for j in range(beta.size):
         total += l1 * abs(beta[j]) + 0.5 * l2 * beta[j] * beta[j]
     return total
-
-
-@njit(cache=True, nogil=True)
-def _predict(
-    data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, beta: Any, eta: Any
-) -> None:  # pragma: no cover - compiled
-    shift = 0.0
-    eta[:] = 0.0
-    for j in range(beta.size):
-        if beta[j] == 0.0:
-            continue
-        slope = beta[j] / sd[j]
-        shift -= slope * mean[j]
-        for k in range(indptr[j], indptr[j + 1]):
-            eta[indices[k]] += slope * data[k]
-    for i in range(eta.size):
-        eta[i] += shift
