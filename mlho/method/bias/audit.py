@@ -242,8 +242,10 @@ class _Problem:
         with ThreadPoolExecutor(n_threads) as pool:
 
             def sums(weights: NDArray[np.uint8], starts: Sequence[float]) -> list[FloatArray]:
-                one = lambda cell, start: cell.sums(weights, len(self.rules), start)  # noqa: E731
-                return list(pool.map(one, cells.values(), starts))
+                n_rules = len(self.rules)
+                return list(
+                    pool.map(lambda cell, start: cell.sums(weights, n_rules, start), cells.values(), starts)
+                )
 
             chunks = [sums(np.ones((1, n_patients), np.uint8), [0.0] * len(cells))]
             starts = np.nan_to_num([own[0, SUMS.index("in_the_large")] for own in chunks[0]]).tolist()
