@@ -41,13 +41,22 @@ def group_estimate(name: str, value: float, drawn: FloatArray, *, n_patients: in
     if _last(name) not in RATES or not drawn.size or _absent_share(drawn) > MAX_ABSENT_SHARE:
         return plain
     present = drawn[~np.isnan(drawn)] / scale
-    low, high, error = _wilson(value / scale, present, n_patients)
+    variance = float(present.var(ddof=1)) if present.size > 1 else 0.0
+    low, high, error = wilson(value / scale, variance, n_patients)
     method = f"Wilson, effective size from the bootstrap by patient, {drawn.size} replicates"
     return Estimate(value, low * scale, high * scale, error * scale, method)
 
 
-def _wilson(rate: float, drawn: FloatArray, n_patients: int) -> tuple[float, float, float]:
-    variance = float(drawn.var(ddof=1)) if drawn.size > 1 else 0.0
+def wilson(rate: float, variance: float, n_patients: int) -> tuple[float, float, float]:
+    """Return the limits of Wilson's 95 % interval for the number of independent samples with this variance, and the standard error.
+
+    Parameters
+    ----------
+    rate, variance : float
+        Of the rate, with samples of one patient taken together.
+    n_patients : int
+        The number of samples if the variance is 0.
+    """
     spread = rate * (1.0 - rate)
     size = spread / variance if variance > 0.0 and spread > 0.0 else float(n_patients)
     z2 = _Z * _Z / size

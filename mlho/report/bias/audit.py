@@ -1,10 +1,11 @@
 """The audit by group and period, as numbers: a section of ``result.json`` and of ``evaluation.json``."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from mlho.report.parts import Estimate, Part
+from mlho.spec.types import OMITTED
 
 
 class Chance(Part):
@@ -13,6 +14,17 @@ class Chance(Part):
     mean: float
     high: float
     """95 % quantile."""
+
+
+class ContradictedLabels(Part):
+    """Samples of a group whose label the model contradicts in most of at least three iterations that tested them."""
+
+    n_samples: int | None
+    """Samples that so many iterations tested; ``null`` where the number of samples of the group is."""
+    observed: Estimate
+    """Their share."""
+    expected: float
+    """The share if labels were drawn with the mean test probabilities: that of right labels and a calibrated model."""
 
 
 class PeriodBias(Part):
@@ -42,6 +54,8 @@ class GroupBias(Part):
     """ECE and MCE of these predictions if they were calibrated perfectly."""
     recalibrated: dict[str, Estimate] = Field(default_factory=dict)
     """Calibration after a recalibration within the group, of patients outside each fit."""
+    contradicted: Annotated[ContradictedLabels | None, OMITTED] = None
+    """Absent for evaluations, for a final model on the consensus, and with fewer than three iterations for each sample."""
     periods: list[PeriodBias] = Field(default_factory=list)
     reason: str | None = None
 

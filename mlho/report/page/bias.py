@@ -30,6 +30,16 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         "rule": "" if rule is None else words.rule_words(rule),
         "performance": _performance(bias.groups, rule),
         "calibration": _calibration(bias.groups),
+        "contradicted": [
+            (
+                _name(own),
+                words.HIDDEN if labels.n_samples is None else words.count(labels.n_samples),
+                _cell(labels.observed),
+                words.number(labels.expected, 3),
+            )
+            for own in bias.groups
+            if (labels := own.contradicted) is not None
+        ],
         "compared": [
             (
                 f"{own.by}: {own.level}",

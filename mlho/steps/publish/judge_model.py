@@ -22,7 +22,7 @@ class JudgeModel(Step):
     """Test metrics of models fitted like the final one, on patients outside their training data."""
 
     kind: ClassVar[str] = "judge_model"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",
@@ -37,7 +37,8 @@ class JudgeModel(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``performance.json``, and for a model on the consensus also ``cv.arr``."""
-        from mlho.training.results.groups import audit_test_sets
+        from mlho.method.bias.contradictions import find_contradictions
+        from mlho.training.results.groups import add_contradictions, audit_test_sets
         from mlho.training.results.performance import judge_by_iterations
         from mlho.training.results.summary import SummaryRecord, final_classifier
 
@@ -50,6 +51,9 @@ class JudgeModel(Step):
         performance = judge_by_iterations(problem, read_iterations(work), name, mean)
         tested = _tested(work, name, performance.test_sets)
         bias = audit_test_sets(problem.spec, problem.cohort, tested)
+        if problem.spec.cohort.time_to_event is None:
+            found = find_contradictions(_scores(work), name, problem.cohort.outcome)
+            bias = add_contradictions(bias, problem.spec, problem.cohort, found)
         performance = performance.model_copy(update={"bias": bias})
         work.write_json("performance.json", performance.model_dump(mode="json"))
         return {"auroc": performance.headline["auroc"].mean, "classifier": name}
@@ -71,23 +75,26 @@ def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
 
 def _tested(work: Work, classifier: str, test_sets: "Sequence[TestSet]") -> "Iterator[Predictions]":
     """Yield the predictions on the test set of each iteration."""
-    from mlho.arrays import read_arrays
     from mlho.training.results.groups import Predictions
 
-    for artifact, own in zip(work.inputs["iterations"], test_sets, strict=True):
-        arrays = read_arrays(artifact.path("scores.arr"))
+    for arrays, own in zip(_scores(work), test_sets, strict=True):
         yield Predictions(arrays["samples"], arrays[classifier], own.thresholds)
+
+
+def _scores(work: Work) -> "Iterator[dict[str, NDArray[Any]]]":
+    """Yield the test samples of each iteration with their probabilities by classifier."""
+    from mlho.arrays import read_arrays
+
+    for artifact in work.inputs["iterations"]:
+        yield read_arrays(artifact.path("scores.arr"))
 
 
 def _mean_probabilities(work: Work, classifier: str, n_samples: int) -> "NDArray[np.float64]":
     """Mean calibrated probability of each sample over the iterations that tested it; NaN if none did."""
     import numpy as np
 
-    from mlho.arrays import read_arrays
-
     total, times = np.zeros(n_samples), np.zeros(n_samples)
-    for artifact in work.inputs["iterations"]:
-        arrays = read_arrays(artifact.path("scores.arr"))
+    for arrays in _scores(work):
         total[arrays["samples"]] += arrays[classifier]
         times[arrays["samples"]] += 1
     mean = np.full(n_samples, np.nan)

@@ -13,9 +13,11 @@ from mlho.encoding.cohort.cohort import NO_BOUND, CategoricalColumn, Cohort, Num
 from mlho.encoding.cohort.levels import OTHER
 from mlho.errors import SpecError
 from mlho.method.bias.audit import audit
-from mlho.method.bias.groups import Grouping, Periods
+from mlho.method.bias.contradictions import Contradictions
+from mlho.method.bias.groups import EVERYONE, Grouping, Periods
 from mlho.method.splits import fold_of_patients
-from mlho.report.bias.audit import BiasAudit, without_standard_errors
+from mlho.report.bias.audit import BiasAudit, ContradictedLabels, GroupBias, without_standard_errors
+from mlho.report.parts import Estimate as PlainEstimate
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.copies import counted, times_of
 from mlho.training.iterations.splits import FINAL, seed_of
@@ -137,6 +139,32 @@ def audit_predictions(
         n_threads=n_threads,
     )
     return BiasAudit.model_validate(without_standard_errors(asdict(found)))
+
+
+def add_contradictions(
+    audited: BiasAudit, spec: TrainingSpec, cohort: Cohort, found: Contradictions
+) -> BiasAudit:
+    """Return the audit with the share of contradicted labels of each group that has figures, if enough patients were tested."""
+    members = {("all", EVERYONE): np.ones(cohort.n_samples, np.bool_)} | {
+        (own.by, level): own.codes == place
+        for own in groupings(spec, cohort)
+        for place, level in enumerate(own.levels)
+    }
+
+    def completed(group: GroupBias) -> GroupBias:
+        samples = members[group.by, group.level]
+        enough = n_distinct(cohort.unit_of[samples & found.is_judged]) >= max(1, spec.report.min_cell)
+        if not group.figures or not enough:
+            return group
+        rate = found.rate(samples, cohort.unit_of)
+        labels = ContradictedLabels(
+            n_samples=None if group.n_samples is None else rate.n_samples,
+            observed=PlainEstimate.model_validate(without_standard_errors(asdict(rate.observed))),
+            expected=rate.expected,
+        )
+        return group.model_copy(update={"contradicted": labels})
+
+    return audited.model_copy(update={"groups": [completed(own) for own in audited.groups]})
 
 
 def _folds(cohort: Cohort, samples: NDArray[np.int64], seed: int) -> NDArray[np.int8] | None:

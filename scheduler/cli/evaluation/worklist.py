@@ -93,7 +93,8 @@ def pseudonym(patient: str, key: bytes) -> str:
 def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, int]:
     """Return the list as CSV, how many samples are contradicted, and how many were tested often enough."""
     from mlho.encoding.cohort.cohort import Cohort
-    from mlho.external.contradictions import contradicted_samples, find_contradictions
+    from mlho.external.contradictions import contradicted_samples
+    from mlho.method.bias.contradictions import find_contradictions
 
     store = open_store(address)
     final = result_of(store, run)

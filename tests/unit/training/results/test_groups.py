@@ -8,10 +8,17 @@ import pytest
 
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
 from mlho.errors import SpecError
+from mlho.method.bias.contradictions import find_contradictions
 from mlho.spec.training import TrainingSpec
 from mlho.spec.validation import Bias
 from mlho.steps.encode.check_splits import CheckSplits
-from mlho.training.results.groups import Predictions, audit_test_sets, groupings, periods_of
+from mlho.training.results.groups import (
+    Predictions,
+    add_contradictions,
+    audit_test_sets,
+    groupings,
+    periods_of,
+)
 from tests.builders import make_spec
 
 N = 400
@@ -147,3 +154,30 @@ def test_groups_that_do_not_exist_fail_before_anything_is_fitted():
     assert CheckSplits().narrow(make_spec().spec).bias is None
     with pytest.raises(SpecError, match="sex has no level 'x'"):
         groupings(again, cohort_of(sex(HALF)))
+
+
+def test_contradicted_labels_of_a_small_group_are_hidden():
+    """Eight men: no share for them, and no number of samples for women, from which theirs would follow."""
+    codes = np.where(np.arange(N) < 8, 1, 0)
+    p = np.linspace(0.1, 0.9, N)
+    cohort, spec = cohort_of(sex(codes)), spec_of()
+    audited = audit_test_sets(spec, cohort, [Predictions(np.arange(N), p, {})])
+    arrays = [{"samples": np.arange(N), "m": p}] * 3
+
+    found = add_contradictions(audited, spec, cohort, find_contradictions(arrays, "m", cohort.outcome))
+
+    everyone, women, men = (level(found, name) for name in ("all patients", "f", "m"))
+    assert everyone.contradicted.n_samples == N
+    assert women.contradicted.n_samples is None
+    assert women.contradicted.observed.value == pytest.approx(0.5, abs=0.1)
+    assert men.contradicted is None
+
+
+def test_two_iterations_are_too_few_for_contradicted_labels():
+    cohort, spec, p = cohort_of(sex(HALF)), spec_of(), np.linspace(0.1, 0.9, N)
+    audited = audit_test_sets(spec, cohort, [Predictions(np.arange(N), p, {})])
+    arrays = [{"samples": np.arange(N), "m": p}] * 2
+
+    found = add_contradictions(audited, spec, cohort, find_contradictions(arrays, "m", cohort.outcome))
+
+    assert found == audited
