@@ -211,6 +211,12 @@ GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
         Parameter("lambda", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
         Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
     ),
+    "discreteTime": (
+        Parameter("c", "float", (0.001, 0.01, 0.1, 1.0), low=1e-9, high=1e9),
+        Parameter("l1Ratio", "float", (0.5,), low=0.0, high=1.0, simpler="high"),
+        # Up to the horizon, and as many after it.
+        Parameter("nIntervals", "int", (10,), low=1, high=100),
+    ),
     "ebm": (
         Parameter("nInteractions", "int", (0,), low=0, high=1000),
         Parameter("maxBins", "int", (256,), low=4, high=32_768),

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from mlho.report.result import OddsRatio
+from mlho.report.result import HazardRatio, OddsRatio
 from mlho.report.words import ratio
 
 # An odds ratio within this distance of 1 is printed as 1.00; half of the last digit.
@@ -42,6 +42,21 @@ def shown_odds(odds: OddsRatio) -> ShownOdds | None:
     if odds.per_sd is None or odds.sd is None or not _says_more(math.log(odds.per_unit), odds.sd):
         return ShownOdds(odds.per_unit, low, high, "")
     return ShownOdds(odds.per_sd, odds.per_sd_low, odds.per_sd_high, f"per SD of {_rounded(odds.sd)}")
+
+
+def shown_hazard(hazard: HazardRatio) -> ShownOdds | None:
+    """Return the more informative hazard ratio, by the rule of the odds ratios; None if there is none."""
+    return shown_odds(
+        OddsRatio(
+            per_unit=hazard.per_unit,
+            wald_low=hazard.low,
+            wald_high=hazard.high,
+            sd=hazard.sd,
+            per_sd=hazard.per_sd,
+            per_sd_low=hazard.per_sd_low,
+            per_sd_high=hazard.per_sd_high,
+        )
+    )
 
 
 def _says_more(coefficient: float, deviation: float) -> bool:

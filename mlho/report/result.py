@@ -70,6 +70,21 @@ class OddsRatio(Part):
     reason: str | None = None
 
 
+class HazardRatio(Part):
+    """Of an unpenalised Cox regression on the features with enough confidence, of the cause-specific hazard; Wald's interval of 95 %."""
+
+    per_unit: float | None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    sd: float | None = None
+    """Standard deviation of the feature over the samples, in its units."""
+    per_sd: float | None = None
+    per_sd_low: float | None = None
+    per_sd_high: float | None = None
+    reason: str | None = None
+
+
 class FeatureResult(Part):
     """One feature (or demographic), in words and numbers."""
 
@@ -92,6 +107,8 @@ class FeatureResult(Part):
     confidence: Confidence | None = None
     in_consensus: bool = False
     odds_ratio: OddsRatio | None = None
+    hazard_ratio: Annotated[HazardRatio | None, OMITTED] = None
+    """With a time to an event."""
     in_final_model: bool = False
     note: str | None = None
     """What a reader must know before quoting an odds ratio: that the two of this feature contradict each other."""

@@ -45,7 +45,7 @@ _Window = Annotated[tuple[Annotated[int, Field(ge=0, le=36_525)], ...], Field(mi
 
 
 #: Classifiers of a time to an event; the first is the default of the candidates.
-OF_TIMES: Final = ("cox", "xgboostAft")
+OF_TIMES: Final = ("cox", "xgboostAft", "discreteTime")
 
 
 class TimeToEvent(SpecPart):
@@ -161,7 +161,7 @@ class Cohort(SpecPart):
     """Days before the index date that features ignore, so that diagnostics for the outcome cannot leak."""
     time_to_event: Annotated[TimeToEvent | None, OMITTED] = None
     """The outcome is the time to an event, with censoring, in place of a column of 0 and 1; ``outcome`` is then its name in reports. The
-    candidates are ``cox`` and ``xgboostAft``."""
+    candidates are ``cox``, ``xgboostAft`` and ``discreteTime``."""
     follow_up_days: Annotated[Annotated[int, Field(ge=1, le=36525)] | None, OMITTED] = None
     """Days after the index date in which the outcome is counted. A split by date leaves samples out of training whose outcome
     window reaches the test period; without it only the index date decides, and a warning says so. It changes nothing else."""
@@ -241,7 +241,7 @@ class Cohort(SpecPart):
         times = self.time_to_event is not None
         if any((own.classifier in OF_TIMES) != times for own in spec.candidates):
             rule = "requires the candidates" if times else "is required by the candidates"
-            raise ValueError(f"cohort.timeToEvent {rule} {' and '.join(OF_TIMES)}, and excludes others")
+            raise ValueError(f"cohort.timeToEvent {rule} {', '.join(OF_TIMES)}, and excludes others")
         is_planned = not spec.validation.is_drawn or spec.validation.temporal_check
         is_other = spec.final.features == "consensus" or spec.features.monotone or spec.evolution
         if times and (is_planned or is_other):

@@ -46,7 +46,7 @@ _ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
 
 
 LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
-ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm", "cox", "xgboostAft"]
+ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm", "cox", "xgboostAft", "discreteTime"]
 
 
 class Candidate(SpecPart):
@@ -54,7 +54,7 @@ class Candidate(SpecPart):
 
     classifier: ClassifierName
     """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting); with ``cohort.timeToEvent``
-    ``cox`` (the default there) or ``xgboostAft``."""
+    ``cox`` (the default there), ``xgboostAft`` or ``discreteTime``."""
     grid: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
     """Values of each setting. All combinations are tried, at most 1,000. Default: the documented grid of the
     classifier.

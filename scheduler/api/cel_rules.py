@@ -173,8 +173,8 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec",
-        "self.candidates.all(c, (c.classifier in ['cox', 'xgboostAft']) == has(self.cohort.timeToEvent))",
-        "cohort.timeToEvent requires the candidates cox and xgboostAft, which require it; give candidates",
+        "self.candidates.all(c, (c.classifier in ['cox', 'xgboostAft', 'discreteTime']) == has(self.cohort.timeToEvent))",
+        "cohort.timeToEvent requires the candidates cox, xgboostAft and discreteTime, which require it; give candidates",
     ),
     CelRule(
         "spec.cohort.timeToEvent.horizonDays",

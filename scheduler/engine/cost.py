@@ -170,7 +170,7 @@ def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:
     """Return the seconds of fitting a candidate's grid."""
     name, n_cells = candidate.classifier, n_features * n_train
     settings = settings_from(candidate.grid, GRIDS[name], name)
-    if name in ("elasticnet", "cox"):
+    if name in ("elasticnet", "cox", "discreteTime"):
         n_weak = sum(own["c"] >= _WEAK for own in settings)
         return n_cells * _PENALTY * len(settings) + n_features * _WEAK_SECONDS * n_weak
     if name == "ebm":

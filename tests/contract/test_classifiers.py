@@ -31,6 +31,7 @@ QUICK_GRIDS = {
     "xgboost": {"maxDepth": [3], "nRounds": [10, 25], "subsample": [0.7], "colsample": [0.7]},
     "ebm": {"maxRounds": [60, 200], "nBags": [2], "nInteractions": [1]},
     "cox": {"c": [0.01, 0.1]},
+    "discreteTime": {"c": [0.01, 0.1]},
     "xgboostAft": {"maxDepth": [3], "nRounds": [10, 25], "subsample": [0.7], "colsample": [0.7]},
 }
 N_FEATURES = 12
@@ -199,7 +200,7 @@ def test_coefficients_are_those_of_the_log_odds_or_absent(classifier):
     coefficients = fitted.coefficients()
 
     if coefficients is None:
-        assert classifier.name in ("xgboost", "ebm", "cox", "xgboostAft")
+        assert classifier.name in ("xgboost", "ebm", "cox", "xgboostAft", "discreteTime")
     else:
         log_odds = coefficients.intercept + (X * coefficients.values).sum(axis=1)
         assert np.abs(log_odds - fitted.log_odds(X)).max() < 1e-12
@@ -431,7 +432,7 @@ def known_cells(X: np.ndarray) -> sp.csr_array:
 
 def test_it_says_what_absent_is(classifier):
     """Linear models compute with zeros; trees take what is absent as missing; the file says which."""
-    expected = "zero" if classifier.name in ("glmboost", "elasticnet", "cox") else "missing"
+    expected = "zero" if classifier.name in ("glmboost", "elasticnet", "cox", "discreteTime") else "missing"
     fitted = fitted_quickly(classifier.name)[0]
 
     assert classifier.absent == fitted.absent == expected

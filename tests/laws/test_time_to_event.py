@@ -23,6 +23,7 @@ CHANGES = {
     "candidates": [
         {"classifier": "cox", "grid": {"c": [0.01, 0.1]}},
         {"classifier": "xgboostAft", "grid": {"maxDepth": [2], "nRounds": [30]}},
+        {"classifier": "discreteTime", "grid": {"c": [0.1]}},
     ],
 }
 
@@ -101,6 +102,27 @@ def test_the_figures_are_near_those_of_the_planted_hazards(result):
         assert one.figures["auroc"].mean > 0.65
     assert own.horizons[1].figures["observed"].mean > own.horizons[0].figures["observed"].mean + 0.1
     assert {"E11", "I10"} <= {one.code for one in result.features if one.in_consensus}
+
+
+def test_the_planted_hazard_ratios_are_in_their_intervals(result):
+    """Of the consensus: exp(1.5) and exp(1.2), with intervals that exclude 1; the table of the report has both."""
+    found = {one.code: one.hazard_ratio for one in result.features if one.in_consensus and one.code}
+    page = render_html(result)
+
+    for code, planted in (("E11", 1.5), ("I10", 1.2)):
+        own = found[code]
+        assert 1.0 < own.low < np.exp(planted) < own.high
+        assert own.low < own.per_unit < own.high
+        assert own.p_value < 1e-4
+    assert page.count('id="times-hazards"') == 1
+
+
+def test_every_candidate_finds_the_planted_hazards(result):
+    """Proportional hazards, trees of the log of the time, and hazards in intervals have the same AUROC within 0.05."""
+    aurocs = {one.classifier: one.test["auroc"].mean for one in result.candidates}
+
+    assert set(aurocs) == {"cox", "xgboostAft", "discreteTime"}
+    assert max(aurocs.values()) - min(aurocs.values()) < 0.05
 
 
 def test_every_sample_is_counted_once(result):

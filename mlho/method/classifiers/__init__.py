@@ -6,6 +6,7 @@ from mlho.errors import SpecError
 from mlho.grids import Setting, nearest_name
 from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier
 from mlho.method.classifiers.cox import Cox
+from mlho.method.classifiers.discrete_time import DiscreteTime
 from mlho.method.classifiers.ebm import EBM
 from mlho.method.classifiers.elasticnet import ElasticNet
 from mlho.method.classifiers.glmboost import GLMBoost
@@ -26,7 +27,8 @@ __all__ = [
 
 #: Every classifier by its name in a specification. Libraries that take seconds to import are imported at the first fit.
 CLASSIFIERS: dict[str, Classifier] = {
-    kind.name: kind for kind in (GLMBoost(), ElasticNet(), XGBoost(), EBM(), Cox(), XGBoostAFT())
+    kind.name: kind
+    for kind in (GLMBoost(), ElasticNet(), XGBoost(), EBM(), Cox(), XGBoostAFT(), DiscreteTime())
 }
 
 

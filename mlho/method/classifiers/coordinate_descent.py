@@ -212,6 +212,15 @@ def _objective(eta: Any, y: Any, beta: Any, l1: float, l2: float) -> float:  # p
 
 
 @njit(cache=True, nogil=True)
+def penalty(beta: Any, l1: float, l2: float) -> float:  # pragma: no cover - compiled
+    """Return the elastic-net penalty of standardised coefficients."""
+    total = 0.0
+    for j in range(beta.size):
+        total += l1 * abs(beta[j]) + 0.5 * l2 * beta[j] * beta[j]
+    return total
+
+
+@njit(cache=True, nogil=True)
 def predict_linear(
     data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, beta: Any, base: float, eta: Any
 ) -> None:  # pragma: no cover - compiled

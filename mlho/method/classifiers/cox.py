@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
-from mlho.method.classifiers.coordinate_descent import predict_linear, solve_quadratic
+from mlho.method.classifiers.coordinate_descent import penalty, predict_linear, solve_quadratic
 from mlho.method.classifiers.design_matrix import Floats, Matrix, as_csc, centred_where_full, moments
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
@@ -48,7 +48,7 @@ class FittedCox(FittedLinear):
     converged: bool
 
     def _log_odds(self, matrix: Matrix) -> Floats:
-        logs: Floats = _log_odds_of_hazard(super()._log_odds(matrix))
+        logs: Floats = log_odds_of_hazard(super()._log_odds(matrix))
         return logs
 
     def _contributions(self, matrix: Matrix) -> Floats:
@@ -138,11 +138,11 @@ def fit(matrix: Matrix, times: EventTimes, *, c: float = 1.0, l1_ratio: float = 
 
 def to_log_odds(parts: Floats, base: float) -> None:
     """Turn contributions to a log cumulative hazard into contributions to the log-odds, in place; the last column is the base."""
-    _to_log_odds(parts, _log_odds_of_hazard(np.array([base]))[0])
+    _to_log_odds(parts, log_odds_of_hazard(np.array([base]))[0])
 
 
 @njit(cache=True, nogil=True)
-def _log_odds_of_hazard(u: Any) -> Any:  # pragma: no cover - compiled
+def log_odds_of_hazard(u: Any) -> Any:  # pragma: no cover - compiled
     """Return the log-odds of the risk 1 − exp(−exp(u)), a scalar at a time."""
     result = np.empty(u.size)
     for i in range(u.size):
@@ -162,7 +162,7 @@ def _to_log_odds(parts: Any, at_base: float) -> None:  # pragma: no cover - comp
         for j in range(last):
             total += parts[i, j]
         one[0] = total + base
-        log_odds = _log_odds_of_hazard(one)[0]
+        log_odds = log_odds_of_hazard(one)[0]
         if abs(total) > 1e-6:
             slope = (log_odds - at_base) / total
         else:  # the derivative at the base
@@ -234,23 +234,15 @@ def _newton(
             data, indices, indptr, sd, weight, pull, total_weight, 0.0, l1, l2, beta
         )
         share = 1.0
-        old_beta, old_loss = beta.copy(), loss + _penalty(beta, l1, l2)
+        old_beta, old_loss = beta.copy(), loss + penalty(beta, l1, l2)
         for _ in range(30):
             beta = old_beta + share * (new - old_beta)
             predict_linear(data, indices, indptr, mean, sd, beta, 0.0, eta)
             hazard, loss = _hazards(eta, order, place, is_event)
-            if loss + _penalty(beta, l1, l2) <= old_loss + 1e-14 * abs(old_loss):
+            if loss + penalty(beta, l1, l2) <= old_loss + 1e-14 * abs(old_loss):
                 break
             share /= 2.0
         moved = np.abs(beta - old_beta).max() if n_columns else 0.0
         if moved <= _TOLERANCE and is_solved:
             return beta, eta, True
     return beta, eta, False
-
-
-@njit(cache=True, nogil=True)
-def _penalty(beta: Any, l1: float, l2: float) -> float:  # pragma: no cover - compiled
-    total = 0.0
-    for j in range(beta.size):
-        total += l1 * abs(beta[j]) + 0.5 * l2 * beta[j] * beta[j]
-    return total

@@ -3,8 +3,9 @@
 from typing import Any
 
 from mlho.report import words
+from mlho.report.odds import shown_hazard
 from mlho.report.page import cells
-from mlho.report.result import HorizonPerformance, Result, TimeToEventPerformance
+from mlho.report.result import FeatureResult, HorizonPerformance, Result, TimeToEventPerformance
 
 _FIGURES = ("auroc", "brier", "observed", "predicted", "observed_expected")
 
@@ -24,6 +25,7 @@ def times(result: Result) -> dict[str, Any] | None:
             for one, unknown in zip(own.horizons, own.n_unknown, strict=True)
         ],
         "groups": [row for one in own.horizons for row in _groups(one)],
+        "hazards": [_hazard(one) for one in result.features if one.hazard_ratio is not None],
         "note": _account(own),
         "concordance": f"Concordance up to {words.plural(own.horizons[-1].days, 'day')}: Harrell's {words.spread(own.harrell)}, Uno's "
         f"{words.spread(own.uno)}.",
@@ -40,6 +42,20 @@ def _groups(own: HorizonPerformance) -> list[tuple[str, ...]]:
         )
         for place, group in enumerate(own.groups, 1)
     ]
+
+
+def _hazard(feature: FeatureResult) -> tuple[str, ...]:
+    own = feature.hazard_ratio
+    assert own is not None
+    shown = shown_hazard(own)
+    if shown is None:
+        return feature.words, own.reason or words.ABSENT, words.DASH
+    ratio = cells.odds_cell(shown.value, shown.low, shown.high)
+    return (
+        feature.words,
+        cells.with_note(ratio, shown.unit),
+        words.DASH if own.p_value is None else words.p_value(own.p_value),
+    )
 
 
 def _account(own: TimeToEventPerformance) -> str:

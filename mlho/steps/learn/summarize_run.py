@@ -11,7 +11,7 @@ class SummarizeRun(Step):
     """Confidence scores, stability, the consensus model, and the comparison of candidates."""
 
     kind: ClassVar[str] = "summarize_run"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",

@@ -7,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from mlho.method.consensus.hazards import fit_hazards
 from mlho.method.consensus.regression import LogisticFit, fit_logistic, odds_ratios, profile_intervals
 from mlho.method.stability.agreement import bound_false_selections, nogueira_stability
+from mlho.method.survival.times import EVENT
 from mlho.report.result import (
     CandidateSummary,
     Estimate,
     FalseFeatures,
     FeatureResult,
+    HazardRatio,
     OddsRatio,
     Stability,
 )
@@ -57,10 +60,10 @@ def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRe
     scores = returns.confidence.score[: returns.n_features]
     false_features = expect_false(problem, scores, [record.shadows for record in records])
     consensus = returns.consensus(false_features.min_confidence)
-    fit, ratios = _fit_consensus(problem, consensus)
+    fit, ratios, hazards = _fit_consensus(problem, consensus)
     candidates = _compare_candidates(problem, records)
     return SummaryRecord(
-        features=_feature_results(problem, returns, consensus, ratios),
+        features=_feature_results(problem, returns, consensus, ratios, hazards),
         consensus=_describe(problem, fit, false_features.min_confidence),
         consensus_features=[key for key in consensus if isinstance(key, int)],
         stability=_stability(problem, returns, records, len(consensus), false_features),
@@ -126,22 +129,46 @@ def _nogueira(chosen: NDArray[np.bool_]) -> Estimate:
 
 def _fit_consensus(
     problem: Problem, consensus: Sequence[Key]
-) -> tuple[LogisticFit | None, dict[Key, OddsRatio]]:
-    """Fit an unpenalised logistic regression on the consensus features and the demographics, on all samples."""
+) -> tuple[LogisticFit | None, dict[Key, OddsRatio], dict[Key, HazardRatio]]:
+    """Fit an unpenalised logistic regression on the consensus features and the demographics, on all samples.
+
+    With a time to an event also a Cox regression.
+    """
     features = np.array([key for key in consensus if isinstance(key, int)], np.int64)
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
     design = learn_design(problem, features, everyone)
     keys: list[Key] = [*features.tolist(), *design.demographic_names]
     if not len(features):
-        return None, {}
+        return None, {}, {}
     X = design.matrix(problem, everyone).toarray()
     names = [str(key) for key in keys]
     fit = fit_logistic(X, problem.y, names=names)
     table = odds_ratios(fit, X.std(axis=0, ddof=1), profile=profile_intervals(fit, X, problem.y))
     by_name = {row.name: row for row in table}
     dropped = {column.name: column.reason for column in fit.dropped}
-    return fit, {
+    ratios = {
         key: _odds_ratio(by_name.get(name), dropped.get(name)) for key, name in zip(keys, names, strict=True)
+    }
+    return fit, ratios, _hazard_ratios(problem, keys, X)
+
+
+def _hazard_ratios(problem: Problem, keys: Sequence[Key], X: NDArray[np.float64]) -> dict[Key, HazardRatio]:
+    if problem.times is None:
+        return {}
+    fitted = fit_hazards(X, problem.times.days, problem.times.status == EVENT)
+    return {
+        key: HazardRatio(
+            per_unit=own.ratio(),
+            low=own.ratio(side=-1),
+            high=own.ratio(side=1),
+            p_value=own.p_value,
+            sd=own.sd,
+            per_sd=own.ratio(units=own.sd),
+            per_sd_low=own.ratio(units=own.sd, side=-1),
+            per_sd_high=own.ratio(units=own.sd, side=1),
+            reason=own.reason,
+        )
+        for key, own in zip(keys, fitted, strict=True)
     }
 
 
@@ -179,7 +206,11 @@ def _describe(problem: Problem, fit: LogisticFit | None, threshold: int) -> dict
 
 
 def _feature_results(
-    problem: Problem, returns: Returns, consensus: Sequence[Key], ratios: dict[Key, OddsRatio]
+    problem: Problem,
+    returns: Returns,
+    consensus: Sequence[Key],
+    ratios: dict[Key, OddsRatio],
+    hazards: dict[Key, HazardRatio],
 ) -> list[FeatureResult]:
     n_patients = _patients_of(problem, [key for key in returns.keys if isinstance(key, int)])
     frequency = returns.selected.mean(axis=0) if returns.n_features else np.empty(0)
@@ -192,6 +223,7 @@ def _feature_results(
             "note": contradiction(confidence, ratios.get(key)),
             "in_consensus": key in kept,
             "odds_ratio": ratios.get(key),
+            "hazard_ratio": hazards.get(key),
         }
         if isinstance(key, str):
             demographics.append(

@@ -28,10 +28,13 @@ def test_cox_is_the_default_candidate():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"candidates": [{"classifier": "glmboost"}]}, "requires the candidates cox and xgboostAft"),
+        (
+            {"candidates": [{"classifier": "glmboost"}]},
+            "requires the candidates cox, xgboostAft, discreteTime",
+        ),
         (
             {"cohort.timeToEvent": None, "candidates": [{"classifier": "cox"}]},
-            "is required by the candidates cox and xgboostAft",
+            "is required by the candidates cox, xgboostAft, discreteTime",
         ),
         ({"validation.split": "site", "validation.splitColumn": "site"}, "random or stratified"),
         ({"evolution": {"windows": [[0, 90]]}}, "and evolution"),

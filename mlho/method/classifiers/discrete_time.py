@@ -1,0 +1,307 @@
+"""Logistic regression of the hazard in intervals of time, as a classifier of the risk up to a horizon.
+
+The log-odds of an event in an interval, given none before, are a number of the interval plus a linear predictor of the features. A sample
+would be a row in each interval in which it is at risk; rows of one sample share their features, so that they are summed and never
+written. A competing event counts as the end of observation.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.grids import GRIDS, Setting
+from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
+from mlho.method.classifiers.coordinate_descent import penalty, predict_linear, solve_quadratic
+from mlho.method.classifiers.cox import log_odds_of_hazard
+from mlho.method.classifiers.design_matrix import Floats, Matrix, as_csc, centred_where_full, moments
+from mlho.method.classifiers.files import ModelFields
+from mlho.method.classifiers.linear import FittedLinear
+from mlho.method.survival.times import EVENT, EventTimes
+
+#: Converged if no standardised coefficient moves by more than this in a step.
+_TOLERANCE = 1e-8
+_MAX_STEPS = 500
+#: Bound of the log-odds of an interval: beyond it the hazard is 0 or 1 to float64.
+_BOUND = 36.0
+
+
+@dataclass(frozen=True, eq=False)
+class FittedDiscreteTime(FittedLinear):
+    """A model of the hazard in intervals. ``values`` are log odds ratios of the hazard; ``base`` is 0.
+
+    The risk is ``1 − Π_k (1 − h_k)`` with ``logit h_k = intervals_k + Σ_j values_j · (x_j − mean_j)``.
+
+    Attributes
+    ----------
+    horizon : float
+        In days.
+    intervals : float64, shape (n_intervals,)
+        Log-odds of the hazard at the training mean in each interval up to the horizon.
+    converged : bool
+        False if the coefficients did not converge: use a stronger penalty.
+    """
+
+    name: ClassVar[str] = "discreteTime"
+
+    horizon: float
+    intervals: Floats
+    converged: bool
+
+    def _log_odds(self, matrix: Matrix) -> Floats:
+        return self._of_predictor(super()._log_odds(matrix))
+
+    def _of_predictor(self, eta: Floats) -> Floats:
+        """Return the log-odds of the risk at values of the linear predictor."""
+        logs: Floats = log_odds_of_hazard(_log_cumulative(eta, self.intervals))
+        return logs
+
+    def _contributions(self, matrix: Matrix) -> Floats:
+        """Return the contributions to the log-odds, in proportion to those to the linear predictor: integrated gradients, as for ``cox``."""
+        parts = super()._contributions(matrix)
+        total = _sum_rows(parts)
+        log_odds = self._of_predictor(total)
+        step = 1e-4  # of the derivative where the predictor is that of the mean
+        below, at_mean, above = self._of_predictor(np.array([-step, 0.0, step])).tolist()
+        is_far = np.abs(total) > 1e-6
+        slope = np.full(total.size, (above - below) / (2.0 * step))
+        np.divide(log_odds - at_mean, total, out=slope, where=is_far)
+        parts[:, :-1] *= slope[:, None]
+        parts[:, -1] = log_odds - _sum_rows(parts)
+        return parts
+
+    def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
+        """Return None: the coefficients are of the odds of the hazard in an interval, not of those of the risk."""
+
+    def _own_fields(self) -> dict[str, Any]:
+        return {"horizon": self.horizon, "intervals": self.intervals, "converged": self.converged}
+
+    @classmethod
+    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
+        intervals = fields.floats("intervals")
+        if not intervals.size:
+            fields.refuse("intervals is empty")
+        return {
+            "horizon": fields.number("horizon", low=0.0),
+            "intervals": intervals,
+            "converged": fields.boolean("converged"),
+        }
+
+
+class DiscreteTime(TimeClassifier):
+    """Logistic hazards in intervals with L1 and L2 penalties. Simpler means a stronger penalty, a larger L1 share, fewer intervals."""
+
+    name = "discreteTime"
+    parameters = GRIDS["discreteTime"]
+    fitted = FittedDiscreteTime
+
+    def _fit_settings(
+        self,
+        matrix: Matrix,
+        labels: EventTimes,
+        settings: Sequence[Setting],
+        *,
+        seed: int,
+        n_threads: int,
+        value_columns: NDArray[np.bool_],
+    ) -> list[FittedClassifier]:
+        return [
+            fit(matrix, labels, c=own["c"], l1_ratio=own["l1Ratio"], n_intervals=int(own["nIntervals"]))
+            for own in settings
+        ]
+
+
+def interval_ends(times: EventTimes, n_intervals: int) -> tuple[Floats, int]:
+    """Return the last days of the intervals, and the number of those up to the horizon.
+
+    They are quantiles of the days of events, so that each has one: up to the horizon, which ends an interval, and after it.
+
+    Examples
+    --------
+    >>> times = EventTimes(np.arange(1.0, 9.0), np.ones(8, np.uint8), 4.5)
+    >>> interval_ends(times, 2)
+    (array([2. , 4.5, 6. , 8. ]), 2)
+    """
+    days, shares = times.days[times.status == EVENT], np.arange(1, n_intervals + 1) / n_intervals
+    before, after = (
+        np.unique(np.quantile(own, shares, method="inverted_cdf")) if own.size else own
+        for own in (days[days <= times.horizon], days[days > times.horizon])
+    )
+    before[-1] = times.horizon  # an event up to it was checked
+    return np.concatenate([before, after]), before.size
+
+
+def fit(
+    matrix: Matrix, times: EventTimes, *, c: float = 1.0, l1_ratio: float = 0.5, n_intervals: int = 10
+) -> FittedDiscreteTime:
+    """Fit penalised logistic hazards on standardised columns.
+
+    Minimises ``Σ loss of the rows + (1/c) · (l1_ratio · ‖β‖₁ + (1 − l1_ratio)/2 · ‖β‖²)`` over β per training standard deviation and
+    one number of each interval. A row is a sample in an interval in which it is at risk; a sample that is censored within an
+    interval counts half in it, as in a life table.
+
+    References
+    ----------
+    Prentice, R. L. and Gloeckler, L. A. (1978). Biometrics 34. Allison, P. D. (1982). Sociological Methodology 13. Life table: Cutler,
+    S. J. and Ederer, F. (1958). Journal of Chronic Diseases 8.
+    """
+    columns = as_csc(matrix)
+    spread = moments(columns)
+    data, centre = centred_where_full(columns, spread.mean)
+    ends, n_to_horizon = interval_ends(times, n_intervals)
+    is_event = times.status == EVENT
+    last = np.minimum(np.searchsorted(ends, times.days), ends.size - 1).astype(np.int64)
+    share = np.where(is_event | (times.days >= ends[last]), 1.0, 0.5)
+    n = len(times)
+    beta, intervals, converged = _newton(
+        data,
+        columns.indices,
+        columns.indptr,
+        centre,
+        spread.sd,
+        np.argsort(-last, kind="stable"),
+        last,
+        share,
+        is_event,
+        ends.size,
+        l1_ratio / (c * n),
+        (1.0 - l1_ratio) / (c * n),
+    )
+    values = np.zeros(beta.size)
+    np.divide(beta, spread.sd, out=values, where=spread.sd > 0)
+    return FittedDiscreteTime(
+        values=values,
+        mean=spread.mean,
+        scale=spread.sd,
+        base=0.0,
+        horizon=float(times.horizon),
+        intervals=intervals[:n_to_horizon],
+        converged=bool(converged),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _sum_rows(parts: Any) -> Any:  # pragma: no cover - compiled
+    """Sum all columns but the last, from left to right."""
+    total = np.zeros(parts.shape[0])
+    for i in range(parts.shape[0]):
+        for j in range(parts.shape[1] - 1):
+            total[i] += parts[i, j]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _log_cumulative(eta: Any, intervals: Any) -> Any:  # pragma: no cover - compiled
+    """Return the log of −log of the probability of no event in the intervals, a scalar at a time."""
+    result = np.empty(eta.size)
+    largest = intervals.max()
+    for i in range(eta.size):
+        total, top = 0.0, largest + eta[i]
+        if top < -30.0:  # log1p(exp(z)) is exp(z)
+            for own in intervals:
+                total += math.exp(own - largest)
+            result[i] = top + math.log(total)
+        else:
+            for own in intervals:
+                total += _softplus(own + eta[i])
+            result[i] = math.log(total)
+    return result
+
+
+@njit(cache=True, nogil=True)
+def _softplus(z: float) -> float:  # pragma: no cover - compiled
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+
+
+@njit(cache=True, nogil=True)
+def _probability(z: float) -> float:  # pragma: no cover - compiled
+    return 1.0 / (1.0 + math.exp(-min(max(z, -_BOUND), _BOUND)))
+
+
+@njit(cache=True, nogil=True)
+def _solve_intervals(
+    eta: Any, order: Any, last: Any, share: Any, is_event: Any, intervals: Any
+) -> float:  # pragma: no cover - compiled
+    """Solve for the number of each interval with the predictor fixed, in place. Return the mean loss."""
+    loss = 0.0
+    for k in range(intervals.size):
+        n_at_risk, n_events = 0, 0.0
+        for i in order:
+            if last[i] < k:
+                break
+            n_at_risk += 1
+            if last[i] == k and is_event[i]:
+                n_events += 1.0
+        at = intervals[k]
+        for _ in range(100):
+            slope, curvature = n_events, 1e-12
+            for i in order[:n_at_risk]:
+                weight = share[i] if last[i] == k else 1.0
+                p = _probability(at + eta[i])
+                slope -= weight * p
+                curvature += weight * p * (1.0 - p)
+            step = min(max(slope / curvature, -2.0), 2.0)
+            moved = min(max(at + step, -_BOUND), _BOUND) - at
+            at += moved
+            if abs(moved) <= 1e-10:
+                break
+        intervals[k] = at
+        for i in order[:n_at_risk]:
+            loss += (share[i] if last[i] == k else 1.0) * _softplus(at + eta[i])
+            if last[i] == k and is_event[i]:
+                loss -= at + eta[i]
+    return float(loss / eta.size)
+
+
+@njit(cache=True, nogil=True)
+def _newton(
+    data: Any,
+    indices: Any,
+    indptr: Any,
+    mean: Any,
+    sd: Any,
+    order: Any,
+    last: Any,
+    share: Any,
+    is_event: Any,
+    n_intervals: int,
+    l1: float,
+    l2: float,
+) -> Any:  # pragma: no cover - compiled
+    n, n_columns = is_event.size, sd.size
+    beta, eta = np.zeros(n_columns), np.zeros(n)
+    intervals = np.full(n_intervals, -3.0)
+    loss = _solve_intervals(eta, order, last, share, is_event, intervals)
+    for _ in range(_MAX_STEPS):
+        weight, pull = np.zeros(n), np.zeros(n)
+        total_weight = 0.0
+        for i in range(n):
+            for k in range(last[i] + 1):
+                own = share[i] if k == last[i] else 1.0
+                p = _probability(intervals[k] + eta[i])
+                weight[i] += own * p * (1.0 - p)
+                pull[i] -= own * p
+            if is_event[i]:
+                pull[i] += 1.0
+            total_weight += weight[i]
+        # Centred over all intervals at once, the curvature is an upper bound of that with the intervals solved for.
+        new, _, is_solved = solve_quadratic(
+            data, indices, indptr, sd, weight, pull, total_weight, 0.0, l1, l2, beta
+        )
+        part = 1.0
+        old_beta, old_loss = beta.copy(), loss + penalty(beta, l1, l2)
+        for _ in range(30):
+            beta = old_beta + part * (new - old_beta)
+            predict_linear(data, indices, indptr, mean, sd, beta, 0.0, eta)
+            loss = _solve_intervals(eta, order, last, share, is_event, intervals)
+            if loss + penalty(beta, l1, l2) <= old_loss + 1e-14 * abs(old_loss):
+                break
+            part /= 2.0
+        moved = np.abs(beta - old_beta).max() if n_columns else 0.0
+        if moved <= _TOLERANCE and is_solved:
+            return beta, intervals, True
+    return beta, intervals, False
