@@ -185,6 +185,20 @@ class Scoring(BundlePart):
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class Vocabulary(BundlePart):
+    """How often the training samples had each code of the events, the codes that the model does not use included."""
+
+    floor: Share
+    """A code that is not listed was in at most this share of the samples."""
+    shares: dict[str, Share]
+    """By code: share of samples with it in the longest window of the model, rounded to 0.000001. At most the 10,000 most frequent
+    codes, each of at least ``report.minCell`` patients; a share that fewer than so many samples lack is lowered to theirs."""
+    include: Annotated[tuple[str, ...] | None, OMITTED] = None
+    """Patterns of the codes that training used (``features.include``). Absent: all."""
+    exclude: Annotated[tuple[str, ...] | None, OMITTED] = None
+    """Patterns of the codes that it did not use (``features.exclude``)."""
+
+
 class TrainingSamples(BundlePart):
     """What the training samples were like, so that a scoring run can tell whether its data are like them."""
 
@@ -198,6 +212,11 @@ class TrainingSamples(BundlePart):
     it or lack it. Absent in bundles of earlier versions."""
     deciles: Annotated[tuple[Share, ...] | None, Field(min_length=9, max_length=9), OMITTED] = None
     """The nine deciles of the calibrated out-of-fold probabilities, rounded to 0.0001. Absent in bundles of earlier versions."""
+    missing: Annotated[dict[str, Share] | None, OMITTED] = None
+    """By demographic: share of samples without a value, rounded up to 0.0001, and at least that of ``report.minCell`` samples. Absent in
+    bundles of earlier versions."""
+    codes: Annotated[Vocabulary | None, OMITTED] = None
+    """Absent in bundles of earlier versions, of models without a window, and with ``features.rollUp``."""
 
 
 class BundlePerformance(BundlePart):

@@ -72,6 +72,11 @@ class ScoredFacts(_Facts):
     n_shifted: int | None
     """Null if the bundle does not have the prevalences of training."""
     n_compared: int
+    n_missing_more: int | None
+    """Demographics and values of events that miss more than in training; null if the bundle does not have the shares."""
+    n_new_codes: int | None
+    n_vanished_codes: int | None
+    """Null, as that of new ones, if the bundle does not have the codes of training."""
     mean: float | None
     """Of the calibrated probabilities."""
     expected_auroc: Figure
@@ -190,6 +195,7 @@ def scored_facts(spec: Mapping[str, Any], scores: Mapping[str, Any], started: dt
     """
     drift = scores.get("drift") or {}
     n_compared = drift.get("n_compared", 0)
+    codes = drift.get("codes") or {}
     expected = scores.get("expected") or {}
     auroc = expected.get("auroc") or {"value": None, "low": None, "high": None}
     return ScoredFacts(
@@ -203,6 +209,9 @@ def scored_facts(spec: Mapping[str, Any], scores: Mapping[str, Any], started: dt
         score_psi=drift.get("score_psi"),
         n_shifted=drift["n_shifted"] if n_compared else None,
         n_compared=n_compared,
+        n_missing_more=drift["n_missing_shifted"] if drift.get("n_missing_compared") else None,
+        n_new_codes=codes["n_new"] if codes.get("n_compared") else None,
+        n_vanished_codes=codes["n_vanished"] if codes.get("n_compared") else None,
         mean=scores["distribution"]["mean"],
         expected_auroc=Figure(value=auroc["value"], low=auroc["low"], high=auroc["high"]),
         training_auroc=expected.get("training_auroc"),

@@ -10,15 +10,17 @@ Siddiqi (2006), Credit Risk Scorecards, chapter 10. Yurdakul & Naranjo (2020), S
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mlho.model.parts import BundleFeature
+from mlho.model.parts import BundleFeature, TrainingSamples
 from mlho.report.result import Part
+from mlho.scoring.code_drift import CodeDrift, code_warnings
+from mlho.spec.features import NUMBERS, RECENCY
 
 #: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.
 MIN_CELL: Final = 11
@@ -43,6 +45,21 @@ class FeatureShift(Part):
     """Null where ``now`` is."""
 
 
+class MissingShift(Part):
+    """Missing values of a demographic or of a feature that is a value of an event."""
+
+    column: str
+    words: str
+    training: float
+    """Share of the training samples without a value; of a demographic at least that of ``report.minCell`` samples."""
+    now: float | None
+    """Share of these samples; null if it would be of fewer than 11 samples with or without."""
+    psi: float | None
+    """Null where ``now`` is."""
+    is_shifted: bool
+    """Whether more are missing than in training, with a PSI of at least 0.1 and beyond chance."""
+
+
 class Drift(Part):
     """Difference between these samples and those of training."""
 
@@ -58,6 +75,14 @@ class Drift(Part):
     """The 20 of them with the largest PSI."""
     vanished: list[str] = Field(default_factory=list)
     """Features that at least 30 of these samples should have, and none has."""
+    n_missing_compared: int = 0
+    """Demographics, and features that are values of events, whose share of missing values in training is known."""
+    n_missing_shifted: int = 0
+    """Those of them that miss more than in training, with a PSI of at least 0.1 and beyond chance."""
+    missing: list[MissingShift] = Field(default_factory=list)
+    """The 20 with the largest PSI, shifted or not."""
+    codes: CodeDrift | None = None
+    """Codes of the events that are new or have vanished; null in scores of earlier versions."""
 
 
 def psi(then: Sequence[float], now: Sequence[float], n: int) -> float:
@@ -143,10 +168,9 @@ def _shift(feature: BundleFeature, p: float, count: int, n: int) -> tuple[float,
     """Return the rank and the shift of a feature, or None if its difference is small or may be chance."""
     share = count / n if n else 0.0
     index = psi([p, 1 - p], [share, 1 - share], n)
-    error = math.sqrt(max(p * (1 - p), 0.25 / max(n, 1)) / max(n, 1))
-    if index < SMALL or abs(share - p) <= _Z * error:
+    if index < SMALL or not _is_beyond_chance(share, p, n):
         return None
-    is_hidden = 0 < count < MIN_CELL or 0 < n - count < MIN_CELL
+    is_hidden = _is_small(count, n)
     shown = FeatureShift(
         feature=feature.id,
         words=feature.words,
@@ -155,6 +179,76 @@ def _shift(feature: BundleFeature, p: float, count: int, n: int) -> tuple[float,
         psi=None if is_hidden else round(index, 4),
     )
     return (0.0 if is_hidden else index), shown
+
+
+def _is_beyond_chance(share: float, p: float, n: int) -> bool:
+    return abs(share - p) > _Z * math.sqrt(max(p * (1 - p), 0.25 / max(n, 1)) / max(n, 1))
+
+
+def _is_small(count: int, n: int) -> bool:
+    return 0 < count < MIN_CELL or 0 < n - count < MIN_CELL
+
+
+def find_missing(
+    features: Sequence[BundleFeature],
+    training: TrainingSamples | None,
+    present: NDArray[np.int64],
+    demographics: Mapping[str, int],
+    n: int,
+) -> list[MissingShift]:
+    """Compare the missing values with training: of each demographic, and of each feature that is a value of an event.
+
+    Parameters
+    ----------
+    features : sequence of BundleFeature
+    training : TrainingSamples or None
+    present : int64, shape (n_features,)
+        Samples with each feature.
+    demographics : mapping of name to int
+        Samples without a value of each demographic.
+    n : int
+        Samples.
+
+    Returns
+    -------
+    list of MissingShift
+        The largest PSI first.
+    """
+    if training is None or not n:
+        return []
+    known = [(name, name, (training.missing or {}).get(name), own) for name, own in demographics.items()]
+    known += [
+        (own.id, own.words, None if p is None else 1.0 - p, n - int(present[place]))
+        for place, (own, p) in enumerate(zip(features, training.prevalence or (), strict=False))
+        if NUMBERS.get(own.aggregate, RECENCY) != RECENCY
+    ]
+    found = []
+    for column, words, p, count in known:
+        if p is None:
+            continue
+        share, is_hidden = count / n, _is_small(count, n)
+        index = psi([p, 1 - p], [share, 1 - share], n)
+        shown = MissingShift(
+            column=column,
+            words=words,
+            training=round(p, 4),
+            now=None if is_hidden else round(share, 4),
+            psi=None if is_hidden else round(index, 4),
+            is_shifted=share > p and index >= SMALL and _is_beyond_chance(share, p, n),
+        )
+        found.append((-1.0 if is_hidden else -index, column, shown))
+    return [shown for *_, shown in sorted(found, key=lambda own: own[:2])]
+
+
+def with_missing(drift: Drift, found: Sequence[MissingShift]) -> Drift:
+    """Return the drift with that of missing values, of which it lists the largest."""
+    return drift.model_copy(
+        update={
+            "n_missing_compared": len(found),
+            "n_missing_shifted": sum(own.is_shifted for own in found),
+            "missing": list(found[:_N_LISTED]),
+        }
+    )
 
 
 def drift_warnings(drift: Drift) -> list[str]:
@@ -177,4 +271,20 @@ def drift_warnings(drift: Drift) -> list[str]:
         said.append(
             f"No sample has these features, which training had often: {named}{more}. Check the codes of the events."
         )
-    return said
+    said += _missing_warnings(drift.missing)
+    return said if drift.codes is None else [*said, *code_warnings(drift.codes)]
+
+
+def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
+    """Return a warning of the columns with far more missing values than in training."""
+    named = [
+        f"{own.words} ({100 * own.now:.0f} % of the samples; {100 * own.training:.0f} % in training)"
+        for own in missing
+        if own.is_shifted and own.now is not None and own.psi is not None and own.psi > LARGE
+    ]
+    if not named:
+        return []
+    more = f" and {len(named) - _N_NAMED} more" if len(named) > _N_NAMED else ""
+    return [
+        f"Many more values are missing than in training: {', '.join(named[:_N_NAMED])}{more}. Check the columns of demographics and events."
+    ]

@@ -19,7 +19,7 @@ from mlho.model.bundle import Bundle
 from mlho.model.design import samples_per_column
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, scoring_spec, with_utilisation
-from mlho.scoring.persons import KnownPersons
+from mlho.scoring.persons import KnownPersons, count_missing
 from mlho.spec.training import TrainingSpec
 
 # Contributions are dense. This many numbers at a time (64 MB) bound the memory for bundles of any width.
@@ -91,6 +91,8 @@ class ScoredPartition:
     _duplicates: list[int]
     _without_events: list[int]
     _present: list[NDArray[np.int64]]
+    _missing: list[NDArray[np.int64]]
+    _with_code: list[NDArray[np.int64]]
 
     def blocks(self, *, top_reasons: int = 0, reasons_from: float = 0.0) -> Iterator[ScoredBlock]:
         """Score the samples in order, one block of patients at a time.
@@ -105,6 +107,8 @@ class ScoredPartition:
         self._duplicates.clear()
         self._without_events.clear()
         self._present.clear()
+        self._missing.clear()
+        self._with_code.clear()
         for block in range(self._cohort.n_blocks):
             samples = _block_samples(self.samples, self._cohort, block)
             if not len(samples.patient_of):  # a partition without patients to score
@@ -139,6 +143,18 @@ class ScoredPartition:
         """Number of samples with each feature of the bundle, after all blocks have been scored; int64, shape (n_features,)."""
         return sum(self._present, np.zeros(len(self.bundle.document.features), np.int64))
 
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """Number of samples without a value of each demographic of the bundle, after all blocks have been scored; int64."""
+        encoder = self.bundle.demographics
+        return sum(self._missing, np.zeros(0 if encoder is None else len(encoder.codes), np.int64))
+
+    @property
+    def samples_by_code(self) -> dict[str, int]:
+        """Number of samples with each code in the longest window, after all blocks have been scored."""
+        counts = sum(self._with_code, np.zeros(len(self._dictionary), np.int64)).tolist()
+        return {code: n for code, n in zip(self._dictionary.codes, counts, strict=True) if n}
+
     def _design(self, block: int, samples: Samples) -> Any:
         path = self._segments[0][0].with_name(f"block-{block}")
         packed = pack_block(self._spec, self._cohort, block, self._segments, self._dictionary, path)
@@ -147,13 +163,17 @@ class ScoredPartition:
         n_windows = len(self._spec.windows)
         matrix = open_matrix(self._spec, [path], cohort, n_codes=len(self._dictionary))
         path.unlink()  # the mapping keeps the data until it is released
+        # The last of a code's columns is that of the longest window.
+        self._with_code.append(matrix.samples_per_column()[n_windows - 1 :: n_windows])
         self._without_events.append(int((~matrix.has_events(range(n_windows))).sum()))
         document, encoder = self.bundle.document, self.bundle.demographics
         cells = cells_of_features(document, self._spec, matrix, self._dictionary)
         extra = None
         if encoder is not None:
             assert self._persons is not None  # planning requires a table
-            extra = self._persons.block(encoder, samples)
+            values = self._persons.values_of(encoder, samples)
+            self._missing.append(count_missing(encoder, values))
+            extra = encoder.transform_table(values)
         extra = with_utilisation(document, self._spec, matrix, extra)
         return self.bundle.design(cells, cohort.n_samples, extra)
 
@@ -212,6 +232,8 @@ def encode_files(
         _duplicates=[],
         _without_events=[],
         _present=[],
+        _missing=[],
+        _with_code=[],
     )
 
 

@@ -1,7 +1,7 @@
 """Demographics of the scored patients, as a table and as columns of the model."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
 from mlho.encoding.cohort.join import DAYS_PER_YEAR
+from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, birth_column, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError
@@ -74,13 +75,10 @@ class KnownPersons:
             columns=tuple(RawColumn(own.name, own.values[rows], own.levels) for own in self.columns),
         )
 
-    def block(self, encoder: DemographicsEncoder, samples: Samples) -> NDArray[np.float64]:
-        """Return the model's demographic columns of some samples, as ``Bundle.predict_events`` does.
+    def values_of(self, encoder: DemographicsEncoder, samples: Samples) -> dict[str, list[Any]]:
+        """Return the values of some samples by demographic, for ``encoder.transform_table``.
 
-        Returns
-        -------
-        float64, shape (n_samples, n_columns)
-            Patients missing from the table have unknown values: medians, indicators and the level ``unknown``.
+        Patients that are not in the table have no values, which become medians, indicators and the level ``unknown``.
         """
         person_of = self._person_of(samples.patient_ids)
         rows = self._rows_of(person_of[samples.patient_of], samples.index_us)
@@ -91,7 +89,7 @@ class KnownPersons:
         for code in encoder.codes:
             if code.name in CALENDAR and code.name not in table:
                 table[code.name] = list(calendar_values(code.name, samples.index_us))
-        return encoder.transform_table(table)
+        return table
 
     def _person_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
         found = pc.index_in(text_array(patient_ids), value_set=self.patient_ids)
@@ -145,6 +143,29 @@ def _values(column: RawColumn, rows: NDArray[np.int64]) -> list[Any]:
         return numbers
     texts = [*column.levels, None]  # the code of a missing value, -1, selects the last entry
     return [texts[code] for code in _take(column.values, rows, missing=_NO_ROW).tolist()]
+
+
+def count_missing(encoder: DemographicsEncoder, values: Mapping[str, Sequence[Any]]) -> NDArray[np.int64]:
+    """Count the samples without a value of each demographic; as in training, the level ``unknown`` is none.
+
+    Parameters
+    ----------
+    encoder : DemographicsEncoder
+    values : mapping of name to a sequence of values
+        From :meth:`KnownPersons.values_of`.
+
+    Returns
+    -------
+    int64, shape (n_codes,)
+    """
+    # NaN differs from itself.
+    return np.array(
+        [
+            sum(own is None or own == UNKNOWN or own != own for own in values.get(code.name, ()))
+            for code in encoder.codes
+        ],
+        np.int64,
+    )
 
 
 def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import ArtifactNotFound, SpecError, plural
+from mlho.report.site import MIN_CELL
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
@@ -21,6 +22,8 @@ from scheduler.engine.scoring_run import COMPARISON_FILE, SCORES_MANIFEST, Scori
 # Measured on two shared cores with glmboost and five reasons. The estimate is approximate.
 _EVENT_BYTES_A_SECOND: Final = 8e6
 _START_SECONDS: Final = 3.0
+_N_NAMED: Final = 5
+_N_PARTITIONS: Final = 20
 
 
 def read_manifest(store: Store, run: str) -> dict[str, Any]:
@@ -75,6 +78,38 @@ def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
         else "no PSI of the scores"
     )
     yield f"Against training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted."
+    yield from _missing(drift)
+    yield from _codes(drift.get("codes"))
+
+
+def _missing(drift: dict[str, Any]) -> Iterator[str]:
+    """Yield the columns with more missing values than in training; scores of earlier versions have none."""
+    if not drift.get("n_missing_compared"):
+        return
+    found = [
+        f"{own['words']} ({own['now']:.1%}, {own['training']:.1%} in training)"
+        for own in drift["missing"]
+        if own["is_shifted"] and own["now"] is not None
+    ]
+    named = f": {', '.join(found[:_N_NAMED])}" if found else ""
+    yield (
+        f"Missing values: {drift['n_missing_shifted']} of {drift['n_missing_compared']} columns miss more than in training{named}."
+    )
+
+
+def _codes(codes: dict[str, Any] | None) -> Iterator[str]:
+    """Yield the codes that are new or have vanished."""
+    if codes is None or not codes["n_compared"]:
+        return
+    new = [f"{own['code']} ({own['now']:.1%})" for own in codes["new"][:_N_NAMED]]
+    gone = [f"{own['code']} ({own['training']:.1%} in training)" for own in codes["vanished"][:_N_NAMED]]
+    yield (
+        f"Codes of the events: {codes['n_new']} new{_first(new)}; {codes['n_vanished']} of {codes['n_compared']} have vanished{_first(gone)}."
+    )
+
+
+def _first(named: list[str]) -> str:
+    return f", first {', '.join(named)}" if named else ""
 
 
 def _expected(expected: dict[str, Any] | None) -> Iterator[str]:
@@ -112,6 +147,26 @@ def alerts_table(scores: dict[str, Any]) -> Table:
     return table
 
 
+def partitions_table(parts: list[dict[str, Any]]) -> Table:
+    """Return a table with the event rows and the scores of each partition, those with the smallest share of used rows first."""
+    table = Table(title="Partitions", title_justify="left", show_edge=False)
+    table.add_column("partition", overflow="fold")
+    for name in ("event rows", "used", "scores"):
+        table.add_column(name, justify="right")
+    ledgers = [(own["source"] or "no events", own["ledger"] or {}, own["rows"]) for own in parts]
+    ordered = sorted(ledgers, key=lambda own: own[1].get("rows_used", 0) / max(own[1].get("rows_in", 0), 1))
+    for source, ledger, n_scores in ordered[:_N_PARTITIONS]:
+        counts = (ledger.get("rows_in", 0), ledger.get("rows_used", 0), n_scores)
+        table.add_row(source, *(_count(own) for own in counts))
+    if len(ordered) > _N_PARTITIONS:
+        table.add_row(f"and {len(ordered) - _N_PARTITIONS} more, in the manifest", "", "", "")
+    return table
+
+
+def _count(n: int) -> str:
+    return f"under {MIN_CELL}" if 0 < n < MIN_CELL else f"{n:,}"
+
+
 def _ppv(ppv: dict[str, Any] | None) -> str:
     if ppv is None or ppv["value"] is None:
         return ""
@@ -128,7 +183,7 @@ def show_scores(store: Store, run: str) -> None:
     for sentence in [*sentences(scores), *compared, *(f"Warning: {own}" for own in warnings)]:
         terminal.out.print(sentence, markup=False)
     terminal.out.print(f"Model: {_model_of(store, run)}, bundle {scores['bundle_digest']}.", markup=False)
-    for table in tables(scores):
+    for table in (*tables(scores), partitions_table(manifest["parts"])):
         terminal.out.print()
         terminal.print_table(table)
 

@@ -48,6 +48,15 @@ METRICS: Final[Mapping[str, Metric]] = {
     "mlho_scheduler_schedule_shifted_features": Metric(
         "Features that are shifted against training", label="schedule"
     ),
+    "mlho_scheduler_schedule_columns_missing_more": Metric(
+        "Demographics and values of events that miss more than in training", label="schedule"
+    ),
+    "mlho_scheduler_schedule_new_codes": Metric(
+        "Codes of their events that training did not have", label="schedule"
+    ),
+    "mlho_scheduler_schedule_vanished_codes": Metric(
+        "Codes of training that none of them has", label="schedule"
+    ),
     "mlho_scheduler_schedule_expected_auroc": Metric(
         "AUROC that their probabilities imply without labels", label="schedule"
     ),
@@ -128,6 +137,9 @@ def _result_figures(
         "samples_without_events": "samplesWithoutEvents",
         "score_psi": "scorePsi",
         "shifted_features": "shiftedFeatures",
+        "columns_missing_more": "columnsMissingMore",
+        "new_codes": "newCodes",
+        "vanished_codes": "vanishedCodes",
         "expected_auroc": "expectedAuroc",
     }
     return {

@@ -319,6 +319,11 @@ def scoring_metrics(scores: Mapping[str, Any], comparison: Mapping[str, Any] | N
     drift = scores.get("drift") or {}
     if drift.get("n_compared"):
         metrics["shiftedFeatures"] = str(drift["n_shifted"])
+    if drift.get("n_missing_compared"):
+        metrics["columnsMissingMore"] = str(drift["n_missing_shifted"])
+    codes = drift.get("codes") or {}
+    if codes.get("n_compared"):
+        metrics |= {"newCodes": str(codes["n_new"]), "vanishedCodes": str(codes["n_vanished"])}
     if drift.get("score_psi") is not None:
         metrics["scorePsi"] = str(drift["score_psi"])
     expected = (scores.get("expected") or {}).get("auroc", {})

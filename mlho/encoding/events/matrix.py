@@ -169,6 +169,10 @@ class Matrix:
             numbers = [LAST if LAST in self.numbers else None] * len(columns)
         return self._cells(columns, sample_mask, numbers)
 
+    def samples_per_column(self) -> NDArray[np.int64]:
+        """Return the number of samples with an event in each column; int64, shape (n_columns,)."""
+        return sum((np.diff(block.indptr) for block in self._blocks), np.zeros(self.n_columns, np.int64))
+
     def has_events(self, windows: Collection[int]) -> NDArray[np.bool_]:
         """Return which samples have an event in one of these windows, given by number; shape (n_samples,)."""
         is_wanted = np.array([window in windows for window in range(self.n_windows)], np.bool_)

@@ -67,6 +67,10 @@ class SequenceMatrix:
         """Count the patients of each column of a code; see :class:`mlho.encoding.events.matrix.Matrix`."""
         return self.of_codes.patients_per_column(sample_mask)
 
+    def samples_per_column(self) -> NDArray[np.int64]:
+        """Count the samples of each column of a code."""
+        return self.of_codes.samples_per_column()
+
     def value_patients_per_column(
         self, sample_mask: NDArray[np.bool_] | None, number: str
     ) -> NDArray[np.int64]:

@@ -29,6 +29,9 @@ _NIGHT_COLUMNS: Final = (
     "Event rows used",
     "PSI of the scores",
     "Shifted features",
+    "Columns that miss more values",
+    "New codes",
+    "Vanished codes",
 )
 _LAST_COLUMNS: Final = ("Mean probability", "Expected AUROC, 95 % CI", "Warnings")
 
@@ -209,6 +212,24 @@ def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
         "Share of the features whose prevalence differs from training.",
         lambda own: None if own.n_shifted is None else own.n_shifted / own.n_compared,
     )
+    yield _Panel(
+        "missing",
+        "Columns that miss more values",
+        "Demographics and values of events with more missing values than in training.",
+        lambda own: _or_none(own.n_missing_more),
+    )
+    yield _Panel(
+        "new",
+        "New codes",
+        "Codes of at least 30 samples that training did not have, or hardly.",
+        lambda own: _or_none(own.n_new_codes),
+    )
+    yield _Panel(
+        "vanished",
+        "Vanished codes",
+        "Codes that at least 30 samples should have, and none has.",
+        lambda own: _or_none(own.n_vanished_codes),
+    )
     for number, rule in enumerate(_rules(nights)[:_MAX_ALERT_CHARTS]):
         training = _newest(
             alert.training for own in nights for alert in own.facts.alerts if alert.rule == rule
@@ -236,6 +257,10 @@ def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
         () if auroc is None else (auroc,),
         is_from_zero=False,
     )
+
+
+def _or_none(count: int | None) -> float | None:
+    return None if count is None else float(count)
 
 
 def _share_of(rule: str) -> Callable[[ScoredFacts], float | None]:
@@ -282,6 +307,10 @@ def _night_row(night: Night, run: SiteRun, rules: Sequence[str]) -> tuple[str, .
         words.count(own.rows_used),
         _number(own.score_psi),
         words.ABSENT if own.n_shifted is None else f"{own.n_shifted} of {own.n_compared}",
+        *(
+            words.ABSENT if n is None else words.count(n)
+            for n in (own.n_missing_more, own.n_new_codes, own.n_vanished_codes)
+        ),
         *(_percent(_share_of(rule)(own)) for rule in rules),
         _number(own.mean, 3),
         _figure_cell(own.expected_auroc),

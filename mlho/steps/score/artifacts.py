@@ -20,6 +20,7 @@ PERSONS_FILE: Final = "persons.arr"
 PATIENTS_FILE: Final = "patients.arr"
 UNKNOWN_FILE: Final = "unknown.json"
 PRESENT_FILE: Final = "present.arr"
+CODES_FILE: Final = "codes.json"
 
 
 def open_bundle(work: Work) -> "Bundle":
@@ -94,6 +95,7 @@ def write_part(
         The patients' numbers in the roster.
     """
     from mlho.arrays import write_arrays
+    from mlho.scoring.code_drift import split_codes
     from mlho.scoring.partition import encode_files
     from mlho.scoring.parts import PART_FILE, PartWriter
     from mlho.scoring.persons import read_static_persons
@@ -114,7 +116,11 @@ def write_part(
     shutil.rmtree(folder)
     arrays = {"hashes": part.hashes()} | ({} if numbers is None else {"numbers": numbers})
     write_arrays(work.out / PATIENTS_FILE, arrays)
-    write_arrays(work.out / PRESENT_FILE, {"present": scored.present})
+    listed, others = split_codes(bundle.document.training, scored.samples_by_code)
+    write_arrays(
+        work.out / PRESENT_FILE, {"present": scored.present, "missing": scored.missing, "codes": listed}
+    )
+    work.write_json(CODES_FILE, others)
     work.write_json(UNKNOWN_FILE, scored.unknown_rows)
     return {
         "alerts": part.n_alerts,

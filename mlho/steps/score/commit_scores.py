@@ -1,12 +1,13 @@
 """Step: check and add up all parts, and write the manifest that makes them the scores of the run."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlho.errors import DataError, MlhoError, plural
 from mlho.steps.base import Artifact, Step, Work
-from mlho.steps.score.artifacts import PATIENTS_FILE, PRESENT_FILE, UNKNOWN_FILE, open_bundle
+from mlho.steps.score.artifacts import CODES_FILE, PATIENTS_FILE, PRESENT_FILE, UNKNOWN_FILE, open_bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -176,16 +177,26 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
     import numpy as np
 
     from mlho.arrays import read_arrays
-    from mlho.scoring.drift import find_drift, score_psi
+    from mlho.scoring.code_drift import find_code_drift
+    from mlho.scoring.drift import find_drift, find_missing, score_psi, with_missing
 
     features, training = bundle.document.features, bundle.document.training
-    present = np.zeros(len(features), np.int64)
+    counted = [read_arrays(part.path(PRESENT_FILE)) for part in parts]
+    present, missing, listed = (
+        np.sum([own[name] for own in counted], axis=0, dtype=np.int64)
+        for name in ("present", "missing", "codes")
+    )
+    others: Counter[str] = Counter()
     for part in parts:
-        present += read_arrays(part.path(PRESENT_FILE))["present"]
+        others.update(json.loads(part.read(CODES_FILE)))
+    names = [] if bundle.demographics is None else [own.name for own in bundle.demographics.codes]
+    unknown = dict(zip(names, missing.tolist(), strict=True))
     prevalence, deciles = (None, None) if training is None else (training.prevalence, training.deciles)
     found = find_drift(features, prevalence, present, len(scored))
     index, reason = score_psi(scored, deciles)
-    return found.model_copy(update={"score_psi": index, "reason": reason})
+    codes = find_code_drift(training, listed, others, len(scored))
+    found = with_missing(found, find_missing(features, training, present, unknown, len(scored)))
+    return found.model_copy(update={"score_psi": index, "reason": reason, "codes": codes})
 
 
 def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "list[PartEntry]":

@@ -10,10 +10,10 @@ class ScoreAbsent(Step):
     """Write these patients to a separate part, after all partitions are scored."""
 
     kind: ClassVar[str] = "score_absent"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``part.parquet``, ``patients.arr``, ``present.arr`` and ``unknown.json``."""
+        """Write ``part.parquet``, ``patients.arr``, ``present.arr``, ``codes.json`` and ``unknown.json``."""
         import numpy as np
 
         from mlho.arrays import read_arrays

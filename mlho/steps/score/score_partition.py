@@ -11,10 +11,10 @@ class ScorePartition(Step):
     """Encode with the bundle's dictionary, score, calibrate, explain, and write the part. A CDM folder is one partition."""
 
     kind: ClassVar[str] = "score_partition"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Write ``part.parquet``, ``patients.arr``, ``present.arr`` and ``unknown.json``."""
+        """Write ``part.parquet``, ``patients.arr``, ``present.arr``, ``codes.json`` and ``unknown.json``."""
         from mlho.encoding.cohort.deaths import check_cdm_version, last_days
         from mlho.encoding.cohort.windows import needs_values
         from mlho.model.scoring import scoring_spec

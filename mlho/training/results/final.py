@@ -1,13 +1,16 @@
 """The final model: fitted on all samples, calibrated on out-of-fold scores."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.cohort import NumericColumn
 from mlho.encoding.cohort.demographics import NumberCode
+from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.errors import DataError
 from mlho.method.classifiers import FittedClassifier, classifier_named
 from mlho.method.evaluation.auroc import auroc, auroc_estimate
@@ -17,7 +20,8 @@ from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
-from mlho.model.parts import RiskHorizon, TrainingSamples
+from mlho.model.parts import RiskHorizon, TrainingSamples, Vocabulary
+from mlho.spec.features import utilisation_names
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import fit_chosen, thresholds_of
@@ -26,6 +30,8 @@ from mlho.training.iterations.splits import FINAL
 from mlho.training.iterations.times import fit_horizons
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.summary import SummaryRecord
+
+MAX_CODES: Final = 10_000  # of a bundle's vocabulary: about 300 KB
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,58 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
         deciles=tuple(
             np.round(np.quantile(calibrated, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
         ),
+        missing=_missing(problem),
+        codes=_vocabulary(problem, max(windows)) if windows else None,
     )
+
+
+def _missing(problem: Problem) -> dict[str, float]:
+    """Return the share of the samples without a value of each demographic, small shares raised to those of a cell."""
+    n, least = problem.cohort.n_samples, problem.spec.report.min_cell
+    computed = utilisation_names(problem.spec.windows) if problem.spec.features.utilisation else ()
+    counts = {
+        own.name: int(np.isnan(own.values).sum())
+        if isinstance(own, NumericColumn)
+        else int((own.codes == own.levels.index(UNKNOWN)).sum() if UNKNOWN in own.levels else 0)
+        for own in problem.cohort.demographics
+        if own.name not in computed
+    }
+    return {name: _rounded_up(max(own, min(least, n)) / n, 4) for name, own in counts.items()}
+
+
+def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:
+    """Return how often the samples have each code in a window; None if codes count as others, which scoring knows of features only."""
+    if problem.concepts.parents:
+        return None
+    n, least, asked = problem.cohort.n_samples, problem.spec.report.min_cell, problem.spec.features
+    own = slice(window, None, problem.n_windows)
+    counts = problem.matrix.samples_per_column()[own]
+    is_shown = problem.matrix.patients_per_column()[own] >= least
+    order = np.lexsort((np.arange(len(counts)), -counts))
+    listed = order[is_shown[order]][:MAX_CODES]
+    is_listed = np.isin(np.arange(len(counts)), listed)
+    most = int(counts[~is_listed].max(initial=min(least, n)))
+    return Vocabulary(
+        floor=_rounded_up(most / n, 6),
+        shares={
+            problem.codes[place]: round(min(int(counts[place]), max(n - least, 0)) / n, 6)
+            for place in sorted(listed.tolist())
+        },
+        include=asked.include,
+        exclude=asked.exclude,
+    )
+
+
+def _rounded_up(share: float, digits: int) -> float:
+    """Return a share that is rounded up, and at most 1.
+
+    Examples
+    --------
+    >>> _rounded_up(11 / 300, 4), _rounded_up(0.25, 4)
+    (0.0367, 0.25)
+    """
+    scale = 10.0**digits
+    return min(1.0, math.ceil(round(share * scale, 6)) / scale)
 
 
 def _prevalence(problem: Problem, final: FinalModel) -> tuple[float | None, ...]:

@@ -7,8 +7,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from mlho.scoring.drift import Drift, drift_warnings, find_drift, psi, score_psi
+from mlho.model.parts import TrainingSamples, Vocabulary
+from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
+from mlho.scoring.drift import Drift, drift_warnings, find_drift, find_missing, psi, score_psi, with_missing
 from mlho.store.memory import MemoryStore
+from scheduler.cli.show_scores import partitions_table
 from tests.unit.scoring.conftest import score_inline
 
 N = 5_000
@@ -89,10 +92,72 @@ def test_training_samples_have_not_drifted(trained):
     assert drift["n_compared"] == sum(own is not None for own in training.prevalence) > 0
     assert (drift["n_shifted"], drift["vanished"]) == (0, [])
     assert drift["score_psi"] is not None  # of scores on training samples, against out-of-fold scores
+    codes = drift["codes"]
+    assert codes["n_compared"] == len(training.codes.shares) > len(trained.bundle.document.codes)
+    assert (codes["n_new"], codes["n_vanished"], drift["n_missing_shifted"]) == (0, 0, 0)
+    assert {own["column"] for own in drift["missing"]} >= {"age", "sex"}
 
 
-def test_a_code_that_disappears_from_the_events_is_named(trained, tmp_path):
-    """The feed lost one code system: its features are absent in all samples, and the run warns."""
+def vocabulary(**shares):
+    codes = Vocabulary(floor=0.002, shares=shares, exclude=("X*",))
+    return TrainingSamples(without_events=0.0, alert_rates={}, missing={"sex": 0.01}, codes=codes)
+
+
+def test_new_and_vanished_codes_are_found_and_chance_and_excluded_codes_are_not():
+    """A code that training did not list had at most the share of the floor; a rare one may be absent by chance."""
+    training = vocabulary(GONE=0.2, RARE=0.004, KEPT=0.1)
+    by_code = {"KEPT": 510, "NEW": 400, "SEASON": 60, "FEW": 25, "FLOOR": 19, "X1": 900}
+
+    found = find_code_drift(training, *split_codes(training, by_code), N)
+
+    assert [(own.code, own.training, own.now) for own in found.vanished] == [("GONE", 0.2, 0.0)]
+    assert [(own.code, own.now) for own in found.new] == [("NEW", 0.08), ("SEASON", 0.012)]
+    assert (found.n_compared, found.n_new, found.n_vanished) == (3, 2, 1)
+    assert ["NEW" in code_warnings(found)[0], "GONE" in code_warnings(found)[1]] == [True, True]
+    assert (
+        find_code_drift(None, np.empty(0), {}, N).reason == "the bundle does not have the codes of training"
+    )
+
+
+def test_chance_is_no_new_code():
+    """Ten thousand codes that training had at the floor, or a little below it."""
+    counts = np.random.default_rng(3).binomial(100_000, 0.002, 10_000)
+    training = vocabulary()
+
+    found = find_code_drift(
+        training, np.empty(0), {str(place): n for place, n in enumerate(counts.tolist())}, 100_000
+    )
+
+    assert found.n_new == 0
+
+
+@pytest.mark.parametrize(
+    ("n_missing", "is_shifted", "now"), [(60, False, 0.012), (3_000, True, 0.6), (4_995, True, None)]
+)
+def test_more_missing_values_are_a_shift_and_few_persons_are_not_shown(n_missing, is_shifted, now):
+    (found,) = find_missing([], vocabulary(), np.empty(0), {"sex": n_missing, "unknown to the bundle": 9}, N)
+
+    assert (found.column, found.is_shifted, found.now) == ("sex", is_shifted, now)
+    warned = drift_warnings(with_missing(Drift(), [found]))
+    assert bool(warned) == (is_shifted and now is not None)
+
+
+def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
+    """Its share of training is the complement of the prevalence; recency is no value."""
+    features = [
+        SimpleNamespace(id=name, words=name, aggregate=name) for name in ("mean", "recency", "presence")
+    ]
+    training = vocabulary().model_copy(update={"prevalence": (0.8, 0.8, 0.8)})
+
+    found = find_missing(features, training, np.array([1_000, 0, 0]), {}, N)
+
+    assert [(own.column, own.training, own.now, own.is_shifted) for own in found] == [
+        ("mean", 0.2, 0.8, True)
+    ]
+
+
+def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp_path):
+    """The feed writes one code in another way and lost the sex of most patients: the run names what is gone and what is new."""
     from shutil import copytree
 
     training, features = trained.bundle.document.training, trained.bundle.document.features
@@ -105,10 +170,39 @@ def test_a_code_that_disappears_from_the_events_is_named(trained, tmp_path):
     copytree(trained.folder, folder)
     for path in (folder / "events").glob("*.parquet"):
         table = pq.read_table(path)
-        pq.write_table(table.filter(pc.fill_null(pc.not_equal(table["code"], most), True)), path)
+        renamed = pc.if_else(pc.fill_null(pc.equal(table["code"], most), False), "NEW", table["code"])
+        pq.write_table(table.set_column(table.column_names.index("code"), "code", renamed), path)
+    persons = pq.read_table(folder / "demographics.parquet")
+    lost = pc.if_else(pc.equal(persons["sex"], "female"), None, persons["sex"])
+    pq.write_table(
+        persons.set_column(persons.column_names.index("sex"), "sex", lost), folder / "demographics.parquet"
+    )
 
     scores = score_inline(folder, MemoryStore()).scores
 
     lost = [own.id for own in features if own.code == most]
     assert set(scores["drift"]["vanished"]) & set(lost)
     assert any(most in own and "No sample has these features" in own for own in scores["warnings"])
+    codes, shares = scores["drift"]["codes"], trained.bundle.document.training.codes.shares
+    assert [(own["code"], own["training"]) for own in codes["vanished"]] == [(most, shares[most])]
+    assert [(own["code"], own["now"]) for own in codes["new"]] == [("NEW", round(shares[most], 4))]
+    (sex,) = [own for own in scores["drift"]["missing"] if own["column"] == "sex"]
+    assert sex["is_shifted"]
+    assert sex["now"] > 0.3 > sex["training"]
+    for text in ("NEW (", f"{most} (", "sex ("):
+        assert any(text in own for own in scores["warnings"])
+
+
+def test_rows_of_each_partition_are_shown_and_few_are_hidden():
+    """The partition with the smallest share of used rows comes first."""
+    parts = [
+        {"source": name, "ledger": {"rows_in": n, "rows_used": used}, "rows": rows}
+        for name, n, used, rows in [("a", 5_000, 4_900, 300), ("b", 4_000, 7, 200)]
+    ]
+    table = partitions_table([*parts, {"source": None, "ledger": None, "rows": 4}])
+
+    assert list(zip(*(own.cells for own in table.columns), strict=True)) == [
+        ("no events", "0", "0", "under 11"),
+        ("b", "4,000", "under 11", "200"),
+        ("a", "5,000", "4,900", "300"),
+    ]

@@ -1,0 +1,154 @@
+"""Codes of the events that are new or have vanished since training, those that the model does not use included. Pure."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mlho.encoding.events.code_patterns import code_filter
+from mlho.model.parts import TrainingSamples
+from mlho.report.result import Part
+from mlho.spec.features import Features
+
+#: Samples that have a new code, or should have a vanished one. Without any of 30 expected, chance is ruled out (e⁻³⁰).
+MIN_SAMPLES: Final = 30
+#: Share of the samples from which on a new or a vanished code is a warning: rarer codes come and go with each edition of a code system.
+COMMON: Final = 0.01
+_Z: Final = 3.89  # two-sided, one false finding in 10,000 codes
+_N_LISTED: Final = 20
+_N_NAMED: Final = 5
+
+
+class CodeShift(Part):
+    """A code that is new or has vanished."""
+
+    code: str
+    training: float
+    """Share of the training samples with the code; of a new code the largest share that it can have had."""
+    now: float
+    """Share of these samples with the code."""
+
+
+class CodeDrift(Part):
+    """The codes of these samples against those of training, in the longest window of the model."""
+
+    reason: str | None = None
+    """Why they are not compared."""
+    n_compared: int = 0
+    """Codes whose share in training is known."""
+    n_new: int = 0
+    """Codes of at least 30 samples, beyond chance in more than twice the share that training can have had."""
+    new: list[CodeShift] = Field(default_factory=list)
+    """The 20 most frequent of them."""
+    n_vanished: int = 0
+    """Codes that at least 30 of these samples should have, and none has."""
+    vanished: list[CodeShift] = Field(default_factory=list)
+    """The 20 of them that were most frequent in training."""
+
+
+def split_codes(
+    training: TrainingSamples | None, samples_by_code: Mapping[str, int]
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Return the samples of each code that the vocabulary lists, in its order, and of all other codes that training used.
+
+    Examples
+    --------
+    >>> from mlho.model.parts import Vocabulary
+    >>> codes = Vocabulary(floor=0.01, shares={"A": 0.2, "B": 0.1}, exclude=("X*",))
+    >>> training = TrainingSamples(without_events=0.0, alert_rates={}, codes=codes)
+    >>> listed, others = split_codes(training, {"B": 7, "C": 3, "X1": 9})
+    >>> listed.tolist(), others
+    ([0, 7], {'C': 3})
+    """
+    if training is None or training.codes is None:
+        return np.empty(0, np.int64), {}
+    known = training.codes
+    is_excluded = code_filter(Features(include=known.include, exclude=known.exclude))
+    listed = np.array([samples_by_code.get(code, 0) for code in known.shares], np.int64)
+    others = {
+        code: n for code, n in samples_by_code.items() if code not in known.shares and not is_excluded(code)
+    }
+    return listed, others
+
+
+def find_code_drift(
+    training: TrainingSamples | None, listed: NDArray[np.int64], others: Mapping[str, int], n: int
+) -> CodeDrift:
+    """Compare the codes of the events with those of training.
+
+    Parameters
+    ----------
+    training : TrainingSamples or None
+    listed : int64, shape (n_codes,)
+        Samples with each code of its vocabulary.
+    others : mapping of code to int
+        Samples with each other code.
+    n : int
+        Samples.
+    """
+    if training is None or training.codes is None:
+        return CodeDrift(reason="the bundle does not have the codes of training")
+    known = training.codes
+    shares = list(known.shares.items())
+    vanished = [
+        CodeShift(code=code, training=p, now=0.0)
+        for (code, p), count in zip(shares, listed.tolist(), strict=True)
+        if count == 0 and p * n >= MIN_SAMPLES
+    ]
+    new = [
+        CodeShift(code=code, training=known.floor, now=round(count / n, 4))
+        for code, count in others.items()
+        if _is_new(count, n, known.floor)
+    ]
+    vanished.sort(key=lambda own: (-own.training, own.code))
+    new.sort(key=lambda own: (-own.now, own.code))
+    return CodeDrift(
+        n_compared=len(shares),
+        n_new=len(new),
+        new=new[:_N_LISTED],
+        n_vanished=len(vanished),
+        vanished=vanished[:_N_LISTED],
+    )
+
+
+def _is_new(count: int, n: int, floor: float) -> bool:
+    if count < MIN_SAMPLES:
+        return False
+    share = count / n
+    error = math.sqrt(max(floor * (1 - floor), 0.25 / n) / n)
+    return share > 2 * floor and share - floor > _Z * error
+
+
+def code_warnings(found: CodeDrift) -> list[str]:
+    """Return warnings of new and of vanished codes that are or were common.
+
+    Examples
+    --------
+    >>> code_warnings(CodeDrift(n_compared=9, n_new=1, new=[CodeShift(code="U07.1", training=0.001, now=0.2)]))
+    ['Codes that training did not have, or hardly: U07.1 (20.0 % of the samples). The model ignores them. Check whether they replace others: map them to the codes of training, or train again.']
+    """
+    return [
+        *_warning(
+            [f"{own.code} ({100 * own.now:.1f} % of the samples)" for own in found.new if own.now >= COMMON],
+            "Codes that training did not have, or hardly",
+            "The model ignores them. Check whether they replace others: map them to the codes of training, or train again.",
+        ),
+        *_warning(
+            [
+                f"{own.code} ({100 * own.training:.1f} % of the training samples)"
+                for own in found.vanished
+                if own.training >= COMMON
+            ],
+            "Codes that no sample has any more",
+            "Check the feed of events and its code systems.",
+        ),
+    ]
+
+
+def _warning(named: list[str], said: str, remedy: str) -> Iterator[str]:
+    if named:
+        more = f" and {len(named) - _N_NAMED} more" if len(named) > _N_NAMED else ""
+        yield f"{said}: {', '.join(named[:_N_NAMED])}{more}. {remedy}"
