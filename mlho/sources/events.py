@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlho.errors import DataError, plural
-from mlho.sources.arrow import as_numpy, blank_texts, bool_array, is_given, null_where
+from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
 from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
 from mlho.sources.forms import cast_or_null
@@ -164,8 +164,7 @@ def text_column(array: Any) -> Any:
     texts, indices = array.dictionary.cast(pa.string()), array.indices.cast(pa.int32())
     is_blank = blank_texts(texts)
     if is_blank.any():
-        blank = pc.indices_nonzero(bool_array(is_blank)).cast(pa.int32())
-        indices = null_where(as_numpy(pc.is_in(indices, blank)), indices)
+        indices = null_where(np.take(is_blank, as_numpy(indices), mode="clip"), indices)
     return pa.DictionaryArray.from_arrays(indices, texts)
 
 

@@ -55,16 +55,10 @@ class SegmentWriter:
         """Append rows as one segment."""
         if not len(rows):
             return
-        order, starts = _block_order(rows.patient, self._n_blocks, BLOCK_PATIENTS)
-        columns: dict[str, NDArray[Any]] = {
-            "patient": (rows.patient % BLOCK_PATIENTS).astype(np.uint16),
-            "code": rows.code,
-            **({"time": rows.time} if rows.time.size else {}),
-            **({"value": rows.value} if rows.value.size else {}),
-        }
+        grouped, starts = _by_block(rows, self._n_blocks)
         entry: dict[str, Any] = {"rows": len(rows), "starts": self._append(starts)}
-        for name, column in columns.items():
-            entry[name] = self._append(column[order] if order.size else column)
+        for name, column in grouped.items():
+            entry[name] = self._append(column)
         self._segments.append(entry)
 
     def _append(self, column: NDArray[Any]) -> int:
@@ -137,27 +131,34 @@ def _mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _block_order(
-    patient: NDArray[np.int32], n_blocks: int, block_patients: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Stable order of rows by block (empty: already sorted), and the start of each block."""
-    if n_blocks == 1:
-        return np.empty(0, np.int32), np.array([0, len(patient)], np.int64)
-    order, starts = _order_by_block(patient, n_blocks, block_patients)
-    return order, starts
+def _by_block(rows: UsedRows, n_blocks: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+    """Return the columns with the rows grouped by block, in their order, and the start of each block."""
+    columns = (rows.patient, rows.code, rows.time, rows.value)
+    grouped = (np.empty(len(rows), np.uint16), *(np.empty_like(column) for column in columns[1:]))
+    starts = _group(columns, grouped, n_blocks)
+    return {name: own for name, own in zip(_DTYPES, grouped, strict=True) if own.size}, starts
 
 
 @njit(cache=True, nogil=True)
-def _order_by_block(patient: Any, n_blocks: Any, block_patients: Any) -> Any:  # pragma: no cover - compiled
+def _group(rows: Any, out: Any, n_blocks: Any) -> Any:  # pragma: no cover - compiled
+    patient, code, time, value = rows
+    out_patient, out_code, out_time, out_value = out
+    per_block = np.uint32(BLOCK_PATIENTS)
     starts = np.zeros(n_blocks + 1, np.int64)
     for i in range(patient.size):
-        starts[patient[i] // block_patients + 1] += 1
+        starts[np.uint32(patient[i]) // per_block + 1] += 1
     for b in range(n_blocks):
         starts[b + 1] += starts[b]
     place = starts[:-1].copy()
-    order = np.empty(patient.size, np.int32)
     for i in range(patient.size):
-        b = patient[i] // block_patients
-        order[place[b]] = i
-        place[b] += 1
-    return order, starts
+        p = np.uint32(patient[i])
+        block = p // per_block
+        to = place[block]
+        place[block] = to + 1
+        out_patient[to] = p - block * per_block
+        out_code[to] = code[i]
+        if time.size:
+            out_time[to] = time[i]
+        if value.size:
+            out_value[to] = value[i]
+    return starts

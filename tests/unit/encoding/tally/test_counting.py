@@ -7,6 +7,7 @@ import pytest
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
 from mlho.encoding.cohort.windows import DAY_US
 from mlho.encoding.tally.counting import RowCounter
+from mlho.encoding.tally.sketch import SAMPLED, merge_samples
 from mlho.encoding.tally.tally import YEARS, Tally, merge_tallies
 
 CODES = tuple(f"C{number}" for number in range(7))
@@ -26,19 +27,19 @@ def cohort(*, sites: bool) -> Cohort:
     )
 
 
-def rows(seed: int = 3) -> pd.DataFrame:
-    """Rows of 2011 to 2020, half of them at midnight; the last 500 repeat others."""
+def rows(seed: int = 3, n_rows: int = N_ROWS) -> pd.DataFrame:
+    """Rows of 2011 to 2020, half of them at midnight; the last tenth repeats others."""
     rng = np.random.default_rng(seed)
     start = np.datetime64("2011-01-01", "us").astype(np.int64)
-    clock = np.where(rng.random(N_ROWS) < 0.5, 0, rng.integers(0, DAY_US, N_ROWS))
+    clock = np.where(rng.random(n_rows) < 0.5, 0, rng.integers(0, DAY_US, n_rows))
     frame = pd.DataFrame(
         {
-            "patient": rng.integers(0, N_PATIENTS, N_ROWS).astype(np.int32),
-            "code": rng.integers(0, len(CODES), N_ROWS).astype(np.int32),
-            "time": start + rng.integers(0, 3_653, N_ROWS) * DAY_US + clock,
+            "patient": rng.integers(0, N_PATIENTS, n_rows).astype(np.int32),
+            "code": rng.integers(0, len(CODES), n_rows).astype(np.int32),
+            "time": start + rng.integers(0, 3_653, n_rows) * DAY_US + clock,
         }
     )
-    return pd.concat([frame.iloc[:-500], frame.iloc[:500]], ignore_index=True)
+    return pd.concat([frame.iloc[: -n_rows // 10], frame.iloc[: n_rows // 10]], ignore_index=True)
 
 
 def count(frame: pd.DataFrame, *, sites: bool = False) -> tuple[Tally, RowCounter]:
@@ -97,3 +98,17 @@ def test_partitions_in_any_order_give_the_counts_of_all_rows(tmp_path):
             assert np.array_equal(getattr(one, name), getattr(whole, name)), name
         assert np.array_equal(one.sample.hashes, whole.sample.hashes)
         assert np.array_equal(one.sample.counts, whole.sample.counts)
+
+
+def test_the_sample_of_many_rows_tells_the_share_of_duplicates():
+    """Beyond its size the sample keeps the smallest hashes with their counts, as the samples of partitions do together."""
+    frame = rows(n_rows=200_000)
+    whole = count(frame)[0].sample
+    parts = [count(frame[frame["patient"] % 3 == number])[0].sample for number in range(3)]
+    merged = merge_samples(parts)
+
+    assert len(whole.hashes) == SAMPLED
+    assert np.all(np.diff(whole.hashes) > 0)
+    assert np.array_equal(merged.hashes, whole.hashes)
+    assert np.array_equal(merged.counts, whole.counts)
+    assert whole.duplicate_share == pytest.approx(frame.duplicated().mean(), abs=0.012)
