@@ -1,7 +1,7 @@
 """What the site of a store shows of its runs, models and channels: small facts, read once from each finished run."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlho.report.gates import gates_in_words
 
+RETRAIN_FILE: Final = "retrain.yaml"
 MIN_CELL: Final = 11  # a smaller number of alerting samples could identify persons
 
 
@@ -84,6 +85,10 @@ class ScoredFacts(_Facts):
     training_auroc: float | None
     alerts: tuple[AlertRate, ...]
     warnings: tuple[str, ...]
+    advice: str | None
+    """What to do with the model, and why; null in scores of earlier versions."""
+    advised: str | None
+    """File name, in the folder of the scores, of the manifest of the advised run; null without one."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,13 @@ def _figure(spread: Mapping[str, Any] | None) -> Figure:
     return Figure(value=spread["mean"], low=spread["low"], high=spread["high"])
 
 
-def scored_facts(spec: Mapping[str, Any], scores: Mapping[str, Any], started: dt.datetime) -> ScoredFacts:
+def scored_facts(
+    spec: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    started: dt.datetime,
+    *,
+    has_file: Callable[[str], bool] = lambda _: False,
+) -> ScoredFacts:
     """Return the facts of a scoring run.
 
     Parameters
@@ -192,7 +203,10 @@ def scored_facts(spec: Mapping[str, Any], scores: Mapping[str, Any], started: dt
     scores : mapping
         Its ``scores.json``.
     started : datetime
+    has_file : callable
+        Whether the folder of the scores has a file of this name.
     """
+    advice = scores.get("advice")
     drift = scores.get("drift") or {}
     n_compared = drift.get("n_compared", 0)
     codes = drift.get("codes") or {}
@@ -225,6 +239,8 @@ def scored_facts(spec: Mapping[str, Any], scores: Mapping[str, Any], started: dt
             if own["alerts"] is not None
         ),
         warnings=tuple(scores.get("warnings", ())),
+        advice=None if advice is None else f"{advice['action']}. {advice['reason']} {advice['gain']}",
+        advised=RETRAIN_FILE if has_file(RETRAIN_FILE) else None,
     )
 
 

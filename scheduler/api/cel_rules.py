@@ -353,6 +353,22 @@ _SCORING: Final = (
         f"!(self.prefix in {sorted(RESERVED_FOLDERS)})",
         "output.prefix is reserved for the run's own files; choose another name",
     ),
+    _unique("spec.output.formats"),
+    CelRule(
+        "spec.output",
+        "!has(self.patientSystem) || (has(self.formats) && 'fhir' in self.formats)",
+        "output.patientSystem is written into FHIR resources only; add fhir to formats, or remove it",
+    ),
+    CelRule(
+        "spec",
+        "!has(self.index.none) || !has(self.output.formats) || !('fhir' in self.output.formats)",
+        "output.formats: fhir requires index dates, because a RiskAssessment is a prediction; remove fhir, or give an index date",
+    ),
+    CelRule(
+        "spec.explain",
+        "!has(self.onlyAlertsOf) || self.topReasons >= 1",
+        "explain.onlyAlertsOf requires topReasons of at least 1",
+    ),
     CelRule(
         "spec.data",
         "self.source != 'omop' || !has(self.columns) || !has(self.columns.events)",

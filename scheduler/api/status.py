@@ -117,6 +117,8 @@ class Outputs(SpecPart):
     """The model bundle."""
     scores: Uri | None = None
     """The manifest of the scores."""
+    advised: Uri | None = None
+    """The manifest of the run that the advice of these scores names."""
     result_digest: ShortText | None = None
     """SHA-256 digest of the result. It does not depend on where the run was carried out."""
 

@@ -17,7 +17,7 @@ from scheduler.cli import terminal
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.plan import Manifest
 from scheduler.engine.ready_tasks import ReadyTasks
-from scheduler.engine.scoring_run import COMPARISON_FILE, SCORES_MANIFEST, ScoringRun
+from scheduler.engine.scoring_run import COMPARISON_FILE, RETRAIN_FILE, SCORES_MANIFEST, ScoringRun
 
 # Measured on two shared cores with glmboost and five reasons. The estimate is approximate.
 _EVENT_BYTES_A_SECOND: Final = 8e6
@@ -179,13 +179,25 @@ def show_scores(store: Store, run: str) -> None:
     manifest = read_manifest(store, run)
     scores, left_out = manifest["scores"], left_out_sentences(manifest.get("left_out", {}))
     warnings = [*scores.get("warnings", ()), *left_out]  # scores of earlier versions have no warnings
-    compared = _comparison(store, run)
+    compared = [*_advised(store, run), *_comparison(store, run)]
     for sentence in [*sentences(scores), *compared, *(f"Warning: {own}" for own in warnings)]:
         terminal.out.print(sentence, markup=False)
     terminal.out.print(f"Model: {_model_of(store, run)}, bundle {scores['bundle_digest']}.", markup=False)
     for table in (*tables(scores), partitions_table(manifest["parts"])):
         terminal.out.print()
         terminal.print_table(table)
+
+
+def _advised(store: Store, run: str) -> Iterator[str]:
+    """Yield where the manifest of the advised run is, if the run wrote one."""
+    key = run_key(run, f"{_prefix(store, run)}/{RETRAIN_FILE}")
+    if store.exists(key):
+        yield f"The run that this advice names is ready in {key} of the store: mlho run, or kubectl apply -f."
+
+
+def _prefix(store: Store, run: str) -> str:
+    spec = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
+    return str(spec.get("output", {}).get("prefix", "scores"))
 
 
 def _comparison(store: Store, run: str) -> Iterator[str]:

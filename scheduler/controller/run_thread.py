@@ -47,6 +47,7 @@ from scheduler.engine.prepare import prepare
 from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import (
     COMPARISON_FILE,
+    RETRAIN_FILE,
     ScoringRun,
     entry_at,
     with_run_id,
@@ -392,7 +393,11 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
     if isinstance(run, ScoringRun):
         prefix = run.spec.spec.output.prefix
         scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
-        outputs = Outputs(scores=backend.uri(run.run_id, f"{prefix}/manifest.json"))
+        has_advised = run.store.exists(run.key(RETRAIN_FILE))
+        outputs = Outputs(
+            scores=backend.uri(run.run_id, f"{prefix}/manifest.json"),
+            advised=backend.uri(run.run_id, f"{prefix}/{RETRAIN_FILE}") if has_advised else None,
+        )
         comparison = None if run.compared is None else json.loads(run.store.get(run.key(COMPARISON_FILE)))
         return {
             "outputs": outputs,

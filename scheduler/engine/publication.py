@@ -1,6 +1,7 @@
 """Files of a run in the store under readable names: its description at the start, and what it publishes."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import yaml
 
@@ -14,6 +15,8 @@ from mlho.store.base import Store
 from mlho.store.keys import blob_key, run_key
 from scheduler.engine.plan import Manifest
 
+_MAX_NAME: Final = 63
+
 
 def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:
     """Write the specification and the manifest of a run before it starts."""
@@ -26,6 +29,21 @@ def spec_yaml(spec: RunSpec | ScoringRunSpec) -> bytes:
     document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     document |= {"apiVersion": spec.api_version, "kind": spec.kind}
     return yaml.safe_dump(document, sort_keys=False).encode()
+
+
+def renamed(spec: RunSpec, suffix: str) -> RunSpec:
+    """Return a specification with a suffix to its name, which is cut to the length of a name."""
+    name = f"{spec.metadata.name[: _MAX_NAME - len(suffix)].rstrip('-.').removesuffix(suffix)}{suffix}"
+    return spec.model_copy(update={"metadata": spec.metadata.model_copy(update={"name": name})})
+
+
+def retraining_yaml(trained: RunSpec) -> bytes:
+    """Return the manifest of a run that trains on the tables of training again, as they are then."""
+    head = (
+        "# mlho run retrain.yaml, or kubectl apply -f retrain.yaml: the specification of training under another name.\n"
+        f"# It reads the tables of training, data.uri: {trained.spec.data.uri}. Renew them first: the same tables give the same model.\n"
+    )
+    return head.encode() + spec_yaml(renamed(trained, "-retrained"))
 
 
 def put_blobs(store: Store, files: Mapping[str, bytes]) -> dict[str, StoredFile]:

@@ -39,16 +39,18 @@ from scheduler.engine.plan import (
     inspected_files,
     plan_scoring,
 )
-from scheduler.engine.publication import publish_blob, put_blobs, write_description
+from scheduler.engine.publication import publish_blob, put_blobs, retraining_yaml, write_description
 from scheduler.engine.scoring_checks import check_compared, check_counts, check_document, check_files
-from scheduler.runs.channels import ChannelEntry, checked_name, live_entry
+from scheduler.runs.channels import ChannelEntry
+from scheduler.runs.origin import entry_at as entry_at
+from scheduler.runs.origin import training_spec
 from scheduler.runs.stored import MODELS, finished_run, stored_runs
 
 SCORES_FILE: Final = "scores.json"
 SCORES_MANIFEST: Final = "manifest.json"
 COMPARISON_FILE: Final = "comparison.json"
+RETRAIN_FILE: Final = "retrain.yaml"
 _BUNDLE_FOLDER: Final = "bundle/"
-_MAX_DIGITS: Final = 10  # of the number of an entry
 _MAX_FILES: Final = 1000  # a bundle has about five
 
 
@@ -169,24 +171,6 @@ def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Pat
     )
 
 
-def entry_at(uri: str, store: Store) -> ChannelEntry:
-    """Return the entry of a channel at ``channel:NAME``, the newest, or at ``channel:NAME/K``.
-
-    Raises
-    ------
-    SpecError
-        There is no such entry.
-    ChannelDamaged
-        The log of the channel is damaged.
-    """
-    name, separator, number = uri.removeprefix(CHANNEL_BUNDLE).partition("/")
-    if separator and not (number.isascii() and number.isdecimal() and len(number) < _MAX_DIGITS):
-        raise SpecError(
-            f"bundle.uri {uri[:100]!r}: expected channel:NAME, or channel:NAME/3 for the model of entry 3."
-        )
-    return live_entry(store, checked_name(name), int(number) if separator else None)
-
-
 def _fetch(store: Store, prefix: str, folder: Path, *, where: str) -> Path:
     """Copy the listed files of a bundle from a store to a folder. They are verified when they are read."""
     try:
@@ -295,9 +279,19 @@ class ScoringRun:
                 self._publish(file["sha256"], file["name"])
         if COMPARISON_TASK in commits:
             self._publish(commits[COMPARISON_TASK].files[COMPARISON_FILE].sha256, COMPARISON_FILE)
+        advised = self._advised_manifest(manifest["scores"].get("advice"))
+        if advised is not None:
+            self.store.put_if_absent(self.key(RETRAIN_FILE), advised)
         for name in (SCORES_FILE, SCORES_MANIFEST):
             self._publish(commit.files[name].sha256, name)
         return commit
+
+    def _advised_manifest(self, advice: Mapping[str, Any] | None) -> bytes | None:
+        """Return the manifest of the run that trains again, if that is the advice and the store has the specification of training."""
+        if advice is None or advice["action"] != "retrain":
+            return None
+        trained = training_spec(self.spec.spec.bundle, self.store)
+        return None if trained is None else retraining_yaml(trained)
 
     def key(self, name: str) -> str:
         """Return the key of a published file."""

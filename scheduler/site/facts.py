@@ -101,7 +101,10 @@ def _read_facts(store: Store, run: StoredRun) -> TrainedFacts | ScoredFacts:
     if run.kind in MODELS:
         return trained_facts(result, run.started)
     spec: Mapping[str, Any] = yaml.safe_load(store.get(run_key(run.run_id, "spec.yaml")))["spec"]
-    return scored_facts(spec, result["scores"], run.started)
+    folder = run.result.rpartition("/")[0]
+    return scored_facts(
+        spec, result["scores"], run.started, has_file=lambda name: store.exists(f"{folder}/{name}")
+    )
 
 
 def _models(runs: Sequence[SiteRun], channels: Sequence[Channel], compare: Comparer) -> list[SiteModel]:

@@ -481,6 +481,26 @@ SCORING_CREATE = [
         {"data.source": "omop", "data.columns": {"cohort": {"patient_id": "MRN"}}},
     ),
     Case("output.prefix is reserved", {"output.prefix": "bundle"}, {"output.prefix": "scores"}),
+    Case(
+        "formats must not contain duplicates",
+        {"output.formats": ["csv", "csv"]},
+        {"output.formats": ["csv", "fhir"]},
+    ),
+    Case(
+        "output.patientSystem is written into FHIR resources only",
+        {"output": {"formats": ["csv"], "patientSystem": "urn:oid:1.2.36"}},
+        {"output": {"formats": ["fhir"], "patientSystem": "urn:oid:1.2.36"}},
+    ),
+    Case(
+        "output.formats: fhir requires index dates",
+        {"index": {"none": True}, "output.formats": ["fhir"]},
+        {"index": {"none": True}, "output.formats": ["csv"]},
+    ),
+    Case(
+        "explain.onlyAlertsOf requires topReasons",
+        {"explain": {"topReasons": 0, "onlyAlertsOf": "youden"}},
+        {"explain": {"topReasons": 1, "onlyAlertsOf": "youden"}},
+    ),
     Case("events must be a path relative to data.uri", {"data.tables.events": "../others/"}),
     Case("cohort must be a path relative to data.uri", {"data.tables.cohort": "/cohort"}),
     Case("demographics must be a path relative to data.uri", {"data.tables.demographics": "a/../../b"}),

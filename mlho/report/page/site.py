@@ -138,7 +138,8 @@ def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> 
         "facts": [
             (f"Channel {own.name}", f"entry {own.number} of {own.at.date()}, run {own.run}: {own.why}")
             for own in shown
-        ],
+        ]
+        + list(_advice(newest)),
         "careful": [f"{newest.facts.date}: {own}" for own in newest.facts.warnings]
         if newest is not None
         else [],
@@ -151,6 +152,18 @@ def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> 
         ),
         "nights": [_night_row(own, runs[own.run], rules) for own in reversed(model.nights)],
     }
+
+
+def _advice(newest: Night | None) -> Iterator[tuple[str, str]]:
+    """Yield the advice of the newest scoring run, with the manifest of the run that follows it."""
+    if newest is None or newest.facts.advice is None:
+        return
+    own = newest.facts
+    text: str = Markup("{}: {}").format(own.date, own.advice)
+    if own.advised is not None:
+        address = f"../runs/{newest.run}/{own.folder}/{own.advised}"
+        text += Markup(" Ready to apply: {}.").format(_link(address, own.advised))
+    yield "Advice", text
 
 
 def _lead(model: SiteModel) -> str:

@@ -16,13 +16,14 @@ from mlho.store.inputs import open_data
 from mlho.store.keys import run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.advised import advised_manifest, run_of
+from scheduler.cli.evaluation.advised import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.options import EvaluateOptions, LabelledOptions
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
+from scheduler.runs.origin import run_of
 
 _ID_LENGTH: Final = 16
 EVALUATE_ABOUT: Final = """\

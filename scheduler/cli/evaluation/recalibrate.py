@@ -19,7 +19,6 @@ from mlho.store.base import Store
 from mlho.store.inputs import open_data
 from mlho.store.keys import run_key, uses_prefix
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.advised import training_spec
 from scheduler.cli.evaluation.evaluate import add_data, asked_spec
 from scheduler.cli.options import RecalibrateOptions
 from scheduler.cli.run import usable_store
@@ -28,6 +27,7 @@ from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.publication import publish_blob, put_blobs, spec_yaml
 from scheduler.engine.scoring_run import bundle_now, read_bundle
+from scheduler.runs.origin import training_spec
 from scheduler.runs.stored import RECALIBRATION
 
 _ID_LENGTH: Final = 16

@@ -10,8 +10,11 @@ import pytest
 from mlho.model.parts import TrainingSamples, Vocabulary
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.drift import Drift, drift_warnings, find_drift, find_missing, psi, score_psi, with_missing
+from mlho.spec.training import parse_spec
+from mlho.store.keys import run_key
+from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
-from scheduler.cli.show_scores import partitions_table
+from scheduler.cli.show_scores import partitions_table, show_scores
 from tests.unit.scoring.conftest import score_inline
 
 N = 5_000
@@ -156,7 +159,7 @@ def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
     ]
 
 
-def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp_path):
+def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp_path, capsys):
     """The feed writes one code in another way and lost the sex of most patients: the run names what is gone and what is new."""
     from shutil import copytree
 
@@ -178,7 +181,10 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
         persons.set_column(persons.column_names.index("sex"), "sex", lost), folder / "demographics.parquet"
     )
 
-    scores = score_inline(folder, MemoryStore()).scores
+    copytree(trained.store.root, tmp_path / "store")
+    store, made_by = LocalStore(tmp_path / "store"), trained.home.run.run_id
+    scored = score_inline(folder, store, {"bundle.uri": f"run:{made_by}"})
+    scores = scored.scores
 
     lost = [own.id for own in features if own.code == most]
     assert set(scores["drift"]["vanished"]) & set(lost)
@@ -191,6 +197,16 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     assert sex["now"] > 0.3 > sex["training"]
     for text in ("NEW (", f"{most} (", "sex ("):
         assert any(text in own for own in scores["warnings"])
+    # A vanished feature is a reason to train again: the specification of training is ready, under another name.
+    again, before = (
+        parse_spec(text.decode())
+        for text in (scored.file("retrain.yaml"), store.get(run_key(made_by, "spec.yaml")))
+    )
+    assert scores["advice"]["action"] == "retrain"
+    assert again.metadata.name == f"{before.metadata.name}-retrained"
+    assert again.spec == before.spec
+    show_scores(store, scored.run.run_id)
+    assert "retrain.yaml of the store" in " ".join(capsys.readouterr().out.split())
 
 
 def test_rows_of_each_partition_are_shown_and_few_are_hidden():

@@ -62,7 +62,15 @@ def plant_night(store, number, *, bundle="1" * 64, samples=3000, alerts=300, psi
         "samples": samples,
         "ledger": {"rows_used": 200 * samples},
         "distribution": {"mean": 0.1},
-        "drift": {"score_psi": psi, "n_shifted": 2, "n_compared": 100},
+        "drift": {
+            "score_psi": psi,
+            "n_shifted": 2,
+            "n_compared": 100,
+            "n_missing_compared": 4,
+            "n_missing_shifted": 1,
+            "codes": {"n_compared": 900, "n_new": 3, "n_vanished": 0},
+        },
+        "advice": {"action": "retrain", "reason": "A feature is absent.", "gain": "The gain is unknown."},
         "expected": {"auroc": {"value": 0.8, "low": 0.78, "high": 0.82}, "training_auroc": 0.81},
         "alerts": [{"rule": "fixed-alert-rate:0.1", "alerts": alerts, "training_rate": 0.1}],
         "warnings": ["The scores are distributed differently from training."] if psi > 0.25 else [],
@@ -71,6 +79,7 @@ def plant_night(store, number, *, bundle="1" * 64, samples=3000, alerts=300, psi
     files = {
         "scores/scores.json": json.dumps(scores).encode(),
         "scores/manifest.json": json.dumps(manifest).encode(),
+        "scores/retrain.yaml": b"kind: TrainingRun",
     }
     spec = {"bundle": {"uri": "channel:production/1"}}
     plant(store, run, "nightly", "ScoringRun", files, day=number, spec=spec)
@@ -123,7 +132,9 @@ def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
     assert [own.run for own in model.versions] == [A, B]
     assert [own.facts.date.day for own in model.nights] == [1, 2, 3, 4, 5, 6]
     assert "2 versions; 6 scoring runs from 2026-11-01 to 2026-11-06." in page
-    assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img"') == 7
+    assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img"') == 10
+    assert "retrain. A feature is absent. The gain is unknown. Ready to apply:" in page
+    assert f"../runs/{5:016x}/scores/retrain.yaml" in page
     assert "A dotted line marks another version" in page
 
 

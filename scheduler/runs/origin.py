@@ -1,0 +1,53 @@
+"""The run that made a bundle, and its specification."""
+
+import yaml
+
+from mlho.errors import ArtifactNotFound, SpecError
+from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
+from mlho.spec.training import RunSpec, parse_spec
+from mlho.store.base import Store
+from mlho.store.keys import run_key
+from scheduler.runs.channels import ChannelEntry, checked_name, live_entry
+from scheduler.runs.stored import RECALIBRATION
+
+_MAX_DIGITS = 10  # of the number of an entry
+
+
+def entry_at(uri: str, store: Store) -> ChannelEntry:
+    """Return the entry of a channel at ``channel:NAME``, the newest, or at ``channel:NAME/K``.
+
+    Raises
+    ------
+    SpecError
+        There is no such entry.
+    ChannelDamaged
+        The log of the channel is damaged.
+    """
+    name, separator, number = uri.removeprefix(CHANNEL_BUNDLE).partition("/")
+    if separator and not (number.isascii() and number.isdecimal() and len(number) < _MAX_DIGITS):
+        raise SpecError(
+            f"bundle.uri {uri[:100]!r}: expected channel:NAME, or channel:NAME/3 for the model of entry 3."
+        )
+    return live_entry(store, checked_name(name), int(number) if separator else None)
+
+
+def run_of(source: BundleSource, store: Store) -> str | None:
+    """Return the id of the run that made a bundle; ``None`` for a bundle outside the store."""
+    if source.uri.startswith(RUN_BUNDLE):
+        return source.uri.removeprefix(RUN_BUNDLE)
+    return entry_at(source.uri, store).run if source.uri.startswith(CHANNEL_BUNDLE) else None
+
+
+def training_spec(source: BundleSource, store: Store) -> RunSpec | None:
+    """Return the specification of the training run that made a bundle, if the store has it."""
+    run = run_of(source, store)
+    if run is None:
+        return None
+    try:
+        text = store.get(run_key(run, "spec.yaml")).decode()
+    except ArtifactNotFound:
+        return None  # the run was deleted
+    document = yaml.safe_load(text)
+    if document["kind"] == RECALIBRATION:
+        return training_spec(BundleSource(uri=document["spec"]["bundle"]["uri"]), store)
+    return parse_spec(text)
