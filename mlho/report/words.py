@@ -295,7 +295,7 @@ def summary_sentences(
         *([] if times is None else [times_sentence(times)]),
         *([] if split is None else [split_sentence(split)]),
         *([] if later is None or "auroc" not in later.figures else [later_sentence(later)]),
-        _calibrated(headline.get("calibration_slope"), cohort),
+        calibrated(headline.get("calibration_slope"), cohort),
         _how_stable(stability),
         _which(features, stability),
         *([] if rival is None or rival == headline.get("auroc") else [_winners(rival)]),
@@ -370,7 +370,8 @@ def _winners(auroc: Spread) -> str:
     )
 
 
-def _calibrated(slope: Spread | None, cohort: CohortSummary) -> str:
+def calibrated(slope: Spread | None, cohort: CohortSummary) -> str:
+    """Return the verdict on calibration in a sentence, with the slope."""
     figure = (
         ""
         if slope is None or slope.mean is None

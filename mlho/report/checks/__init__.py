@@ -1,11 +1,13 @@
 """Findings of the checks before training: what was checked, the verdict, the evidence and the remedy."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from mlho.report.parts import Part
 from mlho.spec.types import OMITTED
+
+NOT_CHECKED: Final = "Not checked"  # begin of a note
 
 Verdict = Literal["passed", "warning", "allowed", "blocked"]
 
@@ -39,6 +41,11 @@ class Check(Part):
     n_findings: int
     note: str = ""
     """What was looked at, or why the check could not be made."""
+
+    @property
+    def is_absent(self) -> bool:
+        """Tell whether the check was not made."""
+        return not self.n_findings and self.note.startswith(NOT_CHECKED)
 
 
 class Leakage(Part):

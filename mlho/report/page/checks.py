@@ -32,15 +32,20 @@ def quality(own: Quality | None) -> dict[str, Any] | None:
 
 
 def check_rows(checks: list[Check]) -> Rows:
-    """Return one row for each check: what it looks for, verdict and findings."""
+    """Return one row for each check: what it looks for, and the verdict with the number of findings."""
     return [
         (
             cells.with_note(own.title, own.note),
-            "not checked" if own.note.startswith("Not checked") else SHOWN[own.verdict],
-            words.count(own.n_findings),
+            _verdict(own),
         )
         for own in checks
     ]
+
+
+def _verdict(own: Check) -> str:
+    if own.is_absent:
+        return "not checked"
+    return SHOWN[own.verdict] + (f" ({own.n_findings:,})" if own.n_findings else "")
 
 
 def finding_rows(findings: list[Finding]) -> Rows:

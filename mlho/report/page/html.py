@@ -17,6 +17,7 @@ from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
 from mlho.report.figures.figure import Figure
 from mlho.report.page import bias, cells, checks, external, header, population, sections, site
+from mlho.report.page.questions import questions
 from mlho.report.page.times import times
 from mlho.report.result import Result
 from mlho.report.site import Site, SiteModel
@@ -24,6 +25,7 @@ from mlho.report.svg.canvas import chart_style
 from mlho.report.variants import VariantComparison, variant_tables
 
 SECTIONS: Final = {
+    "questions": "Questions",
     "cohort": "Cohort",
     "ledger": "Data ledger",
     "leakage": "Leakage checks",
@@ -72,6 +74,7 @@ def render_html(result: Result) -> str:
         "pictograms": [figure for name, figure in figures.items() if name.startswith("hundred_")],
         "with_outcome": population.with_outcome(result.cohort),
         "tiles": sections.tiles(result),
+        "questions": questions(result),
         "attrition": population.attrition(result.cohort),
         "characteristics": population.characteristics(result.cohort),
         "is_by_rule": header.rules_of(result) is not None,

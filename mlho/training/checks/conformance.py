@@ -94,7 +94,9 @@ def _codes(own: Evidence) -> Iterator[Measure]:
 
 def _units(own: Evidence) -> Iterator[Measure]:
     units = own.plain_ledger.get("units")
-    if units is not None:
+    if units is None:
+        yield Measure("units", "events", None, "no units are read")
+    else:
         share = units["others"] / max(units["rows"], 1)
         words = f"{100 * share:.1f} % of the rows of codes with several units, such as {', '.join(units['first'])}"
         yield Measure("units", "events", share, words, "Convert the values of each code to one unit.")
@@ -102,9 +104,9 @@ def _units(own: Evidence) -> Iterator[Measure]:
 
 def _ranges(own: Evidence) -> Iterator[Measure]:
     asked = own.problem.spec.quality.codes if own.problem.spec.quality else {}
-    if not own.has_values:
-        if asked:
-            yield Measure("value-range", "events", None, "no aggregate uses numbers")
+    if not asked or not own.has_values:
+        reason = "no aggregate uses numbers" if asked else "quality.codes gives no range"
+        yield Measure("value-range", "events", None, reason)
         return
     lower = np.array([2 ** (LOWEST_OCTAVE + place / 4) for place in range(NEGATIVE)])
     lower[0] = 0

@@ -1,0 +1,172 @@
+"""Answers to the questions of a reviewer, each with the section that has the details. Pure functions."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mlho.report import words
+from mlho.report.bias.audit import BiasAudit, GroupBias
+from mlho.report.checks import Check
+from mlho.report.page import sections
+from mlho.report.page.bias import SIGNIFICANT, metric_words
+from mlho.report.page.header import period
+from mlho.report.parts import Estimate
+from mlho.report.result import Result
+
+_NAMED: Final = 3
+_FEW: Final = 0.001  # share of the event rows below which a rule is not named
+_NO_CHECKS: Final = "Not known: this result was made by a version without these checks."
+
+
+def questions(result: Result) -> list[tuple[str, str, str]]:
+    """Return question, answer, and the section with the details."""
+    answers: tuple[tuple[str, Callable[[Result], str], str], ...] = (
+        ("Who is in?", _who, "cohort"),
+        ("What was dropped, and why?", _dropped, "ledger"),
+        ("Can it be leaking?", _leaking, "leakage"),
+        ("Are the data sound?", _sound, "quality"),
+        ("Is it calibrated?", _calibrated, "performance"),
+        ("Whom does it fail?", _failed, "performance"),
+        ("What changed since the last run?", _changed, "lineage"),
+        ("What must not be concluded?", _limited, "limits"),
+    )
+    return [(question, answer(result), section) for question, answer, section in answers]
+
+
+def _who(result: Result) -> str:
+    own = result.cohort
+    dates = "" if own.index_dates is None else f", index dates {period(own.index_dates)}"
+    samples = "" if own.n_samples == own.n_patients else f" with {words.plural(own.n_samples, 'sample')}"
+    rules = [step.rule for step in own.attrition[1:]]
+    excluded = (
+        f" Excluded by rule: {', '.join(rules)}." if rules else " No rule excluded a patient or sample."
+    )
+    return (
+        f"{words.plural(own.n_patients, 'patient')}{samples}{dates}; "
+        f"{words.share(own.n_positive_patients, own.n_patients)} of the patients have the outcome.{excluded}"
+    )
+
+
+def _dropped(result: Result) -> str:
+    own = result.ledger
+    n = own.rows_in - own.rows_used
+    by_rows = sorted((rule for rule in own.rules if rule.rows), key=lambda rule: -rule.rows)
+    if not n or not by_rows:
+        return f"No event row: all {words.count(own.rows_in)} are used."
+    shown = [rule for rule in by_rows[:_NAMED] if rule.rows >= _FEW * own.rows_in] or by_rows[:1]
+    named = "; ".join(f"“{rule.rule}” {words.share(rule.rows, own.rows_in)}" for rule in shown)
+    others = len(by_rows) - len(shown)
+    more = f"; and {words.plural(others, 'rule')} with fewer rows" if others else ""
+    return f"{words.share(n, own.rows_in)} of {words.plural(own.rows_in, 'event row')}: {named}{more}."
+
+
+def _leaking(result: Result) -> str:
+    if result.leakage is None:
+        return _NO_CHECKS
+    said = _checked(result.leakage.checks)
+    if not result.predictive:
+        return f"Yes: without a prediction at an index date, records after the outcome count. {said}"
+    return f"{said} Whether a code is known before the outcome is also a clinical question."
+
+
+def _sound(result: Result) -> str:
+    return _NO_CHECKS if result.quality is None else _checked(result.quality.checks)
+
+
+def _checked(checks: Sequence[Check]) -> str:
+    """Say how many checks passed, found something, and were not made, and name those that found something.
+
+    Examples
+    --------
+    >>> passed = Check(check="a", title="A", verdict="passed", n_findings=0)
+    >>> found = Check(check="b", title="B", verdict="warning", n_findings=2)
+    >>> _checked([passed, found])
+    '1 of 2 checks passed. Findings: B.'
+    """
+    absent = [own for own in checks if own.is_absent]
+    found = [own for own in checks if own.verdict != "passed"]
+    n_passed = len(checks) - len(absent) - len(found)
+    said = f"{n_passed} of {words.plural(len(checks), 'check')} passed"
+    said += f"; {len(absent)} could not be made." if absent else "."
+    if not found:
+        return f"{said} No findings."
+    named = "; ".join(
+        f"{own.title}{' (allowed with a reason)' if own.verdict == 'allowed' else ''}"
+        for own in found[:_NAMED]
+    )
+    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"{said} Findings: {named}{more}."
+
+
+def _calibrated(result: Result) -> str:
+    return words.calibrated(result.headline.get("calibration_slope"), result.cohort)
+
+
+def _failed(result: Result) -> str:
+    own = result.bias
+    if own is None or len(own.groups) < 2:
+        return (
+            "Not known: no groups of patients are declared. Declare them as demographics or in bias.columns."
+        )
+    shown = [group for group in own.groups[1:] if group.figures]
+    sentences = [_worst(own, shown), _different(own)]
+    small = [_name(group) for group in own.groups[1:] if not group.figures]
+    if small:
+        more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+        sentences.append(f"Too few patients to tell: {', '.join(small[:_NAMED])}{more}.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _worst(audit: BiasAudit, shown: Sequence[GroupBias]) -> str:
+    """Name the group with the lowest AUROC, and the one whose expected number of outcomes is furthest from the observed one."""
+    auroc = [(value, group) for group in shown if (value := group.figures["auroc"].value) is not None]
+    balance = [
+        (max(value, 1 / value), group)
+        for group in shown
+        if (value := group.figures["observed_expected"].value)
+    ]
+    if not auroc or not balance:
+        return ""
+    lowest = min(auroc, key=lambda one: one[0])[1]
+    furthest = max(balance, key=lambda one: one[0])[1]
+    everyone = audit.groups[0].figures.get("auroc")
+    of_all = "" if everyone is None else f" (all patients: {_number(everyone)})"
+    return (
+        f"Lowest AUROC: {_name(lowest)}, {_number(lowest.figures['auroc'])}{of_all}. Observed ÷ expected furthest from 1: "
+        f"{_name(furthest)}, {_number(furthest.figures['observed_expected'])}."
+    )
+
+
+def _different(audit: BiasAudit) -> str:
+    found = sorted(
+        (own for own in audit.comparisons if own.adjusted is not None and own.adjusted < SIGNIFICANT),
+        key=lambda own: own.adjusted or 0.0,
+    )
+    if not audit.comparisons:
+        return ""
+    if not found:
+        return f"None of {words.plural(len(audit.comparisons), 'difference')} between groups is significant."
+    first = found[0]
+    return (
+        f"{len(found)} of {words.plural(len(audit.comparisons), 'difference')} between groups {'is' if len(found) == 1 else 'are'} significant, "
+        f"first: {metric_words(first.metric)}, {first.by}: {first.level} against {first.reference}."
+    )
+
+
+def _changed(_: Result) -> str:
+    return (
+        "A report describes one run. “mlho compare EARLIER LATER” lists the paired differences of two runs, and “mlho site” the versions of "
+        "a model. Equal digests under Lineage mean equal data or specification."
+    )
+
+
+def _limited(result: Result) -> str:
+    first, *others = sections.limits(result)
+    return f"{first} {words.plural(len(others), 'further limit')} below."
+
+
+def _name(own: GroupBias) -> str:
+    return f"{own.by}: {own.level}"
+
+
+def _number(own: Estimate) -> str:
+    return words.brief(own, 2)

@@ -1,0 +1,65 @@
+"""The questions of a reviewer are answered from the result alone."""
+
+from mlho.report.bias.audit import BiasAudit
+from mlho.report.checks import Check, Leakage
+from mlho.report.page.html import SECTIONS
+from mlho.report.page.questions import questions
+from mlho.report.result import Result
+
+
+def answers(result: Result) -> dict[str, str]:
+    return {question: answer for question, answer, _ in questions(result)}
+
+
+def check(name, verdict="passed", n_findings=0, note=""):
+    return Check(check=name, title=name, verdict=verdict, n_findings=n_findings, note=note)
+
+
+def test_every_question_has_an_answer_and_a_section(result):
+    """Eight questions; each names a section of the page."""
+    found = questions(result)
+
+    assert len(found) == 8
+    assert all(answer and section in SECTIONS for _, answer, section in found)
+
+
+def test_the_largest_rule_of_the_ledger_is_named(result):
+    largest = max(result.ledger.rules, key=lambda rule: rule.rows)
+
+    assert f"“{largest.rule}”" in answers(result)["What was dropped, and why?"]
+
+
+def test_a_leakage_finding_and_a_check_that_was_not_made_are_counted(result):
+    """One of three checks passed; the finding that a reason allows is named as such."""
+    checks = [
+        check("one"),
+        check("two", note="Not checked: no dates."),
+        check("three", "allowed", 1, note="Compared: 40 patients."),
+    ]
+    leakage = Leakage(checks=checks, findings=[], never_enter=0)
+
+    found = answers(result.model_copy(update={"leakage": leakage}))["Can it be leaking?"]
+
+    assert found.startswith(
+        "1 of 3 checks passed; 1 could not be made. Findings: three (allowed with a reason)."
+    )
+
+
+def test_the_worst_group_and_the_groups_without_figures_are_named(result):
+    """The group with the lowest AUROC is named with its figure; a group that is too small is not left out in silence."""
+    bias = result.bias
+    shown = [group for group in bias.groups[1:] if group.figures]
+    lowest = min(shown, key=lambda group: group.figures["auroc"].value)
+    small = shown[0].model_copy(update={"level": "small", "figures": {}, "reason": "too few"})
+    audit = BiasAudit.model_validate({**dict(bias), "groups": [*bias.groups, small]})
+
+    found = answers(result.model_copy(update={"bias": audit}))["Whom does it fail?"]
+
+    assert f"Lowest AUROC: {lowest.by}: {lowest.level}" in found
+    assert f"{small.by}: small." in found.partition("Too few patients to tell: ")[2]
+
+
+def test_without_groups_the_answer_says_so(result):
+    found = answers(result.model_copy(update={"bias": None}))["Whom does it fail?"]
+
+    assert found.startswith("Not known")
