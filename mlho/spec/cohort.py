@@ -49,13 +49,13 @@ OF_TIMES: Final = ("cox", "xgboostAft", "discreteTime")
 
 
 class TimeToEvent(SpecPart):
-    """The outcome as the time to an event: dates in the labels, with censoring at the end of observation."""
+    """The outcome as the time to an event, with censoring at the end of observation: by dates in the labels, or by ``cohort.rules``."""
 
-    event: ColumnName
-    """Column of the date of the event; empty where it was not seen."""
-    end: ColumnName
+    event: Annotated[ColumnName | None, OMITTED] = None
+    """Column of the date of the event; empty where it was not seen. Required without ``rules``, whose outcome is the event."""
+    end: Annotated[ColumnName | None, OMITTED] = None
     """Column of the date on which the observation ends. A sample without an event up to it is censored there. It may be empty where an
-    event or a competing event is given."""
+    event or a competing event is given. Required without ``rules``, whose observation and time at risk end it."""
     competing: Annotated[ColumnName | None, OMITTED] = None
     """Column of the date of an event after which the other cannot happen, such as the death; empty where it was not seen."""
     horizon_days: Annotated[
@@ -68,10 +68,34 @@ class TimeToEvent(SpecPart):
     def _horizons_ascend(self) -> Self:
         if list(self.horizon_days) != sorted(set(self.horizon_days)):
             raise ValueError("horizonDays must be ascending, without duplicates, such as [365, 730]")
-        names = [name for name in (self.event, self.end, self.competing) if name is not None]
+        names = self.columns
         if len(set(names)) != len(names):
             raise ValueError("event, end and competing must be different columns")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of dates in the labels; none with rules."""
+        return tuple(name for name in (self.event, self.end, self.competing) if name is not None)
+
+    def check_columns(self, rules: Rules | None, *, by_rules: bool) -> None:
+        """Refuse columns beside rules, none without them, and horizons after the time at risk of the rules."""
+        if by_rules and self.columns:
+            raise ValueError(
+                "timeToEvent: event, end and competing are columns of the labels, and rules make the labels. Remove them"
+            )
+        if not by_rules and (self.event is None or self.end is None):
+            raise ValueError("timeToEvent requires event and end, the columns of dates in the labels")
+        if rules is None:
+            return
+        if self.horizon_days[-1] > rules.outcome.to_days:
+            raise ValueError(
+                f"timeToEvent: horizonDays end after the time at risk. Set rules.outcome.toDays to {self.horizon_days[-1]} or more"
+            )
+        if rules.not_observable != "drop":
+            raise ValueError(
+                "timeToEvent and rules.notObservable exclude each other: a sample is censored where its observation ends"
+            )
 
 
 def _index_by_rules() -> Index:
@@ -225,7 +249,6 @@ class Cohort(SpecPart):
             return self
         excluded = {
             "outcomeDate": self.outcome_date is not None,
-            "rules": self.rules is not None,
             "outcomes": self.outcomes is not None,
             "shareEncoding": self.share_encoding is not None,
             "followUpDays": self.follow_up_days is not None,
@@ -234,6 +257,7 @@ class Cohort(SpecPart):
         }
         if named := [name for name, is_given in excluded.items() if is_given]:
             raise ValueError(f"timeToEvent and {named[0]} exclude each other. Remove one of them")
+        self.time_to_event.check_columns(self.rules, by_rules=self.index.column == BY_RULES)
         return self
 
     def check_times(self, spec: Any) -> None:
@@ -242,13 +266,16 @@ class Cohort(SpecPart):
         if any((own.classifier in OF_TIMES) != times for own in spec.candidates):
             rule = "requires the candidates" if times else "is required by the candidates"
             raise ValueError(f"cohort.timeToEvent {rule} {', '.join(OF_TIMES)}, and excludes others")
-        is_planned = not spec.validation.is_drawn or spec.validation.temporal_check
         is_other = spec.final.features == "consensus" or spec.features.monotone or spec.evolution
-        if times and (is_planned or is_other):
+        if times and (spec.validation.temporal_check or is_other):
             raise ValueError(
-                "cohort.timeToEvent requires validation.split: random or stratified, and excludes validation.temporalCheck, "
-                "final.features: consensus, features.monotone and evolution"
+                "cohort.timeToEvent excludes validation.temporalCheck, final.features: consensus, features.monotone and evolution"
             )
+
+    @property
+    def outcome_days(self) -> int | None:
+        """Days after the index date until the outcome is known, as far as the specification says."""
+        return self.follow_up_days if self.time_to_event is None else self.time_to_event.horizon_days[-1]
 
     @property
     def without_rules(self) -> Self:

@@ -40,6 +40,23 @@ COHORT_RULES: Final = (
         "cohort.rules with age, sex or a column of the observation requires data.tables.demographics",
     ),
     CelRule(
+        "spec.cohort",
+        "!has(self.timeToEvent) || has(self.rules) || (has(self.timeToEvent.event) && has(self.timeToEvent.end))",
+        "timeToEvent requires event and end, the columns of dates in the labels; or give rules",
+    ),
+    CelRule(
+        "spec.cohort",
+        "!has(self.timeToEvent) || !has(self.rules) || (!has(self.timeToEvent.event) && !has(self.timeToEvent.end) && "
+        "!has(self.timeToEvent.competing))",
+        "event, end and competing of timeToEvent are columns of the labels, and rules make the labels; remove them",
+    ),
+    CelRule(
+        "spec.cohort",
+        "!has(self.timeToEvent) || !has(self.rules) || (self.rules.notObservable == 'drop' && "
+        "self.timeToEvent.horizonDays.all(d, d <= self.rules.outcome.toDays))",
+        "with timeToEvent, rules.outcome.toDays must not be less than the last of horizonDays, and notObservable must be drop",
+    ),
+    CelRule(
         f"{_RULES}.entry",
         "self.which == 'any' || self.washoutDays == 0",
         "washoutDays is for which: any; with first or last a patient has one entry",

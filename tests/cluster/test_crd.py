@@ -158,6 +158,21 @@ CREATE = [
         {"cohort.timeToEvent": TIMES, **OF_TIMES},
     ),
     Case(
+        "timeToEvent requires event and end",
+        {"cohort.timeToEvent": {"horizonDays": [365]}, **OF_TIMES},
+        {"cohort.timeToEvent": TIMES, **OF_TIMES},
+    ),
+    Case(
+        "rules make the labels; remove them",
+        {**BY_RULE, "cohort.timeToEvent": {**TIMES, "horizonDays": [365]}, **OF_TIMES},
+        {**BY_RULE, "cohort.timeToEvent": {"horizonDays": [365]}, **OF_TIMES},
+    ),
+    Case(
+        "must not be less than the last of horizonDays",
+        {**BY_RULE, "cohort.timeToEvent": {"horizonDays": [365, 366]}, **OF_TIMES},
+        {**BY_RULE, "cohort.timeToEvent": {"horizonDays": [30, 365]}, **OF_TIMES},
+    ),
+    Case(
         "a resource has one outcome",
         {"cohort.outcomes": ["death", "readmission"]},
         {"cohort.outcome": "death", "cohort.shareEncoding": True},

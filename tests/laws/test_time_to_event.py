@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlho.errors import DataError
 from mlho.method.survival.concordance import harrell
 from mlho.method.survival.times import EventTimes
 from mlho.model.bundle import load_bundle
@@ -28,10 +29,23 @@ CHANGES = {
 }
 
 
+def moved(table, name):
+    """Return the column of times, two days later for each patient, so that index dates lie in four years."""
+    patients = table.column("patient_id").to_pylist()
+    shift = [2 * int(own[1:]) * DAY_US if own and own[1:].isdigit() else 0 for own in patients]
+    times = table.column(name).cast(pa.int64()).to_pylist()
+    late = [None if own is None else own + days for own, days in zip(times, shift, strict=True)]
+    return pa.array(late, pa.timestamp("us"))
+
+
 def make_times():
     """Tables in which E11 and I10 shorten the time to the event; a tenth dies of something else, and half is censored."""
     tables = make_tables(800, seed=4)
     labels, events, rng = tables.labels, tables.events, np.random.default_rng(11)
+    events = events.set_column(events.column_names.index("time"), "time", moved(events, "time"))
+    labels = labels.set_column(
+        labels.column_names.index("index_date"), "index_date", moved(labels, "index_date")
+    )
     carriers = {
         code: {
             who
@@ -64,11 +78,12 @@ def make_times():
             "event_date": dates(event, event <= np.minimum(death, end)),
             "end_date": dates(np.minimum(death, end), np.ones(n, bool)),
             "death_date": dates(death, death <= end),
+            "site": [("east", "north", "south")[int(own[1:]) % 3] for own in patients],
         }
     )
     first = np.minimum(event, np.minimum(death, end))
     status = np.where(event == first, 1, np.where(death == first, 2, 0)).astype(np.uint8)
-    return replace(tables, labels=labels), EventTimes(first, status, 180.0), log_hazard
+    return replace(tables, labels=labels, events=events), EventTimes(first, status, 180.0), log_hazard
 
 
 TABLES, PLANTED, LOG_HAZARD = make_times()
@@ -184,3 +199,106 @@ def test_neither_partitions_nor_the_order_of_rows_show(home, tmp_path):
 
     assert again.digest == home.digest
     assert again.bundle() == home.bundle()
+
+
+def result_of(own: Home) -> Result:
+    document = json.loads(own.run.store.get(f"runs/{own.finished.run_id}/result.json"))
+    document.pop("result_digest", None)
+    return Result.model_validate(document)
+
+
+QUICK = {
+    "cohort.outcome": "bleeding",
+    "validation.iterations": 2,
+    "candidates": [{"classifier": "cox", "grid": {"c": [0.1]}}],
+}
+
+
+def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
+    """One sample for each patient, its entry and its event among the events: the same figures, features and ratios."""
+    table = TABLES.labels.to_pandas().drop_duplicates("patient_id")
+    first = {name: table[name].tolist() for name in ("patient_id", "index_date", "event_date", "end_date")}
+    end_of_day = DAY_US - 1
+
+    def rows(code, column):
+        given = table[table[column].notna()]
+        time = given[column].astype("datetime64[us]").astype(np.int64) + end_of_day
+        return pa.table(
+            {
+                "patient_id": given["patient_id"].tolist(),
+                "time": pa.array(time.tolist(), pa.timestamp("us")),
+                "code": [code] * len(given),
+                "numeric_value": pa.array([None] * len(given), pa.float64()),
+            }
+        ).cast(TABLES.events.schema)
+
+    events = pa.concat_tables([TABLES.events, rows("ENTRY", "index_date"), rows("BLEED", "event_date")])
+    ends = dict(zip(first["patient_id"], first["end_date"], strict=True))
+    people = TABLES.demographics.column("patient_id").to_pylist()
+    demographics = TABLES.demographics.append_column(
+        "last_seen", pa.array([ends.get(own) for own in people], pa.date32())
+    )
+    tables = replace(TABLES, labels=pa.table(first), events=events, demographics=demographics)
+    data = write_tables(tmp_path / "data", tables)
+    other = write_tables(tmp_path / "other", tables, partitions=5, shuffle=2)
+    common = {**QUICK, "features.exclude": ["ENTRY", "BLEED"]}
+    by_rule = common | {
+        "cohort.timeToEvent": {"horizonDays": HORIZONS},
+        "data.tables.labels": None,
+        "cohort.index": None,
+        "cohort.rules": {
+            "entry": {"codes": ["ENTRY"], "which": "any"},
+            "outcome": {"codes": ["BLEED"], "toDays": 20_000},
+            "observation": {"endColumn": "last_seen"},
+        },
+    }
+    columns = {name: own for name, own in TIMES.items() if name != "competing"}
+
+    asked = run_inline(data, tmp_path / "store", by_rule)
+    expected = result_of(run_inline(data, tmp_path / "store", common | {"cohort.timeToEvent": columns}))
+    found = result_of(asked)
+
+    assert found.time_to_event == expected.time_to_event
+    assert found.features == expected.features
+    assert found.headline == expected.headline
+    assert found.cohort.label_ledger["used"] == len(table)
+    assert "An event of BLEED in the time at risk, within 180 days" in render_html(found)
+    assert run_inline(other, tmp_path / "other-store", by_rule).digest == asked.digest
+
+
+TEMPORAL = {"validation.split": "temporal", "validation.testFrom": "2023-06-01"}
+SITES = {"validation.split": "site", "validation.splitColumn": "site", "validation.iterations": 3}
+
+
+@pytest.mark.parametrize("split", [TEMPORAL, SITES], ids=["temporal", "site"])
+def test_a_planned_split_of_a_time_to_event_holds(split, home, tmp_path):
+    """On later patients and on other sites the planted hazards hold; whatever the partitions, the same bytes."""
+    data = write_tables(tmp_path / "data", TABLES, partitions=3, shuffle=1)
+    plain = write_tables(tmp_path / "plain", TABLES)
+    changes = {**QUICK, "cohort.timeToEvent": {**TIMES, "horizonDays": [180, 360]}, **split}
+
+    own = run_inline(plain, home.run.store, changes)
+    result = result_of(own)
+
+    for one in result.time_to_event.horizons:
+        assert one.figures["auroc"].mean > 0.65
+        assert one.figures["observed_expected"].mean == pytest.approx(1.0, abs=0.35)
+    if split is TEMPORAL:
+        (account,) = result.split.test_sets
+        left_out = {one.rule: one.samples for one in account.left_out}
+        assert result.split.follow_up_days == 360
+        assert left_out["outcome window reaches the test period"] > 20
+        assert result.time_to_event.median_days <= 360
+        assert not any("followUpDays" in warning for warning in result.warnings)
+    assert run_inline(data, tmp_path / "store", changes).digest == own.digest
+
+
+def test_a_test_set_without_follow_up_is_refused(home, tmp_path):
+    """Hardly a sample of a site is observed for so long that the status at the last horizon is known."""
+    times = {"event": "event_date", "end": "end_date", "horizonDays": [180, 6000]}
+    changes = {**QUICK, "cohort.timeToEvent": times, **SITES}
+
+    with pytest.raises(
+        DataError, match=r"without the outcome known at 6,000 days.*shorter cohort.timeToEvent"
+    ):
+        run_inline(write_tables(tmp_path / "data", TABLES), home.run.store, changes)

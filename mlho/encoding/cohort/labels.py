@@ -211,7 +211,7 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     if cohort.time_to_event is not None:
         dates = {
             name: read_index(columns[name], source, where=file.key, name=name)
-            for name in event_columns(cohort.time_to_event)
+            for name in cohort.time_to_event.columns
         }
         follow_up = read_follow_up(cohort.time_to_event, dates, index_us)
         outcomes = outcome_of(follow_up, cohort.time_to_event)
@@ -227,7 +227,7 @@ def _outcome_dates(array: Any, source: Source, where: str, name: str) -> NDArray
 
 
 def _outcome_columns(cohort: Cohort) -> tuple[str, ...]:
-    return (cohort.outcome,) if cohort.time_to_event is None else event_columns(cohort.time_to_event)
+    return (cohort.outcome,) if cohort.time_to_event is None else cohort.time_to_event.columns
 
 
 def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: SourceFile, patient: str) -> None:
@@ -236,7 +236,7 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Sourc
     require_columns(file.key, have, [patient], remedy=source.remedy(have))
     check_type(file.key, patient, table.type_of(patient), ColumnKind.PATIENT)
     if cohort.time_to_event is not None:
-        names = event_columns(cohort.time_to_event)
+        names = cohort.time_to_event.columns
         require_columns(file.key, have, names, remedy="Correct the names in cohort.timeToEvent.")
         for own in names:
             source.check_type(file.key, own, table.type_of(own), ColumnKind.TIME)
@@ -303,16 +303,13 @@ def _outcome_numbers(array: Any) -> NDArray[np.float64]:
 Dates = tuple[NDArray[np.int64], NDArray[np.bool_]]  # last microsecond of each date, and which rows have one
 
 
-def event_columns(asked: TimeToEvent) -> tuple[str, ...]:
-    """Return the columns of dates in the labels."""
-    return tuple(name for name in (asked.event, asked.end, asked.competing) if name is not None)
-
-
 def read_follow_up(asked: TimeToEvent, dates: Mapping[str, Dates], index_us: NDArray[np.int64]) -> FollowUp:
     """Return what was observed first after each index date. ``NaN`` days where nothing ends the observation.
 
     An event after the end of observation was not observed. Of an event and a competing one at the same time the event counts.
     """
+    assert asked.event is not None, "the specification requires both without rules"
+    assert asked.end is not None
     event, end = _times(dates[asked.event]), _times(dates[asked.end])
     competing = np.full_like(event, _NEVER) if asked.competing is None else _times(dates[asked.competing])
     first = np.minimum(np.minimum(event, competing), end)

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
 from mlho.encoding.cohort.calendar import completed_years
-from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.cohort import NO_BOUND, FollowUp
+from mlho.encoding.cohort.labels import outcome_of
 from mlho.encoding.cohort.persons import NO_DATE
 from mlho.encoding.cohort.subgroup import is_of_age
 from mlho.encoding.cohort.windows import DAY_US
 from mlho.encoding.rules.event_sets import ENTRY, FIRST_COUNT, OUTCOME
-from mlho.encoding.rules.history import BEFORE_ALL, Histories, Timeline
+from mlho.encoding.rules.history import AFTER_ALL, BEFORE_ALL, Histories, Timeline
 from mlho.encoding.rules.periods import Periods
 from mlho.encoding.rules.persons import RulePersons
 from mlho.errors import DataError, plural
+from mlho.spec.cohort import TimeToEvent
 from mlho.spec.rules import (
     BY_RULES,
     ENTRY_EVENT,
@@ -58,6 +60,8 @@ class RuleCohort:
     attrition : list of steps
         As in :class:`mlho.encoding.cohort.cohort.Cohort`; the first one counts all possible samples.
     warnings : tuple of str
+    follow_up : FollowUp or None
+        If the outcome is a time to an event.
     """
 
     patient: NDArray[np.int64]
@@ -66,6 +70,7 @@ class RuleCohort:
     dropped: dict[str, int]
     attrition: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...] = ()
+    follow_up: FollowUp | None = None
 
 
 @dataclass
@@ -90,7 +95,12 @@ class _Selection:
 
 
 def apply_rules(
-    rules: Rules, histories: Histories, persons: RulePersons | None, periods: Periods | None = None
+    rules: Rules,
+    histories: Histories,
+    persons: RulePersons | None,
+    periods: Periods | None = None,
+    *,
+    times: TimeToEvent | None = None,
 ) -> RuleCohort:
     """Return the samples of a cohort by rule.
 
@@ -103,6 +113,8 @@ def apply_rules(
         In the order of the patients of the histories; needed if ``rules.reads_persons``.
     periods : Periods or None
         Numbered by the patients of the histories; needed if the observation is by periods.
+    times : TimeToEvent or None
+        The outcome is the time to its event. A sample that is not observed to the end of the time at risk is then censored, not dropped.
 
     Raises
     ------
@@ -120,7 +132,11 @@ def apply_rules(
         begin = index_us + rules.outcome.from_days * DAY_US
         before = np.full_like(begin, BEFORE_ALL)
         selection.keep(NO_PRIOR, outcomes.count(selection.patient, before, begin) == 0)
-    outcome = _label(selection, rules, outcomes, observed)
+    follow_up = None if times is None else _follow_up(selection, rules, outcomes, observed)
+    if follow_up is None or times is None:
+        outcome = _label(selection, rules, outcomes, observed)
+    else:
+        outcome = outcome_of(follow_up, times)
     return RuleCohort(
         selection.patient,
         selection.time_us + rules.offset_days * DAY_US,
@@ -128,6 +144,7 @@ def apply_rules(
         selection.dropped,
         tuple(selection.attrition),
         _warnings(rules, histories, persons),
+        follow_up,
     )
 
 
@@ -300,3 +317,14 @@ def _label(selection: _Selection, rules: Rules, outcomes: Timeline, observed: _O
         selection.keep(OBSERVABLE, is_observable)
         is_positive = is_positive[is_observable]
     return is_positive.astype(np.int8)
+
+
+def _follow_up(selection: _Selection, rules: Rules, outcomes: Timeline, observed: _Observed) -> FollowUp:
+    """Return the days from the index date to the first outcome event in the time at risk, or to the end of it or of the observation."""
+    index_us = selection.time_us + rules.offset_days * DAY_US
+    after = index_us + rules.outcome.from_days * DAY_US
+    _, end = observed(selection.patient, selection.time_us)
+    until = np.minimum(index_us + rules.outcome.to_days * DAY_US, end)
+    event = outcomes.first_in(selection.patient, after, until)
+    is_event = event < AFTER_ALL
+    return FollowUp((np.where(is_event, event, until) - index_us) / DAY_US, is_event.astype(np.uint8))

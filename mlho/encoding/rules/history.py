@@ -46,6 +46,15 @@ class Timeline:
         n = self.n_until(patient, until_us) - self.n_until(patient, after_us)
         return np.asarray(np.maximum(n, 0))
 
+    def first_in(
+        self, patient: NDArray[np.int64], after_us: NDArray[np.int64], until_us: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the time of the first event of each patient with after < time ≤ until; ``AFTER_ALL`` without one."""
+        first = np.full(len(patient), AFTER_ALL)
+        found = self.count(patient, after_us, until_us) > 0
+        first[found] = self.time_us[self.n_until(patient[found], after_us[found])]
+        return first
+
     def count_days(
         self, patient: NDArray[np.int64], after_us: NDArray[np.int64], until_us: NDArray[np.int64]
     ) -> NDArray[np.int64]:

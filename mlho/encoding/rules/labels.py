@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.encoding.cohort.cohort import FollowUp
 from mlho.encoding.cohort.define import RuleAccount
 from mlho.encoding.cohort.labels import LabelRows
 from mlho.encoding.rules.evaluation import RuleCohort
@@ -35,12 +36,14 @@ class RuleLabels:
         kept, patient = np.unique(cohort.patient, return_inverse=True)
         account = RuleAccount(cohort.dropped, cohort.attrition, cohort.warnings)
         ids = patient_ids.take(pa.array(kept.tolist(), pa.int64()))
-        return cls(_rows(ids, patient.astype(np.int64), cohort.index_us, cohort.outcome), account)
+        patients = patient.astype(np.int64)
+        return cls(_rows(ids, patients, cohort.index_us, cohort.outcome, cohort.follow_up), account)
 
     def write(self, path: Path) -> None:
         """Write the labels to one array file; equal labels give equal bytes."""
         ids = pack_texts(self.rows.patient_ids.to_pylist())
         text = json.dumps(vars(self.account), sort_keys=False).encode()
+        own = self.rows.follow_up
         write_arrays(
             path,
             {
@@ -50,6 +53,7 @@ class RuleLabels:
                 "index_us": self.rows.index_us,
                 "outcome": self.rows.outcome,
                 "account": np.frombuffer(text, np.uint8),
+                **({} if own is None else {"days": own.days, "status": own.status}),
             },
         )
 
@@ -60,10 +64,16 @@ class RuleLabels:
         ids = pa.array(unpack_texts(arrays["id_bytes"], arrays["id_offsets"]), pa.string())
         plain: Mapping[str, Any] = json.loads(arrays["account"].tobytes())
         account = RuleAccount(plain["dropped"], tuple(plain["attrition"]), tuple(plain["warnings"]))
-        return cls(_rows(ids, arrays["patient"], arrays["index_us"], arrays["outcome"]), account)
+        times = FollowUp(arrays["days"], arrays["status"]) if "days" in arrays else None
+        return cls(_rows(ids, arrays["patient"], arrays["index_us"], arrays["outcome"], times), account)
 
 
 def _rows(
-    patient_ids: Any, patient: NDArray[np.int64], index_us: NDArray[np.int64], outcome: NDArray[np.int8]
+    patient_ids: Any,
+    patient: NDArray[np.int64],
+    index_us: NDArray[np.int64],
+    outcome: NDArray[np.int8],
+    follow_up: FollowUp | None,
 ) -> LabelRows:
-    return LabelRows(patient_ids, patient, index_us, np.ones(len(patient), np.bool_), outcome)
+    has_index = np.ones(len(patient), np.bool_)
+    return LabelRows(patient_ids, patient, index_us, has_index, outcome, follow_up=follow_up)

@@ -42,10 +42,12 @@ def about(result: Result) -> list[tuple[str, str]]:
     rules = rules_of(result)
     column = f"column “{result.outcome}” of the labels is 1" if rules is None else _outcome_by_rule(rules)
     if (asked := result.lineage.spec.get("cohort", {}).get("timeToEvent")) is not None:
-        column = f"column “{asked['event']}” of the labels is a date within {asked['horizonDays'][0]:,} days of the index date"
+        days = f"within {asked['horizonDays'][0]:,} days of the index date"
+        own = asked.get("event")
+        column = f"column “{own}” of the labels is a date {days}" if rules is None else f"{column}, {days}"
     definition = f"{said.outcome_definition.rstrip('.')} ({column})" if said.outcome_definition else column
     follow_up = f"{NOT_STATED} (metadata.followUp)" if rules is None else _time_at_risk(rules)
-    if asked is not None:
+    if asked is not None and rules is None:
         follow_up = f"until column “{asked['end']}” of the labels"
     return [
         ("Outcome", definition[:1].upper() + definition[1:]),

@@ -37,6 +37,7 @@ class ApplyRules(Step):
             if pattern
             else None
         )
-        labels = RuleLabels.of(apply_rules(rules, histories, persons, periods), histories.patient_ids)
+        made = apply_rules(rules, histories, persons, periods, times=work.spec.cohort.time_to_event)
+        labels = RuleLabels.of(made, histories.patient_ids)
         labels.write(work.out / "labels.arr")
         return {"n_samples": len(labels.rows.patient)}

@@ -22,6 +22,9 @@ class CheckSplits(Step):
             cohort = Cohort(index=own.index, follow_up_days=own.follow_up_days)
         # With a time to an event the default of the candidates is another one.
         candidates = TrainingSpec.model_fields["candidates"].default
+        if own.time_to_event is not None and not spec.validation.is_drawn:
+            cohort = Cohort(index=own.index, time_to_event=own.time_to_event)
+            candidates = narrowed.candidates
         update: dict[str, Any] = {"cohort": cohort, "candidates": candidates}
         if spec.bias is not None:
             features = type(spec.features)(

@@ -6,22 +6,38 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.method.survival.censoring import censoring_weights, weighted_copies
 from mlho.method.survival.curves import uncensored
-from mlho.method.survival.times import EventTimes
+from mlho.method.survival.times import CENSORED, EventTimes
 from mlho.spec.training import TrainingSpec
 
 
 def times_of(spec: TrainingSpec, cohort: Cohort) -> EventTimes | None:
-    """Return the times to the event of each sample, if the outcome is one."""
+    """Return the times to the event of each sample, if the outcome is one.
+
+    With a split by date they end at the last horizon: what is known later of a training sample may be of the test period.
+    """
     own = cohort.follow_up
     if own is None or (asked := spec.cohort.time_to_event) is None:
         return None
-    return EventTimes(own.days, own.status, float(asked.horizon_days[0]))
+    days, status = own.days, own.status
+    if spec.validation.by_date:
+        last = float(asked.horizon_days[-1])
+        days, status = np.minimum(days, last), np.where(days > last, CENSORED, status).astype(np.uint8)
+    return EventTimes(days, status, float(asked.horizon_days[0]))
+
+
+def censored_like(times: EventTimes, samples: NDArray[np.int64], spec: TrainingSpec) -> EventTimes:
+    """Return the times from which the censoring of these samples is estimated.
+
+    Of all samples; but by date or site the parts of a split may be followed for other times, so that it is estimated on their own.
+    """
+    return times if spec.validation.is_drawn else times[samples]
 
 
 def counted(
     times: EventTimes | None,
     samples: NDArray[np.int64],
     scores: NDArray[np.float64],
+    spec: TrainingSpec,
     *,
     horizon: float | None = None,
 ) -> NDArray[np.int64]:
@@ -33,13 +49,15 @@ def counted(
     Parameters
     ----------
     times : EventTimes or None
-        Of all samples, from which the censoring is estimated.
+        Of all samples.
     samples : int64, shape (n,)
     scores : float64, shape (n,)
+    spec : TrainingSpec
     horizon : float, optional
         Default: the first one.
     """
     if times is None:
         return np.arange(len(samples))
     own, day = times[samples], times.horizon if horizon is None else horizon
-    return weighted_copies(own, censoring_weights(own, uncensored(times), day), day, scores)
+    observed = uncensored(censored_like(times, samples, spec))
+    return weighted_copies(own, censoring_weights(own, observed, day), day, scores)

@@ -7,7 +7,7 @@ it is left out by one named rule.
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
 from mlho.errors import DataError, plural
 from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.copies import times_of
 
 DAY_US: Final = 86_400_000_000
 _EPOCH: Final = dt.date(1970, 1, 1)
@@ -96,8 +97,8 @@ def _between(spec: TrainingSpec, cohort: Cohort, first: dt.date, end: dt.date | 
     index_us = cohort.index_us
     role = _roles(cohort, (index_us >= start_us) & (index_us < end_us))
     role[index_us >= end_us] = AFTERWARDS
-    if spec.cohort.follow_up_days is not None:
-        reaches = index_us + spec.cohort.follow_up_days * DAY_US >= start_us
+    if (days := spec.cohort.outcome_days) is not None:
+        reaches = index_us + days * DAY_US >= start_us
         role[reaches & (role == TRAINED)] = CROSSING
     name = f"from {first}" if end is None else f"{first} to {end - dt.timedelta(days=1)}"
     return PlannedSet(name, role)
@@ -171,11 +172,24 @@ def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSe
 
 
 def _refuse_few(spec: TrainingSpec, cohort: Cohort, samples: NDArray[np.bool_], part: str) -> None:
-    n_with, n_without = (
-        n_distinct(cohort.unit_of[samples & (cohort.outcome == outcome)]) for outcome in (1, 0)
-    )
-    if min(n_with, n_without) >= FEWEST:
-        return
+    for outcome, when in _outcomes(spec, cohort):
+        n_with, n_without = (n_distinct(cohort.unit_of[samples & (outcome == own)]) for own in (1, 0))
+        if min(n_with, n_without) < FEWEST:
+            _refuse(spec, samples, (n_with, n_without), when, part)
+
+
+def _outcomes(spec: TrainingSpec, cohort: Cohort) -> list[tuple[NDArray[Any], str]]:
+    """Return the outcome of each sample; with a time to an event its status at each horizon, where unknown is neither 0 nor 1."""
+    times, asked = times_of(spec, cohort), spec.cohort.time_to_event
+    if times is None or asked is None:
+        return [(cohort.outcome, "")]
+    return [(times.status_at(day), f" known at {plural(day, 'day')}") for day in asked.horizon_days]
+
+
+def _refuse(
+    spec: TrainingSpec, samples: NDArray[np.bool_], found: tuple[int, int], when: str, part: str
+) -> NoReturn:
+    n_with, n_without = found
     remedies = {
         "temporal": "Choose another validation.testFrom.",
         "rolling": "Choose other validation.origins, or fewer.",
@@ -185,7 +199,8 @@ def _refuse_few(spec: TrainingSpec, cohort: Cohort, samples: NDArray[np.bool_], 
     raise DataError(
         "validation.split",
         "a part of the split is empty" if not samples.any() else "a part of the split has too few patients",
-        expected=f"at least {FEWEST} patients with and {FEWEST} without the outcome",
+        expected=f"at least {FEWEST} patients with and {FEWEST} without the outcome{when}",
         got=f"{n_with} with and {n_without} without in the {part} (in the order of dates or names)",
-        remedy=remedies[spec.validation.split],
+        remedy=remedies[spec.validation.split]
+        + (" Or give shorter cohort.timeToEvent.horizonDays." if when else ""),
     )

@@ -193,7 +193,7 @@ class Problem:
 
     def counted(self, samples: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the positions among these samples that figures of their scores count; see :func:`counted`."""
-        return counted(self.times, samples, scores)
+        return counted(self.times, samples, scores, self.spec)
 
     def column_of(self, features: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the matrix column of each feature."""

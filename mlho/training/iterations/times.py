@@ -12,7 +12,7 @@ from mlho.method.survival.concordance import harrell, uno
 from mlho.method.survival.curves import uncensored
 from mlho.method.survival.horizons import HorizonFigures, figures_at
 from mlho.method.survival.times import EventTimes
-from mlho.training.iterations.copies import counted
+from mlho.training.iterations.copies import censored_like, counted
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.problem import Problem
 
@@ -62,7 +62,7 @@ def fit_horizons(problem: Problem, cv: CrossValidation) -> tuple[PlattCalibrator
     assert times is not None
     assert asked is not None
     for days in asked.horizon_days:
-        known = counted(times, cv.samples, cv.scores, horizon=days)
+        known = counted(times, cv.samples, cv.scores, problem.spec, horizon=days)
         status = times[cv.samples[known]].status_at(days)
         found.append(fit_calibrator(status == 1, cv.scores[known]))
     return tuple(found)
@@ -80,7 +80,7 @@ def judge_times(
     asked = problem.spec.cohort.time_to_event
     if problem.times is None or asked is None:
         return None
-    observed = uncensored(problem.times)
+    observed = uncensored(censored_like(problem.times, samples, problem.spec))
     times, last = problem.times[samples], float(asked.horizon_days[-1])
     risks = risks_at(fit_horizons(problem, cv), scores)
     units = problem.cohort.unit_of[samples]

@@ -112,7 +112,7 @@ def audit_predictions(
     n_threads : int
         It has no effect on the result.
     """
-    samples = samples[counted(times_of(spec, cohort), samples, p[samples])]
+    samples = samples[counted(times_of(spec, cohort), samples, p[samples], spec)]
     seed, asked = spec.validation.seed, spec.bias
     replicates = spec.validation.bootstrap_replicates
     periods = periods_of(

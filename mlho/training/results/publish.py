@@ -412,7 +412,7 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
             "The index dates span more than two years and the test sets are drawn from all of them. validation.temporalCheck: true "
             "adds an evaluation on later patients."
         )
-    if asked.by_date and problem.spec.cohort.follow_up_days is None:
+    if asked.by_date and problem.spec.cohort.outcome_days is None:
         found.append(
             "cohort.followUpDays is not given: only the index date decides which samples are trained on, and their outcomes "
             "may lie in the test period."

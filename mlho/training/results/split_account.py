@@ -25,7 +25,7 @@ def account_of_split(problem: Problem) -> SplitAccount | None:
     return SplitAccount(
         kind=asked.split,
         column=asked.split_column,
-        follow_up_days=problem.spec.cohort.follow_up_days if asked.by_date else None,
+        follow_up_days=problem.spec.cohort.outcome_days if asked.by_date else None,
         left_out_fraction=asked.test_fraction,
         iterations_each=asked.iterations // len(sets),
         test_sets=[_account(problem, own, f"{place} of {len(sets)}") for place, own in enumerate(sets, 1)],

@@ -10,6 +10,13 @@ from mlho.steps.base import Task
 from tests.builders import make_document
 
 TIMES = {"event": "event_date", "end": "end_date", "horizonDays": [365, 730]}
+RULES = {"entry": {"codes": ["A"]}, "outcome": {"codes": ["B"], "toDays": 730}}
+BY_RULES = {
+    "data.tables.labels": None,
+    "cohort.index": None,
+    "cohort.rules": RULES,
+    "cohort.timeToEvent": {"horizonDays": [365]},
+}
 ASKED = {"cohort.timeToEvent": TIMES, "candidates": None}
 
 
@@ -36,8 +43,17 @@ def test_cox_is_the_default_candidate():
             {"cohort.timeToEvent": None, "candidates": [{"classifier": "cox"}]},
             "is required by the candidates cox, xgboostAft, discreteTime",
         ),
-        ({"validation.split": "site", "validation.splitColumn": "site"}, "random or stratified"),
         ({"evolution": {"windows": [[0, 90]]}}, "and evolution"),
+        ({"cohort.timeToEvent": {"horizonDays": [365]}}, "timeToEvent requires event and end"),
+        ({**BY_RULES, "cohort.timeToEvent": TIMES}, "rules make the labels. Remove them"),
+        (
+            {**BY_RULES, "cohort.timeToEvent": {"horizonDays": [365, 731]}},
+            "Set rules.outcome.toDays to 731 or more",
+        ),
+        (
+            {**BY_RULES, "cohort.rules": {**RULES, "notObservable": "negative"}},
+            "timeToEvent and rules.notObservable exclude",
+        ),
         ({"validation.temporalCheck": True}, "excludes validation.temporalCheck"),
         ({"final.features": "consensus", "validation.folds": 3}, "final.features: consensus"),
         ({"cohort.index": "none"}, "timeToEvent and index: none exclude"),
@@ -58,9 +74,14 @@ def test_what_does_not_go_with_it_is_refused(changes, said):
     assert said in str(caught.value)
 
 
-def test_every_step_reads_its_part_of_the_specification_back():
+@pytest.mark.parametrize(
+    "changes",
+    [{}, BY_RULES, {**BY_RULES, "validation.split": "temporal"}, {"validation.split": "temporal"}],
+    ids=["labels", "rules", "rules by date", "by date"],
+)
+def test_every_step_reads_its_part_of_the_specification_back(changes):
     """The part that a step reads is a valid specification again, on a worker too."""
-    spec = parsed({})
+    spec = parsed(changes)
 
     for kind, step in STEPS.items():
         narrowed = step.narrow(spec)

@@ -17,6 +17,7 @@ from mlho.encoding.rules.extraction import extract_events
 from mlho.encoding.rules.history import Histories, join_histories
 from mlho.encoding.rules.persons import RulePersons
 from mlho.errors import DataError
+from mlho.spec.cohort import TimeToEvent
 from mlho.spec.rules import Rules
 
 HALF = dt.timedelta(hours=12)
@@ -308,6 +309,39 @@ def test_samples_are_those_of_the_oracle_whatever_the_partitions(rules, events, 
     assert [step["rule"] for step in cohort.attrition[1:]] == list(cohort.dropped)
     assert cohort.attrition[-1]["samples"] == len(samples)
     assert cohort.attrition[-1]["patients"] == len({own[0] for own in samples})
+
+
+@settings(max_examples=100, deadline=None)
+@given(rules_of(), EVENTS, PERSONS)
+def test_times_are_those_of_the_oracle(rules, events, persons):
+    """Every sample that the other rules keep stays: until its first outcome, or the end of its observation or of its time at risk."""
+    rules = rules.model_copy(update={"not_observable": "drop"})
+    if any(not any(is_code_in(e, own) for e in events) for own in (rules.entry, rules.outcome)):
+        return
+    histories = histories_of(rules, events)
+    ids = histories.patient_ids.to_pylist()
+    asked = TimeToEvent(horizon_days=(1,))
+
+    cohort = apply_rules(rules, histories, persons_of(rules, ids, persons), times=asked)
+
+    samples = oracle(rules.model_copy(update={"not_observable": "negative"}), persons, events)
+    assert len(cohort.patient) == len(samples)
+    for place, (patient, index, is_positive) in enumerate(samples):
+        own = [event for event in events if event.patient == patient]
+        begin, until = (
+            index + dt.timedelta(days=day) for day in (rules.outcome.from_days, rules.outcome.to_days)
+        )
+        end = max(event.time for event in own)
+        if rules.observation.end_column is not None:
+            end = dt.datetime.combine(persons[patient].end, dt.time.max)
+        if rules.observation.end_date is not None:
+            end = dt.datetime.combine(rules.observation.end_date, dt.time.max)
+        until = min(until, end)
+        times = [event.time for event in own if is_in(event, rules.outcome) and begin < event.time <= until]
+        expected = (min(times, default=until) - index) / dt.timedelta(days=1)
+        assert cohort.follow_up.days[place] == pytest.approx(expected, abs=1e-9)
+        assert cohort.follow_up.status[place] == is_positive == bool(times)
+        assert cohort.outcome[place] == (bool(times) and expected <= 1)
 
 
 def is_code_in(event: Event, events: Any) -> bool:
